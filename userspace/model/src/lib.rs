@@ -1,0 +1,6 @@
+//! The model of listentop: pure functions from samples to what is shown. No aya, no tokio, no ratatui, no input or output.
+
+pub mod coverage;
+pub mod histogram;
+pub mod model;
+pub mod sample;

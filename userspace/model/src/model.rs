@@ -1,0 +1,385 @@
+//! What views show: everything derived from a sequence of samples.
+//!
+//! Two spans stand side by side. *Interval* figures cover everything since the first sample (what a report prints); *recent*
+//! figures cover the last few samples (what a dashboard shows as "now"). Depths are at the last sample.
+
+use std::{collections::VecDeque, net::IpAddr};
+
+use crate::{
+    coverage::Coverage,
+    histogram::Histogram,
+    sample::{Host, Losses, Process, Protocol},
+};
+
+/// The state of everything after a sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// The machine.
+    pub host: Host,
+    /// When the interval began and how long it has lasted.
+    pub interval: Interval,
+    /// What can be measured here.
+    pub coverage: Vec<Coverage>,
+    /// The tool's own cost.
+    pub cost: CostModel,
+    /// What was not tracked since the probes were attached.
+    pub losses: Losses,
+    /// Network namespaces, by inode.
+    pub namespaces: Vec<NamespaceModel>,
+    /// Listeners by (netns, port, address, id): open ones, and those that closed within the interval (`closed` set).
+    pub listeners: Vec<ListenerModel>,
+}
+
+/// The span that interval figures cover.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// Wall clock at its start, milliseconds since the epoch.
+    pub start_unix_ms: u64,
+    /// Its length in seconds, by the monotonic clock.
+    pub seconds: f64,
+    /// The span of recent figures, in seconds; 0 before the second sample.
+    pub recent_seconds: f64,
+}
+
+/// The tool's own cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CostModel {
+    /// Probe runs in the interval.
+    pub probe_runs: Option<u64>,
+    /// Nanoseconds in probes, in the interval.
+    pub probe_ns: Option<u64>,
+    /// Recent share of one CPU that the probes took (0.01 = 1 %).
+    pub probe_cpu: Option<f64>,
+    /// CPU seconds of the process in the interval.
+    pub cpu_seconds: f64,
+    /// Recent share of one CPU that the process took.
+    pub process_cpu: f64,
+    /// Resident memory in bytes.
+    pub rss_bytes: u64,
+}
+
+/// A network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceModel {
+    /// Inode number.
+    pub inode: u32,
+    /// Name, where it has one.
+    pub name: Option<String>,
+    /// ListenOverflows in the interval.
+    pub listen_overflows: Option<u64>,
+    /// ListenDrops in the interval.
+    pub listen_drops: Option<u64>,
+    /// ListenDrops in the interval that no listener of ours accounts for (negative: more than the kernel counted).
+    pub unexplained_drops: Option<i64>,
+    /// SYN cookies sent in the interval.
+    pub cookies_sent: Option<u64>,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenerModel {
+    /// Socket cookie.
+    pub id: u64,
+    /// Inode of its namespace.
+    pub netns: u32,
+    /// Name of its namespace, where it has one.
+    pub netns_name: Option<String>,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Local address.
+    pub address: IpAddr,
+    /// Local port.
+    pub port: u16,
+    /// IPV6_V6ONLY.
+    pub v6only: bool,
+    /// The SO_REUSEPORT group that it is a shard of.
+    pub group: Option<GroupId>,
+    /// Process that holds it.
+    pub process: Option<Process>,
+    /// Processes that hold it.
+    pub holders: u32,
+    /// It was opened within the interval.
+    pub opened_in_interval: bool,
+    /// It closed within the interval; its gauges are the last that were seen.
+    pub closed: bool,
+    /// Gauges at the last sample.
+    pub now: Gauges,
+    /// Counts in the interval.
+    pub total: Counts,
+    /// Recent rates.
+    pub rate: Rates,
+    /// Refused attempts in the interval.
+    pub drops: Drops,
+    /// Refused attempts in the recent span.
+    pub recent_drops: Drops,
+    /// Distributions over the interval.
+    pub distributions: Distributions,
+    /// Distributions over the recent span.
+    pub recent_distributions: Distributions,
+    /// Threads by accepts, then reads, then writes, all descending.
+    pub threads: Vec<ThreadModel>,
+    /// How it is served.
+    pub pattern: Pattern,
+    /// What is wrong, worst first.
+    pub findings: Vec<Finding>,
+    /// One point per sample, oldest first, at most [`HISTORY`].
+    pub history: VecDeque<HistoryPoint>,
+}
+
+/// Points of history kept per listener: the widest graph of a 200-column screen, and a little more; one minute at 4 Hz.
+pub const HISTORY: usize = 240;
+
+/// Identity of a SO_REUSEPORT group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId {
+    /// Inode of the namespace.
+    pub netns: u32,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Local port.
+    pub port: u16,
+    /// Local address.
+    pub address: IpAddr,
+}
+
+/// Values at the last sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Gauges {
+    /// Connections waiting to be accepted.
+    pub accept_depth: u32,
+    /// Backlog after clamping.
+    pub backlog: u32,
+    /// backlog + 1: what the kernel admits.
+    pub limit: u32,
+    /// Largest depth in the interval.
+    pub accept_peak: Option<u32>,
+    /// Largest depth in the recent span.
+    pub recent_accept_peak: Option<u32>,
+    /// Age of the oldest connection waiting, in microseconds; `Some(0)` if none waits.
+    pub oldest_waiting_us: Option<u64>,
+    /// Request sockets.
+    pub syn_depth: Option<u32>,
+    /// Request sockets whose SYN-ACK was not retransmitted.
+    pub syn_young: Option<u32>,
+    /// Largest SYN queue seen in the interval.
+    pub syn_peak: Option<u32>,
+    /// Open connections.
+    pub open: Option<u64>,
+    /// Bytes waiting unread.
+    pub queued_bytes: Option<u64>,
+}
+
+/// Counts within the interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections enqueued.
+    pub enqueued: Option<u64>,
+    /// Request sockets made.
+    pub syn_requests: Option<u64>,
+    /// SYN-ACKs sent again.
+    pub synack_retransmits: Option<u64>,
+    /// SYN cookies sent.
+    pub cookies_sent: Option<u64>,
+    /// Accepts.
+    pub accepts: Option<u64>,
+    /// Accepts that returned EAGAIN.
+    pub would_block: Option<u64>,
+    /// Accepts that failed otherwise.
+    pub accept_failed: Option<u64>,
+    /// Reads.
+    pub reads: Option<u64>,
+    /// Bytes read.
+    pub read_bytes: Option<u64>,
+    /// Writes.
+    pub writes: Option<u64>,
+    /// Bytes written.
+    pub write_bytes: Option<u64>,
+}
+
+/// Recent rates per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rates {
+    /// Connections enqueued per second.
+    pub enqueued: Option<f64>,
+    /// Accepts per second.
+    pub accepts: Option<f64>,
+    /// Would-block accepts per second.
+    pub would_block: Option<f64>,
+    /// SYN-ACK retransmits per second.
+    pub synack_retransmits: Option<f64>,
+    /// Refused attempts per second.
+    pub drops: Option<f64>,
+    /// Reads per second.
+    pub reads: Option<f64>,
+    /// Bytes read per second.
+    pub read_bytes: Option<f64>,
+    /// Writes per second.
+    pub writes: Option<f64>,
+    /// Bytes written per second.
+    pub write_bytes: Option<f64>,
+}
+
+/// Refused attempts by cause. The causes add up to `total`; a cause that cannot be told is `None`, and its share is in `unexplained`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Attempts refused.
+    pub total: Option<u64>,
+    /// SYNs refused because the accept queue was full.
+    pub accept_queue_full_on_syn: Option<u64>,
+    /// Final ACKs refused because the accept queue was full.
+    pub accept_queue_full_on_ack: Option<u64>,
+    /// SYNs refused because the SYN queue was full.
+    pub syn_queue_full: Option<u64>,
+    /// Refused for another known reason.
+    pub other: Option<u64>,
+    /// Refused, cause not known.
+    pub unexplained: Option<u64>,
+    /// Distinct clients among them.
+    pub clients: Option<u64>,
+}
+
+/// The distributions of one listener; each `None` where it cannot be measured.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Distributions {
+    /// Accept wait.
+    pub accept_wait: Option<Histogram>,
+    /// Handshake time.
+    pub handshake: Option<Histogram>,
+    /// First-byte time.
+    pub first_byte: Option<Histogram>,
+    /// First-read time.
+    pub first_read: Option<Histogram>,
+    /// Residency.
+    pub residency: Option<Histogram>,
+    /// Bytes per read (units are bytes, not time).
+    pub bytes_per_read: Option<Histogram>,
+}
+
+/// What a thread does for a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// It accepts.
+    Acceptor,
+    /// It reads.
+    Reader,
+    /// It writes.
+    Writer,
+}
+
+/// One thread's work for one listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThreadModel {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Command name.
+    pub comm: String,
+    /// It has ended.
+    pub ended: bool,
+    /// What it was seen doing in the interval.
+    pub roles: Vec<Role>,
+    /// Accepts in the interval.
+    pub accepts: u64,
+    /// Share of the listener's accepts (of the group's, for a shard), 0 to 1; `None` if there were none.
+    pub accept_share: Option<f64>,
+    /// Would-block accepts in the interval.
+    pub would_block: u64,
+    /// Reads in the interval.
+    pub reads: u64,
+    /// Share of the listener's (the group's) reads.
+    pub read_share: Option<f64>,
+    /// Bytes read in the interval.
+    pub read_bytes: u64,
+    /// Writes in the interval.
+    pub writes: u64,
+    /// Bytes written in the interval.
+    pub write_bytes: u64,
+    /// Recent accepts per second.
+    pub accepts_per_second: f64,
+    /// Recent reads per second.
+    pub reads_per_second: f64,
+    /// Time on a CPU in the interval, in microseconds.
+    pub on_cpu_us: Option<u64>,
+    /// Time waiting for a CPU in the interval, in microseconds.
+    pub run_queue_us: Option<u64>,
+    /// The rest of the interval: asleep or blocked, in microseconds.
+    pub blocked_us: Option<u64>,
+}
+
+/// How a listener is served, from outside (docs: patterns).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pattern {
+    /// Which.
+    pub name: PatternName,
+    /// 0 to 1: the share of what was seen that fits; 0 for `unknown`.
+    pub confidence: f64,
+    /// What was seen, one sentence each, with figures.
+    pub evidence: Vec<String>,
+}
+
+/// The patterns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PatternName {
+    /// One thread accepts, reads and writes.
+    SingleThread,
+    /// One thread accepts; each connection is then read by one of several others.
+    AcceptorReaders,
+    /// One thread accepts and reads; other threads write the answers.
+    MessageBalancing,
+    /// Several threads or processes accept from the same socket.
+    MultiAcceptor,
+    /// SO_REUSEPORT: each acceptor has its own listener.
+    Sharded,
+    /// One thread accepts, a new thread reads each connection.
+    ThreadPerConnection,
+    /// One process accepts, a new process reads each connection.
+    ProcessPerConnection,
+    /// Not enough was seen, or it fits none.
+    Unknown,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Will hurt, or already hurts a little.
+    Warning,
+    /// Clients are being refused or left waiting now.
+    Critical,
+}
+
+/// One thing that is wrong with a listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Stable name, snake_case.
+    pub id: &'static str,
+    /// How bad.
+    pub severity: Severity,
+    /// One sentence.
+    pub summary: String,
+    /// The figures behind it: name (units in the name), value.
+    pub evidence: Vec<(&'static str, f64)>,
+    /// What to do, and what not to change.
+    pub advice: String,
+}
+
+/// What a graph over time needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct HistoryPoint {
+    /// Seconds since the start of the interval.
+    pub at: f64,
+    /// Accept queue depth.
+    pub accept_depth: u32,
+    /// Peak accept queue depth since the point before.
+    pub accept_peak: Option<u32>,
+    /// SYN queue depth.
+    pub syn_depth: Option<u32>,
+    /// Refused attempts since the point before.
+    pub drops: Option<u64>,
+    /// Accepts per second since the point before.
+    pub accepts: Option<f64>,
+    /// Reads per second since the point before.
+    pub reads: Option<f64>,
+}

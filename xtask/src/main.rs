@@ -1,0 +1,2 @@
+//! listentop.
+fn main() {}
