@@ -1,0 +1,96 @@
+//! The parts a build of the probes needs: rustc's own sources (for `core`) and a bpf-linker that shares rustc's LLVM.
+//!
+//! Shared by `cargo xtask setup`, which provides them, and `userspace/build.rs`, which uses them: std only.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The bpf-linker that is installed; 0.13 is the first with a feature for LLVM 22, which rustc 1.95 carries.
+pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
+
+/// Where tools are kept: always inside the checkout, so that no CARGO_TARGET_DIR separates `setup` from a later build.
+pub(crate) fn tools_dir(root: &Path) -> PathBuf {
+    root.join("target/tools")
+}
+
+/// The linker for the BPF target, once `setup` has run.
+pub(crate) fn bpf_linker(root: &Path) -> PathBuf {
+    tools_dir(root).join("bin/bpf-linker")
+}
+
+/// The note of what the installed bpf-linker was built from. Written last, so an interrupted build leaves none.
+pub(crate) fn stamp_file(root: &Path) -> PathBuf {
+    tools_dir(root).join("bpf-linker.stamp")
+}
+
+/// A Rust toolchain, as its compiler describes itself.
+pub(crate) struct Toolchain {
+    /// First line of `rustc --version --verbose`, with release and commit.
+    pub(crate) rustc: String,
+    /// The major version of rustc's own LLVM, such as `22`.
+    pub(crate) llvm: String,
+    /// The triple that the compiler runs on.
+    pub(crate) host: String,
+    /// The toolchain's directory.
+    pub(crate) sysroot: PathBuf,
+}
+
+impl Toolchain {
+    /// Asks the compiler.
+    ///
+    /// # Errors
+    /// When it cannot be run, fails (its stderr is then the message) or leaves out a field.
+    pub(crate) fn of(rustc: &OsStr, dir: &Path) -> io::Result<Self> {
+        let ask = |args: &[&str]| {
+            let output = Command::new(rustc).args(args).current_dir(dir).output()?;
+            if !output.status.success() {
+                return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            }
+            String::from_utf8(output.stdout).map_err(io::Error::other)
+        };
+        let description = ask(&["--version", "--verbose"])?;
+        let sysroot = ask(&["--print", "sysroot"])?;
+        Self::parse(&description, sysroot.trim_end()).ok_or_else(|| {
+            io::Error::other(format!("`rustc --version --verbose` names no host or no LLVM version:\n{description}"))
+        })
+    }
+
+    fn parse(description: &str, sysroot: &str) -> Option<Self> {
+        let field = |name: &str| description.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        Some(Self {
+            rustc: description.lines().next()?.to_owned(),
+            llvm: field("LLVM version:")?.split('.').next()?.to_owned(),
+            host: field("host:")?.to_owned(),
+            sysroot: sysroot.into(),
+        })
+    }
+
+    /// Whether the component rust-src is installed, from which `core` is built for the BPF target.
+    pub(crate) fn has_rust_src(&self) -> bool {
+        self.sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file()
+    }
+
+    /// What the stamp of a bpf-linker that fits this toolchain says.
+    pub(crate) fn stamp(&self) -> String {
+        format!("bpf-linker {BPF_LINKER_VERSION}\n{}\n{}\n", self.rustc, self.sysroot.display())
+    }
+
+    /// Whether the checkout has a bpf-linker that was built, to the end, for this toolchain.
+    pub(crate) fn has_bpf_linker(&self, root: &Path) -> bool {
+        bpf_linker(root).is_file() && fs::read_to_string(stamp_file(root)).is_ok_and(|stamp| stamp == self.stamp())
+    }
+
+    /// The name of the first part that is not there, if any.
+    pub(crate) fn missing(&self, root: &Path) -> Option<String> {
+        if !self.has_rust_src() {
+            Some("the Rust component rust-src".to_owned())
+        } else if !self.has_bpf_linker(root) {
+            Some(format!("bpf-linker {BPF_LINKER_VERSION} for this toolchain"))
+        } else {
+            None
+        }
+    }
+}
