@@ -8,14 +8,10 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 #[path = "../xtask/src/toolchain.rs"]
 #[expect(dead_code, reason = "the file is shared with xtask, which also installs what is missing")]
 mod toolchain;
-
-const PACKAGE: &str = "listentop-ebpf";
-const OBJECT: &str = "listentop-probes";
 
 fn main() {
     if let Err(error) = build() {
@@ -43,31 +39,9 @@ fn build() -> Result<(), Box<dyn Error>> {
     }
 
     let arch = variable("CARGO_CFG_TARGET_ARCH")?.into_string().map_err(|_| "CARGO_CFG_TARGET_ARCH is not UTF-8")?;
-    let target =
-        if variable("CARGO_CFG_TARGET_ENDIAN")? == "big" { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
-    // A directory of its own, as cargo holds the lock of the outer one; not in OUT_DIR, so that all profiles share one build.
-    let target_dir = root.join("target/ebpf").join(&arch);
-
-    let mut cargo = Command::new(variable("CARGO")?);
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_outer_build)) {
-        cargo.env_remove(name);
-    }
-    let flags = [
-        format!("--cfg=bpf_target_arch=\"{arch}\""),
-        format!("-Clinker={}", linker.display()),
-        // `.maps` definitions load only with BTF, which bpf-linker makes from full debug info.
-        "-Cdebuginfo=2".to_owned(),
-        "-Clink-arg=--btf".to_owned(),
-    ];
-    cargo
-        .current_dir(root)
-        .env("RUSTC", rustc)
-        // Building `core` is unstable; the pinned stable compiler does it when told so.
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .args(["build", "--package", PACKAGE, "--bin", OBJECT, "--release", "--target", target])
-        .args(["-Z", "build-std=core", "--target-dir"])
-        .arg(&target_dir);
+    let big_endian = variable("CARGO_CFG_TARGET_ENDIAN")? == "big";
+    let mut cargo = toolchain::cargo_for_probes(&variable("CARGO")?, "build", root, &arch, big_endian);
+    cargo.env("RUSTC", rustc);
     let output = cargo.output().map_err(|error| format!("cannot run cargo for the probes: {error}"))?;
     if !output.status.success() {
         // The compiler's own words are many lines: as the log of a failed script they stay readable.
@@ -75,8 +49,9 @@ fn build() -> Result<(), Box<dyn Error>> {
         std::process::exit(1);
     }
 
-    let object = target_dir.join(target).join("release").join(OBJECT);
-    let copy = Path::new(&variable("OUT_DIR")?).join(OBJECT);
+    let built = toolchain::probes_target_dir(root, &arch).join(toolchain::bpf_target(big_endian)).join("release");
+    let object = built.join(toolchain::PROBES_BINARY);
+    let copy = Path::new(&variable("OUT_DIR")?).join(toolchain::PROBES_BINARY);
     fs::copy(&object, &copy)
         .map_err(|error| format!("cannot copy {} to {}: {error}", object.display(), copy.display()))?;
     Ok(())
@@ -84,21 +59,4 @@ fn build() -> Result<(), Box<dyn Error>> {
 
 fn variable(name: &str) -> Result<OsString, String> {
     env::var_os(name).ok_or_else(|| format!("{name} is not set: this script is to be run by cargo"))
-}
-
-/// Whether an environment variable describes the build around this one: its flags, its target, clippy as its compiler.
-/// What says how to reach the network, and the job server, stays.
-fn is_of_outer_build(name: &str) -> bool {
-    const KEPT: [&str; 8] = [
-        "CARGO_HOME",
-        "CARGO_HTTP_",
-        "CARGO_MAKEFLAGS",
-        "CARGO_NET_",
-        "CARGO_REGISTRIES_",
-        "CARGO_REGISTRY_",
-        "CARGO_SOURCE_",
-        "CARGO_TERM_",
-    ];
-    let kept = KEPT.iter().any(|prefix| name.starts_with(prefix));
-    (name.starts_with("CARGO_") && !kept) || name.starts_with("RUSTC") || name == "RUSTFLAGS"
 }

@@ -1,7 +1,9 @@
-//! The parts a build of the probes needs: rustc's own sources (for `core`) and a bpf-linker that shares rustc's LLVM.
+//! What a build of the probes needs, rustc's own sources (for `core`) and a bpf-linker that shares rustc's LLVM, and how cargo
+//! is called for it.
 //!
-//! Shared by `cargo xtask setup`, which provides them, and `userspace/build.rs`, which uses them: std only.
+//! Shared by xtask, which provides the parts and lints the probes, and `userspace/build.rs`, which builds them: std only.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -24,6 +26,66 @@ pub(crate) fn bpf_linker(root: &Path) -> PathBuf {
 /// The note of what the installed bpf-linker was built from. Written last, so an interrupted build leaves none.
 pub(crate) fn stamp_file(root: &Path) -> PathBuf {
     tools_dir(root).join("bpf-linker.stamp")
+}
+
+/// The package of the probes.
+pub(crate) const PROBES_PACKAGE: &str = "listentop-ebpf";
+/// Its binary: the object that user space loads.
+pub(crate) const PROBES_BINARY: &str = "listentop-probes";
+
+/// Where cargo puts what it builds for the BPF target. A directory of its own, as a cargo that waits for the build holds the
+/// lock of the usual one; outside any OUT_DIR, so that all profiles share one build.
+pub(crate) fn probes_target_dir(root: &Path, arch: &str) -> PathBuf {
+    root.join("target/ebpf").join(arch)
+}
+
+/// The BPF target for hosts of this byte order.
+pub(crate) fn bpf_target(big_endian: bool) -> &'static str {
+    if big_endian { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
+}
+
+/// `cargo SUBCOMMAND` on the probes, in release, to run on hosts of `arch`, untouched by the flags of any build around it.
+pub(crate) fn cargo_for_probes(cargo: &OsStr, subcommand: &str, root: &Path, arch: &str, big_endian: bool) -> Command {
+    let mut command = Command::new(cargo);
+    forget_outer_build(&mut command);
+    let flags = [
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        format!("-Clinker={}", bpf_linker(root).display()),
+        // `.maps` definitions load only with BTF, which bpf-linker makes from full debug info.
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+    ];
+    command
+        .current_dir(root)
+        // Building `core` is unstable; the pinned stable compiler does it when told so.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .args([subcommand, "--package", PROBES_PACKAGE, "--bin", PROBES_BINARY, "--release"])
+        .args(["--target", bpf_target(big_endian), "-Z", "build-std=core", "--target-dir"])
+        .arg(probes_target_dir(root, arch));
+    command
+}
+
+/// Removes from the command's environment what describes a build around it: flags, target, directories, clippy as compiler.
+/// What says how to reach the network, and the job server, stays.
+pub(crate) fn forget_outer_build(command: &mut Command) {
+    const KEPT: [&str; 8] = [
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_MAKEFLAGS",
+        "CARGO_NET_",
+        "CARGO_REGISTRIES_",
+        "CARGO_REGISTRY_",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+    ];
+    for (name, _) in env::vars_os() {
+        let Some(text) = name.to_str() else { continue };
+        let of_cargo = text.starts_with("CARGO_") && !KEPT.iter().any(|prefix| text.starts_with(prefix));
+        if of_cargo || text.starts_with("RUSTC") || text == "RUSTFLAGS" {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// A Rust toolchain, as its compiler describes itself.
