@@ -1,2 +1,53 @@
-//! listentop.
-fn main() {}
+//! `cargo xtask`: everything a newcomer or a developer runs on this checkout. `cargo xtask --help` lists it.
+
+mod cargo;
+mod ci;
+mod demo;
+mod lint;
+mod process;
+mod root;
+mod setup;
+mod testing;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what a build of the probes needs and is missing: rust-src, and a bpf-linker inside the checkout
+    Setup,
+    /// Build listentop, the demo servers, the load generators and the lab in release
+    Build,
+    /// Show listentop at work: a lab of servers under load, in a network namespace of its own
+    Demo(demo::Options),
+    /// Run all tests: unit tests as the user you are, kernel tests as root
+    Test,
+    /// Check formatting, clippy for host and BPF target, and the documentation
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build => setup::run().and_then(|()| cargo::build_release()).map(drop),
+        Task::Demo(options) => demo::run(&options),
+        Task::Test => testing::run(),
+        Task::Lint => lint::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

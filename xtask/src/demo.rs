@@ -1,0 +1,111 @@
+//! `cargo xtask demo`: from a fresh checkout to the dashboard on a running lab.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::{cargo, root, setup};
+
+/// The options of `lab`, known here so that a mistyped one is refused before anything is built.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What to show; `--list` names the scenarios [default: patterns]
+    scenario: Option<OsString>,
+    /// List the scenarios and exit
+    #[arg(long)]
+    list: bool,
+    /// No dashboard: run for a bounded time and print the report on stdout
+    #[arg(long)]
+    headless: bool,
+    /// Form of the report
+    #[arg(long, value_parser = ["table", "json"], requires = "headless")]
+    format: Option<String>,
+    /// Length of the report's interval, in seconds
+    #[arg(long = "for", value_name = "SECONDS", requires = "headless")]
+    duration: Option<OsString>,
+    /// Leave SYN cookies on, where the scenario has them off
+    #[arg(long)]
+    cookies: bool,
+    /// Set tcp_abort_on_overflow in the lab: clients are reset instead of left waiting
+    #[arg(long)]
+    abort_on_overflow: bool,
+    /// Seed of the load's random arrivals
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Further options for the lab, after `--`
+    #[arg(last = true)]
+    rest: Vec<OsString>,
+}
+
+impl Options {
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = self.scenario.iter().cloned().collect();
+        let flags = [
+            (self.list, "--list"),
+            (self.headless, "--headless"),
+            (self.cookies, "--cookies"),
+            (self.abort_on_overflow, "--abort-on-overflow"),
+        ];
+        arguments.extend(flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag.into()));
+        let values = [
+            ("--format", self.format.as_ref().map(OsString::from)),
+            ("--for", self.duration.clone()),
+            ("--seed", self.seed.map(|seed| seed.to_string().into())),
+        ];
+        for (flag, value) in values {
+            arguments.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
+        }
+        arguments.extend(self.rest.iter().cloned());
+        arguments
+    }
+}
+
+/// Sets up, builds, becomes root and turns into the lab; returns only when that fails.
+///
+/// # Errors
+/// When a step fails or root is out of reach.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::run()?;
+    let binaries = cargo::build_release()?;
+    let mut lab = if options.list {
+        std::process::Command::new(&binaries.lab)
+    } else {
+        match root::command(&binaries.lab)? {
+            Ok(lab) => lab,
+            Err(reason) => bail!("the demo loads probes into the kernel and needs root, but {reason}: run it as root"),
+        }
+    };
+    lab.args(options.arguments()).arg("--listentop").arg(&binaries.listentop);
+    // Replaced rather than waited for: signals and the terminal are the lab's from here on.
+    Err(lab.exec()).with_context(|| format!("cannot run {}", lab.get_program().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::Options;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn options_reach_the_lab() {
+        let given = "demo overflow --headless --format json --for 3 --cookies --seed 7 -- --extra";
+        let passed: Vec<_> =
+            "overflow --headless --cookies --format json --for 3 --seed 7 --extra".split(' ').collect();
+        assert_eq!(Cli::parse_from(given.split(' ')).options.arguments(), passed);
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for given in ["demo --nonsense", "demo --headless --format xml", "demo --format json", "demo --seed x"] {
+            assert!(Cli::try_parse_from(given.split(' ')).is_err(), "{given}");
+        }
+    }
+}
