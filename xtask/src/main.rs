@@ -37,7 +37,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup => setup::run(),
+        Task::Setup => setup::run_and_tell(),
         Task::Build => setup::run().and_then(|()| cargo::build_release()).map(drop),
         Task::Demo(options) => demo::run(&options),
         Task::Test => testing::run(),

@@ -1,5 +1,7 @@
 //! `cargo xtask setup`: a machine with rustup and a C linker becomes one that builds the probes.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::toolchain::{self, BPF_LINKER_VERSION, Toolchain};
 use crate::{cargo, process};
+
+/// `cargo xtask setup`: as [`run`], with a word also when there was nothing to do.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_and_tell() -> Result<()> {
+    run()?;
+    process::announce("setup is complete: `cargo build`, `cargo test` and `cargo xtask demo` work now");
+    Ok(())
+}
 
 /// Installs what is missing. Quick, and silent, when nothing is.
 ///
@@ -29,7 +41,6 @@ pub(crate) fn run() -> Result<()> {
     if !toolchain.has_bpf_linker(&root) {
         build_bpf_linker(&root, &tools, &toolchain)?;
     }
-    process::announce("setup is complete");
     Ok(())
 }
 
@@ -118,7 +129,9 @@ fn build_bpf_linker(root: &Path, tools: &Path, toolchain: &Toolchain) -> Result<
         .args(["--no-default-features", "--features", &format!("llvm-{}", toolchain.llvm), "--root"])
         .arg(tools)
         .arg("--target-dir")
-        .arg(&build_dir);
+        .arg(&build_dir)
+        // Else cargo advises to add the directory to PATH, which nothing here needs.
+        .env("PATH", path_with(&tools.join("bin"))?);
     process::run(&mut install, "building bpf-linker")
         .context("bpf-linker could not be built; cargo's message is above (the first time it needs the network)")?;
 
@@ -127,6 +140,12 @@ fn build_bpf_linker(root: &Path, tools: &Path, toolchain: &Toolchain) -> Result<
     write_stamp(&stamp, &toolchain.stamp())?;
     // Only now: what an interrupted build has compiled serves the next one.
     fs::remove_dir_all(&build_dir).with_context(|| format!("cannot remove {}", build_dir.display()))
+}
+
+fn path_with(dir: &Path) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(env::split_paths(&path).chain([dir.to_owned()]))
+        .with_context(|| format!("{} cannot be part of PATH", dir.display()))
 }
 
 /// A directory that looks like an installed LLVM to llvm-sys, made of rustc's own.
@@ -160,7 +179,7 @@ fn find_llvm(libraries: &Path) -> Result<PathBuf> {
 
 fn ensure_c_linker(toolchain: &Toolchain) -> Result<()> {
     let variable = format!("CARGO_TARGET_{}_LINKER", toolchain.host.to_uppercase().replace('-', "_"));
-    let linker = std::env::var(&variable).unwrap_or_else(|_| "cc".to_owned());
+    let linker = env::var(&variable).unwrap_or_else(|_| "cc".to_owned());
     let found = if linker.contains('/') { Path::new(&linker).is_file() } else { process::find(&linker).is_some() };
     ensure!(found, "no C linker (`{linker}`): install one, such as Debian's and Ubuntu's package gcc, or Fedora's");
     Ok(())
