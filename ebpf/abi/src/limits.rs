@@ -1,0 +1,16 @@
+//! Sizes that both sides must know. Map sizes that depend on the machine are set at load; these are the built-in defaults.
+
+/// Listeners tracked unless told otherwise; user space raises it when more are found at start.
+pub const DEFAULT_LISTENERS: u32 = 1024;
+/// Connections tracked unless told otherwise: 16 MiB of kernel memory.
+pub const DEFAULT_CONNECTIONS: u32 = 65_536;
+/// (listener, thread) pairs tracked unless told otherwise.
+pub const DEFAULT_THREADS: u32 = 16_384;
+/// Distinct clients remembered among refused attempts, least recently seen forgotten first (and then counted again).
+pub const DROPPED_CLIENTS: u32 = 65_536;
+/// Statistics records per listener at most: events on different CPUs then write to different cache lines.
+pub const MAX_SHARDS: u32 = 4;
+/// Connections of one accept queue that are taken over at start; those behind them are counted when accepted, without a wait.
+///
+/// The kernel's default somaxconn, hence the longest queue of an untuned machine; each costs the verifier a pass through the loop.
+pub const QUEUE_WALK: u32 = 4096;

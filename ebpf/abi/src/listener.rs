@@ -1,0 +1,148 @@
+//! Records of one listener. Its *slot* is its index in the arrays of [`ListenerInfo`] and [`ListenerStats`].
+
+use crate::histogram::BUCKETS;
+
+/// Where a listening socket's records are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerRef {
+    /// Index of its records.
+    pub slot: u32,
+    /// [`ListenerInfo::generation`] when the slot was taken: tells this listener from a later one in the same slot.
+    pub generation: u32,
+}
+
+/// Identity and gauges: written when the listener opens or closes and at each poll, read by user space through a mapping.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListenerInfo {
+    /// Socket cookie; 0 while the slot is free.
+    pub cookie: u64,
+    /// When it began to listen; 0 if before the probes were attached.
+    pub opened_ns: u64,
+    /// When it stopped listening; 0 while it listens.
+    pub closed_ns: u64,
+    /// When the gauges below were read.
+    pub polled_ns: u64,
+    /// When the connection at the head of the accept queue was enqueued; 0 if the queue was empty at the poll.
+    pub oldest_ns: u64,
+    /// Inode number of the socket, as in `socket:[N]` under /proc/PID/fd.
+    pub inode: u64,
+    /// Counts the listeners that have had this slot. Written by user space only.
+    pub generation: u32,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Local address; an IPv4 one is in the first four bytes. Network byte order.
+    pub address: [u8; 16],
+    /// AF_INET or AF_INET6.
+    pub family: u16,
+    /// Local port, host byte order.
+    pub port: u16,
+    /// [`FLAG_REUSEPORT`] | [`FLAG_V6ONLY`].
+    pub flags: u32,
+    /// `sk_ack_backlog` at the poll.
+    pub depth: u32,
+    /// `sk_max_ack_backlog` at the poll.
+    pub backlog: u32,
+    /// `icsk_accept_queue.qlen` at the poll.
+    pub syn_depth: u32,
+    /// `icsk_accept_queue.young` at the poll.
+    pub syn_young: u32,
+    /// `sk_drops` at the poll (or at the end, for a closed listener): wraps at 32 bits.
+    pub socket_drops: u32,
+    /// `sk_drops` when the listener was first tracked.
+    pub first_drops: u32,
+}
+
+/// SO_REUSEPORT is set.
+pub const FLAG_REUSEPORT: u32 = 1;
+/// IPV6_V6ONLY is set.
+pub const FLAG_V6ONLY: u32 = 2;
+
+/// Peak depths since user space last took them (it swaps them for 0). One record per CPU and slot, so that no two CPUs
+/// race for the maximum.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peaks {
+    /// Largest accept queue depth at an enqueue.
+    pub accept_queue: u32,
+    /// Largest SYN queue depth at an enqueue or a SYN-ACK retransmit.
+    pub syn_queue: u32,
+}
+
+/// A distribution; wraps at 32 bits per bucket, which user space unwraps.
+pub type Buckets = [u32; BUCKETS];
+
+/// Cumulative counters and distributions, one record per slot and shard, added to atomically; the sum over the shards counts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerStats {
+    /// Connections put on the accept queue.
+    pub enqueued: u64,
+    /// Connections that left the queue because the listener closed or they died unaccepted.
+    pub aborted: u64,
+    /// Accepted connections that were destroyed.
+    pub closed: u64,
+    /// Accepts of connections that are not in the table (it was full, or they were queued before the start).
+    pub accepted_unknown: u64,
+    /// Connections that were on the queue at the start.
+    pub inherited_waiting: u64,
+    /// Connections that were accepted before the start.
+    pub inherited_open: u64,
+    /// SYN-ACKs sent again.
+    pub synack_retransmits: u64,
+    /// Final ACKs refused (SKB_DROP_REASON_TCP_LISTEN_OVERFLOW): two in `sk_drops` each.
+    pub ack_overflow: u64,
+    /// Final ACKs with a valid cookie refused: one in `sk_drops` each.
+    pub cookie_ack_overflow: u64,
+    /// Packets dropped in tcp_v4_rcv or tcp_v6_rcv that refuse no attempt: one in `sk_drops` each.
+    pub not_attempts: u64,
+    /// Distinct remote address and port pairs among refused final ACKs.
+    pub clients: u64,
+    /// Payload bytes that arrived for its connections.
+    pub arrived_bytes: u64,
+    /// Payload bytes that were read, by whatever way, or thrown away unread when a connection ended.
+    pub consumed_bytes: u64,
+    /// Work of threads that found the thread table full.
+    pub untracked: Work,
+    /// Accept wait.
+    pub wait: Buckets,
+    /// Handshake time, of connections whose SYN-ACK was not retransmitted.
+    pub handshake: Buckets,
+    /// First-byte time.
+    pub first_byte: Buckets,
+    /// First-read time.
+    pub first_read: Buckets,
+    /// Residency.
+    pub residency: Buckets,
+    /// Bytes per read; the unit is a byte.
+    pub bytes_per_read: Buckets,
+}
+
+/// What was done for a listener.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Connections accepted.
+    pub accepts: u64,
+    /// Accepts that returned EAGAIN.
+    pub would_block: u64,
+    /// Accepts that failed otherwise, EINTR and ECONNABORTED left out.
+    pub accept_failed: u64,
+    /// Reads of at least one byte.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Connections that were first read here.
+    pub first_reads: u64,
+    /// Successful writes.
+    pub writes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+}
+
+const _: () = assert!(size_of::<ListenerRef>() == 8);
+const _: () = assert!(size_of::<ListenerInfo>() == 104);
+const _: () = assert!(size_of::<Peaks>() == 8);
+const _: () = assert!(size_of::<Work>() == 64);
+const _: () = assert!(size_of::<ListenerStats>() == 13 * 8 + 64 + 6 * 4 * BUCKETS);

@@ -1,0 +1,22 @@
+//! What the probes could not track, counted in one array.
+
+/// Index of a loss counter.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// A listener found no free slot.
+    Listeners = 0,
+    /// A connection found the connection table full.
+    Connections = 1,
+    /// A thread found the thread table full.
+    Threads = 2,
+    /// An accept queue was longer than [`crate::limits::QUEUE_WALK`] at the start.
+    QueueWalk = 3,
+    /// An open connection at the start could have come through several shards.
+    AmbiguousShard = 4,
+    /// A child was enqueued whose socket was not known.
+    UnknownChild = 5,
+}
+
+/// Loss counters.
+pub const LOSSES: u32 = 8;

@@ -1,0 +1,47 @@
+//! Settings that user space freezes into `.rodata` before the load: constants to the verifier, which drops what they rule out.
+
+use aya_ebpf::Global;
+
+/// 1: every program returns at once. The floor against which the probes' cost is measured.
+#[unsafe(no_mangle)]
+static EMPTY: Global<u8> = Global::new(0);
+
+/// 1: rare events are logged through aya-log.
+#[unsafe(no_mangle)]
+static DEBUG: Global<u8> = Global::new(0);
+
+/// Statistics records per listener, less one: a mask for the CPU number.
+#[unsafe(no_mangle)]
+static SHARD_MASK: Global<u32> = Global::new(0);
+
+/// log2 of the statistics records per listener.
+#[unsafe(no_mangle)]
+static SHARD_SHIFT: Global<u32> = Global::new(0);
+
+/// Slots, the stride of the table of peaks.
+#[unsafe(no_mangle)]
+static SLOTS: Global<u32> = Global::new(0);
+
+/// Whether programs are to return at once.
+#[inline(always)]
+pub(crate) fn empty() -> bool {
+    EMPTY.load() != 0
+}
+
+/// Whether rare events are logged.
+#[inline(always)]
+pub(crate) fn debug() -> bool {
+    DEBUG.load() != 0
+}
+
+/// Index of a slot's statistics record for `cpu`.
+#[inline(always)]
+pub(crate) fn stats_index(slot: u32, cpu: u32) -> u32 {
+    (slot << SHARD_SHIFT.load()) | (cpu & SHARD_MASK.load())
+}
+
+/// Index of a slot's peaks for `cpu`.
+#[inline(always)]
+pub(crate) fn peaks_index(slot: u32, cpu: u32) -> u32 {
+    cpu * SLOTS.load() + slot
+}

@@ -1,0 +1,79 @@
+//! A thread accepts, or tries to.
+
+use listentop_abi::listener::ListenerRef;
+
+use crate::{
+    kernel::{self, RawSock},
+    maps::{CONNECTIONS, LISTENERS},
+    stats::{self, add, record_span},
+};
+
+/// `EINTR`: a signal came; not a failure of the accept.
+const EINTR: i64 = 4;
+/// `EAGAIN`.
+const EAGAIN: i64 = 11;
+/// `ECONNABORTED`: the client gave up while it was queued; not a failure of the accept.
+const ECONNABORTED: i64 = 103;
+/// `EINVAL`: the socket does not listen (any more).
+const EINVAL: i64 = 22;
+
+/// The current thread got a connection. Returns whether it is one that is tracked and was not accepted before.
+#[inline(always)]
+pub(crate) fn accepted(child: RawSock) -> bool {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(child.0) else { return false };
+    if unsafe { (*connection).accepted_ns } != 0 {
+        return false;
+    }
+    let now = stats::now();
+    let listener = unsafe { (*connection).listener };
+    unsafe { (*connection).accepted_ns = now };
+    if let Some(stats) = stats::of(listener) {
+        let enqueued_ns = unsafe { (*connection).enqueued_ns };
+        if enqueued_ns != 0 {
+            unsafe { record_span(&raw mut (*stats).wait, enqueued_ns, now) };
+        }
+    }
+    charge(listener);
+    true
+}
+
+/// The current thread got a connection from the listening socket `fd` that is in no table: count it all the same.
+#[inline(always)]
+pub(crate) fn accepted_unknown(fd: u32) {
+    let Some(listener) = listener_behind(fd) else { return };
+    if let Some(stats) = stats::of(listener) {
+        unsafe { add(&raw mut (*stats).accepted_unknown, 1) };
+    }
+    charge(listener);
+}
+
+#[inline(always)]
+fn charge(listener: ListenerRef) {
+    if let Some(work) = stats::work(listener) {
+        unsafe { add(&raw mut (*work).accepts, 1) };
+    }
+}
+
+/// An accept on the listening socket `fd` failed with `errno`.
+#[inline(always)]
+pub(crate) fn failed(fd: u32, errno: i64) {
+    // The kernel's own restart codes (512 and up) are interruptions that user space never sees.
+    if errno == EINTR || errno == ECONNABORTED || errno == EINVAL || errno >= 512 {
+        return;
+    }
+    let Some(listener) = listener_behind(fd) else { return };
+    let Some(work) = stats::work(listener) else { return };
+    unsafe {
+        if errno == EAGAIN {
+            add(&raw mut (*work).would_block, 1);
+        } else {
+            add(&raw mut (*work).accept_failed, 1);
+        }
+    }
+}
+
+#[inline(always)]
+fn listener_behind(fd: u32) -> Option<ListenerRef> {
+    let socket = kernel::current_socket(fd)?;
+    LISTENERS.get_ptr(socket.0).map(|listener| unsafe { *listener })
+}

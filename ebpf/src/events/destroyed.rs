@@ -1,0 +1,32 @@
+//! A socket is destroyed: nothing of it may stay, because its address will be used again.
+
+use listentop_abi::connection::{STATE_BASELINE, STATE_READ};
+
+use crate::{
+    events::read::settle,
+    maps::CONNECTIONS,
+    stats::{self, add, record_span},
+};
+
+/// Ends the record of a connection, if the socket is one.
+#[inline(always)]
+pub(crate) fn destroyed(key: u64) {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(key) else { return };
+    if let Some(stats) = stats::of(unsafe { (*connection).listener }) {
+        unsafe {
+            let (accepted_ns, first_byte_ns) = ((*connection).accepted_ns, (*connection).first_byte_ns);
+            if accepted_ns == 0 {
+                add(&raw mut (*stats).aborted, 1);
+            } else {
+                add(&raw mut (*stats).closed, 1);
+                // A first byte that was never read: otherwise the read has counted it.
+                if first_byte_ns != 0 && (*connection).state & (STATE_READ | STATE_BASELINE) == 0 {
+                    record_span(&raw mut (*stats).first_byte, accepted_ns, first_byte_ns);
+                }
+            }
+            // What nobody read is gone, so it does not wait any more.
+            settle(connection, stats, (*connection).consumed, (*connection).arrived, None);
+        }
+    }
+    let _ = CONNECTIONS.remove(key);
+}

@@ -1,0 +1,97 @@
+//! A thread reads from a connection.
+
+use listentop_abi::connection::{Connection, MARKS, STATE_BASELINE, STATE_READ};
+
+use crate::{
+    events::accepted,
+    kernel::RawSock,
+    stats::{self, add, record, record_span},
+};
+
+/// The current thread got `bytes` (above 0) from the connection; `copied` is the socket's `copied_seq` afterwards.
+#[inline(always)]
+pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u32) {
+    if unsafe { (*connection).accepted_ns } == 0 {
+        // An accept that no hook saw (io_uring's fixed files): it happened before now.
+        accepted::accepted(RawSock(key));
+    }
+    let now = stats::now();
+    let listener = unsafe { (*connection).listener };
+    let Some(stats) = stats::of(listener) else { return };
+    let consumed = unsafe { (*connection).consumed };
+
+    // Usually copied_seq moved by what was returned, and by one more if the FIN was taken with it. Otherwise bytes were taken in another
+    // way (splice, zero copy, another thread) or returned transformed (kTLS): then the kernel's position counts.
+    let expected = consumed.wrapping_add(bytes);
+    let position = if copied.wrapping_sub(expected) <= 1 { expected } else { copied };
+    let first = unsafe { (*connection).state } & STATE_READ == 0;
+    unsafe {
+        settle(connection, stats, consumed, position, Some(now));
+        record(&raw mut (*stats).bytes_per_read, u64::from(bytes));
+        if first {
+            let state = (*connection).state;
+            (*connection).state = state | STATE_READ;
+            if state & STATE_BASELINE == 0 {
+                record_span(&raw mut (*stats).first_byte, (*connection).accepted_ns, (*connection).first_byte_ns);
+                record_span(&raw mut (*stats).first_read, (*connection).accepted_ns, now);
+            }
+        }
+    }
+    if let Some(work) = stats::work(listener) {
+        unsafe {
+            add(&raw mut (*work).reads, 1);
+            add(&raw mut (*work).read_bytes, u64::from(bytes));
+            if first {
+                add(&raw mut (*work).first_reads, 1);
+            }
+        }
+    }
+}
+
+/// Moves the read position to `position`, counts the bytes as consumed, and with `now` the residency of the first of them.
+#[inline(always)]
+pub(crate) unsafe fn settle(
+    connection: *mut Connection,
+    stats: *mut listentop_abi::listener::ListenerStats,
+    consumed: u32,
+    position: u32,
+    now: Option<u64>,
+) {
+    unsafe {
+        let beyond = position.wrapping_sub((*connection).arrived);
+        if beyond as i32 > 0 {
+            // Read before its arrival was announced (SO_RCVLOWAT, busy polling): it arrived in any case.
+            (*connection).arrived = position;
+            add(&raw mut (*stats).arrived_bytes, u64::from(beyond));
+        }
+        let taken = position.wrapping_sub(consumed);
+        if taken as i32 > 0 {
+            (*connection).consumed = position;
+            add(&raw mut (*stats).consumed_bytes, u64::from(taken));
+        }
+        let mut tail = (*connection).tail;
+        let head = (*connection).head;
+        let mut since = 0;
+        for _ in 0..MARKS {
+            if tail == head {
+                break;
+            }
+            let mark = &raw const (*connection).marks[tail as usize % MARKS];
+            let end = (*mark).end;
+            // The mark of the first unread byte is the first that reaches beyond the old position.
+            if since == 0 && (end.wrapping_sub(consumed) as i32) > 0 {
+                since = (*mark).at_ns;
+            }
+            if (end.wrapping_sub(position) as i32) > 0 {
+                break;
+            }
+            tail = tail.wrapping_add(1);
+        }
+        (*connection).tail = tail;
+        if let Some(now) = now
+            && since != 0
+        {
+            record_span(&raw mut (*stats).residency, since, now);
+        }
+    }
+}

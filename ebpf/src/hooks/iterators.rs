@@ -1,0 +1,189 @@
+//! Iterators: programs that user space runs on demand by reading a file.
+//!
+//! aya has no macro for them, so their sections and contexts are declared by hand (include/linux/bpf.h, `bpf_iter__*`).
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
+use listentop_abi::{
+    connection::STATE_BASELINE,
+    limits::QUEUE_WALK,
+    listener::ListenerRef,
+    loss::Loss,
+};
+
+use crate::{
+    events::{enqueued, listening},
+    kernel::{self, AF_INET, CLOSE_WAIT, ESTABLISHED, LISTEN, RawSock, Sock},
+    maps::{ADDRESSES, AddressOwner, CONNECTIONS, INFO, LocalAddress},
+    stats::{self, add},
+};
+
+/// Context of iter/bpf_map_elem.
+#[repr(C)]
+pub(crate) struct MapElement {
+    meta: *const c_void,
+    map: *const c_void,
+    key: *const u64,
+    value: *const ListenerRef,
+}
+
+/// Context of iter/tcp.
+#[repr(C)]
+pub(crate) struct TcpSocket {
+    meta: *const c_void,
+    socket: *const u8,
+    uid: u64,
+}
+
+/// Walks [`LISTENERS`] and refreshes each listener's gauges: one pass covers every namespace, and no socket is locked.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
+    let Some((raw, listener)) = (unsafe { element(ctx) }) else { return 0 };
+    let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
+    // The socket may have closed, and its memory may be another's by now: the cookie tells.
+    if raw.state() != LISTEN || raw.cookie() != unsafe { (*info).cookie } {
+        return 0;
+    }
+    if unsafe { (*info).port } == 0 || unsafe { (*info).inode } == 0 {
+        listening::identify(raw, info);
+    }
+    let head = raw.accept_head();
+    let oldest_ns = if head.is_null() {
+        0
+    } else {
+        let tracked = CONNECTIONS.get_ptr(head.child().0).map_or(0, |connection| unsafe { (*connection).enqueued_ns });
+        if tracked != 0 { tracked } else { head.enqueued_ns() }
+    };
+    unsafe {
+        (*info).oldest_ns = oldest_ns;
+        (*info).depth = raw.accept_depth();
+        (*info).backlog = raw.backlog();
+        (*info).syn_depth = raw.qlen();
+        (*info).syn_young = raw.young();
+        (*info).socket_drops = raw.drops();
+        (*info).polled_ns = stats::now();
+    }
+    0
+}
+
+/// Walks [`LISTENERS`] once at start and takes over the connections that wait on their accept queues.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
+    let Some((raw, listener)) = (unsafe { element(ctx) }) else { return 0 };
+    if raw.state() != LISTEN {
+        return 0;
+    }
+    let mut request = raw.accept_head();
+    for _ in 0..QUEUE_WALK {
+        if request.is_null() {
+            return 0;
+        }
+        let child = request.child();
+        // A child that was enqueued since the probes were attached is known already.
+        if child.0 != 0 && CONNECTIONS.get_ptr(child.0).is_none() {
+            take_over(listener, child, request.enqueued_ns(), 0, 0);
+        }
+        request = request.next();
+    }
+    stats::lost(Loss::QueueWalk);
+    0
+}
+
+/// Visits the TCP sockets of one namespace at start: listeners first (the kernel's order), then connections.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub(crate) extern "C" fn baseline(ctx: *const TcpSocket) -> i32 {
+    let pointer = unsafe { (*ctx).socket };
+    if pointer.is_null() {
+        return 0;
+    }
+    // Request and time-wait sockets are visited too, and are no full sockets.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(pointer.cast_mut().cast()) };
+    if tcp.is_null() {
+        return 0;
+    }
+    let sock = Sock::new(tcp.cast_const().cast());
+    let raw = RawSock(sock.key());
+    match sock.state() {
+        LISTEN => {
+            let Some(listener) = listening::begin(sock, 0) else { return 0 };
+            let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
+            listening::identify(raw, info);
+            let address = local_address(raw);
+            let known = ADDRESSES.get_ptr_mut(address);
+            if let Some(owner) = known {
+                if unsafe { (*owner).listener } != listener {
+                    unsafe { (*owner).shards += 1 };
+                }
+            } else {
+                let _ = ADDRESSES.insert(address, AddressOwner { listener, shards: 1 }, 0);
+            }
+        }
+        ESTABLISHED | CLOSE_WAIT => {
+            // Without a struct socket it waits on an accept queue, which is walked later, or was given up by its process.
+            if raw.socket() == 0 || raw.dead() || CONNECTIONS.get_ptr(raw.0).is_some() {
+                return 0;
+            }
+            let Some(owner) = owner_of(raw) else { return 0 };
+            if unsafe { (*owner).shards } > 1 {
+                stats::lost(Loss::AmbiguousShard);
+                return 0;
+            }
+            take_over(unsafe { (*owner).listener }, raw, 0, stats::now(), STATE_BASELINE);
+        }
+        _ => {}
+    }
+    0
+}
+
+#[inline(always)]
+unsafe fn element(ctx: *const MapElement) -> Option<(RawSock, ListenerRef)> {
+    let (key, value) = unsafe { ((*ctx).key, (*ctx).value) };
+    if key.is_null() || value.is_null() {
+        return None;
+    }
+    Some((RawSock(unsafe { *key }), unsafe { *value }))
+}
+
+#[inline(always)]
+fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) {
+    if let Some(arrived) = enqueued::track(listener, socket, enqueued_ns, accepted_ns, state)
+        && let Some(stats) = stats::of(listener)
+    {
+        unsafe {
+            add(&raw mut (*stats).arrived_bytes, u64::from(arrived));
+            if accepted_ns == 0 {
+                add(&raw mut (*stats).inherited_waiting, 1);
+            } else {
+                add(&raw mut (*stats).inherited_open, 1);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn local_address(raw: RawSock) -> LocalAddress {
+    let address = if raw.family() == AF_INET { kernel::v4_mapped(raw.v4_address()) } else { raw.v6_address() };
+    LocalAddress { address, netns: raw.netns(), port: u32::from(raw.port()) }
+}
+
+/// The listener that a connection came through, judged by its local address: the exact one, else IPv4's wildcard, else IPv6's.
+#[inline(always)]
+fn owner_of(raw: RawSock) -> Option<*const AddressOwner> {
+    let mut key = local_address(raw);
+    if let Some(owner) = ADDRESSES.get_ptr(key) {
+        return Some(owner);
+    }
+    let is_v4 = key.address[..10] == [0; 10] && key.address[10] == 0xff && key.address[11] == 0xff;
+    if is_v4 {
+        key.address = kernel::v4_mapped([0; 4]);
+        if let Some(owner) = ADDRESSES.get_ptr(key) {
+            return Some(owner);
+        }
+    }
+    key.address = [0; 16];
+    ADDRESSES.get_ptr(key)
+}

@@ -1,0 +1,7 @@
+//! Where the events come from: one file per family of hooks, thin adaptors only.
+
+mod drops;
+mod iterators;
+mod sockets;
+mod syscalls;
+mod uring;

@@ -1,0 +1,138 @@
+//! BTF tracepoints that pass the socket. They fire for every socket of every namespace, so each leaves at once for what is not
+//! a listener or one of its connections.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::debug;
+
+use crate::{
+    config,
+    events::{arrived, destroyed, enqueued, listening, read, refused, written},
+    kernel::{LISTEN, SYN_RECV, Sock},
+    maps::{CHILD, CONNECTIONS, LISTENERS},
+    stats,
+};
+
+/// `MSG_PEEK`: the bytes stay in the queue.
+const MSG_PEEK: i32 = 2;
+
+/// inet_sock_set_state(sk, old, new): listeners open and close; a child is cloned.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
+    if old != LISTEN && new != LISTEN {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    if new == SYN_RECV {
+        // The clone of the listener, not yet a socket of its own in any table.
+        if let Some(child) = CHILD.get_ptr_mut(0) {
+            unsafe { *child = sock.key() };
+        }
+        return 0;
+    }
+    if !sock.is_tcp() {
+        return 0;
+    }
+    if new == LISTEN {
+        if listening::begin(sock, stats::now()).is_some() && config::debug() {
+            debug!(&ctx, "listening: {:x}", sock.key());
+        }
+    } else {
+        listening::end(sock);
+        if config::debug() {
+            debug!(&ctx, "listens no more: {:x}", sock.key());
+        }
+    }
+    0
+}
+
+/// sk_data_ready(sk): on a listener, a connection was enqueued; on a connection, payload arrived.
+#[btf_tracepoint(function = "sk_data_ready")]
+pub(crate) fn data_ready(ctx: BtfTracePointContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    if sock.state() == LISTEN {
+        let Some(listener) = LISTENERS.get_ptr(sock.key()) else { return 0 };
+        let listener = unsafe { *listener };
+        let Some(tcp) = sock.tcp() else { return 0 };
+        let mut child = 0;
+        if let Some(slot) = CHILD.get_ptr_mut(0) {
+            unsafe {
+                child = *slot;
+                *slot = 0;
+            }
+        }
+        enqueued::enqueued(listener, child, sock.accept_depth(), tcp.qlen());
+        return 0;
+    }
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sock.key()) else { return 0 };
+    if let Some(tcp) = sock.tcp() {
+        arrived::arrived(connection, tcp);
+    }
+    0
+}
+
+/// sock_recv_length(sk, ret, flags): a receive call returned.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub(crate) fn recv_length(ctx: BtfTracePointContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let (ret, flags): (i32, i32) = (ctx.arg(1), ctx.arg(2));
+    if ret <= 0 || flags & MSG_PEEK != 0 {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sock.key()) else { return 0 };
+    if let Some(tcp) = sock.tcp() {
+        read::read(connection, sock.key(), ret as u32, tcp.copied_seq());
+    }
+    0
+}
+
+/// sock_send_length(sk, ret, flags): a send call returned.
+#[btf_tracepoint(function = "sock_send_length")]
+pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let ret: i32 = ctx.arg(1);
+    if ret <= 0 {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sock.key()) {
+        written::written(connection, sock.key(), ret as u32);
+    }
+    0
+}
+
+/// tcp_destroy_sock(sk).
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub(crate) fn destroy(ctx: BtfTracePointContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    destroyed::destroyed(Sock::new(ctx.arg(0)).key());
+    0
+}
+
+/// tcp_retransmit_synack(sk, req).
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    let Some(listener) = LISTENERS.get_ptr(sock.key()) else { return 0 };
+    let listener = unsafe { *listener };
+    if let Some(tcp) = sock.tcp() {
+        refused::synack_retransmitted(listener, sock.accept_depth(), tcp.qlen());
+    }
+    0
+}

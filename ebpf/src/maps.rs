@@ -1,0 +1,93 @@
+//! The maps. Sizes given here are placeholders where the comment says "at load": user space sets them from its options.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue},
+};
+use listentop_abi::{
+    connection::Connection,
+    limits::{DEFAULT_CONNECTIONS, DEFAULT_LISTENERS, DEFAULT_THREADS, DROPPED_CLIENTS},
+    listener::{ListenerInfo, ListenerRef, ListenerStats, Peaks},
+    loss::LOSSES as LOSS_COUNTERS,
+    thread::{ThreadKey, ThreadStats},
+};
+
+/// `BPF_F_MMAPABLE`: user space maps the array and reads it without a system call per record.
+const MMAPABLE: u32 = 1 << 10;
+
+/// Listening socket (`struct sock *`) → its records. A hash, because accepts and drops find the listener by a plain
+/// pointer, which socket storage refuses. Entries go when the listener closes. Size at load.
+#[map]
+pub(crate) static LISTENERS: HashMap<u64, ListenerRef> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Free slots. A queue, because the probes take slots while user space returns them. Size at load.
+#[map]
+pub(crate) static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Identity and gauges by slot. An array: a lookup costs an addition. Size at load.
+#[map]
+pub(crate) static INFO: Array<ListenerInfo> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
+
+/// Counters and distributions by slot × shards + shard. Shared and atomic rather than per CPU, since per-CPU maps cost
+/// their size times the possible CPUs; shards keep busy CPUs apart. Size at load.
+#[map]
+pub(crate) static STATS: Array<ListenerStats> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
+
+/// Peak depths by CPU × listeners + slot. Size at load.
+#[map]
+pub(crate) static PEAKS: Array<Peaks> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
+
+/// Connection (`struct sock *`) → its record. Preallocated: no allocation in softirq. Entries go at `tcp_destroy_sock`,
+/// so a pointer that is used again finds no old record. Size at load.
+#[map]
+pub(crate) static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(DEFAULT_CONNECTIONS, 0);
+
+/// Work by listener and thread. User space removes the entries of threads that ended. Size at load.
+#[map]
+pub(crate) static THREADS: HashMap<ThreadKey, ThreadStats> = HashMap::with_max_entries(DEFAULT_THREADS, 0);
+
+/// The child whose handshake this CPU is completing: set when it is cloned (LISTEN → SYN_RECV), taken when its listener
+/// is woken, with bottom halves off in between.
+#[map]
+pub(crate) static CHILD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Clients whose final ACK was refused, to count each once. LRU: a flood of clients must not fill it for good.
+#[map]
+pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_entries(DROPPED_CLIENTS, 0);
+
+/// Loss counters by [`listentop_abi::loss::Loss`].
+#[map]
+pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(LOSS_COUNTERS, MMAPABLE);
+
+/// Local address → the listener there, for the connections that are open at start. Filled and used by the baseline only. Size at load.
+#[map]
+pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Key of [`DROPPED`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct DroppedClient {
+    pub(crate) address: [u8; 16],
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+    pub(crate) port: u16,
+    pub(crate) reserved: [u16; 3],
+}
+
+/// Key of [`ADDRESSES`]; IPv4 as v4-mapped IPv6.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct LocalAddress {
+    pub(crate) address: [u8; 16],
+    pub(crate) netns: u32,
+    pub(crate) port: u32,
+}
+
+/// Value of [`ADDRESSES`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AddressOwner {
+    pub(crate) listener: ListenerRef,
+    /// Listeners with that address: more than one if they share it by SO_REUSEPORT.
+    pub(crate) shards: u64,
+}

@@ -1,0 +1,100 @@
+//! Adding to the records. Everything is O(1) and atomic where several CPUs may write.
+
+use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
+
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_smp_processor_id, generated::bpf_ktime_get_ns,
+};
+use listentop_abi::{
+    histogram::{self, BUCKETS, UNIT_SHIFT},
+    listener::{Buckets, ListenerRef, ListenerStats, Work},
+    loss::Loss,
+    thread::{ThreadKey, ThreadStats},
+};
+
+use crate::{
+    config, kernel,
+    maps::{LOSSES, PEAKS, STATS, THREADS},
+};
+
+/// CLOCK_MONOTONIC.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Adds to a counter that several CPUs share.
+#[inline(always)]
+pub(crate) unsafe fn add(counter: *mut u64, value: u64) {
+    unsafe { atomic_xadd::<u64, u64, { Relaxed }>(counter, value) };
+}
+
+/// Counts a value, in units, in a distribution.
+#[inline(always)]
+pub(crate) unsafe fn record(buckets: *mut Buckets, value: u64) {
+    // The verifier does not follow the arithmetic, so the bound must be tested where it sees it.
+    let index = core::hint::black_box(histogram::index(value));
+    if index < BUCKETS {
+        unsafe { atomic_xadd::<u32, u32, { Relaxed }>(buckets.cast::<u32>().add(index), 1) };
+    }
+}
+
+/// Counts the time between two instants; an end before the start counts as none.
+#[inline(always)]
+pub(crate) unsafe fn record_span(buckets: *mut Buckets, from: u64, to: u64) {
+    unsafe { record(buckets, to.saturating_sub(from) >> UNIT_SHIFT) }
+}
+
+/// The record of a listener for this CPU.
+#[inline(always)]
+pub(crate) fn of(listener: ListenerRef) -> Option<*mut ListenerStats> {
+    STATS.get_ptr_mut(config::stats_index(listener.slot, unsafe { bpf_get_smp_processor_id() }))
+}
+
+/// Notes depths for the peaks. Only this CPU writes its record, except that user space swaps it for 0.
+#[inline(always)]
+pub(crate) fn peak(listener: ListenerRef, accept_queue: u32, syn_queue: u32) {
+    let index = config::peaks_index(listener.slot, unsafe { bpf_get_smp_processor_id() });
+    if let Some(peaks) = PEAKS.get_ptr_mut(index) {
+        unsafe {
+            if accept_queue > (*peaks).accept_queue {
+                (*peaks).accept_queue = accept_queue;
+            }
+            if syn_queue > (*peaks).syn_queue {
+                (*peaks).syn_queue = syn_queue;
+            }
+        }
+    }
+}
+
+/// Counts something that could not be tracked.
+#[inline(always)]
+pub(crate) fn lost(loss: Loss) {
+    if let Some(counter) = LOSSES.get_ptr_mut(loss as u32) {
+        unsafe { add(counter, 1) };
+    }
+}
+
+/// The current thread's record for a listener, or the listener's own for work that no thread can be charged with.
+#[inline(always)]
+pub(crate) fn work(listener: ListenerRef) -> Option<*mut Work> {
+    let ids = bpf_get_current_pid_tgid();
+    let key = ThreadKey { slot: listener.slot, tid: ids as u32, start_ns: kernel::current_start_ns() };
+    if let Some(thread) = THREADS.get_ptr_mut(key)
+        && unsafe { (*thread).generation } == listener.generation
+    {
+        return Some(unsafe { &raw mut (*thread).work });
+    }
+    let new = ThreadStats {
+        pid: (ids >> 32) as u32,
+        generation: listener.generation,
+        comm: bpf_get_current_comm().unwrap_or([0; 16]),
+        work: Work::default(),
+    };
+    let _ = THREADS.insert(key, &new, 0);
+    if let Some(thread) = THREADS.get_ptr_mut(key) {
+        return Some(unsafe { &raw mut (*thread).work });
+    }
+    lost(Loss::Threads);
+    of(listener).map(|stats| unsafe { &raw mut (*stats).untracked })
+}
