@@ -1,6 +1,12 @@
 //! The model of listentop: pure functions from samples to what is shown. No aya, no tokio, no ratatui, no input or output.
 
 pub mod coverage;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 pub mod histogram;
 pub mod model;
 pub mod sample;
+pub mod tracker;
+
+mod drops;
+mod threads;

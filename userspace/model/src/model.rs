@@ -71,8 +71,12 @@ pub struct NamespaceModel {
     pub listen_drops: Option<u64>,
     /// ListenDrops in the interval that no listener of ours accounts for (negative: more than the kernel counted).
     pub unexplained_drops: Option<i64>,
+    /// SYNs refused in the interval because a SYN queue was full and cookies were off.
+    pub syn_queue_full_drops: Option<u64>,
     /// SYN cookies sent in the interval.
     pub cookies_sent: Option<u64>,
+    /// Invalid SYN cookies that came back in the interval.
+    pub cookies_failed: Option<u64>,
 }
 
 /// One listener.
@@ -205,6 +209,8 @@ pub struct Rates {
     pub accepts: Option<f64>,
     /// Would-block accepts per second.
     pub would_block: Option<f64>,
+    /// Accepts per second that failed otherwise.
+    pub accept_failed: Option<f64>,
     /// SYN-ACK retransmits per second.
     pub synack_retransmits: Option<f64>,
     /// Refused attempts per second.
@@ -275,6 +281,8 @@ pub struct ThreadModel {
     pub tid: u32,
     /// Command name.
     pub comm: String,
+    /// When it started (CLOCK_BOOTTIME, nanoseconds).
+    pub start_ns: u64,
     /// It has ended.
     pub ended: bool,
     /// What it was seen doing in the interval.
@@ -285,12 +293,16 @@ pub struct ThreadModel {
     pub accept_share: Option<f64>,
     /// Would-block accepts in the interval.
     pub would_block: u64,
+    /// Accepts that failed otherwise, in the interval.
+    pub accept_failed: u64,
     /// Reads in the interval.
     pub reads: u64,
     /// Share of the listener's (the group's) reads.
     pub read_share: Option<f64>,
     /// Bytes read in the interval.
     pub read_bytes: u64,
+    /// Connections on which it was the first to read, in the interval.
+    pub first_reads: u64,
     /// Writes in the interval.
     pub writes: u64,
     /// Bytes written in the interval.

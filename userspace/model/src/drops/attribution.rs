@@ -1,0 +1,103 @@
+//! Which cause the refused SYNs of which listener had.
+//!
+//! The kernel counts refused SYNs by cause for the whole namespace, and without cause for each listener. Where that leaves
+//! one answer only, it is taken; otherwise the part that is certain is, and the rest stays unexplained. Nothing is guessed.
+
+use super::DropTracker;
+
+/// Causes of a refused SYN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    AcceptQueueFull = 0,
+    SynQueueFull = 1,
+    Other = 2,
+}
+
+/// Number of causes.
+pub(crate) const CAUSES: usize = 3;
+const ALL: [Cause; CAUSES] = [Cause::AcceptQueueFull, Cause::SynQueueFull, Cause::Other];
+
+/// Refused SYNs of one namespace whose listener is not known yet, by cause.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    /// Left over; negative while the namespace's counters lag behind what probes saw.
+    left: [i64; CAUSES],
+    /// Added in the step under way.
+    fresh: [i64; CAUSES],
+    /// The step before ended with more than one answer.
+    undecided: bool,
+}
+
+impl Pools {
+    /// Adds refused SYNs of a cause; takes away those that a probe saw.
+    pub(crate) fn add(&mut self, cause: Cause, n: i64) {
+        self.fresh[cause as usize] += n;
+    }
+
+    /// Ends a step: finds causes for what is pending. `complete`: all listeners of the namespace are tracked.
+    ///
+    /// Counters that were read earlier or later than others of the same sample lack, or have too many, of the last attempts.
+    /// What does not fit for that reason does so one step later; what does not fit then never will.
+    pub(crate) fn settle(&mut self, listeners: &mut [&mut DropTracker], complete: bool) {
+        for (left, fresh) in self.left.iter_mut().zip(self.fresh) {
+            *left += fresh;
+        }
+        while self.find(listeners, complete) {}
+        let pending = listeners.iter().filter(|l| l.pending > 0).count();
+        let causes = self.left.iter().filter(|left| **left > 0).count();
+        let decided = pending == 0 || causes < 2;
+        let exact = self.left.iter().sum::<i64>() == listeners.iter().map(|l| l.pending as i64).sum::<i64>();
+        if !decided && (pending > 1 || exact || self.undecided) {
+            listeners.iter_mut().for_each(|l| l.give_up(0));
+            self.left = [0; CAUSES];
+        } else {
+            for listener in listeners {
+                listener.give_up(listener.fresh);
+            }
+            for (left, fresh) in self.left.iter_mut().zip(self.fresh) {
+                *left = if *left > 0 { (*left).min(fresh.max(0)) } else { (*left).max(fresh.min(0)) };
+            }
+        }
+        self.undecided = !decided;
+        self.fresh = [0; CAUSES];
+    }
+
+    /// Gives each listener what is certain for it; true if that was anything.
+    ///
+    /// If the listeners have at least as many as the pools, every one in a pool belongs to one of them, so a listener has at
+    /// least what the others cannot have taken from the pool. If the pools have at least as many, every pending one is in a
+    /// pool, so a cause has at least what the other pools cannot explain.
+    fn find(&mut self, listeners: &mut [&mut DropTracker], complete: bool) -> bool {
+        let pools = self.left.map(|n| n.max(0) as u64);
+        let in_pools: u64 = pools.iter().sum();
+        let pending: u64 = listeners.iter().map(|l| l.pending).sum();
+        if in_pools == 0 || pending == 0 {
+            return false;
+        }
+        let capable = ALL.map(|c| listeners.iter().filter(|l| l.capable(c)).map(|l| l.pending).sum::<u64>());
+        let mut found = false;
+        for listener in listeners {
+            let own = listener.pending;
+            let mine = ALL.map(|c| if listener.capable(c) { pools[c as usize] } else { 0 });
+            let all_mine: u64 = mine.iter().sum();
+            for cause in ALL {
+                let pool = mine[cause as usize];
+                if pool == 0 {
+                    continue;
+                }
+                let mut certain = 0;
+                if complete && pending >= in_pools {
+                    certain = pool.saturating_sub(capable[cause as usize] - own);
+                }
+                if pending <= in_pools {
+                    certain = certain.max(own.saturating_sub(all_mine - pool));
+                }
+                let n = certain.min(listener.pending).min(self.left[cause as usize].max(0) as u64);
+                listener.found(cause, n);
+                self.left[cause as usize] -= n as i64;
+                found |= n > 0;
+            }
+        }
+        found
+    }
+}

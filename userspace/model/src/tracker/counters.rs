@@ -1,0 +1,147 @@
+//! Counters: how much each has grown, whatever the source does to it.
+
+use crate::{model::Counts, sample::ListenerSample};
+
+/// Number of counters in [`Counts`].
+const N: usize = 11;
+
+/// How much a counter grew between two readings. One that went backwards was started anew: what it holds is no growth, and
+/// counting goes on from there. One that is read for the first time has grown by all it holds if it began at zero within
+/// the interval (`from_zero`).
+pub(crate) fn growth(last: Option<u64>, now: Option<u64>, from_zero: bool) -> u64 {
+    match (last, now) {
+        (Some(last), Some(now)) => now.saturating_sub(last),
+        (None, Some(now)) if from_zero => now,
+        _ => 0,
+    }
+}
+
+/// The sum of a counter's growth, with its last reading.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counter {
+    last: Option<u64>,
+    /// Growth since the baseline; `None` while it was never read.
+    pub(crate) sum: Option<u64>,
+}
+
+impl Counter {
+    /// Takes a reading in and returns the growth.
+    pub(crate) fn read(&mut self, now: Option<u64>, from_zero: bool) -> u64 {
+        let grown = growth(self.last, now, from_zero);
+        if now.is_some() {
+            self.last = now;
+            self.sum = Some(self.sum.unwrap_or(0) + grown);
+        }
+        grown
+    }
+
+    /// The next reading starts from zero: its owner began anew.
+    pub(crate) fn restart(&mut self) {
+        self.last = self.last.map(|_| 0);
+    }
+}
+
+/// All counters of a listener, in the order of [`to_counts`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counters([Counter; N]);
+
+impl Counters {
+    /// Takes readings in; true if any grew.
+    pub(crate) fn read(&mut self, sample: &ListenerSample, from_zero: bool) -> bool {
+        let mut grown = false;
+        for (counter, now) in self.0.iter_mut().zip(readings(sample)) {
+            grown |= counter.read(now, from_zero) > 0;
+        }
+        grown
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.0.iter_mut().for_each(Counter::restart);
+    }
+
+    pub(crate) fn sums(&self) -> Counts {
+        to_counts(self.0.map(|c| c.sum))
+    }
+}
+
+fn readings(l: &ListenerSample) -> [Option<u64>; N] {
+    [
+        l.accept_queue.enqueued,
+        l.syn_queue.requests,
+        l.syn_queue.synack_retransmits,
+        l.syn_queue.cookies_sent,
+        l.accepts.total,
+        l.accepts.would_block,
+        l.accepts.failed,
+        l.reads.count,
+        l.reads.bytes,
+        l.writes.count,
+        l.writes.bytes,
+    ]
+}
+
+fn to_counts(c: [Option<u64>; N]) -> Counts {
+    let [
+        enqueued,
+        syn_requests,
+        synack_retransmits,
+        cookies_sent,
+        accepts,
+        would_block,
+        accept_failed,
+        reads,
+        read_bytes,
+        writes,
+        write_bytes,
+    ] = c;
+    Counts {
+        enqueued,
+        syn_requests,
+        synack_retransmits,
+        cookies_sent,
+        accepts,
+        would_block,
+        accept_failed,
+        reads,
+        read_bytes,
+        writes,
+        write_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_by_table() {
+        let cases = [
+            // readings, from zero, sum
+            (&[Some(5), Some(9), Some(9)][..], false, Some(4)),
+            (&[Some(5), Some(9)], true, Some(9)),
+            (&[Some(100), Some(3), Some(7)], false, Some(4)),
+            (&[None, None], false, None),
+            (&[None, Some(8), Some(10)], false, Some(2)),
+            (&[None, Some(8), Some(10)], true, Some(10)),
+            (&[Some(5), None, Some(12)], false, Some(7)),
+            (&[Some(u64::MAX), Some(0), Some(1)], false, Some(1)),
+        ];
+        for (readings, from_zero, sum) in cases {
+            let mut counter = Counter::default();
+            for reading in readings {
+                counter.read(*reading, from_zero);
+            }
+            assert_eq!(counter.sum, sum, "{readings:?} from zero: {from_zero}");
+        }
+    }
+
+    #[test]
+    fn an_owner_that_began_anew_counts_from_zero() {
+        let mut counter = Counter::default();
+        counter.read(Some(50), false);
+        counter.read(Some(60), false);
+        counter.restart();
+        assert_eq!(counter.read(Some(3), false), 3);
+        assert_eq!(counter.sum, Some(13));
+    }
+}

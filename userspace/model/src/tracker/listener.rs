@@ -1,0 +1,308 @@
+//! One listener's bookkeeping.
+
+use std::collections::VecDeque;
+
+use super::{
+    Clock,
+    counters::Counters,
+    recent::{Recent, for_each},
+};
+use crate::{
+    drops::{DropTracker, attribution::CAUSES},
+    histogram::Histogram,
+    model::{
+        Counts, Distributions, Drops, Gauges, GroupId, HISTORY, HistoryPoint, ListenerModel, Pattern, PatternName,
+        Rates,
+    },
+    sample::ListenerSample,
+    threads::Threads,
+};
+
+/// Points of history kept for a listener that was never used: its graph is a flat line, and there may be 10,000 of them.
+const HISTORY_UNUSED: usize = 30;
+
+/// What is kept of a listener beside its model.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Serial number of the last sample that had it.
+    pub(crate) seen: u64,
+    /// It opened within the interval: what is read for the first time was counted there.
+    from_zero: bool,
+    opened_ns: Option<u64>,
+    counters: Counters,
+    pub(crate) drops: DropTracker,
+    /// Refused SYNs that were given a cause by mistake, found out in the step under way, by cause.
+    pub(crate) returned: [u64; CAUSES],
+    threads: Threads,
+    /// Last readings of the distributions.
+    last: Distributions,
+    recent: Recent,
+    /// Peak in the last sample.
+    peak: Option<u32>,
+    /// It was used within the interval.
+    used: bool,
+    /// Its history ended, because it closed.
+    ended: bool,
+    /// Sums at the last point of history.
+    point: Point,
+}
+
+#[derive(Debug, Default)]
+struct Point {
+    accepts: u64,
+    reads: u64,
+    drops: u64,
+}
+
+impl Listener {
+    /// A listener seen for the first time. `from_zero`: it opened within the interval, so that all it counted belongs there;
+    /// otherwise what it counted so far is the baseline.
+    pub(crate) fn new(sample: &ListenerSample, from_zero: bool, clock: &Clock, serial: u64) -> (Self, ListenerModel) {
+        let mut state = Listener {
+            seen: serial,
+            from_zero,
+            opened_ns: sample.opened_ns,
+            counters: Counters::default(),
+            drops: DropTracker::default(),
+            returned: [0; CAUSES],
+            threads: Threads::default(),
+            last: Distributions::default(),
+            recent: Recent::default(),
+            peak: None,
+            used: false,
+            ended: false,
+            point: Point::default(),
+        };
+        let mut model = new_model(sample, from_zero);
+        state.take_counts(&mut model, sample, clock);
+        state.threads.read(&mut model.threads, &sample.threads, from_zero, clock, serial);
+        state.take_state(&mut model, sample);
+        (state, model)
+    }
+
+    /// Takes a sample in; true if its place among the listeners may have changed.
+    pub(crate) fn read(
+        &mut self,
+        model: &mut ListenerModel,
+        sample: &ListenerSample,
+        clock: &Clock,
+        serial: u64,
+    ) -> bool {
+        if model.closed
+            && !sample.closed
+            && sample.opened_ns.is_some_and(|new| self.opened_ns.is_none_or(|old| new > old))
+        {
+            self.restart(model);
+        }
+        self.seen = serial;
+        self.opened_ns = sample.opened_ns;
+        self.take_counts(model, sample, clock);
+        // A thread that turns up at a listener known before has done all its work since.
+        self.threads.read(&mut model.threads, &sample.threads, true, clock, serial);
+        let moved = (model.netns, model.port, model.address) != (sample.netns, sample.port, sample.address);
+        self.take_state(model, sample);
+        moved
+    }
+
+    /// The socket listens again after it had stopped: what it counts began anew.
+    fn restart(&mut self, model: &mut ListenerModel) {
+        self.counters.restart();
+        self.drops.restart();
+        self.threads.restart();
+        self.last.each_mut().into_iter().flatten().for_each(|last| last.buckets.clear());
+        self.from_zero = true;
+        self.ended = false;
+        model.opened_in_interval = true;
+    }
+
+    fn take_state(&mut self, model: &mut ListenerModel, sample: &ListenerSample) {
+        take_gauges(&mut model.now, sample);
+        self.peak = peak(sample);
+        self.used |= sample.accept_queue.depth > 0;
+        model.closed = sample.closed;
+        // Whoever held a listener that closed is worth knowing still.
+        if model.process != sample.process && !(sample.closed && sample.process.is_none()) {
+            model.process.clone_from(&sample.process);
+        }
+        model.holders = sample.holders;
+        model.netns = sample.netns;
+        model.protocol = sample.protocol;
+        model.address = sample.address;
+        model.port = sample.port;
+        model.v6only = sample.v6only;
+        model.group = group_of(sample);
+    }
+
+    fn take_counts(&mut self, model: &mut ListenerModel, sample: &ListenerSample, clock: &Clock) {
+        let before = model.total;
+        let mut grown = self.counters.read(sample, self.from_zero);
+        grown |= self.drops.read(sample, self.from_zero);
+        let added = self.take_distributions(&mut model.distributions, sample);
+        if let Some(added) = &added {
+            for_each(&mut model.recent_distributions, added, Histogram::merge);
+        }
+        if grown || added.is_some() {
+            self.used = true;
+            self.recent.begin(clock.step(), &before, &model.drops, added);
+        }
+        model.total = self.counters.sums();
+    }
+
+    /// It was in no state to be read in this step: it is missing, thus closed.
+    pub(crate) fn vanish(&mut self, model: &mut ListenerModel) {
+        if !model.closed {
+            model.closed = true;
+            model.findings.clear();
+        }
+    }
+
+    /// Adds what the distributions gained to the interval's and returns it; `None` if they gained nothing.
+    fn take_distributions(&mut self, interval: &mut Distributions, sample: &ListenerSample) -> Option<Distributions> {
+        let now = [
+            &sample.accept_queue.wait,
+            &sample.syn_queue.handshake,
+            &sample.connections.first_byte,
+            &sample.connections.first_read,
+            &sample.reads.residency,
+            &sample.reads.bytes_per_read,
+        ];
+        let mut added: Option<Distributions> = None;
+        for (i, ((now, last), interval)) in
+            now.into_iter().zip(self.last.each_mut()).zip(interval.each_mut()).enumerate()
+        {
+            let Some(now) = now else { continue };
+            let interval = interval.get_or_insert_default();
+            let gained = match last {
+                Some(last) if last == now => continue,
+                Some(last) => now.since(last),
+                None => self.from_zero.then(|| now.clone()),
+            };
+            match last {
+                Some(last) => last.buckets.clone_from(&now.buckets),
+                None => *last = Some(now.clone()),
+            }
+            if let Some(gained) = gained.filter(|g| !g.is_empty()) {
+                interval.merge(&gained);
+                *added.get_or_insert_default().each_mut()[i] = Some(gained);
+            }
+        }
+        added
+    }
+
+    /// Ends a step, after drops were given their causes: recent figures and history.
+    pub(crate) fn settle(&mut self, model: &mut ListenerModel, clock: &Clock, step_ns: u64) {
+        let idle = self.recent.is_empty();
+        self.recent.expire(clock.first_recent(), &mut model.recent_distributions);
+        // The first span turns unknown rates into zeros, also for an idle listener.
+        if !idle || clock.recent_steps() == 1 || model.rate.accepts.is_none() {
+            model.rate = self.recent.rates(&model.total, &model.drops, clock.recent_seconds());
+            model.recent_drops = self.recent.drops(&model.drops);
+            for (recent, interval) in model.recent_distributions.each_mut().into_iter().zip(model.distributions.each())
+            {
+                if interval.is_some() {
+                    recent.get_or_insert_default();
+                }
+            }
+        }
+        self.history(model, clock, step_ns);
+    }
+
+    fn history(&mut self, model: &mut ListenerModel, clock: &Clock, step_ns: u64) {
+        if self.ended {
+            return;
+        }
+        self.ended = model.closed;
+        let total = model.drops.total;
+        let drops = total.map(|now| now.saturating_sub(self.point.drops));
+        if step_ns == 0
+            && let Some(last) = model.history.back_mut()
+        {
+            last.accept_depth = model.now.accept_depth;
+            last.accept_peak = last.accept_peak.max(self.peak);
+            last.syn_depth = model.now.syn_depth;
+            last.drops = last.drops.zip(drops).map(|(before, now)| before + now).or(drops);
+        } else {
+            let rate = |now: Option<u64>, before: u64| match now {
+                Some(now) if step_ns > 0 => Some(now.saturating_sub(before) as f64 * 1e9 / step_ns as f64),
+                _ => None,
+            };
+            model.history.push_back(HistoryPoint {
+                at: clock.seconds(),
+                accept_depth: model.now.accept_depth,
+                accept_peak: self.peak,
+                syn_depth: model.now.syn_depth,
+                drops,
+                accepts: rate(model.total.accepts, self.point.accepts),
+                reads: rate(model.total.reads, self.point.reads),
+            });
+            self.point.accepts = model.total.accepts.unwrap_or(0);
+            self.point.reads = model.total.reads.unwrap_or(0);
+        }
+        // A sum may be too high for a moment; what was drawn stays drawn, and is not drawn twice.
+        self.point.drops = self.point.drops.max(total.unwrap_or(0));
+        let keep = if self.used { HISTORY } else { HISTORY_UNUSED };
+        while model.history.len() > keep {
+            model.history.pop_front();
+        }
+        let recent = model.history.iter().rev().take(clock.recent_steps().max(1));
+        model.now.recent_accept_peak = recent.map(|p| p.accept_peak).max().flatten();
+    }
+}
+
+fn take_gauges(now: &mut Gauges, sample: &ListenerSample) {
+    let queue = &sample.accept_queue;
+    now.accept_depth = queue.depth;
+    now.backlog = queue.backlog;
+    now.limit = queue.backlog.saturating_add(1);
+    now.oldest_waiting_us = queue.oldest_waiting_ns.map(|ns| ns / 1000);
+    // The depth may have been read after the peak.
+    now.accept_peak = now.accept_peak.max(peak(sample));
+    now.recent_accept_peak = now.recent_accept_peak.max(peak(sample));
+    now.syn_depth = sample.syn_queue.depth;
+    now.syn_young = sample.syn_queue.young;
+    now.syn_peak = now.syn_peak.max(sample.syn_queue.peak).max(sample.syn_queue.depth);
+    now.open = sample.connections.open;
+    now.queued_bytes = sample.reads.queued_bytes;
+}
+
+/// Largest depth since the sample before, never below the depth.
+fn peak(sample: &ListenerSample) -> Option<u32> {
+    sample.accept_queue.peak.map(|peak| peak.max(sample.accept_queue.depth))
+}
+
+fn group_of(sample: &ListenerSample) -> Option<GroupId> {
+    sample.reuseport.then_some(GroupId {
+        netns: sample.netns,
+        protocol: sample.protocol,
+        port: sample.port,
+        address: sample.address,
+    })
+}
+
+fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel {
+    ListenerModel {
+        id: sample.id,
+        netns: sample.netns,
+        netns_name: None,
+        protocol: sample.protocol,
+        address: sample.address,
+        port: sample.port,
+        v6only: sample.v6only,
+        group: group_of(sample),
+        process: sample.process.clone(),
+        holders: sample.holders,
+        opened_in_interval,
+        closed: false,
+        now: Gauges::default(),
+        total: Counts::default(),
+        rate: Rates::default(),
+        drops: Drops::default(),
+        recent_drops: Drops::default(),
+        distributions: Distributions::default(),
+        recent_distributions: Distributions::default(),
+        threads: Vec::new(),
+        pattern: Pattern { name: PatternName::Unknown, confidence: 0.0, evidence: Vec::new() },
+        findings: Vec::new(),
+        history: VecDeque::new(),
+    }
+}

@@ -1,0 +1,210 @@
+//! From samples to the model, one sample at a time.
+
+mod clock;
+mod counters;
+mod groups;
+mod listener;
+mod namespaces;
+mod recent;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+pub(crate) use clock::Clock;
+pub(crate) use counters::{Counter, growth};
+
+use self::{listener::Listener, namespaces::Namespaces};
+use crate::{
+    model::{CostModel, Interval, ListenerModel, Model},
+    sample::{Cost, ListenerSample, Sample},
+};
+
+/// Closed listeners kept. A machine that opens and closes listeners without end must not fill the memory.
+const CLOSED_KEPT: usize = 1_000;
+
+/// Follows a sequence of samples. Pure: what it gives depends on the samples alone.
+#[derive(Debug)]
+pub struct Tracker {
+    model: Model,
+    clock: Clock,
+    /// Number of samples taken in.
+    serial: u64,
+    cost: CostTracker,
+    /// Bookkeeping of `model.listeners`, in the same order.
+    listeners: Vec<Listener>,
+    index: HashMap<u64, usize>,
+    namespaces: Namespaces,
+}
+
+impl Tracker {
+    /// Begins an interval: what this sample has counted so far is the baseline.
+    #[must_use]
+    pub fn new(first: &Sample) -> Self {
+        let mut tracker = Tracker {
+            model: Model {
+                host: first.host.clone(),
+                interval: Interval { start_unix_ms: first.unix_ms, seconds: 0.0, recent_seconds: 0.0 },
+                coverage: first.coverage.clone(),
+                cost: CostModel::default(),
+                losses: first.losses.clone(),
+                namespaces: Vec::new(),
+                listeners: Vec::new(),
+            },
+            clock: Clock::new(first.monotonic_ns),
+            serial: 0,
+            cost: CostTracker::default(),
+            listeners: Vec::new(),
+            index: HashMap::new(),
+            namespaces: Namespaces::default(),
+        };
+        tracker.take(first);
+        tracker
+    }
+
+    /// Takes the next sample in.
+    ///
+    /// Samples at the same instant, or from before, add to the counts but not to the time. Counters that go backwards start
+    /// a new baseline. A listener that is missing counts as closed.
+    pub fn push(&mut self, sample: &Sample) {
+        let step_ns = self.clock.advance(sample.monotonic_ns);
+        self.model.interval.seconds = self.clock.seconds();
+        self.model.interval.recent_seconds = self.clock.recent_seconds();
+        if self.model.host != sample.host {
+            self.model.host = sample.host.clone();
+        }
+        if self.model.coverage != sample.coverage {
+            self.model.coverage.clone_from(&sample.coverage);
+        }
+        self.model.losses = sample.losses.clone();
+        self.take(sample);
+        for (state, model) in self.listeners.iter_mut().zip(&mut self.model.listeners) {
+            state.settle(model, &self.clock, step_ns);
+        }
+        groups::judge(&mut self.model);
+    }
+
+    /// What the samples so far amount to.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn take(&mut self, sample: &Sample) {
+        self.serial += 1;
+        self.cost.read(&mut self.model.cost, &sample.cost, &self.clock);
+        let mut reorder = false;
+        for listener in &sample.listeners {
+            reorder |= self.take_listener(listener);
+        }
+        for (state, model) in self.listeners.iter_mut().zip(&mut self.model.listeners) {
+            if state.seen != self.serial {
+                state.vanish(model);
+            }
+        }
+        reorder |= self.forget_closed();
+        if reorder {
+            self.sort();
+        }
+        self.namespaces.read(sample, &mut self.listeners, &mut self.model);
+    }
+
+    /// Takes one listener in; true if the order of listeners may have changed.
+    fn take_listener(&mut self, sample: &ListenerSample) -> bool {
+        if let Some(&at) = self.index.get(&sample.id) {
+            return self.listeners[at].read(&mut self.model.listeners[at], sample, &self.clock, self.serial);
+        }
+        // In the first sample every listener's counts are its baseline; later, those that opened since begin at zero.
+        let from_zero = self.serial > 1 && sample.opened_ns.is_some();
+        let (state, model) = Listener::new(sample, from_zero, &self.clock, self.serial);
+        self.index.insert(sample.id, self.listeners.len());
+        self.listeners.push(state);
+        self.model.listeners.push(model);
+        true
+    }
+
+    /// Forgets the listeners that closed first, once there are too many; true if it did.
+    fn forget_closed(&mut self) -> bool {
+        let mut closed: Vec<(u64, u64)> = self
+            .model
+            .listeners
+            .iter()
+            .zip(&self.listeners)
+            .filter(|(model, _)| model.closed)
+            .map(|(model, state)| (state.seen, model.id))
+            .collect();
+        if closed.len() <= CLOSED_KEPT {
+            return false;
+        }
+        closed.sort_unstable();
+        closed.truncate(closed.len() - CLOSED_KEPT * 9 / 10);
+        let forgotten: HashSet<u64> = closed.into_iter().map(|(_, id)| id).collect();
+        let mut forget = self.model.listeners.iter().map(|m| forgotten.contains(&m.id)).collect::<Vec<_>>().into_iter();
+        self.listeners.retain(|_| forget.next() != Some(true));
+        let namespaces = &mut self.namespaces;
+        self.model.listeners.retain(|m| {
+            let keep = !forgotten.contains(&m.id);
+            if !keep {
+                namespaces.forget(m);
+            }
+            keep
+        });
+        true
+    }
+
+    /// Orders listeners by (netns, port, address, id).
+    fn sort(&mut self) {
+        let key = |m: &ListenerModel| (m.netns, m.port, m.address, m.id);
+        let mut order: Vec<usize> = (0..self.listeners.len()).collect();
+        order.sort_by_key(|&i| key(&self.model.listeners[i]));
+        permute(&mut self.listeners, &order);
+        permute(&mut self.model.listeners, &order);
+        self.index.clear();
+        self.index.extend(self.model.listeners.iter().enumerate().map(|(i, m)| (m.id, i)));
+    }
+}
+
+/// Puts `items` into this order, a permutation of their indices.
+pub(crate) fn permute<T>(items: &mut Vec<T>, order: &[usize]) {
+    let mut from: Vec<Option<T>> = std::mem::take(items).into_iter().map(Some).collect();
+    items.extend(order.iter().filter_map(|&i| from[i].take()));
+}
+
+/// The tool's own cost.
+#[derive(Debug, Default)]
+struct CostTracker {
+    runs: Counter,
+    probe_ns: Counter,
+    cpu_ns: Counter,
+    /// (step, probe nanoseconds, CPU nanoseconds) at the start of each recent step.
+    recent: VecDeque<(u64, Option<u64>, u64)>,
+}
+
+impl CostTracker {
+    fn read(&mut self, model: &mut CostModel, cost: &Cost, clock: &Clock) {
+        if self.recent.back().is_none_or(|r| r.0 != clock.step()) {
+            self.recent.push_back((clock.step(), self.probe_ns.sum, self.cpu_ns.sum.unwrap_or(0)));
+        }
+        while self.recent.front().is_some_and(|r| r.0 < clock.first_recent()) {
+            self.recent.pop_front();
+        }
+        self.runs.read(cost.probe_runs, false);
+        self.probe_ns.read(cost.probe_ns, false);
+        self.cpu_ns.read(Some(cost.cpu_ns), false);
+        let cpu_ns = self.cpu_ns.sum.unwrap_or(0);
+        let share = |ns: u64| match clock.recent_seconds() {
+            seconds if seconds > 0.0 => ns as f64 / 1e9 / seconds,
+            _ => 0.0,
+        };
+        let (probes_before, cpu_before) = self.recent.front().map_or((None, 0), |r| (r.1, r.2));
+        *model = CostModel {
+            probe_runs: self.runs.sum,
+            probe_ns: self.probe_ns.sum,
+            probe_cpu: self.probe_ns.sum.map(|ns| share(ns - probes_before.unwrap_or(0))),
+            cpu_seconds: cpu_ns as f64 / 1e9,
+            process_cpu: share(cpu_ns - cpu_before),
+            rss_bytes: cost.rss_bytes,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The recent span of one listener: where its sums stood before each step that changed them.
+
+use std::collections::VecDeque;
+
+use crate::{
+    histogram::Histogram,
+    model::{Counts, Distributions, Drops, Rates},
+};
+
+/// One step in which something changed. Steps in which nothing did are left out: idle listeners cost nothing.
+#[derive(Debug)]
+struct Step {
+    number: u64,
+    counts_before: Counts,
+    drops_before: Drops,
+    added: Option<Box<Distributions>>,
+}
+
+/// The steps of the recent span.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    steps: VecDeque<Step>,
+}
+
+impl Recent {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Remembers a step's start, once per step, and what the step added to the distributions.
+    pub(crate) fn begin(&mut self, number: u64, counts: &Counts, drops: &Drops, added: Option<Distributions>) {
+        match self.steps.back_mut() {
+            Some(last) if last.number == number => {
+                if let Some(added) = added {
+                    let sum = last.added.get_or_insert_default();
+                    for_each(sum, &added, Histogram::merge);
+                }
+            }
+            _ => self.steps.push_back(Step {
+                number,
+                counts_before: *counts,
+                drops_before: *drops,
+                added: added.map(Box::new),
+            }),
+        }
+    }
+
+    /// Forgets the steps before `first`, taking what they added out of `distributions`.
+    pub(crate) fn expire(&mut self, first: u64, distributions: &mut Distributions) {
+        while let Some(step) = self.steps.pop_front_if(|s| s.number < first) {
+            if let Some(added) = step.added {
+                for_each(distributions, &added, Histogram::subtract);
+            }
+        }
+    }
+
+    /// Rates over the recent span; all `None` while there is no span.
+    pub(crate) fn rates(&self, now: &Counts, drops: &Drops, seconds: f64) -> Rates {
+        if seconds <= 0.0 {
+            return Rates::default();
+        }
+        let before = self.steps.front().map_or(*now, |s| s.counts_before);
+        let rate = |now: Option<u64>, before: Option<u64>| {
+            now.map(|now| now.saturating_sub(before.unwrap_or(0)) as f64 / seconds)
+        };
+        Rates {
+            enqueued: rate(now.enqueued, before.enqueued),
+            accepts: rate(now.accepts, before.accepts),
+            would_block: rate(now.would_block, before.would_block),
+            accept_failed: rate(now.accept_failed, before.accept_failed),
+            synack_retransmits: rate(now.synack_retransmits, before.synack_retransmits),
+            drops: rate(drops.total, self.steps.front().map_or(drops.total, |s| s.drops_before.total)),
+            reads: rate(now.reads, before.reads),
+            read_bytes: rate(now.read_bytes, before.read_bytes),
+            writes: rate(now.writes, before.writes),
+            write_bytes: rate(now.write_bytes, before.write_bytes),
+        }
+    }
+
+    /// Drops within the recent span. A cause found out only now, for an attempt refused before the span, is left out.
+    pub(crate) fn drops(&self, now: &Drops) -> Drops {
+        let before = self.steps.front().map_or(*now, |s| s.drops_before);
+        let since = |now: Option<u64>, before: Option<u64>| now.map(|n| n.saturating_sub(before.unwrap_or(0)));
+        let mut recent = Drops {
+            total: since(now.total, before.total),
+            accept_queue_full_on_syn: since(now.accept_queue_full_on_syn, before.accept_queue_full_on_syn),
+            accept_queue_full_on_ack: since(now.accept_queue_full_on_ack, before.accept_queue_full_on_ack),
+            syn_queue_full: since(now.syn_queue_full, before.syn_queue_full),
+            other: since(now.other, before.other),
+            unexplained: since(now.unexplained, before.unexplained),
+            clients: since(now.clients, before.clients),
+        };
+        if let Some(mut left) = recent.total {
+            let causes = [
+                &mut recent.accept_queue_full_on_ack,
+                &mut recent.accept_queue_full_on_syn,
+                &mut recent.syn_queue_full,
+                &mut recent.other,
+                &mut recent.unexplained,
+            ];
+            for count in causes.into_iter().flatten() {
+                *count = (*count).min(left);
+                left -= *count;
+            }
+        }
+        recent
+    }
+}
+
+/// Applies `f` to each distribution that `added` has.
+pub(crate) fn for_each(to: &mut Distributions, added: &Distributions, f: impl Fn(&mut Histogram, &Histogram)) {
+    for (to, added) in to.each_mut().into_iter().zip(added.each()) {
+        if let Some(added) = added {
+            f(to.get_or_insert_default(), added);
+        }
+    }
+}
+
+impl Distributions {
+    /// All of them, in a fixed order.
+    #[must_use]
+    pub fn each(&self) -> [&Option<Histogram>; 6] {
+        [&self.accept_wait, &self.handshake, &self.first_byte, &self.first_read, &self.residency, &self.bytes_per_read]
+    }
+
+    pub(crate) fn each_mut(&mut self) -> [&mut Option<Histogram>; 6] {
+        [
+            &mut self.accept_wait,
+            &mut self.handshake,
+            &mut self.first_byte,
+            &mut self.first_read,
+            &mut self.residency,
+            &mut self.bytes_per_read,
+        ]
+    }
+}
