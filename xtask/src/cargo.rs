@@ -46,6 +46,10 @@ pub(crate) struct Binaries {
     pub(crate) listentop: PathBuf,
     /// The scenarios' host.
     pub(crate) lab: PathBuf,
+    /// A server of a given pattern.
+    pub(crate) demo_server: PathBuf,
+    /// The closed-loop load of the bench.
+    pub(crate) storm: PathBuf,
 }
 
 /// Builds everything that is run by users, in release, and says where it is.
@@ -61,7 +65,12 @@ pub(crate) fn build_release() -> Result<Binaries> {
         let found = built.iter().find(|built| built.kind == "bin" && built.target == name);
         found.map(|built| built.path.clone()).with_context(|| format!("the workspace builds no binary called {name}"))
     };
-    Ok(Binaries { listentop: binary("listentop")?, lab: binary("lab")? })
+    Ok(Binaries {
+        listentop: binary("listentop")?,
+        lab: binary("lab")?,
+        demo_server: binary("demo-server")?,
+        storm: binary("storm")?,
+    })
 }
 
 /// An executable that cargo has built.

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a newcomer or a developer runs on this checkout. `cargo xtask --help` lists it.
 
+mod bench;
 mod cargo;
 mod ci;
 mod demo;
@@ -12,6 +13,7 @@ mod toolchain;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -33,15 +35,33 @@ enum Task {
     Test,
     /// Check formatting, clippy for host and BPF target, and the documentation
     Lint,
+    /// Measure what listentop costs, against the budget; as root, in a network namespace of its own
+    Bench(bench::Options),
+    #[command(hide = true)]
+    BenchInside(bench::Inside),
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().task {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let text = error.to_string();
+            // What follows the first paragraph repeats the usage.
+            let line = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
+            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            eprintln!("xtask: {line} (`cargo xtask --help` and `cargo xtask TASK --help` tell more)");
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
+    let done = match cli.task {
         Task::Setup => setup::run_and_tell(),
         Task::Build => setup::run().and_then(|()| cargo::build_release()).map(drop),
         Task::Demo(options) => demo::run(&options),
         Task::Test => testing::run(),
         Task::Lint => lint::run(),
+        Task::Bench(options) => bench::run(&options),
+        Task::BenchInside(inside) => bench::run_inside(&inside),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

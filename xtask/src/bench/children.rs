@@ -1,0 +1,146 @@
+//! Child processes that do not outlive the bench.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How long anything may take that should take no time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A command that is sent SIGTERM when we end in any way; the same process afterwards runs `program`.
+pub(super) fn bound_to_us(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    command
+}
+
+/// Killed, if it still runs, when dropped.
+pub(super) struct Guarded {
+    child: Child,
+}
+
+impl Guarded {
+    pub(super) fn new(child: Child) -> Self {
+        Self { child }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait().context("cannot wait for a child")?.is_none())
+    }
+
+    /// Waits for its own end, but not for ever.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub(super) fn wait(&mut self) -> Result<ExitStatus> {
+        let mut status = None;
+        wait_until(|| {
+            status = self.child.try_wait().context("cannot wait for a child")?;
+            Ok(status.is_some())
+        })?;
+        status.context("it did not end in time")
+    }
+
+    pub(super) fn wait_quietly(&mut self) {
+        // Only a child that was already waited for fails here.
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end, as Ctrl-C does.
+    ///
+    /// # Errors
+    /// When there is no sh.
+    pub(super) fn interrupt(&self) -> Result<()> {
+        let status = Command::new("sh").args(["-c", "kill -INT \"$0\""]).arg(self.pid().to_string()).status();
+        status.context("cannot run sh")?.success().then_some(()).context("it cannot be interrupted: it has ended")
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Fails only when it has ended.
+        let _ = self.child.kill();
+        self.wait_quietly();
+    }
+}
+
+/// Asks until the answer is yes, and returns whether it came in time.
+pub(super) fn wait_until(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    while !done()? {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(true)
+}
+
+/// Reads lines until one is wanted and returns it; the rest is read and dropped, so that the writer never blocks.
+///
+/// # Errors
+/// When no such line comes; what came instead is in the message.
+pub(super) fn wait_for_line(
+    stream: impl Read + Send + 'static,
+    wanted: impl Fn(&str) -> bool + Send + 'static,
+) -> Result<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // Once the line has come nobody listens any more.
+            let _ = sender.send(line);
+        }
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let mut others = Vec::new();
+    loop {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) if wanted(&line) => return Ok(line),
+            Ok(line) => others.push(line),
+            Err(_) if others.is_empty() => bail!("it ended or kept silent instead of starting"),
+            Err(_) => bail!("it did not start: {}", others.join("; ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use super::{Guarded, bound_to_us, wait_for_line};
+
+    #[test]
+    fn the_wanted_line_is_found_and_others_are_named() {
+        let text = "one\ntwo\nthree\n".as_bytes();
+        assert_eq!(wait_for_line(text, |line| line.starts_with("tw")).unwrap(), "two");
+        let error = wait_for_line(text, |line| line == "four").unwrap_err().to_string();
+        assert_eq!(error, "it did not start: one; two; three");
+    }
+
+    #[test]
+    fn a_guarded_child_ends_with_its_guard() {
+        let child = bound_to_us(Path::new("sleep")).arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let guarded = Guarded::new(child);
+        let directory = format!("/proc/{}", guarded.pid());
+        assert!(Path::new(&directory).exists());
+        drop(guarded);
+        assert!(!Path::new(&directory).exists());
+    }
+
+    #[test]
+    fn an_interrupted_child_ends() {
+        let mut guarded = Guarded::new(Command::new("sleep").arg("60").spawn().unwrap());
+        guarded.interrupt().unwrap();
+        assert!(!guarded.wait().unwrap().success());
+    }
+}

@@ -1,0 +1,113 @@
+//! Statistics of the bench: pure.
+
+/// The middle of the values, or the mean of the two in the middle. `None` when there are none.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = sorted[(sorted.len() - 1) / 2];
+    Some(f64::midpoint(lower, upper))
+}
+
+/// Two runs of the same load, one directly after the other: operations per second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair {
+    /// With nothing attached.
+    pub(super) without: f64,
+    /// With the thing under test attached.
+    pub(super) with: f64,
+}
+
+/// What a series of pairs says.
+#[derive(Debug, PartialEq)]
+pub(super) struct Comparison {
+    /// How many pairs.
+    pub(super) pairs: usize,
+    /// Median throughput with nothing attached, operations per second.
+    pub(super) without: f64,
+    /// Median throughput with the thing attached, operations per second.
+    pub(super) with: f64,
+    /// Median of the pairs' ratios with : without. Not the ratio of the medians: drift of the machine cancels within a pair.
+    pub(super) ratio: f64,
+    /// Smallest of the pairs' ratios.
+    pub(super) lowest: f64,
+    /// Largest of the pairs' ratios.
+    pub(super) highest: f64,
+}
+
+impl Comparison {
+    /// `None` when there are no pairs.
+    pub(super) fn of(pairs: &[Pair]) -> Option<Self> {
+        let column = |value: fn(&Pair) -> f64| pairs.iter().map(value).collect::<Vec<f64>>();
+        let ratios = column(|pair| pair.with / pair.without);
+        Some(Self {
+            pairs: pairs.len(),
+            without: median(&column(|pair| pair.without))?,
+            with: median(&column(|pair| pair.with))?,
+            ratio: median(&ratios)?,
+            lowest: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            highest: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        })
+    }
+}
+
+/// Time that BPF programs took while a load ran, from the kernel's statistics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ProbeTime {
+    /// Programs that have statistics.
+    pub(super) programs: u64,
+    /// How often they ran.
+    pub(super) runs: u64,
+    /// For how long, all together, in nanoseconds.
+    pub(super) ns: u64,
+}
+
+impl ProbeTime {
+    /// What was added since `earlier`; the programs must be the same.
+    pub(super) fn since(self, earlier: Self) -> Option<Self> {
+        (self.programs == earlier.programs).then_some(())?;
+        let runs = self.runs.checked_sub(earlier.runs)?;
+        Some(Self { programs: self.programs, runs, ns: self.ns.checked_sub(earlier.ns)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Comparison, Pair, ProbeTime, median};
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0]), Some(3.0));
+        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 100.0]), Some(3.0));
+    }
+
+    #[test]
+    fn ratios_are_taken_within_pairs() {
+        // The machine gets slower all the time; attached costs a tenth every time.
+        let pairs = [100.0, 80.0, 40.0].map(|without| Pair { without, with: without * 0.9 });
+        let comparison = Comparison::of(&pairs).unwrap();
+        assert_eq!((comparison.pairs, comparison.without, comparison.with), (3, 80.0, 72.0));
+        for ratio in [comparison.ratio, comparison.lowest, comparison.highest] {
+            assert!((ratio - 0.9).abs() < 1e-12, "{ratio}");
+        }
+    }
+
+    #[test]
+    fn spread_is_that_of_the_ratios() {
+        let pairs = [0.5, 0.75, 1.25].map(|with| Pair { without: 1.0, with });
+        let comparison = Comparison::of(&pairs).unwrap();
+        assert_eq!((comparison.lowest, comparison.ratio, comparison.highest), (0.5, 0.75, 1.25));
+        assert_eq!(Comparison::of(&[]), None);
+    }
+
+    #[test]
+    fn probe_time_is_a_difference() {
+        let earlier = ProbeTime { programs: 3, runs: 10, ns: 1000 };
+        let later = ProbeTime { programs: 3, runs: 15, ns: 1600 };
+        assert_eq!(later.since(earlier), Some(ProbeTime { programs: 3, runs: 5, ns: 600 }));
+        assert_eq!(earlier.since(later), None, "counters do not go backwards");
+        assert_eq!(later.since(ProbeTime { programs: 2, ..earlier }), None, "a program came or went");
+    }
+}

@@ -1,0 +1,137 @@
+//! The two loads: a demo server and a closed loop of clients that keeps it busy.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::Programs;
+use super::children::{self, Guarded};
+use crate::process;
+
+/// A load and the server it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// Connect, accept, close; not a byte is sent.
+    Connect,
+    /// Requests and responses over connections that stay open.
+    KeepAlive,
+}
+
+impl Load {
+    /// As the report calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect/accept/close",
+            Self::KeepAlive => "keep-alive requests",
+        }
+    }
+
+    /// Reads per operation: a request is read by the server, its response by the client, and probes see both.
+    pub(super) fn reads_per_operation(self) -> u64 {
+        match self {
+            Self::Connect => 0,
+            Self::KeepAlive => 2,
+        }
+    }
+
+    fn server_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Connect => &["--pattern", "multi_acceptor", "--threads", "2", "--close-on-accept"],
+            Self::KeepAlive => &["--pattern", "single_thread"],
+        }
+    }
+
+    fn storm_arguments(self) -> [&'static str; 4] {
+        // Enough clients to keep the server busy, and far fewer than its queue holds: nothing is to overflow.
+        match self {
+            Self::Connect => ["--mode", "connect", "--connections", "16"],
+            Self::KeepAlive => ["--mode", "keepalive", "--connections", "32"],
+        }
+    }
+}
+
+/// A demo server that listens; it ends with this.
+pub(super) struct Server {
+    _process: Guarded,
+    load: Load,
+    target: String,
+}
+
+impl Server {
+    /// Starts the server that the load needs, on a port of the kernel's choice.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(super) fn start(programs: &Programs, load: Load) -> Result<Self> {
+        let mut command = children::bound_to_us(&programs.demo_server);
+        command.args(load.server_arguments()).args(["--address", "127.0.0.1", "--port", "0", "--backlog", "4096"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("cannot run setpriv (of util-linux)")?;
+        let stdout = child.stdout.take().context("demo-server has no stdout")?;
+        let process = Guarded::new(child);
+        let ready = children::wait_for_line(stdout, |line| line.contains("\"ready\"")).context("demo-server")?;
+        Ok(Self { _process: process, load, target: target(&ready)? })
+    }
+
+    /// Runs the load for this long and returns what it got done.
+    ///
+    /// # Errors
+    /// When the load fails or gets nothing done.
+    pub(super) fn run(&self, storm: &Path, length: Duration) -> Result<Work> {
+        let mut command: Command = children::bound_to_us(storm);
+        command.args(self.load.storm_arguments()).args(["--target", &self.target, "--for"]);
+        command.arg(length.as_secs().to_string()).stdin(Stdio::null());
+        Work::parse(&process::capture(&mut command, "storm")?)
+    }
+}
+
+fn target(ready: &str) -> Result<String> {
+    let ready: Value = serde_json::from_str(ready).context("demo-server's first line is not JSON")?;
+    let (address, port) = (ready["address"].as_str(), ready["port"].as_u64());
+    let (Some(address), Some(port)) = (address, port) else { return Err(anyhow::anyhow!("no address in {ready}")) };
+    Ok(format!("{address}:{port}"))
+}
+
+/// What a load got done.
+#[derive(Debug, PartialEq)]
+pub(super) struct Work {
+    /// Connections, or requests answered.
+    pub(super) operations: u64,
+    /// The same, per second.
+    pub(super) per_second: f64,
+}
+
+impl Work {
+    fn parse(json: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(json.trim()).context("storm's result is not JSON")?;
+        let (operations, per_second) = (value["operations"].as_u64(), value["per_second"].as_f64());
+        let (Some(operations), Some(per_second)) = (operations, per_second) else {
+            return Err(anyhow::anyhow!("storm's result lacks operations or per_second: {value}"));
+        };
+        ensure!(operations > 0 && per_second > 0.0, "storm got nothing done: {value}");
+        Ok(Self { operations, per_second })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Work, target};
+
+    #[test]
+    fn the_servers_first_line_names_the_target() {
+        let ready = r#"{"ready":true,"address":"127.0.0.1","port":4711,"pid":7}"#;
+        assert_eq!(target(ready).unwrap(), "127.0.0.1:4711");
+        assert!(target(r#"{"ready":true}"#).is_err());
+    }
+
+    #[test]
+    fn storms_result_is_read_or_refused() {
+        let work = Work::parse("{\"operations\":10,\"seconds\":2.0,\"per_second\":5.0}\n").unwrap();
+        assert_eq!(work, Work { operations: 10, per_second: 5.0 });
+        assert!(Work::parse("{\"operations\":0,\"seconds\":2.0,\"per_second\":0.0}").is_err(), "nothing done");
+        assert!(Work::parse("{\"operations\":1}").is_err() && Work::parse("no").is_err());
+    }
+}

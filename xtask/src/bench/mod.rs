@@ -1,0 +1,190 @@
+//! `cargo xtask bench`: what listentop costs, against the budget, measured side by side in one run.
+
+mod attached;
+mod children;
+mod figures;
+mod load;
+mod machine;
+mod namespace;
+mod probe_stats;
+mod report;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::{cargo, process, setup};
+use attached::Tool;
+use figures::{Comparison, Pair};
+use load::{Load, Server};
+use report::{Cost, Results, Throughput};
+
+/// How long and what for.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Fewer and shorter runs: under two minutes, and figures to one digit less
+    #[arg(long)]
+    quick: bool,
+    /// Write the figures to docs/benchmarks.md too
+    #[arg(long)]
+    write: bool,
+}
+
+/// The bench itself, in its namespaces; started by [`run`].
+#[derive(Args)]
+pub(crate) struct Inside {
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    programs: Programs,
+}
+
+/// What is measured and what it is measured with.
+#[derive(Args)]
+struct Programs {
+    #[arg(long)]
+    listentop: PathBuf,
+    #[arg(long)]
+    demo_server: PathBuf,
+    #[arg(long)]
+    storm: PathBuf,
+}
+
+/// How many pairs of runs, and how long each.
+struct Plan {
+    pairs: usize,
+    length: Duration,
+}
+
+impl Options {
+    fn plan(&self) -> Plan {
+        if self.quick {
+            Plan { pairs: 3, length: Duration::from_secs(1) }
+        } else {
+            Plan { pairs: 9, length: Duration::from_secs(3) }
+        }
+    }
+
+    fn flags(&self) -> Vec<&'static str> {
+        [(self.quick, "--quick"), (self.write, "--write")].iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect()
+    }
+
+    fn command(&self) -> String {
+        ["cargo xtask bench"].into_iter().chain(self.flags()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Builds as the user, then goes on as root in namespaces of its own.
+///
+/// # Errors
+/// When a step fails or root is out of reach.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::run()?;
+    let binaries = cargo::build_release()?;
+    let mut arguments: Vec<OsString> = vec!["bench-inside".into()];
+    arguments.extend(options.flags().into_iter().map(OsString::from));
+    let programs =
+        [("--listentop", binaries.listentop), ("--demo-server", binaries.demo_server), ("--storm", binaries.storm)];
+    for (flag, path) in programs {
+        arguments.extend([flag.into(), path.into()]);
+    }
+    namespace::enter(&env::current_exe().context("cannot find this program's own file")?, &arguments)
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When a step fails: there are no figures then.
+pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
+    namespace::prepare()?;
+    let plan = inside.options.plan();
+    let mut results = Results {
+        machine: machine::describe()?,
+        command: inside.options.command(),
+        seconds: plan.length.as_secs(),
+        throughput: Vec::new(),
+        costs: Vec::new(),
+        starts: Vec::new(),
+        bpftrace_skipped: process::find("bpftrace").is_none().then(|| "bpftrace is not installed".to_owned()),
+    };
+    for load in [Load::Connect, Load::KeepAlive] {
+        measure(load, &plan, &inside.programs, &mut results)?;
+    }
+    print!("{}", report::markdown(&results)?);
+    if inside.options.write {
+        let path = cargo::root().join("docs/benchmarks.md");
+        fs::write(&path, report::markdown(&results)?).with_context(|| format!("cannot write {}", path.display()))?;
+        process::announce(&format!("written to {}", path.display()));
+    }
+    Ok(())
+}
+
+fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<()> {
+    let server = Server::start(programs, load)?;
+    let mut tools = vec![Tool::Nothing, Tool::Listentop, Tool::Empty];
+    // The script has nothing to do with requests.
+    if load == Load::Connect && results.bpftrace_skipped.is_none() {
+        tools.push(Tool::Bpftrace);
+    }
+    process::announce(&format!("{}: warming up", load.name()));
+    server.run(&programs.storm, plan.length)?;
+
+    let mut pairs = vec![Vec::new(); tools.len()];
+    for round in 0..plan.pairs {
+        process::announce(&format!("{}: pair {} of {} for each tool", load.name(), round + 1, plan.pairs));
+        for (tool, pairs) in tools.iter().zip(&mut pairs) {
+            pairs.push(pair(*tool, &server, plan, programs, results, round % 2 == 1)?);
+        }
+    }
+    for (tool, pairs) in tools.iter().zip(&pairs) {
+        let comparison = Comparison::of(pairs).context("no pairs were run")?;
+        results.throughput.push(Throughput { load, tool: *tool, comparison });
+    }
+
+    process::announce(&format!("{}: probe time, from the kernel's program statistics", load.name()));
+    // Apart from the pairs: statistics slow every program down.
+    let _stats = probe_stats::StatsOn::new()?;
+    for tool in tools {
+        let Some(attached) = tool.attach(programs, plan.length)? else { continue };
+        let (work, spent) = probe_stats::during(&attached.process, || server.run(&programs.storm, plan.length))
+            .with_context(|| tool.name())?;
+        attached.finish()?;
+        results.costs.push(Cost { load, tool, operations: work.operations, spent });
+    }
+    Ok(())
+}
+
+/// Two runs, one with and one without the tool; which comes first alternates, so that neither profits from its place.
+fn pair(
+    tool: Tool,
+    server: &Server,
+    plan: &Plan,
+    programs: &Programs,
+    results: &mut Results,
+    tool_first: bool,
+) -> Result<Pair> {
+    let mut with = || -> Result<f64> {
+        let attached = tool.attach(programs, plan.length)?;
+        let work = server.run(&programs.storm, plan.length)?;
+        if let Some(attached) = attached {
+            if tool == Tool::Listentop {
+                results.starts.extend(attached.start);
+            }
+            attached.finish()?;
+        }
+        Ok(work.per_second)
+    };
+    let without = || server.run(&programs.storm, plan.length).map(|work| work.per_second);
+    if tool_first {
+        let with = with()?;
+        Ok(Pair { without: without()?, with })
+    } else {
+        let without = without()?;
+        Ok(Pair { without, with: with()? })
+    }
+}

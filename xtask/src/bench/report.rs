@@ -1,0 +1,262 @@
+//! The figures as a page: docs/benchmarks.md, and what is printed.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::attached::Tool;
+use super::figures::{Comparison, ProbeTime, median};
+use super::load::Load;
+
+/// Bounds of the design.
+const CONNECT_RATIO: f64 = 0.97;
+const KEEPALIVE_RATIO: f64 = 0.98;
+const NS_PER_CONNECTION: f64 = 1000.0;
+const NS_PER_READ: f64 = 150.0;
+const START: Duration = Duration::from_millis(500);
+
+/// Everything that was measured.
+pub(super) struct Results {
+    /// Where.
+    pub(super) machine: String,
+    /// By which command.
+    pub(super) command: String,
+    /// Length of each run.
+    pub(super) seconds: u64,
+    /// Throughput, attached against not attached.
+    pub(super) throughput: Vec<Throughput>,
+    /// Probe time.
+    pub(super) costs: Vec<Cost>,
+    /// From each start of listentop until it said that it measures.
+    pub(super) starts: Vec<Duration>,
+    /// Why there are no figures of bpftrace, if so.
+    pub(super) bpftrace_skipped: Option<String>,
+}
+
+/// Throughput of one load with and without one tool.
+pub(super) struct Throughput {
+    pub(super) load: Load,
+    pub(super) tool: Tool,
+    pub(super) comparison: Comparison,
+}
+
+/// What one tool's programs took during one load.
+pub(super) struct Cost {
+    pub(super) load: Load,
+    pub(super) tool: Tool,
+    /// Connections or requests of the load.
+    pub(super) operations: u64,
+    pub(super) spent: ProbeTime,
+}
+
+impl Cost {
+    fn ns_per_operation(&self) -> f64 {
+        self.spent.ns as f64 / self.operations as f64
+    }
+
+    fn runs_per_operation(&self) -> f64 {
+        self.spent.runs as f64 / self.operations as f64
+    }
+
+    /// All of the load's probe time, of both ends' writes and arrivals too, on its reads: not less than a read's own.
+    fn ns_per_read(&self) -> Option<f64> {
+        let reads = self.operations * self.load.reads_per_operation();
+        (reads > 0).then(|| self.spent.ns as f64 / reads as f64)
+    }
+}
+
+impl Results {
+    fn ratio(&self, load: Load) -> Option<f64> {
+        let found = self.throughput.iter().find(|row| row.load == load && row.tool == Tool::Listentop);
+        found.map(|row| row.comparison.ratio)
+    }
+
+    fn cost(&self, load: Load, tool: Tool) -> Option<&Cost> {
+        self.costs.iter().find(|cost| cost.load == load && cost.tool == tool)
+    }
+}
+
+/// The page.
+///
+/// # Errors
+/// None in practice: formatting into a string.
+pub(super) fn markdown(results: &Results) -> Result<String> {
+    let mut page = String::new();
+    writeln!(page, "# Benchmarks\n\n`{}` on {}.\n", results.command, results.machine)?;
+    budget(&mut page, results)?;
+    throughput(&mut page, results)?;
+    costs(&mut page, results)?;
+    Ok(page)
+}
+
+fn budget(page: &mut String, results: &Results) -> Result<()> {
+    writeln!(page, "## Against the budget\n\n| what | bound | measured | |\n|---|---|---|---|")?;
+    let connect = results.cost(Load::Connect, Tool::Listentop).map(Cost::ns_per_operation);
+    let script = results.cost(Load::Connect, Tool::Bpftrace).map(Cost::ns_per_operation);
+    let read = results.cost(Load::KeepAlive, Tool::Listentop).and_then(Cost::ns_per_read);
+    let starts: Vec<f64> = results.starts.iter().map(Duration::as_secs_f64).collect();
+    let ratio_row = |load: Load, bound: f64| {
+        let what = format!("{}, attached : not attached", load.name());
+        row(&what, &format!("≥ {bound:.2}"), results.ratio(load), |ratio| format!("{ratio:.3}"), |ratio| ratio >= bound)
+    };
+    page.push_str(&ratio_row(Load::Connect, CONNECT_RATIO));
+    page.push_str(&ratio_row(Load::KeepAlive, KEEPALIVE_RATIO));
+    let ns = |value: f64| format!("{value:.0} ns");
+    let most = |bound: f64| move |value: f64| value <= bound;
+    let what = "probe time per accepted connection, all hooks together";
+    page.push_str(&row(what, &format!("≤ {}", ns(NS_PER_CONNECTION)), connect, ns, most(NS_PER_CONNECTION)));
+    let what = "the same, against bpftrace measuring accept wait alone";
+    match (script, &results.bpftrace_skipped) {
+        (Some(script), _) => page.push_str(&row(what, &format!("≤ {}", ns(script)), connect, ns, most(script))),
+        (None, Some(reason)) => writeln!(page, "| {what} | | skipped: {reason} | |")?,
+        (None, None) => page.push_str(&row(what, "", None, ns, most(0.0))),
+    }
+    let what = "probe time per read, writes and arrivals included";
+    page.push_str(&row(what, &format!("≤ {}", ns(NS_PER_READ)), read, ns, most(NS_PER_READ)));
+    let milliseconds = |seconds: f64| format!("{:.0} ms", seconds * 1e3);
+    let bound = START.as_secs_f64();
+    let what = "start of `listentop report` until it measures, median";
+    page.push_str(&row(what, &format!("≤ {}", milliseconds(bound)), median(&starts), milliseconds, most(bound)));
+    Ok(())
+}
+
+fn row(what: &str, bound: &str, value: Option<f64>, show: impl Fn(f64) -> String, met: impl Fn(f64) -> bool) -> String {
+    let (value, verdict) = match value {
+        Some(value) if met(value) => (show(value), "met"),
+        Some(value) => (show(value), "**missed**"),
+        None => ("not measured".to_owned(), ""),
+    };
+    format!("| {what} | {bound} | {value} | {verdict} |\n")
+}
+
+fn throughput(page: &mut String, results: &Results) -> Result<()> {
+    writeln!(
+        page,
+        "\n## Throughput\n\nEach pair is two runs of {} s, one with and one without what is named, directly after each other; \
+         which comes first alternates. Medians of the pairs. *nothing* is the same load twice: what two runs differ by on their \
+         own.\n\n\
+         | load | attached | pairs | per second without | with | ratio | lowest to highest |\n|---|---|--:|--:|--:|--:|--:|",
+        results.seconds
+    )?;
+    for Throughput { load, tool, comparison } in &results.throughput {
+        writeln!(
+            page,
+            "| {} | {} | {} | {:.0} | {:.0} | {:.3} | {:.3} to {:.3} |",
+            load.name(),
+            tool.name(),
+            comparison.pairs,
+            comparison.without,
+            comparison.with,
+            comparison.ratio,
+            comparison.lowest,
+            comparison.highest
+        )?;
+    }
+    skipped(page, results)
+}
+
+fn costs(page: &mut String, results: &Results) -> Result<()> {
+    writeln!(
+        page,
+        "\n## Probe time\n\nFrom the kernel's statistics of each program (`run_time_ns`, `run_cnt`), which leave out what it takes \
+         to get into a program. Client and server are on the same machine, and probes see both ends of each connection.\n\n\
+         | load | attached | programs | runs per operation | ns per run | ns per operation | ns per read |\n\
+         |---|---|--:|--:|--:|--:|--:|"
+    )?;
+    for cost in &results.costs {
+        writeln!(
+            page,
+            "| {} | {} | {} | {:.1} | {:.0} | {:.0} | {} |",
+            cost.load.name(),
+            cost.tool.name(),
+            cost.spent.programs,
+            cost.runs_per_operation(),
+            cost.spent.ns as f64 / cost.spent.runs as f64,
+            cost.ns_per_operation(),
+            cost.ns_per_read().map_or("-".to_owned(), |ns| format!("{ns:.0}"))
+        )?;
+    }
+    skipped(page, results)
+}
+
+fn skipped(page: &mut String, results: &Results) -> Result<()> {
+    if let Some(reason) = &results.bpftrace_skipped {
+        writeln!(page, "| {} | {} | skipped: {reason} | | | | |", Load::Connect.name(), Tool::Bpftrace.name())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cost, Results, Throughput, markdown};
+    use crate::bench::attached::Tool;
+    use crate::bench::figures::{Comparison, Pair, ProbeTime};
+    use crate::bench::load::Load;
+    use std::time::Duration;
+
+    fn results(per_connection: u64, ratio: f64) -> Results {
+        let comparison = |ratio: f64| Comparison::of(&[Pair { without: 20_000.0, with: 20_000.0 * ratio }]).unwrap();
+        let cost = |load, tool, ns| Cost {
+            load,
+            tool,
+            operations: 1000,
+            spent: ProbeTime { programs: 4, runs: 10_000, ns: ns * 1000 },
+        };
+        Results {
+            machine: "a machine".to_owned(),
+            command: "cargo xtask bench".to_owned(),
+            seconds: 3,
+            throughput: [Load::Connect, Load::KeepAlive]
+                .map(|load| Throughput { load, tool: Tool::Listentop, comparison: comparison(ratio) })
+                .into(),
+            costs: vec![
+                cost(Load::Connect, Tool::Listentop, per_connection),
+                cost(Load::Connect, Tool::Bpftrace, 700),
+                cost(Load::KeepAlive, Tool::Listentop, 200),
+            ],
+            starts: [90, 300, 100].map(Duration::from_millis).into(),
+            bpftrace_skipped: None,
+        }
+    }
+
+    #[test]
+    fn the_budget_is_met() {
+        let page = markdown(&results(600, 0.985)).unwrap();
+        for row in [
+            "| connect/accept/close, attached : not attached | ≥ 0.97 | 0.985 | met |",
+            "| keep-alive requests, attached : not attached | ≥ 0.98 | 0.985 | met |",
+            "| probe time per accepted connection, all hooks together | ≤ 1000 ns | 600 ns | met |",
+            "| the same, against bpftrace measuring accept wait alone | ≤ 700 ns | 600 ns | met |",
+            // Two reads per request.
+            "| probe time per read, writes and arrivals included | ≤ 150 ns | 100 ns | met |",
+            "| start of `listentop report` until it measures, median | ≤ 500 ms | 100 ms | met |",
+            "| connect/accept/close | listentop | 1 | 20000 | 19700 | 0.985 | 0.985 to 0.985 |",
+            "| connect/accept/close | bpftrace, accept wait | 4 | 10.0 | 70 | 700 | - |",
+            "| keep-alive requests | listentop | 4 | 10.0 | 20 | 200 | 100 |",
+        ] {
+            assert!(page.contains(row), "{row}\nis not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn the_budget_is_missed() {
+        let page = markdown(&results(800, 0.975)).unwrap();
+        assert!(page.contains("| connect/accept/close, attached : not attached | ≥ 0.97 | 0.975 | met |"), "{page}");
+        assert!(
+            page.contains("| keep-alive requests, attached : not attached | ≥ 0.98 | 0.975 | **missed** |"),
+            "{page}"
+        );
+        assert!(page.contains("accept wait alone | ≤ 700 ns | 800 ns | **missed** |"), "{page}");
+    }
+
+    #[test]
+    fn what_was_not_measured_has_no_verdict() {
+        let mut results = results(600, 1.0);
+        results.costs.clear();
+        results.bpftrace_skipped = Some("bpftrace is not installed".to_owned());
+        let page = markdown(&results).unwrap();
+        assert!(page.contains("accept wait alone | | skipped: bpftrace is not installed | |"), "{page}");
+        assert!(page.contains("writes and arrivals included | ≤ 150 ns | not measured |  |"), "{page}");
+    }
+}
