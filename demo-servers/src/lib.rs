@@ -1,1 +1,12 @@
-//! Under construction.
+//! Servers whose acceptor/reader pattern is known, the load generators for them, and the lab that puts both on show.
+//!
+//! Every number these programs print is exact: listentop's probes are tested against them without tolerance.
+
+pub mod cli;
+pub mod counters;
+pub mod protocol;
+pub mod server;
+pub mod storm;
+pub mod stress;
+pub mod sys;
+pub mod target;

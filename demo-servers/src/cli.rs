@@ -1,0 +1,121 @@
+//! What all four programs do the same way on their command line: one line per error, exit status 2 for a bad one.
+
+use clap::Parser;
+use clap::error::{ContextKind, ErrorKind};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Exit status for a command line that cannot be carried out.
+pub const USAGE: u8 = 2;
+
+/// Parses the arguments, or says in one line why they cannot be parsed.
+///
+/// # Errors
+/// The line to print and whether it is an error (`--help` and `--version` are not).
+pub fn parse<T: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<T, Refusal> {
+    T::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Refusal { line: error.to_string().trim_end().to_owned(), is_error: false }
+        }
+        _ => Refusal { line: one_line(&error), is_error: true },
+    })
+}
+
+/// Why [`parse`] returned no options.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What to print, without the name of the program.
+    pub line: String,
+    /// Whether it goes to stderr with exit status 2 rather than to stdout with 0.
+    pub is_error: bool,
+}
+
+/// Parses the process' own arguments, runs `run`, and turns both kinds of error into one line on stderr.
+pub fn main<T: Parser>(name: &str, run: impl FnOnce(T) -> anyhow::Result<ExitCode>) -> ExitCode {
+    match parse(std::env::args_os()) {
+        Ok(options) => run(options).unwrap_or_else(|error| {
+            eprintln!("{name}: {error:#}");
+            if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }),
+        Err(refusal) if refusal.is_error => {
+            eprintln!("{name}: {}", refusal.line);
+            ExitCode::from(USAGE)
+        }
+        Err(refusal) => {
+            println!("{}", refusal.line);
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// A request that the command line expresses but that cannot be carried out: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// A [`Usage`] error as `anyhow::Error`.
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
+}
+
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    // clap separates its usage hints by an empty line; what stands before it is the error, sometimes over several lines.
+    let message = text.split("\n\n").next().unwrap_or(&text);
+    let mut line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(rest) = line.strip_prefix("error: ") {
+        line = rest.to_owned();
+    }
+    if let Some(suggestion) = error.get(ContextKind::SuggestedArg).or_else(|| error.get(ContextKind::SuggestedValue)) {
+        line.push_str(&format!(" (did you mean {suggestion}?)"));
+    }
+    line
+}
+
+/// Parses a positive, finite number.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("must be a number above 0".to_owned()),
+    }
+}
+
+/// Parses a positive, finite number of seconds that a timer can hold.
+pub(crate) fn seconds(text: &str) -> Result<std::time::Duration, String> {
+    let number = positive(text)?;
+    if number > 1e9 {
+        return Err("must be at most 1000000000 seconds".to_owned());
+    }
+    Ok(std::time::Duration::from_secs_f64(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Options {
+        #[arg(long, value_parser = positive)]
+        rate: f64,
+    }
+
+    fn parsed(arguments: &[&str]) -> Result<Options, Refusal> {
+        parse(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        for arguments in [&["x"][..], &["x", "--rate", "-0"], &["x", "--rate=NaN"], &["x", "--rat", "1"], &["x", "y"]] {
+            let refusal = parsed(arguments).expect_err("must be refused");
+            assert!(refusal.is_error);
+            assert_eq!(refusal.line.lines().count(), 1, "{}", refusal.line);
+        }
+        assert!(parsed(&["x", "--rat", "1"]).unwrap_err().line.contains("did you mean --rate"));
+    }
+
+    #[test]
+    fn help_is_no_error() {
+        assert!(!parsed(&["x", "--help"]).unwrap_err().is_error);
+        assert!((parsed(&["x", "--rate", "1.5"]).unwrap().rate - 1.5).abs() < 1e-9);
+    }
+}

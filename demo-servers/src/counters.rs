@@ -1,0 +1,355 @@
+//! Exact counters per thread, in memory that forked children share.
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Threads and processes that can count at the same time; about one megabyte, touched only as far as used.
+const SLOTS: usize = 8192;
+
+const FREE: u32 = 0;
+const LIVE: u32 = 1;
+const ENDED: u32 = 2;
+
+/// What a thread does for the pattern; its name tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// Accepts, reads and writes alone.
+    Single,
+    /// Accepts (and, in `multi_acceptor`, reads and writes what it accepted).
+    Acceptor,
+    /// Reads and writes.
+    Reader,
+    /// Accepts and reads.
+    Dispatch,
+    /// Writes.
+    Worker,
+    /// Accepts from a listener of its own, reads and writes.
+    Shard,
+    /// Serves one connection.
+    Connection,
+}
+
+impl Role {
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::Single, "single"),
+        (Self::Acceptor, "acceptor"),
+        (Self::Reader, "reader"),
+        (Self::Dispatch, "dispatch"),
+        (Self::Worker, "worker"),
+        (Self::Shard, "shard"),
+        (Self::Connection, "conn"),
+    ];
+
+    /// The name a thread of this role gets: `acceptor`, `reader-0`.
+    pub fn thread_name(self, index: Option<u32>) -> String {
+        let name = Self::ALL[self as usize].1;
+        index.map_or_else(|| name.to_owned(), |index| format!("{name}-{index}"))
+    }
+}
+
+/// Counters of one thread. Written by that thread only, read by any.
+#[repr(C, align(128))] // Two cache lines: no thread's counting slows another's.
+#[derive(Debug)]
+pub struct Slot {
+    state: AtomicU32,
+    /// Role in the highest byte, index + 1 in the others (0: no index).
+    role: AtomicU32,
+    pid: AtomicI32,
+    tid: AtomicI32,
+    /// Accept calls (or completions) that returned a connection.
+    pub accepts: AtomicU64,
+    /// Accept calls that returned EAGAIN.
+    pub would_block: AtomicU64,
+    /// Accept calls that failed otherwise, such as EMFILE.
+    pub accept_failures: AtomicU64,
+    /// Read calls that returned at least one byte.
+    pub reads: AtomicU64,
+    /// Bytes that those returned.
+    pub read_bytes: AtomicU64,
+    /// Write calls that wrote at least one byte.
+    pub writes: AtomicU64,
+    /// Bytes that those wrote.
+    pub write_bytes: AtomicU64,
+    /// Requests that were read completely.
+    pub requests: AtomicU64,
+}
+
+/// Adds to a counter that has one writer.
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Relaxed);
+}
+
+impl Slot {
+    /// Makes the calling thread the one that counts here.
+    pub fn adopt(&self) {
+        self.pid.store(nix::unistd::getpid().as_raw(), Relaxed);
+        self.tid.store(nix::unistd::gettid().as_raw(), Relaxed);
+    }
+
+    /// The thread has ended: when slots run out, its counts are folded.
+    pub fn end(&self) {
+        self.state.store(ENDED, Relaxed);
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            accepts: self.accepts.load(Relaxed),
+            would_block: self.would_block.load(Relaxed),
+            accept_failures: self.accept_failures.load(Relaxed),
+            reads: self.reads.load(Relaxed),
+            read_bytes: self.read_bytes.load(Relaxed),
+            writes: self.writes.load(Relaxed),
+            write_bytes: self.write_bytes.load(Relaxed),
+            requests: self.requests.load(Relaxed),
+        }
+    }
+
+    fn reset(&self) {
+        for counter in [
+            &self.accepts,
+            &self.would_block,
+            &self.accept_failures,
+            &self.reads,
+            &self.read_bytes,
+            &self.writes,
+            &self.write_bytes,
+            &self.requests,
+        ] {
+            counter.store(0, Relaxed);
+        }
+    }
+}
+
+/// Counters as printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Accept calls (or io_uring completions) that returned a connection.
+    pub accepts: u64,
+    /// Accept calls that returned EAGAIN.
+    pub would_block: u64,
+    /// Accept calls that failed otherwise, such as EMFILE.
+    pub accept_failures: u64,
+    /// Read calls that returned at least one byte.
+    pub reads: u64,
+    /// Bytes that those returned.
+    pub read_bytes: u64,
+    /// Write calls that wrote at least one byte.
+    pub writes: u64,
+    /// Bytes that those wrote.
+    pub write_bytes: u64,
+    /// Requests that were read completely.
+    pub requests: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.accepts += other.accepts;
+        self.would_block += other.would_block;
+        self.accept_failures += other.accept_failures;
+        self.reads += other.reads;
+        self.read_bytes += other.read_bytes;
+        self.writes += other.writes;
+        self.write_bytes += other.write_bytes;
+        self.requests += other.requests;
+    }
+}
+
+/// Counters of one thread as printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadReport {
+    /// Process; 0 in the entry that sums up ended threads.
+    pub pid: i32,
+    /// Thread; 0 in the entry that sums up ended threads.
+    pub tid: i32,
+    /// The thread's name, or `ended`.
+    pub role: String,
+    /// Its counters.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// Sums over all threads, and what belongs to the process as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TotalReport {
+    /// Sums of the threads' counters.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Accepted connections that were closed since.
+    pub closed: u64,
+    /// Accepted connections that are open.
+    pub open: u64,
+    /// Threads or processes that ended and whose counters were folded into the entry `ended`.
+    pub folded: u64,
+}
+
+/// What `demo-server` prints on SIGUSR1 and at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The pattern's name.
+    pub pattern: String,
+    /// The server's (first) process.
+    pub pid: i32,
+    /// Time since the start in milliseconds.
+    pub uptime_ms: u64,
+    /// A row for each thread or process that ever served.
+    pub threads: Vec<ThreadReport>,
+    /// Their sums.
+    pub total: TotalReport,
+}
+
+/// The memory that forked children share.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Shared {
+    /// Accepted connections that were closed.
+    pub closed: AtomicU64,
+    /// Accepting rests until this time (CLOCK_MONOTONIC, nanoseconds), besides the scheduled stalls.
+    pub stalled_until_ns: AtomicU64,
+    /// Everything is to end.
+    pub stopping: AtomicBool,
+    slots: [Slot; SLOTS],
+}
+
+#[derive(Debug, Default)]
+struct Allocator {
+    next: usize,
+    folded: Counts,
+    folded_threads: u64,
+}
+
+/// The board on which all threads of all processes of one server count.
+#[derive(Debug)]
+pub struct Board {
+    shared: &'static Shared,
+    allocator: Mutex<Allocator>,
+}
+
+impl Board {
+    /// Maps the shared memory. It is never unmapped: threads and children use it until the process ends.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new() -> nix::Result<Self> {
+        let length = NonZeroUsize::new(size_of::<Shared>()).expect("a struct with members has a size");
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new anonymous mapping overlaps nothing.
+        let memory = unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_SHARED)? };
+        // SAFETY: the mapping is page-aligned, large enough, zeroed, and never unmapped; zero is valid for every member,
+        // and all are atomics, so that shared references from several processes are sound.
+        let shared = unsafe { memory.cast::<Shared>().as_ref() };
+        Ok(Self { shared, allocator: Mutex::default() })
+    }
+
+    /// The shared memory.
+    pub fn shared(&self) -> &'static Shared {
+        self.shared
+    }
+
+    /// A slot for a new thread or child. Slots of ended threads are folded into one entry when there are no free ones.
+    ///
+    /// # Errors
+    /// `None` when as many threads are alive as there are slots.
+    pub fn register(&self, role: Role, index: Option<u32>) -> Option<&'static Slot> {
+        let mut allocator = self.allocator.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for _ in 0..SLOTS {
+            let slot = &self.shared.slots[allocator.next % SLOTS];
+            allocator.next += 1;
+            match slot.state.load(Relaxed) {
+                LIVE => continue,
+                ENDED => {
+                    allocator.folded.add(&slot.counts());
+                    allocator.folded_threads += 1;
+                    slot.reset();
+                }
+                _ => {}
+            }
+            let index = index.map_or(0, |index| (index % 0x00ff_fffe) + 1);
+            slot.role.store(((role as u32) << 24) | index, Relaxed);
+            slot.pid.store(0, Relaxed);
+            slot.tid.store(0, Relaxed);
+            slot.state.store(LIVE, Relaxed);
+            return Some(slot);
+        }
+        None
+    }
+
+    /// All counters as they are now.
+    pub fn report(&self, pattern: &str, uptime_ms: u64) -> Report {
+        let allocator = self.allocator.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Read before the accepts, so that `open` is never below 0.
+        let closed = self.shared.closed.load(Relaxed);
+        let mut threads = Vec::new();
+        if allocator.folded_threads > 0 {
+            threads.push(ThreadReport { pid: 0, tid: 0, role: "ended".to_owned(), counts: allocator.folded });
+        }
+        for slot in self.shared.slots.iter().filter(|slot| slot.state.load(Relaxed) != FREE) {
+            let role = slot.role.load(Relaxed);
+            let index = (role & 0x00ff_ffff).checked_sub(1);
+            threads.push(ThreadReport {
+                pid: slot.pid.load(Relaxed),
+                tid: slot.tid.load(Relaxed),
+                role: Role::ALL[(role >> 24) as usize].0.thread_name(index),
+                counts: slot.counts(),
+            });
+        }
+        let mut counts = Counts::default();
+        for thread in &threads {
+            counts.add(&thread.counts);
+        }
+        let open = counts.accepts.saturating_sub(closed);
+        Report {
+            pattern: pattern.to_owned(),
+            pid: nix::unistd::getpid().as_raw(),
+            uptime_ms,
+            threads,
+            total: TotalReport { counts, closed, open, folded: allocator.folded_threads },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_in_their_own_order() {
+        for (place, (role, _)) in Role::ALL.into_iter().enumerate() {
+            assert_eq!(role as usize, place);
+        }
+        assert_eq!(Role::Acceptor.thread_name(None), "acceptor");
+        assert_eq!(Role::Reader.thread_name(Some(3)), "reader-3");
+    }
+
+    #[test]
+    fn nothing_is_lost_when_slots_are_used_again() {
+        let board = Board::new().unwrap();
+        let long_lived = board.register(Role::Acceptor, None).unwrap();
+        let threads = 3 * SLOTS as u64;
+        for index in 0..threads {
+            add(&long_lived.accepts, 1);
+            let slot = board.register(Role::Connection, Some(index as u32)).unwrap();
+            add(&slot.reads, 1);
+            add(&slot.read_bytes, 10);
+            slot.end();
+        }
+        let report = board.report("test", 0);
+        assert_eq!(report.total.counts.accepts, threads);
+        assert_eq!(report.total.counts.reads, threads);
+        assert_eq!(report.total.counts.read_bytes, 10 * threads);
+        assert!(report.total.folded > 0);
+        assert_eq!(report.threads.iter().filter(|thread| thread.role == "acceptor").count(), 1);
+    }
+
+    #[test]
+    fn too_many_live_threads_are_refused() {
+        let board = Board::new().unwrap();
+        for _ in 0..SLOTS {
+            board.register(Role::Connection, None).unwrap();
+        }
+        assert!(board.register(Role::Connection, None).is_none());
+    }
+}

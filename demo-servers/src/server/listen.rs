@@ -1,0 +1,49 @@
+//! Listening sockets.
+
+use super::options::{Options, Pattern};
+use anyhow::Context;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// The sockets of one server, all on the same address and port.
+#[derive(Debug)]
+pub struct Listeners {
+    /// One, or one per shard.
+    pub sockets: Vec<Arc<OwnedFd>>,
+    /// Where they listen; the port is the real one.
+    pub address: SocketAddr,
+}
+
+/// Opens one listener, or for `sharded` one per shard.
+///
+/// # Errors
+/// The address or port cannot be had.
+pub fn open(options: &Options) -> anyhow::Result<Listeners> {
+    let mut address = SocketAddr::new(options.address, options.port);
+    let count = if options.pattern == Pattern::Sharded { options.threads } else { 1 };
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        let socket = open_one(options, address).with_context(|| format!("cannot listen on {address}"))?;
+        if let Some(local) = socket.local_addr().context("getsockname")?.as_socket() {
+            // The shards after the first join its port, also when the kernel chose it.
+            address.set_port(local.port());
+        }
+        sockets.push(Arc::new(OwnedFd::from(socket)));
+    }
+    Ok(Listeners { sockets, address })
+}
+
+fn open_one(options: &Options, address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(options.pattern == Pattern::Sharded)?;
+    if options.v6_only {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(!options.pattern.accept_blocks())?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(options.backlog)?;
+    Ok(socket)
+}

@@ -1,0 +1,76 @@
+//! A file per pattern: each starts its threads or processes.
+
+mod acceptor_readers;
+mod message_balancing;
+mod multi_acceptor;
+mod process_per_connection;
+mod sharded;
+mod single_thread;
+mod thread_per_connection;
+
+use super::Running;
+use super::acceptor::{REST, accept_error, non_blocking, owned};
+use super::listen::Listeners;
+use super::options::{AcceptCall, Pattern};
+use super::service::{Client, Service};
+use crate::counters::{Slot, add};
+use crate::sys::now_ns;
+use nix::sys::socket::{SockFlag, accept, accept4};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Starts the pattern that the options name.
+pub(super) fn start(service: &Arc<Service>, listeners: &Listeners, running: &mut Running) -> anyhow::Result<()> {
+    let listener = &listeners.sockets[0];
+    match service.options.pattern {
+        Pattern::SingleThread => single_thread::start(service, listener, running),
+        Pattern::AcceptorReaders => acceptor_readers::start(service, listener, running),
+        Pattern::MessageBalancing => message_balancing::start(service, listener, running),
+        Pattern::MultiAcceptor => multi_acceptor::start(service, listener, running),
+        Pattern::Sharded => sharded::start(service, &listeners.sockets, running),
+        Pattern::ThreadPerConnection => thread_per_connection::start(service, listener, running),
+        Pattern::ProcessPerConnection => process_per_connection::start(service, listener, running),
+    }
+}
+
+/// Accepts with a call that blocks, and passes each connection to `sink`, until everything is to end.
+fn accept_blocking(
+    service: &Arc<Service>,
+    slot: &Slot,
+    listener: &OwnedFd,
+    sink: &mut dyn FnMut(Client) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    loop {
+        service.sleep(Duration::from_micros(service.options.accept_delay_us));
+        while let Some(until) = service.stalled_until().filter(|_| !service.stopping()) {
+            service.sleep(Duration::from_nanos(until.saturating_sub(now_ns())));
+        }
+        if service.stopping() {
+            return Ok(());
+        }
+        let accepted = match service.options.accept_call {
+            AcceptCall::Accept => {
+                accept(listener.as_raw_fd()).map(owned).and_then(|fd| non_blocking(fd.as_fd()).map(|()| fd))
+            }
+            _ => accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC).map(owned),
+        };
+        match accepted {
+            Ok(fd) => {
+                add(&slot.accepts, 1);
+                let client = Client::new(fd, service);
+                if !service.options.close_on_accept {
+                    sink(client)?;
+                }
+            }
+            // The listener was shut down to wake this thread.
+            Err(_) if service.stopping() => return Ok(()),
+            Err(error) => {
+                add(&slot.accept_failures, 1);
+                if !accept_error(error.into())? {
+                    service.sleep(REST);
+                }
+            }
+        }
+    }
+}

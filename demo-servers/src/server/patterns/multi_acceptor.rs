@@ -1,0 +1,34 @@
+//! Several threads or processes wait for the same listener, each in an epoll instance of its own, and serve what they accept.
+
+use crate::counters::{Role, Slot};
+use crate::server::Running;
+use crate::server::acceptor::Acceptor;
+use crate::server::event_loop;
+use crate::server::service::Service;
+use crate::sys::set_thread_name;
+use anyhow::Context;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &mut Running) -> anyhow::Result<()> {
+    for index in 0..service.options.threads {
+        if service.options.processes {
+            let slot = service.board.register(Role::Acceptor, Some(index)).context("too many processes")?;
+            running.children.fork(slot, true, || {
+                set_thread_name(&Role::Acceptor.thread_name(Some(index)));
+                serve(service, slot, listener)
+            })?;
+        } else {
+            let listener = Arc::clone(listener);
+            running.threads.push(
+                service.spawn(Role::Acceptor, Some(index), move |service, slot| serve(service, slot, &listener))?,
+            );
+        }
+    }
+    Ok(())
+}
+
+fn serve(service: &Arc<Service>, slot: &'static Slot, listener: &Arc<OwnedFd>) -> anyhow::Result<()> {
+    let acceptor = Acceptor::new(service, slot, listener, !service.options.no_exclusive)?;
+    event_loop::run(service, slot, Some(acceptor), None)
+}

@@ -1,0 +1,25 @@
+//! Each thread has a listener of its own; SO_REUSEPORT spreads connections over them by the hash of their addresses.
+
+use crate::counters::Role;
+use crate::server::Running;
+use crate::server::acceptor::Acceptor;
+use crate::server::event_loop;
+use crate::server::service::Service;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub(super) fn start(service: &Arc<Service>, listeners: &[Arc<OwnedFd>], running: &mut Running) -> anyhow::Result<()> {
+    for (index, listener) in (0..).zip(listeners) {
+        let listener = Arc::clone(listener);
+        let dead = service.options.dead_shard.contains(&index);
+        running.threads.push(service.spawn(Role::Shard, Some(index), move |service, slot| {
+            if dead {
+                service.wait_for(None, nix::poll::PollFlags::empty(), None);
+                return Ok(());
+            }
+            let acceptor = Acceptor::new(service, slot, &listener, false)?;
+            event_loop::run(service, slot, Some(acceptor), None)
+        })?);
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! What all threads of one server share: options, counters, the signal to stop, and the ways to spend time.
+
+use super::options::Options;
+use crate::counters::{Board, Role, Slot};
+use crate::sys::{now_ns, set_thread_name, thread_cpu_ns};
+use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// One running server.
+#[derive(Debug)]
+pub struct Service {
+    /// The command line.
+    pub options: Options,
+    /// All counters.
+    pub board: Board,
+    /// Becomes readable, and stays so, when everything is to end; children inherit it.
+    stop: EventFd,
+    started_ns: u64,
+    failure: Mutex<Option<anyhow::Error>>,
+}
+
+impl Service {
+    /// A server with these options that has not started anything yet.
+    ///
+    /// # Errors
+    /// No memory or descriptor.
+    pub fn new(options: Options) -> anyhow::Result<Self> {
+        let board = Board::new().context("cannot map memory for the counters")?;
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let stop = EventFd::from_value_and_flags(0, flags).context("cannot create an eventfd")?;
+        Ok(Self { options, board, stop, started_ns: now_ns(), failure: Mutex::new(None) })
+    }
+
+    /// Tells all threads and children to end.
+    pub fn stop(&self) {
+        self.board.shared().stopping.store(true, SeqCst);
+        // It fails only when the counter is full, and then it is readable as well.
+        let _ = self.stop.write(1);
+    }
+
+    /// Whether everything is to end.
+    pub fn stopping(&self) -> bool {
+        self.board.shared().stopping.load(SeqCst)
+    }
+
+    /// Readable when everything is to end.
+    pub fn stop_fd(&self) -> BorrowedFd<'_> {
+        self.stop.as_fd()
+    }
+
+    /// Ends the server with an error; the first one counts.
+    pub fn fail(&self, error: anyhow::Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.stop();
+    }
+
+    /// The error the server ended with.
+    pub fn take_failure(&self) -> Option<anyhow::Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
+        Duration::from_nanos(now_ns().saturating_sub(self.started_ns))
+    }
+
+    /// Stops accepting from now for `length`.
+    pub fn stall_now(&self, length: Duration) {
+        let until = now_ns() + u64::try_from(length.as_nanos()).unwrap_or(u64::MAX / 2);
+        self.board.shared().stalled_until_ns.fetch_max(until, Relaxed);
+    }
+
+    /// Until when (CLOCK_MONOTONIC, nanoseconds) nothing is to be accepted, if so now.
+    pub fn stalled_until(&self) -> Option<u64> {
+        let now = now_ns();
+        let scheduled = self.options.stall.iter().filter_map(|stall| {
+            let from = self.started_ns + stall.start.as_nanos() as u64;
+            (from <= now).then(|| from + stall.length.as_nanos() as u64)
+        });
+        scheduled.chain([self.board.shared().stalled_until_ns.load(Relaxed)]).filter(|&until| until > now).max()
+    }
+
+    /// Rests for `duration`, or until everything is to end.
+    pub fn sleep(&self, duration: Duration) {
+        if !duration.is_zero() {
+            self.wait_for(None, PollFlags::empty(), Some(duration));
+        }
+    }
+
+    /// Waits until `fd` has one of `events` (or an error), everything is to end, or `timeout` has passed.
+    pub fn wait_for(&self, fd: Option<BorrowedFd<'_>>, events: PollFlags, timeout: Option<Duration>) {
+        let deadline = timeout.map(|timeout| now_ns() + u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX / 2));
+        let mut fds = vec![PollFd::new(self.stop_fd(), PollFlags::POLLIN)];
+        fds.extend(fd.map(|fd| PollFd::new(fd, events)));
+        loop {
+            let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(now_ns())));
+            match ppoll(&mut fds, left.map(TimeSpec::from_duration), None) {
+                // A signal that this thread does not block, or io_uring's task work.
+                Err(nix::errno::Errno::EINTR) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Does the work of one request: CPU time, then blocking time.
+    pub fn work(&self) {
+        if self.options.cpu_us > 0 {
+            let end = thread_cpu_ns() + self.options.cpu_us * 1000;
+            while thread_cpu_ns() < end && !self.stopping() {
+                std::hint::spin_loop();
+            }
+        }
+        self.sleep(Duration::from_micros(self.options.block_us));
+    }
+
+    /// The pause before a read.
+    pub fn before_read(&self) {
+        self.sleep(Duration::from_micros(self.options.read_delay_us));
+    }
+
+    /// Counts a closed connection; the last one that was asked for ends the server.
+    pub fn closed(&self) {
+        let closed = self.board.shared().closed.fetch_add(1, SeqCst) + 1;
+        if self.options.max_connections_total == Some(closed) {
+            self.stop();
+        }
+    }
+
+    /// Starts a thread that is named after its role and counts in a slot of its own. Its error ends the server.
+    ///
+    /// # Errors
+    /// No more threads.
+    pub fn spawn(
+        self: &Arc<Self>,
+        role: Role,
+        index: Option<u32>,
+        body: impl FnOnce(&Arc<Self>, &'static Slot) -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<JoinHandle<()>> {
+        let slot = self.board.register(role, index).context("too many threads")?;
+        let name = role.thread_name(index);
+        let service = Arc::clone(self);
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            slot.adopt();
+            set_thread_name(&name);
+            let guard = StopOnPanic(&service);
+            if let Err(error) = body(&service, slot) {
+                service.fail(error.context(format!("thread {name}")));
+            }
+            drop(guard);
+            slot.end();
+        });
+        thread.context("cannot start a thread")
+    }
+}
+
+/// A thread that panics must not leave a server behind that looks alive.
+struct StopOnPanic<'a>(&'a Service);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(anyhow::anyhow!("a thread panicked"));
+        }
+    }
+}
+
+/// An accepted connection. Closing it counts.
+#[derive(Debug)]
+pub struct Client {
+    fd: Option<OwnedFd>,
+    service: Arc<Service>,
+}
+
+impl Client {
+    /// Takes over a connection that was just accepted.
+    pub fn new(fd: OwnedFd, service: &Arc<Service>) -> Self {
+        Self { fd: Some(fd), service: Arc::clone(service) }
+    }
+
+    /// Gives the descriptor away without counting it as closed: another process serves it.
+    pub fn into_fd(mut self) -> OwnedFd {
+        self.fd.take().expect("a client has its descriptor until it is dropped")
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_ref().expect("a client has its descriptor until it is dropped").as_fd()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd.take() {
+            drop(fd);
+            self.service.closed();
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One client connection: its socket and how far it has come.
+
+use super::options::Options;
+use crate::protocol::piece;
+use nix::errno::Errno;
+use nix::unistd::{read, write};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+/// What a connection is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Connecting,
+    /// So many bytes of the request are to be written.
+    Writing(u64),
+    /// So many bytes of the response are to be read.
+    Reading(u64),
+    Thinking,
+}
+
+/// An open client connection.
+pub(super) struct Connection {
+    pub(super) fd: OwnedFd,
+    pub(super) phase: Phase,
+    /// When it was due, CLOCK_MONOTONIC in nanoseconds.
+    pub(super) intended_ns: u64,
+    /// When its present request was due.
+    pub(super) request_ns: u64,
+    pub(super) requests_left: u64,
+    pub(super) first_response: bool,
+    /// Changes with every phase, so that a timer of an earlier one is known to be stale.
+    pub(super) serial: u32,
+}
+
+/// Why a connection did not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    Errno(Errno),
+    Timeout,
+    Closed,
+}
+
+/// Opens a socket and begins to connect.
+pub(super) fn connect(options: &Options, source: Option<Ipv4Addr>) -> Result<OwnedFd, Errno> {
+    let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(options.target), kind, Some(Protocol::TCP)).map_err(errno)?;
+    if options.rst_close {
+        reset_on_close(&socket).map_err(errno)?;
+    }
+    if let Some(source) = source {
+        choose_port_at_connect(&socket)?;
+        socket.bind(&SockAddr::from(SocketAddr::new(source.into(), 0))).map_err(errno)?;
+    }
+    match socket.connect(&SockAddr::from(options.target)).map_err(errno) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes close send a reset, which leaves no port in TIME_WAIT.
+pub(crate) fn reset_on_close(socket: &Socket) -> std::io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))
+}
+
+/// With the port chosen at connect, a port can serve once per target rather than once.
+fn choose_port_at_connect(socket: &Socket) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes an int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// How often the kernel has sent segments of this connection again; during and right after connecting: the SYN.
+pub(super) fn retransmissions(fd: &OwnedFd) -> Option<u32> {
+    // SAFETY: zero is valid for all members, which are integers.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes.
+    let result = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length)
+    };
+    (result == 0).then_some(info.tcpi_total_retrans)
+}
+
+/// What a step brought.
+pub(super) enum Progress {
+    /// Nothing more can be done now.
+    Waiting,
+    /// The request is written.
+    Written,
+    /// The response is read.
+    Responded,
+}
+
+impl Connection {
+    /// Writes as much of the request as the socket takes. Returns the bytes written too.
+    pub(super) fn write(&mut self) -> (u64, Result<Progress, Failure>) {
+        let mut bytes = 0;
+        while let Phase::Writing(left) = &mut self.phase {
+            match write(&self.fd, piece(*left)) {
+                Ok(count) => {
+                    *left -= count as u64;
+                    bytes += count as u64;
+                    if *left == 0 {
+                        return (bytes, Ok(Progress::Written));
+                    }
+                }
+                Err(Errno::EAGAIN) => break,
+                Err(Errno::EINTR) => {}
+                Err(error) => return (bytes, Err(Failure::Errno(error))),
+            }
+        }
+        (bytes, Ok(Progress::Waiting))
+    }
+
+    /// Reads as much as is there. Returns the bytes read too.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> (u64, Result<Progress, Failure>) {
+        let mut bytes = 0;
+        loop {
+            match read(&self.fd, &mut *buffer) {
+                Ok(0) => return (bytes, Err(Failure::Closed)),
+                Ok(count) => {
+                    bytes += count as u64;
+                    match &mut self.phase {
+                        Phase::Reading(left) if count as u64 <= *left => {
+                            *left -= count as u64;
+                            if *left == 0 {
+                                return (bytes, Ok(Progress::Responded));
+                            }
+                        }
+                        // More than was asked for: the sizes of server and client do not agree.
+                        _ => return (bytes, Err(Failure::Errno(Errno::EBADMSG))),
+                    }
+                }
+                Err(Errno::EAGAIN) => return (bytes, Ok(Progress::Waiting)),
+                Err(Errno::EINTR) => {}
+                Err(error) => return (bytes, Err(Failure::Errno(error))),
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `stress`: an open-loop load generator.
+
+mod connection;
+mod engine;
+pub mod options;
+pub mod schedule;
+pub mod summary;
+mod timers;
+
+pub(crate) use connection::reset_on_close;
+
+use crate::sys::{block, limit_open_files, print_json};
+use crate::target::Place;
+use anyhow::Context;
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use options::Options;
+use std::process::ExitCode;
+
+/// Runs the load and prints the summary.
+///
+/// # Errors
+/// A refused target, bad options, or a system call that cannot fail in a sane environment. Failed connections are results,
+/// not errors.
+pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+    options.check(&Place::here())?;
+    limit_open_files(None)?;
+    let mask = block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")?;
+    let summary = engine::Engine::new(&options, &signals)?.run()?;
+    print_json(&summary)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,154 @@
+//! When connections are due: fixed before the first one starts, so that no server can influence it.
+
+use super::options::{Arrivals, Burst, Options};
+use std::iter::Peekable;
+use std::time::Duration;
+
+/// Times at which connections are due, in nanoseconds since the start, in order.
+pub struct Schedule {
+    steady: Option<Peekable<Steady>>,
+    bursts: Option<Peekable<Bursts>>,
+    end_ns: u64,
+    left: u64,
+}
+
+impl Schedule {
+    /// The schedule that the options ask for.
+    pub fn new(options: &Options) -> Self {
+        let steady = options.rate.map(|rate| {
+            let gap = match options.arrivals {
+                Arrivals::Constant => Gap::Constant,
+                Arrivals::Poisson => Gap::Poisson(fastrand::Rng::with_seed(options.seed)),
+            };
+            Steady { rate, gap, count: 0, sum: 0.0 }.peekable()
+        });
+        Self {
+            steady,
+            bursts: options.burst.map(|burst| Bursts { burst, count: 0 }.peekable()),
+            end_ns: options.duration.map_or(u64::MAX, nanoseconds),
+            left: options.connections.unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Iterator for Schedule {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let steady = self.steady.as_mut().and_then(Peekable::peek).copied();
+        let burst = self.bursts.as_mut().and_then(Peekable::peek).copied();
+        let due = match (steady, burst) {
+            (Some(steady), Some(burst)) => steady.min(burst),
+            (one, other) => one.or(other)?,
+        };
+        if self.left == 0 || due >= self.end_ns {
+            return None;
+        }
+        self.left -= 1;
+        if steady == Some(due) {
+            self.steady.as_mut().and_then(Iterator::next)
+        } else {
+            self.bursts.as_mut().and_then(Iterator::next)
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+enum Gap {
+    Constant,
+    Poisson(fastrand::Rng),
+}
+
+struct Steady {
+    /// Arrivals per second.
+    rate: f64,
+    gap: Gap,
+    count: u64,
+    /// Sum of the random gaps, in mean gaps.
+    sum: f64,
+}
+
+impl Iterator for Steady {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        // Each time is computed from the start: errors of rounding do not add up.
+        let gaps = match &mut self.gap {
+            Gap::Constant => self.count as f64,
+            Gap::Poisson(random) => {
+                // 1 − [0, 1) is never 0, whose logarithm would be infinite.
+                self.sum -= (1.0 - random.f64()).ln();
+                self.sum
+            }
+        };
+        self.count += 1;
+        Some((gaps / self.rate * 1e9) as u64)
+    }
+}
+
+struct Bursts {
+    burst: Burst,
+    count: u64,
+}
+
+impl Iterator for Bursts {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let number = self.count / self.burst.connections + 1;
+        self.count += 1;
+        Some(number.saturating_mul(nanoseconds(self.burst.every)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn schedule(arguments: &str) -> Vec<u64> {
+        let arguments = format!("stress --target 127.0.0.1:1 {arguments}");
+        Schedule::new(&Options::parse_from(arguments.split_whitespace())).collect()
+    }
+
+    #[test]
+    fn constant_arrivals_are_evenly_spaced() {
+        let millisecond = 1_000_000;
+        assert_eq!(schedule("--rate 1000 --connections 4"), [0, 1, 2, 3].map(|number| number * millisecond));
+        assert_eq!(schedule("--rate 1000 --for 2").len(), 2000);
+        assert_eq!(schedule("--rate 3 --connections 300001")[300_000], 100_000 * 1_000_000_000);
+    }
+
+    #[test]
+    fn the_seed_decides_poisson_arrivals() {
+        let one = schedule("--rate 1000 --arrivals poisson --seed 1 --connections 1000");
+        assert_eq!(one, schedule("--rate 1000 --arrivals poisson --seed 1 --connections 1000"));
+        assert_ne!(one, schedule("--rate 1000 --arrivals poisson --seed 2 --connections 1000"));
+        assert!(one.is_sorted());
+        // Known values: another release of the generator must not change what a seed means.
+        assert_eq!(one[..3], KNOWN);
+    }
+
+    const KNOWN: [u64; 3] = [1_070_140, 1_835_032, 2_108_989];
+
+    #[test]
+    fn poisson_arrivals_have_the_rate_and_the_spread() {
+        let times = schedule("--rate 1000 --arrivals poisson --seed 7 --connections 100000");
+        let gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e6).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        // Exponential: standard deviation = mean. Five standard errors of 100,000 gaps.
+        assert!((mean - 1.0).abs() < 0.016, "{mean}");
+        assert!((variance.sqrt() - 1.0).abs() < 0.03, "{variance}");
+    }
+
+    #[test]
+    fn bursts_come_on_top_or_alone() {
+        let ms = 1_000_000;
+        assert_eq!(schedule("--burst 2:10 --connections 5"), [10, 10, 20, 20, 30].map(|number| number * ms));
+        assert_eq!(schedule("--burst 2:10 --rate 200 --for 0.016"), [0, 5, 10, 10, 10, 15].map(|number| number * ms));
+    }
+}

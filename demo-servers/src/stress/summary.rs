@@ -1,0 +1,205 @@
+//! What `stress` found out.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Latencies are recorded in nanoseconds with three significant digits, up to an hour.
+const HIGHEST_NS: u64 = 3_600_000_000_000;
+
+/// A distribution of latencies that is being recorded.
+#[derive(Debug, Clone)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self(Histogram::new_with_bounds(1, HIGHEST_NS, 3).expect("these bounds are valid"))
+    }
+}
+
+impl Latencies {
+    /// Records a latency; one above an hour counts as an hour.
+    pub fn record(&mut self, nanoseconds: u64) {
+        self.0.saturating_record(nanoseconds.max(1));
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// In microseconds.
+    pub fn summary(&self) -> Distribution {
+        let at = |quantile| (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) / 1000);
+        Distribution { count: self.0.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+    }
+}
+
+/// A distribution in microseconds, to three significant digits; `null` where nothing was recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Distribution {
+    pub count: u64,
+    pub p50: Option<u64>,
+    pub p90: Option<u64>,
+    pub p99: Option<u64>,
+    pub p999: Option<u64>,
+    pub max: Option<u64>,
+}
+
+/// Connections that were due and not started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// As many connections as allowed were open.
+    pub max_open: u64,
+    /// No file descriptor was left.
+    pub no_descriptor: u64,
+}
+
+impl Skipped {
+    /// All kinds together.
+    pub fn total(&self) -> u64 {
+        self.max_open + self.no_descriptor
+    }
+}
+
+/// Connects that failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectFailures {
+    /// ECONNREFUSED: nobody listens.
+    pub refused: u64,
+    /// ECONNRESET: refused by a listener, such as with tcp_abort_on_overflow.
+    pub reset: u64,
+    /// No answer in time.
+    pub timeout: u64,
+    /// No route.
+    pub unreachable: u64,
+    /// No local port left.
+    pub no_port: u64,
+    /// Anything else.
+    pub other: u64,
+}
+
+impl ConnectFailures {
+    /// All kinds together.
+    pub fn total(&self) -> u64 {
+        self.refused + self.reset + self.timeout + self.unreachable + self.no_port + self.other
+    }
+}
+
+/// Connections that failed after they were established.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResponseFailures {
+    /// ECONNRESET or EPIPE.
+    pub reset: u64,
+    /// The server closed before the last response was complete.
+    pub closed: u64,
+    /// No complete response in time.
+    pub timeout: u64,
+    /// Anything else.
+    pub other: u64,
+}
+
+impl ResponseFailures {
+    /// All kinds together.
+    pub fn total(&self) -> u64 {
+        self.reset + self.closed + self.timeout + self.other
+    }
+}
+
+/// Failures by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// Before the connection was established.
+    pub connect: ConnectFailures,
+    /// Afterwards.
+    pub response: ResponseFailures,
+}
+
+/// Connects by how often their SYN was sent again, whether they succeeded or timed out in the end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SynRetries {
+    /// Once.
+    pub one: u64,
+    /// Twice.
+    pub two: u64,
+    /// Three times or more.
+    pub three_or_more: u64,
+}
+
+impl SynRetries {
+    /// Counts one connect whose SYN was sent again `retries` times.
+    pub fn count(&mut self, retries: u32) {
+        match retries {
+            0 => {}
+            1 => self.one += 1,
+            2 => self.two += 1,
+            _ => self.three_or_more += 1,
+        }
+    }
+}
+
+/// Connects by time from the intended start, whether they succeeded or timed out in the end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowConnects {
+    /// 1 s or more.
+    pub s1: u64,
+    /// 3 s or more (counted in `s1` too).
+    pub s3: u64,
+    /// 7 s or more (counted in `s1` and `s3` too).
+    pub s7: u64,
+}
+
+impl SlowConnects {
+    /// Counts one connect.
+    pub fn count(&mut self, nanoseconds: u64) {
+        for (bound, counter) in [(1, &mut self.s1), (3, &mut self.s3), (7, &mut self.s7)] {
+            *counter += u64::from(nanoseconds >= bound * 1_000_000_000);
+        }
+    }
+}
+
+/// The JSON that `stress` prints.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The server.
+    pub target: String,
+    /// From the start to the end of the last connection.
+    pub seconds: f64,
+    /// Connections that were due: started or skipped.
+    pub due: u64,
+    /// Connections whose connect was called.
+    pub started: u64,
+    /// Connections that were due and not started.
+    pub skipped: Skipped,
+    /// Connections that were established.
+    pub established: u64,
+    /// Connections with all their responses.
+    pub completed: u64,
+    /// Connections that failed, by kind.
+    pub failures: Failures,
+    /// Connections that were open when it was told to end.
+    pub unfinished: u64,
+    /// Most connections open at a time.
+    pub peak_open: u64,
+    /// Requests that were written completely.
+    pub requests: u64,
+    /// Responses that were read completely.
+    pub responses: u64,
+    /// Bytes of requests.
+    pub sent_bytes: u64,
+    /// Bytes of responses.
+    pub received_bytes: u64,
+    /// SYN retransmissions per connect, from the kernel's TCP_INFO (tcpi_total_retrans): exact.
+    pub syn_retries: SynRetries,
+    /// Slow connects by time.
+    pub slow_connects: SlowConnects,
+    /// Intended start → connect was called: how late the generator itself was.
+    pub start_delay_us: Distribution,
+    /// Intended start → connection established.
+    pub connect_us: Distribution,
+    /// Intended time of a request → its response is complete. The first is intended when the connection is established,
+    /// the next ones after the think time.
+    pub response_us: Distribution,
+    /// Intended start → first response complete: what a user waits.
+    pub first_response_us: Distribution,
+}

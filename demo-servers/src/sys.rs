@@ -1,0 +1,70 @@
+//! Small steps over system calls that several programs here need.
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::time::{ClockId, clock_gettime};
+use std::ffi::CString;
+use std::io::Write;
+
+/// CLOCK_MONOTONIC in nanoseconds; the same in every process of the machine.
+pub fn now_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_MONOTONIC)
+}
+
+/// CPU time of the calling thread in nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    // Both clocks exist on every Linux, and neither is negative.
+    clock_gettime(clock).map_or(0, |time| {
+        u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
+    })
+}
+
+/// Names the calling thread (cut to the kernel's 15 bytes), so that listentop and top show its role.
+pub fn set_thread_name(name: &str) {
+    let bytes: Vec<u8> = name.bytes().filter(|&byte| byte != 0).take(15).collect();
+    if let Ok(name) = CString::new(bytes) {
+        // Only the length could be wrong, and it was cut.
+        let _ = nix::sys::prctl::set_name(&name);
+    }
+}
+
+/// Sets the soft limit of open files: to `wanted`, or as high as the hard limit allows. Returns the limit in force.
+///
+/// # Errors
+/// `wanted` is above the hard limit.
+pub fn limit_open_files(wanted: Option<u64>) -> anyhow::Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit RLIMIT_NOFILE")?;
+    let soft = wanted.unwrap_or(hard);
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)
+        .with_context(|| format!("cannot set the limit of open files to {soft} (hard limit {hard})"))?;
+    Ok(soft)
+}
+
+/// Blocks `signals` in the calling thread and those it starts, so that a signalfd receives them.
+///
+/// # Errors
+/// The kernel refuses the mask.
+pub fn block(signals: &[Signal]) -> anyhow::Result<SigSet> {
+    let mut mask = SigSet::empty();
+    for &signal in signals {
+        mask.add(signal);
+    }
+    mask.thread_block().context("cannot block signals")?;
+    Ok(mask)
+}
+
+/// Writes one line of JSON to stdout and flushes it.
+///
+/// # Errors
+/// stdout is closed or full.
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut line = serde_json::to_string(value)?;
+    line.push('\n');
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).context("cannot write to stdout")
+}
