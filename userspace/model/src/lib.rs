@@ -9,4 +9,6 @@ pub mod sample;
 pub mod tracker;
 
 mod drops;
+mod findings;
+mod patterns;
 mod threads;

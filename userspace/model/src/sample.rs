@@ -184,6 +184,9 @@ pub struct AcceptQueueSample {
     pub peak: Option<u32>,
     /// Connections put on the queue.
     pub enqueued: Option<u64>,
+    /// Connections that left it without being accepted: the listener closed, or they were destroyed first.
+    #[serde(default)]
+    pub aborted: Option<u64>,
     /// How long its oldest connection has been waiting, in nanoseconds; `Some(0)` if the queue is empty.
     pub oldest_waiting_ns: Option<u64>,
     /// Accept waits.
@@ -217,6 +220,9 @@ pub struct DropsSample {
     pub socket_drops: Option<u64>,
     /// Final ACKs refused because the accept queue was full.
     pub ack_overflow: Option<u64>,
+    /// Final ACKs that carried a valid SYN cookie, refused because the accept queue was full: one in `socket_drops` each.
+    #[serde(default)]
+    pub cookie_ack_overflow: Option<u64>,
     /// Final ACKs refused for another reason (allocation, route): two in `socket_drops` each.
     pub ack_other: Option<u64>,
     /// Packets to the listener dropped for a reason that refuses no attempt (TCP_DEFER_ACCEPT): one in `socket_drops` each.

@@ -41,6 +41,8 @@ pub(crate) struct Listener {
     peak: Option<u32>,
     /// It was used within the interval.
     used: bool,
+    /// Something changed since patterns and findings were looked for, or they never were.
+    stirred: bool,
     /// Its history ended, because it closed.
     ended: bool,
     /// Sums at the last point of history.
@@ -70,6 +72,7 @@ impl Listener {
             recent: Recent::default(),
             peak: None,
             used: false,
+            stirred: true,
             ended: false,
             point: Point::default(),
         };
@@ -116,7 +119,9 @@ impl Listener {
     }
 
     fn take_state(&mut self, model: &mut ListenerModel, sample: &ListenerSample) {
+        let before = (model.now, model.closed);
         take_gauges(&mut model.now, sample);
+        self.stirred |= before != (model.now, sample.closed);
         self.peak = peak(sample);
         self.used |= sample.accept_queue.depth > 0;
         model.closed = sample.closed;
@@ -148,12 +153,10 @@ impl Listener {
         model.total = self.counters.sums();
     }
 
-    /// It was in no state to be read in this step: it is missing, thus closed.
+    /// It is missing from a sample: closed.
     pub(crate) fn vanish(&mut self, model: &mut ListenerModel) {
-        if !model.closed {
-            model.closed = true;
-            model.findings.clear();
-        }
+        self.stirred |= !model.closed;
+        model.closed = true;
     }
 
     /// Adds what the distributions gained to the interval's and returns it; `None` if they gained nothing.
@@ -189,9 +192,21 @@ impl Listener {
         added
     }
 
+    /// Whether patterns or findings may be other than at the last look: those of an idle listener stay as they are.
+    pub(crate) fn stirs(&self, model: &ListenerModel) -> bool {
+        let waiting = model.now.accept_depth > 0 || model.now.queued_bytes.is_some_and(|n| n > 0);
+        self.stirred || !model.closed && (waiting || !model.findings.is_empty())
+    }
+
+    /// They were looked for.
+    pub(crate) fn judged(&mut self) {
+        self.stirred = false;
+    }
+
     /// Ends a step, after drops were given their causes: recent figures and history.
     pub(crate) fn settle(&mut self, model: &mut ListenerModel, clock: &Clock, step_ns: u64) {
         let idle = self.recent.is_empty();
+        self.stirred |= !idle;
         self.recent.expire(clock.first_recent(), &mut model.recent_distributions);
         // The first span turns unknown rates into zeros, also for an idle listener.
         if !idle || clock.recent_steps() == 1 || model.rate.accepts.is_none() {

@@ -57,6 +57,7 @@ impl Tracker {
             namespaces: Namespaces::default(),
         };
         tracker.take(first);
+        groups::judge(&mut tracker.model, &mut tracker.listeners);
         tracker
     }
 
@@ -79,7 +80,7 @@ impl Tracker {
         for (state, model) in self.listeners.iter_mut().zip(&mut self.model.listeners) {
             state.settle(model, &self.clock, step_ns);
         }
-        groups::judge(&mut self.model);
+        groups::judge(&mut self.model, &mut self.listeners);
     }
 
     /// What the samples so far amount to.
