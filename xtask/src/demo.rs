@@ -67,6 +67,9 @@ impl Options {
 /// # Errors
 /// When a step fails or root is out of reach.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if !options.list {
+        root::ensure_reachable("the demo")?;
+    }
     setup::run()?;
     let binaries = cargo::build_release()?;
     let mut lab = if options.list {
@@ -74,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         match root::command(&binaries.lab)? {
             Ok(lab) => lab,
-            Err(reason) => bail!("the demo loads probes into the kernel and needs root, but {reason}: run it as root"),
+            Err(reason) => bail!(root::unreachable("the demo", &reason)),
         }
     };
     lab.args(options.arguments()).arg("--listentop").arg(&binaries.listentop);

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::process;
 
@@ -22,6 +22,22 @@ pub(crate) fn is_root() -> Result<bool> {
     Ok(fs::metadata("/proc/self").context("cannot see this process in /proc: is it mounted?")?.uid() == 0)
 }
 
+/// Fails at once where nothing could make us root later, so that nobody waits for a build in vain.
+///
+/// # Errors
+/// When this user is not root and there is no sudo; `what` needs it.
+pub(crate) fn ensure_reachable(what: &str) -> Result<()> {
+    ensure!(is_root()? || process::find("sudo").is_some(), "{}", unreachable(what, NO_SUDO));
+    Ok(())
+}
+
+/// The message for what needs root and cannot have it.
+pub(crate) fn unreachable(what: &str, reason: &str) -> String {
+    format!("{what} loads probes into the kernel and needs root, but {reason}: run it as root")
+}
+
+const NO_SUDO: &str = "this user is not root and there is no sudo";
+
 /// A command that runs `program` as root, with sudo in front when we are not, or the reason why there can be none.
 ///
 /// # Errors
@@ -31,7 +47,7 @@ pub(crate) fn command(program: &Path) -> Result<Result<Command, String>> {
         return Ok(Ok(Command::new(program)));
     }
     let Some(sudo) = process::find("sudo") else {
-        return Ok(Err("this user is not root and there is no sudo".to_owned()));
+        return Ok(Err(NO_SUDO.to_owned()));
     };
     let silent = Command::new(&sudo).args(["--non-interactive", "true"]).stdin(Stdio::null()).output();
     if !silent.context("cannot run sudo")?.status.success() {

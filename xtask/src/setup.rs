@@ -108,7 +108,7 @@ fn add_rust_src(toolchain: &Toolchain) -> Result<()> {
 fn build_bpf_linker(root: &Path, tools: &Path, toolchain: &Toolchain) -> Result<()> {
     ensure_c_linker(toolchain)?;
     process::announce(&format!(
-        "building bpf-linker {BPF_LINKER_VERSION} with the LLVM {} inside rustc (once for this checkout, about a minute)",
+        "building bpf-linker {BPF_LINKER_VERSION} with the LLVM {} inside rustc (once for this checkout; one to three minutes)",
         toolchain.llvm
     ));
     let stamp = toolchain::stamp_file(root);

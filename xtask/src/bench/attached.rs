@@ -17,7 +17,7 @@ const ACCEPT_WAIT: &str = include_str!("accept_wait.bt");
 /// Programs that it consists of: one per tracepoint.
 const ACCEPT_WAIT_PROGRAMS: u64 = 3;
 /// How much longer than the load listentop measures, so that the load lies within.
-const MARGIN: Duration = Duration::from_secs(2);
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// One side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

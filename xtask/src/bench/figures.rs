@@ -1,12 +1,17 @@
 //! Statistics of the bench: pure.
 
-/// The middle of the values, or the mean of the two in the middle. `None` when there are none.
-pub(super) fn median(values: &[f64]) -> Option<f64> {
+/// The value below which this share (0 to 1) of the values lies, interpolated between neighbours. `None` when there are none.
+pub(super) fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
-    let upper = *sorted.get(sorted.len() / 2)?;
-    let lower = sorted[(sorted.len() - 1) / 2];
-    Some(f64::midpoint(lower, upper))
+    let place = share * sorted.len().checked_sub(1)? as f64;
+    let (lower, upper) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    Some(lower + (upper - lower) * place.fract())
+}
+
+/// The middle of the values, or the mean of the two in the middle. `None` when there are none.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
+    quantile(values, 0.5)
 }
 
 /// Two runs of the same load, one directly after the other: operations per second.
@@ -29,10 +34,10 @@ pub(super) struct Comparison {
     pub(super) with: f64,
     /// Median of the pairs' ratios with : without. Not the ratio of the medians: drift of the machine cancels within a pair.
     pub(super) ratio: f64,
-    /// Smallest of the pairs' ratios.
-    pub(super) lowest: f64,
-    /// Largest of the pairs' ratios.
-    pub(super) highest: f64,
+    /// A quarter of the pairs' ratios lies below.
+    pub(super) lower_quartile: f64,
+    /// A quarter of the pairs' ratios lies above.
+    pub(super) upper_quartile: f64,
 }
 
 impl Comparison {
@@ -45,8 +50,8 @@ impl Comparison {
             without: median(&column(|pair| pair.without))?,
             with: median(&column(|pair| pair.with))?,
             ratio: median(&ratios)?,
-            lowest: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-            highest: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            lower_quartile: quantile(&ratios, 0.25)?,
+            upper_quartile: quantile(&ratios, 0.75)?,
         })
     }
 }
@@ -73,7 +78,7 @@ impl ProbeTime {
 
 #[cfg(test)]
 mod tests {
-    use super::{Comparison, Pair, ProbeTime, median};
+    use super::{Comparison, Pair, ProbeTime, median, quantile};
 
     #[test]
     fn medians() {
@@ -81,6 +86,8 @@ mod tests {
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 100.0]), Some(3.0));
+        assert_eq!(quantile(&[1.0, 2.0], 0.25), Some(1.25));
+        assert_eq!((quantile(&[1.0, 5.0, 2.0], 0.0), quantile(&[1.0, 5.0, 2.0], 1.0)), (Some(1.0), Some(5.0)));
     }
 
     #[test]
@@ -89,16 +96,16 @@ mod tests {
         let pairs = [100.0, 80.0, 40.0].map(|without| Pair { without, with: without * 0.9 });
         let comparison = Comparison::of(&pairs).unwrap();
         assert_eq!((comparison.pairs, comparison.without, comparison.with), (3, 80.0, 72.0));
-        for ratio in [comparison.ratio, comparison.lowest, comparison.highest] {
+        for ratio in [comparison.ratio, comparison.lower_quartile, comparison.upper_quartile] {
             assert!((ratio - 0.9).abs() < 1e-12, "{ratio}");
         }
     }
 
     #[test]
     fn spread_is_that_of_the_ratios() {
-        let pairs = [0.5, 0.75, 1.25].map(|with| Pair { without: 1.0, with });
+        let pairs = [0.5, 2.0, 0.75, 1.0, 0.25].map(|with| Pair { without: 1.0, with });
         let comparison = Comparison::of(&pairs).unwrap();
-        assert_eq!((comparison.lowest, comparison.ratio, comparison.highest), (0.5, 0.75, 1.25));
+        assert_eq!((comparison.lower_quartile, comparison.ratio, comparison.upper_quartile), (0.5, 0.75, 1.0));
         assert_eq!(Comparison::of(&[]), None);
     }
 

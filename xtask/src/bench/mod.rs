@@ -15,10 +15,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use crate::{cargo, process, setup};
+use crate::{cargo, process, root, setup};
 use attached::Tool;
 use figures::{Comparison, Pair};
 use load::{Load, Server};
@@ -27,7 +27,7 @@ use report::{Cost, Results, Throughput};
 /// How long and what for.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Fewer and shorter runs: under two minutes, and figures to one digit less
+    /// Fewer runs: two minutes instead of ten, and less certain figures
     #[arg(long)]
     quick: bool,
     /// Write the figures to docs/benchmarks.md too
@@ -63,11 +63,8 @@ struct Plan {
 
 impl Options {
     fn plan(&self) -> Plan {
-        if self.quick {
-            Plan { pairs: 3, length: Duration::from_secs(1) }
-        } else {
-            Plan { pairs: 9, length: Duration::from_secs(3) }
-        }
+        // Many short pairs rather than few long ones: what else the machine does drifts, and a pair should see one state of it.
+        Plan { pairs: if self.quick { 5 } else { 21 }, length: Duration::from_secs(1) }
     }
 
     fn flags(&self) -> Vec<&'static str> {
@@ -84,6 +81,7 @@ impl Options {
 /// # Errors
 /// When a step fails or root is out of reach.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    root::ensure_reachable("the bench")?;
     setup::run()?;
     let binaries = cargo::build_release()?;
     let mut arguments: Vec<OsString> = vec!["bench-inside".into()];
@@ -171,7 +169,8 @@ fn pair(
     let mut with = || -> Result<f64> {
         let attached = tool.attach(programs, plan.length)?;
         let work = server.run(&programs.storm, plan.length)?;
-        if let Some(attached) = attached {
+        if let Some(mut attached) = attached {
+            ensure!(attached.process.is_running()?, "{} ended before its load did", tool.name());
             if tool == Tool::Listentop {
                 results.starts.extend(attached.start);
             }

@@ -17,7 +17,7 @@ pub(super) fn enter(program: &Path, arguments: &[std::ffi::OsString]) -> Result<
     let unshare = process::find("unshare").context("unshare is missing: install util-linux")?;
     let mut command = match root::command(&unshare)? {
         Ok(command) => command,
-        Err(reason) => bail!("the bench loads probes into the kernel and needs root, but {reason}: run it as root"),
+        Err(reason) => bail!(root::unreachable("the bench", &reason)),
     };
     command.args(["--net", "--mount", "--"]).arg(program).args(arguments);
     Err(command.exec()).with_context(|| format!("cannot run {}", command.get_program().display()))

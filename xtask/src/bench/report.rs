@@ -136,7 +136,7 @@ fn throughput(page: &mut String, results: &Results) -> Result<()> {
         "\n## Throughput\n\nEach pair is two runs of {} s, one with and one without what is named, directly after each other; \
          which comes first alternates. Medians of the pairs. *nothing* is the same load twice: what two runs differ by on their \
          own.\n\n\
-         | load | attached | pairs | per second without | with | ratio | lowest to highest |\n|---|---|--:|--:|--:|--:|--:|",
+         | load | attached | pairs | per second without | with | ratio | middle half of the ratios |\n|---|---|--:|--:|--:|--:|--:|",
         results.seconds
     )?;
     for Throughput { load, tool, comparison } in &results.throughput {
@@ -149,8 +149,8 @@ fn throughput(page: &mut String, results: &Results) -> Result<()> {
             comparison.without,
             comparison.with,
             comparison.ratio,
-            comparison.lowest,
-            comparison.highest
+            comparison.lower_quartile,
+            comparison.upper_quartile
         )?;
     }
     skipped(page, results)
