@@ -1,0 +1,65 @@
+//! The real dashboard on recorded samples instead of a kernel: for its tests in a pseudo-terminal and for pictures of it.
+//!
+//! `cargo run -p listentop --example dashboard_fixture -- [quiet|overflow|dead_shard|unavailable|many[=N]]`
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use listentop::dashboard::{Control, DashboardOptions, Theme, run};
+use listentop_model::{fixtures, sample::Sample, tracker::Tracker};
+use tokio::sync::{mpsc, watch};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let name = std::env::args().nth(1).unwrap_or_else(|| "overflow".to_owned());
+    let samples = samples(&name)?;
+    let (models, receiver) = watch::channel(None);
+    let (controls, controlled) = mpsc::unbounded_channel();
+    let options = DashboardOptions {
+        color: Theme::color_allowed(std::env::var_os("NO_COLOR").as_deref()),
+        host: Some("fixture".to_owned()),
+        source: name,
+        ..DashboardOptions::default()
+    };
+    let every = options.refresh;
+    let ended = tokio::select! {
+        ended = run(receiver, controls, options) => ended?,
+        () = play(samples, models, controlled, every) => unreachable!("the samples go round for ever"),
+    };
+    println!("ended: {ended:?}");
+    Ok(())
+}
+
+fn samples(name: &str) -> anyhow::Result<Vec<Sample>> {
+    Ok(match name.split_once('=').unwrap_or((name, "1000")) {
+        ("quiet", _) => fixtures::quiet(),
+        ("overflow", _) => fixtures::overflow(),
+        ("dead_shard", _) => fixtures::dead_shard(),
+        ("unavailable", _) => fixtures::unavailable(),
+        ("many", n) => fixtures::many(n.parse().with_context(|| format!("not a number of listeners: {n}"))?),
+        _ => anyhow::bail!("no such machine: {name}; there are quiet, overflow, dead_shard, unavailable, many[=N]"),
+    })
+}
+
+/// Plays the samples again and again, each time from a fresh start.
+async fn play(
+    samples: Vec<Sample>,
+    models: watch::Sender<Option<Arc<listentop_model::model::Model>>>,
+    mut controls: mpsc::UnboundedReceiver<Control>,
+    mut every: Duration,
+) {
+    loop {
+        let Some((first, rest)) = samples.split_first() else { return };
+        let mut tracker = Tracker::new(first);
+        models.send_replace(Some(Arc::new(tracker.model().clone())));
+        for sample in rest {
+            tokio::time::sleep(every).await;
+            while let Ok(Control::SetInterval(interval)) = controls.try_recv() {
+                every = interval;
+            }
+            tracker.push(sample);
+            models.send_replace(Some(Arc::new(tracker.model().clone())));
+        }
+        tokio::time::sleep(every).await;
+    }
+}

@@ -1,0 +1,152 @@
+//! The loop: models and keys in, frames out.
+
+use std::{io, pin::pin, sync::Arc, time::Duration};
+
+use crossterm::event::{Event, EventStream, KeyEventKind};
+use futures_util::{FutureExt as _, StreamExt as _};
+use listentop_model::model::Model;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time::MissedTickBehavior,
+};
+
+use super::{
+    App, DashboardOptions,
+    action::{Action, Effect},
+    keymap,
+    terminal::{self, Guard},
+    views,
+};
+
+/// How often the loop looks whether its terminal is still there. One poll(2); a lost terminal usually also sends SIGHUP.
+const TERMINAL_CHECK: Duration = Duration::from_secs(1);
+
+/// What the dashboard asks of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Send a model this often from now on.
+    SetInterval(Duration),
+}
+
+/// Why the dashboard ended. The terminal is as it was before in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By key.
+    Quit,
+    /// By this signal (SIGINT, SIGTERM, SIGHUP).
+    Signal(i32),
+    /// The terminal went away.
+    TerminalLost,
+    /// The sender of models was dropped: the source knows why.
+    SourceEnded,
+}
+
+/// Shows the models that `models` receives until the user leaves, a signal comes, or the sender is dropped.
+///
+/// A source that has no more models but is not broken (the end of a recording) keeps its sender, so that the last one stays.
+///
+/// # Errors
+/// Standard output is not a terminal, or the terminal fails other than by going away, or a panic on another thread took it.
+pub async fn run(
+    mut models: watch::Receiver<Option<Arc<Model>>>,
+    controls: mpsc::UnboundedSender<Control>,
+    options: DashboardOptions,
+) -> anyhow::Result<Ended> {
+    // Handlers first: from the moment the terminal is taken, no signal may end the process without giving it back.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut stop = signal(SignalKind::from_raw(libc::SIGTSTP))?;
+    let mut resume = signal(SignalKind::from_raw(libc::SIGCONT))?;
+    let mut guard = Guard::take()?;
+    let mut events = pin!(EventStream::new());
+    let mut check = tokio::time::interval(TERMINAL_CHECK);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    let mut app = App::new(options);
+    let size = guard.screen().size()?;
+    app.update(Action::Resize(size.width, size.height));
+    if let Some(model) = models.borrow_and_update().clone() {
+        app.set_model(model);
+    }
+    let mut effect = Effect::Redraw;
+    loop {
+        match effect {
+            Effect::None => {}
+            Effect::Quit => return Ok(Ended::Quit),
+            Effect::Suspend => guard.suspend()?,
+            Effect::SetInterval(interval) => {
+                // The receiver is gone only when the source is, and then the sender of models is dropped too.
+                let _ = controls.send(Control::SetInterval(interval));
+            }
+            Effect::Redraw => {}
+        }
+        if !guard.is_taken() {
+            anyhow::bail!("the dashboard ended because a part of listentop panicked");
+        }
+        if effect != Effect::None
+            && let Err(error) = guard.screen().draw(|frame| views::draw(frame, &app))
+        {
+            return if lost(&error) { Ok(Ended::TerminalLost) } else { Err(error.into()) };
+        }
+        effect = tokio::select! {
+            changed = models.changed() => match changed {
+                Ok(()) => {
+                    let model = models.borrow_and_update().clone();
+                    model.map_or(Effect::None, |model| app.set_model(model))
+                }
+                Err(_) => return Ok(Ended::SourceEnded),
+            },
+            event = events.next() => match event {
+                Some(Ok(event)) => {
+                    let mut effect = on_event(&mut app, &event);
+                    // Keys that came while a frame was drawn, such as repeats of one held down, share the next frame.
+                    while matches!(effect, Effect::None | Effect::Redraw)
+                        && let Some(Some(Ok(event))) = events.next().now_or_never()
+                    {
+                        match on_event(&mut app, &event) {
+                            Effect::None => {}
+                            other => effect = other,
+                        }
+                    }
+                    effect
+                }
+                Some(Err(error)) if !lost(&error) => return Err(error.into()),
+                _ => return Ok(Ended::TerminalLost),
+            },
+            _ = check.tick() => {
+                if terminal::is_gone() {
+                    return Ok(Ended::TerminalLost);
+                }
+                Effect::None
+            }
+            _ = interrupt.recv() => return Ok(Ended::Signal(libc::SIGINT)),
+            _ = terminate.recv() => return Ok(Ended::Signal(libc::SIGTERM)),
+            _ = hangup.recv() => return Ok(Ended::Signal(libc::SIGHUP)),
+            _ = stop.recv() => Effect::Suspend,
+            _ = resume.recv() => {
+                // Stopped from outside (SIGSTOP) and continued: the shell had the terminal meanwhile.
+                guard.retake()?;
+                Effect::Redraw
+            }
+        };
+    }
+}
+
+fn on_event(app: &mut App, event: &Event) -> Effect {
+    match event {
+        // Terminals that report releases too: a key acts when it goes down.
+        Event::Key(key) if key.kind != KeyEventKind::Release => {
+            keymap::action(*key, app.scope()).map_or(Effect::None, |action| app.update(action))
+        }
+        Event::Resize(columns, rows) => app.update(Action::Resize(*columns, *rows)),
+        _ => Effect::None,
+    }
+}
+
+/// Whether an error says that the terminal is gone: EIO after a hang-up, end of file, or a pipe that nobody reads.
+fn lost(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
+        || matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,131 @@
+//! The terminal while the dashboard has it, and giving it back: at the end, on an error, on a panic, while suspended.
+
+use std::{
+    io::{self, BufWriter, IsTerminal, Stdout, Write},
+    os::fd::AsFd,
+    panic,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crossterm::{
+    cursor::Show,
+    execute,
+    terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, raise, sigaction},
+    unistd::Pid,
+};
+use ratatui::{Terminal, backend::CrosstermBackend};
+
+/// The terminal is in raw mode, on the alternate screen. A static, because the panic hook has to know.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+static HOOK: Once = Once::new();
+
+type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
+
+/// The terminal, taken; dropping it gives it back.
+pub(super) struct Guard {
+    screen: Screen,
+}
+
+impl Guard {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// Standard output is no terminal, or it cannot be put into raw mode.
+    pub(super) fn take() -> anyhow::Result<Self> {
+        if !io::stdout().is_terminal() {
+            anyhow::bail!("standard output is not a terminal; use `listentop report`");
+        }
+        HOOK.call_once(|| {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                give_back();
+                before(info);
+            }));
+        });
+        enter()?;
+        // A frame is written in one go: a terminal never shows half of it.
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout()));
+        // From here on the guard gives the terminal back, also if clearing fails.
+        let mut guard = Self { screen: Terminal::new(backend).inspect_err(|_| give_back())? };
+        guard.screen.clear()?;
+        Ok(guard)
+    }
+
+    pub(super) fn screen(&mut self) -> &mut Screen {
+        &mut self.screen
+    }
+
+    /// Whether the terminal is still ours: a panic on another thread gives it back.
+    pub(super) fn is_taken(&self) -> bool {
+        TAKEN.load(Ordering::SeqCst)
+    }
+
+    /// Takes the terminal again after somebody else had it.
+    pub(super) fn retake(&mut self) -> io::Result<()> {
+        give_back();
+        enter()?;
+        self.screen.clear()
+    }
+
+    /// Gives the terminal back, stops the job as Ctrl-Z does, and takes the terminal when the job goes on.
+    pub(super) fn suspend(&mut self) -> anyhow::Result<()> {
+        give_back();
+        stop_job()?;
+        self.retake()?;
+        Ok(())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+fn enter() -> io::Result<()> {
+    TAKEN.store(true, Ordering::SeqCst);
+    enable_raw_mode().inspect_err(|_| TAKEN.store(false, Ordering::SeqCst))?;
+    execute!(io::stdout(), EnterAlternateScreen).inspect_err(|_| give_back())
+}
+
+/// Gives the terminal back if it is taken. There is nobody to report a failure to: the terminal is gone then.
+fn give_back() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        let _ = disable_raw_mode();
+        let mut out = io::stdout();
+        let _ = execute!(out, LeaveAlternateScreen, Show);
+        let _ = out.flush();
+    }
+}
+
+/// Stops the whole job, so that the shell behind `cargo xtask demo` or sudo gets the terminal; returns when it goes on.
+///
+/// The others are stopped first, while this process ignores the signal; then this one by the default action, which the kernel
+/// leaves out where no shell could let the job go on (an orphaned process group): then this returns at once.
+fn stop_job() -> nix::Result<()> {
+    let set = |handler| SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: neither disposition runs code of ours, and the one before is put back below.
+    let before = unsafe { sigaction(Signal::SIGTSTP, &set(SigHandler::SigIgn)) }?;
+    let stopped = kill(Pid::from_raw(0), Signal::SIGTSTP)
+        // SAFETY: as above.
+        .and_then(|()| unsafe { sigaction(Signal::SIGTSTP, &set(SigHandler::SigDfl)) })
+        .and_then(|_| raise(Signal::SIGTSTP));
+    // SAFETY: `before` is what the kernel gave us.
+    unsafe { sigaction(Signal::SIGTSTP, &before) }?;
+    stopped
+}
+
+/// Whether the terminal behind standard output is gone. Reading does not tell: the event reader takes an end of file for no input.
+pub(super) fn is_gone() -> bool {
+    let output = io::stdout();
+    let mut fds = [PollFd::new(output.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|events| events.intersects(gone))
+}

@@ -1,0 +1,104 @@
+//! The threads that work for a listener.
+
+use listentop_model::model::{ListenerModel, Role, ThreadModel};
+use ratatui::{
+    style::Style,
+    text::{Line, Span},
+};
+
+use crate::dashboard::{format, theme::Theme};
+
+/// A column: its head, width, and text.
+type Column = (&'static str, usize, fn(&ThreadModel, f64) -> String);
+
+fn share(share: Option<f64>) -> String {
+    share.map_or_else(|| format::NOTHING.to_owned(), format::whole_percent)
+}
+
+/// Part of the interval; the times are unavailable for a thread that ended before it was looked at.
+fn part(us: Option<u64>, seconds: f64) -> String {
+    match us {
+        Some(us) if seconds > 0.0 => format::whole_percent(us as f64 / 1e6 / seconds),
+        Some(_) => format::NOTHING.to_owned(),
+        None => format::UNAVAILABLE.to_owned(),
+    }
+}
+
+const COLUMNS: [Column; 10] = [
+    ("accepts", 7, |t, _| format::short(t.accepts)),
+    ("share", 5, |t, _| share(t.accept_share)),
+    ("EAGAIN", 6, |t, _| format::short(t.would_block)),
+    ("reads", 5, |t, _| format::short(t.reads)),
+    ("share", 5, |t, _| share(t.read_share)),
+    ("bytes", 5, |t, _| format::short_bytes(t.read_bytes)),
+    ("writes", 6, |t, _| format::short(t.writes)),
+    ("onCPU", 5, |t, s| part(t.on_cpu_us, s)),
+    ("runq", 4, |t, s| part(t.run_queue_us, s)),
+    ("block", 5, |t, s| part(t.blocked_us, s)),
+];
+
+/// The table; the first line is its head.
+pub(super) fn lines(listener: &ListenerModel, seconds: f64, width: u16, theme: Theme) -> Vec<Line<'static>> {
+    let fixed: usize = COLUMNS.iter().map(|(_, width, _)| width + 1).sum();
+    // Names and roles share what the numbers leave; the last two columns are the scroll bar's.
+    let spare = usize::from(width).saturating_sub(fixed + 2);
+    let roles_width = if spare >= 40 { 20 } else { 4 };
+    let name_width = (spare - roles_width - 1).min(32);
+    let wider = ((spare - roles_width - 1 - name_width) / COLUMNS.len()).min(3);
+    let numbers = |cells: [String; COLUMNS.len()]| -> String {
+        cells.iter().zip(COLUMNS).map(|(cell, (_, width, _))| format!(" {cell:>0$}", width + wider)).collect()
+    };
+    let head = format!("{:name_width$} {:roles_width$}", "THREAD", if roles_width > 4 { "ROLES" } else { "ARW" });
+    let mut lines = vec![Line::styled(head + &numbers(COLUMNS.map(|(head, ..)| head.to_owned())), theme.label())];
+    for thread in &listener.threads {
+        let ended = if thread.ended { " ended" } else { "" };
+        let id = format!("[{}]{ended}", thread.tid);
+        let comm = format::fit(&format::clean(&thread.comm), name_width.saturating_sub(id.len()).max(1));
+        let name = format::fit(&format!("{comm}{id}"), name_width);
+        let pad = name_width.saturating_sub(format::width(&name));
+        let roles = roles(&thread.roles, roles_width > 4);
+        let cells = COLUMNS.map(|(_, _, text)| text(thread, seconds));
+        let style = if thread.ended { theme.label() } else { Style::new() };
+        lines.push(Line::from(vec![
+            Span::styled(format!("{name}{} ", " ".repeat(pad)), style),
+            Span::styled(format!("{roles:roles_width$}"), theme.strong()),
+            Span::styled(numbers(cells), style),
+        ]));
+    }
+    if listener.threads.is_empty() {
+        lines.push(Line::raw("No thread was seen working for it yet."));
+    }
+    lines
+}
+
+/// Roles in words, or as letters: A accepts, R reads, W writes.
+fn roles(roles: &[Role], words: bool) -> String {
+    let of = |role, word: &'static str, letter: &'static str| match (roles.contains(&role), words) {
+        (true, true) => word,
+        (true, false) => letter,
+        (false, true) => "",
+        (false, false) => "·",
+    };
+    let each = [of(Role::Acceptor, "accepts", "A"), of(Role::Reader, "reads", "R"), of(Role::Writer, "writes", "W")];
+    if words { each.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ") } else { each.concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_as_words_and_letters() {
+        let both = [Role::Reader, Role::Acceptor];
+        assert_eq!(roles(&both, true), "accepts reads");
+        assert_eq!(roles(&both, false), "AR·");
+        assert_eq!(roles(&[], false), "···");
+    }
+
+    #[test]
+    fn unknown_times_are_not_zero() {
+        assert_eq!(part(None, 10.0), "n/a");
+        assert_eq!(part(Some(0), 10.0), "0%");
+        assert_eq!(part(Some(5_000_000), 10.0), "50%");
+    }
+}

@@ -1,0 +1,169 @@
+//! What is always in sight: the machine, what is shown, coverage, own cost and losses.
+
+use listentop_model::{
+    coverage::Status,
+    model::{Model, Severity},
+    sample::Losses,
+};
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use super::text;
+use crate::dashboard::{app::App, format, theme::Theme};
+
+/// Rows that it takes: one more when something was lost.
+pub(in crate::dashboard) fn height(app: &App) -> u16 {
+    3 + u16::from(app.model.as_ref().is_some_and(|m| !losses(&m.losses).is_empty()))
+}
+
+/// Draws it.
+pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, app: &App) {
+    let theme = app.theme;
+    let rows = |i| Rect { y: area.y + i, height: u16::from(i < area.height), ..area };
+    machine(buf, rows(0), app);
+    let Some(model) = &app.model else { return };
+    counts(buf, rows(1), app, model);
+    coverage_and_cost(buf, rows(2), model, theme);
+    let lost = losses(&model.losses);
+    if !lost.is_empty() {
+        // Skipped runs alone need not have lost anything.
+        let (word, style) = match model.losses.total() {
+            0 => ("numbers may be too low", theme.warning()),
+            _ => ("LOST, numbers are too low", theme.critical()),
+        };
+        text::line(buf, rows(3), Line::styled(format!(" {word}: {} (c explains)", lost.join(", ")), style));
+    }
+}
+
+fn machine(buf: &mut Buffer, area: Rect, app: &App) {
+    let theme = app.theme;
+    let mut what: Vec<String> = app.options.host.iter().map(|h| format::clean(h)).collect();
+    if let Some(model) = &app.model {
+        let plural = if model.host.cpus == 1 { "" } else { "s" };
+        what.push(format!("Linux {}", format::clean(&model.host.kernel)));
+        what.push(format!("{} CPU{plural}", model.host.cpus));
+    }
+    what.push(format::clean(&app.options.source));
+    let span = app.model.as_ref().map_or(String::new(), |m| format!("{}  ", format::clock(m.interval.seconds)));
+    let refresh = format!("{span}refresh {} ", format::interval(app.refresh));
+    let badge = if app.paused { " PAUSED (p) " } else { "" };
+    let right = format::width(&refresh) + format::width(badge) + 1;
+    let room = usize::from(area.width).saturating_sub(right + " listentop  ".len());
+    text::line(
+        buf,
+        area,
+        Line::from(vec![
+            Span::styled(" listentop ", theme.title()),
+            Span::raw(" "),
+            Span::raw(format::fit(&what.join(" · "), room)),
+        ]),
+    );
+    let line = Line::from(vec![Span::styled(badge, theme.selected()), Span::raw(" "), Span::raw(refresh)]);
+    text::line(buf, area, line.right_aligned());
+}
+
+fn counts(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
+    let theme = app.theme;
+    let named =
+        |n: usize, one: &str, many: &str| format!("{} {}", format::grouped(n as u64), if n == 1 { one } else { many });
+    let total = model.listeners.len() - app.hidden.len();
+    let mut spans = vec![Span::raw(" ")];
+    if app.rows.listeners == total {
+        spans.push(Span::styled(named(total, "listener", "listeners"), theme.strong()));
+    } else {
+        let of = format!("{} of {}", format::grouped(app.rows.listeners as u64), named(total, "listener", "listeners"));
+        spans.push(Span::styled(of, theme.strong()));
+    }
+    let groups = app.rows.groups.len();
+    if groups > 0 {
+        spans.push(Span::raw(format!(", {}", named(groups, "group", "groups"))));
+    }
+    let closed = model.listeners.iter().filter(|l| l.closed).count();
+    if closed > 0 {
+        let hidden = if app.hidden.is_empty() { String::new() } else { format!(" ({} hidden, x)", app.hidden.len()) };
+        spans.push(Span::raw(format!(", {closed} closed{hidden}")));
+    }
+    if model.namespaces.len() > 1 {
+        spans.push(Span::raw(format!(", {} namespaces", model.namespaces.len())));
+    }
+    spans.push(Span::raw(" · "));
+    let findings = findings(model);
+    if findings.is_empty() {
+        spans.push(Span::raw("no findings"));
+    }
+    for (i, (severity, count)) in findings.into_iter().enumerate() {
+        let comma = if i > 0 { ", " } else { "" };
+        let word = format::severity_word(severity);
+        spans.push(Span::raw(comma));
+        spans.push(Span::styled(
+            format!("{} {count} {word}", format::severity_mark(severity)),
+            theme.severity(severity),
+        ));
+    }
+    let sort = app.sort.column.spec().name;
+    let arrow = if app.sort.descending { "▼" } else { "▲" };
+    spans.push(Span::raw(format!(" · by {sort} {arrow}")));
+    if app.typing || !app.filter.is_empty() {
+        spans.push(Span::raw(" · filter "));
+        spans.push(Span::styled(format!("{}{}", app.filter, if app.typing { "▏" } else { "" }), theme.selected()));
+    }
+    if !app.options.filters.is_empty() {
+        spans.push(Span::raw(format!(" · only {}", format::clean(&app.options.filters))));
+    }
+    text::line(buf, area, Line::from(spans));
+}
+
+/// How many findings of each severity there are, worst first.
+fn findings(model: &Model) -> Vec<(Severity, usize)> {
+    [Severity::Critical, Severity::Warning, Severity::Info]
+        .into_iter()
+        .map(|s| (s, model.listeners.iter().flat_map(|l| &l.findings).filter(|f| f.severity == s).count()))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+fn coverage_and_cost(buf: &mut Buffer, area: Rect, model: &Model, theme: Theme) {
+    let count = |status| model.coverage.iter().filter(|c| c.status == status).count();
+    let (sampled, unavailable) = (count(Status::Sampled), count(Status::Unavailable));
+    let word = if area.width < 100 { "n/a" } else { "unavailable" };
+    let strong = |n: usize| if n > 0 { theme.warning() } else { ratatui::style::Style::new() };
+    text::line(
+        buf,
+        area,
+        Line::from(vec![
+            Span::styled(" coverage ", theme.label()),
+            Span::raw(format!("{} measured, ", count(Status::Measured))),
+            Span::styled(format!("{sampled} sampled"), strong(sampled)),
+            Span::raw(", "),
+            Span::styled(format!("{unavailable} {word}"), strong(unavailable)),
+            Span::styled(" (c)", theme.label()),
+        ]),
+    );
+    let cost = &model.cost;
+    let probes = cost.probe_cpu.map_or_else(|| format::UNAVAILABLE.to_owned(), format::percent);
+    let (process, memory) = (format::percent(cost.process_cpu), format::bytes(cost.rss_bytes));
+    let cost = if area.width < 100 {
+        format!("probes {probes} self {process} {memory} ")
+    } else {
+        format!("own cost: probes {probes} of a CPU, process {process}, memory {memory} ")
+    };
+    text::line(buf, area, Line::raw(cost).right_aligned());
+}
+
+/// What was lost, in words; empty if nothing was.
+pub(in crate::dashboard) fn losses(losses: &Losses) -> Vec<String> {
+    [
+        (losses.listeners, "listeners (table full)"),
+        (losses.connections, "connections (table full)"),
+        (losses.threads, "threads (table full)"),
+        (losses.missed_runs, "probe runs skipped"),
+        (losses.other, "other"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{} {what}", format::grouped(count)))
+    .collect()
+}

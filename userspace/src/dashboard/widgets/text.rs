@@ -1,0 +1,80 @@
+//! Text put at a place, within a width.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+    widgets::Widget,
+};
+
+use crate::dashboard::{format, theme::Theme};
+
+/// Writes `text` at the left of a field, cut off with `…`.
+pub(in crate::dashboard) fn left(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
+    put(buf, x, y, width, &format::fit(text, width.into()), style);
+}
+
+/// Writes `text` at the right of a field, cut off with `…`.
+pub(in crate::dashboard) fn right(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
+    let text = format::fit(text, width.into());
+    let used = format::width(&text) as u16;
+    put(buf, x + width.saturating_sub(used), y, used, &text, style);
+}
+
+/// Writes what fits of `text`; outside of the buffer nothing.
+pub(in crate::dashboard) fn put(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
+    let area = buf.area;
+    if x < area.right() && y < area.bottom() && x >= area.x && y >= area.y {
+        buf.set_stringn(x, y, text, width.min(area.right() - x).into(), style);
+    }
+}
+
+/// Writes a line of spans in the first row of `area`.
+pub(in crate::dashboard) fn line(buf: &mut Buffer, area: Rect, line: Line<'_>) {
+    if !area.is_empty() {
+        line.render(Rect { height: 1, ..area }, buf);
+    }
+}
+
+/// Lines of `lines` from `scroll` on, as many as fit. If not all do, the last column tells where one is.
+pub(in crate::dashboard) fn scrolled(buf: &mut Buffer, area: Rect, lines: &[Line<'_>], scroll: usize, theme: Theme) {
+    let height = usize::from(area.height);
+    let scroll = scroll.min(lines.len().saturating_sub(height));
+    for (y, row) in (area.y..area.bottom()).zip(&lines[scroll.min(lines.len())..]) {
+        row.render(Rect { y, height: 1, width: area.width.saturating_sub(2), ..area }, buf);
+    }
+    scrollbar(buf, area, lines.len(), scroll, theme);
+}
+
+/// A thumb in the last column of `area`, if `length` is more than what fits.
+pub(in crate::dashboard) fn scrollbar(buf: &mut Buffer, area: Rect, length: usize, scroll: usize, theme: Theme) {
+    let height = usize::from(area.height);
+    if length <= height || area.is_empty() {
+        return;
+    }
+    let thumb = (height * height / length).clamp(1, height);
+    let top = (scroll * (height - thumb)).div_ceil((length - height).max(1)).min(height - thumb);
+    for row in 0..height {
+        let symbol = if (top..top + thumb).contains(&row) { "┃" } else { "│" };
+        let style = if symbol == "┃" { Style::new() } else { theme.label() };
+        put(buf, area.right() - 1, area.y + row as u16, 1, symbol, style);
+    }
+}
+
+/// A rule with a title: `── title ─────`.
+pub(in crate::dashboard) fn rule(buf: &mut Buffer, area: Rect, title: &str, theme: Theme) {
+    if area.is_empty() {
+        return;
+    }
+    put(buf, area.x, area.y, area.width, &"─".repeat(area.width.into()), theme.label());
+    if !title.is_empty() {
+        let title = format!(" {} ", format::fit(title, usize::from(area.width).saturating_sub(5)));
+        put(buf, area.x + 2, area.y, area.width.saturating_sub(2), &title, theme.title());
+    }
+}
+
+/// A label and its value, a space after both.
+pub(in crate::dashboard) fn fact(label: &'static str, value: String, style: Style, theme: Theme) -> [Span<'static>; 4] {
+    [Span::styled(label, theme.label()), Span::raw(" "), Span::styled(value, style), Span::raw("  ")]
+}
