@@ -174,3 +174,6 @@ impl DropTracker {
         drops
     }
 }
+
+#[cfg(test)]
+mod tests;

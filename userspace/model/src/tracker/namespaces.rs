@@ -37,6 +37,8 @@ struct Namespace {
     blind: bool,
     /// Those of closed listeners that are kept no longer.
     forgotten: u64,
+    /// Those that the counters had at their baseline already.
+    before: u64,
 }
 
 impl Namespaces {
@@ -117,7 +119,8 @@ impl Namespaces {
             name: n.name.clone(),
             listen_overflows: n.overflows.sum,
             listen_drops: n.drops.sum,
-            unexplained_drops: n.drops.sum.filter(|_| !n.blind).map(|drops| drops as i64 - n.explained as i64),
+            unexplained_drops:
+                n.drops.sum.filter(|_| !n.blind).map(|drops| drops as i64 - n.explained as i64 + n.before as i64),
             syn_queue_full_drops: n.syn_queue_full.sum,
             cookies_sent: n.cookies_sent.sum,
             cookies_failed: n.cookies_failed.sum,
@@ -136,6 +139,9 @@ impl Namespace {
         let Some(now) = sample.counters else { return };
         self.readable = true;
         let from_zero = self.last.is_none() && new == Some(now.listen_drops);
+        if self.last.is_none() && !from_zero {
+            self.before = new.unwrap_or(0);
+        }
         let last = |f: fn(&NamespaceCounters) -> u64| self.last.as_ref().map(f);
         let grown = |f: fn(&NamespaceCounters) -> u64| growth(last(f), Some(f(&now)), from_zero) as i64;
         let (overflows, drops, full) =

@@ -1,0 +1,409 @@
+use crate::{
+    fixtures::{Scene, listener},
+    model::{Drops, Model},
+    sample::Sample,
+    tracker::Tracker,
+};
+
+const NS: u32 = 4_026_531_840;
+
+fn run(samples: &[Sample]) -> Model {
+    let mut tracker = Tracker::new(&samples[0]);
+    samples[1..].iter().for_each(|s| tracker.push(s));
+    tracker.model().clone()
+}
+
+/// `n` listeners with a backlog of 16.
+fn scene(n: u64) -> Scene {
+    Scene::new((1..=n).map(|id| listener(id, NS, &format!("127.0.0.1:{}", 8000 + id), 16)).collect())
+}
+
+/// What the kernel does for one refused attempt: a row of the table of drops.
+#[derive(Debug, Clone, Copy, Default)]
+struct Refusal {
+    socket_drops: u64,
+    ack_overflow: u64,
+    ack_other: u64,
+    not_attempts: u64,
+    overflows: u64,
+    drops: u64,
+    req_q_full: u64,
+}
+
+const SYN_ACCEPT_QUEUE: Refusal = Refusal { socket_drops: 1, overflows: 1, drops: 1, ..ZERO };
+const SYN_SYN_QUEUE: Refusal = Refusal { socket_drops: 1, req_q_full: 1, drops: 1, ..ZERO };
+const SYN_OTHER: Refusal = Refusal { socket_drops: 1, drops: 1, ..ZERO };
+const ACK_ACCEPT_QUEUE: Refusal = Refusal { socket_drops: 2, ack_overflow: 1, overflows: 1, drops: 1, ..ZERO };
+const ACK_OTHER: Refusal = Refusal { socket_drops: 2, ack_other: 1, drops: 1, ..ZERO };
+const DEFER_ACCEPT: Refusal = Refusal { socket_drops: 1, not_attempts: 1, ..ZERO };
+const ZERO: Refusal =
+    Refusal { socket_drops: 0, ack_overflow: 0, ack_other: 0, not_attempts: 0, overflows: 0, drops: 0, req_q_full: 0 };
+
+/// The listener's own counters.
+fn on_socket(scene: &mut Scene, place: usize, r: Refusal, n: u64) {
+    let l = scene.listener(place);
+    let add = |counter: &mut Option<u64>, by: u64| *counter = counter.map(|c| c + by * n);
+    add(&mut l.drops.socket_drops, r.socket_drops);
+    add(&mut l.drops.ack_overflow, r.ack_overflow);
+    add(&mut l.drops.ack_other, r.ack_other);
+    add(&mut l.drops.not_attempts, r.not_attempts);
+    if r.overflows > 0 {
+        l.accept_queue.peak = Some(17);
+    }
+}
+
+/// The namespace's counters.
+fn on_host(scene: &mut Scene, r: Refusal, n: u64) {
+    let counters = scene.counters(0);
+    counters.listen_overflows += r.overflows * n;
+    counters.listen_drops += r.drops * n;
+    counters.req_q_full_drop += r.req_q_full * n;
+}
+
+fn refuse(scene: &mut Scene, place: usize, r: Refusal, n: u64) {
+    on_socket(scene, place, r, n);
+    on_host(scene, r, n);
+}
+
+/// (accept queue full on SYN, on ACK, SYN queue full, other, unexplained)
+fn causes(d: &Drops) -> [Option<u64>; 5] {
+    [d.accept_queue_full_on_syn, d.accept_queue_full_on_ack, d.syn_queue_full, d.other, d.unexplained]
+}
+
+fn all(n: [u64; 5]) -> [Option<u64>; 5] {
+    n.map(Some)
+}
+
+/// Causes must add up to the total, for the interval and for the recent span, and the namespace must agree.
+#[track_caller]
+fn check(model: &Model, place: usize, expected: [u64; 5]) {
+    let l = &model.listeners[place];
+    assert_eq!(causes(&l.drops), all(expected), "listener {place}");
+    assert_eq!(l.drops.total, Some(expected.iter().sum()), "listener {place}");
+    let recent = causes(&l.recent_drops).into_iter().flatten().sum::<u64>();
+    assert_eq!(l.recent_drops.total, Some(recent), "recent drops of listener {place}: {:?}", l.recent_drops);
+}
+
+#[test]
+fn each_row_of_the_table() {
+    let rows = [
+        (SYN_ACCEPT_QUEUE, [7, 0, 0, 0, 0], 7),
+        (SYN_SYN_QUEUE, [0, 0, 7, 0, 0], 7),
+        // SYN queue full with cookies on refuses nobody and counts nowhere.
+        (ZERO, [0, 0, 0, 0, 0], 0),
+        (SYN_OTHER, [0, 0, 0, 7, 0], 7),
+        (ACK_ACCEPT_QUEUE, [0, 7, 0, 0, 0], 7),
+        (ACK_OTHER, [0, 0, 0, 7, 0], 7),
+        (DEFER_ACCEPT, [0, 0, 0, 0, 0], 0),
+        // A cookie's ACK on a full accept queue looks like a SYN there: no probe tells its packet from others.
+        (SYN_ACCEPT_QUEUE, [7, 0, 0, 0, 0], 7),
+    ];
+    for (refusal, expected, attempts) in rows {
+        let mut scene = scene(1);
+        refuse(&mut scene, 0, refusal, 7);
+        scene.tick(1000);
+        let model = run(&scene.samples());
+        check(&model, 0, expected);
+        let namespace = &model.namespaces[0];
+        assert_eq!((namespace.listen_drops, namespace.unexplained_drops), (Some(attempts), Some(0)), "{refusal:?}");
+    }
+}
+
+#[test]
+fn one_listener_with_all_causes_at_once_is_exact() {
+    let mut scene = scene(1);
+    for _ in 0..3 {
+        refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 5);
+        refuse(&mut scene, 0, SYN_SYN_QUEUE, 3);
+        refuse(&mut scene, 0, SYN_OTHER, 2);
+        refuse(&mut scene, 0, ACK_ACCEPT_QUEUE, 4);
+        refuse(&mut scene, 0, ACK_OTHER, 1);
+        refuse(&mut scene, 0, DEFER_ACCEPT, 6);
+        scene.tick(250);
+    }
+    let model = run(&scene.samples());
+    check(&model, 0, [15, 12, 9, 9, 0]);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+}
+
+#[test]
+fn two_listeners_with_one_cause_are_exact() {
+    let mut scene = scene(2);
+    refuse(&mut scene, 0, SYN_SYN_QUEUE, 3);
+    refuse(&mut scene, 1, SYN_SYN_QUEUE, 8);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    check(&model, 0, [0, 0, 3, 0, 0]);
+    check(&model, 1, [0, 0, 8, 0, 0]);
+}
+
+#[test]
+fn causes_that_change_from_step_to_step_are_exact() {
+    let mut scene = scene(2);
+    refuse(&mut scene, 0, SYN_SYN_QUEUE, 3);
+    refuse(&mut scene, 1, SYN_SYN_QUEUE, 8);
+    scene.tick(250);
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 10);
+    refuse(&mut scene, 1, SYN_ACCEPT_QUEUE, 1);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    check(&model, 0, [10, 0, 3, 0, 0]);
+    check(&model, 1, [1, 0, 8, 0, 0]);
+}
+
+#[test]
+fn a_queue_that_was_never_near_full_refused_nothing_for_being_full() {
+    let mut scene = scene(2);
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 6);
+    refuse(&mut scene, 1, SYN_OTHER, 4);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    check(&model, 0, [6, 0, 0, 0, 0]);
+    check(&model, 1, [0, 0, 0, 4, 0]);
+}
+
+#[test]
+fn two_listeners_with_two_causes_stay_unexplained_but_for_what_is_certain() {
+    let mut scene = scene(2);
+    for place in 0..2 {
+        scene.listener(place).accept_queue.peak = Some(17);
+    }
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 10);
+    refuse(&mut scene, 1, SYN_SYN_QUEUE, 4);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    // Of ten refused SYNs of the first, four may have been those of the SYN queue.
+    check(&model, 0, [6, 0, 0, 0, 4]);
+    check(&model, 1, [0, 0, 0, 0, 4]);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0), "every attempt is some listener's");
+}
+
+#[test]
+fn what_stayed_open_does_not_spoil_later_steps() {
+    let mut scene = scene(2);
+    for place in 0..2 {
+        scene.listener(place).accept_queue.peak = Some(17);
+    }
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 3);
+    refuse(&mut scene, 1, SYN_SYN_QUEUE, 3);
+    scene.tick(250);
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 100);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    check(&model, 0, [100, 0, 0, 0, 3]);
+    check(&model, 1, [0, 0, 0, 0, 3]);
+}
+
+#[test]
+fn skew_between_socket_and_namespace_is_resolved_one_step_later() {
+    // Which side is read first, and with how many listeners; each step lacks two on one side that the next one brings.
+    for host_late in [true, false] {
+        for listeners in [1, 2] {
+            let mut scene = scene(listeners);
+            for place in 0..listeners as usize {
+                scene.listener(place).accept_queue.depth = 17;
+            }
+            let mut behind = 0;
+            for step in 0..6 {
+                let last = step == 5;
+                for place in 0..listeners as usize {
+                    let n = if last { 0 } else { 20 };
+                    on_socket(&mut scene, place, SYN_ACCEPT_QUEUE, n);
+                    on_host(&mut scene, SYN_ACCEPT_QUEUE, n);
+                }
+                // The late side lacks the last two of this step, and has those of the one before.
+                let lag = if last { 0 } else { 2 };
+                if host_late {
+                    scene.counters(0).listen_overflows -= lag;
+                    scene.counters(0).listen_drops -= lag;
+                    scene.counters(0).listen_overflows += behind;
+                    scene.counters(0).listen_drops += behind;
+                } else {
+                    let drops = &mut scene.listener(0).drops.socket_drops;
+                    *drops = drops.map(|d| d + behind - lag);
+                }
+                behind = lag;
+                scene.tick(250);
+            }
+            let model = run(&scene.samples());
+            for place in 0..listeners as usize {
+                check(&model, place, [100, 0, 0, 0, 0]);
+            }
+            assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+        }
+    }
+}
+
+#[test]
+fn skew_between_sk_drops_and_the_probe_corrects_itself() {
+    for probe_first in [true, false] {
+        let mut scene = scene(1);
+        scene.listener(0).accept_queue.depth = 17;
+        for step in 0..4 {
+            let (now, late) = if step % 2 == 0 { (true, false) } else { (false, true) };
+            // Final ACKs refused, of which one sample has the probe's side only, or sk_drops' only, and the next the rest.
+            let half = |probe: bool| Refusal {
+                socket_drops: if probe { 0 } else { 2 },
+                ack_overflow: u64::from(probe),
+                ..ZERO
+            };
+            if now {
+                on_socket(&mut scene, 0, half(probe_first), 5);
+                on_host(&mut scene, ACK_ACCEPT_QUEUE, 5);
+            }
+            if late {
+                on_socket(&mut scene, 0, half(!probe_first), 5);
+            }
+            scene.listener(0).accept_queue.peak = Some(17);
+            scene.tick(250);
+        }
+        let samples = scene.samples();
+        let mut tracker = Tracker::new(&samples[0]);
+        for sample in &samples[1..] {
+            tracker.push(sample);
+            let l = &tracker.model().listeners[0];
+            assert_eq!(causes(&l.drops).into_iter().flatten().sum::<u64>(), l.drops.total.unwrap(), "{:?}", l.drops);
+            assert!(l.drops.total.unwrap() <= 20, "{:?}", l.drops);
+        }
+        check(tracker.model(), 0, [0, 10, 0, 0, 0]);
+        assert_eq!(tracker.model().namespaces[0].unexplained_drops, Some(0));
+    }
+}
+
+#[test]
+fn drops_of_an_untracked_listener_are_not_given_to_another() {
+    let mut scene = scene(1);
+    refuse(&mut scene, 0, SYN_SYN_QUEUE, 5);
+    on_host(&mut scene, SYN_ACCEPT_QUEUE, 9);
+    scene.tick(250);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    check(&model, 0, [0, 0, 5, 0, 0]);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(9));
+}
+
+#[test]
+fn a_counter_that_restarts_counts_nothing_twice_and_nothing_negative() {
+    let mut scene = scene(1);
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 50);
+    scene.tick(250);
+    scene.listener(0).drops.socket_drops = Some(3);
+    scene.counters(0).listen_drops = 2;
+    scene.counters(0).listen_overflows = 2;
+    scene.tick(250);
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 4);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    check(&model, 0, [54, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_listener_that_closes_takes_its_drops_along() {
+    let mut scene = scene(2);
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 5);
+    scene.tick(250);
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 2);
+    scene.listener(0).closed = true;
+    scene.tick(250);
+    for _ in 0..8 {
+        scene.tick(250);
+    }
+    let model = run(&scene.samples());
+    check(&model, 0, [7, 0, 0, 0, 0]);
+    assert!(model.listeners[0].closed);
+    assert_eq!(model.listeners[0].recent_drops.total, Some(0));
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+}
+
+#[test]
+fn without_namespace_counters_causes_of_syns_are_unknown() {
+    let mut scene = scene(1);
+    scene.now.namespaces[0].counters = None;
+    on_socket(&mut scene, 0, SYN_ACCEPT_QUEUE, 5);
+    on_socket(&mut scene, 0, ACK_ACCEPT_QUEUE, 2);
+    on_socket(&mut scene, 0, ACK_OTHER, 1);
+    scene.tick(250);
+    let mut samples = scene.samples();
+    samples[0].namespaces[0].counters = None;
+    let model = run(&samples);
+    let d = &model.listeners[0].drops;
+    assert_eq!(causes(d), [None, Some(2), None, Some(1), Some(5)]);
+    assert_eq!(d.total, Some(8));
+    assert_eq!(model.namespaces[0].unexplained_drops, None);
+}
+
+#[test]
+fn without_sk_drops_only_what_probes_saw_is_known() {
+    let mut scene = scene(1);
+    let mut samples = Vec::new();
+    scene.listener(0).drops.socket_drops = None;
+    scene.tick(250);
+    on_socket(&mut scene, 0, ACK_ACCEPT_QUEUE, 3);
+    scene.tick(250);
+    samples.extend(scene.samples().into_iter().skip(1));
+    let model = run(&samples);
+    let d = &model.listeners[0].drops;
+    assert_eq!((d.total, d.clients), (None, None));
+    assert_eq!(causes(d), [None, Some(3), None, None, None]);
+}
+
+#[test]
+fn refused_syns_that_a_probe_saw_need_no_inference() {
+    let mut scene = scene(2);
+    for sample in 0..2 {
+        let l = scene.listener(0);
+        l.drops.syn_accept_queue_full = Some(sample * 4);
+        l.drops.syn_queue_full = Some(sample * 2);
+        l.drops.syn_other = Some(sample);
+        l.drops.socket_drops = Some(sample * 7);
+        if sample == 1 {
+            on_host(&mut scene, SYN_ACCEPT_QUEUE, 4);
+            on_host(&mut scene, SYN_SYN_QUEUE, 2);
+            on_host(&mut scene, SYN_OTHER, 1);
+            refuse(&mut scene, 1, SYN_OTHER, 9);
+        }
+        scene.tick(250);
+    }
+    let samples: Vec<_> = scene.samples().into_iter().skip(1).collect();
+    let model = run(&samples);
+    check(&model, 0, [4, 0, 2, 1, 0]);
+    check(&model, 1, [0, 0, 0, 9, 0]);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+}
+
+#[test]
+fn clients_are_known_only_if_all_refusals_were_seen() {
+    let clients = |refusal, covers| {
+        let mut scene = scene(1);
+        refuse(&mut scene, 0, refusal, 6);
+        scene.listener(0).drops.clients = Some(2);
+        scene.listener(0).drops.clients_cover_syn = covers;
+        scene.tick(250);
+        run(&scene.samples()).listeners[0].drops.clients
+    };
+    assert_eq!(clients(ACK_ACCEPT_QUEUE, false), Some(2));
+    assert_eq!(clients(SYN_ACCEPT_QUEUE, false), None);
+    assert_eq!(clients(SYN_ACCEPT_QUEUE, true), Some(2));
+}
+
+#[test]
+fn a_namespace_that_turns_up_with_its_listeners_counts_from_its_beginning() {
+    // With 5 counted all drops are the new listener's; with 1,000 most are from before it was there.
+    for (counted, expected, unexplained) in [(5, [5, 0, 0, 0, 0], 0), (1_000, [0, 0, 0, 0, 5], 0)] {
+        let mut scene = Scene::new(vec![]);
+        let mut l = listener(9, NS, "127.0.0.1:9", 16);
+        l.opened_ns = Some(scene.now.monotonic_ns + 1);
+        l.drops.socket_drops = Some(5);
+        l.accept_queue.peak = Some(17);
+        let mut namespace = crate::fixtures::quiet()[0].namespaces[0].clone();
+        let counters = namespace.counters.as_mut().unwrap();
+        (counters.listen_overflows, counters.listen_drops) = (counted, counted);
+        scene.now.listeners.push(l);
+        scene.now.namespaces.push(namespace);
+        scene.tick(250);
+        scene.tick(250);
+        let model = run(&scene.samples());
+        check(&model, 0, expected);
+        assert_eq!(model.namespaces[0].unexplained_drops, Some(unexplained));
+    }
+}
