@@ -43,6 +43,7 @@ from_btf! {
     TCP_SRTT_US;
     REQUEST_SK;
     REQUEST_NEXT;
+    REQUEST_LISTENER;
     REQUEST_SNT_SYNACK;
     NET_INUM;
     /// From a `struct socket` to the number of the inode that it is embedded with.
@@ -319,6 +320,12 @@ impl Request {
     #[inline(always)]
     pub(crate) fn child(self) -> RawSock {
         RawSock(probe(self.0, &REQUEST_SK).unwrap_or(0))
+    }
+
+    /// The socket that it is for, as an address.
+    #[inline(always)]
+    pub(crate) fn listener(self) -> u64 {
+        probe(self.0, &REQUEST_LISTENER).unwrap_or(0)
     }
 
     /// The next on the accept queue.

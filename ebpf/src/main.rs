@@ -5,8 +5,14 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "core::sync::atomic leaves out the BPF target, which adds atomically but cannot compare and swap before v3")]
-#![expect(clippy::undocumented_unsafe_blocks, reason = "the verifier proves every access; see `kernel` for what pointers may be")]
+#![expect(
+    internal_features,
+    reason = "core::sync::atomic leaves out the BPF target, which adds atomically but cannot compare and swap before v3"
+)]
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "the verifier proves every access; see `kernel` for what pointers may be"
+)]
 
 mod config;
 mod events;

@@ -51,6 +51,11 @@ pub(crate) static THREADS: HashMap<ThreadKey, ThreadStats> = HashMap::with_max_e
 #[map]
 pub(crate) static CHILD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// Where a connection's record is written before it is put into [`CONNECTIONS`]: on the stack it would have to be cleared, byte
+/// by byte. By [`Draft`], because a hook may interrupt an iterator.
+#[map]
+pub(crate) static DRAFTS: PerCpuArray<Connection> = PerCpuArray::with_max_entries(2, 0);
+
 /// Clients whose final ACK was refused, to count each once. LRU: a flood of clients must not fill it for good.
 #[map]
 pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_entries(DROPPED_CLIENTS, 0);
@@ -62,6 +67,15 @@ pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(LOSS_COUNTERS, MM
 /// Local address → the listener there, for the connections that are open at start. Filled and used by the baseline only. Size at load.
 #[map]
 pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Index in [`DRAFTS`].
+#[derive(Clone, Copy)]
+pub(crate) enum Draft {
+    /// For hooks, which run with bottom halves off.
+    Event = 0,
+    /// For iterators.
+    Iterator = 1,
+}
 
 /// Key of [`DROPPED`].
 #[repr(C)]

@@ -28,6 +28,8 @@ pub struct ListenerInfo {
     pub oldest_ns: u64,
     /// Inode number of the socket, as in `socket:[N]` under /proc/PID/fd.
     pub inode: u64,
+    /// Where the take-over of its accept queue goes on: a request's address, 0 at the beginning, [`WALKED`] at the end.
+    pub cursor: u64,
     /// Counts the listeners that have had this slot. Written by user space only.
     pub generation: u32,
     /// Inode number of the network namespace.
@@ -54,6 +56,8 @@ pub struct ListenerInfo {
     pub first_drops: u32,
 }
 
+/// A [`ListenerInfo::cursor`] that has reached the end of the queue.
+pub const WALKED: u64 = u64::MAX;
 /// SO_REUSEPORT is set.
 pub const FLAG_REUSEPORT: u32 = 1;
 /// IPV6_V6ONLY is set.
@@ -89,6 +93,8 @@ pub struct ListenerStats {
     pub inherited_waiting: u64,
     /// Connections that were accepted before the start.
     pub inherited_open: u64,
+    /// Connections among `enqueued` that found the connection table full or could not be told: they are in no table.
+    pub untracked_enqueued: u64,
     /// SYN-ACKs sent again.
     pub synack_retransmits: u64,
     /// Final ACKs refused (SKB_DROP_REASON_TCP_LISTEN_OVERFLOW): two in `sk_drops` each.
@@ -142,7 +148,7 @@ pub struct Work {
 }
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);
-const _: () = assert!(size_of::<ListenerInfo>() == 104);
+const _: () = assert!(size_of::<ListenerInfo>() == 112);
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);
-const _: () = assert!(size_of::<ListenerStats>() == 13 * 8 + 64 + 6 * 4 * BUCKETS);
+const _: () = assert!(size_of::<ListenerStats>() == 14 * 8 + 64 + 6 * 4 * BUCKETS);

@@ -10,7 +10,7 @@ pub enum Loss {
     Connections = 1,
     /// A thread found the thread table full.
     Threads = 2,
-    /// An accept queue was longer than [`crate::limits::QUEUE_WALK`] at the start.
+    /// The accept queue of a listener could not be taken over to its end at the start.
     QueueWalk = 3,
     /// An open connection at the start could have come through several shards.
     AmbiguousShard = 4,

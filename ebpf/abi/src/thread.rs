@@ -30,3 +30,10 @@ pub struct ThreadStats {
 
 const _: () = assert!(size_of::<ThreadKey>() == 16);
 const _: () = assert!(size_of::<ThreadStats>() == 88);
+
+#[cfg(feature = "user")]
+// SAFETY: `repr(C)`, integers only, no padding (the sizes above are the sums of the fields).
+unsafe impl aya::Pod for ThreadKey {}
+#[cfg(feature = "user")]
+// SAFETY: as above.
+unsafe impl aya::Pod for ThreadStats {}

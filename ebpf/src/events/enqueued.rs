@@ -1,14 +1,10 @@
 //! A connection is put on an accept queue.
 
-use listentop_abi::{
-    connection::{Connection, MARKS, Mark},
-    listener::ListenerRef,
-    loss::Loss,
-};
+use listentop_abi::{listener::ListenerRef, loss::Loss};
 
 use crate::{
     kernel::RawSock,
-    maps::CONNECTIONS,
+    maps::{CONNECTIONS, DRAFTS, Draft},
     stats::{self, add, record},
 };
 
@@ -20,48 +16,61 @@ pub(crate) fn enqueued(listener: ListenerRef, child: u64, accept_depth: u32, syn
     unsafe { add(&raw mut (*stats).enqueued, 1) };
     if child == 0 {
         stats::lost(Loss::UnknownChild);
+        unsafe { add(&raw mut (*stats).untracked_enqueued, 1) };
         return;
     }
     let child = RawSock(child);
     // Nanoseconds are rounded up to 1 µs by the kernel, so 0 stands for "not measured" only.
     let handshake = child.srtt_us();
     if handshake != 0 {
-        unsafe { record(&raw mut (*stats).handshake, (u64::from(handshake) * 1000) >> listentop_abi::histogram::UNIT_SHIFT) };
+        unsafe {
+            record(&raw mut (*stats).handshake, (u64::from(handshake) * 1000) >> listentop_abi::histogram::UNIT_SHIFT)
+        };
     }
-    let Some(arrived) = track(listener, child, stats::now(), 0, 0) else { return };
-    if arrived != 0 {
-        unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(arrived)) };
+    match track(listener, child, stats::now(), 0, 0, Draft::Event) {
+        Some(0) => {}
+        Some(arrived) => unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(arrived)) },
+        None => unsafe { add(&raw mut (*stats).untracked_enqueued, 1) },
     }
 }
 
 /// Makes the record of a connection; returns how many payload bytes it already holds. Payload that came with the final ACK was
 /// announced before the record existed, so it counts as arrived at `enqueued_ns`.
 #[inline(always)]
-pub(crate) fn track(listener: ListenerRef, child: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) -> Option<u32> {
+pub(crate) fn track(
+    listener: ListenerRef,
+    child: RawSock,
+    enqueued_ns: u64,
+    accepted_ns: u64,
+    state: u32,
+    draft: Draft,
+) -> Option<u32> {
     let (copied, end) = child.receive_span()?;
     let arrived = end.wrapping_sub(copied);
-    let mut connection = Connection {
-        listener,
-        enqueued_ns,
-        accepted_ns,
-        first_byte_ns: 0,
-        arrived: end,
-        consumed: copied,
-        head: 0,
-        tail: 0,
-        state,
-        reserved: 0,
-        marks: [Mark { at_ns: 0, end: 0, reserved: 0 }; MARKS],
-    };
-    if arrived != 0 {
-        let at_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
-        connection.first_byte_ns = at_ns;
-        connection.head = 1;
-        connection.marks[0] = Mark { at_ns, end, reserved: 0 };
-    }
-    if CONNECTIONS.insert(child.0, &connection, 0).is_err() {
-        stats::lost(Loss::Connections);
-        return None;
+    let connection = DRAFTS.get_ptr_mut(draft as u32)?;
+    // The marks need no clearing: none beyond `head` is ever looked at.
+    unsafe {
+        (*connection).listener = listener;
+        (*connection).enqueued_ns = enqueued_ns;
+        (*connection).accepted_ns = accepted_ns;
+        (*connection).arrived = end;
+        (*connection).consumed = copied;
+        (*connection).tail = 0;
+        (*connection).state = state;
+        if arrived == 0 {
+            (*connection).first_byte_ns = 0;
+            (*connection).head = 0;
+        } else {
+            let at_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
+            (*connection).first_byte_ns = at_ns;
+            (*connection).head = 1;
+            (*connection).marks[0].at_ns = at_ns;
+            (*connection).marks[0].end = end;
+        }
+        if CONNECTIONS.insert(child.0, &*connection, 0).is_err() {
+            stats::lost(Loss::Connections);
+            return None;
+        }
     }
     Some(arrived)
 }

@@ -7,15 +7,15 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use listentop_abi::{
     connection::STATE_BASELINE,
-    limits::QUEUE_WALK,
-    listener::ListenerRef,
+    limits::QUEUE_STRETCH,
+    listener::{ListenerRef, WALKED},
     loss::Loss,
 };
 
 use crate::{
     events::{enqueued, listening},
-    kernel::{self, AF_INET, CLOSE_WAIT, ESTABLISHED, LISTEN, RawSock, Sock},
-    maps::{ADDRESSES, AddressOwner, CONNECTIONS, INFO, LocalAddress},
+    kernel::{self, AF_INET, CLOSE_WAIT, ESTABLISHED, LISTEN, RawSock, Request, Sock},
+    maps::{ADDRESSES, AddressOwner, CONNECTIONS, Draft, INFO, LocalAddress},
     stats::{self, add},
 };
 
@@ -68,17 +68,26 @@ pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
     0
 }
 
-/// Walks [`LISTENERS`] once at start and takes over the connections that wait on their accept queues.
+/// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues: of each queue a stretch at a time,
+/// because the verifier follows every turn of a loop. [`ListenerInfo::cursor`] says where the next pass goes on.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
 pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
     let Some((raw, listener)) = (unsafe { element(ctx) }) else { return 0 };
-    if raw.state() != LISTEN {
+    let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
+    let cursor = unsafe { (*info).cursor };
+    if cursor == WALKED || raw.state() != LISTEN {
+        unsafe { (*info).cursor = WALKED };
         return 0;
     }
-    let mut request = raw.accept_head();
-    for _ in 0..QUEUE_WALK {
+    let mut request = Request(cursor);
+    // Since the last pass the request may have been accepted and its memory used again.
+    if request.listener() != raw.0 {
+        request = raw.accept_head();
+    }
+    for _ in 0..QUEUE_STRETCH {
         if request.is_null() {
+            unsafe { (*info).cursor = WALKED };
             return 0;
         }
         let child = request.child();
@@ -88,7 +97,7 @@ pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
         }
         request = request.next();
     }
-    stats::lost(Loss::QueueWalk);
+    unsafe { (*info).cursor = request.0 };
     0
 }
 
@@ -150,7 +159,7 @@ unsafe fn element(ctx: *const MapElement) -> Option<(RawSock, ListenerRef)> {
 
 #[inline(always)]
 fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) {
-    if let Some(arrived) = enqueued::track(listener, socket, enqueued_ns, accepted_ns, state)
+    if let Some(arrived) = enqueued::track(listener, socket, enqueued_ns, accepted_ns, state, Draft::Iterator)
         && let Some(stats) = stats::of(listener)
     {
         unsafe {

@@ -1,0 +1,158 @@
+//! The few bpf(2) calls that aya has no safe wrapper for.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    mem,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+
+/// `BPF_TRACE_ITER`, the attach type of every iterator.
+const TRACE_ITER: u32 = 28;
+/// `union bpf_iter_link_info` (linux/bpf.h), which aya's bindings leave out; its `map` member, padded to the union's size.
+#[repr(C)]
+#[derive(Default)]
+struct IterLinkInfo {
+    map_fd: u32,
+    reserved: [u32; 3],
+}
+
+/// `BPF_STATS_RUN_TIME`.
+const STATS_RUN_TIME: u32 = 0;
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+    // SAFETY: `attr` is a whole, initialised bpf_attr; the pointers in it are the callers' and outlive the call.
+    let ret =
+        unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, attr as *mut bpf_attr, size_of::<bpf_attr>()) };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
+}
+
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: a union of integers and arrays of integers, for which all-zero is valid.
+    unsafe { mem::zeroed() }
+}
+
+fn owned(fd: i64) -> OwnedFd {
+    // SAFETY: the kernel has just returned this descriptor to us.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
+}
+
+/// Attaches an iterator program, to the elements of `map` if it is one for maps.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(super) fn attach_iterator(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+    let mut info = IterLinkInfo::default();
+    let mut attr = zeroed_attr();
+    // SAFETY: this is the member that BPF_LINK_CREATE reads.
+    let create = unsafe { &mut attr.link_create };
+    create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    create.attach_type = TRACE_ITER;
+    if let Some(map) = map {
+        info.map_fd = map.as_raw_fd() as u32;
+        create.__bindgen_anon_3.__bindgen_anon_1.iter_info = &raw const info as u64;
+        create.__bindgen_anon_3.__bindgen_anon_1.iter_info_len = size_of::<IterLinkInfo>() as u32;
+    }
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// Runs an attached iterator over everything that it visits. The programs write to maps, not to the file, so what is
+/// read is nothing; reading is what runs them.
+///
+/// # Errors
+/// What bpf(2) or read(2) says.
+pub(super) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.iter_create.link_fd = link.as_raw_fd() as u32;
+    let mut file = File::from(bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr).map(owned)?);
+    let mut buffer = [0; 64];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // The iterator pauses after a million visits (EAGAIN) and goes on at the next read.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Makes the kernel count the time of every program for as long as the descriptor lives (kernel 5.8 and later).
+///
+/// # Errors
+/// What bpf(2) says; EPERM without CAP_SYS_ADMIN.
+pub(super) fn enable_statistics() -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.enable_stats.type_ = STATS_RUN_TIME;
+    bpf(bpf_cmd::BPF_ENABLE_STATS, &mut attr).map(owned)
+}
+
+/// What the kernel counted for one program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ProgramRuns {
+    /// Runs while statistics were enabled.
+    pub runs: u64,
+    /// Their nanoseconds.
+    pub ns: u64,
+    /// Runs skipped because the program was already running on that CPU. Counted always.
+    pub missed: u64,
+}
+
+/// Reads a program's statistics.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(super) fn program_runs(program: BorrowedFd<'_>) -> io::Result<ProgramRuns> {
+    // SAFETY: as for bpf_attr.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = program.as_raw_fd() as u32;
+    attr.info.info = &raw mut info as u64;
+    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(ProgramRuns { runs: info.run_cnt, ns: info.run_time_ns, missed: info.recursion_misses })
+}
+
+/// Reads all entries of a hash map, a few hundred per call.
+///
+/// Keys and values are plain records (see `listentop_abi`); `K` and `V` must be the map's own types.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(super) fn dump_map<K: Copy + Default, V: Copy + Default>(
+    map: BorrowedFd<'_>,
+    out: &mut Vec<(K, V)>,
+) -> io::Result<()> {
+    /// Entries per call; a bucket with more (a failed hash) makes the kernel say ENOSPC.
+    const BATCH: usize = 512;
+    out.clear();
+    let mut keys = [K::default(); BATCH];
+    let mut values = [V::default(); BATCH];
+    let (mut position, mut next) = (0_u32, 0_u32);
+    let mut first = true;
+    loop {
+        let mut attr = zeroed_attr();
+        attr.batch.in_batch = if first { 0 } else { &raw const position as u64 };
+        attr.batch.out_batch = &raw mut next as u64;
+        attr.batch.keys = keys.as_mut_ptr() as u64;
+        attr.batch.values = values.as_mut_ptr() as u64;
+        attr.batch.count = BATCH as u32;
+        attr.batch.map_fd = map.as_raw_fd() as u32;
+        let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+        let last = match result {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        // SAFETY: the kernel has written the number of entries that it filled in.
+        let count = unsafe { attr.batch.count } as usize;
+        out.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+        if last {
+            return Ok(());
+        }
+        first = false;
+        position = next;
+    }
+}

@@ -1,0 +1,479 @@
+//! The live source: probes in the running kernel.
+
+mod bpf;
+pub mod btf;
+mod coverage;
+mod hooks;
+mod kallsyms;
+mod listeners;
+mod offsets;
+mod shared;
+mod threads;
+mod tracefs;
+
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{HashMap as BpfHashMap, MapData, Queue},
+    programs::{Iter, Program, ProgramError},
+};
+use listentop_abi::{
+    limits,
+    listener::{ListenerInfo, ListenerStats, Peaks, WALKED},
+    loss::{LOSSES, Loss},
+    thread::{ThreadKey, ThreadStats},
+};
+use listentop_model::{
+    coverage::Coverage,
+    sample::{Cost, Host, Losses, Sample},
+};
+
+use super::{namespaces, owners};
+use btf::{BtfError, KernelBtf};
+use listeners::Listeners;
+use shared::SharedArray;
+use threads::Threads;
+
+/// The probes, built by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/listentop-probes"));
+
+/// How the probes are to be set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Listeners that can be tracked; `None`: as many as are found, and room for as many again, 1,024 at least.
+    pub max_listeners: Option<u32>,
+    /// Connections that can be tracked at a time.
+    pub max_connections: u32,
+    /// (listener, thread) pairs that can be tracked at a time.
+    pub max_threads: u32,
+    /// Have the kernel time the probes, which makes each run a little slower.
+    pub probe_stats: bool,
+    /// Attach programs that return at once, to measure the floor under the probes' cost.
+    pub empty: bool,
+    /// Print the probes' log (aya-log) on stderr.
+    pub log_probes: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_listeners: None,
+            max_connections: limits::DEFAULT_CONNECTIONS,
+            max_threads: limits::DEFAULT_THREADS,
+            probe_stats: false,
+            empty: false,
+            log_probes: false,
+        }
+    }
+}
+
+/// Why the probes cannot be attached at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No kernel BTF.
+    #[error("this kernel's types cannot be read ({0}); listentop needs a kernel with CONFIG_DEBUG_INFO_BTF")]
+    Btf(#[from] BtfError),
+    /// A structure is not what the probes expect.
+    #[error("this kernel is not supported: {0}")]
+    Unsupported(String),
+    /// Rights are missing.
+    #[error(
+        "not permitted to load BPF programs ({0}); run it as root (sudo listentop), or with CAP_BPF and CAP_PERFMON"
+    )]
+    NotPermitted(String),
+    /// The kernel refuses something essential.
+    #[error("the probes cannot be attached: {0}")]
+    Refused(String),
+    /// Anything else.
+    #[error("{0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+/// Sizes that the maps were made with.
+#[derive(Debug, Clone, Copy)]
+struct Geometry {
+    slots: u32,
+    shard_shift: u32,
+    cpus: u32,
+}
+
+impl Geometry {
+    fn new(slots: u32) -> Self {
+        let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus as u32);
+        // Many listeners share the load; one record each is enough then, and memory matters more.
+        let shards = if slots > 4096 { 1 } else { cpus.next_power_of_two().min(limits::MAX_SHARDS) };
+        Self { slots, shard_shift: shards.ilog2(), cpus }
+    }
+
+    fn shards(self) -> u32 {
+        1 << self.shard_shift
+    }
+}
+
+/// Probes that are attached, and everything needed to read them. Dropping it detaches them.
+pub struct LiveSource {
+    // Programs stay attached for as long as this lives.
+    ebpf: Ebpf,
+    poll: OwnedFd,
+    losses: SharedArray<u64>,
+    thread_map: BpfHashMap<MapData, ThreadKey, ThreadStats>,
+    /// The same map: aya has no call that reads many entries at once.
+    thread_fd: OwnedFd,
+    listeners: Listeners,
+    threads: Threads,
+    owners: owners::Watch,
+    host: Host,
+    coverage: Vec<Coverage>,
+    statistics: Option<OwnedFd>,
+    programs: Vec<String>,
+}
+
+impl std::fmt::Debug for LiveSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveSource").field("programs", &self.programs).finish_non_exhaustive()
+    }
+}
+
+impl LiveSource {
+    /// Loads and attaches the probes, and takes over what exists already.
+    ///
+    /// # Errors
+    /// [`StartError`]: only what makes measuring impossible; a hook that cannot attach shows in the coverage instead.
+    pub fn start(options: &Options) -> Result<Self, StartError> {
+        let kernel = KernelBtf::from_kernel()?;
+        let btf = Btf::from_sys_fs().map_err(|error| StartError::Unsupported(error.to_string()))?;
+        let namespaces: Vec<PathBuf> = namespaces::all().into_values().collect();
+        let slots = options.max_listeners.unwrap_or(limits::DEFAULT_LISTENERS);
+        let mut source = Self::attach(options, &kernel, &btf, &namespaces, slots)?;
+        let overflow = source.losses.read(Loss::Listeners as u32);
+        if overflow > 0 && options.max_listeners.is_none() {
+            // More listeners than the default has room for: once more with room for twice as many as there are.
+            let needed = (u64::from(slots) + overflow) * 2;
+            drop(source);
+            let slots = u32::try_from(needed).unwrap_or(u32::MAX / 2).next_power_of_two();
+            source = Self::attach(options, &kernel, &btf, &namespaces, slots)?;
+        }
+        let wanted = source.listeners.inodes();
+        source.owners.first(wanted, Duration::from_millis(200));
+        Ok(source)
+    }
+
+    fn attach(
+        options: &Options,
+        kernel: &KernelBtf,
+        btf: &Btf,
+        namespaces: &[PathBuf],
+        slots: u32,
+    ) -> Result<Self, StartError> {
+        let geometry = Geometry::new(slots);
+        let mut ebpf = load(options, kernel, btf, geometry)?;
+        if options.log_probes {
+            log_probes(&mut ebpf).map_err(StartError::Refused)?;
+        }
+        fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a MapData, StartError> {
+            use aya::maps::Map;
+            match ebpf.map(name) {
+                Some(Map::Array(data) | Map::HashMap(data) | Map::Queue(data)) => Ok(data),
+                _ => Err(StartError::Refused(format!("the object has no map {name}"))),
+            }
+        }
+        let shared = |error| StartError::Io("a map cannot be mapped", error);
+        let info = SharedArray::<ListenerInfo>::map(map(&mut ebpf, "INFO")?.fd().as_fd(), slots).map_err(shared)?;
+        let records = slots << geometry.shard_shift;
+        let stats =
+            SharedArray::<ListenerStats>::map(map(&mut ebpf, "STATS")?.fd().as_fd(), records).map_err(shared)?;
+        let depth = slots * geometry.cpus;
+        let peaks = SharedArray::<Peaks>::map(map(&mut ebpf, "PEAKS")?.fd().as_fd(), depth).map_err(shared)?;
+        let losses = SharedArray::<u64>::map(map(&mut ebpf, "LOSSES")?.fd().as_fd(), LOSSES).map_err(shared)?;
+        let taken = |name: &'static str, ebpf: &mut Ebpf| {
+            ebpf.take_map(name).ok_or_else(|| StartError::Refused(format!("the object has no map {name}")))
+        };
+        let refused = |error: aya::maps::MapError| StartError::Refused(error.to_string());
+        let mut free = Queue::<MapData, u32>::try_from(taken("FREE_SLOTS", &mut ebpf)?).map_err(refused)?;
+        for slot in 0..slots {
+            free.push(slot, 0).map_err(refused)?;
+        }
+        let opened = |error| StartError::Io("a map cannot be opened", error);
+        let thread_fd = map(&mut ebpf, "THREADS")?.fd().as_fd().try_clone_to_owned().map_err(opened)?;
+        let thread_map = BpfHashMap::try_from(taken("THREADS", &mut ebpf)?).map_err(refused)?;
+
+        // The iterators are loaded before anything is attached, so that the time between attaching and the baseline is short.
+        let tables = map(&mut ebpf, "LISTENERS")?.fd().as_fd().try_clone_to_owned().map_err(opened)?;
+        let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", btf, Some(&tables))?;
+        let walk = iterator(&mut ebpf, "walk_queues", "bpf_map_elem", btf, Some(&tables))?;
+        let baseline = iterator(&mut ebpf, "baseline", "tcp", btf, None)?;
+
+        // On a thread of its own, because it may need a mount namespace of its own.
+        let outcomes = thread::scope(|scope| scope.spawn(|| hooks::attach(&mut ebpf, btf, kernel)).join())
+            .map_err(|_| StartError::Refused("the attaching thread failed".to_owned()))?;
+        if let Some(outcome) = outcomes.iter().find(|outcome| outcome.hook.essential && outcome.failure.is_some()) {
+            let reason = outcome.failure.as_deref().unwrap_or_default();
+            return Err(StartError::Refused(format!("{}: {reason}", outcome.hook.target.name())));
+        }
+        if !options.empty {
+            for namespace in namespaces {
+                // One that has gone meanwhile has nothing to take over.
+                let _ = namespaces::inside(namespace, || bpf::run_iterator(baseline.as_fd()));
+            }
+            take_over_queues(&walk, &info, geometry)
+                .map_err(|error| StartError::Io("the accept queues cannot be read", error))?;
+        }
+        drop((walk, baseline));
+        for name in ["walk_queues", "baseline"] {
+            if let Some(Program::Iter(program)) = ebpf.program_mut(name) {
+                // They have done their work; what is left in the kernel should be what still works.
+                let _ = program.unload();
+            }
+        }
+
+        let statistics = options.probe_stats.then(bpf::enable_statistics).transpose();
+        let statistics = statistics.map_err(|error| StartError::Io("the probes cannot be timed", error))?;
+        let counted = statistics.is_some()
+            || std::fs::read("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text == b"1\n");
+        let mut source = Self {
+            poll,
+            losses,
+            thread_map,
+            thread_fd,
+            listeners: Listeners::new(info, stats, peaks, geometry, free),
+            threads: Threads::default(),
+            owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
+            host: Host {
+                kernel: nix::sys::utsname::uname()
+                    .map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned()),
+                cpus: thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
+            },
+            coverage: coverage::of(&outcomes, counted),
+            statistics,
+            programs: ebpf
+                .programs()
+                .filter(|(_, program)| program.fd().is_ok())
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+            ebpf,
+        };
+        source.run_poll().map_err(|error| StartError::Io("the listeners cannot be read", error))?;
+        source.listeners.discover();
+        Ok(source)
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// What bpf(2) says; the source may be asked again.
+    pub fn sample(&mut self) -> io::Result<Sample> {
+        self.run_poll()?;
+        let monotonic_ns = monotonic_ns();
+        self.threads.refresh(&mut self.thread_map, self.thread_fd.as_fd(), Instant::now())?;
+        self.listeners.discover();
+        let scan = {
+            let listeners = &self.listeners;
+            self.owners.latest(|| listeners.inodes(), listeners.has_ownerless())
+        };
+        self.listeners.assign_owners(scan);
+        let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &namespaces::names());
+        let hidden = scan.hidden;
+        let listeners = self.listeners.sample(monotonic_ns, &self.threads.by_slot(), &self.coverage);
+        self.listeners.recycle(&mut self.threads, &mut self.thread_map)?;
+        let (missed_runs, cost) = self.cost();
+        coverage::note_hidden_owners(&mut self.coverage, hidden);
+        Ok(Sample {
+            monotonic_ns,
+            unix_ms: SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
+            host: self.host.clone(),
+            coverage: self.coverage.clone(),
+            cost,
+            losses: self.losses(missed_runs),
+            namespaces,
+            listeners,
+        })
+    }
+
+    fn run_poll(&self) -> io::Result<()> {
+        bpf::run_iterator(self.poll.as_fd())
+    }
+
+    fn losses(&self, missed_runs: u64) -> Losses {
+        let loss = |loss: Loss| self.losses.read(loss as u32);
+        Losses {
+            listeners: loss(Loss::Listeners),
+            connections: loss(Loss::Connections),
+            threads: loss(Loss::Threads),
+            missed_runs,
+            other: loss(Loss::QueueWalk) + loss(Loss::AmbiguousShard) + loss(Loss::UnknownChild),
+        }
+    }
+
+    fn cost(&self) -> (u64, Cost) {
+        let mut total = bpf::ProgramRuns::default();
+        for name in &self.programs {
+            let Some(Ok(fd)) = self.ebpf.program(name).map(Program::fd) else { continue };
+            if let Ok(runs) = bpf::program_runs(fd.as_fd()) {
+                total.runs += runs.runs;
+                total.ns += runs.ns;
+                total.missed += runs.missed;
+            }
+        }
+        let counted = self.statistics.is_some() || total.runs > 0;
+        let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+        let cpu_ns = usage.map_or(0, |usage| {
+            let ns =
+                |time: nix::sys::time::TimeVal| time.tv_sec() as u64 * 1_000_000_000 + time.tv_usec() as u64 * 1000;
+            ns(usage.user_time()) + ns(usage.system_time())
+        });
+        let cost = Cost {
+            probe_runs: counted.then_some(total.runs),
+            probe_ns: counted.then_some(total.ns),
+            cpu_ns,
+            rss_bytes: resident_bytes(),
+        };
+        (total.missed, cost)
+    }
+}
+
+/// Resident memory: the second field of /proc/self/statm, in pages.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    pages * page as u64
+}
+
+fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// Takes over the connections that wait already, stretch by stretch until every queue is done.
+fn take_over_queues(walk: &OwnedFd, info: &SharedArray<ListenerInfo>, geometry: Geometry) -> io::Result<()> {
+    for _ in 0..limits::QUEUE_PASSES {
+        bpf::run_iterator(walk.as_fd())?;
+        let done = |slot| {
+            let info = info.read(slot);
+            info.cookie == 0 || info.closed_ns != 0 || info.cursor == WALKED || info.opened_ns != 0
+        };
+        if (0..geometry.slots).all(done) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: Geometry) -> Result<Ebpf, StartError> {
+    let (found, missing) = offsets::resolve(kernel);
+    // io_uring may be configured out; every other structure is needed.
+    if let Some((_, error)) =
+        missing.iter().find(|(name, _)| !matches!(*name, "CQE_RES" | "KIOCB_OPCODE" | "OP_ACCEPT"))
+    {
+        return Err(StartError::Unsupported(error.to_string()));
+    }
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(btf));
+    for (name, value) in &found {
+        loader.override_global(*name, value, true);
+    }
+    let ranges = kallsyms::tcp_receive_ranges();
+    let uring_cqe = u8::from(kernel.tracepoint_arguments("io_uring_complete").is_ok_and(|arguments| arguments == 3));
+    let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
+    let (mask, shift, slots) = (geometry.shards() - 1, geometry.shard_shift, geometry.slots);
+    loader
+        .override_global("TCP_V4_RCV", &ranges[0].0, true)
+        .override_global("TCP_V4_RCV_END", &ranges[0].1, true)
+        .override_global("TCP_V6_RCV", &ranges[1].0, true)
+        .override_global("TCP_V6_RCV_END", &ranges[1].1, true)
+        .override_global("URING_CQE", &uring_cqe, true)
+        .override_global("EMPTY", &empty, true)
+        .override_global("DEBUG", &debug, true)
+        .override_global("SHARD_MASK", &mask, true)
+        .override_global("SHARD_SHIFT", &shift, true)
+        .override_global("SLOTS", &slots, true)
+        .map_max_entries("LISTENERS", slots)
+        .map_max_entries("FREE_SLOTS", slots)
+        .map_max_entries("INFO", slots)
+        .map_max_entries("ADDRESSES", slots)
+        .map_max_entries("STATS", slots << shift)
+        .map_max_entries("PEAKS", slots * geometry.cpus)
+        .map_max_entries("CONNECTIONS", options.max_connections)
+        .map_max_entries("THREADS", options.max_threads);
+    loader.load(OBJECT).map_err(|error| {
+        let text = chain(&error);
+        if nix::unistd::geteuid().is_root() && !text.contains("Operation not permitted") {
+            StartError::Refused(text)
+        } else {
+            StartError::NotPermitted(text)
+        }
+    })
+}
+
+fn iterator(ebpf: &mut Ebpf, name: &str, kind: &str, btf: &Btf, map: Option<&OwnedFd>) -> Result<OwnedFd, StartError> {
+    let refused = |error: ProgramError| match &error {
+        ProgramError::LoadError { io_error, .. } if io_error.kind() == io::ErrorKind::PermissionDenied => {
+            StartError::NotPermitted(format!("iter/{kind}: {io_error}"))
+        }
+        _ => {
+            if std::env::var_os("LISTENTOP_VERIFIER_LOG").is_some() {
+                eprintln!("{error}");
+            }
+            StartError::Refused(format!("iter/{kind}: {}", error.to_string().lines().next().unwrap_or_default()))
+        }
+    };
+    let program =
+        ebpf.program_mut(name).ok_or_else(|| StartError::Refused(format!("the object has no program {name}")))?;
+    let program: &mut Iter = program.try_into().map_err(refused)?;
+    program.load(kind, btf).map_err(refused)?;
+    let fd = program.fd().map_err(refused)?;
+    bpf::attach_iterator(fd.as_fd(), map.map(AsFd::as_fd))
+        .map_err(|error| StartError::Io("an iterator cannot be attached", error))
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text.lines().collect::<Vec<_>>().join(" ")
+}
+
+/// Prints what the probes log, from a thread that lives as long as the process: debugging only.
+fn log_probes(ebpf: &mut Ebpf) -> Result<(), String> {
+    struct Stderr;
+    impl log::Log for Stderr {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            eprintln!("probe: {}", record.args());
+        }
+        fn flush(&self) {}
+    }
+    static STDERR: Stderr = Stderr;
+    let mut logger = aya_log::EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| chain(&error))?;
+    thread::Builder::new()
+        .name("probe log".to_owned())
+        .spawn(move || {
+            loop {
+                logger.flush();
+                thread::sleep(Duration::from_millis(50));
+            }
+        })
+        .map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// Socket inodes, for the search of owners.
+type Inodes = HashSet<u64>;

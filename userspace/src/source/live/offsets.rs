@@ -1,0 +1,89 @@
+//! What the probes must know of the running kernel's structures: each global of `ebpf/src/kernel.rs`, and where it comes from.
+
+use super::btf::{BtfError, KernelBtf};
+
+/// A frozen global and the member whose byte offset it holds.
+const MEMBERS: &[(&str, &str, &str)] = &[
+    ("SOCK_STATE", "sock", "__sk_common.skc_state"),
+    ("SOCK_FAMILY", "sock", "__sk_common.skc_family"),
+    ("SOCK_PROTOCOL", "sock", "sk_protocol"),
+    ("SOCK_ACK_BACKLOG", "sock", "sk_ack_backlog"),
+    ("SOCK_MAX_ACK_BACKLOG", "sock", "sk_max_ack_backlog"),
+    ("SOCK_DROPS", "sock", "sk_drops.counter"),
+    ("SOCK_NUM", "sock", "__sk_common.skc_num"),
+    ("SOCK_V4_ADDRESS", "sock", "__sk_common.skc_rcv_saddr"),
+    ("SOCK_V6_ADDRESS", "sock", "__sk_common.skc_v6_rcv_saddr"),
+    ("SOCK_NET", "sock", "__sk_common.skc_net.net"),
+    ("SOCK_COOKIE", "sock", "__sk_common.skc_cookie.counter"),
+    ("SOCK_SOCKET", "sock", "sk_socket"),
+    ("SOCK_FLAGS", "sock", "__sk_common.skc_flags"),
+    ("TCP_QLEN", "tcp_sock", "inet_conn.icsk_accept_queue.qlen.counter"),
+    ("TCP_YOUNG", "tcp_sock", "inet_conn.icsk_accept_queue.young.counter"),
+    ("TCP_ACCEPT_HEAD", "tcp_sock", "inet_conn.icsk_accept_queue.rskq_accept_head"),
+    ("TCP_RCV_NXT", "tcp_sock", "rcv_nxt"),
+    ("TCP_COPIED_SEQ", "tcp_sock", "copied_seq"),
+    ("TCP_SRTT_US", "tcp_sock", "srtt_us"),
+    ("REQUEST_SK", "request_sock", "sk"),
+    ("REQUEST_NEXT", "request_sock", "dl_next"),
+    ("REQUEST_LISTENER", "request_sock", "__req_common.skc_listener"),
+    ("REQUEST_SNT_SYNACK", "tcp_request_sock", "snt_synack"),
+    ("NET_INUM", "net", "ns.inum"),
+    ("SOCKET_SK", "socket", "sk"),
+    ("TASK_FILES", "task_struct", "files"),
+    ("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
+    ("FILES_FDT", "files_struct", "fdt"),
+    ("FDT_FD", "fdtable", "fd"),
+    ("FILE_PRIVATE_DATA", "file", "private_data"),
+    ("REGS_ARG0", "pt_regs", ARGUMENT_REGISTER),
+    ("SKB_HEAD", "sk_buff", "head"),
+    ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header"),
+    ("SKB_NETWORK_HEADER", "sk_buff", "network_header"),
+];
+
+/// The member of `pt_regs` that still holds a call's first argument when the call returns.
+#[cfg(target_arch = "x86_64")]
+const ARGUMENT_REGISTER: &str = "di";
+/// The member of `pt_regs` that still holds a call's first argument when the call returns (`regs[0]` has the result).
+#[cfg(target_arch = "aarch64")]
+const ARGUMENT_REGISTER: &str = "orig_x0";
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("which register keeps a system call's first argument has to be said for this architecture");
+
+/// A frozen global and the enumerator whose value it holds.
+const ENUMERATORS: &[(&str, &str)] = &[
+    ("REASON_LISTEN_OVERFLOW", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW"),
+    ("REASON_NO_SOCKET", "SKB_DROP_REASON_NO_SOCKET"),
+    ("FLAG_DONE", "SOCK_DONE"),
+    ("FLAG_DEAD", "SOCK_DEAD"),
+    ("OP_ACCEPT", "IORING_OP_ACCEPT"),
+];
+
+/// Resolves every global. Those that this kernel does not know are returned beside, each with the reason.
+pub(super) fn resolve(btf: &KernelBtf) -> (Vec<(&'static str, u32)>, Vec<(&'static str, BtfError)>) {
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    let mut put = |name: &'static str, value: Result<u32, BtfError>| match value {
+        Ok(value) => found.push((name, value)),
+        Err(error) => missing.push((name, error)),
+    };
+    for (name, structure, path) in MEMBERS {
+        put(name, btf.member(structure, path).map(|member| member.byte()));
+    }
+    for (name, enumerator) in ENUMERATORS {
+        put(name, btf.enumerator(enumerator));
+    }
+    let bit = |path| btf.member("sock_common", path);
+    put("SOCK_REUSEPORT_BYTE", bit("skc_reuseport").map(|member| member.byte()));
+    put("SOCK_REUSEPORT_BIT", bit("skc_reuseport").map(|member| member.bit()));
+    put("SOCK_V6ONLY_BYTE", bit("skc_ipv6only").map(|member| member.byte()));
+    put("SOCK_V6ONLY_BIT", bit("skc_ipv6only").map(|member| member.bit()));
+    // `struct socket_alloc { struct socket socket; struct inode vfs_inode; }`: the inode follows the socket.
+    let inode = btf
+        .member("socket_alloc", "vfs_inode")
+        .and_then(|outer| Ok(outer.byte() + btf.member("inode", "i_ino")?.byte()));
+    put("SOCKET_INO", inode);
+    // Kernels without io_uring have no such types: its hook will not attach there either.
+    put("CQE_RES", btf.member("io_uring_cqe", "res").map(|member| member.byte()));
+    put("KIOCB_OPCODE", btf.member("io_kiocb", "opcode").map(|member| member.byte()));
+    (found, missing)
+}

@@ -1,0 +1,141 @@
+//! Network namespaces: their names, their counters, and how to get into one.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    thread,
+};
+
+use listentop_model::sample::{NamespaceCounters, NamespaceSample};
+use nix::sched::{CloneFlags, setns};
+
+use super::owners;
+
+/// Where `ip netns` keeps named namespaces.
+const NAMED: &str = "/run/netns";
+
+/// Names by inode: those under /run/netns, and `host` for that of process 1.
+#[must_use]
+pub(super) fn names() -> HashMap<u32, String> {
+    let mut names: HashMap<u32, String> = named_files()
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path.file_name()?.to_str()?.to_owned())))
+        .collect();
+    if let Some(inode) = owners::namespace_of(1) {
+        names.insert(inode, "host".to_owned());
+    }
+    names
+}
+
+fn named_files() -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// A file that stands for each namespace that can be found: of its processes, and under /run/netns.
+#[must_use]
+pub(super) fn all() -> HashMap<u32, PathBuf> {
+    let mut found: HashMap<u32, PathBuf> =
+        named_files().filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path))).collect();
+    for pid in owners::pids() {
+        if let Some(inode) = owners::namespace_of(pid) {
+            found.entry(inode).or_insert_with(|| format!("/proc/{pid}/ns/net").into());
+        }
+    }
+    if let Some(inode) = owners::namespace_of(std::process::id()) {
+        found.insert(inode, "/proc/self/ns/net".into());
+    }
+    found
+}
+
+/// Runs `work` inside the namespace that `file` stands for, on a thread of its own.
+///
+/// # Errors
+/// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
+pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let namespace = File::open(file)?;
+    thread::scope(|scope| {
+        scope
+            .spawn(move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET)?;
+                work()
+            })
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace failed")))
+    })
+}
+
+/// Samples the namespaces that hold a listener. `processes`: some that are in each.
+#[must_use]
+pub(super) fn sample(
+    inodes: &[u32],
+    processes: &HashMap<u32, Vec<u32>>,
+    names: &HashMap<u32, String>,
+) -> Vec<NamespaceSample> {
+    inodes
+        .iter()
+        .map(|inode| NamespaceSample {
+            inode: *inode,
+            name: names.get(inode).cloned(),
+            counters: counters(*inode, processes.get(inode).map_or(&[], Vec::as_slice), names.get(inode)),
+        })
+        .collect()
+}
+
+/// Reads a namespace's counters through a process in it, else by entering it by name.
+fn counters(inode: u32, processes: &[u32], name: Option<&String>) -> Option<NamespaceCounters> {
+    for pid in std::iter::once(std::process::id()).chain(processes.iter().copied()) {
+        // A process may have ended, its id been given to another, or have gone to another namespace, since it was seen here.
+        if owners::namespace_of(pid) == Some(inode)
+            && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
+        {
+            return parse(&text);
+        }
+    }
+    let file = PathBuf::from(NAMED).join(name?);
+    inside(&file, || fs::read_to_string("/proc/thread-self/net/netstat")).ok().as_deref().and_then(parse)
+}
+
+/// Reads the TcpExt lines of /proc/net/netstat: one of names, one of values.
+fn parse(text: &str) -> Option<NamespaceCounters> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let table: HashMap<&str, u64> =
+        names.split(' ').zip(values.split(' ')).filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect();
+    let value = |name| table.get(name).copied().unwrap_or(0);
+    Some(NamespaceCounters {
+        listen_overflows: *table.get("ListenOverflows")?,
+        listen_drops: *table.get("ListenDrops")?,
+        req_q_full_drop: value("TCPReqQFullDrop"),
+        req_q_full_do_cookies: value("TCPReqQFullDoCookies"),
+        syncookies_sent: value("SyncookiesSent"),
+        syncookies_recv: value("SyncookiesRecv"),
+        syncookies_failed: value("SyncookiesFailed"),
+        defer_accept_drop: value("TCPDeferAcceptDrop"),
+        embryonic_rsts: value("EmbryonicRsts"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_by_name() {
+        let text = "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPReqQFullDrop\nTcpExt: 3 10 12 2\nIpExt: A\nIpExt: 1\n";
+        let counters = parse(text).expect("complete");
+        assert_eq!((counters.syncookies_sent, counters.listen_overflows), (3, 10));
+        assert_eq!((counters.listen_drops, counters.req_q_full_drop), (12, 2));
+        assert_eq!(parse("TcpExt: A\nTcpExt: 1\n"), None);
+        assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn our_own_namespace_has_counters() {
+        let inode = owners::namespace_of(std::process::id()).expect("we run");
+        let samples = sample(&[inode], &HashMap::new(), &names());
+        assert!(samples[0].counters.is_some());
+        assert!(all().contains_key(&inode));
+    }
+}

@@ -1,0 +1,200 @@
+//! Who holds a socket: found in /proc/PID/fd, on a thread of its own, because a machine may have many processes.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use listentop_model::sample::Process;
+
+/// What one pass through /proc found.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scan {
+    /// Socket inode → processes that hold it, the one that started first first.
+    pub holders: HashMap<u64, Vec<u32>>,
+    /// Network namespace → processes in it, a few at most.
+    pub namespaces: HashMap<u32, Vec<u32>>,
+    /// Processes whose descriptors may not be read (without CAP_SYS_PTRACE).
+    pub hidden: u32,
+}
+
+/// Processes kept per namespace: should one end, another serves to read the counters.
+const PROCESSES_PER_NAMESPACE: usize = 4;
+
+/// Passes through /proc once, looking for `wanted` socket inodes.
+#[must_use]
+pub(super) fn scan(wanted: &HashSet<u64>) -> Scan {
+    let mut found = Scan::default();
+    for pid in pids() {
+        if let Some(netns) = namespace_of(pid) {
+            let processes = found.namespaces.entry(netns).or_default();
+            if processes.len() < PROCESSES_PER_NAMESPACE {
+                processes.push(pid);
+            }
+        }
+        if wanted.is_empty() {
+            continue;
+        }
+        let descriptors = match fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(descriptors) => descriptors,
+            Err(error) => {
+                found.hidden += u32::from(error.kind() == std::io::ErrorKind::PermissionDenied);
+                continue;
+            }
+        };
+        for descriptor in descriptors.flatten() {
+            let Ok(target) = fs::read_link(descriptor.path()) else { continue };
+            let Some(inode) = target.to_str().and_then(socket_inode) else { continue };
+            if wanted.contains(&inode) {
+                let holders = found.holders.entry(inode).or_default();
+                if !holders.contains(&pid) {
+                    holders.push(pid);
+                }
+            }
+        }
+    }
+    for holders in found.holders.values_mut().filter(|holders| holders.len() > 1) {
+        holders.sort_by_key(|pid| (start_ticks(*pid).unwrap_or(u64::MAX), *pid));
+    }
+    found
+}
+
+/// Every process id in /proc.
+pub(super) fn pids() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Inode of a process' network namespace.
+#[must_use]
+pub(super) fn namespace_of(pid: u32) -> Option<u32> {
+    let link = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+}
+
+fn socket_inode(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Start time in clock ticks since boot: field 22 of /proc/PID/stat, counted behind the name, which may hold anything.
+fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Name and container of a process; `None` if it is gone.
+#[must_use]
+pub(super) fn describe(pid: u32) -> Option<Process> {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
+    let container = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().as_deref().and_then(container);
+    Some(Process { pid, comm, container })
+}
+
+/// The container id in a cgroup path (64 hexadecimal digits, as Docker, containerd, CRI-O and Podman name them; shown as
+/// the usual 12), else the systemd service.
+fn container(cgroups: &str) -> Option<String> {
+    let paths = || cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let words = |text: &str| -> Vec<String> { text.split(['/', '-', '.', ':']).map(str::to_owned).collect() };
+    let id = paths()
+        .flat_map(words)
+        .find(|word| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .map(|id| id[..12].to_owned());
+    id.or_else(|| paths().flat_map(|path| path.split('/')).rfind(|part| part.ends_with(".service")).map(str::to_owned))
+}
+
+/// Scans in the background, as often as it costs little.
+pub(super) struct Watch {
+    requests: Option<mpsc::Sender<HashSet<u64>>>,
+    results: mpsc::Receiver<(Scan, Duration)>,
+    latest: Scan,
+    busy: bool,
+    due: Instant,
+}
+
+/// Shortest time between two scans.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// A scan is repeated after this many times its own duration at the earliest: 2 % of a core at most.
+const THRIFT: u32 = 50;
+/// A listener without an owner asks for a scan at most this often.
+const IMPATIENT: Duration = Duration::from_millis(500);
+
+impl Watch {
+    /// Starts the thread; it ends with the watch.
+    ///
+    /// # Errors
+    /// If no thread can be had.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (requests, wanted) = mpsc::channel::<HashSet<u64>>();
+        let (sender, results) = mpsc::channel();
+        std::thread::Builder::new().name("owners".to_owned()).spawn(move || {
+            while let Ok(wanted) = wanted.recv() {
+                let begin = Instant::now();
+                let found = scan(&wanted);
+                if sender.send((found, begin.elapsed())).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { requests: Some(requests), results, latest: Scan::default(), busy: false, due: Instant::now() })
+    }
+
+    /// The latest scan; asks for another when one is due. `wanted`: inodes of the sockets that listen now.
+    pub(super) fn latest(&mut self, wanted: impl Fn() -> HashSet<u64>, unknown: bool) -> &Scan {
+        self.collect(Duration::ZERO);
+        let now = Instant::now();
+        if !self.busy && (now >= self.due || (unknown && now + SHORTEST >= self.due + IMPATIENT)) {
+            self.request(wanted());
+        }
+        &self.latest
+    }
+
+    /// Scans now and waits for it, but not longer than `patience`.
+    pub(super) fn first(&mut self, wanted: HashSet<u64>, patience: Duration) {
+        self.request(wanted);
+        self.collect(patience);
+    }
+
+    fn request(&mut self, wanted: HashSet<u64>) {
+        self.busy = self.requests.as_ref().is_some_and(|requests| requests.send(wanted).is_ok());
+    }
+
+    fn collect(&mut self, patience: Duration) {
+        if let Ok((scan, took)) = self.results.recv_timeout(patience) {
+            self.latest = scan;
+            self.busy = false;
+            self.due = Instant::now() + SHORTEST.max(took * THRIFT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_are_told_from_services() {
+        let id = "0123456789abcdef".repeat(4);
+        for path in [
+            format!("0::/system.slice/docker-{id}.scope"),
+            format!("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
+            format!("5:cpu:/docker/{id}\n4:memory:/docker/{id}"),
+        ] {
+            assert_eq!(container(&path).as_deref(), Some("0123456789ab"), "{path}");
+        }
+        assert_eq!(container("0::/system.slice/nginx.service").as_deref(), Some("nginx.service"));
+        assert_eq!(container("0::/user.slice"), None);
+    }
+
+    #[test]
+    fn our_own_listener_is_found() {
+        use std::os::fd::AsRawFd;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let link = fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).expect("open");
+        let inode = socket_inode(link.to_str().expect("ASCII")).expect("a socket");
+        let found = scan(&HashSet::from([inode]));
+        assert_eq!(found.holders[&inode], [std::process::id()]);
+        let netns = namespace_of(std::process::id()).expect("we run");
+        assert!(!found.namespaces[&netns].is_empty());
+    }
+}
