@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod counters;
+pub mod lab;
 pub mod protocol;
 pub mod server;
 pub mod storm;

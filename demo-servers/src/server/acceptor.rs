@@ -27,7 +27,7 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(Client) -> anyhow::Result<()>;
 enum Call {
     Accept4,
     Accept,
-    Ring(AcceptRing),
+    Ring(Box<AcceptRing>),
 }
 
 /// The accepting part of a thread.
@@ -48,7 +48,9 @@ impl Acceptor {
         listener: &Arc<OwnedFd>,
         exclusive: bool,
     ) -> anyhow::Result<Self> {
-        let ring = |multishot| AcceptRing::new(multishot).context("cannot create an io_uring").map(Call::Ring);
+        let ring = |multishot| {
+            AcceptRing::new(multishot).context("cannot create an io_uring").map(|ring| Call::Ring(Box::new(ring)))
+        };
         let call = match service.options.accept_call {
             AcceptCall::Accept4 => Call::Accept4,
             AcceptCall::Accept => Call::Accept,
@@ -62,7 +64,7 @@ impl Acceptor {
     /// Begins to watch the listener.
     pub(crate) fn start(&mut self, epoll: &Epoll, sink: Sink<'_>) -> anyhow::Result<()> {
         if let Call::Ring(ring) = &self.call {
-            epoll.add(ring, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).context("epoll_ctl")?;
+            epoll.add(&**ring, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).context("epoll_ctl")?;
             return self.ready(epoll, sink);
         }
         self.watch(epoll)

@@ -1,0 +1,70 @@
+//! A network namespace without a name: it ends with the last process in it.
+
+use anyhow::{Context, anyhow};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::linux::fs::MetadataExt;
+
+/// The lab's network namespace, held open.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    file: File,
+    /// Its inode number, by which listentop names it.
+    pub(super) inode: u64,
+}
+
+impl Namespace {
+    /// Makes a network namespace with the loopback interface up and these sysctls (paths below /proc/sys) set. The calling
+    /// process stays where it is.
+    ///
+    /// # Errors
+    /// Not root, or a sysctl that this kernel does not have.
+    pub(super) fn create(sysctls: &[(&str, &str)]) -> anyhow::Result<Self> {
+        // A namespace belongs to a thread: one that ends afterwards makes it.
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).map_err(|error| match error {
+                    Errno::EPERM => anyhow!("making a network namespace needs root (CAP_SYS_ADMIN)"),
+                    error => anyhow!("cannot make a network namespace: {error}"),
+                })?;
+                loopback_up().context("cannot bring the loopback interface up")?;
+                for (path, value) in sysctls {
+                    std::fs::write(format!("/proc/sys/{path}"), value)
+                        .with_context(|| format!("cannot set {path} to {value} in the lab's namespace"))?;
+                }
+                let file = File::open("/proc/thread-self/ns/net").context("cannot open the lab's namespace")?;
+                let inode = file.metadata().context("cannot read the lab's namespace")?.st_ino();
+                Ok(Self { file, inode })
+            });
+            thread.join().map_err(|_| anyhow!("a thread panicked"))?
+        })
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn loopback_up() -> std::io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+    // SAFETY: zero is valid for all members.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *place = *byte as libc::c_char;
+    }
+    // SAFETY: the request names an interface and lives as long as the call, which fills in its flags.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the call before filled in the flags.
+    unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
+    // SAFETY: as above; the call reads the flags.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! A file per scenario: which servers, which load, and what to look for.
+
+mod overflow;
+mod patterns;
+
+use super::options::{Cookies, Options};
+
+/// The scenario shown when none is named.
+pub const DEFAULT: &str = "patterns";
+
+/// A demo server of a scenario. It listens on 127.0.0.1 in the lab's namespace.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Name of its process, at most 15 bytes.
+    pub name: &'static str,
+    /// Its port.
+    pub port: u16,
+    /// Further options of `demo-server`.
+    pub arguments: Vec<String>,
+    /// Options of the `stress` that loads it, without the target.
+    pub load: Vec<String>,
+}
+
+/// Servers under load, and what listentop should show of them.
+#[derive(Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// One line for `--list`.
+    pub summary: &'static str,
+    /// What to look for on the screen.
+    pub look_for: &'static [&'static str],
+    /// SYN cookies unless the command line says otherwise.
+    pub cookies: Cookies,
+    /// The servers, as the options want them.
+    pub servers: fn(&Options) -> Vec<Server>,
+}
+
+/// All scenarios.
+pub const ALL: &[Scenario] = &[patterns::SCENARIO, overflow::SCENARIO];
+
+/// The scenario of this name.
+///
+/// # Errors
+/// One line that names the known ones.
+pub fn find(name: &str) -> anyhow::Result<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name).ok_or_else(|| {
+        let known: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
+        crate::cli::usage(format!("unknown scenario '{name}': the scenarios are {}", known.join(", ")))
+    })
+}
+
+/// Splits options written as on a command line.
+fn arguments(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::parse;
+    use crate::target::Place;
+    use crate::{server, stress};
+    use clap::Parser;
+
+    /// What the lab adds to a scenario's options.
+    fn complete(program: &str, fixed: &str, own: &[String]) -> Vec<std::ffi::OsString> {
+        [program]
+            .into_iter()
+            .chain(fixed.split_whitespace())
+            .chain(own.iter().map(String::as_str))
+            .map(Into::into)
+            .collect()
+    }
+
+    #[test]
+    fn every_scenario_is_a_valid_command_line() {
+        for scenario in ALL {
+            let servers = (scenario.servers)(&Options::parse_from(["lab"]));
+            assert!(!servers.is_empty());
+            for one in &servers {
+                assert!(one.name.len() <= 15, "{} is cut by the kernel", one.name);
+                let options: server::options::Options =
+                    parse(complete("demo-server", "--port 1", &one.arguments)).expect(scenario.name);
+                options.check().expect(scenario.name);
+                let load: stress::options::Options =
+                    parse(complete("stress", "--target 127.0.0.1:1", &one.load)).expect(scenario.name);
+                load.check(&Place { own_namespace: false, addresses: Vec::new() }).expect(scenario.name);
+            }
+            let mut ports: Vec<_> = servers.iter().map(|server| server.port).collect();
+            ports.sort_unstable();
+            ports.dedup();
+            assert_eq!(ports.len(), servers.len(), "{}: a port twice", scenario.name);
+        }
+    }
+
+    #[test]
+    fn the_seed_reaches_every_load() {
+        for server in (find(DEFAULT).unwrap().servers)(&Options::parse_from(["lab", "--seed", "77"])) {
+            assert!(server.load.windows(2).any(|pair| pair == ["--seed", "77"]), "{:?}", server.load);
+        }
+    }
+
+    #[test]
+    fn an_unknown_scenario_names_the_known_ones() {
+        let error = find("x").unwrap_err().to_string();
+        assert!(error.contains("patterns") && error.contains("overflow") && error.lines().count() == 1);
+    }
+}
