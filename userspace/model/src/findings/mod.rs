@@ -85,7 +85,7 @@ fn duration(us: u64) -> String {
 }
 
 fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+    format!("{:.0}%", share * 100.0)
 }
 
 /// "1 SYN", "2 SYNs".

@@ -23,6 +23,9 @@ const FITS: f64 = 0.9;
 
 /// The pattern that fits, if one does.
 pub(crate) fn recognise(work: &Work) -> Pattern {
+    if !work.accepts_measured {
+        return unknown(vec!["accepts are not measured here".to_owned()]);
+    }
     if work.accepts < MIN_ACCEPTS {
         let seen = match work.accepts {
             0 => "no accepts were seen".to_owned(),
@@ -53,7 +56,7 @@ fn found(name: PatternName, confidence: f64, evidence: Vec<String>) -> Option<Pa
 }
 
 fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+    format!("{:.0}%", share * 100.0)
 }
 
 impl PatternName {

@@ -64,9 +64,9 @@ fn each_pattern_is_recognised() {
         }
     });
     let cases = [
-        (single, P::SingleThread, "100 % of 50 accepts"),
-        (readers, P::AcceptorReaders, "3 other threads made 100 % of 120 reads"),
-        (messages, P::MessageBalancing, "3 other threads made 100 % of 198 writes"),
+        (single, P::SingleThread, "100% of 50 accepts"),
+        (readers, P::AcceptorReaders, "3 other threads made 100% of 120 reads"),
+        (messages, P::MessageBalancing, "3 other threads made 100% of 198 writes"),
         (multi, P::MultiAcceptor, "4 threads of one process accept from the same socket"),
         (per_connection(30, |_| 100, 1, true), P::ThreadPerConnection, "30 other threads read one connection each"),
         (per_connection(30, |_| 100, 1_000_000_000, false), P::ThreadPerConnection, "0 of them have ended"),
@@ -106,7 +106,7 @@ fn what_fits_none_is_unknown() {
     let cases = [
         (few, "only 19 accepts"),
         (idle, "no accepts"),
-        (mixed_reads, "50 % of 120 reads by the acceptor"),
+        (mixed_reads, "50% of 120 reads by the acceptor"),
         (no_reads, "0 reads"),
         (writes_unknown, "fits no pattern"),
         (unclear, "20 other threads"),
@@ -115,6 +115,12 @@ fn what_fits_none_is_unknown() {
         assert_eq!((pattern.name, pattern.confidence), (P::Unknown, 0.0), "{pattern:?}");
         assert!(pattern.evidence.iter().any(|e| e.contains(evidence)), "{pattern:?} lacks {evidence}");
     }
+}
+
+#[test]
+fn what_is_not_measured_is_said_so() {
+    let tracker = run(&fixtures::unavailable());
+    assert_eq!(tracker.model().listeners[0].pattern.evidence, ["accepts are not measured here"]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(crate) struct Work<'a> {
     would_block: u64,
     pub(super) reads: u64,
     pub(super) writes: u64,
+    pub(super) accepts_measured: bool,
     pub(super) reads_measured: bool,
     pub(super) writes_measured: bool,
 }
@@ -46,8 +47,9 @@ impl<'a> Work<'a> {
         let mut workers: Vec<Worker<'a>> = Vec::new();
         let mut index: HashMap<(u32, u32, u64), usize> = HashMap::new();
         let mut shards = Vec::new();
-        let (mut reads_measured, mut writes_measured) = (true, true);
+        let (mut accepts_measured, mut reads_measured, mut writes_measured) = (true, true, true);
         for (shard, listener) in listeners.into_iter().enumerate() {
+            accepts_measured &= listener.total.accepts.is_some();
             reads_measured &= listener.total.reads.is_some();
             writes_measured &= listener.total.writes.is_some();
             shards.push(listener.threads.iter().map(|t| t.accepts).sum());
@@ -88,6 +90,7 @@ impl<'a> Work<'a> {
             writes: sum(|w| w.writes),
             workers,
             shards,
+            accepts_measured,
             reads_measured,
             writes_measured,
         }
