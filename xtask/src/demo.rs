@@ -22,12 +22,13 @@ pub(crate) struct Options {
     /// Form of the report
     #[arg(long, value_parser = ["table", "json"], requires = "headless")]
     format: Option<String>,
-    /// Length of the report's interval, in seconds
-    #[arg(long = "for", value_name = "SECONDS", requires = "headless")]
+    /// End after so many seconds [default: 10 with --headless, otherwise when the dashboard is left]
+    #[arg(long = "for", value_name = "SECONDS")]
     duration: Option<OsString>,
-    /// Leave SYN cookies on, where the scenario has them off
-    #[arg(long)]
-    cookies: bool,
+    /// SYN cookies in the lab; alone it means `on`
+    #[arg(long, value_name = "WHEN", value_parser = ["off", "on", "always"], require_equals = true, num_args = 0..=1,
+          default_missing_value = "on")]
+    cookies: Option<String>,
     /// Set tcp_abort_on_overflow in the lab: clients are reset instead of left waiting
     #[arg(long)]
     abort_on_overflow: bool,
@@ -42,12 +43,8 @@ pub(crate) struct Options {
 impl Options {
     fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = self.scenario.iter().cloned().collect();
-        let flags = [
-            (self.list, "--list"),
-            (self.headless, "--headless"),
-            (self.cookies, "--cookies"),
-            (self.abort_on_overflow, "--abort-on-overflow"),
-        ];
+        let flags =
+            [(self.list, "--list"), (self.headless, "--headless"), (self.abort_on_overflow, "--abort-on-overflow")];
         arguments.extend(flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag.into()));
         let values = [
             ("--format", self.format.as_ref().map(OsString::from)),
@@ -57,6 +54,7 @@ impl Options {
         for (flag, value) in values {
             arguments.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
         }
+        arguments.extend(self.cookies.iter().map(|when| format!("--cookies={when}").into()));
         arguments.extend(self.rest.iter().cloned());
         arguments
     }
@@ -101,13 +99,19 @@ mod tests {
     fn options_reach_the_lab() {
         let given = "demo overflow --headless --format json --for 3 --cookies --seed 7 -- --extra";
         let passed: Vec<_> =
-            "overflow --headless --cookies --format json --for 3 --seed 7 --extra".split(' ').collect();
+            "overflow --headless --format json --for 3 --seed 7 --cookies=on --extra".split(' ').collect();
         assert_eq!(Cli::parse_from(given.split(' ')).options.arguments(), passed);
     }
 
     #[test]
     fn mistakes_are_refused() {
-        for given in ["demo --nonsense", "demo --headless --format xml", "demo --format json", "demo --seed x"] {
+        for given in [
+            "demo --nonsense",
+            "demo --cookies=maybe",
+            "demo --headless --format xml",
+            "demo --format json",
+            "demo --seed x",
+        ] {
             assert!(Cli::try_parse_from(given.split(' ')).is_err(), "{given}");
         }
     }
