@@ -58,6 +58,11 @@ pub fn block(signals: &[Signal]) -> anyhow::Result<SigSet> {
     Ok(mask)
 }
 
+/// Writes a line to stderr. One that cannot be written is lost: a closed terminal must not end what goes on without it.
+pub fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Writes one line of JSON to stdout and flushes it.
 ///
 /// # Errors

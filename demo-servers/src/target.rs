@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 /// Where the process is, as far as the choice of targets is concerned.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Whether the network namespace is another than that of process 1; false when it cannot be told.
-    pub own_namespace: bool,
+    /// Whether the network namespace is another than that of process 1, if that can be read.
+    pub own_namespace: Option<bool>,
     /// Addresses of the interfaces in the network namespace.
     pub addresses: Vec<IpAddr>,
 }
@@ -19,8 +19,8 @@ impl Place {
     pub fn here() -> Self {
         let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
         let own_namespace = match (namespace("self"), namespace("1")) {
-            (Ok(own), Ok(initial)) => own != initial,
-            _ => false,
+            (Ok(own), Ok(initial)) => Some(own != initial),
+            _ => None,
         };
         let addresses = getifaddrs().map_or_else(
             |_| Vec::new(),
@@ -52,10 +52,12 @@ impl Place {
         if address.is_loopback() {
             return Ok(());
         }
-        if !self.own_namespace {
-            return Err(usage(format!(
-                "target {target} refused: outside a network namespace of its own, only loopback addresses are allowed"
-            )));
+        if self.own_namespace != Some(true) {
+            let reason = match self.own_namespace {
+                Some(_) => "outside a network namespace of its own",
+                None => "the network namespace of process 1 cannot be read to compare it with, so that",
+            };
+            return Err(usage(format!("target {target} refused: {reason} only loopback addresses are allowed")));
         }
         if self.addresses.iter().any(|local| local.to_canonical() == address) {
             return Ok(());
@@ -68,7 +70,7 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn place(own_namespace: bool) -> Place {
+    fn place(own_namespace: Option<bool>) -> Place {
         Place { own_namespace, addresses: ["10.1.2.3", "fd00::1"].map(|text| text.parse().unwrap()).to_vec() }
     }
 
@@ -78,7 +80,7 @@ mod tests {
 
     #[test]
     fn loopback_is_allowed_everywhere() {
-        for own in [false, true] {
+        for own in [None, Some(false), Some(true)] {
             for target in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
                 assert!(allowed(&place(own), target), "{target}");
             }
@@ -88,12 +90,13 @@ mod tests {
     #[test]
     fn everything_else_needs_a_namespace_and_a_local_address() {
         for target in ["10.1.2.3:80", "[fd00::1]:80", "[::ffff:10.1.2.3]:80"] {
-            assert!(!allowed(&place(false), target), "{target}");
-            assert!(allowed(&place(true), target), "{target}");
+            assert!(!allowed(&place(None), target), "{target}");
+            assert!(!allowed(&place(Some(false)), target), "{target}");
+            assert!(allowed(&place(Some(true)), target), "{target}");
         }
         for target in ["10.1.2.4:80", "192.0.2.1:80", "[2001:db8::1]:80", "0.0.0.0:80", "[::]:80", "127.0.0.1:0"] {
-            assert!(!allowed(&place(false), target), "{target}");
-            assert!(!allowed(&place(true), target), "{target}");
+            assert!(!allowed(&place(Some(false)), target), "{target}");
+            assert!(!allowed(&place(Some(true)), target), "{target}");
         }
     }
 

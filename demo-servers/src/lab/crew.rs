@@ -1,6 +1,7 @@
 //! The processes of a lab: started so that they die with it, ended in order, and reaped.
 
 use super::namespace::Namespace;
+use crate::sys::say;
 use anyhow::{Context, anyhow};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -196,7 +197,7 @@ impl Crew {
             Event::Err(number, line) => {
                 let member = &mut self.members[*number];
                 if self.forward && member.kind == Kind::Listentop {
-                    eprintln!("{line}");
+                    say(line);
                 }
                 member.errors.push_back(line.clone());
                 if member.errors.len() > KEPT {
@@ -244,7 +245,7 @@ impl Crew {
         while self.reap_kind(kind) {
             if Instant::now() >= deadline {
                 for member in self.members.iter_mut().filter(|member| member.kind == kind && member.status.is_none()) {
-                    eprintln!("lab: {} does not end and is killed", member.name);
+                    say(format_args!("lab: {} does not end and is killed", member.name));
                     member.kill();
                 }
                 break;

@@ -1,14 +1,14 @@
 //! `lab`: servers, load and listentop, started together and ended together.
 
 mod crew;
-mod namespace;
+pub mod namespace;
 pub mod options;
 mod results;
 pub mod scenarios;
 mod terminal;
 
 use crate::cli::usage;
-use crate::sys::block;
+use crate::sys::{block, say};
 use anyhow::{Context, anyhow, bail};
 use crew::{Crew, Event, Kind};
 use namespace::Namespace;
@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use options::{Format, Options};
 use scenarios::{Scenario, Server};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -64,14 +64,16 @@ impl Programs {
 /// An unknown scenario, not root, a program that is missing or ended unexpectedly. Nothing is left running in any case.
 pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     if options.list {
+        let mut stdout = std::io::stdout().lock();
         for scenario in scenarios::ALL {
-            println!("{:<12} {}", scenario.name, scenario.summary);
+            writeln!(stdout, "{:<12} {}", scenario.name, scenario.summary).context("cannot write to stdout")?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let scenario = scenarios::find(options.scenario.as_deref().unwrap_or(scenarios::DEFAULT))?;
     let programs = Programs::find(&options)?;
-    if !options.headless && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+    let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if !options.headless && !on_terminal {
         return Err(usage("the dashboard needs a terminal: use --headless for a report"));
     }
     let mut crew = Crew::new(options.headless);
@@ -159,9 +161,9 @@ fn show(
         ("net/ipv4/ip_local_port_range", "10000 65535"),
     ])?;
     let servers = (scenario.servers)(options);
-    eprintln!("{}: {}", scenario.name, scenario.summary);
+    say(format_args!("{}: {}", scenario.name, scenario.summary));
     for line in scenario.look_for {
-        eprintln!("  {line}");
+        say(format_args!("  {line}"));
     }
     if let Some(signal) = start_servers(crew, programs, &servers, &namespace)? {
         return Ok(told(signal));
@@ -184,15 +186,15 @@ fn show(
         if terminal.is_some() {
             // Kept back, so as not to tear the dashboard.
             for line in listentop.errors.iter().filter(|line| *line != "measuring") {
-                eprintln!("{line}");
+                say(line);
             }
         }
         let died = listentop.status.is_some_and(|status| status.signal().is_some());
         if died && matches!(outcome, Outcome::ListentopEnded) {
-            eprintln!("lab: listentop ended by {}", listentop.describe_end());
+            say(format_args!("lab: listentop ended by {}", listentop.describe_end()));
         }
     }
-    eprint!("{}", results::describe(crew));
+    say(results::describe(crew).trim_end());
     Ok(match outcome {
         Outcome::Told(signal) => told(signal),
         // --for is over: whatever listentop makes of SIGTERM, this end is the one that was asked for.

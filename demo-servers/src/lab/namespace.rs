@@ -9,10 +9,10 @@ use std::os::linux::fs::MetadataExt;
 
 /// The lab's network namespace, held open.
 #[derive(Debug)]
-pub(super) struct Namespace {
+pub struct Namespace {
     file: File,
     /// Its inode number, by which listentop names it.
-    pub(super) inode: u64,
+    pub inode: u64,
 }
 
 impl Namespace {
@@ -21,7 +21,7 @@ impl Namespace {
     ///
     /// # Errors
     /// Not root, or a sysctl that this kernel does not have.
-    pub(super) fn create(sysctls: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub fn create(sysctls: &[(&str, &str)]) -> anyhow::Result<Self> {
         // A namespace belongs to a thread: one that ends afterwards makes it.
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {

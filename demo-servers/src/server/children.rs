@@ -2,6 +2,7 @@
 
 use super::service::Service;
 use crate::counters::Slot;
+use crate::sys::say;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -48,7 +49,7 @@ impl Children {
                     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
                         Ok(Ok(())) => 0,
                         Ok(Err(error)) => {
-                            eprintln!("demo-server: {error:#}");
+                            say(format_args!("demo-server: {error:#}"));
                             1
                         }
                         Err(_) => 1,

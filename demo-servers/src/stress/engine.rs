@@ -4,8 +4,9 @@ use super::connection::{Connection, Failure, Phase, Progress, connect, retransmi
 use super::options::Options;
 use super::schedule::Schedule;
 use super::summary::{Latencies, Summary};
+use super::table::Table;
 use super::timers::{Ticket, Timers};
-use crate::sys::now_ns;
+use crate::sys::{now_ns, say};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -22,51 +23,6 @@ const SIGNAL: u64 = u64::MAX - 1;
 
 /// Arrivals started before events are looked at again: neither may starve the other.
 const ARRIVALS: usize = 64;
-
-/// Connections by token: the generation in the upper half makes a reused place a new token.
-#[derive(Default)]
-struct Table {
-    places: Vec<(u32, Option<Connection>)>,
-    free: Vec<u32>,
-    open: u64,
-}
-
-impl Table {
-    fn insert(&mut self, connection: Connection) -> u64 {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push((0, None));
-            (self.places.len() - 1) as u32
-        });
-        let place = &mut self.places[index as usize];
-        place.1 = Some(connection);
-        self.open += 1;
-        u64::from(place.0) << 32 | u64::from(index)
-    }
-
-    fn get(&self, token: u64) -> Option<&Connection> {
-        let (generation, connection) = self.places.get(token as u32 as usize)?;
-        if *generation == (token >> 32) as u32 { connection.as_ref() } else { None }
-    }
-
-    fn get_mut(&mut self, token: u64) -> Option<&mut Connection> {
-        let (generation, connection) = self.places.get_mut(token as u32 as usize)?;
-        if *generation == (token >> 32) as u32 { connection.as_mut() } else { None }
-    }
-
-    fn remove(&mut self, token: u64) {
-        if self.get(token).is_some() {
-            let place = &mut self.places[token as u32 as usize];
-            // Two tokens of the loop have all upper bits set, which no generation reaches.
-            *place = ((place.0 + 1) & 0x7fff_ffff, None);
-            self.free.push(token as u32);
-            self.open -= 1;
-        }
-    }
-
-    fn counts(&self, ticket: Ticket) -> bool {
-        self.get(ticket.token).is_some_and(|connection| connection.serial == ticket.serial)
-    }
-}
 
 /// Distributions of one run.
 #[derive(Default)]
@@ -158,6 +114,7 @@ impl<'a> Engine<'a> {
             }
         }
         self.summary.unfinished = self.table.open;
+        self.count_unfinished_connects();
         self.summary.seconds = (now_ns() - self.start_ns) as f64 / 1e9;
         self.summary.start_delay_us = self.recorded.start_delay.summary();
         self.summary.connect_us = self.recorded.connect.summary();
@@ -272,6 +229,15 @@ impl<'a> Engine<'a> {
                     self.read(token, buffer);
                 }
             }
+        }
+    }
+
+    /// Connects that were still under way have been hard as well.
+    fn count_unfinished_connects(&mut self) {
+        let now = now_ns();
+        for connection in self.table.iter().filter(|connection| connection.phase == Phase::Connecting) {
+            self.summary.slow_connects.count(now - connection.intended_ns);
+            self.summary.syn_retries.count(retransmissions(&connection.fd).unwrap_or(0));
         }
     }
 
@@ -413,7 +379,7 @@ impl<'a> Engine<'a> {
                     .p99
                     .map_or_else(|| "–".to_owned(), |micros| format!("{:.1} ms", micros as f64 / 1e3))
             };
-            eprintln!(
+            say(format_args!(
                 "{:4.0} s  started {}  open {}  completed {}  failed {}  skipped {}  connect p99 {}  response p99 {}",
                 (now - self.start_ns) as f64 / 1e9,
                 summary.started,
@@ -423,7 +389,7 @@ impl<'a> Engine<'a> {
                 summary.skipped.total(),
                 p99(&self.recorded.recent_connect),
                 p99(&self.recorded.recent_response),
-            );
+            ));
         }
         self.recorded.recent_connect.clear();
         self.recorded.recent_response.clear();

@@ -5,6 +5,7 @@ mod engine;
 pub mod options;
 pub mod schedule;
 pub mod summary;
+mod table;
 mod timers;
 
 pub(crate) use connection::reset_on_close;

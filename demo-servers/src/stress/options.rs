@@ -129,7 +129,9 @@ mod tests {
     fn options(arguments: &str) -> Result<Options, String> {
         let arguments = std::iter::once("stress").chain(arguments.split_whitespace()).map(Into::into);
         let options: Options = parse(arguments).map_err(|refusal| refusal.line)?;
-        options.check(&Place { own_namespace: false, addresses: Vec::new() }).map_err(|error| error.to_string())?;
+        options
+            .check(&Place { own_namespace: Some(false), addresses: Vec::new() })
+            .map_err(|error| error.to_string())?;
         Ok(options)
     }
 

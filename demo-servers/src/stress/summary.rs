@@ -115,7 +115,7 @@ pub struct Failures {
     pub response: ResponseFailures,
 }
 
-/// Connects by how often their SYN was sent again, whether they succeeded or timed out in the end.
+/// Connects by how often their SYN was sent again, whether they succeeded, failed or were unfinished.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SynRetries {
     /// Once.
@@ -138,7 +138,7 @@ impl SynRetries {
     }
 }
 
-/// Connects by time from the intended start, whether they succeeded or timed out in the end.
+/// Connects by time from the intended start, whether they succeeded, failed or were unfinished.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlowConnects {
     /// 1 s or more.

@@ -85,7 +85,7 @@ mod tests {
                 options.check().expect(scenario.name);
                 let load: stress::options::Options =
                     parse(complete("stress", "--target 127.0.0.1:1", &one.load)).expect(scenario.name);
-                load.check(&Place { own_namespace: false, addresses: Vec::new() }).expect(scenario.name);
+                load.check(&Place { own_namespace: Some(false), addresses: Vec::new() }).expect(scenario.name);
             }
             let mut ports: Vec<_> = servers.iter().map(|server| server.port).collect();
             ports.sort_unstable();
