@@ -1,0 +1,325 @@
+//! The report as text: what was measured, a row per listener, then a block for each that was used.
+
+use listentop_model::{
+    coverage::{Measure, Status},
+    histogram::Histogram,
+    model::{Drops, ListenerModel, Model, ThreadModel},
+};
+
+use super::json::{role, utc};
+use crate::dashboard::format::{
+    bytes, clean, duration, fit, grouped, listener_endpoint, marked, netns, percent, process, rate, short, status,
+    width, wrap,
+};
+
+/// Narrower than this, lines are cut.
+const MIN_WIDTH: usize = 60;
+/// Threads listed per listener; the rest is counted.
+const THREADS: usize = 12;
+
+/// The report of a model, in lines of at most `width` columns (at least 60), each ended by a newline.
+#[must_use]
+pub fn table(model: &Model, width: usize) -> String {
+    let width = width.max(MIN_WIDTH);
+    let mut lines = head(model, width);
+    lines.push(String::new());
+    lines.extend(grid(&overview(model), width, 0));
+    if model.listeners.is_empty() {
+        lines.push("(no listener)".to_owned());
+    }
+    for listener in model.listeners.iter().filter(|l| active(l)) {
+        lines.push(String::new());
+        lines.extend(block(model, listener, width));
+    }
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(fit(line.trim_end(), width).trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether there is more to say about a listener than its row does.
+fn active(l: &ListenerModel) -> bool {
+    let counts = [l.total.enqueued, l.total.accepts, l.total.reads, l.drops.total];
+    counts.into_iter().flatten().any(|n| n > 0) || l.now.accept_depth > 0 || !l.findings.is_empty()
+}
+
+fn head(model: &Model, width: usize) -> Vec<String> {
+    let host = &model.host;
+    let mut lines = vec![format!(
+        "listentop: {:.1} s from {}, kernel {}, {} CPUs",
+        model.interval.seconds,
+        utc(model.interval.start_unix_ms),
+        clean(&host.kernel),
+        host.cpus
+    )];
+    let cost = &model.cost;
+    let probes = match (cost.probe_runs, cost.probe_ns) {
+        (Some(runs), Some(ns)) if runs > 0 => {
+            format!("{} probe runs of {} ns on average", grouped(runs), ns / runs)
+        }
+        (Some(_), Some(_)) => "no probe runs".to_owned(),
+        _ => "probe time n/a".to_owned(),
+    };
+    let cpu = if model.interval.seconds > 0.0 {
+        format!(", {} of a CPU", percent(cost.cpu_seconds / model.interval.seconds))
+    } else {
+        String::new()
+    };
+    let own = format!(
+        "own cost: {probes}; the process {:.2} s of CPU time{cpu}, {}",
+        cost.cpu_seconds,
+        bytes(cost.rss_bytes)
+    );
+    lines.extend(indent(&own, "", "  ", width));
+    lines.extend(indent(&losses(model), "", "  ", width));
+    for n in &model.namespaces {
+        if let Some(unexplained) = n.unexplained_drops.filter(|d| *d != 0) {
+            let name = n.name.as_deref().map_or_else(|| n.inode.to_string(), clean);
+            lines.push(format!("namespace {name}: {unexplained} refused attempts that no listener accounts for"));
+        }
+    }
+    let partial: Vec<_> = model.coverage.iter().filter(|c| c.status != Status::Measured).collect();
+    if !partial.is_empty() {
+        lines.push("not fully measured (~ marks a number that is sampled, inferred or a bound):".to_owned());
+    }
+    // Measures often share a reason: it is said once.
+    let mut said: Vec<(&str, Status)> = Vec::new();
+    for c in &partial {
+        if said.contains(&(c.reason.as_str(), c.status)) {
+            continue;
+        }
+        said.push((&c.reason, c.status));
+        let same = partial.iter().filter(|o| o.reason == c.reason && o.status == c.status);
+        let names: Vec<_> = same.map(|o| o.measure.name()).collect();
+        let text = format!("{} {}: {}", names.join(", "), c.status, clean(&c.reason));
+        lines.extend(indent(&text, "  ", "    ", width));
+    }
+    lines
+}
+
+fn losses(model: &Model) -> String {
+    let l = &model.losses;
+    let parts: Vec<String> = [
+        (l.listeners, "listeners (raise --max-listeners)"),
+        (l.connections, "connections (raise --max-connections)"),
+        (l.threads, "threads (raise --max-threads)"),
+        (l.other, "others"),
+        (l.missed_runs, "probe runs skipped by the kernel"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, what)| format!("{} {what}", grouped(n)))
+    .collect();
+    if parts.is_empty() { "lost: nothing".to_owned() } else { format!("LOST: {}", parts.join(", ")) }
+}
+
+/// A column: heading, width it may shrink to (0: it does not), whether it is text, and how dispensable it is.
+struct Column {
+    heading: &'static str,
+    shrink_to: usize,
+    left: bool,
+    /// Columns with higher numbers go first where the width does not suffice.
+    rank: u8,
+    cells: Vec<String>,
+}
+
+fn column(heading: &'static str, rank: u8, cells: impl Iterator<Item = String>) -> Column {
+    Column { heading, shrink_to: 0, left: false, rank, cells: cells.collect() }
+}
+
+fn text_column(heading: &'static str, shrink_to: usize, rank: u8, cells: impl Iterator<Item = String>) -> Column {
+    Column { heading, shrink_to, left: true, rank, cells: cells.collect() }
+}
+
+fn overview(model: &Model) -> Vec<Column> {
+    let ls = || model.listeners.iter();
+    let of = |measure| status(model, measure);
+    let number = |value: Option<u64>, measure| marked(value.map(short), of(measure));
+    let time = |value: Option<u64>, measure| marked(value.map(duration), of(measure));
+    let quantile = |h: &Option<Histogram>, p, m| time(h.as_ref().and_then(|h| h.quantile_us(p)), m);
+    let per_second = |value: Option<u64>, measure| {
+        let value = value.filter(|_| model.interval.seconds > 0.0).map(|n| rate(n as f64 / model.interval.seconds));
+        marked(value, of(measure))
+    };
+    use Measure as M;
+    vec![
+        text_column("LISTENER", 14, 0, ls().map(listener_endpoint)),
+        text_column("PROCESS", 10, 1, ls().map(process)),
+        text_column("NETNS", 6, 9, ls().map(netns)),
+        column("SYNQ", 6, ls().map(|l| number(l.now.syn_depth.map(u64::from), M::SynQueueDepth))),
+        column("ACCQ", 2, ls().map(|l| number(Some(l.now.accept_depth.into()), M::AcceptQueueDepth))),
+        column("PEAK", 4, ls().map(|l| number(l.now.accept_peak.map(u64::from), M::AcceptQueuePeak))),
+        column("LIMIT", 3, ls().map(|l| number(Some(l.now.limit.into()), M::AcceptQueueDepth))),
+        column("ACCEPTS", 2, ls().map(|l| number(l.total.accepts, M::Accepts))),
+        column("ACC/S", 7, ls().map(|l| per_second(l.total.accepts, M::Accepts))),
+        column("WAIT50", 6, ls().map(|l| quantile(&l.distributions.accept_wait, 0.5, M::AcceptWait))),
+        column("WAIT99", 3, ls().map(|l| quantile(&l.distributions.accept_wait, 0.99, M::AcceptWait))),
+        column(
+            "OLDEST",
+            5,
+            ls().map(|l| time(l.now.oldest_waiting_us.filter(|_| l.now.accept_depth > 0), M::OldestWaiting)),
+        ),
+        column("DROPS", 2, ls().map(|l| number(l.drops.total, M::Drops))),
+        column("READ/S", 7, ls().map(|l| per_second(l.total.reads, M::Reads))),
+        column("RESID99", 5, ls().map(|l| quantile(&l.distributions.residency, 0.99, M::Residency))),
+        text_column("STATE", 0, 8, ls().map(|l| state(l).to_owned())),
+    ]
+}
+
+fn state(l: &ListenerModel) -> &'static str {
+    match (l.closed, l.opened_in_interval) {
+        (true, true) => "opened, closed",
+        (true, false) => "closed",
+        (false, true) => "opened",
+        (false, false) => "",
+    }
+}
+
+/// Columns side by side, two spaces apart, shrunk and left out as the width demands.
+fn grid(columns: &[Column], width: usize, margin: usize) -> Vec<String> {
+    let mut kept: Vec<&Column> =
+        columns.iter().filter(|c| c.rank == 0 || c.cells.iter().any(|s| !s.is_empty())).collect();
+    let natural = |c: &Column| c.cells.iter().map(|s| self::width(s)).chain([c.heading.len()]).max().unwrap_or(0);
+    let least =
+        |c: &Column| if c.shrink_to > 0 { natural(c).min(c.shrink_to.max(c.heading.len())) } else { natural(c) };
+    let gaps = |kept: &[&Column]| margin + 2 * kept.len().saturating_sub(1);
+    while kept.len() > 1 && kept.iter().map(|c| least(c)).sum::<usize>() + gaps(&kept) > width {
+        let Some(worst) = kept.iter().enumerate().max_by_key(|(i, c)| (c.rank, *i)).map(|(i, _)| i) else { break };
+        kept.remove(worst);
+    }
+    let mut widths: Vec<usize> = kept.iter().map(|c| natural(c)).collect();
+    while widths.iter().sum::<usize>() + gaps(&kept) > width {
+        let widest = (0..kept.len()).filter(|&i| widths[i] > least(kept[i])).max_by_key(|&i| widths[i]);
+        let Some(widest) = widest else { break };
+        widths[widest] -= 1;
+    }
+    let cell = |c: &Column, text: &str, w: usize| {
+        let text = fit(text, w);
+        let pad = " ".repeat(w.saturating_sub(self::width(&text)));
+        if c.left { format!("{text}{pad}") } else { format!("{pad}{text}") }
+    };
+    let rows = kept.first().map_or(0, |c| c.cells.len());
+    let line = |text: &dyn Fn(&Column) -> String| {
+        let cells: Vec<_> = kept.iter().zip(&widths).map(|(c, w)| cell(c, &text(c), *w)).collect();
+        format!("{}{}", " ".repeat(margin), cells.join("  "))
+    };
+    let mut lines = vec![line(&|c| c.heading.to_owned())];
+    lines.extend((0..rows).map(|row| line(&|c| c.cells[row].clone())));
+    lines
+}
+
+fn block(model: &Model, l: &ListenerModel, width: usize) -> Vec<String> {
+    let mut title = format!("── {}  {}  netns {}", listener_endpoint(l), process(l), netns(l));
+    for extra in [if l.group.is_some() { "shard of a group" } else { "" }, state(l)] {
+        if !extra.is_empty() {
+            title.push_str("  ");
+            title.push_str(extra);
+        }
+    }
+    let mut lines = vec![title];
+    for finding in &l.findings {
+        let text = format!("{}: {} [{}]", finding.severity.name().to_uppercase(), finding.summary, finding.id);
+        lines.extend(indent(&text, "  ", "    ", width));
+        lines.extend(indent(&finding.advice, "    → ", "      ", width));
+    }
+    let confidence = match l.pattern.confidence {
+        c if c > 0.0 => format!(" ({})", percent(c)),
+        _ => String::new(),
+    };
+    let pattern = format!("pattern {}{confidence}: {}", l.pattern.name, l.pattern.evidence.join("; "));
+    lines.extend(indent(&clean(&pattern), "  ", "    ", width));
+    lines.extend(indent(&drops(model, l), "  ", "    ", width));
+    if l.distributions.each().into_iter().any(Option::is_some) {
+        lines.extend(grid(&distributions(model, l), width, 2));
+    }
+    if !l.threads.is_empty() {
+        lines.extend(grid(&threads(&l.threads), width, 2));
+        if l.threads.len() > THREADS {
+            lines.push(format!("  and {} threads more", l.threads.len() - THREADS));
+        }
+    }
+    lines
+}
+
+fn drops(model: &Model, l: &ListenerModel) -> String {
+    let of = |n: Option<u64>, measure| marked(n.map(grouped), status(model, measure));
+    let d = &l.drops;
+    let total = format!("drops {}", of(d.total, Measure::Drops));
+    if d.total == Some(0) || *d == Drops::default() {
+        return total;
+    }
+    let cause = |n| of(n, Measure::DropCause);
+    let ack = marked(d.accept_queue_full_on_ack.map(grouped), status(model, Measure::Drops));
+    format!(
+        "{total}: accept queue full {} on SYN, {ack} on final ACK; SYN queue full {}; other {}; unexplained {}; clients {}",
+        cause(d.accept_queue_full_on_syn),
+        cause(d.syn_queue_full),
+        cause(d.other),
+        marked(d.unexplained.map(grouped), status(model, Measure::Drops)),
+        of(d.clients, Measure::DropClients),
+    )
+}
+
+fn distributions(model: &Model, l: &ListenerModel) -> Vec<Column> {
+    let d = &l.distributions;
+    type Quantile = fn(&Histogram, f64) -> Option<String>;
+    let us: Quantile = |h, p| if p >= 1.0 { h.max_us() } else { h.quantile_us(p) }.map(duration);
+    let sizes: Quantile = |h, p| if p >= 1.0 { h.max_units() } else { h.quantile_units(p) }.map(bytes);
+    let rows: [(&str, &Option<Histogram>, Measure, Quantile); 6] = [
+        ("handshake", &d.handshake, Measure::Handshake, us),
+        ("accept wait", &d.accept_wait, Measure::AcceptWait, us),
+        ("first byte", &d.first_byte, Measure::FirstByte, us),
+        ("first read", &d.first_read, Measure::FirstRead, us),
+        ("residency", &d.residency, Measure::Residency, us),
+        ("bytes per read", &d.bytes_per_read, Measure::Reads, sizes),
+    ];
+    let quantile = |p: f64| {
+        rows.iter()
+            .map(move |(_, h, m, f)| marked(h.as_ref().and_then(|h| f(h, p)), status(model, *m)))
+            .collect::<Vec<_>>()
+    };
+    let count = rows.iter().map(|(_, h, m, _)| marked(h.as_ref().map(|h| grouped(h.count())), status(model, *m)));
+    vec![
+        text_column("", 0, 0, rows.iter().map(|r| r.0.to_owned())),
+        column("count", 1, count),
+        column("p50", 1, quantile(0.5).into_iter()),
+        column("p90", 2, quantile(0.9).into_iter()),
+        column("p99", 1, quantile(0.99).into_iter()),
+        column("max", 2, quantile(1.0).into_iter()),
+    ]
+}
+
+fn threads(threads: &[ThreadModel]) -> Vec<Column> {
+    let ts = || threads.iter().take(THREADS);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let share = |s: Option<f64>| or_dash(s.map(percent));
+    // What a thread's clock has not shown yet is not known; a file that cannot be read has the same look.
+    let time = |us: Option<u64>| or_dash(us.map(duration));
+    vec![
+        text_column("THREAD", 10, 0, ts().map(|t| clean(&t.comm))),
+        column("TID", 0, ts().map(|t| t.tid.to_string())),
+        text_column("ROLES", 6, 3, ts().map(|t| t.roles.iter().map(|r| role(*r)).collect::<Vec<_>>().join(","))),
+        column("ACCEPTS", 1, ts().map(|t| short(t.accepts))),
+        column("SHARE", 2, ts().map(|t| share(t.accept_share))),
+        column("EAGAIN", 4, ts().map(|t| short(t.would_block))),
+        column("READS", 1, ts().map(|t| short(t.reads))),
+        column("SHARE", 2, ts().map(|t| share(t.read_share))),
+        column("BYTES", 6, ts().map(|t| bytes(t.read_bytes))),
+        column("WRITES", 5, ts().map(|t| short(t.writes))),
+        column("ON CPU", 3, ts().map(|t| time(t.on_cpu_us))),
+        column("RUNQ", 3, ts().map(|t| time(t.run_queue_us))),
+        column("BLOCKED", 7, ts().map(|t| time(t.blocked_us))),
+        text_column("", 0, 8, ts().map(|t| if t.ended { "ended".to_owned() } else { String::new() })),
+    ]
+}
+
+fn indent(text: &str, first: &str, then: &str, columns: usize) -> Vec<String> {
+    let room = columns.saturating_sub(width(then).max(width(first)));
+    wrap(text, room)
+        .into_iter()
+        .enumerate()
+        .map(|(i, line)| format!("{}{line}", if i == 0 { first } else { then }))
+        .collect()
+}
