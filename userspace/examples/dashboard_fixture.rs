@@ -2,15 +2,28 @@
 //!
 //! `cargo run -p listentop --example dashboard_fixture -- [quiet|overflow|dead_shard|unavailable|many[=N]]`
 
-use std::{sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use listentop::dashboard::{Control, DashboardOptions, Theme, run};
+use listentop::dashboard::{Control, DashboardOptions, Ended, Theme, run};
 use listentop_model::{fixtures, sample::Sample, tracker::Tracker};
 use tokio::sync::{mpsc, watch};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match show().await {
+        Ok(ended) => {
+            println!("ended: {ended:?}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("dashboard_fixture: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn show() -> anyhow::Result<Ended> {
     let name = std::env::args().nth(1).unwrap_or_else(|| "overflow".to_owned());
     let samples = samples(&name)?;
     let (models, receiver) = watch::channel(None);
@@ -22,12 +35,10 @@ async fn main() -> anyhow::Result<()> {
         ..DashboardOptions::default()
     };
     let every = options.refresh;
-    let ended = tokio::select! {
-        ended = run(receiver, controls, options) => ended?,
-        () = play(samples, models, controlled, every) => unreachable!("the samples go round for ever"),
-    };
-    println!("ended: {ended:?}");
-    Ok(())
+    tokio::select! {
+        ended = run(receiver, controls, options) => ended,
+        () = play(samples, models, controlled, every) => Ok(Ended::SourceEnded),
+    }
 }
 
 fn samples(name: &str) -> anyhow::Result<Vec<Sample>> {

@@ -7,6 +7,7 @@ pub mod app;
 pub mod column;
 pub mod format;
 pub mod group;
+mod input;
 pub mod keymap;
 pub mod rows;
 mod run;

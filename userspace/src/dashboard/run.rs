@@ -1,9 +1,8 @@
 //! The loop: models and keys in, frames out.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use crossterm::event::{Event, EventStream, KeyEventKind};
-use futures_util::{FutureExt as _, StreamExt as _};
+use crossterm::event::{Event, KeyEventKind};
 use listentop_model::model::Model;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -14,6 +13,7 @@ use tokio::{
 use super::{
     App, DashboardOptions,
     action::{Action, Effect},
+    input::Input,
     keymap,
     terminal::{self, Guard},
     views,
@@ -58,15 +58,15 @@ pub async fn run(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut stop = signal(SignalKind::from_raw(libc::SIGTSTP))?;
+    let mut resized = signal(SignalKind::window_change())?;
     let mut resume = signal(SignalKind::from_raw(libc::SIGCONT))?;
     let mut guard = Guard::take()?;
-    let mut events = pin!(EventStream::new());
+    let mut input = Input::start()?;
     let mut check = tokio::time::interval(TERMINAL_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     let mut app = App::new(options);
-    let size = guard.screen().size()?;
-    app.update(Action::Resize(size.width, size.height));
+    resize(&mut app, &mut guard)?;
     if let Some(model) = models.borrow_and_update().clone() {
         app.set_model(model);
     }
@@ -98,23 +98,12 @@ pub async fn run(
                 }
                 Err(_) => return Ok(Ended::SourceEnded),
             },
-            event = events.next() => match event {
-                Some(Ok(event)) => {
-                    let mut effect = on_event(&mut app, &event);
-                    // Keys that came while a frame was drawn, such as repeats of one held down, share the next frame.
-                    while matches!(effect, Effect::None | Effect::Redraw)
-                        && let Some(Some(Ok(event))) = events.next().now_or_never()
-                    {
-                        match on_event(&mut app, &event) {
-                            Effect::None => {}
-                            other => effect = other,
-                        }
-                    }
-                    effect
-                }
+            event = input.next() => match event {
+                Some(Ok(event)) => on_events(&mut app, event, &mut input),
                 Some(Err(error)) if !lost(&error) => return Err(error.into()),
                 _ => return Ok(Ended::TerminalLost),
             },
+            _ = resized.recv() => resize(&mut app, &mut guard)?,
             _ = check.tick() => {
                 if terminal::is_gone() {
                     return Ok(Ended::TerminalLost);
@@ -128,21 +117,33 @@ pub async fn run(
             _ = resume.recv() => {
                 // Stopped from outside (SIGSTOP) and continued: the shell had the terminal meanwhile.
                 guard.retake()?;
-                Effect::Redraw
+                resize(&mut app, &mut guard)?
             }
         };
     }
 }
 
-fn on_event(app: &mut App, event: &Event) -> Effect {
-    match event {
+/// Does what the keys ask for: `first`, and those that came while a frame was drawn, such as repeats of one held down.
+fn on_events(app: &mut App, first: Event, input: &mut Input) -> Effect {
+    let mut event = Some(first);
+    let mut effect = Effect::None;
+    while let Some(Event::Key(key)) = event {
         // Terminals that report releases too: a key acts when it goes down.
-        Event::Key(key) if key.kind != KeyEventKind::Release => {
-            keymap::action(*key, app.scope()).map_or(Effect::None, |action| app.update(action))
+        if key.kind != KeyEventKind::Release {
+            match keymap::action(key, app.scope()).map_or(Effect::None, |action| app.update(action)) {
+                Effect::None => {}
+                Effect::Redraw => effect = Effect::Redraw,
+                other => return other,
+            }
         }
-        Event::Resize(columns, rows) => app.update(Action::Resize(*columns, *rows)),
-        _ => Effect::None,
+        event = input.ready();
     }
+    effect
+}
+
+fn resize(app: &mut App, guard: &mut Guard) -> io::Result<Effect> {
+    let size = guard.screen().size()?;
+    Ok(app.update(Action::Resize(size.width, size.height)))
 }
 
 /// Whether an error says that the terminal is gone: EIO after a hang-up, end of file, or a pipe that nobody reads.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufWriter, IsTerminal, Stdout, Write},
+    mem::ManuallyDrop,
     os::fd::AsFd,
     panic,
     sync::{
@@ -13,14 +14,18 @@ use std::{
 use crossterm::{
     cursor::Show,
     execute,
-    terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+    terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, raise, sigaction},
     unistd::Pid,
 };
-use ratatui::{Terminal, backend::CrosstermBackend};
+use ratatui::{
+    Terminal,
+    backend::CrosstermBackend,
+    layout::{Position, Rect},
+};
 
 /// The terminal is in raw mode, on the alternate screen. A static, because the panic hook has to know.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -30,7 +35,8 @@ type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
 
 /// The terminal, taken; dropping it gives it back.
 pub(super) struct Guard {
-    screen: Screen,
+    /// Never dropped: `Terminal` shows the cursor then, which [`give_back`] has done, and panics if the terminal is gone.
+    screen: ManuallyDrop<Screen>,
 }
 
 impl Guard {
@@ -52,10 +58,7 @@ impl Guard {
         enter()?;
         // A frame is written in one go: a terminal never shows half of it.
         let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout()));
-        // From here on the guard gives the terminal back, also if clearing fails.
-        let mut guard = Self { screen: Terminal::new(backend).inspect_err(|_| give_back())? };
-        guard.screen.clear()?;
-        Ok(guard)
+        Ok(Self { screen: ManuallyDrop::new(Terminal::new(backend).inspect_err(|_| give_back())?) })
     }
 
     pub(super) fn screen(&mut self) -> &mut Screen {
@@ -71,7 +74,10 @@ impl Guard {
     pub(super) fn retake(&mut self) -> io::Result<()> {
         give_back();
         enter()?;
-        self.screen.clear()
+        // Forgets what was drawn, so that the next frame is written in full. `Terminal::clear` would do that too, but it asks
+        // the terminal for the cursor's place: not every terminal answers, and the thread that reads keys takes the answer.
+        let size = self.screen.size()?;
+        self.screen.resize(Rect::from((Position::ORIGIN, size)))
     }
 
     /// Gives the terminal back, stops the job as Ctrl-Z does, and takes the terminal when the job goes on.
@@ -92,7 +98,7 @@ impl Drop for Guard {
 fn enter() -> io::Result<()> {
     TAKEN.store(true, Ordering::SeqCst);
     enable_raw_mode().inspect_err(|_| TAKEN.store(false, Ordering::SeqCst))?;
-    execute!(io::stdout(), EnterAlternateScreen).inspect_err(|_| give_back())
+    execute!(io::stdout(), EnterAlternateScreen, Clear(ClearType::All)).inspect_err(|_| give_back())
 }
 
 /// Gives the terminal back if it is taken. There is nobody to report a failure to: the terminal is gone then.
@@ -122,10 +128,12 @@ fn stop_job() -> nix::Result<()> {
     stopped
 }
 
-/// Whether the terminal behind standard output is gone. Reading does not tell: the event reader takes an end of file for no input.
+/// What poll(2) says of a terminal that went away.
+pub(super) const GONE: PollFlags = PollFlags::POLLHUP.union(PollFlags::POLLERR).union(PollFlags::POLLNVAL);
+
+/// Whether the terminal behind standard output is gone.
 pub(super) fn is_gone() -> bool {
     let output = io::stdout();
     let mut fds = [PollFd::new(output.as_fd(), PollFlags::empty())];
-    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
-    poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|events| events.intersects(gone))
+    poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|events| events.intersects(GONE))
 }

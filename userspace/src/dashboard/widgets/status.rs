@@ -8,6 +8,7 @@ use listentop_model::{
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
+    style::Style,
     text::{Line, Span},
 };
 
@@ -125,32 +126,32 @@ fn findings(model: &Model) -> Vec<(Severity, usize)> {
         .collect()
 }
 
+/// Coverage at the left and cost at the right; shorter words where both in full would not fit.
 fn coverage_and_cost(buf: &mut Buffer, area: Rect, model: &Model, theme: Theme) {
     let count = |status| model.coverage.iter().filter(|c| c.status == status).count();
     let (sampled, unavailable) = (count(Status::Sampled), count(Status::Unavailable));
-    let word = if area.width < 100 { "n/a" } else { "unavailable" };
-    let strong = |n: usize| if n > 0 { theme.warning() } else { ratatui::style::Style::new() };
-    text::line(
-        buf,
-        area,
+    let style = |n: usize| if n > 0 { theme.warning() } else { Style::new() };
+    let coverage = |word: &str| {
         Line::from(vec![
             Span::styled(" coverage ", theme.label()),
             Span::raw(format!("{} measured, ", count(Status::Measured))),
-            Span::styled(format!("{sampled} sampled"), strong(sampled)),
+            Span::styled(format!("{sampled} sampled"), style(sampled)),
             Span::raw(", "),
-            Span::styled(format!("{unavailable} {word}"), strong(unavailable)),
+            Span::styled(format!("{unavailable} {word}"), style(unavailable)),
             Span::styled(" (c)", theme.label()),
-        ]),
-    );
+        ])
+    };
     let cost = &model.cost;
     let probes = cost.probe_cpu.map_or_else(|| format::UNAVAILABLE.to_owned(), format::percent);
     let (process, memory) = (format::percent(cost.process_cpu), format::bytes(cost.rss_bytes));
-    let cost = if area.width < 100 {
-        format!("probes {probes} self {process} {memory} ")
-    } else {
-        format!("own cost: probes {probes} of a CPU, process {process}, memory {memory} ")
-    };
-    text::line(buf, area, Line::raw(cost).right_aligned());
+    let mut left = coverage("unavailable");
+    let mut right = format!("own cost: probes {probes} of a CPU, process {process}, memory {memory} ");
+    if left.width() + right.len() > area.width.into() {
+        left = coverage(format::UNAVAILABLE);
+        right = format!("probes {probes} self {process} {memory} ");
+    }
+    text::line(buf, area, left);
+    text::line(buf, area, Line::raw(right).right_aligned());
 }
 
 /// What was lost, in words; empty if nothing was.

@@ -1,0 +1,302 @@
+//! The dashboard for real, in a pseudo-terminal: keys, resizing, every way to end, and the terminal as it was before.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::process::{CommandExt as _, ExitStatusExt as _},
+    },
+    process::{Child, Command, ExitStatus},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use listentop::dashboard::{DashboardOptions, Ended, run};
+use listentop_model::{fixtures, tracker::Tracker};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::{OpenptyResult, Winsize, openpty},
+    sys::{
+        signal::{Signal, kill},
+        termios::{LocalFlags, Termios, tcgetattr},
+    },
+    unistd::Pid,
+};
+use tokio::sync::{mpsc, watch};
+
+/// What the child is to do, told by the environment.
+const MODE: &str = "LISTENTOP_TEST_DASHBOARD";
+/// More than a loaded machine needs; a test that gets there has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const ENTER_ALTERNATE: &str = "\x1b[?1049h";
+const LEAVE_ALTERNATE: &str = "\x1b[?1049l";
+const SHOW_CURSOR: &str = "\x1b[?25h";
+
+/// The program in the terminal: this test binary again, in the role of listentop's main.
+#[test]
+#[ignore = "it is what the other tests run in their pseudo-terminals"]
+fn child() {
+    let Ok(mode) = std::env::var(MODE) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(async {
+        let samples = fixtures::overflow();
+        let mut tracker = Tracker::new(&samples[0]);
+        for sample in &samples[1..] {
+            tracker.push(sample);
+        }
+        let (models, receiver) = watch::channel(Some(Arc::new(tracker.model().clone())));
+        let (controls, _controlled) = mpsc::unbounded_channel();
+        match mode.as_str() {
+            "panic" => {
+                std::thread::spawn(|| {
+                    std::thread::sleep(Duration::from_secs(1));
+                    panic!("a panic elsewhere");
+                });
+                tokio::spawn(async move {
+                    loop {
+                        tokio::time::sleep(Duration::from_millis(250)).await;
+                        models.send_modify(|_| ());
+                    }
+                });
+            }
+            "source ends" => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    drop(models);
+                });
+            }
+            _ => std::mem::forget(models),
+        }
+        run(receiver, controls, DashboardOptions::default()).await
+    });
+    let code = match ended {
+        Ok(Ended::Quit) => 10,
+        Ok(Ended::Signal(signal)) => 100 + signal,
+        Ok(Ended::TerminalLost) => 11,
+        Ok(Ended::SourceEnded) => 12,
+        Err(_) => 13,
+    };
+    std::process::exit(code);
+}
+
+/// A terminal with the dashboard in it.
+struct Session {
+    master: Option<File>,
+    slave: OwnedFd,
+    before: Termios,
+    child: Child,
+    output: String,
+}
+
+impl Session {
+    fn start(mode: &str, (columns, rows): (u16, u16), controlling: bool) -> Self {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
+        let before = tcgetattr(&slave).unwrap();
+        let end = || slave.try_clone().unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child", "--ignored", "--nocapture"]).env(MODE, mode).env("TERM", "xterm-256color");
+        command.stdin(end()).stdout(end()).stderr(end());
+        let raw = master.as_raw_fd();
+        // SAFETY: only async-signal-safe calls between fork and exec, on descriptors that are open there.
+        unsafe {
+            command.pre_exec(move || {
+                libc::close(raw);
+                if libc::setsid() < 0 || (controlling && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0) {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap();
+        Self { master: Some(master.into()), slave, before, child, output: String::new() }
+    }
+
+    /// Reads until `text` was shown.
+    fn wait_for(&mut self, text: &str) {
+        let start = Instant::now();
+        while !self.output.contains(text) {
+            assert!(start.elapsed() < PATIENCE, "no {text:?} in:\n{}", self.output);
+            self.read(Duration::from_millis(100));
+        }
+    }
+
+    fn read(&mut self, patience: Duration) {
+        let Some(master) = &mut self.master else { return };
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(master), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::try_from(patience).unwrap()).unwrap();
+        if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)) {
+            let mut bytes = [0; 65_536];
+            let count = master.read(&mut bytes).unwrap_or(0);
+            self.output.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    }
+
+    /// Types, and forgets what was shown before.
+    fn send(&mut self, keys: &str) {
+        self.output.clear();
+        self.master.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.output.clear();
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    fn resize(&mut self, columns: u16, rows: u16) {
+        self.output.clear();
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the descriptor is open and `size` is what TIOCSWINSZ reads.
+        let set = unsafe { libc::ioctl(self.master.as_ref().unwrap().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(set, 0);
+    }
+
+    /// Waits for the end; the status.
+    fn end(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            self.read(Duration::from_millis(20));
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.read(Duration::from_millis(20));
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end; last output:\n{}", self.output);
+        }
+    }
+
+    /// The end has this code, and left the terminal as it was.
+    fn assert_end(mut self, code: i32) {
+        let status = self.end();
+        assert_eq!(status.code(), Some(code), "{status:?} (signal {:?}), output:\n{}", status.signal(), self.output);
+        let leave = self.output.rfind(LEAVE_ALTERNATE).expect("it leaves the alternate screen");
+        assert!(self.output[leave..].contains(SHOW_CURSOR), "the cursor stays hidden");
+        assert!(!self.output[leave..].contains("coverage"), "it draws after giving the screen back");
+        assert_eq!(tcgetattr(&self.slave).unwrap(), self.before, "the terminal's modes are not as before");
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Already gone unless an assertion failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn started() -> Session {
+    let mut session = Session::start("show", (80, 24), true);
+    session.wait_for("quit");
+    assert!(session.output.contains(ENTER_ALTERNATE));
+    let modes = tcgetattr(&session.slave).unwrap();
+    assert!(!modes.local_flags.intersects(LocalFlags::ECHO | LocalFlags::ICANON), "not in raw mode");
+    session
+}
+
+#[test]
+fn keys_open_screens_and_quit() {
+    let mut session = started();
+    session.send("\r");
+    session.wait_for("ACCEPTORS");
+    session.send("?");
+    session.wait_for("How to read it");
+    session.send("\x1b");
+    session.wait_for("ACCEPTORS");
+    session.send("q");
+    session.assert_end(10);
+}
+
+#[test]
+fn ctrl_c_quits_also_while_a_filter_is_typed() {
+    let mut session = started();
+    session.send("/qq");
+    session.wait_for("No listener passes the filter");
+    session.send("\x03");
+    session.assert_end(10);
+}
+
+#[test]
+fn signals_end_it() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let mut session = started();
+        session.signal(signal);
+        session.assert_end(100 + signal as i32);
+    }
+}
+
+#[test]
+fn resizing_draws_anew_and_too_small_says_so() {
+    let mut session = started();
+    session.resize(120, 40);
+    session.wait_for("unavailable");
+    session.resize(60, 10);
+    session.wait_for("needs");
+    session.resize(80, 24);
+    session.wait_for("coverage");
+    session.send("q");
+    session.assert_end(10);
+}
+
+/// No shell could let it go on here, so that stopping must not be for ever.
+#[test]
+fn ctrl_z_without_a_shell_goes_on() {
+    let mut session = started();
+    session.send("\x1a");
+    session.wait_for(LEAVE_ALTERNATE);
+    session.wait_for(ENTER_ALTERNATE);
+    session.wait_for("quit");
+    session.send("q");
+    session.assert_end(10);
+}
+
+#[test]
+fn it_goes_on_after_being_stopped_from_outside() {
+    let mut session = started();
+    session.signal(Signal::SIGSTOP);
+    session.signal(Signal::SIGCONT);
+    session.wait_for("quit");
+    session.send("q");
+    session.assert_end(10);
+}
+
+#[test]
+fn a_panic_elsewhere_gives_the_terminal_back_before_it_is_told() {
+    let mut session = Session::start("panic", (80, 24), true);
+    session.wait_for("a panic elsewhere");
+    let leave = session.output.rfind(LEAVE_ALTERNATE).expect("it leaves the alternate screen");
+    assert!(leave < session.output.find("a panic elsewhere").unwrap());
+    session.assert_end(13);
+}
+
+#[test]
+fn the_end_of_the_source_ends_it() {
+    Session::start("source ends", (80, 24), true).assert_end(12);
+}
+
+/// Without a controlling terminal no SIGHUP tells of the loss.
+#[test]
+fn a_lost_terminal_ends_it() {
+    for controlling in [true, false] {
+        let mut session = Session::start("show", (80, 24), controlling);
+        session.wait_for("quit");
+        session.master = None;
+        let code = session.end().code();
+        assert!(code == Some(11) || (controlling && code == Some(100 + libc::SIGHUP)), "{code:?}");
+    }
+}
+
+#[test]
+fn without_a_terminal_it_refuses_in_one_line() {
+    let (_models, receiver) = watch::channel(None);
+    let (controls, _controlled) = mpsc::unbounded_channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // The test harness may itself stand in a terminal: only a run whose output is none can show it.
+    if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        eprintln!("skipped: standard output is a terminal here");
+        assert!(std::env::var_os("CI").is_none(), "skipped where CI is set");
+        return;
+    }
+    let error = runtime.block_on(run(receiver, controls, DashboardOptions::default())).unwrap_err();
+    assert_eq!(format!("{error:#}"), "standard output is not a terminal; use `listentop report`");
+}
