@@ -1,5 +1,9 @@
 //! listentop: top(1) for listening sockets.
+//!
+//! Data has one way: [`source`] reads samples, `listentop_model` makes a model of them, [`dashboard`] and [`report`] show it.
+//! [`cli`] puts them together.
 
+pub mod cli;
 pub mod dashboard;
-pub mod source;
 pub mod report;
+pub mod source;

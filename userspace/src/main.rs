@@ -1,2 +1,7 @@
-//! listentop.
-fn main() {}
+//! The command `listentop`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    listentop::cli::main()
+}

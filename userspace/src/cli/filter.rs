@@ -1,0 +1,98 @@
+//! Which listeners are shown.
+
+use clap::Args;
+use listentop_model::model::{ListenerModel, Model};
+
+/// A listener is shown if it fits every filter that is given, and any value of each.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Filters")]
+pub(super) struct Filter {
+    /// Only listeners on this port (repeatable)
+    #[arg(long, global = true, value_name = "PORT")]
+    pub(super) port: Vec<u16>,
+    /// Only listeners that this process holds or works for (repeatable)
+    #[arg(long, global = true, value_name = "PID")]
+    pub(super) pid: Vec<u32>,
+    /// Only listeners of processes or threads with this name (repeatable)
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) comm: Vec<String>,
+    /// Only listeners in this network namespace, by name or inode number (repeatable)
+    #[arg(long, global = true, value_name = "NAME|INODE")]
+    pub(super) netns: Vec<String>,
+}
+
+impl Filter {
+    /// Leaves only what fits.
+    pub(super) fn apply(&self, model: &mut Model) {
+        if self.is_empty() {
+            return;
+        }
+        model.listeners.retain(|listener| self.fits(listener));
+        if !self.netns.is_empty() {
+            model.namespaces.retain(|namespace| self.fits_netns(namespace.inode, namespace.name.as_deref()));
+        }
+    }
+
+    /// Whether nothing is filtered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.port.is_empty() && self.pid.is_empty() && self.comm.is_empty() && self.netns.is_empty()
+    }
+
+    fn fits(&self, listener: &ListenerModel) -> bool {
+        let process = listener.process.as_ref();
+        let any_pid =
+            |pid: &u32| process.is_some_and(|p| p.pid == *pid) || listener.threads.iter().any(|t| t.pid == *pid);
+        let any_comm = |comm: &String| {
+            process.is_some_and(|p| p.comm == *comm) || listener.threads.iter().any(|t| t.comm == *comm)
+        };
+        (self.port.is_empty() || self.port.contains(&listener.port))
+            && (self.pid.is_empty() || self.pid.iter().any(any_pid))
+            && (self.comm.is_empty() || self.comm.iter().any(any_comm))
+            && (self.netns.is_empty() || self.fits_netns(listener.netns, listener.netns_name.as_deref()))
+    }
+
+    fn fits_netns(&self, inode: u32, name: Option<&str>) -> bool {
+        self.netns.iter().any(|wanted| name == Some(wanted) || wanted.parse() == Ok(inode))
+    }
+}
+
+impl std::fmt::Display for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut words = Vec::new();
+        words.extend(self.port.iter().map(|port| format!("--port {port}")));
+        words.extend(self.pid.iter().map(|pid| format!("--pid {pid}")));
+        words.extend(self.comm.iter().map(|comm| format!("--comm {comm}")));
+        words.extend(self.netns.iter().map(|netns| format!("--netns {netns}")));
+        f.write_str(&words.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use listentop_model::{fixtures, tracker::Tracker};
+
+    use super::*;
+
+    fn ports(filter: &Filter) -> Vec<u16> {
+        let samples = fixtures::quiet();
+        let mut tracker = Tracker::new(&samples[0]);
+        for sample in &samples[1..] {
+            tracker.push(sample);
+        }
+        let mut model = tracker.model().clone();
+        filter.apply(&mut model);
+        model.listeners.iter().map(|listener| listener.port).collect()
+    }
+
+    #[test]
+    fn each_filter_narrows_and_its_values_widen() {
+        let all = ports(&Filter::default());
+        assert!(all.len() >= 3, "{all:?}");
+        let (first, second) = (all[0], all[1]);
+        assert_eq!(ports(&Filter { port: vec![first], ..Filter::default() }), [first]);
+        assert_eq!(ports(&Filter { port: vec![first, second], ..Filter::default() }).len(), 2);
+        assert!(ports(&Filter { port: vec![first], pid: vec![u32::MAX], ..Filter::default() }).is_empty());
+        assert!(ports(&Filter { comm: vec!["no such name".to_owned()], ..Filter::default() }).is_empty());
+        assert!(ports(&Filter { netns: vec!["1".to_owned()], ..Filter::default() }).is_empty());
+    }
+}

@@ -1,0 +1,72 @@
+//! The command line.
+
+mod feed;
+mod filter;
+mod options;
+mod report;
+mod top;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+
+use crate::source::live::StartError;
+use options::{Cli, Command};
+
+/// Everything went well.
+const OK: u8 = 0;
+/// Something failed on the way; one line on stderr says what.
+const FAILED: u8 = 1;
+/// This machine, or this user, cannot run the probes; one line on stderr says why and what would help.
+const IMPOSSIBLE: u8 = 3;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 unusable command line, 3 the probes cannot run here,
+/// 128 + N the dashboard was ended by signal N.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match &cli.command {
+        None | Some(Command::Top(_)) => top::run(&cli),
+        Some(Command::Report(report)) => report::run(&cli, report),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("listentop: {}", one_line(&failure));
+            ExitCode::from(if matches!(failure, Failure::Start(_)) { IMPOSSIBLE } else { FAILED })
+        }
+    }
+}
+
+/// Help and version as clap prints them; a mistake in one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return ExitCode::from(OK);
+    }
+    let text = error.to_string();
+    let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let name = Cli::command().get_name().to_owned();
+    eprintln!("{name}: {} (try '{name} --help')", first.join(" ").trim_start_matches("error: "));
+    ExitCode::from(2)
+}
+
+fn one_line(failure: &Failure) -> String {
+    let text = match failure {
+        Failure::Start(error) => error.to_string(),
+        Failure::Other(error) => format!("{error:#}"),
+    };
+    text.lines().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,77 @@
+//! `listentop report`.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{
+    Failure, OK,
+    feed::Feed,
+    options::{Cli, Format, Report},
+};
+use crate::{report, source::live::LiveSource};
+
+/// Time between two samples while a report measures: short enough that a listener's end, a peak's time and the cause of a refused SYN
+/// are seen apart from the next.
+const SAMPLING: Duration = Duration::from_millis(250);
+/// Width of the table where no terminal says how wide it is.
+const WIDTH: u16 = 120;
+
+pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
+    let source = LiveSource::start(&cli.probing.options())?;
+    let mut feed = Feed::start(source, cli.filter.clone()).context("the probes cannot be read")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(measure(&mut feed, options.duration))?;
+    let model = feed.model();
+    let text = match options.format {
+        Format::Json => {
+            serde_json::to_string(&report::json(&model)).context("the report cannot be written as JSON")? + "\n"
+        }
+        Format::Table => report::table(&model, usize::from(width())),
+    };
+    print(&text)
+}
+
+/// Samples until the time is over or a signal asks for the end.
+async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Scripts wait for this line before they start their load.
+    eprintln!("measuring");
+    let end = Instant::now() + duration;
+    let mut tick = tokio::time::interval_at(Instant::now() + SAMPLING, SAMPLING);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let over = tokio::select! {
+            _ = tick.tick() => false,
+            () = tokio::time::sleep_until(end) => true,
+            _ = interrupt.recv() => true,
+            _ = terminate.recv() => true,
+        };
+        feed.advance().context("the probes cannot be read")?;
+        if over {
+            return Ok(());
+        }
+    }
+}
+
+fn width() -> u16 {
+    if io::stdout().is_terminal() { crossterm::terminal::size().map_or(WIDTH, |(columns, _)| columns) } else { WIDTH }
+}
+
+/// Writes the report. A reader that has seen enough (`| head`) is no failure; a full disk is.
+fn print(text: &str) -> Result<u8, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(OK),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(OK),
+        Err(error) => Err(Failure::Other(anyhow::Error::new(error).context("the report cannot be written"))),
+    }
+}

@@ -1,0 +1,57 @@
+//! `listentop [top]`.
+
+use std::io::IsTerminal as _;
+
+use anyhow::{Context as _, anyhow};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Failure, OK,
+    feed::Feed,
+    options::{Cli, Command},
+};
+use crate::{
+    dashboard::{self, DashboardOptions, Ended, Theme},
+    source::live::LiveSource,
+};
+
+pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
+    let top = match &cli.command {
+        Some(Command::Top(top)) => top,
+        _ => &cli.top,
+    };
+    // Before anything is attached: without a terminal nothing of it would be seen.
+    if !std::io::stdout().is_terminal() {
+        return Err(anyhow!("standard output is not a terminal; use 'listentop report'").into());
+    }
+    let source = LiveSource::start(&cli.probing.options())?;
+    let feed = Feed::start(source, cli.filter.clone()).context("the probes cannot be read")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let options = DashboardOptions {
+        refresh: top.refresh,
+        color: Theme::color_allowed(std::env::var_os("NO_COLOR").as_deref()),
+        host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
+        source: "live".to_owned(),
+        filters: cli.filter.to_string(),
+    };
+    let refresh = top.refresh;
+    let (ended, reader) = runtime.block_on(async move {
+        let (models, receiver) = watch::channel(None);
+        let (sender, controls) = mpsc::unbounded_channel();
+        let reader = feed.spawn(refresh, models, controls)?;
+        let ended = dashboard::run(receiver, sender, options).await?;
+        anyhow::Ok((ended, reader))
+    })?;
+    // Both channels are closed, so the reader ends after the sample that it is taking. The runtime must outlive it.
+    let read = reader.join();
+    drop(runtime);
+    match ended {
+        Ended::Quit | Ended::TerminalLost => Ok(OK),
+        Ended::Signal(number) => Ok(128_u8.saturating_add(number.unsigned_abs().try_into().unwrap_or(u8::MAX))),
+        Ended::SourceEnded => match read {
+            Ok(Ok(())) => Err(anyhow!("the source ended").into()),
+            Ok(Err(error)) => Err(anyhow::Error::new(error).context("the probes cannot be read").into()),
+            Err(_) => Err(anyhow!("the source failed").into()),
+        },
+    }
+}
