@@ -62,12 +62,17 @@ impl Threads {
         clock: &Clock,
         serial: u64,
     ) {
-        for thread in threads {
-            let at = *self.index.entry(key(thread)).or_insert_with(|| {
-                self.states.push(State::new(thread, from_zero, clock));
-                models.push(new_model(thread));
-                models.len() - 1
-            });
+        for (place, thread) in threads.iter().enumerate() {
+            // Most listeners have one thread, or few in a steady order: look there before asking the index.
+            let key = key(thread);
+            let at = match self.states.get(place) {
+                Some(state) if state.key == key => place,
+                _ => *self.index.entry(key).or_insert_with(|| {
+                    self.states.push(State::new(thread, from_zero, clock));
+                    models.push(new_model(thread));
+                    models.len() - 1
+                }),
+            };
             self.states[at].read(&mut models[at], thread, clock, serial);
         }
         for (state, model) in self.states.iter_mut().zip(models.iter_mut()) {

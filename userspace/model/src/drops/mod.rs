@@ -23,6 +23,10 @@ pub(crate) struct DropTracker {
     clients_cover_syn: bool,
     /// Whether the accept queue came near its limit, in this step and in the one before.
     near_full: [bool; 2],
+    /// Which of the counters were ever read.
+    told: [bool; 3],
+    /// That changed in this step.
+    pub(crate) retold: bool,
     backlog: u32,
     /// Inferred refused SYNs whose cause was found, by [`Cause`].
     found: [u64; CAUSES],
@@ -52,12 +56,16 @@ impl DropTracker {
         let ack_other = self.ack_other.read(drops.ack_other, from_zero);
         grown += self.not_attempts.read(drops.not_attempts, from_zero);
         grown += self.clients.read(drops.clients, from_zero);
+        self.retold = self.clients_cover_syn != drops.clients_cover_syn;
         self.clients_cover_syn = drops.clients_cover_syn;
         let given = [drops.syn_accept_queue_full, drops.syn_queue_full, drops.syn_other];
         self.seen = [ack_overflow, 0, ack_other];
         for ((counter, now), seen) in self.syn.iter_mut().zip(given).zip(&mut self.seen) {
             *seen += counter.read(now, from_zero);
         }
+        // What can be told may change without anything being refused: a measure that came up, clients now all seen.
+        let told = [self.socket.sum, self.ack_overflow.sum, self.clients.sum].map(|sum| sum.is_some());
+        self.retold |= told != std::mem::replace(&mut self.told, told);
         grown + self.seen.iter().sum::<u64>() > 0
     }
 

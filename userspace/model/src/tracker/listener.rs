@@ -31,6 +31,10 @@ pub(crate) struct Listener {
     opened_ns: Option<u64>,
     counters: Counters,
     pub(crate) drops: DropTracker,
+    /// Its drops need a look in this step.
+    pub(crate) refuses: bool,
+    /// The number of its drops is not known.
+    pub(crate) blind: bool,
     /// Refused SYNs that were given a cause by mistake, found out in the step under way, by cause.
     pub(crate) returned: [u64; CAUSES],
     threads: Threads,
@@ -66,6 +70,8 @@ impl Listener {
             opened_ns: sample.opened_ns,
             counters: Counters::default(),
             drops: DropTracker::default(),
+            refuses: true,
+            blind: false,
             returned: [0; CAUSES],
             threads: Threads::default(),
             last: Distributions::default(),
@@ -111,6 +117,7 @@ impl Listener {
     fn restart(&mut self, model: &mut ListenerModel) {
         self.counters.restart();
         self.drops.restart();
+        self.refuses = true;
         self.threads.restart();
         self.last.each_mut().into_iter().flatten().for_each(|last| last.buckets.clear());
         self.from_zero = true;
@@ -141,7 +148,9 @@ impl Listener {
     fn take_counts(&mut self, model: &mut ListenerModel, sample: &ListenerSample, clock: &Clock) {
         let before = model.total;
         let mut grown = self.counters.read(sample, self.from_zero);
-        grown |= self.drops.read(sample, self.from_zero);
+        let refused = self.drops.read(sample, self.from_zero);
+        self.refuses |= refused || self.drops.retold;
+        grown |= refused;
         let added = self.take_distributions(&mut model.distributions, sample);
         if let Some(added) = &added {
             for_each(&mut model.recent_distributions, added, Histogram::merge);
@@ -259,8 +268,11 @@ impl Listener {
         while model.history.len() > keep {
             model.history.pop_front();
         }
-        let recent = model.history.iter().rev().take(clock.recent_steps().max(1));
-        model.now.recent_accept_peak = recent.map(|p| p.accept_peak).max().flatten();
+        // What was read with the gauges covers the recent span and one step more: it may only be too high.
+        if model.now.recent_accept_peak != self.peak {
+            let recent = model.history.iter().rev().take(clock.recent_steps().max(1));
+            model.now.recent_accept_peak = recent.map(|p| p.accept_peak).max().flatten();
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Tracker {
     /// Bookkeeping of `model.listeners`, in the same order.
     listeners: Vec<Listener>,
     index: HashMap<u64, usize>,
+    /// Where the listeners of the last sample are, in its order: samples keep their order mostly.
+    places: Vec<usize>,
     namespaces: Namespaces,
 }
 
@@ -54,6 +56,7 @@ impl Tracker {
             cost: CostTracker::default(),
             listeners: Vec::new(),
             index: HashMap::new(),
+            places: Vec::new(),
             namespaces: Namespaces::default(),
         };
         tracker.take(first);
@@ -93,15 +96,18 @@ impl Tracker {
         self.serial += 1;
         self.cost.read(&mut self.model.cost, &sample.cost, &self.clock);
         let mut reorder = false;
-        for listener in &sample.listeners {
-            reorder |= self.take_listener(listener);
+        self.places.resize(sample.listeners.len(), usize::MAX);
+        for (place, listener) in sample.listeners.iter().enumerate() {
+            reorder |= self.take_listener(place, listener);
         }
-        for (state, model) in self.listeners.iter_mut().zip(&mut self.model.listeners) {
-            if state.seen != self.serial {
-                state.vanish(model);
+        if self.listeners.len() > sample.listeners.len() {
+            for (state, model) in self.listeners.iter_mut().zip(&mut self.model.listeners) {
+                if state.seen != self.serial {
+                    state.vanish(model);
+                }
             }
+            reorder |= self.forget_closed();
         }
-        reorder |= self.forget_closed();
         if reorder {
             self.sort();
         }
@@ -109,8 +115,13 @@ impl Tracker {
     }
 
     /// Takes one listener in; true if the order of listeners may have changed.
-    fn take_listener(&mut self, sample: &ListenerSample) -> bool {
-        if let Some(&at) = self.index.get(&sample.id) {
+    fn take_listener(&mut self, place: usize, sample: &ListenerSample) -> bool {
+        let known = match self.model.listeners.get(self.places[place]) {
+            Some(model) if model.id == sample.id => Some(self.places[place]),
+            _ => self.index.get(&sample.id).copied(),
+        };
+        self.places[place] = known.unwrap_or(self.listeners.len());
+        if let Some(at) = known {
             return self.listeners[at].read(&mut self.model.listeners[at], sample, &self.clock, self.serial);
         }
         // In the first sample every listener's counts are its baseline; later, those that opened since begin at zero.
@@ -140,14 +151,7 @@ impl Tracker {
         let forgotten: HashSet<u64> = closed.into_iter().map(|(_, id)| id).collect();
         let mut forget = self.model.listeners.iter().map(|m| forgotten.contains(&m.id)).collect::<Vec<_>>().into_iter();
         self.listeners.retain(|_| forget.next() != Some(true));
-        let namespaces = &mut self.namespaces;
-        self.model.listeners.retain(|m| {
-            let keep = !forgotten.contains(&m.id);
-            if !keep {
-                namespaces.forget(m);
-            }
-            keep
-        });
+        self.model.listeners.retain(|m| !forgotten.contains(&m.id));
         true
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Namespaces {
     by_inode: HashMap<u32, Namespace>,
     /// A sample was taken before.
     begun: bool,
+    /// How often a namespace got its name.
+    renamed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -32,11 +34,10 @@ struct Namespace {
     pools: Pools,
     /// The counters were read in this sample.
     readable: bool,
-    /// Refused attempts of all its listeners since the baseline, and whether that of any is unknown.
+    /// Refused attempts of all its listeners since the baseline, those included that are kept no longer.
     explained: u64,
-    blind: bool,
-    /// Those of closed listeners that are kept no longer.
-    forgotten: u64,
+    /// Listeners of which that is not known.
+    blind: usize,
     /// Those that the counters had at their baseline already.
     before: u64,
 }
@@ -44,15 +45,14 @@ struct Namespace {
 impl Namespaces {
     /// Takes a sample's namespaces in, finds causes and brings the drops of all listeners up to date.
     pub(crate) fn read(&mut self, sample: &Sample, states: &mut [Listener], model: &mut Model) {
-        for state in &mut *states {
-            state.returned = state.drops.settle_sum();
-        }
+        // Of listeners where nothing is refused, which are most, nothing is touched.
         let mut members: HashMap<u32, Vec<usize>> = HashMap::new();
-        for (at, (state, listener)) in states.iter().zip(&model.listeners).enumerate() {
-            if state.drops.pending > 0 || state.drops.seen != [0; 3] || state.returned != [0; 3] {
-                members.entry(listener.netns).or_default().push(at);
-            }
+        for (at, state) in states.iter_mut().enumerate().filter(|(_, state)| state.refuses) {
+            state.returned = state.drops.settle_sum();
+            members.entry(model.listeners[at].netns).or_default().push(at);
         }
+        let readable_before = self.by_inode.values().filter(|n| n.last.is_some()).count();
+        let names_before = self.renamed;
         for namespace in self.by_inode.values_mut() {
             namespace.readable = false;
         }
@@ -61,7 +61,9 @@ impl Namespaces {
             let new = self.begun && !self.by_inode.contains_key(&namespace.inode);
             let seen: u64 =
                 members.iter().map(|&at| states[at].drops.seen.iter().sum::<u64>() + states[at].drops.fresh).sum();
-            self.by_inode.entry(namespace.inode).or_default().read(namespace, new.then_some(seen));
+            let entry = self.by_inode.entry(namespace.inode).or_default();
+            self.renamed += u64::from(entry.name != namespace.name);
+            entry.read(namespace, new.then_some(seen));
         }
         let complete = sample.losses.listeners == 0;
         for (inode, members) in &members {
@@ -86,30 +88,16 @@ impl Namespaces {
             if namespace.readable && !members.contains_key(inode) {
                 namespace.pools.settle(&mut [], complete);
             }
-            namespace.explained = namespace.forgotten;
-            namespace.blind = false;
         }
+        let all = self.renamed != names_before
+            || self.by_inode.values().filter(|n| n.last.is_some()).count() != readable_before;
         for (state, listener) in states.iter_mut().zip(&mut model.listeners) {
-            let namespace = self.by_inode.entry(listener.netns).or_default();
-            listener.drops = state.drops.drops(namespace.last.is_some());
-            match listener.drops.total {
-                Some(total) => namespace.explained += total,
-                None => namespace.blind = true,
+            if all || state.refuses {
+                self.by_inode.entry(listener.netns).or_default().account(state, listener);
             }
-            if listener.netns_name != namespace.name {
-                listener.netns_name.clone_from(&namespace.name);
-            }
-            state.drops.rest();
         }
         self.begun = true;
         self.publish(model);
-    }
-
-    /// A closed listener is kept no longer; its drops still count.
-    pub(crate) fn forget(&mut self, listener: &ListenerModel) {
-        if let Some(namespace) = self.by_inode.get_mut(&listener.netns) {
-            namespace.forgotten += listener.drops.total.unwrap_or(0);
-        }
     }
 
     fn publish(&self, model: &mut Model) {
@@ -120,7 +108,7 @@ impl Namespaces {
             listen_overflows: n.overflows.sum,
             listen_drops: n.drops.sum,
             unexplained_drops:
-                n.drops.sum.filter(|_| !n.blind).map(|drops| drops as i64 - n.explained as i64 + n.before as i64),
+                n.drops.sum.filter(|_| n.blind == 0).map(|drops| drops as i64 - n.explained as i64 + n.before as i64),
             syn_queue_full_drops: n.syn_queue_full.sum,
             cookies_sent: n.cookies_sent.sum,
             cookies_failed: n.cookies_failed.sum,
@@ -130,6 +118,19 @@ impl Namespaces {
 }
 
 impl Namespace {
+    /// Brings a listener's drops, and the sum over all listeners, up to date.
+    fn account(&mut self, state: &mut Listener, listener: &mut ListenerModel) {
+        let before = std::mem::replace(&mut listener.drops, state.drops.drops(self.last.is_some()));
+        self.explained = self.explained + listener.drops.total.unwrap_or(0) - before.total.unwrap_or(0);
+        let blind = listener.drops.total.is_none();
+        self.blind = self.blind + usize::from(blind) - usize::from(std::mem::replace(&mut state.blind, blind));
+        if listener.netns_name != self.name {
+            listener.netns_name.clone_from(&self.name);
+        }
+        state.drops.rest();
+        state.refuses = state.drops.pending > 0;
+    }
+
     /// Takes counters in. `new`: it turned up within the interval, and its listeners saw this many refused attempts since
     /// they opened. If that is what the kernel counted, all of it belongs to the interval; otherwise it is the baseline.
     fn read(&mut self, sample: &NamespaceSample, new: Option<u64>) {
