@@ -26,6 +26,8 @@ pub(crate) struct Pools {
     fresh: [i64; CAUSES],
     /// The step before ended with more than one answer.
     undecided: bool,
+    /// The step before gave up on some that had not all arrived: the pools may hold what no listener will claim.
+    stale: bool,
 }
 
 impl Pools {
@@ -42,23 +44,20 @@ impl Pools {
         for (left, fresh) in self.left.iter_mut().zip(self.fresh) {
             *left += fresh;
         }
-        while self.find(listeners, complete) {}
+        while self.find(listeners, complete && !self.stale) {}
         let pending = listeners.iter().filter(|l| l.pending > 0).count();
         let causes = self.left.iter().filter(|left| **left > 0).count();
         let decided = pending == 0 || causes < 2;
         let exact = self.left.iter().sum::<i64>() == listeners.iter().map(|l| l.pending as i64).sum::<i64>();
-        if !decided && (pending > 1 || exact || self.undecided) {
-            listeners.iter_mut().for_each(|l| l.give_up(0));
-            self.left = [0; CAUSES];
-        } else {
-            for listener in listeners {
-                listener.give_up(listener.fresh);
-            }
-            for (left, fresh) in self.left.iter_mut().zip(self.fresh) {
-                *left = if *left > 0 { (*left).min(fresh.max(0)) } else { (*left).max(fresh.min(0)) };
-            }
-        }
+        let give_up = !decided && (pending > 1 || exact || self.undecided);
+        self.stale = give_up && !exact;
         self.undecided = !decided;
+        for listener in listeners {
+            listener.give_up(if give_up { 0 } else { listener.fresh });
+        }
+        for (left, fresh) in self.left.iter_mut().zip(self.fresh) {
+            *left = if give_up && exact { 0 } else { (*left).clamp(fresh.min(0), fresh.max(0)) };
+        }
         self.fresh = [0; CAUSES];
     }
 

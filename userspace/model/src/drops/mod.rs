@@ -185,3 +185,5 @@ impl DropTracker {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod truth_tests;
