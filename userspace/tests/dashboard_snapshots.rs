@@ -114,7 +114,7 @@ fn listener_over_time() {
 
 #[test]
 fn listener_threads() {
-    assert_pictures("listener_threads", &fixtures::quiet(), &[Action::Open, Action::PreviousSection]);
+    assert_pictures("listener_threads", &fixtures::quiet(), &[Action::Down, Action::Open, Action::PreviousSection]);
 }
 
 #[test]

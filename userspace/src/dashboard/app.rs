@@ -421,3 +421,6 @@ impl App {
         self.select_cursor();
     }
 }
+
+#[cfg(test)]
+mod tests;

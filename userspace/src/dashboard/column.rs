@@ -137,7 +137,7 @@ impl Column {
             spec("SYN QUEUE", "n/young", "SYN queue", 9, 11, true, 9, Some(M::SynQueueDepth),
                 "Handshakes under way: SYN received, final ACK not yet; and how many of them are young: their SYN-ACK was not sent again."),
             spec("ACCEPT QUEUE", "depth/limit", "accept queue", 15, 24, false, 1, Some(M::AcceptQueueDepth),
-                "Connections waiting to be accepted, against the limit: the backlog plus the one more that the kernel admits. In the bar │ marks the peak of the recent span. Of a group: the bar is its fullest shard, the numbers are sums."),
+                "Connections waiting to be accepted, against the limit: the backlog plus the one more that the kernel admits. In the bar ┃ marks the peak of the recent span. Of a group: the bar is its fullest shard, the numbers are sums."),
             spec("ACCEPT QUEUE", "peak", "peak depth", 5, 6, true, 11, Some(M::AcceptQueuePeak),
                 "Largest depth of the accept queue in the whole interval, seen at every enqueue, so also between two refreshes. Of a group: of any one shard."),
             spec("ACCEPT QUEUE", "over time", "depth over time", 10, 30, false, 12, None,

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use crossterm::event::{Event, KeyEventKind};
 use listentop_model::model::Model;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time::MissedTickBehavior,
 };
@@ -49,24 +49,58 @@ pub enum Ended {
 /// # Errors
 /// Standard output is not a terminal, or the terminal fails other than by going away, or a panic on another thread took it.
 pub async fn run(
-    mut models: watch::Receiver<Option<Arc<Model>>>,
+    models: watch::Receiver<Option<Arc<Model>>>,
     controls: mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
 ) -> anyhow::Result<Ended> {
     // Handlers first: from the moment the terminal is taken, no signal may end the process without giving it back.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut stop = signal(SignalKind::from_raw(libc::SIGTSTP))?;
-    let mut resized = signal(SignalKind::window_change())?;
-    let mut resume = signal(SignalKind::from_raw(libc::SIGCONT))?;
+    let signals = Signals::new()?;
     let mut guard = Guard::take()?;
-    let mut input = Input::start()?;
+    let input = Input::start()?;
+    match show(models, &controls, options, signals, &mut guard, input).await {
+        // Whatever fails on a terminal that is gone fails because it is gone.
+        Err(_) if terminal::is_gone() => Ok(Ended::TerminalLost),
+        ended => ended,
+    }
+}
+
+/// The signals that the loop heeds.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    stop: Signal,
+    resume: Signal,
+    resized: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            stop: signal(SignalKind::from_raw(libc::SIGTSTP))?,
+            resume: signal(SignalKind::from_raw(libc::SIGCONT))?,
+            resized: signal(SignalKind::window_change())?,
+        })
+    }
+}
+
+/// The loop.
+async fn show(
+    mut models: watch::Receiver<Option<Arc<Model>>>,
+    controls: &mpsc::UnboundedSender<Control>,
+    options: DashboardOptions,
+    mut signals: Signals,
+    guard: &mut Guard,
+    mut input: Input,
+) -> anyhow::Result<Ended> {
     let mut check = tokio::time::interval(TERMINAL_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     let mut app = App::new(options);
-    resize(&mut app, &mut guard)?;
+    resize(&mut app, guard)?;
     if let Some(model) = models.borrow_and_update().clone() {
         app.set_model(model);
     }
@@ -85,10 +119,8 @@ pub async fn run(
         if !guard.is_taken() {
             anyhow::bail!("the dashboard ended because a part of listentop panicked");
         }
-        if effect != Effect::None
-            && let Err(error) = guard.screen().draw(|frame| views::draw(frame, &app))
-        {
-            return if lost(&error) { Ok(Ended::TerminalLost) } else { Err(error.into()) };
+        if effect != Effect::None {
+            guard.screen().draw(|frame| views::draw(frame, &app))?;
         }
         effect = tokio::select! {
             changed = models.changed() => match changed {
@@ -99,25 +131,24 @@ pub async fn run(
                 Err(_) => return Ok(Ended::SourceEnded),
             },
             event = input.next() => match event {
-                Some(Ok(event)) => on_events(&mut app, event, &mut input),
-                Some(Err(error)) if !lost(&error) => return Err(error.into()),
-                _ => return Ok(Ended::TerminalLost),
+                Some(event) => on_events(&mut app, event?, &mut input),
+                None => return Ok(Ended::TerminalLost),
             },
-            _ = resized.recv() => resize(&mut app, &mut guard)?,
+            _ = signals.resized.recv() => resize(&mut app, guard)?,
             _ = check.tick() => {
                 if terminal::is_gone() {
                     return Ok(Ended::TerminalLost);
                 }
                 Effect::None
             }
-            _ = interrupt.recv() => return Ok(Ended::Signal(libc::SIGINT)),
-            _ = terminate.recv() => return Ok(Ended::Signal(libc::SIGTERM)),
-            _ = hangup.recv() => return Ok(Ended::Signal(libc::SIGHUP)),
-            _ = stop.recv() => Effect::Suspend,
-            _ = resume.recv() => {
+            _ = signals.interrupt.recv() => return Ok(Ended::Signal(libc::SIGINT)),
+            _ = signals.terminate.recv() => return Ok(Ended::Signal(libc::SIGTERM)),
+            _ = signals.hangup.recv() => return Ok(Ended::Signal(libc::SIGHUP)),
+            _ = signals.stop.recv() => Effect::Suspend,
+            _ = signals.resume.recv() => {
                 // Stopped from outside (SIGSTOP) and continued: the shell had the terminal meanwhile.
                 guard.retake()?;
-                resize(&mut app, &mut guard)?
+                resize(&mut app, guard)?
             }
         };
     }
@@ -144,10 +175,4 @@ fn on_events(app: &mut App, first: Event, input: &mut Input) -> Effect {
 fn resize(app: &mut App, guard: &mut Guard) -> io::Result<Effect> {
     let size = guard.screen().size()?;
     Ok(app.update(Action::Resize(size.width, size.height)))
-}
-
-/// Whether an error says that the terminal is gone: EIO after a hang-up, end of file, or a pipe that nobody reads.
-fn lost(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EIO)
-        || matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe)
 }

@@ -19,7 +19,7 @@ use crate::dashboard::{
 const MORE: &[(&str, &str)] = &[
     ("enqueued/s", "Handshakes completed: connections put on the accept queue per second."),
     ("again", "SYN-ACKs sent again per second: the final ACK did not come in time, or was refused."),
-    ("would-block", "Accepts that returned EAGAIN: a thread was woken and found no connection."),
+    ("would-block, EAGAIN", "Accepts per second that returned EAGAIN: a thread was woken and found no connection."),
     ("failed", "Accepts that failed otherwise, such as for want of file descriptors (EMFILE)."),
     ("unread", "Bytes that arrived on open connections and that nobody has read yet."),
     (
@@ -51,10 +51,11 @@ const MORE: &[(&str, &str)] = &[
         "From the arrival of the first unread byte until a thread reads it: how long requests wait for a reader.",
     ),
     ("bytes per read", "How much one read takes. Small reads cost CPU."),
+    ("ARW", "What a thread was seen doing: A accepts, R reads, W writes."),
     ("share", "A thread's part of the accepts or reads; of the whole group's for a shard."),
-    ("on CPU", "Part of the interval the thread was running."),
-    ("run queue", "Part of the interval it could run but waited for a CPU: the machine is too busy."),
-    ("blocked", "The rest: asleep, for want of work or waiting for something."),
+    ("onCPU", "Part of the interval the thread was running."),
+    ("runq", "Part of the interval it could run but waited for a CPU: the machine is too busy."),
+    ("block", "The rest: asleep, for want of work or waiting for something."),
     ("drops over time", "Refused attempts at each refresh."),
     ("probes, self", "What listentop costs: share of one CPU in its probes and in its process, and resident memory."),
     ("LOST", "What listentop could not track; c tells the remedy."),
@@ -90,6 +91,13 @@ pub(super) fn lines(width: u16, theme: Theme) -> Vec<Line<'static>> {
         accepts it; its bytes then wait in its receive queue until a thread reads them. A full queue refuses what comes. \
         The listeners with the worst findings come first; Enter shows one in full.";
     lines.extend(format::wrap(way, usize::from(width) - 3).into_iter().map(Line::raw));
+    for scope in Scope::ALL {
+        heading(&mut lines, scope.title());
+        for binding in BINDINGS.iter().filter(|b| b.scope == scope) {
+            let keys: Vec<String> = binding.keys.iter().map(|&k| keymap::name(k)).collect();
+            entry(&mut lines, &keys.join(" "), binding.help, width, theme);
+        }
+    }
     heading(&mut lines, "Signs");
     for (sign, help) in SIGNS {
         entry(&mut lines, sign, help, width, theme);
@@ -102,13 +110,6 @@ pub(super) fn lines(width: u16, theme: Theme) -> Vec<Line<'static>> {
     for (name, help) in MORE {
         entry(&mut lines, name, help, width, theme);
     }
-    for scope in Scope::ALL {
-        heading(&mut lines, scope.title());
-        for binding in BINDINGS.iter().filter(|b| b.scope == scope) {
-            let keys: Vec<String> = binding.keys.iter().map(|&k| keymap::name(k)).collect();
-            entry(&mut lines, &keys.join(" "), binding.help, width, theme);
-        }
-    }
     heading(&mut lines, "Closed listeners");
     let closed = format!(
         "A listener that closed stays, dimmed and with the word closed, for {CLOSED_SHOWN_SECONDS:.0} s; x shows all of the interval."
@@ -119,7 +120,7 @@ pub(super) fn lines(width: u16, theme: Theme) -> Vec<Line<'static>> {
 
 /// A name and its sentence, which goes on below itself.
 fn entry(lines: &mut Vec<Line<'static>>, name: &str, help: &str, width: u16, theme: Theme) {
-    const NAME: usize = 19;
+    const NAME: usize = 20;
     let room = usize::from(width).saturating_sub(NAME + 3);
     for (i, line) in format::wrap(help, room).into_iter().enumerate() {
         let name = if i == 0 { name } else { "" };

@@ -11,6 +11,9 @@ use crate::dashboard::{format, theme::Theme};
 /// A column: its head, width, and text.
 type Column = (&'static str, usize, fn(&ThreadModel, f64) -> String);
 
+/// The column that a narrow screen has no place for.
+const BYTES: &str = "bytes";
+
 fn share(share: Option<f64>) -> String {
     share.map_or_else(|| format::NOTHING.to_owned(), format::whole_percent)
 }
@@ -30,7 +33,7 @@ const COLUMNS: [Column; 10] = [
     ("EAGAIN", 6, |t, _| format::short(t.would_block)),
     ("reads", 5, |t, _| format::short(t.reads)),
     ("share", 5, |t, _| share(t.read_share)),
-    ("bytes", 5, |t, _| format::short_bytes(t.read_bytes)),
+    (BYTES, 5, |t, _| format::short_bytes(t.read_bytes)),
     ("writes", 6, |t, _| format::short(t.writes)),
     ("onCPU", 5, |t, s| part(t.on_cpu_us, s)),
     ("runq", 4, |t, s| part(t.run_queue_us, s)),
@@ -39,17 +42,18 @@ const COLUMNS: [Column; 10] = [
 
 /// The table; the first line is its head.
 pub(super) fn lines(listener: &ListenerModel, seconds: f64, width: u16, theme: Theme) -> Vec<Line<'static>> {
-    let fixed: usize = COLUMNS.iter().map(|(_, width, _)| width + 1).sum();
-    // Names and roles share what the numbers leave; the last two columns are the scroll bar's.
-    let spare = usize::from(width).saturating_sub(fixed + 2);
+    let columns: Vec<Column> = COLUMNS.into_iter().filter(|(name, ..)| width >= 100 || *name != BYTES).collect();
+    let fixed: usize = columns.iter().map(|(_, width, _)| width + 1).sum();
+    // Names and roles share what the numbers leave; a margin and the scroll bar take three columns.
+    let spare = usize::from(width).saturating_sub(fixed + 3);
     let roles_width = if spare >= 40 { 20 } else { 4 };
     let name_width = (spare - roles_width - 1).min(32);
-    let wider = ((spare - roles_width - 1 - name_width) / COLUMNS.len()).min(3);
-    let numbers = |cells: [String; COLUMNS.len()]| -> String {
-        cells.iter().zip(COLUMNS).map(|(cell, (_, width, _))| format!(" {cell:>0$}", width + wider)).collect()
+    let wider = ((spare - roles_width - 1 - name_width) / columns.len()).min(3);
+    let numbers = |text: &dyn Fn(&Column) -> String| -> String {
+        columns.iter().map(|column| format!(" {:>1$}", text(column), column.1 + wider)).collect()
     };
     let head = format!("{:name_width$} {:roles_width$}", "THREAD", if roles_width > 4 { "ROLES" } else { "ARW" });
-    let mut lines = vec![Line::styled(head + &numbers(COLUMNS.map(|(head, ..)| head.to_owned())), theme.label())];
+    let mut lines = vec![Line::styled(head + &numbers(&|column| column.0.to_owned()), theme.label())];
     for thread in &listener.threads {
         let ended = if thread.ended { " ended" } else { "" };
         let id = format!("[{}]{ended}", thread.tid);
@@ -57,12 +61,11 @@ pub(super) fn lines(listener: &ListenerModel, seconds: f64, width: u16, theme: T
         let name = format::fit(&format!("{comm}{id}"), name_width);
         let pad = name_width.saturating_sub(format::width(&name));
         let roles = roles(&thread.roles, roles_width > 4);
-        let cells = COLUMNS.map(|(_, _, text)| text(thread, seconds));
         let style = if thread.ended { theme.label() } else { Style::new() };
         lines.push(Line::from(vec![
             Span::styled(format!("{name}{} ", " ".repeat(pad)), style),
             Span::styled(format!("{roles:roles_width$}"), theme.strong()),
-            Span::styled(numbers(cells), style),
+            Span::styled(numbers(&|column| column.2(thread, seconds)), style),
         ]));
     }
     if listener.threads.is_empty() {

@@ -40,8 +40,8 @@ struct Stage {
 struct Words<'a> {
     model: &'a Model,
     listener: &'a ListenerModel,
-    /// Columns within a box.
-    inner: usize,
+    /// Columns within each box.
+    inner: [usize; 5],
 }
 
 /// Draws the pipeline of `listener` into [`HEIGHT`] rows.
@@ -52,10 +52,13 @@ pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, listener: &Listen
     let spare = area.width.saturating_sub(80);
     let width = (12 + spare / 10).min(22);
     let gap = ((area.width - 5 * width) / 4).min(18);
-    let words = Words { model, listener, inner: usize::from(width) - 2 };
-    let left = |stage: usize| area.x + stage as u16 * (width + gap);
+    // The arrow between acceptors and receive queues has no number: its neighbours take a column each of its place.
+    let widths = [width, width, width + 1, width + 1, width];
+    let gaps = [gap, gap, gap - 2, gap, 0];
+    let left = |stage: usize| area.x + (0..stage).map(|i| widths[i] + gaps[i]).sum::<u16>();
+    let words = Words { model, listener, inner: widths.map(|width| usize::from(width) - 2) };
     for (i, stage) in words.stages(theme).into_iter().enumerate() {
-        let x = left(i);
+        let (x, width, gap) = (left(i), widths[i], gaps[i]);
         text::put(buf, x, area.y, width + gap, stage.title, theme.title());
         frame(buf, Rect { x, y: area.y + 1, width, height: LINES as u16 + 2 }, i < 2);
         for (y, line) in (area.y + 2..).zip(&stage.lines) {
@@ -102,9 +105,9 @@ impl Words<'_> {
         format::marked(value, format::status(self.model, measure))
     }
 
-    /// `long` if it fits the box, else `short`.
-    fn either(&self, long: String, short: String) -> String {
-        if format::width(&long) <= self.inner { long } else { short }
+    /// `long` if it fits the box of a stage, else `short`.
+    fn either(&self, stage: usize, long: String, short: String) -> String {
+        if format::width(&long) <= self.inner[stage] { long } else { short }
     }
 
     fn rate(&self, rate: Option<f64>, measure: Measure) -> String {
@@ -128,6 +131,7 @@ impl Words<'_> {
                 format!("{} young", self.marked(count(now.syn_young), M::SynQueueDepth)),
                 format!("{} peak", self.marked(count(now.syn_peak), M::SynQueueDepth)),
                 self.either(
+                    0,
                     format!("{} SYN-ACK again", self.per_second(rate.synack_retransmits, M::SynackRetransmits)),
                     format!("{} again", self.per_second(rate.synack_retransmits, M::SynackRetransmits)),
                 ),
@@ -139,7 +143,7 @@ impl Words<'_> {
             Some(0) => "none waits".to_owned(),
             age => {
                 let age = self.marked(age.map(format::duration), M::OldestWaiting);
-                self.either(format!("oldest {age}"), format!("{age} wait"))
+                self.either(1, format!("oldest {age}"), format!("{age} wait"))
             }
         };
         let accept = Stage {
@@ -164,8 +168,13 @@ impl Words<'_> {
                 self.marked(acceptors, M::Accepts),
                 self.marked(processes, M::Accepts),
                 self.either(
+                    2,
                     format!("{} would-block", self.per_second(rate.would_block, M::WouldBlock)),
-                    format!("{} EAGAIN", self.per_second(rate.would_block, M::WouldBlock)),
+                    self.either(
+                        2,
+                        format!("{} EAGAIN", self.per_second(rate.would_block, M::WouldBlock)),
+                        format!("{} EAGAIN", self.rate(rate.would_block, M::WouldBlock)),
+                    ),
                 ),
                 match listener.total.accept_failed {
                     Some(failed) if failed > 0 => format!("{} failed", format::short(failed)),
@@ -182,7 +191,7 @@ impl Words<'_> {
             lines: [
                 format!("{} open", self.marked(now.open.map(format::short), M::OpenConnections)),
                 format!("{} unread", self.marked(now.queued_bytes.map(format::short_bytes), M::QueuedBytes)),
-                self.either(format!("residency p99 {residency}"), format!("p99 {residency}")),
+                self.either(3, format!("residency p99 {residency}"), format!("p99 {residency}")),
                 String::new(),
             ],
             style: Style::new(),
@@ -196,7 +205,7 @@ impl Words<'_> {
             title: "READERS",
             lines: [
                 self.marked(readers, M::Reads),
-                self.either(format!("{per_second} read"), per_second),
+                self.either(4, format!("{per_second} read"), per_second),
                 self.marked(writers, M::Writes).replace("thread", "writer"),
                 String::new(),
             ],
@@ -217,7 +226,7 @@ impl Words<'_> {
         let plural = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
         (
             Some(plural(acting.len(), "thread", "threads")),
-            Some(self.either(plural(processes.len(), "process", "processes"), format!("{} proc.", processes.len()))),
+            Some(self.either(2, plural(processes.len(), "process", "processes"), format!("{} proc.", processes.len()))),
         )
     }
 

@@ -8,7 +8,7 @@ use crate::dashboard::theme::Theme;
 /// Parts of a block, from none to whole.
 const EIGHTHS: [&str; 9] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
 
-/// The bar as text: filled, the peak as `│` where it is beyond the fill, the rest dotted.
+/// The bar as text: filled, the peak as `┃` where it is beyond the fill, the rest dotted.
 ///
 /// A queue that is not empty shows at least an eighth; only a full one fills the last cell.
 pub(in crate::dashboard) fn bar(width: usize, fill: f64, peak: Option<f64>) -> String {
@@ -25,7 +25,7 @@ pub(in crate::dashboard) fn bar(width: usize, fill: f64, peak: Option<f64>) -> S
     let mark = peak.map(|p| filled(p).div_ceil(8)).filter(|&cell| cell > eighths.div_ceil(8)).map(|cell| cell - 1);
     (0..width)
         .map(|cell| match (eighths.saturating_sub(cell * 8).min(8), mark) {
-            (0, Some(mark)) if mark == cell => "│",
+            (0, Some(mark)) if mark == cell => "┃",
             (0, _) => "·",
             (part, _) => EIGHTHS[part],
         })
@@ -56,9 +56,9 @@ mod tests {
             (0.99, None, "███▉"),
             (1.0, None, "████"),
             (1.5, None, "████"),
-            (0.5, Some(1.0), "██·│"),
+            (0.5, Some(1.0), "██·┃"),
             (0.5, Some(0.5), "██··"),
-            (0.0, Some(0.1), "│···"),
+            (0.0, Some(0.1), "┃···"),
             (0.0, Some(0.0), "····"),
             (1.0, Some(1.0), "████"),
         ] {
