@@ -73,6 +73,33 @@ fn groups_and_numbers() {
 }
 
 #[test]
+fn the_documentation_has_every_field() {
+    fn keys(value: &Value, into: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| {
+                into.push(key.clone());
+                // The figures behind a finding have names of their own.
+                if key != "evidence" {
+                    keys(value, into);
+                }
+            }),
+            Value::Array(items) => items.iter().for_each(|item| keys(item, into)),
+            _ => {}
+        }
+    }
+    let mut fields = Vec::new();
+    keys(&value(&fixtures::dead_shard()), &mut fields);
+    keys(&value(&fixtures::quiet()), &mut fields);
+    fields.sort();
+    fields.dedup();
+    assert!(fields.len() > 80, "{}", fields.len());
+    let schema = include_str!("../../../docs/schema.md");
+    let words: Vec<&str> = schema.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+    let missing: Vec<_> = fields.iter().filter(|f| !words.contains(&f.as_str())).collect();
+    assert!(missing.is_empty(), "docs/schema.md lacks {missing:?}");
+}
+
+#[test]
 fn times_as_people_write_them() {
     for (ms, text) in [
         (0, "1970-01-01T00:00:00.000Z"),
