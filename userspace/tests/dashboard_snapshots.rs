@@ -163,6 +163,36 @@ fn before_the_first_sample() {
     assert_eq!(waiting.update(Action::Open), Effect::None);
 }
 
+#[test]
+fn losses_stand_in_every_view() {
+    let mut samples = fixtures::overflow();
+    let last = samples.last_mut().unwrap();
+    last.losses.connections = 12_345;
+    for actions in [vec![], vec![Action::Open], vec![Action::Help], vec![Action::Coverage]] {
+        let text = picture((80, 24), &app((80, 24), &samples, &actions));
+        assert!(text.contains("LOST, numbers are too low: 12,345 connections (table full)"), "{text}");
+        assert!(text.contains("quit"), "the footer is pushed out:\n{text}");
+    }
+    let last = samples.last_mut().unwrap();
+    (last.losses.connections, last.losses.missed_runs) = (0, 7);
+    let text = picture((80, 24), &app((80, 24), &samples, &[]));
+    assert!(text.contains("numbers may be too low: 7 probe runs skipped") && !text.contains("LOST"), "{text}");
+}
+
+/// Coverage and own cost are in sight in every view, pausing says so.
+#[test]
+fn coverage_cost_and_pause_stand_in_every_view() {
+    for size in SIZES {
+        for actions in [vec![], vec![Action::Open], vec![Action::Help], vec![Action::Coverage]] {
+            let actions = [actions, vec![Action::Pause]].concat();
+            let text = picture(size, &app(size, &fixtures::overflow(), &actions));
+            for word in ["20 measured, 3 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
+                assert!(text.contains(word), "no {word:?} in:\n{text}");
+            }
+        }
+    }
+}
+
 /// Whatever is coloured is also a word or a symbol: without colour the same text is there, and no cell has a colour.
 #[test]
 fn no_color_loses_nothing() {

@@ -1,12 +1,17 @@
 //! Numbers as people read them. Unknown is `-` (nothing seen yet) or `n/a` (cannot be measured here), never 0.
 
-use std::net::IpAddr;
+mod names;
+mod text;
 
 use listentop_model::{
     coverage::{Measure, Status},
-    model::{ListenerModel, Model, PatternName, Severity},
+    model::Model,
 };
-use ratatui::text::Span;
+
+pub use self::{
+    names::{endpoint, family, listener_endpoint, netns, process, process_within, severity_mark},
+    text::{clean, fit, fit_middle, width, wrap},
+};
 
 /// Shown where a measure is not to be had on this machine.
 pub const UNAVAILABLE: &str = "n/a";
@@ -170,172 +175,8 @@ pub fn interval(duration: std::time::Duration) -> String {
     if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 
-/// Address and port as they are written everywhere: `[::]:80`; a dual-stack or all-addresses socket is `*:80`.
-///
-/// `0.0.0.0` stays as it is: it takes IPv4 only, which `*` would hide.
-#[must_use]
-pub fn endpoint(address: IpAddr, port: u16, v6only: bool) -> String {
-    match address {
-        IpAddr::V4(a) => format!("{a}:{port}"),
-        IpAddr::V6(a) if a.is_unspecified() && !v6only => format!("*:{port}"),
-        IpAddr::V6(a) => format!("[{a}]:{port}"),
-    }
-}
-
-/// [`endpoint`] of a listener.
-#[must_use]
-pub fn listener_endpoint(listener: &ListenerModel) -> String {
-    endpoint(listener.address, listener.port, listener.v6only)
-}
-
-/// IPv4, IPv6 or both.
-#[must_use]
-pub fn family(listener: &ListenerModel) -> &'static str {
-    match listener.address {
-        IpAddr::V4(_) => "IPv4",
-        IpAddr::V6(a) if a.is_unspecified() && !listener.v6only => "IPv4 and IPv6",
-        IpAddr::V6(_) => "IPv6",
-    }
-}
-
-/// `comm[pid]`, with the number of further processes that hold the listener; `?` where no holder may be seen.
-#[must_use]
-pub fn process(listener: &ListenerModel) -> String {
-    match &listener.process {
-        None => "?".to_owned(),
-        Some(p) if listener.holders > 1 => format!("{}[{}]+{}", clean(&p.comm), p.pid, listener.holders - 1),
-        Some(p) => format!("{}[{}]", clean(&p.comm), p.pid),
-    }
-}
-
-/// [`process`] in at most `columns`: the name is cut before the id.
-#[must_use]
-pub fn process_within(listener: &ListenerModel, columns: usize) -> String {
-    let whole = process(listener);
-    let comm = listener.process.as_ref().map_or(String::new(), |p| clean(&p.comm));
-    let id = whole.strip_prefix(comm.as_str()).unwrap_or_default();
-    match columns.checked_sub(width(id)) {
-        Some(room) if room > 1 => fit(&comm, room) + id,
-        _ => fit(&whole, columns),
-    }
-}
-
-/// Name of a listener's namespace, or its inode.
-#[must_use]
-pub fn netns(listener: &ListenerModel) -> String {
-    listener.netns_name.as_deref().map_or_else(|| listener.netns.to_string(), clean)
-}
-
-/// A pattern's name, as JSON and documentation have it.
-#[must_use]
-pub const fn pattern(name: PatternName) -> &'static str {
-    match name {
-        PatternName::SingleThread => "single_thread",
-        PatternName::AcceptorReaders => "acceptor_readers",
-        PatternName::MessageBalancing => "message_balancing",
-        PatternName::MultiAcceptor => "multi_acceptor",
-        PatternName::Sharded => "sharded",
-        PatternName::ThreadPerConnection => "thread_per_connection",
-        PatternName::ProcessPerConnection => "process_per_connection",
-        PatternName::Unknown => "unknown",
-    }
-}
-
-/// The sign of a finding: a symbol, so that it is told without colour.
-#[must_use]
-pub const fn severity_mark(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "i",
-        Severity::Warning => "*",
-        Severity::Critical => "!",
-    }
-}
-
-/// The word for a finding.
-#[must_use]
-pub const fn severity_word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
-}
-
-/// `text` without control characters, which a process may put into its name.
-#[must_use]
-pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-/// Columns that `text` takes on the screen.
-#[must_use]
-pub fn width(text: &str) -> usize {
-    if text.is_ascii() { text.len() } else { Span::raw(text).width() }
-}
-
-/// `text` in at most `columns` columns, `…` for what was cut off at the end.
-#[must_use]
-pub fn fit(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
-        return text.to_owned();
-    }
-    format!("{}…", take(text.chars(), columns.saturating_sub(1)))
-}
-
-/// `text` in at most `columns` columns, `…` for what was cut out of its middle: the ends of an address tell most.
-#[must_use]
-pub fn fit_middle(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
-        return text.to_owned();
-    }
-    let keep = columns.saturating_sub(1);
-    let tail: String = take(text.chars().rev(), keep - keep / 3).chars().rev().collect();
-    format!("{}…{tail}", take(text.chars(), keep / 3))
-}
-
-/// As many of `chars` as fit `columns`.
-fn take(chars: impl Iterator<Item = char>, columns: usize) -> String {
-    let mut used = 0;
-    chars
-        .take_while(|c| {
-            used += width(c.encode_utf8(&mut [0; 4]));
-            used <= columns
-        })
-        .collect()
-}
-
-/// `text` broken at spaces into lines of at most `columns`; a longer word is broken anywhere.
-#[must_use]
-pub fn wrap(text: &str, columns: usize) -> Vec<String> {
-    let columns = columns.max(1);
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let mut word = word.to_owned();
-        let line = lines.last_mut().expect("there is always a last line");
-        if line.is_empty() {
-            *line = String::new();
-        } else if width(line) + 1 + width(&word) <= columns {
-            line.push(' ');
-            line.push_str(&word);
-            continue;
-        } else {
-            lines.push(String::new());
-        }
-        while width(&word) > columns {
-            let head = take(word.chars(), columns);
-            word = word[head.len()..].to_owned();
-            *lines.last_mut().expect("there is always a last line") = head;
-            lines.push(String::new());
-        }
-        *lines.last_mut().expect("there is always a last line") = word;
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
-
     use super::*;
 
     #[test]
@@ -419,24 +260,5 @@ mod tests {
         assert_eq!(marked(None, Status::Measured), "-");
         assert_eq!(marked(Some("3".into()), Status::Sampled), "~3");
         assert_eq!(marked(Some("3".into()), Status::Measured), "3");
-    }
-
-    #[test]
-    fn endpoints() {
-        let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        assert_eq!(endpoint("0.0.0.0".parse().unwrap(), 80, false), "0.0.0.0:80");
-        assert_eq!(endpoint(any, 80, false), "*:80");
-        assert_eq!(endpoint(any, 80, true), "[::]:80");
-        assert_eq!(endpoint("fe80::1".parse().unwrap(), 80, false), "[fe80::1]:80");
-    }
-
-    #[test]
-    fn cutting_and_wrapping() {
-        assert_eq!(fit("abcdef", 4), "abc…");
-        assert_eq!(fit_middle("[2001:db8::1234]:8080", 12), "[20…34]:8080");
-        assert_eq!(clean("a\x1b[2Jb"), "a?[2Jb");
-        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrap("abcdefghij kl", 4), ["abcd", "efgh", "ij", "kl"]);
-        assert_eq!(wrap("a", 4), ["a"]);
     }
 }

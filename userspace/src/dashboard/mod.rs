@@ -9,6 +9,7 @@ pub mod format;
 pub mod group;
 mod input;
 pub mod keymap;
+pub mod layout;
 pub mod rows;
 mod run;
 mod terminal;

@@ -197,7 +197,7 @@ fn matches(listener: &ListenerModel, words: &[String]) -> bool {
         format::listener_endpoint(listener),
         format::process(listener),
         format::netns(listener),
-        format::pattern(listener.pattern.name),
+        listener.pattern.name.name(),
         if listener.closed { "closed" } else { "" },
     )
     .to_lowercase();

@@ -112,7 +112,7 @@ fn filters_match_process_pid_namespace_and_pattern() {
     let machine = model(&fixtures::quiet());
     let redis = &machine.listeners[2];
     assert_eq!(redis.port, 6379);
-    let pattern = crate::dashboard::format::pattern(redis.pattern.name);
+    let pattern = redis.pattern.name.name();
     for (filter, found) in
         [("redis", vec![6379]), ("1402", vec![6379]), (pattern, vec![6379]), ("host", vec![22, 80, 6379])]
     {

@@ -22,7 +22,7 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
     }
     for finding in &listener.findings {
         let mark = format::severity_mark(finding.severity);
-        let head = format!("{mark} {} {}: {}", format::severity_word(finding.severity), finding.id, finding.summary);
+        let head = format!("{mark} {} {}: {}", finding.severity.name(), finding.id, finding.summary);
         paragraph(&mut lines, "", &head, theme.severity(finding.severity));
         paragraph(&mut lines, "  ", &finding.advice, Style::new());
         let evidence: Vec<String> =
@@ -40,7 +40,7 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
     };
     lines.push(Line::from(vec![
         Span::styled("Pattern ", theme.label()),
-        Span::styled(format::pattern(pattern.name), theme.title()),
+        Span::styled(pattern.name.name(), theme.title()),
         Span::raw(fits),
     ]));
     for sentence in &pattern.evidence {

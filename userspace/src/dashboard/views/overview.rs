@@ -10,9 +10,10 @@ use ratatui::{
 
 use crate::dashboard::{
     app::App,
-    column::{Column, Needs, Place, layout},
+    column::Column,
     format,
     group::{Item, fill},
+    layout::{Needs, Place, layout},
     rows::Row,
     widgets::{queue_bar, sparkline, text},
 };
@@ -213,7 +214,7 @@ fn draw_selected(buf: &mut Buffer, area: Rect, places: &[Place], app: &App, mode
         "{}{shard}{netns} {} {}",
         format::listener_endpoint(figures),
         format::process(figures),
-        format::pattern(figures.pattern.name)
+        figures.pattern.name.name()
     );
     if figures.pattern.confidence > 0.0 {
         title.push_str(&format!(", fits {}", format::whole_percent(figures.pattern.confidence)));
@@ -248,7 +249,7 @@ fn draw_selected(buf: &mut Buffer, area: Rect, places: &[Place], app: &App, mode
 
     let mut lines: Vec<(String, Style)> = Vec::new();
     for finding in &figures.findings {
-        let mark = format!("{} {}: ", format::severity_mark(finding.severity), format::severity_word(finding.severity));
+        let mark = format!("{} {}: ", format::severity_mark(finding.severity), finding.severity.name());
         let style = theme.severity(finding.severity);
         let text = format!("{mark}{}", finding.summary);
         if area.height <= 4 {

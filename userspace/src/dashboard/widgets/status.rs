@@ -97,7 +97,7 @@ fn counts(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
     }
     for (i, (severity, count)) in findings.into_iter().enumerate() {
         let comma = if i > 0 { ", " } else { "" };
-        let word = format::severity_word(severity);
+        let word = severity.name();
         spans.push(Span::raw(comma));
         spans.push(Span::styled(
             format!("{} {count} {word}", format::severity_mark(severity)),

@@ -1,0 +1,89 @@
+//! Names of things: addresses, processes, patterns, severities.
+
+use std::net::IpAddr;
+
+use listentop_model::model::{ListenerModel, Severity};
+
+use super::text::{clean, fit, width};
+
+/// Address and port as they are written everywhere: `[::]:80`; a dual-stack or all-addresses socket is `*:80`.
+///
+/// `0.0.0.0` stays as it is: it takes IPv4 only, which `*` would hide.
+#[must_use]
+pub fn endpoint(address: IpAddr, port: u16, v6only: bool) -> String {
+    match address {
+        IpAddr::V4(a) => format!("{a}:{port}"),
+        IpAddr::V6(a) if a.is_unspecified() && !v6only => format!("*:{port}"),
+        IpAddr::V6(a) => format!("[{a}]:{port}"),
+    }
+}
+
+/// [`endpoint`] of a listener.
+#[must_use]
+pub fn listener_endpoint(listener: &ListenerModel) -> String {
+    endpoint(listener.address, listener.port, listener.v6only)
+}
+
+/// IPv4, IPv6 or both.
+#[must_use]
+pub fn family(listener: &ListenerModel) -> &'static str {
+    match listener.address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(a) if a.is_unspecified() && !listener.v6only => "IPv4 and IPv6",
+        IpAddr::V6(_) => "IPv6",
+    }
+}
+
+/// `comm[pid]`, with the number of further processes that hold the listener; `?` where no holder may be seen.
+#[must_use]
+pub fn process(listener: &ListenerModel) -> String {
+    match &listener.process {
+        None => "?".to_owned(),
+        Some(p) if listener.holders > 1 => format!("{}[{}]+{}", clean(&p.comm), p.pid, listener.holders - 1),
+        Some(p) => format!("{}[{}]", clean(&p.comm), p.pid),
+    }
+}
+
+/// [`process`] in at most `columns`: the name is cut before the id.
+#[must_use]
+pub fn process_within(listener: &ListenerModel, columns: usize) -> String {
+    let whole = process(listener);
+    let comm = listener.process.as_ref().map_or(String::new(), |p| clean(&p.comm));
+    let id = whole.strip_prefix(comm.as_str()).unwrap_or_default();
+    match columns.checked_sub(width(id)) {
+        Some(room) if room > 1 => fit(&comm, room) + id,
+        _ => fit(&whole, columns),
+    }
+}
+
+/// Name of a listener's namespace, or its inode.
+#[must_use]
+pub fn netns(listener: &ListenerModel) -> String {
+    listener.netns_name.as_deref().map_or_else(|| listener.netns.to_string(), clean)
+}
+
+/// The sign of a finding: a symbol, so that it is told without colour.
+#[must_use]
+pub const fn severity_mark(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "i",
+        Severity::Warning => "*",
+        Severity::Critical => "!",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        assert_eq!(endpoint("0.0.0.0".parse().unwrap(), 80, false), "0.0.0.0:80");
+        assert_eq!(endpoint(any, 80, false), "*:80");
+        assert_eq!(endpoint(any, 80, true), "[::]:80");
+        assert_eq!(endpoint("fe80::1".parse().unwrap(), 80, false), "[fe80::1]:80");
+    }
+}
