@@ -94,10 +94,24 @@ fn multi_acceptor_reads_what_it_accepts() {
         assert!(acceptors.iter().all(|thread| thread.counts.requests == REQUESTS * thread.counts.accepts), "{options}");
         let processes = options == "--processes";
         assert!(acceptors.iter().all(|thread| (thread.pid != report.pid) == processes));
-        if matches!(options, "--no-exclusive" | "--accept-batch 0") {
+        if options == "--accept-batch 0" {
             assert!(report.total.counts.would_block > 0, "{options}: {report:?}");
         }
     }
+}
+
+#[test]
+fn without_exclusive_wakeups_the_herd_comes() {
+    let would_block = |options: &str| {
+        // The delay leaves all who were woken the time to come, before one of them takes the connection.
+        let server = Server::start(&format!("--pattern multi_acceptor --threads 4 --accept-delay-us 30000 {options}"));
+        let summary = stress(&server, "--rate 8 --connections 8");
+        let counts = server.end(Signal::SIGTERM).total.counts;
+        assert_eq!((summary.completed, counts.accepts), (8, 8));
+        counts.would_block
+    };
+    let (herd, exclusive) = (would_block("--no-exclusive"), would_block(""));
+    assert!(herd >= 8 && herd > 2 * exclusive, "{herd} with, {exclusive} without");
 }
 
 #[test]
@@ -112,7 +126,7 @@ fn sharded_spreads_by_hash() {
 #[test]
 fn a_dead_shard_never_accepts() {
     let server = Server::start("--pattern sharded --threads 2 --dead-shard 1 --backlog 4096");
-    let summary = stress(&server, "--rate 1000 --connections 200 --timeout-ms 500");
+    let summary = stress(&server, "--rate 1000 --connections 200 --timeout-ms 2000");
     let report = server.end(Signal::SIGTERM);
     assert_eq!(role(&report, "shard-1")[0].counts.accepts, 0);
     assert_eq!(role(&report, "shard-0")[0].counts.accepts, summary.completed);
