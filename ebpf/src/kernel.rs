@@ -51,6 +51,15 @@ from_btf! {
     SOCKET_SK;
     TASK_FILES;
     TASK_START_BOOTTIME;
+    TASK_THREAD_PID;
+    TASK_GROUP_LEADER;
+    PID_LEVEL;
+    PID_NUMBERS;
+    UPID_NR;
+    UPID_NS;
+    /// Size of an element of `struct pid`'s numbers.
+    UPID_SIZE;
+    PID_NAMESPACE_INUM;
     FILES_FDT;
     FDT_FD;
     FILE_PRIVATE_DATA;
@@ -72,6 +81,10 @@ from_btf! {
     /// `IORING_OP_ACCEPT`.
     OP_ACCEPT;
 }
+
+/// Inode of listentop's PID namespace; 0 if that is the initial one, whose ids need no looking up.
+#[unsafe(no_mangle)]
+static OUR_PID_NAMESPACE: Global<u32> = Global::new(0);
 
 /// Addresses of tcp_v4_rcv and tcp_v6_rcv (begin, end of each): a packet freed there was counted in `sk_drops`. 0 where
 /// /proc/kallsyms does not tell.
@@ -350,6 +363,38 @@ impl Request {
 pub(crate) fn current_start_ns() -> u64 {
     let task = unsafe { bpf_get_current_task_btf() };
     unsafe { direct(task.cast_const().cast(), &TASK_START_BOOTTIME) }
+}
+
+/// PID namespaces nest up to 32 deep (MAX_PID_NS_LEVEL); ours is sought in the outermost of them.
+const PID_LEVELS: u32 = 8;
+
+/// Process and thread id of the current thread in listentop's PID namespace; 0 where it is not visible.
+#[inline(always)]
+pub(crate) fn current_ids() -> (u32, u32) {
+    if OUR_PID_NAMESPACE.load() == 0 {
+        let ids = aya_ebpf::helpers::bpf_get_current_pid_tgid();
+        return ((ids >> 32) as u32, ids as u32);
+    }
+    let task = unsafe { bpf_get_current_task_btf() } as u64;
+    let leader = probe::<u64>(task, &TASK_GROUP_LEADER).unwrap_or(0);
+    (id_of(leader), id_of(task))
+}
+
+#[inline(always)]
+fn id_of(task: u64) -> u32 {
+    let Some(pid) = probe::<u64>(task, &TASK_THREAD_PID) else { return 0 };
+    let deepest = probe::<u32>(pid, &PID_LEVEL).unwrap_or(0);
+    for level in 0..PID_LEVELS {
+        if level > deepest {
+            break;
+        }
+        let number = pid + u64::from(PID_NUMBERS.load()) + u64::from(level * UPID_SIZE.load());
+        let namespace = probe::<u64>(number, &UPID_NS).unwrap_or(0);
+        if probe::<u32>(namespace, &PID_NAMESPACE_INUM) == Some(OUR_PID_NAMESPACE.load()) {
+            return probe(number, &UPID_NR).unwrap_or(0);
+        }
+    }
+    0
 }
 
 /// The socket behind a file descriptor of the current process. If the descriptor is no socket the address is some other

@@ -14,6 +14,7 @@
     reason = "the verifier proves every access; see `kernel` for what pointers may be"
 )]
 
+mod account;
 mod config;
 mod events;
 mod hooks;

@@ -9,7 +9,7 @@ use listentop_abi::{
     limits::{DEFAULT_CONNECTIONS, DEFAULT_LISTENERS, DEFAULT_THREADS, DROPPED_CLIENTS},
     listener::{ListenerInfo, ListenerRef, ListenerStats, Peaks},
     loss::LOSSES as LOSS_COUNTERS,
-    thread::{ThreadKey, ThreadStats},
+    thread::{ThreadKey, ThreadRecord},
 };
 
 /// `BPF_F_MMAPABLE`: user space maps the array and reads it without a system call per record.
@@ -42,9 +42,18 @@ pub(crate) static PEAKS: Array<Peaks> = Array::with_max_entries(DEFAULT_LISTENER
 #[map]
 pub(crate) static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(DEFAULT_CONNECTIONS, 0);
 
-/// Work by listener and thread. User space removes the entries of threads that ended. Size at load.
+/// Listener and thread → index of the record in [`THREADS`]. User space removes the entries of threads that ended. Size at load.
 #[map]
-pub(crate) static THREADS: HashMap<ThreadKey, ThreadStats> = HashMap::with_max_entries(DEFAULT_THREADS, 0);
+pub(crate) static THREAD_INDEX: HashMap<ThreadKey, u32> = HashMap::with_max_entries(DEFAULT_THREADS, 0);
+
+/// Free indices of [`THREADS`]. Size at load.
+#[map]
+pub(crate) static FREE_THREADS: Queue<u32> = Queue::with_max_entries(DEFAULT_THREADS, 0);
+
+/// Work by listener and thread. An array behind an index, so that a connection can remember where its reader's record is, and
+/// a read need not hash. Size at load.
+#[map]
+pub(crate) static THREADS: Array<ThreadRecord> = Array::with_max_entries(DEFAULT_THREADS, MMAPABLE);
 
 /// The child whose handshake this CPU is completing: set when it is cloned (LISTEN → SYN_RECV), taken when its listener
 /// is woken, with bottom halves off in between.

@@ -2,19 +2,16 @@
 
 use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 
-use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_smp_processor_id, generated::bpf_ktime_get_ns,
-};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_ns};
 use listentop_abi::{
     histogram::{self, BUCKETS, UNIT_SHIFT},
-    listener::{Buckets, ListenerRef, ListenerStats, Work},
+    listener::{Buckets, ListenerRef, ListenerStats},
     loss::Loss,
-    thread::{ThreadKey, ThreadStats},
 };
 
 use crate::{
-    config, kernel,
-    maps::{LOSSES, PEAKS, STATS, THREADS},
+    config,
+    maps::{LOSSES, PEAKS, STATS},
 };
 
 /// CLOCK_MONOTONIC.
@@ -75,26 +72,3 @@ pub(crate) fn lost(loss: Loss) {
     }
 }
 
-/// The current thread's record for a listener, or the listener's own for work that no thread can be charged with.
-#[inline(always)]
-pub(crate) fn work(listener: ListenerRef) -> Option<*mut Work> {
-    let ids = bpf_get_current_pid_tgid();
-    let key = ThreadKey { slot: listener.slot, tid: ids as u32, start_ns: kernel::current_start_ns() };
-    if let Some(thread) = THREADS.get_ptr_mut(key)
-        && unsafe { (*thread).generation } == listener.generation
-    {
-        return Some(unsafe { &raw mut (*thread).work });
-    }
-    let new = ThreadStats {
-        pid: (ids >> 32) as u32,
-        generation: listener.generation,
-        comm: bpf_get_current_comm().unwrap_or([0; 16]),
-        work: Work::default(),
-    };
-    let _ = THREADS.insert(key, &new, 0);
-    if let Some(thread) = THREADS.get_ptr_mut(key) {
-        return Some(unsafe { &raw mut (*thread).work });
-    }
-    lost(Loss::Threads);
-    of(listener).map(|stats| unsafe { &raw mut (*stats).untracked })
-}

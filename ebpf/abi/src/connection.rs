@@ -43,6 +43,10 @@ pub struct Connection {
     pub tail: u32,
     /// [`STATE_READ`] | [`STATE_BASELINE`]. Process side.
     pub state: u32,
+    /// Index + 1 of the thread that read last, where its record is likely to be found again; 0: none. Process side.
+    pub reader: u32,
+    /// Index + 1 of the thread that wrote last. Process side.
+    pub writer: u32,
     /// Padding.
     pub reserved: u32,
     /// Ring of marks, index modulo [`MARKS`].
@@ -55,4 +59,4 @@ pub const STATE_READ: u32 = 1;
 pub const STATE_BASELINE: u32 = 2;
 
 const _: () = assert!(size_of::<Mark>() == 16);
-const _: () = assert!(size_of::<Connection>() == 56 + MARKS * 16);
+const _: () = assert!(size_of::<Connection>() == 64 + MARKS * 16);

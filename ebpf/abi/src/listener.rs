@@ -107,8 +107,11 @@ pub struct ListenerStats {
     pub clients: u64,
     /// Payload bytes that arrived for its connections.
     pub arrived_bytes: u64,
-    /// Payload bytes that were read, by whatever way, or thrown away unread when a connection ended.
-    pub consumed_bytes: u64,
+    /// Payload bytes that left receive queues otherwise than by a counted read (in-kernel readers, zero copy, connections that ended
+    /// with unread bytes). Counts modulo 2^64: a transforming reader such as kTLS makes it negative.
+    pub otherwise_consumed_bytes: u64,
+    /// Index + 1 of the thread that accepted last on this shard's CPUs, where its record is likely to be found again; 0: none.
+    pub acceptor: u64,
     /// Work of threads that found the thread table full.
     pub untracked: Work,
     /// Accept wait.
@@ -151,4 +154,4 @@ const _: () = assert!(size_of::<ListenerRef>() == 8);
 const _: () = assert!(size_of::<ListenerInfo>() == 112);
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);
-const _: () = assert!(size_of::<ListenerStats>() == 14 * 8 + 64 + 6 * 4 * BUCKETS);
+const _: () = assert!(size_of::<ListenerStats>() == 15 * 8 + 64 + 6 * 4 * BUCKETS);

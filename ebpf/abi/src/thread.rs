@@ -1,4 +1,4 @@
-//! Record of what one thread did for one listener.
+//! Record of what one thread did for one listener. Its *index* is its place in the array of [`ThreadRecord`]s.
 
 use crate::listener::Work;
 
@@ -14,14 +14,20 @@ pub struct ThreadKey {
     pub start_ns: u64,
 }
 
-/// What it did.
+/// What it did. Written by the thread's own system calls only, so nothing here is added to atomically.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ThreadStats {
-    /// Process id (thread group id).
-    pub pid: u32,
+pub struct ThreadRecord {
+    /// Whose record it is; a thread id of 0 is a free one.
+    pub key: ThreadKey,
     /// Generation of the listener's slot.
     pub generation: u32,
+    /// Process id (thread group id) in listentop's PID namespace; 0 if it cannot be seen from there.
+    pub pid: u32,
+    /// Thread id in listentop's PID namespace; 0 likewise.
+    pub tid: u32,
+    /// Padding.
+    pub reserved: u32,
     /// Command name when the record was made, NUL-padded.
     pub comm: [u8; 16],
     /// Its work.
@@ -29,11 +35,8 @@ pub struct ThreadStats {
 }
 
 const _: () = assert!(size_of::<ThreadKey>() == 16);
-const _: () = assert!(size_of::<ThreadStats>() == 88);
+const _: () = assert!(size_of::<ThreadRecord>() == 112);
 
 #[cfg(feature = "user")]
-// SAFETY: `repr(C)`, integers only, no padding (the sizes above are the sums of the fields).
+// SAFETY: `repr(C)`, integers only, no padding (the size above is the sum of the fields).
 unsafe impl aya::Pod for ThreadKey {}
-#[cfg(feature = "user")]
-// SAFETY: as above.
-unsafe impl aya::Pod for ThreadStats {}

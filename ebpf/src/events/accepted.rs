@@ -3,6 +3,7 @@
 use listentop_abi::listener::ListenerRef;
 
 use crate::{
+    account::{self, Account},
     kernel::{self, RawSock},
     maps::{CONNECTIONS, LISTENERS},
     stats::{self, add, record_span},
@@ -49,9 +50,21 @@ pub(crate) fn accepted_unknown(fd: u32) {
 
 #[inline(always)]
 fn charge(listener: ListenerRef) {
-    if let Some(work) = stats::work(listener) {
-        unsafe { add(&raw mut (*work).accepts, 1) };
+    if let Some(account) = acceptor(listener) {
+        unsafe { account.add(|work| &raw mut (*work).accepts, 1) };
     }
+}
+
+/// The current thread's account, sought first where the last acceptor's is.
+#[inline(always)]
+fn acceptor(listener: ListenerRef) -> Option<Account> {
+    let stats = stats::of(listener)?;
+    let remembered = unsafe { (*stats).acceptor } as u32;
+    let (account, remember) = account::current(listener, remembered)?;
+    if remember != remembered {
+        unsafe { (*stats).acceptor = u64::from(remember) };
+    }
+    Some(account)
 }
 
 /// An accept on the listening socket `fd` failed with `errno`.
@@ -62,12 +75,12 @@ pub(crate) fn failed(fd: u32, errno: i64) {
         return;
     }
     let Some(listener) = listener_behind(fd) else { return };
-    let Some(work) = stats::work(listener) else { return };
+    let Some(account) = acceptor(listener) else { return };
     unsafe {
         if errno == EAGAIN {
-            add(&raw mut (*work).would_block, 1);
+            account.add(|work| &raw mut (*work).would_block, 1);
         } else {
-            add(&raw mut (*work).accept_failed, 1);
+            account.add(|work| &raw mut (*work).accept_failed, 1);
         }
     }
 }

@@ -3,7 +3,6 @@
 use listentop_abi::connection::{STATE_BASELINE, STATE_READ};
 
 use crate::{
-    events::read::settle,
     maps::CONNECTIONS,
     stats::{self, add, record_span},
 };
@@ -25,7 +24,10 @@ pub(crate) fn destroyed(key: u64) {
                 }
             }
             // What nobody read is gone, so it does not wait any more.
-            settle(connection, stats, (*connection).consumed, (*connection).arrived, None);
+            let unread = (*connection).arrived.wrapping_sub((*connection).consumed);
+            if unread != 0 {
+                add(&raw mut (*stats).otherwise_consumed_bytes, i64::from(unread as i32) as u64);
+            }
         }
     }
     let _ = CONNECTIONS.remove(key);

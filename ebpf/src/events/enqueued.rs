@@ -57,6 +57,8 @@ pub(crate) fn track(
         (*connection).consumed = copied;
         (*connection).tail = 0;
         (*connection).state = state;
+        (*connection).reader = 0;
+        (*connection).writer = 0;
         if arrived == 0 {
             (*connection).first_byte_ns = 0;
             (*connection).head = 0;

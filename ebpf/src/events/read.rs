@@ -3,6 +3,7 @@
 use listentop_abi::connection::{Connection, MARKS, STATE_BASELINE, STATE_READ};
 
 use crate::{
+    account,
     events::accepted,
     kernel::RawSock,
     stats::{self, add, record, record_span},
@@ -27,6 +28,9 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     let first = unsafe { (*connection).state } & STATE_READ == 0;
     unsafe {
         settle(connection, stats, consumed, position, Some(now));
+        if position != expected {
+            add(&raw mut (*stats).otherwise_consumed_bytes, i64::from(position.wrapping_sub(expected) as i32) as u64);
+        }
         record(&raw mut (*stats).bytes_per_read, u64::from(bytes));
         if first {
             let state = (*connection).state;
@@ -37,18 +41,20 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
             }
         }
     }
-    if let Some(work) = stats::work(listener) {
+    let remembered = unsafe { (*connection).reader };
+    if let Some((account, remember)) = account::current(listener, remembered) {
         unsafe {
-            add(&raw mut (*work).reads, 1);
-            add(&raw mut (*work).read_bytes, u64::from(bytes));
+            (*connection).reader = remember;
+            account.add(|work| &raw mut (*work).reads, 1);
+            account.add(|work| &raw mut (*work).read_bytes, u64::from(bytes));
             if first {
-                add(&raw mut (*work).first_reads, 1);
+                account.add(|work| &raw mut (*work).first_reads, 1);
             }
         }
     }
 }
 
-/// Moves the read position to `position`, counts the bytes as consumed, and with `now` the residency of the first of them.
+/// Moves the read position to `position`, and counts with `now` the residency of the first byte that this takes.
 #[inline(always)]
 pub(crate) unsafe fn settle(
     connection: *mut Connection,
@@ -64,11 +70,7 @@ pub(crate) unsafe fn settle(
             (*connection).arrived = position;
             add(&raw mut (*stats).arrived_bytes, u64::from(beyond));
         }
-        let taken = position.wrapping_sub(consumed);
-        if taken as i32 > 0 {
-            (*connection).consumed = position;
-            add(&raw mut (*stats).consumed_bytes, u64::from(taken));
-        }
+        (*connection).consumed = position;
         let mut tail = (*connection).tail;
         let head = (*connection).head;
         let mut since = 0;

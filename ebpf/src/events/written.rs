@@ -2,11 +2,7 @@
 
 use listentop_abi::connection::Connection;
 
-use crate::{
-    events::accepted,
-    kernel::RawSock,
-    stats::{self, add},
-};
+use crate::{account, events::accepted, kernel::RawSock};
 
 /// The current thread gave the kernel `bytes` (above 0) to send.
 #[inline(always)]
@@ -15,10 +11,12 @@ pub(crate) fn written(connection: *mut Connection, key: u64, bytes: u32) {
         // As for reads: an accept that no hook saw.
         accepted::accepted(RawSock(key));
     }
-    if let Some(work) = stats::work(unsafe { (*connection).listener }) {
+    let (listener, remembered) = unsafe { ((*connection).listener, (*connection).writer) };
+    if let Some((account, remember)) = account::current(listener, remembered) {
         unsafe {
-            add(&raw mut (*work).writes, 1);
-            add(&raw mut (*work).write_bytes, u64::from(bytes));
+            (*connection).writer = remember;
+            account.add(|work| &raw mut (*work).writes, 1);
+            account.add(|work| &raw mut (*work).write_bytes, u64::from(bytes));
         }
     }
 }

@@ -73,6 +73,16 @@ pub(super) fn namespace_of(pid: u32) -> Option<u32> {
     link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
+/// Inode of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: u32 = 0xefff_fffc;
+
+/// Inode of our PID namespace; 0 if it is the initial one.
+pub(super) fn our_pid_namespace() -> u32 {
+    let link = fs::read_link("/proc/self/ns/pid").ok();
+    let inode = link.and_then(|link| link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok());
+    inode.filter(|inode| *inode != INITIAL_PID_NAMESPACE).unwrap_or(0)
+}
+
 fn socket_inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }

@@ -190,6 +190,17 @@ impl KernelBtf {
         Ok(Member { bits })
     }
 
+    /// Size of a structure in bytes.
+    ///
+    /// # Errors
+    /// [`BtfError::Missing`].
+    pub fn size(&self, structure: &str) -> Result<u32, BtfError> {
+        let id = self.structs.get(&hash(structure.as_bytes()));
+        id.and_then(|id| self.header(*id))
+            .map(|header| header.size_or_type)
+            .ok_or_else(|| BtfError::Missing(format!("struct {structure}")))
+    }
+
     /// Value of an enumerator, whichever enumeration it is in.
     ///
     /// # Errors

@@ -8,11 +8,10 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use aya::maps::{HashMap as BpfHashMap, MapData, Queue};
+use aya::maps::{MapData, Queue};
 use listentop_abi::{
     histogram::BUCKETS,
     listener::{Buckets, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef, ListenerStats, Peaks, Work},
-    thread::{ThreadKey, ThreadStats},
 };
 use listentop_model::{
     coverage::{Coverage, Measure, Status},
@@ -87,7 +86,7 @@ struct Counters {
     not_attempts: u64,
     clients: u64,
     arrived_bytes: u64,
-    consumed_bytes: u64,
+    otherwise_consumed_bytes: u64,
     work: Work,
 }
 
@@ -96,6 +95,13 @@ impl Counters {
     fn tracked(&self) -> u64 {
         (self.enqueued + self.inherited_waiting + self.inherited_open)
             .saturating_sub(self.untracked_enqueued + self.aborted + self.closed)
+    }
+
+    /// Bytes that arrived and did not leave. The counters are not read at one instant, so a moment's excess of reads is none.
+    fn queued_bytes(&self) -> u64 {
+        let waiting =
+            self.arrived_bytes.wrapping_sub(self.work.read_bytes).wrapping_sub(self.otherwise_consumed_bytes) as i64;
+        waiting.max(0).unsigned_abs()
     }
 }
 
@@ -276,7 +282,7 @@ impl Listeners {
                 bytes_per_read: shown(Measure::Reads, bytes_per_read),
                 queued_bytes: when(
                     Measure::QueuedBytes,
-                    counters.arrived_bytes.saturating_sub(counters.consumed_bytes),
+                    counters.queued_bytes(),
                 ),
             },
             writes: WritesSample {
@@ -294,7 +300,6 @@ impl Listeners {
     pub(super) fn recycle(
         &mut self,
         threads: &mut Threads,
-        map: &mut BpfHashMap<MapData, ThreadKey, ThreadStats>,
     ) -> io::Result<()> {
         let done: Vec<ListenerRef> = self
             .known
@@ -303,7 +308,7 @@ impl Listeners {
             .map(|(slot, known)| ListenerRef { slot: *slot, generation: known.generation })
             .collect();
         for listener in done {
-            threads.forget(listener, map)?;
+            threads.forget(listener)?;
             for record in self.records(listener.slot) {
                 // SAFETY: inside the mapping, all-zero is a valid record, and no probe knows the slot: its listener and
                 // connections are gone from their tables.
@@ -344,7 +349,7 @@ impl Listeners {
                     (&raw mut (*record).not_attempts, &mut sum.not_attempts),
                     (&raw mut (*record).clients, &mut sum.clients),
                     (&raw mut (*record).arrived_bytes, &mut sum.arrived_bytes),
-                    (&raw mut (*record).consumed_bytes, &mut sum.consumed_bytes),
+                    (&raw mut (*record).otherwise_consumed_bytes, &mut sum.otherwise_consumed_bytes),
                     (&raw mut (*record).untracked.accepts, &mut sum.work.accepts),
                     (&raw mut (*record).untracked.would_block, &mut sum.work.would_block),
                     (&raw mut (*record).untracked.accept_failed, &mut sum.work.accept_failed),
@@ -355,7 +360,7 @@ impl Listeners {
                 ]
             };
             for (counter, total) in field {
-                *total += read(counter);
+                *total = total.wrapping_add(read(counter));
             }
         }
         for thread in threads {

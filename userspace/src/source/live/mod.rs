@@ -29,7 +29,7 @@ use listentop_abi::{
     limits,
     listener::{ListenerInfo, ListenerStats, Peaks, WALKED},
     loss::{LOSSES, Loss},
-    thread::{ThreadKey, ThreadStats},
+    thread::ThreadRecord,
 };
 use listentop_model::{
     coverage::Coverage,
@@ -124,9 +124,6 @@ pub struct LiveSource {
     ebpf: Ebpf,
     poll: OwnedFd,
     losses: SharedArray<u64>,
-    thread_map: BpfHashMap<MapData, ThreadKey, ThreadStats>,
-    /// The same map: aya has no call that reads many entries at once.
-    thread_fd: OwnedFd,
     listeners: Listeners,
     threads: Threads,
     owners: owners::Watch,
@@ -202,8 +199,11 @@ impl LiveSource {
             free.push(slot, 0).map_err(refused)?;
         }
         let opened = |error| StartError::Io("a map cannot be opened", error);
-        let thread_fd = map(&mut ebpf, "THREADS")?.fd().as_fd().try_clone_to_owned().map_err(opened)?;
-        let thread_map = BpfHashMap::try_from(taken("THREADS", &mut ebpf)?).map_err(refused)?;
+        let records = map(&mut ebpf, "THREADS")?.fd().as_fd();
+        let records = SharedArray::<ThreadRecord>::map(records, options.max_threads).map_err(shared)?;
+        let index = BpfHashMap::try_from(taken("THREAD_INDEX", &mut ebpf)?).map_err(refused)?;
+        let free_threads = Queue::try_from(taken("FREE_THREADS", &mut ebpf)?).map_err(refused)?;
+        let threads = Threads::new(records, options.max_threads, index, free_threads).map_err(refused)?;
 
         // The iterators are loaded before anything is attached, so that the time between attaching and the baseline is short.
         let tables = map(&mut ebpf, "LISTENERS")?.fd().as_fd().try_clone_to_owned().map_err(opened)?;
@@ -241,10 +241,8 @@ impl LiveSource {
         let mut source = Self {
             poll,
             losses,
-            thread_map,
-            thread_fd,
             listeners: Listeners::new(info, stats, peaks, geometry, free),
-            threads: Threads::default(),
+            threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: Host {
                 kernel: nix::sys::utsname::uname()
@@ -272,7 +270,7 @@ impl LiveSource {
     pub fn sample(&mut self) -> io::Result<Sample> {
         self.run_poll()?;
         let monotonic_ns = monotonic_ns();
-        self.threads.refresh(&mut self.thread_map, self.thread_fd.as_fd(), Instant::now())?;
+        self.threads.refresh(Instant::now())?;
         self.listeners.discover();
         let scan = {
             let listeners = &self.listeners;
@@ -282,7 +280,7 @@ impl LiveSource {
         let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &namespaces::names());
         let hidden = scan.hidden;
         let listeners = self.listeners.sample(monotonic_ns, &self.threads.by_slot(), &self.coverage);
-        self.listeners.recycle(&mut self.threads, &mut self.thread_map)?;
+        self.listeners.recycle(&mut self.threads)?;
         let (missed_runs, cost) = self.cost();
         coverage::note_hidden_owners(&mut self.coverage, hidden);
         Ok(Sample {
@@ -386,6 +384,7 @@ fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: Geometry) ->
     }
     let ranges = kallsyms::tcp_receive_ranges();
     let uring_cqe = u8::from(kernel.tracepoint_arguments("io_uring_complete").is_ok_and(|arguments| arguments == 3));
+    let pid_namespace = owners::our_pid_namespace();
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
     let (mask, shift, slots) = (geometry.shards() - 1, geometry.shard_shift, geometry.slots);
     loader
@@ -393,6 +392,7 @@ fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: Geometry) ->
         .override_global("TCP_V4_RCV_END", &ranges[0].1, true)
         .override_global("TCP_V6_RCV", &ranges[1].0, true)
         .override_global("TCP_V6_RCV_END", &ranges[1].1, true)
+        .override_global("OUR_PID_NAMESPACE", &pid_namespace, true)
         .override_global("URING_CQE", &uring_cqe, true)
         .override_global("EMPTY", &empty, true)
         .override_global("DEBUG", &debug, true)
@@ -406,7 +406,9 @@ fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: Geometry) ->
         .map_max_entries("STATS", slots << shift)
         .map_max_entries("PEAKS", slots * geometry.cpus)
         .map_max_entries("CONNECTIONS", options.max_connections)
-        .map_max_entries("THREADS", options.max_threads);
+        .map_max_entries("THREADS", options.max_threads)
+        .map_max_entries("THREAD_INDEX", options.max_threads)
+        .map_max_entries("FREE_THREADS", options.max_threads);
     loader.load(OBJECT).map_err(|error| {
         let text = chain(&error);
         if nix::unistd::geteuid().is_root() && !text.contains("Operation not permitted") {

@@ -31,6 +31,13 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("SOCKET_SK", "socket", "sk"),
     ("TASK_FILES", "task_struct", "files"),
     ("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
+    ("TASK_THREAD_PID", "task_struct", "thread_pid"),
+    ("TASK_GROUP_LEADER", "task_struct", "group_leader"),
+    ("PID_LEVEL", "pid", "level"),
+    ("PID_NUMBERS", "pid", "numbers"),
+    ("UPID_NR", "upid", "nr"),
+    ("UPID_NS", "upid", "ns"),
+    ("PID_NAMESPACE_INUM", "pid_namespace", "ns.inum"),
     ("FILES_FDT", "files_struct", "fdt"),
     ("FDT_FD", "fdtable", "fd"),
     ("FILE_PRIVATE_DATA", "file", "private_data"),
@@ -82,6 +89,7 @@ pub(super) fn resolve(btf: &KernelBtf) -> (Vec<(&'static str, u32)>, Vec<(&'stat
         .member("socket_alloc", "vfs_inode")
         .and_then(|outer| Ok(outer.byte() + btf.member("inode", "i_ino")?.byte()));
     put("SOCKET_INO", inode);
+    put("UPID_SIZE", btf.size("upid"));
     // Kernels without io_uring have no such types: its hook will not attach there either.
     put("CQE_RES", btf.member("io_uring_cqe", "res").map(|member| member.byte()));
     put("KIOCB_OPCODE", btf.member("io_kiocb", "opcode").map(|member| member.byte()));

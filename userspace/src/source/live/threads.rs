@@ -2,29 +2,32 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs, io,
-    os::fd::BorrowedFd,
+    fs, io, ptr,
     time::{Duration, Instant},
 };
 
-use aya::maps::{HashMap as BpfHashMap, MapData, MapError};
+use aya::maps::{HashMap as BpfHashMap, MapData, MapError, Queue};
 use listentop_abi::{
     listener::{ListenerRef, Work},
-    thread::{ThreadKey, ThreadStats},
+    thread::{ThreadKey, ThreadRecord},
 };
 use listentop_model::sample::ThreadSample;
 
-use super::bpf;
+use super::shared::SharedArray;
 
 /// A thread's times and name are read again after this long; the work itself is read at each sample.
 const TIMES_EVERY: Duration = Duration::from_secs(1);
+/// A thread that /proc does not show is taken to have ended when it did nothing for this long.
+const INVISIBLE_IDLE: Duration = Duration::from_secs(60);
 /// Ended threads that are kept one by one per listener; older ones are summed up.
 const DEPARTED: usize = 64;
 
 /// All threads of all listeners.
-#[derive(Default)]
 pub(super) struct Threads {
-    dump: Vec<(ThreadKey, ThreadStats)>,
+    records: SharedArray<ThreadRecord>,
+    capacity: u32,
+    index: BpfHashMap<MapData, ThreadKey, u32>,
+    free: Queue<MapData, u32>,
     seen: HashMap<ThreadKey, Seen>,
     departed: HashMap<u32, Departed>,
 }
@@ -32,7 +35,9 @@ pub(super) struct Threads {
 struct Seen {
     sample: ThreadSample,
     generation: u32,
+    record: u32,
     read_at: Instant,
+    worked_at: Instant,
 }
 
 #[derive(Default)]
@@ -44,58 +49,82 @@ struct Departed {
 }
 
 impl Threads {
-    /// Reads the table, and removes the entries of threads that have ended: nothing will add to them any more.
+    /// Threads in a table of `capacity` records, all of them free.
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn refresh(
-        &mut self,
-        map: &mut BpfHashMap<MapData, ThreadKey, ThreadStats>,
-        fd: BorrowedFd<'_>,
-        now: Instant,
-    ) -> io::Result<()> {
-        bpf::dump_map(fd, &mut self.dump)?;
+    pub(super) fn new(
+        records: SharedArray<ThreadRecord>,
+        capacity: u32,
+        index: BpfHashMap<MapData, ThreadKey, u32>,
+        mut free: Queue<MapData, u32>,
+    ) -> Result<Self, MapError> {
+        for record in 0..capacity {
+            free.push(record, 0)?;
+        }
+        Ok(Self { records, capacity, index, free, seen: HashMap::new(), departed: HashMap::new() })
+    }
+
+    /// Reads the table, and frees the records of threads that have ended: nothing will add to them any more.
+    ///
+    /// # Errors
+    /// What bpf(2) says.
+    pub(super) fn refresh(&mut self, now: Instant) -> io::Result<()> {
         let mut ended = Vec::new();
-        for (key, stats) in &self.dump {
-            let seen = self.seen.entry(*key).or_insert_with(|| Seen {
+        for index in 0..self.capacity {
+            // SAFETY: inside the mapping; a field of a record of integers, read as a whole.
+            if unsafe { ptr::read_volatile(&raw const (*self.records.pointer(index)).key.tid) } == 0 {
+                continue;
+            }
+            let record = self.records.read(index);
+            let seen = self.seen.entry(record.key).or_insert_with(|| Seen {
                 sample: ThreadSample {
-                    pid: stats.pid,
-                    tid: key.tid,
-                    start_ns: key.start_ns,
+                    pid: record.pid,
+                    tid: record.tid,
+                    start_ns: record.key.start_ns,
+                    comm: text(&record.comm),
                     ..ThreadSample::default()
                 },
-                generation: stats.generation,
+                generation: record.generation,
+                record: index,
                 read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now),
+                worked_at: now,
             });
-            seen.generation = stats.generation;
-            if seen.sample.comm.is_empty() {
-                seen.sample.comm = text(&stats.comm);
+            if charge(&mut seen.sample, &record.work) {
+                seen.worked_at = now;
             }
-            charge(&mut seen.sample, &stats.work);
             if now.duration_since(seen.read_at) >= TIMES_EVERY {
                 seen.read_at = now;
-                seen.sample.ended = !read_times(&mut seen.sample);
+                // A thread that is not visible in our PID namespace cannot be looked up: it has ended when it is idle for long.
+                seen.sample.ended = if record.pid == 0 {
+                    now.duration_since(seen.worked_at) > INVISIBLE_IDLE
+                } else {
+                    !read_times(&mut seen.sample)
+                };
                 if seen.sample.ended {
-                    ended.push(*key);
+                    ended.push(record.key);
                 }
             }
         }
         for key in ended {
-            // Read once more: it may have worked between the dump and its end.
-            if let Ok(stats) = map.get(&key, 0)
-                && let Some(seen) = self.seen.get_mut(&key)
-            {
-                charge(&mut seen.sample, &stats.work);
-            }
-            match map.remove(&key) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(io::Error::other(error)),
-            }
-            if let Some(seen) = self.seen.remove(&key) {
+            if let Some(mut seen) = self.seen.remove(&key) {
+                // Once more: it may have worked between the reading and its end.
+                charge(&mut seen.sample, &self.records.read(seen.record).work);
+                self.release(key, seen.record)?;
                 self.depart(key.slot, seen);
             }
         }
         Ok(())
+    }
+
+    /// Frees a record: first its entry in the index, so that no probe finds it.
+    fn release(&mut self, key: ThreadKey, record: u32) -> io::Result<()> {
+        match self.index.remove(&key) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        self.records.write(record, ThreadRecord::default());
+        self.free.push(record, 0).map_err(io::Error::other)
     }
 
     fn depart(&mut self, slot: u32, seen: Seen) {
@@ -143,33 +172,40 @@ impl Threads {
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn forget(
-        &mut self,
-        listener: ListenerRef,
-        map: &mut BpfHashMap<MapData, ThreadKey, ThreadStats>,
-    ) -> io::Result<()> {
-        let keys: Vec<ThreadKey> = self.seen.keys().filter(|key| key.slot == listener.slot).copied().collect();
-        for key in keys {
+    pub(super) fn forget(&mut self, listener: ListenerRef) -> io::Result<()> {
+        let gone: Vec<(ThreadKey, u32)> = self
+            .seen
+            .iter()
+            .filter(|(key, _)| key.slot == listener.slot)
+            .map(|(key, seen)| (*key, seen.record))
+            .collect();
+        for (key, record) in gone {
             self.seen.remove(&key);
-            match map.remove(&key) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(io::Error::other(error)),
-            }
+            self.release(key, record)?;
         }
         self.departed.remove(&listener.slot);
         Ok(())
     }
 }
 
-fn charge(sample: &mut ThreadSample, work: &Work) {
-    sample.accepts = work.accepts;
-    sample.would_block = work.would_block;
-    sample.accept_failed = work.accept_failed;
-    sample.reads = work.reads;
-    sample.read_bytes = work.read_bytes;
-    sample.first_reads = work.first_reads;
-    sample.writes = work.writes;
-    sample.write_bytes = work.write_bytes;
+/// Takes over what the record says; whether it has changed.
+fn charge(sample: &mut ThreadSample, work: &Work) -> bool {
+    let counters = [
+        (&mut sample.accepts, work.accepts),
+        (&mut sample.would_block, work.would_block),
+        (&mut sample.accept_failed, work.accept_failed),
+        (&mut sample.reads, work.reads),
+        (&mut sample.read_bytes, work.read_bytes),
+        (&mut sample.first_reads, work.first_reads),
+        (&mut sample.writes, work.writes),
+        (&mut sample.write_bytes, work.write_bytes),
+    ];
+    let mut changed = false;
+    for (shown, counted) in counters {
+        changed |= *shown != counted;
+        *shown = counted;
+    }
+    changed
 }
 
 /// Reads a thread's name and times; whether it is still there.
