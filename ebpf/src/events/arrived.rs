@@ -12,23 +12,22 @@ use crate::{
 #[inline(always)]
 pub(crate) fn arrived(connection: *mut Connection, tcp: TcpSock) {
     let end = tcp.payload_end();
-    let listener = unsafe { (*connection).listener };
     let fresh = end.wrapping_sub(unsafe { (*connection).arrived });
     // Negative: nothing new (a FIN, or a wake-up for bytes that were counted already).
     if fresh as i32 <= 0 {
         return;
     }
     let now = stats::now();
+    let listener = unsafe { (*connection).listener };
     unsafe {
-        let head = (*connection).head;
-        let waiting = head.wrapping_sub((*connection).tail);
-        if waiting < MARKS as u32 {
-            let mark = &raw mut (*connection).marks[head as usize % MARKS];
-            (*mark).at_ns = now;
-            (*mark).end = end;
-            (*connection).head = head.wrapping_add(1);
+        let next = (*connection).next_mark as usize % MARKS;
+        // The oldest mark may go when its bytes have been read; until then the newest takes this arrival in.
+        if ((*connection).mark_end[next].wrapping_sub(tcp.copied_seq()) as i32) <= 0 {
+            (*connection).mark_ns[next] = now;
+            (*connection).mark_end[next] = end;
+            (*connection).next_mark = (next as u32).wrapping_add(1);
         } else {
-            (*connection).marks[head.wrapping_sub(1) as usize % MARKS].end = end;
+            (*connection).mark_end[next.wrapping_sub(1) % MARKS] = end;
         }
         (*connection).arrived = end;
         if (*connection).first_byte_ns == 0 {

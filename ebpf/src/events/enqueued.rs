@@ -1,6 +1,6 @@
 //! A connection is put on an accept queue.
 
-use listentop_abi::{listener::ListenerRef, loss::Loss};
+use listentop_abi::{connection::MARKS, listener::ListenerRef, loss::Loss};
 
 use crate::{
     kernel::RawSock,
@@ -48,26 +48,25 @@ pub(crate) fn track(
     let (copied, end) = child.receive_span()?;
     let arrived = end.wrapping_sub(copied);
     let connection = DRAFTS.get_ptr_mut(draft as u32)?;
-    // The marks need no clearing: none beyond `head` is ever looked at.
     unsafe {
         (*connection).listener = listener;
         (*connection).enqueued_ns = enqueued_ns;
         (*connection).accepted_ns = accepted_ns;
         (*connection).arrived = end;
         (*connection).consumed = copied;
-        (*connection).tail = 0;
         (*connection).state = state;
         (*connection).reader = 0;
         (*connection).writer = 0;
-        if arrived == 0 {
-            (*connection).first_byte_ns = 0;
-            (*connection).head = 0;
-        } else {
+        // Marks at what was read already mean nothing.
+        (*connection).mark_end = [copied; MARKS];
+        (*connection).next_mark = 0;
+        (*connection).first_byte_ns = 0;
+        if arrived != 0 {
             let at_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
             (*connection).first_byte_ns = at_ns;
-            (*connection).head = 1;
-            (*connection).marks[0].at_ns = at_ns;
-            (*connection).marks[0].end = end;
+            (*connection).mark_end[0] = end;
+            (*connection).mark_ns[0] = at_ns;
+            (*connection).next_mark = 1;
         }
         if CONNECTIONS.insert(child.0, &*connection, 0).is_err() {
             stats::lost(Loss::Connections);

@@ -27,7 +27,10 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     let position = if copied.wrapping_sub(expected) <= 1 { expected } else { copied };
     let first = unsafe { (*connection).state } & STATE_READ == 0;
     unsafe {
-        settle(connection, stats, consumed, position, Some(now));
+        if let Some(since) = first_unread(connection, consumed) {
+            record_span(&raw mut (*stats).residency, since, now);
+        }
+        (*connection).consumed = position;
         if position != expected {
             add(&raw mut (*stats).otherwise_consumed_bytes, i64::from(position.wrapping_sub(expected) as i32) as u64);
         }
@@ -54,46 +57,18 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     }
 }
 
-/// Moves the read position to `position`, and counts with `now` the residency of the first byte that this takes.
+/// When the first byte behind `consumed` arrived: the mark that reaches least far beyond it tells. `None` if it was read
+/// before its arrival was announced (SO_RCVLOWAT, busy polling).
 #[inline(always)]
-pub(crate) unsafe fn settle(
-    connection: *mut Connection,
-    stats: *mut listentop_abi::listener::ListenerStats,
-    consumed: u32,
-    position: u32,
-    now: Option<u64>,
-) {
-    unsafe {
-        let beyond = position.wrapping_sub((*connection).arrived);
-        if beyond as i32 > 0 {
-            // Read before its arrival was announced (SO_RCVLOWAT, busy polling): it arrived in any case.
-            (*connection).arrived = position;
-            add(&raw mut (*stats).arrived_bytes, u64::from(beyond));
-        }
-        (*connection).consumed = position;
-        let mut tail = (*connection).tail;
-        let head = (*connection).head;
-        let mut since = 0;
-        for _ in 0..MARKS {
-            if tail == head {
-                break;
-            }
-            let mark = &raw const (*connection).marks[tail as usize % MARKS];
-            let end = (*mark).end;
-            // The mark of the first unread byte is the first that reaches beyond the old position.
-            if since == 0 && (end.wrapping_sub(consumed) as i32) > 0 {
-                since = (*mark).at_ns;
-            }
-            if (end.wrapping_sub(position) as i32) > 0 {
-                break;
-            }
-            tail = tail.wrapping_add(1);
-        }
-        (*connection).tail = tail;
-        if let Some(now) = now
-            && since != 0
-        {
-            record_span(&raw mut (*stats).residency, since, now);
+unsafe fn first_unread(connection: *const Connection, consumed: u32) -> Option<u64> {
+    let mut nearest = i32::MAX;
+    let mut since = 0;
+    for index in 0..MARKS {
+        let beyond = unsafe { (*connection).mark_end[index] }.wrapping_sub(consumed) as i32;
+        if beyond > 0 && beyond < nearest {
+            nearest = beyond;
+            since = unsafe { (*connection).mark_ns[index] };
         }
     }
+    if since == 0 { None } else { Some(since) }
 }
