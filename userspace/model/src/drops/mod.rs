@@ -15,6 +15,8 @@ use crate::{model::Drops, sample::ListenerSample, tracker::Counter};
 pub(crate) struct DropTracker {
     socket: Counter,
     ack_overflow: Counter,
+    /// As above, with a SYN cookie: `sk_drops` counts these once.
+    cookie_ack_overflow: Counter,
     ack_other: Counter,
     not_attempts: Counter,
     /// Refused SYNs by [`Cause`], where probes see each.
@@ -53,13 +55,14 @@ impl DropTracker {
 
         let mut grown = self.socket.read(drops.socket_drops, from_zero);
         let ack_overflow = self.ack_overflow.read(drops.ack_overflow, from_zero);
+        let cookie_ack_overflow = self.cookie_ack_overflow.read(drops.cookie_ack_overflow, from_zero);
         let ack_other = self.ack_other.read(drops.ack_other, from_zero);
         grown += self.not_attempts.read(drops.not_attempts, from_zero);
         grown += self.clients.read(drops.clients, from_zero);
         self.retold = self.clients_cover_syn != drops.clients_cover_syn;
         self.clients_cover_syn = drops.clients_cover_syn;
         let given = [drops.syn_accept_queue_full, drops.syn_queue_full, drops.syn_other];
-        self.seen = [ack_overflow, 0, ack_other];
+        self.seen = [ack_overflow + cookie_ack_overflow, 0, ack_other];
         for ((counter, now), seen) in self.syn.iter_mut().zip(given).zip(&mut self.seen) {
             *seen += counter.read(now, from_zero);
         }
@@ -71,7 +74,8 @@ impl DropTracker {
 
     /// Its socket listens again: counters start from zero.
     pub(crate) fn restart(&mut self) {
-        for counter in [&mut self.socket, &mut self.ack_overflow, &mut self.ack_other, &mut self.not_attempts] {
+        let acks = [&mut self.ack_overflow, &mut self.cookie_ack_overflow, &mut self.ack_other];
+        for counter in acks.into_iter().chain([&mut self.socket, &mut self.not_attempts]) {
             counter.restart();
         }
         self.syn.iter_mut().for_each(Counter::restart);
@@ -92,7 +96,8 @@ impl DropTracker {
     /// Refused SYNs that `sk_drops` leaves when all else that it counts is taken away; `None` where that cannot be told.
     fn inferred(&self) -> Option<u64> {
         let acks = self.ack_overflow.sum? + self.ack_other.sum.unwrap_or(0);
-        Some(self.socket.sum?.saturating_sub(2 * acks).saturating_sub(self.not_attempts.sum.unwrap_or(0)))
+        let once = self.cookie_ack_overflow.sum.unwrap_or(0) + self.not_attempts.sum.unwrap_or(0);
+        Some(self.socket.sum?.saturating_sub(2 * acks).saturating_sub(once))
     }
 
     /// Brings `pending` up to date. If fewer were refused than was thought, returns the causes that were found too many.
@@ -143,7 +148,7 @@ impl DropTracker {
 
     /// The drops since the baseline. `counters`: the namespace's counters could be read.
     pub(crate) fn drops(&self, counters: bool) -> Drops {
-        let ack = self.ack_overflow.sum;
+        let ack = self.ack_overflow.sum.map(|ack| ack + self.cookie_ack_overflow.sum.unwrap_or(0));
         let ack_other = self.ack_other.sum.unwrap_or(0);
         let mut drops = Drops { accept_queue_full_on_ack: ack, ..Default::default() };
         let mut syn_drops = None;
