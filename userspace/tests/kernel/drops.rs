@@ -1,0 +1,291 @@
+//! Refused attempts, by cause, against the kernel's counters of the namespace and of the socket.
+
+use listentop_model::{coverage::Measure, model::Drops};
+use socket2::Socket;
+
+use crate::support::{
+    Lab, Test, Watch,
+    lab::{Counters, PORT},
+    sleep_ms,
+    sockets::{
+        accept, attempt, attempt_with_late_ack, connect, cookie, defer_accept, give_up_refused, kernel_drops, listen,
+        retransmits, send_all,
+    },
+};
+
+const NEEDS: &[Measure] = &[Measure::Drops, Measure::DropCause, Measure::Enqueued];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "drops::final_ack_overflow_against_syn_overflow", needs: NEEDS, run: final_ack_against_syn },
+    Test { name: "drops::deferred_accepts_are_no_drops", needs: NEEDS, run: deferred },
+    Test { name: "drops::distinct_clients_of_refused_final_acks", needs: NEEDS, run: distinct_clients },
+    Test { name: "drops::reset_on_overflow", needs: NEEDS, run: reset_on_overflow },
+    Test { name: "drops::syn_queue_full_without_cookies", needs: NEEDS, run: syn_queue_full },
+    Test { name: "drops::last_quarter_of_the_syn_backlog", needs: NEEDS, run: last_quarter },
+    Test { name: "drops::cookies_instead_of_drops", needs: NEEDS, run: cookies },
+    Test { name: "drops::final_ack_with_a_cookie", needs: NEEDS, run: cookie_final_ack },
+    Test { name: "drops::two_listeners_at_once_same_cause", needs: NEEDS, run: two_same_cause },
+    Test { name: "drops::two_listeners_at_once_two_causes", needs: NEEDS, run: two_causes },
+];
+
+/// What the kernel counted for a namespace and one socket in it since this was made.
+struct Truth<'a> {
+    lab: &'a Lab,
+    before: Counters,
+    socket_before: u64,
+}
+
+impl<'a> Truth<'a> {
+    fn begin(lab: &'a Lab, listener: &Socket) -> Self {
+        Self { lab, before: lab.counters(), socket_before: kernel_drops(listener) }
+    }
+
+    fn grown(&self, name: &str) -> u64 {
+        self.lab.counters().since(&self.before, name)
+    }
+
+    fn socket(&self, listener: &Socket) -> u64 {
+        kernel_drops(listener) - self.socket_before
+    }
+}
+
+/// Waits out what clients that gave up leave behind, and takes two samples: the second finds causes for what the first left open.
+fn settle(watch: &mut Watch) {
+    sleep_ms(50);
+    watch.sample();
+    sleep_ms(50);
+    watch.sample();
+}
+
+fn assert_adds_up(drops: &Drops) {
+    let causes = [drops.accept_queue_full_on_syn, drops.accept_queue_full_on_ack, drops.syn_queue_full, drops.other];
+    let known: u64 = causes.iter().map(|cause| cause.unwrap_or(0)).sum();
+    assert_eq!(Some(known + drops.unexplained.expect("it is told")), drops.total, "{drops:?}");
+}
+
+/// Final ACKs that come late meet a full queue; then SYNs do. Each is repeated by its client, and each repetition counts.
+fn final_ack_against_syn(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 3);
+    let truth = Truth::begin(lab, &listener);
+    // The counters of a namespace that is new have a baseline only once they were read.
+    watch.sample();
+
+    // Three connections stay in the SYN queue, because the listener waits for their data.
+    defer_accept(&listener, 5);
+    let late: Vec<Socket> = (0..3).map(|_| attempt(PORT)).collect();
+    defer_accept(&listener, 0);
+    let deferred = truth.grown("TCPDeferAcceptDrop");
+    assert_eq!(deferred, 3, "bare final ACKs ignored");
+    let waiting: Vec<Socket> = (0..4).map(|_| connect(PORT)).collect();
+    let on_syn = watch.during(|| {
+        late.iter().for_each(|client| send_all(client, b"x"));
+        let refused: Vec<Socket> = (0..5).map(|_| attempt(PORT)).collect();
+        // Long enough for the data to be sent again several times, and for the SYNs to be sent again once.
+        sleep_ms(1300);
+        let on_syn = refused.iter().map(|client| 1 + retransmits(client)).sum::<u64>();
+        assert!(give_up_refused(refused).is_empty());
+        drop(late);
+        on_syn
+    });
+    settle(&mut watch);
+
+    let (overflows, drops) = (truth.grown("ListenOverflows"), truth.grown("ListenDrops"));
+    let on_ack = overflows - on_syn;
+    assert!(on_ack > 3 && on_syn == 10, "the test's own load: {on_ack} final ACKs, {on_syn} SYNs");
+    let seen = watch.listener(PORT);
+    assert_eq!(seen.drops.accept_queue_full_on_ack, Some(on_ack));
+    assert_eq!(seen.drops.accept_queue_full_on_syn, Some(on_syn));
+    assert_eq!(seen.drops.total, Some(drops));
+    assert_eq!((seen.drops.syn_queue_full, seen.drops.other, seen.drops.unexplained), (Some(0), Some(0), Some(0)));
+    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+    assert_eq!((seen.now.accept_depth, seen.now.limit, seen.now.accept_peak), (4, 4, Some(4)));
+    assert_eq!(seen.total.enqueued, Some(4));
+    assert!(seen.now.syn_peak >= Some(3), "{:?}", seen.now);
+    drop(waiting);
+}
+
+/// TCP_DEFER_ACCEPT ignores bare final ACKs on purpose; nothing is refused.
+fn deferred(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 8);
+    let truth = Truth::begin(lab, &listener);
+    defer_accept(&listener, 5);
+    let clients: Vec<Socket> = (0..4).map(|_| attempt(PORT)).collect();
+    sleep_ms(20);
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.now.syn_depth, seen.now.accept_depth), (Some(4), 0));
+    clients.iter().for_each(|client| send_all(client, b"hello"));
+    settle(&mut watch);
+    assert_eq!((truth.grown("TCPDeferAcceptDrop"), truth.socket(&listener)), (4, 4));
+    let seen = watch.listener(PORT);
+    assert_eq!(seen.drops.total, Some(0), "{:?}", seen.drops);
+    assert_eq!((seen.now.syn_depth, seen.now.accept_depth), (Some(0), 4));
+    assert_eq!(seen.now.queued_bytes, Some(20));
+    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+}
+
+/// Attempts are not clients: each of three clients is refused several times.
+fn distinct_clients(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 2);
+    let truth = Truth::begin(lab, &listener);
+    let late: Vec<Socket> = (0..3).map(|_| attempt_with_late_ack(PORT)).collect();
+    let waiting: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    // Their final ACKs come after 200 ms, and again for every SYN-ACK that the server repeats, after one second.
+    watch.during(|| sleep_ms(1500));
+    drop(late);
+    settle(&mut watch);
+    let overflows = truth.grown("ListenOverflows");
+    assert!(overflows > 3, "the test's own load: {overflows}");
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.drops.total, seen.drops.accept_queue_full_on_ack), (Some(overflows), Some(overflows)));
+    assert_eq!(seen.drops.clients, Some(3));
+    assert!(seen.total.synack_retransmits >= Some(3), "{:?}", seen.total);
+    drop(waiting);
+}
+
+/// tcp_abort_on_overflow answers a refused final ACK with a reset: once, because the client does not come again.
+fn reset_on_overflow(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_abort_on_overflow", "1");
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 2);
+    let truth = Truth::begin(lab, &listener);
+    let late: Vec<Socket> = (0..3).map(|_| attempt_with_late_ack(PORT)).collect();
+    let waiting: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    watch.during(|| sleep_ms(400));
+    settle(&mut watch);
+    let resets = late.iter().filter(|client| client.take_error().is_ok_and(|error| error.is_some())).count();
+    assert_eq!((resets, truth.grown("EmbryonicRsts")), (3, 3), "the test's own load");
+    assert_eq!(truth.grown("ListenOverflows"), 3);
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.drops.total, seen.drops.accept_queue_full_on_ack), (Some(3), Some(3)), "{:?}", seen.drops);
+    assert_eq!((seen.drops.accept_queue_full_on_syn, seen.drops.unexplained), (Some(0), Some(0)));
+    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+    drop(waiting);
+}
+
+/// Without cookies a full SYN queue refuses SYNs, while the accept queue is empty.
+fn syn_queue_full(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_syncookies", "0");
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 4);
+    let truth = Truth::begin(lab, &listener);
+    let clients: Vec<Socket> = (0..20).map(|_| attempt_with_late_ack(PORT)).collect();
+    watch.sample();
+    let depth = watch.listener(PORT).now.syn_depth.expect("it is measured");
+    drop(clients);
+    settle(&mut watch);
+    let full = truth.grown("TCPReqQFullDrop");
+    assert_eq!(full, 20 - u64::from(depth), "the rest of 20 was refused");
+    assert_eq!((truth.grown("ListenDrops"), truth.grown("ListenOverflows")), (full, 0));
+    // The socket counts the resets of those that gave up too, though they are no attempts.
+    assert_eq!(truth.socket(&listener), full + truth.grown("EmbryonicRsts"));
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.drops.total, seen.drops.syn_queue_full), (Some(full), Some(full)), "{:?}", seen.drops);
+    assert_eq!(
+        (seen.drops.accept_queue_full_on_syn, seen.drops.other, seen.drops.unexplained),
+        (Some(0), Some(0), Some(0))
+    );
+    assert_eq!(watch.namespace().syn_queue_full_drops, Some(full));
+    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+}
+
+/// Without cookies the last quarter of tcp_max_syn_backlog is kept for known peers: another cause.
+fn last_quarter(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_syncookies", "0");
+    lab.sysctl("ipv4/tcp_max_syn_backlog", "8");
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 100);
+    let truth = Truth::begin(lab, &listener);
+    let clients: Vec<Socket> = (0..20).map(|_| attempt_with_late_ack(PORT)).collect();
+    drop(clients);
+    settle(&mut watch);
+    let drops = truth.grown("ListenDrops");
+    assert!(drops > 0, "the test's own load");
+    assert_eq!((truth.grown("ListenOverflows"), truth.grown("TCPReqQFullDrop")), (0, 0));
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.drops.total, seen.drops.other), (Some(drops), Some(drops)), "{:?}", seen.drops);
+    assert_eq!(seen.drops.unexplained, Some(0));
+}
+
+/// With cookies a full SYN queue refuses nobody; who comes back with one is enqueued and accepted like any other.
+fn cookies(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_syncookies", "2");
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let truth = Truth::begin(lab, &listener);
+    let clients: Vec<Socket> = (0..10).map(|_| connect(PORT)).collect();
+    for client in &clients {
+        send_all(client, b"x");
+        drop(accept(&listener));
+    }
+    settle(&mut watch);
+    assert_eq!((truth.grown("SyncookiesRecv"), truth.grown("ListenDrops")), (10, 0), "the test's own load");
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.enqueued, seen.total.accepts, seen.drops.total), (Some(10), Some(10), Some(0)));
+    assert_eq!(watch.namespace().cookies_sent, Some(truth.grown("SyncookiesSent")));
+}
+
+/// A final ACK that brings a cookie and meets a full queue counts once in the socket, other than a plain one.
+fn cookie_final_ack(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_syncookies", "2");
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 2);
+    let truth = Truth::begin(lab, &listener);
+    let late: Vec<Socket> = (0..4).map(|_| attempt_with_late_ack(PORT)).collect();
+    let waiting: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    watch.during(|| sleep_ms(400));
+    drop(late);
+    settle(&mut watch);
+    assert_eq!((truth.grown("ListenOverflows"), truth.socket(&listener)), (4, 4), "the test's own load");
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.drops.total, seen.drops.accept_queue_full_on_ack), (Some(4), Some(4)), "{:?}", seen.drops);
+    assert_eq!((seen.drops.accept_queue_full_on_syn, seen.drops.unexplained), (Some(0), Some(0)));
+    assert_eq!(seen.drops.clients, Some(4));
+    drop(waiting);
+}
+
+/// Two listeners refuse SYNs at the same time for the same cause: each gets its own.
+fn two_same_cause(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listeners = [listen(PORT, 0), listen(PORT + 1, 1)];
+    let truth = Truth::begin(lab, &listeners[0]);
+    let attempts: Vec<Socket> = (0..20).map(|n| attempt(PORT + n % 2)).collect();
+    let waiting = give_up_refused(attempts);
+    settle(&mut watch);
+    assert_eq!(truth.grown("ListenOverflows"), 9 + 8, "the test's own load");
+    for (listener, refused) in listeners.iter().zip([9, 8]) {
+        let seen = watch.by_id(cookie(listener)).drops;
+        assert_eq!(kernel_drops(listener), refused);
+        assert_eq!((seen.total, seen.accept_queue_full_on_syn), (Some(refused), Some(refused)), "{seen:?}");
+        assert_eq!(seen.unexplained, Some(0));
+    }
+    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+    drop(waiting);
+}
+
+/// Two listeners refuse SYNs at the same time for different causes, which the kernel counts for both together: the totals are
+/// exact, and no cause is given to the wrong one.
+fn two_causes(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_syncookies", "0");
+    let mut watch = Watch::start(lab);
+    let (full_accept, full_syn) = (listen(PORT, 1), listen(PORT + 1, 4));
+    let truth = Truth::begin(lab, &full_accept);
+    let attempts: Vec<Socket> = (0..10).map(|_| attempt(PORT)).collect();
+    let others: Vec<Socket> = (0..20).map(|_| attempt_with_late_ack(PORT + 1)).collect();
+    drop(others);
+    let waiting = give_up_refused(attempts);
+    settle(&mut watch);
+    let (overflows, syn_full) = (truth.grown("ListenOverflows"), truth.grown("TCPReqQFullDrop"));
+    assert_eq!(overflows, 8, "the test's own load");
+    assert!(syn_full > 10, "the test's own load: {syn_full}");
+    let (a, b) = (watch.by_id(cookie(&full_accept)).drops, watch.by_id(cookie(&full_syn)).drops);
+    assert_eq!((a.total, b.total), (Some(overflows), Some(syn_full)), "{a:?} {b:?}");
+    assert_adds_up(&a);
+    assert_adds_up(&b);
+    assert_eq!((a.syn_queue_full.unwrap_or(0), b.accept_queue_full_on_syn.unwrap_or(0)), (0, 0), "{a:?} {b:?}");
+    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+    drop(waiting);
+}

@@ -1,0 +1,267 @@
+//! Over 100,000 connections: every count equals the program's own and the kernel's, exactly.
+
+use std::{
+    io,
+    net::Shutdown,
+    os::fd::AsRawFd as _,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+};
+
+use listentop_model::coverage::Measure;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::Socket;
+
+use crate::support::{
+    Lab, Test, Watch,
+    lab::PORT,
+    sockets::{accept, attempt, connect, give_up_refused, listen, receive_all, send_all},
+    tid,
+    watch::{count, thread},
+};
+
+pub(crate) const TESTS: &[Test] = &[Test {
+    name: "exact_counts::over_100_000_connections",
+    needs: &[
+        Measure::Enqueued,
+        Measure::Accepts,
+        Measure::WouldBlock,
+        Measure::Reads,
+        Measure::Writes,
+        Measure::Drops,
+        Measure::OpenConnections,
+        Measure::QueuedBytes,
+    ],
+    run: over_100_000_connections,
+}];
+
+/// Connections that are accepted and served, but for the first, which overflow the queue.
+const CONNECTIONS: u64 = 100_000;
+/// Attempts that meet a queue nobody empties.
+const BURST: usize = 200;
+const BACKLOG: i32 = 64;
+const CLIENTS: u64 = 3;
+/// Connections that a client has open at a time; all clients together stay below the backlog.
+const BATCH: u64 = 16;
+const REPLY: usize = 8;
+
+/// What one server thread knows that it did.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Own {
+    tid: u32,
+    accepts: u64,
+    would_block: u64,
+    first_reads: u64,
+    reads: u64,
+    read_bytes: u64,
+    writes: u64,
+    write_bytes: u64,
+}
+
+fn over_100_000_connections(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let before = lab.counters();
+    let listener = listen(PORT, BACKLOG);
+    listener.set_nonblocking(true).expect("O_NONBLOCK");
+
+    // Nobody accepts yet: the queue takes one more than the backlog, and no more.
+    let early = give_up_refused((0..BURST).map(|_| attempt(PORT)).collect());
+    let limit = BACKLOG as usize + 1;
+    assert_eq!(early.len(), limit);
+    let owns = watch.during(|| serve_and_load(&listener, early));
+    watch.sample_until("all connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
+
+    let connections = CONNECTIONS + limit as u64;
+    let refused = (BURST - limit) as u64;
+    let seen = watch.listener(PORT);
+    let sum = |part: fn(&Own) -> u64| owns.iter().map(part).sum::<u64>();
+    assert_eq!(sum(|own| own.accepts), connections, "the test's own count");
+    assert_eq!(seen.total.enqueued, Some(connections));
+    assert_eq!(seen.total.accepts, Some(connections));
+    assert_eq!(seen.total.would_block, Some(sum(|own| own.would_block)));
+    assert_eq!(seen.total.accept_failed, Some(0));
+    assert_eq!(seen.total.reads, Some(sum(|own| own.reads)));
+    assert_eq!(seen.total.read_bytes, Some(sum(|own| own.read_bytes)));
+    assert_eq!(seen.total.writes, Some(sum(|own| own.writes)));
+    assert_eq!(seen.total.write_bytes, Some(sum(|own| own.write_bytes)));
+    for own in &owns {
+        let theirs = thread(seen, own.tid).map_or_else(Own::default, |thread| Own {
+            tid: thread.tid,
+            accepts: thread.accepts,
+            would_block: thread.would_block,
+            first_reads: thread.first_reads,
+            reads: thread.reads,
+            read_bytes: thread.read_bytes,
+            writes: thread.writes,
+            write_bytes: thread.write_bytes,
+        });
+        assert_eq!(theirs, *own, "what listentop says (left) and what the thread counted");
+    }
+    assert_eq!(seen.threads.len(), owns.len(), "threads that did nothing for it: {:?}", seen.threads);
+
+    assert_eq!(count(&seen.distributions.accept_wait), connections);
+    assert_eq!(count(&seen.distributions.first_byte), connections);
+    assert_eq!(count(&seen.distributions.first_read), connections);
+    assert_eq!(count(&seen.distributions.residency), sum(|own| own.reads));
+    assert_eq!(count(&seen.distributions.bytes_per_read), sum(|own| own.reads));
+
+    assert_eq!(seen.now.accept_depth, 0);
+    assert_eq!(seen.now.accept_peak, Some(limit as u32));
+    assert_eq!(seen.now.oldest_waiting_us, Some(0));
+    assert_eq!(seen.now.queued_bytes, Some(0));
+    assert_eq!(seen.drops.accept_queue_full_on_syn, Some(refused));
+    assert_eq!(seen.drops.accept_queue_full_on_ack, Some(0));
+    assert_eq!((seen.drops.total, seen.drops.unexplained), (Some(refused), Some(0)));
+    let after = lab.counters();
+    assert_eq!(after.since(&before, "ListenOverflows"), refused);
+    assert_eq!(after.since(&before, "ListenDrops"), refused);
+    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+    assert_eq!(watch.model().losses.total(), 0, "{:?}", watch.model().losses);
+}
+
+/// Two threads accept and serve, two only accept, two only serve, while clients load them; what each counted.
+fn serve_and_load(listener: &Socket, early: Vec<Socket>) -> Vec<Own> {
+    let done = &AtomicBool::new(false);
+    let (sender, receiver) = sync_channel::<Socket>(64);
+    let receiver = &Mutex::new(receiver);
+    thread::scope(|scope| {
+        let mut servers: Vec<_> = (0..2).map(|_| scope.spawn(|| accept_until(listener, done, None))).collect();
+        servers.extend((0..2).map(|_| {
+            let sender = sender.clone();
+            scope.spawn(move || accept_until(listener, done, Some(sender)))
+        }));
+        drop(sender);
+        servers.extend((0..2).map(|_| scope.spawn(|| serve_handed_over(receiver))));
+
+        ask_all(early, 0);
+        let next = AtomicU64::new(0);
+        thread::scope(|clients| {
+            for _ in 0..CLIENTS {
+                clients.spawn(|| load(&next));
+            }
+        });
+        done.store(true, Ordering::Relaxed);
+        servers.into_iter().map(|server| server.join().expect("a server thread")).collect()
+    })
+}
+
+fn load(next: &AtomicU64) {
+    loop {
+        let first = next.fetch_add(BATCH, Ordering::Relaxed);
+        if first >= CONNECTIONS {
+            return;
+        }
+        let size = BATCH.min(CONNECTIONS - first);
+        ask_all((0..size).map(|_| connect(PORT)).collect(), first);
+    }
+}
+
+/// Sends requests of all sizes, some in two parts, and an end, then reads all answers.
+fn ask_all(connections: Vec<Socket>, first: u64) {
+    for (connection, n) in connections.iter().zip(first..) {
+        connection.set_nonblocking(false).expect("O_NONBLOCK");
+        let size = 1 + (n % 200) as usize;
+        let request = vec![size as u8; size];
+        let cut = if n % 3 == 0 { size / 2 } else { size };
+        for part in [&request[..cut], &request[cut..]] {
+            if !part.is_empty() {
+                send_all(connection, part);
+            }
+        }
+        connection.shutdown(Shutdown::Write).expect("it is connected");
+    }
+    for connection in connections {
+        receive_all(&connection, REPLY);
+    }
+}
+
+fn accept_until(listener: &Socket, done: &AtomicBool, hand_over: Option<SyncSender<Socket>>) -> Own {
+    let mut own = Own { tid: tid(), ..Own::default() };
+    loop {
+        let last = done.load(Ordering::Relaxed);
+        match accept(listener) {
+            Some(connection) => {
+                own.accepts += 1;
+                match &hand_over {
+                    Some(readers) => readers.send(connection).expect("readers wait"),
+                    None => serve(&connection, &mut own),
+                }
+            }
+            None => {
+                own.would_block += 1;
+                if last {
+                    return own;
+                }
+                let mut entries = [PollFd::new(std::os::fd::AsFd::as_fd(listener), PollFlags::POLLIN)];
+                poll(&mut entries, PollTimeout::from(20_u8)).expect("poll");
+            }
+        }
+    }
+}
+
+fn serve_handed_over(connections: &Mutex<Receiver<Socket>>) -> Own {
+    let mut own = Own { tid: tid(), ..Own::default() };
+    loop {
+        let next = connections.lock().expect("no thread fails").recv();
+        let Ok(connection) = next else { return own };
+        serve(&connection, &mut own);
+    }
+}
+
+/// Reads a request in small parts and answers, by every call in turn.
+fn serve(connection: &Socket, own: &mut Own) {
+    // Two small writes and a reset: the second must not wait for the first to be acknowledged.
+    connection.set_tcp_nodelay(true).expect("TCP_NODELAY");
+    own.first_reads += 1;
+    let mut buffer = [0_u8; 80];
+    let (mut missing, mut size) = (usize::MAX, 0);
+    while missing > 0 {
+        let part = buffer.len().min(missing);
+        let count = read_by(own.reads, connection, &mut buffer[..part]).expect("a request");
+        assert!(count > 0, "the client closed early");
+        own.reads += 1;
+        own.read_bytes += count as u64;
+        if size == 0 {
+            size = usize::from(buffer[0]);
+            missing = size;
+        }
+        missing -= count;
+    }
+    // Not a read: nothing comes but the end.
+    assert_eq!(read_by(own.reads, connection, &mut buffer), Ok(0));
+    for _ in 0..2 {
+        let part = REPLY / 2;
+        assert_eq!(write_by(own.writes, connection, &buffer[..part]), Ok(part));
+        own.writes += 1;
+        own.write_bytes += part as u64;
+    }
+}
+
+fn read_by(turn: u64, connection: &Socket, buffer: &mut [u8]) -> nix::Result<usize> {
+    use nix::sys::socket::{MsgFlags, recv, recvmsg};
+    let fd = connection.as_raw_fd();
+    match turn % 4 {
+        0 => nix::unistd::read(connection, buffer),
+        1 => recv(fd, buffer, MsgFlags::empty()),
+        2 => {
+            let (first, second) = buffer.split_at_mut(buffer.len() / 2);
+            nix::sys::uio::readv(connection, &mut [io::IoSliceMut::new(first), io::IoSliceMut::new(second)])
+        }
+        _ => recvmsg::<()>(fd, &mut [io::IoSliceMut::new(buffer)], None, MsgFlags::empty()).map(|got| got.bytes),
+    }
+}
+
+fn write_by(turn: u64, connection: &Socket, bytes: &[u8]) -> nix::Result<usize> {
+    use nix::sys::socket::{MsgFlags, send, sendmsg};
+    let fd = connection.as_raw_fd();
+    match turn % 4 {
+        0 => nix::unistd::write(connection, bytes),
+        1 => send(fd, bytes, MsgFlags::MSG_NOSIGNAL),
+        2 => nix::sys::uio::writev(connection, &[io::IoSlice::new(bytes)]),
+        _ => sendmsg::<()>(fd, &[io::IoSlice::new(bytes)], &[], MsgFlags::MSG_NOSIGNAL, None),
+    }
+}

@@ -1,0 +1,114 @@
+//! What the kernel tests share: when a test can run, a network namespace for each, sockets, and listentop's view of them.
+
+pub(crate) mod command;
+pub(crate) mod lab;
+pub(crate) mod process;
+pub(crate) mod sockets;
+pub(crate) mod watch;
+
+use std::{
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Completion, Failed, Trial};
+use listentop::source::live::{LiveSource, Options};
+use listentop_model::coverage::{Coverage, Measure, Status};
+use nix::{
+    sched::{CloneFlags, unshare},
+    time::{ClockId, clock_gettime},
+};
+
+pub(crate) use lab::Lab;
+pub(crate) use watch::Watch;
+
+/// One test.
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    /// What must be measured for it to mean anything.
+    pub(crate) needs: &'static [Measure],
+    /// What it does, in a network namespace of its own.
+    pub(crate) run: fn(&Lab),
+}
+
+impl Test {
+    /// As the harness wants it: run in a namespace of its own, or skipped with the reason. Where CI is set nothing is skipped.
+    pub(crate) fn trial(&'static self) -> Trial {
+        Trial::ignorable_test(self.name, move || match self.hindrance() {
+            Some(reason) if ci() => Err(Failed::from(format!("it cannot run here, and CI is set: {reason}"))),
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => self.run_in_lab(),
+        })
+    }
+
+    fn hindrance(&self) -> Option<String> {
+        let coverage = match machine() {
+            Ok(coverage) => coverage,
+            Err(reason) => return Some(reason.clone()),
+        };
+        let missing =
+            coverage.iter().find(|entry| entry.status == Status::Unavailable && self.needs.contains(&entry.measure))?;
+        Some(format!("{} is not measured here: {}", missing.measure.name(), missing.reason))
+    }
+
+    fn run_in_lab(&self) -> Result<Completion, Failed> {
+        // A thread of its own: only it, and what it starts, enters the namespace.
+        let run = self.run;
+        let test = thread::Builder::new().name(self.name.to_owned()).spawn(move || run(&Lab::enter()));
+        let test = test.map_err(|error| Failed::from(format!("no thread: {error}")))?;
+        test.join().map(|()| Completion::Completed).map_err(|panic| Failed::from(text(&*panic)))
+    }
+}
+
+fn text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
+}
+
+/// Whether CI is set, to anything but nothing, `0` or `false`.
+fn ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
+}
+
+/// What this machine lets us measure, found out by trying, once; or why nothing can be tested.
+fn machine() -> &'static Result<Vec<Coverage>, String> {
+    static MACHINE: OnceLock<Result<Vec<Coverage>, String>> = OnceLock::new();
+    MACHINE.get_or_init(|| {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("it needs root: run `cargo xtask test`".to_owned());
+        }
+        let namespace = thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
+        match namespace {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(format!("no network namespace can be made: {error}")),
+            Err(_) => return Err("no thread can be had".to_owned()),
+        }
+        let mut source = LiveSource::start(&Options::default()).map_err(|error| error.to_string())?;
+        source.sample().map(|sample| sample.coverage).map_err(|error| error.to_string())
+    })
+}
+
+/// CLOCK_MONOTONIC in nanoseconds: the probes' clock.
+pub(crate) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has it");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// The calling thread's id.
+pub(crate) fn tid() -> u32 {
+    nix::unistd::gettid().as_raw() as u32
+}
+
+pub(crate) fn sleep_ms(ms: u64) {
+    thread::sleep(Duration::from_millis(ms));
+}
+
+/// Waits until something is so, for what other threads and processes do in their own time.
+pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        sleep_ms(5);
+    }
+}

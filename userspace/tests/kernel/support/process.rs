@@ -1,0 +1,134 @@
+//! Processes that a test forks, ended with it.
+
+use std::{
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use nix::{
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Pid, pipe2},
+};
+
+/// A child process. Dropping it kills it.
+pub(crate) struct Forked {
+    pid: Pid,
+    ended: bool,
+}
+
+/// Forks; the child runs `work` and exits, with code 101 if it panics. It dies with the calling thread.
+///
+/// Other threads do not exist in the child: `work` must not wait for a lock that one of them may hold.
+pub(crate) fn fork(work: impl FnOnce()) -> Forked {
+    // SAFETY: the child only makes system calls and allocates, which glibc keeps usable after a fork.
+    match unsafe { nix::unistd::fork() }.expect("a child") {
+        ForkResult::Parent { child } => Forked { pid: child, ended: false },
+        ForkResult::Child => {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+            let code = if catch_unwind(AssertUnwindSafe(work)).is_ok() { 0 } else { 101 };
+            // SAFETY: ends the child without running the parent's exit handlers.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}
+
+/// For a child that is only to be there: closes what it inherited and waits.
+pub(crate) fn wait_for_ever() {
+    // SAFETY: nothing in this process uses these descriptors any more.
+    unsafe { libc::close_range(3, u32::MAX, 0) };
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+impl Forked {
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.as_raw() as u32
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if !self.ended {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = waitpid(self.pid, None);
+            self.ended = true;
+        }
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub(crate) fn join(mut self) {
+        let status = waitpid(self.pid, None);
+        self.ended = true;
+        assert_eq!(status, Ok(WaitStatus::Exited(self.pid, 0)), "a forked process failed");
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A gate between processes: closed until opened, for all that wait at it.
+pub(crate) struct Gate {
+    wait: OwnedFd,
+    open: OwnedFd,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        let (wait, open) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
+        Self { wait, open }
+    }
+
+    /// Lets `n` of those that wait, or will, pass.
+    pub(crate) fn open(&self, n: usize) {
+        assert_eq!(nix::unistd::write(self.open.as_fd(), &vec![1; n]), Ok(n));
+    }
+
+    pub(crate) fn pass(&self) {
+        let mut byte = [0];
+        assert_eq!(nix::unistd::read(self.wait.as_fd(), &mut byte), Ok(1));
+    }
+
+    /// A value to the other side of the gate, instead of a plain passage.
+    pub(crate) fn send(&self, value: u64) {
+        assert_eq!(nix::unistd::write(self.open.as_fd(), &value.to_ne_bytes()), Ok(8));
+    }
+
+    pub(crate) fn receive(&self) -> u64 {
+        let mut bytes = [0; 8];
+        assert_eq!(nix::unistd::read(self.wait.as_fd(), &mut bytes), Ok(8));
+        u64::from_ne_bytes(bytes)
+    }
+}
+
+/// Sends a descriptor to another process (SCM_RIGHTS).
+pub(crate) fn send_descriptor(through: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let descriptors = [descriptor.as_raw_fd()];
+    let message = [std::io::IoSlice::new(b"x")];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<()>(through.as_raw_fd(), &message, &rights, MsgFlags::empty(), None).expect("a descriptor is sent");
+}
+
+/// Receives a descriptor.
+pub(crate) fn receive_descriptor(through: BorrowedFd<'_>) -> OwnedFd {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    use std::os::fd::FromRawFd as _;
+    let mut byte = [0];
+    let mut space = nix::cmsg_space!(std::os::fd::RawFd);
+    let mut message = [std::io::IoSliceMut::new(&mut byte)];
+    let received =
+        recvmsg::<()>(through.as_raw_fd(), &mut message, Some(&mut space), MsgFlags::empty()).expect("a message");
+    for control in received.cmsgs().expect("complete") {
+        if let ControlMessageOwned::ScmRights(descriptors) = control {
+            // SAFETY: the kernel just made this descriptor for us.
+            return unsafe { OwnedFd::from_raw_fd(descriptors[0]) };
+        }
+    }
+    panic!("a message without a descriptor");
+}

@@ -1,0 +1,187 @@
+//! Sockets whose every system call is known.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd as _},
+    time::Duration,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{MsgFlags, recv, send},
+};
+use socket2::{Domain, Socket, Type};
+
+use super::lab::loopback;
+
+/// How long to wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A listener on loopback.
+pub(crate) fn listen(port: u16, backlog: i32) -> Socket {
+    listen_on(loopback(port), backlog, |_| ())
+}
+
+/// A listener, with options set before it is bound.
+pub(crate) fn listen_on(address: SocketAddr, backlog: i32, prepare: impl FnOnce(&Socket)) -> Socket {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("SO_REUSEADDR");
+    prepare(&socket);
+    socket.bind(&address.into()).expect("a free address");
+    socket.listen(backlog).expect("it listens");
+    socket
+}
+
+/// A connection to loopback, once it is established. Closing it resets it: no port is held by a connection that has ended.
+pub(crate) fn connect(port: u16) -> Socket {
+    connect_to(loopback(port))
+}
+
+pub(crate) fn connect_to(address: SocketAddr) -> Socket {
+    let socket = client(address);
+    socket.connect(&address.into()).unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
+    socket
+}
+
+fn client(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    prepare(&socket);
+    socket
+}
+
+fn prepare(socket: &Socket) {
+    socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    // What never comes must fail a test, not stop it.
+    socket.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+}
+
+/// A connection attempt under way: its SYN has been sent, and on loopback been received too, when this returns.
+pub(crate) fn attempt(port: u16) -> Socket {
+    let socket = client(loopback(port));
+    socket.set_nonblocking(true).expect("O_NONBLOCK");
+    begin(&socket, port);
+    socket
+}
+
+/// As [`attempt`], but the final ACK is sent about 200 ms later.
+///
+/// A client with TCP_DEFER_ACCEPT hopes to send data with its final ACK and holds it back as long as any delayed ACK.
+pub(crate) fn attempt_with_late_ack(port: u16) -> Socket {
+    let socket = client(loopback(port));
+    socket.set_nonblocking(true).expect("O_NONBLOCK");
+    defer_accept(&socket, 1);
+    begin(&socket, port);
+    socket
+}
+
+fn begin(socket: &Socket, port: u16) {
+    match socket.connect(&loopback(port).into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => panic!("a connection attempt: {error}"),
+    }
+}
+
+/// The next connection; `None` if the listener does not block and none waits. Closing it resets it.
+pub(crate) fn accept(listener: &Socket) -> Option<Socket> {
+    match listener.accept() {
+        Ok((socket, _)) => {
+            prepare(&socket);
+            Some(socket)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(error) => panic!("accepting: {error}"),
+    }
+}
+
+/// Waits until there is something to accept or read.
+pub(crate) fn readable(socket: &Socket) {
+    let mut entries = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut entries, PollTimeout::from(10_000_u16)), Ok(1), "nothing came within 10 s");
+}
+
+/// Sends all of `bytes` in one call.
+pub(crate) fn send_all(socket: &Socket, bytes: &[u8]) {
+    assert_eq!(send(socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL), Ok(bytes.len()));
+}
+
+/// Receives up to `size` bytes in one call; how many came.
+pub(crate) fn receive(socket: &Socket, size: usize) -> usize {
+    recv(socket.as_raw_fd(), &mut vec![0; size], MsgFlags::empty()).expect("bytes")
+}
+
+/// Receives until `size` bytes came; how many calls that took.
+pub(crate) fn receive_all(socket: &Socket, size: usize) -> u64 {
+    let (mut missing, mut calls) = (size, 0);
+    while missing > 0 {
+        let count = receive(socket, missing);
+        assert!(count > 0, "the peer closed");
+        missing -= count;
+        calls += 1;
+    }
+    calls
+}
+
+/// The socket's cookie, which is the listener's id.
+pub(crate) fn cookie(socket: &Socket) -> u64 {
+    socket.cookie().expect("SO_COOKIE")
+}
+
+/// TCP_DEFER_ACCEPT: a server's bare final ACKs are ignored for this many seconds.
+pub(crate) fn defer_accept(socket: &Socket, seconds: libc::c_int) {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds);
+}
+
+fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+    let size = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value outlives the call, which reads `size` bytes of it.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    assert_eq!(result, 0, "option {name}: {}", io::Error::last_os_error());
+}
+
+/// The kernel's own `sk_drops` of a socket: SK_MEMINFO_DROPS, which `ss -m` prints behind `d`.
+pub(crate) fn kernel_drops(socket: &Socket) -> u64 {
+    const SK_MEMINFO_DROPS: usize = 8;
+    let mut values = [0_u32; 16];
+    let mut size = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the buffer outlives the call, which writes at most `size` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    assert_eq!(result, 0, "SO_MEMINFO: {}", io::Error::last_os_error());
+    assert!(size as usize > SK_MEMINFO_DROPS * 4, "SO_MEMINFO has no drops here");
+    u64::from(values[SK_MEMINFO_DROPS])
+}
+
+/// Whether an attempt has become a connection, as its client sees it.
+pub(crate) fn established(attempt: &Socket) -> bool {
+    let mut entries = [PollFd::new(attempt.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut entries, PollTimeout::ZERO) == Ok(1)
+        && entries[0].revents() == Some(PollFlags::POLLOUT)
+        && attempt.take_error().is_ok_and(|error| error.is_none())
+}
+
+/// Closes the attempts that were refused, so that they are not repeated; returns the others.
+pub(crate) fn give_up_refused(attempts: Vec<Socket>) -> Vec<Socket> {
+    attempts.into_iter().filter(established).collect()
+}
+
+/// How often the client sent its SYN, or data, again.
+pub(crate) fn retransmits(socket: &Socket) -> u64 {
+    // SAFETY: zero is valid for all members.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut size = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the structure outlives the call, which writes at most `size` bytes.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut size)
+    };
+    assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
+    u64::from(info.tcpi_total_retrans)
+}
