@@ -41,6 +41,7 @@ from_btf! {
     TCP_RCV_NXT;
     TCP_COPIED_SEQ;
     TCP_SRTT_US;
+    TCP_CLOCK_CACHE;
     REQUEST_SK;
     REQUEST_NEXT;
     REQUEST_LISTENER;
@@ -190,6 +191,13 @@ impl TcpSock {
     #[inline(always)]
     pub(crate) fn copied_seq(self) -> u32 {
         unsafe { direct(self.0, &TCP_COPIED_SEQ) }
+    }
+
+    /// When the kernel began to process the packet that it is processing, CLOCK_MONOTONIC (`tcp_mstamp_refresh`). Reading it is far
+    /// cheaper than reading the clock again.
+    #[inline(always)]
+    pub(crate) fn packet_ns(self) -> u64 {
+        unsafe { direct(self.0, &TCP_CLOCK_CACHE) }
     }
 
     /// Sequence number after the last payload byte that arrived in order: `rcv_nxt` without the FIN, which takes a number too.

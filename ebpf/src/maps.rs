@@ -7,7 +7,7 @@ use aya_ebpf::{
 use listentop_abi::{
     connection::Connection,
     limits::{DEFAULT_CONNECTIONS, DEFAULT_LISTENERS, DEFAULT_THREADS, DROPPED_CLIENTS},
-    listener::{ListenerInfo, ListenerRef, ListenerStats, Peaks},
+    listener::{ListenerCounters, ListenerDistributions, ListenerInfo, ListenerRef, Peaks},
     loss::LOSSES as LOSS_COUNTERS,
     thread::{ThreadKey, ThreadRecord},
 };
@@ -28,10 +28,15 @@ pub(crate) static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(DEFAULT_LISTE
 #[map]
 pub(crate) static INFO: Array<ListenerInfo> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
-/// Counters and distributions by slot × shards + shard. Shared and atomic rather than per CPU, since per-CPU maps cost
-/// their size times the possible CPUs; shards keep busy CPUs apart. Size at load.
+/// Counters by slot × shards + shard. Shared and atomic rather than per CPU, since per-CPU maps cost their size times the
+/// possible CPUs; shards keep busy CPUs apart. Size at load.
 #[map]
-pub(crate) static STATS: Array<ListenerStats> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
+pub(crate) static COUNTERS: Array<ListenerCounters> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
+
+/// Distributions by the same index. A map of their own, so that the counters of all listeners lie close together and reading
+/// them touches few pages. Size at load.
+#[map]
+pub(crate) static DISTRIBUTIONS: Array<ListenerDistributions> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
 /// Peak depths by CPU × listeners + slot. Size at load.
 #[map]

@@ -5,13 +5,13 @@ use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_ns};
 use listentop_abi::{
     histogram::{self, BUCKETS, UNIT_SHIFT},
-    listener::{Buckets, ListenerRef, ListenerStats},
+    listener::{Buckets, ListenerCounters, ListenerDistributions, ListenerRef},
     loss::Loss,
 };
 
 use crate::{
     config,
-    maps::{LOSSES, PEAKS, STATS},
+    maps::{COUNTERS, DISTRIBUTIONS, LOSSES, PEAKS},
 };
 
 /// CLOCK_MONOTONIC.
@@ -42,10 +42,16 @@ pub(crate) unsafe fn record_span(buckets: *mut Buckets, from: u64, to: u64) {
     unsafe { record(buckets, to.saturating_sub(from) >> UNIT_SHIFT) }
 }
 
-/// The record of a listener for this CPU.
+/// The counters of a listener for this CPU.
 #[inline(always)]
-pub(crate) fn of(listener: ListenerRef) -> Option<*mut ListenerStats> {
-    STATS.get_ptr_mut(config::stats_index(listener.slot, unsafe { bpf_get_smp_processor_id() }))
+pub(crate) fn of(listener: ListenerRef) -> Option<*mut ListenerCounters> {
+    COUNTERS.get_ptr_mut(config::stats_index(listener.slot, unsafe { bpf_get_smp_processor_id() }))
+}
+
+/// The distributions of a listener for this CPU.
+#[inline(always)]
+pub(crate) fn distributions(listener: ListenerRef) -> Option<*mut ListenerDistributions> {
+    DISTRIBUTIONS.get_ptr_mut(config::stats_index(listener.slot, unsafe { bpf_get_smp_processor_id() }))
 }
 
 /// Notes depths for the peaks. Only this CPU writes its record, except that user space swaps it for 0.

@@ -1,4 +1,5 @@
-//! Records of one listener. Its *slot* is its index in the arrays of [`ListenerInfo`] and [`ListenerStats`].
+//! Records of one listener. Its *slot* is its index in the array of [`ListenerInfo`], and finds its [`ListenerCounters`] and
+//! [`ListenerDistributions`], of which there is one per shard.
 
 use crate::histogram::BUCKETS;
 
@@ -77,10 +78,12 @@ pub struct Peaks {
 /// A distribution; wraps at 32 bits per bucket, which user space unwraps.
 pub type Buckets = [u32; BUCKETS];
 
-/// Cumulative counters and distributions, one record per slot and shard, added to atomically; the sum over the shards counts.
+/// Cumulative counters, one record per slot and shard, added to atomically; the sum over the shards counts. Apart from the
+/// distributions, which are thirty times as large: user space reads the counters of every listener at each sample, and the
+/// distributions only of those that were used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct ListenerStats {
+pub struct ListenerCounters {
     /// Connections put on the accept queue.
     pub enqueued: u64,
     /// Connections that left the queue because the listener closed or they died unaccepted.
@@ -114,6 +117,14 @@ pub struct ListenerStats {
     pub acceptor: u64,
     /// Work of threads that found the thread table full.
     pub untracked: Work,
+    /// Fills the cache line.
+    pub reserved: u64,
+}
+
+/// Distributions, one record per slot and shard, added to atomically; the sum over the shards counts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerDistributions {
     /// Accept wait.
     pub wait: Buckets,
     /// Handshake time, of connections whose SYN-ACK was not retransmitted.
@@ -154,4 +165,7 @@ const _: () = assert!(size_of::<ListenerRef>() == 8);
 const _: () = assert!(size_of::<ListenerInfo>() == 112);
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);
-const _: () = assert!(size_of::<ListenerStats>() == 15 * 8 + 64 + 6 * 4 * BUCKETS);
+const _: () = assert!(size_of::<ListenerCounters>() == 15 * 8 + 64 + 8);
+const _: () = assert!(size_of::<ListenerCounters>().is_multiple_of(64), "two CPUs' records share no cache line");
+const _: () = assert!(size_of::<ListenerDistributions>() == 6 * 4 * BUCKETS);
+const _: () = assert!(size_of::<ListenerDistributions>().is_multiple_of(64), "as above");

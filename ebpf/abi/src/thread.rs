@@ -32,10 +32,12 @@ pub struct ThreadRecord {
     pub comm: [u8; 16],
     /// Its work.
     pub work: Work,
+    /// Fills two cache lines: threads on different CPUs must not share one.
+    pub filler: [u64; 2],
 }
 
 const _: () = assert!(size_of::<ThreadKey>() == 16);
-const _: () = assert!(size_of::<ThreadRecord>() == 112);
+const _: () = assert!(size_of::<ThreadRecord>() == 128);
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, integers only, no padding (the size above is the sum of the fields).

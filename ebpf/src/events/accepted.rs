@@ -28,11 +28,11 @@ pub(crate) fn accepted(child: RawSock) -> bool {
     let now = stats::now();
     let listener = unsafe { (*connection).listener };
     unsafe { (*connection).accepted_ns = now };
-    if let Some(stats) = stats::of(listener) {
-        let enqueued_ns = unsafe { (*connection).enqueued_ns };
-        if enqueued_ns != 0 {
-            unsafe { record_span(&raw mut (*stats).wait, enqueued_ns, now) };
-        }
+    let enqueued_ns = unsafe { (*connection).enqueued_ns };
+    if enqueued_ns != 0
+        && let Some(distributions) = stats::distributions(listener)
+    {
+        unsafe { record_span(&raw mut (*distributions).wait, enqueued_ns, now) };
     }
     charge(listener);
     true

@@ -17,7 +17,7 @@ pub(crate) fn arrived(connection: *mut Connection, tcp: TcpSock) {
     if fresh as i32 <= 0 {
         return;
     }
-    let now = stats::now();
+    let now = tcp.packet_ns();
     let listener = unsafe { (*connection).listener };
     unsafe {
         let next = (*connection).next_mark as usize % MARKS;

@@ -11,7 +11,8 @@ use crate::{
 #[inline(always)]
 pub(crate) fn destroyed(key: u64) {
     let Some(connection) = CONNECTIONS.get_ptr_mut(key) else { return };
-    if let Some(stats) = stats::of(unsafe { (*connection).listener }) {
+    let listener = unsafe { (*connection).listener };
+    if let Some(stats) = stats::of(listener) {
         unsafe {
             let (accepted_ns, first_byte_ns) = ((*connection).accepted_ns, (*connection).first_byte_ns);
             if accepted_ns == 0 {
@@ -19,8 +20,11 @@ pub(crate) fn destroyed(key: u64) {
             } else {
                 add(&raw mut (*stats).closed, 1);
                 // A first byte that was never read: otherwise the read has counted it.
-                if first_byte_ns != 0 && (*connection).state & (STATE_READ | STATE_BASELINE) == 0 {
-                    record_span(&raw mut (*stats).first_byte, accepted_ns, first_byte_ns);
+                if first_byte_ns != 0
+                    && (*connection).state & (STATE_READ | STATE_BASELINE) == 0
+                    && let Some(distributions) = stats::distributions(listener)
+                {
+                    record_span(&raw mut (*distributions).first_byte, accepted_ns, first_byte_ns);
                 }
             }
             // What nobody read is gone, so it does not wait any more.

@@ -22,10 +22,11 @@ pub(crate) fn enqueued(listener: ListenerRef, child: u64, accept_depth: u32, syn
     let child = RawSock(child);
     // Nanoseconds are rounded up to 1 µs by the kernel, so 0 stands for "not measured" only.
     let handshake = child.srtt_us();
-    if handshake != 0 {
-        unsafe {
-            record(&raw mut (*stats).handshake, (u64::from(handshake) * 1000) >> listentop_abi::histogram::UNIT_SHIFT)
-        };
+    if handshake != 0
+        && let Some(distributions) = stats::distributions(listener)
+    {
+        let units = (u64::from(handshake) * 1000) >> listentop_abi::histogram::UNIT_SHIFT;
+        unsafe { record(&raw mut (*distributions).handshake, units) };
     }
     match track(listener, child, stats::now(), 0, 0, Draft::Event) {
         Some(0) => {}

@@ -18,7 +18,7 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     }
     let now = stats::now();
     let listener = unsafe { (*connection).listener };
-    let Some(stats) = stats::of(listener) else { return };
+    let Some(distributions) = stats::distributions(listener) else { return };
     let consumed = unsafe { (*connection).consumed };
 
     // Usually copied_seq moved by what was returned, and by one more if the FIN was taken with it. Otherwise bytes were taken in another
@@ -28,19 +28,21 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     let first = unsafe { (*connection).state } & STATE_READ == 0;
     unsafe {
         if let Some(since) = first_unread(connection, consumed) {
-            record_span(&raw mut (*stats).residency, since, now);
+            record_span(&raw mut (*distributions).residency, since, now);
         }
         (*connection).consumed = position;
-        if position != expected {
+        if position != expected
+            && let Some(stats) = stats::of(listener)
+        {
             add(&raw mut (*stats).otherwise_consumed_bytes, i64::from(position.wrapping_sub(expected) as i32) as u64);
         }
-        record(&raw mut (*stats).bytes_per_read, u64::from(bytes));
+        record(&raw mut (*distributions).bytes_per_read, u64::from(bytes));
         if first {
             let state = (*connection).state;
             (*connection).state = state | STATE_READ;
             if state & STATE_BASELINE == 0 {
-                record_span(&raw mut (*stats).first_byte, (*connection).accepted_ns, (*connection).first_byte_ns);
-                record_span(&raw mut (*stats).first_read, (*connection).accepted_ns, now);
+                record_span(&raw mut (*distributions).first_byte, (*connection).accepted_ns, (*connection).first_byte_ns);
+                record_span(&raw mut (*distributions).first_read, (*connection).accepted_ns, now);
             }
         }
     }

@@ -23,6 +23,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("TCP_RCV_NXT", "tcp_sock", "rcv_nxt"),
     ("TCP_COPIED_SEQ", "tcp_sock", "copied_seq"),
     ("TCP_SRTT_US", "tcp_sock", "srtt_us"),
+    ("TCP_CLOCK_CACHE", "tcp_sock", "tcp_clock_cache"),
     ("REQUEST_SK", "request_sock", "sk"),
     ("REQUEST_NEXT", "request_sock", "dl_next"),
     ("REQUEST_LISTENER", "request_sock", "__req_common.skc_listener"),
