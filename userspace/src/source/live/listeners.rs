@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
     ptr,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
@@ -11,7 +12,10 @@ use std::{
 use aya::maps::{MapData, Queue};
 use listentop_abi::{
     histogram::BUCKETS,
-    listener::{Buckets, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef, ListenerStats, Peaks, Work},
+    listener::{
+        Buckets, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerCounters, ListenerDistributions, ListenerInfo, ListenerRef, Peaks,
+        Work,
+    },
 };
 use listentop_model::{
     coverage::{Coverage, Measure, Status},
@@ -30,7 +34,8 @@ const AF_INET: u16 = 2;
 /// The tables of listeners, and what user space must remember of each.
 pub(super) struct Listeners {
     info: SharedArray<ListenerInfo>,
-    stats: SharedArray<ListenerStats>,
+    counters: SharedArray<ListenerCounters>,
+    distributions: SharedArray<ListenerDistributions>,
     peaks: SharedArray<Peaks>,
     geometry: Geometry,
     free: Queue<MapData, u32>,
@@ -64,7 +69,7 @@ impl Unwrapped {
     }
 }
 
-/// Number of distributions in [`ListenerStats`].
+/// Number of distributions in [`ListenerDistributions`].
 const DISTRIBUTIONS: usize = 6;
 
 /// Distributions with 64-bit buckets; the probes' wrap at 32.
@@ -108,12 +113,13 @@ impl Counters {
 impl Listeners {
     pub(super) fn new(
         info: SharedArray<ListenerInfo>,
-        stats: SharedArray<ListenerStats>,
+        counters: SharedArray<ListenerCounters>,
+        distributions: SharedArray<ListenerDistributions>,
         peaks: SharedArray<Peaks>,
         geometry: Geometry,
         free: Queue<MapData, u32>,
     ) -> Self {
-        Self { info, stats, peaks, geometry, free, known: HashMap::new() }
+        Self { info, counters, distributions, peaks, geometry, free, known: HashMap::new() }
     }
 
     /// Takes notice of listeners that are new in the tables.
@@ -202,7 +208,8 @@ impl Listeners {
         let info = self.info.read(slot);
         let counters = self.counters(slot, threads);
         let peaks = self.take_peaks(slot);
-        let stats: Vec<*mut ListenerStats> = self.records(slot).collect();
+        let records: Vec<*mut ListenerDistributions> =
+            self.records(slot).map(|index| self.distributions.pointer(index)).collect();
         let active = counters.enqueued + counters.tracked() + counters.work.accepts + counters.work.reads > 0;
         #[expect(clippy::expect_used, reason = "the caller lists the slots that are known")]
         let known = self.known.get_mut(&slot).expect("known");
@@ -210,7 +217,7 @@ impl Listeners {
         known.netns = info.netns;
         let distributions = active.then(|| {
             known.distributions.get_or_insert_with(|| Box::new(Totals([[0; BUCKETS]; DISTRIBUTIONS])));
-            known.distributions.as_mut().map(|totals| totals.read(&stats)).unwrap_or_default()
+            known.distributions.as_mut().map(|totals| totals.read(&records)).unwrap_or_default()
         });
         let [wait, handshake, first_byte, first_read, residency, bytes_per_read] = distributions.unwrap_or_default();
         let closed = info.closed_ns != 0;
@@ -309,10 +316,13 @@ impl Listeners {
             .collect();
         for listener in done {
             threads.forget(listener)?;
-            for record in self.records(listener.slot) {
-                // SAFETY: inside the mapping, all-zero is a valid record, and no probe knows the slot: its listener and
+            for index in self.records(listener.slot) {
+                // SAFETY: inside the mappings, all-zero is a valid record, and no probe knows the slot: its listener and
                 // connections are gone from their tables.
-                unsafe { ptr::write_bytes(record, 0, 1) };
+                unsafe {
+                    ptr::write_bytes(self.counters.pointer(index), 0, 1);
+                    ptr::write_bytes(self.distributions.pointer(index), 0, 1);
+                }
             }
             self.take_peaks(listener.slot);
             let generation = listener.generation.wrapping_add(1);
@@ -323,14 +333,16 @@ impl Listeners {
         Ok(())
     }
 
-    fn records(&self, slot: u32) -> impl Iterator<Item = *mut ListenerStats> {
+    /// Where a slot's counters and distributions are.
+    fn records(&self, slot: u32) -> Range<u32> {
         let first = slot << self.geometry.shard_shift;
-        (first..first + self.geometry.shards()).map(|index| self.stats.pointer(index))
+        first..first + self.geometry.shards()
     }
 
     fn counters(&self, slot: u32, threads: &[&ThreadSample]) -> Counters {
         let mut sum = Counters::default();
-        for record in self.records(slot) {
+        for index in self.records(slot) {
+            let record = self.counters.pointer(index);
             // SAFETY: the record is inside the mapping; each counter is an aligned u64 that the probes add to atomically.
             let read = |counter: *mut u64| unsafe { AtomicU64::from_ptr(counter) }.load(Ordering::Relaxed);
             // SAFETY: places inside the record; nothing is read here.
@@ -391,8 +403,8 @@ impl Listeners {
 
 impl Totals {
     /// Adds what was counted since the last time, and returns the totals.
-    fn read(&mut self, records: &[*mut ListenerStats]) -> [Histogram; DISTRIBUTIONS] {
-        let places = |record: *mut ListenerStats| -> [*mut Buckets; DISTRIBUTIONS] {
+    fn read(&mut self, records: &[*mut ListenerDistributions]) -> [Histogram; DISTRIBUTIONS] {
+        let places = |record: *mut ListenerDistributions| -> [*mut Buckets; DISTRIBUTIONS] {
             // SAFETY: places inside the record; nothing is read here.
             unsafe {
                 [

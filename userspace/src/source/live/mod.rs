@@ -27,7 +27,7 @@ use aya::{
 };
 use listentop_abi::{
     limits,
-    listener::{ListenerInfo, ListenerStats, Peaks, WALKED},
+    listener::{ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, WALKED},
     loss::{LOSSES, Loss},
     thread::ThreadRecord,
 };
@@ -185,8 +185,10 @@ impl LiveSource {
         let shared = |error| StartError::Io("a map cannot be mapped", error);
         let info = SharedArray::<ListenerInfo>::map(map(&mut ebpf, "INFO")?.fd().as_fd(), slots).map_err(shared)?;
         let records = slots << geometry.shard_shift;
-        let stats =
-            SharedArray::<ListenerStats>::map(map(&mut ebpf, "STATS")?.fd().as_fd(), records).map_err(shared)?;
+        let counters = map(&mut ebpf, "COUNTERS")?.fd().as_fd();
+        let counters = SharedArray::<ListenerCounters>::map(counters, records).map_err(shared)?;
+        let distributions = map(&mut ebpf, "DISTRIBUTIONS")?.fd().as_fd();
+        let distributions = SharedArray::<ListenerDistributions>::map(distributions, records).map_err(shared)?;
         let depth = slots * geometry.cpus;
         let peaks = SharedArray::<Peaks>::map(map(&mut ebpf, "PEAKS")?.fd().as_fd(), depth).map_err(shared)?;
         let losses = SharedArray::<u64>::map(map(&mut ebpf, "LOSSES")?.fd().as_fd(), LOSSES).map_err(shared)?;
@@ -241,7 +243,7 @@ impl LiveSource {
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(info, stats, peaks, geometry, free),
+            listeners: Listeners::new(info, counters, distributions, peaks, geometry, free),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: Host {
@@ -403,7 +405,8 @@ fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: Geometry) ->
         .map_max_entries("FREE_SLOTS", slots)
         .map_max_entries("INFO", slots)
         .map_max_entries("ADDRESSES", slots)
-        .map_max_entries("STATS", slots << shift)
+        .map_max_entries("COUNTERS", slots << shift)
+        .map_max_entries("DISTRIBUTIONS", slots << shift)
         .map_max_entries("PEAKS", slots * geometry.cpus)
         .map_max_entries("CONNECTIONS", options.max_connections)
         .map_max_entries("THREADS", options.max_threads)
