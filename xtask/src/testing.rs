@@ -1,4 +1,4 @@
-//! `cargo xtask test`: unit tests as the user, kernel tests as root, and what came of them.
+//! `cargo xtask test`: what needs no rights as the user, the rest as root, and what came of them.
 
 use std::fmt;
 use std::process::Command;
@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::cargo::{self, Executable};
 use crate::{ci, process, root, setup};
 
-/// The test target, in the package listentop, whose tests load probes into the running kernel.
-const KERNEL_TESTS: &str = "kernel";
+/// Test targets that need root: `kernel` loads probes into the running kernel, `lab` and `netns` make network namespaces.
+const ROOT_TESTS: [&str; 3] = ["kernel", "lab", "netns"];
 
 enum Outcome {
     Passed,
@@ -30,19 +30,20 @@ impl fmt::Display for Outcome {
 /// Builds and runs all tests; a failure does not keep the others from running.
 ///
 /// # Errors
-/// When the build or a test fails, or where CI is set and the kernel tests could not run.
+/// When the build or a test fails, or where CI is set and the tests that need root could not run.
 pub(crate) fn run() -> Result<()> {
     setup::run()?;
     process::announce("building the tests (the first time takes a few minutes)");
     let built = cargo::executables(cargo::command("test").arg("--no-run"), "the build of the tests")?;
-    let kernel = built.iter().find(|built| built.kind == "test" && built.target == KERNEL_TESTS);
-    let kernel = kernel.with_context(|| format!("the package listentop has no test target `{KERNEL_TESTS}`"))?;
-
-    let outcomes = [
+    let mut outcomes = vec![
         ("unit and integration tests", unprivileged(&built)),
         ("documentation tests", cargo_test(cargo::command("test").arg("--doc"), "the documentation tests")),
-        ("kernel tests", as_root(kernel)?),
     ];
+    for name in ROOT_TESTS {
+        let target = built.iter().find(|built| built.kind == "test" && built.target == name);
+        let target = target.with_context(|| format!("there is no test target `{name}`"))?;
+        outcomes.push((name, as_root(target)?));
+    }
     println!("\nxtask test:");
     for (name, outcome) in &outcomes {
         println!("  {name}: {outcome}");
@@ -60,7 +61,7 @@ fn unprivileged(built: &[Executable]) -> Outcome {
 }
 
 fn other_test_targets(built: &[Executable]) -> Vec<&str> {
-    let targets = built.iter().filter(|built| built.kind == "test" && built.target != KERNEL_TESTS);
+    let targets = built.iter().filter(|built| built.kind == "test" && !ROOT_TESTS.contains(&built.target.as_str()));
     let mut names: Vec<&str> = targets.map(|built| built.target.as_str()).collect();
     names.sort_unstable();
     names.dedup();
@@ -72,18 +73,19 @@ fn cargo_test(command: &mut Command, what: &str) -> Outcome {
     outcome(command.arg("--no-fail-fast"))
 }
 
-fn as_root(kernel: &Executable) -> Result<Outcome> {
-    process::announce("running the kernel tests as root");
-    let mut command = match root::command(&kernel.path)? {
+fn as_root(target: &Executable) -> Result<Outcome> {
+    let name = &target.target;
+    process::announce(&format!("running the tests `{name}` as root"));
+    let mut command = match root::command(&target.path)? {
         Ok(command) => command,
         Err(reason) => {
             let skipped = Outcome::Skipped(format!("they need root, but {reason}"));
-            process::announce(&format!("kernel tests {skipped}"));
+            process::announce(&format!("tests `{name}` {skipped}"));
             return Ok(skipped);
         }
     };
     // As cargo runs tests.
-    Ok(outcome(command.current_dir(&kernel.package_dir)))
+    Ok(outcome(command.current_dir(&target.package_dir)))
 }
 
 fn outcome(command: &mut Command) -> Outcome {
@@ -125,14 +127,20 @@ mod tests {
     }
 
     #[test]
-    fn kernel_tests_are_left_to_root() {
+    fn tests_that_need_root_are_left_to_root() {
         let target = |name: &str, kind: &str| Executable {
             target: name.to_owned(),
             kind: kind.to_owned(),
             package_dir: "/w".into(),
             path: format!("/t/{name}").into(),
         };
-        let built = [target("kernel", "test"), target("screens", "test"), target("lab", "bin"), target("cli", "test")];
+        let built = [
+            target("kernel", "test"),
+            target("lab", "test"),
+            target("screens", "test"),
+            target("lab", "bin"),
+            target("cli", "test"),
+        ];
         assert_eq!(other_test_targets(&built), ["cli", "screens"]);
     }
 }
