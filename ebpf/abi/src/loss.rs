@@ -12,7 +12,7 @@ pub enum Loss {
     Threads = 2,
     /// The accept queue of a listener could not be taken over to its end at the start.
     QueueWalk = 3,
-    /// An open connection at the start could have come through several shards.
+    /// An open connection at the start could have come through several shards: it counts for one of them.
     AmbiguousShard = 4,
     /// A child was enqueued whose socket was not known.
     UnknownChild = 5,
