@@ -3,9 +3,17 @@
 //! Each works in an anonymous network namespace of its own. They need root; one that cannot run here says so and why, and fails
 //! where CI is set. They run one at a time unless told otherwise: several compare times.
 
+mod addresses;
+mod before_start;
+mod burst;
+mod calls;
 mod drops;
 mod exact_counts;
+mod lifecycle;
+mod reuseport;
 mod support;
+mod tables_full;
+mod times;
 
 use std::process::ExitCode;
 
@@ -14,7 +22,18 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(1);
-    let topics = [exact_counts::TESTS, drops::TESTS];
+    let topics = [
+        exact_counts::TESTS,
+        drops::TESTS,
+        times::TESTS,
+        burst::TESTS,
+        reuseport::TESTS,
+        before_start::TESTS,
+        addresses::TESTS,
+        calls::TESTS,
+        lifecycle::TESTS,
+        tables_full::TESTS,
+    ];
     let trials = topics.into_iter().flatten().map(support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

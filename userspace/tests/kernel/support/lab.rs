@@ -30,7 +30,10 @@ impl Lab {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         loopback_up();
         let netns = fs::metadata("/proc/thread-self/ns/net").expect("our namespace").st_ino() as u32;
-        let anchor = process::fork(process::wait_for_ever);
+        let anchor = process::fork(|| {
+            process::close_inherited();
+            process::wait_for_ever();
+        });
         let lab = Self { netns, anchor };
         // Many connections in a short time need all ports.
         lab.sysctl("ipv4/ip_local_port_range", "10000 65535");

@@ -36,16 +36,30 @@ pub(crate) fn fork(work: impl FnOnce()) -> Forked {
     }
 }
 
-/// For a child that is only to be there: closes what it inherited and waits.
+/// For a child that is only to be there.
 pub(crate) fn wait_for_ever() {
-    // SAFETY: nothing in this process uses these descriptors any more.
-    unsafe { libc::close_range(3, u32::MAX, 0) };
     loop {
         nix::unistd::pause();
     }
 }
 
+/// Closes all descriptors that the child has inherited: those of other tests must not seem to be its own.
+pub(crate) fn close_inherited() {
+    // SAFETY: nothing in this process uses these descriptors any more.
+    unsafe { libc::close_range(3, u32::MAX, 0) };
+}
+
+/// For a child that goes on when its parent ends.
+pub(crate) fn outlive_parent() {
+    prctl::set_pdeathsig(None).expect("every Linux has it");
+}
+
 impl Forked {
+    /// A process whose parent has ended, or will, and which then becomes a child of this one.
+    pub(crate) fn adopted(pid: u32) -> Self {
+        Self { pid: Pid::from_raw(pid as i32), ended: false }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw() as u32
     }

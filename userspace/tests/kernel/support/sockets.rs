@@ -52,6 +52,8 @@ fn client(address: SocketAddr) -> Socket {
 
 fn prepare(socket: &Socket) {
     socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    // What is sent is to arrive now, not with the next acknowledgement.
+    socket.set_tcp_nodelay(true).expect("TCP_NODELAY");
     // What never comes must fail a test, not stop it.
     socket.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
 }

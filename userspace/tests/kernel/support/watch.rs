@@ -6,7 +6,7 @@ use listentop::source::live::{LiveSource, Options};
 use listentop_model::{
     histogram::Histogram,
     model::{ListenerModel, Model, NamespaceModel, ThreadModel},
-    sample::Sample,
+    sample::{Losses, Sample},
     tracker::Tracker,
 };
 
@@ -18,6 +18,7 @@ pub(crate) struct Watch {
     tracker: Tracker,
     netns: u32,
     last: Sample,
+    lost_before: Losses,
 }
 
 impl Watch {
@@ -29,7 +30,8 @@ impl Watch {
     pub(crate) fn with(lab: &Lab, options: &Options) -> Self {
         let mut source = LiveSource::start(options).expect("the probes can be attached: they were before");
         let last = source.sample().expect("a first sample");
-        Self { source, tracker: Tracker::new(&last), netns: lab.netns, last }
+        let lost_before = last.losses.clone();
+        Self { source, tracker: Tracker::new(&last), netns: lab.netns, last, lost_before }
     }
 
     /// Takes another sample.
@@ -63,6 +65,12 @@ impl Watch {
 
     pub(crate) fn model(&self) -> &Model {
         self.tracker.model()
+    }
+
+    /// What could not be tracked since the first sample, on the whole machine. (What was lost at the start concerns others: the
+    /// test has one listener per address then.)
+    pub(crate) fn lost(&self) -> u64 {
+        self.model().losses.total() - self.lost_before.total()
     }
 
     /// The last raw sample's `aborted` count of a listener: the model does not show it.

@@ -1,0 +1,125 @@
+//! Address families, and the same address in two namespaces.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use listentop_model::coverage::Measure;
+
+use crate::support::{
+    Lab, Test, Watch,
+    lab::{PORT, loopback},
+    sleep_ms,
+    sockets::{
+        accept, attempt, connect, connect_to, cookie, give_up_refused, kernel_drops, listen, listen_on, receive,
+        send_all,
+    },
+};
+
+const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads, Measure::Drops];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "addresses::ipv6", needs: NEEDS, run: ipv6 },
+    Test { name: "addresses::dual_stack", needs: NEEDS, run: dual_stack },
+    Test { name: "addresses::open_before_the_start", needs: NEEDS, run: open_before_the_start },
+    Test { name: "addresses::same_port_in_two_namespaces", needs: NEEDS, run: two_namespaces },
+];
+
+fn loopback6(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::LOCALHOST, port))
+}
+
+fn any6(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
+}
+
+fn ipv6(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen_on(loopback6(PORT), 2, |_| ());
+    watch.sample();
+    let clients: Vec<_> = (0..3).map(|_| connect_to(loopback6(PORT))).collect();
+    let before = lab.counters();
+    let refused = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).expect("a socket");
+    refused.set_nonblocking(true).expect("O_NONBLOCK");
+    assert!(refused.connect(&loopback6(PORT).into()).is_err());
+    drop(refused);
+    for client in &clients {
+        send_all(client, b"hello");
+        assert_eq!(receive(&accept(&listener).expect("a connection"), 10), 5);
+    }
+    sleep_ms(50);
+    watch.sample();
+    assert_eq!(lab.counters().since(&before, "ListenOverflows"), 1, "the test's own load");
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.address, seen.id), (loopback6(PORT).ip(), cookie(&listener)));
+    assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(3), Some(3)));
+    assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(3), Some(15)));
+    assert_eq!((seen.drops.total, seen.drops.accept_queue_full_on_syn), (Some(1), Some(1)));
+}
+
+/// `::` takes connections over both protocols, unless it is told not to.
+fn dual_stack(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let both = listen_on(any6(PORT), 16, |socket| socket.set_only_v6(false).expect("IPV6_V6ONLY"));
+    let only = listen_on(any6(PORT + 1), 16, |socket| socket.set_only_v6(true).expect("IPV6_V6ONLY"));
+    let v4 = listen(PORT + 1, 16);
+    let reach = |address| {
+        let client = connect_to(address);
+        send_all(&client, b"x");
+        client
+    };
+    let clients = [loopback(PORT), loopback6(PORT), loopback(PORT + 1), loopback6(PORT + 1)].map(reach);
+    for listener in [&both, &both, &only, &v4] {
+        assert_eq!(receive(&accept(listener).expect("a connection"), 10), 1);
+    }
+    watch.sample();
+    for (listener, v6only, n) in [(&both, false, 2), (&only, true, 1), (&v4, false, 1)] {
+        let seen = watch.by_id(cookie(listener));
+        assert_eq!(seen.v6only, v6only, "{}", seen.address);
+        assert_eq!((seen.total.enqueued, seen.total.accepts, seen.total.reads), (Some(n), Some(n), Some(n)));
+    }
+    drop(clients);
+}
+
+/// Connections that were open before the start are charged to the listener that they came through.
+fn open_before_the_start(lab: &Lab) {
+    let both = listen_on(any6(PORT), 16, |socket| socket.set_only_v6(false).expect("IPV6_V6ONLY"));
+    let only = listen_on(any6(PORT + 1), 16, |socket| socket.set_only_v6(true).expect("IPV6_V6ONLY"));
+    let v4 = listen(PORT + 1, 16);
+    let clients = [loopback(PORT), loopback6(PORT), loopback(PORT + 1), loopback6(PORT + 1)].map(connect_to);
+    let servers = [&both, &both, &v4, &only].map(|listener| accept(listener).expect("a connection"));
+    let mut watch = Watch::start(lab);
+    for (client, server) in clients.iter().zip(&servers) {
+        send_all(client, b"hello");
+        assert_eq!(receive(server, 10), 5);
+    }
+    watch.sample();
+    for (listener, n) in [(&both, 2), (&only, 1), (&v4, 1)] {
+        let seen = watch.by_id(cookie(listener));
+        assert_eq!((seen.now.open, seen.total.reads, seen.total.read_bytes), (Some(n), Some(n), Some(5 * n)));
+    }
+}
+
+/// The same address in another namespace is another listener, with its own drops.
+fn two_namespaces(lab: &Lab) {
+    let here = listen(PORT, 1);
+    Lab::beside(|other| {
+        let there = listen(PORT, 4);
+        assert_ne!(lab.netns, other.netns);
+        let mut watch = Watch::start(lab);
+        // This thread is in the other namespace.
+        let before = other.counters();
+        let admitted = give_up_refused((0..9).map(|_| attempt(PORT)).collect());
+        assert_eq!((admitted.len(), kernel_drops(&there)), (5, 4), "the test's own load");
+        sleep_ms(50);
+        watch.sample();
+        let (seen_here, seen_there) = (watch.by_id(cookie(&here)), watch.by_id(cookie(&there)));
+        assert_eq!((seen_here.netns, seen_there.netns), (lab.netns, other.netns));
+        assert_eq!((seen_here.port, seen_there.port), (PORT, PORT));
+        assert_eq!((seen_here.total.enqueued, seen_here.drops.total), (Some(0), Some(0)));
+        assert_eq!((seen_there.total.enqueued, seen_there.drops.total), (Some(5), Some(4)));
+        assert_eq!(seen_there.drops.accept_queue_full_on_syn, Some(4));
+        assert_eq!(other.counters().since(&before, "ListenDrops"), 4);
+        assert_eq!(watch.namespace().listen_drops, Some(0));
+    });
+    // Back in the first one.
+    assert!(connect(PORT).peer_addr().is_ok());
+}

@@ -1,0 +1,118 @@
+//! What existed before the probes were attached is there from the first sample, and is counted from then on.
+
+use std::thread;
+
+use listentop_model::coverage::Measure;
+
+use crate::support::{
+    Lab, Test, Watch,
+    lab::PORT,
+    now_ns, sleep_ms,
+    sockets::{accept, connect, cookie, listen, receive, send_all},
+    tid,
+    watch::{assert_ms, count, thread as record},
+};
+
+const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::AcceptWait, Measure::Reads];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "before_start::listener_with_connections", needs: NEEDS, run: listener_with_connections },
+    Test { name: "before_start::a_long_queue", needs: NEEDS, run: a_long_queue },
+    Test { name: "before_start::accept_that_was_already_waiting", needs: NEEDS, run: waiting_accept },
+];
+
+fn listener_with_connections(lab: &Lab) {
+    let listener = listen(PORT, 16);
+    let clients: Vec<_> = (0..2).map(|_| connect(PORT)).collect();
+    let servers: Vec<_> = (0..2).map(|_| accept(&listener).expect("a connection")).collect();
+    send_all(&clients[0], &[1; 100]);
+    let from = now_ns();
+    let waiting: Vec<_> = (0..3).map(|_| connect(PORT)).collect();
+    let to = now_ns();
+    send_all(&waiting[0], &[1; 30]);
+    sleep_ms(200);
+
+    let mut watch = Watch::start(lab);
+    let sampled = now_ns();
+    let seen = watch.listener(PORT);
+    assert_eq!(seen.id, cookie(&listener));
+    let process = seen.process.as_ref().expect("the owner is known at once");
+    assert_eq!(process.pid, std::process::id());
+    let comm = std::fs::read_to_string("/proc/self/comm").expect("our name");
+    assert_eq!(process.comm, comm.trim_end());
+    assert_eq!((seen.now.accept_depth, seen.now.backlog, seen.now.open), (3, 16, Some(2)));
+    assert_eq!(seen.now.queued_bytes, Some(130));
+    assert_eq!((seen.total.enqueued, seen.total.accepts, seen.total.reads), (Some(0), Some(0), Some(0)));
+    assert!(!seen.opened_in_interval);
+    let age = seen.now.oldest_waiting_us.expect("it is known");
+    let (low, high) = ((sampled - to) / 1000 - 50_000, (sampled - from) / 1000 + 50_000);
+    assert!((low..=high).contains(&age), "{age} µs, while the program measured from {low} to {high} µs");
+
+    // A connection that waited since before the start has waited since then.
+    let begin = now_ns();
+    let late: Vec<_> = waiting.iter().map(|_| accept(&listener).expect("a connection")).collect();
+    let end = now_ns();
+    // A connection that was open before the start is read as others are.
+    assert_eq!(receive(&servers[0], 40), 40);
+    assert_eq!(receive(&servers[0], 100), 60);
+    assert_eq!(receive(&late[0], 100), 30);
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.accepts, seen.total.enqueued), (Some(3), Some(0)));
+    assert_eq!((seen.now.open, seen.now.accept_depth, seen.now.queued_bytes), (Some(5), 0, Some(0)));
+    let waits = &seen.distributions.accept_wait;
+    assert_eq!(count(waits), 3);
+    // The kernel keeps the time of the handshake in milliseconds or better.
+    assert_ms("accept wait from before the start", waits, 0.5, begin - to - 2_000_000, end - from + 2_000_000);
+    assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(3), Some(130)));
+    let reader = record(seen, tid()).expect("this thread works");
+    assert_eq!((reader.accepts, reader.reads, reader.read_bytes), (3, 3, 130));
+    // When the connections that were open already were accepted is not known.
+    assert_eq!((count(&seen.distributions.first_byte), count(&seen.distributions.first_read)), (1, 1));
+
+    drop((servers, late));
+    watch.sample_until("the connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
+    drop((clients, waiting));
+}
+
+/// Longer than one stretch of the walk that takes queues over.
+fn a_long_queue(lab: &Lab) {
+    const WAITING: usize = 1000;
+    lab.sysctl("core/somaxconn", "4096");
+    let listener = listen(PORT, 2000);
+    let clients: Vec<_> = (0..WAITING).map(|_| connect(PORT)).collect();
+    let mut watch = Watch::start(lab);
+    assert_eq!(watch.listener(PORT).now.accept_depth, WAITING as u32);
+    let servers: Vec<_> = clients.iter().map(|_| accept(&listener)).collect();
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.accepts, seen.now.open), (Some(WAITING as u64), Some(WAITING as u64)));
+    assert_eq!(count(&seen.distributions.accept_wait), WAITING as u64);
+    drop(servers);
+}
+
+/// The accept began before its exit could be seen.
+fn waiting_accept(lab: &Lab) {
+    let listener = &listen(PORT, 16);
+    thread::scope(|scope| {
+        let (sender, ids) = std::sync::mpsc::channel();
+        let acceptor = scope.spawn(move || {
+            sender.send(tid()).expect("the test waits");
+            let connection = accept(listener).expect("a connection");
+            receive(&connection, 10)
+        });
+        let acceptor_tid = ids.recv().expect("the thread runs");
+        // Time to fall asleep in accept.
+        sleep_ms(100);
+        let mut watch = Watch::start(lab);
+        let client = connect(PORT);
+        send_all(&client, b"hello");
+        assert_eq!(acceptor.join().expect("it does not fail"), 5);
+        watch.sample();
+        let seen = watch.listener(PORT);
+        assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(1), Some(1)));
+        assert_eq!(count(&seen.distributions.accept_wait), 1);
+        let thread = record(seen, acceptor_tid).expect("the acceptor is seen");
+        assert_eq!((thread.pid, thread.accepts, thread.reads), (std::process::id(), 1, 1));
+    });
+}

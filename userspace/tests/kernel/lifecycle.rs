@@ -1,0 +1,299 @@
+//! Listeners, processes and threads that come, go and change.
+
+use std::{os::fd::AsFd as _, os::unix::net::UnixStream, process::Command, thread};
+
+use listentop_model::coverage::Measure;
+use socket2::Socket;
+
+use crate::support::{
+    Lab, Test, Watch,
+    lab::PORT,
+    process::{self, Gate, fork, receive_descriptor, send_descriptor, wait_for_ever},
+    sleep_ms,
+    sockets::{accept, connect, cookie, listen, receive, send_all},
+    tid,
+    watch::{count, thread as record},
+};
+
+const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads, Measure::Owners];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "lifecycle::close_while_connections_are_queued", needs: NEEDS, run: close_while_queued },
+    Test { name: "lifecycle::client_gives_up_while_queued", needs: NEEDS, run: client_gives_up },
+    Test { name: "lifecycle::closed_and_opened_again", needs: NEEDS, run: closed_and_opened_again },
+    Test { name: "lifecycle::connections_outlive_their_listener", needs: NEEDS, run: connections_outlive },
+    Test { name: "lifecycle::another_backlog", needs: NEEDS, run: another_backlog },
+    Test { name: "lifecycle::inherited_by_a_child", needs: NEEDS, run: inherited },
+    Test { name: "lifecycle::passed_to_another_process", needs: NEEDS, run: passed },
+    Test { name: "lifecycle::shared_by_many_processes", needs: NEEDS, run: shared },
+    Test { name: "lifecycle::another_name_after_exec", needs: NEEDS, run: exec },
+    Test { name: "lifecycle::a_thousand_short_lived_threads", needs: NEEDS, run: short_lived_threads },
+];
+
+fn close_while_queued(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let id = cookie(&listener);
+    let clients: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
+    let accepted = accept(&listener);
+    watch.sample();
+    assert_eq!((watch.by_id(id).now.accept_depth, watch.aborted(id)), (4, Some(0)));
+    drop(listener);
+    watch.sample();
+    let seen = watch.by_id(id);
+    assert!(seen.closed);
+    assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(5), Some(1)));
+    assert_eq!(watch.aborted(id), Some(4), "four were thrown away");
+    assert_eq!(count(&watch.by_id(id).distributions.accept_wait), 1);
+    drop((clients, accepted));
+}
+
+/// The kernel keeps a reset connection on the queue until it is accepted; then it is neither open nor forgotten.
+fn client_gives_up(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    drop(connect(PORT));
+    sleep_ms(20);
+    watch.sample();
+    assert_eq!(watch.listener(PORT).now.accept_depth, 1);
+    drop(accept(&listener));
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(1), Some(1)));
+    assert_eq!((seen.now.accept_depth, seen.now.open, seen.now.queued_bytes), (0, Some(0), Some(0)));
+}
+
+fn closed_and_opened_again(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let first = listen(PORT, 16);
+    let first_id = cookie(&first);
+    let client = connect(PORT);
+    drop(accept(&first));
+    watch.sample();
+    drop((first, client));
+    let second = listen(PORT, 8);
+    let clients = [connect(PORT), connect(PORT)];
+    drop(accept(&second));
+    watch.sample();
+    assert_eq!(watch.listeners(PORT).len(), 2);
+    let (old, new) = (watch.by_id(first_id), watch.by_id(cookie(&second)));
+    assert!(old.closed && !new.closed);
+    assert!(new.opened_in_interval);
+    assert_eq!((old.total.enqueued, old.total.accepts), (Some(1), Some(1)));
+    assert_eq!((new.total.enqueued, new.total.accepts, new.now.accept_depth), (Some(2), Some(1), 1));
+    drop(clients);
+
+    // Many more than there are places for at a time, if places were not given back; some are never seen open.
+    for round in 0..1500 {
+        let listener = listen(PORT + 1, 1);
+        if round % 100 == 0 {
+            let client = connect(PORT + 1);
+            watch.sample();
+            let seen = watch.by_id(cookie(&listener));
+            assert_eq!((seen.total.enqueued, seen.now.accept_depth, seen.closed), (Some(1), 1, false));
+            drop(client);
+        }
+    }
+    watch.sample();
+    assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
+    assert!(watch.listeners(PORT + 1).iter().all(|listener| listener.closed));
+}
+
+/// Connections go on when their listener has closed; the place is used again only when they are gone.
+fn connections_outlive(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let client = connect(PORT);
+    let server = accept(&listener).expect("a connection");
+    drop(listener);
+    watch.sample();
+    watch.sample();
+    let next = listen(PORT + 1, 16);
+    send_all(&client, b"hello");
+    assert_eq!(receive(&server, 10), 5);
+    watch.sample();
+    let seen = watch.by_id(cookie(&next));
+    assert_eq!((seen.total.reads, seen.now.open), (Some(0), Some(0)), "these belong to the old listener");
+}
+
+fn another_backlog(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    watch.sample();
+    assert_eq!((watch.listener(PORT).now.backlog, watch.listener(PORT).now.limit), (16, 17));
+    listener.listen(3).expect("it goes on listening");
+    watch.sample();
+    assert_eq!((watch.listener(PORT).now.backlog, watch.listener(PORT).now.limit), (3, 4));
+    assert_eq!(watch.listener(PORT).id, cookie(&listener));
+    // listen(2) clamps to net.core.somaxconn.
+    lab.sysctl("core/somaxconn", "7");
+    listener.listen(100).expect("it goes on listening");
+    watch.sample();
+    assert_eq!(watch.listener(PORT).now.backlog, 7);
+}
+
+fn owner(watch: &Watch) -> Option<u32> {
+    watch.listener(PORT).process.as_ref().map(|process| process.pid)
+}
+
+/// A child that inherits a listener owns it once its parent has ended.
+fn inherited(lab: &Lab) {
+    // So that the child of the child becomes ours.
+    nix::sys::prctl::set_child_subreaper(true).expect("every Linux has it");
+    let mut watch = Watch::start(lab);
+    let told = Gate::new();
+    let mut parent = fork(|| {
+        let listener = listen(PORT, 16);
+        let _child = fork(|| {
+            process::outlive_parent();
+            told.send(u64::from(std::process::id()));
+            wait_for_ever()
+        });
+        let _listener = listener;
+        wait_for_ever()
+    });
+    let mut child = process::Forked::adopted(told.receive() as u32);
+    watch.sample_until("both hold it", |watch| watch.listeners(PORT).iter().any(|l| l.holders == 2));
+    assert_eq!(owner(&watch), Some(parent.pid()), "of two, the one that started first");
+    parent.kill();
+    watch.sample_until("the child owns it", |watch| owner(watch) == Some(child.pid()));
+    assert_eq!((watch.listener(PORT).closed, watch.listener(PORT).holders), (false, 1));
+    child.kill();
+    watch.sample();
+    assert!(watch.listener(PORT).closed);
+}
+
+/// A listener that is sent to another process belongs to it once the sender has closed it.
+fn passed(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let listener = listen(PORT, 16);
+    watch.sample_until("its owner is known", |watch| owner(watch) == Some(std::process::id()));
+    let mut other = fork(|| {
+        // SAFETY: this process has inherited the test's descriptors; all but its end of the pair would hide who holds what.
+        unsafe {
+            use std::os::fd::AsRawFd as _;
+            let keep = theirs.as_raw_fd() as u32;
+            libc::close_range(3, keep - 1, 0);
+            libc::close_range(keep + 1, u32::MAX, 0);
+        }
+        let listener = Socket::from(receive_descriptor(theirs.as_fd()));
+        let connection = accept(&listener).expect("a connection");
+        receive(&connection, 10);
+        wait_for_ever()
+    });
+    send_descriptor(ours.as_fd(), listener.as_fd());
+    drop(listener);
+    send_all(&connect(PORT), b"hello");
+    watch.sample_until("the receiver owns it", |watch| owner(watch) == Some(other.pid()));
+    let seen = watch.listener(PORT);
+    assert!(!seen.closed);
+    assert_eq!(seen.holders, 1);
+    let acceptor = record(seen, other.pid()).expect("the receiver accepted");
+    assert_eq!((acceptor.pid, acceptor.accepts, acceptor.reads), (other.pid(), 1, 1));
+    other.kill();
+    watch.sample();
+    assert!(watch.listener(PORT).closed);
+}
+
+/// Prefork: each accept is charged to the process that made it.
+fn shared(lab: &Lab) {
+    const PROCESSES: usize = 6;
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 64);
+    let gates: Vec<(Gate, Gate)> = (0..PROCESSES).map(|_| (Gate::new(), Gate::new())).collect();
+    let workers: Vec<_> = gates
+        .iter()
+        .map(|(go, done)| {
+            fork(|| {
+                loop {
+                    go.pass();
+                    let connection = accept(&listener).expect("a connection");
+                    receive(&connection, 10);
+                    done.open(1);
+                }
+            })
+        })
+        .collect();
+    // Worker n takes n + 1 connections.
+    for (n, (go, done)) in gates.iter().enumerate() {
+        for _ in 0..=n {
+            let client = connect(PORT);
+            send_all(&client, b"hello");
+            go.open(1);
+            done.pass();
+        }
+    }
+    watch.sample_until("all hold it", |watch| watch.listener(PORT).holders as usize == PROCESSES + 1);
+    let seen = watch.listener(PORT);
+    assert_eq!(owner(&watch), Some(std::process::id()), "the one that started first");
+    let total = (PROCESSES * (PROCESSES + 1) / 2) as u64;
+    assert_eq!((seen.total.accepts, seen.total.reads), (Some(total), Some(total)));
+    assert_eq!(seen.threads.len(), PROCESSES);
+    for (n, worker) in workers.iter().enumerate() {
+        let thread = record(seen, worker.pid()).expect("each worked");
+        let n = n as u64 + 1;
+        assert_eq!((thread.pid, thread.accepts, thread.reads, thread.read_bytes), (worker.pid(), n, n, 5 * n));
+    }
+}
+
+/// exec keeps process and thread, and gives them another name.
+fn exec(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let ready = Gate::new();
+    let mut worker = fork(|| {
+        let connection = accept(&listener).expect("a connection");
+        receive(&connection, 10);
+        // Keeps the listener over exec.
+        std::mem::forget(nix::unistd::dup(&listener).expect("a descriptor"));
+        ready.open(1);
+        let failure = std::os::unix::process::CommandExt::exec(Command::new("sleep").arg("1000"));
+        panic!("sleep: {failure}");
+    });
+    send_all(&connect(PORT), b"hello");
+    ready.pass();
+    drop(listener);
+    watch.sample_until("the thread's new name", |watch| {
+        record(watch.listener(PORT), worker.pid()).is_some_and(|thread| thread.comm == "sleep")
+    });
+    watch.sample_until("the owner's new name", |watch| {
+        watch
+            .listener(PORT)
+            .process
+            .as_ref()
+            .is_some_and(|process| process.pid == worker.pid() && process.comm == "sleep")
+    });
+    let thread = record(watch.listener(PORT), worker.pid()).expect("it was there before");
+    assert_eq!((thread.accepts, thread.reads), (1, 1), "the same thread");
+    worker.kill();
+}
+
+/// Each thread accepts once and reads once, and ends: the sums stay exact, whatever is still known of each.
+fn short_lived_threads(lab: &Lab) {
+    const THREADS: u64 = 1000;
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 64);
+    watch.during(|| {
+        for _ in 0..THREADS {
+            let client = connect(PORT);
+            send_all(&client, b"hello");
+            thread::scope(|scope| {
+                scope.spawn(|| receive(&accept(&listener).expect("a connection"), 10));
+            });
+        }
+    });
+    // Long enough for ended threads to be noticed and put together.
+    for _ in 0..6 {
+        sleep_ms(300);
+        watch.sample();
+    }
+    let seen = watch.listener(PORT);
+    assert_eq!(
+        (seen.total.accepts, seen.total.reads, seen.total.read_bytes),
+        (Some(THREADS), Some(THREADS), Some(5000))
+    );
+    assert_eq!(seen.threads.iter().map(|thread| thread.accepts).sum::<u64>(), THREADS);
+    assert_eq!(seen.threads.iter().map(|thread| thread.first_reads).sum::<u64>(), THREADS);
+    assert!(seen.threads.iter().all(|thread| thread.ended && thread.tid != tid()), "{:?}", seen.threads.first());
+}

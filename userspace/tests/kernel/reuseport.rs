@@ -1,0 +1,73 @@
+//! SO_REUSEPORT: each member of a group is a listener of its own.
+
+use listentop_model::coverage::Measure;
+use socket2::Socket;
+
+use crate::support::{
+    Lab, Test, Watch,
+    lab::{PORT, loopback},
+    sleep_ms,
+    sockets::{accept, attempt, cookie, kernel_drops, listen_on},
+};
+
+pub(crate) const TESTS: &[Test] = &[Test {
+    name: "reuseport::a_shard_that_never_accepts",
+    needs: &[Measure::Enqueued, Measure::Accepts, Measure::Drops],
+    run: a_shard_that_never_accepts,
+}];
+
+const SHARDS: usize = 4;
+const BACKLOG: i32 = 9;
+const ATTEMPTS: usize = 400;
+
+fn a_shard_that_never_accepts(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let shards: Vec<Socket> = (0..SHARDS)
+        .map(|_| {
+            let shard = listen_on(loopback(PORT), BACKLOG, |socket| socket.set_reuse_port(true).expect("SO_REUSEPORT"));
+            shard.set_nonblocking(true).expect("O_NONBLOCK");
+            shard
+        })
+        .collect();
+    // The counters of a namespace that is new have a baseline only once they were read.
+    watch.sample();
+    let before = lab.counters();
+    let mut accepted = [0_u64; SHARDS];
+    let mut clients = Vec::new();
+    let mut servers = Vec::new();
+    watch.during(|| {
+        for _ in 0..ATTEMPTS {
+            clients.push(attempt(PORT));
+            for (shard, accepted) in shards.iter().zip(&mut accepted).skip(1) {
+                while let Some(server) = accept(shard) {
+                    *accepted += 1;
+                    servers.push(server);
+                }
+            }
+        }
+        // What was refused must not come again while it is counted.
+        clients.retain(|client| crate::support::sockets::established(client));
+    });
+    sleep_ms(50);
+    watch.sample();
+
+    let limit = BACKLOG as u64 + 1;
+    assert_eq!(watch.listeners(PORT).len(), SHARDS);
+    let overflows = lab.counters().since(&before, "ListenOverflows");
+    assert_eq!(accepted.iter().sum::<u64>() + limit + overflows, ATTEMPTS as u64, "the test's own load");
+    assert!(overflows > 0 && accepted[1..].iter().all(|n| *n > 0), "the test's own load: {accepted:?}, {overflows}");
+    let groups: Vec<_> = watch.listeners(PORT).iter().map(|shard| shard.group.expect("a group")).collect();
+    assert!(groups.iter().all(|group| *group == groups[0]));
+    for (shard, accepted) in shards.iter().zip(accepted).skip(1) {
+        let seen = watch.by_id(cookie(shard));
+        assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(accepted), Some(accepted)));
+        assert_eq!((seen.now.accept_depth, seen.now.open, seen.drops.total), (0, Some(accepted), Some(0)));
+    }
+    let dead = watch.by_id(cookie(&shards[0]));
+    assert_eq!((dead.total.enqueued, dead.total.accepts), (Some(limit), Some(0)));
+    assert_eq!((u64::from(dead.now.accept_depth), u64::from(dead.now.limit)), (limit, limit));
+    assert_eq!((dead.drops.total, dead.drops.accept_queue_full_on_syn), (Some(overflows), Some(overflows)));
+    assert_eq!(kernel_drops(&shards[0]), overflows);
+    assert!(dead.now.oldest_waiting_us > Some(0));
+    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+}

@@ -1,0 +1,105 @@
+//! Tables that are too small: what is lost is counted, and what need not be lost is not.
+
+use listentop::source::live::Options;
+use listentop_model::coverage::Measure;
+use socket2::Socket;
+
+use crate::support::{
+    Lab, Test, Watch,
+    lab::PORT,
+    sockets::{accept, connect, listen, receive, send_all},
+    watch::count,
+};
+
+const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "tables_full::listeners", needs: NEEDS, run: listeners },
+    Test { name: "tables_full::more_listeners_than_usual", needs: NEEDS, run: more_listeners_than_usual },
+    Test { name: "tables_full::connections", needs: NEEDS, run: connections },
+    Test { name: "tables_full::threads", needs: NEEDS, run: threads },
+];
+
+fn listeners(lab: &Lab) {
+    let before: Vec<Socket> = (0..6).map(|n| listen(PORT + n, 4)).collect();
+    let options = Options { max_listeners: Some(4), ..Options::default() };
+    let mut watch = Watch::with(lab, &options);
+    assert!(watch.model().losses.listeners >= 2, "{:?}", watch.model().losses);
+    let lost = watch.model().losses.listeners;
+    let after: Vec<Socket> = (10..15).map(|n| listen(PORT + n, 4)).collect();
+    watch.sample();
+    // Others may listen and stop listening on this machine at the same time, but no place is ours to take.
+    assert!(watch.model().losses.listeners >= lost + after.len() as u64 - 1, "{:?}", watch.model().losses);
+    assert!(watch.model().listeners.iter().filter(|listener| !listener.closed).count() <= 4);
+    drop(before);
+}
+
+/// Without a size given there is room for all that exist.
+fn more_listeners_than_usual(lab: &Lab) {
+    const MANY: u16 = 1500;
+    let all: Vec<Socket> = (0..MANY).map(|n| listen(PORT + n, 4)).collect();
+    let watch = Watch::start(lab);
+    assert_eq!(watch.model().losses.listeners, 0);
+    assert_eq!(watch.model().listeners.iter().filter(|l| l.netns == lab.netns).count(), usize::from(MANY));
+    drop(all);
+}
+
+fn connections(lab: &Lab) {
+    const ALL: u64 = 200;
+    let mut watch = Watch::with(lab, &Options { max_connections: 64, ..Options::default() });
+    let listener = listen(PORT, 256);
+    let clients: Vec<Socket> = (0..ALL).map(|_| connect(PORT)).collect();
+    clients.iter().for_each(|client| send_all(client, b"hello"));
+    let servers: Vec<Socket> = clients.iter().map(|_| accept(&listener).expect("a connection")).collect();
+    for server in &servers {
+        assert_eq!(receive(server, 10), 5);
+    }
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(ALL), Some(ALL)), "counted all the same");
+    let lost = watch.model().losses.connections;
+    assert!(lost >= ALL - 64, "{:?}", watch.model().losses);
+    let known = count(&seen.distributions.accept_wait);
+    assert!(known <= 64 && known >= ALL - lost, "{known} of {ALL} timed, {lost} lost");
+    assert_eq!(seen.total.reads, Some(known), "reads are seen of connections that are tracked");
+
+    // Places are given back.
+    drop((servers, clients));
+    watch.sample_until("they are gone", |watch| watch.listener(PORT).now.open == Some(0));
+    let client = connect(PORT);
+    send_all(&client, b"hello");
+    assert_eq!(receive(&accept(&listener).expect("a connection"), 10), 5);
+    watch.sample();
+    assert_eq!(watch.listener(PORT).total.reads, Some(known + 1));
+}
+
+fn threads(lab: &Lab) {
+    const THREADS: u64 = 12;
+    let mut watch = Watch::with(lab, &Options { max_threads: 4, ..Options::default() });
+    let listener = &listen(PORT, 256);
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = &std::sync::Mutex::new(held);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(move || {
+                for _ in 0..3 {
+                    receive(&accept(listener).expect("a connection"), 10);
+                }
+                // All threads exist until all have worked: none makes room for another.
+                let _ = held.lock().expect("no thread fails").recv();
+            });
+        }
+        for _ in 0..3 * THREADS {
+            send_all(&connect(PORT), b"hello");
+        }
+        watch.sample_until("all have worked", |watch| watch.listener(PORT).total.reads == Some(3 * THREADS));
+        drop(hold);
+    });
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.accepts, seen.total.reads), (Some(3 * THREADS), Some(3 * THREADS)));
+    assert_eq!(seen.total.read_bytes, Some(15 * THREADS));
+    assert!(watch.model().losses.threads > 0);
+    let told_apart = seen.threads.iter().map(|thread| thread.accepts).sum::<u64>();
+    assert!(told_apart < 3 * THREADS, "{told_apart} accepts by {} threads", seen.threads.len());
+}

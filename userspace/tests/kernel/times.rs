@@ -1,0 +1,258 @@
+//! Durations, against programs that wait for known times and read the same clock.
+
+use listentop_model::coverage::Measure;
+use socket2::Socket;
+
+use crate::support::{
+    Lab, Test, Watch,
+    lab::PORT,
+    now_ns, sleep_ms,
+    sockets::{accept, connect, listen, readable, receive, send_all},
+    watch::{assert_ms, count},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "times::accept_wait", needs: &[Measure::AcceptWait], run: accept_wait },
+    Test { name: "times::residency", needs: &[Measure::Residency], run: residency },
+    Test {
+        name: "times::residency_of_partial_reads",
+        needs: &[Measure::Residency, Measure::QueuedBytes],
+        run: partial_reads,
+    },
+    Test { name: "times::residency_of_segments", needs: &[Measure::Residency], run: segments },
+    Test {
+        name: "times::first_byte_and_first_read",
+        needs: &[Measure::FirstByte, Measure::FirstRead],
+        run: first_byte_and_first_read,
+    },
+    Test { name: "times::oldest_waiting", needs: &[Measure::OldestWaiting], run: oldest_waiting },
+    Test { name: "times::hung_acceptor", needs: &[Measure::OldestWaiting], run: hung_acceptor },
+];
+
+const ROUNDS: usize = 12;
+
+/// When something happened at the earliest and at the latest.
+#[derive(Clone, Copy)]
+struct When {
+    from: u64,
+    to: u64,
+}
+
+impl When {
+    fn doing<T>(work: impl FnOnce() -> T) -> (When, T) {
+        let from = now_ns();
+        let result = work();
+        (When { from, to: now_ns() }, result)
+    }
+}
+
+/// Bounds of durations that listentop measured too.
+#[derive(Default)]
+struct Spans {
+    low: Vec<u64>,
+    high: Vec<u64>,
+}
+
+impl Spans {
+    fn add(&mut self, start: When, end: When) {
+        self.low.push(end.from.saturating_sub(start.to));
+        self.high.push(end.to - start.from);
+    }
+
+    /// Bounds of a quantile: the quantile of the lower and that of the upper bounds.
+    fn quantile(&self, p: f64) -> (u64, u64) {
+        let at = |values: &[u64]| {
+            let mut sorted = values.to_vec();
+            sorted.sort_unstable();
+            sorted[((p * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1]
+        };
+        (at(&self.low), at(&self.high))
+    }
+}
+
+fn pair(listener: &Socket) -> (Socket, Socket) {
+    let client = connect(PORT);
+    (client, accept(listener).expect("a connection"))
+}
+
+/// A server that is 50 ms late for each connection.
+fn accept_wait(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let mut waits = Spans::default();
+    for _ in 0..ROUNDS {
+        let (enqueued, _client) = When::doing(|| connect(PORT));
+        readable(&listener);
+        sleep_ms(50);
+        let (accepted, _) = When::doing(|| accept(&listener));
+        waits.add(enqueued, accepted);
+    }
+    watch.sample();
+    let seen = &watch.listener(PORT).distributions.accept_wait;
+    assert_eq!(count(seen), ROUNDS as u64);
+    for p in [0.1, 0.5, 1.0] {
+        let (low, high) = waits.quantile(p);
+        assert!(low >= 50_000_000);
+        assert_ms("accept wait", seen, p, low, high);
+    }
+}
+
+/// A server that reads 30 ms after the bytes came.
+fn residency(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let (client, server) = pair(&listener);
+    let mut residencies = Spans::default();
+    for _ in 0..ROUNDS {
+        let (sent, ()) = When::doing(|| send_all(&client, &[1; 100]));
+        sleep_ms(30);
+        let (read, bytes) = When::doing(|| receive(&server, 200));
+        assert_eq!(bytes, 100);
+        residencies.add(sent, read);
+    }
+    watch.sample();
+    let seen = &watch.listener(PORT).distributions.residency;
+    assert_eq!(count(seen), ROUNDS as u64);
+    for p in [0.1, 0.5, 1.0] {
+        let (low, high) = residencies.quantile(p);
+        assert_ms("residency", seen, p, low, high);
+    }
+}
+
+/// What counts is the first byte that was not read, though younger ones arrive behind it.
+fn partial_reads(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let (client, server) = pair(&listener);
+    let mut late = Spans::default();
+    for round in 0..ROUNDS {
+        let (sent, ()) = When::doing(|| send_all(&client, &[1; 100]));
+        assert_eq!(receive(&server, 50), 50);
+        sleep_ms(20);
+        send_all(&client, &[2; 50]);
+        if round == 0 {
+            watch.sample();
+            assert_eq!(watch.listener(PORT).now.queued_bytes, Some(100));
+        }
+        sleep_ms(40);
+        let (read, bytes) = When::doing(|| receive(&server, 200));
+        assert_eq!(bytes, 100);
+        late.add(sent, read);
+    }
+    watch.sample();
+    let listener = watch.listener(PORT);
+    let seen = &listener.distributions.residency;
+    // Every other read took its bytes at once, so the upper half are the late ones.
+    assert_eq!(count(seen), 2 * ROUNDS as u64);
+    for p in [0.2, 0.5, 1.0] {
+        let (low, high) = late.quantile(p);
+        assert_ms("residency of the rest", seen, (1.0 + p) / 2.0, low, high);
+    }
+    assert!(seen.as_ref().and_then(|seen| seen.quantile_ns(0.25)) < Some(20_000_000), "{seen:?}");
+    assert_eq!(listener.now.queued_bytes, Some(0));
+}
+
+/// Two segments that wait at the same time, and are read apart, have each their own age.
+fn segments(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let (client, server) = pair(&listener);
+    let mut residencies = Spans::default();
+    for _ in 0..ROUNDS {
+        let (first, ()) = When::doing(|| send_all(&client, &[1; 100]));
+        sleep_ms(20);
+        let (second, ()) = When::doing(|| send_all(&client, &[2; 100]));
+        sleep_ms(20);
+        for sent in [first, second] {
+            let (read, bytes) = When::doing(|| receive(&server, 100));
+            assert_eq!(bytes, 100);
+            residencies.add(sent, read);
+            sleep_ms(25);
+        }
+    }
+    watch.sample();
+    let seen = &watch.listener(PORT).distributions.residency;
+    assert_eq!(count(seen), 2 * ROUNDS as u64);
+    for p in [0.1, 0.5, 0.75, 1.0] {
+        let (low, high) = residencies.quantile(p);
+        assert_ms("residency", seen, p, low, high);
+    }
+}
+
+fn first_byte_and_first_read(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let (late, early) = (listen(PORT, 16), listen(PORT + 1, 16));
+    let (mut first_byte, mut first_read) = (Spans::default(), Spans::default());
+    for _ in 0..ROUNDS {
+        let client = connect(PORT);
+        let (accepted, server) = When::doing(|| accept(&late).expect("a connection"));
+        sleep_ms(40);
+        let (sent, ()) = When::doing(|| send_all(&client, b"x"));
+        sleep_ms(30);
+        let (read, _) = When::doing(|| receive(&server, 10));
+        first_byte.add(accepted, sent);
+        first_read.add(accepted, read);
+
+        // Bytes that were there before the accept took no time after it.
+        let client = connect(PORT + 1);
+        send_all(&client, b"x");
+        sleep_ms(10);
+        let server = accept(&early).expect("a connection");
+        sleep_ms(10);
+        receive(&server, 10);
+    }
+    watch.sample();
+    let seen = &watch.listener(PORT).distributions;
+    assert_eq!((count(&seen.first_byte), count(&seen.first_read)), (ROUNDS as u64, ROUNDS as u64));
+    for p in [0.1, 0.5, 1.0] {
+        let (low, high) = first_byte.quantile(p);
+        assert_ms("first byte", &seen.first_byte, p, low, high);
+        let (low, high) = first_read.quantile(p);
+        assert_ms("first read", &seen.first_read, p, low, high);
+    }
+    let seen = &watch.listener(PORT + 1).distributions;
+    assert_eq!(count(&seen.first_byte), ROUNDS as u64);
+    assert_eq!(seen.first_byte.as_ref().and_then(|seen| seen.max_us()), Some(1), "only values of 0");
+    assert!(seen.first_read.as_ref().and_then(|seen| seen.quantile_ns(0.0)) > Some(9_000_000), "{:?}", seen.first_read);
+}
+
+fn oldest_waiting(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let (first, _client) = When::doing(|| connect(PORT));
+    sleep_ms(60);
+    let (second, _other) = When::doing(|| connect(PORT));
+    sleep_ms(40);
+    let mut check = |enqueued: When| {
+        let (sampled, ()) = When::doing(|| watch.sample());
+        let age = watch.listener(PORT).now.oldest_waiting_us.expect("it is known");
+        // The model rounds down to microseconds.
+        let (low, high) = ((sampled.from - enqueued.to) / 1000, (sampled.to - enqueued.from) / 1000);
+        assert!((low..=high).contains(&age), "{age} µs, while the program measured from {low} to {high} µs");
+    };
+    check(first);
+    sleep_ms(30);
+    check(first);
+    drop(accept(&listener));
+    check(second);
+    drop(accept(&listener));
+    watch.sample();
+    assert_eq!(watch.listener(PORT).now.oldest_waiting_us, Some(0));
+}
+
+/// A server that has stopped accepting shows although nothing happens any more.
+fn hung_acceptor(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let first = connect(PORT);
+    drop(accept(&listener));
+    let (enqueued, clients) = When::doing(|| [connect(PORT), connect(PORT)]);
+    watch.during(|| sleep_ms(2500));
+    let (sampled, ()) = When::doing(|| watch.sample());
+    let seen = watch.listener(PORT);
+    assert!(seen.now.oldest_waiting_us >= Some((sampled.from - enqueued.to) / 1000), "{:?}", seen.now);
+    assert_eq!(seen.now.accept_depth, 2);
+    let findings: Vec<&str> = seen.findings.iter().map(|finding| finding.id).collect();
+    assert!(findings.contains(&"hung_acceptor"), "{findings:?}");
+    drop((first, clients));
+}
