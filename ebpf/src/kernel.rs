@@ -304,8 +304,17 @@ impl RawSock {
     pub(crate) fn receive_span(self) -> Option<(u32, u32)> {
         let copied = probe::<u32>(self.0, &TCP_COPIED_SEQ)?;
         let next = probe::<u32>(self.0, &TCP_RCV_NXT)?;
+        if next == copied {
+            return Some((copied, next));
+        }
         let fin = (probe::<u64>(self.0, &SOCK_FLAGS)? >> FLAG_DONE.load()) as u32 & 1;
         Some((copied, next.wrapping_sub(fin)))
+    }
+
+    /// As [`TcpSock::packet_ns`]; 0 if it cannot be read or was never set (TCP Fast Open).
+    #[inline(always)]
+    pub(crate) fn packet_ns(self) -> u64 {
+        probe(self.0, &TCP_CLOCK_CACHE).unwrap_or(0)
     }
 
     #[inline(always)]
@@ -409,10 +418,11 @@ fn id_of(task: u64) -> u32 {
 /// object's, and found in no table.
 #[inline(always)]
 pub(crate) fn current_socket(fd: u32) -> Option<RawSock> {
-    let task = unsafe { bpf_get_current_task_btf() } as u64;
-    let files = probe::<u64>(task, &TASK_FILES)?;
-    let table = probe::<u64>(files, &FILES_FDT)?;
-    let files = probe::<u64>(table, &FDT_FD)?;
+    // The verifier knows the types as far as the table of files; loads through them are cheaper than copies, and as safe.
+    let task: *const u8 = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
+    let files: u64 = unsafe { direct(task, &TASK_FILES) };
+    let table: u64 = unsafe { direct(files as *const u8, &FILES_FDT) };
+    let files: u64 = unsafe { direct(table as *const u8, &FDT_FD) };
     let file = unsafe { bpf_probe_read_kernel((files + u64::from(fd) * 8) as *const u64) }.ok()?;
     let socket = probe::<u64>(file, &FILE_PRIVATE_DATA)?;
     let sk = probe::<u64>(socket, &SOCKET_SK)?;

@@ -77,4 +77,3 @@ pub(crate) fn lost(loss: Loss) {
         unsafe { add(counter, 1) };
     }
 }
-

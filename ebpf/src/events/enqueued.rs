@@ -28,7 +28,10 @@ pub(crate) fn enqueued(listener: ListenerRef, child: u64, accept_depth: u32, syn
         let units = (u64::from(handshake) * 1000) >> listentop_abi::histogram::UNIT_SHIFT;
         unsafe { record(&raw mut (*distributions).handshake, units) };
     }
-    match track(listener, child, stats::now(), 0, 0, Draft::Event) {
+    // A handshake was measured just now, so the packet's stamp is this moment's. With TCP Fast Open there is none yet.
+    let stamped = if handshake != 0 { child.packet_ns() } else { 0 };
+    let enqueued_ns = if stamped != 0 { stamped } else { stats::now() };
+    match track(listener, child, enqueued_ns, 0, 0, Draft::Event) {
         Some(0) => {}
         Some(arrived) => unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(arrived)) },
         None => unsafe { add(&raw mut (*stats).untracked_enqueued, 1) },

@@ -41,7 +41,11 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
             let state = (*connection).state;
             (*connection).state = state | STATE_READ;
             if state & STATE_BASELINE == 0 {
-                record_span(&raw mut (*distributions).first_byte, (*connection).accepted_ns, (*connection).first_byte_ns);
+                record_span(
+                    &raw mut (*distributions).first_byte,
+                    (*connection).accepted_ns,
+                    (*connection).first_byte_ns,
+                );
                 record_span(&raw mut (*distributions).first_read, (*connection).accepted_ns, now);
             }
         }
