@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{coverage::Coverage, histogram::Histogram};
+use crate::{coverage::Coverage, histogram::Histogram, shared::Shared};
 
 /// One reading of everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,7 +27,8 @@ pub struct Sample {
     /// The network namespaces that hold a listener, with their kernel counters.
     pub namespaces: Vec<NamespaceSample>,
     /// Every listener open now, and those that closed since the previous sample (`closed` set), in no particular order.
-    pub listeners: Vec<ListenerSample>,
+    /// One of which nothing changed may be shared with the sample before: it is then taken in without being read again.
+    pub listeners: Shared<ListenerSample>,
 }
 
 /// The machine that was sampled.
@@ -290,7 +291,7 @@ pub struct WritesSample {
 pub struct ThreadSample {
     /// Process id (thread group id).
     pub pid: u32,
-    /// Thread id.
+    /// Thread id; 0 for the sum over threads that ended and are not given one by one any more.
     pub tid: u32,
     /// When the thread started (CLOCK_BOOTTIME, nanoseconds): tells it from another that got the same id later.
     pub start_ns: u64,

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
 };
 
 use crate::{
@@ -79,7 +79,10 @@ impl Threads {
             model.ended |= state.seen != serial;
             state.rates(model, clock);
         }
-        if self.states.len() > threads.len() + ENDED_KEPT {
+        if threads.iter().any(|thread| thread.tid == 0) {
+            // Threads that are missing are in that sum: here too they would count twice.
+            self.keep(models, |state| state.seen == serial);
+        } else if self.states.len() > threads.len() + ENDED_KEPT {
             self.forget(models, serial);
         }
         let order =
@@ -104,12 +107,14 @@ impl Threads {
     fn forget(&mut self, models: &mut Vec<ThreadModel>, serial: u64) {
         let mut gone: Vec<usize> = (0..models.len()).filter(|&i| self.states[i].seen != serial).collect();
         gone.sort_by_key(|&i| (Reverse(self.states[i].last_alive_ns), i));
-        let mut drop = vec![false; models.len()];
-        gone.iter().skip(ENDED_KEPT / 2).for_each(|&i| drop[i] = true);
-        let mut keep = drop.iter();
-        models.retain(|_| !keep.next().is_some_and(|d| *d));
-        let mut keep = drop.iter();
-        self.states.retain(|_| !keep.next().is_some_and(|d| *d));
+        let gone: HashSet<Key> = gone.into_iter().skip(ENDED_KEPT / 2).map(|i| self.states[i].key).collect();
+        self.keep(models, |state| !gone.contains(&state.key));
+    }
+
+    fn keep(&mut self, models: &mut Vec<ThreadModel>, wanted: impl Fn(&State) -> bool) {
+        let mut keep = self.states.iter().map(&wanted).collect::<Vec<_>>().into_iter();
+        models.retain(|_| keep.next() == Some(true));
+        self.states.retain(wanted);
         self.reindex();
     }
 
