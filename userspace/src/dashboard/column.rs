@@ -139,7 +139,7 @@ impl Column {
             spec("ACCEPT QUEUE", "depth/limit", "accept queue", 15, 24, false, 1, Some(M::AcceptQueueDepth),
                 "Connections waiting to be accepted, against the limit: the backlog plus the one more that the kernel admits. In the bar ┃ marks the peak of the recent span. Of a group: the bar is its fullest shard, the numbers are sums."),
             spec("ACCEPT QUEUE", "peak", "peak depth", 5, 6, true, 11, Some(M::AcceptQueuePeak),
-                "Largest depth of the accept queue in the whole interval, seen at every enqueue, so also between two refreshes. Of a group: of any one shard."),
+                "Largest depth of the accept queue in the whole interval, seen at every enqueue, so also between two refreshes. CPUs that complete handshakes at the same moment can exceed the limit. Of a group: of any one shard."),
             spec("ACCEPT QUEUE", "over time", "depth over time", 10, 30, false, 12, None,
                 "Peak depth of the accept queue at each refresh, the newest at the right; a full block is the limit, or more."),
             spec("ACCEPT", "/s", "accepts/s", 6, 7, true, 4, Some(M::Accepts),

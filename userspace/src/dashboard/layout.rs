@@ -52,7 +52,7 @@ pub fn layout(width: u16, needs: Needs) -> Vec<Place> {
     }
     // Names in full before longer bars, then the words of findings, and what is left to the history.
     chosen.sort_by_key(|(column, _)| match column {
-        Column::Listener | Column::Process => 0,
+        Column::Listener | Column::Process | Column::Pattern => 0,
         Column::AcceptQueue => 1,
         Column::Finding => 2,
         _ => 3,

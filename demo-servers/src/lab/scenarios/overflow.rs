@@ -9,7 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "slow_acceptor (7001) accepts 50 connections per second at most, and 80 per second arrive.",
         "Its accept queue (backlog 8, so 9 fit) stays full, and each connection waits about 9 × 20 ms in it.",
         "SYNs that find it full are dropped: clients try again after 1 s, so attempts are more than clients.",
-        "Final ACKs find it full too: such clients believe to be connected, stay in the SYN queue, and fill it as well.",
+        "Final ACKs find it full too: such clients believe they are connected, stay in the SYN queue, and fill it as well.",
         "--cookies answers a full SYN queue with cookies, which does not help: the accept queue is the narrow place.",
         "--abort-on-overflow resets clients whose final ACK is refused, so that they fail at once instead of waiting.",
         "The server itself looks idle: its thread sleeps.",

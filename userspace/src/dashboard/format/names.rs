@@ -44,14 +44,12 @@ pub fn process(listener: &ListenerModel) -> String {
     }
 }
 
-/// [`process`] in at most `columns`: the name is cut before the id.
+/// [`process`] in at most `columns`: without the id where both have no room, because the name says more.
 #[must_use]
 pub fn process_within(listener: &ListenerModel, columns: usize) -> String {
     let whole = process(listener);
-    let comm = listener.process.as_ref().map_or(String::new(), |p| clean(&p.comm));
-    let id = whole.strip_prefix(comm.as_str()).unwrap_or_default();
-    match columns.checked_sub(width(id)) {
-        Some(room) if room > 1 => fit(&comm, room) + id,
+    match &listener.process {
+        Some(process) if width(&whole) > columns => fit(&clean(&process.comm), columns),
         _ => fit(&whole, columns),
     }
 }

@@ -142,10 +142,12 @@ fn coverage_and_cost(buf: &mut Buffer, area: Rect, model: &Model, theme: Theme) 
         ])
     };
     let cost = &model.cost;
-    let probes = cost.probe_cpu.map_or_else(|| format::UNAVAILABLE.to_owned(), format::percent);
+    let probes = cost.probe_cpu.map(format::percent);
+    let (of_a_cpu, probes) =
+        (if probes.is_some() { " of a CPU" } else { "" }, probes.unwrap_or_else(|| format::UNAVAILABLE.to_owned()));
     let (process, memory) = (format::percent(cost.process_cpu), format::bytes(cost.rss_bytes));
     let mut left = coverage("unavailable");
-    let mut right = format!("own cost: probes {probes} of a CPU, process {process}, memory {memory} ");
+    let mut right = format!("own cost: probes {probes}{of_a_cpu}, process {process}, memory {memory} ");
     if left.width() + right.len() > area.width.into() {
         left = coverage(format::UNAVAILABLE);
         right = format!("probes {probes} self {process} {memory} ");
