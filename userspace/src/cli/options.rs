@@ -74,7 +74,7 @@ pub(super) struct Probing {
     #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_THREADS,
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_threads: u32,
-    /// Have the kernel time the probes: own cost is then complete, and each run a little dearer
+    /// Have the kernel time every run of the probes, not just some: exact, and each run a little dearer
     #[arg(long, global = true)]
     probe_stats: bool,
     /// Print the probes' own log of rare events on stderr

@@ -2,7 +2,7 @@
 
 use listentop_model::coverage::{Coverage, Measure, Status};
 
-use super::hooks::Outcome;
+use super::{cost::Timing, hooks::Outcome};
 
 /// Where a measure comes from when all is well, and what must be said about it even then.
 fn source(measure: Measure) -> (Status, &'static str, &'static str) {
@@ -50,8 +50,8 @@ fn source(measure: Measure) -> (Status, &'static str, &'static str) {
     }
 }
 
-/// Coverage of every measure, given what became of the hooks and whether the kernel times the probes.
-pub(super) fn of(outcomes: &[Outcome], timed: bool) -> Vec<Coverage> {
+/// Coverage of every measure, given what became of the hooks and how much the kernel times.
+pub(super) fn of(outcomes: &[Outcome], timing: &Timing) -> Vec<Coverage> {
     Measure::ALL
         .iter()
         .map(|measure| {
@@ -61,10 +61,15 @@ pub(super) fn of(outcomes: &[Outcome], timed: bool) -> Vec<Coverage> {
                 let needed = outcome.hook.carries.contains(measure);
                 needed.then(|| format!("{} is not attached: {reason}", outcome.hook.target.name()))
             });
-            let failure = failure.or_else(|| {
-                (*measure == Measure::ProbeTime && !timed)
-                    .then(|| "the kernel does not time programs; start with --probe-stats".to_owned())
+            let failure = failure.or_else(|| match timing {
+                Timing::None(reason) if *measure == Measure::ProbeTime => Some(reason.clone()),
+                _ => None,
             });
+            let (status, reason) = if *measure == Measure::ProbeTime && *timing == Timing::Windows {
+                (Status::Sampled, "timed for 10 ms each second and interpolated; --probe-stats times every run")
+            } else {
+                (status, reason)
+            };
             match failure {
                 Some(reason) => Coverage { measure: *measure, status: Status::Unavailable, via: String::new(), reason },
                 None => Coverage { measure: *measure, status, via: via.to_owned(), reason: reason.to_owned() },

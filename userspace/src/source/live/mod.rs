@@ -2,6 +2,7 @@
 
 mod bpf;
 pub mod btf;
+mod cost;
 mod coverage;
 mod hooks;
 mod kallsyms;
@@ -38,6 +39,7 @@ use listentop_model::{
 
 use super::{namespaces, owners};
 use btf::{BtfError, KernelBtf};
+use cost::ProbeCost;
 use listeners::Listeners;
 use shared::SharedArray;
 use threads::Threads;
@@ -54,7 +56,7 @@ pub struct Options {
     pub max_connections: u32,
     /// (listener, thread) pairs that can be tracked at a time.
     pub max_threads: u32,
-    /// Have the kernel time the probes, which makes each run a little slower.
+    /// Have the kernel time every run of the probes, which makes each a little slower; otherwise it times some.
     pub probe_stats: bool,
     /// Attach programs that return at once, to measure the floor under the probes' cost.
     pub empty: bool,
@@ -129,7 +131,7 @@ pub struct LiveSource {
     owners: owners::Watch,
     host: Host,
     coverage: Vec<Coverage>,
-    statistics: Option<OwnedFd>,
+    probe_cost: ProbeCost,
     programs: Vec<String>,
 }
 
@@ -236,10 +238,8 @@ impl LiveSource {
             }
         }
 
-        let statistics = options.probe_stats.then(bpf::enable_statistics).transpose();
-        let statistics = statistics.map_err(|error| StartError::Io("the probes cannot be timed", error))?;
-        let counted = statistics.is_some()
-            || std::fs::read("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text == b"1\n");
+        let probe_cost = ProbeCost::start(options.probe_stats)
+            .map_err(|error| StartError::Io("the probes cannot be timed", error))?;
         let mut source = Self {
             poll,
             losses,
@@ -251,8 +251,8 @@ impl LiveSource {
                     .map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned()),
                 cpus: thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
             },
-            coverage: coverage::of(&outcomes, counted),
-            statistics,
+            coverage: coverage::of(&outcomes, probe_cost.timing()),
+            probe_cost,
             programs: ebpf
                 .programs()
                 .filter(|(_, program)| program.fd().is_ok())
@@ -270,6 +270,8 @@ impl LiveSource {
     /// # Errors
     /// What bpf(2) says; the source may be asked again.
     pub fn sample(&mut self) -> io::Result<Sample> {
+        // First, because timing the probes may take a moment, and the rest is to be of one instant.
+        let (missed_runs, cost) = self.cost();
         self.run_poll()?;
         let monotonic_ns = monotonic_ns();
         self.threads.refresh(Instant::now())?;
@@ -283,7 +285,6 @@ impl LiveSource {
         let hidden = scan.hidden;
         let listeners = self.listeners.sample(monotonic_ns, &self.threads.by_slot(), &self.coverage);
         self.listeners.recycle(&mut self.threads)?;
-        let (missed_runs, cost) = self.cost();
         coverage::note_hidden_owners(&mut self.coverage, hidden);
         Ok(Sample {
             monotonic_ns,
@@ -314,17 +315,22 @@ impl LiveSource {
         }
     }
 
-    fn cost(&self) -> (u64, Cost) {
-        let mut total = bpf::ProgramRuns::default();
-        for name in &self.programs {
-            let Some(Ok(fd)) = self.ebpf.program(name).map(Program::fd) else { continue };
-            if let Ok(runs) = bpf::program_runs(fd.as_fd()) {
-                total.runs += runs.runs;
-                total.ns += runs.ns;
-                total.missed += runs.missed;
+    fn cost(&mut self) -> (u64, Cost) {
+        let (ebpf, programs) = (&self.ebpf, &self.programs);
+        let statistics = || {
+            let mut total = bpf::ProgramRuns::default();
+            for name in programs {
+                let Some(Ok(fd)) = ebpf.program(name).map(Program::fd) else { continue };
+                if let Ok(runs) = bpf::program_runs(fd.as_fd()) {
+                    total.runs += runs.runs;
+                    total.ns += runs.ns;
+                    total.missed += runs.missed;
+                }
             }
-        }
-        let counted = self.statistics.is_some() || total.runs > 0;
+            total
+        };
+        let timed = self.probe_cost.read(statistics);
+        let missed = statistics().missed;
         let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
         let cpu_ns = usage.map_or(0, |usage| {
             let ns =
@@ -332,12 +338,12 @@ impl LiveSource {
             ns(usage.user_time()) + ns(usage.system_time())
         });
         let cost = Cost {
-            probe_runs: counted.then_some(total.runs),
-            probe_ns: counted.then_some(total.ns),
+            probe_runs: timed.map(|(runs, _)| runs),
+            probe_ns: timed.map(|(_, ns)| ns),
             cpu_ns,
             rss_bytes: resident_bytes(),
         };
-        (total.missed, cost)
+        (missed, cost)
     }
 }
 
