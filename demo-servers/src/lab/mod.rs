@@ -244,8 +244,7 @@ fn measure(
         command.args(["report", "--for", &format!("{}ms", length.as_millis()), "--format", format]);
         command.stdin(Stdio::null());
     }
-    // What measuring costs is part of what the lab shows.
-    command.args(["--probe-stats", "--netns", &namespace.inode.to_string()]);
+    command.args(["--netns", &namespace.inode.to_string()]);
     let listentop = crew.start(Kind::Listentop, "listentop", command, None)?;
 
     let patience = if options.headless { ATTACH } else { DASHBOARD };
