@@ -7,6 +7,8 @@ mod addresses;
 mod before_start;
 mod burst;
 mod calls;
+mod command_line;
+mod dashboard;
 mod drops;
 mod exact_counts;
 mod lifecycle;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         calls::TESTS,
         lifecycle::TESTS,
         tables_full::TESTS,
+        command_line::TESTS,
+        dashboard::TESTS,
     ];
     let trials = topics.into_iter().flatten().map(support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

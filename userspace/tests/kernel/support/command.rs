@@ -21,7 +21,7 @@ pub(crate) fn listentop(arguments: &str) -> Command {
 /// A report that measures.
 pub(crate) struct Measuring {
     child: Child,
-    stdout: JoinHandle<String>,
+    stdout: Option<JoinHandle<String>>,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
@@ -30,6 +30,14 @@ pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        // Already gone unless an assertion failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Measuring {
@@ -47,7 +55,11 @@ impl Measuring {
         let mut line = String::new();
         stderr.read_line(&mut line).expect("text");
         assert_eq!(line, "measuring\n");
-        Self { child, stdout, stderr }
+        Self { child, stdout: Some(stdout), stderr }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -58,6 +70,7 @@ impl Measuring {
         let mut stderr = String::new();
         self.stderr.read_to_string(&mut stderr).expect("text");
         let status = self.child.wait().expect("it ends");
-        Ended { status, stdout: self.stdout.join().expect("it was read"), stderr }
+        let stdout = self.stdout.take().expect("it ends once").join().expect("it was read");
+        Ended { status, stdout, stderr }
     }
 }

@@ -1,0 +1,299 @@
+//! The program as it is called: reports, mistakes, missing rights, full disks, signals, and nothing left behind.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::{Command, Output, Stdio},
+};
+
+use listentop_model::coverage::Measure;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    Lab, Test,
+    command::{Measuring, listentop},
+    lab::PORT,
+    sleep_ms,
+    sockets::{accept, connect, listen, receive, send_all},
+    tid, wait_until,
+};
+
+const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "command_line::mistakes", needs: &[], run: mistakes },
+    Test { name: "command_line::without_rights", needs: &[], run: without_rights },
+    Test { name: "command_line::dashboard_without_a_terminal", needs: &[], run: without_a_terminal },
+    Test { name: "command_line::full_disk", needs: &[], run: full_disk },
+    Test { name: "command_line::reader_that_has_seen_enough", needs: &[], run: closed_pipe },
+    Test { name: "command_line::json_has_every_field", needs: NEEDS, run: json_has_every_field },
+    Test { name: "command_line::filters", needs: NEEDS, run: filters },
+    Test { name: "command_line::signals_end_a_report_early", needs: NEEDS, run: signals },
+    Test { name: "command_line::nothing_stays_attached", needs: &[], run: nothing_stays },
+];
+
+fn run(arguments: &str) -> Output {
+    listentop(arguments).output().expect("listentop runs")
+}
+
+/// One line on stderr, nothing on stdout, this exit code; the line.
+fn assert_refused(output: &Output, code: i32) -> String {
+    let stderr = String::from_utf8(output.stderr.clone()).expect("text");
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(stderr.starts_with("listentop: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{stderr:?}");
+    assert!(output.stdout.is_empty());
+    stderr
+}
+
+fn mistakes(_: &Lab) {
+    for (arguments, named) in [
+        ("report --frobnicate", "--frobnicate"),
+        ("report --port 70000", "70000"),
+        ("report --port http", "http"),
+        ("report --for soon", "soon"),
+        ("report --for 0s", "0s"),
+        ("report --format xml", "xml"),
+        ("--refresh 1ms", "1ms"),
+        ("report --max-listeners 0", "0"),
+        ("rapport", "rapport"),
+    ] {
+        let line = assert_refused(&run(arguments), 2);
+        assert!(line.contains(named), "{arguments}: {line}");
+    }
+}
+
+/// As nobody: what is missing is named, and nothing is attached.
+fn without_rights(_: &Lab) {
+    // The checkout may be out of this user's reach.
+    let copy = std::env::temp_dir().join(format!("listentop-{}", std::process::id()));
+    fs::copy(env!("CARGO_BIN_EXE_listentop"), &copy).expect("a copy of the program");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("anybody may run it");
+    let output = Command::new(&copy).args(["report", "--for", "1s"]).uid(65534).gid(65534).current_dir("/").output();
+    fs::remove_file(&copy).expect("the copy goes");
+    let line = assert_refused(&output.expect("it runs"), 3);
+    assert!(line.contains("root") && line.contains("CAP_BPF"), "{line}");
+}
+
+fn without_a_terminal(_: &Lab) {
+    for arguments in ["", "top"] {
+        let line = assert_refused(&run(arguments), 1);
+        assert!(line.contains("not a terminal") && line.contains("listentop report"), "{line}");
+    }
+}
+
+fn full_disk(_: &Lab) {
+    for format in ["json", "table"] {
+        let full = File::create("/dev/full").expect("every Linux has it");
+        let mut command = listentop(&format!("report --for 200ms --format {format}"));
+        let output = command.stdout(full).stderr(Stdio::piped()).output().expect("listentop runs");
+        let stderr = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (2, "measuring"), "{stderr}");
+        assert!(lines[1].starts_with("listentop: ") && lines[1].contains("No space left"), "{stderr}");
+    }
+}
+
+fn closed_pipe(_: &Lab) {
+    let mut command = listentop("report --for 200ms --format json");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("listentop runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b"measuring\n"[..]));
+}
+
+fn json_has_every_field(lab: &Lab) {
+    let server = listen(PORT, 16);
+    let measuring = Measuring::start(&format!("report --for 700ms --format json --netns {}", lab.netns));
+    // One connection that is accepted and read, and one that waits.
+    let client = connect(PORT);
+    let connection = accept(&server).expect("a connection");
+    send_all(&client, b"hello");
+    receive(&connection, 10);
+    send_all(&connection, b"hi");
+    let waiting = connect(PORT);
+    let ended = measuring.end();
+    assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(0), ""));
+    let report: Value = serde_json::from_str(&ended.stdout).expect("JSON and nothing else");
+    assert_eq!(report["schema"], 1);
+    // The contract: every name of schema 1, in its place.
+    const QUANTILES: &[&str] = &["count", "p50", "p90", "p99", "max"];
+    let listener = &report["listeners"][0];
+    for (object, names) in [
+        (&report, &["schema", "tool", "host", "interval", "coverage", "own_cost", "listeners"][..]),
+        (&report["tool"], &["version"]),
+        (&report["host"], &["kernel", "cpus"]),
+        (&report["interval"], &["start", "seconds"]),
+        (&report["coverage"][0], &["measure", "status", "via", "reason"]),
+        (&report["own_cost"], &["probe_runs", "probe_ns", "cpu_seconds", "rss_bytes", "lost_events", "missed_runs"]),
+        (
+            listener,
+            &[
+                "id",
+                "netns",
+                "protocol",
+                "address",
+                "port",
+                "group",
+                "process",
+                "accept_queue",
+                "syn_queue",
+                "drops",
+                "accepts",
+                "connections",
+                "reads",
+                "writes",
+                "threads",
+                "pattern",
+                "findings",
+            ],
+        ),
+        (&listener["process"], &["pid", "comm", "container"]),
+        (&listener["accept_queue"], &["depth", "backlog", "limit", "peak", "enqueued", "oldest_waiting_us", "wait_us"]),
+        (&listener["accept_queue"]["wait_us"], QUANTILES),
+        (
+            &listener["syn_queue"],
+            &["depth", "young", "peak", "requests", "synack_retransmits", "cookies_sent", "handshake_us"],
+        ),
+        (
+            &listener["drops"],
+            &[
+                "total",
+                "accept_queue_full_on_syn",
+                "accept_queue_full_on_ack",
+                "syn_queue_full",
+                "other",
+                "unexplained",
+                "clients",
+            ],
+        ),
+        (&listener["accepts"], &["total", "per_second", "would_block"]),
+        (&listener["connections"], &["open", "first_byte_us", "first_read_us"]),
+        (&listener["connections"]["first_read_us"], QUANTILES),
+        (&listener["reads"], &["count", "bytes", "per_second", "residency_us", "bytes_per_read", "queued_bytes"]),
+        (&listener["reads"]["residency_us"], QUANTILES),
+        (&listener["reads"]["bytes_per_read"], QUANTILES),
+        (&listener["writes"], &["count", "bytes"]),
+        (
+            &listener["threads"][0],
+            &[
+                "pid",
+                "tid",
+                "comm",
+                "roles",
+                "accepts",
+                "accept_share",
+                "would_block",
+                "reads",
+                "read_share",
+                "read_bytes",
+                "writes",
+                "on_cpu_us",
+                "run_queue_us",
+                "blocked_us",
+            ],
+        ),
+        (&listener["pattern"], &["name", "confidence", "evidence"]),
+    ] {
+        let fields = object.as_object().unwrap_or_else(|| panic!("no object with {names:?} in {report:#}"));
+        let missing: Vec<_> = names.iter().filter(|name| !fields.contains_key(**name)).collect();
+        assert!(missing.is_empty(), "{missing:?} missing in {object:#}");
+    }
+    assert_eq!(report["coverage"].as_array().map(Vec::len), Some(Measure::ALL.len()));
+
+    assert_eq!(report["listeners"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&listener["netns"], &listener["port"]), (&lab.netns.into(), &PORT.into()));
+    assert_eq!(listener["process"]["pid"], std::process::id());
+    let queue = &listener["accept_queue"];
+    assert_eq!((&queue["enqueued"], &queue["depth"], &queue["limit"]), (&2.into(), &1.into(), &17.into()));
+    assert_eq!((&queue["wait_us"]["count"], &listener["accepts"]["total"]), (&1.into(), &1.into()));
+    assert_eq!((&listener["reads"]["count"], &listener["reads"]["bytes"]), (&1.into(), &5.into()));
+    assert_eq!((&listener["writes"]["count"], &listener["writes"]["bytes"]), (&1.into(), &2.into()));
+    assert_eq!(listener["connections"]["open"], 1);
+    let thread = &listener["threads"][0];
+    assert_eq!((&thread["tid"], &thread["accept_share"], &thread["accepts"]), (&tid().into(), &1.0.into(), &1.into()));
+    drop((client, connection, waiting));
+}
+
+fn filters(lab: &Lab) {
+    let listeners = [listen(PORT, 4), listen(PORT + 1, 4)];
+    let pid = std::process::id();
+    let comm = fs::read_to_string("/proc/self/comm").expect("our name");
+    let here = format!("--netns {}", lab.netns);
+    for (filter, ports) in [
+        (here.clone(), vec![PORT, PORT + 1]),
+        (format!("{here} --port {PORT}"), vec![PORT]),
+        (format!("{here} --port {PORT} --port {}", PORT + 1), vec![PORT, PORT + 1]),
+        (format!("{here} --port 1"), vec![]),
+        (format!("{here} --pid {pid}"), vec![PORT, PORT + 1]),
+        (format!("{here} --pid 1"), vec![]),
+        (format!("{here} --comm {}", comm.trim_end()), vec![PORT, PORT + 1]),
+        (format!("{here} --comm nobody"), vec![]),
+        ("--netns nowhere".to_owned(), vec![]),
+    ] {
+        let output = run(&format!("report --for 100ms --format json {filter}"));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let found: Vec<u64> = report["listeners"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|listener| listener["port"].as_u64().expect("a port"))
+            .collect();
+        assert_eq!(found, ports.into_iter().map(u64::from).collect::<Vec<_>>(), "{filter}");
+    }
+    drop(listeners);
+}
+
+fn signals(lab: &Lab) {
+    let listener = listen(PORT, 4);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let measuring = Measuring::start(&format!("report --for 1h --format json --netns {}", lab.netns));
+        let client = connect(PORT);
+        drop(accept(&listener));
+        sleep_ms(300);
+        measuring.signal(signal);
+        let ended = measuring.end();
+        assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(0), ""), "{signal}");
+        let report: Value = serde_json::from_str(&ended.stdout).expect("a whole report");
+        assert_eq!(report["listeners"][0]["accepts"]["total"], 1);
+        let seconds = report["interval"]["seconds"].as_f64().expect("a number");
+        assert!((0.3..60.0).contains(&seconds), "{seconds}");
+        drop(client);
+    }
+}
+
+/// The ids of the BPF programs, links or maps that a process holds, by what their descriptors say.
+fn held(pid: u32, field: &str) -> BTreeSet<u32> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs");
+    descriptors
+        .filter_map(|entry| {
+            let text = fs::read_to_string(entry.ok()?.path()).ok()?;
+            text.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok())
+        })
+        .collect()
+}
+
+fn loaded() -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let programs = aya::programs::loaded_programs().filter_map(Result::ok).map(|program| program.id());
+    let maps = aya::maps::loaded_maps().filter_map(Result::ok).map(|map| map.id());
+    (programs.collect(), maps.collect())
+}
+
+/// However it ends, the kernel forgets its programs and maps.
+fn nothing_stays(_: &Lab) {
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGQUIT] {
+        let measuring = Measuring::start("report --for 1h");
+        let (programs, maps) = (held(measuring.pid(), "prog_id:"), held(measuring.pid(), "map_id:"));
+        let now = loaded();
+        assert!(programs.len() > 5 && programs.is_subset(&now.0), "{programs:?}");
+        assert!(maps.len() > 3 && maps.is_subset(&now.1), "{maps:?}");
+        measuring.signal(signal);
+        measuring.end();
+        wait_until("the kernel lets programs and maps go", || {
+            let now = loaded();
+            now.0.is_disjoint(&programs) && now.1.is_disjoint(&maps)
+        });
+    }
+}

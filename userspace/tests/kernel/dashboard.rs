@@ -1,0 +1,163 @@
+//! The dashboard itself, on live probes, in a pseudo-terminal.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    process::Child,
+    time::{Duration, Instant},
+};
+
+use listentop_model::coverage::Measure;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::{OpenptyResult, Winsize, openpty},
+    sys::{
+        signal::{Signal, kill},
+        termios::{LocalFlags, Termios, tcgetattr},
+    },
+    unistd::Pid,
+};
+
+use crate::support::{
+    Lab, Test,
+    command::listentop,
+    lab::PORT,
+    sockets::{accept, attempt, connect, give_up_refused, listen, receive, send_all},
+};
+
+const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "dashboard::quit_by_key", needs: NEEDS, run: quit_by_key },
+    Test { name: "dashboard::ended_by_signals", needs: NEEDS, run: ended_by_signals },
+];
+
+const ENTER_ALTERNATE: &str = "\x1b[?1049h";
+const LEAVE_ALTERNATE: &str = "\x1b[?1049l";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A terminal of 80 columns and 24 rows with the dashboard in it.
+struct Session {
+    master: File,
+    slave: OwnedFd,
+    before: Termios,
+    child: Child,
+    output: String,
+}
+
+impl Session {
+    /// Starts the dashboard on the listeners of one namespace.
+    fn start(netns: u32) -> Self {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("a pseudo-terminal");
+        let before = tcgetattr(&slave).expect("its modes");
+        let end = || slave.try_clone().expect("a descriptor");
+        let mut command = listentop(&format!("--netns {netns} --refresh 100ms"));
+        command.env("TERM", "xterm-256color").env_remove("NO_COLOR").stdin(end()).stdout(end()).stderr(end());
+        let raw = master.as_raw_fd();
+        // SAFETY: only async-signal-safe calls between fork and exec, on descriptors that are open there.
+        unsafe {
+            command.pre_exec(move || {
+                libc::close(raw);
+                if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().expect("listentop starts");
+        Self { master: master.into(), slave, before, child, output: String::new() }
+    }
+
+    fn read(&mut self, patience: Duration) {
+        let mut entries = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+        poll(&mut entries, PollTimeout::try_from(patience).expect("short")).expect("poll");
+        if entries[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)) {
+            let mut bytes = [0; 65_536];
+            let count = self.master.read(&mut bytes).unwrap_or(0);
+            self.output.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    }
+
+    /// Reads until `text` was drawn.
+    fn wait_for(&mut self, text: &str) {
+        let start = Instant::now();
+        while !self.output.contains(text) {
+            assert!(start.elapsed() < PATIENCE, "no {text:?} in:\n{}", self.output);
+            self.read(Duration::from_millis(50));
+        }
+    }
+
+    /// Types, and forgets what was drawn before.
+    fn send(&mut self, keys: &str) {
+        self.output.clear();
+        self.master.write_all(keys.as_bytes()).expect("it reads keys");
+    }
+
+    /// It ends with this code and leaves the terminal as it was.
+    fn assert_end(mut self, code: i32) {
+        let start = Instant::now();
+        let status = loop {
+            self.read(Duration::from_millis(20));
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end; last output:\n{}", self.output);
+        };
+        self.read(Duration::from_millis(20));
+        assert_eq!(status.code(), Some(code), "{status:?}, output:\n{}", self.output);
+        let leave = self.output.rfind(LEAVE_ALTERNATE).expect("it leaves the alternate screen");
+        assert!(self.output[leave..].contains("\x1b[?25h"), "the cursor stays hidden");
+        assert_eq!(tcgetattr(&self.slave).expect("its modes"), self.before, "the terminal's modes are not as before");
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Already gone unless an assertion failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn started(lab: &Lab) -> Session {
+    let mut session = Session::start(lab.netns);
+    session.wait_for(&PORT.to_string());
+    assert!(session.output.contains(ENTER_ALTERNATE));
+    let modes = tcgetattr(&session.slave).expect("its modes");
+    assert!(!modes.local_flags.intersects(LocalFlags::ECHO | LocalFlags::ICANON), "not in raw mode");
+    session
+}
+
+/// The listener is drawn, opens, shows what it is doing, and the key `q` ends it all.
+fn quit_by_key(lab: &Lab) {
+    let listener = listen(PORT, 3);
+    let mut session = started(lab);
+    let client = connect(PORT);
+    let server = accept(&listener).expect("a connection");
+    send_all(&client, b"hello");
+    receive(&server, 10);
+    session.send("\r");
+    session.wait_for("ACCEPTORS");
+    // A finding that can only come from what happens now.
+    let waiting = give_up_refused((0..20).map(|_| attempt(PORT)).collect());
+    session.output.clear();
+    session.wait_for("overflow");
+    session.send("q");
+    session.assert_end(0);
+    drop(waiting);
+}
+
+fn ended_by_signals(lab: &Lab) {
+    let _listener = listen(PORT, 3);
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
+        let mut session = started(lab);
+        session.output.clear();
+        kill(Pid::from_raw(session.child.id() as i32), signal).expect("it runs");
+        session.assert_end(code);
+    }
+}
