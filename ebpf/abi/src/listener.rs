@@ -15,7 +15,7 @@ pub struct ListenerRef {
 
 /// Identity and gauges: written when the listener opens or closes and at each poll, read by user space through a mapping.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerInfo {
     /// Socket cookie; 0 while the slot is free.
     pub cookie: u64,

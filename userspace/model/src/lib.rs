@@ -4,8 +4,10 @@ pub mod coverage;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 pub mod histogram;
+pub mod history;
 pub mod model;
 pub mod sample;
+pub mod shared;
 pub mod tracker;
 
 mod drops;

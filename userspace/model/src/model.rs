@@ -3,12 +3,14 @@
 //! Two spans stand side by side. *Interval* figures cover everything since the first sample (what a report prints); *recent*
 //! figures cover the last few samples (what a dashboard shows as "now"). Depths are at the last sample.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::net::IpAddr;
 
 use crate::{
     coverage::Coverage,
     histogram::Histogram,
+    history::{History, Timeline},
     sample::{Host, Losses, Process, Protocol},
+    shared::Shared,
 };
 
 /// The state of everything after a sample.
@@ -27,7 +29,10 @@ pub struct Model {
     /// Network namespaces, by inode.
     pub namespaces: Vec<NamespaceModel>,
     /// Listeners by (netns, port, address, id): open ones, and those that closed within the interval (`closed` set).
-    pub listeners: Vec<ListenerModel>,
+    /// Copies of a model share those that nothing happened to.
+    pub listeners: Shared<ListenerModel>,
+    /// When the steps were that the listeners' histories tell of.
+    pub timeline: Timeline,
 }
 
 /// The span that interval figures cover.
@@ -126,12 +131,9 @@ pub struct ListenerModel {
     pub pattern: Pattern,
     /// What is wrong, worst first.
     pub findings: Vec<Finding>,
-    /// One point per sample, oldest first, at most [`HISTORY`].
-    pub history: VecDeque<HistoryPoint>,
+    /// How it was at each step of [`Model::timeline`].
+    pub history: History,
 }
-
-/// Points of history kept per listener: the widest graph of a 200-column screen, and a little more; one minute at 4 Hz.
-pub const HISTORY: usize = 240;
 
 /// Identity of a SO_REUSEPORT group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -375,23 +377,4 @@ pub struct Finding {
     pub evidence: Vec<(&'static str, f64)>,
     /// What to do, and what not to change.
     pub advice: String,
-}
-
-/// What a graph over time needs.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct HistoryPoint {
-    /// Seconds since the start of the interval.
-    pub at: f64,
-    /// Accept queue depth.
-    pub accept_depth: u32,
-    /// Peak accept queue depth since the point before.
-    pub accept_peak: Option<u32>,
-    /// SYN queue depth.
-    pub syn_depth: Option<u32>,
-    /// Refused attempts since the point before.
-    pub drops: Option<u64>,
-    /// Accepts per second since the point before.
-    pub accepts: Option<f64>,
-    /// Reads per second since the point before.
-    pub reads: Option<f64>,
 }

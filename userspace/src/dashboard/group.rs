@@ -1,10 +1,11 @@
 //! Several listeners seen as one: the shards of a SO_REUSEPORT group, in one row.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::borrow::Cow;
 
 use listentop_model::{
     histogram::Histogram,
-    model::{Counts, Distributions, Drops, Gauges, GroupId, HistoryPoint, ListenerModel, Model, Rates},
+    history::{History, HistoryPoint, Timeline},
+    model::{Counts, Distributions, Drops, Gauges, GroupId, ListenerModel, Model, Rates},
 };
 
 /// A group of at least two shards.
@@ -52,7 +53,7 @@ impl Group {
         ListenerModel {
             distributions: distributions(|s| &s.distributions),
             recent_distributions: distributions(|s| &s.recent_distributions),
-            history: history(self.shards(model)),
+            history: history(self.shards(model), &model.timeline),
             threads,
             ..self.summary.clone()
         }
@@ -100,10 +101,10 @@ impl<'a> Item<'a> {
 
     /// The accept queue's history, summed over the shards of a group.
     #[must_use]
-    pub fn history(self) -> Cow<'a, VecDeque<HistoryPoint>> {
+    pub fn history(self) -> Cow<'a, History> {
         match self {
             Self::One(listener) => Cow::Borrowed(&listener.history),
-            Self::Group(group, model) => Cow::Owned(history(group.shards(model))),
+            Self::Group(group, model) => Cow::Owned(history(group.shards(model), &model.timeline)),
         }
     }
 }
@@ -209,20 +210,20 @@ fn summary(shards: &[&ListenerModel]) -> ListenerModel {
         threads: Vec::new(),
         pattern: first.pattern.clone(),
         findings,
-        history: VecDeque::new(),
+        history: History::default(),
     }
 }
 
-/// Histories added up point by point, from the newest back: samples are taken of all listeners at once.
-fn history<'a>(shards: impl Iterator<Item = &'a ListenerModel> + Clone) -> VecDeque<HistoryPoint> {
-    let length = shards.clone().filter(|s| !s.closed).map(|s| s.history.len()).max().unwrap_or_default();
-    (0..length)
-        .rev()
-        .map(|back| {
-            let points = shards
-                .clone()
-                .filter(|s| !s.closed)
-                .filter_map(move |s| s.history.len().checked_sub(back + 1).and_then(|i| s.history.get(i)));
+/// Histories added up step by step.
+fn history<'a>(shards: impl Iterator<Item = &'a ListenerModel> + Clone, timeline: &Timeline) -> History {
+    let open = shards.filter(|shard| !shard.closed);
+    let steps = open.clone().map(|shard| shard.history.steps(timeline)).filter(|steps| !steps.is_empty());
+    let steps = steps.reduce(|all, steps| all.start.min(steps.start)..all.end.max(steps.end)).unwrap_or_default();
+    let mut history = History::default();
+    for step in steps {
+        let points = open.clone().filter_map(|shard| shard.history.at(step, timeline));
+        history.push(
+            step,
             HistoryPoint {
                 at: points.clone().map(|p| p.at).next().unwrap_or_default(),
                 accept_depth: points.clone().map(|p| p.accept_depth).sum(),
@@ -231,7 +232,8 @@ fn history<'a>(shards: impl Iterator<Item = &'a ListenerModel> + Clone) -> VecDe
                 drops: sum(points.clone().map(|p| p.drops)),
                 accepts: sum(points.clone().map(|p| p.accepts)),
                 reads: sum(points.clone().map(|p| p.reads)),
-            }
-        })
-        .collect()
+            },
+        );
+    }
+    history
 }

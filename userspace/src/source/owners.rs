@@ -12,6 +12,8 @@ use listentop_model::sample::Process;
 /// What one pass through /proc found.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scan {
+    /// Counts the scans of a [`Watch`], from 1; 0 before the first.
+    pub number: u64,
     /// Socket inode → processes that hold it, the one that started first first.
     pub holders: HashMap<u64, Vec<u32>>,
     /// Network namespace → processes in it, a few at most.
@@ -171,7 +173,7 @@ impl Watch {
 
     fn collect(&mut self, patience: Duration) {
         if let Ok((scan, took)) = self.results.recv_timeout(patience) {
-            self.latest = scan;
+            self.latest = Scan { number: self.latest.number + 1, ..scan };
             self.busy = false;
             self.due = Instant::now() + SHORTEST.max(took * THRIFT);
         }

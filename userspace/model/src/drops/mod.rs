@@ -30,6 +30,8 @@ pub(crate) struct DropTracker {
     /// That changed in this step.
     pub(crate) retold: bool,
     backlog: u32,
+    /// The same sample once more would leave all this as it is.
+    steady: bool,
     /// Inferred refused SYNs whose cause was found, by [`Cause`].
     found: [u64; CAUSES],
     /// Inferred refused SYNs whose cause cannot be found.
@@ -48,10 +50,11 @@ impl DropTracker {
         let drops = &sample.drops;
         let queue = &sample.accept_queue;
         let limit = u64::from(queue.backlog.min(if self.backlog == 0 { u32::MAX } else { self.backlog })) + 1;
-        self.backlog = queue.backlog;
+        let same_backlog = std::mem::replace(&mut self.backlog, queue.backlog) == queue.backlog;
         // A racing accept may hide the last few from the peak, hence a quarter of margin.
         let near = queue.peak.is_none_or(|peak| u64::from(peak.max(queue.depth)) + 1 + limit / 4 >= limit);
         self.near_full = [near, self.near_full[0]];
+        self.steady = same_backlog && self.near_full[0] == self.near_full[1];
 
         let mut grown = self.socket.read(drops.socket_drops, from_zero);
         let ack_overflow = self.ack_overflow.read(drops.ack_overflow, from_zero);
@@ -80,6 +83,11 @@ impl DropTracker {
         }
         self.syn.iter_mut().for_each(Counter::restart);
         self.clients.restart();
+    }
+
+    /// Whether the same sample once more would leave everything as it is.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.steady
     }
 
     /// No sample of it in this step.

@@ -13,10 +13,14 @@ const PROMPT_US: u64 = 20_000;
 pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
     let l = scene.listener;
     let peak = l.now.accept_peak?;
-    if peak < l.now.limit || l.history.len() < MIN_POINTS {
+    if peak < l.now.limit {
         return None;
     }
-    let mean = l.history.iter().map(|p| f64::from(p.accept_depth)).sum::<f64>() / l.history.len() as f64;
+    let depths: Vec<f64> = l.history.points(scene.timeline).map(|p| f64::from(p.accept_depth)).collect();
+    if depths.len() < MIN_POINTS {
+        return None;
+    }
+    let mean = depths.iter().sum::<f64>() / depths.len() as f64;
     let wait = l.distributions.accept_wait.as_ref()?.quantile_us(0.5)?;
     if mean > CALM * f64::from(l.now.limit) || wait > PROMPT_US {
         return None;

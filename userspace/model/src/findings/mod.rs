@@ -14,6 +14,7 @@ mod would_block_storm;
 
 use crate::{
     histogram::Histogram,
+    history::Timeline,
     model::{Finding, Interval, ListenerModel, NamespaceModel, Severity},
 };
 
@@ -25,6 +26,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) namespace: Option<&'a NamespaceModel>,
     pub(crate) cpus: u32,
     pub(crate) interval: Interval,
+    pub(crate) timeline: &'a Timeline,
 }
 
 /// A group of at least two open shards, in figures.

@@ -10,22 +10,44 @@ use crate::{
     threads::set_shares,
 };
 
-/// Brings shares, patterns and findings up to date, for the listeners where something happened.
-pub(crate) fn judge(model: &mut Model, states: &mut [Listener]) {
-    let mut groups: HashMap<GroupId, Vec<usize>> = HashMap::new();
-    for (at, state) in states.iter().enumerate() {
-        match model.listeners[at].group {
-            Some(group) => groups.entry(group).or_default().push(at),
-            None if state.stirs(&model.listeners[at]) => judge_one(model, at),
-            None => {}
+/// The members of each group, as places in the model's listeners.
+#[derive(Debug, Default)]
+pub(crate) struct Groups(HashMap<GroupId, Vec<usize>>);
+
+impl Groups {
+    /// Groups the listeners anew: some came, went, changed place or address.
+    pub(crate) fn rebuild(&mut self, model: &Model) {
+        self.0.clear();
+        for (at, listener) in model.listeners.iter().enumerate() {
+            if let Some(group) = listener.group {
+                self.0.entry(group).or_default().push(at);
+            }
         }
     }
-    for members in groups.values() {
-        if members.iter().any(|&at| states[at].stirs(&model.listeners[at])) {
+
+    /// Brings shares, patterns and findings up to date where something happened: at one of the listeners `live`, which is all but
+    /// those that rest. Adds to `live` the others in the groups concerned.
+    pub(crate) fn judge(&self, model: &mut Model, states: &mut [Listener], live: &mut Vec<usize>) {
+        let mut stirred: Vec<GroupId> = Vec::new();
+        for &at in live.iter() {
+            if !states[at].stirs(&model.listeners[at]) {
+                continue;
+            }
+            match model.listeners[at].group {
+                Some(group) => stirred.push(group),
+                None => judge_one(model, at),
+            }
+        }
+        stirred.sort_unstable();
+        stirred.dedup();
+        for members in stirred.iter().filter_map(|group| self.0.get(group)) {
             judge_group(model, members);
+            live.extend(members);
         }
+        live.sort_unstable();
+        live.dedup();
+        live.iter().for_each(|&at| states[at].judged());
     }
-    states.iter_mut().for_each(Listener::judged);
 }
 
 fn judge_one(model: &mut Model, at: usize) {
@@ -46,9 +68,12 @@ fn judge_group(model: &mut Model, members: &[usize]) {
     let pattern = patterns::recognise(&Work::of(members.iter().map(|&at| &model.listeners[at])));
     let view = view(members.iter().map(|&at| &model.listeners[at]));
     for &at in members {
-        let listener = &mut model.listeners[at];
-        set_shares(&mut listener.threads, accepts, reads);
-        listener.pattern.clone_from(&pattern);
+        if !model.listeners[at].threads.is_empty() {
+            set_shares(&mut model.listeners[at].threads, accepts, reads);
+        }
+        if model.listeners[at].pattern != pattern {
+            model.listeners[at].pattern.clone_from(&pattern);
+        }
         judge_findings(model, at, view.as_ref());
     }
 }
@@ -62,8 +87,11 @@ fn judge_findings(model: &mut Model, at: usize, group: Option<&GroupView>) {
         namespace: namespace.map(|at| &model.namespaces[at]),
         cpus: model.host.cpus,
         interval: model.interval,
+        timeline: &model.timeline,
     });
-    model.listeners[at].findings = found;
+    if model.listeners[at].findings != found {
+        model.listeners[at].findings = found;
+    }
 }
 
 /// A group's figures; `None` with fewer than two open shards.

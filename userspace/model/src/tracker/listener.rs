@@ -1,7 +1,5 @@
 //! One listener's bookkeeping.
 
-use std::collections::VecDeque;
-
 use super::{
     Clock,
     counters::Counters,
@@ -10,22 +8,15 @@ use super::{
 use crate::{
     drops::{DropTracker, attribution::CAUSES},
     histogram::Histogram,
-    model::{
-        Counts, Distributions, Drops, Gauges, GroupId, HISTORY, HistoryPoint, ListenerModel, Pattern, PatternName,
-        Rates,
-    },
+    history::{History, HistoryPoint, Timeline},
+    model::{Counts, Distributions, Drops, Gauges, GroupId, ListenerModel, Pattern, PatternName, Rates},
     sample::ListenerSample,
     threads::Threads,
 };
 
-/// Points of history kept for a listener that was never used: its graph is a flat line, and there may be 10,000 of them.
-const HISTORY_UNUSED: usize = 30;
-
 /// What is kept of a listener beside its model.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// Serial number of the last sample that had it.
-    pub(crate) seen: u64,
     /// It opened within the interval: what is read for the first time was counted there.
     from_zero: bool,
     opened_ns: Option<u64>,
@@ -43,8 +34,6 @@ pub(crate) struct Listener {
     recent: Recent,
     /// Peak in the last sample.
     peak: Option<u32>,
-    /// It was used within the interval.
-    used: bool,
     /// Something changed since patterns and findings were looked for, or they never were.
     stirred: bool,
     /// Its history ended, because it closed.
@@ -65,7 +54,6 @@ impl Listener {
     /// otherwise what it counted so far is the baseline.
     pub(crate) fn new(sample: &ListenerSample, from_zero: bool, clock: &Clock, serial: u64) -> (Self, ListenerModel) {
         let mut state = Listener {
-            seen: serial,
             from_zero,
             opened_ns: sample.opened_ns,
             counters: Counters::default(),
@@ -77,7 +65,6 @@ impl Listener {
             last: Distributions::default(),
             recent: Recent::default(),
             peak: None,
-            used: false,
             stirred: true,
             ended: false,
             point: Point::default(),
@@ -89,7 +76,7 @@ impl Listener {
         (state, model)
     }
 
-    /// Takes a sample in; true if its place among the listeners may have changed.
+    /// Takes a sample in; true if its place among the listeners, or its group, may have changed.
     pub(crate) fn read(
         &mut self,
         model: &mut ListenerModel,
@@ -103,12 +90,12 @@ impl Listener {
         {
             self.restart(model);
         }
-        self.seen = serial;
         self.opened_ns = sample.opened_ns;
         self.take_counts(model, sample, clock);
         // A thread that turns up at a listener known before has done all its work since.
         self.threads.read(&mut model.threads, &sample.threads, true, clock, serial);
-        let moved = (model.netns, model.port, model.address) != (sample.netns, sample.port, sample.address);
+        let moved = (model.netns, model.port, model.address, model.group)
+            != (sample.netns, sample.port, sample.address, group_of(sample));
         self.take_state(model, sample);
         moved
     }
@@ -122,6 +109,7 @@ impl Listener {
         self.last.each_mut().into_iter().flatten().for_each(|last| last.buckets.clear());
         self.from_zero = true;
         self.ended = false;
+        model.history.resume();
         model.opened_in_interval = true;
     }
 
@@ -130,7 +118,6 @@ impl Listener {
         take_gauges(&mut model.now, sample);
         self.stirred |= before != (model.now, sample.closed);
         self.peak = peak(sample);
-        self.used |= sample.accept_queue.depth > 0;
         model.closed = sample.closed;
         // Whoever held a listener that closed is worth knowing still.
         if model.process != sample.process && !(sample.closed && sample.process.is_none()) {
@@ -156,7 +143,6 @@ impl Listener {
             for_each(&mut model.recent_distributions, added, Histogram::merge);
         }
         if grown || added.is_some() {
-            self.used = true;
             self.recent.begin(clock.step(), &before, &model.drops, added);
         }
         model.total = self.counters.sums();
@@ -213,7 +199,7 @@ impl Listener {
     }
 
     /// Ends a step, after drops were given their causes: recent figures and history.
-    pub(crate) fn settle(&mut self, model: &mut ListenerModel, clock: &Clock, step_ns: u64) {
+    pub(crate) fn settle(&mut self, model: &mut ListenerModel, clock: &Clock, timeline: &Timeline, step_ns: u64) {
         let idle = self.recent.is_empty();
         self.stirred |= !idle;
         self.recent.expire(clock.first_recent(), &mut model.recent_distributions);
@@ -228,29 +214,29 @@ impl Listener {
                 }
             }
         }
-        self.history(model, clock, step_ns);
+        self.history(model, clock, timeline, step_ns);
     }
 
-    fn history(&mut self, model: &mut ListenerModel, clock: &Clock, step_ns: u64) {
+    fn history(&mut self, model: &mut ListenerModel, clock: &Clock, timeline: &Timeline, step_ns: u64) {
         if self.ended {
             return;
         }
         self.ended = model.closed;
         let total = model.drops.total;
         let drops = total.map(|now| now.saturating_sub(self.point.drops));
-        if step_ns == 0
-            && let Some(last) = model.history.back_mut()
-        {
-            last.accept_depth = model.now.accept_depth;
-            last.accept_peak = last.accept_peak.max(self.peak);
-            last.syn_depth = model.now.syn_depth;
-            last.drops = last.drops.zip(drops).map(|(before, now)| before + now).or(drops);
+        if step_ns == 0 && model.history.latest().is_some() {
+            model.history.amend(clock.step(), |last| {
+                last.accept_depth = model.now.accept_depth;
+                last.accept_peak = last.accept_peak.max(self.peak);
+                last.syn_depth = model.now.syn_depth;
+                last.drops = last.drops.zip(drops).map(|(before, now)| before + now).or(drops);
+            });
         } else {
             let rate = |now: Option<u64>, before: u64| match now {
                 Some(now) if step_ns > 0 => Some(now.saturating_sub(before) as f64 * 1e9 / step_ns as f64),
                 _ => None,
             };
-            model.history.push_back(HistoryPoint {
+            let point = HistoryPoint {
                 at: clock.seconds(),
                 accept_depth: model.now.accept_depth,
                 accept_peak: self.peak,
@@ -258,21 +244,49 @@ impl Listener {
                 drops,
                 accepts: rate(model.total.accepts, self.point.accepts),
                 reads: rate(model.total.reads, self.point.reads),
-            });
+            };
+            model.history.push(clock.step(), point);
             self.point.accepts = model.total.accepts.unwrap_or(0);
             self.point.reads = model.total.reads.unwrap_or(0);
         }
         // A sum may be too high for a moment; what was drawn stays drawn, and is not drawn twice.
         self.point.drops = self.point.drops.max(total.unwrap_or(0));
-        let keep = if self.used { HISTORY } else { HISTORY_UNUSED };
-        while model.history.len() > keep {
-            model.history.pop_front();
+        if self.ended {
+            model.history.end(clock.step());
         }
         // What was read with the gauges covers the recent span and one step more: it may only be too high.
         if model.now.recent_accept_peak != self.peak {
-            let recent = model.history.iter().rev().take(clock.recent_steps().max(1));
+            let recent = model.history.last(clock.recent_steps().max(1), timeline);
             model.now.recent_accept_peak = recent.map(|p| p.accept_peak).max().flatten();
         }
+    }
+
+    /// Whether it is at rest: the same sample once more would leave everything about it as it is, however much later. Views then
+    /// find in its history that it goes on as it was.
+    pub(crate) fn rests(&self, model: &ListenerModel, clock: &Clock) -> bool {
+        // Without a span, rates are not known yet.
+        if clock.recent_seconds() <= 0.0 || !self.recent.is_empty() || self.refuses || self.stirs(model) {
+            return false;
+        }
+        if model.closed {
+            return self.ended;
+        }
+        let point = model.history.latest().unwrap_or_default();
+        let quiet = HistoryPoint {
+            at: point.at,
+            accept_depth: model.now.accept_depth,
+            accept_peak: self.peak,
+            syn_depth: model.now.syn_depth,
+            drops: model.drops.total.map(|_| 0),
+            accepts: model.total.accepts.map(|_| 0.0),
+            reads: model.total.reads.map(|_| 0.0),
+        };
+        // Threads have times of their own, which go on.
+        model.threads.is_empty()
+            && self.drops.is_steady()
+            && model.now.recent_accept_peak == self.peak
+            && model.history.is_flat()
+            && point == quiet
     }
 }
 
@@ -330,6 +344,6 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
         threads: Vec::new(),
         pattern: Pattern { name: PatternName::Unknown, confidence: 0.0, evidence: Vec::new() },
         findings: Vec::new(),
-        history: VecDeque::new(),
+        history: History::default(),
     }
 }

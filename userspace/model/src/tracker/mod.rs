@@ -7,15 +7,20 @@ mod listener;
 mod namespaces;
 mod recent;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
 
 pub(crate) use clock::Clock;
 pub(crate) use counters::{Counter, growth};
 
-use self::{listener::Listener, namespaces::Namespaces};
+use self::{groups::Groups, listener::Listener, namespaces::Namespaces};
 use crate::{
+    history::Timeline,
     model::{CostModel, Interval, ListenerModel, Model},
     sample::{Cost, ListenerSample, Sample},
+    shared::Shared,
 };
 
 /// Closed listeners kept. A machine that opens and closes listeners without end must not fill the memory.
@@ -31,10 +36,24 @@ pub struct Tracker {
     cost: CostTracker,
     /// Bookkeeping of `model.listeners`, in the same order.
     listeners: Vec<Listener>,
+    /// What has to be looked at for each of them in every step, in the same order and close together.
+    seats: Vec<Seat>,
+    groups: Groups,
     index: HashMap<u64, usize>,
     /// Where the listeners of the last sample are, in its order: samples keep their order mostly.
     places: Vec<usize>,
     namespaces: Namespaces,
+}
+
+/// Of one listener, what tells whether anything is to be done about it.
+#[derive(Debug)]
+struct Seat {
+    /// Its last sample. One that is the same, by identity, brings nothing new.
+    last: Arc<ListenerSample>,
+    /// Serial number of the last sample that had it.
+    seen: u64,
+    /// It is at rest: see [`Listener::rests`].
+    rests: bool,
 }
 
 impl Tracker {
@@ -49,18 +68,21 @@ impl Tracker {
                 cost: CostModel::default(),
                 losses: first.losses.clone(),
                 namespaces: Vec::new(),
-                listeners: Vec::new(),
+                listeners: Shared::default(),
+                timeline: Timeline::default(),
             },
             clock: Clock::new(first.monotonic_ns),
             serial: 0,
             cost: CostTracker::default(),
             listeners: Vec::new(),
+            seats: Vec::new(),
+            groups: Groups::default(),
             index: HashMap::new(),
             places: Vec::new(),
             namespaces: Namespaces::default(),
         };
         tracker.take(first);
-        groups::judge(&mut tracker.model, &mut tracker.listeners);
+        tracker.judge();
         tracker
     }
 
@@ -79,11 +101,13 @@ impl Tracker {
             self.model.coverage.clone_from(&sample.coverage);
         }
         self.model.losses = sample.losses.clone();
+        self.model.timeline.advance(self.clock.step(), self.clock.seconds());
         self.take(sample);
-        for (state, model) in self.listeners.iter_mut().zip(&mut self.model.listeners) {
-            state.settle(model, &self.clock, step_ns);
+        let Model { listeners: models, timeline, .. } = &mut self.model;
+        for at in live(&self.seats) {
+            self.listeners[at].settle(&mut models[at], &self.clock, timeline, step_ns);
         }
-        groups::judge(&mut self.model, &mut self.listeners);
+        self.judge();
     }
 
     /// What the samples so far amount to.
@@ -92,18 +116,28 @@ impl Tracker {
         &self.model
     }
 
+    /// Looks for patterns and findings, and at who is at rest.
+    fn judge(&mut self) {
+        let mut live = live(&self.seats);
+        self.groups.judge(&mut self.model, &mut self.listeners, &mut live);
+        for at in live {
+            self.seats[at].rests = self.listeners[at].rests(&self.model.listeners[at], &self.clock);
+        }
+    }
+
     fn take(&mut self, sample: &Sample) {
         self.serial += 1;
         self.cost.read(&mut self.model.cost, &sample.cost, &self.clock);
         let mut reorder = false;
         self.places.resize(sample.listeners.len(), usize::MAX);
-        for (place, listener) in sample.listeners.iter().enumerate() {
+        for (place, listener) in sample.listeners.handles().iter().enumerate() {
             reorder |= self.take_listener(place, listener);
         }
         if self.listeners.len() > sample.listeners.len() {
-            for (state, model) in self.listeners.iter_mut().zip(&mut self.model.listeners) {
-                if state.seen != self.serial {
-                    state.vanish(model);
+            for (at, seat) in self.seats.iter_mut().enumerate().filter(|(_, seat)| seat.seen != self.serial) {
+                if !self.model.listeners[at].closed {
+                    self.listeners[at].vanish(&mut self.model.listeners[at]);
+                    seat.rests = false;
                 }
             }
             reorder |= self.forget_closed();
@@ -111,17 +145,27 @@ impl Tracker {
         if reorder {
             self.sort();
         }
-        self.namespaces.read(sample, &mut self.listeners, &mut self.model);
+        if self.namespaces.read(sample, &live(&self.seats), &mut self.listeners, &mut self.model) {
+            self.seats.iter_mut().for_each(|seat| seat.rests = false);
+        }
     }
 
     /// Takes one listener in; true if the order of listeners may have changed.
-    fn take_listener(&mut self, place: usize, sample: &ListenerSample) -> bool {
+    fn take_listener(&mut self, place: usize, sample: &Arc<ListenerSample>) -> bool {
+        if let Some(seat) = self.seats.get_mut(self.places[place])
+            && seat.rests
+            && Arc::ptr_eq(&seat.last, sample)
+        {
+            seat.seen = self.serial;
+            return false;
+        }
         let known = match self.model.listeners.get(self.places[place]) {
             Some(model) if model.id == sample.id => Some(self.places[place]),
             _ => self.index.get(&sample.id).copied(),
         };
         self.places[place] = known.unwrap_or(self.listeners.len());
         if let Some(at) = known {
+            self.seats[at] = Seat { last: sample.clone(), seen: self.serial, rests: false };
             return self.listeners[at].read(&mut self.model.listeners[at], sample, &self.clock, self.serial);
         }
         // In the first sample every listener's counts are its baseline; later, those that opened since begin at zero.
@@ -129,6 +173,7 @@ impl Tracker {
         let (state, model) = Listener::new(sample, from_zero, &self.clock, self.serial);
         self.index.insert(sample.id, self.listeners.len());
         self.listeners.push(state);
+        self.seats.push(Seat { last: sample.clone(), seen: self.serial, rests: false });
         self.model.listeners.push(model);
         true
     }
@@ -139,9 +184,9 @@ impl Tracker {
             .model
             .listeners
             .iter()
-            .zip(&self.listeners)
+            .zip(&self.seats)
             .filter(|(model, _)| model.closed)
-            .map(|(model, state)| (state.seen, model.id))
+            .map(|(model, seat)| (seat.seen, model.id))
             .collect();
         if closed.len() <= CLOSED_KEPT {
             return false;
@@ -149,8 +194,16 @@ impl Tracker {
         closed.sort_unstable();
         closed.truncate(closed.len() - CLOSED_KEPT * 9 / 10);
         let forgotten: HashSet<u64> = closed.into_iter().map(|(_, id)| id).collect();
-        let mut forget = self.model.listeners.iter().map(|m| forgotten.contains(&m.id)).collect::<Vec<_>>().into_iter();
-        self.listeners.retain(|_| forget.next() != Some(true));
+        let kept: Vec<usize> = self
+            .model
+            .listeners
+            .iter()
+            .enumerate()
+            .filter(|(_, m)| !forgotten.contains(&m.id))
+            .map(|(at, _)| at)
+            .collect();
+        permute(&mut self.listeners, &kept);
+        permute(&mut self.seats, &kept);
         self.model.listeners.retain(|m| !forgotten.contains(&m.id));
         true
     }
@@ -161,13 +214,20 @@ impl Tracker {
         let mut order: Vec<usize> = (0..self.listeners.len()).collect();
         order.sort_by_key(|&i| key(&self.model.listeners[i]));
         permute(&mut self.listeners, &order);
-        permute(&mut self.model.listeners, &order);
+        permute(&mut self.seats, &order);
+        permute(self.model.listeners.handles_mut(), &order);
         self.index.clear();
         self.index.extend(self.model.listeners.iter().enumerate().map(|(i, m)| (m.id, i)));
+        self.groups.rebuild(&self.model);
     }
 }
 
-/// Puts `items` into this order, a permutation of their indices.
+/// The places of all listeners but those at rest, ascending.
+fn live(seats: &[Seat]) -> Vec<usize> {
+    seats.iter().enumerate().filter(|(_, seat)| !seat.rests).map(|(at, _)| at).collect()
+}
+
+/// Puts `items` into this order: their indices, each once at most.
 pub(crate) fn permute<T>(items: &mut Vec<T>, order: &[usize]) {
     let mut from: Vec<Option<T>> = std::mem::take(items).into_iter().map(Some).collect();
     items.extend(order.iter().filter_map(|&i| from[i].take()));

@@ -43,11 +43,17 @@ struct Namespace {
 }
 
 impl Namespaces {
-    /// Takes a sample's namespaces in, finds causes and brings the drops of all listeners up to date.
-    pub(crate) fn read(&mut self, sample: &Sample, states: &mut [Listener], model: &mut Model) {
+    /// Takes a sample's namespaces in, finds causes and brings the drops of all listeners up to date. `live` are the places of the
+    /// listeners where anything may have been refused. True if that concerned also
+    /// those that refused nothing: a namespace's name or counters turned up.
+    pub(crate) fn read(&mut self, sample: &Sample, live: &[usize], states: &mut [Listener], model: &mut Model) -> bool {
         // Of listeners where nothing is refused, which are most, nothing is touched.
         let mut members: HashMap<u32, Vec<usize>> = HashMap::new();
-        for (at, state) in states.iter_mut().enumerate().filter(|(_, state)| state.refuses) {
+        for &at in live {
+            if !states[at].refuses {
+                continue;
+            }
+            let state = &mut states[at];
             state.returned = state.drops.settle_sum();
             members.entry(model.listeners[at].netns).or_default().push(at);
         }
@@ -91,13 +97,23 @@ impl Namespaces {
         }
         let all = self.renamed != names_before
             || self.by_inode.values().filter(|n| n.last.is_some()).count() != readable_before;
-        for (state, listener) in states.iter_mut().zip(&mut model.listeners) {
-            if all || state.refuses {
-                self.by_inode.entry(listener.netns).or_default().account(state, listener);
+        let everyone: Vec<usize>;
+        let concerned = if all {
+            everyone = (0..states.len()).collect();
+            &everyone
+        } else {
+            live
+        };
+        for &at in concerned {
+            if !all && !states[at].refuses {
+                continue;
             }
+            let listener = &mut model.listeners[at];
+            self.by_inode.entry(listener.netns).or_default().account(&mut states[at], listener);
         }
         self.begun = true;
         self.publish(model);
+        all
     }
 
     fn publish(&self, model: &mut Model) {

@@ -2,7 +2,8 @@ use super::*;
 use crate::{
     fixtures::{self, Scene, listener, thread},
     histogram::Histogram,
-    model::{HISTORY, Model, Role},
+    history::HISTORY,
+    model::{Model, Role},
 };
 
 const NS: u32 = 4_026_531_840;
@@ -38,7 +39,7 @@ fn assert_sane(model: &Model) {
             r.writes,
             r.write_bytes,
         ];
-        let history = l.history.iter().flat_map(|p| [p.accepts, p.reads, Some(p.at)]);
+        let history = l.history.points(&model.timeline).flat_map(|p| [p.accepts, p.reads, Some(p.at)]);
         let threads = l
             .threads
             .iter()
@@ -134,7 +135,7 @@ fn samples_at_one_instant_add_to_counts_but_not_to_time() {
     assert_sane(&model);
     let l = &model.listeners[0];
     assert_eq!((model.interval.seconds, model.interval.recent_seconds), (1.0, 1.0));
-    assert_eq!((l.total.accepts, l.rate.accepts, l.history.len()), (Some(15), Some(15.0), 1));
+    assert_eq!((l.total.accepts, l.rate.accepts, l.history.points(&model.timeline).count()), (Some(15), Some(15.0), 1));
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn listeners_appear_and_vanish() {
     assert_eq!(model.listeners[0].threads[0].accepts, 4);
     assert_eq!(model.listeners[2].threads[0].accepts, 11);
     assert_eq!(model.listeners[2].distributions.accept_wait.as_ref().unwrap().count(), 11);
-    let points: Vec<_> = model.listeners.iter().map(|l| l.history.len()).collect();
+    let points: Vec<_> = model.listeners.iter().map(|l| l.history.points(&model.timeline).count()).collect();
     assert_eq!(points, [4, 4, 3], "history ends with the listener");
 }
 
@@ -249,16 +250,117 @@ fn peaks_are_kept_and_never_below_the_depth() {
 }
 
 #[test]
-fn history_is_bounded_and_shorter_for_listeners_that_nobody_uses() {
+fn history_is_bounded_and_has_a_point_per_step_for_idle_listeners_too() {
     let mut scene = Scene::new(vec![listener(1, NS, "0.0.0.0:80", 16), listener(2, NS, "0.0.0.0:81", 16)]);
     for _ in 0..HISTORY + 20 {
         scene.listener(0).enqueue(1, 1);
         scene.tick(250);
     }
     let model = run(&scene.samples());
-    assert_eq!(model.listeners[0].history.len(), HISTORY);
-    assert!(model.listeners[1].history.len() < HISTORY / 2 && !model.listeners[1].history.is_empty());
-    assert!(model.listeners[0].history.iter().zip(model.listeners[0].history.iter().skip(1)).all(|(a, b)| a.at < b.at));
+    for listener in &model.listeners {
+        let at: Vec<f64> = listener.history.points(&model.timeline).map(|p| p.at).collect();
+        assert_eq!((at.len(), at.last()), (HISTORY, Some(&65.0)));
+        assert!(at.is_sorted_by(|a, b| a < b));
+    }
+}
+
+/// The same samples, first with each listener shared with the sample before wherever it is equal, then with none shared.
+fn shared_and_apart(samples: &[Sample]) -> (Vec<Sample>, Vec<Sample>) {
+    let mut shared: Vec<Sample> = Vec::new();
+    let mut last: HashMap<u64, Arc<ListenerSample>> = HashMap::new();
+    for sample in samples {
+        let mut sample = sample.clone();
+        let listeners = sample.listeners.handles().iter().map(|listener| match last.get(&listener.id) {
+            Some(last) if last == listener => last.clone(),
+            _ => listener.clone(),
+        });
+        sample.listeners = listeners.collect();
+        last = sample.listeners.handles().iter().map(|listener| (listener.id, listener.clone())).collect();
+        shared.push(sample);
+    }
+    let apart = samples.iter().cloned().map(|mut sample| {
+        sample.listeners = sample.listeners.iter().cloned().collect();
+        sample
+    });
+    (shared, apart.collect())
+}
+
+/// Takes both in and compares the models after each sample; returns the share of listeners that were at rest.
+#[track_caller]
+fn assert_sharing_makes_no_difference(samples: &[Sample]) -> f64 {
+    let (shared, apart) = shared_and_apart(samples);
+    let (mut resting, mut tracker) = (Tracker::new(&shared[0]), Tracker::new(&apart[0]));
+    let (mut rests, mut all) = (0, 0);
+    for (i, (shared, apart)) in shared.iter().zip(&apart).enumerate().skip(1) {
+        resting.push(shared);
+        tracker.push(apart);
+        assert_eq!(resting.model(), tracker.model(), "after sample {i}");
+        rests += resting.seats.iter().filter(|seat| seat.rests).count();
+        all += resting.seats.len();
+    }
+    rests as f64 / all as f64
+}
+
+#[test]
+fn listeners_shared_with_the_sample_before_are_left_alone_and_come_out_the_same() {
+    let fixtures =
+        [fixtures::quiet(), fixtures::overflow(), fixtures::dead_shard(), fixtures::unavailable(), fixtures::many(200)];
+    for samples in fixtures {
+        assert_sharing_makes_no_difference(&samples);
+    }
+    let mut scene = Scene::new((0..9).map(|n| listener(n, NS, "0.0.0.0:80", 16)).collect());
+    (0..100).for_each(|_| scene.tick(250));
+    assert!(assert_sharing_makes_no_difference(&scene.samples()) > 0.9);
+}
+
+#[test]
+fn at_random_courses_too() {
+    for seed in 1..=40_u64 {
+        let mut state = seed;
+        let mut random = move |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        let mut listeners: Vec<ListenerSample> =
+            (1..=8).map(|id| listener(id, NS + (id % 2) as u32, &format!("0.0.0.0:{}", 80 + id / 3), 4)).collect();
+        listeners.iter_mut().skip(3).for_each(|l| l.reuseport = true);
+        let mut scene = Scene::new(listeners);
+        for _ in 0..150 {
+            let place = random(8) as usize;
+            if place < scene.now.listeners.len() && random(4) == 0 {
+                let l = scene.listener(place);
+                match random(14) {
+                    0 => l.enqueue(2, 3),
+                    1 => l.accept_queue.depth = random(6) as u32,
+                    2 => l.accept_queue.depth = 0,
+                    3 => l.accept_queue.backlog = 1 + random(9) as u32,
+                    4 => l.refuse(1, random(2)),
+                    5 => l.syn_queue.depth = Some(random(3) as u32),
+                    6 => l.holders += 1,
+                    7 => l.accepts.total = l.accepts.total.map(|n| n + 3),
+                    8 => l.closed = true,
+                    9 => l.reads.queued_bytes = Some(random(2) * 100),
+                    10 => l.port = 80 + random(3) as u16,
+                    11 => l.reuseport = !l.reuseport,
+                    12 => l.drops.clients_cover_syn = true,
+                    _ => l.accepts.would_block = Some(random(9)),
+                }
+            }
+            match random(60) {
+                0 => scene.counters(1).listen_drops += 1,
+                1 => scene.now.namespaces[1].name = Some(format!("lab{}", random(9))),
+                2 => scene.now.namespaces[0].counters = None,
+                4 => scene.now.namespaces[0].counters = scene.now.namespaces[1].counters,
+                3 => scene.now.listeners.push(listener(100 + random(3), NS, "127.0.0.1:99", 4)),
+                _ => {}
+            }
+            let mut ids = HashSet::new();
+            scene.now.listeners.retain(|l| ids.insert(l.id));
+            scene.tick([250, 250, 250, 0, 1_500][random(5) as usize]);
+        }
+        let samples = scene.samples();
+        assert!(assert_sharing_makes_no_difference(&samples) > 0.05, "seed {seed}");
+    }
 }
 
 #[test]
@@ -335,7 +437,7 @@ fn threads_and_listeners_without_end_do_not_fill_the_memory() {
             l.threads.push(thread(1, 100 + step * 50 + i, "conn"));
             l.threads[i as usize + 1].reads = 1;
         }
-        scene.now.listeners.truncate(1);
+        scene.now.listeners.retain(|l| l.id == 1);
         for i in 0..50 {
             let mut short = listener(10 + u64::from(step * 50 + i), NS, "127.0.0.1:9", 16);
             short.opened_ns = Some(scene.now.monotonic_ns);
@@ -365,7 +467,7 @@ fn the_tools_own_cost_is_of_the_interval() {
 #[test]
 fn listeners_are_in_order() {
     let model = run(&fixtures::many(100));
-    assert!(model.listeners.is_sorted_by_key(|l| (l.netns, l.port, l.address, l.id)));
+    assert!(model.listeners.iter().is_sorted_by_key(|l| (l.netns, l.port, l.address, l.id)));
     assert_eq!(model.listeners.len(), 100);
     assert!(model.listeners.iter().all(|l| l.netns_name.is_some()));
 }

@@ -156,8 +156,9 @@ fn a_group_is_the_sum_of_its_shards() {
     let waits = |l: &ListenerModel| l.distributions.accept_wait.as_ref().unwrap().count();
     assert_eq!(waits(&full), model.listeners.iter().map(waits).sum::<u64>());
     assert_eq!(full.threads.len(), 4);
-    assert_eq!(full.history.len(), model.listeners[0].history.len());
-    let last = |l: &ListenerModel| l.history.back().unwrap().accept_depth;
+    let points = |l: &ListenerModel| l.history.points(&model.timeline).count();
+    assert_eq!(points(&full), points(&model.listeners[0]));
+    let last = |l: &ListenerModel| l.history.latest().unwrap().accept_depth;
     assert_eq!(last(&full), model.listeners.iter().map(last).sum::<u32>());
 }
 

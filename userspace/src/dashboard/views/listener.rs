@@ -191,7 +191,7 @@ fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, app: &App, mod
     let limit = f64::from(listener.now.limit);
     Graph {
         title: " accept queue depth (░ peak)".to_owned(),
-        points: (listener.history.iter())
+        points: (listener.history.points(&model.timeline))
             .map(|p| Point { at: p.at, value: Some(f64::from(p.accept_depth)), peak: p.accept_peak.map(f64::from) })
             .collect(),
         limit: Some((limit, "limit ")),
@@ -201,7 +201,7 @@ fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, app: &App, mod
     .draw(buf, depth, theme);
     Graph {
         title: " drops per refresh".to_owned(),
-        points: (listener.history.iter())
+        points: (listener.history.points(&model.timeline))
             .map(|p| Point { at: p.at, value: p.drops.map(|n| n as f64), peak: None })
             .collect(),
         limit: None,

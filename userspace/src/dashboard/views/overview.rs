@@ -120,7 +120,7 @@ fn draw_row(
     for place in places {
         match place.column {
             Column::AcceptQueue => accept_queue(buf, *place, y, item, app, model),
-            Column::Trend => trend(buf, *place, y, item, app),
+            Column::Trend => trend(buf, *place, y, item, app, model),
             Column::Listener => {
                 let prefix = prefix(row, app);
                 let room = usize::from(place.width).saturating_sub(format::width(&prefix));
@@ -192,10 +192,11 @@ fn accept_queue(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, app: &Ap
     text::right(buf, place.x, y, place.width, &numbers, app.theme.fill(fill(&item.figures().now)));
 }
 
-fn trend(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, app: &App) {
+fn trend(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, app: &App, model: &Model) {
     let limit = f64::from(item.fullest().now.limit);
     let history = item.history();
-    let values = history.iter().map(|p| f64::from(p.accept_peak.unwrap_or(p.accept_depth)));
+    let points = history.last(place.width.into(), &model.timeline);
+    let values = points.map(|p| f64::from(p.accept_peak.unwrap_or(p.accept_depth)));
     let line = sparkline::sparkline(values, limit, place.width.into());
     text::left(buf, place.x, y, place.width, &line, app.theme.flow());
 }

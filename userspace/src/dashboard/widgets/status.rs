@@ -119,11 +119,13 @@ fn counts(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
 
 /// How many findings of each severity there are, worst first.
 fn findings(model: &Model) -> Vec<(Severity, usize)> {
-    [Severity::Critical, Severity::Warning, Severity::Info]
-        .into_iter()
-        .map(|s| (s, model.listeners.iter().flat_map(|l| &l.findings).filter(|f| f.severity == s).count()))
-        .filter(|(_, count)| *count > 0)
-        .collect()
+    let mut counts = [Severity::Critical, Severity::Warning, Severity::Info].map(|severity| (severity, 0));
+    for finding in model.listeners.iter().flat_map(|l| &l.findings) {
+        for (_, count) in counts.iter_mut().filter(|(severity, _)| *severity == finding.severity) {
+            *count += 1;
+        }
+    }
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
 /// Coverage at the left and cost at the right; shorter words where both in full would not fit.

@@ -4,11 +4,13 @@ mod bpf;
 pub mod btf;
 mod cost;
 mod coverage;
+mod distributions;
 mod hooks;
 mod kallsyms;
 mod listeners;
 mod offsets;
 mod shared;
+mod tables;
 mod threads;
 mod tracefs;
 
@@ -41,7 +43,8 @@ use super::{namespaces, owners};
 use btf::{BtfError, KernelBtf};
 use cost::ProbeCost;
 use listeners::Listeners;
-use shared::SharedArray;
+use shared::{SharedArray, WindowedArray};
+use tables::Tables;
 use threads::Threads;
 
 /// The probes, built by build.rs.
@@ -190,7 +193,7 @@ impl LiveSource {
         let counters = map(&mut ebpf, "COUNTERS")?.fd().as_fd();
         let counters = SharedArray::<ListenerCounters>::map(counters, records).map_err(shared)?;
         let distributions = map(&mut ebpf, "DISTRIBUTIONS")?.fd().as_fd();
-        let distributions = SharedArray::<ListenerDistributions>::map(distributions, records).map_err(shared)?;
+        let distributions = WindowedArray::<ListenerDistributions>::new(distributions, records).map_err(shared)?;
         let depth = slots * geometry.cpus;
         let peaks = SharedArray::<Peaks>::map(map(&mut ebpf, "PEAKS")?.fd().as_fd(), depth).map_err(shared)?;
         let losses = SharedArray::<u64>::map(map(&mut ebpf, "LOSSES")?.fd().as_fd(), LOSSES).map_err(shared)?;
@@ -243,7 +246,7 @@ impl LiveSource {
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(info, counters, distributions, peaks, geometry, free),
+            listeners: Listeners::new(Tables { info, counters, distributions, peaks, geometry }, free),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: Host {
@@ -283,7 +286,7 @@ impl LiveSource {
         self.listeners.assign_owners(scan);
         let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &namespaces::names());
         let hidden = scan.hidden;
-        let listeners = self.listeners.sample(monotonic_ns, &self.threads.by_slot(), &self.coverage);
+        let listeners = self.listeners.sample(monotonic_ns, &self.threads.by_slot(), &self.coverage)?;
         self.listeners.recycle(&mut self.threads)?;
         coverage::note_hidden_owners(&mut self.coverage, hidden);
         Ok(Sample {

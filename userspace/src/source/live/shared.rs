@@ -4,47 +4,74 @@ use std::{
     io,
     marker::PhantomData,
     num::NonZeroUsize,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// A mapped BPF array of `T`, which must be the map's value type (records of `listentop_abi`: integers only).
-pub(super) struct SharedArray<T> {
+/// A part of a map's memory, shared with the kernel.
+struct Mapping {
     base: NonNull<u8>,
     bytes: NonZeroUsize,
+}
+
+// SAFETY: the mapping is owned, and shared with the kernel only; all access is volatile or atomic.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Maps `bytes` (a multiple of the page size) of an array that was made with BPF_F_MMAPABLE, from `offset` (likewise) on.
+    fn new(fd: BorrowedFd<'_>, offset: usize, bytes: usize) -> io::Result<Self> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let bytes = NonZeroUsize::new(bytes).ok_or_else(invalid)?;
+        let offset = libc::off_t::try_from(offset).map_err(|_| invalid())?;
+        // SAFETY: a fresh shared mapping of a descriptor that is open; nothing else has its addresses.
+        let base = unsafe {
+            mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, offset)
+        }?;
+        Ok(Self { base: base.cast(), bytes })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and no reference into it outlives `self`.
+        let _ = unsafe { munmap(self.base.cast(), self.bytes.get()) };
+    }
+}
+
+fn page_size() -> io::Result<usize> {
+    Ok(nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.map_or(4096, |size| size as usize))
+}
+
+/// Distance between elements of an array: the kernel rounds their size up to 8 bytes.
+const fn stride<T>() -> usize {
+    size_of::<T>().next_multiple_of(8)
+}
+
+/// A mapped BPF array of `T`, which must be the map's value type (records of `listentop_abi`: integers only).
+pub(super) struct SharedArray<T> {
+    mapping: Mapping,
     length: u32,
     values: PhantomData<T>,
 }
 
-// SAFETY: the mapping is owned, and shared with the kernel only; all access is volatile or atomic.
-unsafe impl<T: Send> Send for SharedArray<T> {}
-
 impl<T: Copy> SharedArray<T> {
-    /// Distance between elements: the kernel rounds their size up to 8 bytes.
-    const STRIDE: usize = size_of::<T>().next_multiple_of(8);
-
     /// Maps an array of `length` elements that was made with BPF_F_MMAPABLE.
     ///
     /// # Errors
     /// What mmap(2) says.
     pub(super) fn map(fd: BorrowedFd<'_>, length: u32) -> io::Result<Self> {
-        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.map_or(4096, |size| size as usize);
-        let bytes = NonZeroUsize::new((Self::STRIDE * length as usize).next_multiple_of(page))
-            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // SAFETY: a fresh shared mapping of a descriptor that is open; nothing else has its addresses.
-        let base =
-            unsafe { mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0) }?;
-        Ok(Self { base: base.cast(), bytes, length, values: PhantomData })
+        let bytes = (stride::<T>() * length as usize).next_multiple_of(page_size()?);
+        Ok(Self { mapping: Mapping::new(fd, 0, bytes)?, length, values: PhantomData })
     }
 
     /// Address of an element; it is valid for as long as the array is.
     pub(super) fn pointer(&self, index: u32) -> *mut T {
         assert!(index < self.length, "element {index} of {}", self.length);
         // SAFETY: the index is inside the mapping.
-        unsafe { self.base.as_ptr().add(index as usize * Self::STRIDE) }.cast()
+        unsafe { self.mapping.base.as_ptr().add(index as usize * stride::<T>()) }.cast()
     }
 
     /// Copies an element. The probes may be writing it: each integer is whole, the record as such may be between two states.
@@ -63,13 +90,85 @@ impl<T: Copy> SharedArray<T> {
     pub(super) fn take(&self, index: u32) -> u64 {
         const { assert!(size_of::<T>() == 8) }
         // SAFETY: 8 bytes, aligned to 8, inside the mapping.
-        unsafe { AtomicU64::from_ptr(self.pointer(index).cast()) }.swap(0, Ordering::Relaxed)
+        let element = unsafe { AtomicU64::from_ptr(self.pointer(index).cast()) };
+        // Mostly there is nothing to take, and looking costs less than swapping.
+        if element.load(Ordering::Relaxed) == 0 { 0 } else { element.swap(0, Ordering::Relaxed) }
     }
 }
 
-impl<T> Drop for SharedArray<T> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and no reference into it outlives `self`.
-        let _ = unsafe { munmap(self.base.cast(), self.bytes.get()) };
+/// As [`SharedArray`], mapped window by window when an element is asked for: mapping makes all of its pages resident at once,
+/// which of a large array with few elements in use would be most of the process' memory.
+pub(super) struct WindowedArray<T> {
+    fd: OwnedFd,
+    length: u32,
+    /// Elements per window, so many that a window ends where a page does.
+    per_window: usize,
+    windows: Vec<Option<Mapping>>,
+    values: PhantomData<T>,
+}
+
+impl<T: Copy> WindowedArray<T> {
+    /// An array of `length` elements that was made with BPF_F_MMAPABLE. Nothing is mapped yet.
+    ///
+    /// # Errors
+    /// If the descriptor cannot be duplicated.
+    pub(super) fn new(fd: BorrowedFd<'_>, length: u32) -> io::Result<Self> {
+        let page = page_size()?;
+        let shared_bits = stride::<T>().trailing_zeros().min(page.trailing_zeros());
+        let per_window = page >> shared_bits;
+        let windows = (length as usize).div_ceil(per_window);
+        Ok(Self {
+            fd: fd.try_clone_to_owned()?,
+            length,
+            per_window,
+            windows: std::iter::repeat_with(|| None).take(windows).collect(),
+            values: PhantomData,
+        })
+    }
+
+    /// Address of an element; it is valid for as long as the array is.
+    ///
+    /// # Errors
+    /// What mmap(2) says.
+    pub(super) fn pointer(&mut self, index: u32) -> io::Result<*mut T> {
+        assert!(index < self.length, "element {index} of {}", self.length);
+        let (window, place) = (index as usize / self.per_window, index as usize % self.per_window);
+        let slot = &mut self.windows[window];
+        let mapping = match slot {
+            Some(mapping) => mapping,
+            None => {
+                let bytes = self.per_window * stride::<T>();
+                let end = (self.length as usize * stride::<T>()).next_multiple_of(page_size()?);
+                let offset = window * bytes;
+                slot.insert(Mapping::new(self.fd.as_fd(), offset, bytes.min(end - offset))?)
+            }
+        };
+        // SAFETY: the place is inside the window.
+        Ok(unsafe { mapping.base.as_ptr().add(place * stride::<T>()) }.cast())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_show_the_same_memory_as_the_whole() {
+        let length = 100_u32;
+        let file = nix::sys::memfd::memfd_create("array", nix::sys::memfd::MFdFlags::empty()).expect("a file");
+        let bytes = (stride::<[u64; 720]>() * length as usize).next_multiple_of(page_size().expect("a size"));
+        nix::unistd::ftruncate(&file, bytes as i64).expect("room");
+        let whole = SharedArray::<[u64; 720]>::map(file.as_fd(), length).expect("mapped");
+        for index in 0..length {
+            whole.write(index, [u64::from(index) + 1; 720]);
+        }
+        let mut windows = WindowedArray::<[u64; 720]>::new(file.as_fd(), length).expect("an array");
+        assert!(windows.windows.iter().all(Option::is_none));
+        for index in [99, 0, 31, 32, 64, 98] {
+            let pointer = windows.pointer(index).expect("mapped");
+            // SAFETY: an element inside the mapping; any bytes are valid.
+            assert_eq!(unsafe { pointer.read_volatile() }, [u64::from(index) + 1; 720]);
+        }
+        assert_eq!(windows.windows.len(), 4);
     }
 }

@@ -1,0 +1,236 @@
+//! What graphs over time show: the last steps, and how each listener was at each.
+//!
+//! A listener that nothing happens to stays as it is without being touched: its history says from which step on, and the
+//! timeline, which all listeners share, says when the steps were.
+
+use std::collections::VecDeque;
+
+/// Steps of history kept: the widest graph of a 200-column screen, and a little more; one minute at 4 Hz.
+pub const HISTORY: usize = 240;
+
+/// How a listener was at a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct HistoryPoint {
+    /// Seconds since the start of the interval.
+    pub at: f64,
+    /// Accept queue depth.
+    pub accept_depth: u32,
+    /// Peak accept queue depth since the point before.
+    pub accept_peak: Option<u32>,
+    /// SYN queue depth.
+    pub syn_depth: Option<u32>,
+    /// Refused attempts since the point before.
+    pub drops: Option<u64>,
+    /// Accepts per second since the point before.
+    pub accepts: Option<f64>,
+    /// Reads per second since the point before.
+    pub reads: Option<f64>,
+}
+
+/// When the last steps were, at most [`HISTORY`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Timeline {
+    /// Number of the first.
+    first: u64,
+    /// Seconds since the start of the interval, oldest first.
+    at: VecDeque<f64>,
+}
+
+impl Timeline {
+    /// Goes on to a step. Numbers go up by one; the one that was last again changes nothing.
+    pub(crate) fn advance(&mut self, step: u64, at: f64) {
+        if self.at.is_empty() {
+            self.first = step;
+        } else if step < self.end() {
+            return;
+        }
+        self.at.push_back(at);
+        if self.at.len() > HISTORY {
+            self.at.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// The number after the last step's.
+    fn end(&self) -> u64 {
+        self.first + self.at.len() as u64
+    }
+
+    fn when(&self, step: u64) -> f64 {
+        step.checked_sub(self.first).and_then(|back| self.at.get(back as usize)).copied().unwrap_or_default()
+    }
+}
+
+/// How a listener was at each step, from the first that it was there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History {
+    /// Oldest first; each lasts until the next begins.
+    stretches: VecDeque<Stretch>,
+    /// The last step, once there will be no more; the last stretch goes on until then.
+    last: Option<u64>,
+}
+
+/// Steps at which nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Stretch {
+    from: u64,
+    /// The same at each of them, but for the time, which is the first one's.
+    point: HistoryPoint,
+}
+
+impl History {
+    /// Notes a step. Its number is above those noted before; those in between were as the one before them.
+    pub fn push(&mut self, step: u64, point: HistoryPoint) {
+        if self.latest().is_some_and(|latest| HistoryPoint { at: latest.at, ..point } == latest) {
+            return;
+        }
+        if let Some(same) = self.stretches.back_mut().filter(|last| last.from == step) {
+            same.point = point;
+            return;
+        }
+        self.stretches.push_back(Stretch { from: step, point });
+        while self.stretches.get(1).is_some_and(|second| second.from + HISTORY as u64 <= step + 1) {
+            self.stretches.pop_front();
+        }
+    }
+
+    /// Changes what was noted for a step, the last one.
+    pub(crate) fn amend(&mut self, step: u64, change: impl FnOnce(&mut HistoryPoint)) {
+        let Some(mut point) = self.latest() else { return };
+        change(&mut point);
+        self.push(step, point);
+    }
+
+    /// There are no more steps after this one.
+    pub(crate) fn end(&mut self, step: u64) {
+        self.last = Some(step);
+    }
+
+    /// There are more all the same; of those in between nothing is known, but that no connection waited.
+    pub(crate) fn resume(&mut self) {
+        if let Some(last) = self.last.take() {
+            self.push(last + 1, HistoryPoint::default());
+        }
+    }
+
+    /// The latest point, with the time at which it became so.
+    #[must_use]
+    pub fn latest(&self) -> Option<HistoryPoint> {
+        self.stretches.back().map(|stretch| stretch.point)
+    }
+
+    /// All points but for their times are the same.
+    pub(crate) fn is_flat(&self) -> bool {
+        self.stretches.len() == 1
+    }
+
+    /// The steps that it has points for, as far as `timeline` goes back.
+    #[must_use]
+    pub fn steps(&self, timeline: &Timeline) -> std::ops::Range<u64> {
+        let Some(first) = self.stretches.front() else { return 0..0 };
+        let end = self.last.map_or(timeline.end(), |last| timeline.end().min(last + 1));
+        first.from.max(timeline.first).min(end)..end
+    }
+
+    /// The point at a step; `None` where it has none.
+    #[must_use]
+    pub fn at(&self, step: u64, timeline: &Timeline) -> Option<HistoryPoint> {
+        if !self.steps(timeline).contains(&step) {
+            return None;
+        }
+        let after = self.stretches.partition_point(|stretch| stretch.from <= step);
+        let point = self.stretches.get(after.checked_sub(1)?)?.point;
+        Some(HistoryPoint { at: timeline.when(step), ..point })
+    }
+
+    /// The last `count` points, oldest first.
+    pub fn last(&self, count: usize, timeline: &Timeline) -> impl DoubleEndedIterator<Item = HistoryPoint> {
+        let steps = self.steps(timeline);
+        let from = steps.end.saturating_sub(count as u64).max(steps.start);
+        (from..steps.end).filter_map(|step| self.at(step, timeline))
+    }
+
+    /// All points, oldest first.
+    pub fn points(&self, timeline: &Timeline) -> impl DoubleEndedIterator<Item = HistoryPoint> {
+        self.last(HISTORY, timeline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn depth(accept_depth: u32) -> HistoryPoint {
+        HistoryPoint { accept_depth, ..HistoryPoint::default() }
+    }
+
+    fn seen(history: &History, timeline: &Timeline) -> Vec<(f64, u32)> {
+        history.points(timeline).map(|point| (point.at, point.accept_depth)).collect()
+    }
+
+    #[test]
+    fn a_quiet_stretch_has_a_point_at_each_step() {
+        let (mut history, mut timeline) = (History::default(), Timeline::default());
+        for (step, value) in [(1, 7), (2, 0), (3, 0), (4, 0), (5, 3)] {
+            timeline.advance(step, step as f64 / 4.0);
+            if step != 4 {
+                history.push(step, depth(value)); // whether a quiet step is noted or not makes no difference
+            }
+        }
+        timeline.advance(6, 9.0);
+        assert_eq!(seen(&history, &timeline), [(0.25, 7), (0.5, 0), (0.75, 0), (1.0, 0), (1.25, 3), (9.0, 3)]);
+        assert_eq!(history.stretches.len(), 3);
+        let last: Vec<u32> = history.last(2, &timeline).map(|point| point.accept_depth).collect();
+        assert_eq!(last, [3, 3]);
+    }
+
+    #[test]
+    fn it_goes_back_no_further_than_the_timeline() {
+        let (mut history, mut timeline) = (History::default(), Timeline::default());
+        for step in 1..=1_000 {
+            timeline.advance(step, step as f64);
+            history.push(step, depth(u32::from(step < 900) * step as u32));
+        }
+        assert_eq!(history.points(&timeline).count(), HISTORY);
+        assert_eq!(seen(&history, &timeline)[0], (761.0, 761));
+        assert!(history.stretches.len() <= HISTORY);
+        timeline.advance(1_001, 1_001.0);
+        assert_eq!(seen(&history, &timeline)[0], (762.0, 762));
+        for step in 1_002..=2_000 {
+            timeline.advance(step, step as f64);
+        }
+        assert_eq!(seen(&history, &timeline), (1_761..=2_000).map(|at| (f64::from(at), 0)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn it_begins_late_and_ends_early() {
+        let (mut history, mut timeline) = (History::default(), Timeline::default());
+        for step in 1..=6 {
+            timeline.advance(step, step as f64);
+            if step == 3 {
+                history.push(step, depth(1));
+            }
+            if step == 4 {
+                history.end(step);
+            }
+        }
+        assert_eq!(seen(&history, &timeline), [(3.0, 1), (4.0, 1)]);
+        assert_eq!(seen(&History::default(), &timeline), []);
+        history.resume();
+        history.push(6, depth(2));
+        assert_eq!(seen(&history, &timeline), [(3.0, 1), (4.0, 1), (5.0, 0), (6.0, 2)]);
+    }
+
+    #[test]
+    fn amending_the_last_step_leaves_those_before() {
+        let (mut history, mut timeline) = (History::default(), Timeline::default());
+        for step in 1..=3 {
+            timeline.advance(step, step as f64);
+            timeline.advance(step, 77.0);
+            history.push(step, depth(1));
+        }
+        history.amend(3, |point| point.accept_depth = 5);
+        history.amend(3, |point| point.accept_depth += 1);
+        assert_eq!(seen(&history, &timeline), [(1.0, 1), (2.0, 1), (3.0, 6)]);
+    }
+}

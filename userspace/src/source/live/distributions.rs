@@ -1,0 +1,87 @@
+//! Distributions of the listeners that were used: totals that do not wrap.
+
+use std::{
+    io,
+    ops::Range,
+    ptr,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use listentop_abi::{
+    histogram::BUCKETS,
+    listener::{Buckets, ListenerDistributions},
+};
+use listentop_model::histogram::Histogram;
+
+use super::shared::WindowedArray;
+
+/// Number of distributions in [`ListenerDistributions`].
+pub(super) const DISTRIBUTIONS: usize = 6;
+
+/// The distributions of one listener, with 64-bit buckets; the probes' wrap at 32.
+pub(super) struct Totals(Box<[[u64; BUCKETS]; DISTRIBUTIONS]>);
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self(Box::new([[0; BUCKETS]; DISTRIBUTIONS]))
+    }
+}
+
+impl Totals {
+    /// Adds what `records` (a listener's shards) counted since the last time, and returns the totals in the record's order.
+    ///
+    /// # Errors
+    /// What mmap(2) says.
+    pub(super) fn read(
+        &mut self,
+        array: &mut WindowedArray<ListenerDistributions>,
+        records: Range<u32>,
+    ) -> io::Result<[Histogram; DISTRIBUTIONS]> {
+        let shards: Vec<[*mut Buckets; DISTRIBUTIONS]> =
+            records.map(|index| array.pointer(index).map(places)).collect::<io::Result<_>>()?;
+        let mut out: [Histogram; DISTRIBUTIONS] = Default::default();
+        for (which, (totals, histogram)) in self.0.iter_mut().zip(&mut out).enumerate() {
+            for (index, total) in totals.iter_mut().enumerate() {
+                let sum = shards.iter().fold(0_u32, |sum, places| {
+                    // SAFETY: bucket `index` of the distribution, inside the mapping, added to atomically by the probes.
+                    let bucket = unsafe { AtomicU32::from_ptr(places[which].cast::<u32>().add(index)) };
+                    sum.wrapping_add(bucket.load(Ordering::Relaxed))
+                });
+                // The total's low half is the sum as it was read last.
+                *total += u64::from(sum.wrapping_sub(*total as u32));
+                if *total != 0 {
+                    histogram.buckets.push((index as u16, *total));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Empties the records of a slot that no probe knows any more.
+///
+/// # Errors
+/// What mmap(2) says.
+pub(super) fn clear(array: &mut WindowedArray<ListenerDistributions>, records: Range<u32>) -> io::Result<()> {
+    for index in records {
+        let record = array.pointer(index)?;
+        // SAFETY: inside the mapping, all-zero is a valid record, and no probe writes it: its listener and connections are gone
+        // from their tables.
+        unsafe { ptr::write_bytes(record, 0, 1) };
+    }
+    Ok(())
+}
+
+fn places(record: *mut ListenerDistributions) -> [*mut Buckets; DISTRIBUTIONS] {
+    // SAFETY: places inside the record; nothing is read here.
+    unsafe {
+        [
+            &raw mut (*record).wait,
+            &raw mut (*record).handshake,
+            &raw mut (*record).first_byte,
+            &raw mut (*record).first_read,
+            &raw mut (*record).residency,
+            &raw mut (*record).bytes_per_read,
+        ]
+    }
+}
