@@ -7,7 +7,7 @@ use crate::support::{
     Lab, Test, Watch,
     lab::{PORT, loopback},
     sleep_ms,
-    sockets::{accept, attempt, cookie, kernel_drops, listen_on},
+    sockets::{accept, attempt, cookie, established, kernel_drops, listen_on},
 };
 
 pub(crate) const TESTS: &[Test] = &[Test {
@@ -46,7 +46,7 @@ fn a_shard_that_never_accepts(lab: &Lab) {
             }
         }
         // What was refused must not come again while it is counted.
-        clients.retain(|client| crate::support::sockets::established(client));
+        clients.retain(established);
     });
     sleep_ms(50);
     watch.sample();

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
         run: partial_reads,
     },
     Test { name: "times::residency_of_segments", needs: &[Measure::Residency], run: segments },
+    Test { name: "times::residency_of_many_segments", needs: &[Measure::Residency], run: many_segments },
     Test {
         name: "times::first_byte_and_first_read",
         needs: &[Measure::FirstByte, Measure::FirstRead],
@@ -177,6 +178,37 @@ fn segments(lab: &Lab) {
         let (low, high) = residencies.quantile(p);
         assert_ms("residency", seen, p, low, high);
     }
+}
+
+/// More segments than the probes remember apart: the ages of the last ones are upper bounds, never too small.
+fn many_segments(lab: &Lab) {
+    const SEGMENTS: usize = 24;
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let (client, server) = pair(&listener);
+    let mut residencies = Spans::default();
+    let sent: Vec<When> = (0..SEGMENTS)
+        .map(|_| {
+            sleep_ms(4);
+            When::doing(|| send_all(&client, &[1; 100])).0
+        })
+        .collect();
+    sleep_ms(20);
+    for sent in &sent {
+        let (read, bytes) = When::doing(|| receive(&server, 100));
+        assert_eq!(bytes, 100);
+        residencies.add(*sent, read);
+    }
+    watch.sample();
+    let listener = watch.listener(PORT);
+    let seen = &listener.distributions.residency;
+    assert_eq!(count(seen), SEGMENTS as u64);
+    let (low, oldest) = residencies.quantile(1.0);
+    assert_ms("residency of the first", seen, 1.0, low, oldest);
+    for p in [0.1, 0.25, 0.5, 0.75] {
+        assert_ms("residency", seen, p, residencies.quantile(p).0, oldest);
+    }
+    assert_eq!((listener.total.reads, listener.now.queued_bytes), (Some(SEGMENTS as u64), Some(0)));
 }
 
 fn first_byte_and_first_read(lab: &Lab) {
