@@ -7,7 +7,7 @@ use listentop_model::coverage::Measure;
 use crate::support::{
     Lab, Test, Watch,
     lab::{PORT, loopback},
-    sleep_ms,
+    skip, sleep_ms,
     sockets::{
         accept, attempt, connect, connect_to, cookie, give_up_refused, kernel_drops, listen, listen_on, receive,
         send_all,
@@ -31,7 +31,14 @@ fn any6(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
 }
 
+fn needs_ipv6() {
+    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+        skip("this kernel has no IPv6".to_owned());
+    }
+}
+
 fn ipv6(lab: &Lab) {
+    needs_ipv6();
     let mut watch = Watch::start(lab);
     let listener = listen_on(loopback6(PORT), 2, |_| ());
     watch.sample();
@@ -57,6 +64,7 @@ fn ipv6(lab: &Lab) {
 
 /// `::` takes connections over both protocols, unless it is told not to.
 fn dual_stack(lab: &Lab) {
+    needs_ipv6();
     let mut watch = Watch::start(lab);
     let both = listen_on(any6(PORT), 16, |socket| socket.set_only_v6(false).expect("IPV6_V6ONLY"));
     let only = listen_on(any6(PORT + 1), 16, |socket| socket.set_only_v6(true).expect("IPV6_V6ONLY"));
@@ -81,6 +89,7 @@ fn dual_stack(lab: &Lab) {
 
 /// Connections that were open before the start are charged to the listener that they came through.
 fn open_before_the_start(lab: &Lab) {
+    needs_ipv6();
     let both = listen_on(any6(PORT), 16, |socket| socket.set_only_v6(false).expect("IPV6_V6ONLY"));
     let only = listen_on(any6(PORT + 1), 16, |socket| socket.set_only_v6(true).expect("IPV6_V6ONLY"));
     let v4 = listen(PORT + 1, 16);

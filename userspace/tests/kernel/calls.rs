@@ -13,6 +13,7 @@ use socket2::Socket;
 use crate::support::{
     Lab, Test, Watch,
     lab::PORT,
+    skip,
     sockets::{accept, connect, listen, receive, send_all},
     tid,
     watch::{count, thread},
@@ -35,7 +36,13 @@ pub(crate) const TESTS: &[Test] = &[
 const ROUNDS: usize = 20;
 
 fn ring() -> IoUring {
-    IoUring::new(8).expect("io_uring: enable it with sysctl kernel.io_uring_disabled=0")
+    match IoUring::new(8) {
+        Ok(ring) => ring,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            skip(format!("io_uring is not to be had (sysctl kernel.io_uring_disabled): {error}"))
+        }
+        Err(error) => panic!("io_uring: {error}"),
+    }
 }
 
 fn push(ring: &mut IoUring, entry: &squeue::Entry) {

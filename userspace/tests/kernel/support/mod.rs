@@ -36,8 +36,7 @@ impl Test {
     /// As the harness wants it: run in a namespace of its own, or skipped with the reason. Where CI is set nothing is skipped.
     pub(crate) fn trial(&'static self) -> Trial {
         Trial::ignorable_test(self.name, move || match self.hindrance() {
-            Some(reason) if ci() => Err(Failed::from(format!("it cannot run here, and CI is set: {reason}"))),
-            Some(reason) => Ok(Completion::ignored_with(reason)),
+            Some(reason) => skipped(&reason),
             None => self.run_in_lab(),
         })
     }
@@ -57,8 +56,29 @@ impl Test {
         let run = self.run;
         let test = thread::Builder::new().name(self.name.to_owned()).spawn(move || run(&Lab::enter()));
         let test = test.map_err(|error| Failed::from(format!("no thread: {error}")))?;
-        test.join().map(|()| Completion::Completed).map_err(|panic| Failed::from(text(&*panic)))
+        match test.join() {
+            Ok(()) => Ok(Completion::Completed),
+            Err(panic) => match panic.downcast_ref::<Skip>() {
+                Some(Skip(reason)) => skipped(reason),
+                None => Err(Failed::from(text(&*panic))),
+            },
+        }
     }
+}
+
+fn skipped(reason: &str) -> Result<Completion, Failed> {
+    if ci() {
+        return Err(Failed::from(format!("it cannot run here, and CI is set: {reason}")));
+    }
+    Ok(Completion::ignored_with(reason))
+}
+
+/// Why a test found that it cannot run here.
+struct Skip(String);
+
+/// Ends a test that finds that this machine lacks what it is about. On the test's own thread only.
+pub(crate) fn skip(reason: String) -> ! {
+    std::panic::resume_unwind(Box::new(Skip(reason)))
 }
 
 fn text(panic: &(dyn std::any::Any + Send)) -> String {
