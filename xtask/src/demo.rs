@@ -1,9 +1,12 @@
 //! `cargo xtask demo`: from a fresh checkout to the dashboard on a running lab.
 
 use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::{cargo, root, setup};
@@ -60,11 +63,45 @@ impl Options {
     }
 }
 
+/// The scenarios, each a file of its own, sorted.
+fn scenarios(root: &Path) -> Result<Vec<String>> {
+    let dir = root.join("demo-servers/src/lab/scenarios");
+    let context = || format!("cannot read {}", dir.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir).with_context(context)? {
+        let name = entry.with_context(context)?.file_name();
+        names.extend(name.to_str().and_then(|name| name.strip_suffix(".rs")).map(str::to_owned));
+    }
+    names.retain(|name| name != "mod");
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Refuses what the lab would refuse, before minutes go into building it.
+fn check(options: &Options) -> Result<()> {
+    if let Some(scenario) = &options.scenario {
+        let known = scenarios(&cargo::root())?;
+        ensure!(
+            known.iter().any(|name| **name == *scenario),
+            "unknown scenario '{}': the scenarios are {}",
+            scenario.display(),
+            known.join(", ")
+        );
+    }
+    let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    ensure!(
+        options.list || options.headless || on_terminal,
+        "the dashboard needs a terminal: use --headless for a report"
+    );
+    Ok(())
+}
+
 /// Sets up, builds, becomes root and turns into the lab; returns only when that fails.
 ///
 /// # Errors
-/// When a step fails or root is out of reach.
+/// When an option cannot be meant, a step fails or root is out of reach.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    check(options)?;
     if !options.list {
         root::ensure_reachable("the demo")?;
     }
@@ -87,7 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 mod tests {
     use clap::Parser;
 
-    use super::Options;
+    use super::{Options, check, scenarios};
 
     #[derive(Parser)]
     struct Cli {
@@ -101,6 +138,16 @@ mod tests {
         let passed: Vec<_> =
             "overflow --headless --format json --for 3 --seed 7 --cookies=on --extra".split(' ').collect();
         assert_eq!(Cli::parse_from(given.split(' ')).options.arguments(), passed);
+    }
+
+    #[test]
+    fn an_unknown_scenario_is_refused_before_the_build() {
+        let known = scenarios(&crate::cargo::root()).unwrap();
+        assert!(known.iter().any(|name| name == "overflow") && known.iter().all(|name| name != "mod"), "{known:?}");
+        let options = |given: &str| Cli::parse_from(given.split(' ')).options;
+        check(&options("demo overflow --headless")).unwrap();
+        let error = check(&options("demo nosuch --headless")).unwrap_err().to_string();
+        assert_eq!(error, format!("unknown scenario 'nosuch': the scenarios are {}", known.join(", ")));
     }
 
     #[test]

@@ -102,6 +102,18 @@ mod tests {
     }
 
     #[test]
+    fn a_scenario_has_its_file_and_a_file_its_scenario() {
+        // `cargo xtask demo` goes by the files.
+        let dir = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/scenarios")).unwrap();
+        let mut files: Vec<_> = dir.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        files.retain(|file| file != "mod.rs");
+        files.sort_unstable();
+        let mut names: Vec<_> = ALL.iter().map(|scenario| format!("{}.rs", scenario.name)).collect();
+        names.sort_unstable();
+        assert_eq!(files, names);
+    }
+
+    #[test]
     fn an_unknown_scenario_names_the_known_ones() {
         let error = find("x").unwrap_err().to_string();
         assert!(error.contains("patterns") && error.contains("overflow") && error.lines().count() == 1);
