@@ -72,7 +72,9 @@ pub(crate) fn track(
             (*connection).mark_ns[0] = at_ns;
             (*connection).next_mark = 1;
         }
-        if CONNECTIONS.insert(child.0, &*connection, 0).is_err() {
+        #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied onto the stack")]
+        let inserted = CONNECTIONS.insert(child.0, &*connection, 0);
+        if inserted.is_err() {
             stats::lost(Loss::Connections);
             return None;
         }
