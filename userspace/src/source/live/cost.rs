@@ -59,7 +59,9 @@ impl ProbeCost {
             Ok(_) => (Timing::Windows, None),
             Err(error) if always => return Err(error),
             Err(error) => (
-                Timing::None(format!("the kernel may not be asked to time programs ({error}): CAP_SYS_ADMIN would help")),
+                Timing::None(format!(
+                    "the kernel may not be asked to time programs ({error}): CAP_SYS_ADMIN would help"
+                )),
                 None,
             ),
         };

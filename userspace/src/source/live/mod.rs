@@ -43,6 +43,7 @@ use super::{namespaces, owners};
 use btf::{BtfError, KernelBtf};
 use cost::ProbeCost;
 use listeners::Listeners;
+use offsets::Offsets;
 use shared::{SharedArray, WindowedArray};
 use tables::Tables;
 use threads::Threads;
@@ -381,7 +382,7 @@ fn take_over_queues(walk: &OwnedFd, info: &SharedArray<ListenerInfo>, geometry: 
 }
 
 fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: Geometry) -> Result<Ebpf, StartError> {
-    let (found, missing) = offsets::resolve(kernel);
+    let Offsets { found, missing } = offsets::resolve(kernel);
     // io_uring may be configured out; every other structure is needed.
     if let Some((_, error)) =
         missing.iter().find(|(name, _)| !matches!(*name, "CQE_RES" | "KIOCB_OPCODE" | "OP_ACCEPT"))
@@ -391,7 +392,7 @@ fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: Geometry) ->
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf));
     for (name, value) in &found {
-        loader.override_global(*name, value, true);
+        loader.override_global(name, value, true);
     }
     let ranges = kallsyms::tcp_receive_ranges();
     let uring_cqe = u8::from(kernel.tracepoint_arguments("io_uring_complete").is_ok_and(|arguments| arguments == 3));

@@ -66,13 +66,21 @@ const ENUMERATORS: &[(&str, &str)] = &[
     ("OP_ACCEPT", "IORING_OP_ACCEPT"),
 ];
 
-/// Resolves every global. Those that this kernel does not know are returned beside, each with the reason.
-pub(super) fn resolve(btf: &KernelBtf) -> (Vec<(&'static str, u32)>, Vec<(&'static str, BtfError)>) {
-    let mut found = Vec::new();
-    let mut missing = Vec::new();
+/// What this kernel says of the globals.
+#[derive(Default)]
+pub(super) struct Offsets {
+    /// Globals and their values.
+    pub found: Vec<(&'static str, u32)>,
+    /// Globals that this kernel does not know, and why.
+    pub missing: Vec<(&'static str, BtfError)>,
+}
+
+/// Resolves every global.
+pub(super) fn resolve(btf: &KernelBtf) -> Offsets {
+    let mut offsets = Offsets::default();
     let mut put = |name: &'static str, value: Result<u32, BtfError>| match value {
-        Ok(value) => found.push((name, value)),
-        Err(error) => missing.push((name, error)),
+        Ok(value) => offsets.found.push((name, value)),
+        Err(error) => offsets.missing.push((name, error)),
     };
     for (name, structure, path) in MEMBERS {
         put(name, btf.member(structure, path).map(|member| member.byte()));
@@ -94,5 +102,5 @@ pub(super) fn resolve(btf: &KernelBtf) -> (Vec<(&'static str, u32)>, Vec<(&'stat
     // Kernels without io_uring have no such types: its hook will not attach there either.
     put("CQE_RES", btf.member("io_uring_cqe", "res").map(|member| member.byte()));
     put("KIOCB_OPCODE", btf.member("io_kiocb", "opcode").map(|member| member.byte()));
-    (found, missing)
+    offsets
 }
