@@ -1,0 +1,141 @@
+//! Getting the object into the kernel.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    thread,
+    time::Duration,
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    programs::{Iter, ProgramError},
+};
+
+use super::{
+    Geometry, Options, StartError, bpf,
+    btf::KernelBtf,
+    kallsyms,
+    offsets::{self, Offsets},
+};
+use crate::source::owners;
+
+/// The probes, built by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/listentop-probes"));
+
+/// Loads the object with what the kernel's types, the options and the machine say; programs come later.
+pub(super) fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: Geometry) -> Result<Ebpf, StartError> {
+    let Offsets { found, missing } = offsets::resolve(kernel);
+    // io_uring may be configured out; every other structure is needed.
+    if let Some((_, error)) =
+        missing.iter().find(|(name, _)| !matches!(*name, "CQE_RES" | "KIOCB_OPCODE" | "OP_ACCEPT"))
+    {
+        return Err(StartError::Unsupported(error.to_string()));
+    }
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(btf));
+    for (name, value) in &found {
+        loader.override_global(name, value, true);
+    }
+    let ranges = kallsyms::tcp_receive_ranges();
+    let uring_cqe = u8::from(kernel.tracepoint_arguments("io_uring_complete").is_ok_and(|arguments| arguments == 3));
+    let pid_namespace = owners::our_pid_namespace();
+    let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
+    let (mask, shift, slots) = (geometry.shards() - 1, geometry.shard_shift, geometry.slots);
+    loader
+        .override_global("TCP_V4_RCV", &ranges[0].0, true)
+        .override_global("TCP_V4_RCV_END", &ranges[0].1, true)
+        .override_global("TCP_V6_RCV", &ranges[1].0, true)
+        .override_global("TCP_V6_RCV_END", &ranges[1].1, true)
+        .override_global("OUR_PID_NAMESPACE", &pid_namespace, true)
+        .override_global("URING_CQE", &uring_cqe, true)
+        .override_global("EMPTY", &empty, true)
+        .override_global("DEBUG", &debug, true)
+        .override_global("SHARD_MASK", &mask, true)
+        .override_global("SHARD_SHIFT", &shift, true)
+        .override_global("SLOTS", &slots, true)
+        .map_max_entries("LISTENERS", slots)
+        .map_max_entries("FREE_SLOTS", slots)
+        .map_max_entries("INFO", slots)
+        .map_max_entries("ADDRESSES", slots)
+        .map_max_entries("COUNTERS", slots << shift)
+        .map_max_entries("DISTRIBUTIONS", slots << shift)
+        .map_max_entries("PEAKS", slots * geometry.cpus)
+        .map_max_entries("CONNECTIONS", options.max_connections)
+        .map_max_entries("THREADS", options.max_threads)
+        .map_max_entries("THREAD_INDEX", options.max_threads)
+        .map_max_entries("FREE_THREADS", options.max_threads);
+    loader.load(OBJECT).map_err(|error| {
+        let text = chain(&error);
+        if nix::unistd::geteuid().is_root() && !text.contains("Operation not permitted") {
+            StartError::Refused(text)
+        } else {
+            StartError::NotPermitted(text)
+        }
+    })
+}
+
+/// Loads and attaches an iterator, over the elements of `map` if it is one for maps.
+pub(super) fn iterator(
+    ebpf: &mut Ebpf,
+    name: &str,
+    kind: &str,
+    btf: &Btf,
+    map: Option<&OwnedFd>,
+) -> Result<OwnedFd, StartError> {
+    let refused = |error: ProgramError| match &error {
+        ProgramError::LoadError { io_error, .. } if io_error.kind() == io::ErrorKind::PermissionDenied => {
+            StartError::NotPermitted(format!("iter/{kind}: {io_error}"))
+        }
+        _ => {
+            if std::env::var_os("LISTENTOP_VERIFIER_LOG").is_some() {
+                eprintln!("{error}");
+            }
+            StartError::Refused(format!("iter/{kind}: {}", error.to_string().lines().next().unwrap_or_default()))
+        }
+    };
+    let program =
+        ebpf.program_mut(name).ok_or_else(|| StartError::Refused(format!("the object has no program {name}")))?;
+    let program: &mut Iter = program.try_into().map_err(refused)?;
+    program.load(kind, btf).map_err(refused)?;
+    let fd = program.fd().map_err(refused)?;
+    bpf::attach_iterator(fd.as_fd(), map.map(AsFd::as_fd))
+        .map_err(|error| StartError::Io("an iterator cannot be attached", error))
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text.lines().collect::<Vec<_>>().join(" ")
+}
+
+/// Prints what the probes log, from a thread that lives as long as the process: debugging only.
+pub(super) fn log_probes(ebpf: &mut Ebpf) -> Result<(), String> {
+    struct Stderr;
+    impl log::Log for Stderr {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            eprintln!("probe: {}", record.args());
+        }
+        fn flush(&self) {}
+    }
+    static STDERR: Stderr = Stderr;
+    let mut logger = aya_log::EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| chain(&error))?;
+    thread::Builder::new()
+        .name("probe log".to_owned())
+        .spawn(move || {
+            loop {
+                logger.flush();
+                thread::sleep(Duration::from_millis(50));
+            }
+        })
+        .map_err(|error| error.to_string())?;
+    Ok(())
+}
