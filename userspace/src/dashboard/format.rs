@@ -9,7 +9,7 @@ use listentop_model::{
 };
 
 pub use self::{
-    names::{endpoint, family, listener_endpoint, netns, process, process_within, severity_mark},
+    names::{endpoint, endpoint_width, family, listener_endpoint, netns, process, process_within, severity_mark},
     text::{clean, fit, fit_middle, width, wrap},
 };
 

@@ -141,7 +141,8 @@ impl Rows {
         // A group's limit is a sum: room for one more digit each.
         let numbers = 2 * digits(listener.now.limit).min(4) + 1 + 2 * usize::from(extra > 0);
         self.numbers_width = self.numbers_width.max(numbers.min(9));
-        self.address_width = self.address_width.max(format::listener_endpoint(listener).len() + extra);
+        let address = format::endpoint_width(listener.address, listener.port, listener.v6only);
+        self.address_width = self.address_width.max(address + extra);
         if let Some(process) = &listener.process {
             let holders = if listener.holders > 1 { 1 + digits(listener.holders - 1) } else { 0 };
             self.process_width = self.process_width.max(process.comm.len() + 2 + digits(process.pid) + holders);

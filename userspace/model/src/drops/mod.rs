@@ -54,7 +54,6 @@ impl DropTracker {
         // A racing accept may hide the last few from the peak, hence a quarter of margin.
         let near = queue.peak.is_none_or(|peak| u64::from(peak.max(queue.depth)) + 1 + limit / 4 >= limit);
         self.near_full = [near, self.near_full[0]];
-        self.steady = same_backlog && self.near_full[0] == self.near_full[1];
 
         let mut grown = self.socket.read(drops.socket_drops, from_zero);
         let ack_overflow = self.ack_overflow.read(drops.ack_overflow, from_zero);
@@ -72,6 +71,7 @@ impl DropTracker {
         // What can be told may change without anything being refused: a measure that came up, clients now all seen.
         let told = [self.socket.sum, self.ack_overflow.sum, self.clients.sum].map(|sum| sum.is_some());
         self.retold |= told != std::mem::replace(&mut self.told, told);
+        self.steady = same_backlog && self.near_full[0] == self.near_full[1] && !self.retold;
         grown + self.seen.iter().sum::<u64>() > 0
     }
 

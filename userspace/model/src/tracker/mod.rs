@@ -145,27 +145,28 @@ impl Tracker {
         if reorder {
             self.sort();
         }
-        if self.namespaces.read(sample, &live(&self.seats), &mut self.listeners, &mut self.model) {
-            self.seats.iter_mut().for_each(|seat| seat.rests = false);
+        for at in self.namespaces.read(sample, &live(&self.seats), &mut self.listeners, &mut self.model) {
+            self.seats[at].rests = false;
         }
     }
 
     /// Takes one listener in; true if the order of listeners may have changed.
     fn take_listener(&mut self, place: usize, sample: &Arc<ListenerSample>) -> bool {
-        if let Some(seat) = self.seats.get_mut(self.places[place])
-            && seat.rests
-            && Arc::ptr_eq(&seat.last, sample)
-        {
-            seat.seen = self.serial;
-            return false;
-        }
-        let known = match self.model.listeners.get(self.places[place]) {
-            Some(model) if model.id == sample.id => Some(self.places[place]),
+        let known = match self.seats.get(self.places[place]) {
+            Some(seat) if Arc::ptr_eq(&seat.last, sample) || seat.last.id == sample.id => Some(self.places[place]),
             _ => self.index.get(&sample.id).copied(),
         };
         self.places[place] = known.unwrap_or(self.listeners.len());
         if let Some(at) = known {
-            self.seats[at] = Seat { last: sample.clone(), seen: self.serial, rests: false };
+            let seat = &mut self.seats[at];
+            seat.seen = self.serial;
+            if seat.rests && Arc::ptr_eq(&seat.last, sample) {
+                return false;
+            }
+            seat.rests = false;
+            if !Arc::ptr_eq(&seat.last, sample) {
+                seat.last = sample.clone();
+            }
             return self.listeners[at].read(&mut self.model.listeners[at], sample, &self.clock, self.serial);
         }
         // In the first sample every listener's counts are its baseline; later, those that opened since begin at zero.

@@ -18,8 +18,6 @@ pub(crate) struct Namespaces {
     by_inode: HashMap<u32, Namespace>,
     /// A sample was taken before.
     begun: bool,
-    /// How often a namespace got its name.
-    renamed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -44,9 +42,14 @@ struct Namespace {
 
 impl Namespaces {
     /// Takes a sample's namespaces in, finds causes and brings the drops of all listeners up to date. `live` are the places of the
-    /// listeners where anything may have been refused. True if that concerned also
-    /// those that refused nothing: a namespace's name or counters turned up.
-    pub(crate) fn read(&mut self, sample: &Sample, live: &[usize], states: &mut [Listener], model: &mut Model) -> bool {
+    /// listeners where anything may have been refused. Returns them, with those that something else was to be told of.
+    pub(crate) fn read(
+        &mut self,
+        sample: &Sample,
+        live: &[usize],
+        states: &mut [Listener],
+        model: &mut Model,
+    ) -> Vec<usize> {
         // Of listeners where nothing is refused, which are most, nothing is touched.
         let mut members: HashMap<u32, Vec<usize>> = HashMap::new();
         for &at in live {
@@ -57,8 +60,8 @@ impl Namespaces {
             state.returned = state.drops.settle_sum();
             members.entry(model.listeners[at].netns).or_default().push(at);
         }
-        let readable_before = self.by_inode.values().filter(|n| n.last.is_some()).count();
-        let names_before = self.renamed;
+        // Namespaces whose name or counters turned up, which concerns all of their listeners.
+        let mut turned_up: Vec<u32> = Vec::new();
         for namespace in self.by_inode.values_mut() {
             namespace.readable = false;
         }
@@ -68,7 +71,9 @@ impl Namespaces {
             let seen: u64 =
                 members.iter().map(|&at| states[at].drops.seen.iter().sum::<u64>() + states[at].drops.fresh).sum();
             let entry = self.by_inode.entry(namespace.inode).or_default();
-            self.renamed += u64::from(entry.name != namespace.name);
+            if entry.name != namespace.name || (entry.last.is_none() && namespace.counters.is_some()) {
+                turned_up.push(namespace.inode);
+            }
             entry.read(namespace, new.then_some(seen));
         }
         let complete = sample.losses.listeners == 0;
@@ -95,25 +100,21 @@ impl Namespaces {
                 namespace.pools.settle(&mut [], complete);
             }
         }
-        let all = self.renamed != names_before
-            || self.by_inode.values().filter(|n| n.last.is_some()).count() != readable_before;
-        let everyone: Vec<usize>;
-        let concerned = if all {
-            everyone = (0..states.len()).collect();
-            &everyone
-        } else {
-            live
-        };
-        for &at in concerned {
-            if !all && !states[at].refuses {
-                continue;
+        let mut concerned = live.to_vec();
+        if !turned_up.is_empty() {
+            concerned.extend((0..states.len()).filter(|&at| turned_up.contains(&model.listeners[at].netns)));
+            concerned.sort_unstable();
+            concerned.dedup();
+        }
+        for &at in &concerned {
+            let netns = model.listeners[at].netns;
+            if states[at].refuses || turned_up.contains(&netns) {
+                self.by_inode.entry(netns).or_default().account(&mut states[at], &mut model.listeners[at]);
             }
-            let listener = &mut model.listeners[at];
-            self.by_inode.entry(listener.netns).or_default().account(&mut states[at], listener);
         }
         self.begun = true;
         self.publish(model);
-        all
+        concerned
     }
 
     fn publish(&self, model: &mut Model) {

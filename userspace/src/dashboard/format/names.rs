@@ -18,6 +18,16 @@ pub fn endpoint(address: IpAddr, port: u16, v6only: bool) -> String {
     }
 }
 
+/// Columns that [`endpoint`] takes; there may be thousands to be measured at each refresh.
+#[must_use]
+pub fn endpoint_width(address: IpAddr, port: u16, v6only: bool) -> usize {
+    let digits = |n: u16| n.checked_ilog10().unwrap_or(0) as usize + 1;
+    match address {
+        IpAddr::V4(a) => a.octets().into_iter().map(|byte| digits(byte.into())).sum::<usize>() + 4 + digits(port),
+        IpAddr::V6(_) => endpoint(address, port, v6only).len(),
+    }
+}
+
 /// [`endpoint`] of a listener.
 #[must_use]
 pub fn listener_endpoint(listener: &ListenerModel) -> String {
@@ -75,6 +85,17 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
+
+    #[test]
+    fn widths_are_those_of_the_text() {
+        for address in ["0.0.0.0", "127.0.0.1", "192.168.100.99", "::", "::1", "2001:db8::1"] {
+            for (port, v6only) in [(0, false), (9, true), (80, false), (65_535, true)] {
+                let address = address.parse().unwrap();
+                let text = endpoint(address, port, v6only);
+                assert_eq!(endpoint_width(address, port, v6only), text.len(), "{text}");
+            }
+        }
+    }
 
     #[test]
     fn endpoints() {
