@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
     panic,
     sync::{
-        Once,
+        Mutex, Once, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -29,6 +29,8 @@ use ratatui::{
 
 /// The terminal is in raw mode, on the alternate screen. A static, because the panic hook has to know.
 static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Held by a thread that panics, from before it gives the terminal back until it has told why.
+static TELLING: Mutex<()> = Mutex::new(());
 static HOOK: Once = Once::new();
 
 type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
@@ -51,6 +53,7 @@ impl Guard {
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
+                let _telling = TELLING.lock().unwrap_or_else(PoisonError::into_inner);
                 give_back();
                 before(info);
             }));
@@ -65,9 +68,14 @@ impl Guard {
         &mut self.screen
     }
 
-    /// Whether the terminal is still ours: a panic on another thread gives it back.
+    /// Whether the terminal is still ours: a panic on another thread gives it back. Then this returns once that thread is done,
+    /// because the process may end right after it.
     pub(super) fn is_taken(&self) -> bool {
-        TAKEN.load(Ordering::SeqCst)
+        let taken = TAKEN.load(Ordering::SeqCst);
+        if !taken {
+            drop(TELLING.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        taken
     }
 
     /// Takes the terminal again after somebody else had it.
