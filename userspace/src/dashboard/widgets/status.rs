@@ -150,7 +150,8 @@ fn coverage_and_cost(buf: &mut Buffer, area: Rect, model: &Model, theme: Theme) 
     let (process, memory) = (format::percent(cost.process_cpu), format::bytes(cost.rss_bytes));
     let mut left = coverage("unavailable");
     let mut right = format!("own cost: probes {probes}{of_a_cpu}, process {process}, memory {memory} ");
-    if left.width() + right.len() > area.width.into() {
+    // A blank between them at least.
+    if left.width() + right.len() >= area.width.into() {
         left = coverage(format::UNAVAILABLE);
         right = format!("probes {probes} self {process} {memory} ");
     }
