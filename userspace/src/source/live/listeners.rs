@@ -40,10 +40,12 @@ pub(super) struct Listeners {
     closed: Vec<u32>,
     /// Namespaces that hold a listener.
     namespaces: BTreeSet<u32>,
-    /// The owner of some listener has not been found.
+    /// The owner of some listener has not been found, and not been sought for long.
     ownerless: bool,
-    /// The scan that owners were taken from.
-    scanned: Option<u64>,
+    /// Number of the scan that owners were taken from last.
+    scanned: u64,
+    /// Some listener is newer than that.
+    discovered: bool,
 }
 
 /// What is remembered of a listener between two samples.
@@ -54,6 +56,8 @@ struct Known {
     /// The last sample with `closed` has been given out; only its connections live on.
     reported_closed: bool,
     owner: Option<Process>,
+    /// Scans that did not find its owner.
+    scans: u32,
     holders: u32,
     drops: Unwrapped,
     /// `None` while there were none.
@@ -73,6 +77,10 @@ struct Readings {
     syn_peak: u32,
     available: Available,
 }
+
+/// A listener without an owner asks for scans out of turn until so many did not find one: some have none that can be seen (the
+/// kernel's own, those of processes outside our PID namespace).
+const SCANS: u32 = 4;
 
 /// Samples after a change in which distributions are read.
 const SETTLING: u32 = 2;
@@ -112,7 +120,7 @@ impl Listeners {
     pub(super) fn new(tables: Tables, free: Queue<MapData, u32>) -> Self {
         let known = std::iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
         let (closed, namespaces) = (Vec::new(), BTreeSet::new());
-        Self { tables, free, known, closed, namespaces, ownerless: false, scanned: None }
+        Self { tables, free, known, closed, namespaces, ownerless: false, scanned: 0, discovered: false }
     }
 
     /// Takes notice of listeners that are new in the tables.
@@ -134,6 +142,7 @@ impl Listeners {
                 netns: info.netns,
                 reported_closed: false,
                 owner: None,
+                scans: 0,
                 holders: 0,
                 drops: Unwrapped { last: info.first_drops, total: 0 },
                 distributions: None,
@@ -142,7 +151,7 @@ impl Listeners {
             }));
             self.namespaces.insert(info.netns);
             self.ownerless = true;
-            self.scanned = None;
+            self.discovered = true;
         }
     }
 
@@ -156,7 +165,7 @@ impl Listeners {
         self.open().map(|known| known.inode).collect()
     }
 
-    /// Whether the owner of some listener has not been found.
+    /// Whether a scan out of turn may find the owner of some listener.
     pub(super) fn has_ownerless(&self) -> bool {
         self.ownerless
     }
@@ -168,13 +177,18 @@ impl Listeners {
 
     /// Tells each listener who holds it, if the scan or some listener is new.
     pub(super) fn assign_owners(&mut self, scan: &Scan) {
-        if self.scanned.replace(scan.number) == Some(scan.number) {
+        let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
+        let discovered = std::mem::take(&mut self.discovered);
+        if again && !discovered {
             return;
         }
         // One process may hold thousands of listeners.
         let mut described: HashMap<u32, Option<Process>> = HashMap::new();
         for known in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
-            let Some(holders) = scan.holders.get(&known.inode) else { continue };
+            let Some(holders) = scan.holders.get(&known.inode) else {
+                known.scans = known.scans.saturating_add(u32::from(!again));
+                continue;
+            };
             let before = known.owner.as_ref().map(|owner| owner.pid);
             if known.holders != holders.len() as u32 {
                 known.holders = holders.len() as u32;
@@ -212,7 +226,7 @@ impl Listeners {
                 self.closed.push(slot);
             }
             self.namespaces.insert(known.netns);
-            self.ownerless |= known.owner.is_none();
+            self.ownerless |= known.owner.is_none() && known.scans < SCANS;
         }
         Ok(samples)
     }
