@@ -38,6 +38,7 @@ from_btf! {
     TCP_QLEN;
     TCP_YOUNG;
     TCP_ACCEPT_HEAD;
+    TCP_ACCEPT_TAIL;
     TCP_RCV_NXT;
     TCP_COPIED_SEQ;
     TCP_SRTT_US;
@@ -333,6 +334,12 @@ impl RawSock {
     #[inline(always)]
     pub(crate) fn accept_head(self) -> Request {
         Request(probe(self.0, &TCP_ACCEPT_HEAD).unwrap_or(0))
+    }
+
+    /// The request at its end.
+    #[inline(always)]
+    pub(crate) fn accept_tail(self) -> Request {
+        Request(probe(self.0, &TCP_ACCEPT_TAIL).unwrap_or(0))
     }
 }
 

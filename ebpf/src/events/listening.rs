@@ -1,10 +1,7 @@
 //! A socket begins or stops to listen.
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use listentop_abi::{
-    listener::{FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef},
-    loss::Loss,
-};
+use listentop_abi::listener::{FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef};
 
 use crate::{
     kernel::{AF_INET, RawSock, Sock},
@@ -12,7 +9,8 @@ use crate::{
     stats,
 };
 
-/// Gives a listener its slot and tracks it; returns its records' place. `opened_ns` is 0 if it was found, not seen opening.
+/// Gives a listener its slot and tracks it; returns its records' place. `opened_ns` is 0 if it was found, not seen opening. `None`
+/// if no slot is free, which the caller counts as a loss, once per listener.
 ///
 /// Address and port are not read here: when the state changes an unbound socket has no port yet. The poll reads them.
 #[inline(always)]
@@ -21,10 +19,7 @@ pub(crate) fn begin(sock: Sock, opened_ns: u64) -> Option<ListenerRef> {
     if let Some(known) = LISTENERS.get_ptr(key) {
         return Some(unsafe { *known });
     }
-    let Ok(Some(slot)) = FREE_SLOTS.pop() else {
-        stats::lost(Loss::Listeners);
-        return None;
-    };
+    let Ok(Some(slot)) = FREE_SLOTS.pop() else { return None };
     let info = INFO.get_ptr_mut(slot)?;
     let cookie = unsafe { bpf_get_socket_cookie(sock.pointer().cast_mut().cast()) };
     let drops = sock.drops();
@@ -38,7 +33,6 @@ pub(crate) fn begin(sock: Sock, opened_ns: u64) -> Option<ListenerRef> {
     let listener = ListenerRef { slot, generation: unsafe { (*info).generation } };
     if LISTENERS.insert(key, listener, 0).is_err() {
         // User space sizes the table to hold every slot, so this is not reached unless memory fails.
-        stats::lost(Loss::Listeners);
         unsafe { (*info).cookie = 0 };
         let _ = FREE_SLOTS.push(slot, 0);
         return None;
@@ -56,14 +50,20 @@ pub(crate) fn end(sock: Sock) {
     if let Some(info) = INFO.get_ptr_mut(slot) {
         // A listener that opened and closed between two polls was never identified.
         identify(raw, info);
-        unsafe {
-            (*info).socket_drops = sock.drops();
-            (*info).depth = 0;
-            (*info).syn_depth = 0;
-            (*info).syn_young = 0;
-            (*info).oldest_ns = 0;
-            (*info).closed_ns = stats::now();
-        }
+        unsafe { (*info).socket_drops = sock.drops() };
+        forget(key, info, stats::now());
+    }
+}
+
+/// Marks a listener's records as those of one that is closed, and takes it out of the table.
+#[inline(always)]
+pub(crate) fn forget(key: u64, info: *mut ListenerInfo, now: u64) {
+    unsafe {
+        (*info).depth = 0;
+        (*info).syn_depth = 0;
+        (*info).syn_young = 0;
+        (*info).oldest_ns = 0;
+        (*info).closed_ns = now;
     }
     let _ = LISTENERS.remove(key);
 }

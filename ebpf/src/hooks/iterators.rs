@@ -19,6 +19,9 @@ use crate::{
     stats::{self, add},
 };
 
+/// A socket that has not been listening for this long is not just changing its state: the hook runs before the state is set.
+const CLOSING_NS: u64 = 1_000_000_000;
+
 /// Context of iter/bpf_map_elem.
 #[repr(C)]
 pub(crate) struct MapElement {
@@ -44,6 +47,11 @@ pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
     let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
     // The socket may have closed, and its memory may be another's by now: the cookie tells.
     if raw.state() != LISTEN || raw.cookie() != unsafe { (*info).cookie } {
+        // The hook that should have seen it close was skipped by the kernel, unless it is closing, or opening, at this moment.
+        let now = stats::now();
+        if now.saturating_sub(unsafe { (*info).opened_ns }.max(unsafe { (*info).polled_ns })) > CLOSING_NS {
+            listening::forget(raw.0, info, now);
+        }
         return 0;
     }
     if unsafe { (*info).port } == 0 || unsafe { (*info).inode } == 0 {
@@ -118,7 +126,10 @@ pub(crate) extern "C" fn baseline(ctx: *const TcpSocket) -> i32 {
     let raw = RawSock(sock.key());
     match sock.state() {
         LISTEN => {
-            let Some(listener) = listening::begin(sock, 0) else { return 0 };
+            let Some(listener) = listening::begin(sock, 0) else {
+                stats::lost(Loss::Listeners);
+                return 0;
+            };
             let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
             listening::identify(raw, info);
             let address = local_address(raw);

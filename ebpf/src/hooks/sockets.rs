@@ -4,10 +4,12 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 
+use listentop_abi::{listener::ListenerRef, loss::Loss};
+
 use crate::{
     config,
     events::{arrived, destroyed, enqueued, listening, read, refused, written},
-    kernel::{LISTEN, SYN_RECV, Sock},
+    kernel::{LISTEN, RawSock, SYN_RECV, Sock},
     maps::{CHILD, CONNECTIONS, LISTENERS},
     stats,
 };
@@ -37,7 +39,10 @@ pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if new == LISTEN {
-        if listening::begin(sock, stats::now()).is_some() && config::debug() {
+        if listening::begin(sock, stats::now()).is_none() {
+            stats::lost(Loss::Listeners);
+        }
+        if config::debug() {
             debug!(&ctx, "listening: {:x}", sock.key());
         }
     } else {
@@ -57,8 +62,7 @@ pub(crate) fn data_ready(ctx: BtfTracePointContext) -> i32 {
     }
     let sock = Sock::new(ctx.arg(0));
     if sock.state() == LISTEN {
-        let Some(listener) = LISTENERS.get_ptr(sock.key()) else { return 0 };
-        let listener = unsafe { *listener };
+        let Some(listener) = listener(sock) else { return 0 };
         let Some(tcp) = sock.tcp() else { return 0 };
         let mut child = 0;
         if let Some(slot) = CHILD.get_ptr_mut(0) {
@@ -66,6 +70,9 @@ pub(crate) fn data_ready(ctx: BtfTracePointContext) -> i32 {
                 child = *slot;
                 *slot = 0;
             }
+        }
+        if child == 0 {
+            child = newest_child(sock);
         }
         enqueued::enqueued(listener, child, sock.accept_depth(), tcp.qlen());
         return 0;
@@ -135,4 +142,26 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
         refused::synack_retransmitted(listener, sock.accept_depth(), tcp.qlen());
     }
     0
+}
+
+/// The listener's records. The kernel skips a program that interrupts itself, and so may have skipped the one that would have seen it
+/// open: then it is tracked from here on.
+#[inline(always)]
+fn listener(sock: Sock) -> Option<ListenerRef> {
+    if let Some(listener) = LISTENERS.get_ptr(sock.key()) {
+        return Some(unsafe { *listener });
+    }
+    if !sock.is_tcp() {
+        return None;
+    }
+    // If the table is full that was counted when the listener opened.
+    listening::begin(sock, stats::now())
+}
+
+/// The last connection on the accept queue, for when the clone was not seen (the kernel skipped the program). Another CPU may have
+/// enqueued one since; what it has counted is not taken again.
+#[inline(always)]
+fn newest_child(sock: Sock) -> u64 {
+    let child = RawSock(sock.key()).accept_tail().child().0;
+    if child != 0 && CONNECTIONS.get_ptr(child).is_none() { child } else { 0 }
 }

@@ -53,8 +53,7 @@ pub fn main() -> ExitCode {
 /// Help and version as clap prints them; a mistake in one line.
 fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        let _ = error.print();
-        return ExitCode::from(OK);
+        return ExitCode::from(if error.print().is_ok() { OK } else { FAILED });
     }
     let text = error.to_string();
     let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();

@@ -57,7 +57,12 @@ fn head(model: &Model, width: usize) -> Vec<String> {
     let cost = &model.cost;
     let probes = match (cost.probe_runs, cost.probe_ns) {
         (Some(runs), Some(ns)) if runs > 0 => {
-            format!("{} probe runs of {} ns on average", grouped(runs), ns / runs)
+            let sampled = model
+                .coverage
+                .iter()
+                .any(|entry| entry.measure == Measure::ProbeTime && entry.status == Status::Sampled);
+            let mark = if sampled { "~" } else { "" };
+            format!("{mark}{} probe runs of {mark}{} ns on average", grouped(runs), ns / runs)
         }
         (Some(_), Some(_)) => "no probe runs".to_owned(),
         _ => "probe time n/a".to_owned(),

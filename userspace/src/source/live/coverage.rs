@@ -50,8 +50,9 @@ fn source(measure: Measure) -> (Status, &'static str, &'static str) {
     }
 }
 
-/// Coverage of every measure, given what became of the hooks and how much the kernel times.
-pub(super) fn of(outcomes: &[Outcome], timing: &Timing) -> Vec<Coverage> {
+/// Coverage of every measure, given what became of the hooks, how much the kernel times, and whether it
+/// shows where tcp_v4_rcv and tcp_v6_rcv lie.
+pub(super) fn of(outcomes: &[Outcome], timing: &Timing, receive_ranges_known: bool) -> Vec<Coverage> {
     Measure::ALL
         .iter()
         .map(|measure| {
@@ -65,7 +66,13 @@ pub(super) fn of(outcomes: &[Outcome], timing: &Timing) -> Vec<Coverage> {
                 Timing::None(reason) if *measure == Measure::ProbeTime => Some(reason.clone()),
                 _ => None,
             });
-            let (status, reason) = if *measure == Measure::ProbeTime && *timing == Timing::Windows {
+            let (status, reason) = if *measure == Measure::Drops && !receive_ranges_known {
+                (
+                    Status::Sampled,
+                    "an upper bound: packets ignored because of TCP_DEFER_ACCEPT are in it, as the kernel hides its \
+                 addresses; kernel.kptr_restrict=0 or CAP_SYSLOG would help",
+                )
+            } else if *measure == Measure::ProbeTime && *timing == Timing::Windows {
                 (Status::Sampled, "timed for 10 ms each second and interpolated; --probe-stats times every run")
             } else {
                 (status, reason)

@@ -1,7 +1,6 @@
 //! Getting the object into the kernel.
 
 use std::{
-    io,
     os::fd::{AsFd, OwnedFd},
     thread,
     time::Duration,
@@ -24,7 +23,13 @@ use crate::source::owners;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/listentop-probes"));
 
 /// Loads the object with what the kernel's types, the options and the machine say; programs come later.
-pub(super) fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: Geometry) -> Result<Ebpf, StartError> {
+pub(super) fn load(
+    options: &Options,
+    kernel: &KernelBtf,
+    btf: &Btf,
+    geometry: Geometry,
+    ranges: &[kallsyms::Range; 2],
+) -> Result<Ebpf, StartError> {
     let Offsets { found, missing } = offsets::resolve(kernel);
     // io_uring may be configured out; every other structure is needed.
     if let Some((_, error)) =
@@ -37,7 +42,6 @@ pub(super) fn load(options: &Options, kernel: &KernelBtf, btf: &Btf, geometry: G
     for (name, value) in &found {
         loader.override_global(name, value, true);
     }
-    let ranges = kallsyms::tcp_receive_ranges();
     let uring_cqe = u8::from(kernel.tracepoint_arguments("io_uring_complete").is_ok_and(|arguments| arguments == 3));
     let pid_namespace = owners::our_pid_namespace();
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
@@ -84,7 +88,7 @@ pub(super) fn iterator(
     map: Option<&OwnedFd>,
 ) -> Result<OwnedFd, StartError> {
     let refused = |error: ProgramError| match &error {
-        ProgramError::LoadError { io_error, .. } if io_error.kind() == io::ErrorKind::PermissionDenied => {
+        ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EPERM) => {
             StartError::NotPermitted(format!("iter/{kind}: {io_error}"))
         }
         _ => {
@@ -108,7 +112,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        // Some errors name their cause already.
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
         source = cause.source();
     }
     text.lines().collect::<Vec<_>>().join(" ")

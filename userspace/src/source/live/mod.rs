@@ -175,7 +175,9 @@ impl LiveSource {
         slots: u32,
     ) -> Result<Self, StartError> {
         let geometry = Geometry::new(slots);
-        let mut ebpf = load(options, kernel, btf, geometry)?;
+        let ranges = kallsyms::tcp_receive_ranges();
+        let receive_ranges_known = ranges.iter().all(|range| range.1 != 0);
+        let mut ebpf = load(options, kernel, btf, geometry, &ranges)?;
         if options.log_probes {
             log_probes(&mut ebpf).map_err(StartError::Refused)?;
         }
@@ -253,7 +255,7 @@ impl LiveSource {
                     .map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned()),
                 cpus: thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
             },
-            coverage: coverage::of(&outcomes, probe_cost.timing()),
+            coverage: coverage::of(&outcomes, probe_cost.timing(), receive_ranges_known),
             probe_cost,
             programs: ebpf
                 .programs()
@@ -274,16 +276,18 @@ impl LiveSource {
     pub fn sample(&mut self) -> io::Result<Sample> {
         // First, because timing the probes may take a moment, and the rest is to be of one instant.
         let (missed_runs, cost) = self.cost();
-        self.run_poll()?;
-        let monotonic_ns = monotonic_ns();
-        self.threads.refresh(Instant::now())?;
-        self.listeners.discover();
         let scan = {
             let listeners = &self.listeners;
             self.owners.latest(|| listeners.inodes(), listeners.has_ownerless())
         };
+        let names = namespaces::names();
+        bpf::run_iterator(self.poll.as_fd())?;
+        let monotonic_ns = monotonic_ns();
+        self.listeners.discover();
+        // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
+        let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &names);
+        self.threads.refresh(Instant::now())?;
         self.listeners.assign_owners(scan);
-        let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &namespaces::names());
         let hidden = scan.hidden;
         let listeners = self.listeners.sample(monotonic_ns, &self.threads.by_slot(), &self.coverage)?;
         self.listeners.recycle(&mut self.threads)?;

@@ -20,6 +20,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("TCP_QLEN", "tcp_sock", "inet_conn.icsk_accept_queue.qlen.counter"),
     ("TCP_YOUNG", "tcp_sock", "inet_conn.icsk_accept_queue.young.counter"),
     ("TCP_ACCEPT_HEAD", "tcp_sock", "inet_conn.icsk_accept_queue.rskq_accept_head"),
+    ("TCP_ACCEPT_TAIL", "tcp_sock", "inet_conn.icsk_accept_queue.rskq_accept_tail"),
     ("TCP_RCV_NXT", "tcp_sock", "rcv_nxt"),
     ("TCP_COPIED_SEQ", "tcp_sock", "copied_seq"),
     ("TCP_SRTT_US", "tcp_sock", "srtt_us"),
