@@ -143,22 +143,23 @@ pub struct ListenerDistributions {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
+    // Reads and writes first: in a thread's record they share the cache line that tells whose it is.
+    /// Reads of at least one byte.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Successful writes.
+    pub writes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
     /// Connections accepted.
     pub accepts: u64,
     /// Accepts that returned EAGAIN.
     pub would_block: u64,
     /// Accepts that failed otherwise, EINTR and ECONNABORTED left out.
     pub accept_failed: u64,
-    /// Reads of at least one byte.
-    pub reads: u64,
-    /// Bytes read.
-    pub read_bytes: u64,
     /// Connections that were first read here.
     pub first_reads: u64,
-    /// Successful writes.
-    pub writes: u64,
-    /// Bytes written.
-    pub write_bytes: u64,
 }
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);

@@ -28,16 +28,17 @@ pub struct ThreadRecord {
     pub tid: u32,
     /// Padding.
     pub reserved: u32,
-    /// Command name when the record was made, NUL-padded.
-    pub comm: [u8; 16],
     /// Its work.
     pub work: Work,
+    /// Command name when the record was made, NUL-padded.
+    pub comm: [u8; 16],
     /// Fills two cache lines: threads on different CPUs must not share one.
     pub filler: [u64; 2],
 }
 
 const _: () = assert!(size_of::<ThreadKey>() == 16);
 const _: () = assert!(size_of::<ThreadRecord>() == 128);
+const _: () = assert!(core::mem::offset_of!(ThreadRecord, work) + core::mem::offset_of!(Work, write_bytes) + 8 == 64);
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, integers only, no padding (the size above is the sum of the fields).
