@@ -10,12 +10,10 @@ pub enum Loss {
     Connections = 1,
     /// A thread found the thread table full.
     Threads = 2,
-    /// The accept queue of a listener could not be taken over to its end at the start.
-    QueueWalk = 3,
     /// An open connection at the start could have come through several shards: it counts for one of them.
-    AmbiguousShard = 4,
+    AmbiguousShard = 3,
     /// A child was enqueued whose socket was not known.
-    UnknownChild = 5,
+    UnknownChild = 4,
 }
 
 /// Loss counters.

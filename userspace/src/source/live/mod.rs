@@ -134,6 +134,8 @@ pub struct LiveSource {
     host: Host,
     coverage: Vec<Coverage>,
     probe_cost: ProbeCost,
+    /// Accept queues that could not be taken over to their end.
+    unfinished_queues: u64,
     programs: Vec<String>,
 }
 
@@ -226,12 +228,13 @@ impl LiveSource {
             let reason = outcome.failure.as_deref().unwrap_or_default();
             return Err(StartError::Refused(format!("{}: {reason}", outcome.hook.target.name())));
         }
+        let mut unfinished_queues = 0;
         if !options.empty {
             for namespace in namespaces {
                 // One that has gone meanwhile has nothing to take over.
                 let _ = namespaces::inside(namespace, || bpf::run_iterator(baseline.as_fd()));
             }
-            take_over_queues(&walk, &info, geometry)
+            unfinished_queues = take_over_queues(&walk, &info, geometry)
                 .map_err(|error| StartError::Io("the accept queues cannot be read", error))?;
         }
         drop((walk, baseline));
@@ -257,6 +260,7 @@ impl LiveSource {
             },
             coverage: coverage::of(&outcomes, probe_cost.timing(), receive_ranges_known),
             probe_cost,
+            unfinished_queues,
             programs: ebpf
                 .programs()
                 .filter(|(_, program)| program.fd().is_ok())
@@ -317,7 +321,7 @@ impl LiveSource {
             connections: loss(Loss::Connections),
             threads: loss(Loss::Threads),
             missed_runs,
-            other: loss(Loss::QueueWalk) + loss(Loss::AmbiguousShard) + loss(Loss::UnknownChild),
+            other: self.unfinished_queues + loss(Loss::AmbiguousShard) + loss(Loss::UnknownChild),
         }
     }
 
@@ -368,19 +372,20 @@ fn monotonic_ns() -> u64 {
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-/// Takes over the connections that wait already, stretch by stretch until every queue is done.
-fn take_over_queues(walk: &OwnedFd, info: &SharedArray<ListenerInfo>, geometry: Geometry) -> io::Result<()> {
+/// Takes over the connections that wait already, stretch by stretch until every queue is done. Returns how many queues are not, after
+/// as many passes as are reasonable: the connections behind are counted when they are accepted, without a wait.
+fn take_over_queues(walk: &OwnedFd, info: &SharedArray<ListenerInfo>, geometry: Geometry) -> io::Result<u64> {
+    let unfinished = |slot: &u32| {
+        let info = info.read(*slot);
+        info.cookie != 0 && info.closed_ns == 0 && info.opened_ns == 0 && info.cursor != WALKED
+    };
     for _ in 0..limits::QUEUE_PASSES {
         bpf::run_iterator(walk.as_fd())?;
-        let done = |slot| {
-            let info = info.read(slot);
-            info.cookie == 0 || info.closed_ns != 0 || info.cursor == WALKED || info.opened_ns != 0
-        };
-        if (0..geometry.slots).all(done) {
-            break;
+        if !(0..geometry.slots).any(|slot| unfinished(&slot)) {
+            return Ok(0);
         }
     }
-    Ok(())
+    Ok((0..geometry.slots).filter(unfinished).count() as u64)
 }
 
 /// Socket inodes, for the search of owners.
