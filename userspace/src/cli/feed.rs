@@ -18,18 +18,18 @@ use tokio::{
 };
 
 use super::filter::Filter;
-use crate::{dashboard::Control, source::live::LiveSource};
+use crate::{dashboard::Control, source::Source};
 
 /// A source and the model of what it has said so far.
 pub(super) struct Feed {
-    source: LiveSource,
+    source: Box<dyn Source>,
     tracker: Tracker,
     filter: Filter,
 }
 
 impl Feed {
     /// Takes the first sample: from here on the interval counts.
-    pub(super) fn start(mut source: LiveSource, filter: Filter) -> io::Result<Self> {
+    pub(super) fn start(mut source: Box<dyn Source>, filter: Filter) -> io::Result<Self> {
         let tracker = Tracker::new(&source.sample()?);
         Ok(Self { source, tracker, filter })
     }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use listentop_abi::limits;
 
 use super::filter::Filter;
-use crate::source::live;
+use crate::source::{self, live};
 
 /// top(1) for listening sockets: how servers drain the kernel's SYN, accept and receive queues, and what overflows.
 #[derive(Debug, Parser)]
@@ -80,29 +80,37 @@ pub(super) struct Probing {
     /// Print the probes' own log of rare events on stderr
     #[arg(long, global = true)]
     log_probes: bool,
-    /// Which probes to attach
-    #[arg(long, global = true, value_enum, hide = true, default_value_t = Probes::Tracepoint)]
+    /// Where to measure; one that is named and cannot run here is an error (exit status 3)
+    #[arg(long, global = true, value_enum, default_value_t = Probes::Auto)]
     probes: Probes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Probes {
-    /// BTF and system call tracepoints.
+    /// The best that runs here
+    Auto,
+    /// BTF and system call tracepoints
     Tracepoint,
-    /// The same hooks with programs that return at once: the floor under the cost of any probe.
+    /// The hooks that `auto` finds, with programs that return at once: the floor under the cost of any probe
+    #[value(hide = true)]
     Empty,
 }
 
 impl Probing {
-    pub(super) fn options(&self) -> live::Options {
-        live::Options {
+    pub(super) fn options(&self) -> source::Options {
+        let probes = match self.probes {
+            Probes::Auto => source::Probes::Auto,
+            Probes::Tracepoint | Probes::Empty => source::Probes::Tracepoint,
+        };
+        let live = live::Options {
             max_listeners: self.max_listeners,
             max_connections: self.max_connections,
             max_threads: self.max_threads,
             probe_stats: self.probe_stats,
             empty: self.probes == Probes::Empty,
             log_probes: self.log_probes,
-        }
+        };
+        source::Options { probes, live }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     feed::Feed,
     options::{Cli, Format, Report},
 };
-use crate::{report, source::live::LiveSource};
+use crate::{report, source};
 
 /// Time between two samples while a report measures: short enough that a listener's end, a peak's time and the cause of a refused SYN
 /// are seen apart from the next.
@@ -25,7 +25,7 @@ const SAMPLING: Duration = Duration::from_millis(250);
 const WIDTH: u16 = 120;
 
 pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
-    let source = LiveSource::start(&cli.probing.options())?;
+    let source = source::start(&cli.probing.options())?;
     let mut feed = Feed::start(source, cli.filter.clone()).context("the probes cannot be read")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(measure(&mut feed, options.duration))?;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     dashboard::{self, DashboardOptions, Ended, Theme},
-    source::live::LiveSource,
+    source,
 };
 
 pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
@@ -24,14 +24,15 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     if !std::io::stdout().is_terminal() {
         return Err(anyhow!("standard output is not a terminal; use 'listentop report'").into());
     }
-    let source = LiveSource::start(&cli.probing.options())?;
+    let source = source::start(&cli.probing.options())?;
+    let name = source.name().to_owned();
     let feed = Feed::start(source, cli.filter.clone()).context("the probes cannot be read")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let options = DashboardOptions {
         refresh: top.refresh,
         color: Theme::color_allowed(std::env::var_os("NO_COLOR").as_deref()),
         host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
-        source: "live".to_owned(),
+        source: name,
         filters: cli.filter.to_string(),
     };
     let refresh = top.refresh;

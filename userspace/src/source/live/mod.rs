@@ -21,7 +21,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -40,7 +40,7 @@ use listentop_model::{
     sample::{Cost, Host, Losses, Sample},
 };
 
-use super::{namespaces, owners};
+use super::{Source, machine, namespaces, owners};
 use btf::{BtfError, KernelBtf};
 use cost::ProbeCost;
 use listeners::Listeners;
@@ -253,11 +253,7 @@ impl LiveSource {
             listeners: Listeners::new(Tables { info, counters, distributions, peaks, geometry }, free),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
-            host: Host {
-                kernel: nix::sys::utsname::uname()
-                    .map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned()),
-                cpus: thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
-            },
+            host: machine::host(),
             coverage: coverage::of(&outcomes, probe_cost.timing(), receive_ranges_known),
             probe_cost,
             unfinished_queues,
@@ -273,11 +269,7 @@ impl LiveSource {
         Ok(source)
     }
 
-    /// Reads everything.
-    ///
-    /// # Errors
-    /// What bpf(2) says; the source may be asked again.
-    pub fn sample(&mut self) -> io::Result<Sample> {
+    fn read_all(&mut self) -> io::Result<Sample> {
         // First, because timing the probes may take a moment, and the rest is to be of one instant.
         let (missed_runs, cost) = self.cost();
         let scan = {
@@ -286,7 +278,7 @@ impl LiveSource {
         };
         let names = namespaces::names();
         bpf::run_iterator(self.poll.as_fd())?;
-        let monotonic_ns = monotonic_ns();
+        let monotonic_ns = machine::monotonic_ns();
         self.listeners.discover();
         // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
         let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &names);
@@ -298,9 +290,7 @@ impl LiveSource {
         coverage::note_hidden_owners(&mut self.coverage, hidden);
         Ok(Sample {
             monotonic_ns,
-            unix_ms: SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as u64),
+            unix_ms: machine::unix_ms(),
             host: self.host.clone(),
             coverage: self.coverage.clone(),
             cost,
@@ -341,35 +331,28 @@ impl LiveSource {
         };
         let timed = self.probe_cost.read(statistics);
         let missed = statistics().missed;
-        let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
-        let cpu_ns = usage.map_or(0, |usage| {
-            let ns =
-                |time: nix::sys::time::TimeVal| time.tv_sec() as u64 * 1_000_000_000 + time.tv_usec() as u64 * 1000;
-            ns(usage.user_time()) + ns(usage.system_time())
-        });
         let cost = Cost {
             probe_runs: timed.map(|(runs, _)| runs),
             probe_ns: timed.map(|(_, ns)| ns),
-            cpu_ns,
-            rss_bytes: resident_bytes(),
+            cpu_ns: machine::cpu_ns(),
+            rss_bytes: machine::resident_bytes(),
         };
         (missed, cost)
     }
 }
 
-/// Resident memory: the second field of /proc/self/statm, in pages.
-fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    pages * page as u64
-}
+impl Source for LiveSource {
+    fn sample(&mut self) -> io::Result<Sample> {
+        self.read_all()
+    }
 
-fn monotonic_ns() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+    fn coverage(&self) -> &[Coverage] {
+        &self.coverage
+    }
+
+    fn name(&self) -> &str {
+        "live"
+    }
 }
 
 /// Takes over the connections that wait already, stretch by stretch until every queue is done. Returns how many queues are not, after

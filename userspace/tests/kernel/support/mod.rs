@@ -13,7 +13,10 @@ use std::{
 };
 
 use libtest_mimic::{Completion, Failed, Trial};
-use listentop::source::live::{LiveSource, Options};
+use listentop::source::{
+    Source as _,
+    live::{LiveSource, Options},
+};
 use listentop_model::coverage::{Coverage, Measure, Status};
 use nix::{
     sched::{CloneFlags, unshare},

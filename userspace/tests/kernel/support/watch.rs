@@ -2,7 +2,10 @@
 
 use std::thread;
 
-use listentop::source::live::{LiveSource, Options};
+use listentop::source::{
+    Source as _,
+    live::{LiveSource, Options},
+};
 use listentop_model::{
     histogram::Histogram,
     model::{ListenerModel, Model, NamespaceModel, ThreadModel},
