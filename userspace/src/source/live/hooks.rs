@@ -4,9 +4,10 @@ use aya::{
     Btf, Ebpf,
     programs::{BtfTracePoint, TracePoint},
 };
+use listentop_btf::KernelBtf;
 use listentop_model::coverage::Measure;
 
-use super::{btf::KernelBtf, tracefs};
+use super::tracefs;
 
 /// Where a program attaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,11 +10,10 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{Iter, ProgramError},
 };
+use listentop_btf::KernelBtf;
 
 use super::{
-    Geometry, Options, StartError, bpf,
-    btf::KernelBtf,
-    kallsyms,
+    Geometry, Options, StartError, bpf, kallsyms,
     offsets::{self, Offsets},
 };
 use crate::source::owners;

@@ -1,7 +1,6 @@
 //! The live source: probes in the running kernel.
 
 mod bpf;
-pub mod btf;
 mod cost;
 mod coverage;
 mod distributions;
@@ -35,13 +34,13 @@ use listentop_abi::{
     loss::{LOSSES, Loss},
     thread::ThreadRecord,
 };
+use listentop_btf::{BtfError, KernelBtf};
 use listentop_model::{
     coverage::Coverage,
     sample::{Cost, Host, Losses, Sample},
 };
 
 use super::{Source, machine, namespaces, owners};
-use btf::{BtfError, KernelBtf};
 use cost::ProbeCost;
 use listeners::Listeners;
 use loader::{iterator, load, log_probes};

@@ -1,6 +1,6 @@
 //! What the probes must know of the running kernel's structures: each global of `ebpf/src/kernel.rs`, and where it comes from.
 
-use super::btf::{BtfError, KernelBtf};
+use listentop_btf::{BtfError, KernelBtf};
 
 /// A frozen global and the member whose byte offset it holds.
 const MEMBERS: &[(&str, &str, &str)] = &[

@@ -1,0 +1,123 @@
+//! A reader of the kernel's BTF (Documentation/bpf/btf.rst): offsets, enum values and signatures by name.
+//!
+//! aya keeps its BTF types private and the general crates take longer than everything else at start, so this is the
+//! little that is needed. BTF is input: every access is bounds-checked, every query gives up after a fixed number of steps, however the
+//! types refer to each other, and parsing and indexing are linear in the size of the data. Each kind of name is indexed when it is
+//! first asked for; all of it together takes some 8 ms.
+
+mod enumerations;
+mod functions;
+mod index;
+mod layout;
+mod members;
+#[cfg(test)]
+mod synthetic;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    sync::OnceLock,
+};
+
+pub use functions::{Function, Parameter, Pointee, Value};
+use index::Index;
+use layout::Types;
+pub use members::Member;
+
+/// Where the kernel puts its own BTF.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// What is read of a file at most. Distributions' kernels have 4 to 10 MB.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Why BTF could not be read, or what it does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    /// The file could not be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The data is no BTF, is cut off, or contradicts itself.
+    #[error("not valid BTF: {0}")]
+    Malformed(&'static str),
+    /// This kernel has no such type, member, enumerator or function.
+    #[error("this kernel's BTF has no {0}")]
+    Missing(String),
+    /// The path leads through a pointer: what is behind has no offset in the structure.
+    #[error("{path}: {pointer} is a pointer")]
+    ThroughPointer {
+        /// The member that was asked for.
+        path: String,
+        /// The part of the path that is a pointer.
+        pointer: String,
+    },
+    /// Several functions have this name, with different signatures: which of them a hook would get is not known.
+    #[error("this kernel has several functions {0}, with different signatures")]
+    Ambiguous(String),
+    /// An enumerator's value does not fit the 32 bits that were asked for.
+    #[error("{0} needs 64 bits on this kernel")]
+    TooWide(String),
+}
+
+/// A kernel's BTF, with what has been asked for indexed by name.
+pub struct KernelBtf {
+    types: Types,
+    structures: OnceLock<Index>,
+    typedefs: OnceLock<Index>,
+    functions: OnceLock<Index>,
+    enumerators: OnceLock<Index>,
+}
+
+impl KernelBtf {
+    /// Reads the running kernel's BTF.
+    ///
+    /// # Errors
+    /// [`BtfError::Io`] if there is none (CONFIG_DEBUG_INFO_BTF) or it may not be read; [`BtfError::Malformed`].
+    pub fn from_kernel() -> Result<Self, BtfError> {
+        Self::from_file(Path::new(VMLINUX))
+    }
+
+    /// Reads a BTF file.
+    ///
+    /// # Errors
+    /// As [`KernelBtf::from_kernel`].
+    pub fn from_file(path: &Path) -> Result<Self, BtfError> {
+        let data = read(path).map_err(|source| BtfError::Io { path: path.display().to_string(), source })?;
+        Self::parse(data)
+    }
+
+    /// Takes BTF apart. In the byte order of the machine that runs this, like the kernel's own; without a base, so not a module's.
+    ///
+    /// # Errors
+    /// [`BtfError::Malformed`] if a section, type or name reaches outside the data.
+    pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
+        Ok(Self {
+            types: Types::parse(data)?,
+            structures: OnceLock::new(),
+            typedefs: OnceLock::new(),
+            functions: OnceLock::new(),
+            enumerators: OnceLock::new(),
+        })
+    }
+}
+
+/// A whole file, if it is one and of a sane size: a device would never end, a pipe never begin.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut data = Vec::with_capacity(metadata.len().min(MAX_BYTES) as usize + 1);
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut data)?;
+    if data.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other("larger than any kernel's BTF"));
+    }
+    Ok(data)
+}

@@ -1,0 +1,178 @@
+//! Queries on BTF made by hand, and on the running kernel's.
+
+use crate::{
+    BtfError, Function, KernelBtf, Member, Parameter, Pointee, VMLINUX, Value,
+    synthetic::{ARRAY, Builder, CONST, ENUM, ENUM64, FLAG, FUNC, FWD, SIGNED, STRUCT, TYPEDEF, UNION},
+};
+
+fn parsed(builder: &Builder) -> KernelBtf {
+    KernelBtf::parse(builder.build()).expect("valid")
+}
+
+/// `struct inner { int a; int b; }`, and `struct outer` with that in an anonymous union, behind a pointer, in an array, and bit fields.
+fn structures() -> KernelBtf {
+    let mut btf = Builder::new();
+    let int = btf.int("int", 4, SIGNED);
+    let inner = btf.structure("inner", STRUCT, 8, &[("a", int, 0), ("b", int, 32)]);
+    let constant = btf.add("", CONST, 0, inner, &[]);
+    let alias = btf.add("inner_t", TYPEDEF, 0, constant, &[]);
+    let union = btf.structure("", UNION, 8, &[("in", alias, 0), ("raw", int, 0)]);
+    let pointer = btf.pointer(inner);
+    let array = btf.add("", ARRAY, 0, 0, &[inner, int, 3]);
+    btf.structure("outer", STRUCT, 48, &[("x", int, 0), ("", union, 32), ("to", pointer, 128), ("many", array, 192)]);
+    let members = [("state", int, 0), ("is_mptcp", int, 1 << 24 | 13), ("three", int, 3 << 24 | 14)];
+    let body: Vec<u32> = members.iter().flat_map(|(name, of, place)| [btf.name(name), *of, *place]).collect();
+    btf.add("bits", STRUCT, FLAG | 3, 4, &body);
+    // As compilers wrote them before Linux 5.0.
+    let old = btf.add("int", crate::synthetic::INT, 0, 4, &[2 << 16 | 5]);
+    btf.structure("old_bits", STRUCT, 4, &[("five", old, 8)]);
+    btf.structure("outer", STRUCT, 4, &[("other", int, 0)]);
+    parsed(&btf)
+}
+
+#[test]
+fn members_are_found_through_anonymous_unions_and_typedefs() {
+    let btf = structures();
+    assert_eq!(btf.member("outer", "in.b").expect("there"), Member { bits: 64, width: 32 });
+    assert_eq!(btf.member("outer", "raw").expect("there").byte(), 4);
+    assert_eq!(btf.member("outer", "many").expect("there"), Member { bits: 192, width: 192 });
+    assert_eq!((btf.size("outer").expect("there"), btf.size("inner").expect("there")), (48, 8));
+    for (structure, path, missing) in
+        [("outer", "in.c", "outer.in.c"), ("outer", "x.a", "outer.x.a"), ("none", "x", "struct none")]
+    {
+        assert!(matches!(btf.member(structure, path), Err(BtfError::Missing(what)) if what == missing), "{path}");
+    }
+}
+
+#[test]
+fn a_bit_field_has_a_byte_a_bit_and_a_width() {
+    let btf = structures();
+    let flag = btf.member("bits", "is_mptcp").expect("there");
+    assert_eq!((flag.byte(), flag.bit(), flag.width), (1, 5, 1));
+    assert_eq!(btf.member("bits", "three").expect("there"), Member { bits: 14, width: 3 });
+    assert_eq!(btf.member("bits", "state").expect("there"), Member { bits: 0, width: 32 });
+    assert_eq!(btf.member("old_bits", "five").expect("there"), Member { bits: 10, width: 5 });
+}
+
+#[test]
+fn what_lies_behind_a_pointer_has_no_offset() {
+    let btf = structures();
+    assert_eq!(btf.member("outer", "to").expect("the pointer itself has one").width, 64);
+    let error = btf.member("outer", "to.a").expect_err("behind a pointer");
+    assert_eq!(error.to_string(), "outer.to.a: to is a pointer");
+}
+
+#[test]
+fn enumerators_have_32_or_64_bits_and_a_sign() {
+    let mut btf = Builder::new();
+    let names = ["ONE", "MINUS", "WIDE", "NEGATIVE", "SMALL"].map(|name| btf.name(name));
+    btf.add("", ENUM, 1, 4, &[names[0], 1]);
+    btf.add("", ENUM, FLAG | 1, 4, &[names[1], -2_i32 as u32]);
+    btf.add("", ENUM64, 1, 8, &[names[2], 5, 7]);
+    btf.add("", ENUM64, FLAG | 2, 8, &[names[3], -3_i32 as u32, u32::MAX, names[4], 9, 0]);
+    let btf = parsed(&btf);
+    assert_eq!((btf.enumerator("ONE").expect("there"), btf.enumerator("SMALL").expect("there")), (1, 9));
+    assert_eq!(btf.enumerator("MINUS").expect("there") as i32, -2);
+    assert_eq!(btf.enumerator64("WIDE").expect("there"), 7 << 32 | 5);
+    assert_eq!(btf.enumerator64("NEGATIVE").expect("there") as i64, -3);
+    assert!(matches!(btf.enumerator("WIDE"), Err(BtfError::TooWide(name)) if name == "WIDE"));
+    assert!(matches!(btf.enumerator("TWO"), Err(BtfError::Missing(name)) if name == "TWO"));
+}
+
+#[test]
+fn a_function_has_parameters_by_name_and_a_result() {
+    let mut btf = Builder::new();
+    let (int, size_t) = (btf.int("int", 4, SIGNED), btf.int("unsigned long", 8, 0));
+    let long = btf.add("size_t", TYPEDEF, 0, size_t, &[]);
+    let sock = btf.structure("sock", STRUCT, 8, &[("x", int, 0)]);
+    let (constant, forward) = (btf.add("", CONST, 0, sock, &[]), btf.add("msghdr", FWD, 0, 0, &[]));
+    let (sk, message, void) = (btf.pointer(constant), btf.pointer(forward), btf.pointer(0));
+    let (number, wide) = (btf.pointer(int), btf.structure("sockptr_t", STRUCT, 16, &[("x", int, 0)]));
+    let reason = btf.add("reason", ENUM, 0, 4, &[]);
+    let parameters = [("sk", sk), ("msg", message), ("ptr", wide), ("len", long), ("flags", int), ("data", void)];
+    btf.function("receive", int, &parameters);
+    btf.function("accept", sk, &[("err", number)]);
+    btf.function("print", 0, &[("flags", reason), ("", 0)]);
+    let btf = parsed(&btf);
+
+    let receive = btf.function("receive").expect("there");
+    assert_eq!(receive.parameters(), 6);
+    assert_eq!(receive.returns, Value::Integer { bytes: 4, signed: true });
+    assert_eq!(receive.parameters[0].value, Value::Pointer(Pointee::Structure("sock".to_owned())));
+    assert_eq!(receive.parameters[1].value, Value::Pointer(Pointee::Structure("msghdr".to_owned())));
+    assert_eq!(receive.parameters[3].value, Value::Integer { bytes: 8, signed: false });
+    assert_eq!(receive.parameters[5].value, Value::Pointer(Pointee::Void));
+    // The structure that is passed whole takes two words.
+    assert_eq!(
+        ["sk", "ptr", "len", "flags", "none"].map(|name| receive.position(name)),
+        [Some(0), Some(2), Some(4), Some(5), None]
+    );
+    assert_eq!(receive.return_position(), 7);
+
+    let accept = btf.function("accept").expect("there");
+    assert_eq!(accept.returns, Value::Pointer(Pointee::Structure("sock".to_owned())));
+    assert_eq!(accept.parameters[0].value, Value::Pointer(Pointee::Number(4)));
+    let flags =
+        Parameter { name: "flags".to_owned(), value: Value::Enumeration { name: "reason".to_owned(), bytes: 4 } };
+    assert_eq!(
+        btf.function("print").expect("there"),
+        Function { parameters: vec![flags], returns: Value::Void, variadic: true }
+    );
+    assert!(matches!(btf.function("gone"), Err(BtfError::Missing(what)) if what == "function gone"));
+}
+
+#[test]
+fn functions_of_one_name_are_told_apart_only_if_they_differ() {
+    let mut btf = Builder::new();
+    let (int, long) = (btf.int("int", 4, SIGNED), btf.int("long", 8, SIGNED));
+    btf.function("twice", int, &[("a", int)]);
+    btf.function("twice", int, &[("a", int)]);
+    let prototype = btf.prototype(0, &[]);
+    btf.add("shared", FUNC, 0, prototype, &[]);
+    btf.add("shared", FUNC, 0, prototype, &[]);
+    btf.function("differs", int, &[("a", int)]);
+    btf.function("differs", int, &[("a", long)]);
+    let btf = parsed(&btf);
+    assert_eq!(btf.function("twice").expect("the same").parameters(), 1);
+    assert_eq!(btf.function("shared").expect("the same").parameters(), 0);
+    assert!(matches!(btf.function("differs"), Err(BtfError::Ambiguous(name)) if name == "differs"));
+}
+
+#[test]
+fn a_tracepoint_passes_what_follows_its_context() {
+    let mut btf = Builder::new();
+    let (int, void) = (btf.int("int", 4, SIGNED), btf.pointer(0));
+    let prototype = btf.prototype(0, &[("", void), ("", int), ("", int)]);
+    let pointer = btf.pointer(prototype);
+    btf.add("btf_trace_two", TYPEDEF, 0, pointer, &[]);
+    btf.add("btf_trace_no_pointer", TYPEDEF, 0, int, &[]);
+    let btf = parsed(&btf);
+    assert_eq!(btf.tracepoint_arguments("two").expect("there"), 2);
+    assert_eq!(btf.tracepoint("two").expect("there").parameters[1].value, Value::Integer { bytes: 4, signed: true });
+    for name in ["no_pointer", "none"] {
+        assert!(matches!(btf.tracepoint_arguments(name), Err(BtfError::Missing(_))), "{name}");
+    }
+}
+
+/// Facts that hold on every kernel that listentop runs on.
+#[test]
+fn the_running_kernel_is_read() {
+    if !std::path::Path::new(VMLINUX).exists() {
+        eprintln!("skipped: this kernel shows no BTF");
+        return;
+    }
+    let btf = KernelBtf::from_kernel().expect("the kernel's own BTF");
+    let receive = btf.function("tcp_recvmsg").expect("every kernel has it");
+    assert_eq!(receive.position("sk"), Some(0));
+    assert!(receive.position("flags").is_some_and(|flags| (3..=5).contains(&flags)), "{receive:?}");
+    assert_eq!(receive.returns, Value::Integer { bytes: 4, signed: true });
+    let accept = btf.function("inet_csk_accept").expect("every kernel has it");
+    let sock = Value::Pointer(Pointee::Structure("sock".to_owned()));
+    assert_eq!((&accept.returns, &accept.parameters[0].value), (&sock, &sock));
+    assert_eq!(btf.member("sock", "__sk_common.skc_state").expect("there").width, 8);
+    assert_eq!(btf.member("sock_common", "skc_reuseport").expect("there").width, 1);
+    assert!(matches!(btf.member("sock", "sk_socket.file"), Err(BtfError::ThroughPointer { .. })));
+    assert_eq!(btf.enumerator("BPF_MAP_TYPE_HASH").expect("there"), 1);
+    assert!(btf.size("tcp_sock").expect("there") > btf.size("sock").expect("there"));
+    assert_eq!(btf.tracepoint_arguments("inet_sock_set_state").expect("there"), 3);
+}
