@@ -16,6 +16,7 @@
 
 mod account;
 mod config;
+mod connections;
 mod events;
 mod hooks;
 mod kernel;

@@ -4,8 +4,9 @@ use listentop_abi::listener::ListenerRef;
 
 use crate::{
     account::{self, Account},
+    connections,
     kernel::{self, RawSock},
-    maps::{CONNECTIONS, LISTENERS},
+    maps::LISTENERS,
     stats::{self, add, record_span},
 };
 
@@ -21,7 +22,7 @@ const EINVAL: i64 = 22;
 /// The current thread got a connection. Returns whether it is one that is tracked and was not accepted before.
 #[inline(always)]
 pub(crate) fn accepted(child: RawSock) -> bool {
-    let Some(connection) = CONNECTIONS.get_ptr_mut(child.0) else { return false };
+    let Some(connection) = connections::find(child.0) else { return false };
     if unsafe { (*connection).accepted_ns } != 0 {
         return false;
     }

@@ -3,14 +3,14 @@
 use listentop_abi::connection::{STATE_BASELINE, STATE_READ};
 
 use crate::{
-    maps::CONNECTIONS,
+    connections,
     stats::{self, add, record_span},
 };
 
 /// Ends the record of a connection, if the socket is one.
 #[inline(always)]
 pub(crate) fn destroyed(key: u64) {
-    let Some(connection) = CONNECTIONS.get_ptr_mut(key) else { return };
+    let Some(connection) = connections::find(key) else { return };
     let listener = unsafe { (*connection).listener };
     if let Some(stats) = stats::of(listener) {
         unsafe {
@@ -34,5 +34,5 @@ pub(crate) fn destroyed(key: u64) {
             }
         }
     }
-    let _ = CONNECTIONS.remove(key);
+    connections::end(key);
 }

@@ -3,8 +3,9 @@
 use listentop_abi::{connection::MARKS, listener::ListenerRef, loss::Loss};
 
 use crate::{
+    connections,
     kernel::RawSock,
-    maps::{CONNECTIONS, DRAFTS, Draft},
+    maps::Draft,
     stats::{self, add, record},
 };
 
@@ -51,8 +52,7 @@ pub(crate) fn track(
 ) -> Option<u32> {
     let (copied, end) = child.receive_span()?;
     let arrived = end.wrapping_sub(copied);
-    let connection = DRAFTS.get_ptr_mut(draft as u32)?;
-    unsafe {
+    let inserted = connections::insert(child.0, draft, |connection| unsafe {
         (*connection).listener = listener;
         (*connection).enqueued_ns = enqueued_ns;
         (*connection).accepted_ns = accepted_ns;
@@ -72,12 +72,6 @@ pub(crate) fn track(
             (*connection).mark_ns[0] = at_ns;
             (*connection).next_mark = 1;
         }
-        #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied onto the stack")]
-        let inserted = CONNECTIONS.insert(child.0, &*connection, 0);
-        if inserted.is_err() {
-            stats::lost(Loss::Connections);
-            return None;
-        }
-    }
-    Some(arrived)
+    });
+    if inserted { Some(arrived) } else { None }
 }

@@ -13,9 +13,10 @@ use listentop_abi::{
 };
 
 use crate::{
+    connections,
     events::{enqueued, listening},
     kernel::{self, AF_INET, CLOSE_WAIT, ESTABLISHED, LISTEN, RawSock, Request, Sock},
-    maps::{ADDRESSES, AddressOwner, CONNECTIONS, Draft, INFO, LocalAddress},
+    maps::{ADDRESSES, AddressOwner, Draft, INFO, LocalAddress},
     stats::{self, add},
 };
 
@@ -61,7 +62,7 @@ pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
     let oldest_ns = if head.is_null() {
         0
     } else {
-        let tracked = CONNECTIONS.get_ptr(head.child().0).map_or(0, |connection| unsafe { (*connection).enqueued_ns });
+        let tracked = connections::find(head.child().0).map_or(0, |connection| unsafe { (*connection).enqueued_ns });
         if tracked != 0 { tracked } else { head.enqueued_ns() }
     };
     unsafe {
@@ -100,7 +101,7 @@ pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
         }
         let child = request.child();
         // A child that was enqueued since the probes were attached is known already.
-        if child.0 != 0 && CONNECTIONS.get_ptr(child.0).is_none() {
+        if child.0 != 0 && connections::find(child.0).is_none() {
             take_over(listener, child, request.enqueued_ns(), 0, 0);
         }
         request = request.next();
@@ -144,7 +145,7 @@ pub(crate) extern "C" fn baseline(ctx: *const TcpSocket) -> i32 {
         }
         ESTABLISHED | CLOSE_WAIT => {
             // Without a struct socket it waits on an accept queue, which is walked later, or was given up by its process.
-            if raw.socket() == 0 || raw.dead() || CONNECTIONS.get_ptr(raw.0).is_some() {
+            if raw.socket() == 0 || raw.dead() || connections::find(raw.0).is_some() {
                 return 0;
             }
             let Some(owner) = owner_of(raw) else { return 0 };

@@ -7,10 +7,10 @@ use aya_log_ebpf::debug;
 use listentop_abi::{listener::ListenerRef, loss::Loss};
 
 use crate::{
-    config,
+    config, connections,
     events::{arrived, destroyed, enqueued, listening, read, refused, written},
     kernel::{LISTEN, RawSock, SYN_RECV, Sock},
-    maps::{CHILD, CONNECTIONS, LISTENERS},
+    maps::{CHILD, LISTENERS},
     stats,
 };
 
@@ -77,7 +77,7 @@ pub(crate) fn data_ready(ctx: BtfTracePointContext) -> i32 {
         enqueued::enqueued(listener, child, sock.accept_depth(), tcp.qlen());
         return 0;
     }
-    let Some(connection) = CONNECTIONS.get_ptr_mut(sock.key()) else { return 0 };
+    let Some(connection) = connections::find(sock.key()) else { return 0 };
     if let Some(tcp) = sock.tcp() {
         arrived::arrived(connection, tcp);
     }
@@ -95,7 +95,7 @@ pub(crate) fn recv_length(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let sock = Sock::new(ctx.arg(0));
-    let Some(connection) = CONNECTIONS.get_ptr_mut(sock.key()) else { return 0 };
+    let Some(connection) = connections::find(sock.key()) else { return 0 };
     if let Some(tcp) = sock.tcp() {
         read::read(connection, sock.key(), ret as u32, tcp.copied_seq());
     }
@@ -113,7 +113,7 @@ pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let sock = Sock::new(ctx.arg(0));
-    if let Some(connection) = CONNECTIONS.get_ptr_mut(sock.key()) {
+    if let Some(connection) = connections::find(sock.key()) {
         written::written(connection, sock.key(), ret as u32);
     }
     0
@@ -163,5 +163,5 @@ fn listener(sock: Sock) -> Option<ListenerRef> {
 #[inline(always)]
 fn newest_child(sock: Sock) -> u64 {
     let child = RawSock(sock.key()).accept_tail().child().0;
-    if child != 0 && CONNECTIONS.get_ptr(child).is_none() { child } else { 0 }
+    if child != 0 && connections::find(child).is_none() { child } else { 0 }
 }

@@ -4,10 +4,9 @@
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 
 use crate::{
-    config,
+    config, connections,
     events::{accepted, read},
     kernel,
-    maps::CONNECTIONS,
 };
 
 /// Offset of `ret` in every syscalls/sys_exit_* record (their `format` files; the layout is the same for all calls).
@@ -47,7 +46,7 @@ pub(crate) fn exit_splice(ctx: TracePointContext) -> u32 {
     }
     let Some(fd) = kernel::current_argument() else { return 0 };
     let Some(socket) = kernel::current_socket(fd as u32) else { return 0 };
-    let Some(connection) = CONNECTIONS.get_ptr_mut(socket.0) else { return 0 };
+    let Some(connection) = connections::find(socket.0) else { return 0 };
     if let Some(copied) = socket.copied_seq() {
         read::read(connection, socket.0, ret as u32, copied);
     }
