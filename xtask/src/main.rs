@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod demo;
+mod fuzz;
 mod lint;
 mod process;
 mod root;
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::Options),
     /// Run all tests: unit tests as the user you are, kernel tests as root
     Test,
+    /// Look for input that breaks the reader of the kernel's BTF
+    Fuzz(fuzz::Options),
     /// Check formatting, clippy for host and BPF target, and the documentation
     Lint,
     /// Measure what listentop costs, against the budget; as root, in a network namespace of its own
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Build => setup::run().and_then(|()| cargo::build_release()).map(drop),
         Task::Demo(options) => demo::run(&options),
         Task::Test => testing::run(),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Lint => lint::run(),
         Task::Bench(options) => bench::run(&options),
         Task::BenchInside(inside) => bench::run_inside(&inside),

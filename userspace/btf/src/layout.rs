@@ -122,13 +122,15 @@ impl Types {
         // A type takes some 20 bytes.
         let mut offsets = Vec::with_capacity((types.1 - types.0) / 20 + 1);
         offsets.push(0);
+        // Kernels from 7.1 on may say how long the kinds of types are, so that one that is not known here can be passed over.
+        let layout = if header >= 32 { section(field(24)?, field(28)?).ok_or(outside)? } else { (0, 0) };
         let mut this = Self { data, strings, offsets, families: Families::default() };
-        this.locate(types.0, types.1)?;
+        this.locate(types.0, types.1, layout)?;
         Ok(this)
     }
 
     /// Finds the beginning of every type.
-    fn locate(&mut self, mut at: usize, end: usize) -> Result<(), BtfError> {
+    fn locate(&mut self, mut at: usize, end: usize, layout: (usize, usize)) -> Result<(), BtfError> {
         let names = self.strings.1 - self.strings.0;
         while at < end {
             let header = self.header_at(at)?;
@@ -156,7 +158,11 @@ impl Types {
                 4 | 5 | 15 | 19 => 12 * vlen,
                 6 | 13 => 8 * vlen,
                 2 | 7..=12 | 16 | 18 => 0,
-                _ => return Err(BtfError::Malformed("a kind of type is unknown")),
+                // struct btf_layout: bytes of what follows once, bytes of what follows vlen times, flags.
+                kind => match self.data[layout.0..layout.1].chunks_exact(4).nth(kind as usize) {
+                    Some(lengths) => usize::from(lengths[0]) + usize::from(lengths[1]) * vlen,
+                    None => return Err(BtfError::Malformed("a kind of type is unknown")),
+                },
             };
             at = header.body + body;
         }
@@ -204,6 +210,12 @@ impl Types {
             kind_flag: info >> 31 == 1,
             size_or_type,
         })
+    }
+
+    /// A type's kind, flag and vlen as they are written.
+    #[cfg(any(test, feature = "reduce"))]
+    pub(crate) fn info(&self, of: &Header) -> Result<u32, BtfError> {
+        self.word(of.body - 8)
     }
 
     /// Word `index` of element `element` of what follows a type's common part, in elements of `words` words.

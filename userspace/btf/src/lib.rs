@@ -10,10 +10,12 @@ mod functions;
 mod index;
 mod layout;
 mod members;
-#[cfg(test)]
-mod synthetic;
+#[cfg(any(test, feature = "reduce"))]
+mod reduce;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "reduce"))]
+mod writer;
 
 use std::{
     fs::File,
