@@ -6,7 +6,10 @@
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+    helpers::{
+        bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_skc_to_tcp_sock,
+        generated::bpf_get_socket_cookie,
+    },
 };
 
 macro_rules! from_btf {
@@ -47,6 +50,15 @@ from_btf! {
     REQUEST_NEXT;
     REQUEST_LISTENER;
     REQUEST_SNT_SYNACK;
+    REQUEST_REFCNT;
+    NET_SYNCOOKIES;
+    TCP_DEFER_ACCEPT;
+    /// `is_mptcp`; where a kernel has no MPTCP, the sizes of its structures, which no offset is.
+    TCP_IS_MPTCP;
+    TCP_ULP_DATA;
+    SUBFLOW_CONN;
+    MPTCP_FIRST;
+    SKB_PROTOCOL;
     NET_INUM;
     /// From a `struct socket` to the number of the inode that it is embedded with.
     SOCKET_INO;
@@ -84,6 +96,19 @@ from_btf! {
     OP_ACCEPT;
 }
 
+/// 1 where this kernel knows MPTCP.
+#[unsafe(no_mangle)]
+static HAS_MPTCP: Global<u8> = Global::new(0);
+/// 1 where programs may call `bpf_get_current_task_btf` (5.11).
+#[unsafe(no_mangle)]
+static HAS_TASK_BTF: Global<u8> = Global::new(0);
+/// 1 where programs may call `bpf_task_pt_regs` (5.15).
+#[unsafe(no_mangle)]
+static HAS_TASK_REGS: Global<u8> = Global::new(0);
+/// 1 where tracing programs may call `bpf_get_socket_cookie` (5.12).
+#[unsafe(no_mangle)]
+static HAS_SOCKET_COOKIE: Global<u8> = Global::new(0);
+
 /// Inode of listentop's PID namespace; 0 if that is the initial one, whose ids need no looking up.
 #[unsafe(no_mangle)]
 static OUR_PID_NAMESPACE: Global<u32> = Global::new(0);
@@ -112,6 +137,26 @@ pub(crate) const AF_INET: u16 = 2;
 /// `AF_INET6`.
 pub(crate) const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
+/// `IPPROTO_MPTCP`.
+const IPPROTO_MPTCP: u16 = 262;
+/// `ETH_P_IP`, network byte order.
+const ETH_P_IP: u16 = 0x0800_u16.to_be();
+
+/// What became of a SYN: nothing that was seen.
+pub(crate) const NOTHING: u32 = 0;
+/// A request was put into the SYN queue.
+pub(crate) const ADDED: u32 = 1;
+/// It is answered with a cookie.
+pub(crate) const COOKIE: u32 = 2;
+/// Its child is on the accept queue (TCP Fast Open).
+pub(crate) const ENQUEUED: u32 = 3;
+
+/// What the kernel decides about a SYN when the SYN queue is full: not seen.
+pub(crate) const UNSURE: u32 = 0;
+/// To refuse it.
+pub(crate) const FLOOD_DROP: u32 = 1;
+/// To send a cookie.
+pub(crate) const FLOOD_COOKIE: u32 = 2;
 
 /// Reads through a pointer of known type. Volatile, or the compiler merges neighbouring loads into one that is wider than
 /// the member, which the verifier refuses.
@@ -146,11 +191,6 @@ impl Sock {
     }
 
     #[inline(always)]
-    pub(crate) fn pointer(self) -> *const u8 {
-        self.0
-    }
-
-    #[inline(always)]
     pub(crate) fn state(self) -> i32 {
         i32::from(unsafe { direct::<u8>(self.0, &SOCK_STATE) })
     }
@@ -167,8 +207,27 @@ impl Sock {
     }
 
     #[inline(always)]
+    pub(crate) fn is_mptcp(self) -> bool {
+        HAS_MPTCP.load() != 0 && unsafe { direct::<u16>(self.0, &SOCK_PROTOCOL) } == IPPROTO_MPTCP
+    }
+
+    #[inline(always)]
+    pub(crate) fn backlog(self) -> u32 {
+        unsafe { direct(self.0, &SOCK_MAX_ACK_BACKLOG) }
+    }
+
+    #[inline(always)]
     pub(crate) fn drops(self) -> u32 {
         unsafe { direct(self.0, &SOCK_DROPS) }
+    }
+
+    /// The socket's cookie, which is made if it has none; 0 where that cannot be done.
+    #[inline(always)]
+    pub(crate) fn make_cookie(self) -> u64 {
+        if HAS_SOCKET_COOKIE.load() == 0 {
+            return 0;
+        }
+        unsafe { bpf_get_socket_cookie(self.0.cast_mut().cast()) }
     }
 
     /// The same socket as a `struct tcp_sock`; `None` if it is none.
@@ -284,6 +343,34 @@ impl RawSock {
         probe::<u64>(self.0, &SOCK_NET).and_then(|net| probe(net, &NET_INUM)).unwrap_or(0)
     }
 
+    /// A socket of MPTCP itself, above its subflows.
+    #[inline(always)]
+    pub(crate) fn is_mptcp(self) -> bool {
+        HAS_MPTCP.load() != 0 && probe::<u16>(self.0, &SOCK_PROTOCOL) == Some(IPPROTO_MPTCP)
+    }
+
+    /// Of a socket of MPTCP itself: the subflow that it began with.
+    #[inline(always)]
+    pub(crate) fn first_subflow(self) -> RawSock {
+        RawSock(probe(self.0, &MPTCP_FIRST).unwrap_or(0))
+    }
+
+    /// Of a subflow: the socket of MPTCP that it belongs to. `None` for plain TCP.
+    #[inline(always)]
+    pub(crate) fn mptcp(self) -> Option<RawSock> {
+        if HAS_MPTCP.load() == 0 || probe::<u8>(self.0, &TCP_IS_MPTCP)? == 0 {
+            return None;
+        }
+        let subflow = probe::<u64>(self.0, &TCP_ULP_DATA)?;
+        probe::<u64>(subflow, &SUBFLOW_CONN).filter(|socket| *socket != 0).map(RawSock)
+    }
+
+    /// Whether TCP_DEFER_ACCEPT is set: how often a SYN-ACK may be sent again while it waits for data.
+    #[inline(always)]
+    pub(crate) fn defer_accept(self) -> u32 {
+        u32::from(probe::<u8>(self.0, &TCP_DEFER_ACCEPT).unwrap_or(0))
+    }
+
     #[inline(always)]
     pub(crate) fn socket(self) -> u64 {
         probe(self.0, &SOCK_SOCKET).unwrap_or(0)
@@ -371,6 +458,22 @@ impl Request {
         Request(probe(self.0, &REQUEST_NEXT).unwrap_or(0))
     }
 
+    /// How long ago its first SYN-ACK was sent; 0 if that is not known (a cookie). The kernel keeps microseconds.
+    #[inline(always)]
+    pub(crate) fn since_synack_ns(self, now: u64) -> u64 {
+        match probe::<u64>(self.0, &REQUEST_SNT_SYNACK) {
+            // At least one, as 0 stands for unknown.
+            Some(us) if us != 0 => now.saturating_sub(us * 1000).max(1),
+            _ => 0,
+        }
+    }
+
+    /// A request that was made of a cookie is in no table, so nothing refers to it yet.
+    #[inline(always)]
+    pub(crate) fn is_cookie(self) -> bool {
+        probe::<u32>(self.0, &REQUEST_REFCNT) == Some(0)
+    }
+
     /// When its connection was put on the accept queue, if that must be told without having seen it: the time of the SYN-ACK and
     /// the round trip that was measured with it. 0 if unknown.
     #[inline(always)]
@@ -385,8 +488,17 @@ impl Request {
 /// When the current thread started, CLOCK_BOOTTIME.
 #[inline(always)]
 pub(crate) fn current_start_ns() -> u64 {
+    if HAS_TASK_BTF.load() == 0 {
+        return probe(current_task(), &TASK_START_BOOTTIME).unwrap_or(0);
+    }
     let task = unsafe { bpf_get_current_task_btf() };
     unsafe { direct(task.cast_const().cast(), &TASK_START_BOOTTIME) }
+}
+
+/// Address of the current thread's `task_struct`.
+#[inline(always)]
+fn current_task() -> u64 {
+    unsafe { bpf_get_current_task() }
 }
 
 /// PID namespaces nest up to 32 deep (MAX_PID_NS_LEVEL); ours is sought in the outermost of them.
@@ -399,7 +511,7 @@ pub(crate) fn current_ids() -> (u32, u32) {
         let ids = aya_ebpf::helpers::bpf_get_current_pid_tgid();
         return ((ids >> 32) as u32, ids as u32);
     }
-    let task = unsafe { bpf_get_current_task_btf() } as u64;
+    let task = current_task();
     let leader = probe::<u64>(task, &TASK_GROUP_LEADER).unwrap_or(0);
     (id_of(leader), id_of(task))
 }
@@ -426,10 +538,14 @@ fn id_of(task: u64) -> u32 {
 #[inline(always)]
 pub(crate) fn current_socket(fd: u32) -> Option<RawSock> {
     // The verifier knows the types as far as the table of files; loads through them are cheaper than copies, and as safe.
-    let task: *const u8 = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
-    let files: u64 = unsafe { direct(task, &TASK_FILES) };
-    let table: u64 = unsafe { direct(files as *const u8, &FILES_FDT) };
-    let files: u64 = unsafe { direct(table as *const u8, &FDT_FD) };
+    let files: u64 = if HAS_TASK_BTF.load() == 0 {
+        probe(probe(probe(current_task(), &TASK_FILES)?, &FILES_FDT)?, &FDT_FD)?
+    } else {
+        let task: *const u8 = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
+        let files: u64 = unsafe { direct(task, &TASK_FILES) };
+        let table: u64 = unsafe { direct(files as *const u8, &FILES_FDT) };
+        unsafe { direct(table as *const u8, &FDT_FD) }
+    };
     let file = unsafe { bpf_probe_read_kernel((files + u64::from(fd) * 8) as *const u64) }.ok()?;
     let socket = probe::<u64>(file, &FILE_PRIVATE_DATA)?;
     let sk = probe::<u64>(socket, &SOCKET_SK)?;
@@ -440,6 +556,9 @@ pub(crate) fn current_socket(fd: u32) -> Option<RawSock> {
 #[inline(always)]
 pub(crate) fn current_argument() -> Option<u64> {
     use aya_ebpf::helpers::generated::bpf_task_pt_regs;
+    if HAS_TASK_BTF.load() == 0 || HAS_TASK_REGS.load() == 0 {
+        return None;
+    }
     let task = unsafe { bpf_get_current_task_btf() };
     let regs = unsafe { bpf_task_pt_regs(task.cast()) };
     probe(regs as u64, &REGS_ARG0)
@@ -507,6 +626,37 @@ pub(crate) unsafe fn packet_source(skb: *const u8) -> Option<([u8; 16], u16)> {
         unsafe { bpf_probe_read_kernel((network + 8) as *const [u8; 16]) }.ok()?
     };
     Some((address, u16::from_be(port)))
+}
+
+/// Whether a packet is IPv4.
+#[inline(always)]
+pub(crate) unsafe fn is_ipv4(skb: *const u8) -> bool {
+    unsafe { direct::<u16>(skb, &SKB_PROTOCOL) == ETH_P_IP }
+}
+
+/// Whether the listener's namespace allows SYN cookies (net.ipv4.tcp_syncookies).
+#[inline(always)]
+pub(crate) fn cookies_allowed(sock: Sock) -> bool {
+    // An int once, a byte since 5.16: the low byte has it either way.
+    probe::<u64>(sock.key(), &SOCK_NET).and_then(|net| probe::<u8>(net, &NET_SYNCOOKIES)).is_some_and(|mode| mode != 0)
+}
+
+/// The `struct sock` of a `struct socket` that a function passed.
+#[inline(always)]
+pub(crate) fn sock_of(socket: u64) -> Option<RawSock> {
+    probe::<u64>(socket, &SOCKET_SK).filter(|sk| *sk != 0).map(RawSock)
+}
+
+/// An `int` behind a pointer; `None` if it cannot be read.
+#[inline(always)]
+pub(crate) fn int_at(pointer: u64, offset: u32) -> Option<i32> {
+    unsafe { bpf_probe_read_kernel((pointer + u64::from(offset)) as *const i32) }.ok()
+}
+
+/// A byte behind a pointer; `None` if it cannot be read.
+#[inline(always)]
+pub(crate) fn byte_at(pointer: u64) -> Option<u8> {
+    unsafe { bpf_probe_read_kernel(pointer as *const u8) }.ok()
 }
 
 /// ::ffff:a.b.c.d (RFC 4291).

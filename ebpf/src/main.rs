@@ -4,7 +4,7 @@
 //! per event. `kernel` is the only file that knows kernel structures, `maps` the only one that defines maps.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(
     internal_features,
     reason = "core::sync::atomic leaves out the BPF target, which adds atomically but cannot compare and swap before v3"
@@ -17,6 +17,7 @@
 mod account;
 mod config;
 mod connections;
+mod context;
 mod events;
 mod hooks;
 mod kernel;

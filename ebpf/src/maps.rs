@@ -7,7 +7,7 @@ use aya_ebpf::{
 use listentop_abi::{
     connection::Connection,
     limits::{DEFAULT_CONNECTIONS, DEFAULT_LISTENERS, DEFAULT_THREADS, DROPPED_CLIENTS},
-    listener::{ListenerCounters, ListenerDistributions, ListenerInfo, ListenerRef, Peaks},
+    listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, ListenerRef, Peaks},
     loss::LOSSES as LOSS_COUNTERS,
     thread::{ThreadKey, ThreadRecord},
 };
@@ -32,6 +32,10 @@ pub(crate) static INFO: Array<ListenerInfo> = Array::with_max_entries(DEFAULT_LI
 /// possible CPUs; shards keep busy CPUs apart. Size at load.
 #[map]
 pub(crate) static COUNTERS: Array<ListenerCounters> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
+
+/// Counters of handshakes by the same index. A map of their own, because only functions tell them. Size at load.
+#[map]
+pub(crate) static HANDSHAKES: Array<HandshakeCounters> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
 /// Distributions by the same index. A map of their own, so that the counters of all listeners lie close together and reading
 /// them touches few pages. Size at load.
@@ -65,6 +69,10 @@ pub(crate) static THREADS: Array<ThreadRecord> = Array::with_max_entries(DEFAULT
 #[map]
 pub(crate) static CHILD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// What the functions that this CPU is in have told about the packet at hand.
+#[map]
+pub(crate) static ATTEMPTS: PerCpuArray<Attempt> = PerCpuArray::with_max_entries(1, 0);
+
 /// Where a connection's record is written before it is put into [`CONNECTIONS`]: on the stack it would have to be cleared, byte
 /// by byte. By [`Draft`], because a hook may interrupt an iterator.
 #[map]
@@ -89,6 +97,23 @@ pub(crate) enum Draft {
     Event = 0,
     /// For iterators.
     Iterator = 1,
+}
+
+/// Value of [`ATTEMPTS`]. What the numbers mean: `crate::kernel`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt {
+    /// 1 while in tcp_conn_request.
+    pub(crate) inside: u32,
+    /// What became of the SYN so far.
+    pub(crate) outcome: u32,
+    /// What the kernel decided about a full SYN queue.
+    pub(crate) flood: u32,
+    /// Depths when the SYN came.
+    pub(crate) accept: u32,
+    pub(crate) syn: u32,
+    /// 1 once a final ACK was refused, until tcp_check_req returns.
+    pub(crate) refused: u32,
 }
 
 /// Key of [`DROPPED`].

@@ -5,13 +5,13 @@ use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_ns};
 use listentop_abi::{
     histogram::{self, BUCKETS, UNIT_SHIFT},
-    listener::{Buckets, ListenerCounters, ListenerDistributions, ListenerRef},
+    listener::{Buckets, HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerRef},
     loss::Loss,
 };
 
 use crate::{
     config,
-    maps::{COUNTERS, DISTRIBUTIONS, LOSSES, PEAKS},
+    maps::{COUNTERS, DISTRIBUTIONS, HANDSHAKES, LOSSES, PEAKS},
 };
 
 /// CLOCK_MONOTONIC.
@@ -52,6 +52,12 @@ pub(crate) fn of(listener: ListenerRef) -> Option<*mut ListenerCounters> {
 #[inline(always)]
 pub(crate) fn distributions(listener: ListenerRef) -> Option<*mut ListenerDistributions> {
     DISTRIBUTIONS.get_ptr_mut(config::stats_index(listener.slot, unsafe { bpf_get_smp_processor_id() }))
+}
+
+/// The handshake counters of a listener for this CPU.
+#[inline(always)]
+pub(crate) fn handshakes(listener: ListenerRef) -> Option<*mut HandshakeCounters> {
+    HANDSHAKES.get_ptr_mut(config::stats_index(listener.slot, unsafe { bpf_get_smp_processor_id() }))
 }
 
 /// Notes depths for the peaks. Only this CPU writes its record, except that user space swaps it for 0.

@@ -41,7 +41,7 @@ pub struct ListenerInfo {
     pub family: u16,
     /// Local port, host byte order.
     pub port: u16,
-    /// [`FLAG_REUSEPORT`] | [`FLAG_V6ONLY`].
+    /// [`FLAG_REUSEPORT`] | [`FLAG_V6ONLY`] | [`FLAG_MPTCP`].
     pub flags: u32,
     /// `sk_ack_backlog` at the poll.
     pub depth: u32,
@@ -55,14 +55,22 @@ pub struct ListenerInfo {
     pub socket_drops: u32,
     /// `sk_drops` when the listener was first tracked.
     pub first_drops: u32,
+    /// `rskq_defer_accept` at the poll: not 0 if TCP_DEFER_ACCEPT is set.
+    pub defer_accept: u32,
+    /// Padding.
+    pub reserved: u32,
 }
 
+/// Set in a [`ListenerInfo::cookie`] that is none: the kernel gave the socket no cookie, and cannot be made to (before 5.12).
+pub const NO_COOKIE: u64 = 1 << 63;
 /// A [`ListenerInfo::cursor`] that has reached the end of the queue.
 pub const WALKED: u64 = u64::MAX;
 /// SO_REUSEPORT is set.
 pub const FLAG_REUSEPORT: u32 = 1;
 /// IPV6_V6ONLY is set.
 pub const FLAG_V6ONLY: u32 = 2;
+/// It takes multipath connections: the first subflow of an MPTCP listener.
+pub const FLAG_MPTCP: u32 = 4;
 
 /// Peak depths since user space last took them (it swaps them for 0). One record per CPU and slot, so that no two CPUs
 /// race for the maximum.
@@ -121,6 +129,32 @@ pub struct ListenerCounters {
     pub reserved: u64,
 }
 
+/// Counters of handshakes that only functions of the kernel tell, one record per slot and shard, added to atomically.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandshakeCounters {
+    /// Request sockets made: put into the SYN queue.
+    pub requests: u64,
+    /// Request sockets that left the SYN queue without a connection: timed out, reset, or closed with their listener.
+    pub given_up: u64,
+    /// SYNs answered with a cookie.
+    pub cookies_sent: u64,
+    /// Valid cookies that came back.
+    pub cookies_validated: u64,
+    /// SYNs refused because the accept queue was full: one in `sk_drops` each, as the next two.
+    pub accept_queue_full: u64,
+    /// SYNs refused because the SYN queue was full.
+    pub syn_queue_full: u64,
+    /// SYNs refused otherwise (allocation, route, the last quarter of tcp_max_syn_backlog), and so final ACKs with a valid cookie.
+    pub syn_other: u64,
+    /// Final ACKs refused otherwise (allocation, route): two in `sk_drops` each.
+    pub ack_other: u64,
+    /// Connections among `enqueued` that came from another shard's queue when that was closed.
+    pub migrated: u64,
+    /// Fills the cache lines.
+    pub reserved: [u64; 7],
+}
+
 /// Distributions, one record per slot and shard, added to atomically; the sum over the shards counts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -163,10 +197,11 @@ pub struct Work {
 }
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);
-const _: () = assert!(size_of::<ListenerInfo>() == 112);
+const _: () = assert!(size_of::<ListenerInfo>() == 120);
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);
 const _: () = assert!(size_of::<ListenerCounters>() == 15 * 8 + 64 + 8);
 const _: () = assert!(size_of::<ListenerCounters>().is_multiple_of(64), "two CPUs' records share no cache line");
+const _: () = assert!(size_of::<HandshakeCounters>() == 128);
 const _: () = assert!(size_of::<ListenerDistributions>() == 6 * 4 * BUCKETS);
 const _: () = assert!(size_of::<ListenerDistributions>().is_multiple_of(64), "as above");

@@ -5,15 +5,14 @@ use listentop_abi::listener::ListenerRef;
 use crate::{
     account::{self, Account},
     connections,
-    kernel::{self, RawSock},
-    maps::LISTENERS,
+    kernel::RawSock,
     stats::{self, add, record_span},
 };
 
 /// `EINTR`: a signal came; not a failure of the accept.
 const EINTR: i64 = 4;
 /// `EAGAIN`.
-const EAGAIN: i64 = 11;
+pub(crate) const EAGAIN: i64 = 11;
 /// `ECONNABORTED`: the client gave up while it was queued; not a failure of the accept.
 const ECONNABORTED: i64 = 103;
 /// `EINVAL`: the socket does not listen (any more).
@@ -39,10 +38,9 @@ pub(crate) fn accepted(child: RawSock) -> bool {
     true
 }
 
-/// The current thread got a connection from the listening socket `fd` that is in no table: count it all the same.
+/// The current thread got a connection from the listener that is in no table: count it all the same.
 #[inline(always)]
-pub(crate) fn accepted_unknown(fd: u32) {
-    let Some(listener) = listener_behind(fd) else { return };
+pub(crate) fn accepted_unknown(listener: ListenerRef) {
     if let Some(stats) = stats::of(listener) {
         unsafe { add(&raw mut (*stats).accepted_unknown, 1) };
     }
@@ -68,14 +66,19 @@ fn acceptor(listener: ListenerRef) -> Option<Account> {
     Some(account)
 }
 
-/// An accept on the listening socket `fd` failed with `errno`.
+/// Whether an accept that failed with `errno` says something about the listener.
 #[inline(always)]
-pub(crate) fn failed(fd: u32, errno: i64) {
+pub(crate) fn is_failure(errno: i64) -> bool {
     // The kernel's own restart codes (512 and up) are interruptions that user space never sees.
-    if errno == EINTR || errno == ECONNABORTED || errno == EINVAL || errno >= 512 {
+    errno != EINTR && errno != ECONNABORTED && errno != EINVAL && errno < 512
+}
+
+/// An accept from the listener failed with `errno`.
+#[inline(always)]
+pub(crate) fn failed(listener: ListenerRef, errno: i64) {
+    if !is_failure(errno) {
         return;
     }
-    let Some(listener) = listener_behind(fd) else { return };
     let Some(account) = acceptor(listener) else { return };
     unsafe {
         if errno == EAGAIN {
@@ -84,10 +87,4 @@ pub(crate) fn failed(fd: u32, errno: i64) {
             account.add(|work| &raw mut (*work).accept_failed, 1);
         }
     }
-}
-
-#[inline(always)]
-fn listener_behind(fd: u32) -> Option<ListenerRef> {
-    let socket = kernel::current_socket(fd)?;
-    LISTENERS.get_ptr(socket.0).map(|listener| unsafe { *listener })
 }

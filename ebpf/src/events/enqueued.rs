@@ -1,9 +1,14 @@
 //! A connection is put on an accept queue.
 
-use listentop_abi::{connection::MARKS, listener::ListenerRef, loss::Loss};
+use listentop_abi::{
+    connection::{Connection, MARKS},
+    listener::ListenerRef,
+    loss::Loss,
+};
 
 use crate::{
     connections,
+    events::handshake,
     kernel::RawSock,
     maps::Draft,
     stats::{self, add, record},
@@ -12,31 +17,72 @@ use crate::{
 /// Counts it, and remembers when. `child` is 0 if the hook could not tell which connection it was.
 #[inline(always)]
 pub(crate) fn enqueued(listener: ListenerRef, child: u64, accept_depth: u32, syn_depth: u32) {
-    stats::peak(listener, accept_depth, syn_depth);
-    let Some(stats) = stats::of(listener) else { return };
-    unsafe { add(&raw mut (*stats).enqueued, 1) };
     if child == 0 {
+        stats::peak(listener, accept_depth, syn_depth);
         stats::lost(Loss::UnknownChild);
-        unsafe { add(&raw mut (*stats).untracked_enqueued, 1) };
+        if let Some(stats) = stats::of(listener) {
+            unsafe {
+                add(&raw mut (*stats).enqueued, 1);
+                add(&raw mut (*stats).untracked_enqueued, 1);
+            }
+        }
         return;
     }
     let child = RawSock(child);
     // Nanoseconds are rounded up to 1 µs by the kernel, so 0 stands for "not measured" only.
     let handshake = child.srtt_us();
-    if handshake != 0
-        && let Some(distributions) = stats::distributions(listener)
-    {
-        let units = (u64::from(handshake) * 1000) >> listentop_abi::histogram::UNIT_SHIFT;
-        unsafe { record(&raw mut (*distributions).handshake, units) };
-    }
     // A handshake was measured just now, so the packet's stamp is this moment's. With TCP Fast Open there is none yet.
     let stamped = if handshake != 0 { child.packet_ns() } else { 0 };
     let enqueued_ns = if stamped != 0 { stamped } else { stats::now() };
+    queued(listener, child, enqueued_ns, u64::from(handshake) * 1000, accept_depth, syn_depth);
+}
+
+/// Counts it, and remembers that it was put there at `enqueued_ns`. `handshake_ns` is 0 if that time is not known.
+#[inline(always)]
+pub(crate) fn queued(
+    listener: ListenerRef,
+    child: RawSock,
+    enqueued_ns: u64,
+    handshake_ns: u64,
+    accept_depth: u32,
+    syn_depth: u32,
+) {
+    stats::peak(listener, accept_depth, syn_depth);
+    let Some(stats) = stats::of(listener) else { return };
+    unsafe { add(&raw mut (*stats).enqueued, 1) };
+    if let Some(connection) = connections::find(child.0) {
+        move_over(connection, listener);
+        return;
+    }
+    if handshake_ns != 0
+        && let Some(distributions) = stats::distributions(listener)
+    {
+        let units = handshake_ns >> listentop_abi::histogram::UNIT_SHIFT;
+        unsafe { record(&raw mut (*distributions).handshake, units) };
+    }
     match track(listener, child, enqueued_ns, 0, 0, Draft::Event) {
         Some(0) => {}
         Some(arrived) => unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(arrived)) },
         None => unsafe { add(&raw mut (*stats).untracked_enqueued, 1) },
     }
+}
+
+/// The shard that it waited on was closed, and another's queue takes it. It goes on waiting.
+#[inline(always)]
+fn move_over(connection: *mut Connection, listener: ListenerRef) {
+    let before = unsafe { (*connection).listener };
+    let unread = unsafe { (*connection).arrived.wrapping_sub((*connection).consumed) };
+    if let Some(stats) = stats::of(before) {
+        unsafe {
+            add(&raw mut (*stats).aborted, 1);
+            add(&raw mut (*stats).otherwise_consumed_bytes, u64::from(unread));
+        }
+    }
+    if let Some(stats) = stats::of(listener) {
+        unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(unread)) };
+    }
+    unsafe { (*connection).listener = listener };
+    handshake::migrated(listener);
 }
 
 /// Makes the record of a connection; returns how many payload bytes it already holds. Payload that came with the final ACK was

@@ -1,7 +1,6 @@
 //! A socket begins or stops to listen.
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use listentop_abi::listener::{FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef};
+use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef, NO_COOKIE};
 
 use crate::{
     kernel::{AF_INET, RawSock, Sock},
@@ -21,7 +20,7 @@ pub(crate) fn begin(sock: Sock, opened_ns: u64) -> Option<ListenerRef> {
     }
     let Ok(Some(slot)) = FREE_SLOTS.pop() else { return None };
     let info = INFO.get_ptr_mut(slot)?;
-    let cookie = unsafe { bpf_get_socket_cookie(sock.pointer().cast_mut().cast()) };
+    let cookie = identity(sock, slot, unsafe { (*info).generation });
     let drops = sock.drops();
     unsafe {
         (*info).opened_ns = opened_ns;
@@ -38,6 +37,16 @@ pub(crate) fn begin(sock: Sock, opened_ns: u64) -> Option<ListenerRef> {
         return None;
     }
     Some(listener)
+}
+
+/// Its cookie. Where none can be made the one it has, or a number of our own, told by its highest bit.
+#[inline(always)]
+fn identity(sock: Sock, slot: u32, generation: u32) -> u64 {
+    let mut cookie = sock.make_cookie();
+    if cookie == 0 {
+        cookie = RawSock(sock.key()).cookie();
+    }
+    if cookie == 0 { NO_COOKIE | u64::from(generation & 0x7fff_ffff) << 32 | u64::from(slot) } else { cookie }
 }
 
 /// Ends the tracking of a listener. Its slot stays until user space has read it and its connections are gone.
@@ -86,13 +95,18 @@ pub(crate) fn identify(raw: RawSock, info: *mut ListenerInfo) {
     if raw.v6only() {
         flags |= FLAG_V6ONLY;
     }
+    // An MPTCP listener's owner holds the socket above it.
+    let above = raw.mptcp();
+    if above.is_some() {
+        flags |= FLAG_MPTCP;
+    }
+    let inode = above.unwrap_or(raw).inode();
     unsafe {
         (*info).family = family;
         (*info).address = address;
         (*info).port = raw.port();
         (*info).flags = flags;
         (*info).netns = raw.netns();
-        let inode = raw.inode();
         if inode != 0 {
             (*info).inode = inode;
         }

@@ -4,6 +4,7 @@ pub(crate) mod accepted;
 pub(crate) mod arrived;
 pub(crate) mod destroyed;
 pub(crate) mod enqueued;
+pub(crate) mod handshake;
 pub(crate) mod listening;
 pub(crate) mod read;
 pub(crate) mod refused;

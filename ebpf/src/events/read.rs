@@ -63,6 +63,15 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     }
 }
 
+/// The current thread got `bytes` from a multipath connection whose first subflow this is. What came by other subflows is no arrival here,
+/// so the subflow's position says nothing: what was read counts, as far as it arrived.
+#[inline(always)]
+pub(crate) fn read_multipath(connection: *mut Connection, key: u64, bytes: u32) {
+    let (arrived, expected) = unsafe { ((*connection).arrived, (*connection).consumed.wrapping_add(bytes)) };
+    let beyond = expected.wrapping_sub(arrived) as i32 > 0;
+    read(connection, key, bytes, if beyond { arrived } else { expected });
+}
+
 /// When the first byte behind `consumed` arrived: the mark that reaches least far beyond it tells. `None` if it was read
 /// before its arrival was announced (SO_RCVLOWAT, busy polling).
 #[inline(always)]

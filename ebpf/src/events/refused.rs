@@ -1,6 +1,6 @@
 //! A listener's queue refuses an attempt.
 
-use listentop_abi::listener::ListenerRef;
+use listentop_abi::listener::{ListenerCounters, ListenerRef};
 
 use crate::{
     kernel::{self, Refusal},
@@ -22,13 +22,19 @@ pub(crate) unsafe fn refused(listener: ListenerRef, refusal: Refusal, skb: *cons
             }
             Refusal::Nothing => return,
         }
-        let Some((address, port)) = kernel::packet_source(skb) else { return };
-        let client =
-            DroppedClient { address, slot: listener.slot, generation: listener.generation, port, reserved: [0; 3] };
-        if DROPPED.get_ptr(client).is_none() {
-            let _ = DROPPED.insert(client, 1u8, 0);
-            add(&raw mut (*stats).clients, 1);
-        }
+        note_client(listener, stats, skb);
+    }
+}
+
+/// Counts the sender of a refused packet, once.
+#[inline(always)]
+pub(crate) unsafe fn note_client(listener: ListenerRef, stats: *mut ListenerCounters, skb: *const u8) {
+    let Some((address, port)) = (unsafe { kernel::packet_source(skb) }) else { return };
+    let client =
+        DroppedClient { address, slot: listener.slot, generation: listener.generation, port, reserved: [0; 3] };
+    if DROPPED.get_ptr(client).is_none() {
+        let _ = DROPPED.insert(client, 1u8, 0);
+        unsafe { add(&raw mut (*stats).clients, 1) };
     }
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use listentop_abi::{
     connection::STATE_BASELINE,
     limits::QUEUE_STRETCH,
-    listener::{ListenerRef, WALKED},
+    listener::{ListenerRef, NO_COOKIE, WALKED},
     loss::Loss,
 };
 
@@ -47,7 +47,8 @@ pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
     let Some((raw, listener)) = (unsafe { element(ctx) }) else { return 0 };
     let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
     // The socket may have closed, and its memory may be another's by now: the cookie tells.
-    if raw.state() != LISTEN || raw.cookie() != unsafe { (*info).cookie } {
+    let cookie = unsafe { (*info).cookie };
+    if raw.state() != LISTEN || (cookie & NO_COOKIE == 0 && raw.cookie() != cookie) {
         // The hook that should have seen it close was skipped by the kernel, unless it is closing, or opening, at this moment.
         let now = stats::now();
         if now.saturating_sub(unsafe { (*info).opened_ns }.max(unsafe { (*info).polled_ns })) > CLOSING_NS {
@@ -71,6 +72,7 @@ pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
         (*info).backlog = raw.backlog();
         (*info).syn_depth = raw.qlen();
         (*info).syn_young = raw.young();
+        (*info).defer_accept = raw.defer_accept();
         (*info).socket_drops = raw.drops();
         (*info).polled_ns = stats::now();
     }

@@ -1,6 +1,8 @@
 //! Where the events come from: one file per family of hooks, thin adaptors only.
 
 mod drops;
+mod functions;
+mod handshake;
 mod iterators;
 mod sockets;
 mod syscalls;

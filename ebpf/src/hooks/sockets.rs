@@ -16,10 +16,23 @@ use crate::{
 
 /// `MSG_PEEK`: the bytes stay in the queue.
 const MSG_PEEK: i32 = 2;
+/// `MSG_ERRQUEUE`: what is returned was never in the queue.
+const MSG_ERRQUEUE: i32 = 0x2000;
 
 /// inet_sock_set_state(sk, old, new): listeners open and close; a child is cloned.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
+    state_changes(&ctx, true)
+}
+
+/// The same where children are found in another way.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_of_listeners(ctx: BtfTracePointContext) -> i32 {
+    state_changes(&ctx, false)
+}
+
+#[inline(always)]
+fn state_changes(ctx: &BtfTracePointContext, children: bool) -> i32 {
     if config::empty() {
         return 0;
     }
@@ -30,7 +43,7 @@ pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
     let sock = Sock::new(ctx.arg(0));
     if new == SYN_RECV {
         // The clone of the listener, not yet a socket of its own in any table.
-        if let Some(child) = CHILD.get_ptr_mut(0) {
+        if children && let Some(child) = CHILD.get_ptr_mut(0) {
             unsafe { *child = sock.key() };
         }
         return 0;
@@ -43,12 +56,12 @@ pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
             stats::lost(Loss::Listeners);
         }
         if config::debug() {
-            debug!(&ctx, "listening: {:x}", sock.key());
+            debug!(ctx, "listening: {:x}", sock.key());
         }
     } else {
         listening::end(sock);
         if config::debug() {
-            debug!(&ctx, "listens no more: {:x}", sock.key());
+            debug!(ctx, "listens no more: {:x}", sock.key());
         }
     }
     0
@@ -61,27 +74,46 @@ pub(crate) fn data_ready(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let sock = Sock::new(ctx.arg(0));
-    if sock.state() == LISTEN {
-        let Some(listener) = listener(sock) else { return 0 };
-        let Some(tcp) = sock.tcp() else { return 0 };
-        let mut child = 0;
-        if let Some(slot) = CHILD.get_ptr_mut(0) {
-            unsafe {
-                child = *slot;
-                *slot = 0;
-            }
-        }
-        if child == 0 {
-            child = newest_child(sock);
-        }
-        enqueued::enqueued(listener, child, sock.accept_depth(), tcp.qlen());
+    if sock.state() != LISTEN {
+        readable(sock);
         return 0;
     }
-    let Some(connection) = connections::find(sock.key()) else { return 0 };
+    let Some(listener) = listener(sock) else { return 0 };
+    let Some(tcp) = sock.tcp() else { return 0 };
+    let mut child = 0;
+    if let Some(slot) = CHILD.get_ptr_mut(0) {
+        unsafe {
+            child = *slot;
+            *slot = 0;
+        }
+    }
+    if child == 0 {
+        child = newest_child(sock);
+    }
+    enqueued::enqueued(listener, child, sock.accept_depth(), tcp.qlen());
+    0
+}
+
+/// The same where what is enqueued is seen in another way.
+#[btf_tracepoint(function = "sk_data_ready")]
+pub(crate) fn data_ready_of_connections(ctx: BtfTracePointContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    if sock.state() != LISTEN {
+        readable(sock);
+    }
+    0
+}
+
+/// Payload arrived for a socket, if it is a connection.
+#[inline(always)]
+pub(crate) fn readable(sock: Sock) {
+    let Some(connection) = connections::find(sock.key()) else { return };
     if let Some(tcp) = sock.tcp() {
         arrived::arrived(connection, tcp);
     }
-    0
 }
 
 /// sock_recv_length(sk, ret, flags): a receive call returned.
@@ -90,16 +122,26 @@ pub(crate) fn recv_length(ctx: BtfTracePointContext) -> i32 {
     if config::empty() {
         return 0;
     }
-    let (ret, flags): (i32, i32) = (ctx.arg(1), ctx.arg(2));
-    if ret <= 0 || flags & MSG_PEEK != 0 {
-        return 0;
-    }
-    let sock = Sock::new(ctx.arg(0));
-    let Some(connection) = connections::find(sock.key()) else { return 0 };
-    if let Some(tcp) = sock.tcp() {
-        read::read(connection, sock.key(), ret as u32, tcp.copied_seq());
-    }
+    received(Sock::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
+}
+
+/// A receive call on a socket returned `result`.
+#[inline(always)]
+pub(crate) fn received(sock: Sock, result: i32, flags: i32) {
+    if result <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        return;
+    }
+    if let Some(connection) = connections::find(sock.key()) {
+        if let Some(tcp) = sock.tcp() {
+            read::read(connection, sock.key(), result as u32, tcp.copied_seq());
+        }
+    } else if sock.is_mptcp() {
+        let subflow = RawSock(sock.key()).first_subflow();
+        if let Some(connection) = connections::find(subflow.0) {
+            read::read_multipath(connection, subflow.0, result as u32);
+        }
+    }
 }
 
 /// sock_send_length(sk, ret, flags): a send call returned.
@@ -108,15 +150,24 @@ pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
     if config::empty() {
         return 0;
     }
-    let ret: i32 = ctx.arg(1);
-    if ret <= 0 {
-        return 0;
-    }
-    let sock = Sock::new(ctx.arg(0));
-    if let Some(connection) = connections::find(sock.key()) {
-        written::written(connection, sock.key(), ret as u32);
-    }
+    sent(Sock::new(ctx.arg(0)), ctx.arg(1));
     0
+}
+
+/// A send call on a socket returned `result`.
+#[inline(always)]
+pub(crate) fn sent(sock: Sock, result: i32) {
+    if result <= 0 {
+        return;
+    }
+    if let Some(connection) = connections::find(sock.key()) {
+        written::written(connection, sock.key(), result as u32);
+    } else if sock.is_mptcp() {
+        let subflow = RawSock(sock.key()).first_subflow();
+        if let Some(connection) = connections::find(subflow.0) {
+            written::written(connection, subflow.0, result as u32);
+        }
+    }
 }
 
 /// tcp_destroy_sock(sk).
@@ -147,7 +198,7 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
 /// The listener's records. The kernel skips a program that interrupts itself, and so may have skipped the one that would have seen it
 /// open: then it is tracked from here on.
 #[inline(always)]
-fn listener(sock: Sock) -> Option<ListenerRef> {
+pub(crate) fn listener(sock: Sock) -> Option<ListenerRef> {
     if let Some(listener) = LISTENERS.get_ptr(sock.key()) {
         return Some(unsafe { *listener });
     }

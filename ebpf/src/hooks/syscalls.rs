@@ -5,9 +5,14 @@ use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 
 use crate::{
     config, connections,
-    events::{accepted, read},
+    events::{
+        accepted::{self, EAGAIN},
+        read,
+    },
     kernel,
+    maps::LISTENERS,
 };
+use listentop_abi::listener::ListenerRef;
 
 /// Offset of `ret` in every syscalls/sys_exit_* record (their `format` files; the layout is the same for all calls).
 const RET: usize = 16;
@@ -20,18 +25,47 @@ pub(crate) fn exit_accept(ctx: TracePointContext) -> u32 {
     }
     let Ok(ret) = (unsafe { ctx.read_at::<i64>(RET) }) else { return 0 };
     if ret >= 0 {
-        if let Some(child) = kernel::current_socket(ret as u32)
-            && accepted::accepted(child)
+        if let Some(socket) = kernel::current_socket(ret as u32)
+            && (accepted::accepted(socket) || (socket.is_mptcp() && accepted::accepted(socket.first_subflow())))
         {
             return 0;
         }
-        if let Some(fd) = kernel::current_argument() {
-            accepted::accepted_unknown(fd as u32);
+        if let Some(listener) = listener() {
+            accepted::accepted_unknown(listener);
         }
-    } else if let Some(fd) = kernel::current_argument() {
-        accepted::failed(fd as u32, -ret);
+    } else if accepted::is_failure(-ret)
+        && let Some(listener) = listener()
+    {
+        accepted::failed(listener, -ret);
     }
     0
+}
+
+/// The same where the accepts that reach the queue are seen in another way: those that fail before (EMFILE, ENFILE, ENOMEM).
+#[tracepoint]
+pub(crate) fn exit_accept_failed(ctx: TracePointContext) -> u32 {
+    if config::empty() {
+        return 0;
+    }
+    let Ok(ret) = (unsafe { ctx.read_at::<i64>(RET) }) else { return 0 };
+    if ret < 0
+        && ret != -EAGAIN
+        && accepted::is_failure(-ret)
+        && let Some(listener) = listener()
+    {
+        accepted::failed(listener, -ret);
+    }
+    0
+}
+
+/// The listener that the call at hand is about.
+#[inline(always)]
+fn listener() -> Option<ListenerRef> {
+    let socket = kernel::current_socket(kernel::current_argument()? as u32)?;
+    let listener = LISTENERS.get_ptr(socket.0);
+    let listener =
+        if listener.is_none() && socket.is_mptcp() { LISTENERS.get_ptr(socket.first_subflow().0) } else { listener };
+    listener.map(|listener| unsafe { *listener })
 }
 
 /// splice returns: the first argument is the descriptor that was read. No receive tracepoint fires for it.

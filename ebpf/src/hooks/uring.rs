@@ -26,7 +26,7 @@ pub(crate) fn uring_complete(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if let Some(child) = kernel::current_socket(result as u32) {
-        accepted::accepted(child);
+        let _ = accepted::accepted(child) || (child.is_mptcp() && accepted::accepted(child.first_subflow()));
     }
     0
 }

@@ -169,6 +169,8 @@ pub struct Gauges {
     pub syn_young: Option<u32>,
     /// Largest SYN queue seen in the interval.
     pub syn_peak: Option<u32>,
+    /// TCP_DEFER_ACCEPT is set: the SYN queue holds connections that wait for their first data, on purpose.
+    pub defer_accept: Option<bool>,
     /// Open connections.
     pub open: Option<u64>,
     /// Bytes waiting unread.
@@ -180,12 +182,18 @@ pub struct Gauges {
 pub struct Counts {
     /// Connections enqueued.
     pub enqueued: Option<u64>,
+    /// Connections among them that came from a shard that was closed.
+    pub migrated: Option<u64>,
     /// Request sockets made.
     pub syn_requests: Option<u64>,
+    /// Request sockets that ended without a connection.
+    pub syn_given_up: Option<u64>,
     /// SYN-ACKs sent again.
     pub synack_retransmits: Option<u64>,
     /// SYN cookies sent.
     pub cookies_sent: Option<u64>,
+    /// Valid SYN cookies that came back.
+    pub cookies_validated: Option<u64>,
     /// Accepts.
     pub accepts: Option<u64>,
     /// Accepts that returned EAGAIN.

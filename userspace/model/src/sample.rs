@@ -188,6 +188,10 @@ pub struct AcceptQueueSample {
     /// Connections that left it without being accepted: the listener closed, or they were destroyed first.
     #[serde(default)]
     pub aborted: Option<u64>,
+    /// Connections among `enqueued` that came from another shard's queue when that was closed (net.ipv4.tcp_migrate_req, or a
+    /// BPF program).
+    #[serde(default)]
+    pub migrated: Option<u64>,
     /// How long its oldest connection has been waiting, in nanoseconds; `Some(0)` if the queue is empty.
     pub oldest_waiting_ns: Option<u64>,
     /// Accept waits.
@@ -205,10 +209,19 @@ pub struct SynQueueSample {
     pub peak: Option<u32>,
     /// Request sockets made.
     pub requests: Option<u64>,
+    /// Request sockets that left the queue without a connection: timed out, reset, or closed with the listener.
+    #[serde(default)]
+    pub given_up: Option<u64>,
     /// SYN-ACKs sent again.
     pub synack_retransmits: Option<u64>,
     /// SYN cookies sent for this listener.
     pub cookies_sent: Option<u64>,
+    /// Valid SYN cookies that came back to this listener.
+    #[serde(default)]
+    pub cookies_validated: Option<u64>,
+    /// TCP_DEFER_ACCEPT is set: requests wait here for the client's first data, on purpose.
+    #[serde(default)]
+    pub defer_accept: Option<bool>,
     /// Handshake times.
     pub handshake: Option<Histogram>,
 }

@@ -89,7 +89,9 @@ pub(super) struct Probing {
 enum Probes {
     /// The best that runs here
     Auto,
-    /// BTF and system call tracepoints
+    /// Functions (fentry, fexit): Linux 5.10 and later, where the kernel allows them
+    Fentry,
+    /// BTF and system call tracepoints: Linux 6.3 and later
     Tracepoint,
     /// The hooks that `auto` finds, with programs that return at once: the floor under the cost of any probe
     #[value(hide = true)]
@@ -100,6 +102,7 @@ impl Probing {
     pub(super) fn options(&self) -> source::Options {
         let probes = match self.probes {
             Probes::Auto => source::Probes::Auto,
+            Probes::Fentry => source::Probes::Fentry,
             Probes::Tracepoint | Probes::Empty => source::Probes::Tracepoint,
         };
         let live = live::Options {
@@ -109,6 +112,9 @@ impl Probing {
             probe_stats: self.probe_stats,
             empty: self.probes == Probes::Empty,
             log_probes: self.log_probes,
+            // The source that is chosen says.
+            kind: None,
+            refuse: Vec::new(),
         };
         source::Options { probes, live }
     }

@@ -67,13 +67,15 @@ parts! {
     }
     /// Its accept queue.
     AcceptQueue {
-        depth: u32, backlog: u32, limit: u32, peak: Option<u32>, enqueued: Option<u64>, oldest_waiting_us: Option<u64>,
+        depth: u32, backlog: u32, limit: u32, peak: Option<u32>, enqueued: Option<u64>, migrated: Option<u64>,
+        oldest_waiting_us: Option<u64>,
         wait_us: Option<Distribution>,
     }
     /// Its SYN queue.
     SynQueue {
         depth: Option<u32>, young: Option<u32>, peak: Option<u32>, requests: Option<u64>, synack_retransmits: Option<u64>,
-        cookies_sent: Option<u64>, handshake_us: Option<Distribution>,
+        given_up: Option<u64>, cookies_sent: Option<u64>, cookies_validated: Option<u64>, defer_accept: Option<bool>,
+        handshake_us: Option<Distribution>,
     }
     /// Its refused attempts.
     Drops {
@@ -196,6 +198,7 @@ fn listener(l: &ListenerModel, seconds: f64) -> Listener {
             limit: l.now.limit,
             peak: l.now.accept_peak,
             enqueued: l.total.enqueued,
+            migrated: l.total.migrated,
             oldest_waiting_us: l.now.oldest_waiting_us,
             wait_us: us(&d.accept_wait),
         },
@@ -205,7 +208,10 @@ fn listener(l: &ListenerModel, seconds: f64) -> Listener {
             peak: l.now.syn_peak,
             requests: l.total.syn_requests,
             synack_retransmits: l.total.synack_retransmits,
+            given_up: l.total.syn_given_up,
             cookies_sent: l.total.cookies_sent,
+            cookies_validated: l.total.cookies_validated,
+            defer_accept: l.now.defer_accept,
             handshake_us: us(&d.handshake),
         },
         drops: Drops {

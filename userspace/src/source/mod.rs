@@ -9,7 +9,7 @@ use std::io;
 
 use listentop_model::{coverage::Coverage, sample::Sample};
 
-use live::{LiveSource, StartError};
+use live::{Kind, LiveSource, StartError};
 
 /// Anything that samples can be read from.
 pub trait Source: Send {
@@ -41,6 +41,8 @@ pub enum Probes {
     /// The best that runs here.
     #[default]
     Auto,
+    /// Probes on functions, or an error.
+    Fentry,
     /// Probes on tracepoints, or an error.
     Tracepoint,
 }
@@ -51,6 +53,13 @@ pub enum Probes {
 /// If the one that is wanted, or every one, cannot run here: in one line why, and what would help.
 pub fn start(options: &Options) -> Result<Box<dyn Source>, StartError> {
     match options.probes {
-        Probes::Auto | Probes::Tracepoint => Ok(Box::new(LiveSource::start(&options.live)?)),
+        Probes::Auto => Ok(Box::new(LiveSource::start(&options.live)?)),
+        Probes::Fentry => live(options, Kind::Fentry),
+        Probes::Tracepoint => live(options, Kind::Tracepoint),
     }
+}
+
+fn live(options: &Options, kind: Kind) -> Result<Box<dyn Source>, StartError> {
+    let options = live::Options { kind: Some(kind), ..options.live.clone() };
+    Ok(Box::new(LiveSource::start(&options)?))
 }

@@ -3,7 +3,7 @@
 use crate::{model::Counts, sample::ListenerSample};
 
 /// Number of counters in [`Counts`].
-const N: usize = 11;
+const N: usize = 14;
 
 /// How much a counter grew between two readings. One that went backwards was started anew: what it holds is no growth, and
 /// counting goes on from there. One that is read for the first time has grown by all it holds if it began at zero within
@@ -67,9 +67,12 @@ impl Counters {
 fn readings(l: &ListenerSample) -> [Option<u64>; N] {
     [
         l.accept_queue.enqueued,
+        l.accept_queue.migrated,
         l.syn_queue.requests,
+        l.syn_queue.given_up,
         l.syn_queue.synack_retransmits,
         l.syn_queue.cookies_sent,
+        l.syn_queue.cookies_validated,
         l.accepts.total,
         l.accepts.would_block,
         l.accepts.failed,
@@ -83,9 +86,12 @@ fn readings(l: &ListenerSample) -> [Option<u64>; N] {
 fn to_counts(c: [Option<u64>; N]) -> Counts {
     let [
         enqueued,
+        migrated,
         syn_requests,
+        syn_given_up,
         synack_retransmits,
         cookies_sent,
+        cookies_validated,
         accepts,
         would_block,
         accept_failed,
@@ -96,9 +102,12 @@ fn to_counts(c: [Option<u64>; N]) -> Counts {
     ] = c;
     Counts {
         enqueued,
+        migrated,
         syn_requests,
+        syn_given_up,
         synack_retransmits,
         cookies_sent,
+        cookies_validated,
         accepts,
         would_block,
         accept_failed,

@@ -301,6 +301,7 @@ fn take_gauges(now: &mut Gauges, sample: &ListenerSample) {
     now.recent_accept_peak = now.recent_accept_peak.max(peak(sample));
     now.syn_depth = sample.syn_queue.depth;
     now.syn_young = sample.syn_queue.young;
+    now.defer_accept = sample.syn_queue.defer_accept;
     now.syn_peak = now.syn_peak.max(sample.syn_queue.peak).max(sample.syn_queue.depth);
     now.open = sample.connections.open;
     now.queued_bytes = sample.reads.queued_bytes;

@@ -2,85 +2,153 @@
 
 use listentop_model::coverage::{Coverage, Measure, Status};
 
-use super::{cost::Timing, hooks::Outcome};
+use super::{
+    cost::Timing,
+    events::{EVENTS, Event, Kind, Need, Way},
+    hooks::Attached,
+};
 
-/// Where a measure comes from when all is well, and what must be said about it even then.
-fn source(measure: Measure) -> (Status, &'static str, &'static str) {
-    use Measure::*;
-    use Status::{Measured, Sampled, Unavailable};
-    const NO_EVENT: &str = "no tracepoint fires when a request is made";
+/// Where a measure comes from, and what must be said about it.
+struct Source {
+    status: Status,
+    via: String,
+    reason: String,
+}
+
+fn measured(via: impl Into<String>) -> Source {
+    Source { status: Status::Measured, via: via.into(), reason: String::new() }
+}
+
+fn sampled(via: impl Into<String>, reason: &str) -> Source {
+    Source { status: Status::Sampled, via: via.into(), reason: reason.to_owned() }
+}
+
+fn unavailable(reason: impl Into<String>) -> Source {
+    Source { status: Status::Unavailable, via: String::new(), reason: reason.into() }
+}
+
+/// The hooks of the way that an event is seen, as lists name them.
+fn via(attached: &Attached, event: Event) -> String {
+    let way: Option<&Way> = attached.way(event).or_else(|| {
+        // Another event's hooks bring it.
+        let other = EVENTS.iter().filter_map(|other| attached.way(other.event)).find(|way| way.also == Some(event));
+        other.filter(|_| attached.failure(event).is_none())
+    });
+    let Some(way) = way else { return String::new() };
+    let names = way.hooks.iter().filter(|hook| hook.need != Need::Helps).map(|hook| hook.target.name());
+    // What tells that a socket listens is not what tells of its connections.
+    let names: Vec<String> = names
+        .filter(|name| attached.has(name) && name != "tp_btf/inet_sock_set_state")
+        .map(|name| name.trim_start_matches("tracepoint/syscalls/").to_owned())
+        .collect();
+    names.join(", ")
+}
+
+fn by_function(attached: &Attached, event: Event) -> bool {
+    attached.way(event).is_some_and(|way| way.kind == Some(Kind::Fentry))
+}
+
+/// Where a measure comes from, its hooks being attached.
+fn source(measure: Measure, attached: &Attached) -> Source {
+    let via = |event| via(attached, event);
+    let by_function = |event| by_function(attached, event);
+    let because = |event| attached.failure(event).unwrap_or_default();
+    let syn = by_function(Event::Syn);
     match measure {
-        AcceptQueueDepth => (Measured, "iter/bpf_map_elem: sk_ack_backlog", ""),
-        AcceptQueuePeak => (Measured, "tp_btf/sk_data_ready: sk_ack_backlog at every enqueue", ""),
-        Enqueued => (Measured, "tp_btf/sk_data_ready", ""),
-        AcceptWait => (Measured, "tp_btf/sk_data_ready → sys_exit_accept, io_uring_complete", ""),
-        OldestWaiting => (Measured, "iter/bpf_map_elem: head of the accept queue", ""),
-        SynQueueDepth => (
-            Sampled,
-            "iter/bpf_map_elem, tp_btf/sk_data_ready: qlen",
+        Measure::AcceptQueueDepth => measured("iter/bpf_map_elem: sk_ack_backlog"),
+        Measure::AcceptQueuePeak => measured(format!("{}: sk_ack_backlog at every enqueue", via(Event::Enqueued))),
+        Measure::Enqueued => measured(via(Event::Enqueued)),
+        Measure::AcceptWait => {
+            let accepted = if by_function(Event::Accepted) { "" } else { ", tp_btf/io_uring_complete" };
+            measured(format!("{} → {}{accepted}", via(Event::Enqueued), via(Event::Accepted)))
+        }
+        Measure::OldestWaiting => measured("iter/bpf_map_elem: head of the accept queue"),
+        Measure::SynQueueDepth if syn => {
+            measured("iter/bpf_map_elem: qlen; peak: fexit/inet_csk_reqsk_queue_hash_add at every request")
+        }
+        Measure::SynQueueDepth => sampled(
+            format!("iter/bpf_map_elem, {}: qlen", via(Event::Enqueued)),
             "read at each refresh and enqueue; a peak in between is missed",
         ),
-        SynRequests => (Unavailable, "", NO_EVENT),
-        SynackRetransmits => (Measured, "tp_btf/tcp_retransmit_synack", ""),
-        CookiesSent => (Unavailable, "", "counted per namespace only (SyncookiesSent)"),
-        Handshake => (
-            Sampled,
-            "tp_btf/sk_data_ready: srtt_us of the new connection",
+        Measure::SynRequests if syn => measured("fexit/inet_csk_reqsk_queue_hash_add"),
+        Measure::SynRequests => {
+            unavailable(format!("no tracepoint fires when a request is made; {}", because(Event::Syn)))
+        }
+        Measure::SynackRetransmits => measured(via(Event::SynackRetransmitted)),
+        Measure::CookiesSent if syn => measured("fentry/cookie_v4_init_sequence, fentry/cookie_v6_init_sequence"),
+        Measure::CookiesSent => {
+            unavailable(format!("counted per namespace only (SyncookiesSent); {}", because(Event::Syn)))
+        }
+        Measure::Handshake if by_function(Event::Enqueued) => {
+            measured(format!("{}: since the first SYN-ACK", via(Event::Enqueued)))
+        }
+        Measure::Handshake => sampled(
+            format!("{}: srtt_us of the new connection", via(Event::Enqueued)),
             "left out: handshakes whose SYN-ACK was sent again or was a cookie",
         ),
-        Drops => (Measured, "sk_drops, tp_btf/kfree_skb", ""),
-        DropCause => (
-            Sampled,
-            "tp_btf/kfree_skb; for SYNs the namespace's TcpExt counters",
+        Measure::Drops => measured(format!("sk_drops, {}", via(Event::AckRefused))),
+        Measure::DropCause if syn && by_function(Event::AckRefused) => {
+            measured(format!("fexit/tcp_conn_request, {}", via(Event::AckRefused)))
+        }
+        Measure::DropCause => sampled(
+            format!("{}; for SYNs the namespace's TcpExt counters", via(Event::AckRefused)),
             "no tracepoint fires for a refused SYN: its cause is inferred from counters, exactly where one listener drops at a time",
         ),
-        DropClients => (Sampled, "tp_btf/kfree_skb", "refused final ACKs only: no tracepoint shows a refused SYN"),
-        Accepts => (Measured, "sys_exit_accept, sys_exit_accept4, tp_btf/io_uring_complete", ""),
-        WouldBlock => (Measured, "sys_exit_accept, sys_exit_accept4", ""),
-        OpenConnections => (Measured, "accepts less tp_btf/tcp_destroy_sock", ""),
-        FirstByte => (Measured, "tp_btf/sk_data_ready", ""),
-        FirstRead => (Measured, "tp_btf/sock_recv_length", ""),
-        Reads => (Measured, "tp_btf/sock_recv_length, sys_exit_splice", ""),
-        Residency => (Measured, "tp_btf/sk_data_ready → tp_btf/sock_recv_length", ""),
-        QueuedBytes => (Measured, "tp_btf/sk_data_ready less copied_seq", ""),
-        Writes => (Measured, "tp_btf/sock_send_length", ""),
-        Owners => (Measured, "/proc/PID/fd", ""),
-        ThreadTimes => (Measured, "/proc/PID/task/TID/schedstat", ""),
-        ProbeTime => (Measured, "the kernel's program statistics", ""),
+        Measure::DropClients if syn => measured(format!("fexit/tcp_conn_request, {}", via(Event::AckRefused))),
+        Measure::DropClients => {
+            sampled(via(Event::AckRefused), "refused final ACKs only: no tracepoint shows a refused SYN")
+        }
+        Measure::Accepts if by_function(Event::Accepted) => measured(via(Event::Accepted)),
+        Measure::Accepts => measured(format!("{}, tp_btf/io_uring_complete", via(Event::Accepted))),
+        Measure::WouldBlock => measured(via(Event::Accepted)),
+        Measure::OpenConnections => measured(format!("accepts less {}", via(Event::Destroyed))),
+        Measure::FirstByte => measured(via(Event::Arrived)),
+        Measure::FirstRead => measured(via(Event::Read)),
+        Measure::Reads => measured([via(Event::Read), via(Event::Spliced)].join(", ")),
+        Measure::Residency => measured(format!("{} → {}", via(Event::Arrived), via(Event::Read))),
+        Measure::QueuedBytes => measured(format!("{} less copied_seq", via(Event::Arrived))),
+        Measure::Writes => measured(via(Event::Written)),
+        Measure::Owners => measured("/proc/PID/fd"),
+        Measure::ThreadTimes => measured("/proc/PID/task/TID/schedstat"),
+        Measure::ProbeTime => measured("the kernel's program statistics"),
     }
 }
 
 /// Coverage of every measure, given what became of the hooks, how much the kernel times, and whether it
 /// shows where tcp_v4_rcv and tcp_v6_rcv lie.
-pub(super) fn of(outcomes: &[Outcome], timing: &Timing, receive_ranges_known: bool) -> Vec<Coverage> {
+pub(super) fn of(attached: &Attached, timing: &Timing, receive_ranges_known: bool) -> Vec<Coverage> {
     Measure::ALL
         .iter()
         .map(|measure| {
-            let (status, via, reason) = source(*measure);
-            let failure = outcomes.iter().find_map(|outcome| {
+            let failure = attached.outcomes.iter().find_map(|outcome| {
                 let reason = outcome.failure.as_ref()?;
-                let needed = outcome.hook.carries.contains(measure);
-                needed.then(|| format!("{} is not attached: {reason}", outcome.hook.target.name()))
+                // What only functions tell has its own words above.
+                let told = outcome.definition.event != Event::Syn && outcome.definition.carries.contains(measure);
+                told.then(|| reason.clone())
             });
             let failure = failure.or_else(|| match timing {
                 Timing::None(reason) if *measure == Measure::ProbeTime => Some(reason.clone()),
                 _ => None,
             });
-            let (status, reason) = if *measure == Measure::Drops && !receive_ranges_known {
-                (
-                    Status::Sampled,
-                    "an upper bound: packets ignored because of TCP_DEFER_ACCEPT are in it, as the kernel hides its \
-                 addresses; kernel.kptr_restrict=0 or CAP_SYSLOG would help",
-                )
-            } else if *measure == Measure::ProbeTime && *timing == Timing::Windows {
-                (Status::Sampled, "timed for 10 ms each second and interpolated; --probe-stats times every run")
-            } else {
-                (status, reason)
+            let Source { status, via, reason } = match failure {
+                Some(reason) => unavailable(format!("not attached: {reason}")),
+                None if *measure == Measure::Drops
+                    && !receive_ranges_known
+                    && !by_function(attached, Event::AckRefused) =>
+                {
+                    sampled(
+                        source(*measure, attached).via,
+                        "an upper bound: packets ignored because of TCP_DEFER_ACCEPT are in it, as the kernel hides \
+                         its addresses; kernel.kptr_restrict=0 or CAP_SYSLOG would help",
+                    )
+                }
+                None if *measure == Measure::ProbeTime && *timing == Timing::Windows => sampled(
+                    source(*measure, attached).via,
+                    "timed for 10 ms each second and interpolated; --probe-stats times every run",
+                ),
+                None => source(*measure, attached),
             };
-            match failure {
-                Some(reason) => Coverage { measure: *measure, status: Status::Unavailable, via: String::new(), reason },
-                None => Coverage { measure: *measure, status, via: via.to_owned(), reason: reason.to_owned() },
-            }
+            Coverage { measure: *measure, status, via, reason }
         })
         .collect()
 }

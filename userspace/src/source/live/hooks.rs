@@ -1,171 +1,299 @@
-//! The hooks of the tracepoint backend: which program goes where, which measures need it, and what to do if it cannot attach.
+//! Attaching: for each event the first of its ways that works here.
 
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, TracePoint},
+    programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, TracePoint},
 };
 use listentop_btf::KernelBtf;
 use listentop_model::coverage::Measure;
 
-use super::tracefs;
-
-/// Where a program attaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
-    /// A BTF tracepoint with at least this many arguments.
-    Tracepoint(&'static str, u32),
-    /// A classic tracepoint of the category `syscalls`.
-    Syscall(&'static str),
-}
-
-impl Target {
-    /// As coverage lists name it.
-    pub(super) fn name(self) -> String {
-        match self {
-            Target::Tracepoint(name, _) => format!("tp_btf/{name}"),
-            Target::Syscall(name) => format!("tracepoint/syscalls/{name}"),
-        }
-    }
-}
-
-/// One program on one hook.
-pub(super) struct Hook {
-    /// Name of the program in the object.
-    pub program: &'static str,
-    /// Where it goes.
-    pub target: Target,
-    /// Measures that are lost without it.
-    pub carries: &'static [Measure],
-    /// Without it nothing makes sense, so the start fails.
-    pub essential: bool,
-}
-
-use Measure::{
-    AcceptQueuePeak, AcceptWait, Accepts, DropCause, DropClients, Drops, Enqueued, FirstByte, FirstRead, Handshake,
-    OpenConnections, QueuedBytes, Reads, Residency, SynackRetransmits, WouldBlock, Writes,
+use super::{
+    StartError,
+    events::{self, Definition, EVENTS, Event, Hook, Kind, Need, Target, Way},
+    signatures, tracefs,
 };
 
-/// In the order of attaching: what ends a connection's record before what makes one, so that none is left behind.
-pub(super) const HOOKS: &[Hook] = &[
-    Hook {
-        program: "destroy",
-        target: Target::Tracepoint("tcp_destroy_sock", 1),
-        carries: &[OpenConnections],
-        essential: true,
-    },
-    Hook {
-        program: "state",
-        target: Target::Tracepoint("inet_sock_set_state", 3),
-        carries: &[AcceptWait],
-        essential: true,
-    },
-    Hook {
-        program: "recv_length",
-        target: Target::Tracepoint("sock_recv_length", 3),
-        carries: &[Reads, Residency, FirstRead, FirstByte, QueuedBytes],
-        essential: false,
-    },
-    Hook {
-        program: "send_length",
-        target: Target::Tracepoint("sock_send_length", 3),
-        carries: &[Writes],
-        essential: false,
-    },
-    Hook {
-        program: "kfree_skb",
-        target: Target::Tracepoint("kfree_skb", 4),
-        carries: &[Drops, DropCause, DropClients],
-        essential: false,
-    },
-    Hook {
-        program: "retransmit_synack",
-        target: Target::Tracepoint("tcp_retransmit_synack", 2),
-        carries: &[SynackRetransmits],
-        essential: false,
-    },
-    Hook {
-        program: "uring_complete",
-        target: Target::Tracepoint("io_uring_complete", 3),
-        carries: &[],
-        essential: false,
-    },
-    Hook {
-        program: "exit_accept",
-        target: Target::Syscall("sys_exit_accept4"),
-        carries: &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
-        essential: false,
-    },
-    Hook {
-        program: "exit_accept",
-        target: Target::Syscall("sys_exit_accept"),
-        carries: &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
-        essential: false,
-    },
-    Hook { program: "exit_splice", target: Target::Syscall("sys_exit_splice"), carries: &[], essential: false },
-    Hook {
-        program: "data_ready",
-        target: Target::Tracepoint("sk_data_ready", 1),
-        carries: &[AcceptQueuePeak, Enqueued, AcceptWait, Handshake, Residency, FirstByte, QueuedBytes],
-        essential: true,
-    },
-];
+/// One attempt to attach a program.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// What it was to bring.
+    pub event: Event,
+    /// Name of the program.
+    pub program: &'static str,
+    /// Where it was to go, such as `fexit/inet_csk_accept`.
+    pub target: String,
+    /// Which kind of probes it counts as; `None`: either.
+    pub kind: Option<Kind>,
+    /// Whether it is attached, or why not, in a line.
+    pub outcome: Result<(), String>,
+    /// Measures that the event carries.
+    pub measures: &'static [Measure],
+}
 
-/// What became of a hook.
+/// What became of an event.
+#[derive(Debug)]
 pub(super) struct Outcome {
-    /// Which.
-    pub hook: &'static Hook,
-    /// Why it is not attached, and what would help.
+    pub definition: &'static Definition,
+    /// The way that works; `None` if none does, or another event's hooks bring this one.
+    pub way: Option<&'static Way>,
+    /// Why nothing brings it.
     pub failure: Option<String>,
 }
 
-/// Loads and attaches every program, going on past those that cannot.
-pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, kernel: &KernelBtf) -> Vec<Outcome> {
-    // System call tracepoints need tracefs, which is mounted for this thread only where it is not mounted at all.
-    let tracefs = tracefs::available_to_this_thread();
-    HOOKS
-        .iter()
-        .map(|hook| Outcome { hook, failure: attach_one(hook, ebpf, btf, kernel, tracefs.as_ref()).err() })
-        .collect()
+/// What came of attaching.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    pub outcomes: Vec<Outcome>,
+    pub trials: Vec<Trial>,
 }
 
-fn attach_one(
-    hook: &Hook,
+impl Attached {
+    /// What brings an event.
+    pub(super) fn way(&self, event: Event) -> Option<&'static Way> {
+        self.outcomes.iter().find(|outcome| outcome.definition.event == event)?.way
+    }
+
+    /// Why nothing brings an event.
+    pub(super) fn failure(&self, event: Event) -> Option<&str> {
+        self.outcomes.iter().find(|outcome| outcome.definition.event == event)?.failure.as_deref()
+    }
+
+    /// Whether this hook is attached.
+    pub(super) fn has(&self, target: &str) -> bool {
+        self.trials.iter().any(|trial| trial.target == target && trial.outcome.is_ok())
+    }
+}
+
+/// Everything that attaching needs.
+struct Attacher<'a> {
+    ebpf: &'a mut Ebpf,
+    btf: &'a Btf,
+    kernel: &'a KernelBtf,
+    wanted: Option<Kind>,
+    refuse: &'a [String],
+    tracefs: Result<(), String>,
+    attached: Attached,
+}
+
+/// Loads and attaches what brings the events, going on past what cannot. `wanted`: probes of one kind only; `refuse`: targets that are to
+/// be taken as refused, to see what is lost with them.
+///
+/// # Errors
+/// If an event without which nothing makes sense cannot be seen, or none of those that the wanted kind of probes is for.
+pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
     kernel: &KernelBtf,
-    tracefs: Result<&(), &String>,
-) -> Result<(), String> {
-    let program =
-        ebpf.program_mut(hook.program).ok_or_else(|| format!("the object has no program {}", hook.program))?;
-    match hook.target {
-        Target::Tracepoint(name, arguments) => {
-            let present = kernel.tracepoint_arguments(name).map_err(|error| error.to_string())?;
-            if present < arguments {
-                return Err(format!(
-                    "tracepoint {name} passes {present} arguments on this kernel, {arguments} are needed"
-                ));
-            }
-            let program: &mut BtfTracePoint = program.try_into().map_err(describe)?;
-            program.load(name, btf).map_err(describe)?;
-            program.attach().map_err(describe)?;
-        }
-        Target::Syscall(name) => {
-            tracefs.map_err(Clone::clone)?;
-            let program: &mut TracePoint = program.try_into().map_err(describe)?;
-            // One program may serve several calls.
-            if program.fd().is_err() {
-                program.load().map_err(describe)?;
-            }
-            program.attach("syscalls", name).map_err(describe)?;
+    wanted: Option<Kind>,
+    refuse: &[String],
+) -> Result<Attached, (StartError, Vec<Trial>)> {
+    // System call tracepoints need tracefs, which is mounted for this thread only where it is not mounted at all.
+    let tracefs = tracefs::available_to_this_thread();
+    let mut attacher = Attacher { ebpf, btf, kernel, wanted, refuse, tracefs, attached: Attached::default() };
+    // All is loaded before anything is attached, which takes far less time: the events are to begin at one moment. From the last on,
+    // because what brings connections may bring arrivals too.
+    let mut loaded: Vec<(&'static Definition, Result<usize, String>)> = Vec::new();
+    for definition in EVENTS.iter().rev() {
+        let covered = loaded
+            .iter()
+            .any(|(other, way)| way.as_ref().is_ok_and(|way| other.ways[*way].also == Some(definition.event)));
+        if !covered {
+            loaded.push((definition, attacher.load(definition, 0)));
         }
     }
-    Ok(())
+    for definition in EVENTS {
+        let Some(index) = loaded.iter().position(|(other, _)| other.event == definition.event) else {
+            attacher.attached.outcomes.push(Outcome { definition, way: None, failure: None });
+            continue;
+        };
+        let mut way = loaded.swap_remove(index).1;
+        while let Ok(index) = way {
+            match attacher.attach(definition, &definition.ways[index]) {
+                Ok(()) => break,
+                Err(_) => way = attacher.load(definition, index + 1),
+            }
+        }
+        let (way, failure) = match way {
+            Ok(index) => (Some(&definition.ways[index]), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        if let Some(reason) = failure.as_ref().filter(|_| definition.essential) {
+            let error = attacher.refusal(definition, reason);
+            return Err((error, attacher.attached.trials));
+        }
+        attacher.attached.outcomes.push(Outcome { definition, way, failure });
+    }
+    Ok(attacher.attached)
+}
+
+impl Attacher<'_> {
+    /// Why nothing can be measured without this event.
+    fn refusal(&self, definition: &Definition, reason: &str) -> StartError {
+        let event = definition.event.name();
+        match self.wanted {
+            Some(kind) => StartError::Refused(format!("{} probes do not run here: {event}: {reason}", kind.name())),
+            None => StartError::Refused(format!("{event}: {reason}")),
+        }
+    }
+
+    /// Loads the first of the ways from `from` on that the kernel takes; returns which, or why there is none.
+    fn load(&mut self, definition: &'static Definition, from: usize) -> Result<usize, String> {
+        let mut reasons: Vec<String> = Vec::new();
+        for (index, way) in definition.ways.iter().enumerate().skip(from) {
+            if !events::allowed(way, self.wanted) {
+                continue;
+            }
+            match self.load_way(definition, way) {
+                Ok(()) => return Ok(index),
+                Err(reason) if reasons.contains(&reason) => {}
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        if reasons.is_empty() {
+            // What failed before is told by the trials; if nothing did, it was not allowed.
+            let failed = self.attached.trials.iter().rev().find(|trial| trial.event == definition.event);
+            reasons.push(match (failed.map(|trial| &trial.outcome), self.wanted) {
+                (Some(Err(reason)), _) => reason.clone(),
+                (_, Some(kind)) => format!("{} probes do not see it", kind.name()),
+                (_, None) => "nothing brings it".to_owned(),
+            });
+        }
+        Err(reasons.join("; "))
+    }
+
+    fn load_way(&mut self, definition: &'static Definition, way: &'static Way) -> Result<(), String> {
+        for (at, hook) in way.hooks.iter().enumerate() {
+            let Err(reason) = self.load_hook(hook) else { continue };
+            let skipped = self.skipped(hook);
+            if !skipped {
+                self.note(definition, way, hook, Err(reason.clone()));
+            }
+            if hook.need == Need::Always || (hook.need == Need::IfPresent && !skipped) {
+                // What was loaded of it is of no use.
+                way.hooks[..at].iter().for_each(|hook| self.unload(hook));
+                return Err(format!("{}: {reason}", hook.target.name()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a hook is of no concern here: this kernel does not have the function, or functions are not wanted.
+    fn skipped(&self, hook: &Hook) -> bool {
+        hook.need != Need::Always
+            && match hook.target {
+                Target::Entry(name) | Target::Exit(name) => {
+                    self.wanted == Some(Kind::Tracepoint) || self.kernel.function(name).is_err()
+                }
+                Target::Tracepoint(..) | Target::Syscall(_) => false,
+            }
+    }
+
+    fn load_hook(&mut self, hook: &Hook) -> Result<(), String> {
+        if self.refuse.contains(&hook.target.name()) {
+            return Err("it is to be taken as refused".to_owned());
+        }
+        if hook.target.is_function() && self.wanted == Some(Kind::Tracepoint) {
+            return Err("functions are not wanted".to_owned());
+        }
+        let program =
+            self.ebpf.program_mut(hook.program).ok_or_else(|| format!("the object has no program {}", hook.program))?;
+        // One program may serve several targets.
+        if program.fd().is_ok() {
+            return match hook.target {
+                Target::Syscall(_) => self.tracefs.clone(),
+                _ => Ok(()),
+            };
+        }
+        match hook.target {
+            Target::Tracepoint(name, arguments) => {
+                let present = self.kernel.tracepoint_arguments(name).map_err(|error| error.to_string())?;
+                if present < arguments {
+                    return Err(format!(
+                        "tracepoint {name} passes {present} arguments on this kernel, {arguments} are needed"
+                    ));
+                }
+                let program: &mut BtfTracePoint = program.try_into().map_err(describe)?;
+                program.load(name, self.btf).map_err(describe)
+            }
+            Target::Syscall(_) => {
+                self.tracefs.clone()?;
+                let program: &mut TracePoint = program.try_into().map_err(describe)?;
+                program.load().map_err(describe)
+            }
+            Target::Entry(name) => {
+                signatures::check(self.kernel, name)?;
+                let program: &mut FEntry = program.try_into().map_err(describe)?;
+                program.load(name, self.btf).map_err(describe)
+            }
+            Target::Exit(name) => {
+                signatures::check(self.kernel, name)?;
+                let program: &mut FExit = program.try_into().map_err(describe)?;
+                program.load(name, self.btf).map_err(describe)
+            }
+        }
+    }
+
+    /// Attaches what was loaded of a way; all of it, or nothing.
+    fn attach(&mut self, definition: &'static Definition, way: &'static Way) -> Result<(), String> {
+        for hook in way.hooks {
+            let loaded = self.ebpf.program(hook.program).is_some_and(|program| program.fd().is_ok());
+            // What was not loaded was refused already, and is not needed.
+            if !loaded || self.skipped(hook) || self.refuse.contains(&hook.target.name()) {
+                continue;
+            }
+            let outcome = self.attach_hook(hook);
+            self.note(definition, way, hook, outcome.clone());
+            if let Err(reason) = outcome
+                && hook.need != Need::Helps
+            {
+                // Unloading a program detaches it.
+                way.hooks.iter().for_each(|hook| self.unload(hook));
+                return Err(format!("{}: {reason}", hook.target.name()));
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_hook(&mut self, hook: &Hook) -> Result<(), String> {
+        let missing = || format!("the object has no program {}", hook.program);
+        match (self.ebpf.program_mut(hook.program).ok_or_else(missing)?, hook.target) {
+            (Program::BtfTracePoint(program), _) => program.attach().map(drop).map_err(describe),
+            (Program::TracePoint(program), Target::Syscall(name)) => {
+                program.attach("syscalls", name).map(drop).map_err(describe)
+            }
+            (Program::FEntry(program), _) => program.attach().map(drop).map_err(describe),
+            (Program::FExit(program), _) => program.attach().map(drop).map_err(describe),
+            _ => Err(missing()),
+        }
+    }
+
+    fn unload(&mut self, hook: &Hook) {
+        // A program that is not loaded, or serves another target that failed before, has nothing to unload.
+        let _ = match self.ebpf.program_mut(hook.program) {
+            Some(Program::BtfTracePoint(program)) => program.unload(),
+            Some(Program::TracePoint(program)) => program.unload(),
+            Some(Program::FEntry(program)) => program.unload(),
+            Some(Program::FExit(program)) => program.unload(),
+            _ => Ok(()),
+        };
+    }
+
+    fn note(&mut self, definition: &Definition, way: &Way, hook: &Hook, outcome: Result<(), String>) {
+        self.attached.trials.push(Trial {
+            event: definition.event,
+            program: hook.program,
+            target: hook.target.name(),
+            kind: way.kind,
+            outcome,
+            measures: definition.carries,
+        });
+    }
 }
 
 /// An error with its causes, in one line; the verifier's log goes to the debug output only.
-fn describe(error: impl Into<aya::programs::ProgramError>) -> String {
+fn describe(error: impl Into<ProgramError>) -> String {
     let error = error.into();
-    if let aya::programs::ProgramError::LoadError { io_error, verifier_log } = &error {
+    if let ProgramError::LoadError { io_error, verifier_log } = &error {
         if std::env::var_os("LISTENTOP_VERIFIER_LOG").is_some() {
             eprintln!("{verifier_log}");
         }

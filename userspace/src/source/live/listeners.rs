@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::maps::{MapData, Queue};
-use listentop_abi::listener::{FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef};
+use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef};
 use listentop_model::{
     coverage::{Coverage, Measure, Status},
     histogram::Histogram,
@@ -330,11 +330,12 @@ impl Known {
         let Readings { info, counters, available, .. } = readings;
         let when = |measure, value: u64| available.has(measure).then_some(value);
         let shown = |measure, histogram: Histogram| available.has(measure).then_some(histogram);
+        let handshakes = &counters.handshakes;
         let [wait, handshake, first_byte, first_read, residency, bytes_per_read] = distributions;
         ListenerSample {
             id: info.cookie,
             netns: info.netns,
-            protocol: Protocol::Tcp,
+            protocol: if info.flags & FLAG_MPTCP != 0 { Protocol::Mptcp } else { Protocol::Tcp },
             address: address(info),
             port: info.port,
             v6only: info.flags & FLAG_V6ONLY != 0,
@@ -349,6 +350,8 @@ impl Known {
                 peak: available.has(Measure::AcceptQueuePeak).then_some(readings.accept_peak),
                 enqueued: when(Measure::Enqueued, counters.enqueued),
                 aborted: when(Measure::Enqueued, counters.aborted),
+                // Where functions tell of SYNs they tell of the accept queue, too.
+                migrated: when(Measure::SynRequests, handshakes.migrated),
                 // The sample's clock was read after the poll, so this is not negative but for rounding.
                 oldest_waiting_ns: if info.depth == 0 {
                     Some(0)
@@ -361,19 +364,25 @@ impl Known {
                 depth: Some(info.syn_depth),
                 young: Some(info.syn_young),
                 peak: Some(readings.syn_peak),
-                requests: None,
+                requests: when(Measure::SynRequests, handshakes.requests),
+                given_up: when(Measure::SynRequests, handshakes.given_up),
                 synack_retransmits: when(Measure::SynackRetransmits, counters.synack_retransmits),
-                cookies_sent: None,
+                cookies_sent: when(Measure::CookiesSent, handshakes.cookies_sent),
+                cookies_validated: when(Measure::CookiesSent, handshakes.cookies_validated),
+                defer_accept: Some(info.defer_accept != 0),
                 handshake: shown(Measure::Handshake, handshake),
             },
             drops: DropsSample {
                 socket_drops: Some(self.drops.read(info.socket_drops)),
                 ack_overflow: when(Measure::Drops, counters.ack_overflow),
                 cookie_ack_overflow: when(Measure::Drops, counters.cookie_ack_overflow),
-                ack_other: when(Measure::Drops, 0),
+                ack_other: when(Measure::Drops, handshakes.ack_other),
                 not_attempts: when(Measure::Drops, counters.not_attempts),
+                syn_accept_queue_full: when(Measure::SynRequests, handshakes.accept_queue_full),
+                syn_queue_full: when(Measure::SynRequests, handshakes.syn_queue_full),
+                syn_other: when(Measure::SynRequests, handshakes.syn_other),
                 clients: when(Measure::DropClients, counters.clients),
-                ..DropsSample::default()
+                clients_cover_syn: available.has(Measure::SynRequests),
             },
             accepts: AcceptsSample {
                 total: when(Measure::Accepts, counters.work.accepts),

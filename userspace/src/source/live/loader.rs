@@ -15,6 +15,7 @@ use listentop_btf::KernelBtf;
 use super::{
     Geometry, Options, StartError, bpf, kallsyms,
     offsets::{self, Offsets},
+    signatures,
 };
 use crate::source::owners;
 
@@ -30,10 +31,7 @@ pub(super) fn load(
     ranges: &[kallsyms::Range; 2],
 ) -> Result<Ebpf, StartError> {
     let Offsets { found, missing } = offsets::resolve(kernel);
-    // io_uring may be configured out; every other structure is needed.
-    if let Some((_, error)) =
-        missing.iter().find(|(name, _)| !matches!(*name, "CQE_RES" | "KIOCB_OPCODE" | "OP_ACCEPT"))
-    {
+    if let Some((_, error)) = missing.iter().find(|(name, _)| !offsets::OPTIONAL.contains(name)) {
         return Err(StartError::Unsupported(error.to_string()));
     }
     let mut loader = EbpfLoader::new();
@@ -41,6 +39,15 @@ pub(super) fn load(
     for (name, value) in &found {
         loader.override_global(name, value, true);
     }
+    let positions = signatures::positions(kernel);
+    for (name, value) in &positions {
+        loader.override_global(name, value, true);
+    }
+    let helpers = offsets::helpers(kernel);
+    for (name, value) in &helpers {
+        loader.override_global(name, value, true);
+    }
+    let has_mptcp = u8::from(offsets::MPTCP.iter().all(|name| found.iter().any(|(found, _)| found == name)));
     let uring_cqe = u8::from(kernel.tracepoint_arguments("io_uring_complete").is_ok_and(|arguments| arguments == 3));
     let pid_namespace = owners::our_pid_namespace();
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
@@ -50,6 +57,7 @@ pub(super) fn load(
         .override_global("TCP_V4_RCV_END", &ranges[0].1, true)
         .override_global("TCP_V6_RCV", &ranges[1].0, true)
         .override_global("TCP_V6_RCV_END", &ranges[1].1, true)
+        .override_global("HAS_MPTCP", &has_mptcp, true)
         .override_global("OUR_PID_NAMESPACE", &pid_namespace, true)
         .override_global("URING_CQE", &uring_cqe, true)
         .override_global("EMPTY", &empty, true)
@@ -62,6 +70,7 @@ pub(super) fn load(
         .map_max_entries("INFO", slots)
         .map_max_entries("ADDRESSES", slots)
         .map_max_entries("COUNTERS", slots << shift)
+        .map_max_entries("HANDSHAKES", slots << shift)
         .map_max_entries("DISTRIBUTIONS", slots << shift)
         .map_max_entries("PEAKS", slots * geometry.cpus)
         .map_max_entries("CONNECTIONS", options.max_connections)

@@ -4,12 +4,14 @@ mod bpf;
 mod cost;
 mod coverage;
 mod distributions;
+mod events;
 mod hooks;
 mod kallsyms;
 mod listeners;
 mod loader;
 mod offsets;
 mod shared;
+mod signatures;
 mod tables;
 mod threads;
 mod tracefs;
@@ -30,7 +32,7 @@ use aya::{
 };
 use listentop_abi::{
     limits,
-    listener::{ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, WALKED},
+    listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, WALKED},
     loss::{LOSSES, Loss},
     thread::ThreadRecord,
 };
@@ -42,6 +44,8 @@ use listentop_model::{
 
 use super::{Source, machine, namespaces, owners};
 use cost::ProbeCost;
+pub use events::{Event, Kind};
+pub use hooks::Trial;
 use listeners::Listeners;
 use loader::{iterator, load, log_probes};
 use shared::{SharedArray, WindowedArray};
@@ -63,6 +67,10 @@ pub struct Options {
     pub empty: bool,
     /// Print the probes' log (aya-log) on stderr.
     pub log_probes: bool,
+    /// Probes of one kind only; `None`: for each event the best that run here.
+    pub kind: Option<Kind>,
+    /// Hooks (`fexit/inet_csk_accept`) that are to be taken as refused by the kernel, to see what is lost with them.
+    pub refuse: Vec<String>,
 }
 
 impl Default for Options {
@@ -74,6 +82,8 @@ impl Default for Options {
             probe_stats: false,
             empty: false,
             log_probes: false,
+            kind: None,
+            refuse: Vec::new(),
         }
     }
 }
@@ -132,6 +142,7 @@ pub struct LiveSource {
     owners: owners::Watch,
     host: Host,
     coverage: Vec<Coverage>,
+    trials: Vec<Trial>,
     probe_cost: ProbeCost,
     /// Accept queues that could not be taken over to their end.
     unfinished_queues: u64,
@@ -194,6 +205,8 @@ impl LiveSource {
         let records = slots << geometry.shard_shift;
         let counters = map(&mut ebpf, "COUNTERS")?.fd().as_fd();
         let counters = SharedArray::<ListenerCounters>::map(counters, records).map_err(shared)?;
+        let handshakes = map(&mut ebpf, "HANDSHAKES")?.fd().as_fd();
+        let handshakes = SharedArray::<HandshakeCounters>::map(handshakes, records).map_err(shared)?;
         let distributions = map(&mut ebpf, "DISTRIBUTIONS")?.fd().as_fd();
         let distributions = WindowedArray::<ListenerDistributions>::new(distributions, records).map_err(shared)?;
         let depth = slots * geometry.cpus;
@@ -221,12 +234,10 @@ impl LiveSource {
         let baseline = iterator(&mut ebpf, "baseline", "tcp", btf, None)?;
 
         // On a thread of its own, because it may need a mount namespace of its own.
-        let outcomes = thread::scope(|scope| scope.spawn(|| hooks::attach(&mut ebpf, btf, kernel)).join())
-            .map_err(|_| StartError::Refused("the attaching thread failed".to_owned()))?;
-        if let Some(outcome) = outcomes.iter().find(|outcome| outcome.hook.essential && outcome.failure.is_some()) {
-            let reason = outcome.failure.as_deref().unwrap_or_default();
-            return Err(StartError::Refused(format!("{}: {reason}", outcome.hook.target.name())));
-        }
+        let attach = || hooks::attach(&mut ebpf, btf, kernel, options.kind, &options.refuse);
+        let attached = thread::scope(|scope| scope.spawn(attach).join())
+            .map_err(|_| StartError::Refused("the attaching thread failed".to_owned()))?
+            .map_err(|(error, _)| error)?;
         let mut unfinished_queues = 0;
         if !options.empty {
             for namespace in namespaces {
@@ -249,11 +260,12 @@ impl LiveSource {
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(Tables { info, counters, distributions, peaks, geometry }, free),
+            listeners: Listeners::new(Tables { info, counters, handshakes, distributions, peaks, geometry }, free),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: machine::host(),
-            coverage: coverage::of(&outcomes, probe_cost.timing(), receive_ranges_known),
+            coverage: coverage::of(&attached, probe_cost.timing(), receive_ranges_known),
+            trials: attached.trials,
             probe_cost,
             unfinished_queues,
             programs: ebpf
@@ -297,6 +309,12 @@ impl LiveSource {
             namespaces,
             listeners,
         })
+    }
+
+    /// Every hook that was tried at the start, and what came of it.
+    #[must_use]
+    pub fn trials(&self) -> &[Trial] {
+        &self.trials
     }
 
     fn run_poll(&self) -> io::Result<()> {

@@ -29,6 +29,14 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("REQUEST_NEXT", "request_sock", "dl_next"),
     ("REQUEST_LISTENER", "request_sock", "__req_common.skc_listener"),
     ("REQUEST_SNT_SYNACK", "tcp_request_sock", "snt_synack"),
+    ("REQUEST_REFCNT", "request_sock", "__req_common.skc_refcnt.refs.counter"),
+    ("NET_SYNCOOKIES", "net", "ipv4.sysctl_tcp_syncookies"),
+    ("TCP_DEFER_ACCEPT", "tcp_sock", "inet_conn.icsk_accept_queue.rskq_defer_accept"),
+    ("TCP_IS_MPTCP", "tcp_sock", "is_mptcp"),
+    ("TCP_ULP_DATA", "tcp_sock", "inet_conn.icsk_ulp_data"),
+    ("SUBFLOW_CONN", "mptcp_subflow_context", "conn"),
+    ("MPTCP_FIRST", "mptcp_sock", "first"),
+    ("SKB_PROTOCOL", "sk_buff", "protocol"),
     ("NET_INUM", "net", "ns.inum"),
     ("SOCKET_SK", "socket", "sk"),
     ("TASK_FILES", "task_struct", "files"),
@@ -57,6 +65,35 @@ const ARGUMENT_REGISTER: &str = "di";
 const ARGUMENT_REGISTER: &str = "orig_x0";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("which register keeps a system call's first argument has to be said for this architecture");
+
+/// Globals that the probes can do without: what needs them cannot be had on a kernel that lacks them, or was not there yet.
+pub(super) const OPTIONAL: &[&str] = &[
+    // io_uring may be configured out, and so may MPTCP.
+    "CQE_RES",
+    "KIOCB_OPCODE",
+    "OP_ACCEPT",
+    "TCP_IS_MPTCP",
+    "SUBFLOW_CONN",
+    "MPTCP_FIRST",
+    // Packets are dropped with a reason since 5.17; functions tell without.
+    "REASON_LISTEN_OVERFLOW",
+    "REASON_NO_SOCKET",
+];
+
+/// The globals without which MPTCP is unknown.
+pub(super) const MPTCP: &[&str] = &["TCP_IS_MPTCP", "TCP_ULP_DATA", "SUBFLOW_CONN", "MPTCP_FIRST"];
+
+/// A frozen global that says whether programs may call a helper, and the kernel's function behind the helper.
+const HELPERS: &[(&str, &str)] = &[
+    ("HAS_TASK_BTF", "bpf_get_current_task_btf"),
+    ("HAS_TASK_REGS", "bpf_task_pt_regs"),
+    ("HAS_SOCKET_COOKIE", "bpf_get_socket_ptr_cookie"),
+];
+
+/// Which helpers this kernel has.
+pub(super) fn helpers(btf: &KernelBtf) -> Vec<(&'static str, u8)> {
+    HELPERS.iter().map(|(global, function)| (*global, u8::from(btf.function(function).is_ok()))).collect()
+}
 
 /// A frozen global and the enumerator whose value it holds.
 const ENUMERATORS: &[(&str, &str)] = &[

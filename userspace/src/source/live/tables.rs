@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use listentop_abi::listener::{ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, Work};
+use listentop_abi::listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, Work};
 use listentop_model::sample::ThreadSample;
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
 pub(super) struct Tables {
     pub(super) info: SharedArray<ListenerInfo>,
     pub(super) counters: SharedArray<ListenerCounters>,
+    pub(super) handshakes: SharedArray<HandshakeCounters>,
     pub(super) distributions: WindowedArray<ListenerDistributions>,
     pub(super) peaks: SharedArray<Peaks>,
     pub(super) geometry: Geometry,
@@ -41,6 +42,7 @@ pub(super) struct Counters {
     pub(super) arrived_bytes: u64,
     pub(super) otherwise_consumed_bytes: u64,
     pub(super) work: Work,
+    pub(super) handshakes: HandshakeCounters,
 }
 
 impl Counters {
@@ -76,6 +78,7 @@ impl Tables {
             // SAFETY: inside the mapping, all-zero is a valid record, and no probe writes it: its listener and connections are
             // gone from their tables.
             unsafe { ptr::write_bytes(self.counters.pointer(index), 0, 1) };
+            self.handshakes.write(index, HandshakeCounters::default());
         }
         self.take_peaks(slot);
     }
@@ -115,6 +118,20 @@ impl Tables {
             };
             for (counter, total) in field {
                 *total = total.wrapping_add(read(counter));
+            }
+            let (read, sum) = (self.handshakes.read(index), &mut sum.handshakes);
+            for (total, value) in [
+                (&mut sum.requests, read.requests),
+                (&mut sum.given_up, read.given_up),
+                (&mut sum.cookies_sent, read.cookies_sent),
+                (&mut sum.cookies_validated, read.cookies_validated),
+                (&mut sum.accept_queue_full, read.accept_queue_full),
+                (&mut sum.syn_queue_full, read.syn_queue_full),
+                (&mut sum.syn_other, read.syn_other),
+                (&mut sum.ack_other, read.ack_other),
+                (&mut sum.migrated, read.migrated),
+            ] {
+                *total += value;
             }
         }
         for thread in threads {

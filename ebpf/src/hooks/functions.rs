@@ -1,0 +1,176 @@
+//! Functions of the accept queue, of reads and of writes: fentry and fexit programs, for kernels that lack a tracepoint or where the
+//! function tells more.
+//!
+//! Which argument is where differs between kernels of one version even, so positions come from the running kernel's BTF.
+
+use aya_ebpf::{
+    EbpfContext as _, Global,
+    macros::{fentry, fexit},
+    programs::{FEntryContext, FExitContext},
+};
+
+use crate::{
+    config, connections,
+    context::argument,
+    events::{accepted, enqueued, read},
+    kernel::{self, LISTEN, RawSock, Request, Sock},
+    maps::{ATTEMPTS, LISTENERS},
+    stats,
+};
+
+/// Position of what `inet_csk_accept` returns: (sk, flags, err, kern) up to 6.9, (sk, arg) since.
+#[unsafe(no_mangle)]
+static ACCEPT_RESULT: Global<u32> = Global::new(u32::MAX);
+/// Position of the pointer behind which it puts the error, and the error's offset there.
+#[unsafe(no_mangle)]
+static ACCEPT_ERROR: Global<u32> = Global::new(u32::MAX);
+#[unsafe(no_mangle)]
+static ACCEPT_ERROR_OFFSET: Global<u32> = Global::new(0);
+/// Positions in `tcp_recvmsg`: (sk, msg, len, nonblock, flags, addr_len) in 5.10, later without nonblock, then without addr_len.
+#[unsafe(no_mangle)]
+static RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
+#[unsafe(no_mangle)]
+static RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
+/// The same in `mptcp_recvmsg`.
+#[unsafe(no_mangle)]
+static MPTCP_RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
+#[unsafe(no_mangle)]
+static MPTCP_RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
+
+/// inet_csk_reqsk_queue_add(sk, req, child) has put a connection on the accept queue; it returns the child, or null if the listener
+/// was closed meanwhile. Also where a child moves to another shard because its listener closed.
+#[fexit(function = "inet_csk_reqsk_queue_add")]
+pub(crate) fn queue_add(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let (child, result): (u64, u64) = (ctx.arg(2), ctx.arg(3));
+    if result == 0 {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    let Some(listener) = super::sockets::listener(sock) else { return 0 };
+    let Some(tcp) = sock.tcp() else { return 0 };
+    let now = stats::now();
+    // With TCP Fast Open the SYN itself brings it here: its SYN-ACK has only just been sent.
+    let mut handshake = Some(Request(ctx.arg(1)));
+    if let Some(attempt) = ATTEMPTS.get_ptr_mut(0) {
+        unsafe {
+            if (*attempt).inside != 0 {
+                handshake = None;
+                (*attempt).outcome = kernel::ENQUEUED;
+            }
+        }
+    }
+    let handshake_ns = handshake.map_or(0, |request| request.since_synack_ns(now));
+    enqueued::queued(listener, RawSock(child), now, handshake_ns, sock.accept_depth(), tcp.qlen());
+    0
+}
+
+/// inet_csk_accept returns the connection that it took off the queue, in the thread that called accept, whichever way it did.
+#[fexit(function = "inet_csk_accept")]
+pub(crate) fn accept(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let child = argument(ctx.as_ptr(), ACCEPT_RESULT.load());
+    if child != 0 && accepted::accepted(RawSock(child)) {
+        return 0;
+    }
+    let Some(listener) = LISTENERS.get_ptr(Sock::new(ctx.arg(0)).key()) else { return 0 };
+    let listener = unsafe { *listener };
+    if child != 0 {
+        accepted::accepted_unknown(listener);
+        return 0;
+    }
+    let error = argument(ctx.as_ptr(), ACCEPT_ERROR.load());
+    if let Some(errno) = kernel::int_at(error, ACCEPT_ERROR_OFFSET.load()) {
+        accepted::failed(listener, -i64::from(errno));
+    }
+    0
+}
+
+/// sock_def_readable(sk), which every socket calls through `sk_data_ready` unless something in the kernel reads it.
+#[fentry(function = "sock_def_readable")]
+pub(crate) fn readable(ctx: FEntryContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    if sock.state() != LISTEN {
+        super::sockets::readable(sock);
+    }
+    0
+}
+
+/// tcp_recvmsg returns.
+#[fexit(function = "tcp_recvmsg")]
+pub(crate) fn receive(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let result = argument(ctx.as_ptr(), RECEIVE_RESULT.load()) as i32;
+    let flags = argument(ctx.as_ptr(), RECEIVE_FLAGS.load()) as i32;
+    super::sockets::received(Sock::new(ctx.arg(0)), result, flags);
+    0
+}
+
+/// mptcp_recvmsg returns.
+#[fexit(function = "mptcp_recvmsg")]
+pub(crate) fn mptcp_receive(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let result = argument(ctx.as_ptr(), MPTCP_RECEIVE_RESULT.load()) as i32;
+    let flags = argument(ctx.as_ptr(), MPTCP_RECEIVE_FLAGS.load()) as i32;
+    super::sockets::received(Sock::new(ctx.arg(0)), result, flags);
+    0
+}
+
+/// tcp_splice_read(socket, position, pipe, length, flags) returns.
+#[fexit(function = "tcp_splice_read")]
+pub(crate) fn splice_read(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let result = ctx.arg::<i64>(5);
+    if result <= 0 {
+        return 0;
+    }
+    let Some(socket) = kernel::sock_of(ctx.arg(0)) else { return 0 };
+    let Some(connection) = connections::find(socket.0) else { return 0 };
+    if let Some(copied) = socket.copied_seq() {
+        read::read(connection, socket.0, result as u32, copied);
+    }
+    0
+}
+
+/// tcp_sendmsg(sk, msg, size) returns.
+#[fexit(function = "tcp_sendmsg")]
+pub(crate) fn send(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    super::sockets::sent(Sock::new(ctx.arg(0)), ctx.arg(3));
+    0
+}
+
+/// tcp_sendpage(sk, page, offset, size, flags) returns: sendfile and splice into a socket, up to 6.4.
+#[fexit(function = "tcp_sendpage")]
+pub(crate) fn send_page(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    super::sockets::sent(Sock::new(ctx.arg(0)), ctx.arg(5));
+    0
+}
+
+/// mptcp_sendmsg(sk, msg, size) returns.
+#[fexit(function = "mptcp_sendmsg")]
+pub(crate) fn mptcp_send(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    super::sockets::sent(Sock::new(ctx.arg(0)), ctx.arg(3));
+    0
+}

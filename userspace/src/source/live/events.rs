@@ -1,0 +1,363 @@
+//! What happens in the kernel, and the ways to see it: for each event the hooks that bring it, the best way first.
+//!
+//! A way by functions is the better one where it tells more (the moment a connection leaves the queue, each refused SYN). For reads, writes
+//! and arrivals the tracepoints tell the same and also see what has its own functions (kTLS, MPTCP), so there they come first.
+
+use listentop_model::coverage::Measure;
+
+use Measure::{
+    AcceptQueuePeak, AcceptWait, Accepts, CookiesSent, DropCause, DropClients, Drops, Enqueued, FirstByte, FirstRead,
+    Handshake, OpenConnections, QueuedBytes, Reads, Residency, SynRequests, SynackRetransmits, WouldBlock, Writes,
+};
+
+use Target::{Entry, Exit, Syscall, Tracepoint};
+
+/// Where a program attaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A BTF tracepoint with at least this many arguments.
+    Tracepoint(&'static str, u32),
+    /// A classic tracepoint of the category `syscalls`.
+    Syscall(&'static str),
+    /// The beginning of a function.
+    Entry(&'static str),
+    /// The end of a function.
+    Exit(&'static str),
+}
+
+impl Target {
+    /// As coverage lists name it.
+    pub(super) fn name(self) -> String {
+        match self {
+            Tracepoint(name, _) => format!("tp_btf/{name}"),
+            Syscall(name) => format!("tracepoint/syscalls/{name}"),
+            Entry(name) => format!("fentry/{name}"),
+            Exit(name) => format!("fexit/{name}"),
+        }
+    }
+
+    /// Whether it is a function.
+    pub(super) fn is_function(self) -> bool {
+        matches!(self, Entry(_) | Exit(_))
+    }
+}
+
+/// Whether a way can do without a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// The way does not work without it.
+    Always,
+    /// As `Always`, but a kernel that does not have the target does not need it either.
+    IfPresent,
+    /// Without it the way sees a little less.
+    Helps,
+}
+
+/// One program on one hook.
+#[derive(Debug)]
+pub(super) struct Hook {
+    /// Name of the program in the object.
+    pub program: &'static str,
+    /// Where it goes.
+    pub target: Target,
+    /// What it is worth.
+    pub need: Need,
+}
+
+const fn hook(program: &'static str, target: Target) -> Hook {
+    Hook { program, target, need: Need::Always }
+}
+
+const fn if_present(program: &'static str, target: Target) -> Hook {
+    Hook { program, target, need: Need::IfPresent }
+}
+
+const fn helps(program: &'static str, target: Target) -> Hook {
+    Hook { program, target, need: Need::Helps }
+}
+
+/// A kind of probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// fentry and fexit programs, on functions.
+    Fentry,
+    /// Programs on tracepoints.
+    Tracepoint,
+}
+
+impl Kind {
+    /// As the option `--probes` names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Fentry => "fentry",
+            Kind::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// A set of hooks that together bring an event.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// Which kind of probes it counts as; `None`: either, for tracepoints that no function could better.
+    pub kind: Option<Kind>,
+    /// The hooks, in the order of attaching.
+    pub hooks: &'static [Hook],
+    /// Another event that these hooks bring too.
+    pub also: Option<Event>,
+}
+
+/// What happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A socket is destroyed.
+    Destroyed,
+    /// A thread read.
+    Read,
+    /// A thread read by splice(2).
+    Spliced,
+    /// A thread wrote.
+    Written,
+    /// A SYN-ACK was sent again.
+    SynackRetransmitted,
+    /// A final ACK was refused.
+    AckRefused,
+    /// A SYN made a request, was answered with a cookie, or was refused.
+    Syn,
+    /// A valid cookie came back.
+    CookieValidated,
+    /// A request left the SYN queue without a connection.
+    RequestGivenUp,
+    /// A thread accepted, or found nothing.
+    Accepted,
+    /// Payload arrived.
+    Arrived,
+    /// A listener opened or closed; a connection was put on its accept queue.
+    Enqueued,
+}
+
+impl Event {
+    /// A word or two for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Event::Destroyed => "connection ends",
+            Event::Read => "read",
+            Event::Spliced => "read by splice",
+            Event::Written => "write",
+            Event::SynackRetransmitted => "SYN-ACK sent again",
+            Event::AckRefused => "final ACK refused",
+            Event::Syn => "SYN",
+            Event::CookieValidated => "cookie came back",
+            Event::RequestGivenUp => "request given up",
+            Event::Accepted => "accept",
+            Event::Arrived => "payload arrives",
+            Event::Enqueued => "connection enqueued",
+        }
+    }
+}
+
+/// An event and the ways to see it.
+#[derive(Debug)]
+pub(super) struct Definition {
+    pub event: Event,
+    /// Measures that are lost without it, or told less well.
+    pub carries: &'static [Measure],
+    /// Without it nothing makes sense, so the start fails.
+    pub essential: bool,
+    /// The best first.
+    pub ways: &'static [Way],
+}
+
+/// In the order of attaching: what ends a connection's record before what makes one, so that none is left behind.
+pub(super) const EVENTS: &[Definition] = &[
+    Definition {
+        event: Event::Destroyed,
+        carries: &[OpenConnections],
+        essential: true,
+        ways: &[Way { kind: None, hooks: &[hook("destroy", Tracepoint("tcp_destroy_sock", 1))], also: None }],
+    },
+    Definition {
+        event: Event::Read,
+        carries: &[Reads, Residency, FirstRead, FirstByte, QueuedBytes],
+        essential: false,
+        ways: &[
+            Way {
+                kind: Some(Kind::Tracepoint),
+                hooks: &[hook("recv_length", Tracepoint("sock_recv_length", 3))],
+                also: None,
+            },
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[hook("receive", Exit("tcp_recvmsg")), if_present("mptcp_receive", Exit("mptcp_recvmsg"))],
+                also: None,
+            },
+        ],
+    },
+    Definition {
+        event: Event::Spliced,
+        carries: &[],
+        essential: false,
+        ways: &[
+            Way { kind: Some(Kind::Fentry), hooks: &[hook("splice_read", Exit("tcp_splice_read"))], also: None },
+            Way { kind: Some(Kind::Tracepoint), hooks: &[hook("exit_splice", Syscall("sys_exit_splice"))], also: None },
+        ],
+    },
+    Definition {
+        event: Event::Written,
+        carries: &[Writes],
+        essential: false,
+        ways: &[
+            Way {
+                kind: Some(Kind::Tracepoint),
+                // Up to 6.4, where sendfile passes a function of its own, the tracepoint misses it.
+                hooks: &[
+                    hook("send_length", Tracepoint("sock_send_length", 3)),
+                    helps("send_page", Exit("tcp_sendpage")),
+                ],
+                also: None,
+            },
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[
+                    hook("send", Exit("tcp_sendmsg")),
+                    if_present("send_page", Exit("tcp_sendpage")),
+                    if_present("mptcp_send", Exit("mptcp_sendmsg")),
+                ],
+                also: None,
+            },
+        ],
+    },
+    Definition {
+        event: Event::SynackRetransmitted,
+        carries: &[SynackRetransmits],
+        essential: false,
+        ways: &[Way {
+            kind: None,
+            hooks: &[hook("retransmit_synack", Tracepoint("tcp_retransmit_synack", 2))],
+            also: None,
+        }],
+    },
+    Definition {
+        event: Event::AckRefused,
+        carries: &[Drops, DropCause, DropClients],
+        essential: false,
+        ways: &[
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[
+                    hook("check", Exit("tcp_check_req")),
+                    if_present("child_v6", Exit("tcp_v6_syn_recv_sock")),
+                    hook("child_v4", Exit("tcp_v4_syn_recv_sock")),
+                ],
+                also: None,
+            },
+            Way { kind: Some(Kind::Tracepoint), hooks: &[hook("kfree_skb", Tracepoint("kfree_skb", 4))], also: None },
+        ],
+    },
+    Definition {
+        event: Event::Syn,
+        carries: &[SynRequests, CookiesSent],
+        essential: false,
+        ways: &[Way {
+            kind: Some(Kind::Fentry),
+            hooks: &[
+                // A SYN of which nothing else was seen counts as refused, so all that may be seen must be.
+                if_present("cookie_v6", Entry("cookie_v6_init_sequence")),
+                hook("cookie_v4", Entry("cookie_v4_init_sequence")),
+                hook("request", Exit("inet_csk_reqsk_queue_hash_add")),
+                helps("flood", Exit("tcp_syn_flood_action")),
+                hook("syn_ends", Exit("tcp_conn_request")),
+                hook("syn_begins", Entry("tcp_conn_request")),
+            ],
+            also: None,
+        }],
+    },
+    Definition {
+        event: Event::CookieValidated,
+        carries: &[],
+        essential: false,
+        ways: &[Way {
+            kind: Some(Kind::Fentry),
+            hooks: &[hook("cookie_back", Entry("tcp_get_cookie_sock"))],
+            also: None,
+        }],
+    },
+    Definition {
+        event: Event::RequestGivenUp,
+        carries: &[],
+        essential: false,
+        ways: &[Way {
+            kind: Some(Kind::Fentry),
+            hooks: &[hook("request_drop", Exit("inet_csk_reqsk_queue_drop"))],
+            also: None,
+        }],
+    },
+    Definition {
+        event: Event::Accepted,
+        carries: &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
+        essential: false,
+        ways: &[
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[
+                    helps("exit_accept_failed", Syscall("sys_exit_accept4")),
+                    helps("exit_accept_failed", Syscall("sys_exit_accept")),
+                    hook("accept", Exit("inet_csk_accept")),
+                ],
+                also: None,
+            },
+            Way {
+                kind: Some(Kind::Tracepoint),
+                hooks: &[
+                    helps("uring_complete", Tracepoint("io_uring_complete", 3)),
+                    hook("exit_accept", Syscall("sys_exit_accept4")),
+                    hook("exit_accept", Syscall("sys_exit_accept")),
+                ],
+                also: None,
+            },
+        ],
+    },
+    Definition {
+        event: Event::Arrived,
+        carries: &[Residency, FirstByte, QueuedBytes],
+        essential: false,
+        ways: &[
+            Way {
+                kind: Some(Kind::Tracepoint),
+                hooks: &[hook("data_ready_of_connections", Tracepoint("sk_data_ready", 1))],
+                also: None,
+            },
+            Way { kind: Some(Kind::Fentry), hooks: &[hook("readable", Entry("sock_def_readable"))], also: None },
+        ],
+    },
+    Definition {
+        event: Event::Enqueued,
+        carries: &[AcceptQueuePeak, Enqueued, AcceptWait, Handshake, Residency, FirstByte, QueuedBytes],
+        essential: true,
+        ways: &[
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[
+                    hook("state_of_listeners", Tracepoint("inet_sock_set_state", 3)),
+                    hook("queue_add", Exit("inet_csk_reqsk_queue_add")),
+                ],
+                also: None,
+            },
+            Way {
+                kind: Some(Kind::Tracepoint),
+                hooks: &[
+                    hook("state", Tracepoint("inet_sock_set_state", 3)),
+                    hook("data_ready", Tracepoint("sk_data_ready", 1)),
+                ],
+                also: Some(Event::Arrived),
+            },
+        ],
+    },
+];
+
+/// Which of an event's ways are tried: all, or those of one kind.
+#[must_use]
+pub(super) fn allowed(way: &Way, wanted: Option<Kind>) -> bool {
+    wanted.is_none() || way.kind.is_none() || way.kind == wanted
+}

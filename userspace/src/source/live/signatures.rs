@@ -1,0 +1,158 @@
+//! Where the functions' arguments and results are: positions differ between kernels, so they come from the running kernel's BTF and are
+//! frozen into `.rodata` before the load.
+
+use listentop_btf::{KernelBtf, Pointee, Value};
+
+/// What a frozen global holds of a function.
+enum Position {
+    /// Of the result.
+    Result,
+    /// Of the parameter of this name.
+    Parameter(&'static str),
+}
+
+/// A frozen global of `ebpf/src/hooks`, the function, and what it holds of it.
+const POSITIONS: &[(&str, &str, Position)] = &[
+    ("ACCEPT_RESULT", "inet_csk_accept", Position::Result),
+    ("RECEIVE_FLAGS", "tcp_recvmsg", Position::Parameter("flags")),
+    ("RECEIVE_RESULT", "tcp_recvmsg", Position::Result),
+    ("MPTCP_RECEIVE_FLAGS", "mptcp_recvmsg", Position::Parameter("flags")),
+    ("MPTCP_RECEIVE_RESULT", "mptcp_recvmsg", Position::Result),
+    ("FLOOD_RESULT", "tcp_syn_flood_action", Position::Result),
+    ("CHILD_V4_RESULT", "tcp_v4_syn_recv_sock", Position::Result),
+    ("CHILD_V6_RESULT", "tcp_v6_syn_recv_sock", Position::Result),
+    ("CHECK_RESULT", "tcp_check_req", Position::Result),
+];
+
+/// Parameters that the probes take at a fixed position, which therefore must have this name there, and results that they take behind
+/// a fixed number of parameters (function, position, name; an empty name stands for the result).
+const FIXED: &[(&str, u32, &str)] = &[
+    ("inet_csk_reqsk_queue_add", 0, "sk"),
+    ("inet_csk_reqsk_queue_add", 1, "req"),
+    ("inet_csk_reqsk_queue_add", 2, "child"),
+    ("inet_csk_reqsk_queue_add", 3, ""),
+    ("inet_csk_accept", 0, "sk"),
+    ("sock_def_readable", 0, "sk"),
+    ("tcp_recvmsg", 0, "sk"),
+    ("mptcp_recvmsg", 0, "sk"),
+    ("tcp_splice_read", 0, "sock"),
+    ("tcp_splice_read", 5, ""),
+    ("tcp_sendmsg", 0, "sk"),
+    ("tcp_sendmsg", 3, ""),
+    ("tcp_sendpage", 0, "sk"),
+    ("tcp_sendpage", 5, ""),
+    ("mptcp_sendmsg", 0, "sk"),
+    ("mptcp_sendmsg", 3, ""),
+    ("tcp_conn_request", 2, "sk"),
+    ("tcp_conn_request", 3, "skb"),
+    ("inet_csk_reqsk_queue_hash_add", 0, "sk"),
+    ("inet_csk_reqsk_queue_drop", 0, "sk"),
+    ("inet_csk_reqsk_queue_drop", 2, ""),
+    ("tcp_get_cookie_sock", 0, "sk"),
+    ("tcp_v4_syn_recv_sock", 0, "sk"),
+    ("tcp_v4_syn_recv_sock", 1, "skb"),
+    ("tcp_v4_syn_recv_sock", 2, "req"),
+    ("tcp_v6_syn_recv_sock", 0, "sk"),
+    ("tcp_v6_syn_recv_sock", 1, "skb"),
+    ("tcp_v6_syn_recv_sock", 2, "req"),
+    ("tcp_check_req", 0, "sk"),
+    ("tcp_check_req", 4, "req_stolen"),
+];
+
+/// Positions as this kernel has them, by global. What is not there the loader leaves at its default, which no argument has; the function
+/// is then refused by [`check`].
+pub(super) fn positions(kernel: &KernelBtf) -> Vec<(&'static str, u32)> {
+    let mut found: Vec<(&'static str, u32)> = POSITIONS
+        .iter()
+        .filter_map(|(global, function, position)| {
+            let signature = kernel.function(function).ok()?;
+            let at = match position {
+                Position::Result => signature.return_position(),
+                Position::Parameter(name) => signature.position(name)?,
+            };
+            Some((*global, at))
+        })
+        .collect();
+    if let Ok(signature) = kernel.function("inet_csk_reqsk_queue_hash_add")
+        && signature.returns != Value::Void
+    {
+        found.push(("REQUEST_RESULT", signature.return_position()));
+    }
+    if let Some((position, offset)) = accept_error(kernel) {
+        found.extend([("ACCEPT_ERROR", position), ("ACCEPT_ERROR_OFFSET", offset)]);
+    }
+    found
+}
+
+/// Where `inet_csk_accept` puts its error: behind `int *err`, or in a structure since 6.10.
+fn accept_error(kernel: &KernelBtf) -> Option<(u32, u32)> {
+    let signature = kernel.function("inet_csk_accept").ok()?;
+    if let Some(position) = signature.position("err") {
+        return Some((position, 0));
+    }
+    let parameter = signature.parameters.iter().find_map(|parameter| match &parameter.value {
+        Value::Pointer(Pointee::Structure(name)) if name == "proto_accept_arg" => Some(&parameter.name),
+        _ => None,
+    })?;
+    Some((signature.position(parameter)?, kernel.member("proto_accept_arg", "err").ok()?.byte()))
+}
+
+/// Whether the probes can make sense of this kernel's version of a function.
+///
+/// # Errors
+/// In a line, what is not as they know it.
+pub(super) fn check(kernel: &KernelBtf, function: &str) -> Result<(), String> {
+    let signature = kernel.function(function).map_err(|error| error.to_string())?;
+    for (_, position, name) in FIXED.iter().filter(|(of, ..)| *of == function) {
+        let there = if name.is_empty() { Some(signature.return_position()) } else { signature.position(name) };
+        if there != Some(*position) {
+            let what = if name.is_empty() { "its result" } else { name };
+            return Err(format!("{function} has {what} elsewhere on this kernel than the probes know"));
+        }
+    }
+    for (global, of, position) in POSITIONS.iter().filter(|(_, of, _)| *of == function) {
+        if let Position::Parameter(name) = position
+            && signature.position(name).is_none()
+        {
+            return Err(format!("{of} has no parameter {name} on this kernel ({global})"));
+        }
+    }
+    if function == "inet_csk_accept" && accept_error(kernel).is_none() {
+        return Err("inet_csk_accept tells its error in no way that the probes know".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FIXED, POSITIONS, check, positions};
+    use crate::source::live::events::EVENTS;
+    use listentop_btf::KernelBtf;
+
+    #[test]
+    fn every_function_that_is_hooked_is_checked() {
+        for hook in EVENTS.iter().flat_map(|event| event.ways).flat_map(|way| way.hooks) {
+            let target = hook.target.name();
+            let Some(function) = target.strip_prefix("fexit/").or_else(|| target.strip_prefix("fentry/")) else {
+                continue;
+            };
+            // Those of which no argument is taken.
+            let none = ["cookie_v4_init_sequence", "cookie_v6_init_sequence"].contains(&function);
+            let known =
+                FIXED.iter().any(|(of, ..)| *of == function) || POSITIONS.iter().any(|(_, of, _)| *of == function);
+            assert!(none || known, "{function}");
+        }
+    }
+
+    #[test]
+    fn the_running_kernel_has_what_is_expected() {
+        let Ok(kernel) = KernelBtf::from_kernel() else { return };
+        for function in ["inet_csk_accept", "inet_csk_reqsk_queue_add", "tcp_conn_request", "tcp_check_req"] {
+            assert_eq!(check(&kernel, function), Ok(()));
+        }
+        let found = positions(&kernel);
+        for global in ["ACCEPT_RESULT", "ACCEPT_ERROR", "RECEIVE_FLAGS", "RECEIVE_RESULT", "CHECK_RESULT"] {
+            assert!(found.iter().any(|(name, position)| *name == global && *position < 8), "{global}: {found:?}");
+        }
+    }
+}
