@@ -199,7 +199,7 @@ pub struct AcceptQueueSample {
 }
 
 /// SYN queue of one listener.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SynQueueSample {
     /// `qlen`: request sockets; `None` where not even polling sees them.
     pub depth: Option<u32>,

@@ -10,14 +10,14 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
-use crate::source::live::StartError;
+use crate::source::{self, Source, StartError};
 use options::{Cli, Command};
 
 /// Everything went well.
 const OK: u8 = 0;
 /// Something failed on the way; one line on stderr says what.
 const FAILED: u8 = 1;
-/// This machine, or this user, cannot run the probes; one line on stderr says why and what would help.
+/// This machine, or this user, cannot run what was asked for; one line on stderr says why and what would help.
 const IMPOSSIBLE: u8 = 3;
 
 /// Why a command did not do what it was asked.
@@ -29,7 +29,7 @@ enum Failure {
     Other(#[from] anyhow::Error),
 }
 
-/// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 unusable command line, 3 the probes cannot run here,
+/// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 unusable command line, 3 it cannot measure here,
 /// 128 + N the dashboard was ended by signal N.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -50,6 +50,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Starts the source; if it is not the best there is, one line on stderr says why and what would help.
+fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
+    let started = source::start(options)?;
+    if let Some(notice) = started.notice {
+        eprintln!("listentop: {}", in_one_line(&notice));
+    }
+    Ok(started.source)
+}
+
 /// Help and version as clap prints them; a mistake in one line.
 fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -67,5 +76,9 @@ fn one_line(failure: &Failure) -> String {
         Failure::Start(error) => error.to_string(),
         Failure::Other(error) => format!("{error:#}"),
     };
+    in_one_line(&text)
+}
+
+fn in_one_line(text: &str) -> String {
     text.lines().collect::<Vec<_>>().join(" ")
 }

@@ -11,7 +11,7 @@ use crate::source::{self, live};
 /// top(1) for listening sockets: how servers drain the kernel's SYN, accept and receive queues, and what overflows.
 #[derive(Debug, Parser)]
 #[command(name = "listentop", version, about, args_conflicts_with_subcommands = false)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 unusable command line, 3 the probes cannot run here, \
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 unusable command line, 3 it cannot measure here, \
                         128+N the dashboard was ended by signal N.")]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -93,6 +93,9 @@ enum Probes {
     Fentry,
     /// BTF and system call tracepoints: Linux 6.3 and later
     Tracepoint,
+    /// No probes, no rights: depths and drops only, sampled from the kernel's list of sockets
+    #[value(name = "sock_diag")]
+    SockDiag,
     /// The hooks that `auto` finds, with programs that return at once: the floor under the cost of any probe
     #[value(hide = true)]
     Empty,
@@ -104,6 +107,7 @@ impl Probing {
             Probes::Auto => source::Probes::Auto,
             Probes::Fentry => source::Probes::Fentry,
             Probes::Tracepoint | Probes::Empty => source::Probes::Tracepoint,
+            Probes::SockDiag => source::Probes::SockDiag,
         };
         let live = live::Options {
             max_listeners: self.max_listeners,

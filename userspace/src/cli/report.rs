@@ -15,8 +15,9 @@ use super::{
     Failure, OK,
     feed::Feed,
     options::{Cli, Format, Report},
+    start,
 };
-use crate::{report, source};
+use crate::report;
 
 /// Time between two samples while a report measures: short enough that a listener's end, a peak's time and the cause of a refused SYN
 /// are seen apart from the next.
@@ -25,8 +26,8 @@ const SAMPLING: Duration = Duration::from_millis(250);
 const WIDTH: u16 = 120;
 
 pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
-    let source = source::start(&cli.probing.options())?;
-    let mut feed = Feed::start(source, cli.filter.clone()).context("the probes cannot be read")?;
+    let source = start(&cli.probing.options())?;
+    let mut feed = Feed::start(source, cli.filter.clone()).context("nothing can be read any more")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(measure(&mut feed, options.duration))?;
     let model = feed.model();
@@ -55,7 +56,7 @@ async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
             _ = interrupt.recv() => true,
             _ = terminate.recv() => true,
         };
-        feed.advance().context("the probes cannot be read")?;
+        feed.advance().context("nothing can be read any more")?;
         if over {
             return Ok(());
         }

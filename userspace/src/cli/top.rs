@@ -9,11 +9,9 @@ use super::{
     Failure, OK,
     feed::Feed,
     options::{Cli, Command},
+    start,
 };
-use crate::{
-    dashboard::{self, DashboardOptions, Ended, Theme},
-    source,
-};
+use crate::dashboard::{self, DashboardOptions, Ended, Theme};
 
 pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     let top = match &cli.command {
@@ -24,9 +22,9 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     if !std::io::stdout().is_terminal() {
         return Err(anyhow!("standard output is not a terminal; use 'listentop report'").into());
     }
-    let source = source::start(&cli.probing.options())?;
+    let source = start(&cli.probing.options())?;
     let name = source.name().to_owned();
-    let feed = Feed::start(source, cli.filter.clone()).context("the probes cannot be read")?;
+    let feed = Feed::start(source, cli.filter.clone()).context("nothing can be read any more")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let options = DashboardOptions {
         refresh: top.refresh,
@@ -51,7 +49,7 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
         Ended::Signal(number) => Ok(128_u8.saturating_add(number.unsigned_abs().try_into().unwrap_or(u8::MAX))),
         Ended::SourceEnded => match read {
             Ok(Ok(())) => Err(anyhow!("the source ended").into()),
-            Ok(Err(error)) => Err(anyhow::Error::new(error).context("the probes cannot be read").into()),
+            Ok(Err(error)) => Err(anyhow::Error::new(error).context("nothing can be read any more").into()),
             Err(_) => Err(anyhow!("the source failed").into()),
         },
     }

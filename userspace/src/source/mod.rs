@@ -4,12 +4,14 @@ pub mod live;
 mod machine;
 mod namespaces;
 mod owners;
+pub mod sock_diag;
 
 use std::io;
 
 use listentop_model::{coverage::Coverage, sample::Sample};
 
-use live::{Kind, LiveSource, StartError};
+use live::{Kind, LiveSource};
+use sock_diag::SockDiagSource;
 
 /// Anything that samples can be read from.
 pub trait Source: Send {
@@ -45,21 +47,73 @@ pub enum Probes {
     Fentry,
     /// Probes on tracepoints, or an error.
     Tracepoint,
+    /// No probes: what the kernel's list of sockets says, or an error.
+    SockDiag,
+}
+
+/// Why nothing can be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No probes.
+    #[error(transparent)]
+    Live(#[from] live::StartError),
+    /// No list of sockets.
+    #[error(transparent)]
+    SockDiag(#[from] sock_diag::StartError),
+    /// Neither.
+    #[error("{0}; nor can anything be sampled without probes: {1}")]
+    Nothing(live::StartError, sock_diag::StartError),
+}
+
+/// A source that was started.
+pub struct Started {
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// Why it is not a better one, and what would help, in one line.
+    pub notice: Option<String>,
+}
+
+impl std::fmt::Debug for Started {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Started").field("source", &self.source.name()).field("notice", &self.notice).finish()
+    }
 }
 
 /// Starts a source.
 ///
 /// # Errors
 /// If the one that is wanted, or every one, cannot run here: in one line why, and what would help.
-pub fn start(options: &Options) -> Result<Box<dyn Source>, StartError> {
+pub fn start(options: &Options) -> Result<Started, StartError> {
     match options.probes {
-        Probes::Auto => Ok(Box::new(LiveSource::start(&options.live)?)),
+        Probes::SockDiag => {
+            let source = SockDiagSource::start("needs probes: --probes auto, where they can run")?;
+            Ok(Started { source: Box::new(source), notice: None })
+        }
         Probes::Fentry => live(options, Kind::Fentry),
         Probes::Tracepoint => live(options, Kind::Tracepoint),
+        Probes::Auto => match LiveSource::start(&options.live) {
+            Ok(source) => Ok(Started { source: Box::new(source), notice: None }),
+            Err(error) => match SockDiagSource::start(&missing(&error)) {
+                Ok(source) => {
+                    let notice = format!("depths and drops only, sampled by sock_diag: {error}");
+                    Ok(Started { source: Box::new(source), notice: Some(notice) })
+                }
+                Err(other) => Err(StartError::Nothing(error, other)),
+            },
+        },
     }
 }
 
-fn live(options: &Options, kind: Kind) -> Result<Box<dyn Source>, StartError> {
+/// Why a measure that only probes can make is unavailable, and what would help.
+fn missing(error: &live::StartError) -> String {
+    match error {
+        live::StartError::NotPermitted(_) => "needs probes: run as root, or with CAP_BPF and CAP_PERFMON".to_owned(),
+        live::StartError::Btf(_) => "needs probes: a kernel with CONFIG_DEBUG_INFO_BTF".to_owned(),
+        other => format!("needs probes: {other}"),
+    }
+}
+
+fn live(options: &Options, kind: Kind) -> Result<Started, StartError> {
     let options = live::Options { kind: Some(kind), ..options.live.clone() };
-    Ok(Box::new(LiveSource::start(&options)?))
+    Ok(Started { source: Box::new(LiveSource::start(&options)?), notice: None })
 }

@@ -36,8 +36,7 @@ fn named_files() -> impl Iterator<Item = PathBuf> {
 /// A file that stands for each namespace that can be found: of its processes, and under /run/netns.
 #[must_use]
 pub(super) fn all() -> HashMap<u32, PathBuf> {
-    let mut found: HashMap<u32, PathBuf> =
-        named_files().filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path))).collect();
+    let mut found = named();
     for pid in owners::pids() {
         if let Some(inode) = owners::namespace_of(pid) {
             found.entry(inode).or_insert_with(|| format!("/proc/{pid}/ns/net").into());
@@ -47,6 +46,22 @@ pub(super) fn all() -> HashMap<u32, PathBuf> {
         found.insert(inode, "/proc/self/ns/net".into());
     }
     found
+}
+
+/// The same, of the processes that a scan has seen.
+#[must_use]
+pub(super) fn scanned(scan: &owners::Scan) -> HashMap<u32, PathBuf> {
+    let mut found = named();
+    for (inode, processes) in &scan.namespaces {
+        if let Some(pid) = processes.first() {
+            found.entry(*inode).or_insert_with(|| format!("/proc/{pid}/ns/net").into());
+        }
+    }
+    found
+}
+
+fn named() -> HashMap<u32, PathBuf> {
+    named_files().filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path))).collect()
 }
 
 /// Runs `work` inside the namespace that `file` stands for, on a thread of its own.

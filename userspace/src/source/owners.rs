@@ -118,6 +118,53 @@ fn container(cgroups: &str) -> Option<String> {
     id.or_else(|| paths().flat_map(|path| path.split('/')).rfind(|part| part.ends_with(".service")).map(str::to_owned))
 }
 
+/// A listener without an owner asks for scans out of turn until so many did not find one: some have none that can be seen (the
+/// kernel's own, those of processes outside our PID namespace).
+const SCANS: u32 = 4;
+
+/// Who holds a socket, as far as scans have told.
+#[derive(Debug, Default)]
+pub(super) struct Owner {
+    /// Of several, the one that started first.
+    pub process: Option<Process>,
+    /// How many processes hold it; 0 while that is unknown.
+    pub holders: u32,
+    /// Scans that did not find it.
+    scans: u32,
+    changed: bool,
+}
+
+impl Owner {
+    /// Takes in what a scan says of this socket. `described`: processes that were looked at already, as one may hold thousands of
+    /// sockets.
+    pub(super) fn update(&mut self, inode: u64, scan: &Scan, described: &mut HashMap<u32, Option<Process>>) {
+        let Some(holders) = scan.holders.get(&inode) else {
+            self.scans = self.scans.saturating_add(1);
+            return;
+        };
+        if self.holders != holders.len() as u32 {
+            self.holders = holders.len() as u32;
+            self.changed = true;
+        }
+        if self.process.as_ref().map(|process| process.pid) != holders.first().copied() {
+            let mut describe = |pid: &u32| described.entry(*pid).or_insert_with(|| describe(*pid)).clone();
+            // The first that still lives.
+            self.process = holders.iter().find_map(&mut describe).or(self.process.take());
+            self.changed = true;
+        }
+    }
+
+    /// Whether a scan out of turn may find it.
+    pub(super) fn is_sought(&self) -> bool {
+        self.process.is_none() && self.scans < SCANS
+    }
+
+    /// Whether it has changed since this was asked last.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+}
+
 /// Scans in the background, as often as it costs little.
 pub(super) struct Watch {
     requests: Option<mpsc::Sender<HashSet<u64>>>,
@@ -161,6 +208,11 @@ impl Watch {
         if !self.busy && (now >= self.due || (unknown && now + SHORTEST >= self.due + IMPATIENT)) {
             self.request(wanted());
         }
+        &self.latest
+    }
+
+    /// The latest scan, whether or not another is due.
+    pub(super) fn current(&self) -> &Scan {
         &self.latest
     }
 

@@ -25,6 +25,7 @@ const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts];
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::mistakes", needs: &[], run: mistakes },
     Test { name: "command_line::without_rights", needs: &[], run: without_rights },
+    Test { name: "command_line::without_rights_sampled", needs: &[], run: without_rights_sampled },
     Test { name: "command_line::dashboard_without_a_terminal", needs: &[], run: without_a_terminal },
     Test { name: "command_line::full_disk", needs: &[], run: full_disk },
     Test { name: "command_line::reader_that_has_seen_enough", needs: &[], run: closed_pipe },
@@ -64,16 +65,45 @@ fn mistakes(_: &Lab) {
     }
 }
 
-/// As nobody: what is missing is named, and nothing is attached.
-fn without_rights(_: &Lab) {
+/// As nobody, with these arguments.
+fn run_as_nobody(arguments: &str) -> Output {
     // The checkout may be out of this user's reach.
     let copy = std::env::temp_dir().join(format!("listentop-{}", std::process::id()));
     fs::copy(env!("CARGO_BIN_EXE_listentop"), &copy).expect("a copy of the program");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("anybody may run it");
-    let output = Command::new(&copy).args(["report", "--for", "1s"]).uid(65534).gid(65534).current_dir("/").output();
+    let mut command = Command::new(&copy);
+    let output = command.args(arguments.split_whitespace()).uid(65534).gid(65534).current_dir("/").output();
     fs::remove_file(&copy).expect("the copy goes");
-    let line = assert_refused(&output.expect("it runs"), 3);
+    output.expect("it runs")
+}
+
+/// Probes that are asked for by name and may not be loaded: what is missing is named, and nothing is attached.
+fn without_rights(_: &Lab) {
+    let line = assert_refused(&run_as_nobody("report --for 1s --probes tracepoint"), 3);
     assert!(line.contains("root") && line.contains("CAP_BPF"), "{line}");
+}
+
+/// Without rights and without a wish, what needs none is measured, and it is said why it is not more.
+fn without_rights_sampled(lab: &Lab) {
+    let listener = listen(PORT, 16);
+    let waiting = connect(PORT);
+    let output = run_as_nobody("report --for 300ms --format json");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert_eq!((lines.len(), lines[1]), (2, "measuring"), "{stderr}");
+    assert!(lines[0].starts_with("listentop: ") && lines[0].contains("sampled"), "{stderr}");
+    assert!(lines[0].contains("root") && lines[0].contains("CAP_BPF"), "{stderr}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    let found = &report["listeners"][0];
+    assert_eq!((&found["netns"], &found["port"]), (&lab.netns.into(), &PORT.into()));
+    let queue = &found["accept_queue"];
+    assert_eq!((&queue["depth"], &queue["limit"], &queue["enqueued"]), (&1.into(), &17.into(), &Value::Null));
+    let accepts = report["coverage"].as_array().expect("a list").iter().find(|entry| entry["measure"] == "accepts");
+    let accepts = accepts.expect("every measure is listed");
+    assert_eq!(accepts["status"], "unavailable");
+    assert!(accepts["reason"].as_str().is_some_and(|reason| reason.contains("CAP_BPF")), "{accepts}");
+    drop((listener, waiting));
 }
 
 fn without_a_terminal(_: &Lab) {

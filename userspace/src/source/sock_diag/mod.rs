@@ -1,0 +1,190 @@
+//! The source without probes: the kernel's list of sockets (sock_diag), its counters in /proc, and owners. It needs no rights, sees
+//! depths and drops only, and only at the time of reading.
+
+mod acks;
+mod coverage;
+mod listeners;
+mod netlink;
+mod pace;
+mod places;
+mod requests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    time::Duration,
+};
+
+use listentop_model::{
+    coverage::Coverage,
+    sample::{Cost, Host, Losses, NamespaceSample, Sample},
+    shared::Shared,
+};
+
+use super::{Source, machine, namespaces, owners};
+use acks::Acks;
+use coverage::Circumstances;
+use pace::Pace;
+use places::Places;
+
+/// Why sock_diag cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The kernel does not list TCP sockets.
+    #[error("this kernel does not list its TCP sockets; 'modprobe tcp_diag' as root would help")]
+    NoList,
+    /// Anything else.
+    #[error("the kernel's list of sockets cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The kernel's list of sockets, read again and again.
+pub struct SockDiagSource {
+    places: Places,
+    listeners_pace: Pace,
+    requests_pace: Pace,
+    namespaces: Vec<NamespaceSample>,
+    owners: owners::Watch,
+    /// Number of the scan that owners and namespaces were taken from last.
+    scanned: u64,
+    host: Host,
+    circumstances: Circumstances,
+    /// Those that `coverage` was made for.
+    covered: Circumstances,
+    coverage: Vec<Coverage>,
+}
+
+impl std::fmt::Debug for SockDiagSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SockDiagSource").field("circumstances", &self.circumstances).finish_non_exhaustive()
+    }
+}
+
+impl SockDiagSource {
+    /// Begins to read. `without_probes`: why there are none, and what would help, for the coverage.
+    ///
+    /// # Errors
+    /// [`StartError`]: if the kernel cannot be asked for its listeners at all.
+    pub fn start(without_probes: &str) -> Result<Self, StartError> {
+        let mut places = Places::open()?;
+        places.update(&namespaces::all());
+        let circumstances = Circumstances { without_probes: without_probes.to_owned(), ..Circumstances::default() };
+        let mut source = Self {
+            places,
+            listeners_pace: Pace::new(),
+            requests_pace: Pace::new(),
+            namespaces: Vec::new(),
+            owners: owners::Watch::start()?,
+            scanned: 0,
+            host: machine::host(),
+            coverage: coverage::of(&circumstances),
+            covered: circumstances.clone(),
+            circumstances,
+        };
+        source.read(machine::monotonic_ns()).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StartError::NoList,
+            _ => error.into(),
+        })?;
+        let wanted = source.inodes();
+        source.owners.first(wanted, Duration::from_millis(200));
+        Ok(source)
+    }
+
+    fn inodes(&self) -> HashSet<u64> {
+        let places = self.places.by_inode.values();
+        places.flat_map(|place| place.listeners.values()).map(listeners::Known::inode).collect()
+    }
+
+    /// Takes in what the search for owners has found: owners and namespaces.
+    fn take_scan(&mut self) {
+        let listeners = || self.places.by_inode.values().flat_map(|place| place.listeners.values());
+        let sought = listeners().any(|known| known.owner.is_sought());
+        let scan = self.owners.latest(|| listeners().map(listeners::Known::inode).collect(), sought);
+        let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
+        if again {
+            return;
+        }
+        self.places.update(&namespaces::scanned(scan));
+        self.circumstances.hidden = scan.hidden;
+        self.circumstances.unseen = self.places.unseen();
+        let mut described = HashMap::new();
+        for known in self.places.by_inode.values_mut().flat_map(|place| place.listeners.values_mut()) {
+            let inode = known.inode();
+            known.owner.update(inode, scan, &mut described);
+        }
+    }
+
+    /// Reads listeners, and behind them the counters of their namespaces.
+    fn read(&mut self, now_ns: u64) -> io::Result<()> {
+        let (names, scan) = (namespaces::names(), self.owners.current());
+        let unread: Vec<u32> =
+            self.places.by_inode.iter().filter(|(_, place)| place.acks.is_none()).map(|(inode, _)| *inode).collect();
+        for sample in namespaces::sample(&unread, &scan.namespaces, &names) {
+            if let (Some(place), Some(counters)) = (self.places.by_inode.get_mut(&sample.inode), sample.counters) {
+                place.acks = Some(Acks::new(&counters));
+            }
+        }
+        for place in self.places.by_inode.values_mut() {
+            place.read_listeners(now_ns)?;
+        }
+        self.namespaces = namespaces::sample(&self.places.inhabited(), &scan.namespaces, &names);
+        for namespace in &self.namespaces {
+            if let Some(place) = self.places.by_inode.get_mut(&namespace.inode) {
+                place.read_counters(namespace.counters.as_ref());
+            }
+        }
+        self.circumstances.no_counters =
+            !self.namespaces.is_empty() && self.namespaces.iter().all(|namespace| namespace.counters.is_none());
+        Ok(())
+    }
+}
+
+impl Source for SockDiagSource {
+    fn sample(&mut self) -> io::Result<Sample> {
+        self.take_scan();
+        let monotonic_ns = machine::monotonic_ns();
+        if let Some(begin) = self.listeners_pace.begin() {
+            self.read(monotonic_ns)?;
+            self.listeners_pace.end(begin);
+        }
+        if let Some(begin) = self.requests_pace.begin() {
+            for place in self.places.by_inode.values_mut() {
+                place.read_requests()?;
+            }
+            self.requests_pace.end(begin);
+        }
+        self.circumstances.listeners_every = self.listeners_pace.every();
+        self.circumstances.requests_every = self.requests_pace.every();
+        if self.covered != self.circumstances {
+            self.covered.clone_from(&self.circumstances);
+            self.coverage = coverage::of(&self.circumstances);
+        }
+        let mut listeners = Shared::default();
+        for (inode, place) in &mut self.places.by_inode {
+            listeners.extend(place.sample(*inode));
+        }
+        Ok(Sample {
+            monotonic_ns,
+            unix_ms: machine::unix_ms(),
+            host: self.host.clone(),
+            coverage: self.coverage.clone(),
+            cost: Cost {
+                probe_runs: None,
+                probe_ns: None,
+                cpu_ns: machine::cpu_ns(),
+                rss_bytes: machine::resident_bytes(),
+            },
+            losses: Losses::default(),
+            namespaces: self.namespaces.clone(),
+            listeners,
+        })
+    }
+
+    fn coverage(&self) -> &[Coverage] {
+        &self.coverage
+    }
+
+    fn name(&self) -> &str {
+        "sock_diag, sampled"
+    }
+}

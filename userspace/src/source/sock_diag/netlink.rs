@@ -1,0 +1,239 @@
+//! The kernel's list of sockets, asked for through NETLINK_SOCK_DIAG (sock_diag(7)).
+
+use std::{io, net::IpAddr, time::Duration};
+
+use netlink_packet_core::{
+    DefaultNla, DoneBuffer, DoneMessage, Emitable as _, ErrorBuffer, ErrorMessage, NLM_F_DUMP, NLM_F_REQUEST,
+    NetlinkBuffer, NetlinkHeader, NlasIterator, Parseable as _,
+};
+use netlink_packet_sock_diag::{
+    SOCK_DIAG_BY_FAMILY,
+    constants::{INET_DIAG_SKMEMINFO, INET_DIAG_SKV6ONLY},
+    inet::{
+        ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags, Timer,
+        nlas::{MemInfo, Nla},
+    },
+};
+use netlink_sys::{Socket, protocols::NETLINK_SOCK_DIAG};
+use nix::sys::{
+    socket::{setsockopt, sockopt},
+    time::{TimeVal, TimeValLike as _},
+};
+
+/// Bytes of `struct inet_diag_msg` (include/uapi/linux/inet_diag.h): what comes before the attributes.
+const MESSAGE: usize = 72;
+/// Flag of a dump during which what is dumped changed (`NLM_F_DUMP_INTR`, include/uapi/linux/netlink.h).
+const INTERRUPTED: u16 = 0x10;
+/// Message types (include/uapi/linux/netlink.h).
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// Attribute of a request whose protocol does not fit into its byte (`INET_DIAG_REQ_PROTOCOL`).
+const REQUEST_PROTOCOL: u16 = 3;
+/// Twice what the kernel puts into one datagram at most.
+const BUFFER: usize = 64 * 1024;
+/// The kernel answers at once. Should it ever not, this is better than to wait for ever.
+const PATIENCE: i64 = 2;
+
+/// Which sockets are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// TCP listeners, among them the one that listens for each MPTCP socket.
+    Listeners,
+    /// MPTCP sockets that listen.
+    MptcpListeners,
+    /// Request sockets: SYN received, final ACK not yet.
+    Requests,
+}
+
+/// Address families, each of which must be asked for by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// What the kernel says of a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) cookie: u64,
+    pub(super) inode: u32,
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    /// Index of the interface that it is bound to; 0 if to none.
+    pub(super) interface: u32,
+    /// Of a listener: `sk_ack_backlog`.
+    pub(super) depth: u32,
+    /// Of a listener: `sk_max_ack_backlog`.
+    pub(super) backlog: u32,
+    pub(super) v6only: bool,
+    /// `sk_drops`; `None` if the kernel did not say.
+    pub(super) drops: Option<u32>,
+    /// Of a request socket: how often its SYN-ACK was sent again.
+    pub(super) retransmits: u8,
+}
+
+/// How a dump went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Dump {
+    /// It came in several pieces, between which sockets may have come and gone: one may be missing, or there twice.
+    pub(super) pieces: u32,
+    /// The kernel says that it is not consistent.
+    pub(super) interrupted: bool,
+}
+
+/// A socket to ask with. It sees the network namespace that it was opened in.
+pub(super) struct Diag {
+    socket: Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl Diag {
+    /// Opens one in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// What socket(2) says: where netlink or this family of it is not there, or forbidden by a filter of system calls.
+    pub(super) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+        socket.bind_auto()?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
+        Ok(Self { socket, buffer: vec![0; BUFFER], sequence: 0 })
+    }
+
+    /// Gives every socket that is wanted to `each`.
+    ///
+    /// # Errors
+    /// `NotFound` where the kernel does not know such sockets (a module that is not there); otherwise what it says.
+    pub(super) fn dump(&mut self, wanted: Wanted, family: Family, mut each: impl FnMut(Entry)) -> io::Result<Dump> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = request(wanted, family, self.sequence);
+        self.socket.send(&request, 0)?;
+        let mut dump = Dump::default();
+        loop {
+            let length = match self.socket.recv(&mut &mut self.buffer[..], 0) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let seconds = Duration::from_secs(PATIENCE.unsigned_abs());
+                    return Err(io::Error::other(format!("the kernel did not answer within {seconds:?}")));
+                }
+                Err(error) => return Err(error),
+            };
+            let datagram = self.buffer.get(..length).ok_or_else(truncated)?;
+            let mut entries = 0;
+            let ended = read(datagram, self.sequence, &mut dump.interrupted, &mut |entry| {
+                entries += 1;
+                each(entry);
+            })?;
+            dump.pieces += u32::from(entries > 0);
+            if ended {
+                return Ok(dump);
+            }
+        }
+    }
+}
+
+/// A request for a dump, as it is sent.
+fn request(wanted: Wanted, family: Family, sequence: u32) -> Vec<u8> {
+    let (family, socket_id) = match family {
+        Family::V4 => (libc::AF_INET as u8, SocketId::new_v4()),
+        Family::V6 => (libc::AF_INET6 as u8, SocketId::new_v6()),
+    };
+    let protocol = if wanted == Wanted::MptcpListeners { libc::IPPROTO_MPTCP } else { libc::IPPROTO_TCP };
+    let body = InetRequest {
+        family,
+        // One that needs more than a byte is in the attribute.
+        protocol: u8::try_from(protocol).unwrap_or(0),
+        extensions: if wanted == Wanted::Listeners { ExtensionFlags::SKMEMINFO } else { ExtensionFlags::empty() },
+        // For request sockets, too: the kernel knows them as TCP_NEW_SYN_RECV and adds that itself.
+        states: if wanted == Wanted::Requests { StateFlags::SYN_RECV } else { StateFlags::LISTEN },
+        socket_id,
+    };
+    let attribute = Nla::Other(DefaultNla::new(REQUEST_PROTOCOL, protocol.to_ne_bytes().to_vec()));
+    let attributes: &[Nla] = if u8::try_from(protocol).is_err() { &[attribute] } else { &[] };
+    let mut header = NetlinkHeader::default();
+    let body_at = header.buffer_len();
+    let attributes_at = body_at + body.buffer_len();
+    let length = attributes_at + attributes.buffer_len();
+    header.length = length as u32;
+    header.message_type = SOCK_DIAG_BY_FAMILY;
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.sequence_number = sequence;
+    let mut bytes = vec![0; length];
+    header.emit(&mut bytes[..body_at]);
+    body.emit(&mut bytes[body_at..attributes_at]);
+    attributes.emit(&mut bytes[attributes_at..]);
+    bytes
+}
+
+/// Reads a datagram; true if the dump ends with it.
+fn read(datagram: &[u8], sequence: u32, interrupted: &mut bool, each: &mut impl FnMut(Entry)) -> io::Result<bool> {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
+        let length = message.length() as usize;
+        // Messages begin at multiples of four bytes.
+        let next = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        // One of a dump that was given up before is not ours any more.
+        if message.sequence_number() == sequence {
+            *interrupted |= message.flags() & INTERRUPTED != 0;
+            let payload = message.payload();
+            match message.message_type() {
+                DONE => return done(payload).map(|()| true),
+                ERROR => {
+                    let error = ErrorBuffer::new_checked(&payload).and_then(|buffer| ErrorMessage::parse(&buffer));
+                    return Err(error.map_or_else(io::Error::other, |error| error.to_io()));
+                }
+                SOCK_DIAG_BY_FAMILY => each(entry(payload)?),
+                _ => {}
+            }
+        }
+        rest = next;
+    }
+    Ok(false)
+}
+
+/// The last message of a dump says whether it failed.
+fn done(payload: &[u8]) -> io::Result<()> {
+    if payload.len() < size_of::<i32>() {
+        return Ok(());
+    }
+    let done = DoneBuffer::new_checked(&payload).and_then(|buffer| DoneMessage::parse(&buffer));
+    match done.map_err(io::Error::other)?.code {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code.abs())),
+    }
+}
+
+fn entry(payload: &[u8]) -> io::Result<Entry> {
+    let header = InetResponseHeader::parse(payload).map_err(io::Error::other)?;
+    let mut entry = Entry {
+        cookie: u64::from_ne_bytes(header.socket_id.cookie),
+        inode: header.inode,
+        address: header.socket_id.source_address,
+        port: header.socket_id.source_port,
+        interface: header.socket_id.interface_id,
+        depth: header.recv_queue,
+        backlog: header.send_queue,
+        v6only: false,
+        drops: None,
+        retransmits: match header.timer {
+            Some(Timer::Retransmit(_, times)) => times,
+            _ => 0,
+        },
+    };
+    for attribute in NlasIterator::new(payload.get(MESSAGE..).ok_or_else(truncated)?) {
+        let attribute = attribute.map_err(io::Error::other)?;
+        match attribute.kind() {
+            // Kernels that do not know the last fields leave them out.
+            INET_DIAG_SKMEMINFO => entry.drops = MemInfo::parse(attribute.value()).ok().map(|info| info.drops),
+            INET_DIAG_SKV6ONLY => entry.v6only = attribute.value().first().is_some_and(|value| *value != 0),
+            _ => {}
+        }
+    }
+    Ok(entry)
+}
+
+fn truncated() -> io::Error {
+    io::Error::other("a message of the kernel is cut off")
+}

@@ -1,0 +1,112 @@
+//! Request sockets, counted for the listener that they belong to: the kernel does not say which that is.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use super::netlink::Entry;
+
+/// A SYN queue as the request sockets show it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct SynQueue {
+    /// Request sockets.
+    pub(super) depth: u32,
+    /// Those of them whose SYN-ACK was not sent again.
+    pub(super) young: u32,
+}
+
+/// SYN queues by the cookie of their listener. What is not in it is empty; `None`: one of several listeners at the same address
+/// has them, and nobody says which.
+pub(super) type SynQueues = HashMap<u64, Option<SynQueue>>;
+
+/// Counts request sockets. One belongs to the listener at exactly its local address, otherwise to the one at any address.
+pub(super) fn assign<'a>(requests: &[Entry], listeners: impl Iterator<Item = &'a Entry> + Clone) -> SynQueues {
+    let mut queues = SynQueues::new();
+    if requests.is_empty() {
+        return queues;
+    }
+    let mut at: HashMap<(u16, IpAddr), Vec<&Entry>> = HashMap::new();
+    for listener in listeners {
+        at.entry((listener.port, listener.address.to_canonical())).or_default().push(listener);
+    }
+    let dual_stack = |listener: &&Entry| !listener.v6only;
+    for request in requests {
+        let address = request.address.to_canonical();
+        let exact = at.get(&(request.port, address));
+        let any = |address: IpAddr| at.get(&(request.port, address));
+        let found = match address {
+            IpAddr::V4(_) => exact
+                .or_else(|| any(Ipv4Addr::UNSPECIFIED.into()))
+                .or_else(|| any(Ipv6Addr::UNSPECIFIED.into()).filter(|listeners| listeners.iter().any(dual_stack))),
+            IpAddr::V6(_) => exact.or_else(|| any(Ipv6Addr::UNSPECIFIED.into())),
+        };
+        match found.map(Vec::as_slice) {
+            Some([listener]) => {
+                let queue = queues.entry(listener.cookie).or_insert(Some(SynQueue::default()));
+                if let Some(queue) = queue {
+                    queue.depth += 1;
+                    queue.young += u32::from(request.retransmits == 0);
+                }
+            }
+            Some(shards) => queues.extend(shards.iter().map(|shard| (shard.cookie, None))),
+            // Its listener has gone since.
+            None => {}
+        }
+    }
+    queues
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(cookie: u64, address: &str, port: u16) -> Entry {
+        Entry {
+            cookie,
+            inode: 0,
+            address: address.parse().expect("an address"),
+            port,
+            interface: 0,
+            depth: 0,
+            backlog: 0,
+            v6only: false,
+            drops: None,
+            retransmits: 0,
+        }
+    }
+
+    fn counted(requests: &[Entry], listeners: &[Entry], cookie: u64) -> Option<Option<(u32, u32)>> {
+        let queues = assign(requests, listeners.iter());
+        queues.get(&cookie).map(|queue| queue.map(|queue| (queue.depth, queue.young)))
+    }
+
+    #[test]
+    fn the_exact_address_comes_before_any() {
+        let listeners = [entry(1, "0.0.0.0", 80), entry(2, "10.0.0.1", 80), entry(3, "0.0.0.0", 81)];
+        let old = Entry { retransmits: 2, ..entry(9, "10.0.0.1", 80) };
+        let requests = [entry(8, "10.0.0.1", 80), old, entry(7, "10.0.0.2", 80)];
+        assert_eq!(counted(&requests, &listeners, 2), Some(Some((2, 1))));
+        assert_eq!(counted(&requests, &listeners, 1), Some(Some((1, 1))));
+        assert_eq!(counted(&requests, &listeners, 3), None);
+    }
+
+    #[test]
+    fn a_dual_stack_listener_takes_both_families() {
+        let requests = [entry(8, "10.0.0.1", 80), entry(7, "fd00::1", 80), entry(6, "::ffff:10.0.0.1", 80)];
+        assert_eq!(counted(&requests, &[entry(1, "::", 80)], 1), Some(Some((3, 3))));
+        let v6only = [Entry { v6only: true, ..entry(1, "::", 80) }];
+        assert_eq!(counted(&requests, &v6only, 1), Some(Some((1, 1))));
+        let both = [entry(1, "0.0.0.0", 80), Entry { v6only: true, ..entry(2, "::", 80) }];
+        assert_eq!(counted(&requests, &both, 1), Some(Some((2, 2))));
+    }
+
+    #[test]
+    fn shards_cannot_be_told_apart() {
+        let listeners = [entry(1, "0.0.0.0", 80), entry(2, "0.0.0.0", 80), entry(3, "0.0.0.0", 81)];
+        let requests = [entry(8, "10.0.0.1", 80), entry(9, "10.0.0.1", 81)];
+        assert_eq!(counted(&requests, &listeners, 1), Some(None));
+        assert_eq!(counted(&requests, &listeners, 2), Some(None));
+        assert_eq!(counted(&requests, &listeners, 3), Some(Some((1, 1))));
+    }
+}
