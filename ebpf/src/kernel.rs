@@ -59,6 +59,9 @@ from_btf! {
     SUBFLOW_CONN;
     MPTCP_FIRST;
     SKB_PROTOCOL;
+    /// `end_seq` in the control block that TCP keeps in a packet.
+    SKB_END_SEQ;
+    REQUEST_RCV_ISN;
     NET_INUM;
     /// From a `struct socket` to the number of the inode that it is embedded with.
     SOCKET_INO;
@@ -150,6 +153,13 @@ pub(crate) const ADDED: u32 = 1;
 pub(crate) const COOKIE: u32 = 2;
 /// Its child is on the accept queue (TCP Fast Open).
 pub(crate) const ENQUEUED: u32 = 3;
+
+/// No child was to be made of a packet.
+pub(crate) const NO_CHILD: u32 = 0;
+/// A child was made.
+pub(crate) const MADE: u32 = 1;
+/// A child was refused.
+pub(crate) const REFUSED: u32 = 2;
 
 /// What the kernel decides about a SYN when the SYN queue is full: not seen.
 pub(crate) const UNSURE: u32 = 0;
@@ -468,6 +478,12 @@ impl Request {
         }
     }
 
+    /// The initial sequence number that the client chose.
+    #[inline(always)]
+    pub(crate) fn receive_isn(self) -> Option<u32> {
+        probe(self.0, &REQUEST_RCV_ISN)
+    }
+
     /// A request that was made of a cookie is in no table, so nothing refers to it yet.
     #[inline(always)]
     pub(crate) fn is_cookie(self) -> bool {
@@ -632,6 +648,26 @@ pub(crate) unsafe fn packet_source(skb: *const u8) -> Option<([u8; 16], u16)> {
 #[inline(always)]
 pub(crate) unsafe fn is_ipv4(skb: *const u8) -> bool {
     unsafe { direct::<u16>(skb, &SKB_PROTOCOL) == ETH_P_IP }
+}
+
+/// Flags of a TCP header (RFC 9293).
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// Whether a packet for a request is a final ACK that would have completed it (`tcp_check_req`): an ACK, and not one without data that
+/// TCP_DEFER_ACCEPT waits behind.
+#[inline(always)]
+pub(crate) unsafe fn would_complete(sock: Sock, skb: *const u8, request: Request) -> bool {
+    let head: u64 = unsafe { direct(skb, &SKB_HEAD) };
+    let transport = head + u64::from(unsafe { direct::<u16>(skb, &SKB_TRANSPORT_HEADER) });
+    // Flags are the 14th byte of the header.
+    let Ok(flags) = (unsafe { bpf_probe_read_kernel((transport + 13) as *const u8) }) else { return false };
+    if flags & (SYN | RST | ACK) != ACK {
+        return false;
+    }
+    let bare = probe::<u32>(skb as u64, &SKB_END_SEQ) == request.receive_isn().map(|isn| isn.wrapping_add(1));
+    !bare || RawSock(sock.key()).defer_accept() == 0
 }
 
 /// Whether the listener's namespace allows SYN cookies (net.ipv4.tcp_syncookies).

@@ -112,8 +112,8 @@ pub(crate) struct Attempt {
     /// Depths when the SYN came.
     pub(crate) accept: u32,
     pub(crate) syn: u32,
-    /// 1 once a final ACK was refused, until tcp_check_req returns.
-    pub(crate) refused: u32,
+    /// Whether a child was made of the final ACK, until tcp_check_req returns.
+    pub(crate) child: u32,
 }
 
 /// Key of [`DROPPED`].

@@ -20,7 +20,7 @@ impl Depths {
     /// Whether a full accept queue is why something was refused. `sk_acceptq_is_full` says above the backlog; but this looks later than
     /// the kernel did, and another CPU may have accepted one in between.
     #[inline(always)]
-    fn accept_queue_full(self) -> bool {
+    pub(crate) fn accept_queue_full(self) -> bool {
         self.accept >= self.backlog
     }
 }

@@ -9,6 +9,8 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext},
 };
 
+use listentop_abi::listener::ListenerRef;
+
 use crate::{
     config, connections,
     context::argument,
@@ -26,6 +28,11 @@ static ACCEPT_RESULT: Global<u32> = Global::new(u32::MAX);
 static ACCEPT_ERROR: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static ACCEPT_ERROR_OFFSET: Global<u32> = Global::new(0);
+/// Position of its flags, where it has them.
+#[unsafe(no_mangle)]
+static ACCEPT_FLAGS: Global<u32> = Global::new(u32::MAX);
+/// `O_NONBLOCK`, on every architecture that is supported.
+const O_NONBLOCK: u32 = 0o4000;
 /// Positions in `tcp_recvmsg`: (sk, msg, len, nonblock, flags, addr_len) in 5.10, later without nonblock, then without addr_len.
 #[unsafe(no_mangle)]
 static RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
@@ -73,21 +80,42 @@ pub(crate) fn accept(ctx: FExitContext) -> i32 {
     if config::empty() {
         return 0;
     }
-    let child = argument(ctx.as_ptr(), ACCEPT_RESULT.load());
-    if child != 0 && accepted::accepted(RawSock(child)) {
-        return 0;
-    }
-    let Some(listener) = LISTENERS.get_ptr(Sock::new(ctx.arg(0)).key()) else { return 0 };
-    let listener = unsafe { *listener };
-    if child != 0 {
-        accepted::accepted_unknown(listener);
-        return 0;
-    }
-    let error = argument(ctx.as_ptr(), ACCEPT_ERROR.load());
-    if let Some(errno) = kernel::int_at(error, ACCEPT_ERROR_OFFSET.load()) {
-        accepted::failed(listener, -i64::from(errno));
+    if let Some(listener) = dequeued(&ctx) {
+        let error = argument(ctx.as_ptr(), ACCEPT_ERROR.load());
+        if let Some(errno) = kernel::int_at(error, ACCEPT_ERROR_OFFSET.load()) {
+            accepted::failed(listener, -i64::from(errno));
+        }
     }
     0
+}
+
+/// The same where programs may not look behind `int *err` (before 5.17): an accept that does not block fails for one reason only.
+#[fexit(function = "inet_csk_accept")]
+pub(crate) fn accept_by_flags(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    if let Some(listener) = dequeued(&ctx)
+        && argument(ctx.as_ptr(), ACCEPT_FLAGS.load()) as u32 & O_NONBLOCK != 0
+    {
+        accepted::failed(listener, accepted::EAGAIN);
+    }
+    0
+}
+
+/// Counts the connection that an accept took off the queue; the listener, if there was none.
+#[inline(always)]
+fn dequeued(ctx: &FExitContext) -> Option<ListenerRef> {
+    let child = argument(ctx.as_ptr(), ACCEPT_RESULT.load());
+    if child != 0 && accepted::accepted(RawSock(child)) {
+        return None;
+    }
+    let listener = unsafe { *LISTENERS.get_ptr(Sock::new(ctx.arg(0)).key())? };
+    if child != 0 {
+        accepted::accepted_unknown(listener);
+        return None;
+    }
+    Some(listener)
 }
 
 /// sock_def_readable(sk), which every socket calls through `sk_data_ready` unless something in the kernel reads it.

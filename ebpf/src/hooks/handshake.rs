@@ -29,6 +29,9 @@ static FLOOD_RESULT: Global<u32> = Global::new(u32::MAX);
 static CHILD_V4_RESULT: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static CHILD_V6_RESULT: Global<u32> = Global::new(u32::MAX);
+/// Position of what `tcp_get_cookie_sock` returns.
+#[unsafe(no_mangle)]
+static COOKIE_CHILD_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Position of what `tcp_check_req` returns: 5 arguments, or 6.
 #[unsafe(no_mangle)]
 static CHECK_RESULT: Global<u32> = Global::new(u32::MAX);
@@ -177,7 +180,11 @@ pub(crate) fn cookie_back(ctx: FEntryContext) -> i32 {
 /// tcp_v4_syn_recv_sock(sk, skb, req, …) returns the child that a final ACK makes, or null.
 #[fexit(function = "tcp_v4_syn_recv_sock")]
 pub(crate) fn child_v4(ctx: FExitContext) -> i32 {
-    if config::empty() || argument(ctx.as_ptr(), CHILD_V4_RESULT.load()) != 0 {
+    if config::empty() {
+        return 0;
+    }
+    if argument(ctx.as_ptr(), CHILD_V4_RESULT.load()) != 0 {
+        child_made();
         return 0;
     }
     child_refused(Sock::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
@@ -187,7 +194,11 @@ pub(crate) fn child_v4(ctx: FExitContext) -> i32 {
 /// The same for IPv6. For a client with an IPv4 address it calls the other, which has counted it.
 #[fexit(function = "tcp_v6_syn_recv_sock")]
 pub(crate) fn child_v6(ctx: FExitContext) -> i32 {
-    if config::empty() || argument(ctx.as_ptr(), CHILD_V6_RESULT.load()) != 0 {
+    if config::empty() {
+        return 0;
+    }
+    if argument(ctx.as_ptr(), CHILD_V6_RESULT.load()) != 0 {
+        child_made();
         return 0;
     }
     let skb: *const u8 = ctx.arg(1);
@@ -199,11 +210,18 @@ pub(crate) fn child_v6(ctx: FExitContext) -> i32 {
 }
 
 #[inline(always)]
+fn child_made() {
+    if let Some(attempt) = ATTEMPTS.get_ptr_mut(0) {
+        unsafe { (*attempt).child = kernel::MADE };
+    }
+}
+
+#[inline(always)]
 fn child_refused(sock: Sock, skb: *const u8, request: u64) {
     let mut inside = false;
     if let Some(attempt) = ATTEMPTS.get_ptr_mut(0) {
         unsafe {
-            (*attempt).refused = 1;
+            (*attempt).child = kernel::REFUSED;
             inside = (*attempt).inside != 0;
         }
     }
@@ -219,27 +237,65 @@ fn child_refused(sock: Sock, skb: *const u8, request: u64) {
     }
 }
 
-/// tcp_check_req(sk, skb, req, fastopen, req_stolen, …) returns null for what is no final ACK that completes: refused (counted above),
-/// or ignored, which `sk_drops` counts all the same.
+/// tcp_check_req(sk, skb, req, …) returns null for what is no final ACK that completes: refused (counted above), or ignored, which
+/// `sk_drops` counts all the same. Or there was a child, but another CPU's came first: then that gets the packet, and nothing is counted.
 #[fexit(function = "tcp_check_req")]
 pub(crate) fn check(ctx: FExitContext) -> i32 {
     if config::empty() {
         return 0;
     }
     let Some(attempt) = ATTEMPTS.get_ptr_mut(0) else { return 0 };
-    let refused = unsafe {
-        let refused = (*attempt).refused != 0;
-        (*attempt).refused = 0;
-        refused
+    let child = unsafe {
+        let child = (*attempt).child;
+        (*attempt).child = kernel::NO_CHILD;
+        child
     };
-    if refused || argument(ctx.as_ptr(), CHECK_RESULT.load()) != 0 {
+    if child != kernel::NO_CHILD || argument(ctx.as_ptr(), CHECK_RESULT.load()) != 0 {
         return 0;
     }
     // With TCP Fast Open the socket is the child.
-    let Some(listener) = known(Sock::new(ctx.arg(0))) else { return 0 };
-    // Another CPU completed the handshake first, and the packet goes to the child.
-    if kernel::byte_at(ctx.arg(4)) == Some(0) {
+    if let Some(listener) = known(Sock::new(ctx.arg(0))) {
         handshake::ignored(listener);
+    }
+    0
+}
+
+/// The same where `tcp_v4_syn_recv_sock` has more arguments than the kernel can trace (7, before 6.6): that a final ACK was refused is
+/// told by the packet and by the depth of the queue.
+#[fexit(function = "tcp_check_req")]
+pub(crate) fn check_by_packet(ctx: FExitContext) -> i32 {
+    if config::empty() || argument(ctx.as_ptr(), CHECK_RESULT.load()) != 0 {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    let Some(listener) = known(sock) else { return 0 };
+    // Another CPU completed the handshake first, and the child gets the packet.
+    if kernel::byte_at(ctx.arg(4)) != Some(0) {
+        return 0;
+    }
+    let Some(depths) = depths(sock) else { return 0 };
+    let skb: *const u8 = ctx.arg(1);
+    unsafe {
+        if depths.accept_queue_full() && kernel::would_complete(sock, skb, Request(ctx.arg(2))) {
+            handshake::ack_refused(listener, depths, false, skb);
+        } else {
+            handshake::ignored(listener);
+        }
+    }
+    0
+}
+
+/// tcp_get_cookie_sock(sk, skb, req, …) returns the child of a valid cookie, or null: for the same kernels.
+#[fexit(function = "tcp_get_cookie_sock")]
+pub(crate) fn cookie_child(ctx: FExitContext) -> i32 {
+    if config::empty() || argument(ctx.as_ptr(), COOKIE_CHILD_RESULT.load()) != 0 {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    if let Some(listener) = known(sock)
+        && let Some(depths) = depths(sock)
+    {
+        unsafe { handshake::ack_refused(listener, depths, true, ctx.arg(1)) };
     }
     0
 }

@@ -148,6 +148,14 @@ pub(super) fn of(attached: &Attached, timing: &Timing, receive_ranges_known: boo
                 ),
                 None => source(*measure, attached),
             };
+            // A way may bring it less well than another would.
+            let note = EVENTS.iter().filter_map(|event| attached.way(event.event)?.note);
+            let note = note.filter(|(measures, _)| measures.contains(measure)).map(|(_, note)| note).next();
+            let (status, reason) = match note.filter(|_| status != Status::Unavailable) {
+                Some(note) if reason.is_empty() => (Status::Sampled, note.to_owned()),
+                Some(note) => (Status::Sampled, format!("{reason}; {note}")),
+                None => (status, reason),
+            };
             Coverage { measure: *measure, status, via, reason }
         })
         .collect()

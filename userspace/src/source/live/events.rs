@@ -105,6 +105,8 @@ pub(super) struct Way {
     pub hooks: &'static [Hook],
     /// Another event that these hooks bring too.
     pub also: Option<Event>,
+    /// Measures that this way brings less well than others, and why.
+    pub note: Option<(&'static [Measure], &'static str)>,
 }
 
 /// What happens.
@@ -175,7 +177,12 @@ pub(super) const EVENTS: &[Definition] = &[
         event: Event::Destroyed,
         carries: &[OpenConnections],
         essential: true,
-        ways: &[Way { kind: None, hooks: &[hook("destroy", Tracepoint("tcp_destroy_sock", 1))], also: None }],
+        ways: &[Way {
+            kind: None,
+            hooks: &[hook("destroy", Tracepoint("tcp_destroy_sock", 1))],
+            also: None,
+            note: None,
+        }],
     },
     Definition {
         event: Event::Read,
@@ -186,11 +193,13 @@ pub(super) const EVENTS: &[Definition] = &[
                 kind: Some(Kind::Tracepoint),
                 hooks: &[hook("recv_length", Tracepoint("sock_recv_length", 3))],
                 also: None,
+                note: None,
             },
             Way {
                 kind: Some(Kind::Fentry),
                 hooks: &[hook("receive", Exit("tcp_recvmsg")), if_present("mptcp_receive", Exit("mptcp_recvmsg"))],
                 also: None,
+                note: None,
             },
         ],
     },
@@ -199,8 +208,18 @@ pub(super) const EVENTS: &[Definition] = &[
         carries: &[],
         essential: false,
         ways: &[
-            Way { kind: Some(Kind::Fentry), hooks: &[hook("splice_read", Exit("tcp_splice_read"))], also: None },
-            Way { kind: Some(Kind::Tracepoint), hooks: &[hook("exit_splice", Syscall("sys_exit_splice"))], also: None },
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[hook("splice_read", Exit("tcp_splice_read"))],
+                also: None,
+                note: None,
+            },
+            Way {
+                kind: Some(Kind::Tracepoint),
+                hooks: &[hook("exit_splice", Syscall("sys_exit_splice"))],
+                also: None,
+                note: None,
+            },
         ],
     },
     Definition {
@@ -216,6 +235,7 @@ pub(super) const EVENTS: &[Definition] = &[
                     helps("send_page", Exit("tcp_sendpage")),
                 ],
                 also: None,
+                note: None,
             },
             Way {
                 kind: Some(Kind::Fentry),
@@ -225,6 +245,7 @@ pub(super) const EVENTS: &[Definition] = &[
                     if_present("mptcp_send", Exit("mptcp_sendmsg")),
                 ],
                 also: None,
+                note: None,
             },
         ],
     },
@@ -236,6 +257,7 @@ pub(super) const EVENTS: &[Definition] = &[
             kind: None,
             hooks: &[hook("retransmit_synack", Tracepoint("tcp_retransmit_synack", 2))],
             also: None,
+            note: None,
         }],
     },
     Definition {
@@ -251,8 +273,26 @@ pub(super) const EVENTS: &[Definition] = &[
                     hook("child_v4", Exit("tcp_v4_syn_recv_sock")),
                 ],
                 also: None,
+                note: None,
             },
-            Way { kind: Some(Kind::Tracepoint), hooks: &[hook("kfree_skb", Tracepoint("kfree_skb", 4))], also: None },
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[
+                    hook("check_by_packet", Exit("tcp_check_req")),
+                    hook("cookie_child", Exit("tcp_get_cookie_sock")),
+                ],
+                also: None,
+                note: Some((
+                    &[Drops, DropCause],
+                    "that a final ACK was refused is told by the packet and the depth: this kernel cannot trace tcp_v4_syn_recv_sock",
+                )),
+            },
+            Way {
+                kind: Some(Kind::Tracepoint),
+                hooks: &[hook("kfree_skb", Tracepoint("kfree_skb", 4))],
+                also: None,
+                note: None,
+            },
         ],
     },
     Definition {
@@ -271,6 +311,7 @@ pub(super) const EVENTS: &[Definition] = &[
                 hook("syn_begins", Entry("tcp_conn_request")),
             ],
             also: None,
+            note: None,
         }],
     },
     Definition {
@@ -281,6 +322,7 @@ pub(super) const EVENTS: &[Definition] = &[
             kind: Some(Kind::Fentry),
             hooks: &[hook("cookie_back", Entry("tcp_get_cookie_sock"))],
             also: None,
+            note: None,
         }],
     },
     Definition {
@@ -291,6 +333,7 @@ pub(super) const EVENTS: &[Definition] = &[
             kind: Some(Kind::Fentry),
             hooks: &[hook("request_drop", Exit("inet_csk_reqsk_queue_drop"))],
             also: None,
+            note: None,
         }],
     },
     Definition {
@@ -306,6 +349,16 @@ pub(super) const EVENTS: &[Definition] = &[
                     hook("accept", Exit("inet_csk_accept")),
                 ],
                 also: None,
+                note: None,
+            },
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[hook("accept_by_flags", Exit("inet_csk_accept"))],
+                also: None,
+                note: Some((
+                    &[WouldBlock],
+                    "accepts that failed otherwise, and those that waited in vain for a time, are not seen on this kernel",
+                )),
             },
             Way {
                 kind: Some(Kind::Tracepoint),
@@ -315,6 +368,7 @@ pub(super) const EVENTS: &[Definition] = &[
                     hook("exit_accept", Syscall("sys_exit_accept")),
                 ],
                 also: None,
+                note: None,
             },
         ],
     },
@@ -327,8 +381,14 @@ pub(super) const EVENTS: &[Definition] = &[
                 kind: Some(Kind::Tracepoint),
                 hooks: &[hook("data_ready_of_connections", Tracepoint("sk_data_ready", 1))],
                 also: None,
+                note: None,
             },
-            Way { kind: Some(Kind::Fentry), hooks: &[hook("readable", Entry("sock_def_readable"))], also: None },
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[hook("readable", Entry("sock_def_readable"))],
+                also: None,
+                note: None,
+            },
         ],
     },
     Definition {
@@ -343,6 +403,7 @@ pub(super) const EVENTS: &[Definition] = &[
                     hook("queue_add", Exit("inet_csk_reqsk_queue_add")),
                 ],
                 also: None,
+                note: None,
             },
             Way {
                 kind: Some(Kind::Tracepoint),
@@ -351,6 +412,7 @@ pub(super) const EVENTS: &[Definition] = &[
                     hook("data_ready", Tracepoint("sk_data_ready", 1)),
                 ],
                 also: Some(Event::Arrived),
+                note: None,
             },
         ],
     },

@@ -37,6 +37,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("SUBFLOW_CONN", "mptcp_subflow_context", "conn"),
     ("MPTCP_FIRST", "mptcp_sock", "first"),
     ("SKB_PROTOCOL", "sk_buff", "protocol"),
+    ("REQUEST_RCV_ISN", "tcp_request_sock", "rcv_isn"),
     ("NET_INUM", "net", "ns.inum"),
     ("SOCKET_SK", "socket", "sk"),
     ("TASK_FILES", "task_struct", "files"),
@@ -136,6 +137,9 @@ pub(super) fn resolve(btf: &KernelBtf) -> Offsets {
         .member("socket_alloc", "vfs_inode")
         .and_then(|outer| Ok(outer.byte() + btf.member("inode", "i_ino")?.byte()));
     put("SOCKET_INO", inode);
+    // `struct tcp_skb_cb` lies over the packet's `cb`.
+    let end = btf.member("sk_buff", "cb").and_then(|cb| Ok(cb.byte() + btf.member("tcp_skb_cb", "end_seq")?.byte()));
+    put("SKB_END_SEQ", end);
     put("UPID_SIZE", btf.size("upid"));
     // Kernels without io_uring have no such types: its hook will not attach there either.
     put("CQE_RES", btf.member("io_uring_cqe", "res").map(|member| member.byte()));

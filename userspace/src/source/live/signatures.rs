@@ -21,6 +21,7 @@ const POSITIONS: &[(&str, &str, Position)] = &[
     ("FLOOD_RESULT", "tcp_syn_flood_action", Position::Result),
     ("CHILD_V4_RESULT", "tcp_v4_syn_recv_sock", Position::Result),
     ("CHILD_V6_RESULT", "tcp_v6_syn_recv_sock", Position::Result),
+    ("COOKIE_CHILD_RESULT", "tcp_get_cookie_sock", Position::Result),
     ("CHECK_RESULT", "tcp_check_req", Position::Result),
 ];
 
@@ -49,6 +50,7 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("inet_csk_reqsk_queue_drop", 0, "sk"),
     ("inet_csk_reqsk_queue_drop", 2, ""),
     ("tcp_get_cookie_sock", 0, "sk"),
+    ("tcp_get_cookie_sock", 1, "skb"),
     ("tcp_v4_syn_recv_sock", 0, "sk"),
     ("tcp_v4_syn_recv_sock", 1, "skb"),
     ("tcp_v4_syn_recv_sock", 2, "req"),
@@ -56,6 +58,8 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("tcp_v6_syn_recv_sock", 1, "skb"),
     ("tcp_v6_syn_recv_sock", 2, "req"),
     ("tcp_check_req", 0, "sk"),
+    ("tcp_check_req", 1, "skb"),
+    ("tcp_check_req", 2, "req"),
     ("tcp_check_req", 4, "req_stolen"),
 ];
 
@@ -77,6 +81,9 @@ pub(super) fn positions(kernel: &KernelBtf) -> Vec<(&'static str, u32)> {
         && signature.returns != Value::Void
     {
         found.push(("REQUEST_RESULT", signature.return_position()));
+    }
+    if let Some(position) = kernel.function("inet_csk_accept").ok().and_then(|signature| signature.position("flags")) {
+        found.push(("ACCEPT_FLAGS", position));
     }
     if let Some((position, offset)) = accept_error(kernel) {
         found.extend([("ACCEPT_ERROR", position), ("ACCEPT_ERROR_OFFSET", offset)]);
