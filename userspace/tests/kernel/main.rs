@@ -11,7 +11,9 @@ mod command_line;
 mod dashboard;
 mod drops;
 mod exact_counts;
+mod handshake;
 mod lifecycle;
+mod protocols;
 mod reuseport;
 mod support;
 mod tables_full;
@@ -27,12 +29,14 @@ fn main() -> ExitCode {
     let topics = [
         exact_counts::TESTS,
         drops::TESTS,
+        handshake::TESTS,
         times::TESTS,
         burst::TESTS,
         reuseport::TESTS,
         before_start::TESTS,
         addresses::TESTS,
         calls::TESTS,
+        protocols::TESTS,
         lifecycle::TESTS,
         tables_full::TESTS,
         command_line::TESTS,
