@@ -1,9 +1,10 @@
 //! listentop: top(1) for listening sockets.
 //!
 //! Data has one way: [`source`] reads samples, `listentop_model` makes a model of them, [`dashboard`] and [`report`] show it.
-//! [`cli`] puts them together.
+//! [`cli`] puts them together; [`rights`] is about what it may do, and gives up what it need not.
 
 pub mod cli;
 pub mod dashboard;
 pub mod report;
+pub mod rights;
 pub mod source;

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::cargo::{self, Executable};
 use crate::{ci, process, root, setup};
 
-/// Test targets that need root: `kernel` loads probes into the running kernel, `lab` and `netns` make network namespaces.
-const ROOT_TESTS: [&str; 3] = ["kernel", "lab", "netns"];
+/// Test targets that need root: `kernel` loads probes into the running kernel, `lab` and `netns` make network namespaces,
+/// `rights` starts the program with chosen capabilities.
+const ROOT_TESTS: [&str; 4] = ["kernel", "lab", "netns", "rights"];
 
 enum Outcome {
     Passed,

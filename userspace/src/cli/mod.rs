@@ -10,7 +10,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
-use crate::source::{self, Source, StartError};
+use crate::{
+    rights,
+    source::{self, Source, StartError},
+};
 use options::{Cli, Command};
 
 /// Everything went well.
@@ -50,12 +53,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Starts the source; if it is not the best there is, one line on stderr says why and what would help.
+/// Starts the source and gives up the rights that only starting it needed; if it is not the best there is, one line on stderr says why and
+/// what would help.
 fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
     let started = source::start(options)?;
     if let Some(notice) = started.notice {
         eprintln!("listentop: {}", in_one_line(&notice));
     }
+    rights::drop_after_attach().map_err(anyhow::Error::new)?;
     Ok(started.source)
 }
 

@@ -13,6 +13,8 @@ use listentop_model::{coverage::Coverage, sample::Sample};
 use live::{Kind, LiveSource};
 use sock_diag::SockDiagSource;
 
+use crate::rights;
+
 /// Anything that samples can be read from.
 pub trait Source: Send {
     /// Reads everything.
@@ -107,7 +109,7 @@ pub fn start(options: &Options) -> Result<Started, StartError> {
 /// Why a measure that only probes can make is unavailable, and what would help.
 fn missing(error: &live::StartError) -> String {
     match error {
-        live::StartError::NotPermitted(_) => "needs probes: run as root, or with CAP_BPF and CAP_PERFMON".to_owned(),
+        live::StartError::NotPermitted(_) => format!("needs probes: {}", rights::remedy_for_probes()),
         live::StartError::Btf(_) => "needs probes: a kernel with CONFIG_DEBUG_INFO_BTF".to_owned(),
         other => format!("needs probes: {other}"),
     }

@@ -13,6 +13,7 @@ use listentop_model::sample::{NamespaceCounters, NamespaceSample};
 use nix::sched::{CloneFlags, setns};
 
 use super::owners;
+use crate::rights;
 
 /// Where `ip netns` keeps named namespaces.
 const NAMED: &str = "/run/netns";
@@ -23,7 +24,8 @@ pub(super) fn names() -> HashMap<u32, String> {
     let mut names: HashMap<u32, String> = named_files()
         .filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path.file_name()?.to_str()?.to_owned())))
         .collect();
-    if let Some(inode) = owners::namespace_of(1) {
+    // Where process 1 is, is told only to whom may trace it.
+    if let Some(inode) = rights::privileged(|| owners::namespace_of(1)) {
         names.insert(inode, "host".to_owned());
     }
     names
@@ -69,15 +71,31 @@ fn named() -> HashMap<u32, PathBuf> {
 /// # Errors
 /// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
 pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    let namespace = File::open(file)?;
-    thread::scope(|scope| {
-        scope
-            .spawn(move || {
-                setns(namespace, CloneFlags::CLONE_NEWNET)?;
-                work()
-            })
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace failed")))
+    // Where a process is, is told only to whom may trace it.
+    let namespace = rights::privileged(|| File::open(file))?;
+    if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
+        // We are there: no right is needed.
+        return work();
+    }
+    enter(namespace, work)
+}
+
+/// Whether other namespaces may be entered: CAP_SYS_ADMIN is needed, in user namespaces that have to do with it, so trying tells.
+pub(super) fn may_enter() -> bool {
+    File::open("/proc/self/ns/net").and_then(|own| enter(own, || Ok(()))).is_ok()
+}
+
+fn enter<T: Send>(namespace: File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    rights::privileged(|| {
+        thread::scope(|scope| {
+            scope
+                .spawn(move || {
+                    setns(namespace, CloneFlags::CLONE_NEWNET)?;
+                    work()
+                })
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace failed")))
+        })
     })
 }
 
@@ -88,14 +106,12 @@ pub(super) fn sample(
     processes: &HashMap<u32, Vec<u32>>,
     names: &HashMap<u32, String>,
 ) -> Vec<NamespaceSample> {
-    inodes
-        .iter()
-        .map(|inode| NamespaceSample {
-            inode: *inode,
-            name: names.get(inode).cloned(),
-            counters: counters(*inode, processes.get(inode).map_or(&[], Vec::as_slice), names.get(inode)),
-        })
-        .collect()
+    let sample = |inode: &u32| NamespaceSample {
+        inode: *inode,
+        name: names.get(inode).cloned(),
+        counters: counters(*inode, processes.get(inode).map_or(&[], Vec::as_slice), names.get(inode)),
+    };
+    rights::privileged(|| inodes.iter().map(sample).collect())
 }
 
 /// Reads a namespace's counters through a process in it, else by entering it by name.

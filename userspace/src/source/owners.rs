@@ -7,8 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use caps::Capability;
 use listentop_model::sample::Process;
-use nix::fcntl::readlinkat;
+use nix::{errno::Errno, fcntl::readlinkat};
+
+use crate::rights;
 
 /// What one pass through /proc found.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +22,7 @@ pub(super) struct Scan {
     pub holders: HashMap<u64, Vec<u32>>,
     /// Network namespace → processes in it, a few at most.
     pub namespaces: HashMap<u32, Vec<u32>>,
-    /// Processes whose descriptors may not be read (without CAP_SYS_PTRACE).
+    /// Processes whose descriptors may not be read (without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH).
     pub hidden: u32,
 }
 
@@ -50,7 +53,15 @@ pub(super) fn scan(wanted: &HashSet<u64>) -> Scan {
         };
         for descriptor in descriptors.flatten() {
             // Seen from the directory: to walk the path for each of thousands would cost twice as much.
-            let Ok(target) = readlinkat(&directory, descriptor.file_name().as_os_str()) else { continue };
+            let target = match readlinkat(&directory, descriptor.file_name().as_os_str()) {
+                Ok(target) => target,
+                // The list may be read, but not where it leads to: that is another right, and the same for all of it.
+                Err(Errno::EACCES) => {
+                    found.hidden += 1;
+                    break;
+                }
+                Err(_) => continue,
+            };
             let Some(inode) = target.to_str().and_then(socket_inode) else { continue };
             if wanted.contains(&inode) {
                 let holders = found.holders.entry(inode).or_default();
@@ -64,6 +75,13 @@ pub(super) fn scan(wanted: &HashSet<u64>) -> Scan {
         holders.sort_by_key(|pid| (start_ticks(*pid).unwrap_or(u64::MAX), *pid));
     }
     found
+}
+
+/// What coverage says where the descriptors of this many processes may not be read.
+pub(super) fn hidden_reason(hidden: u32) -> String {
+    let processes = if hidden == 1 { "one process".to_owned() } else { format!("{hidden} processes") };
+    let remedy = rights::remedy(&[Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH]);
+    format!("the descriptors of {processes} may not be read; {remedy}")
 }
 
 /// Every process id in /proc.
@@ -190,6 +208,8 @@ impl Watch {
         let (requests, wanted) = mpsc::channel::<HashSet<u64>>();
         let (sender, results) = mpsc::channel();
         std::thread::Builder::new().name("owners".to_owned()).spawn(move || {
+            // Where that fails the thread goes on with what it has: it works as well.
+            let _ = rights::restrict_to_owners();
             while let Ok(wanted) = wanted.recv() {
                 let begin = Instant::now();
                 let found = scan(&wanted);

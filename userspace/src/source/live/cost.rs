@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use caps::Capability;
+
 use super::bpf::{self, ProgramRuns};
+use crate::rights;
 
 /// For how long runs are timed.
 const WINDOW: Duration = Duration::from_millis(10);
@@ -53,14 +56,15 @@ impl ProbeCost {
     /// If `always` is asked for and refused.
     pub(super) fn start(always: bool) -> io::Result<Self> {
         let by_sysctl = std::fs::read("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text.starts_with(b"1"));
-        let (timing, always) = match bpf::enable_statistics() {
+        let (timing, always) = match rights::privileged(bpf::enable_statistics) {
             _ if by_sysctl => (Timing::All, None),
             Ok(enabled) if always => (Timing::All, Some(enabled)),
             Ok(_) => (Timing::Windows, None),
             Err(error) if always => return Err(error),
             Err(error) => (
                 Timing::None(format!(
-                    "the kernel may not be asked to time programs ({error}): CAP_SYS_ADMIN would help"
+                    "the kernel may not be asked to time programs ({error}): {}",
+                    rights::remedy(&[Capability::CAP_SYS_ADMIN])
                 )),
                 None,
             ),
@@ -84,7 +88,7 @@ impl ProbeCost {
             Timing::None(_) => None,
             Timing::Windows => {
                 if self.estimate.due(Instant::now())
-                    && let Ok(enabled) = bpf::enable_statistics()
+                    && let Ok(enabled) = rights::privileged(bpf::enable_statistics)
                 {
                     let (before, begin) = (statistics(), Instant::now());
                     thread::sleep(WINDOW);

@@ -7,6 +7,7 @@ use super::{
     events::{EVENTS, Event, Kind, Need, Way},
     hooks::Attached,
 };
+use crate::source::owners;
 
 /// Where a measure comes from, and what must be said about it.
 struct Source {
@@ -139,7 +140,7 @@ pub(super) fn of(attached: &Attached, timing: &Timing, receive_ranges_known: boo
                     sampled(
                         source(*measure, attached).via,
                         "an upper bound: packets ignored because of TCP_DEFER_ACCEPT are in it, as the kernel hides \
-                         its addresses; kernel.kptr_restrict=0 or CAP_SYSLOG would help",
+                         its addresses; CAP_SYSLOG and a kernel.kptr_restrict below 2 would help",
                     )
                 }
                 None if *measure == Measure::ProbeTime && *timing == Timing::Windows => sampled(
@@ -166,7 +167,7 @@ pub(super) fn note_hidden_owners(coverage: &mut [Coverage], hidden: u32) {
     let Some(owners) = coverage.iter_mut().find(|entry| entry.measure == Measure::Owners) else { return };
     if hidden > 0 {
         owners.status = Status::Sampled;
-        owners.reason = format!("the descriptors of {hidden} processes may not be read; CAP_SYS_PTRACE would help");
+        owners.reason = owners::hidden_reason(hidden);
     } else {
         owners.status = Status::Measured;
         owners.reason.clear();

@@ -17,7 +17,7 @@ use super::{
     offsets::{self, Offsets},
     signatures,
 };
-use crate::source::owners;
+use crate::{rights, source::owners};
 
 /// The probes, built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/listentop-probes"));
@@ -147,6 +147,8 @@ pub(super) fn log_probes(ebpf: &mut Ebpf) -> Result<(), String> {
     thread::Builder::new()
         .name("probe log".to_owned())
         .spawn(move || {
+            // What it reads is mapped already; where giving up fails it reads as well.
+            let _ = rights::restrict_to_nothing();
             loop {
                 logger.flush();
                 thread::sleep(Duration::from_millis(50));

@@ -99,7 +99,8 @@ pub enum StartError {
     Unsupported(String),
     /// Rights are missing.
     #[error(
-        "not permitted to load BPF programs ({0}); run it as root (sudo listentop), or with CAP_BPF and CAP_PERFMON"
+        "not permitted to load BPF programs ({0}); {remedy}",
+        remedy = crate::rights::remedy_for_probes()
     )]
     NotPermitted(String),
     /// The kernel refuses something essential.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use listentop_model::coverage::{Coverage, Measure, Status};
 
+use crate::source::owners;
+
 /// What it depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Circumstances {
@@ -67,10 +69,7 @@ fn one(measure: Measure, circumstances: &Circumstances) -> Coverage {
         Measure::Owners if *hidden == 0 => {
             Coverage { measure, status: Status::Measured, via: "/proc/PID/fd".to_owned(), reason: String::new() }
         }
-        Measure::Owners => sampled(
-            "/proc/PID/fd",
-            format!("the descriptors of {hidden} processes may not be read; CAP_SYS_PTRACE would help"),
-        ),
+        Measure::Owners => sampled("/proc/PID/fd", owners::hidden_reason(*hidden)),
         _ => unavailable(measure, without_probes),
     }
 }

@@ -1,0 +1,121 @@
+//! Which capabilities listentop has, what each brings, and giving up those that have done their work.
+//!
+//! Capabilities belong to threads. Once the probes are attached the thread that samples, and every thread started from it, needs none;
+//! two small threads keep what only they need: `owners` looks into /proc/PID/fd, `rights` (see [`privileged`]) reads what namespaces show
+//! to nobody else and has the kernel time the probes.
+
+mod keeper;
+mod table;
+mod thread;
+mod trial;
+
+use std::sync::OnceLock;
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+pub use keeper::privileged;
+pub use table::{GRANTS, Grant, Need};
+
+/// What probes are loaded and attached with.
+const PROBES: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+
+/// What the thread that reads /proc/PID/fd needs: the directory is its owner's alone (mode 0500), and where a descriptor leads is told only
+/// to whom may trace the process (ptrace(2), PTRACE_MODE_READ).
+const OWNERS: [Capability; 2] = [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE];
+
+/// What the thread `rights` needs: setns(2) and BPF_ENABLE_STATS ask for CAP_SYS_ADMIN, links in /proc/PID/ns for CAP_SYS_PTRACE.
+const KEEPER: [Capability; 3] =
+    [Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
+
+/// Why capabilities could not be given up.
+#[derive(Debug, thiserror::Error)]
+#[error("capabilities cannot be given up: {0}")]
+pub struct RightsError(String);
+
+/// The effective capabilities that the process had when this was first asked, thus before any was given up.
+pub fn held() -> &'static CapsHashSet {
+    static HELD: OnceLock<CapsHashSet> = OnceLock::new();
+    HELD.get_or_init(|| caps::read(None, CapSet::Effective).unwrap_or_default())
+}
+
+/// Whether the process had a capability, or one that stands for it (capabilities(7)), at its start.
+#[must_use]
+pub fn has(capability: Capability) -> bool {
+    let also = match capability {
+        Capability::CAP_BPF | Capability::CAP_PERFMON => Some(Capability::CAP_SYS_ADMIN),
+        Capability::CAP_DAC_READ_SEARCH => Some(Capability::CAP_DAC_OVERRIDE),
+        _ => None,
+    };
+    held().contains(&capability) || also.is_some_and(|also| held().contains(&also))
+}
+
+/// What would help where something was refused that `wanted` allow: the ones that are missing, by name; if none is, where else to look.
+///
+/// Meant for the end of a sentence: `CAP_BPF and CAP_PERFMON would help`.
+#[must_use]
+pub fn remedy(wanted: &[Capability]) -> String {
+    remedy_for(wanted, has)
+}
+
+fn remedy_for(wanted: &[Capability], has: impl Fn(Capability) -> bool) -> String {
+    let missing: Vec<String> = wanted.iter().filter(|wanted| !has(**wanted)).map(ToString::to_string).collect();
+    if missing.is_empty() {
+        let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        format!("{} would allow it, but a security policy or a container's limits refuse it", names.join(" and "))
+    } else {
+        format!("{} would help", missing.join(" and "))
+    }
+}
+
+/// What would help where BPF programs may not be loaded.
+pub(crate) fn remedy_for_probes() -> String {
+    let missing: Vec<String> = PROBES.into_iter().filter(|wanted| !has(*wanted)).map(|it| it.to_string()).collect();
+    let missing = missing.join(" and ");
+    match (missing.is_empty(), nix::unistd::geteuid().is_root()) {
+        (true, _) => remedy(&PROBES),
+        (false, false) => format!("run it as root (sudo listentop), or with {missing}, which it lacks"),
+        (false, true) => format!("this root lacks {missing}: a container or user namespace withholds it"),
+    }
+}
+
+/// Gives up what the calling thread does not need to sample once the source has started: its effective, permitted, inheritable, ambient
+/// and, where CAP_SETPCAP allows it, bounding capabilities; and sets `no_new_privs`. Threads started afterwards have no more than it has.
+///
+/// To be called once, on the thread that started the source, before it starts others. What the kernel then still wants of it is found out
+/// by trying on a thread that has nothing: CAP_BPF for every bpf(2) call before Linux 5.19 where kernel.unprivileged_bpf_disabled is
+/// set, CAP_SYS_PTRACE where /proc hides other users' processes (`hidepid`).
+///
+/// # Errors
+/// If the kernel refuses to take them, or no thread can be had: then nothing was given up that was not meant to be.
+pub fn drop_after_attach() -> Result<(), RightsError> {
+    let held = held();
+    let needed = trial::needed_to_sample(held)?;
+    let kept: Vec<Capability> = KEEPER.into_iter().filter(|kept| held.contains(kept)).collect();
+    if !kept.is_empty() {
+        keeper::start(kept)?;
+    }
+    thread::restrict(&needed)
+}
+
+/// Leaves the calling thread, which looks for owners, with what that needs.
+pub(crate) fn restrict_to_owners() -> Result<(), RightsError> {
+    thread::restrict(&OWNERS)
+}
+
+/// Leaves the calling thread with nothing.
+pub(crate) fn restrict_to_nothing() -> Result<(), RightsError> {
+    thread::restrict(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_is_named() {
+        let wanted = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+        assert_eq!(remedy_for(&wanted, |_| false), "CAP_BPF and CAP_PERFMON would help");
+        assert_eq!(remedy_for(&wanted, |held| held == Capability::CAP_BPF), "CAP_PERFMON would help");
+        assert!(remedy_for(&wanted, |_| true).contains("security policy"));
+    }
+}

@@ -1,0 +1,66 @@
+//! The table of capabilities: what each brings, and what its absence shows as.
+
+use caps::Capability;
+
+/// When a capability is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Until the probes are attached; then nobody has it any more.
+    Start,
+    /// As long as it runs, by one thread.
+    Always,
+}
+
+/// A capability and what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Which.
+    pub capability: Capability,
+    /// What it brings.
+    pub brings: &'static str,
+    /// What is not to be had without it.
+    pub without: &'static str,
+    /// How long it is needed.
+    pub need: Need,
+}
+
+/// In order of benefit. Found out by starting listentop with each and without: see docs/rights.md.
+pub const GRANTS: [Grant; 6] = [
+    Grant {
+        capability: Capability::CAP_BPF,
+        brings: "probes: loading programs and making maps",
+        without: "no probes: only what sock_diag tells",
+        need: Need::Start,
+    },
+    Grant {
+        capability: Capability::CAP_PERFMON,
+        brings: "probes: programs that trace the kernel",
+        without: "no probes: only what sock_diag tells",
+        need: Need::Start,
+    },
+    Grant {
+        capability: Capability::CAP_DAC_READ_SEARCH,
+        brings: "system call tracepoints (tracefs is root's) and, with CAP_SYS_PTRACE, owners of other users' sockets",
+        without: "accepts and accept waits are unavailable where system call tracepoints carry them; owners are unknown",
+        need: Need::Always,
+    },
+    Grant {
+        capability: Capability::CAP_SYS_PTRACE,
+        brings: "owners of other users' sockets; which network namespace their processes are in",
+        without: "owners are unknown; namespaces' counters may be",
+        need: Need::Always,
+    },
+    Grant {
+        capability: Capability::CAP_SYS_ADMIN,
+        brings: "listeners of other network namespaces that are there at the start; time that the probes take; tracefs where it is \
+                 not mounted",
+        without: "other namespaces' listeners are seen only if they open later; probe time is unavailable",
+        need: Need::Always,
+    },
+    Grant {
+        capability: Capability::CAP_SYSLOG,
+        brings: "addresses of kernel functions, which tell ignored packets from drops",
+        without: "drops are an upper bound where TCP_DEFER_ACCEPT is used",
+        need: Need::Start,
+    },
+];

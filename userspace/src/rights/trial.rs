@@ -1,0 +1,64 @@
+//! What sampling still needs once the probes are attached, found out by trying without.
+
+use std::{fs, io};
+
+use caps::{Capability, CapsHashSet};
+
+use super::{RightsError, thread::restrict};
+
+/// `BPF_OBJ_GET_INFO_BY_FD` (linux/bpf.h).
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+
+/// Of the capabilities that are `held`, those without which a thread that samples is refused what it is granted with them.
+pub(super) fn needed_to_sample(held: &CapsHashSet) -> Result<Vec<Capability>, RightsError> {
+    let before = (bpf_answers(), processes_are_shown());
+    let trial = || restrict(&[]).map(|()| (bpf_answers(), processes_are_shown()));
+    let after = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, trial);
+        let thread = thread.map_err(|error| RightsError(format!("no thread can be started: {error}")))?;
+        thread.join().unwrap_or_else(|_| Err(RightsError("the trial failed".to_owned())))
+    })?;
+    Ok(lost(held, before, after))
+}
+
+fn lost(held: &CapsHashSet, before: (bool, bool), after: (bool, bool)) -> Vec<Capability> {
+    let mut needed = Vec::new();
+    if before.0 && !after.0 {
+        let bpf = held.contains(&Capability::CAP_BPF);
+        needed.push(if bpf { Capability::CAP_BPF } else { Capability::CAP_SYS_ADMIN });
+    }
+    if before.1 && !after.1 {
+        needed.push(Capability::CAP_SYS_PTRACE);
+    }
+    needed
+}
+
+/// Whether bpf(2) listens to this thread: a descriptor that is none is then EBADF.
+fn bpf_answers() -> bool {
+    // `attr.info`: a descriptor, a length, a pointer.
+    let mut attr = [u32::MAX, 0, 0, 0];
+    // SAFETY: the buffer outlives the call, which reads its length and, as the descriptor is bad, writes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET_INFO_BY_FD, attr.as_mut_ptr(), size_of_val(&attr)) };
+    result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EPERM)
+}
+
+/// Whether /proc shows processes of other users.
+fn processes_are_shown() -> bool {
+    fs::read("/proc/1/stat").is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_lost_is_needed() {
+        let all = CapsHashSet::from([Capability::CAP_BPF, Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE]);
+        assert_eq!(lost(&all, (true, true), (true, true)), []);
+        assert_eq!(lost(&all, (false, false), (false, false)), []);
+        assert_eq!(lost(&all, (true, true), (false, true)), [Capability::CAP_BPF]);
+        let admin = CapsHashSet::from([Capability::CAP_SYS_ADMIN]);
+        assert_eq!(lost(&admin, (true, true), (false, true)), [Capability::CAP_SYS_ADMIN]);
+        assert_eq!(lost(&all, (true, true), (true, false)), [Capability::CAP_SYS_PTRACE]);
+    }
+}

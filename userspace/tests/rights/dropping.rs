@@ -1,0 +1,127 @@
+//! What every thread has left once the probes are attached, and that it is enough.
+
+use std::{
+    io,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use caps::Capability::{CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_SYS_PTRACE};
+
+use serde_json::Value;
+
+use crate::{
+    Test,
+    support::{
+        ALL, Elsewhere, Measuring, Named, Program, coverage, enter_namespaces, listener, mask, namespace, netns,
+        sleep_ms, threads,
+    },
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "dropping::as_root", run: as_root },
+    Test { name: "dropping::with_capabilities_alone", run: with_capabilities },
+    Test { name: "dropping::without_probes", run: without_probes },
+    Test { name: "dropping::under_the_dashboard", run: under_the_dashboard },
+];
+
+/// Time in which a new listener, and who holds it, must have been found: owners are looked for twice a second.
+const FOUND_MS: u64 = 3000;
+
+fn as_root() {
+    let program = Program::copy("root");
+    assert_timed(&enough(program.as_root("report --for 1h --format json"), Some(0)));
+}
+
+fn with_capabilities() {
+    let program = Program::copy("capabilities");
+    assert_timed(&enough(program.with(ALL, "report --for 1h --format json"), None));
+}
+
+/// Without probes each new namespace is entered.
+fn without_probes() {
+    let program = Program::copy("without-probes");
+    enough(program.as_root("report --for 1h --format json --probes sock_diag"), Some(0));
+}
+
+/// Whether no thread has more than it needs. `bounding`: what is left of the bounding set, if that may be changed.
+fn assert_dropped(pid: u32, bounding: Option<u64>) {
+    let threads = threads(pid);
+    for thread in &threads {
+        let allowed = match thread.name.as_str() {
+            "owners" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE]),
+            "rights" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN]),
+            _ => 0,
+        };
+        assert_eq!((thread.set("CapEff"), thread.set("CapPrm")), (allowed, allowed), "{thread:?}");
+        assert_eq!((thread.set("CapInh"), thread.set("CapAmb")), (0, 0), "{thread:?}");
+        assert!(thread.no_new_privs(), "{thread:?}");
+        assert!(bounding.is_none_or(|bounding| thread.set("CapBnd") == bounding), "{thread:?}");
+    }
+    for name in ["listentop", "owners", "rights"] {
+        assert!(threads.iter().any(|thread| thread.name == name), "{threads:?}");
+    }
+}
+
+/// More than a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Starts it and looks at its threads; then listeners that come later must show, with owners and counters, in other namespaces too.
+fn enough(command: Command, bounding: Option<u64>) -> Value {
+    enter_namespaces();
+    let home = netns();
+    let named = Named::create("without-a-process");
+    let before = Elsewhere::open();
+    let measuring = Measuring::start(command);
+    assert_dropped(measuring.pid(), bounding);
+    let after = Elsewhere::open();
+    sleep_ms(FOUND_MS);
+    assert_dropped(measuring.pid(), bounding);
+    let report = measuring.report();
+    assert_ne!(after.netns, home);
+    for elsewhere in [&before, &after] {
+        let found = listener(&report, elsewhere.netns, elsewhere.port).expect("it is seen in its namespace");
+        assert_eq!(found["process"]["pid"], elsewhere.pid(), "{found:#}");
+        assert_eq!(found["process"]["comm"], "sleep");
+        let counters = namespace(&report, elsewhere.netns).expect("it has a listener");
+        assert_eq!(counters["listen_drops"], 0, "{counters:#}");
+    }
+    listener(&report, named.netns, named.port).expect("it is seen where no process is");
+    let counters = namespace(&report, named.netns).expect("it has a listener");
+    assert_eq!((&counters["name"], &counters["listen_drops"]), (&"without-a-process".into(), &0.into()));
+    assert_ne!(coverage(&report, "owners").0, "unavailable", "{:?}", coverage(&report, "owners"));
+    report
+}
+
+fn assert_timed(report: &Value) {
+    assert_ne!(coverage(report, "probe_time").0, "unavailable", "{:?}", coverage(report, "probe_time"));
+    assert!(report["own_cost"]["probe_runs"].is_u64());
+}
+
+/// The dashboard samples on a thread of its own, and draws on another.
+fn under_the_dashboard() {
+    let terminal =
+        nix::pty::openpty(Some(&nix::pty::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }), None);
+    let terminal = terminal.expect("a pseudo-terminal");
+    let program = Program::copy("dashboard");
+    let mut command = program.as_root("top");
+    command.stdin(terminal.slave.try_clone().expect("open"));
+    command.stdout(Stdio::from(terminal.slave));
+    let mut child = command.spawn().expect("it starts");
+    // It holds the terminal, too.
+    drop(command);
+    let mut screen = std::fs::File::from(terminal.master);
+    // Somebody must read what it draws; the end of the program ends this too.
+    let reader = std::thread::spawn(move || io::copy(&mut screen, &mut io::sink()));
+    let sampling = || threads(child.id()).iter().any(|thread| thread.name == "source");
+    let begin = Instant::now();
+    while !sampling() {
+        assert!(begin.elapsed() < PATIENCE, "it does not sample");
+        sleep_ms(20);
+    }
+    assert_dropped(child.id(), Some(0));
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    // EIO: the other side is closed.
+    let _ = reader.join().expect("the reader does not fail");
+}

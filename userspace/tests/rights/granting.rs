@@ -1,0 +1,119 @@
+//! What each capability brings, what its absence shows as, and that whoever lacks one is told which.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::{
+    Test,
+    support::{Elsewhere, Measuring, Program, coverage, enter_namespaces, finished, listen, listener, netns, sleep_ms},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "granting::the_missing_one_is_named", run: the_missing_one_is_named },
+    Test { name: "granting::two_suffice_for_probes", run: two_suffice },
+    Test { name: "granting::owners_need_two_more", run: owners },
+    Test { name: "granting::other_namespaces_need_one_more", run: other_namespaces },
+    Test { name: "granting::by_setcap", run: by_setcap },
+];
+
+const REPORT: &str = "report --for 1h --format json --probes tracepoint";
+
+fn the_missing_one_is_named() {
+    let program = Program::copy("missing");
+    for (capabilities, named, unnamed) in [
+        (&["bpf"][..], "CAP_PERFMON", "CAP_BPF"),
+        (&["perfmon"], "CAP_BPF", "CAP_PERFMON"),
+        (&[], "CAP_BPF and CAP_PERFMON", "CAP_SYS_ADMIN"),
+    ] {
+        let (code, stdout, stderr) = finished(program.with(capabilities, "report --for 1s --probes tracepoint"));
+        assert_eq!((code, stdout.as_str()), (Some(3), ""), "{capabilities:?}: {stderr}");
+        assert!(stderr.contains(named) && !stderr.contains(unnamed), "{capabilities:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}
+
+/// A report of a second or so, with what it is about: our own listener and one of somebody's elsewhere.
+fn observe(command: Command) -> (Value, (u64, u16), Elsewhere) {
+    enter_namespaces();
+    let (socket, port) = listen();
+    let here = (netns(), port);
+    let elsewhere = Elsewhere::open();
+    let measuring = Measuring::start(command);
+    sleep_ms(1500);
+    let report = measuring.report();
+    drop(socket);
+    (report, here, elsewhere)
+}
+
+fn two_suffice() {
+    let program = Program::copy("two");
+    let (report, (netns, port), elsewhere) = observe(program.with(&["bpf", "perfmon"], REPORT));
+    let found = listener(&report, netns, port).expect("our own namespace needs no right");
+    assert_eq!(coverage(&report, "enqueued").0, "measured");
+    // Root's socket: whose it is may not be known.
+    assert!(found["process"].is_null(), "{found:#}");
+    let (status, reason) = coverage(&report, "owners");
+    assert_eq!(status, "sampled");
+    assert!(reason.contains("CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH would help"), "{reason}");
+    let (status, reason) = coverage(&report, "probe_time");
+    assert_eq!(status, "unavailable");
+    assert!(reason.contains("CAP_SYS_ADMIN would help"), "{reason}");
+    assert!(report["own_cost"]["probe_ns"].is_null());
+    assert!(listener(&report, elsewhere.netns, elsewhere.port).is_none(), "it may not be looked for there");
+    let (status, reason) = coverage(&report, "drops");
+    assert!(status == "measured" || reason.contains("CAP_SYSLOG"), "{reason}");
+}
+
+fn owners() {
+    // Neither suffices alone.
+    let program = Program::copy("owners");
+    for (capabilities, lacking) in [
+        (&["bpf", "perfmon", "sys_ptrace"][..], Some("CAP_DAC_READ_SEARCH would help")),
+        (&["bpf", "perfmon", "dac_read_search"], Some("CAP_SYS_PTRACE would help")),
+        (&["bpf", "perfmon", "sys_ptrace", "dac_read_search"], None),
+    ] {
+        let command = program.with(capabilities, REPORT);
+        let (report, (netns, port), _) =
+            std::thread::scope(|scope| scope.spawn(|| observe(command)).join().expect("a report"));
+        let found = listener(&report, netns, port).expect("our own namespace needs no right");
+        let (status, reason) = coverage(&report, "owners");
+        match lacking {
+            Some(lacking) => {
+                assert!(found["process"].is_null(), "{capabilities:?}: {found:#}");
+                assert_eq!(status, "sampled");
+                assert!(reason.ends_with(lacking), "{capabilities:?}: {reason}");
+            }
+            None => assert_eq!(found["process"]["pid"], std::process::id(), "{reason}"),
+        }
+    }
+}
+
+fn other_namespaces() {
+    let program = Program::copy("namespaces");
+    let capabilities = ["bpf", "perfmon", "sys_ptrace", "dac_read_search", "sys_admin"];
+    let (report, _, elsewhere) = observe(program.with(&capabilities, REPORT));
+    let found = listener(&report, elsewhere.netns, elsewhere.port).expect("it was there before");
+    assert_eq!(found["process"]["pid"], elsewhere.pid());
+    assert_ne!(coverage(&report, "probe_time").0, "unavailable");
+    assert_ne!(coverage(&report, "accepts").0, "unavailable", "{:?}", coverage(&report, "accepts"));
+}
+
+/// The line of docs/rights.md and README.md, on a copy, which an unprivileged user then runs.
+fn by_setcap() {
+    let document = include_str!("../../../docs/rights.md");
+    let line = document.lines().find(|line| line.trim_start().starts_with("sudo setcap ")).expect("it is documented");
+    let capabilities = line.split_whitespace().nth(2).expect("its capabilities").trim_matches('\'');
+    let program = Program::copy("setcap");
+    let set = Command::new("/usr/sbin/setcap").arg(capabilities).arg(program.path()).output();
+    let set = set.expect("setcap (libcap2-bin) is installed");
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    let (report, (netns, port), elsewhere) = observe(program.as_nobody(REPORT));
+    let found = listener(&report, netns, port).expect("it is seen");
+    assert_eq!(found["process"]["pid"], std::process::id());
+    let found = listener(&report, elsewhere.netns, elsewhere.port).expect("it was there before");
+    assert_eq!(found["process"]["pid"], elsewhere.pid());
+    for measure in ["enqueued", "accepts", "owners", "probe_time"] {
+        assert_ne!(coverage(&report, measure).0, "unavailable", "{:?}", coverage(&report, measure));
+    }
+}
