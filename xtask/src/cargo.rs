@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::process;
+use crate::{process, setup};
 
 /// The checkout's directory.
 pub(crate) fn root() -> PathBuf {
@@ -71,6 +71,19 @@ pub(crate) fn build_release() -> Result<Binaries> {
         demo_server: binary("demo-server")?,
         storm: binary("storm")?,
     })
+}
+
+/// Builds listentop alone, as one file that needs no C library, and says where it is.
+///
+/// # Errors
+/// As [`build_release`].
+pub(crate) fn build_static() -> Result<PathBuf> {
+    process::announce("building listentop as one static file (the first time takes a few minutes)");
+    let mut cargo = command("build");
+    cargo.args(["--release", "--target", &setup::static_target(), "--package", "listentop", "--bin", "listentop"]);
+    let built = executables(&mut cargo, "the static build")?;
+    let listentop = built.into_iter().find(|built| built.target == "listentop");
+    listentop.map(|built| built.path).context("the static build made no listentop")
 }
 
 /// An executable that cargo has built.

@@ -29,7 +29,11 @@ enum Task {
     /// Install what a build of the probes needs and is missing: rust-src, and a bpf-linker inside the checkout
     Setup,
     /// Build listentop, the demo servers, the load generators and the lab in release
-    Build,
+    Build {
+        /// Build listentop alone, as one file that runs on every Linux of this architecture
+        #[arg(long = "static")]
+        alone: bool,
+    },
     /// Show listentop at work: a lab of servers under load, in a network namespace of its own
     Demo(demo::Options),
     /// Run all tests: unit tests as the user you are, kernel tests as root
@@ -59,7 +63,10 @@ fn main() -> ExitCode {
     };
     let done = match cli.task {
         Task::Setup => setup::run_and_tell(),
-        Task::Build => setup::run().and_then(|()| cargo::build_release()).map(drop),
+        Task::Build { alone: false } => setup::run().and_then(|()| cargo::build_release()).map(drop),
+        Task::Build { alone: true } => setup::run_static().and_then(|()| cargo::build_static()).map(|path| {
+            println!("{}", path.display());
+        }),
         Task::Demo(options) => demo::run(&options),
         Task::Test => testing::run(),
         Task::Fuzz(options) => fuzz::run(&options),

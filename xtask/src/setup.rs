@@ -44,6 +44,39 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// The target of programs that need no other file: every Linux of this architecture runs them.
+pub(crate) fn static_target() -> String {
+    format!("{}-unknown-linux-musl", env::consts::ARCH)
+}
+
+/// Provides what a build for [`static_target`] needs, and everything else as [`run`] does.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_static() -> Result<()> {
+    run()?;
+    let toolchain = pinned_toolchain(&cargo::root())?;
+    let target = static_target();
+    let installed = || toolchain.sysroot.join("lib/rustlib").join(&target).join("lib").is_dir();
+    if installed() {
+        return Ok(());
+    }
+    process::announce(&format!("adding the Rust target {target} (about 30 MB to download)"));
+    rustup(&["target", "add", &target], &toolchain)
+        .with_context(|| format!("the Rust target {target} is missing and could not be added"))?;
+    ensure!(installed(), "rustup added {target}, but not to {}", toolchain.sysroot.display());
+    Ok(())
+}
+
+/// Has rustup do something with this toolchain.
+fn rustup(arguments: &[&str], toolchain: &Toolchain) -> Result<()> {
+    let rustup = process::find("rustup").context("there is no rustup: install it (https://rustup.rs)")?;
+    // rustup names a toolchain by its directory.
+    let name = toolchain.sysroot.file_name().context("the toolchain's directory has no name")?;
+    let mut command = Command::new(rustup);
+    process::run(command.args(arguments).arg("--toolchain").arg(name), "rustup")
+}
+
 /// The compiler in use, once it is the one that the checkout pins.
 fn pinned_toolchain(root: &Path) -> Result<Toolchain> {
     let file = root.join("rust-toolchain.toml");
@@ -82,23 +115,17 @@ fn lock(tools: &Path) -> Result<File> {
 }
 
 fn add_rust_src(toolchain: &Toolchain) -> Result<()> {
-    let Some(rustup) = process::find("rustup") else {
+    if process::find("rustup").is_none() {
         bail!(
             "the Rust component rust-src is missing and there is no rustup to add it: install rustup (https://rustup.rs), or put \
              the sources of this compiler at {}",
             toolchain.sysroot.join("lib/rustlib/src/rust").display()
         );
-    };
+    }
     process::announce(
         "adding the Rust component rust-src: the probes need `core` built for BPF (about 4 MB to download)",
     );
-    // rustup names a toolchain by its directory.
-    let name = toolchain.sysroot.file_name().context("the toolchain's directory has no name")?;
-    process::run(
-        Command::new(rustup).args(["component", "add", "rust-src", "--toolchain"]).arg(name),
-        "adding rust-src",
-    )
-    .context(
+    rustup(&["component", "add", "rust-src"], toolchain).context(
         "rust-src is missing and could not be added: is the network reachable, and the toolchain one of rustup's own?",
     )?;
     ensure!(toolchain.has_rust_src(), "rustup added rust-src, but not to {}", toolchain.sysroot.display());

@@ -57,13 +57,13 @@ fn loopback_up() -> std::io::Result<()> {
         *place = *byte as libc::c_char;
     }
     // SAFETY: the request names an interface and lives as long as the call, which fills in its flags.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) } < 0 {
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) } < 0 {
         return Err(std::io::Error::last_os_error());
     }
     // SAFETY: the call before filled in the flags.
     unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
     // SAFETY: as above; the call reads the flags.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) } < 0 {
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) } < 0 {
         return Err(std::io::Error::last_os_error());
     }
     Ok(())

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::support::{
     Lab, Test,
     command::{Measuring, listentop},
+    environment,
     lab::PORT,
     sleep_ms,
     sockets::{accept, connect, listen, receive, send_all},
@@ -69,7 +70,7 @@ fn mistakes(_: &Lab) {
 fn run_as_nobody(arguments: &str) -> Output {
     // The checkout may be out of this user's reach.
     let copy = std::env::temp_dir().join(format!("listentop-{}", std::process::id()));
-    fs::copy(env!("CARGO_BIN_EXE_listentop"), &copy).expect("a copy of the program");
+    fs::copy(environment::program(), &copy).expect("a copy of the program");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("anybody may run it");
     let mut command = Command::new(&copy);
     let output = command.args(arguments.split_whitespace()).uid(65534).gid(65534).current_dir("/").output();

@@ -17,7 +17,7 @@ use nix::{
     pty::{OpenptyResult, Winsize, openpty},
     sys::{
         signal::{Signal, kill},
-        termios::{LocalFlags, Termios, tcgetattr},
+        termios::{ControlFlags, InputFlags, LocalFlags, OutputFlags, tcgetattr},
     },
     unistd::Pid,
 };
@@ -25,6 +25,7 @@ use nix::{
 use crate::support::{
     Lab, Test,
     command::listentop,
+    environment::patience,
     lab::PORT,
     sockets::{accept, attempt, connect, give_up_refused, listen, receive, send_all},
 };
@@ -38,13 +39,23 @@ pub(crate) const TESTS: &[Test] = &[
 
 const ENTER_ALTERNATE: &str = "\x1b[?1049h";
 const LEAVE_ALTERNATE: &str = "\x1b[?1049l";
-const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A terminal's modes, without the places for control characters that the kernel does not fill in.
+type Modes = (InputFlags, OutputFlags, ControlFlags, LocalFlags, Vec<u8>);
+
+fn modes(terminal: &OwnedFd) -> Modes {
+    /// Linux' own NCCS, which C libraries exceed.
+    const CONTROL_CHARACTERS: usize = 19;
+    let modes = tcgetattr(terminal).expect("its modes");
+    let characters = modes.control_chars[..CONTROL_CHARACTERS].to_vec();
+    (modes.input_flags, modes.output_flags, modes.control_flags, modes.local_flags, characters)
+}
 
 /// A terminal of 80 columns and 24 rows with the dashboard in it.
 struct Session {
     master: File,
     slave: OwnedFd,
-    before: Termios,
+    before: Modes,
     child: Child,
     output: String,
 }
@@ -54,7 +65,7 @@ impl Session {
     fn start(netns: u32) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("a pseudo-terminal");
-        let before = tcgetattr(&slave).expect("its modes");
+        let before = modes(&slave);
         let end = || slave.try_clone().expect("a descriptor");
         let mut command = listentop(&format!("--netns {netns} --refresh 100ms"));
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR").stdin(end()).stdout(end()).stderr(end());
@@ -87,7 +98,7 @@ impl Session {
     fn wait_for(&mut self, text: &str) {
         let start = Instant::now();
         while !self.output.contains(text) {
-            assert!(start.elapsed() < PATIENCE, "no {text:?} in:\n{}", self.output);
+            assert!(start.elapsed() < patience(), "no {text:?} in:\n{}", self.output);
             self.read(Duration::from_millis(50));
         }
     }
@@ -106,13 +117,13 @@ impl Session {
             if let Some(status) = self.child.try_wait().expect("our child") {
                 break status;
             }
-            assert!(start.elapsed() < PATIENCE, "it does not end; last output:\n{}", self.output);
+            assert!(start.elapsed() < patience(), "it does not end; last output:\n{}", self.output);
         };
         self.read(Duration::from_millis(20));
         assert_eq!(status.code(), Some(code), "{status:?}, output:\n{}", self.output);
         let leave = self.output.rfind(LEAVE_ALTERNATE).expect("it leaves the alternate screen");
         assert!(self.output[leave..].contains("\x1b[?25h"), "the cursor stays hidden");
-        assert_eq!(tcgetattr(&self.slave).expect("its modes"), self.before, "the terminal's modes are not as before");
+        assert_eq!(modes(&self.slave), self.before, "the terminal's modes are not as before");
     }
 }
 

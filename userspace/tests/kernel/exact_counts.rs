@@ -18,8 +18,9 @@ use socket2::Socket;
 
 use crate::support::{
     Lab, Test, Watch,
+    environment::slowness,
     lab::PORT,
-    sockets::{accept, attempt, connect, give_up_refused, listen, receive_all, send_all},
+    sockets::{accept, attempt, connect, give_up_refused_and_count, listen, receive_all, send_all},
     tid,
     watch::{count, thread},
 };
@@ -40,7 +41,13 @@ pub(crate) const TESTS: &[Test] = &[Test {
 }];
 
 /// Connections that are accepted and served, but for the first, which overflow the queue.
-const CONNECTIONS: u64 = 100_000;
+fn connections() -> u64 {
+    match u64::from(slowness()) {
+        1 => 100_000,
+        slowness => 20_000 / slowness,
+    }
+}
+
 /// Attempts that meet a queue nobody empties.
 const BURST: usize = 200;
 const BACKLOG: i32 = 64;
@@ -69,14 +76,13 @@ fn over_100_000_connections(lab: &Lab) {
     listener.set_nonblocking(true).expect("O_NONBLOCK");
 
     // Nobody accepts yet: the queue takes one more than the backlog, and no more.
-    let early = give_up_refused((0..BURST).map(|_| attempt(PORT)).collect());
+    let (early, refused) = give_up_refused_and_count((0..BURST).map(|_| attempt(PORT)).collect());
     let limit = BACKLOG as usize + 1;
     assert_eq!(early.len(), limit);
     let owns = watch.during(|| serve_and_load(&listener, early));
     watch.sample_until("all connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
 
-    let connections = CONNECTIONS + limit as u64;
-    let refused = (BURST - limit) as u64;
+    let connections = connections() + limit as u64;
     let seen = watch.listener(PORT);
     let sum = |part: fn(&Own) -> u64| owns.iter().map(part).sum::<u64>();
     assert_eq!(sum(|own| own.accepts), connections, "the test's own count");
@@ -150,12 +156,13 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>) -> Vec<Own> {
 }
 
 fn load(next: &AtomicU64) {
+    let all = connections();
     loop {
         let first = next.fetch_add(BATCH, Ordering::Relaxed);
-        if first >= CONNECTIONS {
+        if first >= all {
             return;
         }
-        let size = BATCH.min(CONNECTIONS - first);
+        let size = BATCH.min(all - first);
         ask_all((0..size).map(|_| connect(PORT)).collect(), first);
     }
 }

@@ -170,13 +170,8 @@ fn passed(lab: &Lab) {
     let listener = listen(PORT, 16);
     watch.sample_until("its owner is known", |watch| owner(watch) == Some(std::process::id()));
     let mut other = fork(|| {
-        // SAFETY: this process has inherited the test's descriptors; all but its end of the pair would hide who holds what.
-        unsafe {
-            use std::os::fd::AsRawFd as _;
-            let keep = theirs.as_raw_fd() as u32;
-            libc::close_range(3, keep - 1, 0);
-            libc::close_range(keep + 1, u32::MAX, 0);
-        }
+        // The test's descriptors, which this process has inherited, would hide who holds what.
+        process::close_inherited_but(theirs.as_fd());
         let listener = Socket::from(receive_descriptor(theirs.as_fd()));
         let connection = accept(&listener).expect("a connection");
         receive(&connection, 10);

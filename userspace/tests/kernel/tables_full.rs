@@ -6,6 +6,7 @@ use socket2::Socket;
 
 use crate::support::{
     Lab, Test, Watch,
+    environment::options,
     lab::PORT,
     sockets::{accept, connect, listen, receive, send_all},
     watch::count,
@@ -22,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
 
 fn listeners(lab: &Lab) {
     let before: Vec<Socket> = (0..6).map(|n| listen(PORT + n, 4)).collect();
-    let options = Options { max_listeners: Some(4), ..Options::default() };
+    let options = Options { max_listeners: Some(4), ..options() };
     let mut watch = Watch::with(lab, &options);
     assert!(watch.model().losses.listeners >= 2, "{:?}", watch.model().losses);
     let lost = watch.model().losses.listeners;
@@ -46,7 +47,7 @@ fn more_listeners_than_usual(lab: &Lab) {
 
 fn connections(lab: &Lab) {
     const ALL: u64 = 200;
-    let mut watch = Watch::with(lab, &Options { max_connections: 64, ..Options::default() });
+    let mut watch = Watch::with(lab, &Options { max_connections: 64, ..options() });
     let listener = listen(PORT, 256);
     let clients: Vec<Socket> = (0..ALL).map(|_| connect(PORT)).collect();
     clients.iter().for_each(|client| send_all(client, b"hello"));
@@ -75,7 +76,7 @@ fn connections(lab: &Lab) {
 
 fn threads(lab: &Lab) {
     const THREADS: u64 = 12;
-    let mut watch = Watch::with(lab, &Options { max_threads: 4, ..Options::default() });
+    let mut watch = Watch::with(lab, &Options { max_threads: 4, ..options() });
     let listener = &listen(PORT, 256);
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let held = &std::sync::Mutex::new(held);

@@ -11,9 +11,14 @@ use nix::{
     unistd::Pid,
 };
 
+use super::environment;
+
 /// The program with these arguments, separated by blanks.
 pub(crate) fn listentop(arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_listentop"));
+    let mut command = Command::new(environment::program());
+    if let Some(probes) = environment::probes().filter(|_| !arguments.contains("--probes")) {
+        command.args(["--probes", &probes]);
+    }
     command.args(arguments.split_whitespace()).stdin(Stdio::null());
     command
 }

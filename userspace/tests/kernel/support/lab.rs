@@ -86,9 +86,11 @@ fn loopback_up() {
         *place = *byte as libc::c_char;
     }
     // SAFETY: the request names an interface and outlives the call, which fills in its flags.
-    assert_eq!(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) }, 0, "lo has flags");
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) };
+    assert_eq!(result, 0, "lo has flags");
     // SAFETY: the call before filled in the flags.
     unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
     // SAFETY: as above; the call reads the flags.
-    assert_eq!(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) }, 0, "lo goes up");
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
+    assert_eq!(result, 0, "lo goes up");
 }

@@ -1,6 +1,7 @@
 //! What the kernel tests share: when a test can run, a network namespace for each, sockets, and listentop's view of them.
 
 pub(crate) mod command;
+pub(crate) mod environment;
 pub(crate) mod lab;
 pub(crate) mod process;
 pub(crate) mod sockets;
@@ -13,10 +14,7 @@ use std::{
 };
 
 use libtest_mimic::{Completion, Failed, Trial};
-use listentop::source::{
-    Source as _,
-    live::{LiveSource, Options},
-};
+use listentop::source::{Source as _, live::LiveSource};
 use listentop_model::coverage::{Coverage, Measure, Status};
 use nix::{
     sched::{CloneFlags, unshare},
@@ -39,7 +37,7 @@ impl Test {
     /// As the harness wants it: run in a namespace of its own, or skipped with the reason. Where CI is set nothing is skipped.
     pub(crate) fn trial(&'static self) -> Trial {
         Trial::ignorable_test(self.name, move || match self.hindrance() {
-            Some(reason) => skipped(&reason),
+            Some(reason) => self.skipped(&reason),
             None => self.run_in_lab(),
         })
     }
@@ -62,18 +60,21 @@ impl Test {
         match test.join() {
             Ok(()) => Ok(Completion::Completed),
             Err(panic) => match panic.downcast_ref::<Skip>() {
-                Some(Skip(reason)) => skipped(reason),
+                Some(Skip(reason)) => self.skipped(reason),
                 None => Err(Failed::from(text(&*panic))),
             },
         }
     }
-}
 
-fn skipped(reason: &str) -> Result<Completion, Failed> {
-    if ci() {
-        return Err(Failed::from(format!("it cannot run here, and CI is set: {reason}")));
+    fn skipped(&self, reason: &str) -> Result<Completion, Failed> {
+        if environment::own_machine() {
+            // The harness leaves the reason out of its JSON.
+            println!("{}", serde_json::json!({ "type": "skipped", "name": self.name, "reason": reason }));
+        } else if environment::ci() {
+            return Err(Failed::from(format!("it cannot run here, and CI is set: {reason}")));
+        }
+        Ok(Completion::ignored_with(reason))
     }
-    Ok(Completion::ignored_with(reason))
 }
 
 /// Why a test found that it cannot run here.
@@ -89,11 +90,6 @@ fn text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }
 
-/// Whether CI is set, to anything but nothing, `0` or `false`.
-fn ci() -> bool {
-    std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
-}
-
 /// What this machine lets us measure, found out by trying, once; or why nothing can be tested.
 fn machine() -> &'static Result<Vec<Coverage>, String> {
     static MACHINE: OnceLock<Result<Vec<Coverage>, String>> = OnceLock::new();
@@ -107,7 +103,7 @@ fn machine() -> &'static Result<Vec<Coverage>, String> {
             Ok(Err(error)) => return Err(format!("no network namespace can be made: {error}")),
             Err(_) => return Err("no thread can be had".to_owned()),
         }
-        let mut source = LiveSource::start(&Options::default()).map_err(|error| error.to_string())?;
+        let mut source = LiveSource::start(&environment::options()).map_err(|error| error.to_string())?;
         source.sample().map(|sample| sample.coverage).map_err(|error| error.to_string())
     })
 }
@@ -129,9 +125,9 @@ pub(crate) fn sleep_ms(ms: u64) {
 
 /// Waits until something is so, for what other threads and processes do in their own time.
 pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
+    let (start, patience) = (Instant::now(), environment::patience());
     while !so() {
-        assert!(start.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        assert!(start.elapsed() < patience, "not within {} s: {what}", patience.as_secs());
         sleep_ms(5);
     }
 }

@@ -45,8 +45,20 @@ pub(crate) fn wait_for_ever() {
 
 /// Closes all descriptors that the child has inherited: those of other tests must not seem to be its own.
 pub(crate) fn close_inherited() {
-    // SAFETY: nothing in this process uses these descriptors any more.
-    unsafe { libc::close_range(3, u32::MAX, 0) };
+    close_range(3, u32::MAX);
+}
+
+/// Closes all inherited descriptors but one.
+pub(crate) fn close_inherited_but(kept: BorrowedFd<'_>) {
+    let kept = kept.as_raw_fd() as u32;
+    close_range(3, kept - 1);
+    close_range(kept + 1, u32::MAX);
+}
+
+/// Not through libc's wrapper, which musl lacks.
+fn close_range(first: u32, last: u32) {
+    // SAFETY: nothing in this child uses these descriptors any more.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
 }
 
 /// For a child that goes on when its parent ends.

@@ -13,10 +13,7 @@ use nix::{
 };
 use socket2::{Domain, Socket, Type};
 
-use super::lab::loopback;
-
-/// How long to wait for what must come.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::{environment::patience, lab::loopback};
 
 /// A listener on loopback.
 pub(crate) fn listen(port: u16, backlog: i32) -> Socket {
@@ -55,7 +52,7 @@ fn prepare(socket: &Socket) {
     // What is sent is to arrive now, not with the next acknowledgement.
     socket.set_tcp_nodelay(true).expect("TCP_NODELAY");
     // What never comes must fail a test, not stop it.
-    socket.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    socket.set_read_timeout(Some(patience())).expect("SO_RCVTIMEO");
 }
 
 /// A connection attempt under way: its SYN has been sent, and on loopback been received too, when this returns.
@@ -100,7 +97,8 @@ pub(crate) fn accept(listener: &Socket) -> Option<Socket> {
 /// Waits until there is something to accept or read.
 pub(crate) fn readable(socket: &Socket) {
     let mut entries = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut entries, PollTimeout::from(10_000_u16)), Ok(1), "nothing came within 10 s");
+    let patience = PollTimeout::try_from(patience()).expect("short");
+    assert_eq!(poll(&mut entries, patience), Ok(1), "nothing came in time");
 }
 
 /// Sends all of `bytes` in one call.
@@ -173,6 +171,20 @@ pub(crate) fn established(attempt: &Socket) -> bool {
 /// Closes the attempts that were refused, so that they are not repeated; returns the others.
 pub(crate) fn give_up_refused(attempts: Vec<Socket>) -> Vec<Socket> {
     attempts.into_iter().filter(established).collect()
+}
+
+/// As [`give_up_refused`], with the number of SYNs that the refused ones sent.
+pub(crate) fn give_up_refused_and_count(attempts: Vec<Socket>) -> (Vec<Socket>, u64) {
+    let mut refused = 0;
+    let mut admitted = attempts;
+    admitted.retain(|attempt| {
+        let kept = established(attempt);
+        if !kept {
+            refused += 1 + retransmits(attempt);
+        }
+        kept
+    });
+    (admitted, refused)
 }
 
 /// How often the client sent its SYN, or data, again.
