@@ -5,6 +5,7 @@ mod cargo;
 mod ci;
 mod demo;
 mod fuzz;
+mod kernels;
 mod lint;
 mod process;
 mod root;
@@ -40,6 +41,8 @@ enum Task {
     Test,
     /// Look for input that breaks the reader of the kernel's BTF
     Fuzz(fuzz::Options),
+    /// Run the kernel tests on Debian's kernels from 5.10 to 7.x, in virtual machines
+    Kernels(kernels::Options),
     /// Check formatting, clippy for host and BPF target, and the documentation
     Lint,
     /// Measure what listentop costs, against the budget; as root, in a network namespace of its own
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test => testing::run(),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Kernels(options) => kernels::run(&options),
         Task::Lint => lint::run(),
         Task::Bench(options) => bench::run(&options),
         Task::BenchInside(inside) => bench::run_inside(&inside),

@@ -1,0 +1,197 @@
+//! One boot of one kernel: what is run in it, and what came of it.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::guest::{self, Programs};
+use super::image::Image;
+use super::machine::{End, Machine};
+use super::outcome::{Outcome, Purpose};
+use super::packages::Kernel;
+use super::plan::{Event, Plan, Run};
+use super::{Options, machine};
+use crate::process;
+
+/// The sources of samples, as `--probes` names them.
+pub(crate) const BACKENDS: [&str; 2] = ["fentry", "tracepoint"];
+
+/// How much slower than a usual machine an emulated one is taken to be.
+const SLOWNESS: u32 = 10;
+
+/// Tests that are left out without `--all`: another kernel makes no difference to them, and they take long in an emulated machine.
+const LEFT_OUT: [&str; 8] = [
+    "command_line::dashboard",
+    "command_line::filters",
+    "command_line::full_disk",
+    "command_line::mistakes",
+    "command_line::reader",
+    "dashboard::",
+    "lifecycle::a_thousand_short_lived_threads",
+    "scale::",
+];
+
+/// A kernel, and the machine that it is booted in.
+pub(crate) struct Boot {
+    pub(crate) kernel: Kernel,
+    pub(crate) image: Image,
+    pub(crate) kind: Kind,
+}
+
+/// Which machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Two CPUs.
+    Usual,
+    /// Two CPUs, and room for 62 more: what is kept per CPU is kept for those too.
+    ManyCpus,
+}
+
+/// What came of a boot.
+pub(crate) struct Booted {
+    /// By backend.
+    pub(crate) outcomes: Vec<(&'static str, Outcome)>,
+    /// What went wrong with the machine itself.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Boot {
+    /// As tables call it.
+    pub(crate) fn title(&self) -> String {
+        match self.kind {
+            Kind::Usual => self.kernel.series.clone(),
+            Kind::ManyCpus => format!("{} with 64 possible CPUs", self.kernel.series),
+        }
+    }
+
+    /// Boots it, runs everything, and returns what came of it.
+    ///
+    /// # Errors
+    /// When the machine cannot be started; what goes wrong inside is part of the outcome.
+    pub(crate) fn run(&self, programs: &Programs, options: &Options, logs: &Path) -> Result<Booted> {
+        let name = match self.kind {
+            Kind::Usual => self.kernel.release.clone(),
+            Kind::ManyCpus => format!("{}-64-cpus", self.kernel.release),
+        };
+        let backends =
+            BACKENDS.iter().copied().filter(|name| options.probes.as_deref().is_none_or(|only| only == *name));
+        let backends: Vec<&'static str> = backends.collect();
+        let file_system = logs.join(format!("{name}.cpio"));
+        guest::write_file_system(&file_system, programs, &self.image, self.plan(&backends, options))?;
+        let machine = Machine {
+            kernel: self.image.kernel.clone(),
+            file_system: file_system.clone(),
+            cpus: match self.kind {
+                Kind::Usual => "2".to_owned(),
+                // A kernel takes no more CPUs into account in a package that is there already.
+                Kind::ManyCpus => "2,sockets=32,cores=2,maxcpus=64".to_owned(),
+            },
+            limit: machine::LIMIT,
+            console: logs.join(format!("{name}.console")),
+        };
+        let log = logs.join(format!("{name}.log"));
+        let log = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        let mut teller = Teller::new(&self.title(), &backends, log);
+        let end = machine.run(|event| teller.hear(&event))?;
+        fs::remove_file(&file_system)?;
+        let trouble = match end {
+            End::Complete => teller.trouble,
+            End::Broken(why) => Some(why),
+        };
+        Ok(Booted { outcomes: teller.outcomes, trouble })
+    }
+
+    fn plan(&self, backends: &[&'static str], options: &Options) -> Plan {
+        let mut plan = Plan::default();
+        for backend in backends {
+            let report = [guest::LISTENTOP, "--probes", backend, "report", "--for", "200ms", "--format", "json"];
+            plan.runs.push(run(Purpose::Coverage, backend, &report, Duration::from_secs(120)));
+            let mut tests = vec![guest::TESTS, "--format", "json"];
+            match (&options.test, self.kind) {
+                (Some(name), _) => tests.push(name),
+                (None, Kind::ManyCpus) => tests.push("machine::"),
+                (None, Kind::Usual) => {}
+            }
+            if !options.all && options.test.is_none() {
+                LEFT_OUT.iter().for_each(|name| tests.extend(["--skip", name]));
+            }
+            plan.runs.push(run(Purpose::Tests, backend, &tests, Duration::from_secs(900)));
+        }
+        plan
+    }
+}
+
+fn run(purpose: Purpose, backend: &str, command: &[&str], limit: Duration) -> Run {
+    let slowness = SLOWNESS.to_string();
+    let environment = [
+        ("PATH", "/bin"),
+        ("LISTENTOP_TEST_VM", "1"),
+        ("LISTENTOP_TEST_SLOWNESS", &slowness),
+        ("LISTENTOP_TEST_PROGRAM", guest::LISTENTOP),
+        ("LISTENTOP_TEST_PROBES", backend),
+    ];
+    Run {
+        name: format!("{} {backend}", purpose.name()),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        seconds: limit.as_secs(),
+    }
+}
+
+/// Sorts what a machine tells, and tells it on.
+struct Teller {
+    title: String,
+    outcomes: Vec<(&'static str, Outcome)>,
+    /// What the events are about: the purpose, and the place of the outcome.
+    current: Option<(Purpose, usize)>,
+    begun: Instant,
+    trouble: Option<String>,
+    /// Everything, with the time since the start.
+    log: File,
+    start: Instant,
+}
+
+impl Teller {
+    fn new(title: &str, backends: &[&'static str], log: File) -> Self {
+        Self {
+            title: title.to_owned(),
+            outcomes: backends.iter().map(|backend| (*backend, Outcome::default())).collect(),
+            current: None,
+            begun: Instant::now(),
+            trouble: None,
+            log,
+            start: Instant::now(),
+        }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        // Only who looks for a mistake reads it.
+        let _ = writeln!(self.log, "{:8.2} {event}", self.start.elapsed().as_secs_f64());
+        match event {
+            Event::Booted { release, possible, .. } => {
+                process::announce(&format!("{}: Linux {release} is up, possible CPUs {possible}", self.title));
+            }
+            Event::Begin { run } => {
+                let place = |name: &str| self.outcomes.iter().position(|(backend, _)| *backend == name);
+                self.current =
+                    run.split_once(' ').and_then(|(purpose, name)| Some((Purpose::named(purpose)?, place(name)?)));
+                self.begun = Instant::now();
+            }
+            Event::Trouble { what } if self.current.is_none() => self.trouble = Some(what.clone()),
+            _ => {}
+        }
+        let Some((purpose, place)) = self.current else { return };
+        let (backend, outcome) = &mut self.outcomes[place];
+        outcome.take(purpose, event);
+        if matches!(event, Event::End { .. }) {
+            if purpose == Purpose::Tests {
+                let seconds = self.begun.elapsed().as_secs();
+                process::announce(&format!("{} × {backend}: {} in {seconds} s", self.title, outcome.in_short()));
+            }
+            self.current = None;
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The files of a virtual machine: the tests and the tool as static programs, the init, modules, and the plan.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::cpio::Archive;
+use super::image::Image;
+use super::plan::{PLAN_FILE, Plan};
+use crate::{cargo, process, setup};
+
+/// Where the programs are in the machine.
+pub(crate) const LISTENTOP: &str = "/bin/listentop";
+/// The kernel tests.
+pub(crate) const TESTS: &str = "/bin/kernel-tests";
+
+/// Static programs that need no other file.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    init: PathBuf,
+    tests: PathBuf,
+    listentop: PathBuf,
+}
+
+impl Programs {
+    /// Builds them for musl.
+    ///
+    /// # Errors
+    /// When the target is missing and cannot be added, or the build fails.
+    pub(crate) fn build() -> Result<Self> {
+        setup::run_static()?;
+        process::announce(
+            "building listentop and its kernel tests as static programs (the first time takes a few minutes)",
+        );
+        let mut tests = cargo::command("test");
+        tests.args(["--no-run", "--release", "--target", &setup::static_target()]);
+        tests.args(["--package", "listentop", "--test", "kernel"]);
+        let mut built = cargo::executables(&mut tests, "the static build of the kernel tests")?;
+        let mut init = cargo::command("build");
+        init.args(["--release", "--target", &setup::static_target(), "--package", "xtask", "--bin", "vm-init"]);
+        built.extend(cargo::executables(&mut init, "the static build of the machines' init")?);
+        let program = |kind: &str, name: &str| {
+            let found = built.iter().find(|built| built.kind == kind && built.target == name);
+            found.map(|built| built.path.clone()).with_context(|| format!("the build made no {name}"))
+        };
+        Ok(Self {
+            init: program("bin", "vm-init")?,
+            tests: program("test", "kernel")?,
+            listentop: program("bin", "listentop")?,
+        })
+    }
+}
+
+/// Writes the machine's first, and only, file system. The plan's modules are the image's.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub(crate) fn write_file_system(to: &Path, programs: &Programs, image: &Image, mut plan: Plan) -> Result<()> {
+    let file = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
+    let mut archive = Archive::new(BufWriter::new(file));
+    for directory in ["bin", "dev", "etc", "modules", "proc", "root", "run", "sys", "tmp"] {
+        archive.directory(directory)?;
+    }
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    for (name, path) in [("init", &programs.init), (TESTS, &programs.tests), (LISTENTOP, &programs.listentop)] {
+        archive.file(name, &read(path)?)?;
+    }
+    // A test turns into this program to see that it is noticed.
+    archive.link("bin/sleep", "/init")?;
+    for module in &image.modules {
+        let name = format!("/modules/{}", module.file_name().unwrap_or_default().display());
+        archive.file(&name, &read(module)?)?;
+        plan.modules.push(name);
+    }
+    archive.file(PLAN_FILE, &serde_json::to_vec(&plan)?)?;
+    archive.finish().with_context(|| format!("cannot write {}", to.display()))?;
+    Ok(())
+}

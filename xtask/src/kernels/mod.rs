@@ -1,0 +1,211 @@
+//! `cargo xtask kernels`: the kernel tests on Debian's kernels from 5.10 to 7.x, each in a virtual machine of its own.
+
+mod apt;
+mod boot;
+mod cpio;
+mod expected;
+mod guest;
+mod image;
+mod machine;
+mod modules;
+mod outcome;
+mod packages;
+mod plan;
+mod table;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use crate::{cargo, process};
+use apt::Apt;
+use boot::{Boot, Booted, Kind};
+use expected::{Entry, Expected};
+use guest::Programs;
+use packages::Kernel;
+
+/// What is tested when nothing else is asked for.
+const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
+
+/// The kernel that is also booted with many possible CPUs.
+const MANY_CPUS: &str = "6.18";
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The kernels: the newest that Debian has of each, such as 6.12 or 6.1.0-50 [default: 5.10 6.1 6.12 6.18 7]
+    versions: Vec<String>,
+    /// Write what each kernel does into xtask/kernels.toml and docs/kernels.md, instead of comparing it with them
+    #[arg(long, conflicts_with = "test")]
+    write: bool,
+    /// Run only tests whose name contains this
+    #[arg(long, value_name = "NAME")]
+    test: Option<String>,
+    /// Use one source of samples only
+    #[arg(long, value_name = "NAME", value_parser = boot::BACKENDS)]
+    probes: Option<String>,
+    /// Run all tests, those too that another kernel makes no difference to
+    #[arg(long)]
+    all: bool,
+    /// Machines that run at a time, 2 GiB of memory each [default: one per CPU, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: Option<u8>,
+    /// The Debian mirror to fetch kernels from [default: the one that this machine's apt uses]
+    #[arg(long, value_name = "URI")]
+    mirror: Option<String>,
+}
+
+/// Runs the tests in every machine, prints the table, and compares it with the committed one.
+///
+/// # Errors
+/// When something that they need is missing, a test fails, or a kernel does not do what the table says.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    machine::ensure_available()?;
+    let root = cargo::root();
+    let mut expected = Expected::read(&root)?;
+    let dir = root.join("target/kernels");
+    let boots = boots(options, &dir)?;
+    let programs = Programs::build()?;
+    let booted = run_all(&boots, &programs, options, &dir)?;
+
+    let mut found = Expected { measures: measures(&booted), runs: Vec::new() };
+    let mut wrong = Vec::new();
+    for (boot, booted) in boots.iter().zip(&booted) {
+        wrong.extend(booted.trouble.iter().map(|trouble| format!("{}: {trouble}", boot.title())));
+        for (backend, outcome) in &booted.outcomes {
+            let name = format!("{} × {backend}", boot.title());
+            wrong.extend(outcome.troubles.iter().map(|trouble| format!("{name}: {trouble}")));
+            wrong.extend(outcome.failed.iter().map(|(test, why)| format!("{name}: {test} failed: {why}")));
+            found.runs.push(Entry::of(&boot.title(), backend, outcome));
+        }
+    }
+    println!("{}", table::plain(&found));
+    if options.write {
+        report(&wrong)?;
+        expected.measures.clone_from(&found.measures);
+        found.runs.into_iter().for_each(|entry| expected.put(entry));
+        expected.write(&root)?;
+        table::write(&root, &expected)?;
+        process::announce(&format!("wrote {} and {}: review them", expected::FILE, table::DOCUMENT));
+    } else {
+        wrong.extend(differences(&expected, &found, options));
+        if !table::is_current(&root, &expected)? {
+            wrong.push(format!("{} does not show what {} says", table::DOCUMENT, expected::FILE));
+        }
+        report(&wrong)?;
+    }
+    println!("{}", summary(&booted, start.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Finds the kernels, downloads what is missing, and says what is to be booted.
+fn boots(options: &Options, dir: &std::path::Path) -> Result<Vec<Boot>> {
+    let apt = Apt::new(&dir.join("apt"), options.mirror.as_deref())?;
+    let packages = apt.kernel_packages()?;
+    let series: Vec<&str> = match &options.versions[..] {
+        [] => SERIES.to_vec(),
+        versions => versions.iter().map(String::as_str).collect(),
+    };
+    let kernels: Vec<Kernel> = series
+        .into_iter()
+        .map(|series| packages::newest(&packages, series).with_context(|| format!("Debian has no kernel {series} now")))
+        .collect::<Result<_>>()?;
+    let mut boots = Vec::new();
+    for kernel in kernels {
+        let image = image::obtain(&apt, &kernel, &dir.join("images"))?;
+        let many = kernel.series == MANY_CPUS;
+        let boot = |kind| Boot { kernel: kernel.clone(), image: image.clone(), kind };
+        boots.push(boot(Kind::Usual));
+        if many {
+            boots.push(boot(Kind::ManyCpus));
+        }
+    }
+    Ok(boots)
+}
+
+/// Runs all machines, some at a time, in order.
+fn run_all(boots: &[Boot], programs: &Programs, options: &Options, dir: &std::path::Path) -> Result<Vec<Booted>> {
+    let logs: PathBuf = dir.join("logs");
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+    let jobs =
+        options.jobs.map_or_else(|| thread::available_parallelism().map_or(1, |cpus| cpus.get().min(4)), usize::from);
+    process::announce(&format!(
+        "booting {} machines, {jobs} at a time; what they tell goes to {}",
+        boots.len(),
+        logs.display()
+    ));
+    let waiting: Mutex<VecDeque<usize>> = Mutex::new((0..boots.len()).collect());
+    let done: Mutex<Vec<Option<Result<Booted>>>> = Mutex::new(boots.iter().map(|_| None).collect());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(next) = next else { return };
+                    let booted = boots[next].run(programs, options, &logs);
+                    done.lock().unwrap_or_else(PoisonError::into_inner)[next] = Some(booted);
+                }
+            });
+        }
+    });
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.into_iter().map(|booted| booted.context("a machine was never started")?).collect()
+}
+
+/// All measures, in the tool's order.
+fn measures(booted: &[Booted]) -> Vec<String> {
+    let outcomes = booted.iter().flat_map(|booted| &booted.outcomes);
+    let longest = outcomes.map(|(_, outcome)| &outcome.measures).max_by_key(|measures| measures.len());
+    longest.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+}
+
+/// What is not as the committed table says.
+fn differences(expected: &Expected, found: &Expected, options: &Options) -> Vec<String> {
+    let mut differences = Vec::new();
+    for entry in &found.runs {
+        let name = format!("{} × {}", entry.kernel, entry.backend);
+        match expected.entry(&entry.kernel, &entry.backend) {
+            Some(expected) => {
+                let mut expected = expected.clone();
+                if let Some(test) = &options.test {
+                    expected.skipped.retain(|name, _| name.contains(test.as_str()));
+                }
+                differences.extend(expected.differences(entry).into_iter().map(|text| format!("{name}: {text}")));
+            }
+            // Kernels beyond the usual ones are known to nobody.
+            None if !SERIES.iter().any(|series| entry.kernel.split(' ').next() == Some(series)) => {}
+            None => differences.push(format!("{name}: {} does not know it: use --write", expected::FILE)),
+        }
+    }
+    differences
+}
+
+/// Lists what is wrong, and fails if something is.
+fn report(wrong: &[String]) -> Result<()> {
+    for what in wrong {
+        println!("WRONG {what}");
+    }
+    ensure!(wrong.is_empty(), "the kernels did not do as they must, {} times: see above", wrong.len());
+    Ok(())
+}
+
+/// The closing line.
+fn summary(booted: &[Booted], seconds: u64) -> String {
+    let outcomes = || booted.iter().flat_map(|booted| &booted.outcomes).map(|(_, outcome)| outcome);
+    let (running, refused): (Vec<_>, Vec<_>) = outcomes().partition(|outcome| outcome.refused.is_none());
+    let passed: usize = running.iter().map(|outcome| outcome.passed.len()).sum();
+    let skipped: usize = running.iter().map(|outcome| outcome.skipped.len()).sum();
+    format!(
+        "xtask kernels: {} machines, {} combinations of kernel and probes, {} refused as expected; {passed} tests passed, 0 failed, \
+         {skipped} skipped as expected, in {seconds} s",
+        booted.len(),
+        running.len(),
+        refused.len(),
+    )
+}
