@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::cargo::{self, Executable};
 use crate::{ci, process, root, setup};
 
-/// Test targets that need root: `kernel` loads probes into the running kernel, `lab` and `netns` make network namespaces,
-/// `rights` starts the program with chosen capabilities.
-const ROOT_TESTS: [&str; 4] = ["kernel", "lab", "netns", "rights"];
+/// Test targets that need root: `kernel` loads probes into the running kernel, `rights` starts the program with chosen capabilities, the
+/// others make network namespaces.
+const ROOT_TESTS: [&str; 5] = ["kernel", "sock_diag", "lab", "netns", "rights"];
 
 enum Outcome {
     Passed,

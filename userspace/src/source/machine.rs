@@ -1,6 +1,6 @@
 //! The machine, its clock, and what listentop itself costs it.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use listentop_model::sample::Host;
 use nix::{
@@ -37,6 +37,11 @@ pub(super) fn unix_ms() -> u64 {
 pub(super) fn cpu_ns() -> u64 {
     let ns = |time: TimeVal| time.tv_sec() as u64 * 1_000_000_000 + time.tv_usec() as u64 * 1000;
     getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| ns(usage.user_time()) + ns(usage.system_time()))
+}
+
+/// CPU time of the calling thread.
+pub(super) fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Resident memory of this process in bytes: the second field of /proc/self/statm, in pages.

@@ -92,7 +92,17 @@ pub(super) fn pids() -> impl Iterator<Item = u32> {
 /// Inode of a process' network namespace.
 #[must_use]
 pub(super) fn namespace_of(pid: u32) -> Option<u32> {
-    let link = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+    namespace_at(&format!("/proc/{pid}/ns/net"))
+}
+
+/// Inode of the calling thread's network namespace.
+#[must_use]
+pub(super) fn our_namespace() -> Option<u32> {
+    namespace_at("/proc/thread-self/ns/net")
+}
+
+fn namespace_at(path: &str) -> Option<u32> {
+    let link = fs::read_link(path).ok()?;
     link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 

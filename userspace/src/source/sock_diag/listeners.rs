@@ -1,6 +1,10 @@
 //! One namespace's listeners: what sock_diag says of them, made into samples.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::Arc,
+};
 
 use listentop_model::sample::{
     AcceptQueueSample, AcceptsSample, ConnectionsSample, DropsSample, ListenerSample, NamespaceCounters, Protocol,
@@ -10,6 +14,7 @@ use listentop_model::sample::{
 use super::{
     netlink::{Dump, Entry, Family, Wanted},
     places::Place,
+    refused::Certain,
     requests::{self, SynQueue, SynQueues},
 };
 use crate::source::owners::Owner;
@@ -27,8 +32,8 @@ pub(super) struct Known {
     drops: Option<u64>,
     /// By how much that grew in the step under way.
     grown: u64,
-    /// Refused final ACKs that are certain; `None` while they cannot be known.
-    acks: Option<u64>,
+    /// What is certain of these; `None` while nothing can be.
+    certain: Option<Certain>,
     syn_queue: Option<SynQueue>,
     /// Another socket listens at its address: only SO_REUSEPORT allows that.
     shard: bool,
@@ -49,41 +54,60 @@ impl Place {
     /// # Errors
     /// What the kernel says.
     pub(super) fn read_listeners(&mut self, now_ns: u64) -> io::Result<()> {
-        let mut entries = HashMap::new();
-        let mut order = Vec::new();
+        let mut entries = Vec::with_capacity(self.listeners.len());
         for _ in 0..PASSES {
-            (entries, order) = (HashMap::with_capacity(self.listeners.len()), Vec::with_capacity(self.listeners.len()));
-            let dump = self.dump(Wanted::Listeners, |entry| {
-                let cookie = entry.cookie;
-                if entries.insert(cookie, entry).is_none() {
-                    order.push(cookie);
-                }
-            })?;
+            entries.clear();
+            let dump = self.dump(Wanted::Listeners, |entry| entries.push(entry))?;
             // When a socket before it goes, the next one may be skipped. One that has closed is missing again.
-            let complete = dump.pieces < 2 || self.listeners.keys().all(|cookie| entries.contains_key(cookie));
-            if complete && !dump.interrupted {
+            if !dump.interrupted && (dump.pieces < 2 || self.knows_no_others(&entries)) {
                 break;
             }
         }
-        let begun = std::mem::replace(&mut self.begun, true);
-        self.listeners.retain(|cookie, _| entries.contains_key(cookie));
-        let mut new = false;
-        for (cookie, entry) in entries {
-            if let Some(known) = self.listeners.get_mut(&cookie) {
+        let opened_ns = std::mem::replace(&mut self.begun, true).then_some(now_ns);
+        // The kernel keeps its order, so mostly nothing has to be looked up.
+        if self.is_in_order(&entries) {
+            for (known, entry) in self.listeners.iter_mut().zip(entries) {
                 known.read(entry);
-                continue;
             }
-            new = true;
-            self.listeners.insert(cookie, Known::new(entry, begun.then_some(now_ns)));
+            return Ok(());
+        }
+        let mut before: HashMap<u64, Known> =
+            self.listeners.drain(..).map(|known| (known.entry.cookie, known)).collect();
+        let mut told = HashSet::with_capacity(entries.len());
+        // While others come and go, one may be told twice.
+        entries.retain(|entry| told.insert(entry.cookie));
+        let mut new = false;
+        for entry in entries {
+            let known = match before.remove(&entry.cookie) {
+                Some(mut known) => {
+                    known.read(entry);
+                    known
+                }
+                None => {
+                    new = true;
+                    Known::new(entry, opened_ns)
+                }
+            };
+            self.listeners.push(known);
         }
         if new {
             self.tell_mptcp()?;
-        }
-        if new || order.len() != self.order.len() {
             self.tell_shards();
         }
-        self.order = order;
         Ok(())
+    }
+
+    fn is_in_order(&self, entries: &[Entry]) -> bool {
+        self.listeners.len() == entries.len()
+            && self.listeners.iter().zip(entries).all(|(known, entry)| known.entry.cookie == entry.cookie)
+    }
+
+    /// Whether all the listeners that are known are among these.
+    fn knows_no_others(&self, entries: &[Entry]) -> bool {
+        self.is_in_order(entries) || {
+            let told: HashSet<u64> = entries.iter().map(|entry| entry.cookie).collect();
+            self.listeners.iter().all(|known| told.contains(&known.entry.cookie))
+        }
     }
 
     /// Reads the SYN queues of its listeners.
@@ -93,9 +117,9 @@ impl Place {
     pub(super) fn read_requests(&mut self) -> io::Result<()> {
         let mut found = Vec::new();
         self.dump(Wanted::Requests, |entry| found.push(entry))?;
-        let queues: SynQueues = requests::assign(&found, self.listeners.values().map(|known| &known.entry));
-        for (cookie, known) in &mut self.listeners {
-            let queue = queues.get(cookie).copied().unwrap_or(Some(SynQueue::default()));
+        let queues: SynQueues = requests::assign(&found, self.listeners.iter().map(|known| &known.entry));
+        for known in &mut self.listeners {
+            let queue = queues.get(&known.entry.cookie).copied().unwrap_or(Some(SynQueue::default()));
             if known.syn_queue != queue {
                 known.syn_queue = queue;
                 known.last = None;
@@ -106,33 +130,30 @@ impl Place {
 
     /// Takes the namespace's counters in, read after its listeners.
     pub(super) fn read_counters(&mut self, counters: Option<&NamespaceCounters>) {
-        let (Some(acks), Some(counters)) = (&mut self.acks, counters) else { return };
+        let (Some(refused), Some(counters)) = (&mut self.refused, counters) else { return };
         let grown: Vec<(u64, u64)> = self
             .listeners
             .iter()
-            .filter(|(_, known)| known.grown > 0)
-            .map(|(cookie, known)| (*cookie, known.grown))
+            .filter(|known| known.grown > 0)
+            .map(|known| (known.entry.cookie, known.grown))
             .collect();
-        for (cookie, certain) in acks.step(counters, &grown) {
-            if let Some(known) = self.listeners.get_mut(&cookie) {
-                known.acks = Some(known.acks.unwrap_or(0) + certain);
-                known.last = None;
-            }
+        let found = refused.step(counters, &grown);
+        for known in &mut self.listeners {
+            let more = match found.get(&known.entry.cookie) {
+                Some(more) => *more,
+                None if known.certain.is_none() => Certain::default(),
+                None => continue,
+            };
+            let certain = known.certain.get_or_insert_default();
+            certain.acks += more.acks;
+            certain.ignored += more.ignored;
+            known.last = None;
         }
     }
 
     /// Samples its listeners.
     pub(super) fn sample(&mut self, netns: u32) -> impl Iterator<Item = Arc<ListenerSample>> {
-        let inferred = self.acks.is_some();
-        let listeners = &mut self.listeners;
-        self.order.iter().filter_map(move |cookie| {
-            let known = listeners.get_mut(cookie)?;
-            if inferred && known.acks.is_none() {
-                known.acks = Some(0);
-                known.last = None;
-            }
-            Some(known.sample(netns))
-        })
+        self.listeners.iter_mut().map(move |known| known.sample(netns))
     }
 
     fn dump(&mut self, wanted: Wanted, mut each: impl FnMut(Entry)) -> io::Result<Dump> {
@@ -156,7 +177,7 @@ impl Place {
             }
             _ => {}
         }
-        for known in self.listeners.values_mut() {
+        for known in &mut self.listeners {
             if known.protocol == Protocol::Tcp && known.entry.inode != 0 && inodes.contains(&known.entry.inode) {
                 known.protocol = Protocol::Mptcp;
                 known.last = None;
@@ -169,10 +190,10 @@ impl Place {
     fn tell_shards(&mut self) {
         let place = |entry: &Entry| (entry.address, entry.port, entry.interface);
         let mut sockets = HashMap::new();
-        for known in self.listeners.values() {
+        for known in &self.listeners {
             *sockets.entry(place(&known.entry)).or_insert(0) += 1;
         }
-        for known in self.listeners.values_mut() {
+        for known in &mut self.listeners {
             // One that was a shard is one still when the others have gone.
             if !known.shard && sockets[&place(&known.entry)] > 1 {
                 known.shard = true;
@@ -193,7 +214,7 @@ impl Known {
             protocol: Protocol::Tcp,
             opened_ns,
             owner: Owner::default(),
-            acks: None,
+            certain: None,
             syn_queue: None,
             shard: false,
             last: None,
@@ -253,7 +274,12 @@ impl Known {
                 young: self.syn_queue.map(|queue| queue.young),
                 ..SynQueueSample::default()
             },
-            drops: DropsSample { socket_drops: self.drops, ack_overflow: self.acks, ..DropsSample::default() },
+            drops: DropsSample {
+                socket_drops: self.drops,
+                ack_overflow: self.certain.map(|certain| certain.acks),
+                not_attempts: self.certain.map(|certain| certain.ignored),
+                ..DropsSample::default()
+            },
             accepts: AcceptsSample::default(),
             connections: ConnectionsSample::default(),
             reads: ReadsSample::default(),

@@ -1,18 +1,18 @@
 //! The source without probes: the kernel's list of sockets (sock_diag), its counters in /proc, and owners. It needs no rights, sees
 //! depths and drops only, and only at the time of reading.
 
-mod acks;
 mod coverage;
 mod listeners;
 mod netlink;
 mod pace;
 mod places;
+mod refused;
 mod requests;
 
 use std::{
     collections::{HashMap, HashSet},
     io,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use listentop_model::{
@@ -22,10 +22,10 @@ use listentop_model::{
 };
 
 use super::{Source, machine, namespaces, owners};
-use acks::Acks;
 use coverage::Circumstances;
 use pace::Pace;
 use places::Places;
+use refused::Refused;
 
 /// Why sock_diag cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -66,13 +66,14 @@ impl SockDiagSource {
     /// # Errors
     /// [`StartError`]: if the kernel cannot be asked for its listeners at all.
     pub fn start(without_probes: &str) -> Result<Self, StartError> {
+        let now = Instant::now();
         let mut places = Places::open()?;
         places.update(&namespaces::all());
         let circumstances = Circumstances { without_probes: without_probes.to_owned(), ..Circumstances::default() };
         let mut source = Self {
             places,
-            listeners_pace: Pace::new(),
-            requests_pace: Pace::new(),
+            listeners_pace: Pace::new(now),
+            requests_pace: Pace::new(now),
             namespaces: Vec::new(),
             owners: owners::Watch::start()?,
             scanned: 0,
@@ -92,12 +93,12 @@ impl SockDiagSource {
 
     fn inodes(&self) -> HashSet<u64> {
         let places = self.places.by_inode.values();
-        places.flat_map(|place| place.listeners.values()).map(listeners::Known::inode).collect()
+        places.flat_map(|place| &place.listeners).map(listeners::Known::inode).collect()
     }
 
     /// Takes in what the search for owners has found: owners and namespaces.
     fn take_scan(&mut self) {
-        let listeners = || self.places.by_inode.values().flat_map(|place| place.listeners.values());
+        let listeners = || self.places.by_inode.values().flat_map(|place| &place.listeners);
         let sought = listeners().any(|known| known.owner.is_sought());
         let scan = self.owners.latest(|| listeners().map(listeners::Known::inode).collect(), sought);
         let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
@@ -108,7 +109,7 @@ impl SockDiagSource {
         self.circumstances.hidden = scan.hidden;
         self.circumstances.unseen = self.places.unseen();
         let mut described = HashMap::new();
-        for known in self.places.by_inode.values_mut().flat_map(|place| place.listeners.values_mut()) {
+        for known in self.places.by_inode.values_mut().flat_map(|place| &mut place.listeners) {
             let inode = known.inode();
             known.owner.update(inode, scan, &mut described);
         }
@@ -118,10 +119,10 @@ impl SockDiagSource {
     fn read(&mut self, now_ns: u64) -> io::Result<()> {
         let (names, scan) = (namespaces::names(), self.owners.current());
         let unread: Vec<u32> =
-            self.places.by_inode.iter().filter(|(_, place)| place.acks.is_none()).map(|(inode, _)| *inode).collect();
+            self.places.by_inode.iter().filter(|(_, place)| place.refused.is_none()).map(|(inode, _)| *inode).collect();
         for sample in namespaces::sample(&unread, &scan.namespaces, &names) {
             if let (Some(place), Some(counters)) = (self.places.by_inode.get_mut(&sample.inode), sample.counters) {
-                place.acks = Some(Acks::new(&counters));
+                place.refused = Some(Refused::new(&counters));
             }
         }
         for place in self.places.by_inode.values_mut() {
@@ -143,15 +144,17 @@ impl Source for SockDiagSource {
     fn sample(&mut self) -> io::Result<Sample> {
         self.take_scan();
         let monotonic_ns = machine::monotonic_ns();
-        if let Some(begin) = self.listeners_pace.begin() {
+        let (begin, cpu) = (Instant::now(), machine::thread_cpu());
+        if self.listeners_pace.is_due(begin) {
             self.read(monotonic_ns)?;
-            self.listeners_pace.end(begin);
+            self.listeners_pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));
         }
-        if let Some(begin) = self.requests_pace.begin() {
+        let (begin, cpu) = (Instant::now(), machine::thread_cpu());
+        if self.requests_pace.is_due(begin) {
             for place in self.places.by_inode.values_mut() {
                 place.read_requests()?;
             }
-            self.requests_pace.end(begin);
+            self.requests_pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));
         }
         self.circumstances.listeners_every = self.listeners_pace.every();
         self.circumstances.requests_every = self.requests_pace.every();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A reading is repeated after this many times its own duration at the earliest: 4 % of a core at most.
+/// A reading is repeated after this many times the CPU time that it took at the earliest: 4 % of a core at most.
 const THRIFT: u32 = 25;
 
 /// What would be due again so soon may be read at any time: nobody asks much more often.
@@ -13,29 +13,28 @@ const SOON: Duration = Duration::from_millis(50);
 pub(super) struct Pace {
     due: Instant,
     every: Duration,
-    /// Samples since it was last due later than it was asked for.
+    /// Readings since one was put off.
     in_time: u32,
 }
 
 impl Pace {
-    pub(super) fn new() -> Self {
-        Self { due: Instant::now(), every: Duration::ZERO, in_time: 2 }
+    pub(super) fn new(now: Instant) -> Self {
+        Self { due: now, every: Duration::ZERO, in_time: 2 }
     }
 
-    /// Now, if it is due.
-    pub(super) fn begin(&mut self) -> Option<Instant> {
-        let now = Instant::now();
-        if self.every > SOON && now < self.due {
+    /// Whether a reading is due.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.every <= SOON || now >= self.due;
+        if !due {
             self.in_time = 0;
-            return None;
         }
-        Some(now)
+        due
     }
 
-    /// A reading that began then has ended.
-    pub(super) fn end(&mut self, begin: Instant) {
+    /// A reading that began then has taken so much CPU time.
+    pub(super) fn has_read(&mut self, begin: Instant, cpu: Duration) {
         self.in_time = self.in_time.saturating_add(1);
-        self.every = begin.elapsed() * THRIFT;
+        self.every = cpu * THRIFT;
         self.due = begin + self.every;
     }
 
@@ -49,22 +48,21 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn sleeping(pace: &mut Pace, ms: u64) -> bool {
-        let Some(begin) = pace.begin() else { return false };
-        std::thread::sleep(Duration::from_millis(ms));
-        pace.end(begin);
-        true
-    }
-
     #[test]
     fn what_takes_long_is_read_less_often() {
-        let mut pace = Pace::new();
-        assert!(sleeping(&mut pace, 20));
+        let ms = Duration::from_millis;
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert!(pace.is_due(start));
+        pace.has_read(start, ms(20));
         assert_eq!(pace.every(), None);
-        assert!(!sleeping(&mut pace, 0));
-        assert!(pace.every().is_some_and(|every| every >= Duration::from_millis(500)));
-        std::thread::sleep(pace.due.saturating_duration_since(Instant::now()));
-        assert!(sleeping(&mut pace, 0));
-        assert!(sleeping(&mut pace, 0) && pace.every().is_none());
+        assert!(!pace.is_due(start + ms(499)));
+        assert_eq!(pace.every(), Some(ms(500)));
+        assert!(pace.is_due(start + ms(500)));
+        pace.has_read(start + ms(500), ms(1));
+        assert_eq!(pace.every(), Some(ms(25)));
+        assert!(pace.is_due(start + ms(501)));
+        pace.has_read(start + ms(501), ms(1));
+        assert_eq!(pace.every(), None);
     }
 }

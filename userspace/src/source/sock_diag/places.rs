@@ -6,25 +6,23 @@ use std::{
     path::PathBuf,
 };
 
-use super::{acks::Acks, listeners::Known, netlink::Diag};
+use super::{listeners::Known, netlink::Diag, refused::Refused};
 use crate::source::{namespaces, owners};
 
 /// A network namespace, and what is remembered of it between two samples.
 pub(super) struct Place {
     pub(super) diag: Diag,
-    /// Its listeners by cookie.
-    pub(super) listeners: HashMap<u64, Known>,
-    /// The order in which the kernel last gave them.
-    pub(super) order: Vec<u64>,
-    /// Refused final ACKs; `None` until its counters have been read.
-    pub(super) acks: Option<Acks>,
+    /// Its listeners in the order in which the kernel told them last.
+    pub(super) listeners: Vec<Known>,
+    /// What its counters tell of refused attempts; `None` until they have been read.
+    pub(super) refused: Option<Refused>,
     /// Its listeners have been read before: one that turns up now has opened since.
     pub(super) begun: bool,
 }
 
 impl Place {
     pub(super) fn new(diag: Diag) -> Self {
-        Self { diag, listeners: HashMap::new(), order: Vec::new(), acks: None, begun: false }
+        Self { diag, listeners: Vec::new(), refused: None, begun: false }
     }
 }
 
@@ -45,7 +43,7 @@ impl Places {
     /// # Errors
     /// If the kernel cannot be asked.
     pub(super) fn open() -> io::Result<Self> {
-        let own = owners::namespace_of(std::process::id()).unwrap_or(0);
+        let own = owners::our_namespace().unwrap_or(0);
         let diag = Diag::open()?;
         let may_enter = namespaces::may_enter();
         Ok(Self { by_inode: BTreeMap::from([(own, Place::new(diag))]), own, may_enter, closed: BTreeSet::new() })

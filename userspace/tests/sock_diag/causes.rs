@@ -1,0 +1,191 @@
+//! Refused attempts and SYN queues, against the kernel's counters of the namespace.
+
+use listentop_model::model::Drops;
+use socket2::Socket;
+
+use crate::{
+    Run, Test, Watch,
+    lab::{Lab, PORT},
+    sleep_ms,
+    sockets::{
+        attempt, attempt_with_late_ack, connect, cookie, defer_accept, give_up_refused, listen, listen_on, retransmits,
+        send_all,
+    },
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "causes::final_ack_against_syn", run: Run::InLab(final_ack_against_syn) },
+    Test { name: "causes::before_the_start", run: Run::InLab(before_the_start) },
+    Test { name: "causes::deferred_accepts_are_no_drops", run: Run::InLab(deferred) },
+    Test { name: "causes::syn_queue_full_without_cookies", run: Run::InLab(syn_queue_full) },
+    Test { name: "causes::several_listeners", run: Run::InLab(several) },
+    Test { name: "causes::syn_queues", run: Run::InLab(syn_queues) },
+    Test { name: "causes::syn_queues_of_shards", run: Run::InLab(syn_queues_of_shards) },
+];
+
+fn assert_adds_up(drops: &Drops) {
+    let causes = [drops.accept_queue_full_on_syn, drops.accept_queue_full_on_ack, drops.syn_queue_full, drops.other];
+    let known: u64 = causes.iter().map(|cause| cause.unwrap_or(0)).sum();
+    assert_eq!(Some(known + drops.unexplained.expect("it is told")), drops.total, "{drops:?}");
+}
+
+/// Two samples: the second finds causes for what the first left open.
+fn settle(watch: &mut Watch) {
+    for _ in 0..3 {
+        sleep_ms(50);
+        watch.sample();
+    }
+}
+
+/// Three connections that are in the SYN queue, and whose final ACKs come with their first data.
+fn half_open(listener: &Socket, port: u16) -> Vec<Socket> {
+    defer_accept(listener, 5);
+    let clients = (0..3).map(|_| attempt(port)).collect();
+    defer_accept(listener, 0);
+    clients
+}
+
+/// Final ACKs that meet a full queue count twice in the socket's drops, SYNs once: each repetition of either counts.
+fn final_ack_against_syn(lab: &Lab) {
+    let listener = listen(PORT, 3);
+    let mut watch = Watch::start();
+    let before = lab.counters();
+    let late = half_open(&listener, PORT);
+    let waiting: Vec<Socket> = (0..4).map(|_| connect(PORT)).collect();
+    let on_syn = watch.during(|| {
+        late.iter().for_each(|client| send_all(client, b"x"));
+        let refused: Vec<Socket> = (0..5).map(|_| attempt(PORT)).collect();
+        sleep_ms(1300);
+        let on_syn = refused.iter().map(|client| 1 + retransmits(client)).sum::<u64>();
+        assert!(give_up_refused(refused).is_empty());
+        drop(late);
+        on_syn
+    });
+    settle(&mut watch);
+    let after = lab.counters();
+    let on_ack = after.since(&before, "ListenOverflows") - on_syn;
+    assert!(on_ack > 3 && on_syn == 10, "the test's own load: {on_ack} final ACKs, {on_syn} SYNs");
+    assert_eq!(after.since(&before, "TCPDeferAcceptDrop"), 3, "the test's own load");
+    let drops = watch.by_id(cookie(&listener)).drops;
+    assert_eq!(drops.total, Some(after.since(&before, "ListenDrops")), "{drops:?}");
+    assert_eq!((drops.accept_queue_full_on_ack, drops.accept_queue_full_on_syn), (Some(on_ack), Some(on_syn)));
+    assert_eq!((drops.syn_queue_full, drops.other, drops.unexplained), (Some(0), Some(0), Some(0)));
+    // Who they were, nothing tells.
+    assert_eq!(drops.clients, None);
+    assert_eq!(
+        watch.model().namespaces.iter().find(|n| n.inode == lab.netns).expect("ours").unexplained_drops,
+        Some(0)
+    );
+    drop(waiting);
+}
+
+/// What was refused before the start does not count.
+fn before_the_start(_: &Lab) {
+    let listener = listen(PORT, 0);
+    let waiting = connect(PORT);
+    let refused: Vec<Socket> = (0..4).map(|_| attempt(PORT)).collect();
+    drop(refused);
+    let mut watch = Watch::start();
+    settle(&mut watch);
+    assert_eq!(watch.by_id(cookie(&listener)).drops.total, Some(0));
+    let refused = [attempt(PORT), attempt(PORT)];
+    settle(&mut watch);
+    let drops = watch.by_id(cookie(&listener)).drops;
+    assert_eq!((drops.total, drops.accept_queue_full_on_syn, drops.unexplained), (Some(2), Some(2), Some(0)));
+    drop((waiting, refused));
+}
+
+fn deferred(lab: &Lab) {
+    let listener = listen(PORT, 8);
+    let mut watch = Watch::start();
+    let before = lab.counters();
+    let clients = half_open(&listener, PORT);
+    settle(&mut watch);
+    assert_eq!(lab.counters().since(&before, "TCPDeferAcceptDrop"), 3, "the test's own load");
+    assert_eq!(watch.socket_drops(cookie(&listener)), Some(3));
+    // They are ignored on purpose. Which of the two counters says so is found out from their sum.
+    let drops = watch.by_id(cookie(&listener)).drops;
+    assert_eq!(drops.accept_queue_full_on_ack, Some(0));
+    assert_eq!(drops.total, Some(0), "{drops:?}");
+    drop(clients);
+}
+
+fn syn_queue_full(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_syncookies", "0");
+    let listener = listen(PORT, 2);
+    let mut watch = Watch::start();
+    let before = lab.counters();
+    defer_accept(&listener, 5);
+    let clients: Vec<Socket> = (0..8).map(|_| attempt(PORT)).collect();
+    settle(&mut watch);
+    let after = lab.counters();
+    let full = after.since(&before, "TCPReqQFullDrop");
+    assert!(full > 3 && after.since(&before, "ListenOverflows") == 0, "the test's own load: {full}");
+    let drops = watch.by_id(cookie(&listener)).drops;
+    assert_eq!((drops.total, drops.syn_queue_full), (Some(full), Some(full)), "{drops:?}");
+    assert_eq!((drops.accept_queue_full_on_syn, drops.accept_queue_full_on_ack), (Some(0), Some(0)));
+    drop(clients);
+}
+
+/// Several listeners that refuse at once: what is not certain is in an upper bound, and unexplained.
+fn several(lab: &Lab) {
+    let (first, second) = (listen(PORT, 3), listen(PORT + 1, 0));
+    let mut watch = Watch::start();
+    let before = lab.counters();
+    let late = half_open(&first, PORT);
+    let waiting: Vec<Socket> = (0..4).map(|_| connect(PORT)).chain([connect(PORT + 1)]).collect();
+    late.iter().for_each(|client| send_all(client, b"x"));
+    let refused: Vec<Socket> = (0..10).map(|_| attempt(PORT + 1)).collect();
+    watch.during(|| sleep_ms(500));
+    drop((late, refused));
+    settle(&mut watch);
+    let drops = [&first, &second].map(|listener| watch.by_id(cookie(listener)).drops);
+    drops.iter().for_each(assert_adds_up);
+    let truth = lab.counters().since(&before, "ListenDrops");
+    let total: u64 = drops.iter().filter_map(|drops| drops.total).sum();
+    let sockets: u64 = [&first, &second].iter().filter_map(|listener| watch.socket_drops(cookie(listener))).sum();
+    assert!((truth..=sockets).contains(&total), "{total} of {truth}, {sockets} in the sockets: {drops:?}");
+    // The second refused SYNs only.
+    assert!(drops[1].total >= Some(10) && drops[0].total >= Some(3), "{drops:?}");
+    drop(waiting);
+}
+
+fn syn_queues(_: &Lab) {
+    let listener = listen(PORT, 20);
+    let quiet = listen(PORT + 1, 20);
+    let any = listen_on(std::net::SocketAddr::from(([0, 0, 0, 0], PORT + 2)), 20, |_| ());
+    defer_accept(&listener, 20);
+    let mut watch = Watch::start();
+    let clients: Vec<Socket> = (0..6).map(|_| attempt(PORT)).collect();
+    let late: Vec<Socket> = (0..2).map(|_| attempt_with_late_ack(PORT + 2)).collect();
+    watch.sample();
+    let queue = |watch: &Watch, listener: &Socket| {
+        let now = watch.by_id(cookie(listener)).now;
+        (now.syn_depth, now.syn_young)
+    };
+    assert_eq!(queue(&watch, &listener), (Some(6), Some(6)));
+    assert_eq!(queue(&watch, &quiet), (Some(0), Some(0)));
+    assert_eq!(queue(&watch, &any), (Some(2), Some(2)));
+    // Late final ACKs come after 200 ms.
+    watch.sample_until("handshakes complete", |watch| queue(watch, &any) == (Some(0), Some(0)));
+    assert_eq!((watch.by_id(cookie(&any)).now.accept_depth, watch.by_id(cookie(&any)).now.syn_peak), (2, Some(2)));
+    clients.iter().for_each(|client| send_all(client, b"x"));
+    watch.sample_until("data completes those deferred", |watch| queue(watch, &listener) == (Some(0), Some(0)));
+    assert_eq!(watch.by_id(cookie(&listener)).now.accept_depth, 6);
+    drop((clients, late));
+}
+
+/// The kernel does not say which shard a request is for: unknown, not nothing.
+fn syn_queues_of_shards(_: &Lab) {
+    let shard =
+        || listen_on(crate::lab::loopback(PORT), 20, |socket| socket.set_reuse_port(true).expect("SO_REUSEPORT"));
+    let shards = [shard(), shard()];
+    let mut watch = Watch::start();
+    let depths = |watch: &Watch| [&shards[0], &shards[1]].map(|shard| watch.by_id(cookie(shard)).now.syn_depth);
+    assert_eq!(depths(&watch), [Some(0); 2]);
+    let late = [attempt_with_late_ack(PORT), attempt_with_late_ack(PORT)];
+    watch.sample();
+    assert_eq!(depths(&watch), [None; 2]);
+    watch.sample_until("handshakes complete", |watch| depths(watch) == [Some(0); 2]);
+    drop(late);
+}
