@@ -1,6 +1,9 @@
 //! What is measured, by which hook, and why not more; and what was lost.
 
-use listentop_model::{coverage::Status, model::Model};
+use listentop_model::{
+    coverage::{Coverage, Status},
+    model::Model,
+};
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -34,6 +37,8 @@ pub(super) fn lines(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static
         ])
     };
     let mut lines = vec![row("MEASURE", "STATUS", theme.label(), "VIA, AND WHY NOT MORE", theme.label())];
+    // Many measures may share a long reason: it is said once.
+    let mut said: Vec<&Coverage> = Vec::new();
     for coverage in &model.coverage {
         let (mark, style) = match coverage.status {
             Status::Measured => ("✓", theme.flow()),
@@ -42,7 +47,13 @@ pub(super) fn lines(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static
         };
         let state = format!("{mark} {}", coverage.status);
         let mut texts: Vec<(String, Style)> = Vec::new();
-        for (text, style) in [(&coverage.via, Style::new()), (&coverage.reason, theme.strong())] {
+        let before = said.iter().find(|before| before.reason == coverage.reason && coverage.reason.len() > room);
+        let reason = match before {
+            Some(before) => format!("as for {}", before.measure),
+            None => coverage.reason.clone(),
+        };
+        said.push(coverage);
+        for (text, style) in [(&coverage.via, Style::new()), (&reason, theme.strong())] {
             if !text.is_empty() {
                 texts.extend(format::wrap(&format::clean(text), room).into_iter().map(|line| (line, style)));
             }

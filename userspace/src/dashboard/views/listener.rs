@@ -92,7 +92,7 @@ pub(in crate::dashboard) fn section_extent(app: &App) -> (usize, usize) {
             (page, length.saturating_sub(page))
         }
         Section::Threads => {
-            let length = threads::lines(&listener, model.interval.seconds, parts.tabbed.width, app.theme).len();
+            let length = threads::lines(&listener, model, parts.tabbed.width, app.theme).len();
             (page.saturating_sub(1), length.saturating_sub(page))
         }
         Section::Distributions | Section::OverTime => (page, 0),
@@ -118,7 +118,7 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
         distributions::draw_all(buf, inner, listener, app, model);
     }
     let section = current(app, &parts);
-    draw_tabs(buf, parts.tabs, &tabs_of(&parts), section, listener, app);
+    draw_tabs(buf, parts.tabs, &tabs_of(&parts), section, (listener, model), app);
     let inner = Rect { x: parts.tabbed.x + 1, width: parts.tabbed.width - 1, ..parts.tabbed };
     match section {
         Section::Findings => {
@@ -133,7 +133,7 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
         Section::Distributions => distributions::draw(buf, parts.tabbed, listener, app, model),
         Section::OverTime => graphs(buf, parts.tabbed, listener, app, model),
         Section::Threads => {
-            let lines = threads::lines(listener, model.interval.seconds, area.width, app.theme);
+            let lines = threads::lines(listener, model, area.width, app.theme);
             let (head, rows) = lines.split_at(1);
             text::line(buf, inner, head[0].clone());
             let body = Rect { y: inner.y + 1, height: inner.height.saturating_sub(1), ..inner };
@@ -161,12 +161,20 @@ fn title(listener: &ListenerModel, app: &App) -> String {
     )
 }
 
-fn draw_tabs(buf: &mut Buffer, area: Rect, tabs: &[Section], current: Section, listener: &ListenerModel, app: &App) {
+fn draw_tabs(
+    buf: &mut Buffer,
+    area: Rect,
+    tabs: &[Section],
+    current: Section,
+    (listener, model): (&ListenerModel, &Model),
+    app: &App,
+) {
     text::rule(buf, area, "", app.theme);
     let mut spans = vec![Span::raw(" ")];
     for &tab in tabs {
         let count = match tab {
             Section::Findings => format!(" {}", listener.findings.len()),
+            Section::Threads if !threads::are_seen(model) => format!(" {}", format::UNAVAILABLE),
             Section::Threads => format!(" {}", listener.threads.len()),
             _ => String::new(),
         };

@@ -1,6 +1,9 @@
 //! The threads that work for a listener.
 
-use listentop_model::model::{ListenerModel, Role, ThreadModel};
+use listentop_model::{
+    coverage::{Measure, Status},
+    model::{ListenerModel, Model, Role, ThreadModel},
+};
 use ratatui::{
     style::Style,
     text::{Line, Span},
@@ -40,8 +43,15 @@ const COLUMNS: [Column; 10] = [
     ("block", 5, |t, s| part(t.blocked_us, s)),
 ];
 
+/// Whether threads can be seen at work here at all.
+pub(super) fn are_seen(model: &Model) -> bool {
+    let work = [Measure::Accepts, Measure::Reads, Measure::Writes];
+    work.into_iter().any(|measure| format::status(model, measure) != Status::Unavailable)
+}
+
 /// The table; the first line is its head.
-pub(super) fn lines(listener: &ListenerModel, seconds: f64, width: u16, theme: Theme) -> Vec<Line<'static>> {
+pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
+    let seconds = model.interval.seconds;
     let columns: Vec<Column> = COLUMNS.into_iter().filter(|(name, ..)| width >= 100 || *name != BYTES).collect();
     let fixed: usize = columns.iter().map(|(_, width, _)| width + 1).sum();
     // Names and roles share what the numbers leave; a margin and the scroll bar take three columns.
@@ -69,7 +79,11 @@ pub(super) fn lines(listener: &ListenerModel, seconds: f64, width: u16, theme: T
         ]));
     }
     if listener.threads.is_empty() {
-        lines.push(Line::raw("No thread was seen working for it yet."));
+        lines.push(Line::raw(if are_seen(model) {
+            "No thread was seen working for it yet."
+        } else {
+            "n/a: no thread can be seen at work here (c)"
+        }));
     }
     lines
 }

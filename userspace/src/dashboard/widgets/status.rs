@@ -41,13 +41,16 @@ pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, app: &App) {
 
 fn machine(buf: &mut Buffer, area: Rect, app: &App) {
     let theme = app.theme;
-    let mut what: Vec<String> = app.options.host.iter().map(|h| format::clean(h)).collect();
-    if let Some(model) = &app.model {
-        let plural = if model.host.cpus == 1 { "" } else { "s" };
-        what.push(format!("Linux {}", format::clean(&model.host.kernel)));
-        what.push(format!("{} CPU{plural}", model.host.cpus));
-    }
-    what.push(format::clean(&app.options.source));
+    let host = app.options.host.as_deref().map(format::clean);
+    let (kernel, cpus) = match &app.model {
+        Some(model) => {
+            let plural = if model.host.cpus == 1 { "" } else { "s" };
+            let kernel = format!("Linux {}", format::clean(&model.host.kernel));
+            (Some(kernel), Some(format!("{} CPU{plural}", model.host.cpus)))
+        }
+        None => (None, None),
+    };
+    let source = Some(format::clean(&app.options.source));
     let span = app.model.as_ref().map_or(String::new(), |m| format!("{}  ", format::clock(m.interval.seconds)));
     let refresh = format!("{span}refresh {} ", format::interval(app.refresh));
     let badge = if app.paused { " PAUSED (p) " } else { "" };
@@ -59,11 +62,20 @@ fn machine(buf: &mut Buffer, area: Rect, app: &App) {
         Line::from(vec![
             Span::styled(" listentop ", theme.title()),
             Span::raw(" "),
-            Span::raw(format::fit(&what.join(" · "), room)),
+            Span::raw(fitting(&[host, kernel, cpus, source], room)),
         ]),
     );
     let line = Line::from(vec![Span::styled(badge, theme.selected()), Span::raw(" "), Span::raw(refresh)]);
     text::line(buf, area, line.right_aligned());
+}
+
+/// The parts, as far as there is room: what the kernel is called and how many CPUs there are goes first, the source last.
+fn fitting([host, kernel, cpus, source]: &[Option<String>; 4], room: usize) -> String {
+    let join =
+        |parts: &[&Option<String>]| parts.iter().filter_map(|part| part.as_deref()).collect::<Vec<_>>().join(" · ");
+    let shorter = [join(&[host, kernel, cpus, source]), join(&[host, cpus, source]), join(&[host, source])];
+    let fits = shorter.into_iter().find(|text| format::width(text) <= room);
+    fits.unwrap_or_else(|| format::fit(&join(&[source, host]), room))
 }
 
 fn counts(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
