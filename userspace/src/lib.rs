@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod dashboard;
+pub mod doctor;
 pub mod report;
 pub mod rights;
 pub mod source;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod doctor;
 mod feed;
 mod filter;
 mod options;
@@ -22,6 +23,8 @@ const OK: u8 = 0;
 const FAILED: u8 = 1;
 /// This machine, or this user, cannot run what was asked for; one line on stderr says why and what would help.
 const IMPOSSIBLE: u8 = 3;
+/// `listentop doctor`: some measure cannot be had here.
+const PARTIAL: u8 = 4;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +35,8 @@ enum Failure {
     Other(#[from] anyhow::Error),
 }
 
-/// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 unusable command line, 3 it cannot measure here,
-/// 128 + N the dashboard was ended by signal N.
+/// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 unusable command line, 3 it cannot measure here, 4 (doctor only)
+/// some measure cannot be had, 128 + N the dashboard was ended by signal N.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -43,6 +46,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         None | Some(Command::Top(_)) => top::run(&cli),
         Some(Command::Report(report)) => report::run(&cli, report),
+        Some(Command::Doctor(doctor)) => doctor::run(&cli, doctor),
     };
     match result {
         Ok(code) => ExitCode::from(code),

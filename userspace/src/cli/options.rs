@@ -11,8 +11,10 @@ use crate::source::{self, live};
 /// top(1) for listening sockets: how servers drain the kernel's SYN, accept and receive queues, and what overflows.
 #[derive(Debug, Parser)]
 #[command(name = "listentop", version, about, args_conflicts_with_subcommands = false)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 unusable command line, 3 it cannot measure here, \
-                        128+N the dashboard was ended by signal N.")]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 unusable command line, 3 it cannot measure here, 4 (doctor) only some of it, \
+                        128+N the dashboard was ended by signal N."
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
@@ -30,6 +32,11 @@ pub(super) enum Command {
     Top(Top),
     /// Measure for a time and print what was seen
     Report(Report),
+    /// Try every hook, and say what can be measured here, what cannot, why, and what would help
+    #[command(after_help = "It leaves nothing attached. It needs no rights, and says more with them.\n\n\
+                            Exit status: 0 complete, every measure can be had; 4 partial, some cannot; 3 impossible, no probes run \
+                            here; 1 failed; 2 unusable command line.")]
+    Doctor(Doctor),
 }
 
 /// Options of the dashboard.
@@ -46,6 +53,14 @@ pub(super) struct Report {
     /// How long to measure (10s, 500ms, 2m); SIGINT and SIGTERM end it early, and what was measured is printed
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) duration: Duration,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(super) format: Format,
+}
+
+/// Options of the doctor.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Doctor {
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(super) format: Format,

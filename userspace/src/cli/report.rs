@@ -35,7 +35,7 @@ pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
         Format::Json => {
             serde_json::to_string(&report::json(&model)).context("the report cannot be written as JSON")? + "\n"
         }
-        Format::Table => report::table(&model, usize::from(width())),
+        Format::Table => report::table(&model, usize::from(width(WIDTH))),
     };
     print(&text)
 }
@@ -63,12 +63,17 @@ async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
     }
 }
 
-fn width() -> u16 {
-    if io::stdout().is_terminal() { crossterm::terminal::size().map_or(WIDTH, |(columns, _)| columns) } else { WIDTH }
+/// Columns of the terminal that standard output is; `otherwise` if it is none.
+pub(super) fn width(otherwise: u16) -> u16 {
+    if io::stdout().is_terminal() {
+        crossterm::terminal::size().map_or(otherwise, |(columns, _)| columns)
+    } else {
+        otherwise
+    }
 }
 
-/// Writes the report. A reader that has seen enough (`| head`) is no failure; a full disk is.
-fn print(text: &str) -> Result<u8, Failure> {
+/// Writes a report. A reader that has seen enough (`| head`) is no failure; a full disk is.
+pub(super) fn print(text: &str) -> Result<u8, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(OK),

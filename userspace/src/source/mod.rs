@@ -1,5 +1,6 @@
 //! Where samples come from. The only code that imports aya.
 
+mod examine;
 pub mod live;
 mod machine;
 mod namespaces;
@@ -14,6 +15,8 @@ use live::{Kind, LiveSource};
 use sock_diag::SockDiagSource;
 
 use crate::rights;
+
+pub use examine::{Examination, Origin, examine};
 
 /// Anything that samples can be read from.
 pub trait Source: Send {

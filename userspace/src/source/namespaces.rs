@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use caps::Capability;
 use listentop_model::sample::{NamespaceCounters, NamespaceSample};
 use nix::sched::{CloneFlags, setns};
 
@@ -83,6 +84,19 @@ pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<
 /// Whether other namespaces may be entered: CAP_SYS_ADMIN is needed, in user namespaces that have to do with it, so trying tells.
 pub(super) fn may_enter() -> bool {
     File::open("/proc/self/ns/net").and_then(|own| enter(own, || Ok(()))).is_ok()
+}
+
+/// Why listeners that are open already in other namespaces are not all found, and what would help; `None` if they are.
+pub(super) fn unseen() -> Option<String> {
+    let mut wanted = Vec::new();
+    if !may_enter() {
+        wanted.push(Capability::CAP_SYS_ADMIN);
+    }
+    if !rights::has(Capability::CAP_SYS_PTRACE) {
+        wanted.push(Capability::CAP_SYS_PTRACE);
+    }
+    let remedy = (!wanted.is_empty()).then(|| rights::remedy(&wanted))?;
+    Some(format!("listeners that were open before in other network namespaces are not all seen; {remedy}"))
 }
 
 fn enter<T: Send>(namespace: File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {

@@ -61,6 +61,9 @@ fn two_suffice() {
     assert!(reason.contains("CAP_SYS_ADMIN would help"), "{reason}");
     assert!(report["own_cost"]["probe_ns"].is_null());
     assert!(listener(&report, elsewhere.netns, elsewhere.port).is_none(), "it may not be looked for there");
+    let (status, reason) = coverage(&report, "accept_queue_depth");
+    assert_eq!(status, "sampled");
+    assert!(reason.contains("not all seen; CAP_SYS_ADMIN and CAP_SYS_PTRACE would help"), "{reason}");
     let (status, reason) = coverage(&report, "drops");
     assert!(status == "measured" || reason.contains("CAP_SYSLOG"), "{reason}");
 }
@@ -95,6 +98,7 @@ fn other_namespaces() {
     let (report, _, elsewhere) = observe(program.with(&capabilities, REPORT));
     let found = listener(&report, elsewhere.netns, elsewhere.port).expect("it was there before");
     assert_eq!(found["process"]["pid"], elsewhere.pid());
+    assert_eq!(coverage(&report, "accept_queue_depth"), ("measured", ""));
     assert_ne!(coverage(&report, "probe_time").0, "unavailable");
     assert_ne!(coverage(&report, "accepts").0, "unavailable", "{:?}", coverage(&report, "accepts"));
 }

@@ -3,6 +3,7 @@
 //! They start the program as root and as an unprivileged user with setpriv(1), and need root for that. Each works in network and mount
 //! namespaces of its own.
 
+mod doctor;
 mod dropping;
 mod granting;
 mod support;
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each reads the processes of the whole machine.
     arguments.test_threads.get_or_insert(1);
-    let trials = [dropping::TESTS, granting::TESTS].into_iter().flatten().map(trial).collect();
+    let trials = [dropping::TESTS, granting::TESTS, doctor::TESTS].into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -115,9 +115,14 @@ fn source(measure: Measure, attached: &Attached) -> Source {
     }
 }
 
-/// Coverage of every measure, given what became of the hooks, how much the kernel times, and whether it
-/// shows where tcp_v4_rcv and tcp_v6_rcv lie.
-pub(super) fn of(attached: &Attached, timing: &Timing, receive_ranges_known: bool) -> Vec<Coverage> {
+/// Coverage of every measure, given what became of the hooks, how much the kernel times, whether it shows where tcp_v4_rcv and
+/// tcp_v6_rcv lie, and why not all namespaces' listeners were found.
+pub(super) fn of(
+    attached: &Attached,
+    timing: &Timing,
+    receive_ranges_known: bool,
+    unseen: Option<&str>,
+) -> Vec<Coverage> {
     Measure::ALL
         .iter()
         .map(|measure| {
@@ -132,6 +137,7 @@ pub(super) fn of(attached: &Attached, timing: &Timing, receive_ranges_known: boo
                 _ => None,
             });
             let Source { status, via, reason } = match failure {
+                Some(reason) if *measure == Measure::ProbeTime => unavailable(reason),
                 Some(reason) => unavailable(format!("not attached: {reason}")),
                 None if *measure == Measure::Drops
                     && !receive_ranges_known
@@ -147,7 +153,10 @@ pub(super) fn of(attached: &Attached, timing: &Timing, receive_ranges_known: boo
                     source(*measure, attached).via,
                     "timed for 10 ms each second and interpolated; --probe-stats times every run",
                 ),
-                None => source(*measure, attached),
+                None => match unseen.filter(|_| *measure == Measure::AcceptQueueDepth) {
+                    Some(unseen) => sampled(source(*measure, attached).via, unseen),
+                    None => source(*measure, attached),
+                },
             };
             // A way may bring it less well than another would.
             let note = EVENTS.iter().filter_map(|event| attached.way(event.event)?.note);

@@ -162,18 +162,26 @@ impl LiveSource {
     /// # Errors
     /// [`StartError`]: only what makes measuring impossible; a hook that cannot attach shows in the coverage instead.
     pub fn start(options: &Options) -> Result<Self, StartError> {
+        Self::try_start(options, &mut Vec::new())
+    }
+
+    /// As [`LiveSource::start`]; `trials` tells every hook that was tried, also if it fails.
+    ///
+    /// # Errors
+    /// As [`LiveSource::start`].
+    pub fn try_start(options: &Options, trials: &mut Vec<Trial>) -> Result<Self, StartError> {
         let kernel = KernelBtf::from_kernel()?;
         let btf = Btf::from_sys_fs().map_err(|error| StartError::Unsupported(error.to_string()))?;
         let namespaces: Vec<PathBuf> = namespaces::all().into_values().collect();
         let slots = options.max_listeners.unwrap_or(limits::DEFAULT_LISTENERS);
-        let mut source = Self::attach(options, &kernel, &btf, &namespaces, slots)?;
+        let mut source = Self::attach(options, &kernel, &btf, &namespaces, slots, trials)?;
         let overflow = source.losses.read(Loss::Listeners as u32);
         if overflow > 0 && options.max_listeners.is_none() {
             // More listeners than the default has room for: once more with room for twice as many as there are.
             let needed = (u64::from(slots) + overflow) * 2;
             drop(source);
             let slots = u32::try_from(needed).unwrap_or(u32::MAX / 2).next_power_of_two();
-            source = Self::attach(options, &kernel, &btf, &namespaces, slots)?;
+            source = Self::attach(options, &kernel, &btf, &namespaces, slots, trials)?;
         }
         let wanted = source.listeners.inodes();
         source.owners.first(wanted, Duration::from_millis(200));
@@ -186,6 +194,7 @@ impl LiveSource {
         btf: &Btf,
         namespaces: &[PathBuf],
         slots: u32,
+        trials: &mut Vec<Trial>,
     ) -> Result<Self, StartError> {
         let geometry = Geometry::new(slots);
         let ranges = kallsyms::tcp_receive_ranges();
@@ -238,11 +247,16 @@ impl LiveSource {
         let attach = || hooks::attach(&mut ebpf, btf, kernel, options.kind, &options.refuse);
         let attached = thread::scope(|scope| scope.spawn(attach).join())
             .map_err(|_| StartError::Refused("the attaching thread failed".to_owned()))?
-            .map_err(|(error, _)| error)?;
+            .map_err(|(error, tried)| {
+                *trials = tried;
+                error
+            })?;
+        trials.clone_from(&attached.trials);
+        let unseen = namespaces::unseen();
         let mut unfinished_queues = 0;
         if !options.empty {
             for namespace in namespaces {
-                // One that has gone meanwhile has nothing to take over.
+                // One that has gone meanwhile has nothing to take over; coverage tells of those that may not be entered.
                 let _ = namespaces::inside(namespace, || bpf::run_iterator(baseline.as_fd()));
             }
             unfinished_queues = take_over_queues(&walk, &info, geometry)
@@ -265,7 +279,7 @@ impl LiveSource {
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: machine::host(),
-            coverage: coverage::of(&attached, probe_cost.timing(), receive_ranges_known),
+            coverage: coverage::of(&attached, probe_cost.timing(), receive_ranges_known, unseen.as_deref()),
             trials: attached.trials,
             probe_cost,
             unfinished_queues,
