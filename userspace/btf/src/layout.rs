@@ -122,7 +122,7 @@ impl Types {
         // A type takes some 20 bytes.
         let mut offsets = Vec::with_capacity((types.1 - types.0) / 20 + 1);
         offsets.push(0);
-        // Kernels from 7.1 on may say how long the kinds of types are, so that one that is not known here can be passed over.
+        // Newer kernels may say how long the kinds of types are, so that one that is not known here can be passed over.
         let layout = if header >= 32 { section(field(24)?, field(28)?).ok_or(outside)? } else { (0, 0) };
         let mut this = Self { data, strings, offsets, families: Families::default() };
         this.locate(types.0, types.1, layout)?;

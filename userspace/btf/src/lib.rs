@@ -68,6 +68,23 @@ pub enum BtfError {
     TooWide(String),
 }
 
+impl BtfError {
+    /// What would help, where the running kernel's BTF was asked.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions' are, and mount sysfs at /sys if it is not"
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => "run it as root",
+            Self::Io { .. } | Self::Malformed(_) => {
+                "/sys/kernel/btf/vmlinux is not as the kernel shows it: unmount what is mounted over it, or reboot"
+            }
+            _ => "boot another kernel: 5.10 or later, with CONFIG_DEBUG_INFO_BTF=y",
+        }
+    }
+}
+
 /// A kernel's BTF, with what has been asked for indexed by name.
 pub struct KernelBtf {
     types: Types,

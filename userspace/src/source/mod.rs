@@ -113,7 +113,7 @@ pub fn start(options: &Options) -> Result<Started, StartError> {
 fn missing(error: &live::StartError) -> String {
     match error {
         live::StartError::NotPermitted(_) => format!("needs probes: {}", rights::remedy_for_probes()),
-        live::StartError::Btf(_) => "needs probes: a kernel with CONFIG_DEBUG_INFO_BTF".to_owned(),
+        live::StartError::Btf(error) => format!("needs probes: {}", error.remedy()),
         other => format!("needs probes: {other}"),
     }
 }

@@ -41,7 +41,7 @@ fn run(arguments: &str) -> Output {
 }
 
 /// One line on stderr, nothing on stdout, this exit code; the line.
-fn assert_refused(output: &Output, code: i32) -> String {
+pub(crate) fn assert_refused(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).expect("text");
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert!(stderr.starts_with("listentop: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{stderr:?}");
@@ -296,7 +296,7 @@ fn signals(lab: &Lab) {
 }
 
 /// The ids of the BPF programs, links or maps that a process holds, by what their descriptors say.
-fn held(pid: u32, field: &str) -> BTreeSet<u32> {
+pub(crate) fn held(pid: u32, field: &str) -> BTreeSet<u32> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs");
     descriptors
         .filter_map(|entry| {
@@ -306,7 +306,7 @@ fn held(pid: u32, field: &str) -> BTreeSet<u32> {
         .collect()
 }
 
-fn loaded() -> (BTreeSet<u32>, BTreeSet<u32>) {
+pub(crate) fn loaded() -> (BTreeSet<u32>, BTreeSet<u32>) {
     let programs = aya::programs::loaded_programs().filter_map(Result::ok).map(|program| program.id());
     let maps = aya::maps::loaded_maps().filter_map(Result::ok).map(|map| map.id());
     (programs.collect(), maps.collect())

@@ -92,7 +92,7 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// No kernel BTF.
-    #[error("this kernel's types cannot be read ({0}); listentop needs a kernel with CONFIG_DEBUG_INFO_BTF")]
+    #[error("this kernel's types cannot be read ({0}); {remedy}", remedy = .0.remedy())]
     Btf(#[from] BtfError),
     /// A structure is not what the probes expect.
     #[error("this kernel is not supported: {0}")]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
         signal::{Signal, kill},
@@ -108,7 +109,10 @@ impl Gate {
         assert_eq!(nix::unistd::write(self.open.as_fd(), &vec![1; n]), Ok(n));
     }
 
+    /// Waits until it is open; a test that waits for a process that has failed must not wait for ever.
     pub(crate) fn pass(&self) {
+        let mut entries = [PollFd::new(self.wait.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut entries, PollTimeout::from(60_000_u16)), Ok(1), "nothing within a minute");
         let mut byte = [0];
         assert_eq!(nix::unistd::read(self.wait.as_fd(), &mut byte), Ok(1));
     }
