@@ -1,4 +1,4 @@
-//! The BTF tracepoint that sees packets dropped with their reason and receiving socket (kernel 6.11 and later).
+//! The BTF tracepoint that sees packets dropped with their reason and receiving socket (6.11 and later; the reason that matters here since 6.15).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;

@@ -212,6 +212,11 @@ impl Attacher<'_> {
                         "tracepoint {name} passes {present} arguments on this kernel, {arguments} are needed"
                     ));
                 }
+                if name == "kfree_skb" {
+                    // Since 6.15. Before, a refused final ACK is dropped like one that is ignored on purpose.
+                    let reason = self.kernel.enumerator("SKB_DROP_REASON_TCP_LISTEN_OVERFLOW");
+                    reason.map_err(|error| error.to_string())?;
+                }
                 let program: &mut BtfTracePoint = program.try_into().map_err(describe)?;
                 program.load(name, self.btf).map_err(describe)
             }
