@@ -17,7 +17,7 @@ use super::{Options, machine};
 use crate::process;
 
 /// The sources of samples, as `--probes` names them.
-pub(crate) const BACKENDS: [&str; 2] = ["fentry", "tracepoint"];
+pub(crate) const BACKENDS: [&str; 3] = ["fentry", "tracepoint", "sock_diag"];
 
 /// How much slower than a usual machine an emulated one is taken to be.
 const SLOWNESS: u32 = 10;
@@ -109,7 +109,9 @@ impl Boot {
         for backend in backends {
             let report = [guest::LISTENTOP, "--probes", backend, "report", "--for", "200ms", "--format", "json"];
             plan.runs.push(run(Purpose::Coverage, backend, &report, Duration::from_secs(120)));
-            let mut tests = vec![guest::TESTS, "--format", "json"];
+            // Without probes there are other tests.
+            let program = if *backend == "sock_diag" { guest::SOCK_DIAG_TESTS } else { guest::TESTS };
+            let mut tests = vec![program, "--format", "json"];
             match (&options.test, self.kind) {
                 (Some(name), _) => tests.push(name),
                 (None, Kind::ManyCpus) => tests.push("machine::"),

@@ -15,12 +15,15 @@ use crate::{cargo, process, setup};
 pub(crate) const LISTENTOP: &str = "/bin/listentop";
 /// The kernel tests.
 pub(crate) const TESTS: &str = "/bin/kernel-tests";
+/// The tests of the source that does without probes.
+pub(crate) const SOCK_DIAG_TESTS: &str = "/bin/sock-diag-tests";
 
 /// Static programs that need no other file.
 #[derive(Debug)]
 pub(crate) struct Programs {
     init: PathBuf,
     tests: PathBuf,
+    sock_diag_tests: PathBuf,
     listentop: PathBuf,
 }
 
@@ -36,7 +39,7 @@ impl Programs {
         );
         let mut tests = cargo::command("test");
         tests.args(["--no-run", "--release", "--target", &setup::static_target()]);
-        tests.args(["--package", "listentop", "--test", "kernel"]);
+        tests.args(["--package", "listentop", "--test", "kernel", "--test", "sock_diag"]);
         let mut built = cargo::executables(&mut tests, "the static build of the kernel tests")?;
         let mut init = cargo::command("build");
         init.args(["--release", "--target", &setup::static_target(), "--package", "xtask", "--bin", "vm-init"]);
@@ -48,6 +51,7 @@ impl Programs {
         Ok(Self {
             init: program("bin", "vm-init")?,
             tests: program("test", "kernel")?,
+            sock_diag_tests: program("test", "sock_diag")?,
             listentop: program("bin", "listentop")?,
         })
     }
@@ -64,7 +68,13 @@ pub(crate) fn write_file_system(to: &Path, programs: &Programs, image: &Image, m
         archive.directory(directory)?;
     }
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    for (name, path) in [("init", &programs.init), (TESTS, &programs.tests), (LISTENTOP, &programs.listentop)] {
+    let files = [
+        ("init", &programs.init),
+        (LISTENTOP, &programs.listentop),
+        (TESTS, &programs.tests),
+        (SOCK_DIAG_TESTS, &programs.sock_diag_tests),
+    ];
+    for (name, path) in files {
         archive.file(name, &read(path)?)?;
     }
     // A test turns into this program to see that it is noticed.

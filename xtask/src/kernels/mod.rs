@@ -209,3 +209,72 @@ fn summary(booted: &[Booted], seconds: u64) -> String {
         refused.len(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::expected::{Entry, Expected};
+    use super::outcome::Outcome;
+    use super::{Booted, Options, differences, summary};
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(given: &str) -> Options {
+        Cli::parse_from(given.split(' ')).options
+    }
+
+    fn table(kernel: &str, skipped: &[&str]) -> Expected {
+        let entry = Entry {
+            kernel: kernel.to_owned(),
+            backend: "fentry".to_owned(),
+            skipped: skipped.iter().map(|name| ((*name).to_owned(), "why".to_owned())).collect(),
+            ..Entry::default()
+        };
+        Expected { measures: Vec::new(), runs: vec![entry] }
+    }
+
+    #[test]
+    fn a_usual_kernel_must_be_known() {
+        let nothing = Expected::default();
+        let missing = differences(&nothing, &table("6.12", &[]), &options("kernels"));
+        assert_eq!(missing, ["6.12 × fentry: xtask/kernels.toml does not know it: use --write"]);
+        assert_eq!(differences(&nothing, &table("6.18 with 64 possible CPUs", &[]), &options("kernels")).len(), 1);
+        assert!(differences(&nothing, &table("6.17", &[]), &options("kernels 6.17")).is_empty(), "known to nobody");
+    }
+
+    #[test]
+    fn a_part_of_the_tests_is_compared_with_that_part() {
+        let expected = table("6.12", &["drops::a", "times::b"]);
+        let found = table("6.12", &["times::b"]);
+        assert_eq!(differences(&expected, &found, &options("kernels --test times::")), [""; 0]);
+        let all = differences(&expected, &found, &options("kernels"));
+        assert_eq!(all, ["6.12 × fentry: drops::a should be skipped, but is not"]);
+    }
+
+    #[test]
+    fn a_part_of_the_tests_is_not_written_down() {
+        assert!(Cli::try_parse_from(["kernels", "--write", "--test", "x"]).is_err());
+        assert!(Cli::try_parse_from(["kernels", "--probes", "kprobes"]).is_err());
+    }
+
+    #[test]
+    fn the_closing_line_counts() {
+        let outcome = |passed: &[&str]| Outcome {
+            passed: passed.iter().map(|name| (*name).to_owned()).collect(),
+            ..Outcome::default()
+        };
+        let refused = Outcome { refused: Some("no".to_owned()), ..outcome(&[]) };
+        let outcomes = vec![("fentry", outcome(&["a", "b"])), ("tracepoint", refused)];
+        let line = summary(&[Booted { outcomes, trouble: None }], 7);
+        assert_eq!(
+            line,
+            "xtask kernels: 1 machines, 1 combinations of kernel and probes, 1 refused as expected; 2 tests passed, 0 failed, \
+             0 skipped as expected, in 7 s"
+        );
+    }
+}
