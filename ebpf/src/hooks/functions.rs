@@ -28,6 +28,9 @@ static ACCEPT_RESULT: Global<u32> = Global::new(u32::MAX);
 static ACCEPT_ERROR: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static ACCEPT_ERROR_OFFSET: Global<u32> = Global::new(0);
+/// Position of what `tcp_get_cookie_sock` returns: 4 arguments, or 5.
+#[unsafe(no_mangle)]
+pub(super) static COOKIE_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Position of its flags, where it has them.
 #[unsafe(no_mangle)]
 static ACCEPT_FLAGS: Global<u32> = Global::new(u32::MAX);
@@ -44,33 +47,74 @@ static MPTCP_RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static MPTCP_RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
 
-/// inet_csk_reqsk_queue_add(sk, req, child) has put a connection on the accept queue; it returns the child, or null if the listener
-/// was closed meanwhile. Also where a child moves to another shard because its listener closed.
-#[fexit(function = "inet_csk_reqsk_queue_add")]
-pub(crate) fn queue_add(ctx: FExitContext) -> i32 {
-    if config::empty() {
-        return 0;
-    }
-    let (child, result): (u64, u64) = (ctx.arg(2), ctx.arg(3));
-    if result == 0 {
+/// inet_csk_complete_hashdance(sk, child, req, own_req) returns the child that it has put on the accept queue; null if another CPU's was
+/// first, or the listener was closed. (`inet_csk_reqsk_queue_add`, which it calls for that, is merged into it by compilers.)
+#[fexit(function = "inet_csk_complete_hashdance")]
+pub(crate) fn complete(ctx: FExitContext) -> i32 {
+    if config::empty() || ctx.arg::<u64>(4) == 0 {
         return 0;
     }
     let sock = Sock::new(ctx.arg(0));
     let Some(listener) = super::sockets::listener(sock) else { return 0 };
     let Some(tcp) = sock.tcp() else { return 0 };
     let now = stats::now();
-    // With TCP Fast Open the SYN itself brings it here: its SYN-ACK has only just been sent.
-    let mut handshake = Some(Request(ctx.arg(1)));
-    if let Some(attempt) = ATTEMPTS.get_ptr_mut(0) {
-        unsafe {
-            if (*attempt).inside != 0 {
-                handshake = None;
-                (*attempt).outcome = kernel::ENQUEUED;
-            }
-        }
+    let handshake_ns = Request(ctx.arg(2)).since_synack_ns(now);
+    enqueued::queued(listener, RawSock(ctx.arg(1)), now, handshake_ns, sock.accept_depth(), tcp.qlen());
+    0
+}
+
+/// tcp_get_cookie_sock(sk, skb, req, …) returns the child of a valid cookie, which it has put on the accept queue, or null.
+#[fexit(function = "tcp_get_cookie_sock")]
+pub(crate) fn complete_cookie(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
     }
-    let handshake_ns = handshake.map_or(0, |request| request.since_synack_ns(now));
-    enqueued::queued(listener, RawSock(child), now, handshake_ns, sock.accept_depth(), tcp.qlen());
+    let child = argument(ctx.as_ptr(), COOKIE_RESULT.load());
+    if child == 0 {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    let Some(listener) = super::sockets::listener(sock) else { return 0 };
+    let Some(tcp) = sock.tcp() else { return 0 };
+    enqueued::queued(listener, RawSock(child), stats::now(), 0, sock.accept_depth(), tcp.qlen());
+    0
+}
+
+/// tcp_try_fastopen(sk, skb, req, foc, dst) returns the child that data in a SYN makes (TCP Fast Open), or null. Its caller puts it on the
+/// accept queue next.
+#[fexit(function = "tcp_try_fastopen")]
+pub(crate) fn fast_open(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let child: u64 = ctx.arg(5);
+    if child == 0 {
+        return 0;
+    }
+    if let Some(attempt) = ATTEMPTS.get_ptr_mut(0) {
+        unsafe { (*attempt).outcome = kernel::ENQUEUED };
+    }
+    let sock = Sock::new(ctx.arg(0));
+    let Some(listener) = super::sockets::listener(sock) else { return 0 };
+    let Some(tcp) = sock.tcp() else { return 0 };
+    enqueued::queued(listener, RawSock(child), stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
+    0
+}
+
+/// reuseport_migrate_sock(sk, migrating, skb) returns the shard that a closing one leaves to: a request that a packet came for, or, without
+/// a packet, a connection on its accept queue, which its caller moves to the other's next.
+#[fexit(function = "reuseport_migrate_sock")]
+pub(crate) fn migrate(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let (child, skb, shard): (u64, u64, u64) = (ctx.arg(1), ctx.arg(2), ctx.arg(3));
+    if shard == 0 || skb != 0 || connections::find(child).is_none() {
+        return 0;
+    }
+    let sock = RawSock(shard);
+    let Some(listener) = LISTENERS.get_ptr(shard) else { return 0 };
+    enqueued::queued(unsafe { *listener }, RawSock(child), stats::now(), 0, sock.accept_depth() + 1, sock.qlen());
     0
 }
 

@@ -9,6 +9,7 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext},
 };
 
+use super::functions::COOKIE_RESULT;
 use crate::{
     config,
     context::argument,
@@ -29,9 +30,6 @@ static FLOOD_RESULT: Global<u32> = Global::new(u32::MAX);
 static CHILD_V4_RESULT: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static CHILD_V6_RESULT: Global<u32> = Global::new(u32::MAX);
-/// Position of what `tcp_get_cookie_sock` returns.
-#[unsafe(no_mangle)]
-static COOKIE_CHILD_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Position of what `tcp_check_req` returns: 5 arguments, or 6.
 #[unsafe(no_mangle)]
 static CHECK_RESULT: Global<u32> = Global::new(u32::MAX);
@@ -288,7 +286,7 @@ pub(crate) fn check_by_packet(ctx: FExitContext) -> i32 {
 /// tcp_get_cookie_sock(sk, skb, req, …) returns the child of a valid cookie, or null: for the same kernels.
 #[fexit(function = "tcp_get_cookie_sock")]
 pub(crate) fn cookie_child(ctx: FExitContext) -> i32 {
-    if config::empty() || argument(ctx.as_ptr(), COOKIE_CHILD_RESULT.load()) != 0 {
+    if config::empty() || argument(ctx.as_ptr(), COOKIE_RESULT.load()) != 0 {
         return 0;
     }
     let sock = Sock::new(ctx.arg(0));

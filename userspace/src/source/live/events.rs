@@ -400,7 +400,10 @@ pub(super) const EVENTS: &[Definition] = &[
                 kind: Some(Kind::Fentry),
                 hooks: &[
                     hook("state_of_listeners", Tracepoint("inet_sock_set_state", 3)),
-                    hook("queue_add", Exit("inet_csk_reqsk_queue_add")),
+                    if_present("fast_open", Exit("tcp_try_fastopen")),
+                    if_present("migrate", Exit("reuseport_migrate_sock")),
+                    hook("complete_cookie", Exit("tcp_get_cookie_sock")),
+                    hook("complete", Exit("inet_csk_complete_hashdance")),
                 ],
                 also: None,
                 note: None,

@@ -21,17 +21,22 @@ const POSITIONS: &[(&str, &str, Position)] = &[
     ("FLOOD_RESULT", "tcp_syn_flood_action", Position::Result),
     ("CHILD_V4_RESULT", "tcp_v4_syn_recv_sock", Position::Result),
     ("CHILD_V6_RESULT", "tcp_v6_syn_recv_sock", Position::Result),
-    ("COOKIE_CHILD_RESULT", "tcp_get_cookie_sock", Position::Result),
+    ("COOKIE_RESULT", "tcp_get_cookie_sock", Position::Result),
     ("CHECK_RESULT", "tcp_check_req", Position::Result),
 ];
 
 /// Parameters that the probes take at a fixed position, which therefore must have this name there, and results that they take behind
 /// a fixed number of parameters (function, position, name; an empty name stands for the result).
 const FIXED: &[(&str, u32, &str)] = &[
-    ("inet_csk_reqsk_queue_add", 0, "sk"),
-    ("inet_csk_reqsk_queue_add", 1, "req"),
-    ("inet_csk_reqsk_queue_add", 2, "child"),
-    ("inet_csk_reqsk_queue_add", 3, ""),
+    ("inet_csk_complete_hashdance", 0, "sk"),
+    ("inet_csk_complete_hashdance", 1, "child"),
+    ("inet_csk_complete_hashdance", 2, "req"),
+    ("inet_csk_complete_hashdance", 4, ""),
+    ("tcp_try_fastopen", 0, "sk"),
+    ("tcp_try_fastopen", 5, ""),
+    ("reuseport_migrate_sock", 1, "migrating_sk"),
+    ("reuseport_migrate_sock", 2, "skb"),
+    ("reuseport_migrate_sock", 3, ""),
     ("inet_csk_accept", 0, "sk"),
     ("sock_def_readable", 0, "sk"),
     ("tcp_recvmsg", 0, "sk"),
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn the_running_kernel_has_what_is_expected() {
         let Ok(kernel) = KernelBtf::from_kernel() else { return };
-        for function in ["inet_csk_accept", "inet_csk_reqsk_queue_add", "tcp_conn_request", "tcp_check_req"] {
+        for function in ["inet_csk_accept", "inet_csk_complete_hashdance", "tcp_conn_request", "tcp_check_req"] {
             assert_eq!(check(&kernel, function), Ok(()));
         }
         let found = positions(&kernel);
