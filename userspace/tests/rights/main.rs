@@ -7,6 +7,7 @@ mod doctor;
 mod dropping;
 mod granting;
 mod support;
+mod unit;
 
 use std::process::ExitCode;
 
@@ -22,7 +23,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each reads the processes of the whole machine.
     arguments.test_threads.get_or_insert(1);
-    let trials = [dropping::TESTS, granting::TESTS, doctor::TESTS].into_iter().flatten().map(trial).collect();
+    let trials =
+        [dropping::TESTS, granting::TESTS, doctor::TESTS, unit::TESTS].into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -1,0 +1,76 @@
+//! The systemd unit in deploy/: what it grants is enough, under what it takes away as far as that can be had without systemd.
+
+use std::{fs, path::Path, process::Command};
+
+use nix::mount::{MsFlags, mount};
+
+use crate::{
+    Test,
+    support::{ALL, Elsewhere, Measuring, Program, coverage, enter_namespaces, listener, sleep_ms},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "unit::its_capabilities_are_enough", run: enough },
+    Test { name: "unit::systemd_accepts_it", run: accepted },
+];
+
+const UNIT: &str = include_str!("../../../deploy/systemd/listentop-report.service");
+
+fn setting(name: &str) -> &str {
+    let line = UNIT.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    line.unwrap_or_else(|| panic!("the unit sets {name}"))
+}
+
+fn enough() {
+    assert_eq!(setting("AmbientCapabilities"), setting("CapabilityBoundingSet"), "no more than it gets");
+    assert_eq!(setting("NoNewPrivileges"), "yes");
+    let granted: Vec<String> =
+        setting("AmbientCapabilities").split(' ').map(|name| name.trim_start_matches("CAP_").to_lowercase()).collect();
+    let mut granted: Vec<&str> = granted.iter().map(String::as_str).collect();
+    granted.sort_unstable();
+    let mut documented = ALL.to_vec();
+    documented.sort_unstable();
+    assert_eq!(granted, documented);
+    // Its own command line, without the redirection, and told to end instead of waited for.
+    assert!(setting("ExecStart").contains("/usr/local/bin/listentop report --for 60s --format json >>"));
+    let program = Program::copy("unit");
+    let command = program.with(&granted, "report --for 60s --format json");
+    let run = || {
+        enter_namespaces();
+        // ProtectSystem=strict.
+        let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        mount(None::<&str>, "/", None::<&str>, read_only, None::<&str>).expect("a file system that cannot be written");
+        let before = Elsewhere::open();
+        let measuring = Measuring::start(command);
+        let after = Elsewhere::open();
+        sleep_ms(3000);
+        (measuring.report(), before, after)
+    };
+    // Only this thread's file system is read-only: the program's copy is to go.
+    let (report, before, after) = std::thread::scope(|scope| scope.spawn(run).join().expect("a report"));
+    for elsewhere in [before, after] {
+        let found = listener(&report, elsewhere.netns, elsewhere.port).expect("it is seen");
+        assert_eq!(found["process"]["pid"], elsewhere.pid(), "{found:#}");
+    }
+    for measure in ["enqueued", "accepts", "owners", "reads", "probe_time"] {
+        assert_ne!(coverage(&report, measure).0, "unavailable", "{:?}", coverage(&report, measure));
+    }
+}
+
+/// Where systemd is installed, running or not.
+fn accepted() {
+    const ANALYZE: &str = "/usr/bin/systemd-analyze";
+    if !fs::exists(ANALYZE).expect("it can be seen") {
+        println!("systemd-analyze is not installed: the units are not checked");
+        return;
+    }
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd");
+    let mut verify = Command::new(ANALYZE);
+    verify.arg("verify");
+    for unit in ["listentop-report.service", "listentop-report.timer"] {
+        verify.arg(directory.join(unit));
+    }
+    let output = verify.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("listentop"), "{said}");
+}
