@@ -82,7 +82,13 @@ fn head(model: &Model, width: usize) -> Vec<String> {
     for n in &model.namespaces {
         if let Some(unexplained) = n.unexplained_drops.filter(|d| *d != 0) {
             let name = n.name.as_deref().map_or_else(|| n.inode.to_string(), clean);
-            lines.push(format!("namespace {name}: {unexplained} refused attempts that no listener accounts for"));
+            let what = if unexplained > 0 {
+                "refused attempts that no listener accounts for"
+            } else {
+                "more attempts in the listeners' drops than were refused: some are upper bounds"
+            };
+            let line = format!("namespace {name}: {} {what}", grouped(unexplained.unsigned_abs()));
+            lines.extend(indent(&line, "", "  ", width));
         }
     }
     let partial: Vec<_> = model.coverage.iter().filter(|c| c.status != Status::Measured).collect();

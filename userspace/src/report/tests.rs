@@ -53,6 +53,19 @@ fn what_is_unavailable_is_null() {
 }
 
 #[test]
+fn a_namespace_whose_drops_do_not_add_up_is_named() {
+    let mut model = model(&fixtures::quiet());
+    for (unexplained, says) in
+        [(3, "3 refused attempts that no listener accounts for"), (-3, ": 3 more attempts in the listeners'")]
+    {
+        model.namespaces[0].unexplained_drops = Some(unexplained);
+        assert!(table(&model, 120).lines().any(|line| line.starts_with("namespace ") && line.contains(says)), "{says}");
+    }
+    model.namespaces[0].unexplained_drops = Some(0);
+    assert!(table(&model, 120).lines().all(|line| !line.starts_with("namespace ")));
+}
+
+#[test]
 fn a_distribution_without_values_has_a_count_and_no_percentiles() {
     let value = value(&fixtures::quiet());
     let idle = value["listeners"].as_array().unwrap().iter().find(|l| l["port"] == 22).unwrap();

@@ -69,7 +69,11 @@ impl SockDiagSource {
         let now = Instant::now();
         let mut places = Places::open()?;
         places.update(&namespaces::all());
-        let circumstances = Circumstances { without_probes: without_probes.to_owned(), ..Circumstances::default() };
+        let circumstances = Circumstances {
+            without_probes: without_probes.to_owned(),
+            unseen: places.unseen(),
+            ..Circumstances::default()
+        };
         let mut source = Self {
             places,
             listeners_pace: Pace::new(now),

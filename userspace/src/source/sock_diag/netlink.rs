@@ -201,7 +201,7 @@ fn done(payload: &[u8]) -> io::Result<()> {
     let done = DoneBuffer::new_checked(&payload).and_then(|buffer| DoneMessage::parse(&buffer));
     match done.map_err(io::Error::other)?.code {
         0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code.abs())),
+        code => Err(io::Error::from_raw_os_error(code.wrapping_abs())),
     }
 }
 
@@ -236,4 +236,111 @@ fn entry(payload: &[u8]) -> io::Result<Entry> {
 
 fn truncated() -> io::Error {
     io::Error::other("a message of the kernel is cut off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEQUENCE: u32 = 7;
+
+    /// A message of this type, with this payload.
+    fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let mut header = NetlinkHeader::default();
+        let mut bytes = vec![0; header.buffer_len()];
+        (header.message_type, header.flags, header.sequence_number) = (kind, flags, sequence);
+        header.length = (bytes.len() + payload.len()) as u32;
+        header.emit(&mut bytes);
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// A dual-stack listener on [::]:8080 with 3 of 16 waiting and 5 drops.
+    fn listener() -> Vec<u8> {
+        let mut bytes = vec![libc::AF_INET6 as u8, 10, 0, 0];
+        bytes.extend(8080_u16.to_be_bytes());
+        bytes.extend([0; 2 + 16 + 16]);
+        bytes.extend(2_u32.to_ne_bytes());
+        bytes.extend(0x1_0000_0002_u64.to_ne_bytes());
+        for word in [0_u32, 3, 16, 1000, 4711] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        assert_eq!(bytes.len(), MESSAGE);
+        let mut attribute = |kind: u16, value: &[u8]| {
+            bytes.extend((4 + value.len() as u16).to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        };
+        attribute(INET_DIAG_SKV6ONLY, &[0]);
+        attribute(INET_DIAG_SKMEMINFO, &[0_u32, 0, 0, 0, 0, 0, 0, 0, 5].map(u32::to_ne_bytes).concat());
+        bytes
+    }
+
+    fn read_all(datagram: &[u8]) -> io::Result<(Vec<Entry>, bool, bool)> {
+        let (mut entries, mut interrupted) = (Vec::new(), false);
+        let ended = read(datagram, SEQUENCE, &mut interrupted, &mut |entry| entries.push(entry))?;
+        Ok((entries, interrupted, ended))
+    }
+
+    #[test]
+    fn a_listener_is_read() {
+        let datagram = message(SOCK_DIAG_BY_FAMILY, 2, SEQUENCE, &listener());
+        let (entries, interrupted, ended) = read_all(&datagram).expect("complete");
+        assert!(!interrupted && !ended);
+        let expected = Entry {
+            cookie: 0x1_0000_0002,
+            inode: 4711,
+            address: "::".parse().expect("an address"),
+            port: 8080,
+            interface: 2,
+            depth: 3,
+            backlog: 16,
+            v6only: false,
+            drops: Some(5),
+            retransmits: 0,
+        };
+        assert_eq!(entries, [expected]);
+    }
+
+    #[test]
+    fn ends_errors_and_strangers_are_told_apart() {
+        let listener = message(SOCK_DIAG_BY_FAMILY, INTERRUPTED, SEQUENCE, &listener());
+        let stranger = message(SOCK_DIAG_BY_FAMILY, 2, SEQUENCE - 1, b"of another dump");
+        let end = message(DONE, 2, SEQUENCE, &0_i32.to_ne_bytes());
+        let (entries, interrupted, ended) = read_all(&[stranger, listener, end].concat()).expect("complete");
+        assert_eq!((entries.len(), interrupted, ended), (1, true, true));
+        for kind in [DONE, ERROR] {
+            let mut payload = (-libc::ENOENT).to_ne_bytes().to_vec();
+            payload.extend([0; 16]);
+            let error = read_all(&message(kind, 0, SEQUENCE, &payload)).expect_err("it says so");
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_or_broken_is_an_error_at_most() {
+        let whole = message(SOCK_DIAG_BY_FAMILY, 2, SEQUENCE, &listener());
+        for length in 1..whole.len() {
+            assert!(read_all(&whole[..length]).is_err(), "{length} bytes");
+        }
+        for at in 0..whole.len() {
+            for value in [0, 1, 4, 15, 0x7f, 0x80, 0xff] {
+                let mut broken = whole.clone();
+                broken[at] = value;
+                // Whatever it says, it ends.
+                let _ = read_all(&broken);
+            }
+        }
+    }
+
+    #[test]
+    fn protocols_beyond_a_byte_are_in_an_attribute() {
+        let plain = request(Wanted::Listeners, Family::V4, 1);
+        let long = request(Wanted::MptcpListeners, Family::V4, 1);
+        assert_eq!(long.len(), plain.len() + 8);
+        assert_eq!(long[plain.len()..][..4], [8, 0, REQUEST_PROTOCOL as u8, 0]);
+        assert_eq!(long[plain.len() + 4..], libc::IPPROTO_MPTCP.to_ne_bytes());
+    }
 }

@@ -6,8 +6,13 @@ use std::{
     path::PathBuf,
 };
 
+use caps::Capability;
+
 use super::{listeners::Known, netlink::Diag, refused::Refused};
-use crate::source::{namespaces, owners};
+use crate::{
+    rights,
+    source::{namespaces, owners},
+};
 
 /// A network namespace, and what is remembered of it between two samples.
 pub(super) struct Place {
@@ -73,7 +78,8 @@ impl Places {
     /// Which namespaces' listeners are not seen, and what would help; `None` if none are known of.
     pub(super) fn unseen(&self) -> Option<String> {
         if !self.may_enter {
-            return Some("listeners in other network namespaces are not seen without CAP_SYS_ADMIN".to_owned());
+            let remedy = rights::remedy(&[Capability::CAP_SYS_ADMIN]);
+            return Some(format!("listeners in other network namespaces are not seen; {remedy}"));
         }
         let plural = if self.closed.len() == 1 { "" } else { "s" };
         (!self.closed.is_empty())
