@@ -49,8 +49,7 @@ fn main() -> ExitCode {
         dashboard::TESTS,
     ];
     // Those that need a machine of their own, or a kernel which is known to the last hook, are not even listed elsewhere.
-    let elsewhere =
-        if support::environment::own_machine() { &[refused::OF_FUNCTIONS][..] } else { &[] };
+    let elsewhere = if support::environment::own_machine() { &[refused::OF_FUNCTIONS][..] } else { &[] };
     let trials = topics.iter().chain(elsewhere).copied().flatten().map(support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

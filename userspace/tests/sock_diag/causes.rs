@@ -1,15 +1,16 @@
 //! Refused attempts and SYN queues, against the kernel's counters of the namespace.
 
+use std::net::{Ipv6Addr, SocketAddr};
+
 use listentop_model::model::Drops;
 use socket2::Socket;
 
 use crate::{
     Run, Test, Watch,
-    lab::{Lab, PORT},
-    sleep_ms,
+    lab::{Lab, PORT, loopback},
+    skip, sleep_ms,
     sockets::{
-        attempt, attempt_with_late_ack, connect, cookie, defer_accept, give_up_refused, listen, listen_on, retransmits,
-        send_all,
+        attempt, connect, connect_to, cookie, defer_accept, give_up_refused, listen, listen_on, retransmits, send_all,
     },
 };
 
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "causes::syn_queue_full_without_cookies", run: Run::InLab(syn_queue_full) },
     Test { name: "causes::several_listeners", run: Run::InLab(several) },
     Test { name: "causes::syn_queues", run: Run::InLab(syn_queues) },
+    Test { name: "causes::syn_queue_of_a_dual_stack_listener", run: Run::InLab(syn_queue_of_a_dual_stack_listener) },
     Test { name: "causes::syn_queues_of_shards", run: Run::InLab(syn_queues_of_shards) },
 ];
 
@@ -153,39 +155,51 @@ fn several(lab: &Lab) {
 fn syn_queues(_: &Lab) {
     let listener = listen(PORT, 20);
     let quiet = listen(PORT + 1, 20);
-    let any = listen_on(std::net::SocketAddr::from(([0, 0, 0, 0], PORT + 2)), 20, |_| ());
-    defer_accept(&listener, 20);
+    let any = listen_on(SocketAddr::from(([0, 0, 0, 0], PORT + 2)), 20, |_| ());
+    // Requests wait for their clients' first data.
+    [&listener, &any].into_iter().for_each(|listener| defer_accept(listener, 20));
     let mut watch = Watch::start();
     let clients: Vec<Socket> = (0..6).map(|_| attempt(PORT)).collect();
-    let late: Vec<Socket> = (0..2).map(|_| attempt_with_late_ack(PORT + 2)).collect();
-    watch.sample();
+    let others: Vec<Socket> = (0..2).map(|_| attempt(PORT + 2)).collect();
     let queue = |watch: &Watch, listener: &Socket| {
         let now = watch.by_id(cookie(listener)).now;
         (now.syn_depth, now.syn_young)
     };
-    assert_eq!(queue(&watch, &listener), (Some(6), Some(6)));
-    assert_eq!(queue(&watch, &quiet), (Some(0), Some(0)));
+    watch.sample_until("requests are seen", |watch| queue(watch, &listener) == (Some(6), Some(6)));
     assert_eq!(queue(&watch, &any), (Some(2), Some(2)));
-    // Late final ACKs come after 200 ms.
-    watch.sample_until("handshakes complete", |watch| queue(watch, &any) == (Some(0), Some(0)));
+    assert_eq!(queue(&watch, &quiet), (Some(0), Some(0)));
+    others.iter().for_each(|client| send_all(client, b"x"));
+    watch.sample_until("data completes them", |watch| queue(watch, &any) == (Some(0), Some(0)));
     assert_eq!((watch.by_id(cookie(&any)).now.accept_depth, watch.by_id(cookie(&any)).now.syn_peak), (2, Some(2)));
-    clients.iter().for_each(|client| send_all(client, b"x"));
-    watch.sample_until("data completes those deferred", |watch| queue(watch, &listener) == (Some(0), Some(0)));
-    assert_eq!(watch.by_id(cookie(&listener)).now.accept_depth, 6);
-    drop((clients, late));
+    assert_eq!(queue(&watch, &listener), (Some(6), Some(6)));
+    drop((clients, others));
+}
+
+/// Requests of IPv4 and IPv6 clients of one listener.
+fn syn_queue_of_a_dual_stack_listener(_: &Lab) {
+    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+        skip("this kernel has no IPv6".to_owned());
+    }
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
+    let listener = listen_on(any, 20, |socket| socket.set_only_v6(false).expect("dual-stack"));
+    defer_accept(&listener, 20);
+    let mut watch = Watch::start();
+    let clients = [attempt(PORT), attempt(PORT), connect_to(SocketAddr::from((Ipv6Addr::LOCALHOST, PORT)))];
+    watch.sample_until("all three are seen", |watch| watch.by_id(cookie(&listener)).now.syn_depth == Some(3));
+    drop(clients);
 }
 
 /// The kernel does not say which shard a request is for: unknown, not nothing.
 fn syn_queues_of_shards(_: &Lab) {
-    let shard =
-        || listen_on(crate::lab::loopback(PORT), 20, |socket| socket.set_reuse_port(true).expect("SO_REUSEPORT"));
+    let shard = || listen_on(loopback(PORT), 20, |socket| socket.set_reuse_port(true).expect("SO_REUSEPORT"));
     let shards = [shard(), shard()];
+    shards.iter().for_each(|shard| defer_accept(shard, 20));
     let mut watch = Watch::start();
-    let depths = |watch: &Watch| [&shards[0], &shards[1]].map(|shard| watch.by_id(cookie(shard)).now.syn_depth);
+    let depths = |watch: &Watch| shards.each_ref().map(|shard| watch.by_id(cookie(shard)).now.syn_depth);
     assert_eq!(depths(&watch), [Some(0); 2]);
-    let late = [attempt_with_late_ack(PORT), attempt_with_late_ack(PORT)];
-    watch.sample();
-    assert_eq!(depths(&watch), [None; 2]);
-    watch.sample_until("handshakes complete", |watch| depths(watch) == [Some(0); 2]);
-    drop(late);
+    let clients = [attempt(PORT), attempt(PORT)];
+    watch.sample_until("requests are seen", |watch| depths(watch) == [None; 2]);
+    clients.iter().for_each(|client| send_all(client, b"x"));
+    watch.sample_until("data completes them", |watch| depths(watch) == [Some(0); 2]);
+    drop(clients);
 }

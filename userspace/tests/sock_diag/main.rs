@@ -112,7 +112,7 @@ struct Watch {
 
 impl Watch {
     fn start() -> Self {
-        let mut source = SockDiagSource::start("for a test").expect("the kernel lists its sockets");
+        let mut source = SockDiagSource::start("for a test").expect("the kernel lists its sockets").at_every_sample();
         let last = source.sample().expect("a first sample");
         Self { source, tracker: Tracker::new(&last), last }
     }

@@ -116,7 +116,13 @@ impl Place {
     /// What the kernel says.
     pub(super) fn read_requests(&mut self) -> io::Result<()> {
         let mut found = Vec::new();
-        self.dump(Wanted::Requests, |entry| found.push(entry))?;
+        // A request has its listener's family, also where a client of the other comes to a dual-stack listener. Each family costs a walk over
+        // all connections.
+        for (family, v4) in [(Family::V4, true), (Family::V6, false)] {
+            if self.listeners.iter().any(|known| known.entry.address.is_ipv4() == v4) {
+                self.diag.dump(Wanted::Requests, family, |entry| found.push(entry))?;
+            }
+        }
         let queues: SynQueues = requests::assign(&found, self.listeners.iter().map(|known| &known.entry));
         for known in &mut self.listeners {
             let queue = queues.get(&known.entry.cookie).copied().unwrap_or(Some(SynQueue::default()));
