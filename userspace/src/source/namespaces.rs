@@ -81,7 +81,8 @@ pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<
     enter(namespace, work)
 }
 
-/// Whether other namespaces may be entered: CAP_SYS_ADMIN is needed, in user namespaces that have to do with it, so trying tells.
+/// Whether other namespaces may be entered: CAP_SYS_ADMIN is needed, in user namespaces that have to do with it, so
+/// trying tells.
 pub(super) fn may_enter() -> bool {
     File::open("/proc/self/ns/net").and_then(|own| enter(own, || Ok(()))).is_ok()
 }
@@ -131,7 +132,8 @@ pub(super) fn sample(
 /// Reads a namespace's counters through a process in it, else by entering it by name.
 fn counters(inode: u32, processes: &[u32], name: Option<&String>) -> Option<NamespaceCounters> {
     for pid in std::iter::once(std::process::id()).chain(processes.iter().copied()) {
-        // A process may have ended, its id been given to another, or have gone to another namespace, since it was seen here.
+        // A process may have ended, its id been given to another, or have gone to another namespace, since it was seen
+        // here.
         if owners::namespace_of(pid) == Some(inode)
             && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
         {

@@ -134,8 +134,8 @@ pub(super) fn describe(pid: u32) -> Option<Process> {
     Some(Process { pid, comm, container })
 }
 
-/// The container id in a cgroup path (64 hexadecimal digits, as Docker, containerd, CRI-O and Podman name them; shown as
-/// the usual 12), else the systemd service.
+/// The container id in a cgroup path (64 hexadecimal digits, as Docker, containerd, CRI-O and Podman name them; shown
+/// as the usual 12), else the systemd service.
 fn container(cgroups: &str) -> Option<String> {
     let paths = || cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let words = |text: &str| -> Vec<String> { text.split(['/', '-', '.', ':']).map(str::to_owned).collect() };
@@ -146,8 +146,8 @@ fn container(cgroups: &str) -> Option<String> {
     id.or_else(|| paths().flat_map(|path| path.split('/')).rfind(|part| part.ends_with(".service")).map(str::to_owned))
 }
 
-/// A listener without an owner asks for scans out of turn until so many did not find one: some have none that can be seen (the
-/// kernel's own, those of processes outside our PID namespace).
+/// A listener without an owner asks for scans out of turn until so many did not find one: some have none that can be
+/// seen (the kernel's own, those of processes outside our PID namespace).
 const SCANS: u32 = 4;
 
 /// Who holds a socket, as far as scans have told.
@@ -163,11 +163,17 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Takes in what a scan says of this socket. `described`: processes that were looked at already, as one may hold thousands of
-    /// sockets.
-    pub(super) fn update(&mut self, inode: u64, scan: &Scan, described: &mut HashMap<u32, Option<Process>>) {
+    /// Takes in what a scan says of this socket. `again`: that scan was taken in before, for other sockets. `described`:
+    /// processes that were looked at already, as one may hold thousands of sockets.
+    pub(super) fn update(
+        &mut self,
+        inode: u64,
+        scan: &Scan,
+        again: bool,
+        described: &mut HashMap<u32, Option<Process>>,
+    ) {
         let Some(holders) = scan.holders.get(&inode) else {
-            self.scans = self.scans.saturating_add(1);
+            self.scans = self.scans.saturating_add(u32::from(!again));
             return;
         };
         if self.holders != holders.len() as u32 {

@@ -103,7 +103,8 @@ fn by_name() {
     assert_sampled(&report(&output), "--probes auto");
 }
 
-/// Probes that are asked for by name and may not be loaded: one line names what is missing, and nothing else is done instead.
+/// Probes that are asked for by name and may not be loaded: one line names what is missing, and nothing else is done
+/// instead.
 fn probes_without_rights(_: &Lab) {
     for probes in ["tracepoint", "fentry"] {
         let output = run_as_nobody(&format!("report --for 1s --probes {probes}"), Stdio::null());

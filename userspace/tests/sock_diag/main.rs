@@ -1,7 +1,7 @@
 //! Tests of the source without probes, against what the kernel tells the listeners' own program.
 //!
-//! Most need no rights. As root each works in a network namespace of its own, where nobody else's attempts are counted; those that
-//! cannot do without say so, and fail where CI is set.
+//! Most need no rights. As root each works in a network namespace of its own, where nobody else's attempts are counted;
+//! those that cannot do without say so, and fail where CI is set.
 
 mod causes;
 mod command_line;

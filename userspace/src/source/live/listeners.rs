@@ -14,8 +14,8 @@ use listentop_model::{
     coverage::{Coverage, Measure, Status},
     histogram::Histogram,
     sample::{
-        AcceptQueueSample, AcceptsSample, ConnectionsSample, DropsSample, ListenerSample, Process, Protocol,
-        ReadsSample, SynQueueSample, ThreadSample, WritesSample,
+        AcceptQueueSample, AcceptsSample, ConnectionsSample, DropsSample, ListenerSample, Protocol, ReadsSample,
+        SynQueueSample, ThreadSample, WritesSample,
     },
     shared::Shared,
 };
@@ -26,7 +26,7 @@ use super::{
     tables::{Counters, Tables},
     threads::Threads,
 };
-use crate::source::owners::{self, Scan};
+use crate::source::owners::{Owner, Scan};
 
 const AF_INET: u16 = 2;
 
@@ -55,10 +55,7 @@ struct Known {
     netns: u32,
     /// The last sample with `closed` has been given out; only its connections live on.
     reported_closed: bool,
-    owner: Option<Process>,
-    /// Scans that did not find its owner.
-    scans: u32,
-    holders: u32,
+    owner: Owner,
     drops: Unwrapped,
     /// `None` while there were none.
     distributions: Option<Totals>,
@@ -77,10 +74,6 @@ struct Readings {
     syn_peak: u32,
     available: Available,
 }
-
-/// A listener without an owner asks for scans out of turn until so many did not find one: some have none that can be seen (the
-/// kernel's own, those of processes outside our PID namespace).
-const SCANS: u32 = 4;
 
 /// Samples after a change in which distributions are read.
 const SETTLING: u32 = 2;
@@ -141,9 +134,7 @@ impl Listeners {
                 inode: info.inode,
                 netns: info.netns,
                 reported_closed: false,
-                owner: None,
-                scans: 0,
-                holders: 0,
+                owner: Owner::default(),
                 drops: Unwrapped { last: info.first_drops, total: 0 },
                 distributions: None,
                 unsettled: 0,
@@ -182,22 +173,10 @@ impl Listeners {
         if again && !discovered {
             return;
         }
-        // One process may hold thousands of listeners.
-        let mut described: HashMap<u32, Option<Process>> = HashMap::new();
+        let mut described = HashMap::new();
         for known in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
-            let Some(holders) = scan.holders.get(&known.inode) else {
-                known.scans = known.scans.saturating_add(u32::from(!again));
-                continue;
-            };
-            let before = known.owner.as_ref().map(|owner| owner.pid);
-            if known.holders != holders.len() as u32 {
-                known.holders = holders.len() as u32;
-                known.last = None;
-            }
-            if before != holders.first().copied() {
-                let mut describe = |pid: &u32| described.entry(*pid).or_insert_with(|| owners::describe(*pid)).clone();
-                // The first that still lives.
-                known.owner = holders.iter().find_map(&mut describe).or(known.owner.take());
+            known.owner.update(known.inode, scan, again, &mut described);
+            if known.owner.take_changed() {
                 known.last = None;
             }
         }
@@ -226,7 +205,7 @@ impl Listeners {
                 self.closed.push(slot);
             }
             self.namespaces.insert(known.netns);
-            self.ownerless |= known.owner.is_none() && known.scans < SCANS;
+            self.ownerless |= known.owner.is_sought();
         }
         Ok(samples)
     }
@@ -340,8 +319,8 @@ impl Known {
             port: info.port,
             v6only: info.flags & FLAG_V6ONLY != 0,
             reuseport: info.flags & FLAG_REUSEPORT != 0,
-            process: self.owner.clone(),
-            holders: self.holders,
+            process: self.owner.process.clone(),
+            holders: self.owner.holders,
             opened_ns: (info.opened_ns != 0).then_some(info.opened_ns),
             closed: info.closed_ns != 0,
             accept_queue: AcceptQueueSample {

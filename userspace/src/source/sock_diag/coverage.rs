@@ -57,7 +57,7 @@ fn one(measure: Measure, circumstances: &Circumstances) -> Coverage {
             if *no_counters {
                 "an upper bound: a refused final ACK counts twice, and no namespace's counters can be read".to_owned()
             } else {
-                "an upper bound where several listeners of a namespace drop at once, as a refused final ACK counts twice"
+                "an upper bound where several listeners of a namespace drop at once: a refused final ACK counts twice"
                     .to_owned()
             },
         ),

@@ -116,8 +116,8 @@ impl Place {
     /// What the kernel says.
     pub(super) fn read_requests(&mut self) -> io::Result<()> {
         let mut found = Vec::new();
-        // A request has its listener's family, also where a client of the other comes to a dual-stack listener. Each family costs a walk over
-        // all connections.
+        // A request has its listener's family, also where a client of the other comes to a dual-stack listener. Each
+        // family costs a walk over all connections.
         for (family, v4) in [(Family::V4, true), (Family::V6, false)] {
             if self.listeners.iter().any(|known| known.entry.address.is_ipv4() == v4) {
                 self.diag.dump(Wanted::Requests, family, |entry| found.push(entry))?;
@@ -177,7 +177,8 @@ impl Place {
     fn tell_mptcp(&mut self) -> io::Result<()> {
         let mut inodes = Vec::new();
         match self.dump(Wanted::MptcpListeners, |entry| inodes.push(entry.inode)) {
-            // Kernels without MPTCP, or without its list of sockets, say that there is no such file, or that the request is invalid.
+            // Kernels without MPTCP, or without its list of sockets, say that there is no such file, or that the
+            // request is invalid.
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
                 return Err(error);
             }

@@ -1,5 +1,5 @@
-//! The source without probes: the kernel's list of sockets (sock_diag), its counters in /proc, and owners. It needs no rights, sees
-//! depths and drops only, and only at the time of reading.
+//! The source without probes: the kernel's list of sockets (sock_diag), its counters in /proc, and owners. It needs no
+//! rights, sees depths and drops only, and only at the time of reading.
 
 mod coverage;
 mod listeners;
@@ -123,7 +123,7 @@ impl SockDiagSource {
         let mut described = HashMap::new();
         for known in self.places.by_inode.values_mut().flat_map(|place| &mut place.listeners) {
             let inode = known.inode();
-            known.owner.update(inode, scan, &mut described);
+            known.owner.update(inode, scan, false, &mut described);
         }
     }
 

@@ -54,7 +54,8 @@ impl Places {
         Ok(Self { by_inode: BTreeMap::from([(own, Place::new(diag))]), own, may_enter, closed: BTreeSet::new() })
     }
 
-    /// Opens namespaces that are new among `found`, lets those go that are not in it: an open socket would keep them from ending.
+    /// Opens namespaces that are new among `found`, lets those go that are not in it: an open socket would keep them
+    /// from ending.
     pub(super) fn update(&mut self, found: &HashMap<u32, PathBuf>) {
         self.by_inode.retain(|inode, _| *inode == self.own || found.contains_key(inode));
         self.closed.clear();

@@ -16,11 +16,12 @@ pub(super) struct SynQueue {
     pub(super) young: u32,
 }
 
-/// SYN queues by the cookie of their listener. What is not in it is empty; `None`: one of several listeners at the same address
-/// has them, and nobody says which.
+/// SYN queues by the cookie of their listener. What is not in it is empty; `None`: one of several listeners at the same
+/// address has them, and nobody says which.
 pub(super) type SynQueues = HashMap<u64, Option<SynQueue>>;
 
-/// Counts request sockets. One belongs to the listener at exactly its local address, otherwise to the one at any address.
+/// Counts request sockets. One belongs to the listener at exactly its local address, otherwise to the one at any
+/// address.
 pub(super) fn assign<'a>(requests: &[Entry], listeners: impl Iterator<Item = &'a Entry> + Clone) -> SynQueues {
     let mut queues = SynQueues::new();
     if requests.is_empty() {
