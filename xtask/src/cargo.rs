@@ -50,6 +50,8 @@ pub(crate) struct Binaries {
     pub(crate) demo_server: PathBuf,
     /// The closed-loop load of the bench.
     pub(crate) storm: PathBuf,
+    /// The open-loop load, with requests.
+    pub(crate) stress: PathBuf,
 }
 
 /// Builds everything that is run by users, in release, and says where it is.
@@ -70,6 +72,7 @@ pub(crate) fn build_release() -> Result<Binaries> {
         lab: binary("lab")?,
         demo_server: binary("demo-server")?,
         storm: binary("storm")?,
+        stress: binary("stress")?,
     })
 }
 

@@ -14,6 +14,7 @@ mod exact_counts;
 mod failures;
 mod handshake;
 mod lifecycle;
+mod machine;
 mod protocols;
 mod refused;
 mod reuseport;
@@ -49,7 +50,8 @@ fn main() -> ExitCode {
         dashboard::TESTS,
     ];
     // Those that need a machine of their own, or a kernel which is known to the last hook, are not even listed elsewhere.
-    let elsewhere = if support::environment::own_machine() { &[refused::OF_FUNCTIONS][..] } else { &[] };
+    let elsewhere =
+        if support::environment::own_machine() { &[refused::OF_FUNCTIONS, machine::TESTS][..] } else { &[] };
     let trials = topics.iter().chain(elsewhere).copied().flatten().map(support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -76,6 +76,11 @@ impl Server {
         Ok(Self { _process: process, load, target: target(&ready)? })
     }
 
+    /// The port it listens on, as text.
+    pub(super) fn port(&self) -> String {
+        self.target.rsplit(':').next().unwrap_or_default().to_owned()
+    }
+
     /// Runs the load for this long and returns what it got done.
     ///
     /// # Errors

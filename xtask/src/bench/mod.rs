@@ -3,8 +3,10 @@
 mod attached;
 mod children;
 mod figures;
+mod first_frame;
 mod load;
 mod machine;
+mod million;
 mod namespace;
 mod probe_stats;
 mod report;
@@ -33,6 +35,9 @@ pub(crate) struct Options {
     /// Write the figures to docs/benchmarks.md too
     #[arg(long)]
     write: bool,
+    /// Instead: a million connections, every count of which must be the server's own and the kernel's
+    #[arg(long, conflicts_with_all = ["quick", "write"])]
+    million: bool,
 }
 
 /// The bench itself, in its namespaces; started by [`run`].
@@ -53,6 +58,8 @@ struct Programs {
     demo_server: PathBuf,
     #[arg(long)]
     storm: PathBuf,
+    #[arg(long)]
+    stress: PathBuf,
 }
 
 /// How many pairs of runs, and how long each.
@@ -68,7 +75,8 @@ impl Options {
     }
 
     fn flags(&self) -> Vec<&'static str> {
-        [(self.quick, "--quick"), (self.write, "--write")].iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect()
+        let flags = [(self.quick, "--quick"), (self.write, "--write"), (self.million, "--million")];
+        flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect()
     }
 
     fn command(&self) -> String {
@@ -86,8 +94,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let binaries = cargo::build_release()?;
     let mut arguments: Vec<OsString> = vec!["bench-inside".into()];
     arguments.extend(options.flags().into_iter().map(OsString::from));
-    let programs =
-        [("--listentop", binaries.listentop), ("--demo-server", binaries.demo_server), ("--storm", binaries.storm)];
+    let programs = [
+        ("--listentop", binaries.listentop),
+        ("--demo-server", binaries.demo_server),
+        ("--storm", binaries.storm),
+        ("--stress", binaries.stress),
+    ];
     for (flag, path) in programs {
         arguments.extend([flag.into(), path.into()]);
     }
@@ -100,6 +112,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// When a step fails: there are no figures then.
 pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
     namespace::prepare()?;
+    if inside.options.million {
+        return million::run(&inside.programs);
+    }
     let plan = inside.options.plan();
     let mut results = Results {
         machine: machine::describe()?,
@@ -108,6 +123,7 @@ pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
         throughput: Vec::new(),
         costs: Vec::new(),
         starts: Vec::new(),
+        first_frames: first_frames(&inside.programs)?,
         bpftrace_skipped: process::find("bpftrace").is_none().then(|| "bpftrace is not installed".to_owned()),
     };
     for load in [Load::Connect, Load::KeepAlive] {
@@ -120,6 +136,11 @@ pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
         process::announce(&format!("written to {}", path.display()));
     }
     Ok(())
+}
+
+fn first_frames(programs: &Programs) -> Result<Vec<Duration>> {
+    process::announce("starting the dashboard several times");
+    first_frame::measure(programs, &Server::start(programs, Load::KeepAlive)?)
 }
 
 fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<()> {
