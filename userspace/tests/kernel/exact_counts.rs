@@ -69,7 +69,14 @@ struct Own {
     write_bytes: u64,
 }
 
+/// While a task changes a map, the kernel skips the programs of system call tracepoints on that CPU, also for other tasks that preempt
+/// it. It counts them, and listentop shows that counts are not whole: then they are not compared, but taken again.
 fn over_100_000_connections(lab: &Lab) {
+    assert!((0..3).any(|_| counts_are_exact(lab)), "the kernel skipped runs of the probes, three times");
+}
+
+/// Loads and compares; false, and nothing compared, if the kernel skipped a run.
+fn counts_are_exact(lab: &Lab) -> bool {
     let mut watch = Watch::start(lab);
     let before = lab.counters();
     let listener = listen(PORT, BACKLOG);
@@ -82,6 +89,9 @@ fn over_100_000_connections(lab: &Lab) {
     let owns = watch.during(|| serve_and_load(&listener, early));
     watch.sample_until("all connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
 
+    if watch.missed() > 0 {
+        return false;
+    }
     let connections = connections() + limit as u64;
     let seen = watch.listener(PORT);
     let sum = |part: fn(&Own) -> u64| owns.iter().map(part).sum::<u64>();
@@ -127,6 +137,7 @@ fn over_100_000_connections(lab: &Lab) {
     assert_eq!(after.since(&before, "ListenDrops"), refused);
     assert_eq!(watch.namespace().unexplained_drops, Some(0));
     assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
+    true
 }
 
 /// Two threads accept and serve, two only accept, two only serve, while clients load them; what each counted.

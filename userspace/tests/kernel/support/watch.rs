@@ -76,6 +76,11 @@ impl Watch {
         self.model().losses.total() - self.lost_before.total()
     }
 
+    /// Runs of the probes that the kernel skipped since the first sample.
+    pub(crate) fn missed(&self) -> u64 {
+        self.model().losses.missed_runs - self.lost_before.missed_runs
+    }
+
     /// The last raw sample's `aborted` count of a listener: the model does not show it.
     pub(crate) fn aborted(&self, id: u64) -> Option<u64> {
         self.last.listeners.iter().find(|listener| listener.id == id)?.accept_queue.aborted
