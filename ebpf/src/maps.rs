@@ -114,6 +114,8 @@ pub(crate) struct Attempt {
     pub(crate) syn: u32,
     /// Whether a child was made of the final ACK, until tcp_check_req returns.
     pub(crate) child: u32,
+    /// Whether a connection's record was made, until it is on the accept queue: `crate::events::enqueued`.
+    pub(crate) made: u32,
 }
 
 /// Key of [`DROPPED`].

@@ -47,19 +47,43 @@ static MPTCP_RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static MPTCP_RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
 
-/// inet_csk_complete_hashdance(sk, child, req, own_req) returns the child that it has put on the accept queue; null if another CPU's was
-/// first, or the listener was closed. (`inet_csk_reqsk_queue_add`, which it calls for that, is merged into it by compilers.)
+/// inet_csk_complete_hashdance(sk, child, req, own_req) is about to put the child on the accept queue, unless another CPU's was first.
+/// From then on another CPU may take it off, before the function returns here: its record must be there already.
+#[fentry(function = "inet_csk_complete_hashdance")]
+pub(crate) fn complete_begins(ctx: FEntryContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let Some(attempt) = ATTEMPTS.get_ptr_mut(0) else { return 0 };
+    unsafe { (*attempt).made = 0 };
+    if ctx.arg::<u64>(3) as u8 == 0 {
+        return 0;
+    }
+    let Some(listener) = super::sockets::listener(Sock::new(ctx.arg(0))) else { return 0 };
+    let made = enqueued::make(listener, RawSock(ctx.arg(1)), stats::now());
+    unsafe { (*attempt).made = u32::from(made) };
+    0
+}
+
+/// inet_csk_complete_hashdance returns the child that it has put on the accept queue; null if another CPU's was first, or the listener
+/// was closed. (`inet_csk_reqsk_queue_add`, which it calls for that, is merged into it by compilers.)
 #[fexit(function = "inet_csk_complete_hashdance")]
 pub(crate) fn complete(ctx: FExitContext) -> i32 {
-    if config::empty() || ctx.arg::<u64>(4) == 0 {
+    if config::empty() {
+        return 0;
+    }
+    let Some(attempt) = ATTEMPTS.get_ptr_mut(0) else { return 0 };
+    let made = unsafe { (*attempt).made != 0 };
+    unsafe { (*attempt).made = 0 };
+    // Of a closed listener's child the record was ended, as of one that waited: so it counts as enqueued too.
+    if ctx.arg::<u64>(4) == 0 && !made {
         return 0;
     }
     let sock = Sock::new(ctx.arg(0));
     let Some(listener) = super::sockets::listener(sock) else { return 0 };
     let Some(tcp) = sock.tcp() else { return 0 };
-    let now = stats::now();
-    let handshake_ns = Request(ctx.arg(2)).since_synack_ns(now);
-    enqueued::queued(listener, RawSock(ctx.arg(1)), now, handshake_ns, sock.accept_depth(), tcp.qlen());
+    let handshake_ns = Request(ctx.arg(2)).since_synack_ns(stats::now());
+    enqueued::made(listener, made, handshake_ns, sock.accept_depth(), tcp.qlen());
     0
 }
 

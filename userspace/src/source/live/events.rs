@@ -404,6 +404,7 @@ pub(super) const EVENTS: &[Definition] = &[
                     if_present("migrate", Exit("reuseport_migrate_sock")),
                     hook("complete_cookie", Exit("tcp_get_cookie_sock")),
                     hook("complete", Exit("inet_csk_complete_hashdance")),
+                    hook("complete_begins", Entry("inet_csk_complete_hashdance")),
                 ],
                 also: None,
                 note: None,

@@ -31,6 +31,7 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("inet_csk_complete_hashdance", 0, "sk"),
     ("inet_csk_complete_hashdance", 1, "child"),
     ("inet_csk_complete_hashdance", 2, "req"),
+    ("inet_csk_complete_hashdance", 3, "own_req"),
     ("inet_csk_complete_hashdance", 4, ""),
     ("tcp_try_fastopen", 0, "sk"),
     ("tcp_try_fastopen", 5, ""),
