@@ -53,6 +53,9 @@ pub(crate) struct Entry {
     /// Tests that cannot run there, with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) skipped: BTreeMap<String, String>,
+    /// Tests that are known to fail there, with what went wrong: what listentop, or the test, does not do right on this kernel yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) failing: BTreeMap<String, String>,
 }
 
 impl Expected {
@@ -110,6 +113,8 @@ impl Entry {
             }
         }
         entry.skipped = outcome.skipped.clone();
+        let in_a_line = |text: &String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        entry.failing = outcome.failed.iter().map(|(test, why)| (test.clone(), in_a_line(why))).collect();
         entry
     }
 
@@ -152,6 +157,12 @@ impl Entry {
         }
         for test in self.skipped.keys().filter(|test| !found.skipped.contains_key(*test)) {
             differences.push(format!("{test} should be skipped, but is not"));
+        }
+        for (test, why) in found.failing.iter().filter(|(test, _)| !self.failing.contains_key(*test)) {
+            differences.push(format!("{test} failed: {why}"));
+        }
+        for test in self.failing.keys().filter(|test| !found.failing.contains_key(*test)) {
+            differences.push(format!("{test} was known to fail, but does not: take it out of {FILE}"));
         }
         differences
     }
@@ -225,6 +236,17 @@ mod tests {
             differences,
             ["cookies_sent should be unavailable, but is measured", "drops::cookies should be skipped, but is not"]
         );
+    }
+
+    #[test]
+    fn what_fails_must_be_known_and_what_is_known_must_fail() {
+        let mut failing = outcome();
+        failing.failed.insert("drops::late".to_owned(), "left is\n not right".to_owned());
+        let failing = Entry::of("6.12", "tracepoint", &failing);
+        assert_eq!(entry().differences(&failing), ["drops::late failed: left is not right"]);
+        assert_eq!(failing.differences(&failing), [""; 0]);
+        let repaired = failing.differences(&entry());
+        assert_eq!(repaired, ["drops::late was known to fail, but does not: take it out of xtask/kernels.toml"]);
     }
 
     #[test]

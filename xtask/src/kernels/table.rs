@@ -83,6 +83,7 @@ pub(crate) fn markdown(table: &Expected) -> String {
         section(&mut text, "Sampled, because:", &reasons(|entry| &entry.sampled));
         section(&mut text, "Unavailable, because:", &reasons(|entry| &entry.unavailable));
         section(&mut text, "Tests that cannot run:", &reasons(|entry| &entry.skipped));
+        section(&mut text, "Tests that are known to fail:", &reasons(|entry| &entry.failing));
     }
     text
 }
