@@ -240,3 +240,95 @@ fn container(root: &Root) -> Fact {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with these files, gone when dropped.
+    struct Machine(Root);
+
+    impl Machine {
+        fn with(name: &str, files: &[(&str, &str)]) -> Self {
+            let directory = std::env::temp_dir().join(format!("listentop-facts-{name}-{}", std::process::id()));
+            for (path, text) in files {
+                let path = directory.join(path);
+                fs::create_dir_all(path.parent().expect("a directory")).expect("it can be made");
+                fs::write(path, text).expect("it can be written");
+            }
+            Self(Root(directory))
+        }
+    }
+
+    impl Drop for Machine {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0.0);
+        }
+    }
+
+    fn said(fact: &Fact) -> (Option<&str>, Option<&str>) {
+        (fact.value.as_deref(), fact.effect.as_deref())
+    }
+
+    #[test]
+    fn what_hinders_has_an_effect() {
+        let machine = Machine::with(
+            "hindered",
+            &[
+                ("sys/kernel/security/lockdown", "none integrity [confidentiality]\n"),
+                ("proc/sys/net/core/bpf_jit_enable", "0\n"),
+                ("proc/sys/kernel/kptr_restrict", "2\n"),
+                ("proc/self/uid_map", "         0       1000          1\n"),
+                ("proc/self/status", "Name:\tx\nSeccomp:\t2\n"),
+                ("proc/self/cgroup", "0::/kubepods.slice/cri-containerd-abc.scope\n"),
+                ("proc/self/mounts", "tracefs /sys/kernel/tracing tracefs rw 0 0\n"),
+            ],
+        );
+        let root = &machine.0;
+        assert_eq!(lockdown(root).value.as_deref(), Some("confidentiality"));
+        for fact in [lockdown(root), jit(root), addresses(root), user(root), seccomp(root), tracefs(root)] {
+            assert!(fact.value.is_some() && fact.effect.is_some(), "{fact:?}");
+        }
+        assert!(container(root).value.expect("known").contains("cgroup kubepods"));
+    }
+
+    #[test]
+    fn what_does_not_hinder_has_none() {
+        let machine = Machine::with(
+            "free",
+            &[
+                ("sys/kernel/security/lockdown", "[none] integrity confidentiality\n"),
+                ("proc/sys/net/core/bpf_jit_enable", "1\n"),
+                ("proc/sys/kernel/kptr_restrict", "1\n"),
+                ("proc/sys/kernel/unprivileged_bpf_disabled", "2\n"),
+                ("proc/self/uid_map", "         0          0 4294967295\n"),
+                ("proc/self/status", "Name:\tx\nSeccomp:\t0\n"),
+                ("proc/self/mounts", "tracefs /t tracefs rw 0 0\n"),
+                ("t/events/syscalls/sys_exit_accept4/id", "700\n"),
+            ],
+        );
+        let root = &machine.0;
+        assert_eq!(said(&lockdown(root)), (Some("none"), None));
+        assert_eq!(said(&tracefs(root)), (Some("/t, readable"), None));
+        for fact in [jit(root), addresses(root), unprivileged_bpf(root), user(root), seccomp(root)] {
+            assert!(fact.value.is_some() && fact.effect.is_none(), "{fact:?}");
+        }
+        assert_eq!(container(root).value.as_deref(), Some("no sign of one"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_known() {
+        let machine = Machine::with("bare", &[]);
+        let root = &machine.0;
+        let facts =
+            [lockdown(root), security_modules(root), jit(root), addresses(root), unprivileged_bpf(root), seccomp(root)];
+        for fact in facts {
+            assert!(fact.value.is_none() && fact.effect.is_some(), "{fact:?}");
+        }
+        assert!(btf(Path::new("/nonexistent")).effect.expect("said").contains("CONFIG_DEBUG_INFO_BTF"));
+        let broken = Machine::with("broken", &[("btf", "no BTF at all")]);
+        let found = btf(&broken.0.0.join("btf"));
+        assert_eq!(found.value.as_deref(), Some("present"));
+        assert!(found.effect.expect("said").contains("not valid BTF"));
+    }
+}

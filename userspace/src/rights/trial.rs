@@ -9,16 +9,21 @@ use super::{RightsError, thread::restrict};
 /// `BPF_OBJ_GET_INFO_BY_FD` (linux/bpf.h).
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
+/// Processes that are looked at: the first ones are the system's, other users' for most.
+const PROCESSES: usize = 64;
+
 /// Of the capabilities that are `held`, those without which a thread that samples is refused what it is granted with them.
 pub(super) fn needed_to_sample(held: &CapsHashSet) -> Result<Vec<Capability>, RightsError> {
-    let before = (bpf_answers(), processes_are_shown());
-    let trial = || restrict(&[]).map(|()| (bpf_answers(), processes_are_shown()));
+    let before = (bpf_answers(), shown(&processes()));
+    let trial = || restrict(&[]).map(|()| (bpf_answers(), shown(&before.1)));
     let after = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, trial);
         let thread = thread.map_err(|error| RightsError(format!("no thread can be started: {error}")))?;
         thread.join().unwrap_or_else(|_| Err(RightsError("the trial failed".to_owned())))
     })?;
-    Ok(lost(held, before, after))
+    // One that is gone by now was not hidden.
+    let hidden = shown(&before.1).iter().any(|pid| !after.1.contains(pid));
+    Ok(lost(held, (before.0, true), (after.0, !hidden)))
 }
 
 fn lost(held: &CapsHashSet, before: (bool, bool), after: (bool, bool)) -> Vec<Capability> {
@@ -42,9 +47,15 @@ fn bpf_answers() -> bool {
     result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EPERM)
 }
 
-/// Whether /proc shows processes of other users.
-fn processes_are_shown() -> bool {
-    fs::read("/proc/1/stat").is_ok()
+/// The first few process ids in /proc.
+fn processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).take(PROCESSES).collect()
+}
+
+/// Those of them that /proc shows to this thread.
+fn shown(processes: &[u32]) -> Vec<u32> {
+    processes.iter().copied().filter(|pid| fs::read(format!("/proc/{pid}/stat")).is_ok()).collect()
 }
 
 #[cfg(test)]

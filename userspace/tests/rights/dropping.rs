@@ -8,6 +8,7 @@ use std::{
 
 use caps::Capability::{CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_SYS_PTRACE};
 
+use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
 use crate::{
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "dropping::as_root", run: as_root },
     Test { name: "dropping::with_capabilities_alone", run: with_capabilities },
     Test { name: "dropping::without_probes", run: without_probes },
+    Test { name: "dropping::where_proc_hides_processes", run: hidden_processes },
     Test { name: "dropping::under_the_dashboard", run: under_the_dashboard },
 ];
 
@@ -44,14 +46,15 @@ fn without_probes() {
     enough(program.as_root("report --for 1h --format json --probes sock_diag"), Some(0));
 }
 
-/// Whether no thread has more than it needs. `bounding`: what is left of the bounding set, if that may be changed.
-fn assert_dropped(pid: u32, bounding: Option<u64>) {
+/// Whether no thread has more than it needs. `bounding`: what is left of the bounding set, if that may be changed; `sampling`: what
+/// those that sample have.
+fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
     let threads = threads(pid);
     for thread in &threads {
         let allowed = match thread.name.as_str() {
             "owners" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE]),
             "rights" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN]),
-            _ => 0,
+            _ => sampling,
         };
         assert_eq!((thread.set("CapEff"), thread.set("CapPrm")), (allowed, allowed), "{thread:?}");
         assert_eq!((thread.set("CapInh"), thread.set("CapAmb")), (0, 0), "{thread:?}");
@@ -73,10 +76,10 @@ fn enough(command: Command, bounding: Option<u64>) -> Value {
     let named = Named::create("without-a-process");
     let before = Elsewhere::open();
     let measuring = Measuring::start(command);
-    assert_dropped(measuring.pid(), bounding);
+    assert_dropped(measuring.pid(), bounding, 0);
     let after = Elsewhere::open();
     sleep_ms(FOUND_MS);
-    assert_dropped(measuring.pid(), bounding);
+    assert_dropped(measuring.pid(), bounding, 0);
     let report = measuring.report();
     assert_ne!(after.netns, home);
     for elsewhere in [&before, &after] {
@@ -96,6 +99,25 @@ fn enough(command: Command, bounding: Option<u64>) -> Value {
 fn assert_timed(report: &Value) {
     assert_ne!(coverage(report, "probe_time").0, "unavailable", "{:?}", coverage(report, "probe_time"));
     assert!(report["own_cost"]["probe_runs"].is_u64());
+}
+
+/// With `hidepid` a thread of another user would look as if it had ended, so what shows it is kept.
+fn hidden_processes() {
+    enter_namespaces();
+    let hide = Some("hidepid=2");
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), hide).expect("a /proc of our own");
+    let program = Program::copy("hidden");
+    let arguments = "report --for 1h --format json";
+    // Group 0 sees all of it anyhow (`gid=` of the mount).
+    for (command, kept) in [(program.as_root(arguments), 0), (program.with(ALL, arguments), mask(&[CAP_SYS_PTRACE]))] {
+        let elsewhere = Elsewhere::open();
+        let measuring = Measuring::start(command);
+        assert_dropped(measuring.pid(), None, kept);
+        sleep_ms(FOUND_MS);
+        let report = measuring.report();
+        let found = listener(&report, elsewhere.netns, elsewhere.port).expect("it is seen");
+        assert_eq!(found["process"]["comm"], "sleep", "{found:#}");
+    }
 }
 
 /// The dashboard samples on a thread of its own, and draws on another.
@@ -119,7 +141,7 @@ fn under_the_dashboard() {
         assert!(begin.elapsed() < PATIENCE, "it does not sample");
         sleep_ms(20);
     }
-    assert_dropped(child.id(), Some(0));
+    assert_dropped(child.id(), Some(0), 0);
     child.kill().expect("it runs");
     child.wait().expect("it ends");
     // EIO: the other side is closed.
