@@ -1,0 +1,172 @@
+//! Probes on functions and probes on tracepoints, held against each other: both watch the same load.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    thread,
+    time::Duration,
+};
+
+use listentop::source::live::{Kind, LiveSource, Options};
+use listentop_model::{coverage::Measure, histogram::Histogram, model::ListenerModel};
+use socket2::Socket;
+
+use crate::support::{
+    Lab, Test, Watch,
+    environment::slowness,
+    lab::{PORT, loopback},
+    skip, sleep_ms,
+    sockets::{accept, attempt, attempt_with_late_ack, give_up_refused, kernel_drops, listen},
+};
+
+/// Listed where functions can be watched: see `main`.
+pub(crate) const TESTS: &[Test] =
+    &[Test { name: "backends::agree_on_the_same_load", needs: &[Measure::SynRequests], run: agree }];
+
+/// Connections of the load, on a machine that is not emulated.
+const CONNECTIONS: u32 = 4000;
+const BACKLOG: i32 = 31;
+
+/// Numbers that look random and are the same each time (xorshift64, Marsaglia 2003).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+fn watch(lab: &Lab, kind: Kind) -> Watch {
+    let options = Options { kind: Some(kind), ..Options::default() };
+    if let Err(error) = LiveSource::start(&options) {
+        skip(format!("{} probes do not run here: {error}", kind.name()));
+    }
+    Watch::with(lab, &options)
+}
+
+/// Accepts and answers until `connections` have ended.
+fn serve(listener: &Socket, connections: u32, numbers: &mut Numbers) {
+    let mut buffer = [0; 4096];
+    for done in 0..connections {
+        // Now and then it looks for a connection that is not there, or is slow to look.
+        if numbers.below(8) == 0 {
+            thread::sleep(Duration::from_micros(numbers.below(3000)));
+        }
+        let server = loop {
+            match accept(listener) {
+                Some(server) => break server,
+                None => thread::sleep(Duration::from_micros(200)),
+            }
+        };
+        let mut server = TcpStream::from(server);
+        loop {
+            match server.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => server.write_all(&buffer[..n]).expect("the client reads"),
+                Err(error) => panic!("connection {done}: {error}"),
+            }
+        }
+    }
+}
+
+/// Connects, sends requests of many sizes, reads the answers.
+fn demand(connections: u32, numbers: &mut Numbers) {
+    let mut answer = [0; 4096];
+    for _ in 0..connections {
+        let mut client = TcpStream::connect(loopback(PORT)).expect("it connects");
+        client.set_nodelay(true).expect("TCP_NODELAY");
+        for _ in 0..numbers.below(4) {
+            let size = 1 + numbers.below(4000) as usize;
+            client.write_all(&vec![7; size]).expect("the server reads");
+            client.read_exact(&mut answer[..size]).expect("the answer");
+        }
+        client.shutdown(std::net::Shutdown::Write).expect("the end");
+        // Until the server has closed.
+        assert_eq!(client.read(&mut answer).expect("the end"), 0);
+    }
+}
+
+/// Fills the queue, so that SYNs and final ACKs are refused; nothing is repeated.
+fn overflow() -> Vec<Socket> {
+    let late: Vec<Socket> = (0..5).map(|_| attempt_with_late_ack(PORT)).collect();
+    let waiting = give_up_refused((0..BACKLOG + 12).map(|_| attempt(PORT)).collect());
+    // Their final ACKs come now, once.
+    sleep_ms(400);
+    drop(late);
+    waiting
+}
+
+fn agree(lab: &Lab) {
+    let mut functions = watch(lab, Kind::Fentry);
+    let mut tracepoints = watch(lab, Kind::Tracepoint);
+    let listener = listen(PORT, BACKLOG);
+    listener.set_nonblocking(true).expect("O_NONBLOCK");
+    // The counters of a namespace that is new have a baseline only once they were read.
+    functions.sample();
+    tracepoints.sample();
+    let connections = CONNECTIONS / slowness();
+    let before = lab.counters();
+    thread::scope(|scope| {
+        scope.spawn(|| serve(&listener, connections, &mut Numbers(0x5eed)));
+        demand(connections, &mut Numbers(0xf00d));
+    });
+    let waiting = overflow();
+    for _ in 0..2 {
+        sleep_ms(100);
+        functions.sample();
+        tracepoints.sample();
+    }
+    let now = lab.counters();
+    let refused = (now.since(&before, "ListenOverflows"), now.since(&before, "ListenDrops"));
+    let (a, b) = (functions.listener(PORT), tracepoints.listener(PORT));
+    assert!(refused.0 > 5 && kernel_drops(&listener) > 0, "the test's own load: {refused:?}");
+
+    assert_eq!(a.total.enqueued, Some(u64::from(connections) + waiting.len() as u64), "against the load itself");
+    let counts = |l: &ListenerModel| {
+        let t = &l.total;
+        [t.enqueued, t.accepts, t.would_block, t.accept_failed, t.reads, t.read_bytes, t.writes, t.write_bytes]
+    };
+    assert_eq!(counts(a), counts(b), "enqueued, accepts, would-block, failed, reads, bytes, writes, bytes");
+    assert_eq!(a.total.synack_retransmits, b.total.synack_retransmits);
+    assert_eq!(
+        (a.now.open, a.now.queued_bytes, a.now.accept_depth),
+        (b.now.open, b.now.queued_bytes, b.now.accept_depth)
+    );
+    assert_eq!(a.now.accept_peak, b.now.accept_peak);
+    let causes =
+        |l: &ListenerModel| (l.drops.total, l.drops.accept_queue_full_on_ack, l.drops.accept_queue_full_on_syn);
+    assert_eq!((causes(a), a.drops.unexplained), (causes(b), b.drops.unexplained));
+    assert_eq!(a.drops.total, Some(refused.1), "against the kernel's own counter");
+    let work = |l: &ListenerModel| {
+        let mut work: Vec<_> = l.threads.iter().map(|t| (t.tid, t.accepts, t.would_block, t.reads, t.writes)).collect();
+        work.sort_unstable();
+        work
+    };
+    assert_eq!(work(a), work(b), "by thread");
+
+    let (a, b) = (&a.distributions, &b.distributions);
+    for (what, a, b) in [
+        ("accept wait", &a.accept_wait, &b.accept_wait),
+        ("first byte", &a.first_byte, &b.first_byte),
+        ("first read", &a.first_read, &b.first_read),
+        ("residency", &a.residency, &b.residency),
+    ] {
+        compare(what, a, b);
+    }
+    assert_eq!(a.bytes_per_read, b.bytes_per_read);
+    drop(waiting);
+}
+
+/// As many values, and quantiles within each one's 1/16, and what lies between a function and a system call's end.
+fn compare(what: &str, a: &Option<Histogram>, b: &Option<Histogram>) {
+    let (a, b) = (a.as_ref().expect("it is measured"), b.as_ref().expect("it is measured"));
+    assert_eq!(a.count(), b.count(), "{what}");
+    for p in [0.5, 0.9] {
+        let (x, y) = (a.quantile_ns(p).unwrap_or(0) as f64, b.quantile_ns(p).unwrap_or(0) as f64);
+        let between = 50_000.0 * f64::from(slowness());
+        assert!((x - y).abs() <= x.max(y) / 8.0 + between, "{what}: {x} ns and {y} ns at p{p}");
+    }
+}
