@@ -112,10 +112,11 @@ pub(crate) struct Attempt {
     /// Depths when the SYN came.
     pub(crate) accept: u32,
     pub(crate) syn: u32,
+    /// 1 while in inet_csk_complete_hashdance with a child to be put on the accept queue of `listener`.
+    pub(crate) queueing: u32,
+    pub(crate) listener: ListenerRef,
     /// Whether a child was made of the final ACK, until tcp_check_req returns.
     pub(crate) child: u32,
-    /// Whether a connection's record was made, until it is on the accept queue: `crate::events::enqueued`.
-    pub(crate) made: u32,
 }
 
 /// Key of [`DROPPED`].

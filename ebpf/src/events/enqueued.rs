@@ -54,46 +54,28 @@ pub(crate) fn queued(
         move_over(connection, listener);
         return;
     }
-    handshake_took(listener, handshake_ns);
-    if !make(listener, child, enqueued_ns) {
-        unsafe { add(&raw mut (*stats).untracked_enqueued, 1) };
-    }
-}
-
-/// Makes the record of a connection that is put on the accept queue at `enqueued_ns`, or about to be, without counting it; whether
-/// there is room.
-#[inline(always)]
-pub(crate) fn make(listener: ListenerRef, child: RawSock, enqueued_ns: u64) -> bool {
-    let Some(arrived) = track(listener, child, enqueued_ns, 0, 0, Draft::Event) else { return false };
-    if arrived != 0
-        && let Some(stats) = stats::of(listener)
-    {
-        unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(arrived)) };
-    }
-    true
-}
-
-/// Counts a connection that was put on the accept queue; whether its record was made before.
-#[inline(always)]
-pub(crate) fn made(listener: ListenerRef, made: bool, handshake_ns: u64, accept_depth: u32, syn_depth: u32) {
-    stats::peak(listener, accept_depth, syn_depth);
-    let Some(stats) = stats::of(listener) else { return };
-    unsafe {
-        add(&raw mut (*stats).enqueued, 1);
-        if !made {
-            add(&raw mut (*stats).untracked_enqueued, 1);
-        }
-    }
-    handshake_took(listener, handshake_ns);
-}
-
-#[inline(always)]
-fn handshake_took(listener: ListenerRef, handshake_ns: u64) {
     if handshake_ns != 0
         && let Some(distributions) = stats::distributions(listener)
     {
         let units = handshake_ns >> listentop_abi::histogram::UNIT_SHIFT;
         unsafe { record(&raw mut (*distributions).handshake, units) };
+    }
+    match track(listener, child, enqueued_ns, 0, 0, Draft::Event) {
+        Some(0) => {}
+        Some(arrived) => unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(arrived)) },
+        None => unsafe { add(&raw mut (*stats).untracked_enqueued, 1) },
+    }
+}
+
+/// A connection that was counted did not get onto the queue, because the listener closed at that moment: it was destroyed at once.
+#[inline(always)]
+pub(crate) fn not_queued(listener: ListenerRef) {
+    if let Some(stats) = stats::of(listener) {
+        // One less of each, modulo 2^64.
+        unsafe {
+            add(&raw mut (*stats).enqueued, u64::MAX);
+            add(&raw mut (*stats).aborted, u64::MAX);
+        }
     }
 }
 

@@ -28,9 +28,6 @@ static ACCEPT_RESULT: Global<u32> = Global::new(u32::MAX);
 static ACCEPT_ERROR: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static ACCEPT_ERROR_OFFSET: Global<u32> = Global::new(0);
-/// Position of what `tcp_get_cookie_sock` returns: 4 arguments, or 5.
-#[unsafe(no_mangle)]
-pub(super) static COOKIE_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Position of its flags, where it has them.
 #[unsafe(no_mangle)]
 static ACCEPT_FLAGS: Global<u32> = Global::new(u32::MAX);
@@ -47,81 +44,71 @@ static MPTCP_RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static MPTCP_RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
 
-/// inet_csk_complete_hashdance(sk, child, req, own_req) is about to put the child on the accept queue, unless another CPU's was first.
-/// From then on another CPU may take it off, before the function returns here: its record must be there already.
+/// inet_csk_complete_hashdance(sk, child, req, own_req) puts a child on the accept queue, if it is the first one of its request. The record
+/// is made before, because another CPU may accept the child before this one returns.
 #[fentry(function = "inet_csk_complete_hashdance")]
 pub(crate) fn complete_begins(ctx: FEntryContext) -> i32 {
     if config::empty() {
         return 0;
     }
     let Some(attempt) = ATTEMPTS.get_ptr_mut(0) else { return 0 };
-    unsafe { (*attempt).made = 0 };
+    unsafe { (*attempt).queueing = 0 };
     if ctx.arg::<u64>(3) as u8 == 0 {
         return 0;
     }
-    let Some(listener) = super::sockets::listener(Sock::new(ctx.arg(0))) else { return 0 };
-    let made = enqueued::make(listener, RawSock(ctx.arg(1)), stats::now());
-    unsafe { (*attempt).made = u32::from(made) };
+    let sock = Sock::new(ctx.arg(0));
+    let Some(listener) = super::sockets::listener(sock) else { return 0 };
+    let Some(tcp) = sock.tcp() else { return 0 };
+    unsafe {
+        (*attempt).queueing = 1;
+        (*attempt).listener = listener;
+    }
+    let now = stats::now();
+    let handshake_ns = Request(ctx.arg(2)).since_synack_ns(now);
+    enqueued::queued(listener, RawSock(ctx.arg(1)), now, handshake_ns, sock.accept_depth() + 1, tcp.qlen());
     0
 }
 
-/// inet_csk_complete_hashdance returns the child that it has put on the accept queue; null if another CPU's was first, or the listener
-/// was closed. (`inet_csk_reqsk_queue_add`, which it calls for that, is merged into it by compilers.)
+/// It returns null if the listener was closed meanwhile; the child has been destroyed.
 #[fexit(function = "inet_csk_complete_hashdance")]
-pub(crate) fn complete(ctx: FExitContext) -> i32 {
+pub(crate) fn complete_ends(ctx: FExitContext) -> i32 {
     if config::empty() {
         return 0;
     }
     let Some(attempt) = ATTEMPTS.get_ptr_mut(0) else { return 0 };
-    let made = unsafe { (*attempt).made != 0 };
-    unsafe { (*attempt).made = 0 };
-    // Of a closed listener's child the record was ended, as of one that waited: so it counts as enqueued too.
-    if ctx.arg::<u64>(4) == 0 && !made {
-        return 0;
+    let (queueing, listener) = unsafe { ((*attempt).queueing, (*attempt).listener) };
+    unsafe { (*attempt).queueing = 0 };
+    if queueing != 0 && ctx.arg::<u64>(4) == 0 {
+        enqueued::not_queued(listener);
     }
-    let sock = Sock::new(ctx.arg(0));
-    let Some(listener) = super::sockets::listener(sock) else { return 0 };
-    let Some(tcp) = sock.tcp() else { return 0 };
-    let handshake_ns = Request(ctx.arg(2)).since_synack_ns(stats::now());
-    enqueued::made(listener, made, handshake_ns, sock.accept_depth(), tcp.qlen());
     0
 }
 
-/// tcp_get_cookie_sock(sk, skb, req, …) returns the child of a valid cookie, which it has put on the accept queue, or null.
-#[fexit(function = "tcp_get_cookie_sock")]
-pub(crate) fn complete_cookie(ctx: FExitContext) -> i32 {
+/// inet_csk_reqsk_queue_add(sk, req, child), where a compiler has not merged it into its caller: the child of a valid cookie, or of data in
+/// a SYN (TCP Fast Open), is about to be put on the accept queue.
+#[fentry(function = "inet_csk_reqsk_queue_add")]
+pub(crate) fn queue_add(ctx: FEntryContext) -> i32 {
     if config::empty() {
         return 0;
     }
-    let child = argument(ctx.as_ptr(), COOKIE_RESULT.load());
-    if child == 0 {
+    let Some(attempt) = ATTEMPTS.get_ptr_mut(0) else { return 0 };
+    if unsafe { (*attempt).queueing } != 0 {
+        // Called by inet_csk_complete_hashdance, and counted.
         return 0;
+    }
+    unsafe {
+        if (*attempt).inside != 0 {
+            (*attempt).outcome = kernel::ENQUEUED;
+        }
     }
     let sock = Sock::new(ctx.arg(0));
     let Some(listener) = super::sockets::listener(sock) else { return 0 };
     let Some(tcp) = sock.tcp() else { return 0 };
-    enqueued::queued(listener, RawSock(child), stats::now(), 0, sock.accept_depth(), tcp.qlen());
-    0
-}
-
-/// tcp_try_fastopen(sk, skb, req, foc, dst) returns the child that data in a SYN makes (TCP Fast Open), or null. Its caller puts it on the
-/// accept queue next.
-#[fexit(function = "tcp_try_fastopen")]
-pub(crate) fn fast_open(ctx: FExitContext) -> i32 {
-    if config::empty() {
-        return 0;
+    let child = RawSock(ctx.arg(2));
+    // One that moves from another shard has just been counted there.
+    if connections::find(child.0).is_none_or(|connection| unsafe { (*connection).listener } != listener) {
+        enqueued::queued(listener, child, stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
     }
-    let child: u64 = ctx.arg(5);
-    if child == 0 {
-        return 0;
-    }
-    if let Some(attempt) = ATTEMPTS.get_ptr_mut(0) {
-        unsafe { (*attempt).outcome = kernel::ENQUEUED };
-    }
-    let sock = Sock::new(ctx.arg(0));
-    let Some(listener) = super::sockets::listener(sock) else { return 0 };
-    let Some(tcp) = sock.tcp() else { return 0 };
-    enqueued::queued(listener, RawSock(child), stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
     0
 }
 

@@ -9,7 +9,6 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext},
 };
 
-use super::functions::COOKIE_RESULT;
 use crate::{
     config,
     context::argument,
@@ -30,6 +29,9 @@ static FLOOD_RESULT: Global<u32> = Global::new(u32::MAX);
 static CHILD_V4_RESULT: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static CHILD_V6_RESULT: Global<u32> = Global::new(u32::MAX);
+/// Position of what `tcp_get_cookie_sock` returns: 4 arguments, or 5.
+#[unsafe(no_mangle)]
+static COOKIE_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Position of what `tcp_check_req` returns: 5 arguments, or 6.
 #[unsafe(no_mangle)]
 static CHECK_RESULT: Global<u32> = Global::new(u32::MAX);

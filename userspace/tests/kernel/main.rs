@@ -50,18 +50,12 @@ fn main() -> ExitCode {
         command_line::TESTS,
         dashboard::TESTS,
     ];
-<<<<<<< HEAD
-    // Those that need a machine of their own, or a kernel which is known to the last hook, are not even listed elsewhere.
-    let elsewhere =
-        if support::environment::own_machine() { &[refused::OF_FUNCTIONS, machine::TESTS][..] } else { &[] };
-=======
-    // Those that need a kernel which is known to the last hook are not even listed elsewhere; and a machine that refuses probes on functions
-    // is no reason for a run to fail that lets nothing be skipped. `cargo xtask kernels` runs them all.
-    let own: &[_] = if environment::own_machine() { &[refused::OF_FUNCTIONS] } else { &[] };
+    // Those that need a machine of their own, or a kernel which is known to the last hook, are not even listed elsewhere. And a machine
+    // that refuses probes on functions is no reason for a run to fail that lets nothing be skipped: `cargo xtask kernels` runs them.
+    let own: &[_] = if environment::own_machine() { &[refused::OF_FUNCTIONS, machine::TESTS] } else { &[] };
     let of_functions: &[_] =
         if environment::own_machine() || !environment::ci() { &[handshake::TESTS, backends::TESTS] } else { &[] };
     let elsewhere = own.iter().chain(of_functions);
->>>>>>> 7da8440 (Hold probes on functions and on tracepoints against each other, on one load)
     let trials = topics.iter().chain(elsewhere).copied().flatten().map(support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

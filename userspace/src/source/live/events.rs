@@ -400,10 +400,9 @@ pub(super) const EVENTS: &[Definition] = &[
                 kind: Some(Kind::Fentry),
                 hooks: &[
                     hook("state_of_listeners", Tracepoint("inet_sock_set_state", 3)),
-                    if_present("fast_open", Exit("tcp_try_fastopen")),
                     if_present("migrate", Exit("reuseport_migrate_sock")),
-                    hook("complete_cookie", Exit("tcp_get_cookie_sock")),
-                    hook("complete", Exit("inet_csk_complete_hashdance")),
+                    hook("queue_add", Entry("inet_csk_reqsk_queue_add")),
+                    hook("complete_ends", Exit("inet_csk_complete_hashdance")),
                     hook("complete_begins", Entry("inet_csk_complete_hashdance")),
                 ],
                 also: None,
