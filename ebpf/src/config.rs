@@ -1,5 +1,7 @@
 //! Settings that user space freezes into `.rodata` before the load: constants to the verifier, which drops what they rule out.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::Global;
 
 /// 1: every program returns at once. The floor against which the probes' cost is measured.
@@ -18,6 +20,20 @@ static SHARD_MASK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SHARD_SHIFT: Global<u32> = Global::new(0);
 
+/// Sets of connections, less one: a mask for the hash.
+#[unsafe(no_mangle)]
+static SET_MASK: Global<u32> = Global::new(0);
+
+/// Settings that user space changes while the probes run.
+#[repr(transparent)]
+struct Setting(UnsafeCell<u64>);
+
+unsafe impl Sync for Setting {}
+
+/// 1: each CPU has statistics records of its own, and no program is preempted. Known only when it is known which hooks attach.
+#[unsafe(no_mangle)]
+static EXCLUSIVE: Setting = Setting(UnsafeCell::new(0));
+
 /// Slots, the stride of the table of peaks.
 #[unsafe(no_mangle)]
 static SLOTS: Global<u32> = Global::new(0);
@@ -32,6 +48,18 @@ pub(crate) fn empty() -> bool {
 #[inline(always)]
 pub(crate) fn debug() -> bool {
     DEBUG.load() != 0
+}
+
+/// The number of sets of connections, less one.
+#[inline(always)]
+pub(crate) fn set_mask() -> u32 {
+    SET_MASK.load()
+}
+
+/// Whether nothing but an interrupt comes between a program and its CPU's statistics records.
+#[inline(always)]
+pub(crate) fn exclusive() -> bool {
+    unsafe { core::ptr::read_volatile(EXCLUSIVE.0.get()) != 0 }
 }
 
 /// Index of a slot's statistics record for `cpu`.

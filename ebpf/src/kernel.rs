@@ -4,6 +4,8 @@
 //! Two kinds of read: `direct` follows a pointer whose type the verifier knows (tracepoint arguments), `probe` copies from any
 //! address and fails on a bad one.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     Global,
     helpers::{
@@ -195,9 +197,13 @@ impl Sock {
         Self(pointer)
     }
 
+    /// Its address as a number. The verifier refuses to compute with pointers but for negation, which makes a number of one.
     #[inline(always)]
     pub(crate) fn key(self) -> u64 {
-        self.0 as u64
+        let mut negated = self.0 as u64;
+        // Hidden from the compiler, which would see that nothing changes.
+        unsafe { asm!("{0} = -{0}", inout(reg) negated, options(pure, nomem, nostack)) };
+        negated.wrapping_neg()
     }
 
     #[inline(always)]

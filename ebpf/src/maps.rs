@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue},
 };
 use listentop_abi::{
-    connection::Connection,
+    connection::{Connection, PLACES, Set},
     limits::{DEFAULT_CONNECTIONS, DEFAULT_LISTENERS, DEFAULT_THREADS, DROPPED_CLIENTS},
     listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, ListenerRef, Peaks},
     loss::LOSSES as LOSS_COUNTERS,
@@ -46,10 +46,18 @@ pub(crate) static DISTRIBUTIONS: Array<ListenerDistributions> = Array::with_max_
 #[map]
 pub(crate) static PEAKS: Array<Peaks> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
-/// Connection (`struct sock *`) → its record. Preallocated: no allocation in softirq. Entries go at `tcp_destroy_sock`,
-/// so a pointer that is used again finds no old record. Size at load.
+/// Connections, in sets by the hash of their `struct sock *`; see `connections`. Mappable not to be mapped, but because such an array
+/// begins at a page, and the records are laid out by cache lines. Size at load: a power of two.
 #[map]
-pub(crate) static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(DEFAULT_CONNECTIONS, 0);
+pub(crate) static CONNECTIONS: Array<Set> = Array::with_max_entries(DEFAULT_CONNECTIONS / PLACES as u32, MMAPABLE);
+
+/// Connections that found their set full. Preallocated: no allocation in softirq. Size at load.
+#[map]
+pub(crate) static SPILLED: HashMap<u64, Connection> = HashMap::with_max_entries(DEFAULT_CONNECTIONS / 4, 0);
+
+/// What a record in [`SPILLED`] is made from: on the stack it would have to be cleared, byte by byte.
+#[map]
+pub(crate) static BLANK: Array<Connection> = Array::with_max_entries(1, 0);
 
 /// Listener and thread → index of the record in [`THREADS`]. User space removes the entries of threads that ended. Size at load.
 #[map]
@@ -73,11 +81,6 @@ pub(crate) static CHILD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static ATTEMPTS: PerCpuArray<Attempt> = PerCpuArray::with_max_entries(1, 0);
 
-/// Where a connection's record is written before it is put into [`CONNECTIONS`]: on the stack it would have to be cleared, byte
-/// by byte. By [`Draft`], because a hook may interrupt an iterator.
-#[map]
-pub(crate) static DRAFTS: PerCpuArray<Connection> = PerCpuArray::with_max_entries(2, 0);
-
 /// Clients whose final ACK was refused, to count each once. LRU: a flood of clients must not fill it for good.
 #[map]
 pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_entries(DROPPED_CLIENTS, 0);
@@ -89,15 +92,6 @@ pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(LOSS_COUNTERS, MM
 /// Local address → the listener there, for the connections that are open at start. Filled and used by the baseline only. Size at load.
 #[map]
 pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
-
-/// Index in [`DRAFTS`].
-#[derive(Clone, Copy)]
-pub(crate) enum Draft {
-    /// For hooks, which run with bottom halves off.
-    Event = 0,
-    /// For iterators.
-    Iterator = 1,
-}
 
 /// Value of [`ATTEMPTS`]. What the numbers mean: `crate::kernel`.
 #[repr(C)]

@@ -1,8 +1,8 @@
-//! Record of one connection, from the accept queue to its end, keyed by its `struct sock *`.
+//! Record of one connection, from the accept queue to its end, and the table of them, keyed by `struct sock *`.
 //!
-//! It is written by the softirq side (arrivals) and the process side (accept, reads, writes) at once, mostly on different CPUs. Each
-//! field has one writing side and needs no lock, and each side has cache lines of its own: behind the kernel's 56 bytes of hash
-//! node and key, `listener` fills the first line, which nobody writes again, and each side has one of the next two.
+//! A record is written by the softirq side (arrivals) and the process side (accept, reads, writes) at once, mostly on different
+//! CPUs. Each field has one writing side and needs no lock, and each side has a cache line of its own with all that it reads as a
+//! rule: a line that the other CPU has written costs more than everything else that a probe does.
 
 use crate::listener::ListenerRef;
 
@@ -16,21 +16,9 @@ pub const MARKS: usize = 4;
 pub struct Connection {
     /// The listener that it came through. Set once.
     pub listener: ListenerRef,
-
-    /// Sequence number after the last payload byte that arrived. Softirq side, as all up to `mark_ns`.
-    pub arrived: u32,
-    /// Index of the mark to be put next.
-    pub next_mark: u32,
-    /// When its first payload byte arrived; 0 before.
-    pub first_byte_ns: u64,
-    /// Marks: up to which sequence number an arrival reached. One that is not beyond what was read means nothing.
-    pub mark_end: [u32; MARKS],
-    /// Marks: when it arrived.
-    pub mark_ns: [u64; MARKS],
-
     /// When it was put on the accept queue; 0 if that was before the start and is not known. Set once.
     pub enqueued_ns: u64,
-    /// When it was accepted; 0 while it waits. Process side, as all that follows.
+    /// When it was accepted; 0 while it waits. Process side, as all up to `reserved`.
     pub accepted_ns: u64,
     /// Sequence number after the last payload byte that was read.
     pub consumed: u32,
@@ -40,8 +28,30 @@ pub struct Connection {
     pub reader: u32,
     /// Index + 1 of the thread that wrote last.
     pub writer: u32,
+    /// Who lays claim to the record: 0 nobody, 1 the connection; more for a moment, while those who came late withdraw.
+    pub claims: u32,
+    /// 1 from when it is filled until the connection's end.
+    pub live: u32,
+    /// 1: it is not in its set's places.
+    pub spilled: u32,
     /// Fills the cache line.
-    pub reserved: [u32; 8],
+    pub reserved: [u32; 3],
+
+    /// Another connection's: what lies beside a cache line is fetched with it, and should be of the same side.
+    pub beside: [u64; 8],
+
+    /// As `live`, for the softirq side. All from here on is that side's.
+    pub arriving: u32,
+    /// The listener's slot. Set once.
+    pub slot: u32,
+    /// Sequence number after the last payload byte that arrived.
+    pub arrived: u32,
+    /// Index of the mark to be put next.
+    pub next_mark: u32,
+    /// Marks: up to which sequence number an arrival reached. One that is not beyond what was read means nothing.
+    pub mark_end: [u32; MARKS],
+    /// Marks: when it arrived.
+    pub mark_ns: [u64; MARKS],
 }
 
 /// It was read at least once.
@@ -49,9 +59,42 @@ pub const STATE_READ: u32 = 1;
 /// It was accepted before the start: its first-byte and first-read times are not known.
 pub const STATE_BASELINE: u32 = 2;
 
-/// Bytes of hash node and key before a record in the kernel's table (`struct htab_elem` and an 8-byte key).
-const ELEMENT_HEAD: usize = 56;
-const _: () = assert!((ELEMENT_HEAD + size_of::<Connection>()).is_multiple_of(64));
-const _: () = assert!((ELEMENT_HEAD + core::mem::offset_of!(Connection, arrived)).is_multiple_of(64));
-const _: () = assert!((ELEMENT_HEAD + core::mem::offset_of!(Connection, enqueued_ns)).is_multiple_of(64));
-const _: () = assert!(size_of::<Connection>() == 136);
+/// Connections in a set. Their lines come in pairs: two of the process side, the two of the softirq side.
+pub const PLACES: usize = 6;
+/// Words from the beginning of one pair's records to the next pair's.
+const PAIR: usize = 32;
+/// Words from one record of a pair to the other.
+const NEXT: usize = 8;
+
+/// The connections whose addresses have the same hash.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Set {
+    /// Whose each place is, or was last: the kernel uses socket memory again, and then place and address are a pair already.
+    pub keys: [u64; PLACES],
+    /// Connections of this set that found no place and are in the table for those.
+    pub spilled: u32,
+    /// Where the search for a place goes on.
+    pub next: u32,
+    /// The address's line is read by all, and nothing that is written lies beside it.
+    pub beside: [u64; 9],
+    /// The records; [`Set::offset`] says where.
+    pub lines: [u64; PLACES / 2 * PAIR],
+    /// Fills a power of two: four sets to a page, and none across two.
+    pub reserved: [u64; 16],
+}
+
+impl Set {
+    /// Where in `lines` the record of a place begins: between its two lines lies one of its pair's other record.
+    #[inline(always)]
+    #[must_use]
+    pub const fn offset(place: usize) -> usize {
+        place / 2 * PAIR + place % 2 * NEXT
+    }
+}
+
+const _: () = assert!(size_of::<Connection>() == 192);
+const _: () = assert!(core::mem::offset_of!(Connection, arriving) == 128);
+const _: () = assert!(core::mem::offset_of!(Set, lines) == 128);
+const _: () = assert!(size_of::<Set>() == 1024);
+const _: () = assert!(Set::offset(PLACES - 1) * 8 + size_of::<Connection>() <= size_of::<[u64; PLACES / 2 * PAIR]>());

@@ -4,7 +4,7 @@ use listentop_abi::connection::{Connection, MARKS};
 
 use crate::{
     kernel::TcpSock,
-    stats::{self, add},
+    stats::{self, count},
 };
 
 /// Notes how far the payload reaches and when it came. Called on the softirq side, or with the socket locked: one at a time
@@ -18,7 +18,6 @@ pub(crate) fn arrived(connection: *mut Connection, tcp: TcpSock) {
         return;
     }
     let now = tcp.packet_ns();
-    let listener = unsafe { (*connection).listener };
     unsafe {
         let next = (*connection).next_mark as usize % MARKS;
         // The oldest mark may go when its bytes have been read; until then the newest takes this arrival in.
@@ -30,11 +29,8 @@ pub(crate) fn arrived(connection: *mut Connection, tcp: TcpSock) {
             (*connection).mark_end[next.wrapping_sub(1) % MARKS] = end;
         }
         (*connection).arrived = end;
-        if (*connection).first_byte_ns == 0 {
-            (*connection).first_byte_ns = now;
-        }
     }
-    if let Some(stats) = stats::of(listener) {
-        unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(fresh)) };
+    if let Some(stats) = stats::of_slot(unsafe { (*connection).slot }) {
+        unsafe { count(&raw mut (*stats).arrived_bytes, u64::from(fresh)) };
     }
 }

@@ -4,35 +4,42 @@ use listentop_abi::connection::{STATE_BASELINE, STATE_READ};
 
 use crate::{
     connections,
-    stats::{self, add, record_span},
+    events::read::first_unread,
+    kernel::Sock,
+    stats::{self, add, count, record_shared_span},
 };
 
 /// Ends the record of a connection, if the socket is one.
 #[inline(always)]
-pub(crate) fn destroyed(key: u64) {
+pub(crate) fn destroyed(sock: Sock) {
+    let key = sock.key();
     let Some(connection) = connections::find(key) else { return };
     let listener = unsafe { (*connection).listener };
     if let Some(stats) = stats::of(listener) {
         unsafe {
-            let (accepted_ns, first_byte_ns) = ((*connection).accepted_ns, (*connection).first_byte_ns);
-            if accepted_ns == 0 {
-                add(&raw mut (*stats).aborted, 1);
-            } else {
-                add(&raw mut (*stats).closed, 1);
-                // A first byte that was never read: otherwise the read has counted it.
-                if first_byte_ns != 0
-                    && (*connection).state & (STATE_READ | STATE_BASELINE) == 0
-                    && let Some(distributions) = stats::distributions(listener)
-                {
-                    record_span(&raw mut (*distributions).first_byte, accepted_ns, first_byte_ns);
+            let (accepted_ns, consumed) = ((*connection).accepted_ns, (*connection).consumed);
+            let counter = if accepted_ns == 0 { &raw mut (*stats).aborted } else { &raw mut (*stats).closed };
+            count(counter, 1);
+            // Without payload, ever, nothing of what the softirq side noted matters; then its cache line is better left alone.
+            let unused =
+                (*connection).state & STATE_READ == 0 && sock.tcp().is_some_and(|tcp| tcp.payload_end() == consumed);
+            if !unused {
+                // What nobody read is gone, so it does not wait any more.
+                let unread = (*connection).arrived.wrapping_sub(consumed);
+                if unread != 0 {
+                    add(&raw mut (*stats).otherwise_consumed_bytes, i64::from(unread as i32) as u64);
                 }
-            }
-            // What nobody read is gone, so it does not wait any more.
-            let unread = (*connection).arrived.wrapping_sub((*connection).consumed);
-            if unread != 0 {
-                add(&raw mut (*stats).otherwise_consumed_bytes, i64::from(unread as i32) as u64);
+                // A first byte that was never read: otherwise the read has counted it.
+                if accepted_ns != 0 && (*connection).state & (STATE_READ | STATE_BASELINE) == 0 {
+                    let since = first_unread(connection, consumed);
+                    if since != 0
+                        && let Some(distributions) = stats::distributions(listener)
+                    {
+                        record_shared_span(&raw mut (*distributions).first_byte, accepted_ns, since);
+                    }
+                }
             }
         }
     }
-    connections::end(key);
+    connections::end(key, connection);
 }

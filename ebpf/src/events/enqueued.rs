@@ -10,8 +10,7 @@ use crate::{
     connections,
     events::handshake,
     kernel::RawSock,
-    maps::Draft,
-    stats::{self, add, record},
+    stats::{self, add, count, record},
 };
 
 /// Counts it, and remembers when. `child` is 0 if the hook could not tell which connection it was.
@@ -49,7 +48,7 @@ pub(crate) fn queued(
 ) {
     stats::peak(listener, accept_depth, syn_depth);
     let Some(stats) = stats::of(listener) else { return };
-    unsafe { add(&raw mut (*stats).enqueued, 1) };
+    unsafe { count(&raw mut (*stats).enqueued, 1) };
     if let Some(connection) = connections::find(child.0) {
         move_over(connection, listener);
         return;
@@ -60,9 +59,9 @@ pub(crate) fn queued(
         let units = handshake_ns >> listentop_abi::histogram::UNIT_SHIFT;
         unsafe { record(&raw mut (*distributions).handshake, units) };
     }
-    match track(listener, child, enqueued_ns, 0, 0, Draft::Event) {
+    match track(listener, child, enqueued_ns, 0, 0) {
         Some(0) => {}
-        Some(arrived) => unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(arrived)) },
+        Some(arrived) => unsafe { count(&raw mut (*stats).arrived_bytes, u64::from(arrived)) },
         None => unsafe { add(&raw mut (*stats).untracked_enqueued, 1) },
     }
 }
@@ -93,7 +92,10 @@ fn move_over(connection: *mut Connection, listener: ListenerRef) {
     if let Some(stats) = stats::of(listener) {
         unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(unread)) };
     }
-    unsafe { (*connection).listener = listener };
+    unsafe {
+        (*connection).listener = listener;
+        (*connection).slot = listener.slot;
+    }
     handshake::migrated(listener);
 }
 
@@ -106,14 +108,14 @@ pub(crate) fn track(
     enqueued_ns: u64,
     accepted_ns: u64,
     state: u32,
-    draft: Draft,
 ) -> Option<u32> {
     let (copied, end) = child.receive_span()?;
     let arrived = end.wrapping_sub(copied);
-    let inserted = connections::insert(child.0, draft, |connection| unsafe {
+    let inserted = connections::insert(child.0, |connection| unsafe {
         (*connection).listener = listener;
         (*connection).enqueued_ns = enqueued_ns;
         (*connection).accepted_ns = accepted_ns;
+        (*connection).slot = listener.slot;
         (*connection).arrived = end;
         (*connection).consumed = copied;
         (*connection).state = state;
@@ -122,10 +124,8 @@ pub(crate) fn track(
         // Marks at what was read already mean nothing.
         (*connection).mark_end = [copied; MARKS];
         (*connection).next_mark = 0;
-        (*connection).first_byte_ns = 0;
         if arrived != 0 {
             let at_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
-            (*connection).first_byte_ns = at_ns;
             (*connection).mark_end[0] = end;
             (*connection).mark_ns[0] = at_ns;
             (*connection).next_mark = 1;

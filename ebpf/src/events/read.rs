@@ -6,7 +6,7 @@ use crate::{
     account,
     events::accepted,
     kernel::RawSock,
-    stats::{self, add, record, record_span},
+    stats::{self, add, record, record_shared_span, record_span},
 };
 
 /// The current thread got `bytes` (above 0) from the connection; `copied` is the socket's `copied_seq` afterwards.
@@ -27,7 +27,8 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     let position = if copied.wrapping_sub(expected) <= 1 { expected } else { copied };
     let first = unsafe { (*connection).state } & STATE_READ == 0;
     unsafe {
-        if let Some(since) = first_unread(connection, consumed) {
+        let since = first_unread(connection, consumed);
+        if since != 0 {
             record_span(&raw mut (*distributions).residency, since, now);
         }
         (*connection).consumed = position;
@@ -41,11 +42,7 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
             let state = (*connection).state;
             (*connection).state = state | STATE_READ;
             if state & STATE_BASELINE == 0 {
-                record_span(
-                    &raw mut (*distributions).first_byte,
-                    (*connection).accepted_ns,
-                    (*connection).first_byte_ns,
-                );
+                record_shared_span(&raw mut (*distributions).first_byte, (*connection).accepted_ns, since);
                 record_span(&raw mut (*distributions).first_read, (*connection).accepted_ns, now);
             }
         }
@@ -72,10 +69,10 @@ pub(crate) fn read_multipath(connection: *mut Connection, key: u64, bytes: u32) 
     read(connection, key, bytes, if beyond { arrived } else { expected });
 }
 
-/// When the first byte behind `consumed` arrived: the mark that reaches least far beyond it tells. `None` if it was read
+/// When the first byte behind `consumed` arrived: the mark that reaches least far beyond it tells. 0 if it was read
 /// before its arrival was announced (SO_RCVLOWAT, busy polling).
 #[inline(always)]
-unsafe fn first_unread(connection: *const Connection, consumed: u32) -> Option<u64> {
+pub(crate) unsafe fn first_unread(connection: *const Connection, consumed: u32) -> u64 {
     let mut nearest = i32::MAX;
     let mut since = 0;
     for index in 0..MARKS {
@@ -85,5 +82,5 @@ unsafe fn first_unread(connection: *const Connection, consumed: u32) -> Option<u
             since = unsafe { (*connection).mark_ns[index] };
         }
     }
-    if since == 0 { None } else { Some(since) }
+    since
 }

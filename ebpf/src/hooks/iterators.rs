@@ -16,7 +16,7 @@ use crate::{
     connections,
     events::{enqueued, listening},
     kernel::{self, AF_INET, CLOSE_WAIT, ESTABLISHED, LISTEN, RawSock, Request, Sock},
-    maps::{ADDRESSES, AddressOwner, Draft, INFO, LocalAddress},
+    maps::{ADDRESSES, AddressOwner, INFO, LocalAddress},
     stats::{self, add},
 };
 
@@ -173,7 +173,7 @@ unsafe fn element(ctx: *const MapElement) -> Option<(RawSock, ListenerRef)> {
 
 #[inline(always)]
 fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) {
-    if let Some(arrived) = enqueued::track(listener, socket, enqueued_ns, accepted_ns, state, Draft::Iterator)
+    if let Some(arrived) = enqueued::track(listener, socket, enqueued_ns, accepted_ns, state)
         && let Some(stats) = stats::of(listener)
     {
         unsafe {

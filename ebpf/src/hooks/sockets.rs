@@ -110,7 +110,7 @@ pub(crate) fn data_ready_of_connections(ctx: BtfTracePointContext) -> i32 {
 /// Payload arrived for a socket, if it is a connection.
 #[inline(always)]
 pub(crate) fn readable(sock: Sock) {
-    let Some(connection) = connections::find(sock.key()) else { return };
+    let Some(connection) = connections::find_for_arrival(sock.key()) else { return };
     if let Some(tcp) = sock.tcp() {
         arrived::arrived(connection, tcp);
     }
@@ -176,7 +176,7 @@ pub(crate) fn destroy(ctx: BtfTracePointContext) -> i32 {
     if config::empty() {
         return 0;
     }
-    destroyed::destroyed(Sock::new(ctx.arg(0)).key());
+    destroyed::destroyed(Sock::new(ctx.arg(0)));
     0
 }
 

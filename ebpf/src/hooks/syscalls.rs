@@ -1,7 +1,7 @@
 //! System call exits. Classic tracepoints, because they run for the named call only; a BTF tracepoint on `sys_exit` would run for
 //! every call of every process.
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{EbpfContext as _, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
     config, connections,
@@ -17,13 +17,19 @@ use listentop_abi::listener::ListenerRef;
 /// Offset of `ret` in every syscalls/sys_exit_* record (their `format` files; the layout is the same for all calls).
 const RET: usize = 16;
 
+/// What the system call returns. Read in place: `read_at` would copy it by a call of a helper.
+#[inline(always)]
+fn result(ctx: &TracePointContext) -> i64 {
+    unsafe { ctx.as_ptr().byte_add(RET).cast::<i64>().read_volatile() }
+}
+
 /// accept and accept4 return.
 #[tracepoint]
 pub(crate) fn exit_accept(ctx: TracePointContext) -> u32 {
     if config::empty() {
         return 0;
     }
-    let Ok(ret) = (unsafe { ctx.read_at::<i64>(RET) }) else { return 0 };
+    let ret = result(&ctx);
     if ret >= 0 {
         if let Some(socket) = kernel::current_socket(ret as u32)
             && (accepted::accepted(socket) || (socket.is_mptcp() && accepted::accepted(socket.first_subflow())))
@@ -47,7 +53,7 @@ pub(crate) fn exit_accept_failed(ctx: TracePointContext) -> u32 {
     if config::empty() {
         return 0;
     }
-    let Ok(ret) = (unsafe { ctx.read_at::<i64>(RET) }) else { return 0 };
+    let ret = result(&ctx);
     if ret < 0
         && ret != -EAGAIN
         && accepted::is_failure(-ret)
@@ -74,7 +80,7 @@ pub(crate) fn exit_splice(ctx: TracePointContext) -> u32 {
     if config::empty() {
         return 0;
     }
-    let Ok(ret) = (unsafe { ctx.read_at::<i64>(RET) }) else { return 0 };
+    let ret = result(&ctx);
     if ret <= 0 {
         return 0;
     }

@@ -81,9 +81,9 @@ pub(super) struct Probing {
     /// Listeners that can be tracked [default: twice as many as are found, 1024 at least]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_listeners: Option<u32>,
-    /// Connections that can be tracked at a time: those beyond are counted, but not timed
+    /// Connections that can be tracked at a time, at least: those beyond are counted, but not timed
     #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_CONNECTIONS,
-          value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+          value_parser = clap::value_parser!(u32).range(1..=1 << 23))]
     max_connections: u32,
     /// Threads that can be told apart: the work of those beyond is counted for the listener only
     #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_THREADS,

@@ -178,7 +178,8 @@ fn more_connections_than_room(lab: &Lab) {
     let theirs = watch.model().listeners.iter().filter(|listener| listener.netns != lab.netns);
     let others: u64 = theirs.filter_map(|listener| Some(listener.total.enqueued? + listener.now.open?)).sum();
     eprintln!("{MANY} connections, room for {ROOM}: {timed} timed, {lost} lost, {others} of others");
-    assert!(timed <= u64::from(ROOM) && timed + others >= u64::from(ROOM), "{timed} timed, {others} of others");
+    // At least; the table is rounded up.
+    assert!(timed <= u64::from(2 * ROOM) && timed + others >= u64::from(ROOM), "{timed} timed, {others} of others");
     assert!((MANY as u64..=MANY as u64 + others).contains(&(timed + lost)), "{timed} + {lost}, {others} of others");
     drop(crowd);
 }

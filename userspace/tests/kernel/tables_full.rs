@@ -47,7 +47,8 @@ fn more_listeners_than_usual(lab: &Lab) {
 
 fn connections(lab: &Lab) {
     const ALL: u64 = 200;
-    let mut watch = Watch::with(lab, &Options { max_connections: 64, ..options() });
+    const ROOM: u32 = 64;
+    let mut watch = Watch::with(lab, &Options { max_connections: ROOM, ..options() });
     let listener = listen(PORT, 256);
     let clients: Vec<Socket> = (0..ALL).map(|_| connect(PORT)).collect();
     clients.iter().for_each(|client| send_all(client, b"hello"));
@@ -59,9 +60,11 @@ fn connections(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(ALL), Some(ALL)), "counted all the same");
     let lost = watch.model().losses.connections;
-    assert!(lost >= ALL - 64, "{:?}", watch.model().losses);
     let known = count(&seen.distributions.accept_wait);
-    assert!(known <= 64 && known >= ALL - lost, "{known} of {ALL} timed, {lost} lost");
+    // Room for so many at least; the table is rounded up.
+    assert!(known >= u64::from(ROOM) && known < u64::from(2 * ROOM), "{known} of {ALL} timed");
+    // Others on this machine may find it full, too.
+    assert!(known + lost >= ALL, "{known} of {ALL} timed, {lost} lost");
     assert_eq!(seen.total.reads, Some(known), "reads are seen of connections that are tracked");
 
     // Places are given back.

@@ -58,6 +58,12 @@ impl Attached {
         self.outcomes.iter().find(|outcome| outcome.definition.event == event)?.failure.as_deref()
     }
 
+    /// Whether some event is brought by a function, whose programs can be preempted.
+    pub(super) fn uses_functions(&self) -> bool {
+        let ways = self.outcomes.iter().filter_map(|outcome| outcome.way);
+        ways.flat_map(|way| way.hooks).any(|hook| hook.target.is_function() && self.has(&hook.target.name()))
+    }
+
     /// Whether this hook is attached.
     pub(super) fn has(&self, target: &str) -> bool {
         self.trials.iter().any(|trial| trial.target == target && trial.outcome.is_ok())

@@ -10,6 +10,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{Iter, ProgramError},
 };
+use listentop_abi::connection::PLACES;
 use listentop_btf::KernelBtf;
 
 use super::{
@@ -51,6 +52,8 @@ pub(super) fn load(
     let uring_cqe = u8::from(kernel.tracepoint_arguments("io_uring_complete").is_ok_and(|arguments| arguments == 3));
     let pid_namespace = owners::our_pid_namespace();
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
+    let sets = connection_sets(options.max_connections);
+    let set_mask = sets - 1;
     let (mask, shift, slots) = (geometry.shards() - 1, geometry.shard_shift, geometry.slots);
     loader
         .override_global("TCP_V4_RCV", &ranges[0].0, true)
@@ -65,6 +68,7 @@ pub(super) fn load(
         .override_global("SHARD_MASK", &mask, true)
         .override_global("SHARD_SHIFT", &shift, true)
         .override_global("SLOTS", &slots, true)
+        .override_global("SET_MASK", &set_mask, true)
         .map_max_entries("LISTENERS", slots)
         .map_max_entries("FREE_SLOTS", slots)
         .map_max_entries("INFO", slots)
@@ -73,7 +77,8 @@ pub(super) fn load(
         .map_max_entries("HANDSHAKES", slots << shift)
         .map_max_entries("DISTRIBUTIONS", slots << shift)
         .map_max_entries("PEAKS", slots * geometry.cpus)
-        .map_max_entries("CONNECTIONS", options.max_connections)
+        .map_max_entries("CONNECTIONS", sets)
+        .map_max_entries("SPILLED", options.max_connections.div_ceil(4))
         .map_max_entries("THREADS", options.max_threads)
         .map_max_entries("THREAD_INDEX", options.max_threads)
         .map_max_entries("FREE_THREADS", options.max_threads);
@@ -85,6 +90,11 @@ pub(super) fn load(
             StartError::NotPermitted(text)
         }
     })
+}
+
+/// Sets that hold so many connections, but for the quarter (at most 15 % are expected) that chance puts into sets that are full.
+fn connection_sets(connections: u32) -> u32 {
+    connections.div_ceil(PLACES as u32).next_power_of_two()
 }
 
 /// Loads and attaches an iterator, over the elements of `map` if it is one for maps.

@@ -130,6 +130,11 @@ impl Geometry {
     fn shards(self) -> u32 {
         1 << self.shard_shift
     }
+
+    /// Whether each CPU has statistics records of its own, and programs at tracepoints are not preempted: on a real-time kernel they are.
+    fn exclusive(self) -> bool {
+        self.shards() >= self.cpus && !std::path::Path::new("/sys/kernel/realtime").exists()
+    }
 }
 
 /// Probes that are attached, and everything needed to read them. Dropping it detaches them.
@@ -253,6 +258,13 @@ impl LiveSource {
             })?;
         trials.clone_from(&attached.trials);
         let unseen = namespaces::unseen();
+        if geometry.exclusive() && !attached.uses_functions() {
+            // Until here, and where it cannot be, counters are added to atomically.
+            let map =
+                ebpf.map_mut(".bss").ok_or_else(|| StartError::Refused("the object has no settings".to_owned()))?;
+            let mut settings = aya::maps::Array::<_, u64>::try_from(map).map_err(refused)?;
+            settings.set(0, 1, 0).map_err(refused)?;
+        }
         let mut unfinished_queues = 0;
         if !options.empty {
             for namespace in namespaces {
