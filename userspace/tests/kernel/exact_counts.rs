@@ -20,7 +20,7 @@ use crate::support::{
     Lab, Test, Watch,
     environment::slowness,
     lab::PORT,
-    sockets::{accept, attempt, connect, give_up_refused_and_count, listen, receive_all, send_all},
+    sockets::{accept, attempt, connect, give_up_refused_and_count, kernel_drops, listen, receive_all, send_all},
     tid,
     watch::{count, thread},
 };
@@ -89,12 +89,27 @@ fn counts_are_exact(lab: &Lab) -> bool {
     let owns = watch.during(|| serve_and_load(&listener, early));
     watch.sample_until("all connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
 
-    if watch.missed() > 0 {
-        return false;
-    }
     let connections = connections() + limit as u64;
     let seen = watch.listener(PORT);
     let sum = |part: fn(&Own) -> u64| owns.iter().map(part).sum::<u64>();
+    let missed = watch.missed();
+    if missed > 0 && slowness() == 1 {
+        return false;
+    }
+    if missed > 0 {
+        // A program that runs for long is interrupted often: by no more than what was skipped may counts be wrong.
+        for (what, seen, own) in [
+            ("enqueued", seen.total.enqueued, connections),
+            ("accepts", seen.total.accepts, connections),
+            ("would-block accepts", seen.total.would_block, sum(|own| own.would_block)),
+            ("reads", seen.total.reads, sum(|own| own.reads)),
+            ("writes", seen.total.writes, sum(|own| own.writes)),
+        ] {
+            let seen = seen.expect("it is measured");
+            assert!(seen.abs_diff(own) <= missed, "{what}: {seen}, not {own}, with {missed} runs skipped");
+        }
+        return true;
+    }
     assert_eq!(sum(|own| own.accepts), connections, "the test's own count");
     assert_eq!(seen.total.enqueued, Some(connections));
     assert_eq!(seen.total.accepts, Some(connections));
@@ -131,7 +146,9 @@ fn counts_are_exact(lab: &Lab) -> bool {
     assert_eq!(seen.now.queued_bytes, Some(0));
     assert_eq!(seen.drops.accept_queue_full_on_syn, Some(refused));
     assert_eq!(seen.drops.accept_queue_full_on_ack, Some(0));
-    assert_eq!((seen.drops.total, seen.drops.unexplained), (Some(refused), Some(0)));
+    // On a slow machine a client's last reset comes when the connection has gone; the listener drops it, and the kernel counts that.
+    let stray = if slowness() > 1 { kernel_drops(&listener) - refused } else { 0 };
+    assert_eq!((seen.drops.total, seen.drops.unexplained), (Some(refused + stray), Some(stray)));
     let after = lab.counters();
     assert_eq!(after.since(&before, "ListenOverflows"), refused);
     assert_eq!(after.since(&before, "ListenDrops"), refused);

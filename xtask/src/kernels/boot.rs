@@ -78,6 +78,8 @@ impl Boot {
         };
         let backends =
             BACKENDS.iter().copied().filter(|name| options.probes.as_deref().is_none_or(|only| only == *name));
+        // Without probes nothing is kept per CPU.
+        let backends = backends.filter(|name| self.kind == Kind::Usual || *name != "sock_diag");
         let backends: Vec<&'static str> = backends.collect();
         let file_system = logs.join(format!("{name}.cpio"));
         guest::write_file_system(&file_system, programs, &self.image, self.plan(&backends, options))?;
