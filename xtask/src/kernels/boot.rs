@@ -22,16 +22,28 @@ pub(crate) const BACKENDS: [&str; 3] = ["fentry", "tracepoint", "sock_diag"];
 /// How much slower than a usual machine an emulated one is taken to be.
 const SLOWNESS: u32 = 10;
 
-/// Tests that are left out without `--all`: another kernel makes no difference to them, and they take long in an emulated machine.
-const LEFT_OUT: [&str; 8] = [
+/// Tests that are left out without `--all`: another kernel makes no difference to them, or others show the same, and an emulated
+/// machine takes long.
+const LEFT_OUT: [&str; 19] = [
     "command_line::dashboard",
     "command_line::filters",
     "command_line::full_disk",
     "command_line::mistakes",
     "command_line::reader",
+    "command_line::signals",
+    "command_line::without_rights",
     "dashboard::",
     "lifecycle::a_thousand_short_lived_threads",
+    "lifecycle::another",
+    "lifecycle::client_gives_up",
+    "lifecycle::connections_outlive",
+    "lifecycle::inherited",
+    "lifecycle::passed",
+    "lifecycle::shared",
+    "refused::functions_one_by_one",
     "scale::",
+    "tables_full::",
+    "times::residency_of",
 ];
 
 /// A kernel, and the machine that it is booted in.
