@@ -289,6 +289,12 @@ impl TcpSock {
 pub(crate) struct RawSock(pub(crate) u64);
 
 impl RawSock {
+    /// A socket that a function is called with or returns, which the verifier knows to be a pointer: see [`Sock::key`].
+    #[inline(always)]
+    pub(crate) fn of(pointer: u64) -> Self {
+        Self(Sock::new(pointer as *const u8).key())
+    }
+
     #[inline(always)]
     pub(crate) fn state(self) -> i32 {
         probe::<u8>(self.0, &SOCK_STATE).map_or(0, i32::from)

@@ -65,7 +65,7 @@ pub(crate) fn complete_begins(ctx: FEntryContext) -> i32 {
     }
     let now = stats::now();
     let handshake_ns = Request(ctx.arg(2)).since_synack_ns(now);
-    enqueued::queued(listener, RawSock(ctx.arg(1)), now, handshake_ns, sock.accept_depth() + 1, tcp.qlen());
+    enqueued::queued(listener, RawSock::of(ctx.arg(1)), now, handshake_ns, sock.accept_depth() + 1, tcp.qlen());
     0
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn queue_add(ctx: FEntryContext) -> i32 {
     let sock = Sock::new(ctx.arg(0));
     let Some(listener) = super::sockets::listener(sock) else { return 0 };
     let Some(tcp) = sock.tcp() else { return 0 };
-    let child = RawSock(ctx.arg(2));
+    let child = RawSock::of(ctx.arg(2));
     // One that moves from another shard has just been counted there.
     if connections::find(child.0).is_none_or(|connection| unsafe { (*connection).listener } != listener) {
         enqueued::queued(listener, child, stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
@@ -120,12 +120,12 @@ pub(crate) fn migrate(ctx: FExitContext) -> i32 {
         return 0;
     }
     let (child, skb, shard): (u64, u64, u64) = (ctx.arg(1), ctx.arg(2), ctx.arg(3));
-    if shard == 0 || skb != 0 || connections::find(child).is_none() {
+    let (child, sock) = (RawSock::of(child), RawSock::of(shard));
+    if shard == 0 || skb != 0 || connections::find(child.0).is_none() {
         return 0;
     }
-    let sock = RawSock(shard);
-    let Some(listener) = LISTENERS.get_ptr(shard) else { return 0 };
-    enqueued::queued(unsafe { *listener }, RawSock(child), stats::now(), 0, sock.accept_depth() + 1, sock.qlen());
+    let Some(listener) = LISTENERS.get_ptr(sock.0) else { return 0 };
+    enqueued::queued(unsafe { *listener }, child, stats::now(), 0, sock.accept_depth() + 1, sock.qlen());
     0
 }
 
@@ -162,7 +162,7 @@ pub(crate) fn accept_by_flags(ctx: FExitContext) -> i32 {
 #[inline(always)]
 fn dequeued(ctx: &FExitContext) -> Option<ListenerRef> {
     let child = argument(ctx.as_ptr(), ACCEPT_RESULT.load());
-    if child != 0 && accepted::accepted(RawSock(child)) {
+    if child != 0 && accepted::accepted(RawSock::of(child)) {
         return None;
     }
     let listener = unsafe { *LISTENERS.get_ptr(Sock::new(ctx.arg(0)).key())? };
