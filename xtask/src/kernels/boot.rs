@@ -140,6 +140,9 @@ impl Boot {
     }
 }
 
+/// Has listentop print what the kernel's verifier says of a program that it refuses.
+const VERIFIER_LOG: &str = "LISTENTOP_VERIFIER_LOG";
+
 fn run(purpose: Purpose, backend: &str, command: &[&str], limit: Duration) -> Run {
     let slowness = SLOWNESS.to_string();
     let environment = [
@@ -149,10 +152,13 @@ fn run(purpose: Purpose, backend: &str, command: &[&str], limit: Duration) -> Ru
         ("LISTENTOP_TEST_PROGRAM", guest::LISTENTOP),
         ("LISTENTOP_TEST_PROBES", backend),
     ];
+    let mut environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    // Whoever asks why a kernel refuses a program finds the answer in the machine's log.
+    environment.extend(std::env::var(VERIFIER_LOG).map(|value| (VERIFIER_LOG.to_owned(), value)));
     Run {
         name: format!("{} {backend}", purpose.name()),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
-        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        environment,
         seconds: limit.as_secs(),
     }
 }
