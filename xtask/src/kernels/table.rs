@@ -150,7 +150,7 @@ pub(crate) fn write(root: &Path, table: &Expected) -> Result<()> {
 /// Whether the document shows this table.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub(crate) fn is_current(root: &Path, table: &Expected) -> Result<bool> {
     let path = root.join(DOCUMENT);
     Ok(updated(&path, table)? == fs::read_to_string(&path)?)
