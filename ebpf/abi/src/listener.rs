@@ -145,7 +145,7 @@ pub struct HandshakeCounters {
     pub accept_queue_full: u64,
     /// SYNs refused because the SYN queue was full.
     pub syn_queue_full: u64,
-    /// SYNs refused otherwise (allocation, route, the last quarter of tcp_max_syn_backlog), and so final ACKs with a valid cookie.
+    /// SYNs refused otherwise (allocation, route, the last quarter of tcp_max_syn_backlog).
     pub syn_other: u64,
     /// Final ACKs refused otherwise (allocation, route): two in `sk_drops` each.
     pub ack_other: u64,

@@ -93,11 +93,13 @@ pub(crate) unsafe fn syn_refused(listener: ListenerRef, depths: Depths, flood: u
 pub(crate) unsafe fn ack_refused(listener: ListenerRef, depths: Depths, cookie: bool, skb: *const u8) {
     let Some(stats) = stats::of(listener) else { return };
     unsafe {
-        if depths.accept_queue_full() {
-            add(if cookie { &raw mut (*stats).cookie_ack_overflow } else { &raw mut (*stats).ack_overflow }, 1);
-        } else {
-            // An allocation failed or there was no route. With a cookie `sk_drops` counts it once, as it does a SYN.
-            count(listener, |stats| if cookie { &raw mut (*stats).syn_other } else { &raw mut (*stats).ack_other });
+        match (depths.accept_queue_full(), cookie) {
+            (true, false) => add(&raw mut (*stats).ack_overflow, 1),
+            (true, true) => add(&raw mut (*stats).cookie_ack_overflow, 1),
+            // An allocation failed or there was no route.
+            (false, false) => count(listener, |stats| &raw mut (*stats).ack_other),
+            // Its child is there already, made of a copy of the packet: nothing was refused, and the kernel counts nothing.
+            (false, true) => return,
         }
         refused::note_client(listener, stats, skb);
     }

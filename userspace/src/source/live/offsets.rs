@@ -1,4 +1,4 @@
-//! What the probes must know of the running kernel's structures: each global of `ebpf/src/kernel.rs`, and where it comes from.
+//! What the probes must know of the running kernel's structures: each global of `ebpf/src/kernel/mod.rs`, and where it comes from.
 
 use listentop_btf::{BtfError, KernelBtf};
 

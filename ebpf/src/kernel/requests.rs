@@ -1,0 +1,64 @@
+//! Requests: what waits in a SYN queue, and what leads from there to a connection on an accept queue.
+
+use super::*;
+
+/// A `struct request_sock` by address.
+#[derive(Clone, Copy)]
+pub(crate) struct Request(pub(crate) u64);
+
+impl Request {
+    #[inline(always)]
+    pub(crate) fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Its child, once the handshake is complete.
+    #[inline(always)]
+    pub(crate) fn child(self) -> RawSock {
+        RawSock(probe(self.0, &REQUEST_SK).unwrap_or(0))
+    }
+
+    /// The socket that it is for, as an address.
+    #[inline(always)]
+    pub(crate) fn listener(self) -> u64 {
+        probe(self.0, &REQUEST_LISTENER).unwrap_or(0)
+    }
+
+    /// The next on the accept queue.
+    #[inline(always)]
+    pub(crate) fn next(self) -> Request {
+        Request(probe(self.0, &REQUEST_NEXT).unwrap_or(0))
+    }
+
+    /// How long ago its first SYN-ACK was sent; 0 if that is not known (a cookie). The kernel keeps microseconds.
+    #[inline(always)]
+    pub(crate) fn since_synack_ns(self, now: u64) -> u64 {
+        match probe::<u64>(self.0, &REQUEST_SNT_SYNACK) {
+            // At least one, as 0 stands for unknown.
+            Some(us) if us != 0 => now.saturating_sub(us * 1000).max(1),
+            _ => 0,
+        }
+    }
+
+    /// The initial sequence number that the client chose.
+    #[inline(always)]
+    pub(crate) fn receive_isn(self) -> Option<u32> {
+        probe(self.0, &REQUEST_RCV_ISN)
+    }
+
+    /// A request that was made of a cookie is in no table, so nothing refers to it yet.
+    #[inline(always)]
+    pub(crate) fn is_cookie(self) -> bool {
+        probe::<u32>(self.0, &REQUEST_REFCNT) == Some(0)
+    }
+
+    /// When its connection was put on the accept queue, if that must be told without having seen it: the time of the SYN-ACK and
+    /// the round trip that was measured with it. 0 if unknown.
+    #[inline(always)]
+    pub(crate) fn enqueued_ns(self) -> u64 {
+        match probe::<u64>(self.0, &REQUEST_SNT_SYNACK) {
+            Some(us) if us != 0 => (us + u64::from(self.child().srtt_us())) * 1000,
+            _ => 0,
+        }
+    }
+}
