@@ -71,7 +71,8 @@ pub(crate) unsafe fn syn_refused(listener: ListenerRef, depths: Depths, flood: u
     let syn_queue_full = match flood {
         FLOOD_DROP => true,
         FLOOD_COOKIE => false,
-        _ => depths.syn > depths.backlog && !kernel::cookies_allowed(sock),
+        // Up to some version it is full at the backlog, since then above it; in between little else refuses.
+        _ => depths.syn >= depths.backlog && !kernel::cookies_allowed(sock),
     };
     count(listener, |stats| unsafe {
         if syn_queue_full {
