@@ -205,7 +205,12 @@ fn processes_do_not_outlive_their_server() {
 #[test]
 fn a_lost_acceptor_process_ends_the_server() {
     let mut server = Server::start("--pattern multi_acceptor --processes");
-    let child = server.report().threads[0].pid;
+    // It is 0 until the process has begun, and killing "process 0" would end whoever runs the tests.
+    let mut child = 0;
+    eventually("the process has begun", || {
+        child = server.report().threads[0].pid;
+        child > 0
+    });
     kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
     let (status, _, stderr) = server.wait_for_failure();
     assert_eq!(status.code(), Some(1));
