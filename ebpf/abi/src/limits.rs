@@ -10,8 +10,8 @@ pub const DEFAULT_THREADS: u32 = 16_384;
 pub const DROPPED_CLIENTS: u32 = 65_536;
 /// Statistics records per listener at most: events on different CPUs then write to different cache lines.
 pub const MAX_SHARDS: u32 = 4;
-/// Connections of one accept queue that one pass takes over at start. The verifier follows every turn of the loop: 1,024 turns take
-/// it half a second, which the first frame would wait for.
-pub const QUEUE_STRETCH: u32 = 128;
+/// Connections of one accept queue that one pass takes over at start. The verifier follows every turn of the loop, at about 3 ms a turn,
+/// and the first frame waits for it; a pass more over the table of listeners costs microseconds.
+pub const QUEUE_STRETCH: u32 = 16;
 /// Passes over an accept queue at start: queues of up to 65,536 connections. Those behind are counted when accepted, without a wait.
-pub const QUEUE_PASSES: u32 = 512;
+pub const QUEUE_PASSES: u32 = 65_536 / QUEUE_STRETCH;

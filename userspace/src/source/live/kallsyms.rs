@@ -14,10 +14,15 @@ pub(super) fn tcp_receive_ranges() -> [Range; 2] {
 }
 
 /// The core kernel's symbols are in ascending order of address, so a function ends where the next symbol begins.
-fn ranges(symbols: impl BufRead) -> [Range; 2] {
+fn ranges(mut symbols: impl BufRead) -> [Range; 2] {
     let mut found = [(0, 0); 2];
     let mut open: Option<usize> = None;
-    for line in symbols.lines().map_while(Result::ok) {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if symbols.read_line(&mut line).unwrap_or(0) == 0 {
+            break;
+        }
         let mut parts = line.split_ascii_whitespace();
         let (Some(address), Some(_kind), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
         let Ok(address) = u64::from_str_radix(address, 16) else { continue };

@@ -137,6 +137,30 @@ impl Geometry {
     }
 }
 
+/// What the probes are fitted to.
+struct Machine {
+    kernel: KernelBtf,
+    btf: Btf,
+    /// Network namespaces, by a file that leads into each.
+    namespaces: Vec<PathBuf>,
+    /// Where tcp_v4_rcv and tcp_v6_rcv lie.
+    ranges: [kallsyms::Range; 2],
+}
+
+impl Machine {
+    fn read() -> Result<Self, StartError> {
+        thread::scope(|scope| {
+            // Beside the rest: the kernel takes longer to write its 200,000 symbols than to write its types.
+            let ranges = scope.spawn(kallsyms::tcp_receive_ranges);
+            let kernel = KernelBtf::from_kernel()?;
+            let btf = Btf::from_sys_fs().map_err(|error| StartError::Unsupported(error.to_string()))?;
+            let namespaces = namespaces::all().into_values().collect();
+            // Unknown is what a thread that failed tells, too.
+            Ok(Self { kernel, btf, namespaces, ranges: ranges.join().unwrap_or_default() })
+        })
+    }
+}
+
 /// Probes that are attached, and everything needed to read them. Dropping it detaches them.
 pub struct LiveSource {
     // Programs stay attached for as long as this lives.
@@ -175,18 +199,16 @@ impl LiveSource {
     /// # Errors
     /// As [`LiveSource::start`].
     pub fn try_start(options: &Options, trials: &mut Vec<Trial>) -> Result<Self, StartError> {
-        let kernel = KernelBtf::from_kernel()?;
-        let btf = Btf::from_sys_fs().map_err(|error| StartError::Unsupported(error.to_string()))?;
-        let namespaces: Vec<PathBuf> = namespaces::all().into_values().collect();
+        let machine = Machine::read()?;
         let slots = options.max_listeners.unwrap_or(limits::DEFAULT_LISTENERS);
-        let mut source = Self::attach(options, &kernel, &btf, &namespaces, slots, trials)?;
+        let mut source = Self::attach(options, &machine, slots, trials)?;
         let overflow = source.losses.read(Loss::Listeners as u32);
         if overflow > 0 && options.max_listeners.is_none() {
             // More listeners than the default has room for: once more with room for twice as many as there are.
             let needed = (u64::from(slots) + overflow) * 2;
             drop(source);
             let slots = u32::try_from(needed).unwrap_or(u32::MAX / 2).next_power_of_two();
-            source = Self::attach(options, &kernel, &btf, &namespaces, slots, trials)?;
+            source = Self::attach(options, &machine, slots, trials)?;
         }
         let wanted = source.listeners.inodes();
         source.owners.first(wanted, Duration::from_millis(200));
@@ -195,16 +217,14 @@ impl LiveSource {
 
     fn attach(
         options: &Options,
-        kernel: &KernelBtf,
-        btf: &Btf,
-        namespaces: &[PathBuf],
+        machine: &Machine,
         slots: u32,
         trials: &mut Vec<Trial>,
     ) -> Result<Self, StartError> {
+        let Machine { kernel, btf, namespaces, ranges } = machine;
         let geometry = Geometry::new(slots);
-        let ranges = kallsyms::tcp_receive_ranges();
         let receive_ranges_known = ranges.iter().all(|range| range.1 != 0);
-        let mut ebpf = load(options, kernel, btf, geometry, &ranges)?;
+        let mut ebpf = load(options, kernel, btf, geometry, ranges)?;
         if options.log_probes {
             log_probes(&mut ebpf).map_err(StartError::Refused)?;
         }
