@@ -14,6 +14,8 @@ pub enum Loss {
     AmbiguousShard = 3,
     /// A child was enqueued whose socket was not known.
     UnknownChild = 4,
+    /// A connection ended without any probe seeing it: found when its socket's memory came to be another connection's.
+    UnseenEnd = 5,
 }
 
 /// Loss counters.

@@ -1,6 +1,9 @@
 //! A socket is destroyed: nothing of it may stay, because its address will be used again.
 
-use listentop_abi::connection::{STATE_BASELINE, STATE_READ};
+use listentop_abi::{
+    connection::{Connection, STATE_BASELINE, STATE_READ},
+    loss::Loss,
+};
 
 use crate::{
     connections,
@@ -39,6 +42,22 @@ pub(crate) fn destroyed(sock: Sock) {
                     }
                 }
             }
+        }
+    }
+    connections::end(key, connection);
+}
+
+/// Ends the record of a connection that ended without being seen; its socket is another's by now.
+#[inline(always)]
+pub(crate) fn unseen(key: u64, connection: *mut Connection) {
+    stats::lost(Loss::UnseenEnd);
+    if let Some(stats) = stats::of(unsafe { (*connection).listener }) {
+        unsafe {
+            let counter =
+                if (*connection).accepted_ns == 0 { &raw mut (*stats).aborted } else { &raw mut (*stats).closed };
+            add(counter, 1);
+            let unread = (*connection).arrived.wrapping_sub((*connection).consumed);
+            add(&raw mut (*stats).otherwise_consumed_bytes, i64::from(unread as i32) as u64);
         }
     }
     connections::end(key, connection);

@@ -8,7 +8,7 @@ use listentop_abi::{
 
 use crate::{
     connections,
-    events::handshake,
+    events::{destroyed, handshake},
     kernel::RawSock,
     stats::{self, add, count, record},
 };
@@ -49,9 +49,9 @@ pub(crate) fn queued(
     stats::peak(listener, accept_depth, syn_depth);
     let Some(stats) = stats::of(listener) else { return };
     unsafe { count(&raw mut (*stats).enqueued, 1) };
-    if let Some(connection) = connections::find(child.0) {
-        move_over(connection, listener);
-        return;
+    if let Some(earlier) = connections::find(child.0) {
+        // It is new, so that is another's, whose end the kernel showed to no probe.
+        destroyed::unseen(child.0, earlier);
     }
     if handshake_ns != 0
         && let Some(distributions) = stats::distributions(listener)
@@ -80,7 +80,8 @@ pub(crate) fn not_queued(listener: ListenerRef) {
 
 /// The shard that it waited on was closed, and another's queue takes it. It goes on waiting.
 #[inline(always)]
-fn move_over(connection: *mut Connection, listener: ListenerRef) {
+pub(crate) fn moved(listener: ListenerRef, connection: *mut Connection, accept_depth: u32, syn_depth: u32) {
+    stats::peak(listener, accept_depth, syn_depth);
     let before = unsafe { (*connection).listener };
     let unread = unsafe { (*connection).arrived.wrapping_sub((*connection).consumed) };
     if let Some(stats) = stats::of(before) {
@@ -90,7 +91,10 @@ fn move_over(connection: *mut Connection, listener: ListenerRef) {
         }
     }
     if let Some(stats) = stats::of(listener) {
-        unsafe { add(&raw mut (*stats).arrived_bytes, u64::from(unread)) };
+        unsafe {
+            count(&raw mut (*stats).enqueued, 1);
+            add(&raw mut (*stats).arrived_bytes, u64::from(unread));
+        }
     }
     unsafe {
         (*connection).listener = listener;

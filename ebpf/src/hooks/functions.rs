@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext},
 };
 
-use listentop_abi::listener::ListenerRef;
+use listentop_abi::{connection::Connection, listener::ListenerRef};
 
 use crate::{
     config, connections,
@@ -105,8 +105,11 @@ pub(crate) fn queue_add(ctx: FEntryContext) -> i32 {
     let Some(listener) = super::sockets::listener(sock) else { return 0 };
     let Some(tcp) = sock.tcp() else { return 0 };
     let child = RawSock::of(ctx.arg(2));
-    // One that moves from another shard has just been counted there.
-    if connections::find(child.0).is_none_or(|connection| unsafe { (*connection).listener } != listener) {
+    // One that moves from another shard has just been counted there; one that was accepted is another's record.
+    let counted = |connection: *mut Connection| unsafe {
+        (*connection).listener == listener && (*connection).accepted_ns == 0
+    };
+    if !connections::find(child.0).is_some_and(counted) {
         enqueued::queued(listener, child, stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
     }
     0
@@ -121,11 +124,12 @@ pub(crate) fn migrate(ctx: FExitContext) -> i32 {
     }
     let (child, skb, shard): (u64, u64, u64) = (ctx.arg(1), ctx.arg(2), ctx.arg(3));
     let (child, sock) = (RawSock::of(child), RawSock::of(shard));
-    if shard == 0 || skb != 0 || connections::find(child.0).is_none() {
+    if shard == 0 || skb != 0 {
         return 0;
     }
+    let Some(connection) = connections::find(child.0) else { return 0 };
     let Some(listener) = LISTENERS.get_ptr(sock.0) else { return 0 };
-    enqueued::queued(unsafe { *listener }, child, stats::now(), 0, sock.accept_depth() + 1, sock.qlen());
+    enqueued::moved(unsafe { *listener }, connection, sock.accept_depth() + 1, sock.qlen());
     0
 }
 

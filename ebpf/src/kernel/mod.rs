@@ -120,16 +120,10 @@ static HAS_SOCKET_COOKIE: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static OUR_PID_NAMESPACE: Global<u32> = Global::new(0);
 
-/// Addresses of tcp_v4_rcv and tcp_v6_rcv (begin, end of each): a packet freed there was counted in `sk_drops`. 0 where
-/// /proc/kallsyms does not tell.
+/// Addresses (begin, end) of the functions that count a packet in `sk_drops` when they free it: tcp_v4_rcv, tcp_v6_rcv,
+/// tcp_rcv_state_process and tcp_drop_reason. 0 where /proc/kallsyms does not tell, or has none.
 #[unsafe(no_mangle)]
-static TCP_V4_RCV: Global<u64> = Global::new(0);
-#[unsafe(no_mangle)]
-static TCP_V4_RCV_END: Global<u64> = Global::new(0);
-#[unsafe(no_mangle)]
-static TCP_V6_RCV: Global<u64> = Global::new(0);
-#[unsafe(no_mangle)]
-static TCP_V6_RCV_END: Global<u64> = Global::new(0);
+static DISCARDING: Global<[[u64; 2]; 4]> = Global::new([[0; 2]; 4]);
 
 /// `TCP_SYN_RECV`, the same in every kernel (include/net/tcp_states.h, mirrored in uapi bpf.h).
 pub(crate) const SYN_RECV: i32 = 3;

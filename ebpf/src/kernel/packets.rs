@@ -24,9 +24,7 @@ pub(crate) fn refusal(reason: u32, location: u64) -> Refusal {
         Refusal::Overflow
     } else if reason == REASON_NO_SOCKET.load() {
         Refusal::CookieOverflow
-    } else if (location >= TCP_V4_RCV.load() && location < TCP_V4_RCV_END.load())
-        || (location >= TCP_V6_RCV.load() && location < TCP_V6_RCV_END.load())
-    {
+    } else if DISCARDING.load().iter().any(|[begin, end]| location >= *begin && location < *end) {
         Refusal::NotAnAttempt
     } else {
         Refusal::Nothing

@@ -1,4 +1,4 @@
-//! Where tcp_v4_rcv and tcp_v6_rcv lie: a packet that is freed inside them was counted in the listener's `sk_drops`.
+//! Where the functions lie that count a packet in a listener's `sk_drops` when they free it.
 
 use std::{
     fs::File,
@@ -8,19 +8,33 @@ use std::{
 /// A function's addresses, first and one past the last.
 pub(super) type Range = (u64, u64);
 
-/// Ranges of tcp_v4_rcv and tcp_v6_rcv; (0, 0) for what is not found or hidden (kernel.kptr_restrict).
-pub(super) fn tcp_receive_ranges() -> [Range; 2] {
-    File::open("/proc/kallsyms").map_or([(0, 0); 2], |file| ranges(BufReader::new(file)))
+/// Those functions: where packets for a listener's requests are discarded (tcp_v4_rcv, tcp_v6_rcv), where others for the listener itself
+/// are, such as a reset that comes when its connection has gone (tcp_rcv_state_process), and what the latter calls for that
+/// where the compiler has not merged the two.
+const FUNCTIONS: [&str; 4] = ["tcp_v4_rcv", "tcp_v6_rcv", "tcp_rcv_state_process", "tcp_drop_reason"];
+
+/// Their ranges, in that order; (0, 0) for what is not found or hidden (kernel.kptr_restrict).
+pub(super) type Ranges = [Range; FUNCTIONS.len()];
+
+/// Whether all that every kernel has are found.
+pub(super) fn known(ranges: &Ranges) -> bool {
+    ranges[..3].iter().all(|range| range.1 != 0)
 }
 
-/// The core kernel's symbols are in ascending order of address, so a function ends where the next symbol begins.
-fn ranges(mut symbols: impl BufRead) -> [Range; 2] {
-    let mut found = [(0, 0); 2];
+/// Reads the ranges.
+pub(super) fn discarding() -> Ranges {
+    File::open("/proc/kallsyms").map_or(Ranges::default(), |file| ranges(BufReader::new(file)))
+}
+
+/// The core kernel's symbols come first and in ascending order of address, so a function ends where the next symbol begins.
+fn ranges(mut symbols: impl BufRead) -> Ranges {
+    let mut found = Ranges::default();
     let mut open: Option<usize> = None;
     let mut line = String::new();
     loop {
         line.clear();
-        if symbols.read_line(&mut line).unwrap_or(0) == 0 {
+        // A module's symbols name it at the end.
+        if symbols.read_line(&mut line).unwrap_or(0) == 0 || line.trim_end().ends_with(']') {
             break;
         }
         let mut parts = line.split_ascii_whitespace();
@@ -32,12 +46,9 @@ fn ranges(mut symbols: impl BufRead) -> [Range; 2] {
             found[index].1 = address;
             open = None;
         }
-        let index = match name {
-            "tcp_v4_rcv" => 0,
-            "tcp_v6_rcv" => 1,
-            _ => continue,
-        };
-        if address != 0 {
+        if let Some(index) = FUNCTIONS.iter().position(|function| *function == name)
+            && address != 0
+        {
             found[index].0 = address;
             open = Some(index);
         }
@@ -50,16 +61,23 @@ fn ranges(mut symbols: impl BufRead) -> [Range; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::ranges;
+    use super::{Ranges, known, ranges};
 
     #[test]
     fn a_function_ends_at_the_next_symbol() {
-        let text = "10 T a\n20 T tcp_v4_rcv\n20 T alias\n40 t b\n50 T tcp_v6_rcv\n70 T c\n";
-        assert_eq!(ranges(text.as_bytes()), [(0x20, 0x40), (0x50, 0x70)]);
+        let text = "10 T a\n20 T tcp_v4_rcv\n20 T alias\n40 t b\n50 T tcp_v6_rcv\n70 T tcp_rcv_state_process\n90 T c\n\
+                    95 t tcp_drop_reason\t[other]\n99 t d\t[other]\n";
+        let found = ranges(text.as_bytes());
+        assert_eq!(found, [(0x20, 0x40), (0x50, 0x70), (0x70, 0x90), (0, 0)]);
+        assert!(known(&found));
+        let found = ranges("10 t tcp_drop_reason\n20 t a\n".as_bytes());
+        assert_eq!(found[3], (0x10, 0x20));
+        assert!(!known(&found));
     }
 
     #[test]
     fn hidden_addresses_are_not_ranges() {
-        assert_eq!(ranges("0 T tcp_v4_rcv\n0 T b\n0 T tcp_v6_rcv\n".as_bytes()), [(0, 0), (0, 0)]);
+        let text = "0 T tcp_v4_rcv\n0 T b\n0 T tcp_v6_rcv\n0 T tcp_rcv_state_process\n0 T c\n";
+        assert_eq!(ranges(text.as_bytes()), Ranges::default());
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::maps::{MapData, Queue};
-use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef};
+use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef, WALKED};
 use listentop_model::{
     coverage::{Coverage, Measure, Status},
     histogram::Histogram,
@@ -46,6 +46,8 @@ pub(super) struct Listeners {
     scanned: u64,
     /// Some listener is newer than that.
     discovered: bool,
+    /// Enqueued connections of listeners that are gone whose enqueueing no probe saw.
+    unseen_gone: u64,
 }
 
 /// What is remembered of a listener between two samples.
@@ -57,6 +59,10 @@ struct Known {
     reported_closed: bool,
     owner: Owner,
     drops: Unwrapped,
+    /// Accepts of unknown connections that were to be expected, of what was queued before the start; `None` if that is not known.
+    expected_unknown: Option<u64>,
+    /// Connections whose enqueueing no probe saw, though they were accepted.
+    unseen: u64,
     /// `None` while there were none.
     distributions: Option<Totals>,
     /// Samples in which the distributions are to be read still: an event that was counted may not have got there yet.
@@ -113,7 +119,7 @@ impl Listeners {
     pub(super) fn new(tables: Tables, free: Queue<MapData, u32>) -> Self {
         let known = std::iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
         let (closed, namespaces) = (Vec::new(), BTreeSet::new());
-        Self { tables, free, known, closed, namespaces, ownerless: false, scanned: 0, discovered: false }
+        Self { tables, free, known, closed, namespaces, ownerless: false, scanned: 0, discovered: false, unseen_gone: 0 }
     }
 
     /// Takes notice of listeners that are new in the tables.
@@ -129,6 +135,11 @@ impl Listeners {
                 // It opened since the poll and is not identified yet: next time.
                 continue;
             }
+            // What waited at the start is known when its queue has been walked to the end.
+            let expected_unknown = match info.opened_ns {
+                0 => (info.cursor == WALKED).then(|| self.tables.counters(slot, &[]).accepted_unknown),
+                _ => Some(0),
+            };
             *known = Some(Box::new(Known {
                 generation: info.generation,
                 inode: info.inode,
@@ -136,6 +147,8 @@ impl Listeners {
                 reported_closed: false,
                 owner: Owner::default(),
                 drops: Unwrapped { last: info.first_drops, total: 0 },
+                expected_unknown,
+                unseen: 0,
                 distributions: None,
                 unsettled: 0,
                 last: None,
@@ -154,6 +167,11 @@ impl Listeners {
     /// Inodes of the sockets that listen now.
     pub(super) fn inodes(&self) -> Inodes {
         self.open().map(|known| known.inode).collect()
+    }
+
+    /// Connections so far that were accepted, though no probe saw them enqueued.
+    pub(super) fn unseen(&self) -> u64 {
+        self.unseen_gone + self.known.iter().flatten().map(|known| known.unseen).sum::<u64>()
     }
 
     /// Whether a scan out of turn may find the owner of some listener.
@@ -221,6 +239,7 @@ impl Listeners {
         self.closed = closed;
         for slot in done {
             let Some(gone) = known[slot as usize].take() else { continue };
+            self.unseen_gone += gone.unseen;
             threads.forget(ListenerRef { slot, generation: gone.generation })?;
             if tables.counters(slot, &[]).used() {
                 let records = tables.records(slot);
@@ -291,6 +310,10 @@ impl Known {
             let records = tables.records(slot);
             self.distributions.get_or_insert_default().read(&mut tables.distributions, records)?
         };
+        if let Some(expected) = self.expected_unknown {
+            let Counters { accepted_unknown, untracked_enqueued, .. } = readings.counters;
+            self.unseen = self.unseen.max(accepted_unknown.saturating_sub(expected + untracked_enqueued));
+        }
         self.inode = info.inode;
         self.netns = info.netns;
         self.reported_closed = info.closed_ns != 0;
@@ -327,7 +350,8 @@ impl Known {
                 depth: info.depth,
                 backlog: info.backlog,
                 peak: available.has(Measure::AcceptQueuePeak).then_some(readings.accept_peak),
-                enqueued: when(Measure::Enqueued, counters.enqueued),
+                // Who was accepted was enqueued.
+                enqueued: when(Measure::Enqueued, counters.enqueued + self.unseen),
                 aborted: when(Measure::Enqueued, counters.aborted),
                 // Where functions tell of SYNs they tell of the accept queue, too.
                 migrated: when(Measure::SynRequests, handshakes.migrated),

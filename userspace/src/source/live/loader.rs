@@ -29,7 +29,7 @@ pub(super) fn load(
     kernel: &KernelBtf,
     btf: &Btf,
     geometry: Geometry,
-    ranges: &[kallsyms::Range; 2],
+    ranges: &kallsyms::Ranges,
 ) -> Result<Ebpf, StartError> {
     let Offsets { found, missing } = offsets::resolve(kernel);
     if let Some((_, error)) = missing.iter().find(|(name, _)| !offsets::OPTIONAL.contains(name)) {
@@ -54,12 +54,10 @@ pub(super) fn load(
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
     let sets = connection_sets(options.max_connections);
     let set_mask = sets - 1;
+    let discarding = ranges.map(|(begin, end)| [begin, end]);
     let (mask, shift, slots) = (geometry.shards() - 1, geometry.shard_shift, geometry.slots);
     loader
-        .override_global("TCP_V4_RCV", &ranges[0].0, true)
-        .override_global("TCP_V4_RCV_END", &ranges[0].1, true)
-        .override_global("TCP_V6_RCV", &ranges[1].0, true)
-        .override_global("TCP_V6_RCV_END", &ranges[1].1, true)
+        .override_global("DISCARDING", &discarding, true)
         .override_global("HAS_MPTCP", &has_mptcp, true)
         .override_global("OUR_PID_NAMESPACE", &pid_namespace, true)
         .override_global("URING_CQE", &uring_cqe, true)

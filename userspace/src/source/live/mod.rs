@@ -143,15 +143,15 @@ struct Machine {
     btf: Btf,
     /// Network namespaces, by a file that leads into each.
     namespaces: Vec<PathBuf>,
-    /// Where tcp_v4_rcv and tcp_v6_rcv lie.
-    ranges: [kallsyms::Range; 2],
+    /// Where the functions lie that discard packets.
+    ranges: kallsyms::Ranges,
 }
 
 impl Machine {
     fn read() -> Result<Self, StartError> {
         thread::scope(|scope| {
             // Beside the rest: the kernel takes longer to write its 200,000 symbols than to write its types.
-            let ranges = scope.spawn(kallsyms::tcp_receive_ranges);
+            let ranges = scope.spawn(kallsyms::discarding);
             let kernel = KernelBtf::from_kernel()?;
             let btf = Btf::from_sys_fs().map_err(|error| StartError::Unsupported(error.to_string()))?;
             let namespaces = namespaces::all().into_values().collect();
@@ -223,7 +223,7 @@ impl LiveSource {
     ) -> Result<Self, StartError> {
         let Machine { kernel, btf, namespaces, ranges } = machine;
         let geometry = Geometry::new(slots);
-        let receive_ranges_known = ranges.iter().all(|range| range.1 != 0);
+        let receive_ranges_known = kallsyms::known(ranges);
         let mut ebpf = load(options, kernel, btf, geometry, ranges)?;
         if options.log_probes {
             log_probes(&mut ebpf).map_err(StartError::Refused)?;
@@ -375,7 +375,11 @@ impl LiveSource {
             connections: loss(Loss::Connections),
             threads: loss(Loss::Threads),
             missed_runs,
-            other: self.unfinished_queues + loss(Loss::AmbiguousShard) + loss(Loss::UnknownChild),
+            other: self.unfinished_queues
+                + self.listeners.unseen()
+                + loss(Loss::AmbiguousShard)
+                + loss(Loss::UnknownChild)
+                + loss(Loss::UnseenEnd),
         }
     }
 
