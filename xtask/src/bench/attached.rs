@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{ChildStdout, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -16,8 +17,8 @@ use super::probe_stats;
 const ACCEPT_WAIT: &str = include_str!("accept_wait.bt");
 /// Programs that it consists of: one per tracepoint.
 const ACCEPT_WAIT_PROGRAMS: u64 = 3;
-/// How much longer than the load listentop measures, so that the load lies within.
-const MARGIN: Duration = Duration::from_secs(1);
+/// Whether the system call that no load makes is traced: while any is, the kernel takes the longer way out of all of them.
+const TRACED_CALL: &str = "/sys/kernel/tracing/events/syscalls/sys_exit_splice/enable";
 
 /// One side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) enum Tool {
     Listentop,
     /// Empty programs on the hooks of listentop.
     Empty,
+    /// No program, but one system call traced: what that alone costs, whoever does it.
+    TracedCalls,
     /// The bpftrace script.
     Bpftrace,
 }
@@ -39,19 +42,21 @@ impl Tool {
             Self::Nothing => "nothing (noise)",
             Self::Listentop => "listentop",
             Self::Empty => "empty programs",
+            Self::TracedCalls => "a system call traced, no program",
             Self::Bpftrace => "bpftrace, accept wait",
         }
     }
 
-    /// Attaches it for a load of the given length; `None` when there is nothing to attach.
+    /// Attaches it; `None` when there is nothing to attach.
     ///
     /// # Errors
     /// When it does not start.
-    pub(super) fn attach(self, programs: &Programs, length: Duration) -> Result<Option<Attached>> {
+    pub(super) fn attach(self, programs: &Programs) -> Result<Option<Attached>> {
         let attached = match self {
             Self::Nothing => return Ok(None),
-            Self::Listentop => listentop(&programs.listentop, length, &[]),
-            Self::Empty => listentop(&programs.listentop, length, &["--probes", "empty"]),
+            Self::Listentop => listentop(&programs.listentop, &[]),
+            Self::Empty => listentop(&programs.listentop, &["--probes", "empty"]),
+            Self::TracedCalls => Attached::traced_calls(),
             Self::Bpftrace => bpftrace(),
         };
         attached.map(Some).with_context(|| self.name())
@@ -60,12 +65,24 @@ impl Tool {
 
 /// A tool that is attached until this is finished or dropped.
 pub(super) struct Attached {
-    /// Its process.
-    pub(super) process: Guarded,
+    /// Its process, if it takes one.
+    pub(super) process: Option<Guarded>,
     /// From its start until it said that it measures; `None` where that is not said.
     pub(super) start: Option<Duration>,
     /// bpftrace's stdout: what it has measured.
     result: Option<ChildStdout>,
+    /// Ends the tracing of system calls.
+    _traced: Option<Traced>,
+}
+
+/// A system call is traced while this lives.
+struct Traced;
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        // It could be written before.
+        let _ = fs::write(TRACED_CALL, "0");
+    }
 }
 
 impl Attached {
@@ -74,30 +91,38 @@ impl Attached {
     /// # Errors
     /// When it failed.
     pub(super) fn finish(mut self) -> Result<()> {
-        let Some(mut stdout) = self.result.take() else {
-            let status = self.process.wait().context("listentop")?;
-            ensure!(status.success(), "listentop failed ({status})");
-            return Ok(());
-        };
-        self.process.interrupt().context("bpftrace")?;
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.interrupt()?;
         let mut result = String::new();
-        stdout.read_to_string(&mut result).context("cannot read from bpftrace")?;
-        self.process.wait().context("bpftrace")?;
-        ensure!(result.contains("@accept_wait_us:"), "bpftrace measured nothing: {}", result.trim());
+        if let Some(stdout) = &mut self.result {
+            stdout.read_to_string(&mut result).context("cannot read from bpftrace")?;
+        }
+        let status = process.wait()?;
+        match self.result {
+            Some(_) => ensure!(result.contains("@accept_wait_us:"), "bpftrace measured nothing: {}", result.trim()),
+            None => ensure!(status.success(), "listentop failed ({status})"),
+        }
         Ok(())
+    }
+
+    fn traced_calls() -> Result<Self> {
+        let refused = |error: io::Error| anyhow::anyhow!("{TRACED_CALL} cannot be written: {error}");
+        fs::write(TRACED_CALL, "1").map_err(refused)?;
+        Ok(Self { process: None, start: None, result: None, _traced: Some(Traced) })
     }
 }
 
-fn listentop(listentop: &Path, length: Duration, options: &[&str]) -> Result<Attached> {
+fn listentop(listentop: &Path, options: &[&str]) -> Result<Attached> {
     let mut command = children::bound_to_us(listentop);
-    command.args(["report", "--format", "json", "--for"]).arg(format!("{}s", (length + MARGIN).as_secs()));
+    // It is interrupted long before.
+    command.args(["report", "--format", "json", "--for", "5m"]);
     command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = command.spawn().context("cannot run setpriv (of util-linux)")?;
     let stderr = child.stderr.take().context("listentop has no stderr")?;
     let process = Guarded::new(child);
     children::wait_for_line(stderr, |line| line.contains("measuring"))?;
-    Ok(Attached { process, start: Some(started.elapsed()), result: None })
+    Ok(Attached { process: Some(process), start: Some(started.elapsed()), result: None, _traced: None })
 }
 
 fn bpftrace() -> Result<Attached> {
@@ -110,5 +135,5 @@ fn bpftrace() -> Result<Attached> {
     probe_stats::wait_for_programs(&mut process, ACCEPT_WAIT_PROGRAMS)?;
     // Loaded is not yet attached, and bpftrace does not say when it is.
     thread::sleep(Duration::from_millis(500));
-    Ok(Attached { process, start: None, result })
+    Ok(Attached { process: Some(process), start: None, result, _traced: None })
 }

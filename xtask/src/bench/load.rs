@@ -88,7 +88,7 @@ impl Server {
     pub(super) fn run(&self, storm: &Path, length: Duration) -> Result<Work> {
         let mut command: Command = children::bound_to_us(storm);
         command.args(self.load.storm_arguments()).args(["--target", &self.target, "--for"]);
-        command.arg(length.as_secs().to_string()).stdin(Stdio::null());
+        command.arg(length.as_secs_f64().to_string()).stdin(Stdio::null());
         Work::parse(&process::capture(&mut command, "storm")?)
     }
 }

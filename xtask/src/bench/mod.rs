@@ -62,16 +62,18 @@ struct Programs {
     stress: PathBuf,
 }
 
-/// How many pairs of runs, and how long each.
+/// How many comparisons of each tool, how long each of their four runs, and how long one that programs are timed in.
 struct Plan {
-    pairs: usize,
+    comparisons: usize,
     length: Duration,
+    timed: Duration,
 }
 
 impl Options {
     fn plan(&self) -> Plan {
-        // Many short pairs rather than few long ones: what else the machine does drifts, and a pair should see one state of it.
-        Plan { pairs: if self.quick { 5 } else { 21 }, length: Duration::from_secs(1) }
+        // Many short runs rather than few long ones: what else the machine does drifts, and a comparison should see one state of it.
+        let comparisons = if self.quick { 8 } else { 40 };
+        Plan { comparisons, length: Duration::from_millis(250), timed: Duration::from_secs(1) }
     }
 
     fn flags(&self) -> Vec<&'static str> {
@@ -119,7 +121,7 @@ pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
     let mut results = Results {
         machine: machine::describe()?,
         command: inside.options.command(),
-        seconds: plan.length.as_secs(),
+        length: plan.length,
         throughput: Vec::new(),
         costs: Vec::new(),
         starts: Vec::new(),
@@ -145,7 +147,7 @@ fn first_frames(programs: &Programs) -> Result<Vec<Duration>> {
 
 fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<()> {
     let server = Server::start(programs, load)?;
-    let mut tools = vec![Tool::Nothing, Tool::Listentop, Tool::Empty];
+    let mut tools = vec![Tool::Nothing, Tool::Listentop, Tool::Empty, Tool::TracedCalls];
     // The script has nothing to do with requests.
     if load == Load::Connect && results.bpftrace_skipped.is_none() {
         tools.push(Tool::Bpftrace);
@@ -154,10 +156,10 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
     server.run(&programs.storm, plan.length)?;
 
     let mut pairs = vec![Vec::new(); tools.len()];
-    for round in 0..plan.pairs {
-        process::announce(&format!("{}: pair {} of {} for each tool", load.name(), round + 1, plan.pairs));
+    for round in 0..plan.comparisons {
+        process::announce(&format!("{}: comparison {} of {} for each tool", load.name(), round + 1, plan.comparisons));
         for (tool, pairs) in tools.iter().zip(&mut pairs) {
-            pairs.push(pair(*tool, &server, plan, programs, results, round % 2 == 1)?);
+            pairs.push(compare(*tool, &server, plan, programs, results)?);
         }
     }
     for (tool, pairs) in tools.iter().zip(&pairs) {
@@ -169,42 +171,31 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
     // Apart from the pairs: statistics slow every program down.
     let _stats = probe_stats::StatsOn::new()?;
     for tool in tools {
-        let Some(attached) = tool.attach(programs, plan.length)? else { continue };
-        let (work, spent) = probe_stats::during(&attached.process, || server.run(&programs.storm, plan.length))
-            .with_context(|| tool.name())?;
+        let Some(attached) = tool.attach(programs)? else { continue };
+        // What has no process has no programs.
+        let Some(process) = &attached.process else { continue };
+        let (work, spent) =
+            probe_stats::during(process, || server.run(&programs.storm, plan.timed)).with_context(|| tool.name())?;
         attached.finish()?;
         results.costs.push(Cost { load, tool, operations: work.operations, spent });
     }
     Ok(())
 }
 
-/// Two runs, one with and one without the tool; which comes first alternates, so that neither profits from its place.
-fn pair(
-    tool: Tool,
-    server: &Server,
-    plan: &Plan,
-    programs: &Programs,
-    results: &mut Results,
-    tool_first: bool,
-) -> Result<Pair> {
-    let mut with = || -> Result<f64> {
-        let attached = tool.attach(programs, plan.length)?;
-        let work = server.run(&programs.storm, plan.length)?;
-        if let Some(mut attached) = attached {
-            ensure!(attached.process.is_running()?, "{} ended before its load did", tool.name());
-            if tool == Tool::Listentop {
-                results.starts.extend(attached.start);
-            }
-            attached.finish()?;
+/// Four runs: without the tool, twice with it, without it, so that what drifts evenly meanwhile cancels out.
+fn compare(tool: Tool, server: &Server, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<Pair> {
+    let run = || server.run(&programs.storm, plan.length).map(|work| work.per_second);
+    let before = run()?;
+    let attached = tool.attach(programs)?;
+    let with = [run()?, run()?];
+    if let Some(mut attached) = attached {
+        if let Some(process) = &mut attached.process {
+            ensure!(process.is_running()?, "{} ended before its load did", tool.name());
         }
-        Ok(work.per_second)
-    };
-    let without = || server.run(&programs.storm, plan.length).map(|work| work.per_second);
-    if tool_first {
-        let with = with()?;
-        Ok(Pair { without: without()?, with })
-    } else {
-        let without = without()?;
-        Ok(Pair { without, with: with()? })
+        if tool == Tool::Listentop {
+            results.starts.extend(attached.start);
+        }
+        attached.finish()?;
     }
+    Ok(Pair { without: (before + run()?) / 2.0, with: with.iter().sum::<f64>() / 2.0 })
 }
