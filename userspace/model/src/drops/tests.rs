@@ -407,3 +407,30 @@ fn a_namespace_that_turns_up_with_its_listeners_counts_from_its_beginning() {
         assert_eq!(model.namespaces[0].unexplained_drops, Some(unexplained));
     }
 }
+
+/// Nobody was known who is in the namespace, so its counters are read from the second sample on only.
+#[test]
+fn a_namespace_whose_counters_turn_up_late_counts_from_there_or_from_its_beginning() {
+    // What the kernel counted before listeners saw anything, and what was refused since the counters were read first.
+    for (earlier, listen_drops, unexplained) in [(0, 12, 0), (100, 5, 0)] {
+        let mut scene = scene(1);
+        scene.counters(0).listen_drops = earlier;
+        let namespace = scene.now.namespaces[0].counters;
+        scene.now.namespaces[0].counters = None;
+        scene.tick(250);
+        scene.now.namespaces[0].counters = namespace;
+        refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 7);
+        let now = scene.now.namespaces[0].counters.take();
+        scene.tick(250);
+        scene.now.namespaces[0].counters = now;
+        scene.tick(250);
+        refuse(&mut scene, 0, SYN_SYN_QUEUE, 5);
+        scene.tick(250);
+        let mut samples = scene.samples();
+        samples[0].namespaces[0].counters = None;
+        let model = run(&samples);
+        let namespace = &model.namespaces[0];
+        assert_eq!((namespace.listen_drops, namespace.unexplained_drops), (Some(listen_drops), Some(unexplained)));
+        assert_eq!(model.listeners[0].drops.syn_queue_full, Some(5), "{:?}", model.listeners[0].drops);
+    }
+}

@@ -67,14 +67,14 @@ impl Namespaces {
         }
         for namespace in &sample.namespaces {
             let members = members.get(&namespace.inode).map_or(&[][..], Vec::as_slice);
-            let new = self.begun && !self.by_inode.contains_key(&namespace.inode);
             let seen: u64 =
                 members.iter().map(|&at| states[at].drops.seen.iter().sum::<u64>() + states[at].drops.fresh).sum();
             let entry = self.by_inode.entry(namespace.inode).or_default();
             if entry.name != namespace.name || (entry.last.is_none() && namespace.counters.is_some()) {
                 turned_up.push(namespace.inode);
             }
-            entry.read(namespace, new.then_some(seen));
+            let seen = entry.explained + seen;
+            entry.read(namespace, self.begun.then_some(seen));
         }
         let complete = sample.losses.listeners == 0;
         for (inode, members) in &members {
@@ -148,17 +148,19 @@ impl Namespace {
         state.refuses = state.drops.pending > 0;
     }
 
-    /// Takes counters in. `new`: it turned up within the interval, and its listeners saw this many refused attempts since
-    /// they opened. If that is what the kernel counted, all of it belongs to the interval; otherwise it is the baseline.
-    fn read(&mut self, sample: &NamespaceSample, new: Option<u64>) {
+    /// Takes counters in. `seen`: so many refused attempts its listeners saw within the interval, if this is not its begin. If the
+    /// counters turn up now and that is all that the kernel ever counted, it belongs to the interval; otherwise it is the baseline.
+    fn read(&mut self, sample: &NamespaceSample, seen: Option<u64>) {
         if self.name != sample.name {
             self.name.clone_from(&sample.name);
         }
         let Some(now) = sample.counters else { return };
         self.readable = true;
-        let from_zero = self.last.is_none() && new == Some(now.listen_drops);
+        let from_zero = self.last.is_none() && seen == Some(now.listen_drops);
         if self.last.is_none() && !from_zero {
-            self.before = new.unwrap_or(0);
+            self.before = seen.unwrap_or(0);
+            // What was taken away from counters that nobody had read is not owed to those that follow.
+            self.pools = Pools::default();
         }
         let last = |f: fn(&NamespaceCounters) -> u64| self.last.as_ref().map(f);
         let grown = |f: fn(&NamespaceCounters) -> u64| growth(last(f), Some(f(&now)), from_zero) as i64;
