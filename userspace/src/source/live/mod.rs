@@ -287,7 +287,11 @@ impl LiveSource {
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(Tables { info, counters, handshakes, distributions, peaks, geometry }, free),
+            listeners: Listeners::new(
+                Tables { info, counters, handshakes, distributions, peaks, geometry },
+                free,
+                attached.sees_failed_accepts(),
+            ),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: machine::host(),
