@@ -95,7 +95,7 @@ fn open_before_the_start(lab: &Lab) {
     let v4 = listen(PORT + 1, 16);
     let clients = [loopback(PORT), loopback6(PORT), loopback(PORT + 1), loopback6(PORT + 1)].map(connect_to);
     let servers = [&both, &both, &v4, &only].map(|listener| accept(listener).expect("a connection"));
-    let mut watch = Watch::start(lab);
+    let mut watch = Watch::fresh(lab);
     for (client, server) in clients.iter().zip(&servers) {
         send_all(client, b"hello");
         assert_eq!(receive(server, 10), 5);

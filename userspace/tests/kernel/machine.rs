@@ -194,7 +194,7 @@ fn started_with_a_cpu_away(lab: &Lab) {
     let cpu = &Cpu::last();
     let listener = listen(PORT, 64);
     cpu.set(false);
-    let mut watch = Watch::start(lab);
+    let mut watch = Watch::fresh(lab);
     (0..20).for_each(|_| exchange(&listener));
     watch.sample();
     cpu.set(true);

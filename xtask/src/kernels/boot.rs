@@ -46,6 +46,10 @@ const LEFT_OUT: [&str; 19] = [
     "times::residency_of",
 ];
 
+/// Tests that say themselves which probes they are of, or start by their own choice: once for each kernel is enough.
+const OF_NO_BACKEND: [&str; 4] =
+    ["backends::", "failures::btf_that_cannot_be_read", "failures::fallback_without_btf", "refused::"];
+
 /// A kernel, and the machine that it is booted in.
 pub(crate) struct Boot {
     pub(crate) kernel: Kernel,
@@ -136,6 +140,9 @@ impl Boot {
             }
             if !options.all && options.test.is_none() {
                 LEFT_OUT.iter().for_each(|name| tests.extend(["--skip", name]));
+                if self.kind == Kind::Usual && *backend == "tracepoint" {
+                    OF_NO_BACKEND.iter().for_each(|name| tests.extend(["--skip", name]));
+                }
             }
             plan.runs.push(run(Purpose::Tests, backend, &tests, Duration::from_secs(900)));
         }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use libtest_mimic::{Completion, Failed, Trial};
-use listentop::source::{Source as _, live::LiveSource};
+use listentop::source::Source as _;
 use listentop_model::coverage::{Coverage, Measure, Status};
 use nix::{
     sched::{CloneFlags, unshare},
@@ -103,8 +103,10 @@ fn machine() -> &'static Result<Vec<Coverage>, String> {
             Ok(Err(error)) => return Err(format!("no network namespace can be made: {error}")),
             Err(_) => return Err("no thread can be had".to_owned()),
         }
-        let mut source = LiveSource::start(&environment::options()).map_err(|error| error.to_string())?;
-        source.sample().map(|sample| sample.coverage).map_err(|error| error.to_string())
+        let mut source = watch::usual_probes().map_err(|error| error.to_string())?;
+        let coverage = source.sample().map(|sample| sample.coverage).map_err(|error| error.to_string());
+        watch::keep(source);
+        coverage
     })
 }
 

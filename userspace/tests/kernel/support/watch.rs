@@ -1,45 +1,110 @@
 //! listentop's own view of a test's listeners: probes, samples, model.
 
-use std::thread;
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use listentop::source::{
     Source as _,
-    live::{LiveSource, Options},
+    live::{LiveSource, Options, StartError},
 };
 use listentop_model::{
+    coverage::{Measure, Status},
     histogram::Histogram,
     model::{ListenerModel, Model, NamespaceModel, ThreadModel},
     sample::{Losses, Sample},
     tracker::Tracker,
 };
 
-use super::{Lab, environment, sleep_ms, wait_until};
+use super::{Lab, environment, sleep_ms, sockets, wait_until};
+
+/// Probes that stay attached from one test to the next, between two that use them.
+static KEPT: Mutex<Option<LiveSource>> = Mutex::new(None);
+
+/// Probes with the usual options: an emulated machine takes longer to attach and detach functions than for most tests, so there
+/// they are those of the test before.
+pub(super) fn usual_probes() -> Result<LiveSource, StartError> {
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
+    kept.map_or_else(|| LiveSource::start(&environment::options()), Ok)
+}
+
+/// Leaves the usual probes to the next test, where that is worth it.
+pub(super) fn keep(source: LiveSource) {
+    if environment::own_machine() {
+        *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+}
+
+/// Samples until the source knows the test's namespace, which it looks for at its start only as long as nothing happens in it, and has
+/// told that the test before is over: a namespace may have the number of one that is gone.
+fn become_known(lab: &Lab, source: &mut LiveSource) {
+    let listener = sockets::listen(1, 0);
+    wait_until("the namespace's counters are found", || {
+        let sample = source.sample().expect("a sample");
+        sample.namespaces.iter().any(|namespace| namespace.inode == lab.netns && namespace.counters.is_some())
+    });
+    drop(listener);
+    // It tells that a listener has closed once.
+    source.sample().expect("a sample");
+}
 
 /// Probes that are attached, and the model of what they saw since.
 pub(crate) struct Watch {
-    source: LiveSource,
+    /// Until this is dropped.
+    source: Option<LiveSource>,
+    usual: bool,
     tracker: Tracker,
     netns: u32,
     last: Sample,
     lost_before: Losses,
 }
 
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // What a test broke must not break others.
+        if self.usual
+            && !thread::panicking()
+            && let Some(source) = self.source.take()
+        {
+            keep(source);
+        }
+    }
+}
+
 impl Watch {
-    /// Attaches the probes and takes the first sample.
+    /// The usual probes, and their first sample of this test.
     pub(crate) fn start(lab: &Lab) -> Self {
+        let mut source = usual_probes().expect("the probes can be attached: they were before");
+        if environment::own_machine() {
+            become_known(lab, &mut source);
+        }
+        let mut watch = Self::by(lab, source);
+        watch.usual = true;
+        watch
+    }
+
+    /// Attaches the probes now, for a test of what they find.
+    pub(crate) fn fresh(lab: &Lab) -> Self {
         Self::with(lab, &environment::options())
     }
 
     pub(crate) fn with(lab: &Lab, options: &Options) -> Self {
-        let mut source = LiveSource::start(options).expect("the probes can be attached: they were before");
+        Self::by(lab, LiveSource::start(options).expect("the probes can be attached: they were before"))
+    }
+
+    /// What these probes see from now on.
+    pub(crate) fn by(lab: &Lab, mut source: LiveSource) -> Self {
         let last = source.sample().expect("a first sample");
         let lost_before = last.losses.clone();
-        Self { source, tracker: Tracker::new(&last), netns: lab.netns, last, lost_before }
+        let tracker = Tracker::new(&last);
+        Self { source: Some(source), usual: false, tracker, netns: lab.netns, last, lost_before }
     }
 
     /// Takes another sample.
     pub(crate) fn sample(&mut self) {
-        self.last = self.source.sample().expect("a sample");
+        let source = self.source.as_mut().expect("until it is dropped");
+        self.last = source.sample().expect("a sample");
         self.tracker.push(&self.last);
     }
 
@@ -84,6 +149,12 @@ impl Watch {
     /// The last raw sample's `aborted` count of a listener: the model does not show it.
     pub(crate) fn aborted(&self, id: u64) -> Option<u64> {
         self.last.listeners.iter().find(|listener| listener.id == id)?.accept_queue.aborted
+    }
+
+    /// Whether a measure is not unavailable.
+    pub(crate) fn tells(&self, measure: Measure) -> bool {
+        let mut coverage = self.model().coverage.iter();
+        coverage.any(|entry| entry.measure == measure && entry.status != Status::Unavailable)
     }
 
     /// The test's listeners on a port, those that closed included.
