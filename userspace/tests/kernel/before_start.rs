@@ -33,7 +33,7 @@ fn listener_with_connections(lab: &Lab) {
     sleep_ms(200);
 
     let mut watch = Watch::fresh(lab);
-    let sampled = now_ns();
+    let sampled = watch.sampled_ns();
     let seen = watch.listener(PORT);
     assert_eq!(seen.id, cookie(&listener));
     let process = seen.process.as_ref().expect("the owner is known at once");

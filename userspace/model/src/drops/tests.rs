@@ -434,3 +434,38 @@ fn a_namespace_whose_counters_turn_up_late_counts_from_there_or_from_its_beginni
         assert_eq!(model.listeners[0].drops.syn_queue_full, Some(5), "{:?}", model.listeners[0].drops);
     }
 }
+
+/// A reset that comes when its connection has gone: the socket counts it, the namespace does not.
+const STRAY: Refusal = Refusal { socket_drops: 1, ..ZERO };
+
+#[test]
+fn what_the_namespace_did_not_refuse_is_no_drop() {
+    let mut scene = scene(2);
+    on_socket(&mut scene, 0, STRAY, 3);
+    scene.tick(250);
+    refuse(&mut scene, 1, SYN_ACCEPT_QUEUE, 7);
+    on_socket(&mut scene, 1, STRAY, 2);
+    scene.tick(250);
+    refuse(&mut scene, 0, ACK_ACCEPT_QUEUE, 4);
+    scene.tick(250);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    assert_eq!(model.listeners[0].drops.total, Some(4), "{:?}", model.listeners[0].drops);
+    assert_eq!(model.listeners[1].drops.total, Some(7), "{:?}", model.listeners[1].drops);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+}
+
+/// What one listener's counter has already, and another's not yet, looks like the first one's for a moment.
+#[test]
+fn a_stray_packet_does_not_take_the_place_of_another_listeners_drop() {
+    let mut scene = scene(2);
+    on_socket(&mut scene, 0, STRAY, 3);
+    on_host(&mut scene, ACK_ACCEPT_QUEUE, 3);
+    scene.tick(250);
+    on_socket(&mut scene, 1, ACK_ACCEPT_QUEUE, 3);
+    scene.tick(250);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    assert_eq!(model.listeners.iter().map(|l| l.drops.total).collect::<Vec<_>>(), [Some(0), Some(3)]);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+}

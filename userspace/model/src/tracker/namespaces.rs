@@ -106,11 +106,17 @@ impl Namespaces {
             concerned.sort_unstable();
             concerned.dedup();
         }
-        for &at in &concerned {
-            let netns = model.listeners[at].netns;
-            if states[at].refuses || turned_up.contains(&netns) {
-                self.by_inode.entry(netns).or_default().account(&mut states[at], &mut model.listeners[at]);
-            }
+        // What is known comes first, because it leaves the less for what is unexplained.
+        let mut told: Vec<usize> = concerned.clone();
+        told.retain(|&at| states[at].refuses || turned_up.contains(&model.listeners[at].netns));
+        for &at in &told {
+            let namespace = self.by_inode.entry(model.listeners[at].netns).or_default();
+            let most = namespace.readable.then_some(0);
+            namespace.account(&states[at], &mut model.listeners[at], most);
+        }
+        for &at in &told {
+            let namespace = self.by_inode.entry(model.listeners[at].netns).or_default();
+            namespace.account_unexplained(&mut states[at], &mut model.listeners[at]);
         }
         self.begun = true;
         self.publish(model);
@@ -135,17 +141,26 @@ impl Namespaces {
 }
 
 impl Namespace {
-    /// Brings a listener's drops, and the sum over all listeners, up to date.
-    fn account(&mut self, state: &mut Listener, listener: &mut ListenerModel) {
-        let before = std::mem::replace(&mut listener.drops, state.drops.drops(self.last.is_some()));
+    /// Brings a listener's drops, and the sum over all listeners, up to date. `most`: no more can have been refused.
+    fn account(&mut self, state: &Listener, listener: &mut ListenerModel, most: Option<u64>) {
+        let before = std::mem::replace(&mut listener.drops, state.drops.drops(self.last.is_some(), most));
         self.explained = self.explained + listener.drops.total.unwrap_or(0) - before.total.unwrap_or(0);
+    }
+
+    /// The same, what is unexplained included. `sk_drops` counts packets too that are no attempts (a reset that comes when its connection
+    /// has gone); the namespace's counter does not, so together listeners refused no more than that says.
+    fn account_unexplained(&mut self, state: &mut Listener, listener: &mut ListenerModel) {
+        let others = self.explained - listener.drops.total.unwrap_or(0);
+        let all = self.drops.sum.filter(|_| self.readable).map(|drops| drops + self.before);
+        self.account(state, listener, all.map(|all| all.saturating_sub(others)));
         let blind = listener.drops.total.is_none();
         self.blind = self.blind + usize::from(blind) - usize::from(std::mem::replace(&mut state.blind, blind));
         if listener.netns_name != self.name {
             listener.netns_name.clone_from(&self.name);
         }
         state.drops.rest();
-        state.refuses = state.drops.pending > 0;
+        // What others turn out to have refused is no longer unexplained here.
+        state.refuses = state.drops.pending > 0 || listener.drops.unexplained.is_some_and(|n| n > 0);
     }
 
     /// Takes counters in. `seen`: so many refused attempts its listeners saw within the interval, if this is not its begin. If the

@@ -151,6 +151,11 @@ impl Watch {
         self.last.listeners.iter().find(|listener| listener.id == id)?.accept_queue.aborted
     }
 
+    /// When the last sample was taken, by the probes' clock.
+    pub(crate) fn sampled_ns(&self) -> u64 {
+        self.last.monotonic_ns
+    }
+
     /// Whether a measure is not unavailable.
     pub(crate) fn tells(&self, measure: Measure) -> bool {
         let mut coverage = self.model().coverage.iter();
