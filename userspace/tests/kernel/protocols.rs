@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::Shutdown,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
@@ -68,6 +69,8 @@ fn serve(watch: &mut Watch, listener: &Socket, clients: &[Socket]) {
     assert_eq!(seen.now.queued_bytes, Some(0));
     let work = thread(seen, tid()).map(|thread| (thread.accepts, thread.reads, thread.writes));
     assert_eq!(work, Some((n, n, n)), "by this thread");
+    // A multipath connection that one side alone has closed may last another minute.
+    clients.iter().for_each(|client| client.shutdown(Shutdown::Both).expect("it is connected"));
     drop(servers);
     watch.sample_until("all are closed", |watch| watch.listener(PORT).now.open == Some(0));
 }
