@@ -1,7 +1,10 @@
 //! listentop's own view of a test's listeners: probes, samples, model.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -60,8 +63,19 @@ pub(crate) struct Watch {
     lost_before: Losses,
 }
 
+/// Runs of probes that the kernel skipped while tests failed.
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Runs of probes that the kernel skipped in tests that failed since this was asked last.
+pub(super) fn take_skipped() -> u64 {
+    SKIPPED.swap(0, Ordering::Relaxed)
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
+        if thread::panicking() {
+            SKIPPED.fetch_add(self.missed(), Ordering::Relaxed);
+        }
         // What a test broke must not break others.
         if self.usual
             && !thread::panicking()
@@ -180,6 +194,15 @@ impl Watch {
 
     pub(crate) fn namespace(&self) -> &NamespaceModel {
         self.model().namespaces.iter().find(|n| n.inode == self.netns).expect("the namespace is seen")
+    }
+}
+
+/// Compares counts with what they must be: exactly, unless the kernel skipped runs of the probes, which it counts. Then they may differ by
+/// as many, and no more.
+pub(crate) fn assert_counts(missed: u64, counts: &[(&str, Option<u64>, u64)]) {
+    for (what, seen, own) in counts {
+        let seen = seen.expect("it is measured");
+        assert!(seen.abs_diff(*own) <= missed, "{what}: {seen}, not {own}, with {missed} runs skipped");
     }
 }
 
