@@ -469,3 +469,19 @@ fn a_stray_packet_does_not_take_the_place_of_another_listeners_drop() {
     assert_eq!(model.listeners.iter().map(|l| l.drops.total).collect::<Vec<_>>(), [Some(0), Some(3)]);
     assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
 }
+
+/// No probe tells final ACKs, which count twice in the socket: no listener's bound takes from another's.
+#[test]
+fn bounds_of_several_listeners_stay_bounds() {
+    let mut scene = scene(2);
+    for place in 0..2 {
+        scene.listener(place).drops.ack_overflow = None;
+    }
+    scene.tick(250);
+    refuse(&mut scene, 0, ACK_ACCEPT_QUEUE, 9);
+    refuse(&mut scene, 1, SYN_ACCEPT_QUEUE, 4);
+    scene.tick(250);
+    scene.tick(250);
+    let model = run(&scene.samples()[1..]);
+    assert_eq!(model.listeners.iter().map(|l| l.drops.total).collect::<Vec<_>>(), [Some(13), Some(4)]);
+}

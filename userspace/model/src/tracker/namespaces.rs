@@ -36,6 +36,8 @@ struct Namespace {
     explained: u64,
     /// Listeners of which that is not known.
     blind: usize,
+    /// Those that the counters have beyond what of all listeners is known; `None` while they are not read.
+    room: Option<u64>,
     /// Those that the counters had at their baseline already.
     before: u64,
 }
@@ -114,6 +116,12 @@ impl Namespaces {
             let most = namespace.readable.then_some(0);
             namespace.account(&states[at], &mut model.listeners[at], most);
         }
+        for namespace in self.by_inode.values_mut() {
+            namespace.room = namespace.drops.sum.filter(|_| namespace.readable).map(|drops| {
+                let all = drops + namespace.before;
+                all.saturating_sub(namespace.explained)
+            });
+        }
         for &at in &told {
             let namespace = self.by_inode.entry(model.listeners[at].netns).or_default();
             namespace.account_unexplained(&mut states[at], &mut model.listeners[at]);
@@ -148,11 +156,10 @@ impl Namespace {
     }
 
     /// The same, what is unexplained included. `sk_drops` counts packets too that are no attempts (a reset that comes when its connection
-    /// has gone); the namespace's counter does not, so together listeners refused no more than that says.
+    /// has gone); the namespace's counter does not, so no listener refused more than that leaves.
     fn account_unexplained(&mut self, state: &mut Listener, listener: &mut ListenerModel) {
-        let others = self.explained - listener.drops.total.unwrap_or(0);
-        let all = self.drops.sum.filter(|_| self.readable).map(|drops| drops + self.before);
-        self.account(state, listener, all.map(|all| all.saturating_sub(others)));
+        let most = self.room.map(|room| listener.drops.total.unwrap_or(0) + room);
+        self.account(state, listener, most);
         let blind = listener.drops.total.is_none();
         self.blind = self.blind + usize::from(blind) - usize::from(std::mem::replace(&mut state.blind, blind));
         if listener.netns_name != self.name {
