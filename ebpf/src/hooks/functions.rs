@@ -106,9 +106,8 @@ pub(crate) fn queue_add(ctx: FEntryContext) -> i32 {
     let Some(tcp) = sock.tcp() else { return 0 };
     let child = RawSock::of(ctx.arg(2));
     // One that moves from another shard has just been counted there; one that was accepted is another's record.
-    let counted = |connection: *mut Connection| unsafe {
-        (*connection).listener == listener && (*connection).accepted_ns == 0
-    };
+    let counted =
+        |connection: *mut Connection| unsafe { (*connection).listener == listener && (*connection).accepted_ns == 0 };
     if !connections::find(child.0).is_some_and(counted) {
         enqueued::queued(listener, child, stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
     }

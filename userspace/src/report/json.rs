@@ -96,7 +96,7 @@ parts! {
     /// One of its threads.
     Thread {
         pid: u32, tid: u32, comm: String, ended: bool, roles: Vec<&'static str>, accepts: u64, accept_share: Option<f64>,
-        would_block: u64, accept_failed: u64, reads: u64, read_share: Option<f64>, read_bytes: u64, first_reads: u64,
+        would_block: u64, accept_failed: Option<u64>, reads: u64, read_share: Option<f64>, read_bytes: u64, first_reads: u64,
         writes: u64, write_bytes: u64, on_cpu_us: Option<u64>, run_queue_us: Option<u64>, blocked_us: Option<u64>,
     }
     /// How it is served.
@@ -243,7 +243,7 @@ fn listener(l: &ListenerModel, seconds: f64) -> Listener {
             queued_bytes: l.now.queued_bytes,
         },
         writes: Writes { count: l.total.writes, bytes: l.total.write_bytes },
-        threads: l.threads.iter().map(thread).collect(),
+        threads: l.threads.iter().map(|t| thread(t, l.total.accept_failed.is_some())).collect(),
         pattern: Pattern {
             name: l.pattern.name.name(),
             confidence: l.pattern.confidence,
@@ -273,7 +273,8 @@ pub const fn role(role: Role) -> &'static str {
     }
 }
 
-fn thread(t: &ThreadModel) -> Thread {
+/// `accept_failed`: whether accepts that fail are seen.
+fn thread(t: &ThreadModel, accept_failed: bool) -> Thread {
     Thread {
         pid: t.pid,
         tid: t.tid,
@@ -283,7 +284,7 @@ fn thread(t: &ThreadModel) -> Thread {
         accepts: t.accepts,
         accept_share: t.accept_share,
         would_block: t.would_block,
-        accept_failed: t.accept_failed,
+        accept_failed: accept_failed.then_some(t.accept_failed),
         reads: t.reads,
         read_share: t.read_share,
         read_bytes: t.read_bytes,

@@ -17,6 +17,7 @@ use crate::support::{
     lab::{PORT, loopback},
     skip, sleep_ms,
     sockets::{accept, attempt, attempt_with_late_ack, give_up_refused, kernel_drops, listen},
+    watch::assert_counts,
 };
 
 /// Listed where functions can be watched: see `main`.
@@ -41,10 +42,10 @@ impl Numbers {
 
 fn watch(lab: &Lab, kind: Kind) -> Watch {
     let options = Options { kind: Some(kind), ..Options::default() };
-    if let Err(error) = LiveSource::start(&options) {
-        skip(format!("{} probes do not run here: {error}", kind.name()));
+    match LiveSource::start(&options) {
+        Ok(source) => Watch::by(lab, source),
+        Err(error) => skip(format!("{} probes do not run here: {error}", kind.name())),
     }
-    Watch::with(lab, &options)
 }
 
 /// Accepts and answers until `connections` have ended.
@@ -130,11 +131,29 @@ fn agree(lab: &Lab) {
     let (a, b) = (functions.listener(PORT), tracepoints.listener(PORT));
     assert!(refused.0 > 5 && kernel_drops(&listener) > 0, "the test's own load: {refused:?}");
 
-    assert_eq!(a.total.enqueued, Some(u64::from(connections) + waiting.len() as u64), "against the load itself");
+    let enqueued = u64::from(connections) + waiting.len() as u64;
     let counts = |l: &ListenerModel| {
         let t = &l.total;
         [t.enqueued, t.accepts, t.would_block, t.accept_failed, t.reads, t.read_bytes, t.writes, t.write_bytes]
     };
+    let missed = functions.missed() + tracepoints.missed();
+    if missed > 0 && slowness() > 1 {
+        // A kernel that preempts programs skips others; in an emulated machine, where they run for long, always some.
+        let (t, own) = (&b.total, |n: Option<u64>| n.expect("it is measured"));
+        assert_counts(
+            missed,
+            &[
+                ("enqueued by functions", a.total.enqueued, enqueued),
+                ("enqueued by tracepoints", t.enqueued, enqueued),
+                ("accepts", t.accepts, own(a.total.accepts)),
+                ("would-block accepts", t.would_block, own(a.total.would_block)),
+                ("reads", t.reads, own(a.total.reads)),
+                ("writes", t.writes, own(a.total.writes)),
+            ],
+        );
+        return;
+    }
+    assert_eq!(a.total.enqueued, Some(enqueued), "against the load itself");
     assert_eq!(counts(a), counts(b), "enqueued, accepts, would-block, failed, reads, bytes, writes, bytes");
     assert_eq!(a.total.synack_retransmits, b.total.synack_retransmits);
     assert_eq!(
@@ -144,7 +163,11 @@ fn agree(lab: &Lab) {
     assert_eq!(a.now.accept_peak, b.now.accept_peak);
     let causes =
         |l: &ListenerModel| (l.drops.total, l.drops.accept_queue_full_on_ack, l.drops.accept_queue_full_on_syn);
-    assert_eq!((causes(a), a.drops.unexplained), (causes(b), b.drops.unexplained));
+    if tracepoints.tells(Measure::Drops) {
+        assert_eq!((causes(a), a.drops.unexplained), (causes(b), b.drops.unexplained));
+    } else {
+        assert_eq!(causes(b), (None, None, None), "unknown before 6.15");
+    }
     assert_eq!(a.drops.total, Some(refused.1), "against the kernel's own counter");
     let work = |l: &ListenerModel| {
         let mut work: Vec<_> = l.threads.iter().map(|t| (t.tid, t.accepts, t.would_block, t.reads, t.writes)).collect();

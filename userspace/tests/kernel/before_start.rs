@@ -32,8 +32,8 @@ fn listener_with_connections(lab: &Lab) {
     send_all(&waiting[0], &[1; 30]);
     sleep_ms(200);
 
-    let mut watch = Watch::start(lab);
-    let sampled = now_ns();
+    let mut watch = Watch::fresh(lab);
+    let sampled = watch.sampled_ns();
     let seen = watch.listener(PORT);
     assert_eq!(seen.id, cookie(&listener));
     let process = seen.process.as_ref().expect("the owner is known at once");
@@ -81,7 +81,7 @@ fn a_long_queue(lab: &Lab) {
     lab.sysctl("core/somaxconn", "4096");
     let listener = listen(PORT, 2000);
     let clients: Vec<_> = (0..WAITING).map(|_| connect(PORT)).collect();
-    let mut watch = Watch::start(lab);
+    let mut watch = Watch::fresh(lab);
     assert_eq!(watch.listener(PORT).now.accept_depth, WAITING as u32);
     let servers: Vec<_> = clients.iter().map(|_| accept(&listener)).collect();
     watch.sample();
@@ -104,7 +104,7 @@ fn waiting_accept(lab: &Lab) {
         let acceptor_tid = ids.recv().expect("the thread runs");
         // Time to fall asleep in accept.
         sleep_ms(100);
-        let mut watch = Watch::start(lab);
+        let mut watch = Watch::fresh(lab);
         let client = connect(PORT);
         send_all(&client, b"hello");
         assert_eq!(acceptor.join().expect("it does not fail"), 5);

@@ -12,6 +12,7 @@ use socket2::Socket;
 
 use crate::support::{
     Lab, Test, Watch,
+    environment::older_than,
     lab::PORT,
     skip,
     sockets::{accept, connect, listen, receive, send_all},
@@ -200,9 +201,11 @@ fn would_block_and_failed(lab: &Lab) {
     drop(accept(&listener));
     watch.sample();
     let seen = watch.listener(PORT);
-    assert_eq!((seen.total.would_block, seen.total.accept_failed, seen.total.accepts), (Some(7), Some(2), Some(1)));
+    // Unknown where no probe can tell whose accept it was.
+    let failed = (!older_than(5, 15)).then_some(2);
+    assert_eq!((seen.total.would_block, seen.total.accept_failed, seen.total.accepts), (Some(7), failed, Some(1)));
     let this = thread(seen, tid()).expect("this thread works");
-    assert_eq!((this.would_block, this.accept_failed, this.accepts), (7, 2, 1));
+    assert_eq!((this.would_block, this.accept_failed, this.accepts), (7, failed.unwrap_or(0), 1));
     drop(client);
 }
 

@@ -129,10 +129,11 @@ fn deferred(lab: &Lab) {
 /// Attempts are not clients: each of three clients is refused several times.
 fn distinct_clients(lab: &Lab) {
     let mut watch = Watch::start(lab);
-    let listener = listen(PORT, 2);
+    // The SYN queue has room for them and one that connects.
+    let listener = listen(PORT, 4);
     let truth = Truth::begin(lab, &listener);
     let late: Vec<Socket> = (0..3).map(|_| attempt_with_late_ack(PORT)).collect();
-    let waiting: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    let waiting: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
     // Their final ACKs come after 200 ms, and again for every SYN-ACK that the server repeats, after one second.
     watch.during(|| sleep_ms(1500));
     drop(late);
@@ -150,10 +151,10 @@ fn distinct_clients(lab: &Lab) {
 fn reset_on_overflow(lab: &Lab) {
     lab.sysctl("ipv4/tcp_abort_on_overflow", "1");
     let mut watch = Watch::start(lab);
-    let listener = listen(PORT, 2);
+    let listener = listen(PORT, 4);
     let truth = Truth::begin(lab, &listener);
     let late: Vec<Socket> = (0..3).map(|_| attempt_with_late_ack(PORT)).collect();
-    let waiting: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    let waiting: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
     watch.during(|| sleep_ms(400));
     settle(&mut watch);
     let resets = late.iter().filter(|client| client.take_error().is_ok_and(|error| error.is_some())).count();

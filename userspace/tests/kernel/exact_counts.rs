@@ -18,11 +18,11 @@ use socket2::Socket;
 
 use crate::support::{
     Lab, Test, Watch,
-    environment::slowness,
+    environment::{older_than, slowness},
     lab::PORT,
     sockets::{accept, attempt, connect, give_up_refused_and_count, kernel_drops, listen, receive_all, send_all},
     tid,
-    watch::{count, thread},
+    watch::{assert_counts, count, thread},
 };
 
 pub(crate) const TESTS: &[Test] = &[Test {
@@ -33,7 +33,6 @@ pub(crate) const TESTS: &[Test] = &[Test {
         Measure::WouldBlock,
         Measure::Reads,
         Measure::Writes,
-        Measure::Drops,
         Measure::OpenConnections,
         Measure::QueuedBytes,
     ],
@@ -87,7 +86,9 @@ fn counts_are_exact(lab: &Lab) -> bool {
     let limit = BACKLOG as usize + 1;
     assert_eq!(early.len(), limit);
     let owns = watch.during(|| serve_and_load(&listener, early));
-    watch.sample_until("all connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
+    watch.sample_until("all connections are gone", |watch| {
+        watch.listener(PORT).now.open.is_some_and(|open| open <= watch.missed())
+    });
 
     let connections = connections() + limit as u64;
     let seen = watch.listener(PORT);
@@ -97,24 +98,24 @@ fn counts_are_exact(lab: &Lab) -> bool {
         return false;
     }
     if missed > 0 {
-        // A program that runs for long is interrupted often: by no more than what was skipped may counts be wrong.
-        for (what, seen, own) in [
-            ("enqueued", seen.total.enqueued, connections),
-            ("accepts", seen.total.accepts, connections),
-            ("would-block accepts", seen.total.would_block, sum(|own| own.would_block)),
-            ("reads", seen.total.reads, sum(|own| own.reads)),
-            ("writes", seen.total.writes, sum(|own| own.writes)),
-        ] {
-            let seen = seen.expect("it is measured");
-            assert!(seen.abs_diff(own) <= missed, "{what}: {seen}, not {own}, with {missed} runs skipped");
-        }
+        // A program that runs for long is interrupted often.
+        assert_counts(
+            missed,
+            &[
+                ("enqueued", seen.total.enqueued, connections),
+                ("accepts", seen.total.accepts, connections),
+                ("would-block accepts", seen.total.would_block, sum(|own| own.would_block)),
+                ("reads", seen.total.reads, sum(|own| own.reads)),
+                ("writes", seen.total.writes, sum(|own| own.writes)),
+            ],
+        );
         return true;
     }
     assert_eq!(sum(|own| own.accepts), connections, "the test's own count");
     assert_eq!(seen.total.enqueued, Some(connections));
     assert_eq!(seen.total.accepts, Some(connections));
     assert_eq!(seen.total.would_block, Some(sum(|own| own.would_block)));
-    assert_eq!(seen.total.accept_failed, Some(0));
+    assert_eq!(seen.total.accept_failed, (!older_than(5, 15)).then_some(0));
     assert_eq!(seen.total.reads, Some(sum(|own| own.reads)));
     assert_eq!(seen.total.read_bytes, Some(sum(|own| own.read_bytes)));
     assert_eq!(seen.total.writes, Some(sum(|own| own.writes)));
@@ -144,15 +145,16 @@ fn counts_are_exact(lab: &Lab) -> bool {
     assert_eq!(seen.now.accept_peak, Some(limit as u32));
     assert_eq!(seen.now.oldest_waiting_us, Some(0));
     assert_eq!(seen.now.queued_bytes, Some(0));
-    assert_eq!(seen.drops.accept_queue_full_on_syn, Some(refused));
-    assert_eq!(seen.drops.accept_queue_full_on_ack, Some(0));
-    // On a slow machine a client's last reset comes when the connection has gone; the listener drops it, and the kernel counts that.
-    let stray = if slowness() > 1 { kernel_drops(&listener) - refused } else { 0 };
-    assert_eq!((seen.drops.total, seen.drops.unexplained), (Some(refused + stray), Some(stray)));
+    let drops = |n| watch.tells(Measure::Drops).then_some(n);
+    assert_eq!(seen.drops.accept_queue_full_on_syn, drops(refused));
+    assert_eq!(seen.drops.accept_queue_full_on_ack, drops(0));
+    // The socket may count more: a client's last reset that comes when the connection has gone.
+    assert!(kernel_drops(&listener) >= refused, "the test's own load");
+    assert_eq!((seen.drops.total, seen.drops.unexplained), (drops(refused), drops(0)));
     let after = lab.counters();
     assert_eq!(after.since(&before, "ListenOverflows"), refused);
     assert_eq!(after.since(&before, "ListenDrops"), refused);
-    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+    assert_eq!(watch.namespace().unexplained_drops, drops(0).map(|_| 0));
     assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
     true
 }

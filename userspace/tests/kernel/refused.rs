@@ -1,6 +1,9 @@
 //! A kernel that refuses a hook, or does not have it: what hangs on it is unavailable, with the reason, and nothing else changes.
 
-use listentop::source::live::{Kind, LiveSource, Options, StartError};
+use listentop::source::{
+    Source as _,
+    live::{Kind, LiveSource, Options, StartError},
+};
 use listentop_model::coverage::{Coverage, Measure, Status};
 
 use crate::{
@@ -65,9 +68,9 @@ fn options(kind: Option<Kind>, refuse: &[&str]) -> Options {
 }
 
 /// Coverage where nothing is refused that the kernel does not refuse itself; skips the test where these probes do not run.
-fn whole(lab: &Lab, kind: Kind) -> Vec<Coverage> {
+fn whole(kind: Kind) -> Vec<Coverage> {
     match LiveSource::start(&options(Some(kind), &[])) {
-        Ok(_) => Watch::with(lab, &options(Some(kind), &[])).model().coverage.clone(),
+        Ok(mut source) => source.sample().expect("a sample").coverage,
         Err(error) => skip(error.to_string()),
     }
 }
@@ -119,7 +122,7 @@ fn assert_counts(watch: &mut Watch, hook: &str) {
 }
 
 fn one_by_one(lab: &Lab, kind: Kind, hooks: &[(&str, &[Measure])]) {
-    let whole = whole(lab, kind);
+    let whole = whole(kind);
     for (hook, lost) in hooks {
         let mut watch = Watch::with(lab, &options(Some(kind), &[hook]));
         assert_lost(&whole, &watch.model().coverage, hook, lost);
@@ -137,8 +140,8 @@ fn functions(lab: &Lab) {
 
 /// Where both run, a function that is refused costs only what no tracepoint tells.
 fn fall_back(lab: &Lab) {
-    whole(lab, Kind::Fentry);
-    let whole = whole(lab, Kind::Tracepoint);
+    whole(Kind::Fentry);
+    let whole = whole(Kind::Tracepoint);
     let functions = FUNCTIONS.iter().map(|(hook, _)| *hook).chain(["fexit/inet_csk_complete_hashdance"]);
     let refuse: Vec<&str> = functions.collect();
     let mut watch = Watch::with(lab, &options(None, &refuse));
@@ -156,7 +159,7 @@ fn fall_back(lab: &Lab) {
 
 /// Losses add up.
 fn several(lab: &Lab) {
-    let whole = whole(lab, Kind::Tracepoint);
+    let whole = whole(Kind::Tracepoint);
     let refuse = ["tp_btf/sock_send_length", "tp_btf/kfree_skb", "tp_btf/tcp_retransmit_synack"];
     let mut watch = Watch::with(lab, &options(Some(Kind::Tracepoint), &refuse));
     for measure in Measure::ALL {
@@ -169,8 +172,8 @@ fn several(lab: &Lab) {
 }
 
 /// An error that names the hook, and nothing is left of what was attached before it.
-fn essential(lab: &Lab) {
-    whole(lab, Kind::Tracepoint);
+fn essential(_: &Lab) {
+    whole(Kind::Tracepoint);
     let ours = || ["prog_id:", "link_id:", "map_id:"].map(|kind| held(std::process::id(), kind));
     let before = ours();
     for hook in ["tp_btf/tcp_destroy_sock", "tp_btf/inet_sock_set_state", "tp_btf/sk_data_ready"] {

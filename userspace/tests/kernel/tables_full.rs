@@ -39,7 +39,7 @@ fn listeners(lab: &Lab) {
 fn more_listeners_than_usual(lab: &Lab) {
     const MANY: u16 = 1500;
     let all: Vec<Socket> = (0..MANY).map(|n| listen(PORT + n, 4)).collect();
-    let watch = Watch::start(lab);
+    let watch = Watch::fresh(lab);
     assert_eq!(watch.model().losses.listeners, 0);
     assert_eq!(watch.model().listeners.iter().filter(|l| l.netns == lab.netns).count(), usize::from(MANY));
     drop(all);

@@ -6,7 +6,7 @@ use listentop_model::sample::Protocol;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    Run, Test, Watch, skip, sleep_ms,
+    Run, Test, Watch, environment, skip, sleep_ms,
     sockets::{accept, connect_to, cookie, kernel_drops, listen_on},
 };
 
@@ -174,10 +174,7 @@ fn mptcp() {
 
 /// Listeners are in the kernel's list of MPTCP sockets since Linux 5.19.
 fn lists_mptcp() -> bool {
-    let name = nix::sys::utsname::uname().expect("every Linux has it");
-    let release = name.release().to_string_lossy();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(5), Some(19))
+    !environment::older_than(5, 19)
 }
 
 /// More than the kernel tells in one go, while others come and go.

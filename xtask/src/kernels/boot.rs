@@ -24,11 +24,13 @@ const SLOWNESS: u32 = 10;
 
 /// Tests that are left out without `--all`: another kernel makes no difference to them, or others show the same, and an emulated
 /// machine takes long.
-const LEFT_OUT: [&str; 19] = [
+const LEFT_OUT: [&str; 23] = [
     "command_line::dashboard",
     "command_line::filters",
     "command_line::full_disk",
+    "command_line::json",
     "command_line::mistakes",
+    "command_line::nothing_stays",
     "command_line::reader",
     "command_line::signals",
     "command_line::without_rights",
@@ -40,11 +42,25 @@ const LEFT_OUT: [&str; 19] = [
     "lifecycle::inherited",
     "lifecycle::passed",
     "lifecycle::shared",
+    // Those of the whole machine run with many possible CPUs.
+    "machine::clock_steps_under_a_report",
+    "machine::many_possible_cpus",
     "refused::functions_one_by_one",
     "scale::",
     "tables_full::",
     "times::residency_of",
 ];
+
+/// Tests that say themselves which probes they are of, or start by their own choice: once for each kernel is enough.
+const OF_NO_BACKEND: [&str; 4] =
+    ["backends::", "failures::btf_that_cannot_be_read", "failures::fallback_without_btf", "refused::"];
+
+/// Tests of what a refused tracepoint costs, which start time and again: one of the kernels that have these tracepoints is enough.
+const OF_REFUSED_TRACEPOINTS: [&str; 3] =
+    ["refused::several_at_once", "refused::tracepoints_one_by_one", "refused::what_nothing_can_do_without"];
+
+/// The kernel that they run on.
+const WITH_ALL_TRACEPOINTS: &str = "6.18";
 
 /// A kernel, and the machine that it is booted in.
 pub(crate) struct Boot {
@@ -134,8 +150,14 @@ impl Boot {
                 (None, Kind::ManyCpus) => tests.push("machine::"),
                 (None, Kind::Usual) => {}
             }
-            if !options.all && options.test.is_none() {
+            if !options.all && options.test.is_none() && self.kind == Kind::Usual {
                 LEFT_OUT.iter().for_each(|name| tests.extend(["--skip", name]));
+                if self.kernel.series != WITH_ALL_TRACEPOINTS {
+                    OF_REFUSED_TRACEPOINTS.iter().for_each(|name| tests.extend(["--skip", name]));
+                }
+                if *backend == "tracepoint" {
+                    OF_NO_BACKEND.iter().for_each(|name| tests.extend(["--skip", name]));
+                }
             }
             plan.runs.push(run(Purpose::Tests, backend, &tests, Duration::from_secs(900)));
         }

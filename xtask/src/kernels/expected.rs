@@ -41,6 +41,9 @@ pub(crate) struct Entry {
     /// Why this backend cannot be used there at all; then there is nothing below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<String>,
+    /// How many tests run there: those that pass, and those that are known to fail.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) tests: usize,
     /// Measures of which every event is seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) measured: Vec<String>,
@@ -56,6 +59,11 @@ pub(crate) struct Entry {
     /// Tests that are known to fail there, with what went wrong: what listentop, or the test, does not do right on this kernel yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) failing: BTreeMap<String, String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Expected {
@@ -112,6 +120,7 @@ impl Entry {
                 _ => drop(entry.unavailable.insert(measure.clone(), coverage.reason.clone())),
             }
         }
+        entry.tests = outcome.passed.len() + outcome.failed.len();
         entry.skipped = outcome.skipped.clone();
         let in_a_line = |text: &String| text.split_whitespace().collect::<Vec<_>>().join(" ");
         entry.failing = outcome.failed.iter().map(|(test, why)| (test.clone(), in_a_line(why))).collect();
@@ -151,6 +160,12 @@ impl Entry {
                 let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
                 differences.push(format!("{measure} should be {}, but is {}{reason}", say(should), say(is)));
             }
+        }
+        if self.tests != found.tests {
+            differences.push(format!(
+                "{} tests should run, but {} do: use --write if that is on purpose",
+                self.tests, found.tests
+            ));
         }
         for (test, reason) in found.skipped.iter().filter(|(test, _)| !self.skipped.contains_key(*test)) {
             differences.push(format!("{test} should run, but is skipped: {reason}"));
@@ -221,6 +236,10 @@ mod tests {
                 "drops::reset should run, but is skipped: no hook"
             ]
         );
+        let mut fewer = outcome();
+        fewer.passed.clear();
+        let differences = entry().differences(&Entry::of("6.12", "tracepoint", &fewer));
+        assert_eq!(differences, ["1 tests should run, but 0 do: use --write if that is on purpose"]);
         let refused = Outcome { refused: Some("no BTF".to_owned()), ..Outcome::default() };
         let differences = entry().differences(&Entry::of("6.12", "tracepoint", &refused));
         assert_eq!(differences, ["it should run, but is refused: no BTF"]);
@@ -241,6 +260,7 @@ mod tests {
     #[test]
     fn what_fails_must_be_known_and_what_is_known_must_fail() {
         let mut failing = outcome();
+        failing.passed.clear();
         failing.failed.insert("drops::late".to_owned(), "left is\n not right".to_owned());
         let failing = Entry::of("6.12", "tracepoint", &failing);
         assert_eq!(entry().differences(&failing), ["drops::late failed: left is not right"]);

@@ -25,9 +25,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(1800);
 ///
 /// It reboots at once when it panics, which ends qemu, and panics when it is in doubt. Mitigations of the processor's
 /// leaks multiply the cost of software emulation and protect nothing here. A kernel that preempts itself anywhere does so in the probes
-/// too, which take 20 times as long here, and then skips others.
+/// too, which take 20 times as long here, and then skips others. Detaching probes waits for the kernel's grace periods, which are no shorter
+/// here unless it hurries.
 const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 mitigations=off tsc=reliable random.trust_cpu=on no_timer_check \
-     preempt=voluntary";
+     preempt=voluntary rcupdate.rcu_expedited=1";
 
 /// Everything that the emulator has, as the newest kernels ask for much, but for CMPXCHG16B: qemu 7.2 leaves rubbish in the flags behind
 /// it, which an interrupt at that moment makes the kernel trip over (trap flag, direction flag).

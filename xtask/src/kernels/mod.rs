@@ -92,7 +92,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         expected.measures.clone_from(&found.measures);
         for mut entry in found.runs {
             if let Some(known) = expected.entry(&entry.kernel, &entry.backend).filter(|_| options.measures) {
-                (entry.skipped, entry.failing) = (known.skipped.clone(), known.failing.clone());
+                (entry.tests, entry.skipped, entry.failing) =
+                    (known.tests, known.skipped.clone(), known.failing.clone());
             }
             expected.put(entry);
         }
@@ -183,6 +184,9 @@ fn differences(expected: &Expected, found: &Expected, options: &Options) -> Vec<
                 if options.measures {
                     expected.skipped.clear();
                     expected.failing.clear();
+                }
+                if options.measures || options.test.is_some() || options.all {
+                    expected.tests = entry.tests;
                 }
                 if let Some(test) = &options.test {
                     expected.skipped.retain(|name, _| name.contains(test.as_str()));

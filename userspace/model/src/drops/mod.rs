@@ -154,8 +154,13 @@ impl DropTracker {
         self.ambiguous += given_up;
     }
 
-    /// The drops since the baseline. `counters`: the namespace's counters could be read.
-    pub(crate) fn drops(&self, counters: bool) -> Drops {
+    /// The drops since the baseline. `counters`: the namespace's counters could be read; `most`: they leave no room for more, unless
+    /// they were seen.
+    pub(crate) fn drops(&self, counters: bool, most: Option<u64>) -> Drops {
+        let limited = |unexplained: u64, known: u64| match most {
+            Some(most) => unexplained.min(most.saturating_sub(known)),
+            None => unexplained,
+        };
         let ack = self.ack_overflow.sum.map(|ack| ack + self.cookie_ack_overflow.sum.unwrap_or(0));
         let ack_other = self.ack_other.sum.unwrap_or(0);
         let mut drops = Drops { accept_queue_full_on_ack: ack, ..Default::default() };
@@ -164,25 +169,29 @@ impl DropTracker {
             let [queue, syn_queue, other] = self.syn.map(|c| c.sum.unwrap_or(0));
             let seen = queue + syn_queue + other;
             let unexplained = self.inferred().unwrap_or(0).saturating_sub(seen);
+            let unexplained = limited(unexplained, seen + ack.unwrap_or(0) + ack_other);
             drops.accept_queue_full_on_syn = Some(queue);
             drops.syn_queue_full = Some(syn_queue);
             drops.other = Some(other + ack_other);
             drops.unexplained = Some(unexplained);
             drops.total = Some(seen + unexplained + ack.unwrap_or(0) + ack_other);
             syn_drops = Some(seen + unexplained);
-        } else if let (Some(syn), Some(ack)) = (self.inferred(), ack) {
+        } else if let (Some(_), Some(ack)) = (self.inferred(), ack) {
             let [queue, syn_queue, other] = self.found;
+            let found = queue + syn_queue + other;
+            let unexplained = limited(self.ambiguous + self.pending, found + ack + ack_other);
+            let syn = found + unexplained;
             // With nothing refused there is nothing to find out.
             let told = |n| (counters || syn == 0).then_some(n);
             drops.accept_queue_full_on_syn = told(queue);
             drops.syn_queue_full = told(syn_queue);
             drops.other = told(other + ack_other).or((ack_other > 0).then_some(ack_other));
-            drops.unexplained = Some(self.ambiguous + self.pending);
+            drops.unexplained = Some(unexplained);
             drops.total = Some(syn + ack + ack_other);
             syn_drops = Some(syn);
         } else if let Some(socket) = self.socket.sum {
             // No probe saw the final ACKs, which count twice: an upper bound, as the coverage says.
-            let bound = socket.saturating_sub(self.not_attempts.sum.unwrap_or(0));
+            let bound = limited(socket.saturating_sub(self.not_attempts.sum.unwrap_or(0)), 0);
             drops.total = Some(bound);
             drops.unexplained = Some(bound);
             syn_drops = Some(bound);

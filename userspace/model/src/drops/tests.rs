@@ -407,3 +407,81 @@ fn a_namespace_that_turns_up_with_its_listeners_counts_from_its_beginning() {
         assert_eq!(model.namespaces[0].unexplained_drops, Some(unexplained));
     }
 }
+
+/// Nobody was known who is in the namespace, so its counters are read from the second sample on only.
+#[test]
+fn a_namespace_whose_counters_turn_up_late_counts_from_there_or_from_its_beginning() {
+    // What the kernel counted before listeners saw anything, and what was refused since the counters were read first.
+    for (earlier, listen_drops, unexplained) in [(0, 12, 0), (100, 5, 0)] {
+        let mut scene = scene(1);
+        scene.counters(0).listen_drops = earlier;
+        let namespace = scene.now.namespaces[0].counters;
+        scene.now.namespaces[0].counters = None;
+        scene.tick(250);
+        scene.now.namespaces[0].counters = namespace;
+        refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 7);
+        let now = scene.now.namespaces[0].counters.take();
+        scene.tick(250);
+        scene.now.namespaces[0].counters = now;
+        scene.tick(250);
+        refuse(&mut scene, 0, SYN_SYN_QUEUE, 5);
+        scene.tick(250);
+        let mut samples = scene.samples();
+        samples[0].namespaces[0].counters = None;
+        let model = run(&samples);
+        let namespace = &model.namespaces[0];
+        assert_eq!((namespace.listen_drops, namespace.unexplained_drops), (Some(listen_drops), Some(unexplained)));
+        assert_eq!(model.listeners[0].drops.syn_queue_full, Some(5), "{:?}", model.listeners[0].drops);
+    }
+}
+
+/// A reset that comes when its connection has gone: the socket counts it, the namespace does not.
+const STRAY: Refusal = Refusal { socket_drops: 1, ..ZERO };
+
+#[test]
+fn what_the_namespace_did_not_refuse_is_no_drop() {
+    let mut scene = scene(2);
+    on_socket(&mut scene, 0, STRAY, 3);
+    scene.tick(250);
+    refuse(&mut scene, 1, SYN_ACCEPT_QUEUE, 7);
+    on_socket(&mut scene, 1, STRAY, 2);
+    scene.tick(250);
+    refuse(&mut scene, 0, ACK_ACCEPT_QUEUE, 4);
+    scene.tick(250);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    assert_eq!(model.listeners[0].drops.total, Some(4), "{:?}", model.listeners[0].drops);
+    assert_eq!(model.listeners[1].drops.total, Some(7), "{:?}", model.listeners[1].drops);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+}
+
+/// What one listener's counter has already, and another's not yet, looks like the first one's for a moment.
+#[test]
+fn a_stray_packet_does_not_take_the_place_of_another_listeners_drop() {
+    let mut scene = scene(2);
+    on_socket(&mut scene, 0, STRAY, 3);
+    on_host(&mut scene, ACK_ACCEPT_QUEUE, 3);
+    scene.tick(250);
+    on_socket(&mut scene, 1, ACK_ACCEPT_QUEUE, 3);
+    scene.tick(250);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    assert_eq!(model.listeners.iter().map(|l| l.drops.total).collect::<Vec<_>>(), [Some(0), Some(3)]);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+}
+
+/// No probe tells final ACKs, which count twice in the socket: no listener's bound takes from another's.
+#[test]
+fn bounds_of_several_listeners_stay_bounds() {
+    let mut scene = scene(2);
+    for place in 0..2 {
+        scene.listener(place).drops.ack_overflow = None;
+    }
+    scene.tick(250);
+    refuse(&mut scene, 0, ACK_ACCEPT_QUEUE, 9);
+    refuse(&mut scene, 1, SYN_ACCEPT_QUEUE, 4);
+    scene.tick(250);
+    scene.tick(250);
+    let model = run(&scene.samples()[1..]);
+    assert_eq!(model.listeners.iter().map(|l| l.drops.total).collect::<Vec<_>>(), [Some(13), Some(4)]);
+}

@@ -36,6 +36,8 @@ struct Namespace {
     explained: u64,
     /// Listeners of which that is not known.
     blind: usize,
+    /// Those that the counters have beyond what of all listeners is known; `None` while they are not read.
+    room: Option<u64>,
     /// Those that the counters had at their baseline already.
     before: u64,
 }
@@ -67,14 +69,14 @@ impl Namespaces {
         }
         for namespace in &sample.namespaces {
             let members = members.get(&namespace.inode).map_or(&[][..], Vec::as_slice);
-            let new = self.begun && !self.by_inode.contains_key(&namespace.inode);
             let seen: u64 =
                 members.iter().map(|&at| states[at].drops.seen.iter().sum::<u64>() + states[at].drops.fresh).sum();
             let entry = self.by_inode.entry(namespace.inode).or_default();
             if entry.name != namespace.name || (entry.last.is_none() && namespace.counters.is_some()) {
                 turned_up.push(namespace.inode);
             }
-            entry.read(namespace, new.then_some(seen));
+            let seen = entry.explained + seen;
+            entry.read(namespace, self.begun.then_some(seen));
         }
         let complete = sample.losses.listeners == 0;
         for (inode, members) in &members {
@@ -106,11 +108,23 @@ impl Namespaces {
             concerned.sort_unstable();
             concerned.dedup();
         }
-        for &at in &concerned {
-            let netns = model.listeners[at].netns;
-            if states[at].refuses || turned_up.contains(&netns) {
-                self.by_inode.entry(netns).or_default().account(&mut states[at], &mut model.listeners[at]);
-            }
+        // What is known comes first, because it leaves the less for what is unexplained.
+        let mut told: Vec<usize> = concerned.clone();
+        told.retain(|&at| states[at].refuses || turned_up.contains(&model.listeners[at].netns));
+        for &at in &told {
+            let namespace = self.by_inode.entry(model.listeners[at].netns).or_default();
+            let most = namespace.readable.then_some(0);
+            namespace.account(&states[at], &mut model.listeners[at], most);
+        }
+        for namespace in self.by_inode.values_mut() {
+            namespace.room = namespace.drops.sum.filter(|_| namespace.readable).map(|drops| {
+                let all = drops + namespace.before;
+                all.saturating_sub(namespace.explained)
+            });
+        }
+        for &at in &told {
+            let namespace = self.by_inode.entry(model.listeners[at].netns).or_default();
+            namespace.account_unexplained(&mut states[at], &mut model.listeners[at]);
         }
         self.begun = true;
         self.publish(model);
@@ -135,30 +149,40 @@ impl Namespaces {
 }
 
 impl Namespace {
-    /// Brings a listener's drops, and the sum over all listeners, up to date.
-    fn account(&mut self, state: &mut Listener, listener: &mut ListenerModel) {
-        let before = std::mem::replace(&mut listener.drops, state.drops.drops(self.last.is_some()));
+    /// Brings a listener's drops, and the sum over all listeners, up to date. `most`: no more can have been refused.
+    fn account(&mut self, state: &Listener, listener: &mut ListenerModel, most: Option<u64>) {
+        let before = std::mem::replace(&mut listener.drops, state.drops.drops(self.last.is_some(), most));
         self.explained = self.explained + listener.drops.total.unwrap_or(0) - before.total.unwrap_or(0);
+    }
+
+    /// The same, what is unexplained included. `sk_drops` counts packets too that are no attempts (a reset that comes when its connection
+    /// has gone); the namespace's counter does not, so no listener refused more than that leaves.
+    fn account_unexplained(&mut self, state: &mut Listener, listener: &mut ListenerModel) {
+        let most = self.room.map(|room| listener.drops.total.unwrap_or(0) + room);
+        self.account(state, listener, most);
         let blind = listener.drops.total.is_none();
         self.blind = self.blind + usize::from(blind) - usize::from(std::mem::replace(&mut state.blind, blind));
         if listener.netns_name != self.name {
             listener.netns_name.clone_from(&self.name);
         }
         state.drops.rest();
-        state.refuses = state.drops.pending > 0;
+        // What others turn out to have refused is no longer unexplained here.
+        state.refuses = state.drops.pending > 0 || listener.drops.unexplained.is_some_and(|n| n > 0);
     }
 
-    /// Takes counters in. `new`: it turned up within the interval, and its listeners saw this many refused attempts since
-    /// they opened. If that is what the kernel counted, all of it belongs to the interval; otherwise it is the baseline.
-    fn read(&mut self, sample: &NamespaceSample, new: Option<u64>) {
+    /// Takes counters in. `seen`: so many refused attempts its listeners saw within the interval, if this is not its begin. If the
+    /// counters turn up now and that is all that the kernel ever counted, it belongs to the interval; otherwise it is the baseline.
+    fn read(&mut self, sample: &NamespaceSample, seen: Option<u64>) {
         if self.name != sample.name {
             self.name.clone_from(&sample.name);
         }
         let Some(now) = sample.counters else { return };
         self.readable = true;
-        let from_zero = self.last.is_none() && new == Some(now.listen_drops);
+        let from_zero = self.last.is_none() && seen == Some(now.listen_drops);
         if self.last.is_none() && !from_zero {
-            self.before = new.unwrap_or(0);
+            self.before = seen.unwrap_or(0);
+            // What was taken away from counters that nobody had read is not owed to those that follow.
+            self.pools = Pools::default();
         }
         let last = |f: fn(&NamespaceCounters) -> u64| self.last.as_ref().map(f);
         let grown = |f: fn(&NamespaceCounters) -> u64| growth(last(f), Some(f(&now)), from_zero) as i64;

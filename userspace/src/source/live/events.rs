@@ -353,12 +353,13 @@ pub(super) const EVENTS: &[Definition] = &[
             },
             Way {
                 kind: Some(Kind::Fentry),
-                hooks: &[hook("accept_by_flags", Exit("inet_csk_accept"))],
+                hooks: &[
+                    helps("exit_accept_failed", Syscall("sys_exit_accept4")),
+                    helps("exit_accept_failed", Syscall("sys_exit_accept")),
+                    hook("accept_by_flags", Exit("inet_csk_accept")),
+                ],
                 also: None,
-                note: Some((
-                    &[WouldBlock],
-                    "accepts that failed otherwise, and those that waited in vain for a time, are not seen on this kernel",
-                )),
+                note: Some((&[WouldBlock], "accepts that waited in vain for a time are not seen on this kernel")),
             },
             Way {
                 kind: Some(Kind::Tracepoint),

@@ -64,6 +64,11 @@ impl Attached {
         ways.flat_map(|way| way.hooks).any(|hook| hook.target.is_function() && self.has(&hook.target.name()))
     }
 
+    /// Whether accepts are seen that fail before they reach the queue.
+    pub(super) fn sees_failed_accepts(&self) -> bool {
+        ["sys_exit_accept", "sys_exit_accept4"].iter().all(|call| self.has(&Target::Syscall(call).name()))
+    }
+
     /// Whether this hook is attached.
     pub(super) fn has(&self, target: &str) -> bool {
         self.trials.iter().any(|trial| trial.target == target && trial.outcome.is_ok())
@@ -228,6 +233,10 @@ impl Attacher<'_> {
             }
             Target::Syscall(_) => {
                 self.tracefs.clone()?;
+                if hook.program == "exit_accept_failed" {
+                    // Which listener a call was about that brought nothing, its arguments alone tell: since 5.15.
+                    self.kernel.function("bpf_task_pt_regs").map_err(|error| error.to_string())?;
+                }
                 let program: &mut TracePoint = program.try_into().map_err(describe)?;
                 program.load().map_err(describe)
             }

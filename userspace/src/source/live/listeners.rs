@@ -34,6 +34,8 @@ const AF_INET: u16 = 2;
 pub(super) struct Listeners {
     tables: Tables,
     free: Queue<MapData, u32>,
+    /// Whether probes see accepts that fail before they reach the queue.
+    sees_failed_accepts: bool,
     /// By slot.
     known: Vec<Option<Box<Known>>>,
     /// Slots of listeners that closed and whose connections live on.
@@ -89,9 +91,13 @@ const SETTLING: u32 = 2;
 struct Available(u64);
 
 impl Available {
-    fn of(coverage: &[Coverage]) -> Self {
+    /// A part of the accepts that no measure stands for.
+    const FAILED_ACCEPTS: u64 = 1 << 63;
+
+    fn of(coverage: &[Coverage], failed_accepts: bool) -> Self {
         let available = coverage.iter().filter(|entry| entry.status != Status::Unavailable);
-        Self(available.fold(0, |bits, entry| bits | 1 << entry.measure as u32))
+        let bits = available.fold(0, |bits, entry| bits | 1 << entry.measure as u32);
+        Self(if failed_accepts { bits | Self::FAILED_ACCEPTS } else { bits })
     }
 
     fn has(self, measure: Measure) -> bool {
@@ -99,7 +105,7 @@ impl Available {
     }
 }
 
-const _: () = assert!(Measure::ALL.len() <= 64);
+const _: () = assert!(Measure::ALL.len() <= 63);
 
 /// A 32-bit counter that wraps, since the listener was first tracked.
 struct Unwrapped {
@@ -116,10 +122,22 @@ impl Unwrapped {
 }
 
 impl Listeners {
-    pub(super) fn new(tables: Tables, free: Queue<MapData, u32>) -> Self {
+    /// `sees_failed_accepts`: probes see those that fail before they reach the queue.
+    pub(super) fn new(tables: Tables, free: Queue<MapData, u32>, sees_failed_accepts: bool) -> Self {
         let known = std::iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
         let (closed, namespaces) = (Vec::new(), BTreeSet::new());
-        Self { tables, free, known, closed, namespaces, ownerless: false, scanned: 0, discovered: false, unseen_gone: 0 }
+        Self {
+            tables,
+            free,
+            sees_failed_accepts,
+            known,
+            closed,
+            namespaces,
+            ownerless: false,
+            scanned: 0,
+            discovered: false,
+            unseen_gone: 0,
+        }
     }
 
     /// Takes notice of listeners that are new in the tables.
@@ -211,7 +229,7 @@ impl Listeners {
         threads: &HashMap<u32, Vec<&ThreadSample>>,
         coverage: &[Coverage],
     ) -> io::Result<Shared<ListenerSample>> {
-        let available = Available::of(coverage);
+        let available = Available::of(coverage, self.sees_failed_accepts);
         let mut samples = Shared::default();
         self.namespaces.clear();
         self.ownerless = false;
@@ -376,7 +394,7 @@ impl Known {
                 handshake: shown(Measure::Handshake, handshake),
             },
             drops: DropsSample {
-                socket_drops: Some(self.drops.read(info.socket_drops)),
+                socket_drops: when(Measure::Drops, self.drops.read(info.socket_drops)),
                 ack_overflow: when(Measure::Drops, counters.ack_overflow),
                 cookie_ack_overflow: when(Measure::Drops, counters.cookie_ack_overflow),
                 ack_other: when(Measure::Drops, handshakes.ack_other),
@@ -390,7 +408,8 @@ impl Known {
             accepts: AcceptsSample {
                 total: when(Measure::Accepts, counters.work.accepts),
                 would_block: when(Measure::WouldBlock, counters.work.would_block),
-                failed: when(Measure::Accepts, counters.work.accept_failed),
+                failed: when(Measure::Accepts, counters.work.accept_failed)
+                    .filter(|_| available.0 & Available::FAILED_ACCEPTS != 0),
             },
             connections: ConnectionsSample {
                 open: when(

@@ -215,12 +215,7 @@ impl LiveSource {
         Ok(source)
     }
 
-    fn attach(
-        options: &Options,
-        machine: &Machine,
-        slots: u32,
-        trials: &mut Vec<Trial>,
-    ) -> Result<Self, StartError> {
+    fn attach(options: &Options, machine: &Machine, slots: u32, trials: &mut Vec<Trial>) -> Result<Self, StartError> {
         let Machine { kernel, btf, namespaces, ranges } = machine;
         let geometry = Geometry::new(slots);
         let receive_ranges_known = kallsyms::known(ranges);
@@ -307,7 +302,11 @@ impl LiveSource {
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(Tables { info, counters, handshakes, distributions, peaks, geometry }, free),
+            listeners: Listeners::new(
+                Tables { info, counters, handshakes, distributions, peaks, geometry },
+                free,
+                attached.sees_failed_accepts(),
+            ),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: machine::host(),

@@ -29,6 +29,13 @@ pub(crate) fn slowness() -> u32 {
     })
 }
 
+/// Whether the running kernel is older than this version.
+pub(crate) fn older_than(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("every Linux has it");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) < (Some(major), Some(minor))
+}
+
 /// How long to wait for what must come.
 pub(crate) fn patience() -> Duration {
     Duration::from_secs(10) * slowness()

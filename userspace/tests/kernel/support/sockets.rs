@@ -13,7 +13,10 @@ use nix::{
 };
 use socket2::{Domain, Socket, Type};
 
-use super::{environment::patience, lab::loopback};
+use super::{
+    environment::{older_than, patience},
+    lab::loopback,
+};
 
 /// A listener on loopback.
 pub(crate) fn listen(port: u16, backlog: i32) -> Socket {
@@ -24,20 +27,14 @@ pub(crate) fn listen(port: u16, backlog: i32) -> Socket {
 pub(crate) fn listen_on(address: SocketAddr, backlog: i32, prepare: impl FnOnce(&Socket)) -> Socket {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
     socket.set_reuse_address(true).expect("SO_REUSEADDR");
-    if cookies_must_be_asked_for() {
+    if older_than(5, 12) {
+        // A probe cannot give a socket its cookie there, so listentop makes up an id unless the socket has one.
         cookie(&socket);
     }
     prepare(&socket);
     socket.bind(&address.into()).expect("a free address");
     socket.listen(backlog).expect("it listens");
     socket
-}
-
-/// Before 5.12 a probe cannot give a socket its cookie, so listentop makes up an id unless the socket has one.
-fn cookies_must_be_asked_for() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("every Linux has it");
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) < (Some(5), Some(12))
 }
 
 /// A connection to loopback, once it is established. Closing it resets it: no port is held by a connection that has ended.

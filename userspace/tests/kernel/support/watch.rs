@@ -1,45 +1,124 @@
 //! listentop's own view of a test's listeners: probes, samples, model.
 
-use std::thread;
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use listentop::source::{
     Source as _,
-    live::{LiveSource, Options},
+    live::{LiveSource, Options, StartError},
 };
 use listentop_model::{
+    coverage::{Measure, Status},
     histogram::Histogram,
     model::{ListenerModel, Model, NamespaceModel, ThreadModel},
     sample::{Losses, Sample},
     tracker::Tracker,
 };
 
-use super::{Lab, environment, sleep_ms, wait_until};
+use super::{Lab, environment, sleep_ms, sockets, wait_until};
+
+/// Probes that stay attached from one test to the next, between two that use them.
+static KEPT: Mutex<Option<LiveSource>> = Mutex::new(None);
+
+/// Probes with the usual options: an emulated machine takes longer to attach and detach functions than for most tests, so there
+/// they are those of the test before.
+pub(super) fn usual_probes() -> Result<LiveSource, StartError> {
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
+    kept.map_or_else(|| LiveSource::start(&environment::options()), Ok)
+}
+
+/// Leaves the usual probes to the next test, where that is worth it.
+pub(super) fn keep(source: LiveSource) {
+    if environment::own_machine() {
+        *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+}
+
+/// Samples until the source knows the test's namespace, which it looks for at its start only as long as nothing happens in it, and has
+/// told that the test before is over: a namespace may have the number of one that is gone.
+fn become_known(lab: &Lab, source: &mut LiveSource) {
+    let listener = sockets::listen(1, 0);
+    wait_until("the namespace's counters are found", || {
+        let sample = source.sample().expect("a sample");
+        sample.namespaces.iter().any(|namespace| namespace.inode == lab.netns && namespace.counters.is_some())
+    });
+    drop(listener);
+    // It tells that a listener has closed once.
+    source.sample().expect("a sample");
+}
 
 /// Probes that are attached, and the model of what they saw since.
 pub(crate) struct Watch {
-    source: LiveSource,
+    /// Until this is dropped.
+    source: Option<LiveSource>,
+    usual: bool,
     tracker: Tracker,
     netns: u32,
     last: Sample,
     lost_before: Losses,
 }
 
+/// Runs of probes that the kernel skipped while tests failed.
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Runs of probes that the kernel skipped in tests that failed since this was asked last.
+pub(super) fn take_skipped() -> u64 {
+    SKIPPED.swap(0, Ordering::Relaxed)
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            SKIPPED.fetch_add(self.missed(), Ordering::Relaxed);
+        }
+        // What a test broke must not break others.
+        if self.usual
+            && !thread::panicking()
+            && let Some(source) = self.source.take()
+        {
+            keep(source);
+        }
+    }
+}
+
 impl Watch {
-    /// Attaches the probes and takes the first sample.
+    /// The usual probes, and their first sample of this test.
     pub(crate) fn start(lab: &Lab) -> Self {
+        let mut source = usual_probes().expect("the probes can be attached: they were before");
+        if environment::own_machine() {
+            become_known(lab, &mut source);
+        }
+        let mut watch = Self::by(lab, source);
+        watch.usual = true;
+        watch
+    }
+
+    /// Attaches the probes now, for a test of what they find.
+    pub(crate) fn fresh(lab: &Lab) -> Self {
         Self::with(lab, &environment::options())
     }
 
     pub(crate) fn with(lab: &Lab, options: &Options) -> Self {
-        let mut source = LiveSource::start(options).expect("the probes can be attached: they were before");
+        Self::by(lab, LiveSource::start(options).expect("the probes can be attached: they were before"))
+    }
+
+    /// What these probes see from now on.
+    pub(crate) fn by(lab: &Lab, mut source: LiveSource) -> Self {
         let last = source.sample().expect("a first sample");
         let lost_before = last.losses.clone();
-        Self { source, tracker: Tracker::new(&last), netns: lab.netns, last, lost_before }
+        let tracker = Tracker::new(&last);
+        Self { source: Some(source), usual: false, tracker, netns: lab.netns, last, lost_before }
     }
 
     /// Takes another sample.
     pub(crate) fn sample(&mut self) {
-        self.last = self.source.sample().expect("a sample");
+        let source = self.source.as_mut().expect("until it is dropped");
+        self.last = source.sample().expect("a sample");
         self.tracker.push(&self.last);
     }
 
@@ -86,6 +165,17 @@ impl Watch {
         self.last.listeners.iter().find(|listener| listener.id == id)?.accept_queue.aborted
     }
 
+    /// When the last sample was taken, by the probes' clock.
+    pub(crate) fn sampled_ns(&self) -> u64 {
+        self.last.monotonic_ns
+    }
+
+    /// Whether a measure is not unavailable.
+    pub(crate) fn tells(&self, measure: Measure) -> bool {
+        let mut coverage = self.model().coverage.iter();
+        coverage.any(|entry| entry.measure == measure && entry.status != Status::Unavailable)
+    }
+
     /// The test's listeners on a port, those that closed included.
     pub(crate) fn listeners(&self, port: u16) -> Vec<&ListenerModel> {
         self.model().listeners.iter().filter(|l| l.netns == self.netns && l.port == port).collect()
@@ -104,6 +194,15 @@ impl Watch {
 
     pub(crate) fn namespace(&self) -> &NamespaceModel {
         self.model().namespaces.iter().find(|n| n.inode == self.netns).expect("the namespace is seen")
+    }
+}
+
+/// Compares counts with what they must be: exactly, unless the kernel skipped runs of the probes, which it counts. Then they may differ by
+/// as many, and no more.
+pub(crate) fn assert_counts(missed: u64, counts: &[(&str, Option<u64>, u64)]) {
+    for (what, seen, own) in counts {
+        let seen = seen.expect("it is measured");
+        assert!(seen.abs_diff(*own) <= missed, "{what}: {seen}, not {own}, with {missed} runs skipped");
     }
 }
 
