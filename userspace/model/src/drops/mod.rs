@@ -157,7 +157,8 @@ impl DropTracker {
     /// The drops since the baseline. `counters`: the namespace's counters could be read; `most`: they leave no room for more, unless
     /// they were seen.
     pub(crate) fn drops(&self, counters: bool, most: Option<u64>) -> Drops {
-        let limited = |unexplained: u64, known: u64| match most {
+        // Where no probe tells refused final ACKs, what is taken for known is a bound itself.
+        let limited = |unexplained: u64, known: u64| match most.filter(|_| self.ack_other.sum.is_some()) {
             Some(most) => unexplained.min(most.saturating_sub(known)),
             None => unexplained,
         };
