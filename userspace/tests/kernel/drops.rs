@@ -9,7 +9,7 @@ use crate::support::{
     sleep_ms,
     sockets::{
         accept, attempt, attempt_with_late_ack, connect, cookie, defer_accept, give_up_refused, kernel_drops, listen,
-        retransmits, send_all,
+        reset, retransmits, send_all,
     },
 };
 
@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "drops::last_quarter_of_the_syn_backlog", needs: NEEDS, run: last_quarter },
     Test { name: "drops::cookies_instead_of_drops", needs: NEEDS, run: cookies },
     Test { name: "drops::final_ack_with_a_cookie", needs: NEEDS, run: cookie_final_ack },
+    Test { name: "drops::stray_resets_are_no_attempts", needs: NEEDS, run: stray_resets },
     Test { name: "drops::two_listeners_at_once_same_cause", needs: NEEDS, run: two_same_cause },
     Test { name: "drops::two_listeners_at_once_two_causes", needs: NEEDS, run: two_causes },
 ];
@@ -264,6 +265,26 @@ fn two_same_cause(lab: &Lab) {
         assert_eq!(seen.unexplained, Some(0));
     }
     assert_eq!(watch.namespace().unexplained_drops, Some(0));
+    drop(waiting);
+}
+
+/// A reset that belongs to no connection is counted by the socket it comes to, but no attempt is refused. Another listener does refuse some,
+/// so that the namespace's counter would allow for more.
+fn stray_resets(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let (refusing, listener) = (listen(PORT, 1), listen(PORT + 1, 4));
+    let truth = Truth::begin(lab, &listener);
+    let waiting = give_up_refused((0..10).map(|_| attempt(PORT)).collect());
+    (0..3).for_each(|n| reset(40_000 + n, PORT + 1));
+    settle(&mut watch);
+    assert_eq!((truth.grown("ListenDrops"), truth.socket(&listener)), (8, 3), "the test's own load");
+    let refused = watch.by_id(cookie(&refusing)).drops;
+    assert_eq!((refused.total, refused.unexplained), (Some(8), Some(0)), "{refused:?}");
+    // Functions tell of what is refused, not of what else the socket counts.
+    if watch.via(Measure::Drops).contains("kfree_skb") {
+        let seen = watch.by_id(cookie(&listener)).drops;
+        assert_eq!((seen.total, seen.unexplained), (Some(0), Some(0)), "{seen:?}");
+    }
     drop(waiting);
 }
 

@@ -11,7 +11,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{MsgFlags, recv, send},
 };
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     environment::{older_than, patience},
@@ -205,4 +205,22 @@ pub(crate) fn retransmits(socket: &Socket) -> u64 {
     };
     assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
     u64::from(info.tcpi_total_retrans)
+}
+
+/// Sends a reset from a loopback port that no socket has: a bare TCP header (RFC 9293), which the kernel puts behind one of its own for IPv4.
+pub(crate) fn reset(from: u16, to: u16) {
+    const HEADER_WORDS: u8 = 5;
+    const RST: u8 = 4;
+    let mut header = [0; 20];
+    header[..2].copy_from_slice(&from.to_be_bytes());
+    header[2..4].copy_from_slice(&to.to_be_bytes());
+    (header[12], header[13]) = (HEADER_WORDS << 4, RST);
+    // The sum holds both addresses, the protocol and the length too (RFC 9293, section 3.1).
+    let pseudo = [0x7f00, 1, 0x7f00, 1, libc::IPPROTO_TCP as u16, header.len() as u16];
+    let words = header.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).chain(pseudo);
+    let sum: u32 = words.map(u32::from).sum();
+    let sum = !(sum + (sum >> 16)) as u16;
+    header[16..18].copy_from_slice(&sum.to_be_bytes());
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).expect("a raw socket");
+    socket.send_to(&header, &loopback(to).into()).expect("it is sent");
 }

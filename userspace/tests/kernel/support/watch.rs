@@ -176,6 +176,11 @@ impl Watch {
         coverage.any(|entry| entry.measure == measure && entry.status != Status::Unavailable)
     }
 
+    /// Where a measure comes from.
+    pub(crate) fn via(&self, measure: Measure) -> &str {
+        self.model().coverage.iter().find(|entry| entry.measure == measure).map_or("", |entry| &entry.via)
+    }
+
     /// The test's listeners on a port, those that closed included.
     pub(crate) fn listeners(&self, port: u16) -> Vec<&ListenerModel> {
         self.model().listeners.iter().filter(|l| l.netns == self.netns && l.port == port).collect()
