@@ -22,7 +22,7 @@ pub struct Connection {
     pub accepted_ns: u64,
     /// Sequence number after the last payload byte that was read.
     pub consumed: u32,
-    /// [`STATE_READ`] | [`STATE_BASELINE`].
+    /// [`STATE_READ`] | [`STATE_BASELINE`] | [`STATE_WALKED`].
     pub state: u32,
     /// Index + 1 of the thread that read last, where its record is likely to be found again; 0: none.
     pub reader: u32,
@@ -58,6 +58,8 @@ pub struct Connection {
 pub const STATE_READ: u32 = 1;
 /// It was accepted before the start: its first-byte and first-read times are not known.
 pub const STATE_BASELINE: u32 = 2;
+/// It was found on the accept queue at the start.
+pub const STATE_WALKED: u32 = 4;
 
 /// Connections in a set. Their lines come in pairs: two of the process side, the two of the softirq side.
 pub const PLACES: usize = 6;

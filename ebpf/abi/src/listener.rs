@@ -57,8 +57,8 @@ pub struct ListenerInfo {
     pub first_drops: u32,
     /// `rskq_defer_accept` at the poll: not 0 if TCP_DEFER_ACCEPT is set.
     pub defer_accept: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// 1 if a connection showed it, not its opening: at the start it may be older than [`ListenerInfo::opened_ns`] says.
+    pub noticed: u32,
 }
 
 /// Set in a [`ListenerInfo::cookie`] that is none: the kernel gave the socket no cookie, and cannot be made to (before 5.12).

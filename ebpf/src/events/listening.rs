@@ -24,6 +24,7 @@ pub(crate) fn begin(sock: Sock, opened_ns: u64) -> Option<ListenerRef> {
     let drops = sock.drops();
     unsafe {
         (*info).opened_ns = opened_ns;
+        (*info).noticed = 0;
         (*info).closed_ns = 0;
         (*info).first_drops = drops;
         (*info).socket_drops = drops;

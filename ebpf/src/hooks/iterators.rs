@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use listentop_abi::{
-    connection::STATE_BASELINE,
+    connection::{STATE_BASELINE, STATE_WALKED},
     limits::QUEUE_STRETCH,
     listener::{ListenerRef, NO_COOKIE, WALKED},
     loss::Loss,
@@ -104,7 +104,13 @@ pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
         let child = request.child();
         // A child that was enqueued since the probes were attached is known already.
         if child.0 != 0 && connections::find(child.0).is_none() {
-            take_over(listener, child, request.enqueued_ns(), 0, 0);
+            let enqueued_ns = request.enqueued_ns();
+            // What was accepted since the request was reached is open, or gone already; its accept counts as one of an unknown connection.
+            if child.socket() != 0 {
+                take_over(listener, child, 0, stats::now(), STATE_BASELINE);
+            } else if !child.dead() {
+                take_over(listener, child, enqueued_ns, 0, STATE_WALKED);
+            }
         }
         request = request.next();
     }
@@ -135,6 +141,10 @@ pub(crate) extern "C" fn baseline(ctx: *const TcpSocket) -> i32 {
             };
             let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
             listening::identify(raw, info);
+            if unsafe { (*info).noticed } != 0 {
+                // A connection came between the attaching and here: that it was noticed then says nothing about its age.
+                unsafe { (*info).opened_ns = 0 };
+            }
             let address = local_address(raw);
             let known = ADDRESSES.get_ptr_mut(address);
             if let Some(owner) = known {

@@ -10,7 +10,7 @@ use crate::{
     config, connections,
     events::{arrived, destroyed, enqueued, listening, read, refused, written},
     kernel::{LISTEN, RawSock, SYN_RECV, Sock},
-    maps::{CHILD, LISTENERS},
+    maps::{CHILD, INFO, LISTENERS},
     stats,
 };
 
@@ -206,7 +206,9 @@ pub(crate) fn listener(sock: Sock) -> Option<ListenerRef> {
         return None;
     }
     // If the table is full that was counted when the listener opened.
-    listening::begin(sock, stats::now())
+    let listener = listening::begin(sock, stats::now())?;
+    unsafe { (*INFO.get_ptr_mut(listener.slot)?).noticed = 1 };
+    Some(listener)
 }
 
 /// The last connection on the accept queue, for when the clone was not seen (the kernel skipped the program). Another CPU may have

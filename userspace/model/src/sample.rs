@@ -64,7 +64,11 @@ pub struct Losses {
     pub threads: u64,
     /// Runs that the kernel skipped because the probe interrupted itself (`recursion_misses`).
     pub missed_runs: u64,
-    /// Anything else that was lost, such as accepted sockets that could not be resolved.
+    /// Connections whose beginning or end the kernel showed to no probe: counted as soon as that shows, without waits.
+    #[serde(default)]
+    pub unseen: u64,
+    /// Anything else: queued sockets that could not be told, queues that were too long to be taken over at the start, connections that may
+    /// have come through another shard of their group.
     pub other: u64,
 }
 
@@ -72,7 +76,7 @@ impl Losses {
     /// Everything that was lost, but for skipped runs, which need not have lost anything.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.listeners + self.connections + self.threads + self.other
+        self.listeners + self.connections + self.threads + self.unseen + self.other
     }
 }
 

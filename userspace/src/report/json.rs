@@ -51,7 +51,7 @@ parts! {
         lost: Lost,
     }
     /// What was not tracked.
-    Lost { listeners: u64, connections: u64, threads: u64, other: u64, }
+    Lost { listeners: u64, connections: u64, threads: u64, unseen: u64, other: u64, }
     /// A network namespace.
     Namespace {
         inode: u32, name: Option<String>, listen_overflows: Option<u64>, listen_drops: Option<u64>,
@@ -154,6 +154,7 @@ pub fn json(model: &Model) -> Report {
                 listeners: model.losses.listeners,
                 connections: model.losses.connections,
                 threads: model.losses.threads,
+                unseen: model.losses.unseen,
                 other: model.losses.other,
             },
         },

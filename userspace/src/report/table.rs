@@ -116,6 +116,7 @@ fn losses(model: &Model) -> String {
         (l.listeners, "listeners (raise --max-listeners)"),
         (l.connections, "connections (raise --max-connections)"),
         (l.threads, "threads (raise --max-threads)"),
+        (l.unseen, "connections that the kernel showed to no probe"),
         (l.other, "others"),
         (l.missed_runs, "probe runs skipped by the kernel"),
     ]

@@ -84,8 +84,13 @@ pub(super) fn lines(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static
         (model.losses.threads, "threads beyond --max-threads: their work is counted for the listener, by no thread"),
         (model.losses.missed_runs, "probe runs that the kernel skipped, because a probe interrupted itself"),
         (
+            model.losses.unseen,
+            "connections whose beginning or end the kernel showed to no probe: counted later, without waits",
+        ),
+        (
             model.losses.other,
-            "other things that could not be tracked, such as accepted sockets that were not found again",
+            "other: queued sockets that could not be told, queues too long to take over at the start, connections open before it that may \
+             have come through another shard of their group",
         ),
     ];
     for (_, text) in remedies.into_iter().filter(|(count, _)| *count > 0) {

@@ -178,6 +178,7 @@ pub(in crate::dashboard) fn losses(losses: &Losses) -> Vec<String> {
         (losses.connections, "connections (table full)"),
         (losses.threads, "threads (table full)"),
         (losses.missed_runs, "probe runs skipped"),
+        (losses.unseen, "connections unseen"),
         (losses.other, "other"),
     ]
     .into_iter()

@@ -328,10 +328,8 @@ impl Known {
             let records = tables.records(slot);
             self.distributions.get_or_insert_default().read(&mut tables.distributions, records)?
         };
-        if let Some(expected) = self.expected_unknown {
-            let Counters { accepted_unknown, untracked_enqueued, .. } = readings.counters;
-            self.unseen = self.unseen.max(accepted_unknown.saturating_sub(expected + untracked_enqueued));
-        }
+        let Counters { accepted_unknown, untracked_enqueued, .. } = readings.counters;
+        self.unseen = self.unseen.max(unseen(self.expected_unknown, untracked_enqueued, accepted_unknown));
         self.inode = info.inode;
         self.netns = info.netns;
         self.reported_closed = info.closed_ns != 0;
@@ -436,11 +434,31 @@ impl Known {
     }
 }
 
+/// Of the accepted connections that were in no table, those that were to be in one: whose enqueueing no probe saw. `expected` are those that
+/// waited before the start and were gone before they could be taken over; where that is not known none is taken for unseen.
+fn unseen(expected: Option<u64>, untracked_enqueued: u64, accepted_unknown: u64) -> u64 {
+    expected.map_or(0, |expected| accepted_unknown.saturating_sub(expected + untracked_enqueued))
+}
+
 fn address(info: &ListenerInfo) -> IpAddr {
     if info.family == AF_INET {
         let [a, b, c, d, ..] = info.address;
         IpAddr::V4(Ipv4Addr::new(a, b, c, d))
     } else {
         IpAddr::V6(Ipv6Addr::from(info.address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unseen;
+
+    #[test]
+    fn accepts_of_what_was_never_enqueued_are_unseen() {
+        assert_eq!(unseen(Some(0), 0, 3), 3);
+        assert_eq!(unseen(Some(2), 0, 3), 1, "two waited before the start");
+        assert_eq!(unseen(Some(0), 2, 3), 1, "two were enqueued and found the table full");
+        assert_eq!(unseen(Some(0), 5, 3), 0, "what found no room may wait still");
+        assert_eq!(unseen(None, 0, 3), 0, "what waited before is not known");
     }
 }

@@ -374,11 +374,8 @@ impl LiveSource {
             connections: loss(Loss::Connections),
             threads: loss(Loss::Threads),
             missed_runs,
-            other: self.unfinished_queues
-                + self.listeners.unseen()
-                + loss(Loss::AmbiguousShard)
-                + loss(Loss::UnknownChild)
-                + loss(Loss::UnseenEnd),
+            unseen: self.listeners.unseen() + loss(Loss::UnseenEnd),
+            other: self.unfinished_queues + loss(Loss::AmbiguousShard) + loss(Loss::UnknownChild),
         }
     }
 
