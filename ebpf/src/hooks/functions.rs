@@ -20,6 +20,9 @@ use crate::{
     stats,
 };
 
+/// Position of what `inet_csk_listen_start` returns: (sk, backlog) up to 5.16, (sk) since.
+#[unsafe(no_mangle)]
+static LISTEN_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Position of what `inet_csk_accept` returns: (sk, flags, err, kern) up to 6.9, (sk, arg) since.
 #[unsafe(no_mangle)]
 static ACCEPT_RESULT: Global<u32> = Global::new(u32::MAX);
@@ -43,6 +46,30 @@ static RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
 static MPTCP_RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static MPTCP_RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
+
+/// inet_csk_listen_start(sk), with a backlog too up to 5.16, returns 0: it listens. Called for listeners only, unlike `inet_sock_set_state`, which
+/// fires eight times in the life of a connection.
+#[fexit(function = "inet_csk_listen_start")]
+pub(crate) fn listen_starts(ctx: FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    let sock = Sock::new(ctx.arg(0));
+    if argument(ctx.as_ptr(), LISTEN_RESULT.load()) as i32 == 0 && sock.is_tcp() {
+        super::sockets::opens(&ctx, sock);
+    }
+    0
+}
+
+/// inet_csk_listen_stop(sk): what waits on its queues is thrown away next, or moves to another shard.
+#[fentry(function = "inet_csk_listen_stop")]
+pub(crate) fn listen_stops(ctx: FEntryContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    super::sockets::closes(&ctx, Sock::new(ctx.arg(0)));
+    0
+}
 
 /// inet_csk_complete_hashdance(sk, child, req, own_req) puts a child on the accept queue, if it is the first one of its request. The record
 /// is made before, because another CPU may accept the child before this one returns.

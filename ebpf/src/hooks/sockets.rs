@@ -1,7 +1,7 @@
 //! BTF tracepoints that pass the socket. They fire for every socket of every namespace, so each leaves at once for what is not
 //! a listener or one of its connections.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 
 use listentop_abi::{listener::ListenerRef, loss::Loss};
@@ -25,7 +25,7 @@ pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
     state_changes(&ctx, true)
 }
 
-/// The same where children are found in another way.
+/// The same where children are told by functions, and those that open and close listeners cannot be traced.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_of_listeners(ctx: BtfTracePointContext) -> i32 {
     state_changes(&ctx, false)
@@ -52,19 +52,31 @@ fn state_changes(ctx: &BtfTracePointContext, children: bool) -> i32 {
         return 0;
     }
     if new == LISTEN {
-        if listening::begin(sock, stats::now()).is_none() {
-            stats::lost(Loss::Listeners);
-        }
-        if config::debug() {
-            debug!(ctx, "listening: {:x}", sock.key());
-        }
+        opens(ctx, sock);
     } else {
-        listening::end(sock);
-        if config::debug() {
-            debug!(ctx, "listens no more: {:x}", sock.key());
-        }
+        closes(ctx, sock);
     }
     0
+}
+
+/// A TCP socket begins to listen.
+#[inline(always)]
+pub(crate) fn opens(ctx: &impl EbpfContext, sock: Sock) {
+    if listening::begin(sock, stats::now()).is_none() {
+        stats::lost(Loss::Listeners);
+    }
+    if config::debug() {
+        debug!(ctx, "listening: {:x}", sock.key());
+    }
+}
+
+/// It stops, or what it began fails.
+#[inline(always)]
+pub(crate) fn closes(ctx: &impl EbpfContext, sock: Sock) {
+    listening::end(sock);
+    if config::debug() {
+        debug!(ctx, "listens no more: {:x}", sock.key());
+    }
 }
 
 /// sk_data_ready(sk): on a listener, a connection was enqueued; on a connection, payload arrived.

@@ -1,7 +1,12 @@
 //! System call exits. Classic tracepoints, because they run for the named call only; a BTF tracepoint on `sys_exit` would run for
-//! every call of every process.
+//! every call of every process. Where functions may be traced, those of the calls themselves: while any system call has a tracepoint in use,
+//! the kernel takes a longer way out of all of them.
 
-use aya_ebpf::{EbpfContext as _, macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{
+    EbpfContext as _,
+    macros::{fexit, tracepoint},
+    programs::{FExitContext, TracePointContext},
+};
 
 use crate::{
     config, connections,
@@ -53,21 +58,54 @@ pub(crate) fn exit_accept_failed(ctx: TracePointContext) -> u32 {
     if config::empty() {
         return 0;
     }
-    let ret = result(&ctx);
+    failed_early(result(&ctx), kernel::current_argument);
+    0
+}
+
+/// The function of accept4(2), which takes its arguments as registers, returns; by the name that x86-64 gives it. The loader puts the
+/// architecture's in its place.
+#[fexit(function = "__x64_sys_accept4")]
+pub(crate) fn accept4_ends(ctx: FExitContext) -> i32 {
+    call_ends(&ctx)
+}
+
+/// That of accept(2).
+#[fexit(function = "__x64_sys_accept")]
+pub(crate) fn accept_ends(ctx: FExitContext) -> i32 {
+    call_ends(&ctx)
+}
+
+#[inline(always)]
+fn call_ends(ctx: &FExitContext) -> i32 {
+    if config::empty() {
+        return 0;
+    }
+    failed_early(ctx.arg(1), || kernel::call_argument(ctx.arg(0)));
+    0
+}
+
+/// An accept on the descriptor `fd` returns: counts it if it failed before it came to the queue.
+#[inline(always)]
+fn failed_early(ret: i64, fd: impl FnOnce() -> Option<u64>) {
     if ret < 0
         && ret != -EAGAIN
         && accepted::is_failure(-ret)
-        && let Some(listener) = listener()
+        && let Some(listener) = fd().and_then(listener_at)
     {
         accepted::failed(listener, -ret);
     }
-    0
 }
 
 /// The listener that the call at hand is about.
 #[inline(always)]
 fn listener() -> Option<ListenerRef> {
-    let socket = kernel::current_socket(kernel::current_argument()? as u32)?;
+    listener_at(kernel::current_argument()?)
+}
+
+/// The listener at a descriptor of the current process.
+#[inline(always)]
+fn listener_at(fd: u64) -> Option<ListenerRef> {
+    let socket = kernel::current_socket(fd as u32)?;
     let listener = LISTENERS.get_ptr(socket.0);
     let listener =
         if listener.is_none() && socket.is_mptcp() { LISTENERS.get_ptr(socket.first_subflow().0) } else { listener };

@@ -79,8 +79,13 @@ pub(crate) fn current_argument() -> Option<u64> {
         return None;
     }
     let task = unsafe { bpf_get_current_task_btf() };
-    let regs = unsafe { bpf_task_pt_regs(task.cast()) };
-    probe(regs as u64, &REGS_ARG0)
+    call_argument(unsafe { bpf_task_pt_regs(task.cast()) } as u64)
+}
+
+/// First argument of the system call whose registers (`struct pt_regs *`) these are.
+#[inline(always)]
+pub(crate) fn call_argument(regs: u64) -> Option<u64> {
+    probe(regs, &REGS_ARG0)
 }
 
 /// Opcode of an io_uring request; `None` without a request (a multishot completion).

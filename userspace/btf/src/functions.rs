@@ -96,6 +96,21 @@ impl Function {
         words(&self.parameters)
     }
 
+    /// Whether the other one takes and returns the same. A parameter that has another name there, as a declaration may give it, loses its own
+    /// here: which of them is meant is not known then.
+    fn agrees_with(&mut self, other: &Self) -> bool {
+        let values = |of: &Self| of.parameters.iter().map(|parameter| parameter.value.clone()).collect::<Vec<_>>();
+        if (self.variadic, &self.returns, values(self)) != (other.variadic, &other.returns, values(other)) {
+            return false;
+        }
+        for (ours, theirs) in self.parameters.iter_mut().zip(&other.parameters) {
+            if ours.name != theirs.name {
+                ours.name.clear();
+            }
+        }
+        true
+    }
+
     /// The number of parameters.
     #[must_use]
     pub fn parameters(&self) -> usize {
@@ -111,7 +126,7 @@ impl KernelBtf {
     /// Signature of a function. Only functions that exist as such are listed: not those inlined everywhere.
     ///
     /// # Errors
-    /// [`BtfError::Missing`]; [`BtfError::Ambiguous`] if several have this name and differ; [`BtfError::Malformed`].
+    /// [`BtfError::Missing`]; [`BtfError::Ambiguous`] if several have this name and differ in more than names of parameters; [`BtfError::Malformed`].
     pub fn function(&self, name: &str) -> Result<Function, BtfError> {
         let types = &self.types;
         let index = self.functions.get_or_init(|| Index::new(types, types.named(&types.families().functions)));
@@ -126,10 +141,13 @@ impl KernelBtf {
                 continue;
             }
             let signature = signature(types, &types.header(prototype)?, steps)?;
-            match &found {
+            match &mut found {
                 None => found = Some((prototype, signature)),
-                Some((_, first)) if *first == signature => {}
-                Some(_) => return Err(BtfError::Ambiguous(name.to_owned())),
+                Some((_, first)) => {
+                    if !first.agrees_with(&signature) {
+                        return Err(BtfError::Ambiguous(name.to_owned()));
+                    }
+                }
             }
         }
         found.map(|(_, signature)| signature).ok_or_else(|| BtfError::Missing(format!("function {name}")))

@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) const OF_FUNCTIONS: &[Test] = &[
     Test { name: "refused::functions_one_by_one", needs: &[], run: functions },
     Test { name: "refused::functions_fall_back_to_tracepoints", needs: &[], run: fall_back },
+    Test { name: "refused::functions_do_without_dear_tracepoints", needs: &[], run: none_dear },
 ];
 
 use Measure::{
@@ -61,6 +62,9 @@ const FUNCTIONS: &[(&str, &[Measure])] = &[
     ("fexit/inet_csk_accept", ACCEPTING),
     ("fentry/sock_def_readable", &[Residency, FirstByte, QueuedBytes]),
     ("fexit/tcp_splice_read", &[]),
+    // A tracepoint that costs more tells the same.
+    ("fentry/inet_csk_listen_stop", &[]),
+    ("fexit/__x64_sys_accept4", &[]),
 ];
 
 fn options(kind: Option<Kind>, refuse: &[&str]) -> Options {
@@ -155,6 +159,18 @@ fn fall_back(lab: &Lab) {
         );
     }
     assert_counts(&mut watch, "functions");
+}
+
+/// A system call's tracepoint slows every call of every process, the one of socket states runs eight times for each connection.
+fn none_dear(_: &Lab) {
+    whole(Kind::Fentry);
+    let mut trials = Vec::new();
+    drop(LiveSource::try_start(&options(Some(Kind::Fentry), &[]), &mut trials).expect("they ran just now"));
+    let dear = |target: &str| target.starts_with("tracepoint/syscalls/") || target == "tp_btf/inet_sock_set_state";
+    let refused: Vec<_> = trials.iter().filter(|trial| trial.outcome.is_err()).collect();
+    for trial in trials.iter().filter(|trial| trial.outcome.is_ok()) {
+        assert!(!dear(&trial.target), "{} is in use, because of {refused:?}", trial.target);
+    }
 }
 
 /// Losses add up.

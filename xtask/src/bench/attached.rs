@@ -27,6 +27,8 @@ pub(super) enum Tool {
     Nothing,
     /// listentop as it is.
     Listentop,
+    /// listentop against empty programs on its hooks rather than against nothing: what of its cost is its own.
+    Own,
     /// Empty programs on the hooks of listentop.
     Empty,
     /// No program, but one system call traced: what that alone costs, whoever does it.
@@ -41,10 +43,16 @@ impl Tool {
         match self {
             Self::Nothing => "nothing (noise)",
             Self::Listentop => "listentop",
+            Self::Own => "listentop, against empty programs",
             Self::Empty => "empty programs",
             Self::TracedCalls => "a system call traced, no program",
             Self::Bpftrace => "bpftrace, accept wait",
         }
+    }
+
+    /// What it is held against; `None`: nothing attached.
+    pub(super) fn base(self) -> Option<Self> {
+        (self == Self::Own).then_some(Self::Empty)
     }
 
     /// Attaches it; `None` when there is nothing to attach.
@@ -54,7 +62,7 @@ impl Tool {
     pub(super) fn attach(self, programs: &Programs) -> Result<Option<Attached>> {
         let attached = match self {
             Self::Nothing => return Ok(None),
-            Self::Listentop => listentop(&programs.listentop, &[]),
+            Self::Listentop | Self::Own => listentop(&programs.listentop, &[]),
             Self::Empty => listentop(&programs.listentop, &["--probes", "empty"]),
             Self::TracedCalls => Attached::traced_calls(),
             Self::Bpftrace => bpftrace(),

@@ -147,7 +147,7 @@ fn first_frames(programs: &Programs) -> Result<Vec<Duration>> {
 
 fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<()> {
     let server = Server::start(programs, load)?;
-    let mut tools = vec![Tool::Nothing, Tool::Listentop, Tool::Empty, Tool::TracedCalls];
+    let mut tools = vec![Tool::Nothing, Tool::Listentop, Tool::Own, Tool::Empty, Tool::TracedCalls];
     // The script has nothing to do with requests.
     if load == Load::Connect && results.bpftrace_skipped.is_none() {
         tools.push(Tool::Bpftrace);
@@ -170,7 +170,7 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
     process::announce(&format!("{}: probe time, from the kernel's program statistics", load.name()));
     // Apart from the pairs: statistics slow every program down.
     let _stats = probe_stats::StatsOn::new()?;
-    for tool in tools {
+    for tool in tools.into_iter().filter(|tool| tool.base().is_none()) {
         let Some(attached) = tool.attach(programs)? else { continue };
         // What has no process has no programs.
         let Some(process) = &attached.process else { continue };
@@ -184,18 +184,24 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
 
 /// Four runs: without the tool, twice with it, without it, so that what drifts evenly meanwhile cancels out.
 fn compare(tool: Tool, server: &Server, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<Pair> {
-    let run = || server.run(&programs.storm, plan.length).map(|work| work.per_second);
-    let before = run()?;
-    let attached = tool.attach(programs)?;
-    let with = [run()?, run()?];
-    if let Some(mut attached) = attached {
-        if let Some(process) = &mut attached.process {
-            ensure!(process.is_running()?, "{} ended before its load did", tool.name());
+    let mut runs = |tool: Option<Tool>, runs: u32| -> Result<f64> {
+        let attached = tool.map_or(Ok(None), |tool| tool.attach(programs))?;
+        let mut sum = 0.0;
+        for _ in 0..runs {
+            sum += server.run(&programs.storm, plan.length)?.per_second;
         }
-        if tool == Tool::Listentop {
-            results.starts.extend(attached.start);
+        if let (Some(mut attached), Some(tool)) = (attached, tool) {
+            if let Some(process) = &mut attached.process {
+                ensure!(process.is_running()?, "{} ended before its load did", tool.name());
+            }
+            if tool == Tool::Listentop {
+                results.starts.extend(attached.start);
+            }
+            attached.finish()?;
         }
-        attached.finish()?;
-    }
-    Ok(Pair { without: (before + run()?) / 2.0, with: with.iter().sum::<f64>() / 2.0 })
+        Ok(sum)
+    };
+    let before = runs(tool.base(), 1)?;
+    let with = runs(Some(tool), 2)?;
+    Ok(Pair { without: (before + runs(tool.base(), 1)?) / 2.0, with: with / 2.0 })
 }

@@ -130,11 +130,16 @@ fn functions_of_one_name_are_told_apart_only_if_they_differ() {
     let prototype = btf.prototype(0, &[]);
     btf.add("shared", FUNC, 0, prototype, &[]);
     btf.add("shared", FUNC, 0, prototype, &[]);
+    btf.function("renamed", int, &[("a", int), ("b", int)]);
+    btf.function("renamed", int, &[("a", int), ("unused", int)]);
     btf.function("differs", int, &[("a", int)]);
     btf.function("differs", int, &[("a", long)]);
     let btf = parsed(&btf);
     assert_eq!(btf.function("twice").expect("the same").parameters(), 1);
     assert_eq!(btf.function("shared").expect("the same").parameters(), 0);
+    let renamed = btf.function("renamed").expect("the same but for a name");
+    assert_eq!(["a", "b", "unused"].map(|name| renamed.position(name)), [Some(0), None, None]);
+    assert_eq!(renamed.return_position(), 2);
     assert!(matches!(btf.function("differs"), Err(BtfError::Ambiguous(name)) if name == "differs"));
 }
 

@@ -36,10 +36,10 @@ fn via(attached: &Attached, event: Event) -> String {
         other.filter(|_| attached.failure(event).is_none())
     });
     let Some(way) = way else { return String::new() };
-    let names = way.hooks.iter().filter(|hook| hook.need != Need::Helps).map(|hook| hook.target.name());
-    // What tells that a socket listens is not what tells of its connections.
-    let names: Vec<String> = names
-        .filter(|name| attached.has(name) && name != "tp_btf/inet_sock_set_state")
+    let sources = way.hooks.iter().filter(|hook| !matches!(hook.need, Need::Helps | Need::Beside));
+    let names: Vec<String> = sources
+        .map(|hook| hook.target.name())
+        .filter(|name| attached.has(name))
         .map(|name| name.trim_start_matches("tracepoint/syscalls/").to_owned())
         .collect();
     names.join(", ")

@@ -51,6 +51,8 @@ pub(super) enum Need {
     IfPresent,
     /// Without it the way sees a little less.
     Helps,
+    /// As `Always`, but what it tells stands beside the event: it is not where the event's measures come from.
+    Beside,
 }
 
 /// One program on one hook.
@@ -72,9 +74,20 @@ const fn if_present(program: &'static str, target: Target) -> Hook {
     Hook { program, target, need: Need::IfPresent }
 }
 
+const fn beside(program: &'static str, target: Target) -> Hook {
+    Hook { program, target, need: Need::Beside }
+}
+
 const fn helps(program: &'static str, target: Target) -> Hook {
     Hook { program, target, need: Need::Helps }
 }
+
+/// The functions of accept4(2) and accept(2). They are called through a table, so no compiler merges them into anything, and there is no
+/// way around them but io_uring.
+#[cfg(target_arch = "aarch64")]
+pub(super) const ACCEPT_CALLS: (Target, Target) = (Exit("__arm64_sys_accept4"), Exit("__arm64_sys_accept"));
+#[cfg(not(target_arch = "aarch64"))]
+pub(super) const ACCEPT_CALLS: (Target, Target) = (Exit("__x64_sys_accept4"), Exit("__x64_sys_accept"));
 
 /// A kind of probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +171,10 @@ impl Event {
         }
     }
 }
+
+/// What is missing where an accept in vain is told by its flags.
+const BY_FLAGS: (&[Measure], &str) =
+    (&[WouldBlock], "accepts that waited in vain for a time are not seen on this kernel");
 
 /// An event and the ways to see it.
 #[derive(Debug)]
@@ -341,6 +358,28 @@ pub(super) const EVENTS: &[Definition] = &[
         carries: &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
         essential: false,
         ways: &[
+            // Accepts that fail early are seen at the end of the call; by a tracepoint only where its function cannot be traced, because
+            // that slows all calls down.
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[
+                    beside("accept4_ends", ACCEPT_CALLS.0),
+                    beside("accept_ends", ACCEPT_CALLS.1),
+                    hook("accept", Exit("inet_csk_accept")),
+                ],
+                also: None,
+                note: None,
+            },
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[
+                    beside("accept4_ends", ACCEPT_CALLS.0),
+                    beside("accept_ends", ACCEPT_CALLS.1),
+                    hook("accept_by_flags", Exit("inet_csk_accept")),
+                ],
+                also: None,
+                note: Some(BY_FLAGS),
+            },
             Way {
                 kind: Some(Kind::Fentry),
                 hooks: &[
@@ -359,7 +398,7 @@ pub(super) const EVENTS: &[Definition] = &[
                     hook("accept_by_flags", Exit("inet_csk_accept")),
                 ],
                 also: None,
-                note: Some((&[WouldBlock], "accepts that waited in vain for a time are not seen on this kernel")),
+                note: Some(BY_FLAGS),
             },
             Way {
                 kind: Some(Kind::Tracepoint),
@@ -400,7 +439,21 @@ pub(super) const EVENTS: &[Definition] = &[
             Way {
                 kind: Some(Kind::Fentry),
                 hooks: &[
-                    hook("state_of_listeners", Tracepoint("inet_sock_set_state", 3)),
+                    beside("listen_stops", Entry("inet_csk_listen_stop")),
+                    beside("listen_starts", Exit("inet_csk_listen_start")),
+                    if_present("migrate", Exit("reuseport_migrate_sock")),
+                    hook("queue_add", Entry("inet_csk_reqsk_queue_add")),
+                    hook("complete_ends", Exit("inet_csk_complete_hashdance")),
+                    hook("complete_begins", Entry("inet_csk_complete_hashdance")),
+                ],
+                also: None,
+                note: None,
+            },
+            // Where the functions that open and close listeners cannot be traced.
+            Way {
+                kind: Some(Kind::Fentry),
+                hooks: &[
+                    beside("state_of_listeners", Tracepoint("inet_sock_set_state", 3)),
                     if_present("migrate", Exit("reuseport_migrate_sock")),
                     hook("queue_add", Entry("inet_csk_reqsk_queue_add")),
                     hook("complete_ends", Exit("inet_csk_complete_hashdance")),
@@ -412,7 +465,7 @@ pub(super) const EVENTS: &[Definition] = &[
             Way {
                 kind: Some(Kind::Tracepoint),
                 hooks: &[
-                    hook("state", Tracepoint("inet_sock_set_state", 3)),
+                    beside("state", Tracepoint("inet_sock_set_state", 3)),
                     hook("data_ready", Tracepoint("sk_data_ready", 1)),
                 ],
                 also: Some(Event::Arrived),

@@ -9,7 +9,7 @@ use listentop_model::coverage::Measure;
 
 use super::{
     StartError,
-    events::{self, Definition, EVENTS, Event, Hook, Kind, Need, Target, Way},
+    events::{self, ACCEPT_CALLS, Definition, EVENTS, Event, Hook, Kind, Need, Target, Way},
     signatures, tracefs,
 };
 
@@ -66,7 +66,9 @@ impl Attached {
 
     /// Whether accepts are seen that fail before they reach the queue.
     pub(super) fn sees_failed_accepts(&self) -> bool {
-        ["sys_exit_accept", "sys_exit_accept4"].iter().all(|call| self.has(&Target::Syscall(call).name()))
+        let by = |targets: [Target; 2]| targets.iter().all(|target| self.has(&target.name()));
+        by([ACCEPT_CALLS.0, ACCEPT_CALLS.1])
+            || by([Target::Syscall("sys_exit_accept4"), Target::Syscall("sys_exit_accept")])
     }
 
     /// Whether this hook is attached.
@@ -179,7 +181,7 @@ impl Attacher<'_> {
             if !skipped {
                 self.note(definition, way, hook, Err(reason.clone()));
             }
-            if hook.need == Need::Always || (hook.need == Need::IfPresent && !skipped) {
+            if matches!(hook.need, Need::Always | Need::Beside) || (hook.need == Need::IfPresent && !skipped) {
                 // What was loaded of it is of no use.
                 way.hooks[..at].iter().for_each(|hook| self.unload(hook));
                 return Err(format!("{}: {reason}", hook.target.name()));
@@ -190,7 +192,7 @@ impl Attacher<'_> {
 
     /// Whether a hook is of no concern here: this kernel does not have the function, or functions are not wanted.
     fn skipped(&self, hook: &Hook) -> bool {
-        hook.need != Need::Always
+        !matches!(hook.need, Need::Always | Need::Beside)
             && match hook.target {
                 Target::Entry(name) | Target::Exit(name) => {
                     self.wanted == Some(Kind::Tracepoint) || self.kernel.function(name).is_err()

@@ -13,6 +13,7 @@ enum Position {
 
 /// A frozen global of `ebpf/src/hooks`, the function, and what it holds of it.
 const POSITIONS: &[(&str, &str, Position)] = &[
+    ("LISTEN_RESULT", "inet_csk_listen_start", Position::Result),
     ("ACCEPT_RESULT", "inet_csk_accept", Position::Result),
     ("RECEIVE_FLAGS", "tcp_recvmsg", Position::Parameter("flags")),
     ("RECEIVE_RESULT", "tcp_recvmsg", Position::Result),
@@ -28,6 +29,13 @@ const POSITIONS: &[(&str, &str, Position)] = &[
 /// Parameters that the probes take at a fixed position, which therefore must have this name there, and results that they take behind
 /// a fixed number of parameters (function, position, name; an empty name stands for the result).
 const FIXED: &[(&str, u32, &str)] = &[
+    ("inet_csk_listen_start", 0, "sk"),
+    ("inet_csk_listen_stop", 0, "sk"),
+    // Its parameter, the registers, has other names in some kernels' types.
+    ("__x64_sys_accept4", 1, ""),
+    ("__x64_sys_accept", 1, ""),
+    ("__arm64_sys_accept4", 1, ""),
+    ("__arm64_sys_accept", 1, ""),
     ("inet_csk_complete_hashdance", 0, "sk"),
     ("inet_csk_complete_hashdance", 1, "child"),
     ("inet_csk_complete_hashdance", 2, "req"),
