@@ -14,6 +14,23 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
+/// A median, and how far off it may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Uncertain {
+    /// The median.
+    pub(super) value: f64,
+    /// Its standard error: 1.253 σ/√n for a median, with σ from the middle half (1.349 σ wide), as of a normal distribution.
+    pub(super) error: f64,
+}
+
+impl Uncertain {
+    /// `None` when there are no values.
+    pub(super) fn of(values: &[f64]) -> Option<Self> {
+        let half = quantile(values, 0.75)? - quantile(values, 0.25)?;
+        Some(Self { value: median(values)?, error: 1.253 * half / 1.349 / (values.len() as f64).sqrt() })
+    }
+}
+
 /// Runs of the same load, directly one after the other: operations per second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pair {
@@ -38,7 +55,7 @@ pub(super) struct Comparison {
     pub(super) lower_quartile: f64,
     /// A quarter of the pairs' ratios lies above.
     pub(super) upper_quartile: f64,
-    /// Standard error of `ratio`: 1.253 σ/√n for a median, with σ from the middle half (1.349 σ wide), as of a normal distribution.
+    /// Standard error of `ratio`.
     pub(super) error: f64,
 }
 
@@ -48,14 +65,15 @@ impl Comparison {
         let column = |value: fn(&Pair) -> f64| pairs.iter().map(value).collect::<Vec<f64>>();
         let ratios = column(|pair| pair.with / pair.without);
         let (lower, upper) = (quantile(&ratios, 0.25)?, quantile(&ratios, 0.75)?);
+        let Uncertain { value: ratio, error } = Uncertain::of(&ratios)?;
         Some(Self {
             pairs: pairs.len(),
             without: median(&column(|pair| pair.without))?,
             with: median(&column(|pair| pair.with))?,
-            ratio: median(&ratios)?,
+            ratio,
             lower_quartile: lower,
             upper_quartile: upper,
-            error: 1.253 * (upper - lower) / 1.349 / (pairs.len() as f64).sqrt(),
+            error,
         })
     }
 }

@@ -62,18 +62,18 @@ struct Programs {
     stress: PathBuf,
 }
 
-/// How many comparisons of each tool, how long each of their four runs, and how long one that programs are timed in.
+/// How many comparisons of each tool, how long each of their four runs, and how often its programs are timed, in runs as long.
 struct Plan {
     comparisons: usize,
     length: Duration,
-    timed: Duration,
+    timings: usize,
 }
 
 impl Options {
     fn plan(&self) -> Plan {
         // Many short runs rather than few long ones: what else the machine does drifts, and a comparison should see one state of it.
-        let comparisons = if self.quick { 8 } else { 40 };
-        Plan { comparisons, length: Duration::from_millis(250), timed: Duration::from_secs(1) }
+        let (comparisons, timings) = if self.quick { (8, 5) } else { (40, 20) };
+        Plan { comparisons, length: Duration::from_millis(250), timings }
     }
 
     fn flags(&self) -> Vec<&'static str> {
@@ -170,12 +170,14 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
     process::announce(&format!("{}: probe time, from the kernel's program statistics", load.name()));
     // Apart from the pairs: statistics slow every program down.
     let _stats = probe_stats::StatsOn::new()?;
-    for tool in tools.into_iter().filter(|tool| tool.base().is_none()) {
+    // What has no process has no programs.
+    let timed = tools.into_iter().filter(|tool| matches!(tool, Tool::Listentop | Tool::Empty | Tool::Bpftrace));
+    let timed: Vec<Tool> = timed.collect();
+    for tool in (0..plan.timings).flat_map(|_| timed.iter().copied()) {
         let Some(attached) = tool.attach(programs)? else { continue };
-        // What has no process has no programs.
         let Some(process) = &attached.process else { continue };
         let (work, spent) =
-            probe_stats::during(process, || server.run(&programs.storm, plan.timed)).with_context(|| tool.name())?;
+            probe_stats::during(process, || server.run(&programs.storm, plan.length)).with_context(|| tool.name())?;
         attached.finish()?;
         results.costs.push(Cost { load, tool, operations: work.operations, spent });
     }
