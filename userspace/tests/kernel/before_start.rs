@@ -9,7 +9,7 @@ use std::{
 use listentop_model::coverage::Measure;
 
 use crate::support::{
-    Lab, Test, Watch,
+    Ends, Lab, Test, Watch,
     lab::PORT,
     now_ns, sleep_ms,
     sockets::{accept, connect, cookie, listen, receive, send_all},
@@ -134,15 +134,6 @@ fn load_at_the_start(lab: &Lab) {
     });
     // One that is enqueued in the very moment that the walk meets it may get two records, of which one is found to be none later.
     assert!(unseen <= 1, "{unseen} connections were enqueued or ended unseen");
-}
-
-/// Ends the load, also if the test fails.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// The accept began before its exit could be seen.

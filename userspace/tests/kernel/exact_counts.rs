@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
 use crate::support::{
-    Lab, Test, Watch,
+    Ends, Lab, Test, Watch,
     environment::{older_than, slowness},
     lab::PORT,
     sockets::{accept, attempt, connect, give_up_refused_and_count, kernel_drops, listen, receive_all, send_all},
@@ -173,6 +173,8 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>) -> Vec<Own> {
         drop(sender);
         servers.extend((0..2).map(|_| scope.spawn(|| serve_handed_over(receiver))));
 
+        // Also if a client fails: the servers would wait for more, and the test with them.
+        let ends = Ends(done);
         ask_all(early, 0);
         let next = AtomicU64::new(0);
         thread::scope(|clients| {
@@ -180,7 +182,7 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>) -> Vec<Own> {
                 clients.spawn(|| load(&next));
             }
         });
-        done.store(true, Ordering::Relaxed);
+        drop(ends);
         servers.into_iter().map(|server| server.join().expect("a server thread")).collect()
     })
 }

@@ -8,7 +8,10 @@ pub(crate) mod sockets;
 pub(crate) mod watch;
 
 use std::{
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -137,6 +140,15 @@ pub(crate) fn now_ns() -> u64 {
 /// The calling thread's id.
 pub(crate) fn tid() -> u32 {
     nix::unistd::gettid().as_raw() as u32
+}
+
+/// Sets a flag at its end, also if the test fails: the threads that a scope waits for look at it.
+pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 pub(crate) fn sleep_ms(ms: u64) {
