@@ -48,8 +48,9 @@ fn ipv6(lab: &Lab) {
     refused.set_nonblocking(true).expect("O_NONBLOCK");
     assert!(refused.connect(&loopback6(PORT).into()).is_err());
     drop(refused);
-    for client in &clients {
-        send_all(client, b"hello");
+    // All send first: they need not be accepted in the order in which they connected.
+    clients.iter().for_each(|client| send_all(client, b"hello"));
+    for _ in &clients {
         assert_eq!(receive(&accept(&listener).expect("a connection"), 10), 5);
     }
     sleep_ms(50);

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::Shutdown,
-    os::fd::AsRawFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -220,6 +220,7 @@ fn ask_all(connections: Vec<Socket>, first: u64) {
 
 fn accept_until(listener: &Socket, done: &AtomicBool, hand_over: Option<SyncSender<Socket>>) -> Own {
     let mut own = Own { tid: tid(), ..Own::default() };
+    let mut served = Served::default();
     loop {
         let last = done.load(Ordering::Relaxed);
         match accept(listener) {
@@ -227,7 +228,7 @@ fn accept_until(listener: &Socket, done: &AtomicBool, hand_over: Option<SyncSend
                 own.accepts += 1;
                 match &hand_over {
                     Some(readers) => readers.send(connection).expect("readers wait"),
-                    None => serve(&connection, &mut own),
+                    None => served.keep(serve(connection, &mut own)),
                 }
             }
             None => {
@@ -235,7 +236,7 @@ fn accept_until(listener: &Socket, done: &AtomicBool, hand_over: Option<SyncSend
                 if last {
                     return own;
                 }
-                let mut entries = [PollFd::new(std::os::fd::AsFd::as_fd(listener), PollFlags::POLLIN)];
+                let mut entries = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
                 poll(&mut entries, PollTimeout::from(20_u8)).expect("poll");
             }
         }
@@ -244,21 +245,40 @@ fn accept_until(listener: &Socket, done: &AtomicBool, hand_over: Option<SyncSend
 
 fn serve_handed_over(connections: &Mutex<Receiver<Socket>>) -> Own {
     let mut own = Own { tid: tid(), ..Own::default() };
+    let mut served = Served::default();
     loop {
         let next = connections.lock().expect("no thread fails").recv();
         let Ok(connection) = next else { return own };
-        serve(&connection, &mut own);
+        served.keep(serve(connection, &mut own));
+    }
+}
+
+/// Connections whose client may not have read the answer yet.
+///
+/// Closing resets a connection, and a reset can overtake the answer: before 6.5, packets wait while their CPU's ksoftirqd runs, and the
+/// thread that sends may move to another CPU meanwhile. So the client closes first. It resets too, and the connection hangs up.
+#[derive(Default)]
+struct Served(Vec<Socket>);
+
+impl Served {
+    fn keep(&mut self, connection: Socket) {
+        let mut entries: Vec<_> = self.0.iter().map(|kept| PollFd::new(kept.as_fd(), PollFlags::empty())).collect();
+        poll(&mut entries, PollTimeout::ZERO).expect("poll");
+        let open: Vec<_> = entries.iter().map(|entry| entry.any() == Some(false)).collect();
+        let mut open = open.into_iter();
+        self.0.retain(|_| open.next() == Some(true));
+        self.0.push(connection);
     }
 }
 
 /// Reads a request in small parts and answers, by every call in turn.
-fn serve(connection: &Socket, own: &mut Own) {
+fn serve(connection: Socket, own: &mut Own) -> Socket {
     own.first_reads += 1;
     let mut buffer = [0_u8; 80];
     let (mut missing, mut size) = (usize::MAX, 0);
     while missing > 0 {
         let part = buffer.len().min(missing);
-        let count = read_by(own.reads, connection, &mut buffer[..part]).expect("a request");
+        let count = read_by(own.reads, &connection, &mut buffer[..part]).expect("a request");
         assert!(count > 0, "the client closed early");
         own.reads += 1;
         own.read_bytes += count as u64;
@@ -269,13 +289,14 @@ fn serve(connection: &Socket, own: &mut Own) {
         missing -= count;
     }
     // Not a read: nothing comes but the end.
-    assert_eq!(read_by(own.reads, connection, &mut buffer), Ok(0));
+    assert_eq!(read_by(own.reads, &connection, &mut buffer), Ok(0));
     for _ in 0..2 {
         let part = REPLY / 2;
-        assert_eq!(write_by(own.writes, connection, &buffer[..part]), Ok(part));
+        assert_eq!(write_by(own.writes, &connection, &buffer[..part]), Ok(part));
         own.writes += 1;
         own.write_bytes += part as u64;
     }
+    connection
 }
 
 fn read_by(turn: u64, connection: &Socket, buffer: &mut [u8]) -> nix::Result<usize> {
