@@ -72,10 +72,21 @@ pub(crate) static FREE_THREADS: Queue<u32> = Queue::with_max_entries(DEFAULT_THR
 #[map]
 pub(crate) static THREADS: Array<ThreadRecord> = Array::with_max_entries(DEFAULT_THREADS, MMAPABLE);
 
-/// The child whose handshake this CPU is completing: set when it is cloned (LISTEN → SYN_RECV), taken when its listener
-/// is woken, with bottom halves off in between.
+/// What this CPU's handshakes are about.
 #[map]
-pub(crate) static CHILD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static COMPLETING: PerCpuArray<Completing> = PerCpuArray::with_max_entries(1, 0);
+
+/// The value of [`COMPLETING`].
+#[repr(C)]
+pub(crate) struct Completing {
+    /// The child that is being made: set when it is cloned (LISTEN → SYN_RECV), taken when its listener is woken, with bottom halves off in
+    /// between.
+    pub(crate) child: u64,
+    /// The listener that was looked up last, because the next connection is likely to be another one of it.
+    pub(crate) listener_key: u64,
+    /// Its records' place, for as long as it listens.
+    pub(crate) listener: ListenerRef,
+}
 
 /// What the functions that this CPU is in have told about the packet at hand.
 #[map]

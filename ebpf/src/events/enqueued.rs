@@ -9,14 +9,14 @@ use listentop_abi::{
 use crate::{
     connections,
     events::{destroyed, handshake},
-    kernel::RawSock,
+    kernel::{Child, RawSock},
     stats::{self, add, count, record},
 };
 
-/// Counts it, and remembers when. `child` is 0 if the hook could not tell which connection it was.
+/// Counts it, and remembers when. No `child` if the hook could not tell which connection it was.
 #[inline(always)]
-pub(crate) fn enqueued(listener: ListenerRef, child: u64, accept_depth: u32, syn_depth: u32) {
-    if child == 0 {
+pub(crate) fn enqueued(listener: ListenerRef, child: Option<Child>, accept_depth: u32, syn_depth: u32) {
+    let Some(child) = child else {
         stats::peak(listener, accept_depth, syn_depth);
         stats::lost(Loss::UnknownChild);
         if let Some(stats) = stats::of(listener) {
@@ -26,21 +26,22 @@ pub(crate) fn enqueued(listener: ListenerRef, child: u64, accept_depth: u32, syn
             }
         }
         return;
-    }
-    let child = RawSock(child);
+    };
     // Nanoseconds are rounded up to 1 µs by the kernel, so 0 stands for "not measured" only.
-    let handshake = child.srtt_us();
+    let handshake = child.srtt_us;
     // A handshake was measured just now, so the packet's stamp is this moment's. With TCP Fast Open there is none yet.
-    let stamped = if handshake != 0 { child.packet_ns() } else { 0 };
+    let stamped = if handshake != 0 { child.packet_ns } else { 0 };
     let enqueued_ns = if stamped != 0 { stamped } else { stats::now() };
-    queued(listener, child, enqueued_ns, u64::from(handshake) * 1000, accept_depth, syn_depth);
+    queued(listener, child.sock, child.span, enqueued_ns, u64::from(handshake) * 1000, accept_depth, syn_depth);
 }
 
-/// Counts it, and remembers that it was put there at `enqueued_ns`. `handshake_ns` is 0 if that time is not known.
+/// Counts it, and remembers that it was put there at `enqueued_ns`. `span` is its [`RawSock::receive_span`]; `handshake_ns` is 0 if that
+/// time is not known.
 #[inline(always)]
 pub(crate) fn queued(
     listener: ListenerRef,
     child: RawSock,
+    span: Option<(u32, u32)>,
     enqueued_ns: u64,
     handshake_ns: u64,
     accept_depth: u32,
@@ -70,7 +71,7 @@ pub(crate) fn queued(
     if walked {
         return;
     }
-    match track(listener, child, enqueued_ns, 0, 0) {
+    match track(listener, child, span, enqueued_ns, 0, 0) {
         Some(0) => {}
         Some(arrived) => unsafe { count(&raw mut (*stats).arrived_bytes, u64::from(arrived)) },
         None => unsafe { add(&raw mut (*stats).untracked_enqueued, 1) },
@@ -120,11 +121,12 @@ pub(crate) fn moved(listener: ListenerRef, connection: *mut Connection, accept_d
 pub(crate) fn track(
     listener: ListenerRef,
     child: RawSock,
+    span: Option<(u32, u32)>,
     enqueued_ns: u64,
     accepted_ns: u64,
     state: u32,
 ) -> Option<u32> {
-    let (copied, end) = child.receive_span()?;
+    let (copied, end) = span?;
     let arrived = end.wrapping_sub(copied);
     let inserted = connections::insert(child.0, |connection| unsafe {
         (*connection).listener = listener;

@@ -92,7 +92,8 @@ pub(crate) fn complete_begins(ctx: FEntryContext) -> i32 {
     }
     let now = stats::now();
     let handshake_ns = Request(ctx.arg(2)).since_synack_ns(now);
-    enqueued::queued(listener, RawSock::of(ctx.arg(1)), now, handshake_ns, sock.accept_depth() + 1, tcp.qlen());
+    let child = RawSock::of(ctx.arg(1));
+    enqueued::queued(listener, child, child.receive_span(), now, handshake_ns, sock.accept_depth() + 1, tcp.qlen());
     0
 }
 
@@ -136,7 +137,7 @@ pub(crate) fn queue_add(ctx: FEntryContext) -> i32 {
     let counted =
         |connection: *mut Connection| unsafe { (*connection).listener == listener && (*connection).accepted_ns == 0 };
     if !connections::find(child.0).is_some_and(counted) {
-        enqueued::queued(listener, child, stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
+        enqueued::queued(listener, child, child.receive_span(), stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
     }
     0
 }

@@ -183,7 +183,7 @@ unsafe fn element(ctx: *const MapElement) -> Option<(RawSock, ListenerRef)> {
 
 #[inline(always)]
 fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) {
-    if let Some(arrived) = enqueued::track(listener, socket, enqueued_ns, accepted_ns, state)
+    if let Some(arrived) = enqueued::track(listener, socket, socket.receive_span(), enqueued_ns, accepted_ns, state)
         && let Some(stats) = stats::of(listener)
     {
         unsafe {

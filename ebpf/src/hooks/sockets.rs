@@ -9,8 +9,8 @@ use listentop_abi::{listener::ListenerRef, loss::Loss};
 use crate::{
     config, connections,
     events::{arrived, destroyed, enqueued, listening, read, refused, written},
-    kernel::{LISTEN, RawSock, SYN_RECV, Sock},
-    maps::{CHILD, INFO, LISTENERS},
+    kernel::{Child, LISTEN, RawSock, SYN_RECV, Sock},
+    maps::{COMPLETING, INFO, LISTENERS},
     stats,
 };
 
@@ -43,8 +43,8 @@ fn state_changes(ctx: &BtfTracePointContext, children: bool) -> i32 {
     let sock = Sock::new(ctx.arg(0));
     if new == SYN_RECV {
         // The clone of the listener, not yet a socket of its own in any table.
-        if children && let Some(child) = CHILD.get_ptr_mut(0) {
-            unsafe { *child = sock.key() };
+        if children && let Some(completing) = COMPLETING.get_ptr_mut(0) {
+            unsafe { (*completing).child = sock.key() };
         }
         return 0;
     }
@@ -93,15 +93,16 @@ pub(crate) fn data_ready(ctx: BtfTracePointContext) -> i32 {
     let Some(listener) = listener(sock) else { return 0 };
     let Some(tcp) = sock.tcp() else { return 0 };
     let mut child = 0;
-    if let Some(slot) = CHILD.get_ptr_mut(0) {
+    if let Some(completing) = COMPLETING.get_ptr_mut(0) {
         unsafe {
-            child = *slot;
-            *slot = 0;
+            child = (*completing).child;
+            (*completing).child = 0;
         }
     }
     if child == 0 {
         child = newest_child(sock);
     }
+    let child = if child == 0 { None } else { Some(Child::of(child, tcp)) };
     enqueued::enqueued(listener, child, sock.accept_depth(), tcp.qlen());
     0
 }
@@ -211,8 +212,22 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
 /// open: then it is tracked from here on.
 #[inline(always)]
 pub(crate) fn listener(sock: Sock) -> Option<ListenerRef> {
+    let completing = COMPLETING.get_ptr_mut(0)?;
+    let last = unsafe { (*completing).listener };
+    // Where this program may be preempted, key and place may be of two listeners.
+    if config::exclusive()
+        && unsafe { (*completing).listener_key } == sock.key()
+        && let Some(info) = INFO.get_ptr(last.slot)
+        && unsafe { (*info).generation == last.generation && (*info).closed_ns == 0 }
+    {
+        return Some(last);
+    }
     if let Some(listener) = LISTENERS.get_ptr(sock.key()) {
-        return Some(unsafe { *listener });
+        unsafe {
+            (*completing).listener = *listener;
+            (*completing).listener_key = sock.key();
+            return Some(*listener);
+        }
     }
     if !sock.is_tcp() {
         return None;

@@ -89,6 +89,14 @@ impl TcpSock {
         unsafe { direct(self.0, &TCP_COPIED_SEQ) }
     }
 
+    /// The connection at the end of the accept queue, if it is the one at this address: with its type known, it is read without copying.
+    #[inline(always)]
+    pub(crate) fn last_queued(self, address: u64) -> Option<TcpSock> {
+        let request: u64 = unsafe { direct(self.0, &TCP_ACCEPT_TAIL) };
+        let child = Sock::new(unsafe { direct::<u64>(request as *const u8, &REQUEST_SK) } as *const u8);
+        if child.key() == address { child.tcp() } else { None }
+    }
+
     /// When the kernel began to process the packet that it is processing, CLOCK_MONOTONIC (`tcp_mstamp_refresh`). Reading it is far
     /// cheaper than reading the clock again.
     #[inline(always)]
@@ -101,6 +109,37 @@ impl TcpSock {
     pub(crate) fn payload_end(self) -> u32 {
         let fin = (unsafe { direct::<u64>(self.0, &SOCK_FLAGS) } >> FLAG_DONE.load()) as u32 & 1;
         unsafe { direct::<u32>(self.0, &TCP_RCV_NXT) }.wrapping_sub(fin)
+    }
+}
+
+/// What is to be known of a connection that is put on an accept queue.
+#[derive(Clone, Copy)]
+pub(crate) struct Child {
+    /// Its address.
+    pub(crate) sock: RawSock,
+    /// See [`RawSock::srtt_us`].
+    pub(crate) srtt_us: u32,
+    /// See [`RawSock::packet_ns`].
+    pub(crate) packet_ns: u64,
+    /// See [`RawSock::receive_span`].
+    pub(crate) span: Option<(u32, u32)>,
+}
+
+impl Child {
+    /// Of the connection at this address, which was put on the queue of `listener` just now.
+    #[inline(always)]
+    pub(crate) fn of(address: u64, listener: TcpSock) -> Self {
+        let sock = RawSock(address);
+        match listener.last_queued(address) {
+            Some(child) => Self {
+                sock,
+                srtt_us: unsafe { direct::<u32>(child.0, &TCP_SRTT_US) } >> 3,
+                packet_ns: child.packet_ns(),
+                span: Some((child.copied_seq(), child.payload_end())),
+            },
+            // Another one came behind it, or it was accepted already.
+            None => Self { sock, srtt_us: sock.srtt_us(), packet_ns: sock.packet_ns(), span: sock.receive_span() },
+        }
     }
 }
 
