@@ -1,6 +1,6 @@
 //! Charging work to the thread that does it.
 
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
+use aya_ebpf::helpers::bpf_get_current_comm;
 use listentop_abi::{
     listener::{ListenerRef, Work},
     loss::Loss,
@@ -39,8 +39,8 @@ impl Account {
 /// Returns with it the index + 1 to remember.
 #[inline(always)]
 pub(crate) fn current(listener: ListenerRef, remembered: u32) -> Option<(Account, u32)> {
-    let key =
-        ThreadKey { slot: listener.slot, tid: bpf_get_current_pid_tgid() as u32, start_ns: kernel::current_start_ns() };
+    let (tid, start_ns) = kernel::current_thread();
+    let key = ThreadKey { slot: listener.slot, tid, start_ns };
     if remembered != 0
         && let Some(record) = THREADS.get_ptr_mut(remembered - 1)
         && is(record, key, listener)

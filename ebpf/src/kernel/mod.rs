@@ -72,6 +72,7 @@ from_btf! {
     SOCKET_SK;
     TASK_FILES;
     TASK_START_BOOTTIME;
+    TASK_PID;
     TASK_THREAD_PID;
     TASK_GROUP_LEADER;
     PID_LEVEL;

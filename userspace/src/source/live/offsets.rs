@@ -42,6 +42,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("SOCKET_SK", "socket", "sk"),
     ("TASK_FILES", "task_struct", "files"),
     ("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
+    ("TASK_PID", "task_struct", "pid"),
     ("TASK_THREAD_PID", "task_struct", "thread_pid"),
     ("TASK_GROUP_LEADER", "task_struct", "group_leader"),
     ("PID_LEVEL", "pid", "level"),
