@@ -18,6 +18,9 @@ use nix::{
 };
 use tokio::sync::mpsc;
 
+/// How long crossterm looks for what poll(2) says is there. With no time at all it does not look.
+const GLANCE: Duration = Duration::from_millis(1);
+
 /// The thread, and what it reads. Dropping it ends the thread.
 pub(super) struct Input {
     events: mpsc::UnboundedReceiver<io::Result<Event>>,
@@ -76,7 +79,7 @@ fn read(terminal: &OwnedFd, stopped: &PipeReader, sender: &mpsc::UnboundedSender
         if !events(&fds[1]).is_empty() || events(&fds[0]).intersects(super::terminal::GONE) {
             return Ok(());
         }
-        while event::poll(Duration::ZERO)? {
+        while event::poll(GLANCE)? {
             if sender.send(Ok(event::read()?)).is_err() {
                 return Ok(());
             }

@@ -109,6 +109,15 @@ impl Session {
         self.master.write_all(keys.as_bytes()).expect("it reads keys");
     }
 
+    /// As a user who pulls at the window: the terminal signals it to the dashboard.
+    fn resize(&mut self, columns: u16, rows: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        self.output.clear();
+        // SAFETY: the size outlives the call, which reads it.
+        let result = unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(result, 0, "TIOCSWINSZ: {}", std::io::Error::last_os_error());
+    }
+
     /// It ends with this code and leaves the terminal as it was.
     fn assert_end(mut self, code: i32) {
         let start = Instant::now();
@@ -158,6 +167,9 @@ fn quit_by_key(lab: &Lab) {
     let waiting = give_up_refused((0..20).map(|_| attempt(PORT)).collect());
     session.output.clear();
     session.wait_for("overflow");
+    // It draws all at the new size, and hears the first key after it.
+    session.resize(200, 60);
+    session.wait_for("Distributions");
     session.send("q");
     session.assert_end(0);
     drop(waiting);
