@@ -51,15 +51,15 @@ impl Server {
     pub(crate) fn next_report(&mut self) -> Report {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("demo-server prints");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}; {}", self.failure()))
-    }
-
-    /// Why it prints nothing: it has ended, or it makes no sense.
-    fn failure(&mut self) -> String {
-        let Ok(Some(status)) = self.child.try_wait() else { return "it still runs".to_owned() };
-        let mut stderr = String::new();
-        let _ = self.child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut stderr));
-        format!("{status}: {stderr}")
+        serde_json::from_str(&line).unwrap_or_else(|error| {
+            // Nothing comes only from a server that has ended: how it did, and what it said, tells why.
+            let mut stderr = String::new();
+            let status = line.is_empty().then(|| {
+                let _ = self.child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut stderr));
+                self.child.wait()
+            });
+            panic!("{line:?}: {error}; {status:?}: {stderr}")
+        })
     }
 
     /// Ends it by a signal: its last counters.

@@ -91,10 +91,17 @@ impl TcpSock {
 
     /// The connection at the end of the accept queue, if it is the one at this address: with its type known, it is read without copying.
     #[inline(always)]
-    pub(crate) fn last_queued(self, address: u64) -> Option<TcpSock> {
+    fn last_queued(self, address: u64) -> Option<TcpSock> {
         let request: u64 = unsafe { direct(self.0, &TCP_ACCEPT_TAIL) };
         let child = Sock::new(unsafe { direct::<u64>(request as *const u8, &REQUEST_SK) } as *const u8);
         if child.key() == address { child.tcp() } else { None }
+    }
+
+    /// See [`RawSock::srtt_us`].
+    #[inline(always)]
+    fn srtt_us(self) -> u32 {
+        let eighths: u32 = unsafe { direct(self.0, &TCP_SRTT_US) };
+        eighths >> 3
     }
 
     /// When the kernel began to process the packet that it is processing, CLOCK_MONOTONIC (`tcp_mstamp_refresh`). Reading it is far
@@ -133,7 +140,7 @@ impl Child {
         match listener.last_queued(address) {
             Some(child) => Self {
                 sock,
-                srtt_us: unsafe { direct::<u32>(child.0, &TCP_SRTT_US) } >> 3,
+                srtt_us: child.srtt_us(),
                 packet_ns: child.packet_ns(),
                 span: Some((child.copied_seq(), child.payload_end())),
             },
