@@ -9,10 +9,7 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use listentop_abi::{
-    connection::{Connection, PLACES, Set},
-    loss::Loss,
-};
+use listentop_abi::connection::{Connection, PLACES, Set};
 
 use crate::{
     config,
@@ -50,7 +47,7 @@ fn find_where(key: u64, live: impl Fn(*mut Connection) -> bool) -> Option<*mut C
 }
 
 /// Makes the record of a connection that has none. `fill` must set every field but those that say whose the record is: it may hold
-/// an earlier connection's. `false`, and the loss counted, if there is no room.
+/// an earlier connection's. `false` if there is no room.
 #[inline(always)]
 pub(crate) fn insert(key: u64, fill: impl FnOnce(*mut Connection)) -> bool {
     let Some(set) = set_of(key) else { return false };
@@ -58,10 +55,7 @@ pub(crate) fn insert(key: u64, fill: impl FnOnce(*mut Connection)) -> bool {
         Some(connection) => (connection, 0),
         None => match spill(set, key) {
             Some(connection) => (connection, 1),
-            None => {
-                stats::lost(Loss::Connections);
-                return false;
-            }
+            None => return false,
         },
     };
     fill(connection);

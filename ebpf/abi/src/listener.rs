@@ -98,11 +98,11 @@ pub struct ListenerCounters {
     pub aborted: u64,
     /// Accepted connections that were destroyed.
     pub closed: u64,
-    /// Accepts of connections that are not in the table (it was full, or they were queued before the start).
+    /// Accepts of connections that were not in the table (it was full, they were queued before the start, or no probe saw them enqueued).
     pub accepted_unknown: u64,
     /// Connections that were on the queue at the start.
     pub inherited_waiting: u64,
-    /// Connections that were accepted before the start.
+    /// Connections that were in no table and were taken over when they were open: at the start, or when they were accepted.
     pub inherited_open: u64,
     /// Connections among `enqueued` that found the connection table full or could not be told: they are in no table.
     pub untracked_enqueued: u64,

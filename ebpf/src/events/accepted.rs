@@ -5,6 +5,7 @@ use listentop_abi::listener::ListenerRef;
 use crate::{
     account::{self, Account},
     connections,
+    events::enqueued,
     kernel::RawSock,
     stats::{self, add, record_span},
 };
@@ -38,11 +39,22 @@ pub(crate) fn accepted(child: RawSock) -> bool {
     true
 }
 
-/// The current thread got a connection from the listener that is in no table: count it all the same.
+/// The current thread got a connection from the listener that is in no table: count it all the same, and from here on track it. How long it
+/// waited, and when what it holds arrived, is not known.
 #[inline(always)]
-pub(crate) fn accepted_unknown(listener: ListenerRef) {
+pub(crate) fn accepted_unknown(listener: ListenerRef, child: Option<RawSock>) {
     if let Some(stats) = stats::of(listener) {
         unsafe { add(&raw mut (*stats).accepted_unknown, 1) };
+        // One that has a record was taken over open at the start. Where there is no room, that was counted as a loss before.
+        if let Some(child) = child
+            && connections::find(child.0).is_none()
+            && let Some(arrived) = enqueued::track(listener, child, child.receive_span(), 0, stats::now(), 0, 0)
+        {
+            unsafe {
+                add(&raw mut (*stats).inherited_open, 1);
+                add(&raw mut (*stats).arrived_bytes, u64::from(arrived));
+            }
+        }
     }
     charge(listener);
 }

@@ -71,10 +71,21 @@ pub(crate) fn queued(
     if walked {
         return;
     }
-    match track(listener, child, span, enqueued_ns, 0, 0) {
+    match track(listener, child, span, enqueued_ns, 0, enqueued_ns, 0) {
         Some(0) => {}
         Some(arrived) => unsafe { count(&raw mut (*stats).arrived_bytes, u64::from(arrived)) },
-        None => unsafe { add(&raw mut (*stats).untracked_enqueued, 1) },
+        None => {
+            lost(span);
+            unsafe { add(&raw mut (*stats).untracked_enqueued, 1) };
+        }
+    }
+}
+
+/// Counts a connection that [`track`] made no record of. Without `span` its memory could not be read: then it is no longer a connection's.
+#[inline(always)]
+pub(crate) fn lost(span: Option<(u32, u32)>) {
+    if span.is_some() {
+        stats::lost(Loss::Connections);
     }
 }
 
@@ -115,8 +126,11 @@ pub(crate) fn moved(listener: ListenerRef, connection: *mut Connection, accept_d
     handshake::migrated(listener);
 }
 
-/// Makes the record of a connection; returns how many payload bytes it already holds. Payload that came with the final ACK was
-/// announced before the record existed, so it counts as arrived at `enqueued_ns`.
+/// Makes the record of a connection; returns how many payload bytes it already holds. `None` if there is none, for want of `span` or of
+/// room; the latter is for the caller to count as lost, once per connection.
+///
+/// What it holds was announced before the record existed, so it counts as arrived at `arrived_ns`; 0 if that is not known, and then it has
+/// no residency.
 #[inline(always)]
 pub(crate) fn track(
     listener: ListenerRef,
@@ -124,6 +138,7 @@ pub(crate) fn track(
     span: Option<(u32, u32)>,
     enqueued_ns: u64,
     accepted_ns: u64,
+    arrived_ns: u64,
     state: u32,
 ) -> Option<u32> {
     let (copied, end) = span?;
@@ -141,10 +156,9 @@ pub(crate) fn track(
         // Marks at what was read already mean nothing.
         (*connection).mark_end = [copied; MARKS];
         (*connection).next_mark = 0;
-        if arrived != 0 {
-            let at_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
+        if arrived != 0 && arrived_ns != 0 {
             (*connection).mark_end[0] = end;
-            (*connection).mark_ns[0] = at_ns;
+            (*connection).mark_ns[0] = arrived_ns;
             (*connection).next_mark = 1;
         }
     });

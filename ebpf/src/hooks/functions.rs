@@ -198,7 +198,7 @@ fn dequeued(ctx: &FExitContext) -> Option<ListenerRef> {
     }
     let listener = unsafe { *LISTENERS.get_ptr(Sock::new(ctx.arg(0)).key())? };
     if child != 0 {
-        accepted::accepted_unknown(listener);
+        accepted::accepted_unknown(listener, Some(RawSock::of(child)));
         return None;
     }
     Some(listener)

@@ -183,16 +183,20 @@ unsafe fn element(ctx: *const MapElement) -> Option<(RawSock, ListenerRef)> {
 
 #[inline(always)]
 fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) {
-    if let Some(arrived) = enqueued::track(listener, socket, socket.receive_span(), enqueued_ns, accepted_ns, state)
-        && let Some(stats) = stats::of(listener)
-    {
-        unsafe {
-            add(&raw mut (*stats).arrived_bytes, u64::from(arrived));
-            if accepted_ns == 0 {
-                add(&raw mut (*stats).inherited_waiting, 1);
-            } else {
-                add(&raw mut (*stats).inherited_open, 1);
-            }
+    let Some(stats) = stats::of(listener) else { return };
+    let span = socket.receive_span();
+    // What it holds came at some time since the handshake: no later than now.
+    let arrived_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
+    let Some(arrived) = enqueued::track(listener, socket, span, enqueued_ns, accepted_ns, arrived_ns, state) else {
+        enqueued::lost(span);
+        return;
+    };
+    unsafe {
+        add(&raw mut (*stats).arrived_bytes, u64::from(arrived));
+        if accepted_ns == 0 {
+            add(&raw mut (*stats).inherited_waiting, 1);
+        } else {
+            add(&raw mut (*stats).inherited_open, 1);
         }
     }
 }

@@ -36,13 +36,19 @@ pub(crate) fn exit_accept(ctx: TracePointContext) -> u32 {
     }
     let ret = result(&ctx);
     if ret >= 0 {
-        if let Some(socket) = kernel::current_socket(ret as u32)
-            && (accepted::accepted(socket) || (socket.is_mptcp() && accepted::accepted(socket.first_subflow())))
-        {
+        // One that is closed already by another thread is gone, but was accepted.
+        let mut child = kernel::current_socket(ret as u32);
+        if child.is_some_and(accepted::accepted) {
             return 0;
         }
+        if let Some(socket) = child.filter(|socket| socket.is_mptcp()) {
+            child = Some(socket.first_subflow());
+            if child.is_some_and(accepted::accepted) {
+                return 0;
+            }
+        }
         if let Some(listener) = listener() {
-            accepted::accepted_unknown(listener);
+            accepted::accepted_unknown(listener, child);
         }
     } else if accepted::is_failure(-ret)
         && let Some(listener) = listener()

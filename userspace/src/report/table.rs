@@ -113,16 +113,16 @@ fn head(model: &Model, width: usize) -> Vec<String> {
 fn losses(model: &Model) -> String {
     let l = &model.losses;
     let parts: Vec<String> = [
-        (l.listeners, "listeners (raise --max-listeners)"),
-        (l.connections, "connections (raise --max-connections)"),
-        (l.threads, "threads (raise --max-threads)"),
-        (l.unseen, "connections that the kernel showed to no probe"),
-        (l.other, "others"),
-        (l.missed_runs, "probe runs skipped by the kernel"),
+        (l.listeners, "listener", " (raise --max-listeners)"),
+        (l.connections, "connection", " (raise --max-connections)"),
+        (l.threads, "thread", " (raise --max-threads)"),
+        (l.unseen, "connection", " whose beginning or end the kernel showed to no probe"),
+        (l.other, "other", ""),
+        (l.missed_runs, "probe run", " skipped by the kernel"),
     ]
     .into_iter()
-    .filter(|(n, _)| *n > 0)
-    .map(|(n, what)| format!("{} {what}", grouped(n)))
+    .filter(|(n, ..)| *n > 0)
+    .map(|(n, what, how)| format!("{} {what}{}{how}", grouped(n), if n == 1 { "" } else { "s" }))
     .collect();
     if parts.is_empty() { "lost: nothing".to_owned() } else { format!("LOST: {}", parts.join(", ")) }
 }

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "tables_full::listeners", needs: NEEDS, run: listeners },
     Test { name: "tables_full::more_listeners_than_usual", needs: NEEDS, run: more_listeners_than_usual },
     Test { name: "tables_full::connections", needs: NEEDS, run: connections },
+    Test { name: "tables_full::room_when_accepted", needs: NEEDS, run: room_when_accepted },
     Test { name: "tables_full::threads", needs: NEEDS, run: threads },
 ];
 
@@ -75,6 +76,42 @@ fn connections(lab: &Lab) {
     assert_eq!(receive(&accept(&listener).expect("a connection"), 10), 5);
     watch.sample();
     assert_eq!(watch.listener(PORT).total.reads, Some(known + 1));
+}
+
+/// A connection in no table is tracked from its accept on, if there is room by then: what it held, what it reads, and its end.
+fn room_when_accepted(lab: &Lab) {
+    const ALL: u64 = 160;
+    const KEPT: u64 = 60;
+    let mut watch = Watch::with(lab, &Options { max_connections: 64, ..options() });
+    let listener = listen(PORT, 256);
+    let clients: Vec<Socket> = (0..ALL).map(|_| connect(PORT)).collect();
+    clients.iter().for_each(|client| send_all(client, b"hello"));
+    watch.sample();
+    let lost = watch.model().losses.connections;
+    assert!(lost > 0, "all found room");
+
+    let accept_next = |_| accept(&listener).expect("a connection");
+    let (gone, kept) = clients.split_at((ALL - KEPT) as usize);
+    drop(gone.iter().map(accept_next).collect::<Vec<Socket>>());
+    let servers: Vec<Socket> = kept.iter().map(accept_next).collect();
+    watch.sample();
+    let seen = watch.listener(PORT);
+    let late = ALL - count(&seen.distributions.accept_wait);
+    assert!((1..KEPT).contains(&late), "{late} were in no table when they were accepted");
+    assert_eq!((seen.total.enqueued, seen.total.accepts, seen.now.open), (Some(ALL), Some(ALL), Some(KEPT)));
+    assert_eq!(seen.now.queued_bytes, Some(5 * KEPT));
+    assert_eq!(watch.model().losses.connections, lost, "each is lost once");
+
+    for (client, server) in kept.iter().zip(&servers) {
+        send_all(client, b", world");
+        assert_eq!(receive(server, 12), 12);
+    }
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(KEPT), Some(12 * KEPT)));
+    assert_eq!((seen.now.queued_bytes, count(&seen.distributions.first_read)), (Some(0), KEPT));
+    drop(servers);
+    watch.sample_until("they are gone", |watch| watch.listener(PORT).now.open == Some(0));
 }
 
 fn threads(lab: &Lab) {

@@ -80,12 +80,15 @@ pub(super) fn lines(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static
     lines.push(Line::styled(format!("Lost since the start: {}", lost.join(", ")), theme.critical()));
     let remedies = [
         (model.losses.listeners, "listeners beyond --max-listeners are not shown"),
-        (model.losses.connections, "connections beyond --max-connections are counted, without waits and residency"),
+        (
+            model.losses.connections,
+            "connections beyond --max-connections are counted, without waits, and without reads unless there was room when they were accepted",
+        ),
         (model.losses.threads, "threads beyond --max-threads: their work is counted for the listener, by no thread"),
         (model.losses.missed_runs, "probe runs that the kernel skipped, because a probe interrupted itself"),
         (
             model.losses.unseen,
-            "connections whose beginning or end the kernel showed to no probe: counted later, without waits",
+            "connections whose beginning or end the kernel showed to no probe: counted later, without their accept wait",
         ),
         (
             model.losses.other,
