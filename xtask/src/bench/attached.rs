@@ -20,15 +20,13 @@ const ACCEPT_WAIT_PROGRAMS: u64 = 3;
 /// Whether the system call that no load makes is traced: while any is, the kernel takes the longer way out of all of them.
 const TRACED_CALL: &str = "/sys/kernel/tracing/events/syscalls/sys_exit_splice/enable";
 
-/// One side of a comparison.
+/// What may be attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tool {
-    /// Nothing: what two runs differ by on their own.
+    /// Nothing.
     Nothing,
     /// listentop as it is.
     Listentop,
-    /// listentop against empty programs on its hooks rather than against nothing: what of its cost is its own.
-    Own,
     /// Empty programs on the hooks of listentop.
     Empty,
     /// No program, but one system call traced: what that alone costs, whoever does it.
@@ -41,18 +39,12 @@ impl Tool {
     /// As the report calls it.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Nothing => "nothing (noise)",
+            Self::Nothing => "nothing",
             Self::Listentop => "listentop",
-            Self::Own => "listentop, against empty programs",
             Self::Empty => "empty programs",
             Self::TracedCalls => "a system call traced, no program",
             Self::Bpftrace => "bpftrace, accept wait",
         }
-    }
-
-    /// What it is held against; `None`: nothing attached.
-    pub(super) fn base(self) -> Option<Self> {
-        (self == Self::Own).then_some(Self::Empty)
     }
 
     /// Attaches it; `None` when there is nothing to attach.
@@ -62,7 +54,7 @@ impl Tool {
     pub(super) fn attach(self, programs: &Programs) -> Result<Option<Attached>> {
         let attached = match self {
             Self::Nothing => return Ok(None),
-            Self::Listentop | Self::Own => listentop(&programs.listentop, &[]),
+            Self::Listentop => listentop(&programs.listentop, &[]),
             Self::Empty => listentop(&programs.listentop, &["--probes", "empty"]),
             Self::TracedCalls => Attached::traced_calls(),
             Self::Bpftrace => bpftrace(),

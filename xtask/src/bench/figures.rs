@@ -1,5 +1,7 @@
 //! Statistics of the bench: pure.
 
+use super::attached::Tool;
+
 /// The value below which this share (0 to 1) of the values lies, interpolated between neighbours. `None` when there are none.
 pub(super) fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -31,13 +33,39 @@ impl Uncertain {
     }
 }
 
-/// Runs of the same load, directly one after the other: operations per second.
-#[derive(Debug, Clone, Copy)]
+/// Two sides of a comparison in one round: operations per second.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Pair {
-    /// With nothing attached.
+    /// With what the thing under test is held against.
     pub(super) without: f64,
     /// With the thing under test attached.
     pub(super) with: f64,
+}
+
+/// Runs of the same load, directly one after the other, in an order that reads the same backwards.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// What was attached, and operations per second.
+    pub(super) runs: Vec<(Tool, f64)>,
+}
+
+impl Round {
+    /// The means of both sides' runs. Of a tool with itself, its inner runs against its outer ones: what runs differ by on their own.
+    /// `None` where there are none.
+    pub(super) fn pair(&self, tool: Tool, base: Tool) -> Option<Pair> {
+        let of = |tool| self.runs.iter().filter(move |(of, _)| *of == tool).map(|(_, run)| *run).collect::<Vec<f64>>();
+        let (with, without) = (of(tool), of(base));
+        if tool != base {
+            return Some(Pair { without: mean(&without)?, with: mean(&with)? });
+        }
+        let (first, rest) = with.split_first()?;
+        let (last, inner) = rest.split_last()?;
+        Some(Pair { without: f64::midpoint(*first, *last), with: mean(inner)? })
+    }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// What a series of pairs says.
@@ -45,9 +73,9 @@ pub(super) struct Pair {
 pub(super) struct Comparison {
     /// How many pairs.
     pub(super) pairs: usize,
-    /// Median throughput with nothing attached, operations per second.
+    /// Median throughput of what it is held against, operations per second.
     pub(super) without: f64,
-    /// Median throughput with the thing attached, operations per second.
+    /// Median throughput with the thing under test attached, operations per second.
     pub(super) with: f64,
     /// Median of the pairs' ratios with : without. Not the ratio of the medians: drift of the machine cancels within a pair.
     pub(super) ratio: f64,
@@ -100,7 +128,24 @@ impl ProbeTime {
 
 #[cfg(test)]
 mod tests {
-    use super::{Comparison, Pair, ProbeTime, median, quantile};
+    use super::{Comparison, Pair, ProbeTime, Round, median, quantile};
+    use crate::bench::attached::Tool;
+
+    #[test]
+    fn a_round_that_reads_the_same_backwards_cancels_drift() {
+        use Tool::{Empty, Listentop, Nothing};
+        // The machine loses 1 with every run; each tool costs 10 and 20.
+        let order = [Nothing, Listentop, Empty, Nothing, Nothing, Empty, Listentop, Nothing];
+        let cost =
+            |tool| [(Nothing, 0.0), (Listentop, 20.0), (Empty, 10.0)].iter().find(|(of, _)| *of == tool).unwrap().1;
+        let runs = (0..).zip(order).map(|(n, tool)| (tool, 103.5 - f64::from(n) - cost(tool))).collect();
+        let round = Round { runs };
+        assert_eq!(round.pair(Listentop, Nothing), Some(Pair { without: 100.0, with: 80.0 }));
+        assert_eq!(round.pair(Listentop, Empty), Some(Pair { without: 90.0, with: 80.0 }));
+        assert_eq!(round.pair(Nothing, Nothing), Some(Pair { without: 100.0, with: 100.0 }));
+        assert_eq!(round.pair(Tool::Bpftrace, Nothing), None);
+        assert_eq!(Round { runs: vec![(Nothing, 1.0); 2] }.pair(Nothing, Nothing), None, "no inner runs");
+    }
 
     #[test]
     fn medians() {

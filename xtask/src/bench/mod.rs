@@ -22,14 +22,14 @@ use clap::Args;
 
 use crate::{cargo, process, root, setup};
 use attached::Tool;
-use figures::{Comparison, Pair};
+use figures::{Comparison, Pair, Round};
 use load::{Load, Server};
 use report::{Cost, Results, Throughput};
 
 /// How long and what for.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Fewer runs: two minutes instead of ten, and less certain figures
+    /// Fewer runs: three minutes instead of thirteen, and less certain figures
     #[arg(long)]
     quick: bool,
     /// Write the figures to docs/benchmarks.md too
@@ -62,9 +62,9 @@ struct Programs {
     stress: PathBuf,
 }
 
-/// How many comparisons of each tool, how long each of their four runs, and how often its programs are timed, in runs as long.
+/// How many rounds, how long each of their runs, and how often programs are timed, in runs as long.
 struct Plan {
-    comparisons: usize,
+    rounds: usize,
     length: Duration,
     timings: usize,
 }
@@ -72,8 +72,8 @@ struct Plan {
 impl Options {
     fn plan(&self) -> Plan {
         // Many short runs rather than few long ones: what else the machine does drifts, and a comparison should see one state of it.
-        let (comparisons, timings) = if self.quick { (8, 5) } else { (40, 20) };
-        Plan { comparisons, length: Duration::from_millis(250), timings }
+        let (rounds, timings) = if self.quick { (8, 5) } else { (40, 20) };
+        Plan { rounds, length: Duration::from_millis(250), timings }
     }
 
     fn flags(&self) -> Vec<&'static str> {
@@ -147,7 +147,7 @@ fn first_frames(programs: &Programs) -> Result<Vec<Duration>> {
 
 fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<()> {
     let server = Server::start(programs, load)?;
-    let mut tools = vec![Tool::Nothing, Tool::Listentop, Tool::Own, Tool::Empty, Tool::TracedCalls];
+    let mut tools = vec![Tool::Nothing, Tool::Listentop, Tool::Empty, Tool::TracedCalls];
     // The script has nothing to do with requests.
     if load == Load::Connect && results.bpftrace_skipped.is_none() {
         tools.push(Tool::Bpftrace);
@@ -155,16 +155,18 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
     process::announce(&format!("{}: warming up", load.name()));
     server.run(&programs.storm, plan.length)?;
 
-    let mut pairs = vec![Vec::new(); tools.len()];
-    for round in 0..plan.comparisons {
-        process::announce(&format!("{}: comparison {} of {} for each tool", load.name(), round + 1, plan.comparisons));
-        for (tool, pairs) in tools.iter().zip(&mut pairs) {
-            pairs.push(compare(*tool, &server, plan, programs, results)?);
-        }
+    let mut rounds = Vec::new();
+    for number in 1..=plan.rounds {
+        process::announce(&format!("{}: round {number} of {}", load.name(), plan.rounds));
+        rounds.push(round(&tools, &server, plan, programs, results)?);
     }
-    for (tool, pairs) in tools.iter().zip(&pairs) {
-        let comparison = Comparison::of(pairs).context("no pairs were run")?;
-        results.throughput.push(Throughput { load, tool: *tool, comparison });
+    let base = |tool| Some((tool, Tool::Nothing));
+    let own = (Tool::Listentop, Tool::Empty);
+    let compared = tools.iter().flat_map(|tool| [base(*tool), (*tool == own.0).then_some(own)]).flatten();
+    for (tool, base) in compared {
+        let pairs: Option<Vec<Pair>> = rounds.iter().map(|round| round.pair(tool, base)).collect();
+        let comparison = pairs.as_deref().and_then(Comparison::of).context("no rounds were run")?;
+        results.throughput.push(Throughput { load, tool, base, comparison });
     }
 
     process::announce(&format!("{}: probe time, from the kernel's program statistics", load.name()));
@@ -184,26 +186,26 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
     Ok(())
 }
 
-/// Four runs: without the tool, twice with it, without it, so that what drifts evenly meanwhile cancels out.
-fn compare(tool: Tool, server: &Server, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<Pair> {
-    let mut runs = |tool: Option<Tool>, runs: u32| -> Result<f64> {
-        let attached = tool.map_or(Ok(None), |tool| tool.attach(programs))?;
-        let mut sum = 0.0;
-        for _ in 0..runs {
-            sum += server.run(&programs.storm, plan.length)?.per_second;
+/// How long the load runs before it is measured: what was attached is cold, and what was before it is still being put away.
+const SETTLING: Duration = Duration::from_millis(100);
+
+/// Each tool's run, then once more in reverse order, so that what drifts evenly meanwhile cancels out. Nothing has its runs at both ends
+/// and in the middle. All are treated alike: attached, warmed up, measured, detached.
+fn round(tools: &[Tool], server: &Server, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<Round> {
+    let mut round = Round::default();
+    let there = tools.iter().chain([&Tool::Nothing]);
+    for tool in there.clone().chain(there.rev()) {
+        let attached = tool.attach(programs)?;
+        server.run(&programs.storm, SETTLING)?;
+        round.runs.push((*tool, server.run(&programs.storm, plan.length)?.per_second));
+        let Some(mut attached) = attached else { continue };
+        if let Some(process) = &mut attached.process {
+            ensure!(process.is_running()?, "{} ended before its load did", tool.name());
         }
-        if let (Some(mut attached), Some(tool)) = (attached, tool) {
-            if let Some(process) = &mut attached.process {
-                ensure!(process.is_running()?, "{} ended before its load did", tool.name());
-            }
-            if tool == Tool::Listentop {
-                results.starts.extend(attached.start);
-            }
-            attached.finish()?;
+        if *tool == Tool::Listentop {
+            results.starts.extend(attached.start);
         }
-        Ok(sum)
-    };
-    let before = runs(tool.base(), 1)?;
-    let with = runs(Some(tool), 2)?;
-    Ok(Pair { without: (before + runs(tool.base(), 1)?) / 2.0, with: with / 2.0 })
+        attached.finish()?;
+    }
+    Ok(round)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::SETTLING;
 use super::attached::Tool;
 use super::figures::{Comparison, ProbeTime, Uncertain, median};
 use super::load::Load;
@@ -36,10 +37,11 @@ pub(super) struct Results {
     pub(super) bpftrace_skipped: Option<String>,
 }
 
-/// Throughput of one load with and without one tool.
+/// Throughput of one load with one tool and with what it is held against.
 pub(super) struct Throughput {
     pub(super) load: Load,
     pub(super) tool: Tool,
+    pub(super) base: Tool,
     pub(super) comparison: Comparison,
 }
 
@@ -73,8 +75,8 @@ impl Cost {
 }
 
 impl Results {
-    fn comparison(&self, load: Load, tool: Tool) -> Option<&Comparison> {
-        let found = self.throughput.iter().find(|row| row.load == load && row.tool == tool);
+    fn comparison(&self, load: Load, tool: Tool, base: Tool) -> Option<&Comparison> {
+        let found = self.throughput.iter().find(|row| row.load == load && row.tool == tool && row.base == base);
         found.map(|row| &row.comparison)
     }
 
@@ -113,8 +115,8 @@ fn budget(page: &mut String, results: &Results) -> Result<()> {
     let read = results.own_ns(Load::KeepAlive, Tool::Listentop);
     let read = read.map(|ns| Uncertain { value: ns.value / reads, error: ns.error / reads });
     let seconds = |times: &[Duration]| median(&times.iter().map(Duration::as_secs_f64).collect::<Vec<f64>>());
-    let ratio_row = |what: &str, load: Load, tool: Tool, bound: f64| {
-        let comparison = results.comparison(load, tool);
+    let ratio_row = |what: &str, load: Load, base: Tool, bound: f64| {
+        let comparison = results.comparison(load, Tool::Listentop, base);
         let error = comparison.map_or(0.0, |comparison| comparison.error);
         let show = |ratio: f64| format!("{ratio:.3} ± {error:.3}");
         row(what, &format!("≥ {bound:.2}"), comparison.map(|of| of.ratio), show, |ratio| ratio >= bound)
@@ -125,8 +127,11 @@ fn budget(page: &mut String, results: &Results) -> Result<()> {
         row(what, &format!("≤ {bound:.0} ns"), time.map(|time| time.value), show, |ns| ns <= bound)
     };
     for (load, bound) in [(Load::Connect, CONNECT_RATIO), (Load::KeepAlive, KEEPALIVE_RATIO)] {
-        let whole = ratio_row(&format!("{}, attached : not attached", load.name()), load, Tool::Listentop, bound);
-        let floor = results.comparison(load, Tool::Empty).map(|floor| floor.ratio).filter(|floor| *floor < bound);
+        let whole = ratio_row(&format!("{}, attached : not attached", load.name()), load, Tool::Nothing, bound);
+        let floor = results
+            .comparison(load, Tool::Empty, Tool::Nothing)
+            .map(|floor| floor.ratio)
+            .filter(|floor| *floor < bound);
         page.push_str(&match floor {
             // No tool on these hooks does better.
             Some(floor) => {
@@ -136,7 +141,7 @@ fn budget(page: &mut String, results: &Results) -> Result<()> {
             None => whole,
         });
         let what = "the same, listentop's own part: attached : empty programs on its hooks";
-        page.push_str(&ratio_row(what, load, Tool::Own, bound));
+        page.push_str(&ratio_row(what, load, Tool::Empty, bound));
     }
     let what = "probe time per accepted connection, all hooks together";
     page.push_str(&ns_row(what, NS_PER_CONNECTION, connect));
@@ -172,24 +177,27 @@ fn row(what: &str, bound: &str, value: Option<f64>, show: impl Fn(f64) -> String
 fn throughput(page: &mut String, results: &Results) -> Result<()> {
     writeln!(
         page,
-        "\n## Throughput\n\nEach comparison is four runs of {} ms, directly after each other: without what is named, twice with it, \
-         without it. Medians of the comparisons, with their standard error. *Nothing* is the same load four times: what runs differ by \
-         on their own.\n\n\
+        "\n## Throughput\n\nA round is a run of {} ms with each of the tools, and then all once more in reverse order. For each run the tool is attached anew, \
+         and the load runs for {} ms before it counts. A ratio is taken within a round; medians of the rounds, with their standard error. *Nothing* \
+         against nothing are two runs of the same in the middle of the round and two at its ends: what runs differ by on their own.\n\n\
          The budget's bounds are for listentop against nothing where probes may be functions. By tracepoints they are for its own part, because \
-         what the kernel takes to call programs there is more than they allow. *Empty programs* return at once: they cost what the kernel takes to call a program at each of these tracepoints, so no tool \
-         that uses them costs less. In that is *a system call traced*: while one of them is, by whatever tool, the kernel takes a \
-         longer way out of every system call of every process. Without functions (fentry) there is no other way to see an accept. \
-         Both loads do nothing but what is measured, as fast as they can, so a server that also does some work loses less.\n\n\
-         | load | attached | comparisons | per second without | with | ratio | middle half of the ratios |\n\
-         |---|---|--:|--:|--:|--:|--:|",
-        results.length.as_millis()
+         what the kernel takes to call programs there is more than they allow. *Empty programs* return at once: they cost what the kernel takes to \
+         call a program at each of these tracepoints, so no tool that uses them costs less. In that is *a system call traced*: while one of \
+         them is, by whatever tool, the kernel takes a longer way out of every system call of every process. Without functions (fentry) there \
+         is no other way to see an accept. Both loads do nothing but what is measured, as fast as they can, so a server that also does some work \
+         loses less.\n\n\
+         | load | attached | against | rounds | per second, against | per second, attached | ratio | middle half of the ratios |\n\
+         |---|---|---|--:|--:|--:|--:|--:|",
+        results.length.as_millis(),
+        SETTLING.as_millis()
     )?;
-    for Throughput { load, tool, comparison } in &results.throughput {
+    for Throughput { load, tool, base, comparison } in &results.throughput {
         writeln!(
             page,
-            "| {} | {} | {} | {:.0} | {:.0} | {:.3} ± {:.3} | {:.3} to {:.3} |",
+            "| {} | {} | {} | {} | {:.0} | {:.0} | {:.3} ± {:.3} | {:.3} to {:.3} |",
             load.name(),
             tool.name(),
+            base.name(),
             comparison.pairs,
             comparison.without,
             comparison.with,
@@ -269,13 +277,13 @@ mod tests {
             command: "cargo xtask bench".to_owned(),
             length: Duration::from_millis(250),
             throughput: [
-                (Load::Connect, Tool::Listentop, ratio),
-                (Load::KeepAlive, Tool::Listentop, ratio),
-                (Load::Connect, Tool::Empty, 0.99),
-                (Load::KeepAlive, Tool::Empty, 0.976),
-                (Load::Connect, Tool::Own, 0.995),
+                (Load::Connect, Tool::Listentop, Tool::Nothing, ratio),
+                (Load::KeepAlive, Tool::Listentop, Tool::Nothing, ratio),
+                (Load::Connect, Tool::Empty, Tool::Nothing, 0.99),
+                (Load::KeepAlive, Tool::Empty, Tool::Nothing, 0.976),
+                (Load::Connect, Tool::Listentop, Tool::Empty, 0.995),
             ]
-            .map(|(load, tool, ratio)| Throughput { load, tool, comparison: comparison(ratio) })
+            .map(|(load, tool, base, ratio)| Throughput { load, tool, base, comparison: comparison(ratio) })
             .into(),
             costs: vec![
                 cost(Load::Connect, Tool::Listentop, per_connection),
@@ -304,7 +312,7 @@ mod tests {
             "| probe time per read, writes and arrivals included | ≤ 150 ns | 100 ± 0 ns | met |",
             "| start of `listentop report` until it measures, median | ≤ 500 ms | 100 ms | met |",
             "| start of the dashboard until its first frame with listeners, median | ≤ 500 ms | 510 ms | **missed** |",
-            "| connect/accept/close | listentop | 1 | 20000 | 19700 | 0.985 ± 0.000 | 0.985 to 0.985 |",
+            "| connect/accept/close | listentop | nothing | 1 | 20000 | 19700 | 0.985 ± 0.000 | 0.985 to 0.985 |",
             "| connect/accept/close | bpftrace, accept wait | 1 | 4 | 10.0 | 70 | 700 | - | 500 ± 0 |",
             "| keep-alive requests | listentop | 1 | 4 | 10.0 | 40 | 400 | 200 | 200 ± 0 |",
             "| keep-alive requests | empty programs | 1 | 4 | 10.0 | 20 | 200 | 100 | 0 ± 0 |",
