@@ -17,6 +17,8 @@ mod lab;
 #[path = "../kernel/support/process.rs"]
 #[allow(dead_code, reason = "the tests of the probes use the rest")]
 mod process;
+#[path = "../kernel/support/running.rs"]
+mod running;
 #[path = "../kernel/support/sockets.rs"]
 #[allow(dead_code, reason = "the tests of the probes use the rest")]
 mod sockets;
@@ -35,6 +37,7 @@ use listentop_model::{
     sample::Sample,
     tracker::Tracker,
 };
+use running::skip;
 
 /// One test.
 struct Test {
@@ -68,42 +71,10 @@ impl Test {
             }),
             Run::Anywhere(run) => Box::new(run),
             Run::InLab(run) if root => Box::new(move || run(&Lab::enter())),
-            Run::InLab(_) => return self.skipped("it needs root: run `cargo xtask test`"),
+            Run::InLab(_) => return running::skipped(self.name, "it needs root: run `cargo xtask test`"),
         };
-        // A thread of its own: only it, and what it starts, enters the namespace.
-        let test = thread::Builder::new().name(self.name.to_owned()).spawn(work);
-        let test = test.map_err(|error| Failed::from(format!("no thread: {error}")))?;
-        match test.join() {
-            Ok(()) => Ok(Completion::Completed),
-            Err(panic) => match panic.downcast_ref::<Skip>() {
-                Some(Skip(reason)) => self.skipped(reason),
-                None => Err(Failed::from(text(&*panic))),
-            },
-        }
+        running::alone(self.name, work)
     }
-
-    fn skipped(&self, reason: &str) -> Result<Completion, Failed> {
-        if environment::own_machine() {
-            // The harness leaves the reason out of its JSON.
-            println!("{}", serde_json::json!({ "type": "skipped", "name": self.name, "reason": reason }));
-        } else if environment::ci() {
-            return Err(Failed::from(format!("it cannot run here, and CI is set: {reason}")));
-        }
-        Ok(Completion::ignored_with(reason))
-    }
-}
-
-/// Why a test found that it cannot run here.
-struct Skip(String);
-
-/// Ends a test that finds that this machine lacks what it is about.
-fn skip(reason: String) -> ! {
-    std::panic::resume_unwind(Box::new(Skip(reason)))
-}
-
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }
 
 /// The source, and the model of what it said.

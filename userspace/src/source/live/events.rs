@@ -122,6 +122,37 @@ pub(super) struct Way {
     pub note: Option<(&'static [Measure], &'static str)>,
 }
 
+impl Way {
+    const fn of(kind: Option<Kind>, hooks: &'static [Hook]) -> Self {
+        Self { kind, hooks, also: None, note: None }
+    }
+
+    /// It brings this event too.
+    const fn also(self, event: Event) -> Self {
+        Self { also: Some(event), ..self }
+    }
+
+    /// It brings these measures less well than other ways, and why.
+    const fn noted(self, measures: &'static [Measure], reason: &'static str) -> Self {
+        Self { note: Some((measures, reason)), ..self }
+    }
+}
+
+/// A way by functions.
+const fn functions(hooks: &'static [Hook]) -> Way {
+    Way::of(Some(Kind::Fentry), hooks)
+}
+
+/// A way by tracepoints.
+const fn tracepoints(hooks: &'static [Hook]) -> Way {
+    Way::of(Some(Kind::Tracepoint), hooks)
+}
+
+/// A way by tracepoints that no function could better.
+const fn either(hooks: &'static [Hook]) -> Way {
+    Way::of(None, hooks)
+}
+
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -173,8 +204,11 @@ impl Event {
 }
 
 /// What is missing where an accept in vain is told by its flags.
-const BY_FLAGS: (&[Measure], &str) =
-    (&[WouldBlock], "accepts that waited in vain for a time are not seen on this kernel");
+const BY_FLAGS: &str = "accepts that waited in vain for a time are not seen on this kernel";
+
+/// What is less sure where a refused final ACK is told by the packet and the depth.
+const BY_PACKET: &str =
+    "that a final ACK was refused is told by the packet and the depth: this kernel cannot trace tcp_v4_syn_recv_sock";
 
 /// An event and the ways to see it.
 #[derive(Debug)]
@@ -194,30 +228,15 @@ pub(super) const EVENTS: &[Definition] = &[
         event: Event::Destroyed,
         carries: &[OpenConnections],
         essential: true,
-        ways: &[Way {
-            kind: None,
-            hooks: &[hook("destroy", Tracepoint("tcp_destroy_sock", 1))],
-            also: None,
-            note: None,
-        }],
+        ways: &[either(&[hook("destroy", Tracepoint("tcp_destroy_sock", 1))])],
     },
     Definition {
         event: Event::Read,
         carries: &[Reads, Residency, FirstRead, FirstByte, QueuedBytes],
         essential: false,
         ways: &[
-            Way {
-                kind: Some(Kind::Tracepoint),
-                hooks: &[hook("recv_length", Tracepoint("sock_recv_length", 3))],
-                also: None,
-                note: None,
-            },
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[hook("receive", Exit("tcp_recvmsg")), if_present("mptcp_receive", Exit("mptcp_recvmsg"))],
-                also: None,
-                note: None,
-            },
+            tracepoints(&[hook("recv_length", Tracepoint("sock_recv_length", 3))]),
+            functions(&[hook("receive", Exit("tcp_recvmsg")), if_present("mptcp_receive", Exit("mptcp_recvmsg"))]),
         ],
     },
     Definition {
@@ -225,18 +244,8 @@ pub(super) const EVENTS: &[Definition] = &[
         carries: &[],
         essential: false,
         ways: &[
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[hook("splice_read", Exit("tcp_splice_read"))],
-                also: None,
-                note: None,
-            },
-            Way {
-                kind: Some(Kind::Tracepoint),
-                hooks: &[hook("exit_splice", Syscall("sys_exit_splice"))],
-                also: None,
-                note: None,
-            },
+            functions(&[hook("splice_read", Exit("tcp_splice_read"))]),
+            tracepoints(&[hook("exit_splice", Syscall("sys_exit_splice"))]),
         ],
     },
     Definition {
@@ -244,114 +253,67 @@ pub(super) const EVENTS: &[Definition] = &[
         carries: &[Writes],
         essential: false,
         ways: &[
-            Way {
-                kind: Some(Kind::Tracepoint),
-                // Up to 6.4, where sendfile passes a function of its own, the tracepoint misses it.
-                hooks: &[
-                    hook("send_length", Tracepoint("sock_send_length", 3)),
-                    helps("send_page", Exit("tcp_sendpage")),
-                ],
-                also: None,
-                note: None,
-            },
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[
-                    hook("send", Exit("tcp_sendmsg")),
-                    if_present("send_page", Exit("tcp_sendpage")),
-                    if_present("mptcp_send", Exit("mptcp_sendmsg")),
-                ],
-                also: None,
-                note: None,
-            },
+            // Up to 6.4, where sendfile passes a function of its own, the tracepoint misses it.
+            tracepoints(&[
+                hook("send_length", Tracepoint("sock_send_length", 3)),
+                helps("send_page", Exit("tcp_sendpage")),
+            ]),
+            functions(&[
+                hook("send", Exit("tcp_sendmsg")),
+                if_present("send_page", Exit("tcp_sendpage")),
+                if_present("mptcp_send", Exit("mptcp_sendmsg")),
+            ]),
         ],
     },
     Definition {
         event: Event::SynackRetransmitted,
         carries: &[SynackRetransmits],
         essential: false,
-        ways: &[Way {
-            kind: None,
-            hooks: &[hook("retransmit_synack", Tracepoint("tcp_retransmit_synack", 2))],
-            also: None,
-            note: None,
-        }],
+        ways: &[either(&[hook("retransmit_synack", Tracepoint("tcp_retransmit_synack", 2))])],
     },
     Definition {
         event: Event::AckRefused,
         carries: &[Drops, DropCause, DropClients],
         essential: false,
         ways: &[
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[
-                    hook("check", Exit("tcp_check_req")),
-                    if_present("child_v6", Exit("tcp_v6_syn_recv_sock")),
-                    hook("child_v4", Exit("tcp_v4_syn_recv_sock")),
-                ],
-                also: None,
-                note: None,
-            },
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[
-                    hook("check_by_packet", Exit("tcp_check_req")),
-                    hook("cookie_child", Exit("tcp_get_cookie_sock")),
-                ],
-                also: None,
-                note: Some((
-                    &[Drops, DropCause],
-                    "that a final ACK was refused is told by the packet and the depth: this kernel cannot trace tcp_v4_syn_recv_sock",
-                )),
-            },
-            Way {
-                kind: Some(Kind::Tracepoint),
-                hooks: &[hook("kfree_skb", Tracepoint("kfree_skb", 4))],
-                also: None,
-                note: None,
-            },
+            functions(&[
+                hook("check", Exit("tcp_check_req")),
+                if_present("child_v6", Exit("tcp_v6_syn_recv_sock")),
+                hook("child_v4", Exit("tcp_v4_syn_recv_sock")),
+            ]),
+            functions(&[
+                hook("check_by_packet", Exit("tcp_check_req")),
+                hook("cookie_child", Exit("tcp_get_cookie_sock")),
+            ])
+            .noted(&[Drops, DropCause], BY_PACKET),
+            tracepoints(&[hook("kfree_skb", Tracepoint("kfree_skb", 4))]),
         ],
     },
     Definition {
         event: Event::Syn,
         carries: &[SynRequests, CookiesSent],
         essential: false,
-        ways: &[Way {
-            kind: Some(Kind::Fentry),
-            hooks: &[
-                // A SYN of which nothing else was seen counts as refused, so all that may be seen must be.
-                if_present("cookie_v6", Entry("cookie_v6_init_sequence")),
-                hook("cookie_v4", Entry("cookie_v4_init_sequence")),
-                hook("request", Exit("inet_csk_reqsk_queue_hash_add")),
-                helps("flood", Exit("tcp_syn_flood_action")),
-                hook("syn_ends", Exit("tcp_conn_request")),
-                hook("syn_begins", Entry("tcp_conn_request")),
-            ],
-            also: None,
-            note: None,
-        }],
+        ways: &[functions(&[
+            // A SYN of which nothing else was seen counts as refused, so all that may be seen must be.
+            if_present("cookie_v6", Entry("cookie_v6_init_sequence")),
+            hook("cookie_v4", Entry("cookie_v4_init_sequence")),
+            hook("request", Exit("inet_csk_reqsk_queue_hash_add")),
+            helps("flood", Exit("tcp_syn_flood_action")),
+            hook("syn_ends", Exit("tcp_conn_request")),
+            hook("syn_begins", Entry("tcp_conn_request")),
+        ])],
     },
     Definition {
         event: Event::CookieValidated,
         carries: &[],
         essential: false,
-        ways: &[Way {
-            kind: Some(Kind::Fentry),
-            hooks: &[hook("cookie_back", Entry("tcp_get_cookie_sock"))],
-            also: None,
-            note: None,
-        }],
+        ways: &[functions(&[hook("cookie_back", Entry("tcp_get_cookie_sock"))])],
     },
     Definition {
         event: Event::RequestGivenUp,
         carries: &[],
         essential: false,
-        ways: &[Way {
-            kind: Some(Kind::Fentry),
-            hooks: &[hook("request_drop", Exit("inet_csk_reqsk_queue_drop"))],
-            also: None,
-            note: None,
-        }],
+        ways: &[functions(&[hook("request_drop", Exit("inet_csk_reqsk_queue_drop"))])],
     },
     Definition {
         event: Event::Accepted,
@@ -360,56 +322,33 @@ pub(super) const EVENTS: &[Definition] = &[
         ways: &[
             // Accepts that fail early are seen at the end of the call; by a tracepoint only where its function cannot be traced, because
             // that slows all calls down.
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[
-                    beside("accept4_ends", ACCEPT_CALLS.0),
-                    beside("accept_ends", ACCEPT_CALLS.1),
-                    hook("accept", Exit("inet_csk_accept")),
-                ],
-                also: None,
-                note: None,
-            },
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[
-                    beside("accept4_ends", ACCEPT_CALLS.0),
-                    beside("accept_ends", ACCEPT_CALLS.1),
-                    hook("accept_by_flags", Exit("inet_csk_accept")),
-                ],
-                also: None,
-                note: Some(BY_FLAGS),
-            },
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[
-                    helps("exit_accept_failed", Syscall("sys_exit_accept4")),
-                    helps("exit_accept_failed", Syscall("sys_exit_accept")),
-                    hook("accept", Exit("inet_csk_accept")),
-                ],
-                also: None,
-                note: None,
-            },
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[
-                    helps("exit_accept_failed", Syscall("sys_exit_accept4")),
-                    helps("exit_accept_failed", Syscall("sys_exit_accept")),
-                    hook("accept_by_flags", Exit("inet_csk_accept")),
-                ],
-                also: None,
-                note: Some(BY_FLAGS),
-            },
-            Way {
-                kind: Some(Kind::Tracepoint),
-                hooks: &[
-                    helps("uring_complete", Tracepoint("io_uring_complete", 3)),
-                    hook("exit_accept", Syscall("sys_exit_accept4")),
-                    hook("exit_accept", Syscall("sys_exit_accept")),
-                ],
-                also: None,
-                note: None,
-            },
+            functions(&[
+                beside("accept4_ends", ACCEPT_CALLS.0),
+                beside("accept_ends", ACCEPT_CALLS.1),
+                hook("accept", Exit("inet_csk_accept")),
+            ]),
+            functions(&[
+                beside("accept4_ends", ACCEPT_CALLS.0),
+                beside("accept_ends", ACCEPT_CALLS.1),
+                hook("accept_by_flags", Exit("inet_csk_accept")),
+            ])
+            .noted(&[WouldBlock], BY_FLAGS),
+            functions(&[
+                helps("exit_accept_failed", Syscall("sys_exit_accept4")),
+                helps("exit_accept_failed", Syscall("sys_exit_accept")),
+                hook("accept", Exit("inet_csk_accept")),
+            ]),
+            functions(&[
+                helps("exit_accept_failed", Syscall("sys_exit_accept4")),
+                helps("exit_accept_failed", Syscall("sys_exit_accept")),
+                hook("accept_by_flags", Exit("inet_csk_accept")),
+            ])
+            .noted(&[WouldBlock], BY_FLAGS),
+            tracepoints(&[
+                helps("uring_complete", Tracepoint("io_uring_complete", 3)),
+                hook("exit_accept", Syscall("sys_exit_accept4")),
+                hook("exit_accept", Syscall("sys_exit_accept")),
+            ]),
         ],
     },
     Definition {
@@ -417,18 +356,8 @@ pub(super) const EVENTS: &[Definition] = &[
         carries: &[Residency, FirstByte, QueuedBytes],
         essential: false,
         ways: &[
-            Way {
-                kind: Some(Kind::Tracepoint),
-                hooks: &[hook("data_ready_of_connections", Tracepoint("sk_data_ready", 1))],
-                also: None,
-                note: None,
-            },
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[hook("readable", Entry("sock_def_readable"))],
-                also: None,
-                note: None,
-            },
+            tracepoints(&[hook("data_ready_of_connections", Tracepoint("sk_data_ready", 1))]),
+            functions(&[hook("readable", Entry("sock_def_readable"))]),
         ],
     },
     Definition {
@@ -436,41 +365,27 @@ pub(super) const EVENTS: &[Definition] = &[
         carries: &[AcceptQueuePeak, Enqueued, AcceptWait, Handshake, Residency, FirstByte, QueuedBytes],
         essential: true,
         ways: &[
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[
-                    beside("listen_stops", Entry("inet_csk_listen_stop")),
-                    beside("listen_starts", Exit("inet_csk_listen_start")),
-                    if_present("migrate", Exit("reuseport_migrate_sock")),
-                    hook("queue_add", Entry("inet_csk_reqsk_queue_add")),
-                    hook("complete_ends", Exit("inet_csk_complete_hashdance")),
-                    hook("complete_begins", Entry("inet_csk_complete_hashdance")),
-                ],
-                also: None,
-                note: None,
-            },
+            functions(&[
+                beside("listen_stops", Entry("inet_csk_listen_stop")),
+                beside("listen_starts", Exit("inet_csk_listen_start")),
+                if_present("migrate", Exit("reuseport_migrate_sock")),
+                hook("queue_add", Entry("inet_csk_reqsk_queue_add")),
+                hook("complete_ends", Exit("inet_csk_complete_hashdance")),
+                hook("complete_begins", Entry("inet_csk_complete_hashdance")),
+            ]),
             // Where the functions that open and close listeners cannot be traced.
-            Way {
-                kind: Some(Kind::Fentry),
-                hooks: &[
-                    beside("state_of_listeners", Tracepoint("inet_sock_set_state", 3)),
-                    if_present("migrate", Exit("reuseport_migrate_sock")),
-                    hook("queue_add", Entry("inet_csk_reqsk_queue_add")),
-                    hook("complete_ends", Exit("inet_csk_complete_hashdance")),
-                    hook("complete_begins", Entry("inet_csk_complete_hashdance")),
-                ],
-                also: None,
-                note: None,
-            },
-            Way {
-                kind: Some(Kind::Tracepoint),
-                hooks: &[
-                    beside("state", Tracepoint("inet_sock_set_state", 3)),
-                    hook("data_ready", Tracepoint("sk_data_ready", 1)),
-                ],
-                also: Some(Event::Arrived),
-                note: None,
-            },
+            functions(&[
+                beside("state_of_listeners", Tracepoint("inet_sock_set_state", 3)),
+                if_present("migrate", Exit("reuseport_migrate_sock")),
+                hook("queue_add", Entry("inet_csk_reqsk_queue_add")),
+                hook("complete_ends", Exit("inet_csk_complete_hashdance")),
+                hook("complete_begins", Entry("inet_csk_complete_hashdance")),
+            ]),
+            tracepoints(&[
+                beside("state", Tracepoint("inet_sock_set_state", 3)),
+                hook("data_ready", Tracepoint("sk_data_ready", 1)),
+            ])
+            .also(Event::Arrived),
         ],
     },
 ];

@@ -4,6 +4,7 @@ pub(crate) mod command;
 pub(crate) mod environment;
 pub(crate) mod lab;
 pub(crate) mod process;
+pub(crate) mod running;
 pub(crate) mod sockets;
 pub(crate) mod watch;
 
@@ -25,6 +26,7 @@ use nix::{
 };
 
 pub(crate) use lab::Lab;
+pub(crate) use running::skip;
 pub(crate) use watch::Watch;
 
 /// One test.
@@ -40,7 +42,7 @@ impl Test {
     /// As the harness wants it: run in a namespace of its own, or skipped with the reason. Where CI is set nothing is skipped.
     pub(crate) fn trial(&'static self) -> Trial {
         Trial::ignorable_test(self.name, move || match self.hindrance() {
-            Some(reason) => self.skipped(&reason),
+            Some(reason) => running::skipped(self.name, &reason),
             None => self.run_in_lab(),
         })
     }
@@ -74,41 +76,9 @@ impl Test {
     }
 
     fn run_once(&self) -> Result<Completion, Failed> {
-        // A thread of its own: only it, and what it starts, enters the namespace.
         let run = self.run;
-        let test = thread::Builder::new().name(self.name.to_owned()).spawn(move || run(&Lab::enter()));
-        let test = test.map_err(|error| Failed::from(format!("no thread: {error}")))?;
-        match test.join() {
-            Ok(()) => Ok(Completion::Completed),
-            Err(panic) => match panic.downcast_ref::<Skip>() {
-                Some(Skip(reason)) => self.skipped(reason),
-                None => Err(Failed::from(text(&*panic))),
-            },
-        }
+        running::alone(self.name, move || run(&Lab::enter()))
     }
-
-    fn skipped(&self, reason: &str) -> Result<Completion, Failed> {
-        if environment::own_machine() {
-            // The harness leaves the reason out of its JSON.
-            println!("{}", serde_json::json!({ "type": "skipped", "name": self.name, "reason": reason }));
-        } else if environment::ci() {
-            return Err(Failed::from(format!("it cannot run here, and CI is set: {reason}")));
-        }
-        Ok(Completion::ignored_with(reason))
-    }
-}
-
-/// Why a test found that it cannot run here.
-struct Skip(String);
-
-/// Ends a test that finds that this machine lacks what it is about. On the test's own thread only.
-pub(crate) fn skip(reason: String) -> ! {
-    std::panic::resume_unwind(Box::new(Skip(reason)))
-}
-
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }
 
 /// What this machine lets us measure, found out by trying, once; or why nothing can be tested.
