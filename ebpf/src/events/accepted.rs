@@ -48,7 +48,8 @@ pub(crate) fn accepted_unknown(listener: ListenerRef, child: Option<RawSock>) {
         // One that has a record was taken over open at the start. Where there is no room, that was counted as a loss before.
         if let Some(child) = child
             && connections::find(child.0).is_none()
-            && let Some(arrived) = enqueued::track(listener, child, child.receive_span(), 0, stats::now(), 0, 0)
+            && let Some(span) = child.receive_span()
+            && let Some(arrived) = enqueued::track(listener, child, span, 0, stats::now(), 0, 0)
         {
             unsafe {
                 add(&raw mut (*stats).inherited_open, 1);

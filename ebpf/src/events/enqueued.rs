@@ -71,22 +71,17 @@ pub(crate) fn queued(
     if walked {
         return;
     }
-    match track(listener, child, span, enqueued_ns, 0, enqueued_ns, 0) {
-        Some(0) => {}
-        Some(arrived) => unsafe { count(&raw mut (*stats).arrived_bytes, u64::from(arrived)) },
-        None => {
-            lost(span);
-            unsafe { add(&raw mut (*stats).untracked_enqueued, 1) };
+    // Without a span its memory could not be read: then it is no connection's any more.
+    if let Some(span) = span {
+        if let Some(arrived) = track(listener, child, span, enqueued_ns, 0, enqueued_ns, 0) {
+            if arrived != 0 {
+                unsafe { count(&raw mut (*stats).arrived_bytes, u64::from(arrived)) };
+            }
+            return;
         }
-    }
-}
-
-/// Counts a connection that [`track`] made no record of. Without `span` its memory could not be read: then it is no longer a connection's.
-#[inline(always)]
-pub(crate) fn lost(span: Option<(u32, u32)>) {
-    if span.is_some() {
         stats::lost(Loss::Connections);
     }
+    unsafe { add(&raw mut (*stats).untracked_enqueued, 1) };
 }
 
 /// A connection that was counted did not get onto the queue, because the listener closed at that moment: it was destroyed at once.
@@ -126,8 +121,8 @@ pub(crate) fn moved(listener: ListenerRef, connection: *mut Connection, accept_d
     handshake::migrated(listener);
 }
 
-/// Makes the record of a connection; returns how many payload bytes it already holds. `None` if there is none, for want of `span` or of
-/// room; the latter is for the caller to count as lost, once per connection.
+/// Makes the record of a connection; returns how many payload bytes it already holds. `None` if there is no room: that
+/// is for the caller to count as lost, once per connection.
 ///
 /// What it holds was announced before the record existed, so it counts as arrived at `arrived_ns`; 0 if that is not known, and then it has
 /// no residency.
@@ -135,13 +130,12 @@ pub(crate) fn moved(listener: ListenerRef, connection: *mut Connection, accept_d
 pub(crate) fn track(
     listener: ListenerRef,
     child: RawSock,
-    span: Option<(u32, u32)>,
+    (copied, end): (u32, u32),
     enqueued_ns: u64,
     accepted_ns: u64,
     arrived_ns: u64,
     state: u32,
 ) -> Option<u32> {
-    let (copied, end) = span?;
     let arrived = end.wrapping_sub(copied);
     let inserted = connections::insert(child.0, |connection| unsafe {
         (*connection).listener = listener;

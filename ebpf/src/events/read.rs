@@ -9,14 +9,14 @@ use crate::{
     stats::{self, add, record, record_shared_span, record_span},
 };
 
-/// The current thread got `bytes` (above 0) from the connection; `copied` is the socket's `copied_seq` afterwards.
+/// The current thread got `bytes` (above 0) from the connection; `copied` is the socket's `copied_seq` afterwards, `taken_ns` when it took them
+/// if that is known, else 0.
 #[inline(always)]
-pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u32) {
+pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u32, taken_ns: u64) {
     if unsafe { (*connection).accepted_ns } == 0 {
         // An accept that no hook saw (io_uring's fixed files): it happened before now.
         accepted::accepted(RawSock(key));
     }
-    let now = stats::now();
     let listener = unsafe { (*connection).listener };
     let Some(distributions) = stats::distributions(listener) else { return };
     let consumed = unsafe { (*connection).consumed };
@@ -28,6 +28,8 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     let first = unsafe { (*connection).state } & STATE_READ == 0;
     unsafe {
         let since = first_unread(connection, consumed);
+        // Bytes that were taken in another way were not taken at that time; nor were they before they came.
+        let now = if position == expected && taken_ns > since { taken_ns } else { stats::now() };
         if since != 0 {
             record_span(&raw mut (*distributions).residency, since, now);
         }
@@ -66,7 +68,7 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
 pub(crate) fn read_multipath(connection: *mut Connection, key: u64, bytes: u32) {
     let (arrived, expected) = unsafe { ((*connection).arrived, (*connection).consumed.wrapping_add(bytes)) };
     let beyond = expected.wrapping_sub(arrived) as i32 > 0;
-    read(connection, key, bytes, if beyond { arrived } else { expected });
+    read(connection, key, bytes, if beyond { arrived } else { expected }, 0);
 }
 
 /// When the first byte behind `consumed` arrived: the mark that reaches least far beyond it tells. 0 if it was read

@@ -254,7 +254,7 @@ pub(crate) fn splice_read(ctx: FExitContext) -> i32 {
     let Some(socket) = kernel::sock_of(ctx.arg(0)) else { return 0 };
     let Some(connection) = connections::find(socket.0) else { return 0 };
     if let Some(copied) = socket.copied_seq() {
-        read::read(connection, socket.0, result as u32, copied);
+        read::read(connection, socket.0, result as u32, copied, 0);
     }
     0
 }

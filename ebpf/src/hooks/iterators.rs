@@ -184,11 +184,11 @@ unsafe fn element(ctx: *const MapElement) -> Option<(RawSock, ListenerRef)> {
 #[inline(always)]
 fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) {
     let Some(stats) = stats::of(listener) else { return };
-    let span = socket.receive_span();
+    let Some(span) = socket.receive_span() else { return };
     // What it holds came at some time since the handshake: no later than now.
     let arrived_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
     let Some(arrived) = enqueued::track(listener, socket, span, enqueued_ns, accepted_ns, arrived_ns, state) else {
-        enqueued::lost(span);
+        stats::lost(Loss::Connections);
         return;
     };
     unsafe {

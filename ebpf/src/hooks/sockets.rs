@@ -147,7 +147,7 @@ pub(crate) fn received(sock: Sock, result: i32, flags: i32) {
     }
     if let Some(connection) = connections::find(sock.key()) {
         if let Some(tcp) = sock.tcp() {
-            read::read(connection, sock.key(), result as u32, tcp.copied_seq());
+            read::read(connection, sock.key(), result as u32, tcp.copied_seq(), tcp.taken_ns());
         }
     } else if sock.is_mptcp() {
         let subflow = RawSock(sock.key()).first_subflow();

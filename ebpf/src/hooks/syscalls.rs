@@ -132,7 +132,7 @@ pub(crate) fn exit_splice(ctx: TracePointContext) -> u32 {
     let Some(socket) = kernel::current_socket(fd as u32) else { return 0 };
     let Some(connection) = connections::find(socket.0) else { return 0 };
     if let Some(copied) = socket.copied_seq() {
-        read::read(connection, socket.0, ret as u32, copied);
+        read::read(connection, socket.0, ret as u32, copied, 0);
     }
     0
 }

@@ -111,6 +111,13 @@ impl TcpSock {
         unsafe { direct(self.0, &TCP_CLOCK_CACHE) }
     }
 
+    /// For a read of plain TCP that returns now: when it took the last of what it returns. The kernel looks at the clock then, for the same
+    /// field (`tcp_rcv_space_adjust`, of every version since 5.10); a packet that came since has made it later, but not later than now.
+    #[inline(always)]
+    pub(crate) fn taken_ns(self) -> u64 {
+        self.packet_ns()
+    }
+
     /// Sequence number after the last payload byte that arrived in order: `rcv_nxt` without the FIN, which takes a number too.
     #[inline(always)]
     pub(crate) fn payload_end(self) -> u32 {
