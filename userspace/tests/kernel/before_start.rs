@@ -127,10 +127,10 @@ fn load_at_the_start(lab: &Lab) {
             watch.sample();
             let seen = watch.listener(PORT);
             let (enqueued, accepts) = (seen.total.enqueued.expect("measured"), seen.total.accepts.expect("measured"));
-            // 21 accepts ended since; the first of their connections was perhaps enqueued before the start. They go on while they are read,
-            // one after the other.
+            // 21 turns ended since. The first may have done all but count itself before the start; the others began after it. They go on
+            // while they are read, one after the other.
             let missed = watch.missed();
-            assert!(enqueued + missed >= 20 && accepts + missed > 20, "{enqueued}, {accepts}, {missed} missed");
+            assert!(enqueued + missed >= 20 && accepts + missed >= 20, "{enqueued}, {accepts}, {missed} missed");
             unseen += watch.model().losses.unseen;
         }
     });
