@@ -3,6 +3,7 @@
 use core::cell::UnsafeCell;
 
 use aya_ebpf::Global;
+use listentop_abi::settings;
 
 /// 1: every program returns at once. The floor against which the probes' cost is measured.
 #[unsafe(no_mangle)]
@@ -24,15 +25,15 @@ static SHARD_SHIFT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SET_MASK: Global<u32> = Global::new(0);
 
-/// Settings that user space changes while the probes run.
+/// What user space changes while the probes run.
 #[repr(transparent)]
 struct Setting(UnsafeCell<u64>);
 
 unsafe impl Sync for Setting {}
 
-/// 1: each CPU has statistics records of its own, and no program is preempted. Known only when it is known which hooks attach.
+/// [`settings`]; alone in its section.
 #[unsafe(no_mangle)]
-static EXCLUSIVE: Setting = Setting(UnsafeCell::new(0));
+static SETTINGS: Setting = Setting(UnsafeCell::new(0));
 
 /// Slots, the stride of the table of peaks.
 #[unsafe(no_mangle)]
@@ -59,7 +60,18 @@ pub(crate) fn set_mask() -> u32 {
 /// Whether nothing but an interrupt comes between a program and its CPU's statistics records.
 #[inline(always)]
 pub(crate) fn exclusive() -> bool {
-    unsafe { core::ptr::read_volatile(EXCLUSIVE.0.get()) != 0 }
+    set() & settings::EXCLUSIVE != 0
+}
+
+/// Whether what was there before the start has been taken over.
+#[inline(always)]
+pub(crate) fn started() -> bool {
+    set() & settings::STARTED != 0
+}
+
+#[inline(always)]
+fn set() -> u64 {
+    unsafe { core::ptr::read_volatile(SETTINGS.0.get()) }
 }
 
 /// Index of a slot's statistics record for `cpu`.

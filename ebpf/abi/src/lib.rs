@@ -9,4 +9,5 @@ pub mod histogram;
 pub mod limits;
 pub mod listener;
 pub mod loss;
+pub mod settings;
 pub mod thread;

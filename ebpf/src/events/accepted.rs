@@ -4,7 +4,7 @@ use listentop_abi::listener::ListenerRef;
 
 use crate::{
     account::{self, Account},
-    connections,
+    config, connections,
     events::enqueued,
     kernel::RawSock,
     stats::{self, add, record_span},
@@ -46,7 +46,8 @@ pub(crate) fn accepted_unknown(listener: ListenerRef, child: Option<RawSock>) {
     if let Some(stats) = stats::of(listener) {
         unsafe { add(&raw mut (*stats).accepted_unknown, 1) };
         // One that has a record was taken over open at the start. Where there is no room, that was counted as a loss before.
-        if let Some(child) = child
+        if config::started()
+            && let Some(child) = child
             && connections::find(child.0).is_none()
             && let Some(span) = child.receive_span()
             && let Some(arrived) = enqueued::track(listener, child, span, 0, stats::now(), 0, 0)

@@ -34,6 +34,7 @@ use listentop_abi::{
     limits,
     listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, WALKED},
     loss::{LOSSES, Loss},
+    settings,
     thread::ThreadRecord,
 };
 use listentop_btf::{BtfError, KernelBtf};
@@ -273,13 +274,9 @@ impl LiveSource {
             })?;
         trials.clone_from(&attached.trials);
         let unseen = namespaces::unseen();
-        if geometry.exclusive() && !attached.uses_functions() {
-            // Until here, and where it cannot be, counters are added to atomically.
-            let map =
-                ebpf.map_mut(".bss").ok_or_else(|| StartError::Refused("the object has no settings".to_owned()))?;
-            let mut settings = aya::maps::Array::<_, u64>::try_from(map).map_err(refused)?;
-            settings.set(0, 1, 0).map_err(refused)?;
-        }
+        // Until here, and where it cannot be, counters are added to atomically.
+        let exclusive = if geometry.exclusive() && !attached.uses_functions() { settings::EXCLUSIVE } else { 0 };
+        change_settings(&mut ebpf, exclusive)?;
         let mut unfinished_queues = 0;
         if !options.empty {
             for namespace in namespaces {
@@ -289,6 +286,7 @@ impl LiveSource {
             unfinished_queues = take_over_queues(&walk, &info, geometry)
                 .map_err(|error| StartError::Io("the accept queues cannot be read", error))?;
         }
+        change_settings(&mut ebpf, exclusive | settings::STARTED)?;
         drop((walk, baseline));
         for name in ["walk_queues", "baseline"] {
             if let Some(Program::Iter(program)) = ebpf.program_mut(name) {
@@ -417,6 +415,13 @@ impl Source for LiveSource {
     fn name(&self) -> &str {
         "live"
     }
+}
+
+/// Tells the probes what has changed ([`settings`]).
+fn change_settings(ebpf: &mut Ebpf, value: u64) -> Result<(), StartError> {
+    let map = ebpf.map_mut(".bss").ok_or_else(|| StartError::Refused("the object has no settings".to_owned()))?;
+    let map = aya::maps::Array::<_, u64>::try_from(map);
+    map.and_then(|mut map| map.set(0, value, 0)).map_err(|error| StartError::Refused(error.to_string()))
 }
 
 /// Takes over the connections that wait already, stretch by stretch until every queue is done. Returns how many queues are not, after
