@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod dashboard;
 pub mod doctor;
+mod losses;
 pub mod report;
 pub mod rights;
 pub mod source;

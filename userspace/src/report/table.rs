@@ -11,6 +11,7 @@ use crate::dashboard::format::{
     bytes, clean, duration, fit, grouped, listener_endpoint, marked, netns, percent, process, rate, short, status,
     width, wrap,
 };
+use crate::losses::{self, Loss};
 
 /// Narrower than this, lines are cut.
 const MIN_WIDTH: usize = 60;
@@ -78,7 +79,7 @@ fn head(model: &Model, width: usize) -> Vec<String> {
         bytes(cost.rss_bytes)
     );
     lines.extend(indent(&own, "", "  ", width));
-    lines.extend(indent(&losses(model), "", "  ", width));
+    lines.extend(indent(&lost(model), "", "  ", width));
     for n in &model.namespaces {
         if let Some(unexplained) = n.unexplained_drops.filter(|d| *d != 0) {
             let name = n.name.as_deref().map_or_else(|| n.inode.to_string(), clean);
@@ -110,21 +111,13 @@ fn head(model: &Model, width: usize) -> Vec<String> {
     lines
 }
 
-fn losses(model: &Model) -> String {
-    let l = &model.losses;
-    let parts: Vec<String> = [
-        (l.listeners, "listener", " (raise --max-listeners)"),
-        (l.connections, "connection", " (raise --max-connections)"),
-        (l.threads, "thread", " (raise --max-threads)"),
-        (l.unseen, "connection", " whose beginning or end the kernel showed to no probe"),
-        (l.other, "other", ""),
-        (l.missed_runs, "probe run", " skipped by the kernel"),
-    ]
-    .into_iter()
-    .filter(|(n, ..)| *n > 0)
-    .map(|(n, what, how)| format!("{} {what}{}{how}", grouped(n), if n == 1 { "" } else { "s" }))
-    .collect();
-    if parts.is_empty() { "lost: nothing".to_owned() } else { format!("LOST: {}", parts.join(", ")) }
+fn lost(model: &Model) -> String {
+    let lost: Vec<String> = losses::of(&model.losses).iter().map(Loss::with_remedy).collect();
+    if lost.is_empty() {
+        "lost: nothing".to_owned()
+    } else {
+        format!("{}: {}", losses::verdict(&model.losses).1, lost.join(", "))
+    }
 }
 
 /// A column: heading, width it may shrink to (0: it does not), whether it is text, and how dispensable it is.

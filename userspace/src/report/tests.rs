@@ -174,7 +174,10 @@ fn an_empty_machine_and_losses_are_said() {
     }
     let text = table(&model(&samples), 100);
     assert!(text.contains("(no listener)"), "{text}");
-    assert!(text.contains("LOST: 1,234 connections (raise --max-connections), 5 probe runs skipped"), "{text}");
+    assert!(
+        text.contains("LOST, numbers are too low: 1,234 connections (raise --max-connections), 5 probe runs skipped"),
+        "{text}"
+    );
     assert_eq!(value(&samples)["own_cost"]["lost"]["connections"], 1_234);
     assert_eq!(value(&samples)["own_cost"]["lost_events"], 1_234);
 }

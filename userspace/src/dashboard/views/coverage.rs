@@ -11,11 +11,9 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use crate::dashboard::{
-    app::App,
-    format,
-    theme::Theme,
-    widgets::{status, text},
+use crate::{
+    dashboard::{app::App, format, theme::Theme, widgets::text},
+    losses::{self, Loss},
 };
 
 pub(super) fn draw(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
@@ -72,32 +70,18 @@ pub(super) fn lines(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static
         lines.extend(format::wrap(text, usize::from(width) - 3).into_iter().map(|l| Line::styled(l, theme.label())));
     }
     lines.push(Line::raw(""));
-    let lost = status::losses(&model.losses);
+    let lost = losses::of(&model.losses);
     if lost.is_empty() {
         lines.push(Line::raw("Nothing was lost: every table had room, and no probe run was skipped."));
         return lines;
     }
-    lines.push(Line::styled(format!("Lost since the start: {}", lost.join(", ")), theme.critical()));
-    let remedies = [
-        (model.losses.listeners, "listeners beyond --max-listeners are not shown"),
-        (
-            model.losses.connections,
-            "connections beyond --max-connections are counted, without waits, and without reads unless there was room when they were accepted",
-        ),
-        (model.losses.threads, "threads beyond --max-threads: their work is counted for the listener, by no thread"),
-        (model.losses.missed_runs, "probe runs that the kernel skipped, because a probe interrupted itself"),
-        (
-            model.losses.unseen,
-            "connections whose beginning or end the kernel showed to no probe: counted later, without their accept wait",
-        ),
-        (
-            model.losses.other,
-            "other: queued sockets that could not be told, queues too long to take over at the start, connections open before it that may \
-             have come through another shard of their group",
-        ),
-    ];
-    for (_, text) in remedies.into_iter().filter(|(count, _)| *count > 0) {
-        lines.extend(format::wrap(text, usize::from(width) - 5).into_iter().map(|l| Line::raw(format!("  {l}"))));
+    let (certain, word) = losses::verdict(&model.losses);
+    let style = if certain { theme.critical() } else { theme.warning() };
+    let words: Vec<String> = lost.iter().map(Loss::brief).collect();
+    let since = format!("{word}. Since the start: {}", words.join(", "));
+    lines.extend(format::wrap(&since, usize::from(width) - 3).into_iter().map(|l| Line::styled(l, style)));
+    for Loss { meaning, .. } in &lost {
+        lines.extend(format::wrap(meaning, usize::from(width) - 5).into_iter().map(|l| Line::raw(format!("  {l}"))));
     }
     lines
 }

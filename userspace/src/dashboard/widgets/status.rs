@@ -3,7 +3,6 @@
 use listentop_model::{
     coverage::Status,
     model::{Model, Severity},
-    sample::Losses,
 };
 use ratatui::{
     buffer::Buffer,
@@ -13,11 +12,14 @@ use ratatui::{
 };
 
 use super::text;
-use crate::dashboard::{app::App, format, theme::Theme};
+use crate::{
+    dashboard::{app::App, format, theme::Theme},
+    losses::{self, Loss},
+};
 
 /// Rows that it takes: one more when something was lost.
 pub(in crate::dashboard) fn height(app: &App) -> u16 {
-    3 + u16::from(app.model.as_ref().is_some_and(|m| !losses(&m.losses).is_empty()))
+    3 + u16::from(app.model.as_ref().is_some_and(|m| !losses::of(&m.losses).is_empty()))
 }
 
 /// Draws it.
@@ -28,13 +30,10 @@ pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, app: &App) {
     let Some(model) = &app.model else { return };
     counts(buf, rows(1), app, model);
     coverage_and_cost(buf, rows(2), model, theme);
-    let lost = losses(&model.losses);
+    let lost: Vec<String> = losses::of(&model.losses).iter().map(Loss::brief).collect();
     if !lost.is_empty() {
-        let (word, style) = if certain(&model.losses) {
-            ("LOST, numbers are too low", theme.critical())
-        } else {
-            ("numbers may be too low", theme.warning())
-        };
+        let (certain, word) = losses::verdict(&model.losses);
+        let style = if certain { theme.critical() } else { theme.warning() };
         text::line(buf, rows(3), Line::styled(format!(" {word}: {} (c explains)", lost.join(", ")), style));
     }
 }
@@ -169,48 +168,4 @@ fn coverage_and_cost(buf: &mut Buffer, area: Rect, model: &Model, theme: Theme) 
     }
     text::line(buf, area, left);
     text::line(buf, area, Line::raw(right).right_aligned());
-}
-
-/// Whether something is missing for certain: skipped runs need not have lost anything, and what was unseen at first is counted later.
-fn certain(losses: &Losses) -> bool {
-    losses.total() > losses.unseen
-}
-
-/// What was lost, in words; empty if nothing was.
-pub(in crate::dashboard) fn losses(losses: &Losses) -> Vec<String> {
-    [
-        (losses.listeners, "listener", " (table full)"),
-        (losses.connections, "connection", " (table full)"),
-        (losses.threads, "thread", " (table full)"),
-        (losses.missed_runs, "probe run", " skipped"),
-        (losses.unseen, "connection", " unseen"),
-        (losses.other, "other", ""),
-    ]
-    .into_iter()
-    .filter(|(count, ..)| *count > 0)
-    .map(|(count, what, how)| {
-        let plural = if count == 1 { "" } else { "s" };
-        format!("{} {what}{plural}{how}", format::grouped(count))
-    })
-    .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use listentop_model::sample::Losses;
-
-    use super::{certain, losses};
-
-    #[test]
-    fn losses_are_said_in_words() {
-        assert_eq!(losses(&Losses::default()), Vec::<String>::new());
-        let some = Losses { connections: 1_234, threads: 1, unseen: 1, ..Losses::default() };
-        assert_eq!(losses(&some), ["1,234 connections (table full)", "1 thread (table full)", "1 connection unseen"]);
-    }
-
-    #[test]
-    fn what_is_counted_later_is_not_lost_for_certain() {
-        assert!(!certain(&Losses { unseen: 2, missed_runs: 3, ..Losses::default() }));
-        assert!(certain(&Losses { unseen: 2, connections: 1, ..Losses::default() }));
-    }
 }
