@@ -100,7 +100,7 @@ pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(LOSS_COUNTERS, MMAPABLE);
 
-/// Local address → the listener there, for the connections that are open at start. Filled and used by the baseline only. Size at load.
+/// Local address → the listener there, for the connections that are open at start. Filled and used at the start only. Size at load.
 #[map]
 pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
 

@@ -13,5 +13,6 @@ pub const MAX_SHARDS: u32 = 4;
 /// Connections of one accept queue that one pass takes over at start. The verifier follows every turn of the loop, at about 3 ms a turn,
 /// and the first frame waits for it; a pass more over the table of listeners costs microseconds.
 pub const QUEUE_STRETCH: u32 = 16;
-/// Passes over an accept queue at start: queues of up to 65,536 connections. Those behind are counted when accepted, without a wait.
-pub const QUEUE_PASSES: u32 = 65_536 / QUEUE_STRETCH;
+/// Passes over an accept queue at start: queues of up to 65,536 connections, and once more to see that nothing is new. Those behind are
+/// counted when accepted, without a wait.
+pub const QUEUE_PASSES: u32 = 2 * 65_536 / QUEUE_STRETCH;

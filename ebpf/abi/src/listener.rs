@@ -29,7 +29,8 @@ pub struct ListenerInfo {
     pub oldest_ns: u64,
     /// Inode number of the socket, as in `socket:[N]` under /proc/PID/fd.
     pub inode: u64,
-    /// Where the take-over of its accept queue goes on: a request's address, 0 at the beginning, [`WALKED`] at the end.
+    /// Where the take-over of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and [`AGAIN`]; [`WALKED`] once
+    /// nothing new is found.
     pub cursor: u64,
     /// Counts the listeners that have had this slot. Written by user space only.
     pub generation: u32,
@@ -63,7 +64,11 @@ pub struct ListenerInfo {
 
 /// Set in a [`ListenerInfo::cookie`] that is none: the kernel gave the socket no cookie, and cannot be made to (before 5.12).
 pub const NO_COOKIE: u64 = 1 << 63;
-/// A [`ListenerInfo::cursor`] that has reached the end of the queue.
+/// Bit of a [`ListenerInfo::cursor`], which addresses leave free: something new was found since the beginning of the queue.
+pub const FOUND: u64 = 1;
+/// Likewise: it is not gone through for the first time.
+pub const AGAIN: u64 = 2;
+/// A [`ListenerInfo::cursor`] that has reached the end of the queue without finding anything new.
 pub const WALKED: u64 = u64::MAX;
 /// SO_REUSEPORT is set.
 pub const FLAG_REUSEPORT: u32 = 1;

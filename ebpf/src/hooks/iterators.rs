@@ -8,14 +8,16 @@ use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use listentop_abi::{
     connection::{STATE_BASELINE, STATE_WALKED},
     limits::QUEUE_STRETCH,
-    listener::{ListenerRef, NO_COOKIE, WALKED},
+    listener::{AGAIN, FOUND, ListenerRef, NO_COOKIE, WALKED},
     loss::Loss,
 };
 
 use crate::{
     connections,
     events::{enqueued, listening},
-    kernel::{self, AF_INET, CLOSE_WAIT, ESTABLISHED, LISTEN, RawSock, Request, Sock},
+    kernel::{
+        self, AF_INET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, RawSock, Request, Sock,
+    },
     maps::{ADDRESSES, AddressOwner, INFO, LocalAddress},
     stats::{self, add},
 };
@@ -81,6 +83,9 @@ pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
 
 /// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues: of each queue a stretch at a time,
 /// because the verifier follows every turn of a loop. [`ListenerInfo::cursor`] says where the next pass goes on.
+///
+/// A request that leaves the queue meanwhile may be in use again at once, at the end of the same queue; what was between is not met then. So
+/// each queue is gone through until nothing new is found.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
 pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
@@ -91,85 +96,102 @@ pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
         unsafe { (*info).cursor = WALKED };
         return 0;
     }
-    let mut request = Request(cursor);
+    let mut round = cursor & (FOUND | AGAIN);
+    let mut request = Request(cursor & !(FOUND | AGAIN));
     // Since the last pass the request may have been accepted and its memory used again.
     if request.listener() != raw.0 {
         request = raw.accept_head();
     }
     for _ in 0..QUEUE_STRETCH {
         if request.is_null() {
-            unsafe { (*info).cursor = WALKED };
+            unsafe { (*info).cursor = if round & FOUND == 0 { WALKED } else { AGAIN } };
             return 0;
         }
         let child = request.child();
-        // A child that was enqueued since the probes were attached is known already.
-        if child.0 != 0 && connections::find(child.0).is_none() {
-            let enqueued_ns = request.enqueued_ns();
-            // What was accepted since the request was reached is open, or gone already; its accept counts as one of an unknown connection.
-            if child.socket() != 0 {
-                take_over(listener, child, 0, stats::now(), STATE_BASELINE);
-            } else if !child.dead() {
-                take_over(listener, child, enqueued_ns, 0, STATE_WALKED);
+        // One that was enqueued since the probes were attached is known already, and one that was accepted since it was reached is open.
+        if child.0 != 0 && connections::find(child.0).is_none() && child.socket() == 0 && !child.dead() {
+            if take_over(listener, child, request.enqueued_ns(), 0, STATE_WALKED) {
+                round |= FOUND;
+            } else if round & AGAIN == 0 {
+                stats::lost(Loss::Connections);
             }
         }
         request = request.next();
     }
-    unsafe { (*info).cursor = request.0 };
+    unsafe { (*info).cursor = request.0 | round };
     0
 }
 
-/// Visits the TCP sockets of one namespace at start: listeners first (the kernel's order), then connections.
+/// Visits the TCP sockets of one namespace at start, for its listeners.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
-pub(crate) extern "C" fn baseline(ctx: *const TcpSocket) -> i32 {
-    let pointer = unsafe { (*ctx).socket };
-    if pointer.is_null() {
+pub(crate) extern "C" fn find_listeners(ctx: *const TcpSocket) -> i32 {
+    let Some(sock) = (unsafe { tcp_socket(ctx) }) else { return 0 };
+    if sock.state() != LISTEN {
         return 0;
     }
-    // Request and time-wait sockets are visited too, and are no full sockets.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(pointer.cast_mut().cast()) };
-    if tcp.is_null() {
+    let Some(listener) = listening::begin(sock, 0) else {
+        stats::lost(Loss::Listeners);
         return 0;
-    }
-    let sock = Sock::new(tcp.cast_const().cast());
+    };
+    let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
     let raw = RawSock(sock.key());
-    match sock.state() {
-        LISTEN => {
-            let Some(listener) = listening::begin(sock, 0) else {
-                stats::lost(Loss::Listeners);
-                return 0;
-            };
-            let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
-            listening::identify(raw, info);
-            if unsafe { (*info).noticed } != 0 {
-                // A connection came between the attaching and here: that it was noticed then says nothing about its age.
-                unsafe { (*info).opened_ns = 0 };
-            }
-            let address = local_address(raw);
-            let known = ADDRESSES.get_ptr_mut(address);
-            if let Some(owner) = known {
-                if unsafe { (*owner).listener } != listener {
-                    unsafe { (*owner).shards += 1 };
-                }
-            } else {
-                let _ = ADDRESSES.insert(address, AddressOwner { listener, shards: 1 }, 0);
-            }
+    listening::identify(raw, info);
+    if unsafe { (*info).noticed } != 0 {
+        // A connection came between the attaching and here: that it was noticed then says nothing about its age.
+        unsafe { (*info).opened_ns = 0 };
+    }
+    let address = local_address(raw);
+    if let Some(owner) = ADDRESSES.get_ptr_mut(address) {
+        if unsafe { (*owner).listener } != listener {
+            unsafe { (*owner).shards += 1 };
         }
-        ESTABLISHED | CLOSE_WAIT => {
-            // Without a struct socket it waits on an accept queue, which is walked later, or was given up by its process.
-            if raw.socket() == 0 || raw.dead() || connections::find(raw.0).is_some() {
-                return 0;
-            }
-            let Some(owner) = owner_of(raw) else { return 0 };
-            if unsafe { (*owner).shards } > 1 {
-                // Which shard it came through cannot be told from outside any more. The group's sums are right all the same.
-                stats::lost(Loss::AmbiguousShard);
-            }
-            take_over(unsafe { (*owner).listener }, raw, 0, stats::now(), STATE_BASELINE);
-        }
-        _ => {}
+    } else {
+        let _ = ADDRESSES.insert(address, AddressOwner { listener, shards: 1 }, 0);
     }
     0
+}
+
+/// Visits them again once the accept queues have been walked, for the connections that are open by then: those that were accepted
+/// before the probes were attached, and those that waited then and were accepted before the walk came to them.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub(crate) extern "C" fn find_connections(ctx: *const TcpSocket) -> i32 {
+    let Some(sock) = (unsafe { tcp_socket(ctx) }) else { return 0 };
+    if !is_open(sock.state()) {
+        return 0;
+    }
+    let raw = RawSock(sock.key());
+    // Without a struct socket it waits on an accept queue, or was given up by its process.
+    if raw.socket() == 0 || raw.dead() || connections::find(raw.0).is_some() {
+        return 0;
+    }
+    let Some(owner) = owner_of(raw) else { return 0 };
+    if unsafe { (*owner).shards } > 1 {
+        // Which shard it came through cannot be told from outside any more. The group's sums are right all the same.
+        stats::lost(Loss::AmbiguousShard);
+    }
+    if !take_over(unsafe { (*owner).listener }, raw, 0, stats::now(), STATE_BASELINE) {
+        stats::lost(Loss::Connections);
+    }
+    0
+}
+
+/// Whether a connection in this state may have a process that reads or writes, one that has shut down its side among them.
+#[inline(always)]
+fn is_open(state: i32) -> bool {
+    matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING)
+}
+
+/// The socket that an iterator is at. Request and time-wait sockets are visited too, and are no full sockets.
+#[inline(always)]
+unsafe fn tcp_socket(ctx: *const TcpSocket) -> Option<Sock> {
+    let pointer = unsafe { (*ctx).socket };
+    if pointer.is_null() {
+        return None;
+    }
+    let tcp = unsafe { bpf_skc_to_tcp_sock(pointer.cast_mut().cast()) };
+    if tcp.is_null() { None } else { Some(Sock::new(tcp.cast_const().cast())) }
 }
 
 #[inline(always)]
@@ -181,15 +203,16 @@ unsafe fn element(ctx: *const MapElement) -> Option<(RawSock, ListenerRef)> {
     Some((RawSock(unsafe { *key }), unsafe { *value }))
 }
 
+/// Makes the record of a connection that was there before the start; `false` if there is no room.
 #[inline(always)]
-fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) {
-    let Some(stats) = stats::of(listener) else { return };
-    let Some(span) = socket.receive_span() else { return };
+fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) -> bool {
+    let Some(stats) = stats::of(listener) else { return true };
+    // It is gone, if that cannot be read.
+    let Some(span) = socket.receive_span() else { return true };
     // What it holds came at some time since the handshake: no later than now.
     let arrived_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
     let Some(arrived) = enqueued::track(listener, socket, span, enqueued_ns, accepted_ns, arrived_ns, state) else {
-        stats::lost(Loss::Connections);
-        return;
+        return false;
     };
     unsafe {
         add(&raw mut (*stats).arrived_bytes, u64::from(arrived));
@@ -199,6 +222,7 @@ fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_
             add(&raw mut (*stats).inherited_open, 1);
         }
     }
+    true
 }
 
 #[inline(always)]

@@ -130,10 +130,18 @@ static DISCARDING: Global<[[u64; 2]; 4]> = Global::new([[0; 2]; 4]);
 pub(crate) const SYN_RECV: i32 = 3;
 /// `TCP_ESTABLISHED`.
 pub(crate) const ESTABLISHED: i32 = 1;
+/// `TCP_FIN_WAIT1`.
+pub(crate) const FIN_WAIT1: i32 = 4;
+/// `TCP_FIN_WAIT2`.
+pub(crate) const FIN_WAIT2: i32 = 5;
 /// `TCP_CLOSE_WAIT`.
 pub(crate) const CLOSE_WAIT: i32 = 8;
+/// `TCP_LAST_ACK`.
+pub(crate) const LAST_ACK: i32 = 9;
 /// `TCP_LISTEN`.
 pub(crate) const LISTEN: i32 = 10;
+/// `TCP_CLOSING`.
+pub(crate) const CLOSING: i32 = 11;
 /// `AF_INET`.
 pub(crate) const AF_INET: u16 = 2;
 /// `AF_INET6`.

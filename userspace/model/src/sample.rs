@@ -67,13 +67,16 @@ pub struct Losses {
     /// Connections whose beginning or end the kernel showed to no probe: counted as soon as that shows, without waits.
     #[serde(default)]
     pub unseen: u64,
-    /// Anything else: queued sockets that could not be told, queues that were too long to be taken over at the start, connections that may
-    /// have come through another shard of their group.
+    /// Connections that were open at the start and may have come through another shard of their group: of the group as a whole nothing is
+    /// missing.
+    #[serde(default)]
+    pub ambiguous: u64,
+    /// Anything else: queued sockets that could not be told, queues that were too long to be taken over at the start.
     pub other: u64,
 }
 
 impl Losses {
-    /// Everything that was lost, but for skipped runs, which need not have lost anything.
+    /// Everything that was lost, but for skipped runs, which need not have lost anything, and for what only its shard has in doubt.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.listeners + self.connections + self.threads + self.unseen + self.other

@@ -51,7 +51,8 @@ parts! {
         lost: Lost,
     }
     /// What was not tracked.
-    Lost { listeners: u64, connections: u64, threads: u64, unseen: u64, other: u64, }
+    Lost { listeners: u64, connections: u64, threads: u64, unseen: u64, ambiguous: u64,
+        other: u64, }
     /// A network namespace.
     Namespace {
         inode: u32, name: Option<String>, listen_overflows: Option<u64>, listen_drops: Option<u64>,
@@ -155,6 +156,7 @@ pub fn json(model: &Model) -> Report {
                 connections: model.losses.connections,
                 threads: model.losses.threads,
                 unseen: model.losses.unseen,
+                ambiguous: model.losses.ambiguous,
                 other: model.losses.other,
             },
         },

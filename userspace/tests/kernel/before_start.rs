@@ -2,17 +2,19 @@
 
 use std::{
     collections::VecDeque,
+    net::Shutdown,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
+    time::Duration,
 };
 
-use listentop_model::coverage::Measure;
+use listentop_model::{coverage::Measure, model::ListenerModel};
 
 use crate::support::{
     Ends, Lab, Test, Watch,
-    lab::PORT,
+    lab::{PORT, loopback},
     now_ns, sleep_ms,
-    sockets::{accept, connect, cookie, listen, receive, send_all},
+    sockets::{accept, connect, cookie, listen, listen_on, receive, send_all},
     tid, wait_until,
     watch::{assert_ms, count, thread as record},
 };
@@ -23,6 +25,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "before_start::listener_with_connections", needs: NEEDS, run: listener_with_connections },
     Test { name: "before_start::a_long_queue", needs: NEEDS, run: a_long_queue },
     Test { name: "before_start::load_at_the_start", needs: NEEDS, run: load_at_the_start },
+    Test { name: "before_start::accepted_during_the_start", needs: NEEDS, run: accepted_during_the_start },
+    Test { name: "before_start::half_closed", needs: NEEDS, run: half_closed },
+    Test { name: "before_start::connections_of_a_group", needs: NEEDS, run: connections_of_a_group },
     Test { name: "before_start::accept_that_was_already_waiting", needs: NEEDS, run: waiting_accept },
 ];
 
@@ -136,6 +141,110 @@ fn load_at_the_start(lab: &Lab) {
     });
     // One that is enqueued in the very moment that the walk meets it may get two records, of which one is found to be none later.
     assert!(unseen <= 1, "{unseen} connections were enqueued or ended unseen");
+}
+
+/// A queue that is long before the start gets shorter all through it: whether a connection waited or was open when the start looked for the
+/// one and the other, from then on it is known.
+fn accepted_during_the_start(lab: &Lab) {
+    const WAITING: u32 = 1000;
+    lab.sysctl("core/somaxconn", "4096");
+    // How long a start takes here.
+    let begin = now_ns();
+    drop(Watch::fresh(lab));
+    let pause = Duration::from_nanos((now_ns() - begin) * 3 / 2) / WAITING;
+
+    let listener = listen(PORT, WAITING as i32);
+    let clients: Vec<_> = (0..WAITING).map(|_| connect(PORT)).collect();
+    let started = AtomicBool::new(false);
+    let (mut watch, mut servers) = thread::scope(|scope| {
+        let acceptor = scope.spawn(|| {
+            let mut servers = Vec::new();
+            while !started.load(Ordering::Relaxed) && servers.len() < WAITING as usize {
+                servers.push(accept(&listener).expect("a connection"));
+                thread::sleep(pause);
+            }
+            servers
+        });
+        let _ends = Ends(&started);
+        let watch = Watch::fresh(lab);
+        started.store(true, Ordering::Relaxed);
+        (watch, acceptor.join().expect("it accepts"))
+    });
+    let opened = servers.len() as u64;
+    let waiting = u64::from(WAITING) - opened;
+    assert!(opened > 0 && waiting > 0, "the test's own load: {opened} accepted, {waiting} waiting");
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.now.open, u64::from(seen.now.accept_depth)), (Some(opened), waiting));
+
+    clients.iter().for_each(|client| send_all(client, b"hello"));
+    servers.extend((0..waiting).map(|_| accept(&listener).expect("a connection")));
+    for server in &servers {
+        assert_eq!(receive(server, 10), 5);
+    }
+    watch.sample();
+    let seen = watch.listener(PORT);
+    let all = u64::from(WAITING);
+    assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(all), Some(5 * all)));
+    assert_eq!((seen.now.open, seen.now.queued_bytes), (Some(all), Some(0)));
+    // The acceptor may have accepted another between the first sample and its end.
+    let accepts = seen.total.accepts.expect("measured");
+    assert!(accepts >= waiting, "{accepts} accepts");
+    assert_eq!(count(&seen.distributions.accept_wait), accepts, "each waited in a table");
+    assert_eq!((seen.total.enqueued, watch.lost()), (Some(0), 0));
+    drop(servers);
+    watch.sample_until("the connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
+}
+
+/// Connections of which one side has shut down its half are open still.
+fn half_closed(lab: &Lab) {
+    let listener = listen(PORT, 16);
+    let clients: Vec<_> = (0..3).map(|_| connect(PORT)).collect();
+    let servers: Vec<_> = (0..3).map(|_| accept(&listener).expect("a connection")).collect();
+    send_all(&clients[1], &[1; 30]);
+    servers[0].shutdown(Shutdown::Write).expect("SHUT_WR");
+    clients[1].shutdown(Shutdown::Write).expect("SHUT_WR");
+    sleep_ms(50);
+
+    let mut watch = Watch::fresh(lab);
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.now.open, seen.now.queued_bytes), (Some(3), Some(30)));
+    send_all(&clients[0], &[1; 40]);
+    assert_eq!((receive(&servers[0], 100), receive(&servers[1], 100)), (40, 30));
+    send_all(&servers[1], &[1; 50]);
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.reads, seen.total.read_bytes, seen.now.queued_bytes), (Some(2), Some(70), Some(0)));
+    assert_eq!((seen.total.writes, seen.total.write_bytes), (Some(1), Some(50)));
+    drop(servers);
+    watch.sample_until("the connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
+}
+
+/// Which shard an open connection came through cannot be told at the start: the group has them all, and that is said.
+fn connections_of_a_group(lab: &Lab) {
+    const OPEN: u64 = 5;
+    let shard = || listen_on(loopback(PORT), 16, |socket| socket.set_reuse_port(true).expect("SO_REUSEPORT"));
+    let shards = [shard(), shard()];
+    shards.iter().for_each(|shard| shard.set_nonblocking(true).expect("O_NONBLOCK"));
+    let clients: Vec<_> = (0..OPEN).map(|_| connect(PORT)).collect();
+    let servers: Vec<_> = clients.iter().map(|_| shards.iter().find_map(accept).expect("a connection")).collect();
+
+    let mut watch = Watch::fresh(lab);
+    let open = |watch: &Watch| watch.listeners(PORT).iter().map(|shard| shard.now.open.expect("measured")).sum::<u64>();
+    assert_eq!((open(&watch), watch.model().losses.ambiguous), (OPEN, OPEN));
+    // All send first: whose server is whose is not known.
+    clients.iter().for_each(|client| send_all(client, b"hello"));
+    servers.iter().for_each(|server| assert_eq!(receive(server, 10), 5));
+    // What comes from now on is its shard's.
+    let client = connect(PORT);
+    let (of, late) = shards.iter().find_map(|shard| Some((cookie(shard), accept(shard)?))).expect("a connection");
+    watch.sample();
+    let reads = |shard: &&ListenerModel| shard.total.reads.expect("measured");
+    assert_eq!(watch.listeners(PORT).iter().map(reads).sum::<u64>(), OPEN);
+    assert_eq!(watch.by_id(of).total.accepts, Some(1));
+    assert_eq!((open(&watch), watch.model().losses.ambiguous), (OPEN + 1, OPEN));
+    drop((servers, late, client));
+    watch.sample_until("the connections are gone", |watch| open(watch) == 0);
 }
 
 /// The accept began before its exit could be seen.

@@ -258,11 +258,12 @@ impl LiveSource {
         let free_threads = Queue::try_from(taken("FREE_THREADS", &mut ebpf)?).map_err(refused)?;
         let threads = Threads::new(records, options.max_threads, index, free_threads).map_err(refused)?;
 
-        // The iterators are loaded before anything is attached, so that the time between attaching and the baseline is short.
+        // The iterators are loaded before anything is attached, so that the time between attaching and their work is short.
         let tables = map(&mut ebpf, "LISTENERS")?.fd().as_fd().try_clone_to_owned().map_err(opened)?;
         let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", btf, Some(&tables))?;
         let walk = iterator(&mut ebpf, "walk_queues", "bpf_map_elem", btf, Some(&tables))?;
-        let baseline = iterator(&mut ebpf, "baseline", "tcp", btf, None)?;
+        let listening = iterator(&mut ebpf, "find_listeners", "tcp", btf, None)?;
+        let connected = iterator(&mut ebpf, "find_connections", "tcp", btf, None)?;
 
         // On a thread of its own, because it may need a mount namespace of its own.
         let attach = || hooks::attach(&mut ebpf, btf, kernel, options.kind, &options.refuse);
@@ -279,16 +280,21 @@ impl LiveSource {
         change_settings(&mut ebpf, exclusive)?;
         let mut unfinished_queues = 0;
         if !options.empty {
-            for namespace in namespaces {
-                // One that has gone meanwhile has nothing to take over; coverage tells of those that may not be entered.
-                let _ = namespaces::inside(namespace, || bpf::run_iterator(baseline.as_fd()));
-            }
+            let visit = |sockets: &OwnedFd| {
+                for namespace in namespaces {
+                    // One that has gone meanwhile has nothing to take over; coverage tells of those that may not be entered.
+                    let _ = namespaces::inside(namespace, || bpf::run_iterator(sockets.as_fd()));
+                }
+            };
+            visit(&listening);
             unfinished_queues = take_over_queues(&walk, &info, geometry)
                 .map_err(|error| StartError::Io("the accept queues cannot be read", error))?;
+            // Last: what leaves a queue before it has been walked is open by now.
+            visit(&connected);
         }
         change_settings(&mut ebpf, exclusive | settings::STARTED)?;
-        drop((walk, baseline));
-        for name in ["walk_queues", "baseline"] {
+        drop((listening, walk, connected));
+        for name in ["find_listeners", "walk_queues", "find_connections"] {
             if let Some(Program::Iter(program)) = ebpf.program_mut(name) {
                 // They have done their work; what is left in the kernel should be what still works.
                 let _ = program.unload();
@@ -373,7 +379,8 @@ impl LiveSource {
             threads: loss(Loss::Threads),
             missed_runs,
             unseen: self.listeners.unseen() + loss(Loss::UnseenEnd),
-            other: self.unfinished_queues + loss(Loss::AmbiguousShard) + loss(Loss::UnknownChild),
+            ambiguous: loss(Loss::AmbiguousShard),
+            other: self.unfinished_queues + loss(Loss::UnknownChild),
         }
     }
 
