@@ -23,7 +23,9 @@ fn main() {
 }
 
 fn build() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the package has no parent directory")?;
+    // Not `env!`: cargo takes the script for current after the directory was moved or copied, and it would build the old one's probes.
+    let package = variable("CARGO_MANIFEST_DIR")?;
+    let root = Path::new(&package).parent().ok_or("the package has no parent directory")?;
     let linker = toolchain::bpf_linker(root);
     let inputs = ["ebpf", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"].map(|name| root.join(name));
     for path in inputs.iter().chain([&linker, &toolchain::stamp_file(root)]) {
