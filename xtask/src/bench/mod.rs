@@ -2,6 +2,7 @@
 
 mod attached;
 mod children;
+mod dashboard;
 mod figures;
 mod first_frame;
 mod load;
@@ -10,6 +11,7 @@ mod million;
 mod namespace;
 mod probe_stats;
 mod report;
+mod terminal;
 
 use std::env;
 use std::ffi::OsString;
@@ -22,6 +24,7 @@ use clap::Args;
 
 use crate::{cargo, process, root, setup};
 use attached::Tool;
+use dashboard::{Sight, Taken};
 use figures::{Comparison, Pair, Round};
 use load::{Load, Server};
 use report::{Cost, Results, Throughput};
@@ -38,6 +41,9 @@ pub(crate) struct Options {
     /// Instead: a million connections, every count of which must be the server's own and the kernel's
     #[arg(long, conflicts_with_all = ["quick", "write"])]
     million: bool,
+    /// Only what the dashboard takes before many listeners
+    #[arg(long, conflicts_with_all = ["write", "million"])]
+    dashboard: bool,
 }
 
 /// The bench itself, in its namespaces; started by [`run`].
@@ -62,22 +68,28 @@ struct Programs {
     stress: PathBuf,
 }
 
-/// How many rounds, how long each of their runs, and how often programs are timed, in runs as long.
+/// How many rounds, how long each of their runs, how often programs are timed, in runs as long, and how long each dashboard is watched.
 struct Plan {
     rounds: usize,
     length: Duration,
     timings: usize,
+    watching: Duration,
 }
 
 impl Options {
     fn plan(&self) -> Plan {
         // Many short runs rather than few long ones: what else the machine does drifts, and a comparison should see one state of it.
-        let (rounds, timings) = if self.quick { (8, 5) } else { (40, 20) };
-        Plan { rounds, length: Duration::from_millis(250), timings }
+        let (rounds, timings, watching) = if self.quick { (8, 5, 5) } else { (40, 20, 20) };
+        Plan { rounds, length: Duration::from_millis(250), timings, watching: Duration::from_secs(watching) }
     }
 
     fn flags(&self) -> Vec<&'static str> {
-        let flags = [(self.quick, "--quick"), (self.write, "--write"), (self.million, "--million")];
+        let flags = [
+            (self.quick, "--quick"),
+            (self.write, "--write"),
+            (self.million, "--million"),
+            (self.dashboard, "--dashboard"),
+        ];
         flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect()
     }
 
@@ -118,6 +130,11 @@ pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
         return million::run(&inside.programs);
     }
     let plan = inside.options.plan();
+    let dashboards = dashboards(&inside.programs, plan.watching)?;
+    if inside.options.dashboard {
+        print!("{}", report::dashboards(&dashboards)?);
+        return Ok(());
+    }
     let mut results = Results {
         machine: machine::describe()?,
         command: inside.options.command(),
@@ -126,6 +143,7 @@ pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
         costs: Vec::new(),
         starts: Vec::new(),
         first_frames: first_frames(&inside.programs)?,
+        dashboards,
         bpftrace_skipped: process::find("bpftrace").is_none().then(|| "bpftrace is not installed".to_owned()),
     };
     for load in [Load::Connect, Load::KeepAlive] {
@@ -138,6 +156,10 @@ pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
         process::announce(&format!("written to {}", path.display()));
     }
     Ok(())
+}
+
+fn dashboards(programs: &Programs, length: Duration) -> Result<Vec<(Sight, Taken)>> {
+    dashboard::sights().map(|sight| Ok((sight, dashboard::measure(programs, sight, length)?))).collect()
 }
 
 fn first_frames(programs: &Programs) -> Result<Vec<Duration>> {

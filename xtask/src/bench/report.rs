@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::SETTLING;
 use super::attached::Tool;
+use super::dashboard::{Sight, Taken};
 use super::figures::{Comparison, ProbeTime, Uncertain, median};
 use super::load::Load;
 
@@ -16,6 +17,8 @@ const KEEPALIVE_RATIO: f64 = 0.98;
 const NS_PER_CONNECTION: f64 = 1000.0;
 const NS_PER_READ: f64 = 150.0;
 const START: Duration = Duration::from_millis(500);
+/// Listeners, share of a core and resident memory of the dashboard that shows them four times a second.
+const DASHBOARDS: [(usize, f64, u64); 2] = [(1_000, 0.02, 64 << 20), (10_000, 0.1, 256 << 20)];
 
 /// Everything that was measured.
 pub(super) struct Results {
@@ -33,6 +36,8 @@ pub(super) struct Results {
     pub(super) starts: Vec<Duration>,
     /// From each start of the dashboard until its first whole frame with listeners.
     pub(super) first_frames: Vec<Duration>,
+    /// What the dashboard took.
+    pub(super) dashboards: Vec<(Sight, Taken)>,
     /// Why there are no figures of bpftrace, if so.
     pub(super) bpftrace_skipped: Option<String>,
 }
@@ -104,6 +109,7 @@ pub(super) fn markdown(results: &Results) -> Result<String> {
     budget(&mut page, results)?;
     throughput(&mut page, results)?;
     costs(&mut page, results)?;
+    page.push_str(&dashboards(&results.dashboards)?);
     Ok(page)
 }
 
@@ -258,10 +264,44 @@ fn skipped(page: &mut String, results: &Results) -> Result<()> {
     Ok(())
 }
 
+/// The section on what the dashboard takes.
+///
+/// # Errors
+/// As [`markdown`].
+pub(super) fn dashboards(dashboards: &[(Sight, Taken)]) -> Result<String> {
+    let mut page = String::new();
+    writeln!(
+        page,
+        "\n## The dashboard\n\nUser and system time of its process, and its resident memory, at four refreshes a second in a terminal of 200 columns \
+         and 60 rows. *Used* listeners have served one connection each since its start, by one of eight threads that live on: those have times that \
+         are read each second.\n\n\
+         | source | listeners | | share of a core | resident memory | bound |\n|---|--:|---|--:|--:|---|"
+    )?;
+    for (sight, taken) in dashboards {
+        let bound = DASHBOARDS.iter().find(|(listeners, ..)| *listeners == sight.listeners);
+        let bound = bound.map_or_else(String::new, |(_, share, resident)| {
+            let met = taken.share <= *share && taken.resident <= *resident;
+            let verdict = if met { "met" } else { "**missed**" };
+            format!("≤ {:.0} %, ≤ {} MiB: {verdict}", share * 100.0, resident >> 20)
+        });
+        writeln!(
+            page,
+            "| {} | {} | {} | {:.1} % | {} MiB | {bound} |",
+            if sight.probes { "probes" } else { "`--probes sock_diag`" },
+            sight.listeners,
+            if sight.used { "used" } else { "idle" },
+            taken.share * 100.0,
+            taken.resident >> 20
+        )?;
+    }
+    Ok(page)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Cost, Results, Throughput, markdown};
     use crate::bench::attached::Tool;
+    use crate::bench::dashboard::{Sight, Taken};
     use crate::bench::figures::{Comparison, Pair, ProbeTime};
     use crate::bench::load::Load;
     use std::time::Duration;
@@ -297,6 +337,10 @@ mod tests {
             ],
             starts: [90, 300, 100].map(Duration::from_millis).into(),
             first_frames: [700, 510, 400].map(Duration::from_millis).into(),
+            dashboards: vec![
+                (Sight { listeners: 1_000, used: true, probes: true }, Taken { share: 0.0149, resident: 27 << 20 }),
+                (Sight { listeners: 10_000, used: false, probes: false }, Taken { share: 0.05, resident: 257 << 20 }),
+            ],
             bpftrace_skipped: None,
         }
     }
@@ -318,6 +362,8 @@ mod tests {
             "| connect/accept/close | bpftrace, accept wait | 1 | 4 | 10.0 | 70 | 700 | - | 500 ± 0 |",
             "| keep-alive requests | listentop | 1 | 4 | 10.0 | 40 | 400 | 200 | 200 ± 0 |",
             "| keep-alive requests | empty programs | 1 | 4 | 10.0 | 20 | 200 | 100 | 0 ± 0 |",
+            "| probes | 1000 | used | 1.5 % | 27 MiB | ≤ 2 %, ≤ 64 MiB: met |",
+            "| `--probes sock_diag` | 10000 | idle | 5.0 % | 257 MiB | ≤ 10 %, ≤ 256 MiB: **missed** |",
         ] {
             assert!(page.contains(row), "{row}\nis not in\n{page}");
         }
