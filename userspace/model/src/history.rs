@@ -119,9 +119,9 @@ impl History {
         self.stretches.back().map(|stretch| stretch.point)
     }
 
-    /// All points but for their times are the same.
-    pub(crate) fn is_flat(&self) -> bool {
-        self.stretches.len() == 1
+    /// All points from this step on are the same, but for their times.
+    pub(crate) fn is_steady_from(&self, step: u64) -> bool {
+        self.stretches.back().is_none_or(|last| last.from <= step)
     }
 
     /// The steps that it has points for, as far as `timeline` goes back.

@@ -325,8 +325,22 @@ pub struct ThreadModel {
     pub on_cpu_us: Option<u64>,
     /// Time waiting for a CPU in the interval, in microseconds.
     pub run_queue_us: Option<u64>,
-    /// The rest of the interval: asleep or blocked, in microseconds.
-    pub blocked_us: Option<u64>,
+    /// Since when it is known, in microseconds of the interval.
+    pub known_from_us: u64,
+    /// Until when it is known to have lived, likewise; `None` while it lives. A listener at which nothing happens is left alone, so its
+    /// threads' times must not need to be kept up.
+    pub lived_until_us: Option<u64>,
+}
+
+impl ThreadModel {
+    /// The rest of its time in the interval, which is what is neither on a CPU nor waiting for one: asleep or blocked, in microseconds.
+    /// `None` where those are not known.
+    #[must_use]
+    pub fn blocked_us(&self, interval: &Interval) -> Option<u64> {
+        let until = self.lived_until_us.unwrap_or((interval.seconds * 1e6).round() as u64);
+        let span = until.saturating_sub(self.known_from_us);
+        Some(span.saturating_sub(self.on_cpu_us?).saturating_sub(self.run_queue_us?))
+    }
 }
 
 /// How a listener is served, from outside (docs: patterns).

@@ -35,9 +35,10 @@ struct State {
     write_bytes: Counter,
     on_cpu: Counter,
     run_queue: Counter,
-    /// The interval's length when it was first seen, and when it was last seen alive.
+    /// The interval's length when it was first seen.
     first_seen_ns: u64,
-    last_alive_ns: u64,
+    /// And when it was last seen alive, if it has ended.
+    last_alive_ns: Option<u64>,
     /// Serial number of the last sample that had it.
     seen: u64,
     /// (step, accepts, reads) at the start of the steps of the recent span in which it accepted or read.
@@ -76,7 +77,9 @@ impl Threads {
             self.states[at].read(&mut models[at], thread, clock, serial);
         }
         for (state, model) in self.states.iter_mut().zip(models.iter_mut()) {
-            model.ended |= state.seen != serial;
+            if state.seen != serial {
+                state.ended(model, true, clock);
+            }
             state.rates(model, clock);
         }
         if threads.iter().any(|thread| thread.tid == 0) {
@@ -94,6 +97,11 @@ impl Threads {
             permute(&mut self.states, &by);
             self.reindex();
         }
+    }
+
+    /// Whether the same threads once more would leave everything about them as it is.
+    pub(crate) fn rest(&self, clock: &Clock) -> bool {
+        self.states.iter().all(|state| state.recent.is_empty() && state.first_seen_ns < clock.elapsed_ns())
     }
 
     /// Its listener began anew: threads of before start from zero.
@@ -139,7 +147,7 @@ impl State {
             on_cpu: Counter::default(),
             run_queue: Counter::default(),
             first_seen_ns: clock.elapsed_ns(),
-            last_alive_ns: clock.elapsed_ns(),
+            last_alive_ns: None,
             seen: 0,
             recent: VecDeque::new(),
         };
@@ -191,23 +199,23 @@ impl State {
     }
 
     fn times(&mut self, model: &mut ThreadModel, thread: &ThreadSample, clock: &Clock) {
-        if !thread.ended {
-            self.last_alive_ns = clock.elapsed_ns();
-        }
-        model.ended = thread.ended;
+        self.ended(model, thread.ended, clock);
         self.on_cpu.read(thread.on_cpu_ns, false);
         self.run_queue.read(thread.run_queue_ns, false);
-        let span = self.last_alive_ns - self.first_seen_ns;
-        if span == 0 {
+        if self.last_alive_ns.unwrap_or(clock.elapsed_ns()) == self.first_seen_ns {
             return; // one reading is no span: unknown, not 0
         }
         model.on_cpu_us = self.on_cpu.sum.map(|ns| ns / 1000);
         model.run_queue_us = self.run_queue.sum.map(|ns| ns / 1000);
-        model.blocked_us = self
-            .on_cpu
-            .sum
-            .zip(self.run_queue.sum)
-            .map(|(cpu, queue)| span.saturating_sub(cpu).saturating_sub(queue) / 1000);
+    }
+
+    /// Whether it has ended. It was in the sample before then, so it lived until that.
+    fn ended(&mut self, model: &mut ThreadModel, ended: bool, clock: &Clock) {
+        model.ended = ended;
+        self.last_alive_ns =
+            ended.then(|| self.last_alive_ns.unwrap_or_else(|| clock.previous_ns().max(self.first_seen_ns)));
+        model.known_from_us = self.first_seen_ns / 1000;
+        model.lived_until_us = self.last_alive_ns.map(|ns| ns / 1000);
     }
 
     fn rates(&mut self, model: &mut ThreadModel, clock: &Clock) {
@@ -250,7 +258,8 @@ fn new_model(thread: &ThreadSample) -> ThreadModel {
         reads_per_second: 0.0,
         on_cpu_us: None,
         run_queue_us: None,
-        blocked_us: None,
+        known_from_us: 0,
+        lived_until_us: None,
     }
 }
 

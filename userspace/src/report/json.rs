@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use listentop_model::{
     coverage::Status,
     histogram::Histogram,
-    model::{Finding, GroupId, ListenerModel, Model, NamespaceModel, Role, ThreadModel},
+    model::{self, Finding, GroupId, ListenerModel, Model, NamespaceModel, Role, ThreadModel},
     sample::{Host, Process, Protocol},
 };
 use serde::{Serialize, Serializer};
@@ -161,7 +161,7 @@ pub fn json(model: &Model) -> Report {
             },
         },
         namespaces: model.namespaces.iter().map(namespace).collect(),
-        listeners: model.listeners.iter().map(|l| listener(l, model.interval.seconds)).collect(),
+        listeners: model.listeners.iter().map(|l| listener(l, &model.interval)).collect(),
     }
 }
 
@@ -178,7 +178,8 @@ fn namespace(n: &NamespaceModel) -> Namespace {
     }
 }
 
-fn listener(l: &ListenerModel, seconds: f64) -> Listener {
+fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
+    let seconds = interval.seconds;
     let per_second = |total: Option<u64>| total.filter(|_| seconds > 0.0).map(|n| n as f64 / seconds);
     let d = &l.distributions;
     let us = |h: &Option<Histogram>| h.as_ref().map(durations);
@@ -246,7 +247,7 @@ fn listener(l: &ListenerModel, seconds: f64) -> Listener {
             queued_bytes: l.now.queued_bytes,
         },
         writes: Writes { count: l.total.writes, bytes: l.total.write_bytes },
-        threads: l.threads.iter().map(|t| thread(t, l.total.accept_failed.is_some())).collect(),
+        threads: l.threads.iter().map(|t| thread(t, l.total.accept_failed.is_some(), interval)).collect(),
         pattern: Pattern {
             name: l.pattern.name.name(),
             confidence: l.pattern.confidence,
@@ -277,7 +278,7 @@ pub const fn role(role: Role) -> &'static str {
 }
 
 /// `accept_failed`: whether accepts that fail are seen.
-fn thread(t: &ThreadModel, accept_failed: bool) -> Thread {
+fn thread(t: &ThreadModel, accept_failed: bool, interval: &model::Interval) -> Thread {
     Thread {
         pid: t.pid,
         tid: t.tid,
@@ -296,7 +297,7 @@ fn thread(t: &ThreadModel, accept_failed: bool) -> Thread {
         write_bytes: t.write_bytes,
         on_cpu_us: t.on_cpu_us,
         run_queue_us: t.run_queue_us,
-        blocked_us: t.blocked_us,
+        blocked_us: t.blocked_us(interval),
     }
 }
 

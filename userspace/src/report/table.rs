@@ -3,7 +3,7 @@
 use listentop_model::{
     coverage::{Measure, Status},
     histogram::Histogram,
-    model::{Drops, ListenerModel, Model, ThreadModel},
+    model::{Drops, Interval, ListenerModel, Model, ThreadModel},
 };
 
 use super::json::{role, utc};
@@ -240,7 +240,7 @@ fn block(model: &Model, l: &ListenerModel, width: usize) -> Vec<String> {
         lines.extend(grid(&distributions(model, l), width, 2));
     }
     if !l.threads.is_empty() {
-        lines.extend(grid(&threads(&l.threads), width, 2));
+        lines.extend(grid(&threads(&l.threads, &model.interval), width, 2));
         if l.threads.len() > THREADS {
             lines.push(format!("  and {} threads more", l.threads.len() - THREADS));
         }
@@ -296,7 +296,7 @@ fn distributions(model: &Model, l: &ListenerModel) -> Vec<Column> {
     ]
 }
 
-fn threads(threads: &[ThreadModel]) -> Vec<Column> {
+fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
     let ts = || threads.iter().take(THREADS);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let share = |s: Option<f64>| or_dash(s.map(percent));
@@ -315,7 +315,7 @@ fn threads(threads: &[ThreadModel]) -> Vec<Column> {
         column("WRITES", 5, ts().map(|t| short(t.writes))),
         column("ON CPU", 3, ts().map(|t| time(t.on_cpu_us))),
         column("RUNQ", 3, ts().map(|t| time(t.run_queue_us))),
-        column("BLOCKED", 7, ts().map(|t| time(t.blocked_us))),
+        column("BLOCKED", 7, ts().map(|t| time(t.blocked_us(interval)))),
         text_column("", 0, 8, ts().map(|t| if t.ended { "ended".to_owned() } else { String::new() })),
     ]
 }

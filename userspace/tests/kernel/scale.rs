@@ -50,7 +50,7 @@ fn cpu_time() -> Duration {
 fn ten_thousand_listeners(lab: &Lab) {
     const MANY: u16 = 10_000;
     const SAMPLES: u32 = 8;
-    // Several times what it takes, as the tests are built without optimisation: docs/footprint.md has the figures.
+    // Several times what it takes, as the tests are built without optimisation: docs/benchmarks.md has the figures.
     const BOUND: Duration = Duration::from_millis(500);
     let allowed = allow_descriptors(12_000);
     if allowed < 12_000 {

@@ -13,7 +13,7 @@ const MIN_US: u64 = 500_000;
 pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
     let l = scene.listener;
     let starved = |t: &&crate::model::ThreadModel| {
-        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us?);
+        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&scene.interval)?);
         let span = cpu + queue + blocked;
         let share = queue as f64 / span.max(1) as f64;
         let accepts = !t.ended && t.accept_share.is_some_and(|s| s >= MAIN_ACCEPTOR);

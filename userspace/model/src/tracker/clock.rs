@@ -13,6 +13,7 @@ const SLACK_NS: u64 = 50_000_000;
 pub(crate) struct Clock {
     last_ns: u64,
     elapsed_ns: u64,
+    previous_ns: u64,
     /// Number of the last step; steps count from 1.
     step: u64,
     /// Lengths of the steps in the recent span, oldest first, none of them 0.
@@ -22,7 +23,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new(now_ns: u64) -> Self {
-        Clock { last_ns: now_ns, elapsed_ns: 0, step: 0, recent: VecDeque::new(), recent_ns: 0 }
+        Clock { last_ns: now_ns, elapsed_ns: 0, previous_ns: 0, step: 0, recent: VecDeque::new(), recent_ns: 0 }
     }
 
     /// Goes on to the time of the next sample and returns the step's length. A sample at the same instant, or one from
@@ -30,6 +31,7 @@ impl Clock {
     pub(crate) fn advance(&mut self, now_ns: u64) -> u64 {
         let length = now_ns.saturating_sub(self.last_ns);
         self.last_ns = now_ns;
+        self.previous_ns = self.elapsed_ns;
         if length == 0 {
             return 0;
         }
@@ -68,6 +70,11 @@ impl Clock {
 
     pub(crate) fn elapsed_ns(&self) -> u64 {
         self.elapsed_ns
+    }
+
+    /// The interval's length at the sample before the last one.
+    pub(crate) fn previous_ns(&self) -> u64 {
+        self.previous_ns
     }
 
     pub(crate) fn recent_seconds(&self) -> f64 {

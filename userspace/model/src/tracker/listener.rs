@@ -281,11 +281,12 @@ impl Listener {
             accepts: model.total.accepts.map(|_| 0.0),
             reads: model.total.reads.map(|_| 0.0),
         };
-        // Threads have times of their own, which go on.
-        model.threads.is_empty()
+        self.threads.rest(clock)
+            && model.rate == self.recent.rates(&model.total, &model.drops, clock.recent_seconds())
+            && model.recent_drops == self.recent.drops(&model.drops)
             && self.drops.is_steady()
             && model.now.recent_accept_peak == self.peak
-            && model.history.is_flat()
+            && model.history.is_steady_from(clock.first_recent())
             && point == quiet
     }
 }

@@ -52,6 +52,10 @@ impl Recent {
                 for_each(distributions, &added, Histogram::subtract);
             }
         }
+        if self.steps.is_empty() {
+            // Most listeners are idle: what was kept for their next steps would be a third of what there is to keep of them.
+            self.steps = VecDeque::new();
+        }
     }
 
     /// Rates over the recent span; all `None` while there is no span.

@@ -287,7 +287,9 @@ fn threads_have_roles_shares_and_times() {
     assert_eq!((&acceptor.roles[..], &reader.roles[..]), (&[Role::Acceptor][..], &[Role::Reader][..]));
     assert_eq!((acceptor.accept_share, acceptor.read_share, reader.read_share), (Some(1.0), Some(0.0), Some(1.0)));
     assert_eq!((reader.ended, reader.reads, reader.first_reads, acceptor.ended), (true, 120, 40, false));
-    let of = |t: &crate::model::ThreadModel| [t.on_cpu_us, t.run_queue_us, t.blocked_us].map(Option::unwrap);
+    let of = |t: &crate::model::ThreadModel| {
+        [t.on_cpu_us, t.run_queue_us, t.blocked_us(&model.interval)].map(Option::unwrap)
+    };
     let [cpu, queue, blocked] = of(acceptor);
     assert_eq!((cpu, queue), (200_000 + 40 * 30, 40 * 2));
     assert_eq!(cpu + queue + blocked, 1_750_000, "all of the interval");
@@ -306,7 +308,7 @@ fn a_thread_seen_once_has_no_times_yet_and_one_without_schedstat_never() {
     let once = run(&scene.clone().samples());
     let times = |m: &Model, tid| {
         let t = m.listeners[0].threads.iter().find(|t| t.tid == tid).unwrap();
-        (t.on_cpu_us, t.run_queue_us, t.blocked_us)
+        (t.on_cpu_us, t.run_queue_us, t.blocked_us(&m.interval))
     };
     assert_eq!(times(&once, 2), (None, None, None));
     scene.tick(250);

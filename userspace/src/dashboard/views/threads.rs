@@ -2,7 +2,7 @@
 
 use listentop_model::{
     coverage::{Measure, Status},
-    model::{ListenerModel, Model, Role, ThreadModel},
+    model::{Interval, ListenerModel, Model, Role, ThreadModel},
 };
 use ratatui::{
     style::Style,
@@ -12,7 +12,7 @@ use ratatui::{
 use crate::dashboard::{format, theme::Theme};
 
 /// A column: its head, width, and text.
-type Column = (&'static str, usize, fn(&ThreadModel, f64) -> String);
+type Column = (&'static str, usize, fn(&ThreadModel, &Interval) -> String);
 
 /// The column that a narrow screen has no place for.
 const BYTES: &str = "bytes";
@@ -22,9 +22,9 @@ fn share(share: Option<f64>) -> String {
 }
 
 /// Part of the interval; the times are unavailable for a thread that ended before it was looked at.
-fn part(us: Option<u64>, seconds: f64) -> String {
+fn part(us: Option<u64>, interval: &Interval) -> String {
     match us {
-        Some(us) if seconds > 0.0 => format::whole_percent(us as f64 / 1e6 / seconds),
+        Some(us) if interval.seconds > 0.0 => format::whole_percent(us as f64 / 1e6 / interval.seconds),
         Some(_) => format::NOTHING.to_owned(),
         None => format::UNAVAILABLE.to_owned(),
     }
@@ -38,9 +38,9 @@ const COLUMNS: [Column; 10] = [
     ("share", 5, |t, _| share(t.read_share)),
     (BYTES, 5, |t, _| format::short_bytes(t.read_bytes)),
     ("writes", 6, |t, _| format::short(t.writes)),
-    ("onCPU", 5, |t, s| part(t.on_cpu_us, s)),
-    ("runq", 4, |t, s| part(t.run_queue_us, s)),
-    ("block", 5, |t, s| part(t.blocked_us, s)),
+    ("onCPU", 5, |t, i| part(t.on_cpu_us, i)),
+    ("runq", 4, |t, i| part(t.run_queue_us, i)),
+    ("block", 5, |t, i| part(t.blocked_us(i), i)),
 ];
 
 /// Whether threads can be seen at work here at all.
@@ -51,7 +51,6 @@ pub(super) fn are_seen(model: &Model) -> bool {
 
 /// The table; the first line is its head.
 pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
-    let seconds = model.interval.seconds;
     let columns: Vec<Column> = COLUMNS.into_iter().filter(|(name, ..)| width >= 100 || *name != BYTES).collect();
     let fixed: usize = columns.iter().map(|(_, width, _)| width + 1).sum();
     // Names and roles share what the numbers leave; a margin and the scroll bar take three columns.
@@ -75,7 +74,7 @@ pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: 
         lines.push(Line::from(vec![
             Span::styled(format!("{name}{} ", " ".repeat(pad)), style),
             Span::styled(format!("{roles:roles_width$}"), theme.strong()),
-            Span::styled(numbers(&|column| column.2(thread, seconds)), style),
+            Span::styled(numbers(&|column| column.2(thread, &model.interval)), style),
         ]));
     }
     if listener.threads.is_empty() {
@@ -114,8 +113,9 @@ mod tests {
 
     #[test]
     fn unknown_times_are_not_zero() {
-        assert_eq!(part(None, 10.0), "n/a");
-        assert_eq!(part(Some(0), 10.0), "0%");
-        assert_eq!(part(Some(5_000_000), 10.0), "50%");
+        let interval = Interval { start_unix_ms: 0, seconds: 10.0, recent_seconds: 1.0 };
+        assert_eq!(part(None, &interval), "n/a");
+        assert_eq!(part(Some(0), &interval), "0%");
+        assert_eq!(part(Some(5_000_000), &interval), "50%");
     }
 }

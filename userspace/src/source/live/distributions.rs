@@ -19,13 +19,8 @@ use super::shared::WindowedArray;
 pub(super) const DISTRIBUTIONS: usize = 6;
 
 /// The distributions of one listener, with 64-bit buckets; the probes' wrap at 32.
-pub(super) struct Totals(Box<[[u64; BUCKETS]; DISTRIBUTIONS]>);
-
-impl Default for Totals {
-    fn default() -> Self {
-        Self(Box::new([[0; BUCKETS]; DISTRIBUTIONS]))
-    }
-}
+#[derive(Default)]
+pub(super) struct Totals([Histogram; DISTRIBUTIONS]);
 
 impl Totals {
     /// Adds what `records` (a listener's shards) counted since the last time, and returns the totals in the record's order.
@@ -39,22 +34,24 @@ impl Totals {
     ) -> io::Result<[Histogram; DISTRIBUTIONS]> {
         let shards: Vec<[*mut Buckets; DISTRIBUTIONS]> =
             records.map(|index| array.pointer(index).map(places)).collect::<io::Result<_>>()?;
-        let mut out: [Histogram; DISTRIBUTIONS] = Default::default();
-        for (which, (totals, histogram)) in self.0.iter_mut().zip(&mut out).enumerate() {
-            for (index, total) in totals.iter_mut().enumerate() {
+        for (which, totals) in self.0.iter_mut().enumerate() {
+            let mut before = std::mem::take(&mut totals.buckets).into_iter().peekable();
+            for index in 0..BUCKETS {
                 let sum = shards.iter().fold(0_u32, |sum, places| {
                     // SAFETY: bucket `index` of the distribution, inside the mapping, added to atomically by the probes.
                     let bucket = unsafe { AtomicU32::from_ptr(places[which].cast::<u32>().add(index)) };
                     sum.wrapping_add(bucket.load(Ordering::Relaxed))
                 });
+                let bucket = index as u16;
+                let total = before.next_if(|(of, _)| *of == bucket).map_or(0, |(_, total)| total);
                 // The total's low half is the sum as it was read last.
-                *total += u64::from(sum.wrapping_sub(*total as u32));
-                if *total != 0 {
-                    histogram.buckets.push((index as u16, *total));
+                let total = total + u64::from(sum.wrapping_sub(total as u32));
+                if total != 0 {
+                    totals.buckets.push((bucket, total));
                 }
             }
         }
-        Ok(out)
+        Ok(self.0.clone())
     }
 }
 

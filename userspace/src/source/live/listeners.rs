@@ -2,20 +2,20 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    io,
+    io, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ptr,
     sync::Arc,
 };
 
 use aya::maps::{MapData, Queue};
-use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef, WALKED};
+use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, WALKED, Work};
 use listentop_model::{
     coverage::{Coverage, Measure, Status},
     histogram::Histogram,
     sample::{
         AcceptQueueSample, AcceptsSample, ConnectionsSample, DropsSample, ListenerSample, Protocol, ReadsSample,
-        SynQueueSample, ThreadSample, WritesSample,
+        SynQueueSample, WritesSample,
     },
     shared::Shared,
 };
@@ -24,7 +24,7 @@ use super::{
     Inodes,
     distributions::{self, DISTRIBUTIONS, Totals},
     tables::{Counters, Tables},
-    threads::Threads,
+    threads::{OfListener, Threads},
 };
 use crate::source::owners::{Owner, Scan};
 
@@ -124,7 +124,7 @@ impl Unwrapped {
 impl Listeners {
     /// `sees_failed_accepts`: probes see those that fail before they reach the queue.
     pub(super) fn new(tables: Tables, free: Queue<MapData, u32>, sees_failed_accepts: bool) -> Self {
-        let known = std::iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
+        let known = iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
         let (closed, namespaces) = (Vec::new(), BTreeSet::new());
         Self {
             tables,
@@ -155,7 +155,7 @@ impl Listeners {
             }
             // What waited at the start is known when its queue has been walked to the end.
             let expected_unknown = match info.opened_ns {
-                0 => (info.cursor == WALKED).then(|| self.tables.counters(slot, &[]).accepted_unknown),
+                0 => (info.cursor == WALKED).then(|| self.tables.counters(slot, Work::default()).accepted_unknown),
                 _ => Some(0),
             };
             *known = Some(Box::new(Known {
@@ -226,7 +226,7 @@ impl Listeners {
     pub(super) fn sample(
         &mut self,
         now_ns: u64,
-        threads: &HashMap<u32, Vec<&ThreadSample>>,
+        threads: &Threads,
         coverage: &[Coverage],
     ) -> io::Result<Shared<ListenerSample>> {
         let available = Available::of(coverage, self.sees_failed_accepts);
@@ -235,14 +235,14 @@ impl Listeners {
         self.ownerless = false;
         for (slot, known) in (0..).zip(&mut self.known) {
             let Some(known) = known.as_deref_mut().filter(|known| !known.reported_closed) else { continue };
-            let threads = threads.get(&slot).map_or(&[][..], Vec::as_slice);
-            samples.push(known.sample(&mut self.tables, slot, now_ns, threads, available)?);
+            samples.push(known.sample(&mut self.tables, slot, now_ns, &threads.of(slot), available)?);
             if known.reported_closed {
                 self.closed.push(slot);
             }
             self.namespaces.insert(known.netns);
             self.ownerless |= known.owner.is_sought();
         }
+        self.tables.distributions.unmap_unused();
         Ok(samples)
     }
 
@@ -253,13 +253,13 @@ impl Listeners {
     pub(super) fn recycle(&mut self, threads: &mut Threads) -> io::Result<()> {
         let (tables, known) = (&mut self.tables, &mut self.known);
         let (done, closed): (Vec<u32>, Vec<u32>) =
-            self.closed.iter().partition(|slot| tables.counters(**slot, &[]).tracked() == 0);
+            self.closed.iter().partition(|slot| tables.counters(**slot, Work::default()).tracked() == 0);
         self.closed = closed;
         for slot in done {
             let Some(gone) = known[slot as usize].take() else { continue };
             self.unseen_gone += gone.unseen;
-            threads.forget(ListenerRef { slot, generation: gone.generation })?;
-            if tables.counters(slot, &[]).used() {
+            threads.forget(slot)?;
+            if tables.counters(slot, Work::default()).used() {
                 let records = tables.records(slot);
                 distributions::clear(&mut tables.distributions, records)?;
             }
@@ -278,7 +278,7 @@ impl Known {
         tables: &mut Tables,
         slot: u32,
         now_ns: u64,
-        threads: &[&ThreadSample],
+        threads: &OfListener<'_>,
         available: Available,
     ) -> io::Result<Arc<ListenerSample>> {
         let mut info = tables.info.read(slot);
@@ -287,7 +287,7 @@ impl Known {
         let peaks = tables.take_peaks(slot);
         let readings = Readings {
             info,
-            counters: tables.counters(slot, threads),
+            counters: tables.counters(slot, threads.work()),
             accept_peak: peaks.accept_queue.max(info.depth),
             syn_peak: peaks.syn_queue.max(info.syn_depth),
             available,
@@ -299,12 +299,12 @@ impl Known {
         if recounted || info.closed_ns != 0 {
             self.unsettled = SETTLING;
         }
-        // Connections that wait and threads have times that go on.
+        // Connections that wait have times that go on.
         if !changed
             && self.unsettled == 0
             && info.depth == 0
-            && threads.is_empty()
-            && let Some((last, _)) = self.last.as_ref().filter(|(last, _)| last.threads.is_empty())
+            && !threads.have_changed()
+            && let Some((last, _)) = self.last.as_ref()
         {
             return Ok(last.clone());
         }
@@ -342,7 +342,7 @@ impl Known {
         &mut self,
         readings: &Readings,
         now_ns: u64,
-        threads: &[&ThreadSample],
+        threads: &OfListener<'_>,
         distributions: [Histogram; DISTRIBUTIONS],
     ) -> ListenerSample {
         let Readings { info, counters, available, .. } = readings;
@@ -429,7 +429,7 @@ impl Known {
                 count: when(Measure::Writes, counters.work.writes),
                 bytes: when(Measure::Writes, counters.work.write_bytes),
             },
-            threads: threads.iter().map(|thread| (*thread).clone()).collect(),
+            threads: threads.samples(),
         }
     }
 }

@@ -346,7 +346,7 @@ impl LiveSource {
         self.threads.refresh(Instant::now())?;
         self.listeners.assign_owners(scan);
         let hidden = scan.hidden;
-        let listeners = self.listeners.sample(monotonic_ns, &self.threads.by_slot(), &self.coverage)?;
+        let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
         self.listeners.recycle(&mut self.threads)?;
         coverage::note_hidden_owners(&mut self.coverage, hidden);
         Ok(Sample {

@@ -103,8 +103,14 @@ pub(super) struct WindowedArray<T> {
     length: u32,
     /// Elements per window, so many that a window ends where a page does.
     per_window: usize,
-    windows: Vec<Option<Mapping>>,
+    windows: Vec<Option<Window>>,
     values: PhantomData<T>,
+}
+
+struct Window {
+    mapping: Mapping,
+    /// It was asked for since [`WindowedArray::unmap_unused`].
+    used: bool,
 }
 
 impl<T: Copy> WindowedArray<T> {
@@ -126,7 +132,16 @@ impl<T: Copy> WindowedArray<T> {
         })
     }
 
-    /// Address of an element; it is valid for as long as the array is.
+    /// Gives back the memory of the windows of which no element was asked for since the last time.
+    pub(super) fn unmap_unused(&mut self) {
+        for window in &mut self.windows {
+            if window.as_mut().is_some_and(|window| !std::mem::take(&mut window.used)) {
+                *window = None;
+            }
+        }
+    }
+
+    /// Address of an element; it is valid until the next [`WindowedArray::unmap_unused`].
     ///
     /// # Errors
     /// What mmap(2) says.
@@ -134,17 +149,19 @@ impl<T: Copy> WindowedArray<T> {
         assert!(index < self.length, "element {index} of {}", self.length);
         let (window, place) = (index as usize / self.per_window, index as usize % self.per_window);
         let slot = &mut self.windows[window];
-        let mapping = match slot {
-            Some(mapping) => mapping,
+        let window = match slot {
+            Some(window) => window,
             None => {
                 let bytes = self.per_window * stride::<T>();
                 let end = (self.length as usize * stride::<T>()).next_multiple_of(page_size()?);
                 let offset = window * bytes;
-                slot.insert(Mapping::new(self.fd.as_fd(), offset, bytes.min(end - offset))?)
+                let mapping = Mapping::new(self.fd.as_fd(), offset, bytes.min(end - offset))?;
+                slot.insert(Window { mapping, used: true })
             }
         };
+        window.used = true;
         // SAFETY: the place is inside the window.
-        Ok(unsafe { mapping.base.as_ptr().add(place * stride::<T>()) }.cast())
+        Ok(unsafe { window.mapping.base.as_ptr().add(place * stride::<T>()) }.cast())
     }
 }
 
@@ -170,5 +187,11 @@ mod tests {
             assert_eq!(unsafe { pointer.read_volatile() }, [u64::from(index) + 1; 720]);
         }
         assert_eq!(windows.windows.len(), 4);
+        let mapped = |windows: &WindowedArray<_>| windows.windows.iter().filter(|window| window.is_some()).count();
+        windows.unmap_unused();
+        assert_eq!(mapped(&windows), 4, "all were used");
+        windows.pointer(40).expect("mapped");
+        windows.unmap_unused();
+        assert_eq!(mapped(&windows), 1);
     }
 }

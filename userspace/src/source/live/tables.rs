@@ -7,7 +7,6 @@ use std::{
 };
 
 use listentop_abi::listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, Work};
-use listentop_model::sample::ThreadSample;
 
 use super::{
     Geometry,
@@ -83,9 +82,9 @@ impl Tables {
         self.take_peaks(slot);
     }
 
-    /// Its counters, the work of these threads included.
-    pub(super) fn counters(&self, slot: u32, threads: &[&ThreadSample]) -> Counters {
-        let mut sum = Counters::default();
+    /// Its counters; `work` is that of its threads.
+    pub(super) fn counters(&self, slot: u32, work: Work) -> Counters {
+        let mut sum = Counters { work, ..Counters::default() };
         for index in self.records(slot) {
             let record = self.counters.pointer(index);
             // SAFETY: the record is inside the mapping; each counter is an aligned u64 that the probes add to atomically.
@@ -133,15 +132,6 @@ impl Tables {
             ] {
                 *total += value;
             }
-        }
-        for thread in threads {
-            sum.work.accepts += thread.accepts;
-            sum.work.would_block += thread.would_block;
-            sum.work.accept_failed += thread.accept_failed;
-            sum.work.reads += thread.reads;
-            sum.work.read_bytes += thread.read_bytes;
-            sum.work.writes += thread.writes;
-            sum.work.write_bytes += thread.write_bytes;
         }
         sum
     }

@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::{HashMap as BpfHashMap, MapData, MapError, Queue};
 use listentop_abi::{
-    listener::{ListenerRef, Work},
+    listener::Work,
     thread::{ThreadKey, ThreadRecord},
 };
 use listentop_model::sample::ThreadSample;
@@ -25,27 +25,80 @@ const DEPARTED: usize = 64;
 /// All threads of all listeners.
 pub(super) struct Threads {
     records: SharedArray<ThreadRecord>,
-    capacity: u32,
     index: BpfHashMap<MapData, ThreadKey, u32>,
     free: Queue<MapData, u32>,
-    seen: HashMap<ThreadKey, Seen>,
-    departed: HashMap<u32, Departed>,
+    /// By record.
+    seen: Vec<Option<Box<Seen>>>,
+    /// By the listener's slot.
+    slots: HashMap<u32, Slot>,
+    /// What /proc says of each thread, however many listeners it works for.
+    clocks: HashMap<Identity, Clock>,
+    /// Number of the last refresh.
+    serial: u64,
 }
 
+/// A thread's id in listentop's PID namespace, and its start.
+type Identity = (u32, u64);
+
+/// A thread's work for one listener.
 struct Seen {
-    sample: ThreadSample,
+    key: ThreadKey,
     generation: u32,
-    record: u32,
-    read_at: Instant,
+    sample: ThreadSample,
     worked_at: Instant,
 }
 
+/// The threads of one listener.
 #[derive(Default)]
-struct Departed {
+struct Slot {
+    /// Their records.
+    records: Vec<u32>,
     generation: u32,
-    recent: VecDeque<ThreadSample>,
+    /// Those that ended last.
+    departed: VecDeque<ThreadSample>,
     /// Sums over those that are no longer kept one by one; thread id 0.
     older: Option<ThreadSample>,
+    /// All work of theirs.
+    work: Work,
+    /// Number of the refresh in which something about them changed last.
+    changed: u64,
+}
+
+/// A thread according to /proc.
+struct Clock {
+    /// Name, times and end; of its work nothing.
+    told: ThreadSample,
+    read_at: Instant,
+    /// Number of the last refresh in which it had a record.
+    wanted: u64,
+}
+
+/// The threads of one listener, as the last refresh found them.
+pub(super) struct OfListener<'a> {
+    threads: &'a Threads,
+    slot: Option<&'a Slot>,
+}
+
+impl<'a> OfListener<'a> {
+    /// Whether anything about them is other than at the refresh before.
+    pub(super) fn have_changed(&self) -> bool {
+        self.slot.is_some_and(|slot| slot.changed == self.threads.serial)
+    }
+
+    /// Their work altogether.
+    pub(super) fn work(&self) -> Work {
+        self.slot.map(|slot| slot.work).unwrap_or_default()
+    }
+
+    /// They and those that have ended, in order.
+    pub(super) fn samples(&self) -> Vec<ThreadSample> {
+        let Some(slot) = self.slot else { return Vec::new() };
+        let seen = slot.records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
+        let all = seen.map(|seen| &seen.sample).chain(&slot.departed).chain(&slot.older);
+        let mut samples: Vec<ThreadSample> = all.cloned().collect();
+        samples.sort_unstable_by_key(|thread| (thread.pid, thread.tid, thread.start_ns));
+        samples
+    }
 }
 
 impl Threads {
@@ -62,7 +115,8 @@ impl Threads {
         for record in 0..capacity {
             free.push(record, 0)?;
         }
-        Ok(Self { records, capacity, index, free, seen: HashMap::new(), departed: HashMap::new() })
+        let seen = std::iter::repeat_with(|| None).take(capacity as usize).collect();
+        Ok(Self { records, index, free, seen, slots: HashMap::new(), clocks: HashMap::new(), serial: 0 })
     }
 
     /// Reads the table, and frees the records of threads that have ended: nothing will add to them any more.
@@ -70,48 +124,48 @@ impl Threads {
     /// # Errors
     /// What bpf(2) says.
     pub(super) fn refresh(&mut self, now: Instant) -> io::Result<()> {
+        self.serial += 1;
         let mut ended = Vec::new();
-        for index in 0..self.capacity {
+        for (index, seen) in (0..).zip(&mut self.seen) {
             // SAFETY: inside the mapping; a field of a record of integers, read as a whole.
             if unsafe { ptr::read_volatile(&raw const (*self.records.pointer(index)).key.tid) } == 0 {
                 continue;
             }
             let record = self.records.read(index);
-            let seen = self.seen.entry(record.key).or_insert_with(|| Seen {
-                sample: ThreadSample {
-                    pid: record.pid,
-                    tid: record.tid,
-                    start_ns: record.key.start_ns,
-                    comm: text(&record.comm),
-                    ..ThreadSample::default()
-                },
-                generation: record.generation,
-                record: index,
-                read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now),
-                worked_at: now,
+            let slot = self.slots.entry(record.key.slot).or_default();
+            let seen = seen.get_or_insert_with(|| {
+                slot.records.push(index);
+                Box::new(Seen::new(&record, now))
             });
-            if charge(&mut seen.sample, &record.work) {
+            if charge(&mut seen.sample, &record.work, &mut slot.work) {
                 seen.worked_at = now;
+                slot.changed = self.serial;
             }
-            if now.duration_since(seen.read_at) >= TIMES_EVERY {
-                seen.read_at = now;
-                // A thread that is not visible in our PID namespace cannot be looked up: it has ended when it is idle for long.
-                seen.sample.ended = if record.pid == 0 {
-                    now.duration_since(seen.worked_at) > INVISIBLE_IDLE
-                } else {
-                    !read_times(&mut seen.sample)
-                };
-                if seen.sample.ended {
-                    ended.push(record.key);
+            // A thread that is not visible in our PID namespace cannot be looked up: it has ended when it is idle for long.
+            if record.pid == 0 {
+                seen.sample.ended = now.duration_since(seen.worked_at) > INVISIBLE_IDLE;
+            } else {
+                let clock = self.clocks.entry((record.tid, record.key.start_ns));
+                let clock = clock.or_insert_with(|| Clock::new(&seen.sample, now));
+                clock.wanted = self.serial;
+                clock.refresh(now);
+                if clock.tell(&mut seen.sample) {
+                    slot.changed = self.serial;
                 }
             }
+            if seen.sample.ended {
+                slot.changed = self.serial;
+                ended.push(index);
+            }
         }
-        for key in ended {
-            if let Some(mut seen) = self.seen.remove(&key) {
+        self.clocks.retain(|_, clock| clock.wanted == self.serial);
+        for index in ended {
+            if let Some(mut seen) = self.seen[index as usize].take() {
                 // Once more: it may have worked between the reading and its end.
-                charge(&mut seen.sample, &self.records.read(seen.record).work);
-                self.release(key, seen.record)?;
-                self.depart(key.slot, seen);
+                let slot = self.slots.entry(seen.key.slot).or_default();
+                charge(&mut seen.sample, &self.records.read(index).work, &mut slot.work);
+                self.release(seen.key, index)?;
+                self.depart(index, *seen);
             }
         }
         Ok(())
@@ -127,16 +181,19 @@ impl Threads {
         self.free.push(record, 0).map_err(io::Error::other)
     }
 
-    fn depart(&mut self, slot: u32, seen: Seen) {
-        let departed = self.departed.entry(slot).or_default();
-        if departed.generation != seen.generation {
-            *departed = Departed { generation: seen.generation, ..Departed::default() };
+    fn depart(&mut self, record: u32, seen: Seen) {
+        let slot = self.slots.entry(seen.key.slot).or_default();
+        slot.records.retain(|of| *of != record);
+        if slot.generation != seen.generation {
+            slot.generation = seen.generation;
+            slot.departed.clear();
+            slot.older = None;
         }
-        departed.recent.push_back(seen.sample);
-        if departed.recent.len() > DEPARTED
-            && let Some(oldest) = departed.recent.pop_front()
+        slot.departed.push_back(seen.sample);
+        if slot.departed.len() > DEPARTED
+            && let Some(oldest) = slot.departed.pop_front()
         {
-            let older = departed.older.get_or_insert_with(|| ThreadSample {
+            let older = slot.older.get_or_insert_with(|| ThreadSample {
                 pid: oldest.pid,
                 comm: "(ended)".to_owned(),
                 ended: true,
@@ -153,56 +210,90 @@ impl Threads {
         }
     }
 
-    /// Every listener's threads, by slot.
-    pub(super) fn by_slot(&self) -> HashMap<u32, Vec<&ThreadSample>> {
-        let mut slots: HashMap<u32, Vec<&ThreadSample>> = HashMap::new();
-        for (key, seen) in &self.seen {
-            slots.entry(key.slot).or_default().push(&seen.sample);
-        }
-        for (slot, departed) in &self.departed {
-            slots.entry(*slot).or_default().extend(departed.recent.iter().chain(&departed.older));
-        }
-        for threads in slots.values_mut() {
-            threads.sort_unstable_by_key(|thread| (thread.pid, thread.tid, thread.start_ns));
-        }
-        slots
+    /// Those of the listener at this slot.
+    pub(super) fn of(&self, slot: u32) -> OfListener<'_> {
+        OfListener { threads: self, slot: self.slots.get(&slot) }
     }
 
     /// Forgets the threads of a listener whose slot is to be used again.
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn forget(&mut self, listener: ListenerRef) -> io::Result<()> {
-        let gone: Vec<(ThreadKey, u32)> = self
-            .seen
-            .iter()
-            .filter(|(key, _)| key.slot == listener.slot)
-            .map(|(key, seen)| (*key, seen.record))
-            .collect();
-        for (key, record) in gone {
-            self.seen.remove(&key);
-            self.release(key, record)?;
+    pub(super) fn forget(&mut self, slot: u32) -> io::Result<()> {
+        let records = self.slots.remove(&slot).map_or_else(Vec::new, |slot| slot.records);
+        for record in records {
+            if let Some(seen) = self.seen[record as usize].take() {
+                self.release(seen.key, record)?;
+            }
         }
-        self.departed.remove(&listener.slot);
         Ok(())
     }
 }
 
-/// Takes over what the record says; whether it has changed.
-fn charge(sample: &mut ThreadSample, work: &Work) -> bool {
+impl Seen {
+    fn new(record: &ThreadRecord, now: Instant) -> Self {
+        let sample = ThreadSample {
+            pid: record.pid,
+            tid: record.tid,
+            start_ns: record.key.start_ns,
+            comm: text(&record.comm),
+            ..ThreadSample::default()
+        };
+        Self { key: record.key, generation: record.generation, sample, worked_at: now }
+    }
+}
+
+impl Clock {
+    /// Nothing has been read yet.
+    fn new(thread: &ThreadSample, now: Instant) -> Self {
+        let told = ThreadSample {
+            pid: thread.pid,
+            tid: thread.tid,
+            start_ns: thread.start_ns,
+            comm: thread.comm.clone(),
+            ..ThreadSample::default()
+        };
+        Self { told, read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now), wanted: 0 }
+    }
+
+    /// Reads /proc again if it is time.
+    fn refresh(&mut self, now: Instant) {
+        if now.duration_since(self.read_at) >= TIMES_EVERY {
+            self.read_at = now;
+            self.told.ended = !read_times(&mut self.told);
+        }
+    }
+
+    /// Tells a sample of the thread what was read; whether it was something new.
+    fn tell(&self, sample: &mut ThreadSample) -> bool {
+        let told = &self.told;
+        if (told.ended, told.on_cpu_ns, told.run_queue_ns) == (sample.ended, sample.on_cpu_ns, sample.run_queue_ns)
+            && told.comm == sample.comm
+        {
+            return false;
+        }
+        (sample.ended, sample.on_cpu_ns, sample.run_queue_ns) = (told.ended, told.on_cpu_ns, told.run_queue_ns);
+        sample.comm.clone_from(&told.comm);
+        true
+    }
+}
+
+/// Takes over what the record says, and adds what is new in it to the work of all; whether anything is.
+fn charge(sample: &mut ThreadSample, work: &Work, all: &mut Work) -> bool {
     let counters = [
-        (&mut sample.accepts, work.accepts),
-        (&mut sample.would_block, work.would_block),
-        (&mut sample.accept_failed, work.accept_failed),
-        (&mut sample.reads, work.reads),
-        (&mut sample.read_bytes, work.read_bytes),
-        (&mut sample.first_reads, work.first_reads),
-        (&mut sample.writes, work.writes),
-        (&mut sample.write_bytes, work.write_bytes),
+        (&mut sample.accepts, work.accepts, &mut all.accepts),
+        (&mut sample.would_block, work.would_block, &mut all.would_block),
+        (&mut sample.accept_failed, work.accept_failed, &mut all.accept_failed),
+        (&mut sample.reads, work.reads, &mut all.reads),
+        (&mut sample.read_bytes, work.read_bytes, &mut all.read_bytes),
+        (&mut sample.first_reads, work.first_reads, &mut all.first_reads),
+        (&mut sample.writes, work.writes, &mut all.writes),
+        (&mut sample.write_bytes, work.write_bytes, &mut all.write_bytes),
     ];
     let mut changed = false;
-    for (shown, counted) in counters {
+    for (shown, counted, sum) in counters {
         changed |= *shown != counted;
+        *sum = sum.wrapping_add(counted.wrapping_sub(*shown));
         *shown = counted;
     }
     changed

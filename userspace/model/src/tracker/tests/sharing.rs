@@ -32,6 +32,9 @@ fn assert_sharing_makes_no_difference(samples: &[Sample]) -> f64 {
     for (i, (shared, apart)) in shared.iter().zip(&apart).enumerate().skip(1) {
         resting.push(shared);
         tracker.push(apart);
+        for (one, other) in resting.model().listeners.iter().zip(tracker.model().listeners.iter()) {
+            assert_eq!(one, other, "after sample {i}");
+        }
         assert_eq!(resting.model(), tracker.model(), "after sample {i}");
         // What later samples will be judged by is the same too.
         let drops = |tracker: &Tracker| tracker.listeners.iter().map(|l| format!("{:?}", l.drops)).collect::<Vec<_>>();
@@ -50,6 +53,13 @@ fn listeners_shared_with_the_sample_before_are_left_alone_and_come_out_the_same(
         assert_sharing_makes_no_difference(&samples);
     }
     let mut scene = Scene::new((0..9).map(|n| listener(n, NS, "0.0.0.0:80", 16)).collect());
+    (0..100).for_each(|_| scene.tick(250));
+    assert!(assert_sharing_makes_no_difference(&scene.samples()) > 0.9);
+    // Having been used once makes no difference, nor have threads that sleep now.
+    let mut scene = one();
+    scene.tick(250);
+    scene.listener(0).accept(0, 3, 50);
+    scene.listener(0).read(0, 3, 10, 50);
     (0..100).for_each(|_| scene.tick(250));
     assert!(assert_sharing_makes_no_difference(&scene.samples()) > 0.9);
 }
@@ -93,12 +103,13 @@ fn at_random_courses_too() {
         let mut listeners: Vec<ListenerSample> =
             (1..=8).map(|id| listener(id, NS + (id % 2) as u32, &format!("0.0.0.0:{}", 80 + id / 3), 4)).collect();
         listeners.iter_mut().skip(3).for_each(|l| l.reuseport = true);
+        listeners.iter_mut().take(6).for_each(|l| l.threads = vec![thread(1, 1, "one"), thread(1, 2, "two")]);
         let mut scene = Scene::new(listeners);
         for _ in 0..150 {
             let place = random(8) as usize;
             if place < scene.now.listeners.len() && random(4) == 0 {
                 let l = scene.listener(place);
-                match random(20) {
+                match random(24) {
                     0 => l.enqueue(2, 3),
                     1 => l.accept_queue.depth = random(6) as u32,
                     2 => l.accept_queue.depth = 0,
@@ -114,6 +125,17 @@ fn at_random_courses_too() {
                     12 => l.drops.clients_cover_syn = true,
                     13 => l.accepts.would_block = Some(random(9)),
                     14 => l.accept_queue.peak = Some(2 + random(3) as u32),
+                    15 => l.threads.push(thread(2, random(4) as u32 + 1, "late")),
+                    16 => drop(l.threads.pop()),
+                    17 => l.threads.iter_mut().for_each(|t| t.ended = random(2) == 0),
+                    18 if !l.threads.is_empty() => match random(3) {
+                        0 => l.accept(0, 2, 50),
+                        1 => l.read(0, 3, 10, 50),
+                        _ => {
+                            l.threads[0].on_cpu_ns = l.threads[0].on_cpu_ns.map(|ns| ns + 50_000_000);
+                            l.threads[0].would_block += 1;
+                        }
+                    },
                     _ => l.refuse(1 + random(2), 0),
                 }
             }
