@@ -20,6 +20,9 @@ pub(super) struct Scan {
     pub number: u64,
     /// Socket inode → processes that hold it, the one that started first first.
     pub holders: HashMap<u64, Vec<u32>>,
+    /// What those are that hold a socket as its first that still lives. Asked in every scan: a process may get another name (exec, prctl), and
+    /// its id may come to be another's.
+    pub processes: HashMap<u32, Process>,
     /// Network namespace → processes in it, a few at most.
     pub namespaces: HashMap<u32, Vec<u32>>,
     /// Processes whose descriptors may not be read (without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH).
@@ -74,6 +77,12 @@ pub(super) fn scan(wanted: &HashSet<u64>) -> Scan {
     for holders in found.holders.values_mut().filter(|holders| holders.len() > 1) {
         holders.sort_by_key(|pid| (start_ticks(*pid).unwrap_or(u64::MAX), *pid));
     }
+    // Each once: it may hold thousands of sockets.
+    let mut described = HashMap::new();
+    for holders in found.holders.values() {
+        holders.iter().find(|pid| described.entry(**pid).or_insert_with_key(|pid| describe(*pid)).is_some());
+    }
+    found.processes = described.into_iter().filter_map(|(pid, process)| Some((pid, process?))).collect();
     found
 }
 
@@ -128,7 +137,7 @@ fn start_ticks(pid: u32) -> Option<u64> {
 
 /// Name and container of a process; `None` if it is gone.
 #[must_use]
-pub(super) fn describe(pid: u32) -> Option<Process> {
+fn describe(pid: u32) -> Option<Process> {
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
     let container = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().as_deref().and_then(container);
     Some(Process { pid, comm, container })
@@ -163,15 +172,8 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Takes in what a scan says of this socket. `again`: that scan was taken in before, for other sockets. `described`:
-    /// processes that were looked at already, as one may hold thousands of sockets.
-    pub(super) fn update(
-        &mut self,
-        inode: u64,
-        scan: &Scan,
-        again: bool,
-        described: &mut HashMap<u32, Option<Process>>,
-    ) {
+    /// Takes in what a scan says of this socket. `again`: that scan was taken in before, for other sockets.
+    pub(super) fn update(&mut self, inode: u64, scan: &Scan, again: bool) {
         let Some(holders) = scan.holders.get(&inode) else {
             self.scans = self.scans.saturating_add(u32::from(!again));
             return;
@@ -180,10 +182,9 @@ impl Owner {
             self.holders = holders.len() as u32;
             self.changed = true;
         }
-        if self.process.as_ref().map(|process| process.pid) != holders.first().copied() {
-            let mut describe = |pid: &u32| described.entry(*pid).or_insert_with(|| describe(*pid)).clone();
-            // The first that still lives.
-            self.process = holders.iter().find_map(&mut describe).or(self.process.take());
+        let process = holders.iter().find_map(|pid| scan.processes.get(pid));
+        if process.is_some() && self.process.as_ref() != process {
+            self.process = process.cloned();
             self.changed = true;
         }
     }
@@ -290,6 +291,31 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_is_another_than_it_was_is_told_anew() {
+        let process = |pid, comm: &str| Process { pid, comm: comm.to_owned(), container: None };
+        let scan = |processes: &[Process]| Scan {
+            holders: HashMap::from([(1, vec![7, 8])]),
+            processes: processes.iter().map(|process| (process.pid, process.clone())).collect(),
+            ..Scan::default()
+        };
+        let mut owner = Owner::default();
+        for (processes, shown, changed) in [
+            (vec![process(7, "sh")], process(7, "sh"), true),
+            (vec![process(7, "sh")], process(7, "sh"), false),
+            // It has another name: exec, prctl, or another process with its id.
+            (vec![process(7, "server")], process(7, "server"), true),
+            // The first that still lives.
+            (vec![process(8, "worker")], process(8, "worker"), true),
+            // None does any more: who held it last.
+            (vec![], process(8, "worker"), false),
+        ] {
+            owner.update(1, &scan(&processes), false);
+            let now_changed = owner.take_changed();
+            assert_eq!((owner.process.as_ref(), now_changed), (Some(&shown), changed));
+        }
+    }
+
+    #[test]
     fn our_own_listener_is_found() {
         use std::os::fd::AsRawFd;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -297,6 +323,7 @@ mod tests {
         let inode = socket_inode(link.to_str().expect("ASCII")).expect("a socket");
         let found = scan(&HashSet::from([inode]));
         assert_eq!(found.holders[&inode], [std::process::id()]);
+        assert_eq!(found.processes.keys().collect::<Vec<_>>(), [&std::process::id()]);
         let netns = namespace_of(std::process::id()).expect("we run");
         assert!(!found.namespaces[&netns].is_empty());
     }

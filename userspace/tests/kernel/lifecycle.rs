@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "lifecycle::passed_to_another_process", needs: NEEDS, run: passed },
     Test { name: "lifecycle::shared_by_many_processes", needs: NEEDS, run: shared },
     Test { name: "lifecycle::another_name_after_exec", needs: NEEDS, run: exec },
+    Test { name: "lifecycle::exec_of_a_known_owner", needs: NEEDS, run: exec_of_a_known_owner },
     Test { name: "lifecycle::a_thousand_short_lived_threads", needs: NEEDS, run: short_lived_threads },
 ];
 
@@ -275,6 +276,35 @@ fn exec(lab: &Lab) {
     });
     let thread = record(watch.listener(PORT), worker.pid()).expect("it was there before");
     assert_eq!((thread.accepts, thread.reads), (1, 1), "the same thread");
+    worker.kill();
+}
+
+/// An owner that was seen gets another name, first by itself, then by exec.
+fn exec_of_a_known_owner(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let (rename, exec) = (Gate::new(), Gate::new());
+    let mut worker = fork(|| {
+        nix::sys::prctl::set_name(c"before").expect("every Linux has it");
+        rename.pass();
+        nix::sys::prctl::set_name(c"between").expect("every Linux has it");
+        exec.pass();
+        // Keeps the listener over exec.
+        std::mem::forget(nix::unistd::dup(&listener).expect("a descriptor"));
+        let failure = std::os::unix::process::CommandExt::exec(Command::new("sleep").arg("1000"));
+        panic!("sleep: {failure}");
+    });
+    drop(listener);
+    let named = |watch: &Watch, comm| {
+        let process = watch.listener(PORT).process.as_ref();
+        process.is_some_and(|process| process.pid == worker.pid() && process.comm == comm)
+    };
+    watch.sample_until("the owner's first name", |watch| named(watch, "before"));
+    rename.open(1);
+    watch.sample_until("the name that it gave itself", |watch| named(watch, "between"));
+    exec.open(1);
+    watch.sample_until("the name that exec gave it", |watch| named(watch, "sleep"));
+    assert!(!watch.listener(PORT).closed);
     worker.kill();
 }
 

@@ -209,9 +209,8 @@ impl Listeners {
         if again && !discovered {
             return;
         }
-        let mut described = HashMap::new();
         for known in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
-            known.owner.update(known.inode, scan, again, &mut described);
+            known.owner.update(known.inode, scan, again);
             if known.owner.take_changed() {
                 known.last = None;
             }

@@ -10,7 +10,7 @@ mod refused;
 mod requests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     time::{Duration, Instant},
 };
@@ -120,10 +120,9 @@ impl SockDiagSource {
         self.places.update(&namespaces::scanned(scan));
         self.circumstances.hidden = scan.hidden;
         self.circumstances.unseen = self.places.unseen();
-        let mut described = HashMap::new();
         for known in self.places.by_inode.values_mut().flat_map(|place| &mut place.listeners) {
             let inode = known.inode();
-            known.owner.update(inode, scan, false, &mut described);
+            known.owner.update(inode, scan, false);
         }
     }
 
