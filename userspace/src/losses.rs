@@ -18,12 +18,12 @@ pub(crate) struct Loss {
 }
 
 impl Loss {
-    /// In a few words: `3 threads (table full)`.
+    /// In a few words: `3 calls of threads (table full)`.
     pub(crate) fn brief(&self) -> String {
         self.words(self.brief)
     }
 
-    /// With the remedy: `3 threads (raise --max-threads)`.
+    /// With the remedy: `3 calls of threads (raise --max-threads)`.
     pub(crate) fn with_remedy(&self) -> String {
         self.words(self.remedy)
     }
@@ -54,10 +54,10 @@ pub(crate) fn of(losses: &Losses) -> Vec<Loss> {
         },
         Loss {
             count: losses.threads,
-            noun: "thread",
-            brief: " (table full)",
-            remedy: " (raise --max-threads)",
-            meaning: "threads beyond --max-threads: their work is counted for the listener, by no thread",
+            noun: "call",
+            brief: " of threads (table full)",
+            remedy: " of threads (raise --max-threads)",
+            meaning: "accepts, reads and writes of threads beyond --max-threads: counted for the listener, by no thread",
         },
         Loss {
             count: losses.missed_runs,
@@ -113,8 +113,8 @@ mod tests {
         assert!(of(&Losses::default()).is_empty());
         let some = of(&Losses { connections: 1_234, threads: 1, unseen: 1, ..Losses::default() });
         let brief: Vec<String> = some.iter().map(Loss::brief).collect();
-        assert_eq!(brief, ["1,234 connections (table full)", "1 thread (table full)", "1 connection unseen"]);
-        assert_eq!(some[1].with_remedy(), "1 thread (raise --max-threads)");
+        assert_eq!(brief, ["1,234 connections (table full)", "1 call of threads (table full)", "1 connection unseen"]);
+        assert_eq!(some[1].with_remedy(), "1 call of threads (raise --max-threads)");
     }
 
     #[test]

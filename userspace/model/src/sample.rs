@@ -60,7 +60,7 @@ pub struct Losses {
     pub listeners: u64,
     /// Connections that found the connection table full (`--max-connections`): counted, but without waits and residency.
     pub connections: u64,
-    /// Threads that found the thread table full (`--max-threads`): their work is counted for the listener, by no thread.
+    /// Calls (accepts, reads, writes) of threads that found the thread table full (`--max-threads`): counted for the listener, by no thread.
     pub threads: u64,
     /// Runs that the kernel skipped because the probe interrupted itself (`recursion_misses`).
     pub missed_runs: u64,
