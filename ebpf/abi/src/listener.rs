@@ -130,8 +130,8 @@ pub struct ListenerCounters {
     pub acceptor: u64,
     /// Work of threads that found the thread table full.
     pub untracked: Work,
-    /// Fills the cache line.
-    pub reserved: u64,
+    /// Connections that another shard's queue took, because this listener was closed.
+    pub moved_away: u64,
 }
 
 /// Counters of handshakes that only functions of the kernel tell, one record per slot and shard, added to atomically.

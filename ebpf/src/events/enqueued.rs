@@ -104,7 +104,7 @@ pub(crate) fn moved(listener: ListenerRef, connection: *mut Connection, accept_d
     let unread = unsafe { (*connection).arrived.wrapping_sub((*connection).consumed) };
     if let Some(stats) = stats::of(before) {
         unsafe {
-            add(&raw mut (*stats).aborted, 1);
+            add(&raw mut (*stats).moved_away, 1);
             add(&raw mut (*stats).otherwise_consumed_bytes, u64::from(unread));
         }
     }

@@ -184,6 +184,8 @@ pub struct Counts {
     pub enqueued: Option<u64>,
     /// Connections among them that came from a shard that was closed.
     pub migrated: Option<u64>,
+    /// Connections that left the accept queue without being accepted: the listener closed, or they were destroyed first.
+    pub aborted: Option<u64>,
     /// Request sockets made.
     pub syn_requests: Option<u64>,
     /// Request sockets that ended without a connection.

@@ -182,6 +182,7 @@ fn summary(shards: &[&ListenerModel]) -> ListenerModel {
         total: Counts {
             enqueued: total!(total.enqueued),
             migrated: total!(total.migrated),
+            aborted: total!(total.aborted),
             syn_requests: total!(total.syn_requests),
             syn_given_up: total!(total.syn_given_up),
             synack_retransmits: total!(total.synack_retransmits),

@@ -68,7 +68,7 @@ parts! {
     }
     /// Its accept queue.
     AcceptQueue {
-        depth: u32, backlog: u32, limit: u32, peak: Option<u32>, enqueued: Option<u64>, migrated: Option<u64>,
+        depth: u32, backlog: u32, limit: u32, peak: Option<u32>, enqueued: Option<u64>, migrated: Option<u64>, aborted: Option<u64>,
         oldest_waiting_us: Option<u64>,
         wait_us: Option<Distribution>,
     }
@@ -203,6 +203,7 @@ fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
             peak: l.now.accept_peak,
             enqueued: l.total.enqueued,
             migrated: l.total.migrated,
+            aborted: l.total.aborted,
             oldest_waiting_us: l.now.oldest_waiting_us,
             wait_us: us(&d.accept_wait),
         },

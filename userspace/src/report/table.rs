@@ -236,6 +236,10 @@ fn block(model: &Model, l: &ListenerModel, width: usize) -> Vec<String> {
     let pattern = format!("pattern {}{confidence}: {}", l.pattern.name, l.pattern.evidence.join("; "));
     lines.extend(indent(&clean(&pattern), "  ", "    ", width));
     lines.extend(indent(&drops(model, l), "  ", "    ", width));
+    if let Some(aborted) = l.total.aborted.filter(|n| *n > 0) {
+        let aborted = format!("aborted {}: they left the accept queue without being accepted", grouped(aborted));
+        lines.extend(indent(&aborted, "  ", "    ", width));
+    }
     if l.distributions.each().into_iter().any(Option::is_some) {
         lines.extend(grid(&distributions(model, l), width, 2));
     }

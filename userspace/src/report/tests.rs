@@ -66,6 +66,18 @@ fn a_namespace_whose_drops_do_not_add_up_is_named() {
 }
 
 #[test]
+fn connections_that_were_thrown_away_are_told() {
+    let mut model = model(&fixtures::quiet());
+    let says =
+        |model: &Model| table(model, 120).contains("aborted 4: they left the accept queue without being accepted");
+    assert!(!says(&model));
+    let busy = model.listeners.iter().position(|l| l.total.accepts > Some(0)).expect("one accepts");
+    model.listeners[busy].total.aborted = Some(4);
+    assert!(says(&model));
+    assert_eq!(serde_json::to_value(json(&model)).unwrap()["listeners"][busy]["accept_queue"]["aborted"], 4);
+}
+
+#[test]
 fn a_distribution_without_values_has_a_count_and_no_percentiles() {
     let value = value(&fixtures::quiet());
     let idle = value["listeners"].as_array().unwrap().iter().find(|l| l["port"] == 22).unwrap();

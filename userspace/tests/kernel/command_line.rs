@@ -182,7 +182,10 @@ fn json_has_every_field(lab: &Lab) {
             ],
         ),
         (&listener["process"], &["pid", "comm", "container"]),
-        (&listener["accept_queue"], &["depth", "backlog", "limit", "peak", "enqueued", "oldest_waiting_us", "wait_us"]),
+        (
+            &listener["accept_queue"],
+            &["depth", "backlog", "limit", "peak", "enqueued", "aborted", "oldest_waiting_us", "wait_us"],
+        ),
         (&listener["accept_queue"]["wait_us"], QUANTILES),
         (
             &listener["syn_queue"],

@@ -158,5 +158,8 @@ fn migrated(lab: &Lab) {
     assert_eq!((seen.total.enqueued, seen.total.migrated, seen.total.accepts), (Some(40), Some(other), Some(40)));
     assert_eq!((seen.now.accept_depth, seen.now.open), (0, Some(40)));
     assert_eq!(count(&seen.distributions.accept_wait), 40);
+    let left = watch.by_id(goes_id);
+    assert!(left.closed);
+    assert_eq!((left.total.enqueued, left.total.accepts, left.total.aborted), (Some(other), Some(0), Some(0)));
     drop(clients);
 }

@@ -38,13 +38,13 @@ fn close_while_queued(lab: &Lab) {
     let clients: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
     let accepted = accept(&listener);
     watch.sample();
-    assert_eq!((watch.by_id(id).now.accept_depth, watch.aborted(id)), (4, Some(0)));
+    assert_eq!((watch.by_id(id).now.accept_depth, watch.by_id(id).total.aborted), (4, Some(0)));
     drop(listener);
     watch.sample();
     let seen = watch.by_id(id);
     assert!(seen.closed);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(5), Some(1)));
-    assert_eq!(watch.aborted(id), Some(4), "four were thrown away");
+    assert_eq!(seen.total.aborted, Some(4), "four were thrown away");
     assert_eq!(count(&watch.by_id(id).distributions.accept_wait), 1);
     drop((clients, accepted));
 }
@@ -62,6 +62,7 @@ fn client_gives_up(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(1), Some(1)));
     assert_eq!((seen.now.accept_depth, seen.now.open, seen.now.queued_bytes), (0, Some(0), Some(0)));
+    assert_eq!(seen.total.aborted, Some(0), "it was accepted");
 }
 
 fn closed_and_opened_again(lab: &Lab) {

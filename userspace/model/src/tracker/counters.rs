@@ -3,7 +3,7 @@
 use crate::{model::Counts, sample::ListenerSample};
 
 /// Number of counters in [`Counts`].
-const N: usize = 14;
+const N: usize = 15;
 
 /// How much a counter grew between two readings. One that went backwards was started anew: what it holds is no growth, and
 /// counting goes on from there. One that is read for the first time has grown by all it holds if it began at zero within
@@ -68,6 +68,7 @@ fn readings(l: &ListenerSample) -> [Option<u64>; N] {
     [
         l.accept_queue.enqueued,
         l.accept_queue.migrated,
+        l.accept_queue.aborted,
         l.syn_queue.requests,
         l.syn_queue.given_up,
         l.syn_queue.synack_retransmits,
@@ -87,6 +88,7 @@ fn to_counts(c: [Option<u64>; N]) -> Counts {
     let [
         enqueued,
         migrated,
+        aborted,
         syn_requests,
         syn_given_up,
         synack_retransmits,
@@ -103,6 +105,7 @@ fn to_counts(c: [Option<u64>; N]) -> Counts {
     Counts {
         enqueued,
         migrated,
+        aborted,
         syn_requests,
         syn_given_up,
         synack_retransmits,

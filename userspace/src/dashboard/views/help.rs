@@ -32,6 +32,10 @@ const MORE: &[(&str, &str)] = &[
     ),
     ("unexplained", "Refused, cause not known. Causes and unexplained add up to all drops."),
     ("clients", "Distinct client addresses and ports among the refused attempts."),
+    (
+        "aborted",
+        "Connections that left the accept queue without being accepted: the listener closed and threw them away.",
+    ),
     ("cookies", "SYN cookies sent: handshakes answered without a place in the SYN queue."),
     (
         "accept wait",

@@ -268,6 +268,8 @@ impl Words<'_> {
             ("other", say(drops.other, Measure::DropCause)),
             ("unexplained", say(drops.unexplained, Measure::Drops)),
             ("clients", say(drops.clients, Measure::DropClients)),
+            // They left the accept queue, and no accept took them.
+            ("aborted", say(total.aborted, Measure::Enqueued)),
             ("cookies sent", say(total.cookies_sent, Measure::CookiesSent)),
             ("SYN-ACKs again", say(total.synack_retransmits, Measure::SynackRetransmits)),
         ];

@@ -29,6 +29,7 @@ pub(super) struct Counters {
     pub(super) enqueued: u64,
     pub(super) aborted: u64,
     pub(super) closed: u64,
+    pub(super) moved_away: u64,
     pub(super) accepted_unknown: u64,
     pub(super) inherited_waiting: u64,
     pub(super) inherited_open: u64,
@@ -48,7 +49,7 @@ impl Counters {
     /// Connections in the table that came through this listener.
     pub(super) fn tracked(&self) -> u64 {
         (self.enqueued + self.inherited_waiting + self.inherited_open)
-            .saturating_sub(self.untracked_enqueued + self.aborted + self.closed)
+            .saturating_sub(self.untracked_enqueued + self.aborted + self.closed + self.moved_away)
     }
 
     /// Whether any of its connections may be in a distribution.
@@ -95,6 +96,7 @@ impl Tables {
                     (&raw mut (*record).enqueued, &mut sum.enqueued),
                     (&raw mut (*record).aborted, &mut sum.aborted),
                     (&raw mut (*record).closed, &mut sum.closed),
+                    (&raw mut (*record).moved_away, &mut sum.moved_away),
                     (&raw mut (*record).accepted_unknown, &mut sum.accepted_unknown),
                     (&raw mut (*record).inherited_waiting, &mut sum.inherited_waiting),
                     (&raw mut (*record).inherited_open, &mut sum.inherited_open),

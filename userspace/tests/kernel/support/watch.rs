@@ -160,11 +160,6 @@ impl Watch {
         self.model().losses.missed_runs - self.lost_before.missed_runs
     }
 
-    /// The last raw sample's `aborted` count of a listener: the model does not show it.
-    pub(crate) fn aborted(&self, id: u64) -> Option<u64> {
-        self.last.listeners.iter().find(|listener| listener.id == id)?.accept_queue.aborted
-    }
-
     /// When the last sample was taken, by the probes' clock.
     pub(crate) fn sampled_ns(&self) -> u64 {
         self.last.monotonic_ns
