@@ -26,7 +26,8 @@ pub struct Sample {
     pub losses: Losses,
     /// The network namespaces that hold a listener, with their kernel counters.
     pub namespaces: Vec<NamespaceSample>,
-    /// Every listener open now, and those that closed since the previous sample (`closed` set), in no particular order.
+    /// Every listener open now, and those that closed since the previous sample (`closed` set), in no particular order. A socket that
+    /// stopped to listen and listens again is in it as closed, and once more.
     /// One of which nothing changed may be shared with the sample before: it is then taken in without being read again.
     pub listeners: Shared<ListenerSample>,
 }

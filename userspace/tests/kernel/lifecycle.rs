@@ -2,11 +2,13 @@
 
 use std::{os::fd::AsFd as _, os::unix::net::UnixStream, process::Command, thread};
 
+use listentop::source::live::Options;
 use listentop_model::coverage::Measure;
 use socket2::Socket;
 
 use crate::support::{
     Lab, Test, Watch,
+    environment::options,
     lab::PORT,
     process::{self, Gate, fork, receive_descriptor, send_descriptor, wait_for_ever},
     sleep_ms,
@@ -21,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "lifecycle::close_while_connections_are_queued", needs: NEEDS, run: close_while_queued },
     Test { name: "lifecycle::client_gives_up_while_queued", needs: NEEDS, run: client_gives_up },
     Test { name: "lifecycle::closed_and_opened_again", needs: NEEDS, run: closed_and_opened_again },
+    Test { name: "lifecycle::stops_and_listens_again", needs: NEEDS, run: listens_again },
     Test { name: "lifecycle::connections_outlive_their_listener", needs: NEEDS, run: connections_outlive },
     Test { name: "lifecycle::another_backlog", needs: NEEDS, run: another_backlog },
     Test { name: "lifecycle::inherited_by_a_child", needs: NEEDS, run: inherited },
@@ -113,6 +116,47 @@ fn closed_and_opened_again(lab: &Lab) {
     watch.sample();
     assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
     assert!(watch.listeners(PORT + 1).iter().all(|listener| listener.closed));
+}
+
+/// A socket that shutdown(2) takes out of listening, and that listens again, is the same listener: its counts go on. What waited is thrown away.
+fn listens_again(lab: &Lab) {
+    // So few that places come to be used again, and the new one may be before the old one.
+    const PLACES: u32 = 256;
+    let mut watch = Watch::with(lab, &Options { max_listeners: Some(PLACES), ..options() });
+    let listener = listen(PORT, 16);
+    let id = cookie(&listener);
+    let mut clients = vec![connect(PORT), connect(PORT)];
+    let mut servers = vec![accept(&listener)];
+    watch.sample();
+    assert_eq!(watch.listener(PORT).now.accept_depth, 1);
+    let stop = || listener.shutdown(std::net::Shutdown::Both).expect("it listens");
+    let begin = || listener.listen(16).expect("it is bound");
+    stop();
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert!(seen.closed);
+    assert_eq!((seen.total.enqueued, seen.total.accepts, seen.total.aborted), (Some(2), Some(1), Some(1)));
+    begin();
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.id, seen.closed, seen.opened_in_interval), (id, false, true));
+
+    // Between two samples.
+    for round in 1..=u64::from(PLACES) + 8 {
+        clients.push(connect(PORT));
+        stop();
+        begin();
+        clients.push(connect(PORT));
+        servers.push(accept(&listener));
+        watch.sample();
+        let seen = watch.listener(PORT);
+        assert_eq!((seen.id, seen.closed, seen.now.accept_depth), (id, false, 0), "round {round}");
+        let counts = (seen.total.enqueued, seen.total.accepts, seen.total.aborted);
+        assert_eq!(counts, (Some(2 + 2 * round), Some(1 + round), Some(1 + round)), "round {round}");
+        clients.clear();
+        servers.clear();
+    }
+    assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
 }
 
 /// Connections go on when their listener has closed; the place is used again only when they are gone.

@@ -64,9 +64,10 @@ impl DropTracker {
         self.retold = self.clients_cover_syn != drops.clients_cover_syn;
         self.clients_cover_syn = drops.clients_cover_syn;
         let given = [drops.syn_accept_queue_full, drops.syn_queue_full, drops.syn_other];
-        self.seen = [ack_overflow + cookie_ack_overflow, 0, ack_other];
-        for ((counter, now), seen) in self.syn.iter_mut().zip(given).zip(&mut self.seen) {
-            *seen += counter.read(now, from_zero);
+        let acks = [ack_overflow + cookie_ack_overflow, 0, ack_other];
+        // A socket that listens again is read twice in a step.
+        for (((counter, now), acks), seen) in self.syn.iter_mut().zip(given).zip(acks).zip(&mut self.seen) {
+            *seen += acks + counter.read(now, from_zero);
         }
         // What can be told may change without anything being refused: a measure that came up, clients now all seen.
         let told = [self.socket.sum, self.ack_overflow.sum, self.clients.sum].map(|sum| sum.is_some());

@@ -84,10 +84,7 @@ impl Listener {
         clock: &Clock,
         serial: u64,
     ) -> bool {
-        if model.closed
-            && !sample.closed
-            && sample.opened_ns.is_some_and(|new| self.opened_ns.is_none_or(|old| new > old))
-        {
+        if model.closed && sample.opened_ns.is_some_and(|new| self.opened_ns.is_none_or(|old| new > old)) {
             self.restart(model);
         }
         self.opened_ns = sample.opened_ns;

@@ -130,7 +130,17 @@ impl Tracker {
         self.cost.read(&mut self.model.cost, &sample.cost, &self.clock);
         let mut reorder = false;
         self.places.resize(sample.listeners.len(), usize::MAX);
+        // A socket that stopped to listen and listens again comes more than once: what it was first, wherever in the sample that is.
+        let mut begun = Vec::new();
         for (place, listener) in sample.listeners.handles().iter().enumerate() {
+            if self.begins(place, listener) {
+                begun.push((place, listener));
+            } else {
+                reorder |= self.take_listener(place, listener);
+            }
+        }
+        begun.sort_by_key(|(_, listener)| listener.opened_ns);
+        for (place, listener) in begun {
             reorder |= self.take_listener(place, listener);
         }
         if self.listeners.len() > sample.listeners.len() {
@@ -150,12 +160,23 @@ impl Tracker {
         }
     }
 
-    /// Takes one listener in; true if the order of listeners may have changed.
-    fn take_listener(&mut self, place: usize, sample: &Arc<ListenerSample>) -> bool {
-        let known = match self.seats.get(self.places[place]) {
+    /// Whether it began to listen since the last sample, for the first time or again.
+    fn begins(&self, place: usize, sample: &Arc<ListenerSample>) -> bool {
+        let seat = self.known(place, sample).map(|at| &self.seats[at]);
+        seat.is_none_or(|seat| !Arc::ptr_eq(&seat.last, sample) && sample.opened_ns > seat.last.opened_ns)
+    }
+
+    /// Where a listener is; `place` is its place in the sample.
+    fn known(&self, place: usize, sample: &Arc<ListenerSample>) -> Option<usize> {
+        match self.seats.get(self.places[place]) {
             Some(seat) if Arc::ptr_eq(&seat.last, sample) || seat.last.id == sample.id => Some(self.places[place]),
             _ => self.index.get(&sample.id).copied(),
-        };
+        }
+    }
+
+    /// Takes one listener in; true if the order of listeners may have changed.
+    fn take_listener(&mut self, place: usize, sample: &Arc<ListenerSample>) -> bool {
+        let known = self.known(place, sample);
         self.places[place] = known.unwrap_or(self.listeners.len());
         if let Some(at) = known {
             let seat = &mut self.seats[at];

@@ -86,6 +86,41 @@ fn the_first_sample_is_the_baseline() {
     assert_eq!(model.interval.seconds, 0.5);
 }
 
+/// One that was known, and one that is new, each stop to listen and listen again between two samples.
+#[test]
+fn a_socket_that_listens_again_goes_on_wherever_in_the_sample_it_is() {
+    for order in [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 4, 0, 3, 1]] {
+        let mut first = one().samples().remove(0);
+        let known = first.listeners[0].clone();
+        let listens = |id, opened_ns, closed, enqueued| {
+            let mut l = ListenerSample { id, opened_ns, closed, ..known.clone() };
+            l.accept_queue.enqueued = Some(enqueued);
+            Arc::new(l)
+        };
+        first.listeners = Shared::default();
+        first.listeners.push(listens(1, None, false, 100));
+        let mut second = first.clone();
+        let all = [
+            listens(1, None, true, 107),
+            listens(1, Some(5), true, 2),
+            listens(1, Some(7), false, 3),
+            listens(2, Some(6), true, 4),
+            listens(2, Some(8), false, 5),
+        ];
+        second.listeners = Shared::default();
+        order.iter().for_each(|i| second.listeners.push(all[*i].clone()));
+        let mut third = second.clone();
+        third.listeners = Shared::default();
+        [&all[4], &all[2]].into_iter().for_each(|l| third.listeners.push(l.clone()));
+        for samples in [&[first.clone(), second.clone()][..], &[first, second, third]] {
+            let model = run(samples);
+            let told = |l: &ListenerModel| (l.id, l.closed, l.opened_in_interval, l.total.enqueued);
+            let told: Vec<_> = model.listeners.iter().map(told).collect();
+            assert_eq!(told, [(1, false, true, Some(7 + 2 + 3)), (2, false, true, Some(4 + 5))], "{order:?}");
+        }
+    }
+}
+
 #[test]
 fn before_the_second_sample_rates_are_unknown() {
     let model = run(&one().samples());
