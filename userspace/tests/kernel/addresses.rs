@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "addresses::dual_stack", needs: NEEDS, run: dual_stack },
     Test { name: "addresses::open_before_the_start", needs: NEEDS, run: open_before_the_start },
     Test { name: "addresses::same_port_in_two_namespaces", needs: NEEDS, run: two_namespaces },
+    Test { name: "addresses::a_namespace_that_comes_later", needs: NEEDS, run: later_namespace },
 ];
 
 fn loopback6(port: u16) -> SocketAddr {
@@ -134,4 +135,42 @@ fn two_namespaces(lab: &Lab) {
     });
     // Back in the first one.
     assert!(connect(PORT).peer_addr().is_ok());
+}
+
+/// A namespace that is made when the probes are attached already is found: its listeners at once, its counters, by which the causes of drops
+/// are told, with the next search for owners.
+fn later_namespace(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    Lab::beside(|other| {
+        let there = listen(PORT, 4);
+        let namespace = |watch: &Watch| {
+            let found = watch.model().namespaces.iter().find(|namespace| namespace.inode == other.netns);
+            found.and_then(|namespace| Some((namespace.listen_drops?, namespace.unexplained_drops)))
+        };
+        let refuse = |watch: &mut Watch, refused: u64| {
+            let before = kernel_drops(&there);
+            let admitted = give_up_refused((0..9).map(|_| attempt(PORT)).collect());
+            assert_eq!((admitted.len(), kernel_drops(&there) - before), (5, refused), "the test's own load");
+            sleep_ms(50);
+            watch.sample();
+            admitted
+        };
+        // Before anybody knows the namespace's counters.
+        drop(refuse(&mut watch, 4));
+        let seen = watch.by_id(cookie(&there));
+        let told = watch.tells(Measure::Drops);
+        let some = |n| told.then_some(n);
+        assert_eq!((seen.netns, seen.total.enqueued, seen.drops.total), (other.netns, Some(5), some(4)));
+        let causes = [seen.drops.accept_queue_full_on_syn, seen.drops.unexplained];
+        assert_eq!(causes.into_iter().flatten().sum::<u64>(), if told { 4 } else { 0 }, "{:?}", seen.drops);
+
+        watch.sample_until("its counters are found", |watch| namespace(watch).is_some());
+        let before = watch.by_id(cookie(&there)).drops.accept_queue_full_on_syn;
+        drop((0..5).map(|_| accept(&there)).collect::<Vec<_>>());
+        drop(refuse(&mut watch, 4));
+        let seen = watch.by_id(cookie(&there));
+        assert_eq!((seen.total.enqueued, seen.total.aborted, seen.drops.total), (Some(10), Some(0), some(8)));
+        assert_eq!(seen.drops.accept_queue_full_on_syn, before.map(|before| before + 4), "{:?}", seen.drops);
+        assert_eq!(namespace(&watch), Some((8, told.then_some(0))));
+    });
 }

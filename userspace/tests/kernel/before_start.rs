@@ -77,6 +77,8 @@ fn listener_with_connections(lab: &Lab) {
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(3), Some(130)));
     let reader = record(seen, tid()).expect("this thread works");
     assert_eq!((reader.accepts, reader.reads, reader.read_bytes), (3, 3, 130));
+    let comm = std::fs::read_to_string("/proc/thread-self/comm").expect("our name");
+    assert_eq!(reader.comm, comm.trim_end());
     // When the connections that were open already were accepted is not known.
     assert_eq!((count(&seen.distributions.first_byte), count(&seen.distributions.first_read)), (1, 1));
 

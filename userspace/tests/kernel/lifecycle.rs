@@ -1,9 +1,14 @@
 //! Listeners, processes and threads that come, go and change.
 
-use std::{os::fd::AsFd as _, os::unix::net::UnixStream, process::Command, thread};
+use std::{
+    collections::BTreeSet,
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    process::Command,
+    thread,
+};
 
 use listentop::source::live::Options;
-use listentop_model::coverage::Measure;
+use listentop_model::{coverage::Measure, model::ListenerModel};
 use socket2::Socket;
 
 use crate::support::{
@@ -31,6 +36,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "lifecycle::shared_by_many_processes", needs: NEEDS, run: shared },
     Test { name: "lifecycle::another_name_after_exec", needs: NEEDS, run: exec },
     Test { name: "lifecycle::exec_of_a_known_owner", needs: NEEDS, run: exec_of_a_known_owner },
+    Test { name: "lifecycle::an_id_used_again", needs: NEEDS, run: id_used_again },
     Test { name: "lifecycle::a_thousand_short_lived_threads", needs: NEEDS, run: short_lived_threads },
 ];
 
@@ -353,6 +359,62 @@ fn exec_of_a_known_owner(lab: &Lab) {
     worker.kill();
 }
 
+/// A process with the id of one that is gone is another: in the probes' records, which nobody has looked at since, and as owner.
+fn id_used_again(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let (go, done, again) = (Gate::new(), Gate::new(), Gate::new());
+    let clients: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
+    let work = |name: &std::ffi::CStr, connections: usize| {
+        nix::sys::prctl::set_name(name).expect("every Linux has it");
+        // The probes remember who accepted last, by CPU.
+        process::stay_on_one_cpu();
+        go.pass();
+        (0..connections).for_each(|_| drop(accept(&listener)));
+        done.open(1);
+        wait_for_ever();
+    };
+    let mut first = fork(|| work(c"first", 2));
+    let parent = fork(|| {
+        let pid = again.receive() as u32;
+        process::fork_as(pid, || work(c"second", 3));
+        process::close_inherited();
+        wait_for_ever();
+    });
+    drop(listener);
+    let owned_by = |watch: &Watch, pid: u32, comm| {
+        let process = watch.listener(PORT).process.as_ref();
+        process.is_some_and(|process| process.pid == pid && process.comm == comm)
+    };
+    let pid = first.pid();
+    watch.sample_until("the first owns it", |watch| owned_by(watch, pid, "first"));
+    go.open(1);
+    done.pass();
+    watch.sample();
+    // From here on no sample until the second has worked.
+    first.kill();
+    again.send(pid.into());
+    go.open(1);
+    done.pass();
+    watch.sample();
+    let seen = watch.listener(PORT);
+    let of_both = |seen: &ListenerModel| {
+        let both = seen.threads.iter().filter(|thread| thread.tid == pid);
+        let mut both: Vec<_> = both.map(|thread| (thread.start_ns, thread.comm.clone(), thread.accepts)).collect();
+        both.sort();
+        both.into_iter().map(|(_, comm, accepts)| (comm, accepts)).collect::<Vec<_>>()
+    };
+    let expected = [("first".to_owned(), 2), ("second".to_owned(), 3)];
+    assert_eq!((of_both(seen), seen.total.accepts), (expected.to_vec(), Some(5)));
+    watch.sample_until("the second owns it", |watch| owned_by(watch, pid, "second"));
+    watch.sample_until("the first has ended", |watch| {
+        watch.listener(PORT).threads.iter().any(|thread| thread.comm == "first" && thread.ended)
+    });
+    let seen = watch.listener(PORT);
+    assert_eq!((of_both(seen), seen.holders), (expected.to_vec(), 1));
+    drop((parent, clients));
+}
+
 /// Each thread accepts once and reads once, and ends: the sums stay exact, whatever is still known of each.
 fn short_lived_threads(lab: &Lab) {
     const THREADS: u64 = 1000;
@@ -363,7 +425,8 @@ fn short_lived_threads(lab: &Lab) {
             let client = connect(PORT);
             send_all(&client, b"hello");
             thread::scope(|scope| {
-                scope.spawn(|| receive(&accept(&listener).expect("a connection"), 10));
+                let work = || receive(&accept(&listener).expect("a connection"), 10);
+                thread::Builder::new().name("brief".to_owned()).spawn_scoped(scope, work).expect("a thread");
             });
         }
     });
@@ -380,4 +443,7 @@ fn short_lived_threads(lab: &Lab) {
     assert_eq!(seen.threads.iter().map(|thread| thread.accepts).sum::<u64>(), THREADS);
     assert_eq!(seen.threads.iter().map(|thread| thread.first_reads).sum::<u64>(), THREADS);
     assert!(seen.threads.iter().all(|thread| thread.ended && thread.tid != tid()), "{:?}", seen.threads.first());
+    // Most were gone before anybody could ask for their names: those are the probes'.
+    let names: BTreeSet<&str> = seen.threads.iter().map(|thread| thread.comm.as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["(ended)", "brief"]));
 }

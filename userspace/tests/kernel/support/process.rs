@@ -7,6 +7,7 @@ use std::{
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     sys::{
         prctl,
         signal::{Signal, kill},
@@ -35,6 +36,36 @@ pub(crate) fn fork(work: impl FnOnce()) -> Forked {
             unsafe { libc::_exit(code) }
         }
     }
+}
+
+/// As [`fork`], with an id that a process had before which is gone: clone3(2) with set_tid. For a process of one thread, because nothing but
+/// the kernel is told of the child; it dies with its parent.
+pub(crate) fn fork_as(pid: u32, work: impl FnOnce()) {
+    let wanted = pid as libc::pid_t;
+    // SAFETY: zero is valid for all members.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.set_tid = (&raw const wanted) as u64;
+    arguments.set_tid_size = 1;
+    // SAFETY: without flags it is a fork; the arguments outlive the call.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) } {
+        0 => {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+            let code = if catch_unwind(AssertUnwindSafe(work)).is_ok() { 0 } else { 101 };
+            // SAFETY: ends the child without running the parent's exit handlers.
+            unsafe { libc::_exit(code) }
+        }
+        child => assert_eq!(child, libc::c_long::from(wanted), "{}", std::io::Error::last_os_error()),
+    }
+}
+
+/// Keeps the calling thread on one CPU: the first that it may run on.
+pub(crate) fn stay_on_one_cpu() {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("its CPUs");
+    let mut one = CpuSet::new();
+    let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu) == Ok(true)).expect("it runs on one");
+    one.set(first).expect("in range");
+    sched_setaffinity(Pid::from_raw(0), &one).expect("one of its own");
 }
 
 /// For a child that is only to be there.
