@@ -92,7 +92,7 @@ pub(crate) struct Completing {
 #[map]
 pub(crate) static ATTEMPTS: PerCpuArray<Attempt> = PerCpuArray::with_max_entries(1, 0);
 
-/// Clients whose final ACK was refused, to count each once. LRU: a flood of clients must not fill it for good.
+/// Clients that were refused, to count each once. LRU: a flood of clients must not fill it for good. Size at load.
 #[map]
 pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_entries(DROPPED_CLIENTS, 0);
 

@@ -147,6 +147,7 @@ pub(crate) extern "C" fn find_listeners(ctx: *const TcpSocket) -> i32 {
             unsafe { (*owner).shards += 1 };
         }
     } else {
+        // There is room: the table has as many entries as there are slots, this listener has one, and none is given back before the walk ends.
         let _ = ADDRESSES.insert(address, AddressOwner { listener, shards: 1 }, 0);
     }
     0

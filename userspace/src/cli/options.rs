@@ -81,7 +81,7 @@ pub(super) struct Probing {
     /// Listeners that can be tracked [default: twice as many as are found, 1024 at least]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_listeners: Option<u32>,
-    /// Connections that can be tracked at a time, at least: those beyond are counted, but not timed
+    /// Connections that can be tracked at a time, at least: those beyond are counted, and tracked from their accept on if there is room then
     #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_CONNECTIONS,
           value_parser = clap::value_parser!(u32).range(1..=1 << 23))]
     max_connections: u32,
@@ -128,6 +128,7 @@ impl Probing {
             max_listeners: self.max_listeners,
             max_connections: self.max_connections,
             max_threads: self.max_threads,
+            max_dropped_clients: limits::DROPPED_CLIENTS,
             probe_stats: self.probe_stats,
             empty: self.probes == Probes::Empty,
             log_probes: self.log_probes,

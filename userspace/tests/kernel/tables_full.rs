@@ -2,7 +2,7 @@
 
 use listentop::source::live::Options;
 use listentop_model::{
-    coverage::Measure,
+    coverage::{Measure, Status},
     model::{ListenerModel, ThreadModel},
 };
 use socket2::Socket;
@@ -11,11 +11,14 @@ use crate::support::{
     Lab, Test, Watch,
     environment::options,
     lab::PORT,
-    sockets::{accept, connect, listen, receive, send_all},
+    sleep_ms,
+    sockets::{accept, attempt_with_late_ack, connect, listen, receive, send_all},
     watch::count,
 };
 
 const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads];
+
+const CLIENTS: &[Measure] = &[Measure::Drops, Measure::DropClients];
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "tables_full::listeners", needs: NEEDS, run: listeners },
@@ -23,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "tables_full::connections", needs: NEEDS, run: connections },
     Test { name: "tables_full::room_when_accepted", needs: NEEDS, run: room_when_accepted },
     Test { name: "tables_full::threads", needs: NEEDS, run: threads },
+    Test { name: "tables_full::refused_clients", needs: CLIENTS, run: refused_clients },
 ];
 
 fn listeners(lab: &Lab) {
@@ -160,4 +164,32 @@ fn threads(lab: &Lab) {
     let told_apart = seen.threads.iter().map(|thread| thread.accepts + thread.reads).sum::<u64>();
     assert!(told_apart <= 4 * 6, "{told_apart} calls by {} threads", seen.threads.len());
     assert!(watch.model().losses.threads >= 6 * THREADS - told_apart, "each call is counted");
+}
+
+/// Clients that were refused are forgotten when more come than are remembered, and count again: from then on the number is an upper bound.
+fn refused_clients(lab: &Lab) {
+    const EACH: u32 = 60;
+    let cpus = aya::util::nr_cpus().expect("a number") as u32;
+    // The kernel keeps places ready for each CPU: 64 are remembered for certain.
+    let mut watch = Watch::with(lab, &Options { max_dropped_clients: 128 * cpus + 64, ..options() });
+    let listener = listen(PORT, 70);
+    let mut waiting: Vec<Socket> = (0..70).map(|_| connect(PORT)).collect();
+    let mut refuse = |watch: &mut Watch| {
+        let late: Vec<Socket> = (0..EACH).map(|_| attempt_with_late_ack(PORT)).collect();
+        // The queue is full before their final ACKs come, after 200 ms.
+        waiting.push(connect(PORT));
+        sleep_ms(500);
+        drop(late);
+        watch.sample();
+        drop(accept(&listener));
+        let coverage = watch.model().coverage.iter().find(|entry| entry.measure == Measure::DropClients);
+        let bound = coverage.expect("every measure is told").reason.contains("an upper bound");
+        (watch.listener(PORT).drops.clients, bound)
+    };
+    assert_eq!(refuse(&mut watch), (Some(EACH.into()), false));
+    assert_eq!(refuse(&mut watch), (Some((2 * EACH).into()), true));
+    watch.sample();
+    let drop_clients = watch.model().coverage.iter().find(|entry| entry.measure == Measure::DropClients);
+    let drop_clients = drop_clients.expect("every measure is told");
+    assert_eq!((drop_clients.status, drop_clients.reason.matches("upper bound").count()), (Status::Sampled, 1));
 }

@@ -182,3 +182,19 @@ pub(super) fn note_hidden_owners(coverage: &mut [Coverage], hidden: u32) {
         owners.reason.clear();
     }
 }
+
+/// Says that refused clients may have been forgotten, and counted again.
+pub(super) fn note_forgotten_clients(coverage: &mut [Coverage]) {
+    const FORGOTTEN: &str =
+        "an upper bound: so many were refused that some were forgotten, and counted again when they came back";
+    let Some(clients) = coverage.iter_mut().find(|entry| entry.measure == Measure::DropClients) else { return };
+    match clients.status {
+        Status::Unavailable => {}
+        Status::Measured => {
+            clients.status = Status::Sampled;
+            FORGOTTEN.clone_into(&mut clients.reason);
+        }
+        Status::Sampled if clients.reason.ends_with(FORGOTTEN) => {}
+        Status::Sampled => clients.reason = format!("{}; {FORGOTTEN}", clients.reason),
+    }
+}

@@ -50,6 +50,9 @@ pub(super) struct Listeners {
     discovered: bool,
     /// Enqueued connections of listeners that are gone whose enqueueing no probe saw.
     unseen_gone: u64,
+    /// Clients that listeners had refused when they closed; and those of all listeners.
+    clients_closed: u64,
+    clients: u64,
 }
 
 /// What is remembered of a listener between two samples.
@@ -137,6 +140,8 @@ impl Listeners {
             scanned: 0,
             discovered: false,
             unseen_gone: 0,
+            clients_closed: 0,
+            clients: 0,
         }
     }
 
@@ -192,6 +197,11 @@ impl Listeners {
         self.unseen_gone + self.known.iter().flatten().map(|known| known.unseen).sum::<u64>()
     }
 
+    /// Refused clients that were counted, of all listeners that there were.
+    pub(super) fn clients(&self) -> u64 {
+        self.clients
+    }
+
     /// Whether a scan out of turn may find the owner of some listener.
     pub(super) fn has_ownerless(&self) -> bool {
         self.ownerless
@@ -232,11 +242,15 @@ impl Listeners {
         let mut samples = Shared::default();
         self.namespaces.clear();
         self.ownerless = false;
+        self.clients = self.clients_closed;
         for (slot, known) in (0..).zip(&mut self.known) {
             let Some(known) = known.as_deref_mut().filter(|known| !known.reported_closed) else { continue };
             samples.push(known.sample(&mut self.tables, slot, now_ns, &threads.of(slot), available)?);
+            let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.clients);
+            self.clients += clients;
             if known.reported_closed {
                 self.closed.push(slot);
+                self.clients_closed += clients;
             }
             self.namespaces.insert(known.netns);
             self.ownerless |= known.owner.is_sought();

@@ -77,6 +77,7 @@ pub(super) fn load(
         .map_max_entries("PEAKS", slots * geometry.cpus)
         .map_max_entries("CONNECTIONS", sets)
         .map_max_entries("SPILLED", options.max_connections.div_ceil(4))
+        .map_max_entries("DROPPED", options.max_dropped_clients)
         .map_max_entries("THREADS", options.max_threads)
         .map_max_entries("THREAD_INDEX", options.max_threads)
         .map_max_entries("FREE_THREADS", options.max_threads);

@@ -62,6 +62,8 @@ pub struct Options {
     pub max_connections: u32,
     /// (listener, thread) pairs that can be tracked at a time.
     pub max_threads: u32,
+    /// Refused clients that are remembered, to count each once.
+    pub max_dropped_clients: u32,
     /// Have the kernel time every run of the probes, which makes each a little slower; otherwise it times some.
     pub probe_stats: bool,
     /// Attach programs that return at once, to measure the floor under the probes' cost.
@@ -80,6 +82,7 @@ impl Default for Options {
             max_listeners: None,
             max_connections: limits::DEFAULT_CONNECTIONS,
             max_threads: limits::DEFAULT_THREADS,
+            max_dropped_clients: limits::DROPPED_CLIENTS,
             probe_stats: false,
             empty: false,
             log_probes: false,
@@ -177,6 +180,8 @@ pub struct LiveSource {
     probe_cost: ProbeCost,
     /// Accept queues that could not be taken over to their end.
     unfinished_queues: u64,
+    /// So many refused clients are remembered for certain.
+    clients_remembered: u64,
     programs: Vec<String>,
 }
 
@@ -318,6 +323,7 @@ impl LiveSource {
             trials: attached.trials,
             probe_cost,
             unfinished_queues,
+            clients_remembered: options.max_dropped_clients.saturating_sub(limits::READY_PLACES * geometry.cpus).into(),
             programs: ebpf
                 .programs()
                 .filter(|(_, program)| program.fd().is_ok())
@@ -349,6 +355,9 @@ impl LiveSource {
         let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
         self.listeners.recycle(&mut self.threads)?;
         coverage::note_hidden_owners(&mut self.coverage, hidden);
+        if self.listeners.clients() > self.clients_remembered {
+            coverage::note_forgotten_clients(&mut self.coverage);
+        }
         Ok(Sample {
             monotonic_ns,
             unix_ms: machine::unix_ms(),
