@@ -92,9 +92,9 @@ pub(super) struct Probing {
     /// Have the kernel time every run of the probes, not just some: exact, and each run a little dearer
     #[arg(long, global = true)]
     probe_stats: bool,
-    /// Print the probes' own log of rare events on stderr
+    /// Print the probes' log on stderr: listeners that open and close, and what is lost. The dashboard wants it elsewhere (2>FILE)
     #[arg(long, global = true)]
-    log_probes: bool,
+    pub(super) log_probes: bool,
     /// Where to measure; one that is named and cannot run here is an error (exit status 3)
     #[arg(long, global = true, value_enum, default_value_t = Probes::Auto)]
     probes: Probes,

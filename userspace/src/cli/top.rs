@@ -22,6 +22,11 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     if !std::io::stdout().is_terminal() {
         return Err(anyhow!("standard output is not a terminal; use 'listentop report'").into());
     }
+    if cli.probing.log_probes && std::io::stderr().is_terminal() {
+        return Err(
+            anyhow!("the log would be written over the dashboard; send it elsewhere (--log-probes 2>FILE)").into()
+        );
+    }
     let source = start(&cli.probing.options())?;
     let name = source.name().to_owned();
     let feed = Feed::start(source, cli.filter.clone()).context("nothing can be read any more")?;

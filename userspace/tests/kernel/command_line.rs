@@ -3,13 +3,16 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
+    io::{BufRead as _, BufReader},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::{Command, Output, Stdio},
+    thread,
 };
 
 use listentop_model::coverage::Measure;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use socket2::Socket;
 
 use crate::support::{
     Lab, Test,
@@ -33,6 +36,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::json_has_every_field", needs: NEEDS, run: json_has_every_field },
     Test { name: "command_line::filters", needs: NEEDS, run: filters },
     Test { name: "command_line::signals_end_a_report_early", needs: NEEDS, run: signals },
+    Test { name: "command_line::a_table_that_is_too_small", needs: NEEDS, run: small_tables },
+    Test { name: "command_line::log_of_the_probes", needs: NEEDS, run: log_of_the_probes },
     Test { name: "command_line::nothing_stays_attached", needs: &[], run: nothing_stays },
 ];
 
@@ -295,6 +300,67 @@ fn signals(lab: &Lab) {
         let seconds = report["interval"]["seconds"].as_f64().expect("a number");
         assert!((0.3..60.0).contains(&seconds), "{seconds}");
         drop(client);
+    }
+}
+
+/// What finds no room is in the report, with the option that makes room.
+fn small_tables(_: &Lab) {
+    // What is lost, by its name in the JSON; the option; what the table says.
+    for (lost, options, remedy) in [
+        ("connections", "--max-connections 16", "connections (raise --max-connections)"),
+        ("threads", "--max-threads 1", "calls of threads (raise --max-threads)"),
+        ("listeners", "--max-listeners 2", "listeners (raise --max-listeners)"),
+    ] {
+        for format in ["json", "table"] {
+            let servers: Vec<Socket> = (0..3).map(|n| listen(PORT + n, 128)).collect();
+            let measuring = Measuring::start(&format!("report --for 700ms --format {format} {options}"));
+            // 100 connections at a time; one thread accepts them, another one reads.
+            let clients: Vec<Socket> = (0..100).map(|_| connect(PORT)).collect();
+            clients.iter().for_each(|client| send_all(client, b"hello"));
+            let accepted: Vec<Socket> = clients.iter().map(|_| accept(&servers[0]).expect("a connection")).collect();
+            thread::scope(|scope| {
+                scope.spawn(|| accepted.iter().for_each(|server| assert_eq!(receive(server, 10), 5)));
+            });
+            let ended = measuring.end();
+            assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(0), ""));
+            if format == "table" {
+                assert!(ended.stdout.contains(remedy), "{options}: {}", ended.stdout);
+                continue;
+            }
+            let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+            let own_cost = &report["own_cost"];
+            let count = own_cost["lost"][lost].as_u64();
+            assert!(count > Some(0) && own_cost["lost_events"].as_u64() >= count, "{options}: {own_cost}");
+        }
+    }
+    let help = String::from_utf8(run("report --help").stdout).expect("text");
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("tracked from their accept on"), "{help}");
+}
+
+/// With the option the probes say on stderr what happens to listeners and what is lost, without it they say nothing.
+fn log_of_the_probes(lab: &Lab) {
+    for (option, logs) in [("--log-probes --max-connections 16", true), ("", false)] {
+        let arguments = format!("report --for 700ms --format json --netns {} {option}", lab.netns);
+        let mut child =
+            listentop(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("listentop starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map(|line| line.expect("text"));
+        // Others on this machine may listen before.
+        let mut log: Vec<String> = lines.by_ref().take_while(|line| line != "measuring").collect();
+        let listener = listen(PORT, 128);
+        let clients: Vec<Socket> = (0..100).map(|_| connect(PORT)).collect();
+        drop((listener, clients));
+        log.extend(lines);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0), "{log:?}");
+        for line in ["probe: listening: ", "probe: listens no more: ", "probe: lost: "] {
+            assert_eq!(log.iter().any(|said| said.starts_with(line)), logs, "{line}: {log:?}");
+        }
+        assert!(log.iter().all(|line| line.starts_with("probe: ")), "{log:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+        let aborted = &report["listeners"][0]["accept_queue"]["aborted"];
+        // Those in no table are only counted.
+        assert!(aborted.as_u64().is_some_and(|n| if logs { (1..100).contains(&n) } else { n == 100 }), "{aborted}");
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::{
     fs::File,
-    io::{Read as _, Write as _},
+    io::{Read as _, Seek as _, Write as _},
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
     },
-    process::Child,
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,7 @@ const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts];
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "dashboard::quit_by_key", needs: NEEDS, run: quit_by_key },
     Test { name: "dashboard::ended_by_signals", needs: NEEDS, run: ended_by_signals },
+    Test { name: "dashboard::log_of_the_probes", needs: NEEDS, run: log_of_the_probes },
 ];
 
 const ENTER_ALTERNATE: &str = "\x1b[?1049h";
@@ -63,12 +64,18 @@ struct Session {
 impl Session {
     /// Starts the dashboard on the listeners of one namespace.
     fn start(netns: u32) -> Self {
+        Self::start_with(netns, "", None)
+    }
+
+    /// The same with these arguments too, and errors into a file.
+    fn start_with(netns: u32, arguments: &str, errors: Option<File>) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("a pseudo-terminal");
         let before = modes(&slave);
         let end = || slave.try_clone().expect("a descriptor");
-        let mut command = listentop(&format!("--netns {netns} --refresh 100ms"));
-        command.env("TERM", "xterm-256color").env_remove("NO_COLOR").stdin(end()).stdout(end()).stderr(end());
+        let mut command = listentop(&format!("--netns {netns} --refresh 100ms {arguments}"));
+        command.env("TERM", "xterm-256color").env_remove("NO_COLOR").stdin(end()).stdout(end());
+        command.stderr(errors.map_or_else(|| Stdio::from(end()), Stdio::from));
         let raw = master.as_raw_fd();
         // SAFETY: only async-signal-safe calls between fork and exec, on descriptors that are open there.
         unsafe {
@@ -145,7 +152,10 @@ impl Drop for Session {
 }
 
 fn started(lab: &Lab) -> Session {
-    let mut session = Session::start(lab.netns);
+    shown(Session::start(lab.netns))
+}
+
+fn shown(mut session: Session) -> Session {
     session.wait_for(&PORT.to_string());
     assert!(session.output.contains(ENTER_ALTERNATE));
     let modes = tcgetattr(&session.slave).expect("its modes");
@@ -183,4 +193,27 @@ fn ended_by_signals(lab: &Lab) {
         kill(Pid::from_raw(session.child.id() as i32), signal).expect("it runs");
         session.assert_end(code);
     }
+}
+
+/// The probes' log is not written over the screen: it goes elsewhere, or nothing starts.
+fn log_of_the_probes(lab: &Lab) {
+    let mut session = Session::start_with(lab.netns, "--log-probes", None);
+    session.wait_for("2>FILE");
+    assert!(!session.output.contains(ENTER_ALTERNATE), "{}", session.output);
+    assert_eq!(session.child.wait().expect("our child").code(), Some(1));
+
+    let _listener = listen(PORT, 3);
+    let (errors, path) = nix::unistd::mkstemp(&std::env::temp_dir().join("listentop-XXXXXX")).expect("a file");
+    nix::unistd::unlink(&path).expect("it is ours");
+    let mut errors = File::from(errors);
+    let mut session = shown(Session::start_with(lab.netns, "--log-probes", errors.try_clone().ok()));
+    drop(listen(PORT + 1, 3));
+    session.wait_for(&(PORT + 1).to_string());
+    session.send("q");
+    assert!(!session.output.contains("probe: "), "{}", session.output);
+    session.assert_end(0);
+    let mut text = String::new();
+    errors.rewind().expect("a file");
+    errors.read_to_string(&mut text).expect("text");
+    assert!(text.contains("probe: listening: ") && text.contains("probe: listens no more: "), "{text}");
 }

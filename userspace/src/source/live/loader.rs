@@ -1,10 +1,6 @@
 //! Getting the object into the kernel.
 
-use std::{
-    os::fd::{AsFd, OwnedFd},
-    thread,
-    time::Duration,
-};
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -18,7 +14,7 @@ use super::{
     offsets::{self, Offsets},
     signatures,
 };
-use crate::{rights, source::owners};
+use crate::source::owners;
 
 /// The probes, built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/listentop-probes"));
@@ -137,32 +133,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text.lines().collect::<Vec<_>>().join(" ")
-}
-
-/// Prints what the probes log, from a thread that lives as long as the process: debugging only.
-pub(super) fn log_probes(ebpf: &mut Ebpf) -> Result<(), String> {
-    struct Stderr;
-    impl log::Log for Stderr {
-        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            true
-        }
-        fn log(&self, record: &log::Record<'_>) {
-            eprintln!("probe: {}", record.args());
-        }
-        fn flush(&self) {}
-    }
-    static STDERR: Stderr = Stderr;
-    let mut logger = aya_log::EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| chain(&error))?;
-    thread::Builder::new()
-        .name("probe log".to_owned())
-        .spawn(move || {
-            // What it reads is mapped already; where giving up fails it reads as well.
-            let _ = rights::restrict_to_nothing();
-            loop {
-                logger.flush();
-                thread::sleep(Duration::from_millis(50));
-            }
-        })
-        .map_err(|error| error.to_string())?;
-    Ok(())
 }

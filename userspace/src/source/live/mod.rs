@@ -9,6 +9,7 @@ mod hooks;
 mod kallsyms;
 mod listeners;
 mod loader;
+mod log;
 mod offsets;
 mod shared;
 mod signatures;
@@ -48,7 +49,8 @@ use cost::ProbeCost;
 pub use events::{Event, Kind};
 pub use hooks::Trial;
 use listeners::Listeners;
-use loader::{iterator, load, log_probes};
+use loader::{iterator, load};
+use log::Log;
 use shared::{SharedArray, WindowedArray};
 use tables::Tables;
 use threads::Threads;
@@ -68,7 +70,7 @@ pub struct Options {
     pub probe_stats: bool,
     /// Attach programs that return at once, to measure the floor under the probes' cost.
     pub empty: bool,
-    /// Print the probes' log (aya-log) on stderr.
+    /// Print the probes' log (aya-log), and what they lost, on stderr.
     pub log_probes: bool,
     /// Probes of one kind only; `None`: for each event the best that run here.
     pub kind: Option<Kind>,
@@ -183,6 +185,8 @@ pub struct LiveSource {
     /// So many refused clients are remembered for certain.
     clients_remembered: u64,
     programs: Vec<String>,
+    /// Goes on for as long as this lives.
+    _log: Option<Log>,
 }
 
 impl std::fmt::Debug for LiveSource {
@@ -226,9 +230,6 @@ impl LiveSource {
         let geometry = Geometry::new(slots);
         let receive_ranges_known = kallsyms::known(ranges);
         let mut ebpf = load(options, kernel, btf, geometry, ranges)?;
-        if options.log_probes {
-            log_probes(&mut ebpf).map_err(StartError::Refused)?;
-        }
         fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a MapData, StartError> {
             use aya::maps::Map;
             match ebpf.map(name) {
@@ -247,7 +248,15 @@ impl LiveSource {
         let distributions = WindowedArray::<ListenerDistributions>::new(distributions, records).map_err(shared)?;
         let depth = slots * geometry.cpus;
         let peaks = SharedArray::<Peaks>::map(map(&mut ebpf, "PEAKS")?.fd().as_fd(), depth).map_err(shared)?;
-        let losses = SharedArray::<u64>::map(map(&mut ebpf, "LOSSES")?.fd().as_fd(), LOSSES).map_err(shared)?;
+        let map_losses =
+            |ebpf: &mut Ebpf| SharedArray::<u64>::map(map(ebpf, "LOSSES")?.fd().as_fd(), LOSSES).map_err(shared);
+        let losses = map_losses(&mut ebpf)?;
+        let log = if options.log_probes {
+            let losses = map_losses(&mut ebpf)?;
+            Some(Log::start(&mut ebpf, losses).map_err(StartError::Refused)?)
+        } else {
+            None
+        };
         let taken = |name: &'static str, ebpf: &mut Ebpf| {
             ebpf.take_map(name).ok_or_else(|| StartError::Refused(format!("the object has no map {name}")))
         };
@@ -330,6 +339,7 @@ impl LiveSource {
                 .map(|(name, _)| name.to_owned())
                 .collect(),
             ebpf,
+            _log: log,
         };
         source.run_poll().map_err(|error| StartError::Io("the listeners cannot be read", error))?;
         source.listeners.discover();

@@ -1,0 +1,93 @@
+//! What the probes log, and what they lost, on stderr: for debugging only.
+
+use std::{
+    fmt::Display,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use listentop_abi::loss::Loss;
+
+use super::shared::SharedArray;
+use crate::rights;
+
+/// How often it is looked for.
+const EVERY: Duration = Duration::from_millis(50);
+
+/// Losses in words. They are counted by the probes and told here, because to log each would put code for it on the path of every read.
+const LOSSES: [(Loss, &str); 6] = [
+    (Loss::Listeners, "listeners (table full)"),
+    (Loss::Connections, "connections (table full)"),
+    (Loss::Threads, "calls of threads (table full)"),
+    (Loss::AmbiguousShard, "connections open before the start that may be another shard's"),
+    (Loss::UnknownChild, "enqueued connections that could not be told"),
+    (Loss::UnseenEnd, "connections whose end was not seen"),
+];
+
+/// Prints from a thread of its own, until it is dropped; then what there is still.
+pub(super) struct Log {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Starts the thread. `losses`: the probes' loss counters.
+    ///
+    /// # Errors
+    /// If the object has no log, or no thread can be had.
+    pub(super) fn start(ebpf: &mut Ebpf, losses: SharedArray<u64>) -> Result<Self, String> {
+        static STDERR: Stderr = Stderr;
+        let mut logger = EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| error.to_string())?;
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::Builder::new().name("probe log".to_owned()).spawn(move || {
+            // What it reads is mapped already; where giving up fails it reads as well.
+            let _ = rights::restrict_to_nothing();
+            let mut told = [0; LOSSES.len()];
+            loop {
+                let last = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
+                logger.flush();
+                for (told, (loss, words)) in told.iter_mut().zip(LOSSES) {
+                    let count = losses.read(loss as u32);
+                    if count > *told {
+                        print(format_args!("lost: {} {words}", count - *told));
+                        *told = count;
+                    }
+                }
+                if last {
+                    return;
+                }
+            }
+        });
+        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(|error| error.to_string())?) })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic has been told already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn print(what: impl Display) {
+    eprintln!("probe: {what}");
+}
+
+/// Where aya-log writes to.
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        print(record.args());
+    }
+    fn flush(&self) {}
+}
