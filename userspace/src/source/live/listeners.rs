@@ -1,7 +1,7 @@
 //! Listeners: what the probes wrote about each slot, made into samples, and slots given back when nothing uses them any more.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     io, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ptr,
