@@ -76,7 +76,10 @@ fn child() {
         Ok(Ended::Signal(signal)) => 100 + signal,
         Ok(Ended::TerminalLost) => 11,
         Ok(Ended::SourceEnded) => 12,
-        Err(_) => 13,
+        Err(error) => {
+            eprintln!("{error:#}");
+            13
+        }
     };
     std::process::exit(code);
 }
@@ -288,15 +291,10 @@ fn a_lost_terminal_ends_it() {
 
 #[test]
 fn without_a_terminal_it_refuses_in_one_line() {
-    let (_models, receiver) = watch::channel(None);
-    let (controls, _controlled) = mpsc::unbounded_channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // The test harness may itself stand in a terminal: only a run whose output is none can show it.
-    if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-        eprintln!("skipped: standard output is a terminal here");
-        assert!(std::env::var_os("CI").is_none(), "skipped where CI is set");
-        return;
-    }
-    let error = runtime.block_on(run(receiver, controls, DashboardOptions::default())).unwrap_err();
-    assert_eq!(format!("{error:#}"), "standard output is not a terminal; use `listentop report`");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--ignored", "--nocapture"]).env(MODE, "show");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(13));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr, "standard output is not a terminal; use `listentop report`\n");
 }

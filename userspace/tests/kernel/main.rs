@@ -27,7 +27,6 @@ mod times;
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
-use support::environment;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -52,9 +51,9 @@ fn main() -> ExitCode {
     ];
     // Those that need a machine of their own, or a kernel which is known to the last hook, are not even listed elsewhere. And a machine
     // that refuses probes on functions is no reason for a run to fail that lets nothing be skipped: `cargo xtask kernels` runs them.
-    let own: &[_] = if environment::own_machine() { &[refused::OF_FUNCTIONS, machine::TESTS] } else { &[] };
+    let own: &[_] = if test_harness::own_machine() { &[refused::OF_FUNCTIONS, machine::TESTS] } else { &[] };
     let of_functions: &[_] =
-        if environment::own_machine() || !environment::ci() { &[handshake::TESTS, backends::TESTS] } else { &[] };
+        if test_harness::own_machine() || !test_harness::ci() { &[handshake::TESTS, backends::TESTS] } else { &[] };
     let elsewhere = own.iter().chain(of_functions);
     let trials = topics.iter().chain(elsewhere).copied().flatten().map(support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

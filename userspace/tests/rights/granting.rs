@@ -107,11 +107,12 @@ fn other_namespaces() {
 fn by_setcap() {
     let document = include_str!("../../../docs/rights.md");
     let line = document.lines().find(|line| line.trim_start().starts_with("sudo setcap ")).expect("it is documented");
+    assert!(include_str!("../../../README.md").lines().any(|other| other == line), "README.md: {line}");
     let capabilities = line.split_whitespace().nth(2).expect("its capabilities").trim_matches('\'');
+    let names = capabilities.strip_suffix("=ep").expect("effective and permitted").to_uppercase();
+    let names = names.split(',').map(|name| name.parse::<caps::Capability>().expect("a capability"));
     let program = Program::copy("setcap");
-    let set = Command::new("/usr/sbin/setcap").arg(capabilities).arg(program.path()).output();
-    let set = set.expect("setcap (libcap2-bin) is installed");
-    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    program.grant(&names.collect::<Vec<_>>());
     let (report, (netns, port), elsewhere) = observe(program.as_nobody(REPORT));
     let found = listener(&report, netns, port).expect("it is seen");
     assert_eq!(found["process"]["pid"], std::process::id());

@@ -2,9 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::CString,
     fs,
     io::{BufRead as _, BufReader, Read as _},
     os::unix::{
+        ffi::OsStringExt as _,
         fs::{MetadataExt as _, PermissionsExt as _},
         process::CommandExt as _,
     },
@@ -14,7 +16,6 @@ use std::{
     time::Duration,
 };
 
-use libtest_mimic::{Completion, Failed};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
@@ -31,12 +32,6 @@ pub(crate) const SOMEBODY: u32 = 54321;
 /// Everything that docs/rights.md names.
 pub(crate) const ALL: &[&str] = &["bpf", "perfmon", "dac_read_search", "sys_ptrace", "sys_admin", "syslog"];
 
-/// As the harness wants it; where CI is set nothing may be skipped.
-pub(crate) fn skipped(reason: &str) -> Result<Completion, Failed> {
-    let ci = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
-    if ci { Err(Failed::from(format!("CI is set: {reason}"))) } else { Ok(Completion::ignored_with(reason)) }
-}
-
 /// A copy of the program where every user may run it; gone when dropped.
 pub(crate) struct Program {
     directory: PathBuf,
@@ -51,6 +46,22 @@ impl Program {
         fs::copy(env!("CARGO_BIN_EXE_listentop"), program.path()).expect("a copy of the program");
         fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).expect("anybody may run it");
         program
+    }
+
+    /// Has the file give these capabilities to whoever runs it, as setcap(8) with `=ep` does: struct vfs_cap_data, revision 2.
+    pub(crate) fn grant(&self, capabilities: &[caps::Capability]) {
+        const REVISION_2: u32 = 0x0200_0000;
+        const EFFECTIVE: u32 = 1;
+        let permitted = mask(capabilities);
+        let words = [REVISION_2 | EFFECTIVE, permitted as u32, 0, (permitted >> 32) as u32, 0];
+        let value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let path = CString::new(self.path().into_os_string().into_vec()).expect("no zero in it");
+        // SAFETY: the strings end in zero, the value has this length, and all outlive the call.
+        let result = unsafe {
+            libc::setxattr(path.as_ptr(), c"security.capability".as_ptr(), value.as_ptr().cast(), value.len(), 0)
+        };
+        let error = std::io::Error::last_os_error();
+        assert_eq!(result, 0, "{} cannot have capabilities: {error}", self.path().display());
     }
 
     pub(crate) fn path(&self) -> PathBuf {

@@ -17,8 +17,6 @@ mod lab;
 #[path = "../kernel/support/process.rs"]
 #[allow(dead_code, reason = "the tests of the probes use the rest")]
 mod process;
-#[path = "../kernel/support/running.rs"]
-mod running;
 #[path = "../kernel/support/sockets.rs"]
 #[allow(dead_code, reason = "the tests of the probes use the rest")]
 mod sockets;
@@ -37,7 +35,7 @@ use listentop_model::{
     sample::Sample,
     tracker::Tracker,
 };
-use running::skip;
+use test_harness::skip;
 
 /// One test.
 struct Test {
@@ -71,9 +69,9 @@ impl Test {
             }),
             Run::Anywhere(run) => Box::new(run),
             Run::InLab(run) if root => Box::new(move || run(&Lab::enter())),
-            Run::InLab(_) => return running::skipped(self.name, "it needs root: run `cargo xtask test`"),
+            Run::InLab(_) => return test_harness::skipped(self.name, "it needs root: run `cargo xtask test`"),
         };
-        running::alone(self.name, work)
+        test_harness::alone(self.name, work)
     }
 }
 

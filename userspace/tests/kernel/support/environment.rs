@@ -4,21 +4,6 @@ use std::{env, path::PathBuf, sync::OnceLock, time::Duration};
 
 use listentop::source::live::{Kind, Options};
 
-/// Whether CI is set, to anything but nothing, `0` or `false`.
-pub(crate) fn ci() -> bool {
-    is_set("CI")
-}
-
-/// Whether LISTENTOP_TEST_VM is set: the tests are alone in a machine, and may change its clock and take its CPUs away. What a kernel
-/// cannot do is compared with what is known of it (`cargo xtask kernels`), so tests may be skipped there.
-pub(crate) fn own_machine() -> bool {
-    is_set("LISTENTOP_TEST_VM")
-}
-
-fn is_set(name: &str) -> bool {
-    env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
-}
-
 /// How many times slower than a usual one the machine is: LISTENTOP_TEST_SLOWNESS, for emulated ones. Waits get longer by it, loads
 /// smaller, and what is allowed for a program's own calls larger; counts stay exact.
 pub(crate) fn slowness() -> u32 {

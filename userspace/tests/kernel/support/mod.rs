@@ -4,7 +4,6 @@ pub(crate) mod command;
 pub(crate) mod environment;
 pub(crate) mod lab;
 pub(crate) mod process;
-pub(crate) mod running;
 pub(crate) mod sockets;
 pub(crate) mod watch;
 
@@ -26,7 +25,7 @@ use nix::{
 };
 
 pub(crate) use lab::Lab;
-pub(crate) use running::skip;
+pub(crate) use test_harness::skip;
 pub(crate) use watch::Watch;
 
 /// One test.
@@ -42,7 +41,7 @@ impl Test {
     /// As the harness wants it: run in a namespace of its own, or skipped with the reason. Where CI is set nothing is skipped.
     pub(crate) fn trial(&'static self) -> Trial {
         Trial::ignorable_test(self.name, move || match self.hindrance() {
-            Some(reason) => running::skipped(self.name, &reason),
+            Some(reason) => test_harness::skipped(self.name, &reason),
             None => self.run_in_lab(),
         })
     }
@@ -77,7 +76,7 @@ impl Test {
 
     fn run_once(&self) -> Result<Completion, Failed> {
         let run = self.run;
-        running::alone(self.name, move || run(&Lab::enter()))
+        test_harness::alone(self.name, move || run(&Lab::enter()))
     }
 }
 

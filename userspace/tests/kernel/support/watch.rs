@@ -34,7 +34,7 @@ pub(super) fn usual_probes() -> Result<LiveSource, StartError> {
 
 /// Leaves the usual probes to the next test, where that is worth it.
 pub(super) fn keep(source: LiveSource) {
-    if environment::own_machine() {
+    if test_harness::own_machine() {
         *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
     }
 }
@@ -90,7 +90,7 @@ impl Watch {
     /// The usual probes, and their first sample of this test.
     pub(crate) fn start(lab: &Lab) -> Self {
         let mut source = usual_probes().expect("the probes can be attached: they were before");
-        if environment::own_machine() {
+        if test_harness::own_machine() {
             become_known(lab, &mut source);
         }
         let mut watch = Self::by(lab, source);

@@ -1,16 +1,30 @@
 //! Real types: the running kernel's, and what was cut out of one.
 
-use crate::{BtfError, KernelBtf, Pointee, VMLINUX, Value};
+use std::path::Path;
+use std::process::ExitCode;
 
-/// The running kernel's BTF. Not every machine that runs these tests has one; the kernel tests fail where it is needed.
-fn running() -> Option<KernelBtf> {
-    std::path::Path::new(VMLINUX).exists().then(|| KernelBtf::from_kernel().expect("the kernel's own BTF"))
+use listentop_btf::{BtfError, KernelBtf, Pointee, VMLINUX, Value};
+use test_harness::Test;
+
+const TESTS: &[Test] = &[
+    Test { name: "the_running_kernel_is_read", run: the_running_kernel_is_read },
+    Test { name: "a_part_answers_as_the_whole", run: a_part_answers_as_the_whole },
+];
+
+fn main() -> ExitCode {
+    test_harness::run(&[TESTS], || {
+        (!Path::new(VMLINUX).exists())
+            .then(|| format!("there is no {VMLINUX}: it needs a kernel with CONFIG_DEBUG_INFO_BTF"))
+    })
+}
+
+fn running() -> KernelBtf {
+    KernelBtf::from_kernel().expect("the kernel's own BTF")
 }
 
 /// Facts that hold on every kernel that listentop runs on.
-#[test]
 fn the_running_kernel_is_read() {
-    let Some(btf) = running() else { return };
+    let btf = running();
     let receive = btf.function("tcp_recvmsg").expect("every kernel has it");
     assert_eq!(receive.position("sk"), Some(0));
     assert!(receive.position("flags").is_some_and(|flags| (3..=5).contains(&flags)), "{receive:?}");
@@ -27,9 +41,8 @@ fn the_running_kernel_is_read() {
 }
 
 /// What is cut out answers as the whole does.
-#[test]
 fn a_part_answers_as_the_whole() {
-    let Some(whole) = running() else { return };
+    let whole = running();
     let part = whole.reduced(&["sock", "tcp_sock", "tcp_recvmsg", "btf_trace_kfree_skb", "SOCK_DEAD"]).expect("valid");
     assert!(part.len() < 64 << 10, "{} bytes", part.len());
     let part = KernelBtf::parse(part).expect("valid");

@@ -1,0 +1,136 @@
+//! Tests of which only the machine knows whether they can run: one that cannot is *skipped*, with the reason, and fails where CI is set.
+//!
+//! For test targets with `harness = false`.
+
+use std::any::Any;
+use std::env;
+use std::process::ExitCode;
+use std::thread;
+
+pub use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// One test.
+#[derive(Debug, Clone, Copy)]
+pub struct Test {
+    /// As on the command line.
+    pub name: &'static str,
+    /// What it does; a panic is a failure.
+    pub run: fn(),
+}
+
+/// Runs the tests as the command line wants it, one at a time, and tells how it went. `hindrance` is why none of them can run here.
+pub fn run(topics: &[&'static [Test]], hindrance: impl FnOnce() -> Option<String>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(1);
+    let hindrance = hindrance();
+    let trial = |test: &'static Test| {
+        let hindrance = hindrance.clone();
+        Trial::ignorable_test(test.name, move || match hindrance {
+            Some(reason) => skipped(test.name, &reason),
+            None => alone(test.name, test.run),
+        })
+    };
+    let trials = topics.iter().copied().flatten().map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The hindrance of tests that need root.
+pub fn not_root() -> Option<String> {
+    // SAFETY: it cannot fail and touches nothing.
+    let root = unsafe { libc::geteuid() } == 0;
+    (!root).then(|| "it needs root: run `cargo xtask test`".to_owned())
+}
+
+/// Why a test found that it cannot run here.
+struct Skip(String);
+
+/// Ends a test that finds that this machine lacks what it is about; the reason is best one with a remedy. On the test's own thread only.
+pub fn skip(reason: impl Into<String>) -> ! {
+    std::panic::resume_unwind(Box::new(Skip(reason.into())))
+}
+
+/// Runs a test on a thread of its own: only it, and what it starts, enters a namespace.
+///
+/// # Errors
+/// When it panics, or may not be skipped.
+pub fn alone(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<Completion, Failed> {
+    let test = thread::Builder::new().name(name.to_owned()).spawn(work);
+    let test = test.map_err(|error| Failed::from(format!("no thread: {error}")))?;
+    match test.join() {
+        Ok(()) => Ok(Completion::Completed),
+        Err(panic) => match panic.downcast_ref::<Skip>() {
+            Some(Skip(reason)) => skipped(name, reason),
+            None => Err(Failed::from(text(&*panic))),
+        },
+    }
+}
+
+/// The outcome of a test that cannot run here.
+///
+/// # Errors
+/// Where CI is set: nothing is skipped there.
+pub fn skipped(name: &str, reason: &str) -> Result<Completion, Failed> {
+    if own_machine() {
+        // The harness leaves the reason out of its JSON.
+        println!("{}", serde_json::json!({ "type": "skipped", "name": name, "reason": reason }));
+    }
+    outcome(reason, ci() && !own_machine())
+}
+
+fn outcome(reason: &str, must_run: bool) -> Result<Completion, Failed> {
+    if must_run {
+        return Err(Failed::from(format!("it cannot run here, and CI is set: {reason}")));
+    }
+    Ok(Completion::ignored_with(format!("skipped: {reason}")))
+}
+
+/// Whether CI is set: then a test that is skipped is a failure.
+pub fn ci() -> bool {
+    is_set("CI")
+}
+
+/// Whether LISTENTOP_TEST_VM is set: the tests are alone in a machine, and may change its clock and take its CPUs away. What a kernel
+/// cannot do is compared with what is known of it (`cargo xtask kernels`), so tests may be skipped there.
+pub fn own_machine() -> bool {
+    is_set("LISTENTOP_TEST_VM")
+}
+
+/// Whether a variable is set, to anything but nothing, `0` or `false`.
+fn is_set(name: &str) -> bool {
+    env::var(name).is_ok_and(|value| means_yes(&value))
+}
+
+fn means_yes(value: &str) -> bool {
+    !matches!(value, "" | "0" | "false")
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Completion, alone, means_yes, outcome};
+
+    #[test]
+    fn values_of_ci() {
+        assert!(means_yes("true") && means_yes("1") && means_yes("some-ci"));
+        assert!(!means_yes("") && !means_yes("0") && !means_yes("false"));
+    }
+
+    #[test]
+    fn skipped_says_so_and_is_a_failure_in_ci() {
+        let Ok(Completion::Ignored { reason }) = outcome("no IPv6", false) else { panic!("it is skipped") };
+        assert_eq!(reason.as_deref(), Some("skipped: no IPv6"));
+        let Err(failed) = outcome("no IPv6", true) else { panic!("it must not be skipped") };
+        assert_eq!(failed.message(), Some("it cannot run here, and CI is set: no IPv6"));
+    }
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        assert!(matches!(alone("passes", || ()), Ok(Completion::Completed)));
+        let Err(failed) = alone("fails", || panic!("a {} panic", "loud")) else { panic!("it has failed") };
+        assert_eq!(failed.message(), Some("a loud panic"));
+    }
+}
