@@ -83,20 +83,6 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Parses a length of time that a timer can hold: seconds, also written `5s` or `500ms`.
-pub(crate) fn seconds(text: &str) -> Result<std::time::Duration, String> {
-    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(milliseconds), _) => (milliseconds, 1e-3),
-        (None, Some(seconds)) => (seconds, 1.0),
-        (None, None) => (text, 1.0),
-    };
-    let seconds = positive(number).map_err(|_| "must be a time above 0, such as 10, 10s or 500ms")? * unit;
-    if !(1e-3..=1e9).contains(&seconds) {
-        return Err("must be at least 1 ms and at most 1000000000 s".to_owned());
-    }
-    Ok(std::time::Duration::from_secs_f64(seconds))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,15 +111,5 @@ mod tests {
     fn help_is_no_error() {
         assert!(!parsed(&["x", "--help"]).unwrap_err().is_error);
         assert!((parsed(&["x", "--rate", "1.5"]).unwrap().rate - 1.5).abs() < 1e-9);
-    }
-
-    #[test]
-    fn times_have_units() {
-        for (text, milliseconds) in [("10", 10_000), ("10s", 10_000), ("0.5", 500), ("500ms", 500), ("1ms", 1)] {
-            assert_eq!(seconds(text).unwrap().as_millis(), milliseconds, "{text}");
-        }
-        for text in ["", "s", "ms", "0", "-1", "inf", "nan", "1e10", "0.1ms", "5m", "s5"] {
-            assert!(seconds(text).is_err(), "{text}");
-        }
     }
 }

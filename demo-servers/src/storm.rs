@@ -1,6 +1,7 @@
 //! `storm`: a closed loop as fast as it goes, for benchmarks: its operations per second are the result.
 
-use crate::cli::{seconds, usage};
+use crate::cli::usage;
+use crate::duration;
 use crate::protocol::PAYLOAD;
 use crate::stress::reset_on_close;
 use crate::sys::{limit_open_files, now_ns, print_json};
@@ -51,7 +52,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
     /// How long
-    #[arg(long = "for", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     pub duration: Duration,
     /// Bytes of a request
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]

@@ -1,6 +1,8 @@
 //! The processes of a lab: started so that they die with it, ended in order, and reaped.
 
 use super::namespace::Namespace;
+use super::progress;
+use super::terminal::Terminal;
 use crate::sys::say;
 use anyhow::{Context, anyhow};
 use nix::sched::{CloneFlags, setns};
@@ -13,6 +15,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
+
+/// How long processes may take to end.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Lines of a program's stderr that are kept to explain its end.
 const KEPT: usize = 20;
@@ -84,22 +89,22 @@ impl Member {
     }
 }
 
-/// All processes of the lab. Dropping it kills what is left.
+/// All processes of the lab. Dropping it, also while a panic unwinds, ends listentop in order and kills what else is left.
 #[derive(Debug)]
 pub(super) struct Crew {
     /// In the order they were started.
     pub(super) members: Vec<Member>,
-    /// Whether listentop's stderr goes to the lab's; a dashboard would be torn by it.
-    forward: bool,
+    /// As it was before the dashboard, if there is one: listentop's stderr would tear it, else it goes to the lab's.
+    terminal: Option<Terminal>,
     sender: Sender<Event>,
     events: Receiver<Event>,
 }
 
 impl Crew {
-    /// No processes yet; `forward` says whether listentop's stderr goes to the lab's.
-    pub(super) fn new(forward: bool) -> Self {
+    /// No processes yet; with the terminal if listentop is going to be a dashboard on it.
+    pub(super) fn new(terminal: Option<Terminal>) -> Self {
         let (sender, events) = channel();
-        Self { members: Vec::new(), forward, sender, events }
+        Self { members: Vec::new(), terminal, sender, events }
     }
 
     /// Where events that come from elsewhere are sent.
@@ -196,7 +201,8 @@ impl Crew {
             Event::Out(number, line) => self.members[*number].last_out = Some(line.clone()),
             Event::Err(number, line) => {
                 let member = &mut self.members[*number];
-                if self.forward && member.kind == Kind::Listentop {
+                if self.terminal.is_none() && member.kind == Kind::Listentop {
+                    progress::erase();
                     say(line);
                 }
                 member.errors.push_back(line.clone());
@@ -209,7 +215,7 @@ impl Crew {
         Some(event)
     }
 
-    /// Reaps what has ended. Numbers of the processes that ended without having been told to.
+    /// Reaps what has ended. Numbers of the processes that ended without having been told to; a load may come to its end.
     pub(super) fn reap(&mut self) -> Vec<usize> {
         let mut unexpected = Vec::new();
         for (number, member) in self.members.iter_mut().enumerate() {
@@ -217,7 +223,7 @@ impl Crew {
                 && let Ok(Some(status)) = member.child.try_wait()
             {
                 member.status = Some(status);
-                if !member.ending {
+                if !(member.ending || member.kind == Kind::Load && status.success()) {
                     unexpected.push(number);
                 }
             }
@@ -236,7 +242,7 @@ impl Crew {
         while self.next(Duration::ZERO).is_some() {}
     }
 
-    /// Asks all processes of a kind to end, insists after `patience`, and reaps them.
+    /// Asks all processes of a kind to end, insists after `patience`, and reaps them. Puts the terminal back if listentop could not.
     pub(super) fn end(&mut self, kind: Kind, patience: Duration) {
         let deadline = Instant::now() + patience;
         for member in self.members.iter_mut().filter(|member| member.kind == kind) {
@@ -254,6 +260,12 @@ impl Crew {
             self.next(Duration::from_millis(20));
         }
         self.collect(kind);
+        let killed = |member: &Member| member.status.is_some_and(|status| status.signal().is_some());
+        if kind == Kind::Listentop
+            && let Some(terminal) = &mut self.terminal
+        {
+            terminal.leave(self.members.iter().any(|member| member.kind == kind && killed(member)));
+        }
     }
 
     /// Reaps; whether processes of the kind are left.
@@ -283,6 +295,8 @@ impl Member {
 
 impl Drop for Crew {
     fn drop(&mut self) {
+        // The dashboard goes before the message of whatever has failed comes. It can put the terminal back better than anybody else.
+        self.end(Kind::Listentop, PATIENCE);
         for member in &mut self.members {
             member.kill();
         }

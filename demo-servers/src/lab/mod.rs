@@ -3,6 +3,7 @@
 mod crew;
 pub mod namespace;
 pub mod options;
+mod progress;
 mod results;
 pub mod scenarios;
 mod terminal;
@@ -10,11 +11,12 @@ mod terminal;
 use crate::cli::usage;
 use crate::sys::{block, say};
 use anyhow::{Context, anyhow, bail};
-use crew::{Crew, Event, Kind};
+use crew::{Crew, Event, Kind, PATIENCE};
 use namespace::Namespace;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use options::{Format, Options};
+use progress::Progress;
 use scenarios::{Scenario, Server};
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -24,8 +26,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use terminal::Terminal;
 
-/// How long servers may take to listen, and processes to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long servers may take to listen.
+const LISTEN: Duration = Duration::from_secs(5);
 /// How long listentop may take to attach its probes before a headless run gives up.
 const ATTACH: Duration = Duration::from_secs(60);
 /// How long the load waits for the dashboard to say that it measures; it need not say so on a terminal.
@@ -76,16 +78,9 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     if !options.headless && !on_terminal {
         return Err(usage("the dashboard needs a terminal: use --headless for a report"));
     }
-    let mut crew = Crew::new(options.headless);
+    let mut crew = Crew::new((!options.headless).then(Terminal::save));
     follow_signals(crew.sender())?;
-    let terminal = (!options.headless).then(Terminal::save);
-    let result = show(&mut crew, &options, scenario, &programs, terminal.as_ref());
-    if let (Err(_), Some(terminal)) = (&result, &terminal) {
-        // The dashboard goes before its message comes.
-        crew.end(Kind::Listentop, PATIENCE);
-        restore_if_killed(&crew, terminal);
-    }
-    result
+    show(&mut crew, &options, scenario, &programs)
 }
 
 /// Turns the lab's signals into events.
@@ -145,13 +140,7 @@ fn wait(crew: &mut Crew, deadline: Option<Instant>, mut done: impl FnMut(&Event)
     }
 }
 
-fn show(
-    crew: &mut Crew,
-    options: &Options,
-    scenario: &Scenario,
-    programs: &Programs,
-    terminal: Option<&Terminal>,
-) -> anyhow::Result<ExitCode> {
+fn show(crew: &mut Crew, options: &Options, scenario: &Scenario, programs: &Programs) -> anyhow::Result<ExitCode> {
     let cookies = options.cookies.unwrap_or(scenario.cookies).value();
     let abort = if options.abort_on_overflow { "1" } else { "0" };
     let namespace = Namespace::create(&[
@@ -179,11 +168,8 @@ fn show(
     crew.end(Kind::Listentop, PATIENCE);
     crew.end(Kind::Load, PATIENCE);
     crew.end(Kind::Server, PATIENCE);
-    if let Some(terminal) = terminal {
-        restore_if_killed(crew, terminal);
-    }
     if let Some(listentop) = crew.members.iter().find(|member| member.kind == Kind::Listentop) {
-        if terminal.is_some() {
+        if !options.headless {
             // Kept back, so as not to tear the dashboard.
             for line in listentop.errors.iter().filter(|line| *line != "measuring") {
                 say(line);
@@ -215,7 +201,7 @@ fn start_servers(
         command.args(["--port", &server.port.to_string(), "--name", server.name]).args(&server.arguments);
         crew.start(Kind::Server, server.name, command, Some(namespace))?;
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LISTEN;
     let mut ready = 0;
     let outcome = wait(crew, Some(deadline), |event| {
         // A server's first line says that it listens.
@@ -224,7 +210,7 @@ fn start_servers(
     })?;
     match outcome {
         Outcome::Told(signal) => Ok(Some(signal)),
-        _ if ready < servers.len() => bail!("the servers do not listen after {} s", PATIENCE.as_secs()),
+        _ if ready < servers.len() => bail!("the servers do not listen after {} s", LISTEN.as_secs()),
         _ => Ok(None),
     }
 }
@@ -262,27 +248,30 @@ fn measure(
     for server in servers {
         let mut command = Command::new(&programs.stress);
         command.args(["--quiet", "--target", &format!("127.0.0.1:{}", server.port)]).args(&server.load);
+        if let Some(length) = options.load_for {
+            command.args(["--for", &format!("{}ms", length.as_millis())]);
+        }
         crew.start(Kind::Load, &format!("load on {}", server.name), command, Some(namespace))?;
     }
+    assert!(!options.panic, "as it was asked to");
     // A report ends by itself; only one that does not is ended from here.
     let deadline = match (options.headless, options.duration) {
         (true, _) => Some(Instant::now() + length + ATTACH),
         (false, duration) => duration.map(|duration| Instant::now() + duration),
     };
-    let outcome = wait(crew, deadline, |_| false)?;
+    let progress = options.headless.then(|| Progress::begin(length));
+    let outcome = loop {
+        let word = progress.as_ref().and_then(Progress::next);
+        let outcome = wait(crew, word.into_iter().chain(deadline).min(), |_| false)?;
+        match (&outcome, &progress) {
+            (Outcome::Went, Some(progress)) if word.is_some() => progress.tell(),
+            _ => break outcome,
+        }
+    };
     if options.headless && matches!(outcome, Outcome::Went) {
         return Err(anyhow!("listentop does not end"));
     }
     Ok(outcome)
-}
-
-/// Puts the terminal back if listentop could not.
-fn restore_if_killed(crew: &Crew, terminal: &Terminal) {
-    let listentop = crew.members.iter().find(|member| member.kind == Kind::Listentop);
-    let killed = listentop.is_some_and(|member| member.status.is_some_and(|status| status.signal().is_some()));
-    if killed {
-        terminal.restore();
-    }
 }
 
 /// listentop's exit status as the lab's.

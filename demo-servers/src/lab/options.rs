@@ -1,6 +1,6 @@
 //! Command line of `lab`.
 
-use crate::cli::seconds;
+use crate::duration;
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,9 +63,12 @@ pub struct Options {
     /// Form of the report [default: table]
     #[arg(long, value_enum, requires = "headless")]
     pub format: Option<Format>,
-    /// End after so many seconds [default: 10 with --headless, otherwise when the dashboard is left]
-    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
+    /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when the dashboard is left]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     pub duration: Option<Duration>,
+    /// End the load after this time and go on watching: once all is served, what listentop shows is what the programs counted
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub load_for: Option<Duration>,
     /// listentop's binary [default: beside the lab's]
     #[arg(long, value_name = "PATH")]
     pub listentop: Option<PathBuf>,
@@ -78,6 +81,9 @@ pub struct Options {
     /// Seed of the load's random arrivals
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// For tests: panic when the load runs
+    #[arg(long, hide = true)]
+    pub panic: bool,
 }
 
 impl Options {
@@ -107,7 +113,15 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused() {
-        for bad in ["--format json", "--for 0 --headless", "--headless --format xml", "one two", "--cookies=maybe"] {
+        for bad in [
+            "--format json",
+            "--for 0 --headless",
+            "--for abc",
+            "--load-for abc",
+            "--headless --format xml",
+            "one two",
+            "--cookies=maybe",
+        ] {
             let error = options(bad).expect_err(bad);
             assert_eq!(error.lines().count(), 1, "{error}");
         }

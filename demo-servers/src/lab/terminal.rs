@@ -1,25 +1,56 @@
 //! The terminal as it was before the dashboard, in case the dashboard dies without putting it back.
 
+use crate::sys::say;
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 /// Leaves the alternate screen, shows the cursor, and ends mouse reports, bracketed paste and colours.
 const RESET: &[u8] = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\r\n";
 
+/// What panics had to say while the screen was the dashboard's, which would have taken it along.
+static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
 /// Settings of the terminal on stdin; nothing if there is none.
 #[derive(Debug)]
-pub(super) struct Terminal(Option<Termios>);
+pub(super) struct Terminal {
+    settings: Option<Termios>,
+    /// The dashboard is over, and the terminal as it was.
+    left: bool,
+}
 
 impl Terminal {
-    /// Remembers the settings.
+    /// Remembers the settings. Messages of panics wait from now on until [`Self::leave`].
     pub(super) fn save() -> Self {
-        Self(tcgetattr(std::io::stdin()).ok())
+        *HELD.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| match &mut *HELD.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(held) => {
+                let backtrace = Backtrace::capture();
+                let captured = backtrace.status() == BacktraceStatus::Captured;
+                held.push(if captured { format!("{panic}\n{backtrace}") } else { panic.to_string() });
+            }
+            None => usual(panic),
+        }));
+        Self { settings: tcgetattr(std::io::stdin()).ok(), left: false }
     }
 
-    /// Puts the terminal back after a program that could not.
-    pub(super) fn restore(&self) {
+    /// The dashboard has ended; when it was killed it could not put the terminal back, and that is done here.
+    pub(super) fn leave(&mut self, killed: bool) {
+        if std::mem::replace(&mut self.left, true) {
+            return;
+        }
+        if killed {
+            self.restore();
+        }
+        let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+        held.unwrap_or_default().iter().for_each(say);
+    }
+
+    fn restore(&self) {
         // Without a terminal, or with one that was hung up, there is nothing to restore.
-        if let Some(settings) = &self.0 {
+        if let Some(settings) = &self.settings {
             let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, settings);
         }
         let mut stdout = std::io::stdout();

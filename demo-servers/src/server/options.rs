@@ -1,6 +1,7 @@
 //! Command line of `demo-server`.
 
-use crate::cli::{seconds, usage};
+use crate::cli::usage;
+use crate::duration;
 use clap::{Parser, ValueEnum};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -154,8 +155,8 @@ pub struct Options {
     /// End after so many accepted connections were closed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_connections_total: Option<u64>,
-    /// End after so many seconds
-    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
+    /// End after this time, such as 30s or 2m
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     pub duration: Option<Duration>,
     /// Limit of open files, to see what a server does without descriptors (default: as many as allowed)
     #[arg(long, value_name = "N")]

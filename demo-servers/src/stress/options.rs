@@ -1,6 +1,7 @@
 //! Command line of `stress`.
 
-use crate::cli::{positive, seconds, usage};
+use crate::cli::{positive, usage};
+use crate::duration;
 use crate::target::Place;
 use clap::{Parser, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
@@ -66,11 +67,11 @@ pub struct Options {
     /// N connections at once each EVERY_MS milliseconds, besides --rate or instead of it
     #[arg(long, value_name = "N:EVERY_MS", value_parser = burst)]
     pub burst: Option<Burst>,
-    /// Start connections for so many seconds
-    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
+    /// Start connections for this time, such as 30s or 2m
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     pub duration: Option<Duration>,
     /// Start so many connections
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub connections: Option<u64>,
     /// Requests per connection; 0 connects and closes
     #[arg(long, default_value_t = 1)]
@@ -151,6 +152,8 @@ mod tests {
             "--target 127.0.0.1:1 --rate inf",
             "--target 127.0.0.1:1 --burst 5",
             "--target 127.0.0.1:1 --burst 5:0",
+            "--target 127.0.0.1:1 --rate 5 --connections 0",
+            "--target 127.0.0.1:1 --rate 5 --for 0",
             "--target 127.0.0.1:1 --rate 5 --request-bytes 0",
             "--target 127.0.0.1:1 --rate 5 --arrivals uniform",
             "--target [::1]:1 --rate 5 --source-addresses 2",

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod lab;
+pub(crate) mod terminal;
+
 use demo_servers::counters::Report;
 use demo_servers::server::Ready;
 use demo_servers::stress::summary::Summary;
@@ -123,8 +126,13 @@ pub(crate) fn run(name: &str, options: &str) -> (Option<i32>, String, String) {
 }
 
 /// Waits until `condition` holds, for a time that only a broken program exceeds.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(Duration::from_secs(20), what, condition);
+}
+
+/// Waits so long at most.
+pub(crate) fn within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + time;
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(10));
@@ -135,16 +143,6 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) fn alive(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z') && !line.contains('X'))
-}
-
-/// Whether the test has the rights it needs. Where CI is set, it must.
-pub(crate) fn is_root(test: &str) -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        assert!(std::env::var_os("CI").is_none(), "{test} needs root");
-        eprintln!("{test}: skipped: it makes network namespaces, which needs root");
-    }
-    root
 }
 
 /// A namespace's counter, such as TcpExt TCPSynRetrans, as the calling thread sees it.

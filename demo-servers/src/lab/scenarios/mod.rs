@@ -111,6 +111,11 @@ mod tests {
         let mut names: Vec<_> = ALL.iter().map(|scenario| format!("{}.rs", scenario.name)).collect();
         names.sort_unstable();
         assert_eq!(files, names);
+        for scenario in ALL {
+            let path = format!("{}/src/lab/scenarios/{}.rs", env!("CARGO_MANIFEST_DIR"), scenario.name);
+            let line = format!("    summary: {:?},", scenario.summary);
+            assert!(std::fs::read_to_string(path).unwrap().lines().any(|other| other == line), "{line}");
+        }
     }
 
     #[test]

@@ -1,0 +1,164 @@
+//! The lab with the real listentop: its report is what the programs and the kernel counted, and nothing stays. Needs root, and a listentop
+//! that was built beside the lab.
+
+mod common;
+
+use common::lab::{Running, headless};
+use common::terminal::{ENTER, Session};
+use common::{counter, eventually, program, within};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use test_harness::{Test, skip};
+
+const TESTS: &[Test] = &[
+    Test { name: "the_report_is_what_the_programs_and_the_kernel_counted", run: the_report_is_true },
+    Test { name: "a_report_for_people_ends_by_itself", run: a_report_for_people },
+    Test { name: "signals_end_a_report_and_all_else", run: signals_end_a_report },
+    Test { name: "signals_put_the_terminal_back", run: signals_put_the_terminal_back },
+    Test { name: "a_panic_puts_the_terminal_back", run: a_panic_puts_the_terminal_back },
+];
+
+fn main() -> ExitCode {
+    test_harness::run(&[TESTS], test_harness::not_root)
+}
+
+/// The program that the workspace builds.
+fn listentop() -> PathBuf {
+    let path = Path::new(program("lab")).with_file_name("listentop");
+    if !path.is_file() {
+        skip(format!("{} is not there: `cargo xtask test` builds it", path.display()));
+    }
+    path
+}
+
+/// What is not measured on this machine cannot be compared.
+fn must_measure(report: &Value, measures: &[&str]) {
+    let coverage = report["coverage"].as_array().expect("a list");
+    for entry in coverage.iter().filter(|entry| measures.iter().any(|name| entry["measure"] == **name)) {
+        if entry["status"] == "unavailable" {
+            skip(format!("{} cannot be measured here: {}", entry["measure"], entry["reason"]));
+        }
+    }
+}
+
+/// The numbers of a row of the lab's results: the server's comes first, then its load's.
+fn row(results: &str, name: &str, place: usize) -> Vec<u64> {
+    let mut rows = results.lines().filter(|line| line.trim_start().starts_with(name));
+    let row = rows.nth(place).unwrap_or_else(|| panic!("{name} is not in {results}"));
+    row.split_whitespace().skip(1).map_while(|cell| cell.parse().ok()).collect()
+}
+
+fn the_report_is_true() {
+    let lab = headless("overflow --format json --for 60s --load-for 2s", &listentop());
+    let running = Running::wait(lab.id() as i32);
+    // Clients that were refused come again for some seconds.
+    within(Duration::from_secs(50), "all is served", || running.find("stress").is_none());
+    std::thread::sleep(Duration::from_millis(300));
+    let namespace = running.open_namespace();
+    let counters = std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        ["ListenDrops", "ListenOverflows"].map(counter)
+    });
+    let [drops, overflows] = counters.join().unwrap();
+    running.signal("listentop", Signal::SIGINT);
+    let output = lab.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    running.assert_nothing_left();
+
+    let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout} {stderr}"));
+    must_measure(&report, &["accepts", "reads", "writes", "drops", "enqueued"]);
+    let (_, results) = stderr.split_once("counted themselves").expect("results follow");
+    let [accepts, would_block, reads, read_bytes, requests, closed, open] = row(results, "slow_acceptor", 0)[..] else {
+        panic!("{results}")
+    };
+    let [due, connected, completed, failed, ..] = row(results, "slow_acceptor", 1)[..] else { panic!("{results}") };
+    assert_eq!((due, connected, completed, failed), (160, 160, 160, 0), "80 per second for 2 s: {results}");
+    assert_eq!((accepts, requests, closed, open), (160, 160, 160, 0), "{results}");
+
+    let listeners = report["listeners"].as_array().unwrap();
+    assert_eq!(listeners.len(), 1, "{report:#}");
+    let listener = &listeners[0];
+    assert_eq!((&listener["port"], &listener["process"]["comm"]), (&7001.into(), &"slow_acceptor".into()));
+    assert_eq!(listener["netns"].to_string(), running.inode());
+    // What the kernel showed to no probe, and says so.
+    let cost = &report["own_cost"];
+    let missed = cost["missed_runs"].as_u64().unwrap() + cost["lost_events"].as_u64().unwrap();
+    for (what, seen, truth) in [
+        ("enqueued", &listener["accept_queue"]["enqueued"], accepts),
+        ("accepts", &listener["accepts"]["total"], accepts),
+        ("would-block", &listener["accepts"]["would_block"], would_block),
+        ("reads", &listener["reads"]["count"], reads),
+        ("bytes read", &listener["reads"]["bytes"], read_bytes),
+        ("drops", &listener["drops"]["total"], drops),
+    ] {
+        let seen = seen.as_u64().unwrap_or_else(|| panic!("{what}: {listener:#}"));
+        // One that was missed is one read or one connection, with its 64 bytes.
+        let allowed = if what == "bytes read" { 64 * missed } else { missed };
+        assert!(seen.abs_diff(truth) <= allowed, "{what}: {seen} against {truth}, {missed} missed\n{results}");
+    }
+    assert!(overflows > 50 && drops >= overflows, "{drops} {overflows}");
+    let findings = listener["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["id"] == "accept_queue_overflow"), "{findings:#?}");
+}
+
+fn a_report_for_people() {
+    let lab = headless("patterns --for 2s", &listentop());
+    let running = Running::wait(lab.id() as i32);
+    let output = lab.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let (_, results) = stderr.split_once("counted themselves").expect("results follow");
+    let table = String::from_utf8(output.stdout).unwrap();
+    for server in ["single_thread", "accept_readers", "msg_balancing", "multi_acceptor", "sharded"] {
+        assert!(table.contains(server), "{server} is not in\n{table}");
+        assert!(row(results, server, 0)[0] > 0, "{results}");
+    }
+    running.assert_nothing_left();
+}
+
+fn signals_end_a_report() {
+    for (signal, code) in [(Signal::SIGINT, Some(130)), (Signal::SIGTERM, Some(143)), (Signal::SIGKILL, None)] {
+        let mut lab = headless("overflow --for 60s", &listentop());
+        let running = Running::wait(lab.id() as i32);
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(lab.id() as i32), signal).unwrap();
+        assert_eq!(lab.wait().unwrap().code(), code);
+        running.assert_nothing_left();
+    }
+}
+
+/// A lab whose dashboard shows its listener.
+fn dashboard(options: &str) -> (Session, Running) {
+    let session = Session::start(options, &listentop());
+    session.wait_for(ENTER);
+    let running = Running::wait(session.lab());
+    (session, running)
+}
+
+fn assert_put_back(session: &Session, running: &Running) -> String {
+    running.assert_nothing_left();
+    eventually("the terminal is as before", || session.echoes());
+    session.after_dashboard()
+}
+
+fn signals_put_the_terminal_back() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGKILL, 137)] {
+        let (session, running) = dashboard("overflow");
+        session.wait_for("quit");
+        assert!(!session.echoes(), "the dashboard has the terminal");
+        session.signal(signal);
+        assert_eq!(session.end(), code, "{}", session.shown());
+        let after = assert_put_back(&session, &running);
+        assert!(signal == Signal::SIGKILL || after.contains("counted themselves"), "{after}");
+    }
+}
+
+fn a_panic_puts_the_terminal_back() {
+    let (session, running) = dashboard("overflow --panic");
+    assert_eq!(session.end(), 101, "{}", session.shown());
+    assert!(assert_put_back(&session, &running).contains("panicked at"), "{}", session.shown());
+}
