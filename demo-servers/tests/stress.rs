@@ -5,9 +5,11 @@ mod common;
 use common::{Server, program, run, stress};
 use demo_servers::stress::summary::Summary;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use socket2::SockRef;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,7 +34,7 @@ fn what_is_over_the_ceiling_is_skipped_and_counted() {
 }
 
 #[test]
-fn latency_counts_from_the_intended_start() {
+fn latency_counts_what_waits_for_the_server() {
     // 50 requests at 20 ms each come due within 100 ms: the last one waits for all others, a second in total.
     let server = Server::start("--pattern single_thread --block-us 20000");
     let summary = stress(&server, "--rate 500 --connections 50");
@@ -41,33 +43,117 @@ fn latency_counts_from_the_intended_start() {
     assert!(summary.first_response_us.p50.unwrap() >= 400_000, "{summary:?}");
 }
 
+/// Runs `stress` against this target to its end.
+fn load(target: SocketAddr, options: &str) -> Summary {
+    let (code, stdout, stderr) = run("stress", &format!("--quiet --target {target} {options}"));
+    assert_eq!(code, Some(0), "{stderr}");
+    serde_json::from_str(&stdout).unwrap()
+}
+
+/// A generator that stands still is late itself: that is told, and in the latencies too.
+#[test]
+fn latency_counts_from_the_intended_start() {
+    let server = Server::start("--pattern single_thread");
+    let target = format!("127.0.0.1:{}", server.ready.port);
+    let child = Command::new(program("stress"))
+        .args(["--quiet", "--target", &target, "--rate", "100", "--connections", "100"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let signal = |signal| kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    signal(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(500));
+    signal(Signal::SIGCONT);
+    let output = child.wait_with_output().unwrap();
+    let summary: Summary = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((summary.completed, summary.start_delay_us.count), (100, 100), "{summary:?}");
+    for late in [summary.start_delay_us, summary.connect_us, summary.first_response_us] {
+        assert!(late.max >= Some(400_000), "{summary:?}");
+    }
+    // As many were due before and after as meanwhile.
+    assert!(summary.start_delay_us.p50 < Some(200_000), "{summary:?}");
+}
+
 #[test]
 fn failures_are_told_apart() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (code, stdout, _) = run("stress", &format!("--quiet --target {nobody} --rate 500 --connections 20"));
-    assert_eq!(code, Some(0));
-    let summary: Summary = serde_json::from_str(&stdout).unwrap();
-    assert_eq!((summary.failures.connect.refused, summary.established), (20, 0));
+    let summary = load(nobody, "--rate 500 --connections 20");
+    let failures = summary.failures;
+    assert_eq!((failures.connect.refused, failures.connect.total(), summary.established), (20, 20, 0));
     assert_eq!(summary.connect_us.p50, None, "nothing was measured, which is not 0");
-
-    let server = Server::start("--pattern single_thread --close-on-accept");
-    let failures = stress(&server, "--rate 500 --connections 20").failures;
-    assert_eq!(failures.response.closed + failures.response.reset, 20, "{failures:?}");
 
     let server = Server::start("--pattern single_thread --response-bytes 100");
     let failures = stress(&server, "--rate 500 --connections 20 --response-bytes 64").failures;
-    assert_eq!(failures.response.other, 20, "a response that is too long: {failures:?}");
+    assert_eq!((failures.response.other, failures.response.total()), (20, 20), "a response that is too long");
+}
+
+/// A server that takes so many connections and does this with each.
+fn serve(connections: usize, with: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().take(connections).for_each(|client| with(client.unwrap())));
+    address
+}
+
+#[test]
+fn a_close_and_a_reset_are_told_apart() {
+    // The whole request is read before, so that nothing is left to be answered by a reset.
+    let close = |mut client: TcpStream| client.read_exact(&mut [0; 64]).unwrap();
+    let failures = load(serve(20, close), "--rate 500 --connections 20").failures;
+    assert_eq!((failures.response.closed, failures.response.total(), failures.connect.total()), (20, 20, 0));
+
+    let reset = |mut client: TcpStream| {
+        client.read_exact(&mut [0; 64]).unwrap();
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    };
+    let failures = load(serve(20, reset), "--rate 500 --connections 20").failures;
+    assert_eq!((failures.response.reset, failures.response.total(), failures.connect.total()), (20, 20, 0));
+}
+
+/// As by tcp_abort_on_overflow: the reset is there before the generator has seen that it is connected.
+#[test]
+fn a_reset_of_a_connect_is_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let child = Command::new(program("stress"))
+        .args(["--quiet", "--target", &listener.local_addr().unwrap().to_string(), "--rate", "100"])
+        .args(["--connections", "20"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(child.id() as i32);
+    let mut early = 0;
+    for client in listener.incoming().take(20) {
+        let client = client.unwrap();
+        kill(pid, Signal::SIGSTOP).unwrap();
+        // What has not been sent by now is not: it stands still within the call that connects, or just after it.
+        waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        client.set_nonblocking(true).unwrap();
+        early += u64::from(client.peek(&mut [0]).is_err());
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        kill(pid, Signal::SIGCONT).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let summary: Summary = serde_json::from_slice(&output.stdout).unwrap();
+    let failures = summary.failures;
+    assert!(early > 0, "none was stopped in time: {failures:?}");
+    assert!(failures.connect.reset > 0 && failures.connect.reset <= early, "{failures:?} {early}");
+    assert_eq!((failures.connect.total(), summary.established), (failures.connect.reset, 20 - failures.connect.reset));
+    assert_eq!(failures.response.reset, 20 - failures.connect.reset, "{failures:?}");
 }
 
 #[test]
 fn think_time_and_resets_leave_totals_exact() {
     let server = Server::start("--pattern acceptor_readers --max-connections-total 100");
-    let options = "--rate 1000 --connections 100 --requests 4 --think-ms 30 --rst-close --source-addresses 5";
+    // All are started within 20 ms: what follows is thinking.
+    let options = "--rate 5000 --connections 100 --requests 4 --think-ms 150 --rst-close --source-addresses 5";
     let summary = stress(&server, options);
     let total = server.wait().total.counts;
     assert_eq!((summary.completed, summary.responses), (100, 400));
     assert_eq!((total.accepts, total.read_bytes, total.write_bytes), (100, summary.sent_bytes, summary.received_bytes));
-    assert!(summary.seconds >= 0.09, "three pauses of 30 ms: {}", summary.seconds);
+    assert!(summary.seconds >= 0.45, "three pauses of 150 ms: {}", summary.seconds);
+    assert!(summary.response_us.p50 < Some(150_000), "a request is due after the pause: {summary:?}");
 }
 
 #[test]

@@ -203,3 +203,36 @@ pub struct Summary {
     /// Intended start → first response complete: what a user waits.
     pub first_response_us: Distribution,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{SlowConnects, SynRetries};
+
+    #[test]
+    fn retries_are_counted_by_their_number() {
+        for (retries, expected) in
+            [(0, (0, 0, 0)), (1, (1, 0, 0)), (2, (0, 1, 0)), (3, (0, 0, 1)), (4, (0, 0, 1)), (127, (0, 0, 1))]
+        {
+            let mut counted = SynRetries::default();
+            counted.count(retries);
+            assert_eq!((counted.one, counted.two, counted.three_or_more), expected, "{retries}");
+        }
+    }
+
+    #[test]
+    fn slow_connects_are_in_all_classes_that_they_reach() {
+        for (milliseconds, expected) in [
+            (999, (0, 0, 0)),
+            (1000, (1, 0, 0)),
+            (2999, (1, 0, 0)),
+            (3000, (1, 1, 0)),
+            (6999, (1, 1, 0)),
+            (7000, (1, 1, 1)),
+            (60_000, (1, 1, 1)),
+        ] {
+            let mut counted = SlowConnects::default();
+            counted.count(milliseconds * 1_000_000);
+            assert_eq!((counted.s1, counted.s3, counted.s7), expected, "{milliseconds} ms");
+        }
+    }
+}
