@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what listentop costs, against the budget, measured side by side in one run.
 
 mod attached;
+mod bound;
 mod children;
 mod dashboard;
 mod figures;
@@ -14,7 +15,9 @@ mod report;
 mod terminal;
 
 use std::env;
+use std::error::Error;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -120,10 +123,25 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     namespace::enter(&env::current_exe().context("cannot find this program's own file")?, &arguments)
 }
 
+/// Where the figures are kept.
+const DOCUMENT: &str = "docs/benchmarks.md";
+
+/// A bound that the committed figures meet is missed: the bench has an exit status for that.
+#[derive(Debug)]
+pub(crate) struct Missed(usize);
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bounds that {DOCUMENT} calls met are missed: {} (`--write` takes the new figures instead)", self.0)
+    }
+}
+
+impl Error for Missed {}
+
 /// Measures and prints.
 ///
 /// # Errors
-/// When a step fails: there are no figures then.
+/// When a step fails: there are no figures then. [`Missed`] when the figures are a step back and not written down.
 pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
     namespace::prepare()?;
     if inside.options.million {
@@ -149,13 +167,19 @@ pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
     for load in [Load::Connect, Load::KeepAlive] {
         measure(load, &plan, &inside.programs, &mut results)?;
     }
-    print!("{}", report::markdown(&results)?);
+    let page = report::markdown(&results)?;
+    print!("{page}");
+    let path = cargo::root().join(DOCUMENT);
+    let committed = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bounds = report::bounds(&results);
+    let lost = bound::lost(&bounds, &committed);
+    println!("\n{}", bound::verdict(&bounds, &lost, DOCUMENT));
     if inside.options.write {
-        let path = cargo::root().join("docs/benchmarks.md");
-        fs::write(&path, report::markdown(&results)?).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
         process::announce(&format!("written to {}", path.display()));
+        return Ok(());
     }
-    Ok(())
+    if lost.is_empty() { Ok(()) } else { Err(Missed(lost.len()).into()) }
 }
 
 fn dashboards(programs: &Programs, length: Duration) -> Result<Vec<(Sight, Taken)>> {

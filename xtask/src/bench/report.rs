@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::SETTLING;
 use super::attached::Tool;
+use super::bound::Bound;
 use super::dashboard::{Sight, Taken};
 use super::figures::{Comparison, ProbeTime, Uncertain, median};
 use super::load::Load;
@@ -115,71 +116,50 @@ pub(super) fn markdown(results: &Results) -> Result<String> {
 
 fn budget(page: &mut String, results: &Results) -> Result<()> {
     writeln!(page, "## Against the budget\n\n| what | bound | measured | |\n|---|---|---|---|")?;
+    for bound in bounds(results) {
+        writeln!(page, "{}", bound.row())?;
+    }
+    Ok(())
+}
+
+/// The design's bounds, in the page's order, and what was measured against them.
+pub(super) fn bounds(results: &Results) -> Vec<Bound> {
     let connect = results.own_ns(Load::Connect, Tool::Listentop);
     let script = results.own_ns(Load::Connect, Tool::Bpftrace);
     let reads = Load::KeepAlive.reads_per_operation() as f64;
     let read = results.own_ns(Load::KeepAlive, Tool::Listentop);
     let read = read.map(|ns| Uncertain { value: ns.value / reads, error: ns.error / reads });
-    let seconds = |times: &[Duration]| median(&times.iter().map(Duration::as_secs_f64).collect::<Vec<f64>>());
-    let ratio_row = |what: &str, load: Load, base: Tool, bound: f64| {
-        let comparison = results.comparison(load, Tool::Listentop, base);
-        let error = comparison.map_or(0.0, |comparison| comparison.error);
-        let show = |ratio: f64| format!("{ratio:.3} ± {error:.3}");
-        // To the digits that are shown: the error is larger than what they leave out.
-        let met = |ratio: f64| (ratio * 1e3).round() >= (bound * 1e3).round();
-        row(what, &format!("≥ {bound:.2}"), comparison.map(|of| of.ratio), show, met)
-    };
-    let ns_row = |what: &str, bound: f64, time: Option<Uncertain>| {
-        let error = time.map_or(0.0, |time| time.error);
-        let show = |ns: f64| format!("{ns:.0} ± {error:.0} ns");
-        row(what, &format!("≤ {bound:.0} ns"), time.map(|time| time.value), show, |ns| ns <= bound)
-    };
+    let seconds = |times: &[Duration]| Uncertain::of(&times.iter().map(Duration::as_secs_f64).collect::<Vec<f64>>());
+    let mut bounds = Vec::new();
     for (load, bound) in [(Load::Connect, CONNECT_RATIO), (Load::KeepAlive, KEEPALIVE_RATIO)] {
-        let whole = ratio_row(&format!("{}, attached : not attached", load.name()), load, Tool::Nothing, bound);
-        let floor = results
-            .comparison(load, Tool::Empty, Tool::Nothing)
-            .map(|floor| floor.ratio)
-            .filter(|floor| *floor < bound);
-        page.push_str(&match floor {
-            // No tool on these hooks does better.
-            Some(floor) => {
-                let out_of_reach = format!("**missed**; empty programs on these hooks: {floor:.3}");
-                whole.replace("**missed**", &out_of_reach)
-            }
-            None => whole,
-        });
+        let ratio = |base| {
+            let comparison = results.comparison(load, Tool::Listentop, base)?;
+            Some(Uncertain { value: comparison.ratio, error: comparison.error })
+        };
+        let floor = results.comparison(load, Tool::Empty, Tool::Nothing).map(|floor| floor.ratio);
+        let what = format!("{}, attached : not attached", load.name());
+        // No tool on these hooks does better.
+        let remark = floor.filter(|floor| *floor < bound);
+        let remark = remark.map(|floor| format!("empty programs on these hooks: {floor:.3}"));
+        bounds.push(Bound::at_least(&what, bound, ratio(Tool::Nothing)).with_remark(remark));
         let what = "the same, listentop's own part: attached : empty programs on its hooks";
-        page.push_str(&ratio_row(what, load, Tool::Empty, bound));
+        bounds.push(Bound::at_least(what, bound, ratio(Tool::Empty)));
     }
     let what = "probe time per accepted connection, all hooks together";
-    page.push_str(&ns_row(what, NS_PER_CONNECTION, connect));
+    bounds.push(Bound::at_most_ns(what, NS_PER_CONNECTION, connect));
     let what = "the same, against bpftrace measuring accept wait alone";
-    match (script, &results.bpftrace_skipped) {
-        (Some(script), _) => page.push_str(&ns_row(what, script.value, connect)),
-        (None, Some(reason)) => writeln!(page, "| {what} | | skipped: {reason} | |")?,
-        (None, None) => page.push_str(&ns_row(what, 0.0, None)),
-    }
+    bounds.push(match (script, &results.bpftrace_skipped) {
+        (Some(script), _) => Bound::at_most_ns(what, script.value, connect).with_limit_error(script.error),
+        (None, Some(reason)) => Bound::skipped(what, reason),
+        (None, None) => Bound::at_most_ns(what, 0.0, None),
+    });
     let what = "probe time per read, writes and arrivals included";
-    page.push_str(&ns_row(what, NS_PER_READ, read));
-    let most = |bound: f64| move |value: f64| value <= bound;
-    let milliseconds = |seconds: f64| format!("{:.0} ms", seconds * 1e3);
-    let bound = START.as_secs_f64();
+    bounds.push(Bound::at_most_ns(what, NS_PER_READ, read));
     let what = "start of `listentop report` until it measures, median";
-    let starts = seconds(&results.starts);
-    page.push_str(&row(what, &format!("≤ {}", milliseconds(bound)), starts, milliseconds, most(bound)));
+    bounds.push(Bound::at_most(what, START, seconds(&results.starts)));
     let what = "start of the dashboard until its first frame with listeners, median";
-    let frames = seconds(&results.first_frames);
-    page.push_str(&row(what, &format!("≤ {}", milliseconds(bound)), frames, milliseconds, most(bound)));
-    Ok(())
-}
-
-fn row(what: &str, bound: &str, value: Option<f64>, show: impl Fn(f64) -> String, met: impl Fn(f64) -> bool) -> String {
-    let (value, verdict) = match value {
-        Some(value) if met(value) => (show(value), "met"),
-        Some(value) => (show(value), "**missed**"),
-        None => ("not measured".to_owned(), ""),
-    };
-    format!("| {what} | {bound} | {value} | {verdict} |\n")
+    bounds.push(Bound::at_most(what, START, seconds(&results.first_frames)));
+    bounds
 }
 
 fn throughput(page: &mut String, results: &Results) -> Result<()> {
