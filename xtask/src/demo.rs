@@ -6,10 +6,10 @@ use std::io::{self, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::{cargo, root, setup};
+use crate::{cargo, duration, root, setup, usage};
 
 /// The options of `lab`, known here so that a mistyped one is refused before anything is built.
 #[derive(Args)]
@@ -25,9 +25,12 @@ pub(crate) struct Options {
     /// Form of the report
     #[arg(long, value_parser = ["table", "json"], requires = "headless")]
     format: Option<String>,
-    /// End after so many seconds [default: 10 with --headless, otherwise when the dashboard is left]
-    #[arg(long = "for", value_name = "SECONDS")]
-    duration: Option<OsString>,
+    /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when the dashboard is left]
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    duration: Option<String>,
+    /// End the load after this time and go on watching: once all is served, what listentop shows is what the programs counted
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    load_for: Option<String>,
     /// SYN cookies in the lab; alone it means `on`
     #[arg(long, value_name = "WHEN", value_parser = ["off", "on", "always"], require_equals = true, num_args = 0..=1,
           default_missing_value = "on")]
@@ -46,12 +49,12 @@ pub(crate) struct Options {
 impl Options {
     fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = self.scenario.iter().cloned().collect();
-        let flags =
-            [(self.list, "--list"), (self.headless, "--headless"), (self.abort_on_overflow, "--abort-on-overflow")];
+        let flags = [(self.headless, "--headless"), (self.abort_on_overflow, "--abort-on-overflow")];
         arguments.extend(flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag.into()));
         let values = [
             ("--format", self.format.as_ref().map(OsString::from)),
-            ("--for", self.duration.clone()),
+            ("--for", self.duration.as_ref().map(OsString::from)),
+            ("--load-for", self.load_for.as_ref().map(OsString::from)),
             ("--seed", self.seed.map(|seed| seed.to_string().into())),
         ];
         for (flag, value) in values {
@@ -63,36 +66,55 @@ impl Options {
     }
 }
 
+/// A time that the lab understands, as it was written.
+fn time(text: &str) -> Result<String, String> {
+    duration::parse(text).map(|_| text.to_owned())
+}
+
+/// A scenario, as its source describes it: whoever only asks for the list need not build it.
+struct Scenario {
+    name: String,
+    summary: String,
+}
+
+impl Scenario {
+    fn read(name: &str, source: &str) -> Option<Self> {
+        let line = source.lines().find_map(|line| line.trim_start().strip_prefix("summary: \""))?;
+        Some(Self { name: name.to_owned(), summary: line.strip_suffix("\",")?.to_owned() })
+    }
+}
+
 /// The scenarios, each a file of its own, sorted.
-fn scenarios(root: &Path) -> Result<Vec<String>> {
+fn scenarios(root: &Path) -> Result<Vec<Scenario>> {
     let dir = root.join("demo-servers/src/lab/scenarios");
     let context = || format!("cannot read {}", dir.display());
-    let mut names = Vec::new();
+    let mut scenarios = Vec::new();
     for entry in fs::read_dir(&dir).with_context(context)? {
-        let name = entry.with_context(context)?.file_name();
-        names.extend(name.to_str().and_then(|name| name.strip_suffix(".rs")).map(str::to_owned));
+        let path = entry.with_context(context)?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".rs")) else { continue };
+        if name != "mod" {
+            let source = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            scenarios
+                .push(Scenario::read(name, &source).with_context(|| format!("{} has no summary", path.display()))?);
+        }
     }
-    names.retain(|name| name != "mod");
-    names.sort_unstable();
-    Ok(names)
+    scenarios.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(scenarios)
 }
 
 /// Refuses what the lab would refuse, before minutes go into building it.
 fn check(options: &Options) -> Result<()> {
     if let Some(scenario) = &options.scenario {
-        let known = scenarios(&cargo::root())?;
-        ensure!(
-            known.iter().any(|name| **name == *scenario),
-            "unknown scenario '{}': the scenarios are {}",
-            scenario.display(),
-            known.join(", ")
-        );
+        let known: Vec<String> = scenarios(&cargo::root())?.into_iter().map(|known| known.name).collect();
+        if !known.iter().any(|name| **name == *scenario) {
+            let known = known.join(", ");
+            return Err(usage(format!("unknown scenario '{}': the scenarios are {known}", scenario.display())));
+        }
     }
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    ensure!(
-        options.list || options.headless || on_terminal,
-        "the dashboard needs a terminal: use --headless for a report"
-    );
+    if !(options.headless || on_terminal) {
+        return Err(usage("the dashboard needs a terminal: use --headless for a report".to_owned()));
+    }
     Ok(())
 }
 
@@ -101,19 +123,19 @@ fn check(options: &Options) -> Result<()> {
 /// # Errors
 /// When an option cannot be meant, a step fails or root is out of reach.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    check(options)?;
-    if !options.list {
-        root::ensure_reachable("the demo")?;
+    if options.list {
+        for Scenario { name, summary } in scenarios(&cargo::root())? {
+            println!("{name:<12} {summary}");
+        }
+        return Ok(());
     }
+    check(options)?;
+    root::ensure_reachable("the demo")?;
     setup::run()?;
     let binaries = cargo::build_release()?;
-    let mut lab = if options.list {
-        std::process::Command::new(&binaries.lab)
-    } else {
-        match root::command(&binaries.lab)? {
-            Ok(lab) => lab,
-            Err(reason) => bail!(root::unreachable("the demo", &reason)),
-        }
+    let mut lab = match root::command(&binaries.lab)? {
+        Ok(lab) => lab,
+        Err(reason) => bail!(root::unreachable("the demo", &reason)),
     };
     lab.args(options.arguments()).arg("--listentop").arg(&binaries.listentop);
     // Replaced rather than waited for: signals and the terminal are the lab's from here on.
@@ -124,7 +146,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 mod tests {
     use clap::Parser;
 
-    use super::{Options, check, scenarios};
+    use super::{Options, Scenario, check, scenarios};
+    use crate::Usage;
 
     #[derive(Parser)]
     struct Cli {
@@ -134,20 +157,31 @@ mod tests {
 
     #[test]
     fn options_reach_the_lab() {
-        let given = "demo overflow --headless --format json --for 3 --cookies --seed 7 -- --extra";
-        let passed: Vec<_> =
-            "overflow --headless --format json --for 3 --seed 7 --cookies=on --extra".split(' ').collect();
+        let given = "demo overflow --headless --format json --for 2m --load-for 3 --cookies --seed 7 -- --extra";
+        let passed: Vec<_> = "overflow --headless --format json --for 2m --load-for 3 --seed 7 --cookies=on --extra"
+            .split(' ')
+            .collect();
         assert_eq!(Cli::parse_from(given.split(' ')).options.arguments(), passed);
     }
 
     #[test]
     fn an_unknown_scenario_is_refused_before_the_build() {
         let known = scenarios(&crate::cargo::root()).unwrap();
-        assert!(known.iter().any(|name| name == "overflow") && known.iter().all(|name| name != "mod"), "{known:?}");
+        let known: Vec<&str> = known.iter().map(|scenario| &*scenario.name).collect();
+        assert!(known.contains(&"overflow") && !known.contains(&"mod"), "{known:?}");
         let options = |given: &str| Cli::parse_from(given.split(' ')).options;
         check(&options("demo overflow --headless")).unwrap();
-        let error = check(&options("demo nosuch --headless")).unwrap_err().to_string();
-        assert_eq!(error, format!("unknown scenario 'nosuch': the scenarios are {}", known.join(", ")));
+        let error = check(&options("demo nosuch --headless")).unwrap_err();
+        assert!(error.is::<Usage>());
+        assert_eq!(error.to_string(), format!("unknown scenario 'nosuch': the scenarios are {}", known.join(", ")));
+    }
+
+    #[test]
+    fn a_source_tells_its_summary() {
+        let source =
+            "pub(super) const SCENARIO: Scenario = Scenario {\n    name: \"one\",\n    summary: \"it: shows\",\n};\n";
+        assert_eq!(Scenario::read("one", source).unwrap().summary, "it: shows");
+        assert!(Scenario::read("one", "const X: u8 = 1;").is_none());
     }
 
     #[test]
@@ -158,6 +192,9 @@ mod tests {
             "demo --headless --format xml",
             "demo --format json",
             "demo --seed x",
+            "demo --headless --for abc",
+            "demo --for 0",
+            "demo --load-for soon",
         ] {
             assert!(Cli::try_parse_from(given.split(' ')).is_err(), "{given}");
         }

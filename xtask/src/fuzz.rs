@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use crate::{cargo, process, toolchain};
+use crate::{cargo, duration, process, toolchain};
 
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -21,7 +21,7 @@ const MAX_LENGTH: u32 = 1 << 16;
 #[derive(Args)]
 pub(crate) struct Options {
     /// How long to look, such as 30s or 10m
-    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     time: Duration,
     /// Run this one input instead, such as one that was found
     #[arg(long, value_name = "FILE")]

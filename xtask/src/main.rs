@@ -2,8 +2,9 @@
 
 mod bench;
 mod cargo;
-mod ci;
 mod demo;
+#[path = "../../demo-servers/src/duration.rs"]
+mod duration;
 mod fuzz;
 mod kernels;
 mod lint;
@@ -13,13 +14,18 @@ mod setup;
 mod testing;
 mod toolchain;
 
+use std::error::Error;
+use std::fmt;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 unusable command line, 3 (bench) a bound is missed that was met before; demo ends \
+                           with listentop's own, and 128+N when it was ended by signal N";
+
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about, max_term_width = 120)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, after_help = EXIT_STATUS, max_term_width = 120)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -82,7 +88,28 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            match error {
+                error if error.is::<Usage>() => ExitCode::from(2),
+                error if error.is::<bench::Missed>() => ExitCode::from(3),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+/// A request that the command line expresses but that cannot be carried out.
+#[derive(Debug)]
+pub(crate) struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Usage {}
+
+/// A [`Usage`] error as `anyhow::Error`.
+pub(crate) fn usage(message: String) -> anyhow::Error {
+    Usage(message).into()
 }

@@ -6,11 +6,11 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::cargo::{self, Executable};
-use crate::{ci, process, root, setup};
+use crate::{process, root, setup};
 
 /// Test targets that need root: `kernel` loads probes into the running kernel, `rights` starts the program with chosen capabilities, the
-/// others make network namespaces.
-const ROOT_TESTS: [&str; 5] = ["kernel", "sock_diag", "lab", "netns", "rights"];
+/// others make network namespaces, and `demo` does both.
+const ROOT_TESTS: [&str; 6] = ["kernel", "sock_diag", "lab", "demo", "netns", "rights"];
 
 enum Outcome {
     Passed,
@@ -49,7 +49,7 @@ pub(crate) fn run() -> Result<()> {
     for (name, outcome) in &outcomes {
         println!("  {name}: {outcome}");
     }
-    verdict(&outcomes, ci::is_set())
+    verdict(&outcomes, test_harness::ci())
 }
 
 fn unprivileged(built: &[Executable]) -> Outcome {
