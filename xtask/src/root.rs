@@ -1,6 +1,7 @@
 //! Becoming root for what needs it, and for nothing else.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -49,28 +50,101 @@ pub(crate) fn command(program: &Path) -> Result<Result<Command, String>> {
     let Some(sudo) = process::find("sudo") else {
         return Ok(Err(NO_SUDO.to_owned()));
     };
-    let silent = Command::new(&sudo).args(["--non-interactive", "true"]).stdin(Stdio::null()).output();
-    if !silent.context("cannot run sudo")?.status.success() {
-        if !io::stdin().is_terminal() {
-            return Ok(Err("sudo would ask for a password and there is no terminal".to_owned()));
-        }
-        process::announce("root is needed: sudo may ask for your password");
-        // Asked here, so that a refusal is known before anything depends on it.
-        let granted = Command::new(&sudo).arg("--validate").stdout(io::stderr()).status();
-        if !granted.context("cannot run sudo")?.success() {
-            return Ok(Err("sudo was refused".to_owned()));
-        }
+    match ask(&sudo, io::stdin().is_terminal())? {
+        Some(refusal) => Ok(Err(refusal)),
+        None => Ok(Ok(through(&sudo, program, |name| env::var_os(name)))),
     }
+}
+
+/// Asks sudo, so that a refusal is known before anything depends on it; the refusal, if it is one.
+fn ask(sudo: &Path, terminal: bool) -> Result<Option<String>> {
+    let silent = Command::new(sudo).args(["--non-interactive", "true"]).stdin(Stdio::null()).output();
+    if silent.context("cannot run sudo")?.status.success() {
+        return Ok(None);
+    }
+    if !terminal {
+        return Ok(Some("sudo would ask for a password and there is no terminal".to_owned()));
+    }
+    process::announce("root is needed: sudo may ask for your password");
+    let granted = Command::new(sudo).arg("--validate").stdout(io::stderr()).status();
+    Ok((!granted.context("cannot run sudo")?.success()).then(|| "sudo was refused".to_owned()))
+}
+
+/// The program by sudo, with what it looks at of this environment.
+fn through(sudo: &Path, program: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Command {
     let mut command = Command::new(sudo);
     // Through env(1): sudo's own --preserve-env needs a right that not every sudoer has.
     command.args(["--", "env"]);
     for name in PASSED_ON {
-        if let Some(value) = env::var_os(name) {
-            let mut assignment = std::ffi::OsString::from(format!("{name}="));
+        if let Some(value) = variable(name) {
+            let mut assignment = OsString::from(format!("{name}="));
             assignment.push(value);
             command.arg(assignment);
         }
     }
     command.arg(program);
-    Ok(Ok(command))
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::{Path, PathBuf};
+
+    use super::{NO_SUDO, ask, command, is_root, through, unreachable};
+
+    #[test]
+    fn what_the_program_looks_at_gets_through_sudo() {
+        let variable = |name: &str| match name {
+            "CI" => Some("true".into()),
+            "TERM" => Some("xterm 256".into()),
+            "PATH" | "LD_PRELOAD" => panic!("{name} is not for root"),
+            _ => None,
+        };
+        let command = through(Path::new("/bin/sudo"), Path::new("/t/lab"), variable);
+        assert_eq!(command.get_program(), "/bin/sudo");
+        let arguments: Vec<_> = command.get_args().collect();
+        assert_eq!(arguments, ["--", "env", "CI=true", "TERM=xterm 256", "/t/lab"]);
+    }
+
+    #[test]
+    fn root_needs_no_sudo() {
+        if is_root().unwrap() {
+            let command = command(Path::new("/t/lab")).unwrap().unwrap();
+            assert_eq!((command.get_program(), command.get_args().count()), ("/t/lab".as_ref(), 0));
+        }
+    }
+
+    /// A program in place of sudo.
+    fn sudo(name: &str, script: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("listentop-sudo-{name}-{}", std::process::id()));
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_refusal_is_known_before() {
+        let password = "sudo would ask for a password and there is no terminal";
+        for (name, script, terminal, refusal) in [
+            ("free", "exit 0", false, None),
+            ("asks", "exit 1", false, Some(password)),
+            ("refuses", "exit 1", true, Some("sudo was refused")),
+            ("grants", "[ \"$*\" = --validate ]", true, None),
+        ] {
+            let sudo = sudo(name, script);
+            assert_eq!(ask(&sudo, terminal).unwrap().as_deref(), refusal, "{name}");
+            fs::remove_file(sudo).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_message_names_the_remedy() {
+        let message = unreachable("the demo", NO_SUDO);
+        assert!(
+            message.starts_with("the demo loads probes") && message.ends_with("no sudo: run it as root"),
+            "{message}"
+        );
+    }
 }

@@ -83,7 +83,7 @@ fn pinned_toolchain(root: &Path) -> Result<Toolchain> {
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let channel = pinned_channel(&text).with_context(|| format!("{} names no channel", file.display()))?;
     let toolchain = Toolchain::of(&cargo::rustc(), root).with_context(|| {
-        format!("Rust {channel} does not run here: `rustup toolchain install {channel}` installs it")
+        format!("Rust {channel} does not run here: install rustup (https://rustup.rs), then `rustup toolchain install {channel}`")
     })?;
     ensure!(
         toolchain.rustc.starts_with(&format!("rustc {channel} ")),

@@ -106,17 +106,20 @@ impl Toolchain {
     /// # Errors
     /// When it cannot be run, fails (its stderr is then the message) or leaves out a field.
     pub(crate) fn of(rustc: &OsStr, dir: &Path) -> io::Result<Self> {
+        // What rustup and rustc say is several lines.
+        let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<&str>>().join(" ");
         let ask = |args: &[&str]| {
             let output = Command::new(rustc).args(args).current_dir(dir).output()?;
             if !output.status.success() {
-                return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+                return Err(io::Error::other(in_one_line(&String::from_utf8_lossy(&output.stderr))));
             }
             String::from_utf8(output.stdout).map_err(io::Error::other)
         };
         let description = ask(&["--version", "--verbose"])?;
         let sysroot = ask(&["--print", "sysroot"])?;
         Self::parse(&description, sysroot.trim_end()).ok_or_else(|| {
-            io::Error::other(format!("`rustc --version --verbose` names no host or no LLVM version:\n{description}"))
+            let said = in_one_line(&description);
+            io::Error::other(format!("`rustc --version --verbose` names no host or no LLVM version: {said}"))
         })
     }
 
@@ -154,5 +157,40 @@ impl Toolchain {
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BPF_LINKER_VERSION, Toolchain};
+    use std::path::Path;
+
+    const DESCRIPTION: &str = "rustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\n\
+                               release: 1.95.0\nLLVM version: 22.1.2\n";
+
+    #[test]
+    fn a_compiler_describes_itself() {
+        let toolchain = Toolchain::parse(DESCRIPTION, "/t/1.95.0").unwrap();
+        assert_eq!((&*toolchain.rustc, &*toolchain.llvm), ("rustc 1.95.0 (59807616e 2026-04-14)", "22"));
+        assert_eq!((&*toolchain.host, &*toolchain.sysroot), ("x86_64-unknown-linux-gnu", Path::new("/t/1.95.0")));
+    }
+
+    #[test]
+    fn a_description_that_lacks_something_is_none() {
+        assert!(Toolchain::parse("", "/t").is_none());
+        for field in ["host:", "LLVM version:"] {
+            assert!(Toolchain::parse(&DESCRIPTION.replace(field, "other:"), "/t").is_none(), "{field}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let toolchain = Toolchain::parse(DESCRIPTION, "/nonexistent").unwrap();
+        assert_eq!(toolchain.missing(Path::new("/")).as_deref(), Some("the Rust component rust-src"));
+        let stamp = toolchain.stamp();
+        assert_eq!(
+            stamp,
+            format!("bpf-linker {BPF_LINKER_VERSION}\nrustc 1.95.0 (59807616e 2026-04-14)\n/nonexistent\n")
+        );
     }
 }
