@@ -15,6 +15,10 @@ enum Unit {
     Nanoseconds,
     /// Held in seconds.
     Milliseconds,
+    /// Of a core; held as a ratio.
+    Percent,
+    /// Held in bytes.
+    Mebibytes,
 }
 
 /// A bound of the design.
@@ -54,6 +58,16 @@ impl Bound {
         Self::new(what, time.as_secs_f64(), Unit::Milliseconds, measured)
     }
 
+    /// A share of a core.
+    pub(super) fn at_most_of_a_core(what: &str, share: f64, measured: Option<Uncertain>) -> Self {
+        Self::new(what, share, Unit::Percent, measured)
+    }
+
+    /// Memory in bytes.
+    pub(super) fn at_most_bytes(what: &str, bytes: u64, measured: Option<Uncertain>) -> Self {
+        Self::new(what, bytes as f64, Unit::Mebibytes, measured)
+    }
+
     /// One that cannot be measured here.
     pub(super) fn skipped(what: &str, reason: &str) -> Self {
         Self { skipped: Some(reason.to_owned()), ..Self::new(what, 0.0, Unit::Nanoseconds, None) }
@@ -75,7 +89,7 @@ impl Bound {
         Some(match self.unit {
             // To the digits that are shown: the error is larger than what they leave out.
             Unit::Ratio => ((self.limit * 1e3).round() - (value * 1e3).round()) / 1e3,
-            Unit::Nanoseconds | Unit::Milliseconds => value - self.limit,
+            Unit::Nanoseconds | Unit::Milliseconds | Unit::Percent | Unit::Mebibytes => value - self.limit,
         })
     }
 
@@ -94,6 +108,8 @@ impl Bound {
             Unit::Ratio => format!("≥ {:.2}", self.limit),
             Unit::Nanoseconds => format!("≤ {:.0} ns", self.limit),
             Unit::Milliseconds => format!("≤ {:.0} ms", self.limit * 1e3),
+            Unit::Percent => format!("≤ {:.0} %", self.limit * 100.0),
+            Unit::Mebibytes => format!("≤ {:.0} MiB", self.limit / MEBIBYTE),
         }
     }
 
@@ -103,6 +119,8 @@ impl Bound {
             Unit::Ratio => format!("{value:.3} ± {error:.3}"),
             Unit::Nanoseconds => format!("{value:.0} ± {error:.0} ns"),
             Unit::Milliseconds => format!("{:.0} ms", value * 1e3),
+            Unit::Percent => format!("{:.1} %", value * 100.0),
+            Unit::Mebibytes => format!("{:.0} MiB", value / MEBIBYTE),
         }
     }
 
@@ -127,6 +145,7 @@ impl Bound {
     }
 }
 
+const MEBIBYTE: f64 = 1024.0 * 1024.0;
 const MET: &str = "met";
 
 /// Of these bounds, as a page has them in its order, those that a committed page calls met and that are now missed for sure.
