@@ -5,10 +5,12 @@ use socket2::Socket;
 
 use crate::support::{
     Lab, Test, Watch,
+    environment::slowness,
     lab::PORT,
     now_ns, sleep_ms,
     sockets::{accept, connect, listen, readable, receive, send_all},
-    watch::{assert_ms, count},
+    spans::{Spans, When},
+    watch::{assert_ms, assert_within, count},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -26,50 +28,12 @@ pub(crate) const TESTS: &[Test] = &[
         needs: &[Measure::FirstByte, Measure::FirstRead],
         run: first_byte_and_first_read,
     },
+    Test { name: "times::short_waits", needs: &[Measure::AcceptWait, Measure::Residency], run: short_waits },
     Test { name: "times::oldest_waiting", needs: &[Measure::OldestWaiting], run: oldest_waiting },
     Test { name: "times::hung_acceptor", needs: &[Measure::OldestWaiting], run: hung_acceptor },
 ];
 
 const ROUNDS: usize = 12;
-
-/// When something happened at the earliest and at the latest.
-#[derive(Clone, Copy)]
-struct When {
-    from: u64,
-    to: u64,
-}
-
-impl When {
-    fn doing<T>(work: impl FnOnce() -> T) -> (When, T) {
-        let from = now_ns();
-        let result = work();
-        (When { from, to: now_ns() }, result)
-    }
-}
-
-/// Bounds of durations that listentop measured too.
-#[derive(Default)]
-struct Spans {
-    low: Vec<u64>,
-    high: Vec<u64>,
-}
-
-impl Spans {
-    fn add(&mut self, start: When, end: When) {
-        self.low.push(end.from.saturating_sub(start.to));
-        self.high.push(end.to - start.from);
-    }
-
-    /// Bounds of a quantile: the quantile of the lower and that of the upper bounds.
-    fn quantile(&self, p: f64) -> (u64, u64) {
-        let at = |values: &[u64]| {
-            let mut sorted = values.to_vec();
-            sorted.sort_unstable();
-            sorted[((p * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1]
-        };
-        (at(&self.low), at(&self.high))
-    }
-}
 
 fn pair(listener: &Socket) -> (Socket, Socket) {
     let client = connect(PORT);
@@ -246,6 +210,46 @@ fn first_byte_and_first_read(lab: &Lab) {
     assert_eq!(count(&seen.first_byte), ROUNDS as u64);
     assert_eq!(seen.first_byte.as_ref().and_then(|seen| seen.max_us()), Some(1), "only values of 0");
     assert!(seen.first_read.as_ref().and_then(|seen| seen.quantile_ns(0.0)) > Some(9_000_000), "{:?}", seen.first_read);
+}
+
+/// Waits as short as those of a server that keeps up. What disturbs one exchange moves no median by much.
+fn short_waits(lab: &Lab) {
+    // For what the kernel does before a call returns and the next one comes to its point, both of which the program's clock has too.
+    const AROUND_NS: u64 = 4_000;
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let (mut waits, mut residencies) = (Spans::default(), Spans::default());
+    let exchanges = 2000 / u64::from(slowness());
+    for round in 0..exchanges {
+        let pause_ns = 20_000 + 1_000 * (round % 41);
+        let (enqueued, client) = When::doing(|| connect(PORT));
+        spin(pause_ns);
+        let (accepted, server) = When::doing(|| accept(&listener).expect("a connection"));
+        waits.add(enqueued, accepted);
+        let (sent, ()) = When::doing(|| send_all(&client, &[1; 100]));
+        spin(pause_ns);
+        let (read, bytes) = When::doing(|| receive(&server, 200));
+        assert_eq!(bytes, 100);
+        residencies.add(sent, read);
+    }
+    watch.sample();
+    let seen = &watch.listener(PORT).distributions;
+    for (what, own, seen) in [("accept wait", &waits, &seen.accept_wait), ("residency", &residencies, &seen.residency)]
+    {
+        assert_eq!(count(seen), exchanges, "{what}");
+        let (low, high) = own.quantile(0.5);
+        // A probe that is a millisecond off is far outside.
+        assert!(high < 500_000 * u64::from(slowness()), "the test's own load: {high} ns");
+        assert_within(what, seen, 0.5, low, high, AROUND_NS * u64::from(slowness()));
+    }
+}
+
+/// Uses the CPU for so long: a sleep is never as short.
+fn spin(ns: u64) {
+    let end = now_ns() + ns;
+    while now_ns() < end {
+        std::hint::spin_loop();
+    }
 }
 
 fn oldest_waiting(lab: &Lab) {

@@ -5,6 +5,7 @@ pub(crate) mod environment;
 pub(crate) mod lab;
 pub(crate) mod process;
 pub(crate) mod sockets;
+pub(crate) mod spans;
 pub(crate) mod watch;
 
 use std::{

@@ -216,15 +216,25 @@ pub(crate) fn count(distribution: &Option<Histogram>) -> u64 {
     distribution.as_ref().expect("it is measured").count()
 }
 
-/// Checks a quantile, in milliseconds: within the histogram's 1/16 of the bounds that the program's clock sets, and 2 ms, on a slow
-/// machine more, for what the kernel does before and after.
+/// Checks a quantile: within the histogram's 1/16 of the bounds that the program's clock sets, and 2 ms, on a slow machine more, for what the
+/// kernel does before and after.
 pub(crate) fn assert_ms(what: &str, distribution: &Option<Histogram>, p: f64, low_ns: u64, high_ns: u64) {
+    assert_within(what, distribution, p, low_ns, high_ns, 2_000_000 * u64::from(environment::slowness()));
+}
+
+/// The same with so much instead of 2 ms.
+pub(crate) fn assert_within(
+    what: &str,
+    distribution: &Option<Histogram>,
+    p: f64,
+    low_ns: u64,
+    high_ns: u64,
+    around_ns: u64,
+) {
     let histogram = distribution.as_ref().expect("it is measured");
-    let value = histogram.quantile_ns(p).expect("it has values") as f64 / 1e6;
-    let (low, high) = (low_ns as f64 / 1e6, high_ns as f64 / 1e6);
-    let around = 2.0 * f64::from(environment::slowness());
+    let value = histogram.quantile_ns(p).expect("it has values");
     assert!(
-        value >= low * 15.0 / 16.0 - around && value <= high * 17.0 / 16.0 + around,
-        "{what}: {value:.3} ms at p{p}, while the program measured from {low:.3} to {high:.3} ms"
+        value >= (low_ns * 15 / 16).saturating_sub(around_ns) && value <= high_ns * 17 / 16 + around_ns,
+        "{what}: {value} ns at p{p}, while the program measured from {low_ns} to {high_ns} ns"
     );
 }
