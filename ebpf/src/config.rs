@@ -69,6 +69,18 @@ pub(crate) fn started() -> bool {
     set() & settings::STARTED != 0
 }
 
+/// Whether completions are to tell of io_uring's accepts that bring a connection.
+#[inline(always)]
+pub(crate) fn uring_accepts() -> bool {
+    set() & settings::URING_ACCEPTS != 0
+}
+
+/// Whether completions are to tell of io_uring's splices.
+#[inline(always)]
+pub(crate) fn uring_splices() -> bool {
+    set() & settings::URING_SPLICES != 0
+}
+
 #[inline(always)]
 fn set() -> u64 {
     unsafe { core::ptr::read_volatile(SETTINGS.0.get()) }

@@ -4,3 +4,7 @@
 pub const EXCLUSIVE: u64 = 1;
 /// What was there before the start has been taken over. Until then a connection in no table is left to that, or it might get two records.
 pub const STARTED: u64 = 2;
+/// Completions of io_uring tell of its accepts that bring a connection: nothing else does.
+pub const URING_ACCEPTS: u64 = 4;
+/// They tell of its splices, too.
+pub const URING_SPLICES: u64 = 8;

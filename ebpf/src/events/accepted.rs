@@ -18,6 +18,8 @@ pub(crate) const EAGAIN: i64 = 11;
 const ECONNABORTED: i64 = 103;
 /// `EINVAL`: the socket does not listen (any more).
 const EINVAL: i64 = 22;
+/// `ECANCELED`: an accept of io_uring was called off while it waited.
+const ECANCELED: i64 = 125;
 
 /// The current thread got a connection. Returns whether it is one that is tracked and was not accepted before.
 #[inline(always)]
@@ -37,6 +39,18 @@ pub(crate) fn accepted(child: RawSock) -> bool {
     }
     charge(listener);
     true
+}
+
+/// An accept of the current thread returned this socket: counts the connection. `Err` with it, if it is in no table.
+#[inline(always)]
+pub(crate) fn returned(socket: Option<RawSock>) -> Result<(), Option<RawSock>> {
+    if socket.is_some_and(accepted) {
+        return Ok(());
+    }
+    // One that is closed already by another thread is gone, but was accepted.
+    let Some(multipath) = socket.filter(|socket| socket.is_mptcp()) else { return Err(socket) };
+    let subflow = multipath.first_subflow();
+    if accepted(subflow) { Ok(()) } else { Err(Some(subflow)) }
 }
 
 /// The current thread got a connection from the listener that is in no table: count it all the same, and from here on track it. How long it
@@ -84,7 +98,7 @@ fn acceptor(listener: ListenerRef) -> Option<Account> {
 #[inline(always)]
 pub(crate) fn is_failure(errno: i64) -> bool {
     // The kernel's own restart codes (512 and up) are interruptions that user space never sees.
-    errno != EINTR && errno != ECONNABORTED && errno != EINVAL && errno < 512
+    errno != EINTR && errno != ECONNABORTED && errno != EINVAL && errno != ECANCELED && errno < 512
 }
 
 /// An accept from the listener failed with `errno`.

@@ -9,12 +9,12 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext},
 };
 
-use listentop_abi::{connection::Connection, listener::ListenerRef};
+use listentop_abi::connection::Connection;
 
 use crate::{
     config, connections,
     context::argument,
-    events::{accepted, enqueued, read},
+    events::{accepted, enqueued},
     kernel::{self, LISTEN, RawSock, Request, Sock},
     maps::{ATTEMPTS, LISTENERS},
     stats,
@@ -26,16 +26,6 @@ static LISTEN_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Position of what `inet_csk_accept` returns: (sk, flags, err, kern) up to 6.9, (sk, arg) since.
 #[unsafe(no_mangle)]
 static ACCEPT_RESULT: Global<u32> = Global::new(u32::MAX);
-/// Position of the pointer behind which it puts the error, and the error's offset there.
-#[unsafe(no_mangle)]
-static ACCEPT_ERROR: Global<u32> = Global::new(u32::MAX);
-#[unsafe(no_mangle)]
-static ACCEPT_ERROR_OFFSET: Global<u32> = Global::new(0);
-/// Position of its flags, where it has them.
-#[unsafe(no_mangle)]
-static ACCEPT_FLAGS: Global<u32> = Global::new(u32::MAX);
-/// `O_NONBLOCK`, on every architecture that is supported.
-const O_NONBLOCK: u32 = 0o4000;
 /// Positions in `tcp_recvmsg`: (sk, msg, len, nonblock, flags, addr_len) in 5.10, later without nonblock, then without addr_len.
 #[unsafe(no_mangle)]
 static RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
@@ -160,48 +150,47 @@ pub(crate) fn migrate(ctx: FExitContext) -> i32 {
     0
 }
 
-/// inet_csk_accept returns the connection that it took off the queue, in the thread that called accept, whichever way it did.
+/// inet_csk_accept returns the connection that it took off the queue, in the thread that called accept, whichever way it did. That it
+/// returns none says nothing: io_uring tries before it waits.
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn accept(ctx: FExitContext) -> i32 {
-    if config::empty() {
-        return 0;
-    }
-    if let Some(listener) = dequeued(&ctx) {
-        let error = argument(ctx.as_ptr(), ACCEPT_ERROR.load());
-        if let Some(errno) = kernel::int_at(error, ACCEPT_ERROR_OFFSET.load()) {
-            accepted::failed(listener, -i64::from(errno));
-        }
+    if !config::empty() {
+        let _ = dequeued(&ctx);
     }
     0
 }
 
-/// The same where programs may not look behind `int *err` (before 5.17): an accept that does not block fails for one reason only.
+/// The same where the calls cannot be seen to end. From a listener that does not block an accept ends in vain for one reason only; io_uring,
+/// however, may wait even there, after it has looked.
 #[fexit(function = "inet_csk_accept")]
-pub(crate) fn accept_by_flags(ctx: FExitContext) -> i32 {
+pub(crate) fn accept_by_listener(ctx: FExitContext) -> i32 {
     if config::empty() {
         return 0;
     }
-    if let Some(listener) = dequeued(&ctx)
-        && argument(ctx.as_ptr(), ACCEPT_FLAGS.load()) as u32 & O_NONBLOCK != 0
+    let sock = Sock::new(ctx.arg(0));
+    if !dequeued(&ctx)
+        && kernel::opened_nonblocking(sock)
+        && let Some(listener) = LISTENERS.get_ptr(sock.key())
     {
-        accepted::failed(listener, accepted::EAGAIN);
+        accepted::failed(unsafe { *listener }, accepted::EAGAIN);
     }
     0
 }
 
-/// Counts the connection that an accept took off the queue; the listener, if there was none.
+/// Counts the connection that an accept took off the queue; false if there was none.
 #[inline(always)]
-fn dequeued(ctx: &FExitContext) -> Option<ListenerRef> {
+fn dequeued(ctx: &FExitContext) -> bool {
     let child = argument(ctx.as_ptr(), ACCEPT_RESULT.load());
-    if child != 0 && accepted::accepted(RawSock::of(child)) {
-        return None;
+    if child == 0 {
+        return false;
     }
-    let listener = unsafe { *LISTENERS.get_ptr(Sock::new(ctx.arg(0)).key())? };
-    if child != 0 {
-        accepted::accepted_unknown(listener, Some(RawSock::of(child)));
-        return None;
+    let child = RawSock::of(child);
+    if !accepted::accepted(child)
+        && let Some(listener) = LISTENERS.get_ptr(Sock::new(ctx.arg(0)).key())
+    {
+        accepted::accepted_unknown(unsafe { *listener }, Some(child));
     }
-    Some(listener)
+    true
 }
 
 /// sock_def_readable(sk), which every socket calls through `sk_data_ready` unless something in the kernel reads it.
@@ -251,10 +240,8 @@ pub(crate) fn splice_read(ctx: FExitContext) -> i32 {
     if result <= 0 {
         return 0;
     }
-    let Some(socket) = kernel::sock_of(ctx.arg(0)) else { return 0 };
-    let Some(connection) = connections::find(socket.0) else { return 0 };
-    if let Some(copied) = socket.copied_seq() {
-        read::read(connection, socket.0, result as u32, copied, 0);
+    if let Some(socket) = kernel::sock_of(ctx.arg(0)) {
+        super::syscalls::spliced(socket, result as u32);
     }
     0
 }

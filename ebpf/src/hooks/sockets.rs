@@ -238,6 +238,15 @@ pub(crate) fn listener(sock: Sock) -> Option<ListenerRef> {
     Some(listener)
 }
 
+/// The records of the listener that a process has this socket for, if it is one's.
+#[inline(always)]
+pub(crate) fn listener_behind(socket: RawSock) -> Option<ListenerRef> {
+    let listener = LISTENERS.get_ptr(socket.0);
+    let listener =
+        if listener.is_none() && socket.is_mptcp() { LISTENERS.get_ptr(socket.first_subflow().0) } else { listener };
+    listener.map(|listener| unsafe { *listener })
+}
+
 /// The last connection on the accept queue, for when the clone was not seen (the kernel skipped the program). Another CPU may have
 /// enqueued one since; what it has counted is not taken again.
 #[inline(always)]

@@ -10,12 +10,8 @@ use aya_ebpf::{
 
 use crate::{
     config, connections,
-    events::{
-        accepted::{self, EAGAIN},
-        read,
-    },
-    kernel,
-    maps::LISTENERS,
+    events::{accepted, read},
+    kernel::{self, RawSock},
 };
 use listentop_abi::listener::ListenerRef;
 
@@ -35,36 +31,23 @@ pub(crate) fn exit_accept(ctx: TracePointContext) -> u32 {
         return 0;
     }
     let ret = result(&ctx);
-    if ret >= 0 {
-        // One that is closed already by another thread is gone, but was accepted.
-        let mut child = kernel::current_socket(ret as u32);
-        if child.is_some_and(accepted::accepted) {
-            return 0;
-        }
-        if let Some(socket) = child.filter(|socket| socket.is_mptcp()) {
-            child = Some(socket.first_subflow());
-            if child.is_some_and(accepted::accepted) {
-                return 0;
-            }
-        }
-        if let Some(listener) = listener() {
-            accepted::accepted_unknown(listener, child);
-        }
-    } else if accepted::is_failure(-ret)
-        && let Some(listener) = listener()
+    if ret < 0 {
+        in_vain(ret, kernel::current_argument);
+    } else if let Err(child) = accepted::returned(kernel::current_socket(ret as u32))
+        && let Some(listener) = kernel::current_argument().and_then(listener_at)
     {
-        accepted::failed(listener, -ret);
+        accepted::accepted_unknown(listener, child);
     }
     0
 }
 
-/// The same where the accepts that reach the queue are seen in another way: those that fail before (EMFILE, ENFILE, ENOMEM).
+/// The same where those that bring a connection are seen in another way.
 #[tracepoint]
-pub(crate) fn exit_accept_failed(ctx: TracePointContext) -> u32 {
+pub(crate) fn exit_accept_in_vain(ctx: TracePointContext) -> u32 {
     if config::empty() {
         return 0;
     }
-    failed_early(result(&ctx), kernel::current_argument);
+    in_vain(result(&ctx), kernel::current_argument);
     0
 }
 
@@ -86,15 +69,14 @@ fn call_ends(ctx: &FExitContext) -> i32 {
     if config::empty() {
         return 0;
     }
-    failed_early(ctx.arg(1), || kernel::call_argument(ctx.arg(0)));
+    in_vain(ctx.arg(1), || kernel::call_argument(ctx.arg(0)));
     0
 }
 
-/// An accept on the descriptor `fd` returns: counts it if it failed before it came to the queue.
+/// An accept on the descriptor `fd` returns: counts it if it brought nothing.
 #[inline(always)]
-fn failed_early(ret: i64, fd: impl FnOnce() -> Option<u64>) {
+fn in_vain(ret: i64, fd: impl FnOnce() -> Option<u64>) {
     if ret < 0
-        && ret != -EAGAIN
         && accepted::is_failure(-ret)
         && let Some(listener) = fd().and_then(listener_at)
     {
@@ -102,20 +84,10 @@ fn failed_early(ret: i64, fd: impl FnOnce() -> Option<u64>) {
     }
 }
 
-/// The listener that the call at hand is about.
-#[inline(always)]
-fn listener() -> Option<ListenerRef> {
-    listener_at(kernel::current_argument()?)
-}
-
 /// The listener at a descriptor of the current process.
 #[inline(always)]
 fn listener_at(fd: u64) -> Option<ListenerRef> {
-    let socket = kernel::current_socket(fd as u32)?;
-    let listener = LISTENERS.get_ptr(socket.0);
-    let listener =
-        if listener.is_none() && socket.is_mptcp() { LISTENERS.get_ptr(socket.first_subflow().0) } else { listener };
-    listener.map(|listener| unsafe { *listener })
+    super::sockets::listener_behind(kernel::current_socket(fd as u32)?)
 }
 
 /// splice returns: the first argument is the descriptor that was read. No receive tracepoint fires for it.
@@ -128,11 +100,18 @@ pub(crate) fn exit_splice(ctx: TracePointContext) -> u32 {
     if ret <= 0 {
         return 0;
     }
-    let Some(fd) = kernel::current_argument() else { return 0 };
-    let Some(socket) = kernel::current_socket(fd as u32) else { return 0 };
-    let Some(connection) = connections::find(socket.0) else { return 0 };
-    if let Some(copied) = socket.copied_seq() {
-        read::read(connection, socket.0, ret as u32, copied, 0);
+    if let Some(socket) = kernel::current_argument().and_then(|fd| kernel::current_socket(fd as u32)) {
+        spliced(socket, ret as u32);
     }
     0
+}
+
+/// The current thread moved `bytes` (above 0) out of a socket, which may be a connection, by splicing.
+#[inline(always)]
+pub(crate) fn spliced(socket: RawSock, bytes: u32) {
+    if let Some(connection) = connections::find(socket.0)
+        && let Some(copied) = socket.copied_seq()
+    {
+        read::read(connection, socket.0, bytes, copied, 0);
+    }
 }

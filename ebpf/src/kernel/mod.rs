@@ -8,6 +8,7 @@ mod packets;
 mod requests;
 mod sockets;
 mod tasks;
+mod uring;
 
 use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
 
@@ -15,6 +16,7 @@ pub(crate) use packets::*;
 pub(crate) use requests::*;
 pub(crate) use sockets::*;
 pub(crate) use tasks::*;
+pub(crate) use uring::*;
 
 macro_rules! from_btf {
     ($($(#[$doc:meta])* $name:ident;)*) => {
@@ -70,6 +72,7 @@ from_btf! {
     /// From a `struct socket` to the number of the inode that it is embedded with.
     SOCKET_INO;
     SOCKET_SK;
+    SOCKET_FILE;
     TASK_FILES;
     TASK_START_BOOTTIME;
     TASK_PID;
@@ -85,10 +88,17 @@ from_btf! {
     FILES_FDT;
     FDT_FD;
     FILE_PRIVATE_DATA;
+    FILE_FLAGS;
     /// The register that holds a system call's first argument when it returns.
     REGS_ARG0;
     CQE_RES;
     KIOCB_OPCODE;
+    KIOCB_FILE;
+    /// `splice_fd_in`, and `flags`, of a request that splices (`struct io_splice` lies over `cmd`).
+    SPLICE_FD_IN;
+    SPLICE_FLAGS;
+    /// `file_slot` of one that accepts (`struct io_accept` likewise).
+    ACCEPT_FILE_SLOT;
     SKB_HEAD;
     SKB_TRANSPORT_HEADER;
     SKB_NETWORK_HEADER;
@@ -102,6 +112,8 @@ from_btf! {
     FLAG_DEAD;
     /// `IORING_OP_ACCEPT`.
     OP_ACCEPT;
+    /// `IORING_OP_SPLICE`.
+    OP_SPLICE;
 }
 
 /// 1 where this kernel knows MPTCP.
@@ -189,12 +201,6 @@ fn probe<T: Copy>(base: u64, offset: &Global<u32>) -> Option<T> {
         return None;
     }
     unsafe { bpf_probe_read_kernel((base + u64::from(offset.load())) as *const T) }.ok()
-}
-
-/// An `int` behind a pointer; `None` if it cannot be read.
-#[inline(always)]
-pub(crate) fn int_at(pointer: u64, offset: u32) -> Option<i32> {
-    unsafe { bpf_probe_read_kernel((pointer + u64::from(offset)) as *const i32) }.ok()
 }
 
 /// A byte behind a pointer; `None` if it cannot be read.

@@ -337,3 +337,21 @@ pub(crate) fn cookies_allowed(sock: Sock) -> bool {
 pub(crate) fn sock_of(socket: u64) -> Option<RawSock> {
     probe::<u64>(socket, &SOCKET_SK).filter(|sk| *sk != 0).map(RawSock)
 }
+
+/// The `struct sock` behind a `struct file`. If that is no socket's the address is some other object's, and found in no table.
+#[inline(always)]
+pub(crate) fn socket_of_file(file: u64) -> Option<RawSock> {
+    sock_of(probe(file, &FILE_PRIVATE_DATA)?)
+}
+
+/// Whether the file through which a process has this listener does not block (`O_NONBLOCK`).
+#[inline(always)]
+pub(crate) fn opened_nonblocking(sock: Sock) -> bool {
+    // The same on every architecture that is supported.
+    const O_NONBLOCK: u32 = 0o4000;
+    let sock = RawSock(sock.key());
+    let owner = sock.mptcp().unwrap_or(sock);
+    probe::<u64>(owner.socket(), &SOCKET_FILE)
+        .and_then(|file| probe::<u32>(file, &FILE_FLAGS))
+        .is_some_and(|flags| flags & O_NONBLOCK != 0)
+}

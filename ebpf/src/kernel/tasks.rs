@@ -70,9 +70,7 @@ pub(crate) fn current_socket(fd: u32) -> Option<RawSock> {
         unsafe { direct(table as *const u8, &FDT_FD) }
     };
     let file = unsafe { bpf_probe_read_kernel((files + u64::from(fd) * 8) as *const u64) }.ok()?;
-    let socket = probe::<u64>(file, &FILE_PRIVATE_DATA)?;
-    let sk = probe::<u64>(socket, &SOCKET_SK)?;
-    if sk == 0 { None } else { Some(RawSock(sk)) }
+    socket_of_file(file)
 }
 
 /// First argument of the system call that the current thread is returning from.
@@ -90,22 +88,4 @@ pub(crate) fn current_argument() -> Option<u64> {
 #[inline(always)]
 pub(crate) fn call_argument(regs: u64) -> Option<u64> {
     probe(regs, &REGS_ARG0)
-}
-
-/// Opcode of an io_uring request; `None` without a request (a multishot completion).
-#[inline(always)]
-pub(crate) fn opcode(request: u64) -> Option<u8> {
-    probe(request, &KIOCB_OPCODE)
-}
-
-/// Opcode and result of an io_uring completion.
-#[inline(always)]
-pub(crate) unsafe fn completion(request: u64, cqe: *const u8) -> (Option<u8>, i32) {
-    (opcode(request), unsafe { direct(cqe, &CQE_RES) })
-}
-
-/// Whether `opcode` is an accept.
-#[inline(always)]
-pub(crate) fn is_accept(opcode: u8) -> bool {
-    u32::from(opcode) == OP_ACCEPT.load()
 }

@@ -1,5 +1,8 @@
 //! Every way to accept, read and write.
 
+mod reading;
+mod writing;
+
 use std::{
     io,
     os::fd::{AsRawFd as _, FromRawFd as _},
@@ -7,74 +10,71 @@ use std::{
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use listentop_model::coverage::Measure;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
 
 use crate::support::{
     Lab, Test, Watch,
     environment::older_than,
     lab::PORT,
+    ring::{complete, complete_if_known, push, ring},
     skip,
-    sockets::{accept, connect, listen, receive, send_all},
+    sockets::{accept, connect, listen, send_all},
     tid,
     watch::{count, thread},
 };
 
-const NEEDS: &[Measure] = &[Measure::Accepts, Measure::AcceptWait, Measure::Reads, Measure::Writes];
+pub(crate) use reading::TESTS as READING;
+pub(crate) use writing::TESTS as WRITING;
+
+const NEEDS: &[Measure] = &[Measure::Accepts, Measure::AcceptWait, Measure::WouldBlock];
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "calls::io_uring_accept", needs: NEEDS, run: io_uring_accept },
     Test { name: "calls::io_uring_multishot_accept", needs: NEEDS, run: io_uring_multishot_accept },
     Test { name: "calls::io_uring_accept_into_a_fixed_file", needs: NEEDS, run: io_uring_fixed_file },
-    Test { name: "calls::io_uring_receive_and_send", needs: NEEDS, run: io_uring_receive_and_send },
-    Test { name: "calls::would_block_and_failed_accepts", needs: NEEDS, run: would_block_and_failed },
-    Test { name: "calls::splice", needs: NEEDS, run: splice },
-    Test { name: "calls::peek_is_no_read", needs: NEEDS, run: peek },
-    Test { name: "calls::recvmmsg_and_readv", needs: NEEDS, run: recvmmsg_and_readv },
-    Test { name: "calls::sendfile", needs: NEEDS, run: sendfile },
+    Test { name: "calls::io_uring_accept_in_vain", needs: NEEDS, run: io_uring_accept_in_vain },
+    Test { name: "calls::would_block_and_failed_accepts", needs: NEEDS, run: |lab| in_vain(lab, accept4) },
+    Test { name: "calls::plain_accept", needs: NEEDS, run: |lab| in_vain(lab, plain_accept) },
 ];
 
 const ROUNDS: usize = 20;
 
-fn ring() -> IoUring {
-    match IoUring::new(8) {
-        Ok(ring) => ring,
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-            skip(format!("io_uring is not to be had (sysctl kernel.io_uring_disabled): {error}"))
-        }
-        Err(error) => panic!("io_uring: {error}"),
-    }
-}
-
-fn push(ring: &mut IoUring, entry: &squeue::Entry) {
-    // SAFETY: the descriptors and buffers that the entries name outlive their completion, which each test waits for.
-    unsafe { ring.submission().push(entry) }.expect("room in the queue");
-}
-
-/// Waits for the completion of something that not every kernel's io_uring can do.
-fn complete_if_known(ring: &mut IoUring, what: &str) -> cqueue::Entry {
-    ring.submit_and_wait(1).expect("a completion");
-    let entry = ring.completion().next().expect("a completion");
-    if -entry.result() == libc::EINVAL {
-        skip(format!("io_uring does not know {what} here"));
-    }
-    succeeded(entry)
-}
-
-/// Waits for a completion that must succeed.
-fn complete(ring: &mut IoUring) -> cqueue::Entry {
-    ring.submit_and_wait(1).expect("a completion");
-    succeeded(ring.completion().next().expect("a completion"))
-}
-
-fn succeeded(entry: cqueue::Entry) -> cqueue::Entry {
-    assert!(entry.result() >= 0, "{}", io::Error::from_raw_os_error(-entry.result()));
-    entry
-}
-
 fn socket(entry: &cqueue::Entry) -> Socket {
     // SAFETY: the kernel just made this descriptor for us.
     unsafe { Socket::from_raw_fd(entry.result()) }
+}
+
+/// A connection and its client.
+fn pair_at(listener: &Socket, port: u16) -> (Socket, Socket) {
+    let client = connect(port);
+    (client, accept(listener).expect("a connection"))
+}
+
+/// What sendmsg and recvmsg take, for one buffer.
+struct Message<'a> {
+    vector: libc::iovec,
+    header: libc::msghdr,
+    buffer: std::marker::PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Message<'a> {
+    fn new(buffer: &'a mut [u8]) -> Self {
+        let vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        // SAFETY: zero is valid for all members.
+        Self { vector, header: unsafe { std::mem::zeroed() }, buffer: std::marker::PhantomData }
+    }
+
+    /// Valid until this moves.
+    fn header(&mut self) -> *mut libc::msghdr {
+        (self.header.msg_iov, self.header.msg_iovlen) = (&raw mut self.vector, 1);
+        &raw mut self.header
+    }
+}
+
+/// Counts of accepts that failed; unknown where no probe can tell whose they were.
+fn failed(n: u64) -> Option<u64> {
+    (!older_than(5, 15)).then_some(n)
 }
 
 fn assert_accepts(watch: &mut Watch, n: u64) {
@@ -84,6 +84,8 @@ fn assert_accepts(watch: &mut Watch, n: u64) {
     assert_eq!(count(&seen.distributions.accept_wait), n);
     assert_eq!(thread(seen, tid()).map(|thread| thread.accepts), Some(n), "by this thread");
     assert_eq!(seen.now.open, Some(n));
+    // io_uring looks before it waits, which is its own affair.
+    assert_eq!((seen.total.would_block, seen.total.accept_failed), (Some(0), failed(0)));
 }
 
 /// Half of the connections wait already, half come while the accept waits.
@@ -120,7 +122,9 @@ fn io_uring_multishot_accept(lab: &Lab) {
     let mut kept = Vec::new();
     for _ in 0..ROUNDS {
         let client = connect(PORT);
-        let entry = complete_if_known(&mut ring, "an accept of many (since 5.19)");
+        let Some(entry) = complete_if_known(&mut ring) else {
+            skip("io_uring does not know an accept of many (since 5.19) here".to_owned())
+        };
         assert!(cqueue::more(entry.flags()), "the accept goes on");
         kept.push((client, socket(&entry)));
     }
@@ -151,145 +155,101 @@ fn io_uring_fixed_file(lab: &Lab) {
     assert_eq!(thread(seen, tid()).map(|thread| (thread.accepts, thread.reads)), Some((1, 1)));
 }
 
-fn io_uring_receive_and_send(lab: &Lab) {
-    let mut watch = Watch::start(lab);
-    let listener = listen(PORT, 16);
-    let client = connect(PORT);
-    let server = accept(&listener).expect("a connection");
-    let mut ring = ring();
-    let fd = types::Fd(server.as_raw_fd());
-    let mut buffer = [0_u8; 100];
-    for round in 0..ROUNDS {
-        let entry = opcode::Recv::new(fd, buffer.as_mut_ptr(), 100).build();
-        if round % 2 == 0 {
-            send_all(&client, &[1; 60]);
-            push(&mut ring, &entry);
-        } else {
-            push(&mut ring, &entry);
-            ring.submit().expect("the receive waits");
-            send_all(&client, &[1; 60]);
-        }
-        assert_eq!(complete(&mut ring).result(), 60);
-        push(&mut ring, &opcode::Send::new(fd, buffer.as_ptr(), 25).build());
-        assert_eq!(complete(&mut ring).result(), 25);
+/// An accept of io_uring that is to come back at once: IORING_ACCEPT_DONTWAIT (6.10) says so; for some kernels before that the listener does
+/// not block.
+fn accept_at_once(listener: &Socket, dont_wait: bool) -> squeue::Entry {
+    const IORING_ACCEPT_DONTWAIT: u16 = 1 << 1;
+    let fd = types::Fd(listener.as_raw_fd());
+    let mut entry = opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).build();
+    if dont_wait {
+        // SAFETY: an entry is laid out like the kernel's `struct io_uring_sqe`, whose `ioprio` this is.
+        unsafe { (&raw mut entry).cast::<u16>().add(1).write(IORING_ACCEPT_DONTWAIT) };
     }
-    let rounds = ROUNDS as u64;
-    watch.sample();
-    let seen = watch.listener(PORT);
-    assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(rounds), Some(60 * rounds)));
-    assert_eq!((seen.total.writes, seen.total.write_bytes), (Some(rounds), Some(25 * rounds)));
-    let this = thread(seen, tid()).expect("this thread works");
-    assert_eq!((this.reads, this.writes), (rounds, rounds));
-    assert_eq!(count(&seen.distributions.residency), rounds);
+    entry
 }
 
-fn would_block_and_failed(lab: &Lab) {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+/// Tries an accept; what it came to, or `None` if it waits.
+fn try_accept(ring: &mut IoUring, listener: &Socket, dont_wait: bool) -> Option<i32> {
+    push(ring, &accept_at_once(listener, dont_wait));
+    ring.submit().expect("it is taken");
+    ring.completion().next().map(|entry| -entry.result())
+}
+
+fn io_uring_accept_in_vain(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
     listener.set_nonblocking(true).expect("O_NONBLOCK");
-    for _ in 0..7 {
-        assert!(accept(&listener).is_none());
-    }
-    let client = connect(PORT);
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    let mut ring = ring();
+    let first = try_accept(&mut ring, &listener, true);
+    let dont_wait = first != Some(libc::EINVAL);
+    let mut outcomes = vec![first];
+    outcomes.extend((0..7).map(|_| try_accept(&mut ring, &listener, dont_wait)));
+    let in_vain = outcomes.iter().filter(|outcome| **outcome == Some(libc::EAGAIN)).count() as u64;
+    // Without the flag, which is of 6.10, some kernels wait, whatever the listener says.
+    let waits = !dont_wait && outcomes.contains(&None);
+    assert_eq!(in_vain, if waits { 0 } else { 7 + u64::from(dont_wait) }, "the test's own load: {outcomes:?}");
     // No descriptor is free below this limit.
-    setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("a lower limit");
-    let failed = [listener.accept().is_err(), listener.accept().is_err()];
+    let too_many = with_descriptors(3, || [(); 2].map(|()| try_accept(&mut ring, &listener, dont_wait)));
+    assert_eq!(too_many, [Some(libc::EMFILE); 2]);
+
+    // Called off while it waits: no failure.
+    let blocking = listen(PORT + 1, 16);
+    push(&mut ring, &accept_at_once(&blocking, false).user_data(1));
+    ring.submit().expect("the accept waits");
+    push(&mut ring, &opcode::AsyncCancel::new(1).build());
+    ring.submit_and_wait(2).expect("both are done");
+    assert!(ring.completion().any(|entry| -entry.result() == libc::ECANCELED), "it was called off");
+
+    watch.sample();
+    let seen = watch.listener(PORT);
+    // Where no probe sees how an accept ends, looks count.
+    let in_vain = if waits && older_than(5, 15) { 7 } else { in_vain };
+    assert_eq!((seen.total.would_block, seen.total.accept_failed), (Some(in_vain), failed(2)));
+    let this = thread(seen, tid()).map(|this| (this.would_block, this.accept_failed, this.accepts));
+    assert_eq!(this.unwrap_or_default(), (in_vain, failed(2).unwrap_or(0), 0), "by this thread");
+    let seen = watch.listener(PORT + 1).total;
+    assert_eq!((seen.would_block, seen.accept_failed, seen.accepts), (Some(0), failed(0), Some(0)));
+}
+
+/// Runs `work` while no descriptor can be had that is not below `limit`.
+fn with_descriptors<T>(limit: u64, work: impl FnOnce() -> T) -> T {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard).expect("a lower limit");
+    let result = work();
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("the limit as before");
-    assert_eq!(failed, [true, true], "EMFILE");
-    drop(accept(&listener));
+    result
+}
+
+fn accept4(listener: &Socket) -> io::Result<Socket> {
+    listener.accept().map(|(socket, _)| socket)
+}
+
+/// The call that is older than accept4, which libraries do not use any more.
+fn plain_accept(listener: &Socket) -> io::Result<Socket> {
+    // SAFETY: without an address to fill in the call touches no memory.
+    match unsafe { libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut()) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the kernel just made this descriptor for us.
+        fd => Ok(unsafe { Socket::from_raw_fd(fd) }),
+    }
+}
+
+fn in_vain(lab: &Lab, accept: fn(&Socket) -> io::Result<Socket>) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    listener.set_nonblocking(true).expect("O_NONBLOCK");
+    let error = || accept(&listener).err().and_then(|error| error.raw_os_error());
+    for _ in 0..7 {
+        assert_eq!(error(), Some(libc::EAGAIN));
+    }
+    let clients: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
+    assert_eq!(with_descriptors(3, || [error(), error()]), [Some(libc::EMFILE); 2]);
+    let servers: Vec<Socket> = clients.iter().map(|_| accept(&listener).expect("a connection")).collect();
     watch.sample();
     let seen = watch.listener(PORT);
-    // Unknown where no probe can tell whose accept it was.
-    let failed = (!older_than(5, 15)).then_some(2);
-    assert_eq!((seen.total.would_block, seen.total.accept_failed, seen.total.accepts), (Some(7), failed, Some(1)));
+    assert_eq!((seen.total.would_block, seen.total.accept_failed, seen.total.accepts), (Some(7), failed(2), Some(5)));
     let this = thread(seen, tid()).expect("this thread works");
-    assert_eq!((this.would_block, this.accept_failed, this.accepts), (7, failed.unwrap_or(0), 1));
-    drop(client);
-}
-
-/// A connection and its client.
-fn pair(listener: &Socket) -> (Socket, Socket) {
-    let client = connect(PORT);
-    (client, accept(listener).expect("a connection"))
-}
-
-fn splice(lab: &Lab) {
-    use nix::fcntl::{SpliceFFlags, splice};
-    let mut watch = Watch::start(lab);
-    let listener = listen(PORT, 16);
-    let (client, server) = pair(&listener);
-    let (read_end, write_end) = nix::unistd::pipe().expect("a pipe");
-    send_all(&client, &[1; 1000]);
-    for size in [300, 700] {
-        assert_eq!(splice(&server, None, &write_end, None, size, SpliceFFlags::empty()), Ok(size));
-    }
-    watch.sample();
-    let seen = watch.listener(PORT);
-    assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(2), Some(1000)));
-    assert_eq!(seen.now.queued_bytes, Some(0));
-    assert_eq!(count(&seen.distributions.residency), 2);
-    assert_eq!(thread(seen, tid()).map(|this| (this.reads, this.read_bytes)), Some((2, 1000)));
-    drop(read_end);
-}
-
-fn peek(lab: &Lab) {
-    let mut watch = Watch::start(lab);
-    let listener = listen(PORT, 16);
-    let (client, server) = pair(&listener);
-    send_all(&client, &[1; 100]);
-    for _ in 0..3 {
-        assert_eq!(recv(server.as_raw_fd(), &mut [0; 60], MsgFlags::MSG_PEEK), Ok(60));
-    }
-    watch.sample();
-    let seen = watch.listener(PORT);
-    assert_eq!((seen.total.reads, seen.total.read_bytes, seen.now.queued_bytes), (Some(0), Some(0), Some(100)));
-    assert_eq!((count(&seen.distributions.residency), count(&seen.distributions.first_read)), (0, 0));
-    assert_eq!(receive(&server, 100), 100);
-    watch.sample();
-    let seen = watch.listener(PORT);
-    assert_eq!((seen.total.reads, seen.total.read_bytes, seen.now.queued_bytes), (Some(1), Some(100), Some(0)));
-}
-
-fn recvmmsg_and_readv(lab: &Lab) {
-    let mut watch = Watch::start(lab);
-    let listener = listen(PORT, 16);
-    let (client, server) = pair(&listener);
-    send_all(&client, &[1; 250]);
-    // Of a stream each message is a read: 100, 100 and the last 50 bytes.
-    let mut buffers = [[0_u8; 100]; 3];
-    let mut vectors =
-        buffers.each_mut().map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: 100 });
-    let mut messages = vectors.each_mut().map(|vector| {
-        // SAFETY: zero is valid for all members.
-        let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-        message.msg_hdr.msg_iov = vector;
-        message.msg_hdr.msg_iovlen = 1;
-        message
-    });
-    // SAFETY: three messages, whose buffers live on the stack until after the call.
-    let received = unsafe { libc::recvmmsg(server.as_raw_fd(), messages.as_mut_ptr(), 3, 0, std::ptr::null_mut()) };
-    assert_eq!(received, 3, "{}", io::Error::last_os_error());
-    assert_eq!(messages.map(|message| message.msg_len), [100, 100, 50]);
-    send_all(&client, &[1; 30]);
-    let (mut one, mut two) = ([0; 20], [0; 20]);
-    let parts = &mut [io::IoSliceMut::new(&mut one), io::IoSliceMut::new(&mut two)];
-    assert_eq!(nix::sys::uio::readv(&server, parts), Ok(30));
-    watch.sample();
-    let seen = watch.listener(PORT);
-    assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(4), Some(280)));
-    assert_eq!(count(&seen.distributions.bytes_per_read), 4);
-}
-
-fn sendfile(lab: &Lab) {
-    let mut watch = Watch::start(lab);
-    let listener = listen(PORT, 16);
-    let (client, server) = pair(&listener);
-    let file = std::fs::File::open("/proc/self/exe").expect("this program");
-    assert_eq!(nix::sys::sendfile::sendfile(&server, &file, None, 4000), Ok(4000));
-    watch.sample();
-    let seen = watch.listener(PORT);
-    assert_eq!(seen.total.write_bytes, Some(4000));
-    drop(client);
+    assert_eq!((this.would_block, this.accept_failed, this.accepts), (7, failed(2).unwrap_or(0), 5));
+    assert_eq!((count(&seen.distributions.accept_wait), seen.now.open), (5, Some(5)));
+    drop(servers);
 }

@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         before_start::TESTS,
         addresses::TESTS,
         calls::TESTS,
+        calls::READING,
+        calls::WRITING,
         protocols::TESTS,
         lifecycle::TESTS,
         tables_full::TESTS,

@@ -1,5 +1,8 @@
 //! Tables that are too small: what is lost is counted, and what need not be lost is not.
 
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+
+use io_uring::{opcode, types};
 use listentop::source::live::Options;
 use listentop_model::{
     coverage::{Measure, Status},
@@ -11,9 +14,11 @@ use crate::support::{
     Lab, Test, Watch,
     environment::options,
     lab::PORT,
+    ring::{complete, push, ring},
     sleep_ms,
     sockets::{accept, attempt_with_late_ack, connect, listen, receive, send_all},
-    watch::count,
+    tid,
+    watch::{count, thread},
 };
 
 const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads];
@@ -25,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "tables_full::more_listeners_than_usual", needs: NEEDS, run: more_listeners_than_usual },
     Test { name: "tables_full::connections", needs: NEEDS, run: connections },
     Test { name: "tables_full::room_when_accepted", needs: NEEDS, run: room_when_accepted },
+    Test { name: "tables_full::accepted_by_io_uring", needs: NEEDS, run: accepted_by_io_uring },
     Test { name: "tables_full::threads", needs: NEEDS, run: threads },
     Test { name: "tables_full::refused_clients", needs: CLIENTS, run: refused_clients },
 ];
@@ -119,6 +125,30 @@ fn room_when_accepted(lab: &Lab) {
     assert_eq!((seen.now.queued_bytes, count(&seen.distributions.first_read)), (Some(0), KEPT));
     drop(servers);
     watch.sample_until("they are gone", |watch| watch.listener(PORT).now.open == Some(0));
+}
+
+/// The same with io_uring, whose completion leads to the listener.
+fn accepted_by_io_uring(lab: &Lab) {
+    const ALL: u64 = 160;
+    let mut watch = Watch::with(lab, &Options { max_connections: 64, ..options() });
+    let listener = listen(PORT, 256);
+    let clients: Vec<Socket> = (0..ALL).map(|_| connect(PORT)).collect();
+    clients.iter().for_each(|client| send_all(client, b"hello"));
+    let mut ring = ring();
+    let mut accept_next = || {
+        let fd = types::Fd(listener.as_raw_fd());
+        push(&mut ring, &opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).build());
+        // SAFETY: the kernel just made this descriptor for us.
+        unsafe { Socket::from_raw_fd(complete(&mut ring).result()) }
+    };
+    let servers: Vec<Socket> = clients.iter().map(|_| accept_next()).collect();
+    watch.sample();
+    let seen = watch.listener(PORT);
+    let timed = count(&seen.distributions.accept_wait);
+    assert!((1..ALL).contains(&timed), "the test's own load: {timed} of {ALL} found room");
+    assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(ALL), Some(ALL)));
+    assert_eq!(thread(seen, tid()).map(|this| this.accepts), Some(ALL), "by this thread");
+    drop(servers);
 }
 
 fn threads(lab: &Lab) {

@@ -4,7 +4,7 @@ use listentop_model::coverage::{Coverage, Measure, Status};
 
 use super::{
     cost::Timing,
-    events::{EVENTS, Event, Kind, Need, Way},
+    events::{EVENTS, Event, Kind, Need, Target, Way},
     hooks::Attached,
 };
 use crate::source::owners;
@@ -101,7 +101,10 @@ fn source(measure: Measure, attached: &Attached) -> Source {
         }
         Measure::Accepts if by_function(Event::Accepted) => measured(via(Event::Accepted)),
         Measure::Accepts => measured(format!("{}, tp_btf/io_uring_complete", via(Event::Accepted))),
-        Measure::WouldBlock => measured(via(Event::Accepted)),
+        Measure::WouldBlock => {
+            let names: Vec<String> = attached.accepts_in_vain().into_iter().map(Target::name).collect();
+            if names.is_empty() { measured(via(Event::Accepted)) } else { measured(names.join(", ")) }
+        }
         Measure::OpenConnections => measured(format!("accepts less {}", via(Event::Destroyed))),
         Measure::FirstByte => measured(via(Event::Arrived)),
         Measure::FirstRead => measured(via(Event::Read)),

@@ -89,6 +89,9 @@ pub(super) const ACCEPT_CALLS: (Target, Target) = (Exit("__arm64_sys_accept4"), 
 #[cfg(not(target_arch = "aarch64"))]
 pub(super) const ACCEPT_CALLS: (Target, Target) = (Exit("__x64_sys_accept4"), Exit("__x64_sys_accept"));
 
+/// The tracepoint of io_uring's completions.
+pub(super) const URING_COMPLETE: &str = "io_uring_complete";
+
 /// A kind of probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -203,8 +206,8 @@ impl Event {
     }
 }
 
-/// What is missing where an accept in vain is told by its flags.
-const BY_FLAGS: &str = "accepts that waited in vain for a time are not seen on this kernel";
+/// What is missing where an accept in vain is told by the listener.
+const BY_LISTENER: &str = "accepts that waited in vain for a time are not seen on this kernel, and io_uring's looks at a listener that does not block count, too";
 
 /// What is less sure where a refused final ACK is told by the packet and the depth.
 const BY_PACKET: &str =
@@ -320,32 +323,23 @@ pub(super) const EVENTS: &[Definition] = &[
         carries: &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
         essential: false,
         ways: &[
-            // Accepts that fail early are seen at the end of the call; by a tracepoint only where its function cannot be traced, because
-            // that slows all calls down.
+            // That one brings nothing is seen at the end of the call, and where io_uring completes it; by a tracepoint of the call only
+            // where its function cannot be traced, because that slows all calls down.
             functions(&[
                 beside("accept4_ends", ACCEPT_CALLS.0),
                 beside("accept_ends", ACCEPT_CALLS.1),
+                helps("uring_complete", Tracepoint(URING_COMPLETE, 3)),
                 hook("accept", Exit("inet_csk_accept")),
             ]),
             functions(&[
-                beside("accept4_ends", ACCEPT_CALLS.0),
-                beside("accept_ends", ACCEPT_CALLS.1),
-                hook("accept_by_flags", Exit("inet_csk_accept")),
-            ])
-            .noted(&[WouldBlock], BY_FLAGS),
-            functions(&[
-                helps("exit_accept_failed", Syscall("sys_exit_accept4")),
-                helps("exit_accept_failed", Syscall("sys_exit_accept")),
+                beside("exit_accept_in_vain", Syscall("sys_exit_accept4")),
+                beside("exit_accept_in_vain", Syscall("sys_exit_accept")),
+                helps("uring_complete", Tracepoint(URING_COMPLETE, 3)),
                 hook("accept", Exit("inet_csk_accept")),
             ]),
-            functions(&[
-                helps("exit_accept_failed", Syscall("sys_exit_accept4")),
-                helps("exit_accept_failed", Syscall("sys_exit_accept")),
-                hook("accept_by_flags", Exit("inet_csk_accept")),
-            ])
-            .noted(&[WouldBlock], BY_FLAGS),
+            functions(&[hook("accept_by_listener", Exit("inet_csk_accept"))]).noted(&[WouldBlock], BY_LISTENER),
             tracepoints(&[
-                helps("uring_complete", Tracepoint("io_uring_complete", 3)),
+                helps("uring_complete", Tracepoint(URING_COMPLETE, 3)),
                 hook("exit_accept", Syscall("sys_exit_accept4")),
                 hook("exit_accept", Syscall("sys_exit_accept")),
             ]),

@@ -4,12 +4,13 @@ use aya::{
     Btf, Ebpf,
     programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, TracePoint},
 };
-use listentop_btf::KernelBtf;
+use listentop_abi::settings;
+use listentop_btf::{KernelBtf, Value};
 use listentop_model::coverage::Measure;
 
 use super::{
     StartError,
-    events::{self, ACCEPT_CALLS, Definition, EVENTS, Event, Hook, Kind, Need, Target, Way},
+    events::{self, ACCEPT_CALLS, Definition, EVENTS, Event, Hook, Kind, Need, Target, URING_COMPLETE, Way},
     signatures, tracefs,
 };
 
@@ -64,11 +65,24 @@ impl Attached {
         ways.flat_map(|way| way.hooks).any(|hook| hook.target.is_function() && self.has(&hook.target.name()))
     }
 
-    /// Whether accepts are seen that fail before they reach the queue.
-    pub(super) fn sees_failed_accepts(&self) -> bool {
-        let by = |targets: [Target; 2]| targets.iter().all(|target| self.has(&target.name()));
-        by([ACCEPT_CALLS.0, ACCEPT_CALLS.1])
-            || by([Target::Syscall("sys_exit_accept4"), Target::Syscall("sys_exit_accept")])
+    /// The hooks by which accepts are seen to end in vain, for whatever reason; empty where none are.
+    pub(super) fn accepts_in_vain(&self) -> Vec<Target> {
+        let calls = [
+            [ACCEPT_CALLS.0, ACCEPT_CALLS.1],
+            [Target::Syscall("sys_exit_accept4"), Target::Syscall("sys_exit_accept")],
+        ];
+        let has = |target: &Target| self.has(&target.name());
+        let calls = calls.into_iter().find(|calls| calls.iter().all(has));
+        let uring = [Target::Tracepoint(URING_COMPLETE, 3)];
+        calls.map_or_else(Vec::new, |calls| calls.into_iter().chain(uring).filter(has).collect())
+    }
+
+    /// Bits of [`settings`] that say what completions of io_uring are to tell of.
+    pub(super) fn uring_settings(&self) -> u64 {
+        let by_tracepoints = |event| self.way(event).is_some_and(|way| way.kind == Some(Kind::Tracepoint));
+        let accepts = if by_tracepoints(Event::Accepted) { settings::URING_ACCEPTS } else { 0 };
+        let splices = if by_tracepoints(Event::Spliced) { settings::URING_SPLICES } else { 0 };
+        accepts | splices
     }
 
     /// Whether this hook is attached.
@@ -219,11 +233,16 @@ impl Attacher<'_> {
         }
         match hook.target {
             Target::Tracepoint(name, arguments) => {
-                let present = self.kernel.tracepoint_arguments(name).map_err(|error| error.to_string())?;
+                let signature = self.kernel.tracepoint(name).map_err(|error| error.to_string())?;
+                let present = signature.parameters.len() as u32;
                 if present < arguments {
                     return Err(format!(
                         "tracepoint {name} passes {present} arguments on this kernel, {arguments} are needed"
                     ));
+                }
+                if name == URING_COMPLETE && !matches!(signature.parameters[1].value, Value::Pointer(_)) {
+                    // Since 5.18.
+                    return Err(format!("tracepoint {name} passes no request on this kernel"));
                 }
                 if name == "kfree_skb" {
                     // Since 6.15. Before, a refused final ACK is dropped like one that is ignored on purpose.
@@ -235,7 +254,7 @@ impl Attacher<'_> {
             }
             Target::Syscall(_) => {
                 self.tracefs.clone()?;
-                if hook.program == "exit_accept_failed" {
+                if hook.program == "exit_accept_in_vain" {
                     // Which listener a call was about that brought nothing, its arguments alone tell: since 5.15.
                     self.kernel.function("bpf_task_pt_regs").map_err(|error| error.to_string())?;
                 }

@@ -10,7 +10,9 @@ use listentop_abi::connection::PLACES;
 use listentop_btf::KernelBtf;
 
 use super::{
-    Geometry, Options, StartError, bpf, kallsyms,
+    Geometry, Options, StartError, bpf,
+    events::URING_COMPLETE,
+    kallsyms,
     offsets::{self, Offsets},
     signatures,
 };
@@ -45,7 +47,7 @@ pub(super) fn load(
         loader.override_global(name, value, true);
     }
     let has_mptcp = u8::from(offsets::MPTCP.iter().all(|name| found.iter().any(|(found, _)| found == name)));
-    let uring_cqe = u8::from(kernel.tracepoint_arguments("io_uring_complete").is_ok_and(|arguments| arguments == 3));
+    let uring_cqe = u8::from(kernel.tracepoint_arguments(URING_COMPLETE).is_ok_and(|arguments| arguments == 3));
     let pid_namespace = owners::our_pid_namespace();
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
     let sets = connection_sets(options.max_connections);

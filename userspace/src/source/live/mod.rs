@@ -291,7 +291,8 @@ impl LiveSource {
         let unseen = namespaces::unseen();
         // Until here, and where it cannot be, counters are added to atomically.
         let exclusive = if geometry.exclusive() && !attached.uses_functions() { settings::EXCLUSIVE } else { 0 };
-        change_settings(&mut ebpf, exclusive)?;
+        let settings = exclusive | attached.uring_settings();
+        change_settings(&mut ebpf, settings)?;
         let mut unfinished_queues = 0;
         if !options.empty {
             let visit = |sockets: &OwnedFd| {
@@ -306,7 +307,7 @@ impl LiveSource {
             // Last: what leaves a queue before it has been walked is open by now.
             visit(&connected);
         }
-        change_settings(&mut ebpf, exclusive | settings::STARTED)?;
+        change_settings(&mut ebpf, settings | settings::STARTED)?;
         drop((listening, walk, connected));
         for name in ["find_listeners", "walk_queues", "find_connections"] {
             if let Some(Program::Iter(program)) = ebpf.program_mut(name) {
@@ -323,7 +324,7 @@ impl LiveSource {
             listeners: Listeners::new(
                 Tables { info, counters, handshakes, distributions, peaks, geometry },
                 free,
-                attached.sees_failed_accepts(),
+                !attached.accepts_in_vain().is_empty(),
             ),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,

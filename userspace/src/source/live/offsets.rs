@@ -40,6 +40,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("REQUEST_RCV_ISN", "tcp_request_sock", "rcv_isn"),
     ("NET_INUM", "net", "ns.inum"),
     ("SOCKET_SK", "socket", "sk"),
+    ("SOCKET_FILE", "socket", "file"),
     ("TASK_FILES", "task_struct", "files"),
     ("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
     ("TASK_PID", "task_struct", "pid"),
@@ -53,6 +54,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("FILES_FDT", "files_struct", "fdt"),
     ("FDT_FD", "fdtable", "fd"),
     ("FILE_PRIVATE_DATA", "file", "private_data"),
+    ("FILE_FLAGS", "file", "f_flags"),
     ("REGS_ARG0", "pt_regs", ARGUMENT_REGISTER),
     ("SKB_HEAD", "sk_buff", "head"),
     ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header"),
@@ -73,7 +75,12 @@ pub(super) const OPTIONAL: &[&str] = &[
     // io_uring may be configured out, and so may MPTCP.
     "CQE_RES",
     "KIOCB_OPCODE",
+    "KIOCB_FILE",
+    "ACCEPT_FILE_SLOT",
+    "SPLICE_FD_IN",
+    "SPLICE_FLAGS",
     "OP_ACCEPT",
+    "OP_SPLICE",
     "TCP_IS_MPTCP",
     "SUBFLOW_CONN",
     "MPTCP_FIRST",
@@ -144,6 +151,19 @@ pub(super) fn resolve(btf: &KernelBtf) -> Offsets {
     put("UPID_SIZE", btf.size("upid"));
     // Kernels without io_uring have no such types: its hook will not attach there either.
     put("CQE_RES", btf.member("io_uring_cqe", "res").map(|member| member.byte()));
-    put("KIOCB_OPCODE", btf.member("io_kiocb", "opcode").map(|member| member.byte()));
+    for (name, member) in [("KIOCB_OPCODE", "opcode"), ("KIOCB_FILE", "file")] {
+        put(name, btf.member("io_kiocb", member).map(|member| member.byte()));
+    }
+    // What an operation needs lies over `cmd`, since 6.0.
+    for (name, structure, member) in [
+        ("ACCEPT_FILE_SLOT", "io_accept", "file_slot"),
+        ("SPLICE_FD_IN", "io_splice", "splice_fd_in"),
+        ("SPLICE_FLAGS", "io_splice", "flags"),
+    ] {
+        let within = |cmd: u32| Ok(cmd + btf.member(structure, member)?.byte());
+        put(name, btf.member("io_kiocb", "cmd").and_then(|cmd| within(cmd.byte())));
+    }
+    // Only where it can be told what they splice.
+    put("OP_SPLICE", btf.member("io_splice", "splice_fd_in").and_then(|_| btf.enumerator("IORING_OP_SPLICE")));
     offsets
 }

@@ -1,7 +1,7 @@
 //! Where the functions' arguments and results are: positions differ between kernels, so they come from the running kernel's BTF and are
 //! frozen into `.rodata` before the load.
 
-use listentop_btf::{KernelBtf, Pointee, Value};
+use listentop_btf::{KernelBtf, Value};
 
 /// What a frozen global holds of a function.
 enum Position {
@@ -96,26 +96,7 @@ pub(super) fn positions(kernel: &KernelBtf) -> Vec<(&'static str, u32)> {
     {
         found.push(("REQUEST_RESULT", signature.return_position()));
     }
-    if let Some(position) = kernel.function("inet_csk_accept").ok().and_then(|signature| signature.position("flags")) {
-        found.push(("ACCEPT_FLAGS", position));
-    }
-    if let Some((position, offset)) = accept_error(kernel) {
-        found.extend([("ACCEPT_ERROR", position), ("ACCEPT_ERROR_OFFSET", offset)]);
-    }
     found
-}
-
-/// Where `inet_csk_accept` puts its error: behind `int *err`, or in a structure since 6.10.
-fn accept_error(kernel: &KernelBtf) -> Option<(u32, u32)> {
-    let signature = kernel.function("inet_csk_accept").ok()?;
-    if let Some(position) = signature.position("err") {
-        return Some((position, 0));
-    }
-    let parameter = signature.parameters.iter().find_map(|parameter| match &parameter.value {
-        Value::Pointer(Pointee::Structure(name)) if name == "proto_accept_arg" => Some(&parameter.name),
-        _ => None,
-    })?;
-    Some((signature.position(parameter)?, kernel.member("proto_accept_arg", "err").ok()?.byte()))
 }
 
 /// Whether the probes can make sense of this kernel's version of a function.
@@ -137,9 +118,6 @@ pub(super) fn check(kernel: &KernelBtf, function: &str) -> Result<(), String> {
         {
             return Err(format!("{of} has no parameter {name} on this kernel ({global})"));
         }
-    }
-    if function == "inet_csk_accept" && accept_error(kernel).is_none() {
-        return Err("inet_csk_accept tells its error in no way that the probes know".to_owned());
     }
     Ok(())
 }
@@ -172,7 +150,7 @@ mod tests {
             assert_eq!(check(&kernel, function), Ok(()));
         }
         let found = positions(&kernel);
-        for global in ["ACCEPT_RESULT", "ACCEPT_ERROR", "RECEIVE_FLAGS", "RECEIVE_RESULT", "CHECK_RESULT"] {
+        for global in ["ACCEPT_RESULT", "RECEIVE_FLAGS", "RECEIVE_RESULT", "CHECK_RESULT"] {
             assert!(found.iter().any(|(name, position)| *name == global && *position < 8), "{global}: {found:?}");
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod command;
 pub(crate) mod environment;
 pub(crate) mod lab;
 pub(crate) mod process;
+pub(crate) mod ring;
 pub(crate) mod sockets;
 pub(crate) mod spans;
 pub(crate) mod watch;
