@@ -1,39 +1,34 @@
 //! Address families, and the same address in two namespaces.
 
-use std::net::{Ipv6Addr, SocketAddr};
-
 use listentop_model::coverage::Measure;
+use socket2::Socket;
 
 use crate::support::{
     Lab, Test, Watch,
-    lab::{PORT, loopback},
+    lab::{PORT, any6, has_ipv6, loopback, loopback6},
     skip, sleep_ms,
     sockets::{
-        accept, attempt, connect, connect_to, cookie, give_up_refused, kernel_drops, listen, listen_on, receive,
-        send_all,
+        accept, attempt, attempt_with_late_ack_to, connect, connect_to, cookie, give_up_refused, kernel_drops, listen,
+        listen_on, receive, send_all,
     },
+    wait_until,
 };
 
 const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads];
 
+const REFUSED: &[Measure] = &[Measure::Drops, Measure::DropCause, Measure::DropClients, Measure::SynackRetransmits];
+
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "addresses::ipv6", needs: NEEDS, run: ipv6 },
     Test { name: "addresses::dual_stack", needs: NEEDS, run: dual_stack },
+    Test { name: "addresses::refused_final_acks_over_ipv6", needs: REFUSED, run: refused_final_acks },
     Test { name: "addresses::open_before_the_start", needs: NEEDS, run: open_before_the_start },
     Test { name: "addresses::same_port_in_two_namespaces", needs: NEEDS, run: two_namespaces },
     Test { name: "addresses::a_namespace_that_comes_later", needs: NEEDS, run: later_namespace },
 ];
 
-fn loopback6(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv6Addr::LOCALHOST, port))
-}
-
-fn any6(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
-}
-
 fn needs_ipv6() {
-    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+    if !has_ipv6() {
         skip("this kernel has no IPv6".to_owned());
     }
 }
@@ -45,7 +40,7 @@ fn ipv6(lab: &Lab) {
     watch.sample();
     let clients: Vec<_> = (0..3).map(|_| connect_to(loopback6(PORT))).collect();
     let before = lab.counters();
-    let refused = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).expect("a socket");
+    let refused = Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).expect("a socket");
     refused.set_nonblocking(true).expect("O_NONBLOCK");
     assert!(refused.connect(&loopback6(PORT).into()).is_err());
     drop(refused);
@@ -88,6 +83,39 @@ fn dual_stack(lab: &Lab) {
         assert_eq!((seen.total.enqueued, seen.total.accepts, seen.total.reads), (Some(n), Some(n), Some(n)));
     }
     drop(clients);
+}
+
+/// Late final ACKs of both protocols meet the full queue of one listener: each attempt once, each client once.
+fn refused_final_acks(lab: &Lab) {
+    needs_ipv6();
+    let mut watch = Watch::start(lab);
+    // The SYN queue has room for all that are late and one that connects.
+    let listener = listen_on(any6(PORT), 8, |socket| socket.set_only_v6(false).expect("IPV6_V6ONLY"));
+    let before = lab.counters();
+    let grown = |name| lab.counters().since(&before, name);
+    watch.sample();
+    let both = [loopback6(PORT), loopback(PORT)];
+    let late: Vec<Socket> = (0..6).map(|n| attempt_with_late_ack_to(both[n % 2])).collect();
+    let waiting: Vec<Socket> = (0..9).map(|n| connect_to(both[n % 2])).collect();
+    // Their final ACKs come after 200 ms, and again for every SYN-ACK that the server repeats, after one second.
+    wait_until("each final ACK is refused twice", || {
+        watch.sample();
+        grown("TCPSynRetrans") >= 6 && grown("ListenOverflows") >= 12
+    });
+    drop(late);
+    for _ in 0..2 {
+        sleep_ms(50);
+        watch.sample();
+    }
+    let (overflows, drops) = (grown("ListenOverflows"), grown("ListenDrops"));
+    assert_eq!(overflows, drops, "the test's own load");
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.drops.accept_queue_full_on_ack, seen.drops.total), (Some(overflows), Some(drops)));
+    assert_eq!((seen.drops.accept_queue_full_on_syn, seen.drops.unexplained), (Some(0), Some(0)), "{:?}", seen.drops);
+    assert_eq!(seen.drops.clients, Some(6));
+    assert_eq!(watch.namespace().unexplained_drops, Some(0));
+    assert_eq!((seen.total.synack_retransmits, seen.total.enqueued), (Some(grown("TCPSynRetrans")), Some(9)));
+    drop((listener, waiting));
 }
 
 /// Connections that were open before the start are charged to the listener that they came through.

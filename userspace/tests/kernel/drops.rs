@@ -11,14 +11,18 @@ use crate::support::{
         accept, attempt, attempt_with_late_ack, connect, cookie, defer_accept, give_up_refused, kernel_drops, listen,
         reset, retransmits, send_all,
     },
+    wait_until,
 };
 
 const NEEDS: &[Measure] = &[Measure::Drops, Measure::DropCause, Measure::Enqueued];
+
+const SYN_ACKS: &[Measure] = &[Measure::SynQueueDepth, Measure::SynackRetransmits];
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "drops::final_ack_overflow_against_syn_overflow", needs: NEEDS, run: final_ack_against_syn },
     Test { name: "drops::deferred_accepts_are_no_drops", needs: NEEDS, run: deferred },
     Test { name: "drops::distinct_clients_of_refused_final_acks", needs: NEEDS, run: distinct_clients },
+    Test { name: "drops::syn_acks_sent_again", needs: SYN_ACKS, run: syn_acks_sent_again },
     Test { name: "drops::reset_on_overflow", needs: NEEDS, run: reset_on_overflow },
     Test { name: "drops::syn_queue_full_without_cookies", needs: NEEDS, run: syn_queue_full },
     Test { name: "drops::last_quarter_of_the_syn_backlog", needs: NEEDS, run: last_quarter },
@@ -144,7 +148,37 @@ fn distinct_clients(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.drops.total, seen.drops.accept_queue_full_on_ack), (Some(overflows), Some(overflows)));
     assert_eq!(seen.drops.clients, Some(3));
-    assert!(seen.total.synack_retransmits >= Some(3), "{:?}", seen.total);
+    assert_eq!(seen.total.synack_retransmits, Some(truth.grown("TCPSynRetrans")));
+    drop(waiting);
+}
+
+/// Requests that cannot complete, as the accept queue is full, are young until their SYN-ACK is sent again, and stay in the queue.
+fn syn_acks_sent_again(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let (listener, idle) = (listen(PORT, 4), listen(PORT + 1, 4));
+    // The clients send no SYN again, so that all that are counted are the listener's.
+    let truth = Truth::begin(lab, &listener);
+    let late: Vec<Socket> = (0..3).map(|_| attempt_with_late_ack(PORT)).collect();
+    let waiting: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
+    let queue = |watch: &mut Watch| {
+        watch.sample();
+        let now = &watch.listener(PORT).now;
+        (now.syn_depth, now.syn_young)
+    };
+    let before = queue(&mut watch);
+    assert_eq!(truth.grown("TCPSynRetrans"), 0, "the test's own load: none was sent again yet");
+    assert_eq!(before, (Some(3), Some(3)));
+    wait_until("each SYN-ACK is sent again", || truth.grown("TCPSynRetrans") >= 3);
+    assert_eq!(queue(&mut watch), (Some(3), Some(0)));
+    wait_until("and once more", || truth.grown("TCPSynRetrans") >= 6);
+    assert_eq!(queue(&mut watch), (Some(3), Some(0)));
+    drop(late);
+    settle(&mut watch);
+    let seen = watch.by_id(cookie(&listener));
+    assert_eq!(seen.total.synack_retransmits, Some(truth.grown("TCPSynRetrans")));
+    assert_eq!(seen.now.syn_depth, Some(0));
+    let seen = watch.by_id(cookie(&idle));
+    assert_eq!((seen.total.synack_retransmits, seen.now.syn_depth, seen.now.syn_young), (Some(0), Some(0), Some(0)));
     drop(waiting);
 }
 

@@ -5,11 +5,11 @@ use socket2::Socket;
 
 use crate::support::{
     Lab, Test, Watch,
-    lab::{PORT, loopback},
+    lab::{PORT, has_ipv6, loopback, loopback6},
     skip, sleep_ms,
     sockets::{
-        accept, attempt, attempt_with_late_ack, connect, cookie, give_up_refused, kernel_drops, listen, listen_on,
-        retransmits,
+        accept, attempt, attempt_with_late_ack, connect, connect_to, cookie, give_up_refused, kernel_drops, listen,
+        listen_on, retransmits,
     },
     watch::{assert_ms, count},
 };
@@ -102,19 +102,22 @@ fn clients(lab: &Lab) {
     drop(waiting);
 }
 
-/// The kernel counts cookies for a namespace; here each listener has its own.
+/// The kernel counts cookies for a namespace; here each listener has its own, whichever protocol they go by.
 fn cookies(lab: &Lab) {
     lab.sysctl("ipv4/tcp_syncookies", "2");
     let mut watch = Watch::start(lab);
-    let listeners = [listen(PORT, 16), listen(PORT + 1, 16)];
+    let address = |port: u16| if has_ipv6() && port > PORT + 1 { loopback6(port) } else { loopback(port) };
+    let expected = [6, 3, 4, 2];
+    let all = || expected.into_iter().zip(PORT..);
+    let listeners: Vec<Socket> = all().map(|(_, port)| listen_on(address(port), 16, |_| ())).collect();
     let before = lab.counters();
-    let connected: Vec<Socket> = (0..9).map(|n| connect(PORT + u16::from(n % 3 == 0))).collect();
+    let connected: Vec<Socket> = all().flat_map(|(n, port)| (0..n).map(move |_| connect_to(address(port)))).collect();
     sleep_ms(50);
     watch.sample();
     let now = lab.counters();
     let (sent, valid) = (now.since(&before, "SyncookiesSent"), now.since(&before, "SyncookiesRecv"));
-    assert_eq!((sent, valid), (9, 9), "the test's own load");
-    for (listener, expected) in listeners.iter().zip([6, 3]) {
+    assert_eq!((sent, valid), (15, 15), "the test's own load");
+    for (listener, expected) in listeners.iter().zip(expected) {
         let seen = watch.by_id(cookie(listener));
         assert_eq!((seen.total.cookies_sent, seen.total.cookies_validated), (Some(expected), Some(expected)));
         assert_eq!((seen.total.enqueued, seen.total.syn_requests), (Some(expected), Some(0)));

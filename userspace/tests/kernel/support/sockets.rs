@@ -66,7 +66,7 @@ fn prepare(socket: &Socket) {
 pub(crate) fn attempt(port: u16) -> Socket {
     let socket = client(loopback(port));
     socket.set_nonblocking(true).expect("O_NONBLOCK");
-    begin(&socket, port);
+    begin(&socket, loopback(port));
     socket
 }
 
@@ -74,15 +74,19 @@ pub(crate) fn attempt(port: u16) -> Socket {
 ///
 /// A client with TCP_DEFER_ACCEPT hopes to send data with its final ACK and holds it back as long as any delayed ACK.
 pub(crate) fn attempt_with_late_ack(port: u16) -> Socket {
-    let socket = client(loopback(port));
+    attempt_with_late_ack_to(loopback(port))
+}
+
+pub(crate) fn attempt_with_late_ack_to(address: SocketAddr) -> Socket {
+    let socket = client(address);
     socket.set_nonblocking(true).expect("O_NONBLOCK");
     defer_accept(&socket, 1);
-    begin(&socket, port);
+    begin(&socket, address);
     socket
 }
 
-fn begin(socket: &Socket, port: u16) {
-    match socket.connect(&loopback(port).into()) {
+fn begin(socket: &Socket, address: SocketAddr) {
+    match socket.connect(&address.into()) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
         Err(error) => panic!("a connection attempt: {error}"),
