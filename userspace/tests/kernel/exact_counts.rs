@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use listentop_model::coverage::Measure;
+use listentop_model::{coverage::Measure, histogram::Histogram};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
@@ -20,7 +20,11 @@ use crate::support::{
     Ends, Lab, Test, Watch,
     environment::{older_than, slowness},
     lab::PORT,
-    sockets::{accept, attempt, connect, give_up_refused_and_count, kernel_drops, listen, receive_all, send_all},
+    sleep_ms,
+    sockets::{
+        accept, attempt, attempt_with_late_ack, connect, give_up_refused_and_count, kernel_drops, listen, receive_all,
+        retransmits, send_all,
+    },
     tid,
     watch::{assert_counts, count, thread},
 };
@@ -39,7 +43,7 @@ pub(crate) const TESTS: &[Test] = &[Test {
     run: over_100_000_connections,
 }];
 
-/// Connections that are accepted and served, but for the first, which overflow the queue.
+/// Connections that are accepted and served, but for those that overflow the queue: the first, and some in between.
 fn connections() -> u64 {
     match u64::from(slowness()) {
         1 => 100_000,
@@ -47,8 +51,18 @@ fn connections() -> u64 {
     }
 }
 
+/// Of these, how many lie between two overflows.
+fn between_overflows() -> u64 {
+    1000.min(connections() / 4)
+}
+
 /// Attempts that meet a queue nobody empties.
 const BURST: usize = 200;
+/// Attempts, in each overflow in between, that are made when the queue is full and nobody empties it, and when servers do again.
+const REFUSED: usize = 10;
+const RACING: usize = 30;
+/// Connections, in each, whose final ACK comes when the queue is full.
+const LATE: usize = 3;
 const BACKLOG: i32 = 64;
 const CLIENTS: u64 = 3;
 /// Connections that a client has open at a time; all clients together stay below the backlog.
@@ -68,6 +82,22 @@ struct Own {
     write_bytes: u64,
 }
 
+/// What the clients know that they did.
+#[derive(Debug, Default)]
+struct Demand {
+    /// Connections that were served.
+    connections: u64,
+    /// SYNs that were refused, repeated ones too.
+    refused: u64,
+}
+
+impl Demand {
+    fn add(&mut self, connections: usize, refused: u64) {
+        self.connections += connections as u64;
+        self.refused += refused;
+    }
+}
+
 /// While a task changes a map, the kernel skips the programs of system call tracepoints on that CPU, also for other tasks that preempt
 /// it. It counts them, and listentop shows that counts are not whole: then they are not compared, but taken again.
 fn over_100_000_connections(lab: &Lab) {
@@ -85,12 +115,17 @@ fn counts_are_exact(lab: &Lab) -> bool {
     let (early, refused) = give_up_refused_and_count((0..BURST).map(|_| attempt(PORT)).collect());
     let limit = BACKLOG as usize + 1;
     assert_eq!(early.len(), limit);
-    let owns = watch.during(|| serve_and_load(&listener, early));
+    let (owns, sizes, mut demand) = watch.during(|| serve_and_load(&listener, early));
+    demand.add(limit, refused);
     watch.sample_until("all connections are gone", |watch| {
         watch.listener(PORT).now.open.is_some_and(|open| open <= watch.missed())
     });
 
-    let connections = connections() + limit as u64;
+    // A second look finds causes for what the first left open.
+    sleep_ms(50);
+    watch.sample();
+    let overflows_made = connections().div_ceil(between_overflows());
+    let Demand { connections, refused } = demand;
     let seen = watch.listener(PORT);
     let sum = |part: fn(&Own) -> u64| owns.iter().map(part).sum::<u64>();
     let missed = watch.missed();
@@ -139,36 +174,41 @@ fn counts_are_exact(lab: &Lab) -> bool {
     assert_eq!(count(&seen.distributions.first_byte), connections);
     assert_eq!(count(&seen.distributions.first_read), connections);
     assert_eq!(count(&seen.distributions.residency), sum(|own| own.reads));
-    assert_eq!(count(&seen.distributions.bytes_per_read), sum(|own| own.reads));
+    assert_eq!(seen.distributions.bytes_per_read, Some(sizes));
 
     assert_eq!(seen.now.accept_depth, 0);
     assert_eq!(seen.now.accept_peak, Some(limit as u32));
     assert_eq!(seen.now.oldest_waiting_us, Some(0));
     assert_eq!(seen.now.queued_bytes, Some(0));
     let drops = |n| watch.tells(Measure::Drops).then_some(n);
-    assert_eq!(seen.drops.accept_queue_full_on_syn, drops(refused));
-    assert_eq!(seen.drops.accept_queue_full_on_ack, drops(0));
-    // The socket may count more: a client's last reset that comes when the connection has gone.
-    assert!(kernel_drops(&listener) >= refused, "the test's own load");
-    assert_eq!((seen.drops.total, seen.drops.unexplained), (drops(refused), drops(0)));
     let after = lab.counters();
-    assert_eq!(after.since(&before, "ListenOverflows"), refused);
-    assert_eq!(after.since(&before, "ListenDrops"), refused);
+    let (overflows, dropped) = (after.since(&before, "ListenOverflows"), after.since(&before, "ListenDrops"));
+    let on_ack = overflows - refused;
+    let refused_at_least = (BURST - limit + REFUSED * overflows_made as usize) as u64;
+    assert!(refused >= refused_at_least, "the test's own load: {refused} SYNs refused");
+    assert!(on_ack >= LATE as u64 * overflows_made, "the test's own load: {on_ack} of {overflows} were final ACKs");
+    assert_eq!(seen.drops.accept_queue_full_on_syn, drops(refused));
+    assert_eq!(seen.drops.accept_queue_full_on_ack, drops(on_ack));
+    // The socket may count more: a client's last reset that comes when the connection has gone.
+    assert!(kernel_drops(&listener) >= refused + 2 * on_ack, "the test's own load");
+    assert_eq!(overflows, dropped, "the test's own load");
+    assert_eq!((seen.drops.total, seen.drops.unexplained), (drops(dropped), drops(0)));
     assert_eq!(watch.namespace().unexplained_drops, drops(0).map(|_| 0));
     assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
     true
 }
 
-/// Two threads accept and serve, two only accept, two only serve, while clients load them; what each counted.
-fn serve_and_load(listener: &Socket, early: Vec<Socket>) -> Vec<Own> {
-    let done = &AtomicBool::new(false);
+/// Two threads accept and serve, two only accept, two only serve, while clients load them; what each counted, how many bytes each read took,
+/// and what the clients did.
+fn serve_and_load(listener: &Socket, early: Vec<Socket>) -> (Vec<Own>, Histogram, Demand) {
+    let (done, paused) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let (sender, receiver) = sync_channel::<Socket>(64);
     let receiver = &Mutex::new(receiver);
     thread::scope(|scope| {
-        let mut servers: Vec<_> = (0..2).map(|_| scope.spawn(|| accept_until(listener, done, None))).collect();
+        let mut servers: Vec<_> = (0..2).map(|_| scope.spawn(|| accept_until(listener, done, paused, None))).collect();
         servers.extend((0..2).map(|_| {
             let sender = sender.clone();
-            scope.spawn(move || accept_until(listener, done, Some(sender)))
+            scope.spawn(move || accept_until(listener, done, paused, Some(sender)))
         }));
         drop(sender);
         servers.extend((0..2).map(|_| scope.spawn(|| serve_handed_over(receiver))));
@@ -176,31 +216,72 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>) -> Vec<Own> {
         // Also if a client fails: the servers would wait for more, and the test with them.
         let ends = Ends(done);
         ask_all(early, 0);
-        let next = AtomicU64::new(0);
-        thread::scope(|clients| {
-            for _ in 0..CLIENTS {
-                clients.spawn(|| load(&next));
-            }
-        });
+        let mut demand = Demand::default();
+        let mut late = Vec::new();
+        for first in (0..connections()).step_by(between_overflows() as usize) {
+            let last = connections().min(first + between_overflows());
+            let next = AtomicU64::new(first);
+            thread::scope(|clients| {
+                for _ in 0..CLIENTS {
+                    clients.spawn(|| load(&next, last));
+                }
+            });
+            demand.add((last - first) as usize, 0);
+            // Their final ACKs were sent again, with what they ask, while that went on.
+            answers(late);
+            late = overflow(paused, &mut demand);
+        }
+        answers(late);
         drop(ends);
-        servers.into_iter().map(|server| server.join().expect("a server thread")).collect()
+        let served = servers.into_iter().map(|server| server.join().expect("a server thread"));
+        let (owns, sizes): (Vec<Own>, Vec<Vec<u64>>) = served.unzip();
+        (owns, Histogram::of_units(sizes.into_iter().flatten()), demand)
     })
 }
 
-fn load(next: &AtomicU64) {
-    let all = connections();
+fn load(next: &AtomicU64, end: u64) {
     loop {
         let first = next.fetch_add(BATCH, Ordering::Relaxed);
-        if first >= all {
+        if first >= end {
             return;
         }
-        let size = BATCH.min(all - first);
+        let size = BATCH.min(end - first);
         ask_all((0..size).map(|_| connect(PORT)).collect(), first);
     }
 }
 
-/// Sends requests of all sizes, some in two parts, and an end, then reads all answers.
+/// Fills the queue while nobody empties it, so that SYNs and final ACKs are refused, and goes on while servers empty it again: what is refused
+/// then is a race. Returns connections that have sent what they ask, and have not been let in yet.
+fn overflow(paused: &AtomicBool, demand: &mut Demand) -> Vec<Socket> {
+    paused.store(true, Ordering::SeqCst);
+    let late: Vec<Socket> = (0..LATE).map(|_| attempt_with_late_ack(PORT)).collect();
+    // A server that looked before may take one more.
+    let mut attempts: Vec<Socket> = (0..BACKLOG as usize + 5 + REFUSED).map(|_| attempt(PORT)).collect();
+    ask(&late, 0);
+    paused.store(false, Ordering::SeqCst);
+    attempts.extend((0..RACING).map(|_| attempt(PORT)));
+    let (admitted, refused) = give_up_refused_and_count(attempts);
+    // One that was refused at first may have been let in when it came again.
+    let repeated = admitted.iter().map(retransmits).sum::<u64>();
+    demand.add(admitted.len() + LATE, refused + repeated);
+    ask_all(admitted, 0);
+    late
+}
+
+/// Sends requests, then reads all answers.
 fn ask_all(connections: Vec<Socket>, first: u64) {
+    ask(&connections, first);
+    answers(connections);
+}
+
+fn answers(connections: Vec<Socket>) {
+    for connection in connections {
+        receive_all(&connection, REPLY);
+    }
+}
+
+/// Sends requests of all sizes, some in two parts, and an end.
+fn ask(connections: &[Socket], first: u64) {
     for (connection, n) in connections.iter().zip(first..) {
         connection.set_nonblocking(false).expect("O_NONBLOCK");
         let size = 1 + (n % 200) as usize;
@@ -213,28 +294,34 @@ fn ask_all(connections: Vec<Socket>, first: u64) {
         }
         connection.shutdown(Shutdown::Write).expect("it is connected");
     }
-    for connection in connections {
-        receive_all(&connection, REPLY);
-    }
 }
 
-fn accept_until(listener: &Socket, done: &AtomicBool, hand_over: Option<SyncSender<Socket>>) -> Own {
+fn accept_until(
+    listener: &Socket,
+    done: &AtomicBool,
+    paused: &AtomicBool,
+    hand_over: Option<SyncSender<Socket>>,
+) -> (Own, Vec<u64>) {
     let mut own = Own { tid: tid(), ..Own::default() };
     let mut served = Served::default();
     loop {
         let last = done.load(Ordering::Relaxed);
+        if paused.load(Ordering::SeqCst) && !last {
+            thread::yield_now();
+            continue;
+        }
         match accept(listener) {
             Some(connection) => {
                 own.accepts += 1;
                 match &hand_over {
                     Some(readers) => readers.send(connection).expect("readers wait"),
-                    None => served.keep(serve(connection, &mut own)),
+                    None => served.serve(connection, &mut own),
                 }
             }
             None => {
                 own.would_block += 1;
                 if last {
-                    return own;
+                    return (own, served.sizes);
                 }
                 let mut entries = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
                 poll(&mut entries, PollTimeout::from(20_u8)).expect("poll");
@@ -243,36 +330,44 @@ fn accept_until(listener: &Socket, done: &AtomicBool, hand_over: Option<SyncSend
     }
 }
 
-fn serve_handed_over(connections: &Mutex<Receiver<Socket>>) -> Own {
+fn serve_handed_over(connections: &Mutex<Receiver<Socket>>) -> (Own, Vec<u64>) {
     let mut own = Own { tid: tid(), ..Own::default() };
     let mut served = Served::default();
     loop {
         let next = connections.lock().expect("no thread fails").recv();
-        let Ok(connection) = next else { return own };
-        served.keep(serve(connection, &mut own));
+        let Ok(connection) = next else { return (own, served.sizes) };
+        served.serve(connection, &mut own);
     }
 }
 
-/// Connections whose client may not have read the answer yet.
+/// What a thread has served: connections whose client may not have read the answer yet, and how many bytes each read took.
 ///
 /// Closing resets a connection, and a reset can overtake the answer: before 6.5, packets wait while their CPU's ksoftirqd runs, and the
 /// thread that sends may move to another CPU meanwhile. So the client closes first. It resets too, and the connection hangs up.
 #[derive(Default)]
-struct Served(Vec<Socket>);
+struct Served {
+    open: Vec<Socket>,
+    sizes: Vec<u64>,
+}
 
 impl Served {
+    fn serve(&mut self, connection: Socket, own: &mut Own) {
+        let connection = serve(connection, own, &mut self.sizes);
+        self.keep(connection);
+    }
+
     fn keep(&mut self, connection: Socket) {
-        let mut entries: Vec<_> = self.0.iter().map(|kept| PollFd::new(kept.as_fd(), PollFlags::empty())).collect();
+        let mut entries: Vec<_> = self.open.iter().map(|kept| PollFd::new(kept.as_fd(), PollFlags::empty())).collect();
         poll(&mut entries, PollTimeout::ZERO).expect("poll");
         let open: Vec<_> = entries.iter().map(|entry| entry.any() == Some(false)).collect();
         let mut open = open.into_iter();
-        self.0.retain(|_| open.next() == Some(true));
-        self.0.push(connection);
+        self.open.retain(|_| open.next() == Some(true));
+        self.open.push(connection);
     }
 }
 
 /// Reads a request in small parts and answers, by every call in turn.
-fn serve(connection: Socket, own: &mut Own) -> Socket {
+fn serve(connection: Socket, own: &mut Own, sizes: &mut Vec<u64>) -> Socket {
     own.first_reads += 1;
     let mut buffer = [0_u8; 80];
     let (mut missing, mut size) = (usize::MAX, 0);
@@ -282,6 +377,7 @@ fn serve(connection: Socket, own: &mut Own) -> Socket {
         assert!(count > 0, "the client closed early");
         own.reads += 1;
         own.read_bytes += count as u64;
+        sizes.push(count as u64);
         if size == 0 {
             size = usize::from(buffer[0]);
             missing = size;
