@@ -43,11 +43,14 @@ pub fn main<T: Parser>(name: &str, run: impl FnOnce(T) -> anyhow::Result<ExitCod
             say(format_args!("{name}: {}", refusal.line));
             ExitCode::from(USAGE)
         }
-        Err(refusal) => {
+        Err(refusal) => match writeln!(std::io::stdout(), "{}", refusal.line) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                say(format_args!("{name}: standard output cannot be written: {error}"));
+                ExitCode::FAILURE
+            }
             // `--help | head` is no error.
-            let _ = writeln!(std::io::stdout(), "{}", refusal.line);
-            ExitCode::SUCCESS
-        }
+            _ => ExitCode::SUCCESS,
+        },
     }
 }
 
