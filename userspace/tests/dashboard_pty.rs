@@ -94,13 +94,27 @@ struct Session {
 }
 
 impl Session {
-    fn start(mode: &str, (columns, rows): (u16, u16), controlling: bool) -> Self {
+    /// This test binary, as [`child`] does what `mode` says.
+    fn start(mode: &str, size: (u16, u16), controlling: bool) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child", "--ignored", "--nocapture"]).env(MODE, mode);
+        Self::of(command, size, controlling)
+    }
+
+    /// The program itself, without probes: that runs everywhere, and as anybody.
+    fn program(arguments: &[&str], size: (u16, u16), no_color: Option<&str>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_listentop"));
+        command.args(["--probes", "sock_diag"]).args(arguments).env_remove("NO_COLOR");
+        command.envs(no_color.map(|value| ("NO_COLOR", value)));
+        Self::of(command, size, true)
+    }
+
+    fn of(mut command: Command, (columns, rows): (u16, u16), controlling: bool) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
         let before = tcgetattr(&slave).unwrap();
         let end = || slave.try_clone().unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "child", "--ignored", "--nocapture"]).env(MODE, mode).env("TERM", "xterm-256color");
+        command.env("TERM", "xterm-256color");
         command.stdin(end()).stdout(end()).stderr(end());
         let raw = master.as_raw_fd();
         // SAFETY: only async-signal-safe calls between fork and exec, on descriptors that are open there.
@@ -239,6 +253,79 @@ fn resizing_draws_anew_and_too_small_says_so() {
     session.wait_for("coverage");
     session.send("q");
     session.assert_end(10);
+}
+
+#[test]
+fn q_ends_it_on_a_screen_that_is_too_small_also_while_a_filter_is_typed() {
+    let mut session = started();
+    session.send("/nothing");
+    session.wait_for("No listener passes the filter");
+    session.resize(60, 10);
+    session.wait_for("needs");
+    session.send("xq");
+    session.assert_end(10);
+}
+
+#[test]
+fn a_screen_that_is_too_small_at_the_start_is_refused_in_one_line() {
+    for size in [(60, 10), (79, 24), (80, 23)] {
+        let mut session = Session::program(&[], size, None);
+        let status = session.end();
+        let (columns, rows) = size;
+        let line = format!("listentop: this terminal is {columns}x{rows}, and the dashboard needs at least 80x24");
+        assert!(session.output.starts_with(&line) && session.output.contains("listentop report"), "{}", session.output);
+        assert_eq!((status.code(), session.output.lines().count()), (Some(1), 1), "{}", session.output);
+        assert_eq!(tcgetattr(&session.slave).unwrap(), session.before, "the terminal was touched");
+    }
+}
+
+/// Sequences that set a colour, other than the terminal's own (39 and 49).
+fn colours(output: &str) -> usize {
+    let sequences = output.split("\x1b[").skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+        rest[end..].starts_with('m').then(|| &rest[..end])
+    });
+    let sets =
+        |code: &str| code.parse::<u32>().is_ok_and(|code| matches!(code, 30..=38 | 40..=48 | 90..=97 | 100..=107));
+    sequences.filter(|sequence| sequence.split(';').any(sets)).count()
+}
+
+/// <https://no-color.org>: set and not empty.
+#[test]
+fn no_color_is_heeded() {
+    for (no_color, coloured) in [(None, true), (Some(""), true), (Some("1"), false), (Some("0"), false)] {
+        let mut session = Session::program(&[], (80, 24), no_color);
+        session.wait_for("quit");
+        let drawn = std::mem::take(&mut session.output);
+        assert_eq!(colours(&drawn) > 0, coloured, "NO_COLOR {no_color:?}: {} colours", colours(&drawn));
+        // Weight is no colour, and stays.
+        assert!(drawn.contains("\x1b[1m"), "nothing is bold");
+        session.send("q");
+        session.assert_end(0);
+    }
+}
+
+/// The keys reach the thread that samples: at its first pace no second sample would come within a minute.
+#[test]
+fn another_refresh_makes_the_source_sample_at_that_pace() {
+    let mut session = Session::program(&["--refresh", "60s"], (80, 24), None);
+    session.wait_for("60s");
+    assert!(session.output.contains("00:00:00"), "{}", session.output);
+    // 60 s → 10 s → … → 250 ms.
+    session.send("++++++");
+    let start = Instant::now();
+    let mut columns = 80;
+    let later = |output: &str| output.contains("250ms") && (2..9).any(|s| output.contains(&format!("00:00:0{s}")));
+    while !later(&session.output) {
+        assert!(start.elapsed() < PATIENCE, "no newer sample:\n{}", session.output);
+        std::thread::sleep(Duration::from_millis(400));
+        // Another width, so that all of the screen is drawn and not what changed of the clock.
+        columns += 1;
+        session.resize(columns, 24);
+        session.read(Duration::from_millis(100));
+    }
+    session.send("q");
+    session.assert_end(0);
 }
 
 /// No shell could let it go on here, so that stopping must not be for ever.

@@ -5,7 +5,14 @@
 use std::sync::Arc;
 
 use listentop::dashboard::{Action, App, DashboardOptions, Effect, draw};
-use listentop_model::{fixtures, sample::Sample, tracker::Tracker};
+use listentop_model::{
+    coverage::Status,
+    fixtures,
+    histogram::Histogram,
+    model::{Role, ThreadModel},
+    sample::Sample,
+    tracker::Tracker,
+};
 use ratatui::{Terminal, backend::TestBackend};
 
 /// The sizes at which every screen is drawn.
@@ -50,11 +57,14 @@ fn picture((columns, rows): (u16, u16), app: &App) -> String {
 /// Draws at every size.
 fn assert_pictures(name: &str, samples: &[Sample], actions: &[Action]) {
     for size in SIZES {
-        let text = picture(size, &app(size, samples, actions));
-        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
-            insta::assert_snapshot!(format!("{name}_{}x{}", size.0, size.1), text);
-        });
+        assert_picture(name, size, &app(size, samples, actions));
     }
+}
+
+fn assert_picture(name: &str, size: (u16, u16), app: &App) {
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!(format!("{name}_{}x{}", size.0, size.1), picture(size, app));
+    });
 }
 
 #[test]
@@ -100,21 +110,52 @@ fn listener_overflow() {
     assert_pictures("listener_overflow", &fixtures::overflow(), &[Action::Open]);
 }
 
+/// A section of the listener view.
+struct Section {
+    /// Its tab while it is the chosen one.
+    tab: &'static str,
+    /// What is on the screen where it has a place of its own.
+    own_place: Option<&'static str>,
+}
+
+/// Opens a listener by `open`, goes to `section` by pressing `step`, does `then`, and draws that at every size.
+fn assert_section(name: &str, samples: &[Sample], open: &[Action], step: Action, section: &Section, then: &[Action]) {
+    let on_screen =
+        |text: &str| text.contains(section.tab) || section.own_place.is_some_and(|mark| text.contains(mark));
+    for size in SIZES {
+        let mut app = app(size, samples, open);
+        let mut presses = 0;
+        while !on_screen(&picture(size, &app)) {
+            assert!(presses < 4, "{name} does not come on a screen of {size:?}:\n{}", picture(size, &app));
+            app.update(step);
+            presses += 1;
+        }
+        for &action in then {
+            app.update(action);
+        }
+        assert_picture(name, size, &app);
+    }
+}
+
 #[test]
 fn listener_distributions() {
-    let actions = [Action::Open, Action::NextSection, Action::Down];
-    assert_pictures("listener_distributions", &fixtures::overflow(), &actions);
+    let section = Section { tab: "[Distributions]", own_place: Some("Distributions over the interval") };
+    let samples = fixtures::overflow();
+    let then = [Action::Down];
+    assert_section("listener_distributions", &samples, &[Action::Open], Action::NextSection, &section, &then);
 }
 
 #[test]
 fn listener_over_time() {
-    let actions = [Action::Open, Action::NextSection, Action::NextSection];
-    assert_pictures("listener_over_time", &fixtures::overflow(), &actions);
+    let section = Section { tab: "[Over time]", own_place: Some("accept queue depth (░ peak)") };
+    assert_section("listener_over_time", &fixtures::overflow(), &[Action::Open], Action::NextSection, &section, &[]);
 }
 
 #[test]
 fn listener_threads() {
-    assert_pictures("listener_threads", &fixtures::quiet(), &[Action::Down, Action::Open, Action::PreviousSection]);
+    let section = Section { tab: "[Threads", own_place: None };
+    let open = [Action::Down, Action::Open];
+    assert_section("listener_threads", &fixtures::quiet(), &open, Action::PreviousSection, &section, &[]);
 }
 
 #[test]
@@ -148,10 +189,7 @@ fn coverage() {
 #[test]
 fn too_small() {
     for size in [(79, 24), (80, 23), (20, 5), (1, 1)] {
-        let text = picture(size, &app(size, &fixtures::quiet(), &[]));
-        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
-            insta::assert_snapshot!(format!("too_small_{}x{}", size.0, size.1), text);
-        });
+        assert_picture("too_small", size, &app(size, &fixtures::quiet(), &[]));
     }
 }
 
@@ -177,6 +215,67 @@ fn losses_stand_in_every_view() {
     (last.losses.connections, last.losses.missed_runs) = (0, 7);
     let text = picture((80, 24), &app((80, 24), &samples, &[]));
     assert!(text.contains("numbers may be too low: 7 probe runs skipped") && !text.contains("LOST"), "{text}");
+}
+
+/// Numbers of any size, and the mark of what is sampled, fit the boxes: nothing is cut off.
+#[test]
+fn large_numbers_are_whole() {
+    let samples = fixtures::overflow();
+    let mut tracker = Tracker::new(&samples[0]);
+    samples[1..].iter().for_each(|sample| tracker.push(sample));
+    let small = tracker.model();
+    let slow = |us: u64| Histogram::of_units([us * 1000 / 128]);
+    for n in [1_u32, 3, 50, 999, 4_097, 9_999, 12_345, 999_499, 99_999_999] {
+        for (status, threads) in [(Status::Measured, 1), (Status::Sampled, 100), (Status::Sampled, 1_000)] {
+            let mut model = small.clone();
+            model.coverage.iter_mut().for_each(|coverage| coverage.status = status);
+            let (many, count, rate) = (Some(n), Some(u64::from(n)), Some(f64::from(n)));
+            let listener = &mut model.listeners[0];
+            let now = &mut listener.now;
+            (now.syn_depth, now.syn_young, now.syn_peak, now.accept_peak) = (many, many, many, many);
+            (now.accept_depth, now.limit, now.backlog) = (n, n, n - 1);
+            (now.oldest_waiting_us, now.open, now.queued_bytes) = (count.map(|n| n * 1_000), count, count);
+            let rates = &mut listener.rate;
+            (rates.enqueued, rates.accepts, rates.would_block, rates.synack_retransmits) = (rate, rate, rate, rate);
+            (rates.reads, rates.read_bytes) = (rate, rate.map(|n| n * 1_000.0));
+            listener.total.accept_failed = count;
+            listener.recent_distributions.residency = count.map(|n| slow(n * 1_000));
+            for drops in [&mut listener.drops, &mut listener.recent_drops] {
+                (drops.accept_queue_full_on_syn, drops.accept_queue_full_on_ack) = (count, count);
+                drops.syn_queue_full = count;
+            }
+            let mut thread = listener.threads[0].clone();
+            thread.roles = vec![Role::Acceptor, Role::Reader, Role::Writer];
+            listener.threads = (0..threads).map(|pid| ThreadModel { pid, tid: pid, ..thread.clone() }).collect();
+            for size in SIZES {
+                let mut app = App::new(options(true));
+                app.update(Action::Resize(size.0, size.1));
+                app.set_model(Arc::new(model.clone()));
+                app.update(Action::Open);
+                let text = picture(size, &app);
+                let pipeline: Vec<&str> = text.lines().skip(4).take(11).collect();
+                assert!(pipeline[0].contains("READERS") && pipeline[9].contains("SYN queue full"), "{text}");
+                assert!(pipeline.iter().all(|line| !line.contains('…')), "{n} {status}:\n{text}");
+            }
+        }
+    }
+}
+
+/// Where the title has no room for all, what says least goes, and never a part of a number.
+#[test]
+fn the_backlog_is_whole_beside_long_names() {
+    for (address, size) in [("127.0.0.1", (80, 24)), ("2001:db8:1234:5678:9abc:def0:1234:5678", (80, 24))] {
+        let mut samples = fixtures::overflow();
+        for sample in &mut samples {
+            let listener = &mut sample.listeners[0];
+            listener.address = address.parse().unwrap();
+            listener.accept_queue.backlog = 4_096;
+            sample.namespaces[0].name = None;
+        }
+        let text = picture(size, &app(size, &samples, &[Action::Open]));
+        let title = text.lines().nth(3).unwrap();
+        assert!(title.contains("demo-server[2201]") && title.contains("backlog 4096 ─"), "{title}");
+    }
 }
 
 /// Coverage and own cost are in sight in every view, pausing says so.

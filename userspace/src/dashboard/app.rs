@@ -162,6 +162,10 @@ impl App {
     /// Which keys hold.
     #[must_use]
     pub fn scope(&self) -> Scope {
+        if views::is_too_small(self.size.0, self.size.1) {
+            // Nothing is seen of what other keys would do.
+            return Scope::TooSmall;
+        }
         match (self.overlay, self.view) {
             (Some(_), _) => Scope::Text,
             (None, View::Overview) if self.typing => Scope::Filter,
@@ -228,7 +232,7 @@ impl App {
             Action::NextListener => self.neighbour(1),
             Action::PreviousListener => self.neighbour(-1),
             Action::NextSection => self.change_section(1),
-            Action::PreviousSection => self.change_section(Section::ALL.len() - 1),
+            Action::PreviousSection => self.change_section(-1),
             Action::ToggleSpan => self.recent_span = !self.recent_span,
             Action::Unfold => self.fold(Some(true)),
             Action::Fold => self.fold(Some(false)),
@@ -365,12 +369,11 @@ impl App {
         }
     }
 
-    fn change_section(&mut self, step: usize) {
+    /// Goes to the tab that is `step` further, round the end.
+    fn change_section(&mut self, step: isize) {
         let tabs = views::listener::tabs(self);
         let at = tabs.iter().position(|&s| s == self.section).unwrap_or(0);
-        if let Some(&section) = tabs.get((at + step % tabs.len().max(1)) % tabs.len().max(1)) {
-            self.section = section;
-        }
+        self.section = tabs[(at as isize + step).rem_euclid(tabs.len() as isize) as usize];
         self.section_scroll = 0;
     }
 

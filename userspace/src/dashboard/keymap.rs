@@ -7,7 +7,7 @@ use super::action::Action;
 /// Where a key means something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Everywhere but in the filter line.
+    /// Everywhere but in the filter line and on a screen that is too small.
     Everywhere,
     /// In the overview.
     Overview,
@@ -17,6 +17,8 @@ pub enum Scope {
     Text,
     /// While a filter is typed.
     Filter,
+    /// While the terminal is too small for anything else.
+    TooSmall,
 }
 
 impl Scope {
@@ -29,11 +31,13 @@ impl Scope {
             Self::Listener => "Keys in the listener view",
             Self::Text => "Keys in help and coverage",
             Self::Filter => "Keys while typing a filter",
+            Self::TooSmall => "Keys while the terminal is too small",
         }
     }
 
     /// Every scope, in the order of the help.
-    pub const ALL: [Self; 5] = [Self::Everywhere, Self::Overview, Self::Listener, Self::Text, Self::Filter];
+    pub const ALL: [Self; 6] =
+        [Self::Everywhere, Self::Overview, Self::Listener, Self::Text, Self::Filter, Self::TooSmall];
 }
 
 /// A key.
@@ -69,7 +73,7 @@ const fn bind(scope: Scope, keys: &'static [Key], action: Action, footer: &'stat
 }
 
 use Key::{Ctrl, Plain};
-use Scope::{Everywhere, Filter, Listener, Overview, Text};
+use Scope::{Everywhere, Filter, Listener, Overview, Text, TooSmall};
 
 /// The table. Of two bindings of a key, that of the narrower scope wins.
 pub const BINDINGS: &[Binding] = &[
@@ -170,6 +174,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(Filter, &[Ctrl('c')], Action::Quit, "", "quit"),
     bind(Filter, &[Plain(KeyCode::Up)], Action::Up, "", "one row up"),
     bind(Filter, &[Plain(KeyCode::Down)], Action::Down, "", "one row down"),
+    bind(TooSmall, &[char('q'), Ctrl('c')], Action::Quit, "", "quit, also if a filter was being typed"),
+    bind(TooSmall, &[Ctrl('z')], Action::Suspend, "", "suspend; fg brings it back"),
 ];
 
 /// What `event` means in `scope`.
@@ -183,7 +189,7 @@ pub fn action(event: KeyEvent, scope: Scope) -> Option<Action> {
     let find = |scope| BINDINGS.iter().find(|b| b.scope == scope && b.keys.contains(&key)).map(|b| b.action);
     match (scope, key) {
         (Filter, Plain(KeyCode::Char(c))) => Some(Action::FilterInput(c)),
-        (Filter, _) => find(Filter),
+        (Filter | TooSmall, _) => find(scope),
         _ => find(scope).or_else(|| find(Everywhere)),
     }
 }
@@ -210,7 +216,7 @@ pub fn name(key: Key) -> String {
 /// What the footer shows in `scope`: key and word, the most useful first.
 pub fn footer(scope: Scope) -> impl Iterator<Item = (String, &'static str)> {
     let of = move |wanted| BINDINGS.iter().filter(move |b| b.scope == wanted && !b.footer.is_empty());
-    let common = (scope != Filter).then(|| of(Everywhere)).into_iter().flatten();
+    let common = (!matches!(scope, Filter | TooSmall)).then(|| of(Everywhere)).into_iter().flatten();
     of(scope).chain(common).map(|b| (name(b.keys[0]), b.footer))
 }
 
@@ -252,6 +258,14 @@ mod tests {
         assert_eq!(press(KeyCode::Char('q'), Filter), Some(Action::FilterInput('q')));
         assert_eq!(press(KeyCode::Char('q'), Overview), Some(Action::Quit));
         assert_eq!(press(KeyCode::Esc, Filter), Some(Action::FilterClear));
+    }
+
+    #[test]
+    fn where_nothing_is_seen_only_the_way_out_is_open() {
+        assert_eq!(press(KeyCode::Char('q'), TooSmall), Some(Action::Quit));
+        for code in [KeyCode::Char('p'), KeyCode::Char('?'), KeyCode::Esc, KeyCode::Enter] {
+            assert_eq!(press(code, TooSmall), None, "{code}");
+        }
     }
 
     #[test]

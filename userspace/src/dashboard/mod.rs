@@ -23,6 +23,7 @@ pub use self::{
     action::{Action, Effect},
     app::App,
     run::{Control, Ended, run},
+    terminal::usable,
     theme::Theme,
     views::{MIN_COLUMNS, MIN_ROWS, draw},
 };

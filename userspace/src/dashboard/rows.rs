@@ -204,3 +204,126 @@ fn matches(listener: &ListenerModel, words: &[String]) -> bool {
     .to_lowercase();
     words.iter().all(|word| text.contains(word.as_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use listentop_model::{
+        fixtures,
+        histogram::Histogram,
+        model::{Drops, Finding, PatternName, Severity},
+        tracker::Tracker,
+    };
+
+    use super::*;
+
+    /// What sorting by each column makes of four listeners, by their place in the model: each an order of its own, so that no column can
+    /// sort by what another shows.
+    const ORDERS: [(Column, [usize; 4]); 17] = [
+        (Column::Severity, [0, 1, 3, 2]),
+        (Column::Listener, [0, 1, 2, 3]),
+        (Column::Process, [0, 2, 1, 3]),
+        (Column::Netns, [0, 2, 3, 1]),
+        (Column::SynQueue, [0, 3, 1, 2]),
+        (Column::AcceptQueue, [0, 3, 2, 1]),
+        (Column::Peak, [1, 0, 2, 3]),
+        (Column::Accepts, [1, 0, 3, 2]),
+        (Column::WaitP50, [1, 2, 0, 3]),
+        (Column::WaitP99, [1, 2, 3, 0]),
+        (Column::Oldest, [1, 3, 0, 2]),
+        (Column::Drops, [1, 3, 2, 0]),
+        (Column::Cause, [2, 0, 1, 3]),
+        (Column::Reads, [2, 0, 3, 1]),
+        (Column::ResidencyP99, [2, 1, 0, 3]),
+        (Column::Open, [2, 1, 3, 0]),
+        (Column::Pattern, [2, 3, 0, 1]),
+    ];
+
+    /// Gives a listener what puts it at `place` in the order of `column`. Numbers are sorted from the largest, names from the first.
+    fn put(listener: &mut ListenerModel, column: Column, place: usize, severities: &[Vec<Finding>; 4]) {
+        let n = 4 - place as u32;
+        let (number, rate) = (Some(u64::from(n)), Some(f64::from(n)));
+        let name = ["a", "b", "c", "d"][place];
+        // Nine of ten values, and the slowest.
+        let add = |histogram: &mut Option<Histogram>, us: u64, times: usize| {
+            let more = Histogram::of_units(std::iter::repeat_n(us * 1_000 / 128, times));
+            histogram.get_or_insert_default().merge(&more);
+        };
+        let (now, recent) = (&mut listener.now, &mut listener.recent_distributions);
+        match column {
+            Column::Severity => listener.findings = severities[place].clone(),
+            // The model's own order is that of the addresses.
+            Column::Listener => {}
+            Column::Process => listener.process.as_mut().expect("it has one").comm = name.to_owned(),
+            Column::Netns => listener.netns_name = Some(name.to_owned()),
+            Column::SynQueue => now.syn_depth = Some(n),
+            Column::AcceptQueue => (now.accept_depth, now.limit) = (10, 120 / n),
+            Column::Peak => now.accept_peak = Some(n),
+            Column::Accepts => listener.rate.accepts = rate,
+            Column::WaitP50 => add(&mut recent.accept_wait, 100 * u64::from(n), 90),
+            Column::WaitP99 => add(&mut recent.accept_wait, 10_000 * u64::from(n), 10),
+            Column::Oldest => now.oldest_waiting_us = number,
+            Column::Drops => listener.rate.drops = rate,
+            Column::Cause => {
+                let mut drops = Drops::default();
+                // In the order of their names, in which capitals come first.
+                match place {
+                    0 => drops.syn_queue_full = Some(1),
+                    1 => drops.accept_queue_full_on_ack = Some(1),
+                    2 => drops.accept_queue_full_on_syn = Some(1),
+                    _ => drops.unexplained = Some(1),
+                }
+                listener.recent_drops = drops;
+            }
+            Column::Reads => listener.rate.reads = rate,
+            Column::ResidencyP99 => {
+                add(&mut recent.residency, 100, 90);
+                add(&mut recent.residency, 10_000 * u64::from(n), 10);
+            }
+            Column::Open => now.open = number,
+            Column::Pattern => {
+                use PatternName::{AcceptorReaders, MultiAcceptor, SingleThread, Unknown};
+                listener.pattern.name = [AcceptorReaders, MultiAcceptor, SingleThread, Unknown][place];
+            }
+            Column::Trend | Column::Finding => unreachable!("rows are not sorted by it"),
+        }
+    }
+
+    #[test]
+    fn every_column_sorts_by_what_it_shows() {
+        let model = |samples: &[listentop_model::sample::Sample]| {
+            let mut tracker = Tracker::new(&samples[0]);
+            samples[1..].iter().for_each(|sample| tracker.push(sample));
+            tracker.model().clone()
+        };
+        let finding = model(&fixtures::overflow()).listeners[0].findings[0].clone();
+        let with = |severity| vec![Finding { severity, ..finding.clone() }];
+        let severities = [with(Severity::Critical), with(Severity::Warning), with(Severity::Info), Vec::new()];
+        let mut model = model(&fixtures::many(4));
+        for listener in model.listeners.iter_mut() {
+            listener.recent_distributions = Default::default();
+        }
+        for (column, order) in ORDERS {
+            for (place, &at) in order.iter().enumerate() {
+                put(&mut model.listeners[at], column, place, &severities);
+            }
+        }
+        for (i, (column, order)) in ORDERS.iter().enumerate() {
+            assert!(ORDERS[..i].iter().all(|(_, other)| other != order), "{column:?} has no order of its own");
+            let ordered = |descending| -> Vec<usize> {
+                let sort = Sort { column: *column, descending };
+                let wish = Wish { sort, filter: "", unfolded: &HashSet::new(), hidden: &HashSet::new() };
+                let rows = Rows::new(&model, &wish).rows;
+                let place = |row: &Row| match row {
+                    Row::Listener(at) => *at,
+                    other => panic!("no listener on its own: {other:?}"),
+                };
+                rows.iter().map(place).collect()
+            };
+            assert_eq!(ordered(column.descending_first()), order, "{column:?}");
+            let reversed: Vec<usize> = order.iter().rev().copied().collect();
+            assert_eq!(ordered(!column.descending_first()), reversed, "{column:?}, reversed");
+        }
+        let sortable: Vec<Column> = Column::ALL.into_iter().filter(|column| column.sortable()).collect();
+        assert_eq!(ORDERS.map(|(column, _)| column).to_vec(), sortable);
+    }
+}

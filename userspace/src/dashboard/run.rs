@@ -47,7 +47,7 @@ pub enum Ended {
 /// A source that has no more models but is not broken (the end of a recording) keeps its sender, so that the last one stays.
 ///
 /// # Errors
-/// Standard output is not a terminal, or the terminal fails other than by going away, or a panic on another thread took it.
+/// Standard output is not a terminal, or is too small at the start, or the terminal fails other than by going away, or a panic on another thread took it.
 pub async fn run(
     models: watch::Receiver<Option<Arc<Model>>>,
     controls: mpsc::UnboundedSender<Control>,

@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use anyhow::Context as _;
 use crossterm::{
     cursor::Show,
     execute,
@@ -27,11 +28,31 @@ use ratatui::{
     layout::{Position, Rect},
 };
 
+use super::views::{self, MIN_COLUMNS, MIN_ROWS};
+
 /// The terminal is in raw mode, on the alternate screen. A static, because the panic hook has to know.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Held by a thread that panics, from before it gives the terminal back until it has told why.
 static TELLING: Mutex<()> = Mutex::new(());
 static HOOK: Once = Once::new();
+
+/// Whether standard output is a terminal that the dashboard fits.
+///
+/// # Errors
+/// It is not: in one line what it lacks, and what would do.
+pub fn usable() -> anyhow::Result<()> {
+    if !io::stdout().is_terminal() {
+        anyhow::bail!("standard output is not a terminal; use 'listentop report'");
+    }
+    let (columns, rows) = crossterm::terminal::size().context("the size of the terminal cannot be told")?;
+    if views::is_too_small(columns, rows) {
+        anyhow::bail!(
+            "this terminal is {columns}x{rows}, and the dashboard needs at least {MIN_COLUMNS}x{MIN_ROWS}: make it larger, or use \
+             'listentop report'"
+        );
+    }
+    Ok(())
+}
 
 type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
 
@@ -45,11 +66,9 @@ impl Guard {
     /// Takes the terminal.
     ///
     /// # Errors
-    /// Standard output is no terminal, or it cannot be put into raw mode.
+    /// Standard output is no terminal, or one that is too small, or it cannot be put into raw mode.
     pub(super) fn take() -> anyhow::Result<Self> {
-        if !io::stdout().is_terminal() {
-            anyhow::bail!("standard output is not a terminal; use `listentop report`");
-        }
+        usable()?;
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |info| {

@@ -274,18 +274,25 @@ fn help_and_coverage_scroll_no_further_than_their_end() {
 
 #[test]
 fn tabs_go_round_and_leave_out_what_is_in_sight() {
-    let mut app = app(model(&fixtures::overflow()));
-    press(&mut app, &[Action::Open]);
-    let mut seen = vec![app.section];
-    for _ in 0..3 {
-        app.update(Action::NextSection);
-        seen.push(app.section);
+    use Section::{Distributions, Findings, OverTime, Threads};
+    for ((columns, rows), tabs) in [
+        ((80, 24), &[Findings, Distributions, OverTime, Threads][..]),
+        ((120, 40), &[Findings, Distributions, Threads]),
+        ((200, 60), &[Findings, Threads]),
+    ] {
+        let mut app = app(model(&fixtures::overflow()));
+        press(&mut app, &[Action::Resize(columns, rows), Action::Open]);
+        assert_eq!(views::listener::tabs(&app), tabs);
+        let mut went = |step| -> Vec<Section> {
+            let step = |_| {
+                app.update(step);
+                app.section
+            };
+            tabs.iter().map(step).collect()
+        };
+        let forwards: Vec<Section> = tabs.iter().copied().cycle().skip(1).take(tabs.len()).collect();
+        assert_eq!(went(Action::NextSection), forwards, "{columns}x{rows}");
+        let backwards: Vec<Section> = tabs.iter().rev().copied().collect();
+        assert_eq!(went(Action::PreviousSection), backwards, "{columns}x{rows}");
     }
-    assert_eq!(seen, Section::ALL);
-    press(&mut app, &[Action::NextSection]);
-    assert_eq!(app.section, Section::Findings);
-    press(&mut app, &[Action::PreviousSection]);
-    assert_eq!(app.section, Section::Threads);
-    press(&mut app, &[Action::Resize(200, 60)]);
-    assert_eq!(views::listener::tabs(&app), [Section::Findings, Section::Threads]);
 }

@@ -106,7 +106,7 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
     };
     let listener = listener.as_ref();
     let parts = parts(area);
-    text::rule(buf, parts.title, &title(listener, app), app.theme);
+    text::rule(buf, parts.title, &title(listener, app, parts.title.width), app.theme);
     pipeline::draw(buf, parts.pipeline, listener, model, app.theme);
     if let Some(area) = parts.graphs {
         graphs(buf, area, listener, app, model);
@@ -142,7 +142,8 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
     }
 }
 
-fn title(listener: &ListenerModel, app: &App) -> String {
+/// Which listener it is; what says least is left out where all would not fit.
+fn title(listener: &ListenerModel, app: &App, width: u16) -> String {
     let shard = match app.selected_row() {
         Some(Row::Shard { number, group, .. }) => {
             format!(" shard {number} of {}", app.rows.groups[group].members.len())
@@ -151,14 +152,18 @@ fn title(listener: &ListenerModel, app: &App) -> String {
         _ => String::new(),
     };
     let closed = if listener.closed { " · CLOSED, last values" } else { "" };
-    format!(
-        "{}{shard} · {} · {} · netns {} · backlog {}{closed}",
-        format::listener_endpoint(listener),
-        format::family(listener),
-        format::process(listener),
-        format::netns(listener),
-        listener.now.backlog
-    )
+    let family = format!(" · {}", format::family(listener));
+    let netns = format!(" · netns {}", format::netns(listener));
+    let rest = |family: &str, netns: &str| {
+        let process = format::process(listener);
+        format!("{shard}{family} · {process}{netns} · backlog {}{closed}", listener.now.backlog)
+    };
+    let endpoint = format::listener_endpoint(listener);
+    let room = |rest: &str| text::title_room(width).saturating_sub(format::width(rest));
+    let ways = [rest(&family, &netns), rest("", &netns), rest("", "")];
+    let fits = |rest: &&String| format::width(&endpoint) <= room(rest);
+    let rest = ways.iter().find(fits).unwrap_or(&ways[2]);
+    format::fit_middle(&endpoint, room(rest)) + rest
 }
 
 fn draw_tabs(

@@ -26,11 +26,16 @@ pub const MIN_COLUMNS: u16 = 80;
 /// Rows that the dashboard needs.
 pub const MIN_ROWS: u16 = 24;
 
+/// Whether a terminal of this size has no room for the dashboard.
+pub(super) const fn is_too_small(columns: u16, rows: u16) -> bool {
+    columns < MIN_COLUMNS || rows < MIN_ROWS
+}
+
 /// Draws the state.
 pub fn draw(frame: &mut Frame<'_>, app: &App) {
     let area = frame.area();
     let buf = frame.buffer_mut();
-    if area.width < MIN_COLUMNS || area.height < MIN_ROWS {
+    if is_too_small(area.width, area.height) {
         return too_small::draw(buf, area, app.theme);
     }
     let [header, body, footer] = parts(area, app);

@@ -1,12 +1,12 @@
 //! The way of a connection, drawn as it is:
 //!
 //! ```text
-//! SYN QUEUE        ACCEPT QUEUE     ACCEPTORS        RECEIVE QUEUES   READERS
-//! ┌──────────┐ 340 ┌──────────┐ 120 ┌──────────┐     ┌──────────┐ 1.2k┌──────────┐
-//! │12 now    │────▶│██████████│────▶│1 thread  │────▶│500 open  │────▶│4 threads │
-//! │11 young  │ /s  │129 of 129│ /s  │1 process │     │12K unread│ /s  │3.4MB/s   │
-//! └────┬─────┘     └────┬─────┘     └──────────┘     └──────────┘     └──────────┘
-//!      │                └▶ 12 final ACKs refused: accept queue full (3.4/s)
+//! SYN QUEUE         ACCEPT QUEUE     ACCEPTORS      RECEIVE QUEUES   READERS
+//! ┌───────────┐ 340 ┌──────────┐ 120 ┌───────────┐  ┌───────────┐ 1.2k┌──────────┐
+//! │12 now     │────▶│██████████│────▶│1 thread   │─▶│500 open   │────▶│4 threads │
+//! │11 young   │ /s  │129 of 129│ /s  │1 process  │  │12K unread │ /s  │3.4MiB/s  │
+//! └────┬──────┘     └────┬─────┘     └───────────┘  └───────────┘     └──────────┘
+//!      │                 └▶ 12 final ACKs refused: accept queue full (3.4/s)
 //!      ├▶ 340 SYNs refused: accept queue full (34/s)
 //!      └▶ 0 SYNs refused: SYN queue full (0/s)
 //! ```
@@ -15,7 +15,7 @@ use std::collections::HashSet;
 
 use listentop_model::{
     coverage::{Measure, Status},
-    model::{Drops, ListenerModel, Model, Role},
+    model::{Drops, ListenerModel, Model, Role, ThreadModel},
 };
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
@@ -27,6 +27,9 @@ pub(in crate::dashboard) const HEIGHT: u16 = 11;
 
 /// Lines in a box.
 const LINES: usize = 4;
+
+/// Columns of a branch down which attempts leave, and the blank behind it.
+const BRANCH: u16 = 3;
 
 struct Stage {
     title: &'static str,
@@ -52,9 +55,9 @@ pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, listener: &Listen
     let spare = area.width.saturating_sub(80);
     let width = (12 + spare / 10).min(22);
     let gap = ((area.width - 5 * width) / 4).min(18);
-    // The arrow between acceptors and receive queues has no number: its neighbours take a column each of its place.
-    let widths = [width, width, width + 1, width + 1, width];
-    let gaps = [gap, gap, gap - 2, gap, 0];
+    // The arrow between acceptors and receive queues has no number: boxes with long words take three columns of its place.
+    let widths = [width + 1, width, width + 1, width + 1, width];
+    let gaps = [gap, gap, gap - 3, gap, 0];
     let left = |stage: usize| area.x + (0..stage).map(|i| widths[i] + gaps[i]).sum::<u16>();
     let words = Words { model, listener, inner: widths.map(|width| usize::from(width) - 2) };
     for (i, stage) in words.stages(theme).into_iter().enumerate() {
@@ -105,9 +108,10 @@ impl Words<'_> {
         format::marked(value, format::status(self.model, measure))
     }
 
-    /// `long` if it fits the box of a stage, else `short`.
-    fn either(&self, stage: usize, long: String, short: String) -> String {
-        if format::width(&long) <= self.inner[stage] { long } else { short }
+    /// The first of several ways to say something that fits the box of a stage; the last is the shortest.
+    fn fitting<const N: usize>(&self, stage: usize, mut ways: [String; N]) -> String {
+        let at = ways.iter().position(|way| format::width(way) <= self.inner[stage]).unwrap_or(N - 1);
+        std::mem::take(&mut ways[at])
     }
 
     fn rate(&self, rate: Option<f64>, measure: Measure) -> String {
@@ -130,10 +134,13 @@ impl Words<'_> {
                 format!("{} now", self.marked(count(now.syn_depth), M::SynQueueDepth)),
                 format!("{} young", self.marked(count(now.syn_young), M::SynQueueDepth)),
                 format!("{} peak", self.marked(count(now.syn_peak), M::SynQueueDepth)),
-                self.either(
+                self.fitting(
                     0,
-                    format!("{} SYN-ACK again", self.per_second(rate.synack_retransmits, M::SynackRetransmits)),
-                    format!("{} again", self.per_second(rate.synack_retransmits, M::SynackRetransmits)),
+                    [
+                        format!("{} SYN-ACK again", self.per_second(rate.synack_retransmits, M::SynackRetransmits)),
+                        format!("{} again", self.per_second(rate.synack_retransmits, M::SynackRetransmits)),
+                        format!("{} again", self.rate(rate.synack_retransmits, M::SynackRetransmits)),
+                    ],
                 ),
             ],
             style: Style::new(),
@@ -143,38 +150,36 @@ impl Words<'_> {
             Some(0) => "none waits".to_owned(),
             age => {
                 let age = self.marked(age.map(format::duration), M::OldestWaiting);
-                self.either(1, format!("oldest {age}"), format!("{age} wait"))
+                self.fitting(1, [format!("oldest {age}"), format!("{age} wait"), age])
             }
         };
+        let depth = self.marked(count(Some(now.accept_depth)), M::AcceptQueueDepth);
+        let limit = format::short(now.limit.into());
         let accept = Stage {
             title: "ACCEPT QUEUE",
             lines: [
                 String::new(),
-                format!(
-                    "{} of {}",
-                    self.marked(count(Some(now.accept_depth)), M::AcceptQueueDepth),
-                    format::short(now.limit.into())
-                ),
+                self.fitting(1, [format!("{depth} of {limit}"), format!("{depth}/{limit}")]),
                 format!("{} peak", self.marked(count(now.accept_peak), M::AcceptQueuePeak)),
                 oldest,
             ],
             style: if fill(now) >= 1.0 { theme.critical() } else { Style::new() },
             flow: Some((self.rate(rate.accepts, M::Accepts), "accepted")),
         };
-        let (acceptors, processes) = self.threads(Role::Acceptor);
+        let (acceptors, processes) = self.threads(Role::Acceptor, 2);
         let acceptors = Stage {
             title: "ACCEPTORS",
             lines: [
                 self.marked(acceptors, M::Accepts),
                 self.marked(processes, M::Accepts),
-                self.either(
+                self.fitting(
                     2,
-                    format!("{} would-block", self.per_second(rate.would_block, M::WouldBlock)),
-                    self.either(
-                        2,
+                    [
+                        format!("{} would-block", self.per_second(rate.would_block, M::WouldBlock)),
                         format!("{} EAGAIN", self.per_second(rate.would_block, M::WouldBlock)),
                         format!("{} EAGAIN", self.rate(rate.would_block, M::WouldBlock)),
-                    ),
+                        format!("{} empty", self.rate(rate.would_block, M::WouldBlock)),
+                    ],
                 ),
                 match listener.total.accept_failed {
                     Some(failed) if failed > 0 => format!("{} failed", format::short(failed)),
@@ -186,27 +191,30 @@ impl Words<'_> {
         };
         let p99 = listener.recent_distributions.residency.as_ref().and_then(|h| h.quantile_us(0.99));
         let residency = self.marked(p99.map(format::duration), M::Residency);
+        let unread = self.marked(now.queued_bytes.map(format::short_bytes), M::QueuedBytes);
         let queues = Stage {
             title: "RECEIVE QUEUES",
             lines: [
                 format!("{} open", self.marked(now.open.map(format::short), M::OpenConnections)),
-                format!("{} unread", self.marked(now.queued_bytes.map(format::short_bytes), M::QueuedBytes)),
-                self.either(3, format!("residency p99 {residency}"), format!("p99 {residency}")),
+                self.fitting(3, [format!("{unread} unread"), format!("{unread} left")]),
+                self.fitting(3, [format!("residency p99 {residency}"), format!("p99 {residency}")]),
                 String::new(),
             ],
             style: Style::new(),
             flow: Some((self.rate(rate.reads, M::Reads), "reads")),
         };
-        let (readers, _) = self.threads(Role::Reader);
-        let (writers, _) = self.threads(Role::Writer);
+        let (readers, _) = self.threads(Role::Reader, 4);
+        let writers = self
+            .acting(Role::Writer)
+            .map(|acting| self.number(4, acting.len(), M::Writes, ["writer", "writers", "wr."]));
         let bytes = |rate: Option<f64>| rate.map(|r| format!("{}/s", format::bytes(r as u64)));
         let per_second = self.marked(bytes(rate.read_bytes), M::Reads);
         let readers = Stage {
             title: "READERS",
             lines: [
                 self.marked(readers, M::Reads),
-                self.either(4, format!("{per_second} read"), per_second),
-                self.marked(writers, M::Writes).replace("thread", "writer"),
+                self.fitting(4, [format!("{per_second} read"), per_second]),
+                self.marked(writers, M::Writes),
                 String::new(),
             ],
             style: Style::new(),
@@ -215,26 +223,38 @@ impl Words<'_> {
         [syn, accept, acceptors, queues, readers]
     }
 
+    /// The threads that have a role; `None` if none was seen at work yet.
+    fn acting(&self, role: Role) -> Option<Vec<&ThreadModel>> {
+        let threads = &self.listener.threads;
+        (!threads.is_empty()).then(|| threads.iter().filter(|t| t.roles.contains(&role)).collect())
+    }
+
     /// How many threads, and how many processes, have a role; `None` where that cannot be seen.
-    fn threads(&self, role: Role) -> (Option<String>, Option<String>) {
-        let acting: Vec<_> = self.listener.threads.iter().filter(|t| t.roles.contains(&role)).collect();
-        if self.listener.threads.is_empty() {
+    fn threads(&self, role: Role, stage: usize) -> (Option<String>, Option<String>) {
+        let Some(acting) = self.acting(role) else {
             let seen = format::status(self.model, Measure::Accepts) != Status::Unavailable;
             return (seen.then(|| "none seen".to_owned()), seen.then(String::new));
-        }
+        };
         let processes: HashSet<u32> = acting.iter().map(|t| t.pid).collect();
-        let plural = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
         (
-            Some(plural(acting.len(), "thread", "threads")),
-            Some(self.either(2, plural(processes.len(), "process", "processes"), format!("{} proc.", processes.len()))),
+            Some(self.number(stage, acting.len(), Measure::Accepts, ["thread", "threads", "thr."])),
+            Some(self.number(stage, processes.len(), Measure::Accepts, ["process", "processes", "proc."])),
         )
+    }
+
+    /// A number of `[one, many, abbreviated]`, as long as fits with the mark that `measure` may have.
+    fn number(&self, stage: usize, n: usize, measure: Measure, [one, many, abbreviated]: [&str; 3]) -> String {
+        let count = format::short(n as u64);
+        let whole = format!("{count} {}", if n == 1 { one } else { many });
+        let fits = format::width(&self.marked(Some(whole.clone()), measure)) <= self.inner[stage];
+        if fits { whole } else { format!("{count} {abbreviated}") }
     }
 
     /// Refused attempts, leaving downwards where they are refused.
     fn drops(&self, buf: &mut Buffer, area: Rect, (syn, accept): (u16, u16), theme: Theme) {
         let row = |i| area.y + i;
-        let cause = |pick: fn(&Drops) -> Option<u64>, words: &str| {
-            let total = self.marked(pick(&self.listener.drops).map(format::grouped), Measure::DropCause);
+        let cause = |x: u16, pick: fn(&Drops) -> Option<u64>, words: &str| {
+            let total = |how: fn(u64) -> String| self.marked(pick(&self.listener.drops).map(how), Measure::DropCause);
             let recent = pick(&self.listener.recent_drops);
             let seconds = self.model.interval.recent_seconds;
             let rate = recent.filter(|_| seconds > 0.0).map(|n| n as f64 / seconds);
@@ -244,11 +264,13 @@ impl Words<'_> {
                 (_, Some(1..)) => theme.warning(),
                 _ => theme.label(),
             };
-            (format!("{total} {words}{rate}"), style)
+            let whole = format!("{} {words}{rate}", total(format::grouped));
+            let fits = format::width(&whole) <= usize::from(area.right().saturating_sub(x + BRANCH));
+            (if fits { whole } else { format!("{} {words}{rate}", total(format::short)) }, style)
         };
         let write = |buf: &mut Buffer, x: u16, y: u16, branch: &str, (words, style): (String, Style)| {
             text::put(buf, x, y, 2, branch, style);
-            text::left(buf, x + 3, y, area.right().saturating_sub(x + 3), &words, style);
+            text::left(buf, x + BRANCH, y, area.right().saturating_sub(x + BRANCH), &words, style);
         };
         text::put(buf, syn, row(0), 1, "│", Style::new());
         write(
@@ -256,32 +278,37 @@ impl Words<'_> {
             accept,
             row(0),
             "└▶",
-            cause(|d| d.accept_queue_full_on_ack, "final ACKs refused: accept queue full"),
+            cause(accept, |d| d.accept_queue_full_on_ack, "final ACKs refused: accept queue full"),
         );
-        write(buf, syn, row(1), "├▶", cause(|d| d.accept_queue_full_on_syn, "SYNs refused: accept queue full"));
-        write(buf, syn, row(2), "└▶", cause(|d| d.syn_queue_full, "SYNs refused: SYN queue full"));
+        write(buf, syn, row(1), "├▶", cause(syn, |d| d.accept_queue_full_on_syn, "SYNs refused: accept queue full"));
+        write(buf, syn, row(2), "└▶", cause(syn, |d| d.syn_queue_full, "SYNs refused: SYN queue full"));
         let drops = &self.listener.drops;
         let total = &self.listener.total;
-        let say = |value: Option<u64>, measure| self.marked(value.map(format::grouped), measure);
-        let sums = [
-            ("all drops", say(drops.total, Measure::Drops)),
-            ("other", say(drops.other, Measure::DropCause)),
-            ("unexplained", say(drops.unexplained, Measure::Drops)),
-            ("clients", say(drops.clients, Measure::DropClients)),
-            // They left the accept queue, and no accept took them.
-            ("aborted", say(total.aborted, Measure::Enqueued)),
-            ("cookies sent", say(total.cookies_sent, Measure::CookiesSent)),
-            ("SYN-ACKs again", say(total.synack_retransmits, Measure::SynackRetransmits)),
-        ];
+        let sums = |how: fn(u64) -> String| {
+            let say = |value: Option<u64>, measure| self.marked(value.map(how), measure);
+            [
+                ("all drops", say(drops.total, Measure::Drops)),
+                ("other", say(drops.other, Measure::DropCause)),
+                ("unexplained", say(drops.unexplained, Measure::Drops)),
+                ("clients", say(drops.clients, Measure::DropClients)),
+                // They left the accept queue, and no accept took them.
+                ("aborted", say(total.aborted, Measure::Enqueued)),
+                ("cookies", say(total.cookies_sent, Measure::CookiesSent)),
+                ("again", say(total.synack_retransmits, Measure::SynackRetransmits)),
+            ]
+        };
+        let wide = |(name, value): &(&str, String)| (name.len() + 1 + format::width(value)) as u16;
+        let whole = sums(format::grouped);
+        let fits = whole.iter().map(|sum| wide(sum) + 2).sum::<u16>() < area.width;
         let mut x = area.x + 1;
-        for (name, value) in sums {
-            let wide = (format::width(name) + 1 + format::width(&value)) as u16;
-            if x + wide > area.right() {
+        for sum in if fits { whole } else { sums(format::short) } {
+            if x + wide(&sum) > area.right() {
                 break;
             }
+            let (name, value) = &sum;
             text::put(buf, x, row(3), area.width, name, theme.label());
-            text::put(buf, x + name.len() as u16 + 1, row(3), area.width, &value, Style::new());
-            x += wide + 2;
+            text::put(buf, x + name.len() as u16 + 1, row(3), area.width, value, Style::new());
+            x += wide(&sum) + 2;
         }
     }
 }

@@ -62,6 +62,11 @@ pub(in crate::dashboard) fn scrollbar(buf: &mut Buffer, area: Rect, length: usiz
     }
 }
 
+/// Columns that the title of a rule of this width has.
+pub(in crate::dashboard) fn title_room(width: u16) -> usize {
+    usize::from(width).saturating_sub(5)
+}
+
 /// A rule with a title: `── title ─────`.
 pub(in crate::dashboard) fn rule(buf: &mut Buffer, area: Rect, title: &str, theme: Theme) {
     if area.is_empty() {
@@ -69,7 +74,7 @@ pub(in crate::dashboard) fn rule(buf: &mut Buffer, area: Rect, title: &str, them
     }
     put(buf, area.x, area.y, area.width, &"─".repeat(area.width.into()), theme.label());
     if !title.is_empty() {
-        let title = format!(" {} ", format::fit(title, usize::from(area.width).saturating_sub(5)));
+        let title = format!(" {} ", format::fit(title, title_room(area.width)));
         put(buf, area.x + 2, area.y, area.width.saturating_sub(2), &title, theme.title());
     }
 }
