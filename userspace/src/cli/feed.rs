@@ -93,3 +93,68 @@ impl Feed {
         thread::Builder::new().name("source".to_owned()).spawn(run).context("no thread for the source")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use listentop_model::{coverage::Coverage, fixtures, sample::Sample};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Says the same again and again, and counts how often it is asked.
+    struct Counting(Arc<AtomicUsize>);
+
+    impl Source for Counting {
+        fn sample(&mut self) -> io::Result<Sample> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(fixtures::quiet().remove(0))
+        }
+
+        fn coverage(&self) -> &[Coverage] {
+            &[]
+        }
+
+        fn name(&self) -> &str {
+            "counting"
+        }
+    }
+
+    /// Waits until it was asked so often.
+    async fn until(asked: &AtomicUsize, times: usize) {
+        let enough = async {
+            while asked.load(Ordering::Relaxed) < times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), enough).await.expect("it samples");
+    }
+
+    #[test]
+    fn a_new_interval_holds_at_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let feed = Feed::start(Box::new(Counting(asked.clone())), Filter::default()).expect("a first sample");
+        runtime.block_on(async {
+            let (models, receiver) = watch::channel(None);
+            let (sender, controls) = mpsc::unbounded_channel();
+            let hour = Duration::from_secs(3600);
+            let reader = feed.spawn(hour, models, controls).expect("a thread");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(asked.load(Ordering::Relaxed), 1, "the first alone: the next is due in an hour");
+            // It does not wait for the hour's end.
+            sender.send(Control::SetInterval(Duration::from_millis(1))).expect("it listens");
+            until(&asked, 10).await;
+            sender.send(Control::SetInterval(hour)).expect("it listens");
+            // One that it was taking when the control came.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let before = asked.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(asked.load(Ordering::Relaxed), before, "the next is due in an hour");
+            drop(receiver);
+            drop(sender);
+            reader.join().expect("it does not fail").expect("it ends");
+        });
+    }
+}

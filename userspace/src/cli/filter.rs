@@ -3,15 +3,19 @@
 use clap::Args;
 use listentop_model::model::{ListenerModel, Model};
 
+use super::options::number;
+use crate::source;
+
 /// A listener is shown if it fits every filter that is given, and any value of each.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Filters")]
 pub(super) struct Filter {
     /// Only listeners on this port (repeatable)
-    #[arg(long, global = true, value_name = "PORT")]
+    #[arg(long, global = true, value_name = "PORT", value_parser = port)]
     pub(super) port: Vec<u16>,
-    /// Only listeners that this process holds or works for (repeatable)
-    #[arg(long, global = true, value_name = "PID")]
+    /// Only listeners that this process holds, or works for: that its threads accepted from, or whose connections they read or wrote
+    /// (repeatable)
+    #[arg(long, global = true, value_name = "PID", value_parser = pid)]
     pub(super) pid: Vec<u32>,
     /// Only listeners of processes or threads with this name (repeatable)
     #[arg(long, global = true, value_name = "NAME")]
@@ -19,6 +23,24 @@ pub(super) struct Filter {
     /// Only listeners in this network namespace, by name or inode number (repeatable)
     #[arg(long, global = true, value_name = "NAME|INODE")]
     pub(super) netns: Vec<String>,
+}
+
+/// A process that a filter names, as it was at the start.
+#[derive(Debug)]
+pub(super) struct NamedProcess {
+    pid: u32,
+    /// In clock ticks since boot: an id may be given to another process.
+    started: u64,
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    // It fits: that is what the greatest says.
+    number(text, "a port", u16::MAX.into()).map(|port| port as u16)
+}
+
+fn pid(text: &str) -> Result<u32, String> {
+    // The kernel's PID_MAX_LIMIT.
+    number(text, "a process id", 1 << 22)
 }
 
 impl Filter {
@@ -31,6 +53,39 @@ impl Filter {
         if !self.netns.is_empty() {
             model.namespaces.retain(|namespace| self.fits_netns(namespace.inode, namespace.name.as_deref()));
         }
+    }
+
+    /// Looks whether what the filters name is there. Returns the processes among it.
+    ///
+    /// # Errors
+    /// What is not there, in one line: nothing could pass.
+    pub(super) fn check(&self) -> Result<Vec<NamedProcess>, String> {
+        for netns in &self.netns {
+            if !source::namespace_is_shown(netns) {
+                return Err(format!(
+                    "--netns {netns}: neither /run/netns nor a process that may be seen shows such a network namespace"
+                ));
+            }
+        }
+        let named = |&pid: &u32| match (source::process_of(pid), source::start_ticks(pid)) {
+            (Some(process), _) if process != pid => {
+                Err(format!("--pid {pid}: that is a thread; its process is --pid {process}"))
+            }
+            (Some(_), Some(started)) => Ok(NamedProcess { pid, started }),
+            _ => Err(format!("--pid {pid}: there is no such process, or none that may be seen")),
+        };
+        self.pid.iter().map(named).collect()
+    }
+
+    /// What a reader has to know about the filters at the end of a report, in lines; `named` is of its start.
+    pub(super) fn remarks(&self, model: &Model, named: &[NamedProcess]) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if !self.is_empty() && model.listeners.is_empty() {
+            remarks.push(format!("no listener passed the filter: {self}"));
+        }
+        let ended = named.iter().filter(|process| source::start_ticks(process.pid) != Some(process.started));
+        remarks.extend(ended.map(|process| format!("process {} ended while it was measured", process.pid)));
+        remarks
     }
 
     /// Whether nothing is filtered.

@@ -15,9 +15,9 @@ use super::{
     Failure, OK,
     feed::Feed,
     options::{Cli, Format, Report},
-    start,
+    start, written,
 };
-use crate::report;
+use crate::{report, say::say};
 
 /// Time between two samples while a report measures: short enough that a listener's end, a peak's time and the cause of a refused SYN
 /// are seen apart from the next.
@@ -26,16 +26,21 @@ const SAMPLING: Duration = Duration::from_millis(250);
 const WIDTH: u16 = 120;
 
 pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
+    let named = cli.filter.check().map_err(Failure::Usage)?;
     let source = start(&cli.probing.options())?;
     let mut feed = Feed::start(source, cli.filter.clone()).context("nothing can be read any more")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(measure(&mut feed, options.duration))?;
     let model = feed.model();
+    let remarks = cli.filter.remarks(&model, &named);
+    for remark in &remarks {
+        say(format_args!("listentop: {remark}"));
+    }
     let text = match options.format {
         Format::Json => {
             serde_json::to_string(&report::json(&model)).context("the report cannot be written as JSON")? + "\n"
         }
-        Format::Table => report::table(&model, usize::from(width(WIDTH))),
+        Format::Table => report::table(&model, &remarks, usize::from(width(WIDTH))),
     };
     print(&text)
 }
@@ -45,7 +50,7 @@ async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     // Scripts wait for this line before they start their load.
-    eprintln!("measuring");
+    say("measuring");
     let end = Instant::now() + duration;
     let mut tick = tokio::time::interval_at(Instant::now() + SAMPLING, SAMPLING);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -72,12 +77,9 @@ pub(super) fn width(otherwise: u16) -> u16 {
     }
 }
 
-/// Writes a report. A reader that has seen enough (`| head`) is no failure; a full disk is.
+/// Writes a report.
 pub(super) fn print(text: &str) -> Result<u8, Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(OK),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(OK),
-        Err(error) => Err(Failure::Other(anyhow::Error::new(error).context("the report cannot be written"))),
-    }
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).context("the report cannot be written")?;
+    Ok(OK)
 }

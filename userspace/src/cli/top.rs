@@ -5,23 +5,13 @@ use std::io::IsTerminal as _;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    Failure, OK,
-    feed::Feed,
-    options::{Cli, Command},
-    start,
-};
+use super::{Failure, OK, feed::Feed, options::Cli, start};
 use crate::dashboard::{self, DashboardOptions, Ended, Theme};
 
 pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
-    let top = match &cli.command {
-        Some(Command::Top(top)) => top,
-        _ => &cli.top,
-    };
     // Before anything is attached: without a terminal nothing of it would be seen.
-    if !std::io::stdout().is_terminal() {
-        return Err(anyhow!("standard output is not a terminal; use 'listentop report'").into());
-    }
+    dashboard::usable()?;
+    cli.filter.check().map_err(Failure::Usage)?;
     if cli.probing.log_probes && std::io::stderr().is_terminal() {
         return Err(
             anyhow!("the log would be written over the dashboard; send it elsewhere (--log-probes 2>FILE)").into()
@@ -31,14 +21,14 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     let name = source.name().to_owned();
     let feed = Feed::start(source, cli.filter.clone()).context("nothing can be read any more")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let refresh = cli.refresh();
     let options = DashboardOptions {
-        refresh: top.refresh,
+        refresh,
         color: Theme::color_allowed(std::env::var_os("NO_COLOR").as_deref()),
         host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
         source: name,
         filters: cli.filter.to_string(),
     };
-    let refresh = top.refresh;
     let (ended, reader) = runtime.block_on(async move {
         let (models, receiver) = watch::channel(None);
         let (sender, controls) = mpsc::unbounded_channel();

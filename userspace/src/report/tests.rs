@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use listentop_model::{fixtures, model::Model, sample::Sample, tracker::Tracker};
 use serde_json::Value;
 
@@ -59,17 +61,20 @@ fn a_namespace_whose_drops_do_not_add_up_is_named() {
         [(3, "3 refused attempts that no listener accounts for"), (-3, ": 3 more attempts in the listeners'")]
     {
         model.namespaces[0].unexplained_drops = Some(unexplained);
-        assert!(table(&model, 120).lines().any(|line| line.starts_with("namespace ") && line.contains(says)), "{says}");
+        assert!(
+            table(&model, &[], 120).lines().any(|line| line.starts_with("namespace ") && line.contains(says)),
+            "{says}"
+        );
     }
     model.namespaces[0].unexplained_drops = Some(0);
-    assert!(table(&model, 120).lines().all(|line| !line.starts_with("namespace ")));
+    assert!(table(&model, &[], 120).lines().all(|line| !line.starts_with("namespace ")));
 }
 
 #[test]
 fn connections_that_were_thrown_away_are_told() {
     let mut model = model(&fixtures::quiet());
     let says =
-        |model: &Model| table(model, 120).contains("aborted 4: they left the accept queue without being accepted");
+        |model: &Model| table(model, &[], 120).contains("aborted 4: they left the accept queue without being accepted");
     assert!(!says(&model));
     let busy = model.listeners.iter().position(|l| l.total.accepts > Some(0)).expect("one accepts");
     model.listeners[busy].total.aborted = Some(4);
@@ -97,31 +102,84 @@ fn groups_and_numbers() {
     assert_eq!(listeners[0]["threads"][0]["accept_share"].as_f64().unwrap(), 1.0 / 3.0);
 }
 
-#[test]
-fn the_documentation_has_every_field() {
-    fn keys(value: &Value, into: &mut Vec<String>) {
-        match value {
-            Value::Object(map) => map.iter().for_each(|(key, value)| {
-                into.push(key.clone());
-                // The figures behind a finding have names of their own.
-                if key != "evidence" {
-                    keys(value, into);
+/// Every field's path: `listeners.accept_queue.wait_us.p50`.
+fn fields(value: &Value, path: &str, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            // The figures behind a finding have names of their own.
+            let inner = if key == "evidence" { &Value::Null } else { value };
+            if !inner.is_object() {
+                into.insert(path.clone());
+            }
+            fields(inner, &path, into);
+        }),
+        Value::Array(items) => items.iter().filter(|item| item.is_object()).for_each(|item| fields(item, path, into)),
+        _ => {}
+    }
+}
+
+/// The same, as the first part of docs/schema.md has it: a heading says what its table's fields are of, a field written with a dot in front
+/// has the parent of the one before it, and a distribution has the fields of every distribution.
+fn documented() -> BTreeSet<String> {
+    let schema = include_str!("../../../docs/schema.md");
+    let report = schema.split("# The JSON of the doctor").next().unwrap();
+    let names = |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let shape = report.split("**A distribution** is `{").nth(1).expect("what a distribution is");
+    let distribution: Vec<&str> = shape.split("}`").next().unwrap().split(", ").collect();
+    assert_eq!(distribution.len(), 5);
+    let (mut documented, mut list, mut part) = (BTreeSet::new(), String::new(), String::new());
+    for line in report.lines() {
+        if let Some(title) = line.strip_prefix("### ") {
+            // Of several the fields are written with their own.
+            part = match &names(title)[..] {
+                [one] => format!("{list}{}.", one.trim_end_matches("[]")),
+                _ => list.clone(),
+            };
+        } else if let Some(title) = line.strip_prefix("## ") {
+            list = names(title).first().map_or(String::new(), |name| format!("{}.", name.trim_end_matches("[]")));
+            part = list.clone();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let mut cells = row.split(" | ");
+            let (cell, meaning) = (format!("`{}", cells.next().unwrap()), cells.next().expect("a meaning"));
+            let mut parent = String::new();
+            for name in names(&cell) {
+                let name = match name.strip_prefix('.') {
+                    Some(rest) => format!("{parent}.{rest}"),
+                    None => name,
+                };
+                parent = name.rsplit_once('.').map_or(String::new(), |(parent, _)| parent.to_owned());
+                let path = format!("{part}{name}");
+                if meaning.starts_with("distribution") {
+                    documented.extend(distribution.iter().map(|field| format!("{path}.{field}")));
+                } else {
+                    assert!(documented.insert(path.clone()), "{path} is documented twice");
                 }
-            }),
-            Value::Array(items) => items.iter().for_each(|item| keys(item, into)),
-            _ => {}
+            }
         }
     }
-    let mut fields = Vec::new();
-    keys(&value(&fixtures::dead_shard()), &mut fields);
-    keys(&value(&fixtures::quiet()), &mut fields);
-    fields.sort();
-    fields.dedup();
-    assert!(fields.len() > 80, "{}", fields.len());
-    let schema = include_str!("../../../docs/schema.md");
-    let words: Vec<&str> = schema.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
-    let missing: Vec<_> = fields.iter().filter(|f| !words.contains(&f.as_str())).collect();
-    assert!(missing.is_empty(), "docs/schema.md lacks {missing:?}");
+    // A list is told of by its own heading.
+    documented
+        .extend(["coverage", "namespaces", "listeners", "listeners.threads", "listeners.findings"].map(str::to_owned));
+    documented
+}
+
+#[test]
+fn the_documentation_has_every_field_and_no_other() {
+    let mut fields_of_reports = BTreeSet::new();
+    for samples in [fixtures::dead_shard(), fixtures::quiet(), fixtures::overflow()] {
+        fields(&value(&samples), "", &mut fields_of_reports);
+    }
+    // What is there only where it is known: of a process, say, that may not be seen.
+    let objects = |set: &BTreeSet<String>| -> BTreeSet<String> {
+        set.iter().filter(|path| !set.iter().any(|other| other.starts_with(&format!("{path}.")))).cloned().collect()
+    };
+    let (written, documented) = (objects(&fields_of_reports), objects(&documented()));
+    let missing: Vec<_> = written.difference(&documented).collect();
+    assert!(missing.is_empty(), "docs/schema.md lacks {missing:#?}");
+    let gone: Vec<_> = documented.difference(&written).collect();
+    assert!(gone.is_empty(), "docs/schema.md has what no report has: {gone:#?}");
+    assert!(written.len() > 100, "{}", written.len());
 }
 
 #[test]
@@ -139,22 +197,22 @@ fn times_as_people_write_them() {
 
 #[test]
 fn table_of_an_overflow() {
-    insta::assert_snapshot!(table(&model(&fixtures::overflow()), 110));
+    insta::assert_snapshot!(table(&model(&fixtures::overflow()), &[], 110));
 }
 
 #[test]
 fn table_of_a_dead_shard_at_80_columns() {
-    insta::assert_snapshot!(table(&model(&fixtures::dead_shard()), 80));
+    insta::assert_snapshot!(table(&model(&fixtures::dead_shard()), &[], 80));
 }
 
 #[test]
 fn table_of_a_quiet_machine() {
-    insta::assert_snapshot!(table(&model(&fixtures::quiet()), 160));
+    insta::assert_snapshot!(table(&model(&fixtures::quiet()), &[], 160));
 }
 
 #[test]
 fn table_without_bpf() {
-    let text = table(&model(&fixtures::unavailable()), 120);
+    let text = table(&model(&fixtures::unavailable()), &[], 120);
     insta::assert_snapshot!(text);
 }
 
@@ -169,7 +227,7 @@ fn no_line_is_too_long_and_nothing_breaks_the_terminal() {
     }
     let model = model(&samples);
     for columns in [1, 60, 61, 79, 80, 100, 200] {
-        let text = table(&model, columns);
+        let text = table(&model, &[], columns);
         let longest = text.lines().map(width).max().unwrap();
         assert!(longest <= columns.max(60), "{longest} columns of {columns}");
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
@@ -184,12 +242,16 @@ fn an_empty_machine_and_losses_are_said() {
         sample.losses.connections = 1_234;
         sample.losses.missed_runs = 5;
     }
-    let text = table(&model(&samples), 100);
+    let text = table(&model(&samples), &[], 100);
     assert!(text.contains("(no listener)"), "{text}");
     assert!(
         text.contains("LOST, numbers are too low: 1,234 connections (raise --max-connections), 5 probe runs skipped"),
         "{text}"
     );
+    let remarks = ["no listener passed the filter: --port 1".to_owned(), "process 5 ended".to_owned()];
+    let text = table(&model(&samples), &remarks, 100);
+    assert!(text.contains("\n(no listener passed the filter: --port 1)\n(process 5 ended)\n"), "{text}");
+    assert!(!text.contains("(no listener)"), "{text}");
     assert_eq!(value(&samples)["own_cost"]["lost"]["connections"], 1_234);
     assert_eq!(value(&samples)["own_cost"]["lost_events"], 1_234);
 }

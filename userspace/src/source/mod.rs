@@ -17,6 +17,8 @@ use sock_diag::SockDiagSource;
 use crate::rights;
 
 pub use examine::{Examination, Origin, examine};
+pub(crate) use namespaces::is_shown as namespace_is_shown;
+pub(crate) use owners::{process_of, start_ticks};
 
 /// Anything that samples can be read from.
 pub trait Source: Send {

@@ -63,6 +63,13 @@ pub(super) fn scanned(scan: &owners::Scan) -> HashMap<u32, PathBuf> {
     found
 }
 
+/// Whether /run/netns or a process shows a network namespace of this name or inode number.
+#[must_use]
+pub(crate) fn is_shown(name_or_inode: &str) -> bool {
+    name_or_inode.parse().is_ok_and(|inode| all().contains_key(&inode))
+        || names().values().any(|name| name == name_or_inode)
+}
+
 fn named() -> HashMap<u32, PathBuf> {
     named_files().filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path))).collect()
 }
@@ -184,5 +191,7 @@ mod tests {
         let samples = sample(&[inode], &HashMap::new(), &names());
         assert!(samples[0].counters.is_some());
         assert!(all().contains_key(&inode));
+        assert!(is_shown(&inode.to_string()));
+        assert!(!is_shown("1") && !is_shown("no such name") && !is_shown(""));
     }
 }

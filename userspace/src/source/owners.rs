@@ -129,10 +129,22 @@ fn socket_inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Start time in clock ticks since boot: field 22 of /proc/PID/stat, counted behind the name, which may hold anything.
-fn start_ticks(pid: u32) -> Option<u64> {
+/// Start time of a process that lives, in clock ticks since boot. (A process id may be given to another; both together are one process.)
+#[must_use]
+pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(19)?.parse().ok()
+    // Fields 3, 20 and 22, counted behind the name, which may hold anything.
+    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
+    // A zombie has ended, unless it is a first thread that has left the others.
+    let ended = *fields.first()? == "Z" && *fields.get(17)? == "1";
+    if ended { None } else { fields.get(19)?.parse().ok() }
+}
+
+/// The process that a thread belongs to: a process' own id for its first thread.
+#[must_use]
+pub(crate) fn process_of(tid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
 }
 
 /// Name and container of a process; `None` if it is gone.
@@ -313,6 +325,37 @@ mod tests {
             let now_changed = owner.take_changed();
             assert_eq!((owner.process.as_ref(), now_changed), (Some(&shown), changed));
         }
+    }
+
+    #[test]
+    fn the_living_are_told_from_the_dead() {
+        let own = std::process::id();
+        assert!(start_ticks(own).is_some_and(|ticks| ticks > 0));
+        assert_eq!(start_ticks(u32::MAX), None);
+        let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().expect("every Linux has it");
+        assert!(start_ticks(child.id()) >= start_ticks(own));
+        child.kill().expect("it runs");
+        // Its parent has not asked for its end yet.
+        let zombie =
+            || fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|stat| stat.contains(") Z "));
+        while !zombie() {
+            std::thread::yield_now();
+        }
+        assert_eq!(start_ticks(child.id()), None);
+        child.wait().expect("our child");
+    }
+
+    #[test]
+    fn a_thread_is_told_from_its_process() {
+        let own = std::process::id();
+        let this = std::thread::spawn(|| {
+            let tid = nix::unistd::gettid().as_raw() as u32;
+            (tid, process_of(tid))
+        });
+        let (tid, process) = this.join().expect("it runs");
+        assert_ne!(tid, own);
+        assert_eq!((process, process_of(own)), (Some(own), Some(own)));
+        assert_eq!(process_of(u32::MAX), None);
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{BufRead as _, BufReader},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    },
     process::{Command, Output, Stdio},
     thread,
 };
@@ -19,12 +22,13 @@ use crate::support::{
     command::{Measuring, listentop},
     environment,
     lab::PORT,
-    sleep_ms,
+    process, sleep_ms,
     sockets::{accept, connect, listen, receive, send_all},
     tid, wait_until,
 };
 
 const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts];
+const WORK: &[Measure] = &[Measure::Accepts, Measure::Reads, Measure::Writes];
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::mistakes", needs: &[], run: mistakes },
@@ -35,6 +39,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::reader_that_has_seen_enough", needs: &[], run: closed_pipe },
     Test { name: "command_line::json_has_every_field", needs: NEEDS, run: json_has_every_field },
     Test { name: "command_line::filters", needs: NEEDS, run: filters },
+    Test { name: "command_line::filter_by_a_process_that_works", needs: WORK, run: filter_by_worker },
     Test { name: "command_line::signals_end_a_report_early", needs: NEEDS, run: signals },
     Test { name: "command_line::a_table_that_is_too_small", needs: NEEDS, run: small_tables },
     Test { name: "command_line::log_of_the_probes", needs: NEEDS, run: log_of_the_probes },
@@ -58,8 +63,13 @@ fn mistakes(_: &Lab) {
     for (arguments, named) in [
         ("report --frobnicate", "--frobnicate"),
         ("report --port 70000", "70000"),
-        ("report --port http", "http"),
-        ("report --for soon", "soon"),
+        ("report --port http", "a port is expected"),
+        ("report --pid nginx", "a process id is expected"),
+        ("report --for soon", "such as 500ms, 10s or 2m"),
+        ("report --for 1e19", "at most a year"),
+        ("report --for 18446744073709551615s", "at most a year"),
+        ("--refresh 2s report", "--refresh is not for 'report'"),
+        ("doctor --port 80", "--port 80 is not for 'doctor'"),
         ("report --for 0s", "0s"),
         ("report --format xml", "xml"),
         ("--refresh 1ms", "1ms"),
@@ -270,7 +280,6 @@ fn filters(lab: &Lab) {
         (format!("{here} --pid 1"), vec![]),
         (format!("{here} --comm {}", comm.trim_end()), vec![PORT, PORT + 1]),
         (format!("{here} --comm nobody"), vec![]),
-        ("--netns nowhere".to_owned(), vec![]),
     ] {
         let output = run(&format!("report --for 100ms --format json {filter}"));
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -283,6 +292,42 @@ fn filters(lab: &Lab) {
         assert_eq!(found, ports.into_iter().map(u64::from).collect::<Vec<_>>(), "{filter}");
     }
     drop(listeners);
+}
+
+/// A process that has only a connection, handed to it, works for the listener that another holds; one that does nothing does not.
+fn filter_by_worker(lab: &Lab) {
+    let listener = listen(PORT, 4);
+    let others = listen(PORT + 1, 4);
+    let client = connect(PORT);
+    let connection = accept(&listener).expect("a connection");
+    let worker = process::fork(|| {
+        process::close_inherited_but(connection.as_fd());
+        loop {
+            receive(&connection, 5);
+            send_all(&connection, b"hi");
+        }
+    });
+    let idle = process::fork(|| {
+        process::close_inherited();
+        process::wait_for_ever();
+    });
+    for (pid, ports) in [(worker.pid(), vec![u64::from(PORT)]), (idle.pid(), vec![])] {
+        let measuring = Measuring::start(&format!("report --for 1h --format json --netns {} --pid {pid}", lab.netns));
+        send_all(&client, b"hello");
+        receive(&client, 2);
+        sleep_ms(100);
+        measuring.signal(Signal::SIGINT);
+        let ended = measuring.end();
+        let report: Value = serde_json::from_str(&ended.stdout).expect("a whole report");
+        let listeners = report["listeners"].as_array().expect("a list");
+        let found: Vec<u64> = listeners.iter().filter_map(|listener| listener["port"].as_u64()).collect();
+        assert_eq!(found, ports, "{}", ended.stderr);
+        if let Some(listener) = listeners.first() {
+            assert_eq!(listener["process"]["pid"], std::process::id());
+            assert_eq!((&listener["threads"][0]["pid"], &listener["reads"]["count"]), (&pid.into(), &1.into()));
+        }
+    }
+    drop((listener, others, connection));
 }
 
 fn signals(lab: &Lab) {

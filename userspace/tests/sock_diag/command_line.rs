@@ -1,15 +1,20 @@
 //! The program without rights, and with a source that is asked for by name.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _},
     os::{
         fd::OwnedFd,
         unix::{fs::PermissionsExt as _, process::CommandExt as _},
     },
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use listentop_model::coverage::Measure;
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use serde_json::Value;
 
 use crate::{
@@ -24,7 +29,25 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::without_rights", run: Run::InLab(without_rights) },
     Test { name: "command_line::own_process_without_rights", run: Run::InLab(own_process) },
     Test { name: "command_line::unknown_source", run: Run::Anywhere(unknown) },
+    Test { name: "command_line::stderr_that_cannot_be_written", run: Run::Anywhere(unwritable_stderr) },
+    Test { name: "command_line::help_that_cannot_be_written", run: Run::Anywhere(unwritable_help) },
+    Test { name: "command_line::filters_that_nothing_can_pass", run: Run::Anywhere(impossible_filters) },
+    Test { name: "command_line::filters_that_nothing_passed", run: Run::Anywhere(unpassed_filters) },
+    Test { name: "command_line::filter_by_name_of_a_namespace", run: Run::InLab(named_namespace) },
+    Test { name: "command_line::a_filtered_process_that_ends", run: Run::Anywhere(process_that_ends) },
+    Test { name: "command_line::without_bpf", run: Run::Anywhere(without_bpf) },
 ];
+
+/// The program without probes, and with these arguments, separated by blanks.
+fn listentop(arguments: &str) -> Command {
+    let mut command = Command::new(environment::program());
+    command.args(["--probes", "sock_diag"]).args(arguments.split_whitespace()).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &str) -> Output {
+    listentop(arguments).output().expect("it runs")
+}
 
 /// As nobody, with these arguments; `stdin` is the only descriptor that it is given.
 fn run_as_nobody(arguments: &str, stdin: Stdio) -> Output {
@@ -163,4 +186,167 @@ fn unknown() {
     let lines = lines(&output);
     assert_eq!((output.status.code(), lines.len()), (Some(2), 1), "{lines:?}");
     assert!(lines[0].contains("netlink") && output.stdout.is_empty(), "{lines:?}");
+}
+
+fn full() -> File {
+    File::create("/dev/full").expect("every Linux has it")
+}
+
+/// What cannot be said is left unsaid; all else is as it would be.
+fn unwritable_stderr() {
+    for (arguments, code) in [
+        ("report --for 100ms --format json --comm nobody", 0),
+        ("report --for nothing", 2),
+        ("report --pid 4194304", 2),
+        ("top", 1),
+    ] {
+        let output = listentop(arguments).stderr(full()).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(code), "{arguments}");
+        if code == 0 {
+            assert_sampled(&report(&output), "--probes auto");
+        }
+    }
+    let both = listentop("report --for 100ms").stdout(full()).stderr(full()).status().expect("it runs");
+    assert_eq!(both.code(), Some(1));
+}
+
+fn unwritable_help() {
+    for arguments in ["--help", "--version", "report --help", "doctor --help"] {
+        let output = listentop(arguments).stdout(full()).stderr(Stdio::piped()).output().expect("it runs");
+        let lines = lines(&output);
+        assert_eq!((output.status.code(), lines.len()), (Some(1), 1), "{arguments}: {lines:?}");
+        assert!(lines[0].starts_with("listentop: standard output cannot be written: No space left"), "{lines:?}");
+    }
+}
+
+/// What a filter names has to be there at the start.
+fn impossible_filters() {
+    let thread = std::thread::spawn(|| {
+        let tid = nix::unistd::gettid();
+        let output = run(&format!("report --for 1h --pid {tid}"));
+        (tid, output)
+    });
+    let (tid, of_thread) = thread.join().expect("it runs");
+    let process = format!("--pid {tid}: that is a thread; its process is --pid {}", std::process::id());
+    for (output, says) in [
+        (run("report --for 1h --pid 4194304"), "--pid 4194304: there is no such process"),
+        (run("--pid 4194304 report --for 1h --port 80"), "--pid 4194304: there is no such process"),
+        (of_thread, process.as_str()),
+        (run("report --for 1h --netns nosuch"), "--netns nosuch: neither /run/netns nor a process"),
+        (run("report --for 1h --netns 1"), "--netns 1: neither /run/netns nor a process"),
+    ] {
+        let lines = lines(&output);
+        assert_eq!((output.status.code(), lines.len()), (Some(2), 1), "{lines:?}");
+        assert!(lines[0].starts_with(&format!("listentop: {says}")) && output.stdout.is_empty(), "{lines:?}");
+    }
+}
+
+/// What may come but does not is said, in the filter's words.
+fn unpassed_filters() {
+    for filter in ["--port 1", "--comm nobody", "--port 1 --comm nobody"] {
+        let said = format!("no listener passed the filter: {filter}");
+        let output = run(&format!("report --for 100ms {filter}"));
+        assert_eq!(
+            (output.status.code(), lines(&output)),
+            (Some(0), vec!["measuring".to_owned(), format!("listentop: {said}")])
+        );
+        let table = String::from_utf8_lossy(&output.stdout);
+        assert!(table.contains(&format!("({said})")) && !table.contains("(no listener)"), "{table}");
+        let output = run(&format!("report --for 100ms --format json {filter}"));
+        assert_eq!((output.status.code(), lines(&output).len()), (Some(0), 2));
+        assert_eq!(report(&output)["listeners"].as_array().map(Vec::len), Some(0));
+    }
+}
+
+/// A name under /run/netns, in a mount namespace where nobody else sees it.
+fn named_namespace(lab: &Lab) {
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private");
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("a /run of our own");
+    fs::create_dir("/run/netns").expect("an empty /run");
+    fs::write("/run/netns/blue", "").expect("a place for it");
+    mount(Some("/proc/thread-self/ns/net"), "/run/netns/blue", none, MsFlags::MS_BIND, none).expect("a name for it");
+    let listener = listen(PORT, 16);
+    for filter in ["blue", &lab.netns.to_string()] {
+        let output = run(&format!("report --for 100ms --format json --netns {filter}"));
+        assert_eq!((output.status.code(), lines(&output).len()), (Some(0), 1), "{:?}", lines(&output));
+        let report = report(&output);
+        let found = report["listeners"].as_array().expect("a list");
+        assert_eq!((found.len(), &found[0]["netns_name"], &found[0]["port"]), (1, &"blue".into(), &PORT.into()));
+    }
+    drop(listener);
+}
+
+/// A report of the only process that holds a listener, which is killed meanwhile.
+fn process_that_ends() {
+    let listener = listen(PORT, 16);
+    let stdin = Stdio::from(OwnedFd::from(listener));
+    let mut holder = Command::new("sleep").arg("1000").stdin(stdin).spawn().expect("every Linux has it");
+    let mut command = listentop(&format!("report --for 1s --pid {}", holder.id()));
+    let mut reporting = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut stderr = BufReader::new(reporting.stderr.take().expect("piped"));
+    let mut first = String::new();
+    stderr.read_line(&mut first).expect("text");
+    // It has been seen with its listener; afterwards both are gone.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    end(&mut holder);
+    let (mut rest, mut table) = (String::new(), String::new());
+    stderr.read_to_string(&mut rest).expect("text");
+    reporting.stdout.take().expect("piped").read_to_string(&mut table).expect("text");
+    let said = format!("process {} ended while it was measured", holder.id());
+    assert_eq!(reporting.wait().expect("our child").code(), Some(0), "{rest}");
+    assert_eq!((first.as_str(), rest), ("measuring\n", format!("listentop: {said}\n")));
+    assert!(table.contains(&format!("({said})")), "{table}");
+    let row = table.lines().find(|line| line.contains(&format!(":{PORT} "))).expect("its listener has a row");
+    assert!(row.contains(&format!("sleep[{}]", holder.id())) && row.contains("closed"), "{row}");
+}
+
+fn end(child: &mut Child) {
+    child.kill().expect("it runs");
+    child.wait().expect("our child");
+}
+
+/// bpf(2) that is not there: a kernel without it, or a seccomp filter that says so, as that of some containers.
+fn without_bpf() {
+    for (probes, code) in [("auto", 0), ("tracepoint", 3)] {
+        let mut command = Command::new(environment::program());
+        command.args(["report", "--for", "100ms", "--format", "json", "--probes", probes]).stdin(Stdio::null());
+        // SAFETY: only system calls between fork and exec.
+        unsafe { command.pre_exec(refuse_bpf) };
+        let output = command.output().expect("it runs");
+        let lines = lines(&output);
+        assert_eq!(output.status.code(), Some(code), "{lines:?}");
+        // Without BTF that is what is missing first.
+        if std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+            let says = ["there is no bpf(2) here", "CONFIG_BPF_SYSCALL", "seccomp"];
+            assert!(
+                lines[0].starts_with("listentop: ") && says.iter().all(|says| lines[0].contains(says)),
+                "{lines:?}"
+            );
+        }
+        assert_eq!(lines.len(), if code == 0 { 2 } else { 1 }, "{lines:?}");
+        if code == 0 {
+            assert_sampled(&report(&output), "needs probes");
+        }
+    }
+}
+
+/// Has the kernel answer bpf(2) with ENOSYS, for this process and what it becomes.
+fn refuse_bpf() -> std::io::Result<()> {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    // A seccomp filter sees the number of the call first (struct seccomp_data).
+    let program = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        libc::sock_filter { jf: 1, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_bpf as u32) },
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies the program, which outlives the calls.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0
+            || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) < 0
+    };
+    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -39,6 +39,12 @@ fn owned(fd: i64) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
+/// Whether there is no bpf(2) at all, whatever the rights: where there is, it knows this call, or says what is wrong with it.
+pub(super) fn is_missing() -> bool {
+    let mut attr = zeroed_attr();
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS))
+}
+
 /// Attaches an iterator program, to the elements of `map` if it is one for maps.
 ///
 /// # Errors

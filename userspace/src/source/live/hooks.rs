@@ -13,6 +13,7 @@ use super::{
     events::{self, ACCEPT_CALLS, Definition, EVENTS, Event, Hook, Kind, Need, Target, URING_COMPLETE, Way},
     signatures, tracefs,
 };
+use crate::say::say;
 
 /// One attempt to attach a program.
 #[derive(Debug, Clone)]
@@ -336,7 +337,7 @@ fn describe(error: impl Into<ProgramError>) -> String {
     let error = error.into();
     if let ProgramError::LoadError { io_error, verifier_log } = &error {
         if std::env::var_os("LISTENTOP_VERIFIER_LOG").is_some() {
-            eprintln!("{verifier_log}");
+            say(verifier_log);
         }
         return format!("the kernel refuses the program: {io_error}");
     }

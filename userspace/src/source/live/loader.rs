@@ -16,7 +16,7 @@ use super::{
     offsets::{self, Offsets},
     signatures,
 };
-use crate::source::owners;
+use crate::{say::say, source::owners};
 
 /// The probes, built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/listentop-probes"));
@@ -81,7 +81,9 @@ pub(super) fn load(
         .map_max_entries("FREE_THREADS", options.max_threads);
     loader.load(OBJECT).map_err(|error| {
         let text = chain(&error);
-        if nix::unistd::geteuid().is_root() && !text.contains("Operation not permitted") {
+        if bpf::is_missing() {
+            StartError::NoBpf
+        } else if nix::unistd::geteuid().is_root() && !text.contains("Operation not permitted") {
             StartError::Refused(text)
         } else {
             StartError::NotPermitted(text)
@@ -108,7 +110,7 @@ pub(super) fn iterator(
         }
         _ => {
             if std::env::var_os("LISTENTOP_VERIFIER_LOG").is_some() {
-                eprintln!("{error}");
+                say(&error);
             }
             StartError::Refused(format!("iter/{kind}: {}", error.to_string().lines().next().unwrap_or_default()))
         }

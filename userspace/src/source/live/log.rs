@@ -12,7 +12,7 @@ use aya_log::EbpfLogger;
 use listentop_abi::loss::Loss;
 
 use super::shared::SharedArray;
-use crate::rights;
+use crate::{rights, say::say};
 
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_millis(50);
@@ -76,7 +76,7 @@ impl Drop for Log {
 }
 
 fn print(what: impl Display) {
-    eprintln!("probe: {what}");
+    say(format_args!("probe: {what}"));
 }
 
 /// Where aya-log writes to.

@@ -103,6 +103,12 @@ pub enum StartError {
     /// A structure is not what the probes expect.
     #[error("this kernel is not supported: {0}")]
     Unsupported(String),
+    /// No bpf(2).
+    #[error(
+        "there is no bpf(2) here: this kernel was built without BPF (CONFIG_BPF_SYSCALL), or a seccomp filter refuses the call (a container's \
+         profile: allow it there)"
+    )]
+    NoBpf,
     /// Rights are missing.
     #[error(
         "not permitted to load BPF programs ({0}); {remedy}",
