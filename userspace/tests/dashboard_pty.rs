@@ -383,5 +383,5 @@ fn without_a_terminal_it_refuses_in_one_line() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(13));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(stderr, "standard output is not a terminal; use `listentop report`\n");
+    assert_eq!(stderr, "standard output is not a terminal; use 'listentop report'\n");
 }
