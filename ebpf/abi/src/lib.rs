@@ -10,4 +10,5 @@ pub mod limits;
 pub mod listener;
 pub mod loss;
 pub mod settings;
+pub mod syscall;
 pub mod thread;

@@ -13,15 +13,12 @@ use crate::{
     events::{accepted, read},
     kernel::{self, RawSock},
 };
-use listentop_abi::listener::ListenerRef;
-
-/// Offset of `ret` in every syscalls/sys_exit_* record (their `format` files; the layout is the same for all calls).
-const RET: usize = 16;
+use listentop_abi::{listener::ListenerRef, syscall};
 
 /// What the system call returns. Read in place: `read_at` would copy it by a call of a helper.
 #[inline(always)]
 fn result(ctx: &TracePointContext) -> i64 {
-    unsafe { ctx.as_ptr().byte_add(RET).cast::<i64>().read_volatile() }
+    unsafe { ctx.as_ptr().byte_add(syscall::RESULT).cast::<i64>().read_volatile() }
 }
 
 /// accept and accept4 return.

@@ -4,7 +4,7 @@ use aya::{
     Btf, Ebpf,
     programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, TracePoint},
 };
-use listentop_abi::settings;
+use listentop_abi::{settings, syscall};
 use listentop_btf::{KernelBtf, Value};
 use listentop_model::coverage::Measure;
 
@@ -255,6 +255,10 @@ impl Attacher<'_> {
             }
             Target::Syscall(_) => {
                 self.tracefs.clone()?;
+                let result = self.kernel.member("syscall_trace_exit", "ret").map_err(|error| error.to_string())?.byte();
+                if result as usize != syscall::RESULT {
+                    return Err(format!("a system call's result is at byte {result} of its record on this kernel"));
+                }
                 if hook.program == "exit_accept_in_vain" {
                     // Which listener a call was about that brought nothing, its arguments alone tell: since 5.15.
                     self.kernel.function("bpf_task_pt_regs").map_err(|error| error.to_string())?;
