@@ -35,7 +35,7 @@ use report::{Cost, Results, Throughput};
 /// How long and what for.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Fewer runs: three minutes instead of thirteen, and less certain figures
+    /// Fewer runs: four minutes instead of fourteen, and less certain figures
     #[arg(long)]
     quick: bool,
     /// Write the figures to docs/benchmarks.md too
