@@ -47,7 +47,7 @@ impl Inbox {
     }
 }
 
-/// An epoll instance that watches the signal to stop.
+/// An epoll instance that watches the signal to stop. Threads get theirs before any of them accepts: connections may take all descriptors.
 pub(crate) fn new_epoll(service: &Service) -> anyhow::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot create an epoll instance")?;
     epoll.add(service.stop_fd(), EpollEvent::new(EpollFlags::EPOLLIN, STOP)).context("epoll_ctl")?;
@@ -92,10 +92,10 @@ impl Table {
 pub(crate) fn run(
     service: &Arc<Service>,
     slot: &Slot,
+    epoll: &Epoll,
     mut acceptor: Option<Acceptor>,
     inbox: Option<&Inbox>,
 ) -> anyhow::Result<()> {
-    let epoll = new_epoll(service)?;
     if let Some(inbox) = inbox {
         epoll.add(&inbox.wake, EpollEvent::new(EpollFlags::EPOLLIN, INBOX)).context("epoll_ctl")?;
     }
@@ -103,21 +103,21 @@ pub(crate) fn run(
     let mut buffer = vec![0; service.options.read_bytes as usize];
     let mut events = event_buffer();
     if let Some(acceptor) = &mut acceptor {
-        acceptor.start(&epoll, &mut |client| table.insert(&epoll, Connection::new(client, service)))?;
+        acceptor.start(epoll, &mut |client| table.insert(epoll, Connection::new(client, service)))?;
     }
     while !service.stopping() {
         let timeout = acceptor.as_ref().map_or(EpollTimeout::NONE, Acceptor::timeout);
-        for event in wait(&epoll, &mut events, timeout)? {
+        for event in wait(epoll, &mut events, timeout)? {
             match event.data() {
                 STOP => break,
                 LISTENER => {
                     if let Some(acceptor) = &mut acceptor {
-                        acceptor.ready(&epoll, &mut |client| table.insert(&epoll, Connection::new(client, service)))?;
+                        acceptor.ready(epoll, &mut |client| table.insert(epoll, Connection::new(client, service)))?;
                     }
                 }
                 INBOX => {
                     for client in inbox.map(Inbox::take).unwrap_or_default() {
-                        table.insert(&epoll, Connection::new(client, service))?;
+                        table.insert(epoll, Connection::new(client, service))?;
                     }
                 }
                 index => {
@@ -138,7 +138,7 @@ pub(crate) fn run(
             }
         }
         if let Some(acceptor) = &mut acceptor {
-            acceptor.resume_if_due(&epoll, &mut |client| table.insert(&epoll, Connection::new(client, service)))?;
+            acceptor.resume_if_due(epoll, &mut |client| table.insert(epoll, Connection::new(client, service)))?;
         }
     }
     acceptor.map_or(Ok(()), |mut acceptor| acceptor.finish())

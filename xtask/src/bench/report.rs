@@ -285,7 +285,7 @@ pub(super) fn dashboards(dashboards: &[(Sight, Taken)]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cost, Results, Throughput, markdown};
+    use super::{Cost, Results, Throughput, bounds, markdown};
     use crate::bench::attached::Tool;
     use crate::bench::dashboard::{Sight, Taken};
     use crate::bench::figures::{Comparison, Pair, ProbeTime};
@@ -373,6 +373,18 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("accept wait alone | ≤ 500 ns | 600 ± 0 ns | **missed** |"), "{page}");
+    }
+
+    /// Otherwise a step back from it would go unnoticed.
+    #[test]
+    fn the_committed_page_has_a_row_for_every_bound() {
+        let page = std::fs::read_to_string(crate::cargo::root().join("docs/benchmarks.md")).unwrap();
+        let rows = |what: &str| page.lines().filter(|line| line.starts_with(&format!("| {what} | "))).count();
+        let bounds = bounds(&results(600, 0.985));
+        for bound in &bounds {
+            let wanted = bounds.iter().filter(|other| other.what() == bound.what()).count();
+            assert_eq!(rows(bound.what()), wanted, "{}", bound.what());
+        }
     }
 
     #[test]

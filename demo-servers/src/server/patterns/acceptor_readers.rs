@@ -13,8 +13,9 @@ pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &m
     for index in 0..service.options.threads {
         let inbox = Arc::new(Inbox::new()?);
         inboxes.push(Arc::clone(&inbox));
+        let epoll = event_loop::new_epoll(service)?;
         running.threads.push(service.spawn(Role::Reader, Some(index), move |service, slot| {
-            event_loop::run(service, slot, None, Some(&inbox))
+            event_loop::run(service, slot, &epoll, None, Some(&inbox))
         })?);
     }
     let listener = Arc::clone(listener);

@@ -7,28 +7,33 @@ use crate::server::event_loop;
 use crate::server::service::Service;
 use crate::sys::set_thread_name;
 use anyhow::Context;
+use nix::sys::epoll::Epoll;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &mut Running) -> anyhow::Result<()> {
-    for index in 0..service.options.threads {
-        if service.options.processes {
+    if service.options.processes {
+        for index in 0..service.options.threads {
             let slot = service.board.register(Role::Acceptor, Some(index)).context("too many processes")?;
             running.children.fork(slot, true, || {
                 set_thread_name(&Role::Acceptor.thread_name(Some(index)));
-                serve(service, slot, listener)
+                serve(service, slot, listener, &event_loop::new_epoll(service)?)
             })?;
-        } else {
-            let listener = Arc::clone(listener);
-            running.threads.push(
-                service.spawn(Role::Acceptor, Some(index), move |service, slot| serve(service, slot, &listener))?,
-            );
         }
+        return Ok(());
+    }
+    let epolls: Vec<Epoll> =
+        (0..service.options.threads).map(|_| event_loop::new_epoll(service)).collect::<anyhow::Result<_>>()?;
+    for (index, epoll) in (0..).zip(epolls) {
+        let listener = Arc::clone(listener);
+        running.threads.push(
+            service.spawn(Role::Acceptor, Some(index), move |service, slot| serve(service, slot, &listener, &epoll))?,
+        );
     }
     Ok(())
 }
 
-fn serve(service: &Arc<Service>, slot: &'static Slot, listener: &Arc<OwnedFd>) -> anyhow::Result<()> {
+fn serve(service: &Arc<Service>, slot: &'static Slot, listener: &Arc<OwnedFd>, epoll: &Epoll) -> anyhow::Result<()> {
     let acceptor = Acceptor::new(service, slot, listener, !service.options.no_exclusive)?;
-    event_loop::run(service, slot, Some(acceptor), None)
+    event_loop::run(service, slot, epoll, Some(acceptor), None)
 }

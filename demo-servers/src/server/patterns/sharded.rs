@@ -5,11 +5,13 @@ use crate::server::Running;
 use crate::server::acceptor::Acceptor;
 use crate::server::event_loop;
 use crate::server::service::Service;
+use nix::sys::epoll::Epoll;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub(super) fn start(service: &Arc<Service>, listeners: &[Arc<OwnedFd>], running: &mut Running) -> anyhow::Result<()> {
-    for (index, listener) in (0..).zip(listeners) {
+    let epolls: Vec<Epoll> = listeners.iter().map(|_| event_loop::new_epoll(service)).collect::<anyhow::Result<_>>()?;
+    for ((index, listener), epoll) in (0..).zip(listeners).zip(epolls) {
         let listener = Arc::clone(listener);
         let dead = service.options.dead_shard.contains(&index);
         running.threads.push(service.spawn(Role::Shard, Some(index), move |service, slot| {
@@ -18,7 +20,7 @@ pub(super) fn start(service: &Arc<Service>, listeners: &[Arc<OwnedFd>], running:
                 return Ok(());
             }
             let acceptor = Acceptor::new(service, slot, &listener, false)?;
-            event_loop::run(service, slot, Some(acceptor), None)
+            event_loop::run(service, slot, &epoll, Some(acceptor), None)
         })?);
     }
     Ok(())

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &mut Running) -> anyhow::Result<()> {
     let listener = Arc::clone(listener);
+    let epoll = event_loop::new_epoll(service)?;
     running.threads.push(service.spawn(Role::Single, None, move |service, slot| {
         let acceptor = Acceptor::new(service, slot, &listener, false)?;
-        event_loop::run(service, slot, Some(acceptor), None)
+        event_loop::run(service, slot, &epoll, Some(acceptor), None)
     })?);
     Ok(())
 }
