@@ -43,7 +43,7 @@ pub(crate) const TESTS: &[Test] = &[Test {
     run: over_100_000_connections,
 }];
 
-/// Connections that are accepted and served, but for those that overflow the queue: the first, and some in between.
+/// Connections that are compared exactly, in rounds of at most [`ROUND`].
 fn connections() -> u64 {
     match u64::from(slowness()) {
         1 => 100_000,
@@ -51,9 +51,15 @@ fn connections() -> u64 {
     }
 }
 
-/// Of these, how many lie between two overflows.
-fn between_overflows() -> u64 {
-    1000.min(connections() / 4)
+/// Connections of a round that are accepted and served, but for those that overflow the queue: the first, and some in between. So few that
+/// the kernel mostly shows the probes all of them, also where it skips some runs each minute.
+const ROUND: u64 = 10_000;
+/// Rounds of which the kernel may have kept something from the probes, before there are enough others.
+const INCOMPLETE_ROUNDS: usize = 20;
+
+/// Of a round's connections, how many lie between two overflows.
+fn between_overflows(round: u64) -> u64 {
+    1000.min(round / 4)
 }
 
 /// Attempts that meet a queue nobody empties.
@@ -98,14 +104,30 @@ impl Demand {
     }
 }
 
-/// While a task changes a map, the kernel skips the programs of system call tracepoints on that CPU, also for other tasks that preempt
-/// it. It counts them, and listentop shows that counts are not whole: then they are not compared, but taken again.
+/// A program that interrupts itself is skipped by the kernel, and so are those of system call tracepoints while a task changes a map; on some
+/// machines a few packets are shown to no program. listentop counts both and shows that counts are not whole: then they lie within as
+/// many, and another round takes their place.
 fn over_100_000_connections(lab: &Lab) {
-    assert!((0..3).any(|_| counts_are_exact(lab)), "the kernel skipped runs of the probes, three times");
+    let (mut exact, mut incomplete) = (0, 0);
+    while exact < connections() {
+        let round = ROUND.min(connections());
+        if counts_are_exact(lab, round) {
+            exact += round;
+        } else {
+            incomplete += 1;
+            assert!(
+                incomplete <= INCOMPLETE_ROUNDS,
+                "no more than {exact} connections in rounds that the probes saw whole"
+            );
+        }
+    }
+    if incomplete > 0 {
+        println!("{incomplete} rounds more, as the kernel did not show all to the probes");
+    }
 }
 
-/// Loads and compares; false, and nothing compared, if the kernel skipped a run.
-fn counts_are_exact(lab: &Lab) -> bool {
+/// Loads and compares; false if something was lost, so that counts could only be compared within as many.
+fn counts_are_exact(lab: &Lab, round: u64) -> bool {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, BACKLOG);
     listener.set_nonblocking(true).expect("O_NONBLOCK");
@@ -117,27 +139,23 @@ fn counts_are_exact(lab: &Lab) -> bool {
     let (early, refused) = give_up_refused_and_count((0..BURST).map(|_| attempt(PORT)).collect());
     let limit = BACKLOG as usize + 1;
     assert_eq!(early.len(), limit);
-    let (owns, sizes, mut demand) = watch.during(|| serve_and_load(&listener, early));
+    let (owns, sizes, mut demand) = watch.during(|| serve_and_load(&listener, early, round));
     demand.add(limit, refused);
     watch.sample_until("all connections are gone", |watch| {
-        watch.listener(PORT).now.open.is_some_and(|open| open <= watch.missed())
+        watch.listener(PORT).now.open.is_some_and(|open| open <= watch.hidden())
     });
 
     // A second look finds causes for what the first left open.
     sleep_ms(50);
     watch.sample();
-    let overflows_made = connections().div_ceil(between_overflows());
+    let overflows_made = round.div_ceil(between_overflows(round));
     let Demand { connections, refused } = demand;
     let seen = watch.listener(PORT);
     let sum = |part: fn(&Own) -> u64| owns.iter().map(part).sum::<u64>();
-    let missed = watch.missed();
-    if missed > 0 && slowness() == 1 {
-        return false;
-    }
-    if missed > 0 {
-        // A program that runs for long is interrupted often.
+    let hidden = watch.hidden();
+    if hidden > 0 {
         assert_counts(
-            missed,
+            hidden,
             &[
                 ("enqueued", seen.total.enqueued, connections),
                 ("accepts", seen.total.accepts, connections),
@@ -146,7 +164,8 @@ fn counts_are_exact(lab: &Lab) -> bool {
                 ("writes", seen.total.writes, sum(|own| own.writes)),
             ],
         );
-        return true;
+        // A program that runs for long is interrupted often.
+        return slowness() > 1;
     }
     assert_eq!(sum(|own| own.accepts), connections, "the test's own count");
     assert_eq!(seen.total.enqueued, Some(connections));
@@ -202,7 +221,7 @@ fn counts_are_exact(lab: &Lab) -> bool {
 
 /// Two threads accept and serve, two only accept, two only serve, while clients load them; what each counted, how many bytes each read took,
 /// and what the clients did.
-fn serve_and_load(listener: &Socket, early: Vec<Socket>) -> (Vec<Own>, Histogram, Demand) {
+fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own>, Histogram, Demand) {
     let (done, paused) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let (sender, receiver) = sync_channel::<Socket>(64);
     let receiver = &Mutex::new(receiver);
@@ -220,8 +239,8 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>) -> (Vec<Own>, Histogram
         ask_all(early, 0);
         let mut demand = Demand::default();
         let mut late = Vec::new();
-        for first in (0..connections()).step_by(between_overflows() as usize) {
-            let last = connections().min(first + between_overflows());
+        for first in (0..round).step_by(between_overflows(round) as usize) {
+            let last = round.min(first + between_overflows(round));
             let next = AtomicU64::new(first);
             thread::scope(|clients| {
                 for _ in 0..CLIENTS {

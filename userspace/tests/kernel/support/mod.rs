@@ -58,19 +58,19 @@ impl Test {
         Some(format!("{} is not measured here: {}", missing.measure.name(), missing.reason))
     }
 
-    /// While it runs a program the kernel skips it for others on that CPU, and counts that: then counts are not whole, which listentop
-    /// shows. What a test compares exactly is taken again. So is a test whose own load did not come about on a machine that is busy: it has
-    /// shown nothing of listentop yet.
+    /// While it runs a program the kernel skips it for others on that CPU, and on some machines it shows packets to no program: then
+    /// counts are not whole, which listentop shows. What a test compares exactly is taken again. So is a test whose own load did not come
+    /// about on a machine that is busy: it has shown nothing of listentop yet.
     fn run_in_lab(&self) -> Result<Completion, Failed> {
         for _ in 0..2 {
             let outcome = self.run_once();
-            let skipped = watch::take_skipped();
+            let hidden = watch::take_hidden();
             let Err(failed) = &outcome else { return outcome };
             let unmet = failed.message().is_some_and(|message| message.contains("the test's own load"));
-            match (skipped, unmet) {
+            match (hidden, unmet) {
                 (0, false) => return outcome,
                 (0, true) => println!("{}: once more, as its own load did not come about", self.name),
-                _ => println!("{}: once more, as the kernel skipped {skipped} runs of the probes", self.name),
+                _ => println!("{}: once more, as the kernel kept {hidden} events from the probes", self.name),
             }
         }
         self.run_once()

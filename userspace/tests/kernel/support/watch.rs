@@ -63,18 +63,18 @@ pub(crate) struct Watch {
     lost_before: Losses,
 }
 
-/// Runs of probes that the kernel skipped while tests failed.
-static SKIPPED: AtomicU64 = AtomicU64::new(0);
+/// What the kernel kept from the probes while tests failed.
+static HIDDEN: AtomicU64 = AtomicU64::new(0);
 
-/// Runs of probes that the kernel skipped in tests that failed since this was asked last.
-pub(super) fn take_skipped() -> u64 {
-    SKIPPED.swap(0, Ordering::Relaxed)
+/// [`Watch::hidden`] of the tests that failed since this was asked last.
+pub(super) fn take_hidden() -> u64 {
+    HIDDEN.swap(0, Ordering::Relaxed)
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         if thread::panicking() {
-            SKIPPED.fetch_add(self.missed(), Ordering::Relaxed);
+            HIDDEN.fetch_add(self.hidden(), Ordering::Relaxed);
         }
         // What a test broke must not break others.
         if self.usual
@@ -158,6 +158,12 @@ impl Watch {
     /// Runs of the probes that the kernel skipped since the first sample.
     pub(crate) fn missed(&self) -> u64 {
         self.model().losses.missed_runs - self.lost_before.missed_runs
+    }
+
+    /// What the kernel kept from the probes since the first sample: runs that it skipped, and connections whose beginning or end it showed
+    /// to no program. A count may be too low by as many.
+    pub(crate) fn hidden(&self) -> u64 {
+        self.missed() + self.model().losses.unseen - self.lost_before.unseen
     }
 
     /// When the last sample was taken, by the probes' clock.
