@@ -1,4 +1,5 @@
-//! The dashboard drawn from recorded samples, against committed pictures: text only, because no meaning is in the colours.
+//! The dashboard drawn against committed pictures: text only, because no meaning is in the colours. What a lab can show is drawn from
+//! samples that were recorded there (`recorded/`, by `examples/record_samples.rs`), the rest from made ones.
 //!
 //! After a wanted change: `INSTA_UPDATE=always cargo test -p listentop --test dashboard_snapshots`, then look at every picture.
 
@@ -67,29 +68,61 @@ fn assert_picture(name: &str, size: (u16, u16), app: &App) {
     });
 }
 
+/// `lab patterns`: five servers under the same load, one of them a group of four shards.
+fn patterns() -> Vec<Sample> {
+    recorded("patterns")
+}
+
+/// `lab overflow`: one slow acceptor behind a backlog of 8.
+fn overflow() -> Vec<Sample> {
+    recorded("overflow")
+}
+
+/// The same without probes.
+fn by_sock_diag() -> Vec<Sample> {
+    recorded("overflow_sock_diag")
+}
+
+fn recorded(name: &str) -> Vec<Sample> {
+    let path = format!("{}/tests/recorded/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    text.lines().map(|line| serde_json::from_str(line).expect("a sample: record it anew if samples changed")).collect()
+}
+
+/// Goes down to the row of a port.
+fn to_port(samples: &[Sample], port: u16) -> Vec<Action> {
+    let size = SIZES[2];
+    let marked = |text: &str| text.lines().any(|line| line.contains('›') && line.contains(&format!(":{port}")));
+    let downs = (0..20).map(|n| vec![Action::Down; n]);
+    let found = downs.into_iter().find(|downs| marked(&picture(size, &app(size, samples, downs))));
+    found.unwrap_or_else(|| panic!("no row of port {port}"))
+}
+
 #[test]
-fn overview_quiet() {
-    assert_pictures("overview_quiet", &fixtures::quiet(), &[]);
+fn overview_patterns() {
+    assert_pictures("overview_patterns", &patterns(), &[]);
 }
 
 #[test]
 fn overview_overflow() {
-    assert_pictures("overview_overflow", &fixtures::overflow(), &[]);
+    assert_pictures("overview_overflow", &overflow(), &[]);
 }
 
 #[test]
-fn overview_group_folded() {
-    assert_pictures("overview_group_folded", &fixtures::dead_shard(), &[]);
+fn overview_sock_diag() {
+    assert_pictures("overview_sock_diag", &by_sock_diag(), &[]);
 }
 
 #[test]
 fn overview_group_unfolded() {
-    assert_pictures("overview_group_unfolded", &fixtures::dead_shard(), &[Action::ToggleFoldAll, Action::Down]);
+    let samples = patterns();
+    let actions = [to_port(&samples, 7005), vec![Action::ToggleFoldAll]].concat();
+    assert_pictures("overview_group_unfolded", &samples, &actions);
 }
 
 #[test]
-fn overview_unavailable() {
-    assert_pictures("overview_unavailable", &fixtures::unavailable(), &[]);
+fn overview_dead_shard() {
+    assert_pictures("overview_dead_shard", &fixtures::dead_shard(), &[Action::ToggleFoldAll, Action::Down]);
 }
 
 #[test]
@@ -100,14 +133,14 @@ fn overview_many() {
 
 #[test]
 fn overview_filter() {
-    let typed = "80".chars().map(Action::FilterInput);
+    let typed = "msg".chars().map(Action::FilterInput);
     let actions: Vec<Action> = [Action::FilterStart].into_iter().chain(typed).collect();
-    assert_pictures("overview_filter", &fixtures::quiet(), &actions);
+    assert_pictures("overview_filter", &patterns(), &actions);
 }
 
 #[test]
 fn listener_overflow() {
-    assert_pictures("listener_overflow", &fixtures::overflow(), &[Action::Open]);
+    assert_pictures("listener_overflow", &overflow(), &[Action::Open]);
 }
 
 /// A section of the listener view.
@@ -140,7 +173,7 @@ fn assert_section(name: &str, samples: &[Sample], open: &[Action], step: Action,
 #[test]
 fn listener_distributions() {
     let section = Section { tab: "[Distributions]", own_place: Some("Distributions over the interval") };
-    let samples = fixtures::overflow();
+    let samples = overflow();
     let then = [Action::Down];
     assert_section("listener_distributions", &samples, &[Action::Open], Action::NextSection, &section, &then);
 }
@@ -148,42 +181,51 @@ fn listener_distributions() {
 #[test]
 fn listener_over_time() {
     let section = Section { tab: "[Over time]", own_place: Some("accept queue depth (░ peak)") };
-    assert_section("listener_over_time", &fixtures::overflow(), &[Action::Open], Action::NextSection, &section, &[]);
+    assert_section("listener_over_time", &overflow(), &[Action::Open], Action::NextSection, &section, &[]);
 }
 
 #[test]
 fn listener_threads() {
     let section = Section { tab: "[Threads", own_place: None };
-    let open = [Action::Down, Action::Open];
-    assert_section("listener_threads", &fixtures::quiet(), &open, Action::PreviousSection, &section, &[]);
+    let samples = patterns();
+    let open = [to_port(&samples, 7004), vec![Action::Open]].concat();
+    assert_section("listener_threads", &samples, &open, Action::PreviousSection, &section, &[]);
 }
 
 #[test]
 fn listener_group_and_shard() {
-    let group = [Action::ToggleFoldAll, Action::Open];
-    assert_pictures("listener_group", &fixtures::dead_shard(), &group);
-    let shard = [Action::ToggleFoldAll, Action::Down, Action::Open];
-    assert_pictures("listener_shard", &fixtures::dead_shard(), &shard);
+    let samples = patterns();
+    let unfolded = [to_port(&samples, 7005), vec![Action::ToggleFoldAll]].concat();
+    assert_pictures("listener_group", &samples, &[&unfolded[..], &[Action::Open]].concat());
+    let shard = [&unfolded[..], &[Action::Down, Action::Open]].concat();
+    assert_pictures("listener_shard", &samples, &shard);
 }
 
 #[test]
-fn listener_unavailable() {
-    assert_pictures("listener_unavailable", &fixtures::unavailable(), &[Action::Open]);
+fn listener_dead_shard() {
+    let shard = [Action::ToggleFoldAll, Action::Down, Action::Open];
+    assert_pictures("listener_dead_shard", &fixtures::dead_shard(), &shard);
+}
+
+#[test]
+fn listener_sock_diag() {
+    assert_pictures("listener_sock_diag", &by_sock_diag(), &[Action::Open]);
 }
 
 #[test]
 fn help() {
-    assert_pictures("help", &fixtures::quiet(), &[Action::Help]);
+    assert_pictures("help", &patterns(), &[Action::Help]);
 }
 
 #[test]
 fn help_to_the_end() {
-    assert_pictures("help_end", &fixtures::quiet(), &[Action::Help, Action::Last]);
+    assert_pictures("help_end", &patterns(), &[Action::Help, Action::Last]);
 }
 
 #[test]
 fn coverage() {
-    assert_pictures("coverage", &fixtures::unavailable(), &[Action::Coverage]);
+    assert_pictures("coverage", &overflow(), &[Action::Coverage]);
+    assert_pictures("coverage_sock_diag", &by_sock_diag(), &[Action::Coverage]);
 }
 
 #[test]

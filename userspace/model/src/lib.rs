@@ -9,6 +9,7 @@ pub mod model;
 pub mod sample;
 pub mod shared;
 pub mod tracker;
+pub mod words;
 
 mod drops;
 mod findings;

@@ -12,6 +12,7 @@ pub use self::{
     names::{endpoint, endpoint_width, family, listener_endpoint, netns, process, process_within, severity_mark},
     text::{clean, fit, fit_middle, width, wrap},
 };
+pub use listentop_model::words::grouped;
 
 /// Shown where a measure is not to be had on this machine.
 pub const UNAVAILABLE: &str = "n/a";
@@ -41,20 +42,6 @@ pub fn marked(value: Option<String>, status: Status) -> String {
 #[must_use]
 pub fn short(count: u64) -> String {
     if count < 10_000 { count.to_string() } else { scaled(count as f64, 1000.0, &["k", "M", "G", "T"]) }
-}
-
-/// A count with thousands separated: `12,345`.
-#[must_use]
-pub fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A rate per second in at most four characters.
@@ -186,9 +173,6 @@ mod tests {
         {
             assert_eq!(short(count), text, "{count}");
         }
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_234_567), "1,234,567");
     }
 
     #[test]

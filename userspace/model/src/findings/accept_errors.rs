@@ -1,7 +1,10 @@
 //! accept(2) fails.
 
 use super::{Scene, plural};
-use crate::model::{Finding, Severity};
+use crate::{
+    model::{Finding, Severity},
+    words::grouped,
+};
 
 pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
     let l = scene.listener;
@@ -11,7 +14,7 @@ pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
     Some(Finding {
         id: "accept_errors",
         severity: if going_on && l.rate.accepts == Some(0.0) { Severity::Critical } else { Severity::Warning },
-        summary: format!("{} failed, beside {accepts} that succeeded.", plural(failed, "accept")),
+        summary: format!("{} failed, beside {} that succeeded.", plural(failed, "accept"), grouped(accepts)),
         evidence: vec![("failed", failed as f64), ("accepts", accepts as f64)],
         advice: "Most often the process has no descriptor left (EMFILE): compare /proc/PID/limits with the number of entries in \
                  /proc/PID/fd, raise LimitNOFILE or find the leak. ENFILE is the whole machine (fs.file-max), ENOMEM and \

@@ -1,6 +1,6 @@
 //! Connections wait and nobody accepts.
 
-use super::{HUNG_US, Scene, duration};
+use super::{HUNG_US, Scene, duration, plural};
 use crate::model::{Finding, ListenerModel, Severity};
 
 /// How long the oldest connection has waited, if that is too long and nothing was accepted lately.
@@ -26,9 +26,9 @@ pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
         id: "hung_acceptor",
         severity: Severity::Critical,
         summary: format!(
-            "Nothing was accepted for the last {:.1} s, while {} connections wait, the oldest for {}.",
+            "Nothing was accepted for the last {:.1} s, while {} wait, the oldest for {}.",
             scene.interval.recent_seconds,
-            l.now.accept_depth,
+            plural(l.now.accept_depth.into(), "connection"),
             duration(oldest)
         ),
         evidence: vec![

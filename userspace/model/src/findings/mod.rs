@@ -16,6 +16,7 @@ use crate::{
     histogram::Histogram,
     history::Timeline,
     model::{Finding, Interval, ListenerModel, NamespaceModel, Severity},
+    words::grouped,
 };
 
 /// What a finding may look at.
@@ -92,7 +93,7 @@ fn percent(share: f64) -> String {
 
 /// "1 SYN", "2 SYNs".
 fn plural(n: u64, one: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+    if n == 1 { format!("1 {one}") } else { format!("{} {one}s", grouped(n)) }
 }
 
 impl Severity {

@@ -1,7 +1,10 @@
 //! One shard gets far more connections than its share.
 
 use super::Scene;
-use crate::model::{Finding, Severity};
+use crate::{
+    model::{Finding, Severity},
+    words::grouped,
+};
 
 /// Connections per shard below which a random spread is uneven by itself: at 100 a shard with twice its share is ten
 /// standard deviations off.
@@ -24,8 +27,10 @@ pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
         id: "shard_imbalance",
         severity: if l.recent_drops.total.unwrap_or(0) > 0 { Severity::Warning } else { Severity::Info },
         summary: format!(
-            "This shard got {enqueued} of the group's {} connections, {times:.1} times its share of {} shards.",
-            group.enqueued, group.shards
+            "This shard got {} of the group's {} connections, {times:.1} times its share of {} shards.",
+            grouped(enqueued),
+            grouped(group.enqueued),
+            group.shards
         ),
         evidence: vec![
             ("enqueued", enqueued as f64),

@@ -1,6 +1,6 @@
 //! Data waits long to be read, though connections are accepted in time.
 
-use super::{Scene, duration, ms, telling};
+use super::{Scene, duration, ms, plural, telling};
 use crate::model::{Finding, Severity};
 
 /// As for accepts, twice over: a request waits this long before the program starts on it.
@@ -27,7 +27,7 @@ pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
     evidence.extend(residency.and_then(|h| h.quantile_us(0.5)).map(|us| ("residency_p50_ms", ms(us))));
     evidence.extend(l.now.open.map(|n| ("open_connections", n as f64)));
     let summary = match (p99, stuck) {
-        (_, true) => format!("{queued} bytes wait unread and nothing was read lately."),
+        (_, true) => format!("{} wait unread and nothing was read lately.", plural(queued, "byte")),
         (Some(us), _) => {
             format!("Data waits long to be read: one read in a hundred takes bytes {} old or older.", duration(us))
         }

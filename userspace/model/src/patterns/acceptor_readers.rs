@@ -6,7 +6,10 @@ use super::{
     percent,
     work::share,
 };
-use crate::model::{Pattern, PatternName};
+use crate::{
+    model::{Pattern, PatternName},
+    words::grouped,
+};
 
 pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     let (acceptor, accepts) = work.only_acceptor()?;
@@ -16,8 +19,8 @@ pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     }
     let others = share(work.reads - acceptor.reads, work.reads);
     let evidence = vec![
-        format!("{} made {} of {} accepts", acceptor.label(), percent(accepts), work.accepts),
-        format!("{} other threads made {} of {} reads", readers.len(), percent(others), work.reads),
+        format!("{} made {} of {} accepts", acceptor.label(), percent(accepts), grouped(work.accepts)),
+        format!("{} other threads made {} of {} reads", readers.len(), percent(others), grouped(work.reads)),
     ];
     found(PatternName::AcceptorReaders, accepts.min(others), evidence)
 }

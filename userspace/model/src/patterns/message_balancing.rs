@@ -1,7 +1,10 @@
 //! `message_balancing`: one thread accepts and reads everything, other threads do the work and write the answers.
 
 use super::{FITS, MIN_WORK, Work, found, percent, work::share};
-use crate::model::{Pattern, PatternName};
+use crate::{
+    model::{Pattern, PatternName},
+    words::grouped,
+};
 
 pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     let (thread, accepts) = work.only_acceptor()?;
@@ -15,9 +18,9 @@ pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     }
     let writers = work.workers.iter().filter(|w| w.writes > 0 && !std::ptr::eq(*w, thread)).count();
     let evidence = vec![
-        format!("{} made {} of {} accepts", thread.label(), percent(accepts), work.accepts),
-        format!("it made {} of {} reads", percent(reads), work.reads),
-        format!("{writers} other threads made {} of {} writes", percent(others), work.writes),
+        format!("{} made {} of {} accepts", thread.label(), percent(accepts), grouped(work.accepts)),
+        format!("it made {} of {} reads", percent(reads), grouped(work.reads)),
+        format!("{writers} other threads made {} of {} writes", percent(others), grouped(work.writes)),
     ];
     found(PatternName::MessageBalancing, accepts.min(reads).min(others), evidence)
 }

@@ -1,7 +1,10 @@
 //! `multi_acceptor`: several threads or processes accept from the same socket.
 
 use super::{Work, found, percent, work::share};
-use crate::model::{Pattern, PatternName};
+use crate::{
+    model::{Pattern, PatternName},
+    words::grouped,
+};
 
 /// Shares listed in the evidence.
 const LISTED: usize = 8;
@@ -25,7 +28,7 @@ pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     }
     let evidence = vec![
         format!("{who} accept from the same socket"),
-        format!("their shares of {} accepts: {}", work.accepts, shares.join(", ")),
+        format!("their shares of {} accepts: {}", grouped(work.accepts), shares.join(", ")),
     ];
     let accepted = share(acceptors.iter().map(|w| w.accepts).sum(), work.accepts);
     found(PatternName::MultiAcceptor, accepted, evidence)

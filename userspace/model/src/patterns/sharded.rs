@@ -1,7 +1,10 @@
 //! `sharded`: SO_REUSEPORT, each acceptor has its own listener.
 
 use super::{Work, found, percent, work::share};
-use crate::model::{Pattern, PatternName};
+use crate::{
+    model::{Pattern, PatternName},
+    words::grouped,
+};
 
 pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     let used = work.shards.iter().filter(|accepts| **accepts > 0).count();
@@ -14,7 +17,7 @@ pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     let own = share(work.workers.iter().map(|w| w.main_shard.1).sum(), work.accepts);
     let mut evidence = vec![
         format!("{} listeners share the address, {used} of them accepted", work.shards.len()),
-        format!("{} of {} accepts by a thread from its own listener", percent(own), work.accepts),
+        format!("{} of {} accepts by a thread from its own listener", percent(own), grouped(work.accepts)),
     ];
     let busiest = work.shards.iter().max().copied().unwrap_or(0);
     evidence.push(format!("the busiest listener has {} of the accepts", percent(share(busiest, work.accepts))));

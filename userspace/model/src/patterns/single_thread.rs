@@ -1,7 +1,10 @@
 //! `single_thread`: one thread accepts, reads and writes.
 
 use super::{MIN_WORK, Work, found, percent, work::share};
-use crate::model::{Pattern, PatternName};
+use crate::{
+    model::{Pattern, PatternName},
+    words::grouped,
+};
 
 pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     let (thread, accepts) = work.only_acceptor()?;
@@ -15,12 +18,12 @@ pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
         return None;
     }
     let mut evidence = vec![
-        format!("{} made {} of {} accepts", thread.label(), percent(accepts), work.accepts),
-        format!("it made {} of {} reads", percent(reads), work.reads),
+        format!("{} made {} of {} accepts", thread.label(), percent(accepts), grouped(work.accepts)),
+        format!("it made {} of {} reads", percent(reads), grouped(work.reads)),
     ];
     evidence.push(match work.writes {
         0 => "no writes were seen".to_owned(),
-        n => format!("it made {} of {n} writes", percent(writes)),
+        n => format!("it made {} of {} writes", percent(writes), grouped(n)),
     });
     found(PatternName::SingleThread, accepts.min(reads).min(writes), evidence)
 }

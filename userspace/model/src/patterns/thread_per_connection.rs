@@ -6,7 +6,10 @@ use super::{
     percent,
     work::share,
 };
-use crate::model::{Pattern, PatternName};
+use crate::{
+    model::{Pattern, PatternName},
+    words::grouped,
+};
 
 pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     let (acceptor, accepts) = work.only_acceptor()?;
@@ -17,9 +20,9 @@ pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
     }
     let others = share(work.reads - acceptor.reads, work.reads);
     let evidence = vec![
-        format!("{} made {} of {} accepts", acceptor.label(), percent(accepts), work.accepts),
+        format!("{} made {} of {} accepts", acceptor.label(), percent(accepts), grouped(work.accepts)),
         format!("{threads} other threads read one connection each, {ended} of them have ended"),
-        format!("they made {} of {} reads", percent(others), work.reads),
+        format!("they made {} of {} reads", percent(others), grouped(work.reads)),
     ];
     found(PatternName::ThreadPerConnection, accepts.min(others), evidence)
 }

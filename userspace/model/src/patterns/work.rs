@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use super::percent;
-use crate::model::{ListenerModel, Role};
+use crate::{
+    model::{ListenerModel, Role},
+    words::grouped,
+};
 
 /// A thread counts as an acceptor of its own from this share of the accepts on (or of accepts in vain).
 const ACCEPTOR_SHARE: f64 = 0.05;
@@ -119,7 +122,7 @@ impl<'a> Work<'a> {
 
     /// What was seen, for a pattern that fits none.
     pub(super) fn describe(&self) -> Vec<String> {
-        let mut seen = vec![format!("{} accepts by {} threads", self.accepts, count(self, Role::Acceptor))];
+        let mut seen = vec![format!("{} accepts by {} threads", grouped(self.accepts), count(self, Role::Acceptor))];
         match (self.reads_measured, self.only_acceptor()) {
             (false, _) => seen.push("reads are not measured here".to_owned()),
             (true, Some((acceptor, _))) if self.reads > 0 => {
@@ -127,15 +130,15 @@ impl<'a> Work<'a> {
                 seen.push(format!(
                     "{} of {} reads by the acceptor, the rest by {} other threads",
                     percent(own),
-                    self.reads,
+                    grouped(self.reads),
                     self.other_readers(acceptor).len()
                 ));
             }
-            _ => seen.push(format!("{} reads by {} threads", self.reads, count(self, Role::Reader))),
+            _ => seen.push(format!("{} reads by {} threads", grouped(self.reads), count(self, Role::Reader))),
         }
         match self.writes_measured {
             false => seen.push("writes are not measured here".to_owned()),
-            true => seen.push(format!("{} writes by {} threads", self.writes, count(self, Role::Writer))),
+            true => seen.push(format!("{} writes by {} threads", grouped(self.writes), count(self, Role::Writer))),
         }
         seen.push("this fits no pattern".to_owned());
         seen

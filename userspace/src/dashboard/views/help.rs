@@ -53,7 +53,8 @@ const MORE: &[(&str, &str)] = &[
     ("enqueued/s", "Handshakes completed: connections put on the accept queue per second."),
     (
         "8 of 9, 8/9, limit",
-        "Connections waiting to be accepted, of those that the kernel admits: the backlog and one more.",
+        "Connections waiting to be accepted, of those that the kernel admits: the backlog and one more. CPUs that complete \
+         handshakes at the same moment can exceed it.",
     ),
     (
         "oldest, none waits",

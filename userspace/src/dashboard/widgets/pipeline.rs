@@ -299,12 +299,18 @@ impl Words<'_> {
         };
         let wide = |(name, value): &(&str, String)| (name.len() + 1 + format::width(value)) as u16;
         let whole = sums(format::grouped);
-        let fits = whole.iter().map(|sum| wide(sum) + 2).sum::<u16>() < area.width;
+        let fitting = |sums: &[(&str, String)]| {
+            let ends = sums.iter().scan(1, |end, sum| {
+                *end += wide(sum) + 2;
+                Some(*end - 2)
+            });
+            ends.take_while(|end| *end <= area.width).count()
+        };
+        let brief = sums(format::short);
+        let sums = if fitting(&whole) >= fitting(&brief) { whole } else { brief };
+        let count = fitting(&sums);
         let mut x = area.x + 1;
-        for sum in if fits { whole } else { sums(format::short) } {
-            if x + wide(&sum) > area.right() {
-                break;
-            }
+        for sum in sums.into_iter().take(count) {
             let (name, value) = &sum;
             text::put(buf, x, row(3), area.width, name, theme.label());
             text::put(buf, x + name.len() as u16 + 1, row(3), area.width, value, Style::new());

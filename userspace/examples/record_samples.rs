@@ -1,0 +1,85 @@
+//! Records what a lab's listeners show, a sample per line as JSON, for the dashboard's pictures (`tests/recorded`).
+//!
+//! It stands where listentop's report does, so the lab starts it, waits for it and hands its output on:
+//!
+//! ```sh
+//! cargo build --release -p demo-servers -p listentop --bins --example record_samples
+//! target/release/lab overflow --headless --for 8s --listentop target/release/examples/record_samples >overflow.jsonl
+//! ```
+//!
+//! `RECORD_FROM=sock_diag` in the environment records without probes.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clap::Parser;
+use listentop::source::{self, Options, Probes, Source};
+use listentop_model::sample::Sample;
+
+/// Between two samples: so that some seconds make files of a bearable size.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// The part of listentop's command line that the lab uses.
+#[derive(Parser)]
+enum Command {
+    Report {
+        /// How long to record
+        #[arg(long = "for", value_parser = humantime::parse_duration)]
+        duration: Duration,
+        /// Only this network namespace, by its inode: nothing else of the machine is recorded
+        #[arg(long)]
+        netns: u32,
+        /// There is one form only
+        #[arg(long)]
+        format: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match record() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("record_samples: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn record() -> anyhow::Result<()> {
+    let Command::Report { duration, netns, .. } = Command::parse();
+    let probes = match std::env::var("RECORD_FROM").as_deref() {
+        Err(_) => Probes::Auto,
+        Ok("sock_diag") => Probes::SockDiag,
+        Ok(other) => anyhow::bail!("RECORD_FROM is sock_diag or unset, not {other}"),
+    };
+    let mut source = source::start(&Options { probes, ..Options::default() })?.source;
+    let mut stdout = io::stdout().lock();
+    let mut take = |source: &mut dyn Source| {
+        let mut sample = source.sample().context("no sample")?;
+        narrow(&mut sample, netns);
+        serde_json::to_writer(&mut stdout, &sample)?;
+        writeln!(stdout).context("cannot write to stdout")
+    };
+    take(&mut *source)?;
+    eprintln!("measuring");
+    let start = Instant::now();
+    let mut due = start;
+    while due < start + duration {
+        due += EVERY;
+        sleep(due.saturating_duration_since(Instant::now()));
+        take(&mut *source)?;
+    }
+    Ok(())
+}
+
+/// Leaves only what belongs to one namespace, and of the kernel's release the version.
+fn narrow(sample: &mut Sample, netns: u32) {
+    sample.host.kernel.truncate(sample.host.kernel.find('-').unwrap_or(sample.host.kernel.len()));
+    sample.listeners.retain(|listener| listener.netns == netns);
+    sample.namespaces.retain(|namespace| namespace.inode == netns);
+}
