@@ -2,12 +2,13 @@
 //!
 //! A record is written by the softirq side (arrivals) and the process side (accept, reads, writes) at once, mostly on different
 //! CPUs. Each field has one writing side and needs no lock, and each side has a cache line of its own with all that it reads as a
-//! rule: a line that the other CPU has written costs more than everything else that a probe does.
+//! rule: a line that the other CPU has written costs more than everything else that a probe does. What one side tells the other is in a
+//! third line, which the softirq side only writes: a store need not wait for the line, a load must.
 
 use crate::listener::ListenerRef;
 
 /// Arrivals remembered per connection that were not read completely. When all are taken, the newest absorbs what follows, so that a
-/// residency is then an upper bound. Four fit the softirq side's cache line.
+/// residency is then an upper bound. Four fit a cache line.
 pub const MARKS: usize = 4;
 
 /// One connection.
@@ -40,7 +41,7 @@ pub struct Connection {
     /// Another connection's: what lies beside a cache line is fetched with it, and should be of the same side.
     pub beside: [u64; 8],
 
-    /// As `live`, for the softirq side. All from here on is that side's.
+    /// As `live`, for the softirq side. All up to `kept` is that side's own, but for what the end of a connection reads.
     pub arriving: u32,
     /// The listener's slot. Set once.
     pub slot: u32,
@@ -48,10 +49,21 @@ pub struct Connection {
     pub arrived: u32,
     /// Index of the mark to be put next.
     pub next_mark: u32,
-    /// Marks: up to which sequence number an arrival reached. One that is not beyond what was read means nothing.
+    /// `mark_end` once more, to be read here.
+    pub kept_end: [u32; MARKS],
+    /// Fills the cache line.
+    pub kept: [u32; 8],
+
+    /// Another connection's, as above.
+    pub beside_kept: [u64; 8],
+
+    /// Marks, by which the softirq side tells the process side of arrivals: up to which sequence number one reached. One that is not beyond
+    /// what was read means nothing.
     pub mark_end: [u32; MARKS],
     /// Marks: when it arrived.
     pub mark_ns: [u64; MARKS],
+    /// Fills the cache line.
+    pub told: [u64; 2],
 }
 
 /// It was read at least once.
@@ -61,10 +73,10 @@ pub const STATE_BASELINE: u32 = 2;
 /// It was found on the accept queue at the start.
 pub const STATE_WALKED: u32 = 4;
 
-/// Connections in a set. Their lines come in pairs: two of the process side, the two of the softirq side.
+/// Connections in a set. Their lines come in pairs: two of the process side, two of the softirq side, two with marks.
 pub const PLACES: usize = 6;
 /// Words from the beginning of one pair's records to the next pair's.
-const PAIR: usize = 32;
+const PAIR: usize = 48;
 /// Words from one record of a pair to the other.
 const NEXT: usize = 8;
 
@@ -82,12 +94,10 @@ pub struct Set {
     pub beside: [u64; 9],
     /// The records; [`Set::offset`] says where.
     pub lines: [u64; PLACES / 2 * PAIR],
-    /// Fills a power of two: four sets to a page, and none across two.
-    pub reserved: [u64; 16],
 }
 
 impl Set {
-    /// Where in `lines` the record of a place begins: between its two lines lies one of its pair's other record.
+    /// Where in `lines` the record of a place begins: between any two of its lines lies one of its pair's other record.
     #[inline(always)]
     #[must_use]
     pub const fn offset(place: usize) -> usize {
@@ -95,8 +105,9 @@ impl Set {
     }
 }
 
-const _: () = assert!(size_of::<Connection>() == 192);
+const _: () = assert!(size_of::<Connection>() == 320);
 const _: () = assert!(core::mem::offset_of!(Connection, arriving) == 128);
+const _: () = assert!(core::mem::offset_of!(Connection, mark_end) == 256);
 const _: () = assert!(core::mem::offset_of!(Set, lines) == 128);
-const _: () = assert!(size_of::<Set>() == 1024);
+const _: () = assert!(size_of::<Set>() == 1280);
 const _: () = assert!(Set::offset(PLACES - 1) * 8 + size_of::<Connection>() <= size_of::<[u64; PLACES / 2 * PAIR]>());

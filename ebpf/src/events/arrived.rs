@@ -21,13 +21,15 @@ pub(crate) fn arrived(connection: *mut Connection, tcp: TcpSock) {
     unsafe {
         let next = (*connection).next_mark as usize % MARKS;
         // The oldest mark may go when its bytes have been read; until then the newest takes this arrival in.
-        if ((*connection).mark_end[next].wrapping_sub(tcp.copied_seq()) as i32) <= 0 {
+        let mark = if ((*connection).kept_end[next].wrapping_sub(tcp.copied_seq()) as i32) <= 0 {
             (*connection).mark_ns[next] = now;
-            (*connection).mark_end[next] = end;
             (*connection).next_mark = (next as u32).wrapping_add(1);
+            next
         } else {
-            (*connection).mark_end[next.wrapping_sub(1) % MARKS] = end;
-        }
+            next.wrapping_sub(1) % MARKS
+        };
+        (*connection).mark_end[mark] = end;
+        (*connection).kept_end[mark] = end;
         (*connection).arrived = end;
     }
     if let Some(stats) = stats::of_slot(unsafe { (*connection).slot }) {

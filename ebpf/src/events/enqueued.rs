@@ -149,9 +149,11 @@ pub(crate) fn track(
         (*connection).writer = 0;
         // Marks at what was read already mean nothing.
         (*connection).mark_end = [copied; MARKS];
+        (*connection).kept_end = [copied; MARKS];
         (*connection).next_mark = 0;
         if arrived != 0 && arrived_ns != 0 {
             (*connection).mark_end[0] = end;
+            (*connection).kept_end[0] = end;
             (*connection).mark_ns[0] = arrived_ns;
             (*connection).next_mark = 1;
         }
