@@ -95,8 +95,11 @@ impl Filter {
 
     fn fits(&self, listener: &ListenerModel) -> bool {
         let process = listener.process.as_ref();
-        let any_pid =
-            |pid: &u32| process.is_some_and(|p| p.pid == *pid) || listener.threads.iter().any(|t| t.pid == *pid);
+        let any_pid = |pid: &u32| {
+            process.is_some_and(|p| p.pid == *pid)
+                || listener.other_holders.contains(pid)
+                || listener.threads.iter().any(|t| t.pid == *pid)
+        };
         let any_comm = |comm: &String| {
             process.is_some_and(|p| p.comm == *comm) || listener.threads.iter().any(|t| t.comm == *comm)
         };
@@ -129,7 +132,8 @@ mod tests {
     use super::*;
 
     fn ports(filter: &Filter) -> Vec<u16> {
-        let samples = fixtures::quiet();
+        let mut samples = fixtures::quiet();
+        samples.iter_mut().for_each(|sample| sample.listeners[1].other_holders = vec![77, 78]);
         let mut tracker = Tracker::new(&samples[0]);
         for sample in &samples[1..] {
             tracker.push(sample);
@@ -147,6 +151,17 @@ mod tests {
         assert_eq!(ports(&Filter { port: vec![first], ..Filter::default() }), [first]);
         assert_eq!(ports(&Filter { port: vec![first, second], ..Filter::default() }).len(), 2);
         assert!(ports(&Filter { port: vec![first], pid: vec![u32::MAX], ..Filter::default() }).is_empty());
+        // Who holds it beside the one that is shown counts too, and so does who only works for it.
+        let held = fixtures::quiet()[0].listeners[1].port;
+        assert_eq!(ports(&Filter { pid: vec![78], ..Filter::default() }), [held]);
+        let (worker, worked) = fixtures::quiet()[0]
+            .listeners
+            .iter()
+            .find_map(|l| {
+                l.threads.iter().find(|t| l.process.as_ref().is_some_and(|p| p.pid != t.pid)).map(|t| (t.pid, l.port))
+            })
+            .expect("the fixture has workers");
+        assert_eq!(ports(&Filter { pid: vec![worker], ..Filter::default() }), [worked]);
         assert!(ports(&Filter { comm: vec!["no such name".to_owned()], ..Filter::default() }).is_empty());
         assert!(ports(&Filter { netns: vec!["1".to_owned()], ..Filter::default() }).is_empty());
     }

@@ -162,6 +162,7 @@ fn summary(shards: &[&ListenerModel]) -> ListenerModel {
         group: first.group,
         process: shards.iter().find_map(|s| s.process.clone()),
         holders: if pids.len() > 1 { pids.len() as u32 } else { first.holders },
+        other_holders: Vec::new(),
         opened_in_interval: shards.iter().all(|s| s.opened_in_interval),
         closed: shards.iter().all(|s| s.closed),
         now: Gauges {

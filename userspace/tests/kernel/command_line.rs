@@ -294,7 +294,8 @@ fn filters(lab: &Lab) {
     drop(listeners);
 }
 
-/// A process that has only a connection, handed to it, works for the listener that another holds; one that does nothing does not.
+/// A process that has only a connection, handed to it, works for the listener that another holds; one that only holds one with others is
+/// found by that, and one that does neither is not.
 fn filter_by_worker(lab: &Lab) {
     let listener = listen(PORT, 4);
     let others = listen(PORT + 1, 4);
@@ -313,7 +314,13 @@ fn filter_by_worker(lab: &Lab) {
         process::close_inherited();
         process::wait_for_ever();
     });
-    for (pid, ports) in [(worker.pid(), vec![u64::from(PORT)]), (idle.pid(), vec![])] {
+    let holder = process::fork(|| {
+        process::close_inherited_but(others.as_fd());
+        process::wait_for_ever();
+    });
+    let wanted =
+        [(worker.pid(), vec![u64::from(PORT)]), (holder.pid(), vec![u64::from(PORT + 1)]), (idle.pid(), vec![])];
+    for (pid, ports) in wanted {
         let measuring = Measuring::start(&format!("report --for 1h --format json --netns {} --pid {pid}", lab.netns));
         send_all(&client, b"hello");
         receive(&client, 2);
@@ -326,6 +333,9 @@ fn filter_by_worker(lab: &Lab) {
         assert_eq!(found, ports, "{}", ended.stderr);
         if let Some(listener) = listeners.first() {
             assert_eq!(listener["process"]["pid"], std::process::id());
+        }
+        if pid == worker.pid() {
+            let listener = &listeners[0];
             assert_eq!((&listener["threads"][0]["pid"], &listener["reads"]["count"]), (&pid.into(), &1.into()));
         }
     }

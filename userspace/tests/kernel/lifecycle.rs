@@ -288,6 +288,11 @@ fn shared(lab: &Lab) {
     watch.sample_until("all hold it", |watch| watch.listener(PORT).holders as usize == PROCESSES + 1);
     let seen = watch.listener(PORT);
     assert_eq!(owner(&watch), Some(std::process::id()), "the one that started first");
+    let mut others = seen.other_holders.clone();
+    others.sort_unstable();
+    let mut own: Vec<u32> = workers.iter().map(|worker| worker.pid()).collect();
+    own.sort_unstable();
+    assert_eq!(others, own);
     let total = (PROCESSES * (PROCESSES + 1) / 2) as u64;
     assert_eq!((seen.total.accepts, seen.total.reads), (Some(total), Some(total)));
     assert_eq!(seen.threads.len(), PROCESSES);

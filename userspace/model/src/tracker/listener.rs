@@ -121,6 +121,7 @@ impl Listener {
             model.process.clone_from(&sample.process);
         }
         model.holders = sample.holders;
+        model.other_holders.clone_from(&sample.other_holders);
         model.netns = sample.netns;
         model.protocol = sample.protocol;
         model.address = sample.address;
@@ -331,6 +332,7 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
         group: group_of(sample),
         process: sample.process.clone(),
         holders: sample.holders,
+        other_holders: sample.other_holders.clone(),
         opened_in_interval,
         closed: false,
         now: Gauges::default(),

@@ -264,6 +264,7 @@ impl Known {
             reuseport: self.shard,
             process: self.owner.process.clone(),
             holders: self.owner.holders,
+            other_holders: self.owner.others.clone(),
             opened_ns: self.opened_ns,
             closed: false,
             accept_queue: AcceptQueueSample {

@@ -117,6 +117,7 @@ fn at_random_courses_too() {
                     4 => l.refuse(1, random(2)),
                     5 => l.syn_queue.depth = Some(random(3) as u32),
                     6 => l.holders += 1,
+                    19 => l.other_holders.push(random(5) as u32),
                     7 => l.accepts.total = l.accepts.total.map(|n| n + 3),
                     8 => l.closed = true,
                     9 => l.reads.queued_bytes = Some(random(2) * 100),
