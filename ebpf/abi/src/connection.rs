@@ -41,7 +41,8 @@ pub struct Connection {
     /// Another connection's: what lies beside a cache line is fetched with it, and should be of the same side.
     pub beside: [u64; 8],
 
-    /// As `live`, for the softirq side. All up to `kept` is that side's own, but for what the end of a connection reads.
+    /// As `live`, for the softirq side. All up to `reserved_kept` is that side's own; the process side reads it only
+    /// when it must.
     pub arriving: u32,
     /// The listener's slot. Set once.
     pub slot: u32,
@@ -52,7 +53,7 @@ pub struct Connection {
     /// `mark_end` once more, to be read here.
     pub kept_end: [u32; MARKS],
     /// Fills the cache line.
-    pub kept: [u32; 8],
+    pub reserved_kept: [u32; 8],
 
     /// Another connection's, as above.
     pub beside_kept: [u64; 8],
@@ -63,7 +64,7 @@ pub struct Connection {
     /// Marks: when it arrived.
     pub mark_ns: [u64; MARKS],
     /// Fills the cache line.
-    pub told: [u64; 2],
+    pub reserved_marks: [u64; 2],
 }
 
 /// It was read at least once.

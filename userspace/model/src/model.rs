@@ -105,10 +105,8 @@ pub struct ListenerModel {
     pub group: Option<GroupId>,
     /// Process that holds it.
     pub process: Option<Process>,
-    /// Processes that hold it.
-    pub holders: u32,
-    /// Process ids of those of them that are not `process`.
-    pub other_holders: Vec<u32>,
+    /// Ids of the processes that hold it; empty where that is unknown.
+    pub holders: Vec<u32>,
     /// It was opened within the interval.
     pub opened_in_interval: bool,
     /// It closed within the interval; its gauges are the last that were seen.

@@ -158,11 +158,8 @@ pub struct ListenerSample {
     pub reuseport: bool,
     /// The process that holds it; of several, the one that started first. `None`: none found that may be seen.
     pub process: Option<Process>,
-    /// How many processes hold it; 0 where that is unknown.
-    pub holders: u32,
-    /// Process ids of those of them that are not `process`.
-    #[serde(default)]
-    pub other_holders: Vec<u32>,
+    /// Ids of the processes that hold it, the one that started first first; empty where that is unknown.
+    pub holders: Vec<u32>,
     /// When it began to listen (CLOCK_MONOTONIC, nanoseconds); `None` if before the probes were attached.
     pub opened_ns: Option<u64>,
     /// It stopped listening since the previous sample; this is the last sample that has it.

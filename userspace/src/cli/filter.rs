@@ -97,7 +97,7 @@ impl Filter {
         let process = listener.process.as_ref();
         let any_pid = |pid: &u32| {
             process.is_some_and(|p| p.pid == *pid)
-                || listener.other_holders.contains(pid)
+                || listener.holders.contains(pid)
                 || listener.threads.iter().any(|t| t.pid == *pid)
         };
         let any_comm = |comm: &String| {
@@ -133,7 +133,7 @@ mod tests {
 
     fn ports(filter: &Filter) -> Vec<u16> {
         let mut samples = fixtures::quiet();
-        samples.iter_mut().for_each(|sample| sample.listeners[1].other_holders = vec![77, 78]);
+        samples.iter_mut().for_each(|sample| sample.listeners[1].holders = vec![77, 78]);
         let mut tracker = Tracker::new(&samples[0]);
         for sample in &samples[1..] {
             tracker.push(sample);
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(ports(&Filter { port: vec![first], ..Filter::default() }), [first]);
         assert_eq!(ports(&Filter { port: vec![first, second], ..Filter::default() }).len(), 2);
         assert!(ports(&Filter { port: vec![first], pid: vec![u32::MAX], ..Filter::default() }).is_empty());
-        // Who holds it beside the one that is shown counts too, and so does who only works for it.
+        // Who holds it beside the one that is shown counts, and so does who only works for it.
         let held = fixtures::quiet()[0].listeners[1].port;
         assert_eq!(ports(&Filter { pid: vec![78], ..Filter::default() }), [held]);
         let (worker, worked) = fixtures::quiet()[0]

@@ -148,9 +148,9 @@ fn summary(shards: &[&ListenerModel]) -> ListenerModel {
     let first = shards[0];
     let mut findings: Vec<_> = shards.iter().flat_map(|s| s.findings.iter().cloned()).collect();
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
-    let mut pids: Vec<u32> = shards.iter().filter_map(|s| s.process.as_ref().map(|p| p.pid)).collect();
-    pids.sort_unstable();
-    pids.dedup();
+    let mut holders: Vec<u32> = shards.iter().flat_map(|s| s.holders.iter().copied()).collect();
+    holders.sort_unstable();
+    holders.dedup();
     ListenerModel {
         id: first.id,
         netns: first.netns,
@@ -161,8 +161,7 @@ fn summary(shards: &[&ListenerModel]) -> ListenerModel {
         v6only: first.v6only,
         group: first.group,
         process: shards.iter().find_map(|s| s.process.clone()),
-        holders: if pids.len() > 1 { pids.len() as u32 } else { first.holders },
-        other_holders: Vec::new(),
+        holders,
         opened_in_interval: shards.iter().all(|s| s.opened_in_interval),
         closed: shards.iter().all(|s| s.closed),
         now: Gauges {

@@ -144,7 +144,10 @@ impl Rows {
         let address = format::endpoint_width(listener.address, listener.port, listener.v6only);
         self.address_width = self.address_width.max(address + extra);
         if let Some(process) = &listener.process {
-            let holders = if listener.holders > 1 { 1 + digits(listener.holders - 1) } else { 0 };
+            let holders = match listener.holders.len() {
+                0 | 1 => 0,
+                more => 1 + digits(more as u32 - 1),
+            };
             self.process_width = self.process_width.max(process.comm.len() + 2 + digits(process.pid) + holders);
         }
     }

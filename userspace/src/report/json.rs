@@ -193,7 +193,7 @@ fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
         v6only: l.v6only,
         group: l.group.as_ref().map(group),
         process: l.process.clone(),
-        holders: (l.holders > 0).then_some(l.holders),
+        holders: (!l.holders.is_empty()).then_some(l.holders.len() as u32),
         opened_in_interval: l.opened_in_interval,
         closed: l.closed,
         accept_queue: AcceptQueue {

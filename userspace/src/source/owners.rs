@@ -176,10 +176,8 @@ const SCANS: u32 = 4;
 pub(super) struct Owner {
     /// Of several, the one that started first.
     pub process: Option<Process>,
-    /// How many processes hold it; 0 while that is unknown.
-    pub holders: u32,
-    /// Those of them that are not `process`.
-    pub others: Vec<u32>,
+    /// All that hold it, in that order; empty while that is unknown.
+    pub holders: Vec<u32>,
     /// Scans that did not find it.
     scans: u32,
     changed: bool,
@@ -192,19 +190,13 @@ impl Owner {
             self.scans = self.scans.saturating_add(u32::from(!again));
             return;
         };
-        if self.holders != holders.len() as u32 {
-            self.holders = holders.len() as u32;
+        if self.holders != *holders {
+            self.holders.clone_from(holders);
             self.changed = true;
         }
         let process = holders.iter().find_map(|pid| scan.processes.get(pid));
         if process.is_some() && self.process.as_ref() != process {
             self.process = process.cloned();
-            self.changed = true;
-        }
-        let shown = self.process.as_ref().map(|process| process.pid);
-        let others = || holders.iter().copied().filter(|pid| Some(*pid) != shown);
-        if !others().eq(self.others.iter().copied()) {
-            self.others = others().collect();
             self.changed = true;
         }
     }
@@ -319,24 +311,24 @@ mod tests {
             ..Scan::default()
         };
         let mut owner = Owner::default();
-        for (processes, shown, other, changed) in [
-            (vec![process(7, "sh")], process(7, "sh"), 8, true),
-            (vec![process(7, "sh")], process(7, "sh"), 8, false),
+        for (processes, shown, changed) in [
+            (vec![process(7, "sh")], process(7, "sh"), true),
+            (vec![process(7, "sh")], process(7, "sh"), false),
             // It has another name: exec, prctl, or another process with its id.
-            (vec![process(7, "server")], process(7, "server"), 8, true),
+            (vec![process(7, "server")], process(7, "server"), true),
             // The first that still lives.
-            (vec![process(8, "worker")], process(8, "worker"), 7, true),
+            (vec![process(8, "worker")], process(8, "worker"), true),
             // None does any more: who held it last.
-            (vec![], process(8, "worker"), 7, false),
+            (vec![], process(8, "worker"), false),
         ] {
             owner.update(1, &scan(&processes), false);
             let now_changed = owner.take_changed();
             assert_eq!((owner.process.as_ref(), now_changed), (Some(&shown), changed));
-            assert_eq!((owner.holders, &owner.others[..]), (2, &[other][..]));
+            assert_eq!(owner.holders, [7, 8]);
         }
         owner.update(1, &Scan { holders: HashMap::from([(1, vec![8])]), ..Scan::default() }, false);
         assert!(owner.take_changed());
-        assert_eq!((owner.holders, owner.others), (1, vec![]));
+        assert_eq!(owner.holders, [8]);
     }
 
     #[test]

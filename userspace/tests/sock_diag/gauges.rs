@@ -75,7 +75,7 @@ fn depth_backlog_and_drops() {
     watch.sample_until("our process is found", |watch| {
         [&first, &second].iter().all(|listener| {
             let seen = watch.by_id(cookie(listener));
-            (seen.process.as_ref().map(|process| process.pid), seen.holders) == (Some(pid), 1)
+            (seen.process.as_ref().map(|process| process.pid), &seen.holders[..]) == (Some(pid), &[pid][..])
         })
     });
     drop((clients, others));

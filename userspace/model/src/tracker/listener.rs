@@ -120,8 +120,7 @@ impl Listener {
         if model.process != sample.process && !(sample.closed && sample.process.is_none()) {
             model.process.clone_from(&sample.process);
         }
-        model.holders = sample.holders;
-        model.other_holders.clone_from(&sample.other_holders);
+        model.holders.clone_from(&sample.holders);
         model.netns = sample.netns;
         model.protocol = sample.protocol;
         model.address = sample.address;
@@ -331,8 +330,7 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
         v6only: sample.v6only,
         group: group_of(sample),
         process: sample.process.clone(),
-        holders: sample.holders,
-        other_holders: sample.other_holders.clone(),
+        holders: sample.holders.clone(),
         opened_in_interval,
         closed: false,
         now: Gauges::default(),

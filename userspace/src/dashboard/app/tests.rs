@@ -162,6 +162,19 @@ fn a_group_is_the_sum_of_its_shards() {
     assert_eq!(last(&full), model.listeners.iter().map(last).sum::<u32>());
 }
 
+/// Shards that each have a process of their own, and all that one which made them still holds.
+#[test]
+fn a_group_is_held_by_who_holds_its_shards() {
+    let mut model = model(&fixtures::dead_shard());
+    for (listener, worker) in model.listeners.iter_mut().zip(3301..) {
+        listener.holders = vec![3300, worker];
+    }
+    let app = app(model);
+    let sum = app.selected_item().unwrap().figures();
+    assert_eq!(sum.holders, [3300, 3301, 3302, 3303, 3304]);
+    assert_eq!(crate::dashboard::format::process(sum), "envoy[3300]+4");
+}
+
 #[test]
 fn unknown_sums_stay_unknown() {
     let mut model = model(&fixtures::dead_shard());

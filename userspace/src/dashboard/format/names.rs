@@ -49,7 +49,9 @@ pub fn family(listener: &ListenerModel) -> &'static str {
 pub fn process(listener: &ListenerModel) -> String {
     match &listener.process {
         None => "?".to_owned(),
-        Some(p) if listener.holders > 1 => format!("{}[{}]+{}", clean(&p.comm), p.pid, listener.holders - 1),
+        Some(p) if listener.holders.len() > 1 => {
+            format!("{}[{}]+{}", clean(&p.comm), p.pid, listener.holders.len() - 1)
+        }
         Some(p) => format!("{}[{}]", clean(&p.comm), p.pid),
     }
 }

@@ -372,8 +372,7 @@ impl Known {
             v6only: info.flags & FLAG_V6ONLY != 0,
             reuseport: info.flags & FLAG_REUSEPORT != 0,
             process: self.owner.process.clone(),
-            holders: self.owner.holders,
-            other_holders: self.owner.others.clone(),
+            holders: self.owner.holders.clone(),
             opened_ns: (info.opened_ns != 0).then_some(info.opened_ns),
             closed: info.closed_ns != 0,
             accept_queue: AcceptQueueSample {

@@ -263,8 +263,7 @@ impl Known {
             v6only: self.entry.v6only,
             reuseport: self.shard,
             process: self.owner.process.clone(),
-            holders: self.owner.holders,
-            other_holders: self.owner.others.clone(),
+            holders: self.owner.holders.clone(),
             opened_ns: self.opened_ns,
             closed: false,
             accept_queue: AcceptQueueSample {
