@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 unusable command line, 3 (bench) a bound is missed that was met before; demo ends \
+const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 unusable command line, 3 (bench) a step back: a bound is missed that was met before, or the probes are heavier; demo ends \
                            with listentop's own, and 128+N when it was ended by signal N";
 
 #[derive(Parser)]
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
             eprintln!("xtask: {error:#}");
             match error {
                 error if error.is::<Usage>() => ExitCode::from(2),
-                error if error.is::<bench::Missed>() => ExitCode::from(3),
+                error if error.is::<bench::Missed>() || error.is::<bench::Heavier>() => ExitCode::from(3),
                 _ => ExitCode::FAILURE,
             }
         }

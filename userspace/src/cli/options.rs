@@ -123,6 +123,9 @@ pub(super) struct Probing {
     /// Where to measure; one that is named and cannot run here is an error (exit status 3)
     #[arg(long, global = true, value_enum, default_value_t = Probes::Auto)]
     probes: Probes,
+    /// Attach programs that return at once, to the same hooks: the floor under the cost of any probe
+    #[arg(long, global = true, hide = true)]
+    empty_programs: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -136,9 +139,6 @@ enum Probes {
     /// No probes, no rights: depths and drops only, sampled from the kernel's list of sockets
     #[value(name = "sock_diag")]
     SockDiag,
-    /// The hooks that `auto` finds, with programs that return at once: the floor under the cost of any probe
-    #[value(hide = true)]
-    Empty,
 }
 
 impl Probing {
@@ -146,7 +146,7 @@ impl Probing {
         let probes = match self.probes {
             Probes::Auto => source::Probes::Auto,
             Probes::Fentry => source::Probes::Fentry,
-            Probes::Tracepoint | Probes::Empty => source::Probes::Tracepoint,
+            Probes::Tracepoint => source::Probes::Tracepoint,
             Probes::SockDiag => source::Probes::SockDiag,
         };
         let live = live::Options {
@@ -155,7 +155,7 @@ impl Probing {
             max_threads: self.max_threads,
             max_dropped_clients: limits::DROPPED_CLIENTS,
             probe_stats: self.probe_stats,
-            empty: self.probes == Probes::Empty,
+            empty: self.empty_programs,
             log_probes: self.log_probes,
             // The source that is chosen says.
             kind: None,

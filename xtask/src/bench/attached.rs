@@ -55,7 +55,8 @@ impl Tool {
         let attached = match self {
             Self::Nothing => return Ok(None),
             Self::Listentop => listentop(&programs.listentop, &[]),
-            Self::Empty => listentop(&programs.listentop, &["--probes", "empty"]),
+            // Those that it chooses itself, as listentop does.
+            Self::Empty => listentop(&programs.listentop, &["--empty-programs"]),
             Self::TracedCalls => Attached::traced_calls(),
             Self::Bpftrace => bpftrace(),
         };

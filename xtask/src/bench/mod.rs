@@ -3,9 +3,11 @@
 mod attached;
 mod bound;
 mod children;
+mod counted;
 mod dashboard;
 mod figures;
 mod first_frame;
+mod instructions;
 mod load;
 mod machine;
 mod million;
@@ -47,6 +49,9 @@ pub(crate) struct Options {
     /// Only what the dashboard takes before many listeners
     #[arg(long, conflicts_with_all = ["write", "million"])]
     dashboard: bool,
+    /// Instead: the instructions that an emulated machine executes, by functions too; with --write into docs/instructions.md
+    #[arg(long, conflicts_with_all = ["quick", "million", "dashboard"])]
+    instructions: bool,
 }
 
 /// The bench itself, in its namespaces; started by [`run`].
@@ -106,6 +111,9 @@ impl Options {
 /// # Errors
 /// When a step fails or root is out of reach.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.instructions {
+        return instructions::run(options.write);
+    }
     root::ensure_reachable("the bench")?;
     setup::run()?;
     let binaries = cargo::build_release()?;
@@ -125,6 +133,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Where the figures are kept.
 const DOCUMENT: &str = "docs/benchmarks.md";
+
+pub(crate) use instructions::Heavier;
 
 /// A bound that the committed figures meet is missed: the bench has an exit status for that.
 #[derive(Debug)]

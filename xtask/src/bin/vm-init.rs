@@ -1,5 +1,5 @@
-//! The first and only program of a virtual machine in which `cargo xtask kernels` runs the kernel tests: brings the machine up as far
-//! as they need, runs what `/plan.json` says, tells what happens through the second serial port, and powers off.
+//! The first and only program of a virtual machine in which `cargo xtask kernels` runs the kernel tests, and `cargo xtask bench` counts
+//! instructions: brings the machine up as far as they need, runs what `/plan.json` says, tells what happens through the second serial port, and powers off.
 //!
 //! Called `sleep` it sleeps: that is the only other program that a test needs.
 
@@ -92,7 +92,9 @@ fn work(events: &mut Events) -> Result<()> {
         events.send(&Event::Trouble { what: format!("descriptors stay few: {error}") });
     }
     // Always, not now and then: that is switched by patching code, at which emulators of several CPUs stumble.
-    if let Err(error) = fs::write("/proc/sys/kernel/bpf_stats_enabled", "1") {
+    if plan.timed
+        && let Err(error) = fs::write("/proc/sys/kernel/bpf_stats_enabled", "1")
+    {
         events.send(&Event::Trouble { what: format!("probes are not timed: {error}") });
     }
     if let Err(error) = packets_first() {

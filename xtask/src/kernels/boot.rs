@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::guest::{self, Programs};
 use super::image::Image;
-use super::machine::{End, Machine};
+use super::machine::{Clock, End, Machine};
 use super::outcome::{Outcome, Purpose};
 use super::packages::Kernel;
 use super::plan::{Event, Plan, Run};
@@ -111,7 +111,7 @@ impl Boot {
         let backends = backends.filter(|name| self.kind == Kind::Usual || *name != "sock_diag");
         let backends: Vec<&'static str> = backends.collect();
         let file_system = logs.join(format!("{name}.cpio"));
-        guest::write_file_system(&file_system, programs, &self.image, self.plan(&backends, options))?;
+        guest::write_file_system(&file_system, &programs.files(), &self.image, self.plan(&backends, options))?;
         let machine = Machine {
             kernel: self.image.kernel.clone(),
             file_system: file_system.clone(),
@@ -120,6 +120,7 @@ impl Boot {
                 // A kernel takes no more CPUs into account in a package that is there already.
                 Kind::ManyCpus => "2,sockets=32,cores=2,maxcpus=64".to_owned(),
             },
+            clock: Clock::Time,
             limit: machine::LIMIT,
             console: logs.join(format!("{name}.console")),
         };
@@ -136,7 +137,7 @@ impl Boot {
     }
 
     fn plan(&self, backends: &[&'static str], options: &Options) -> Plan {
-        let mut plan = Plan::default();
+        let mut plan = Plan { timed: true, ..Plan::default() };
         for backend in backends {
             let report = [guest::LISTENTOP, "--probes", backend, "report", "--for", "200ms", "--format", "json"];
             plan.runs.push(run(Purpose::Coverage, backend, &report, Duration::from_secs(120)));

@@ -11,6 +11,8 @@ use super::image::Image;
 use super::plan::{PLAN_FILE, Plan};
 use crate::{cargo, process, setup};
 
+/// The program that the kernel starts.
+pub(crate) const INIT: &str = "/init";
 /// Where the programs are in the machine.
 pub(crate) const LISTENTOP: &str = "/bin/listentop";
 /// The kernel tests.
@@ -55,26 +57,36 @@ impl Programs {
             listentop: program("bin", "listentop")?,
         })
     }
+
+    /// Where they go in the machine.
+    pub(crate) fn files(&self) -> [(&str, &Path); 4] {
+        [
+            (INIT, &self.init),
+            (LISTENTOP, &self.listentop),
+            (TESTS, &self.tests),
+            (SOCK_DIAG_TESTS, &self.sock_diag_tests),
+        ]
+    }
 }
 
-/// Writes the machine's first, and only, file system. The plan's modules are the image's.
+/// Writes the machine's first, and only, file system: these programs, by their names in it, and the init among them. The plan's modules are
+/// the image's.
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub(crate) fn write_file_system(to: &Path, programs: &Programs, image: &Image, mut plan: Plan) -> Result<()> {
+pub(crate) fn write_file_system(
+    to: &Path,
+    programs: &[(&str, &Path)],
+    image: &Image,
+    mut plan: Plan,
+) -> Result<()> {
     let file = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
     let mut archive = Archive::new(BufWriter::new(file));
     for directory in ["bin", "dev", "etc", "modules", "proc", "root", "run", "sys", "tmp"] {
         archive.directory(directory)?;
     }
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let files = [
-        ("init", &programs.init),
-        (LISTENTOP, &programs.listentop),
-        (TESTS, &programs.tests),
-        (SOCK_DIAG_TESTS, &programs.sock_diag_tests),
-    ];
-    for (name, path) in files {
+    for (name, path) in programs {
         archive.file(name, &read(path)?)?;
     }
     // A test turns into this program to see that it is noticed.

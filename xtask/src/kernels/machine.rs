@@ -42,10 +42,22 @@ pub(crate) struct Machine {
     pub(crate) file_system: PathBuf,
     /// As qemu wants it: `2`, or `2,maxcpus=64`.
     pub(crate) cpus: String,
+    /// What its clock counts.
+    pub(crate) clock: Clock,
     /// When it is stopped, whatever it does.
     pub(crate) limit: Duration,
     /// Where the kernel's messages go.
     pub(crate) console: PathBuf,
+}
+
+/// What a machine's clock counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// Time, as it passes here.
+    Time,
+    /// Instructions, a nanosecond each; where the machine has nothing to do, the clock goes on to when it has. Of one CPU only. Chance and the
+    /// calendar are the same each time, so that the machine does the same each time.
+    Instructions,
 }
 
 /// How a boot ended.
@@ -135,6 +147,10 @@ impl Machine {
             .args(["-accel", "tcg,thread=single", "-cpu", PROCESSOR, "-m", "2048", "-smp", &self.cpus])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
             .args(["-append", KERNEL_OPTIONS])
+            .args(match self.clock {
+                Clock::Time => &[][..],
+                Clock::Instructions => &["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01T00:00:00,clock=vm"],
+            })
             .arg("-kernel")
             .arg(&self.kernel)
             .arg("-initrd")

@@ -4,17 +4,17 @@ mod apt;
 mod boot;
 mod cpio;
 mod expected;
-mod guest;
+pub(crate) mod guest;
 mod image;
-mod machine;
+pub(crate) mod machine;
 mod modules;
 mod outcome;
 mod packages;
-mod plan;
+pub(crate) mod plan;
 mod table;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -27,6 +27,7 @@ use apt::Apt;
 use boot::{Boot, Booted, Kind};
 use expected::{Entry, Expected};
 use guest::Programs;
+use image::Image;
 use packages::Kernel;
 
 /// What is tested when nothing else is asked for.
@@ -111,21 +112,35 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Finds the kernels, downloads what is missing, and says what is to be booted.
-fn boots(options: &Options, dir: &std::path::Path) -> Result<Vec<Boot>> {
-    let apt = Apt::new(&dir.join("apt"), options.mirror.as_deref())?;
+/// Finds a kernel, and downloads it if it is not there yet.
+///
+/// # Errors
+/// When there is none, or a step fails.
+pub(crate) fn obtain(series: &str, dir: &Path) -> Result<(Kernel, Image)> {
+    let mut found = obtain_all(&[series], dir, None)?;
+    found.pop().with_context(|| format!("Debian has no kernel {series} now"))
+}
+
+fn obtain_all(series: &[&str], dir: &Path, mirror: Option<&str>) -> Result<Vec<(Kernel, Image)>> {
+    let apt = Apt::new(&dir.join("apt"), mirror)?;
     let packages = apt.kernel_packages()?;
+    // All are sought before any is downloaded.
+    let kernels: Vec<Kernel> = series
+        .iter()
+        .map(|series| packages::newest(&packages, series).with_context(|| format!("Debian has no kernel {series} now")))
+        .collect::<Result<_>>()?;
+    let images = dir.join("images");
+    kernels.into_iter().map(|kernel| image::obtain(&apt, &kernel, &images).map(|image| (kernel, image))).collect()
+}
+
+/// Finds the kernels, downloads what is missing, and says what is to be booted.
+fn boots(options: &Options, dir: &Path) -> Result<Vec<Boot>> {
     let series: Vec<&str> = match &options.versions[..] {
         [] => SERIES.to_vec(),
         versions => versions.iter().map(String::as_str).collect(),
     };
-    let kernels: Vec<Kernel> = series
-        .into_iter()
-        .map(|series| packages::newest(&packages, series).with_context(|| format!("Debian has no kernel {series} now")))
-        .collect::<Result<_>>()?;
     let mut boots = Vec::new();
-    for kernel in kernels {
-        let image = image::obtain(&apt, &kernel, &dir.join("images"))?;
+    for (kernel, image) in obtain_all(&series, dir, options.mirror.as_deref())? {
         let many = kernel.series == MANY_CPUS;
         let boot = |kind| Boot { kernel: kernel.clone(), image: image.clone(), kind };
         boots.push(boot(Kind::Usual));
@@ -137,7 +152,7 @@ fn boots(options: &Options, dir: &std::path::Path) -> Result<Vec<Boot>> {
 }
 
 /// Runs all machines, some at a time; the newest kernels first, as they allow most and so take longest.
-fn run_all(boots: &[Boot], programs: &Programs, options: &Options, dir: &std::path::Path) -> Result<Vec<Booted>> {
+fn run_all(boots: &[Boot], programs: &Programs, options: &Options, dir: &Path) -> Result<Vec<Booted>> {
     let logs: PathBuf = dir.join("logs");
     fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
     // A machine leaves a third of its CPU idle: attaching and detaching functions is mostly waiting.

@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) modules: Vec<String>,
     /// Programs, run one after the other.
     pub(crate) runs: Vec<Run>,
+    /// Whether the kernel times every run of every probe.
+    pub(crate) timed: bool,
 }
 
 /// One program.

@@ -1,0 +1,156 @@
+//! Run in a virtual machine whose clock counts instructions, a nanosecond each: tells how many the machine executes for a connection and
+//! for a request, with listentop attached and without. `cargo xtask bench --instructions` starts it there.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+#[path = "../bench/counted.rs"]
+mod counted;
+
+use counted::{Attached, Counted, Hooks, Work};
+
+/// Before the first run: what a kernel still does when it has just come up.
+const COMING_UP: Duration = Duration::from_secs(5);
+/// The load runs so long before it counts: caches of the kernel's own, such as slabs, fill.
+const SETTLING: Duration = Duration::from_millis(100);
+/// How long a run is: some 2,000 connections, or 7,000 requests.
+const LENGTH: Duration = Duration::from_millis(200);
+/// Runs of each: the kernel does not do the same for each connection, and their mean is what is told.
+const RUNS: usize = 3;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vm-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    thread::sleep(COMING_UP);
+    ensure_counting()?;
+    let hooks = Hooks::ALL.into_iter().flat_map(|hooks| [Attached::Empty(hooks), Attached::Listentop(hooks)]);
+    let all: Vec<Attached> = [Attached::Nothing].into_iter().chain(hooks).collect();
+    for work in Work::ALL {
+        let server = Server::start(work)?;
+        for attached in all.iter().copied() {
+            let _listentop = attach(attached)?;
+            server.load(SETTLING)?;
+            for _ in 0..RUNS {
+                let instructions = 1e9 / server.load(LENGTH)?;
+                println!("{}", serde_json::to_string(&Counted { work, attached, instructions })?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that the clock counts instructions.
+fn ensure_counting() -> Result<()> {
+    const TURNS: u32 = 10_000_000;
+    let start = Instant::now();
+    // SAFETY: registers only; two instructions a turn.
+    unsafe {
+        std::arch::asm!("2:", "dec {turns:e}", "jnz 2b", turns = inout(reg) TURNS => _, options(nomem, nostack));
+    }
+    let (took, expected) = (start.elapsed().as_secs_f64(), f64::from(TURNS) * 2e-9);
+    // Interrupts are more.
+    ensure!(
+        (expected * 0.99..expected * 1.05).contains(&took),
+        "this machine's clock does not count instructions: {took} s instead of {expected} s"
+    );
+    Ok(())
+}
+
+/// Killed when dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails only when it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Attaches what is to be attached, for as long as what this returns lives. Its process is stopped: only what runs in the kernel counts.
+fn attach(attached: Attached) -> Result<Option<Process>> {
+    let (hooks, empty) = match attached {
+        Attached::Nothing => return Ok(None),
+        Attached::Empty(hooks) => (hooks, true),
+        Attached::Listentop(hooks) => (hooks, false),
+    };
+    let mut command = Command::new("/bin/listentop");
+    command.args(["report", "--for", "1h", "--format", "json", "--probes", &hooks.to_string()]);
+    if empty {
+        command.arg("--empty-programs");
+    }
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take();
+    let process = Process(child);
+    wait_for(stderr, "measuring").context("listentop")?;
+    kill(Pid::from_raw(process.0.id().cast_signed()), Signal::SIGSTOP)?;
+    Ok(Some(process))
+}
+
+/// A demo server that listens, ended when dropped.
+struct Server {
+    _process: Process,
+    work: Work,
+}
+
+/// Its port.
+const PORT: &str = "7999";
+
+impl Server {
+    fn start(work: Work) -> Result<Self> {
+        let mut command = Command::new("/bin/demo-server");
+        command.args(["--pattern", "single_thread", "--address", "127.0.0.1", "--port", PORT, "--backlog", "4096"]);
+        if work == Work::Connect {
+            command.arg("--close-on-accept");
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let stdout = child.stdout.take();
+        let process = Process(child);
+        wait_for(stdout, "\"ready\"").context("demo-server")?;
+        Ok(Self { _process: process, work })
+    }
+
+    /// Runs the load for so long; returns its operations in a second.
+    fn load(&self, length: Duration) -> Result<f64> {
+        let mode = match self.work {
+            Work::Connect => "connect",
+            Work::Requests => "keepalive",
+        };
+        let mut command = Command::new("/bin/storm");
+        command.args(["--mode", mode, "--connections", "16", "--target", &format!("127.0.0.1:{PORT}")]);
+        command.args(["--for", &length.as_secs_f64().to_string()]).stdin(Stdio::null()).stderr(Stdio::inherit());
+        let output = command.output()?;
+        ensure!(output.status.success(), "storm failed ({})", output.status);
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).context("storm's result is not JSON")?;
+        let per_second = result["per_second"].as_f64().filter(|per_second| *per_second > 0.0);
+        per_second.with_context(|| format!("storm got nothing done: {result}"))
+    }
+}
+
+/// Reads until a line holds this; what comes later goes nowhere.
+fn wait_for(from: Option<impl Read + Send + 'static>, word: &str) -> Result<()> {
+    let mut lines = BufReader::new(from.context("it has no output")?);
+    let mut text = String::new();
+    while !text.contains(word) {
+        let before = text.len();
+        ensure!(lines.read_line(&mut text)? > 0, "it ended: {}", text.trim());
+        ensure!(text.len() > before, "it says nothing");
+    }
+    // A pipe that nobody reads would stop who writes to it.
+    thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+    Ok(())
+}
