@@ -74,12 +74,7 @@ impl Programs {
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub(crate) fn write_file_system(
-    to: &Path,
-    programs: &[(&str, &Path)],
-    image: &Image,
-    mut plan: Plan,
-) -> Result<()> {
+pub(crate) fn write_file_system(to: &Path, programs: &[(&str, &Path)], image: &Image, mut plan: Plan) -> Result<()> {
     let file = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
     let mut archive = Archive::new(BufWriter::new(file));
     for directory in ["bin", "dev", "etc", "modules", "proc", "root", "run", "sys", "tmp"] {

@@ -149,7 +149,9 @@ impl Machine {
             .args(["-append", KERNEL_OPTIONS])
             .args(match self.clock {
                 Clock::Time => &[][..],
-                Clock::Instructions => &["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01T00:00:00,clock=vm"],
+                Clock::Instructions => {
+                    &["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01T00:00:00,clock=vm"]
+                }
             })
             .arg("-kernel")
             .arg(&self.kernel)
