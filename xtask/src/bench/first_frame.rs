@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the dashboard does not start or does not show the server.
 pub(super) fn measure(programs: &Programs, server: &Server) -> Result<Vec<Duration>> {
-    (0..STARTS).map(|_| start(programs, &server.port()).context("the dashboard's first frame")).collect()
+    (0..STARTS).map(|_| start(programs, server.port()).context("the dashboard's first frame")).collect()
 }
 
 fn start(programs: &Programs, port: &str) -> Result<Duration> {

@@ -1,6 +1,5 @@
-//! The two loads: a demo server and a closed loop of clients that keeps it busy.
+//! The loads: a server and a closed loop of clients that keeps it busy.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use serde_json::Value;
 
 use super::Programs;
 use super::children::{self, Guarded};
+use super::web::{self, Web};
 use crate::process;
 
 /// A load and the server it needs.
@@ -18,6 +18,8 @@ pub(super) enum Load {
     Connect,
     /// Requests and responses over connections that stay open.
     KeepAlive,
+    /// Requests to a web server.
+    Web,
 }
 
 impl Load {
@@ -26,6 +28,7 @@ impl Load {
         match self {
             Self::Connect => "connect/accept/close",
             Self::KeepAlive => "keep-alive requests",
+            Self::Web => "nginx, keep-alive requests",
         }
     }
 
@@ -33,63 +36,93 @@ impl Load {
     pub(super) fn reads_per_operation(self) -> u64 {
         match self {
             Self::Connect => 0,
-            Self::KeepAlive => 2,
+            Self::KeepAlive | Self::Web => 2,
         }
     }
 
-    fn server_arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::Connect => &["--pattern", "multi_acceptor", "--threads", "2", "--close-on-accept"],
-            Self::KeepAlive => &["--pattern", "single_thread"],
-        }
+    /// Whether its runs can be so short that one before them, to settle, takes no time.
+    pub(super) fn is_short(self) -> bool {
+        self != Self::Web
     }
 
-    fn storm_arguments(self) -> [&'static str; 4] {
+    /// How our own programs make it; `None` if others do.
+    fn ours(self) -> Option<Ours> {
         // Enough clients to keep the server busy, and far fewer than its queue holds: nothing is to overflow.
         match self {
-            Self::Connect => ["--mode", "connect", "--connections", "16"],
-            Self::KeepAlive => ["--mode", "keepalive", "--connections", "32"],
+            Self::Connect => Some(Ours {
+                server: &["--pattern", "multi_acceptor", "--threads", "2", "--close-on-accept"],
+                storm: &["--mode", "connect", "--connections", "16"],
+            }),
+            Self::KeepAlive => Some(Ours {
+                server: &["--pattern", "single_thread"],
+                storm: &["--mode", "keepalive", "--connections", "32"],
+            }),
+            Self::Web => None,
         }
     }
 }
 
-/// A demo server that listens; it ends with this.
-pub(super) struct Server {
-    _process: Guarded,
-    load: Load,
-    target: String,
+/// Arguments of our own programs.
+struct Ours {
+    server: &'static [&'static str],
+    storm: &'static [&'static str],
+}
+
+/// A server that listens; it ends with this.
+pub(super) enum Server {
+    /// A demo server.
+    Demo {
+        /// Its process.
+        _process: Guarded,
+        /// Arguments of what loads it.
+        storm: &'static [&'static str],
+        /// Where it listens.
+        target: String,
+    },
+    /// A web server.
+    Web(Web),
 }
 
 impl Server {
-    /// Starts the server that the load needs, on a port of the kernel's choice.
+    /// Starts the server that the load needs, a demo server on a port of the kernel's choice.
     ///
     /// # Errors
     /// When it does not start.
     pub(super) fn start(programs: &Programs, load: Load) -> Result<Self> {
+        let Some(Ours { server, storm }) = load.ours() else { return Web::start().map(Self::Web) };
         let mut command = children::bound_to_us(&programs.demo_server);
-        command.args(load.server_arguments()).args(["--address", "127.0.0.1", "--port", "0", "--backlog", "4096"]);
+        command.args(server).args(["--address", "127.0.0.1", "--port", "0", "--backlog", "4096"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().context("cannot run setpriv (of util-linux)")?;
         let stdout = child.stdout.take().context("demo-server has no stdout")?;
         let process = Guarded::new(child);
         let ready = children::wait_for_line(stdout, |line| line.contains("\"ready\"")).context("demo-server")?;
-        Ok(Self { _process: process, load, target: target(&ready)? })
+        Ok(Self::Demo { _process: process, storm, target: target(&ready)? })
     }
 
     /// The port it listens on, as text.
-    pub(super) fn port(&self) -> String {
-        self.target.rsplit(':').next().unwrap_or_default().to_owned()
+    pub(super) fn port(&self) -> &str {
+        let target = match self {
+            Self::Demo { target, .. } => target,
+            Self::Web(_) => web::ADDRESS,
+        };
+        target.rsplit(':').next().unwrap_or_default()
     }
 
     /// Runs the load for this long and returns what it got done.
     ///
     /// # Errors
     /// When the load fails or gets nothing done.
-    pub(super) fn run(&self, storm: &Path, length: Duration) -> Result<Work> {
-        let mut command: Command = children::bound_to_us(storm);
-        command.args(self.load.storm_arguments()).args(["--target", &self.target, "--for"]);
-        command.arg(length.as_secs_f64().to_string()).stdin(Stdio::null());
-        Work::parse(&process::capture(&mut command, "storm")?)
+    pub(super) fn run(&self, programs: &Programs, length: Duration) -> Result<Work> {
+        match self {
+            Self::Demo { storm, target, .. } => {
+                let mut command: Command = children::bound_to_us(&programs.storm);
+                command.args(*storm).args(["--target", target, "--for"]);
+                command.arg(length.as_secs_f64().to_string()).stdin(Stdio::null());
+                Work::parse(&process::capture(&mut command, "storm")?)
+            }
+            Self::Web(web) => web.run(length),
+        }
     }
 }
 

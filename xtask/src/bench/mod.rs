@@ -15,6 +15,7 @@ mod namespace;
 mod probe_stats;
 mod report;
 mod terminal;
+mod web;
 
 use std::env;
 use std::error::Error;
@@ -37,7 +38,7 @@ use report::{Cost, Results, Throughput};
 /// How long and what for.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Fewer runs: four minutes instead of fourteen, and less certain figures
+    /// Fewer runs: five minutes instead of seventeen, and less certain figures
     #[arg(long)]
     quick: bool,
     /// Write the figures to docs/benchmarks.md too
@@ -82,6 +83,13 @@ struct Plan {
     length: Duration,
     timings: usize,
     watching: Duration,
+}
+
+impl Plan {
+    /// A third of the rounds where runs are four times as long.
+    fn rounds(&self, load: Load) -> usize {
+        if load.is_short() { self.rounds } else { self.rounds.div_ceil(3) }
+    }
 }
 
 impl Options {
@@ -172,10 +180,13 @@ pub(crate) fn run_inside(inside: &Inside) -> Result<()> {
         starts: Vec::new(),
         first_frames: first_frames(&inside.programs)?,
         dashboards,
+        web_skipped: web::missing(),
         bpftrace_skipped: process::find("bpftrace").is_none().then(|| "bpftrace is not installed".to_owned()),
     };
-    for load in [Load::Connect, Load::KeepAlive] {
-        measure(load, &plan, &inside.programs, &mut results)?;
+    for load in [Load::Connect, Load::KeepAlive, Load::Web] {
+        if load != Load::Web || results.web_skipped.is_none() {
+            measure(load, &plan, &inside.programs, &mut results)?;
+        }
     }
     let page = report::markdown(&results)?;
     print!("{page}");
@@ -209,12 +220,13 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
         tools.push(Tool::Bpftrace);
     }
     process::announce(&format!("{}: warming up", load.name()));
-    server.run(&programs.storm, plan.length)?;
+    server.run(programs, plan.length)?;
 
     let mut rounds = Vec::new();
-    for number in 1..=plan.rounds {
-        process::announce(&format!("{}: round {number} of {}", load.name(), plan.rounds));
-        rounds.push(round(&tools, &server, plan, programs, results)?);
+    let number_of_rounds = plan.rounds(load);
+    for number in 1..=number_of_rounds {
+        process::announce(&format!("{}: round {number} of {number_of_rounds}", load.name()));
+        rounds.push(round(&tools, &server, load, plan, programs, results)?);
     }
     let base = |tool| Some((tool, Tool::Nothing));
     let own = (Tool::Listentop, Tool::Empty);
@@ -225,6 +237,9 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
         results.throughput.push(Throughput { load, tool, base, comparison });
     }
 
+    if !load.is_short() {
+        return Ok(());
+    }
     process::announce(&format!("{}: probe time, from the kernel's program statistics", load.name()));
     // Apart from the pairs: statistics slow every program down.
     let _stats = probe_stats::StatsOn::new()?;
@@ -235,7 +250,7 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
         let Some(attached) = tool.attach(programs)? else { continue };
         let Some(process) = &attached.process else { continue };
         let (work, spent) =
-            probe_stats::during(process, || server.run(&programs.storm, plan.length)).with_context(|| tool.name())?;
+            probe_stats::during(process, || server.run(programs, plan.length)).with_context(|| tool.name())?;
         attached.finish()?;
         results.costs.push(Cost { load, tool, operations: work.operations, spent });
     }
@@ -247,13 +262,22 @@ const SETTLING: Duration = Duration::from_millis(100);
 
 /// Each tool's run, then once more in reverse order, so that what drifts evenly meanwhile cancels out. Nothing has its runs at both ends
 /// and in the middle. All are treated alike: attached, warmed up, measured, detached.
-fn round(tools: &[Tool], server: &Server, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<Round> {
+fn round(
+    tools: &[Tool],
+    server: &Server,
+    load: Load,
+    plan: &Plan,
+    programs: &Programs,
+    results: &mut Results,
+) -> Result<Round> {
     let mut round = Round::default();
     let there = tools.iter().chain([&Tool::Nothing]);
     for tool in there.clone().chain(there.rev()) {
         let attached = tool.attach(programs)?;
-        server.run(&programs.storm, SETTLING)?;
-        round.runs.push((*tool, server.run(&programs.storm, plan.length)?.per_second));
+        if load.is_short() {
+            server.run(programs, SETTLING)?;
+        }
+        round.runs.push((*tool, server.run(programs, plan.length)?.per_second));
         let Some(mut attached) = attached else { continue };
         if let Some(process) = &mut attached.process {
             ensure!(process.is_running()?, "{} ended before its load did", tool.name());

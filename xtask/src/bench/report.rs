@@ -39,6 +39,8 @@ pub(super) struct Results {
     pub(super) first_frames: Vec<Duration>,
     /// What the dashboard took.
     pub(super) dashboards: Vec<(Sight, Taken)>,
+    /// Why there are no figures of the web server, if so.
+    pub(super) web_skipped: Option<String>,
     /// Why there are no figures of bpftrace, if so.
     pub(super) bpftrace_skipped: Option<String>,
 }
@@ -180,12 +182,12 @@ fn throughput(page: &mut String, results: &Results) -> Result<()> {
         "\n## Throughput\n\nA round is a run of {} ms with each of the tools, and then all once more in reverse order. For each run the tool is attached anew, \
          and the load runs for {} ms before it counts. A ratio is taken within a round; medians of the rounds, with their standard error. *Nothing* \
          against nothing are two runs of the same in the middle of the round and two at its ends: what runs differ by on their own.\n\n\
-         The budget's bounds are for listentop against nothing where probes may be functions. By tracepoints they are for its own part, because \
-         what the kernel takes to call programs there is about what they allow, or more. *Empty programs* return at once: they cost what the kernel takes to \
+         The budget's bounds are for listentop against nothing; what can be held is its own part, because at loads that do nothing but what is \
+         measured what the kernel takes to call programs is about what they allow, or more ([instructions.md](instructions.md): by functions too). *Empty programs* return at once: they cost what the kernel takes to \
          call a program at each of these tracepoints, so no tool that uses them costs less. In that is *a system call traced*: while one of \
          them is, by whatever tool, the kernel takes a longer way out of every system call of every process. Without functions (fentry) there \
-         is no other way to see an accept. Both loads do nothing but what is measured, as fast as they can, so a server that also does some work \
-         loses less.\n\n\
+         is no other way to see an accept. nginx, as one process, serves a file of 1 KiB to wrk, a second in each run: all CPUs are busy there too, with seven \
+         system calls of the server for a request. Whoever has CPU time to spare loses no throughput.\n\n\
          | load | attached | against | rounds | per second, against | per second, attached | ratio | middle half of the ratios |\n\
          |---|---|---|--:|--:|--:|--:|--:|",
         results.length.as_millis(),
@@ -206,6 +208,9 @@ fn throughput(page: &mut String, results: &Results) -> Result<()> {
             comparison.lower_quartile,
             comparison.upper_quartile
         )?;
+    }
+    if let Some(reason) = &results.web_skipped {
+        writeln!(page, "| {} | | | skipped: {reason} | | | | |", Load::Web.name())?;
     }
     skipped(page, results)
 }
@@ -328,6 +333,7 @@ mod tests {
                 (Sight { listeners: 1_000, used: false, probes: true }, Taken { share: 0.01, resident: 65 << 20 }),
                 (Sight { listeners: 10_000, used: false, probes: false }, Taken { share: 0.05, resident: 257 << 20 }),
             ],
+            web_skipped: Some("nginx is not installed".to_owned()),
             bpftrace_skipped: None,
         }
     }
