@@ -47,13 +47,12 @@ pub(crate) fn current(listener: ListenerRef, remembered: u32) -> Option<(Account
     {
         return Some((Account { work: unsafe { &raw mut (*record).work }, own: true }, remembered));
     }
-    let index = find_or_open(key.slot, key.tid, key.start_ns, listener.generation);
-    if let Some(record) = THREADS.get_ptr_mut(index.wrapping_sub(1)) {
-        return Some((Account { work: unsafe { &raw mut (*record).work }, own: true }, index));
+    if let Some(index) = THREAD_INDEX.get_ptr(key) {
+        let index = unsafe { *index };
+        let record = THREADS.get_ptr_mut(index)?;
+        return Some((Account { work: unsafe { &raw mut (*record).work }, own: true }, index + 1));
     }
-    stats::lost(Loss::Threads);
-    let stats = stats::of(listener)?;
-    Some((Account { work: unsafe { &raw mut (*stats).untracked }, own: false }, 0))
+    open(key, listener)
 }
 
 #[inline(always)]
@@ -66,31 +65,29 @@ fn is(record: *const ThreadRecord, key: ThreadKey, listener: ListenerRef) -> boo
     }
 }
 
-/// Index + 1 of the current thread's record with a listener, which it is given if it has none yet; 0 if none is free. A function of its own: it is
-/// called once per connection or less, and would be in every program several times.
-#[inline(never)]
-fn find_or_open(slot: u32, tid: u32, start_ns: u64, generation: u32) -> u32 {
-    let key = ThreadKey { slot, tid, start_ns };
-    if let Some(index) = THREAD_INDEX.get_ptr(key) {
-        return unsafe { *index } + 1;
-    }
-    let Ok(Some(index)) = FREE_THREADS.pop() else { return 0 };
-    let Some(record) = THREADS.get_ptr_mut(index) else { return 0 };
-    if THREAD_INDEX.insert(key, index, 0).is_err() {
+/// Opens an account. Once per listener and thread.
+#[inline(always)]
+fn open(key: ThreadKey, listener: ListenerRef) -> Option<(Account, u32)> {
+    if let Ok(Some(index)) = FREE_THREADS.pop() {
+        let record = THREADS.get_ptr_mut(index)?;
+        if THREAD_INDEX.insert(key, index, 0).is_ok() {
+            let (pid, tid) = kernel::current_ids();
+            let comm = bpf_get_current_comm().unwrap_or([0; 16]);
+            unsafe {
+                (*record).generation = listener.generation;
+                (*record).pid = pid;
+                (*record).tid = tid;
+                (*record).comm = comm;
+                (*record).key.slot = key.slot;
+                (*record).key.start_ns = key.start_ns;
+                // Last: user space looks at records that have a thread id.
+                core::ptr::write_volatile(&raw mut (*record).key.tid, key.tid);
+                return Some((Account { work: &raw mut (*record).work, own: true }, index + 1));
+            }
+        }
         let _ = FREE_THREADS.push(index, 0);
-        return 0;
     }
-    let (pid, tid_here) = kernel::current_ids();
-    let comm = bpf_get_current_comm().unwrap_or([0; 16]);
-    unsafe {
-        (*record).generation = generation;
-        (*record).pid = pid;
-        (*record).tid = tid_here;
-        (*record).comm = comm;
-        (*record).key.slot = slot;
-        (*record).key.start_ns = start_ns;
-        // Last: user space looks at records that have a thread id.
-        core::ptr::write_volatile(&raw mut (*record).key.tid, tid);
-    }
-    index + 1
+    stats::lost(Loss::Threads);
+    let stats = stats::of(listener)?;
+    Some((Account { work: unsafe { &raw mut (*stats).untracked }, own: false }, 0))
 }
