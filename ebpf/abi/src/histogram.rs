@@ -16,46 +16,17 @@ pub const UNIT_SHIFT: u32 = 7;
 /// Nanoseconds per unit of a duration histogram.
 pub const UNIT_NS: u64 = 1 << UNIT_SHIFT;
 
-/// Values below `1 << TABLE_BITS` have their buckets in a table. Any other, without its last 8, 16 or 24 bits, is one of them that still has all
-/// bits of its mantissa.
-const TABLE_BITS: u32 = 8 + SUB_BITS;
-
-/// The buckets of small values. BPF has no instruction that counts leading zeros, and without a table that takes a hundred others.
-static SMALL: [u8; 1 << TABLE_BITS] = {
-    let mut table = [0; 1 << TABLE_BITS];
-    let mut value = 0;
-    while value < table.len() {
-        table[value] = of_small(value as u32) as u8;
-        value += 1;
-    }
-    table
-};
-
-/// The bucket of `value`, in units. Loop-free, because probes call it per event.
+/// The bucket of `value`, in units. Branch-light and loop-free, because probes call it per event.
 #[inline(always)]
 #[must_use]
-pub fn index(value: u64) -> usize {
+pub const fn index(value: u64) -> usize {
+    if value < SUB_BUCKETS as u64 {
+        return value as usize;
+    }
     if value > u32::MAX as u64 {
         return BUCKETS - 1;
     }
-    let dropped = if value < 1 << TABLE_BITS {
-        0
-    } else if value < 1 << (TABLE_BITS + 8) {
-        8
-    } else if value < 1 << (TABLE_BITS + 16) {
-        16
-    } else {
-        24
-    };
-    // Each bit is an octave.
-    SMALL[(value >> dropped) as usize % SMALL.len()] as usize + dropped * SUB_BUCKETS as usize
-}
-
-/// The bucket of a value that is in the table, by the definition.
-const fn of_small(value: u32) -> usize {
-    if value < SUB_BUCKETS {
-        return value as usize;
-    }
+    let value = value as u32;
     let exponent = 31 - value.leading_zeros();
     let mantissa = (value >> (exponent - SUB_BITS)) & (SUB_BUCKETS - 1);
     ((exponent - SUB_BITS + 1) * SUB_BUCKETS + mantissa) as usize
