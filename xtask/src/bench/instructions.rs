@@ -22,14 +22,9 @@ const KERNEL: &str = "6.18";
 /// Where the figures are kept.
 const DOCUMENT: &str = "docs/instructions.md";
 
-/// How much more than the committed figure is a step back: three times what a figure is off by where the code around the probes, or the
-/// kernel, has changed a little. What the kernel does for a connection depends on more than what it does for a request.
-fn tolerance(work: Work) -> f64 {
-    match work {
-        Work::Connect => 0.30,
-        Work::Requests => 0.10,
-    }
-}
+/// How much more than the committed figure is a step back, for requests: five times what it is off by where anything else has changed. What the
+/// kernel does for a connection depends on more: there listentop's own part moves by a third, and is not compared.
+const TOLERANCE: f64 = 0.10;
 
 /// The probes have become heavier: the bench has an exit status for that.
 #[derive(Debug)]
@@ -65,7 +60,7 @@ pub(super) fn run(write: bool) -> Result<()> {
     if !heavier.is_empty() {
         return Err(Heavier(heavier).into());
     }
-    println!("\n{} counts of instructions are what {DOCUMENT} says, or less", rows.len());
+    println!("\nrequests take no more instructions than {DOCUMENT} says");
     Ok(())
 }
 
@@ -210,23 +205,22 @@ fn page(release: &str, table: &str) -> String {
          instruction that waits for memory, or for a cache line of another CPU, counts like any other, and the kernel's wait more often than the\n\
          probes'. Time is in [benchmarks.md](benchmarks.md).\n\n\
          {table}\n\
-         *Its own* is what listentop executes beyond programs that return at once on the same hooks; where anything else changes it moves by a tenth\n\
-         for connections and by a fiftieth for requests. listentop's process is stopped meanwhile. Without `--write` the command compares: {connect:.0} %\n\
-         more for a connection than is written here, or {requests:.0} % more for a request, is a step back, with exit status 3. `.ci/run` does that.\n",
-        connect = tolerance(Work::Connect) * 100.0,
-        requests = tolerance(Work::Requests) * 100.0,
+         *Its own* is what listentop executes beyond programs that return at once on the same hooks; where anything else changes it moves by a third\n\
+         for connections and by a fiftieth for requests. listentop's process is stopped meanwhile. Without `--write` the command compares: {tolerance:.0} %\n\
+         more for a request than is written here is a step back, with exit status 3. `.ci/run` does that.\n",
+        tolerance = TOLERANCE * 100.0
     )
 }
 
 /// The rows that have become heavier than the committed page says.
 fn heavier(rows: &[Row], committed: &str) -> Result<Vec<String>> {
     let mut heavier = Vec::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| row.work == Work::Requests) {
         let start = format!("| {} | {} |", row.load(), row.hooks);
         let line = committed.lines().find(|line| line.starts_with(&start));
         let own = line.and_then(|line| line.trim_end_matches([' ', '|']).rsplit(' ').next()?.parse::<f64>().ok());
         let own = own.with_context(|| format!("{DOCUMENT} has no figure for {} by {}", row.load(), row.hooks))?;
-        if row.own() > own * (1.0 + tolerance(row.work)) {
+        if row.own() > own * (1.0 + TOLERANCE) {
             heavier.push(format!("{} by {}: {:.0} instead of {own:.0}", row.load(), row.hooks, row.own()));
         }
     }
@@ -285,7 +279,6 @@ mod tests {
         let requests = named(111.0);
         assert_eq!(requests.len(), 3);
         assert_eq!(requests[0], "keep-alive requests by auto: 111 instead of 100");
-        assert_eq!(named(131.0).len(), 6);
         assert!(heavier(&rows(&counted(1.0)).unwrap(), "# Instructions").is_err(), "nothing to compare with");
     }
 }
