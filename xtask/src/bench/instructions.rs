@@ -1,7 +1,7 @@
 //! What listentop costs in instructions: `cargo xtask bench --instructions`.
 //!
 //! In a virtual machine that executes one instruction a nanosecond, by its own clock, throughput is a count of instructions: the same every time
-//! and everywhere for the same programs, and for probes on functions too, which not every machine lets in. What instructions cost in time it does not tell.
+//! for the same programs, and it can be counted for probes on functions too, which not every machine lets in. What instructions cost in time it does not tell.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -200,8 +200,8 @@ fn page(release: &str, table: &str) -> String {
         "# Instructions\n\n\
          `cargo xtask bench --instructions --write` on Linux {release}, in a virtual machine of one CPU.\n\n\
          The machine is emulated and executes one instruction a nanosecond by its own clock, so what a load gets done in a second of that clock tells how\n\
-         many instructions the whole machine (client, server, kernel, probes) executes for a connection and for a request. The same programs give the same\n\
-         count every time and everywhere, to the last one, and for probes on functions too, which not every machine lets in. It is not time: an\n\
+         many instructions the whole machine (client, server, kernel, probes) executes for a connection and for a request. Two runs of the same\n\
+         programs give the same count, to the last one, and probes on functions are counted too, which not every machine lets in. It is not time: an\n\
          instruction that waits for memory, or for a cache line of another CPU, counts like any other, and the kernel's wait more often than the\n\
          probes'. Time is in [benchmarks.md](benchmarks.md).\n\n\
          {table}\n\

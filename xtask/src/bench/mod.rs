@@ -32,6 +32,7 @@ use crate::{cargo, process, root, setup};
 use attached::Tool;
 use dashboard::{Sight, Taken};
 use figures::{Comparison, Pair, Round};
+pub(crate) use instructions::Heavier;
 use load::{Load, Server};
 use report::{Cost, Results, Throughput};
 
@@ -141,8 +142,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Where the figures are kept.
 const DOCUMENT: &str = "docs/benchmarks.md";
-
-pub(crate) use instructions::Heavier;
 
 /// A bound that the committed figures meet is missed: the bench has an exit status for that.
 #[derive(Debug)]

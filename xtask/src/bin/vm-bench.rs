@@ -1,8 +1,7 @@
 //! Run in a virtual machine whose clock counts instructions, a nanosecond each: tells how many the machine executes for a connection and
 //! for a request, with listentop attached and without. `cargo xtask bench --instructions` starts it there.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,9 +9,13 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+#[allow(dead_code, reason = "the bench outside has uses for all of it")]
+#[path = "../bench/children.rs"]
+mod children;
 #[path = "../bench/counted.rs"]
 mod counted;
 
+use children::Guarded;
 use counted::{Attached, Counted, Hooks, Work};
 
 /// Before the first run: what a kernel still does when it has just come up.
@@ -70,19 +73,8 @@ fn ensure_counting() -> Result<()> {
     Ok(())
 }
 
-/// Killed when dropped.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Fails only when it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Attaches what is to be attached, for as long as what this returns lives. Its process is stopped: only what runs in the kernel counts.
-fn attach(attached: Attached) -> Result<Option<Process>> {
+fn attach(attached: Attached) -> Result<Option<Guarded>> {
     let (hooks, empty) = match attached {
         Attached::Nothing => return Ok(None),
         Attached::Empty(hooks) => (hooks, true),
@@ -94,16 +86,16 @@ fn attach(attached: Attached) -> Result<Option<Process>> {
         command.arg("--empty-programs");
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let stderr = child.stderr.take();
-    let process = Process(child);
-    wait_for(stderr, "measuring").context("listentop")?;
-    kill(Pid::from_raw(process.0.id().cast_signed()), Signal::SIGSTOP)?;
+    let stderr = child.stderr.take().context("listentop has no stderr")?;
+    let process = Guarded::new(child);
+    children::wait_for_line(stderr, |line| line.contains("measuring")).context("listentop")?;
+    kill(Pid::from_raw(process.pid().cast_signed()), Signal::SIGSTOP)?;
     Ok(Some(process))
 }
 
 /// A demo server that listens, ended when dropped.
 struct Server {
-    _process: Process,
+    _process: Guarded,
     work: Work,
 }
 
@@ -118,9 +110,9 @@ impl Server {
             command.arg("--close-on-accept");
         }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take();
-        let process = Process(child);
-        wait_for(stdout, "\"ready\"").context("demo-server")?;
+        let stdout = child.stdout.take().context("demo-server has no stdout")?;
+        let process = Guarded::new(child);
+        children::wait_for_line(stdout, |line| line.contains("\"ready\"")).context("demo-server")?;
         Ok(Self { _process: process, work })
     }
 
@@ -139,18 +131,4 @@ impl Server {
         let per_second = result["per_second"].as_f64().filter(|per_second| *per_second > 0.0);
         per_second.with_context(|| format!("storm got nothing done: {result}"))
     }
-}
-
-/// Reads until a line holds this; what comes later goes nowhere.
-fn wait_for(from: Option<impl Read + Send + 'static>, word: &str) -> Result<()> {
-    let mut lines = BufReader::new(from.context("it has no output")?);
-    let mut text = String::new();
-    while !text.contains(word) {
-        let before = text.len();
-        ensure!(lines.read_line(&mut text)? > 0, "it ended: {}", text.trim());
-        ensure!(text.len() > before, "it says nothing");
-    }
-    // A pipe that nobody reads would stop who writes to it.
-    thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-    Ok(())
 }
