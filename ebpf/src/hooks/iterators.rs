@@ -13,7 +13,7 @@ use listentop_abi::{
 };
 
 use crate::{
-    connections,
+    config, connections,
     events::{enqueued, listening},
     kernel::{
         self, AF_INET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, RawSock, Request, Sock,
@@ -112,6 +112,9 @@ pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
         if child.0 != 0 && connections::find(child.0).is_none() && child.socket() == 0 && !child.dead() {
             if take_over(listener, child, request.enqueued_ns(), 0, STATE_WALKED) {
                 round |= FOUND;
+                if child.socket() != 0 || request.has_left(child) {
+                    opened_meanwhile(listener, child);
+                }
             } else if round & AGAIN == 0 {
                 stats::lost(Loss::Connections);
             }
@@ -154,7 +157,8 @@ pub(crate) extern "C" fn find_listeners(ctx: *const TcpSocket) -> i32 {
 }
 
 /// Visits them again once the accept queues have been walked, for the connections that are open by then: those that were accepted
-/// before the probes were attached, and those that waited then and were accepted before the walk came to them.
+/// before the probes were attached, and those that waited then and were accepted before the walk came to them. And once more after the
+/// start, from when each accept makes the record that it misses: for those whose accept began before the first visit and ended after it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub(crate) extern "C" fn find_connections(ctx: *const TcpSocket) -> i32 {
@@ -168,12 +172,14 @@ pub(crate) extern "C" fn find_connections(ctx: *const TcpSocket) -> i32 {
         return 0;
     }
     let Some(owner) = owner_of(raw) else { return 0 };
-    if unsafe { (*owner).shards } > 1 {
+    if !take_over(unsafe { (*owner).listener }, raw, 0, stats::now(), STATE_BASELINE) {
+        // The second visit meets those again for which the first found no room.
+        if !config::started() {
+            stats::lost(Loss::Connections);
+        }
+    } else if unsafe { (*owner).shards } > 1 {
         // Which shard it came through cannot be told from outside any more. The group's sums are right all the same.
         stats::lost(Loss::AmbiguousShard);
-    }
-    if !take_over(unsafe { (*owner).listener }, raw, 0, stats::now(), STATE_BASELINE) {
-        stats::lost(Loss::Connections);
     }
     0
 }
@@ -224,6 +230,26 @@ fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_
         }
     }
     true
+}
+
+/// A connection left its queue while [`walk_queues`] made its record, and the probes of the accept may have run before there was one: it is
+/// open then, and was accepted before the start. If they run later they find that it was accepted, and count one more that was unknown.
+///
+/// That it left is to be looked for after the record was made, so that either those probes see the record or this sees that it left; between
+/// the two lie [`take_over`]'s atomic additions, which on x86 order them.
+#[inline(always)]
+fn opened_meanwhile(listener: ListenerRef, child: RawSock) {
+    let Some(connection) = connections::find(child.0) else { return };
+    let Some(stats) = stats::of(listener) else { return };
+    unsafe {
+        if (*connection).accepted_ns != 0 || (*connection).state & STATE_WALKED == 0 {
+            return;
+        }
+        (*connection).accepted_ns = stats::now();
+        (*connection).state = STATE_BASELINE;
+        add(&raw mut (*stats).inherited_waiting, u64::MAX);
+        add(&raw mut (*stats).inherited_open, 1);
+    }
 }
 
 #[inline(always)]

@@ -49,6 +49,18 @@ impl Request {
     /// A request that was made of a cookie is in no table, so nothing refers to it yet.
     #[inline(always)]
     pub(crate) fn is_cookie(self) -> bool {
+        self.is_unreferenced()
+    }
+
+    /// Whether it is no longer on the accept queue on which it was met with this child: whoever accepts takes it off, and gives it back or,
+    /// with TCP Fast Open, takes the child out of it, before the accept returns.
+    #[inline(always)]
+    pub(crate) fn has_left(self, child: RawSock) -> bool {
+        self.is_unreferenced() || self.child().0 != child.0
+    }
+
+    #[inline(always)]
+    fn is_unreferenced(self) -> bool {
         probe::<u32>(self.0, &REQUEST_REFCNT) == Some(0)
     }
 

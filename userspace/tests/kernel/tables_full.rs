@@ -29,6 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "tables_full::listeners", needs: NEEDS, run: listeners },
     Test { name: "tables_full::more_listeners_than_usual", needs: NEEDS, run: more_listeners_than_usual },
     Test { name: "tables_full::connections", needs: NEEDS, run: connections },
+    Test { name: "tables_full::connections_before_the_start", needs: NEEDS, run: connections_before_the_start },
     Test { name: "tables_full::room_when_accepted", needs: NEEDS, run: room_when_accepted },
     Test { name: "tables_full::accepted_by_io_uring", needs: NEEDS, run: accepted_by_io_uring },
     Test { name: "tables_full::threads", needs: NEEDS, run: threads },
@@ -89,6 +90,29 @@ fn connections(lab: &Lab) {
     assert_eq!(receive(&accept(&listener).expect("a connection"), 10), 5);
     watch.sample();
     assert_eq!(watch.listener(PORT).total.reads, Some(known + 1));
+}
+
+/// What the start finds no room for is lost once, though it looks for open connections twice.
+fn connections_before_the_start(lab: &Lab) {
+    const OPEN: u64 = 150;
+    const WAITING: u64 = 50;
+    let listener = listen(PORT, 256);
+    let clients: Vec<Socket> = (0..OPEN + WAITING).map(|_| connect(PORT)).collect();
+    let mut servers: Vec<Socket> = (0..OPEN).map(|_| accept(&listener).expect("a connection")).collect();
+    let mut watch = Watch::with(lab, &Options { max_connections: 64, ..options() });
+    let lost = watch.model().losses.connections;
+    let open = watch.listener(PORT).now.open.expect("measured");
+
+    servers.extend((0..WAITING).map(|_| accept(&listener).expect("a connection")));
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!(seen.total.accepts, Some(WAITING), "counted all the same");
+    let without = OPEN + WAITING - open - count(&seen.distributions.accept_wait);
+    assert!(without > 0, "all found room");
+    // Others on this machine may find it full, too.
+    assert!(lost >= without && lost < without * 3 / 2, "{lost} lost of {without}");
+    drop((servers, clients));
+    watch.sample_until("they are gone", |watch| watch.listener(PORT).now.open == Some(0));
 }
 
 /// A connection in no table is tracked from its accept on, if there is room by then: what it held, what it reads, and its end.

@@ -299,21 +299,20 @@ impl LiveSource {
         let exclusive = if geometry.exclusive() && !attached.uses_functions() { settings::EXCLUSIVE } else { 0 };
         let settings = exclusive | attached.uring_settings();
         change_settings(&mut ebpf, settings)?;
-        let mut unfinished_queues = 0;
-        if !options.empty {
-            let visit = |sockets: &OwnedFd| {
-                for namespace in namespaces {
-                    // One that has gone meanwhile has nothing to take over; coverage tells of those that may not be entered.
-                    let _ = namespaces::inside(namespace, || bpf::run_iterator(sockets.as_fd()));
-                }
-            };
-            visit(&listening);
-            unfinished_queues = take_over_queues(&walk, &info, geometry)
-                .map_err(|error| StartError::Io("the accept queues cannot be read", error))?;
-            // Last: what leaves a queue before it has been walked is open by now.
-            visit(&connected);
-        }
+        let visit = |sockets: &OwnedFd| {
+            for namespace in namespaces.iter().filter(|_| !options.empty) {
+                // One that has gone meanwhile has nothing to take over; coverage tells of those that may not be entered.
+                let _ = namespaces::inside(namespace, || bpf::run_iterator(sockets.as_fd()));
+            }
+        };
+        visit(&listening);
+        let unfinished_queues = take_over_queues(&walk, &info, geometry)
+            .map_err(|error| StartError::Io("the accept queues cannot be read", error))?;
+        // After the queues: what leaves one before it has been walked is open by now.
+        visit(&connected);
         change_settings(&mut ebpf, settings | settings::STARTED)?;
+        // An accept that ended between the two without a record has made none.
+        visit(&connected);
         drop((listening, walk, connected));
         for name in ["find_listeners", "walk_queues", "find_connections"] {
             if let Some(Program::Iter(program)) = ebpf.program_mut(name) {
