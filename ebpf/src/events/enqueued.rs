@@ -1,7 +1,7 @@
 //! A connection is put on an accept queue.
 
 use listentop_abi::{
-    connection::{Connection, MARKS, STATE_WALKED},
+    connection::{Connection, MARKS},
     listener::ListenerRef,
     loss::Loss,
 };
@@ -50,26 +50,15 @@ pub(crate) fn queued(
     stats::peak(listener, accept_depth, syn_depth);
     let Some(stats) = stats::of(listener) else { return };
     unsafe { count(&raw mut (*stats).enqueued, 1) };
-    let walked = connections::find(child.0).is_some_and(|earlier| unsafe {
-        if (*earlier).state & STATE_WALKED != 0 && (*earlier).listener == listener && (*earlier).accepted_ns == 0 {
-            // The walk at the start met it on the queue just before its hook ran: it is new all the same.
-            (*earlier).enqueued_ns = enqueued_ns;
-            (*earlier).state &= !STATE_WALKED;
-            add(&raw mut (*stats).inherited_waiting, u64::MAX);
-            return true;
-        }
-        // It is new, so that is another's, whose end the kernel showed to no probe.
+    if let Some(earlier) = connections::find(child.0) {
+        // This one is new, so that is another's, whose end the kernel showed to no probe.
         destroyed::unseen(child.0, earlier);
-        false
-    });
+    }
     if handshake_ns != 0
         && let Some(distributions) = stats::distributions(listener)
     {
         let units = handshake_ns >> listentop_abi::histogram::UNIT_SHIFT;
         unsafe { record(&raw mut (*distributions).handshake, units) };
-    }
-    if walked {
-        return;
     }
     // Without a span its memory could not be read: then it is no connection's any more.
     if let Some(span) = span {

@@ -108,8 +108,11 @@ pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
             return 0;
         }
         let child = request.child();
-        // One that was enqueued since the probes were attached is known already, and one that was accepted since it was reached is open.
-        if child.0 != 0 && connections::find(child.0).is_none() && child.socket() == 0 && !child.dead() {
+        if child.0 != 0 && child.is_locked() {
+            // It is being enqueued perhaps, and its hook has yet to run: the next time.
+            round |= FOUND;
+        } else if child.0 != 0 && connections::find(child.0).is_none() && child.socket() == 0 && !child.dead() {
+            // It was enqueued before the probes were attached, and has not been accepted since it was reached.
             if take_over(listener, child, request.enqueued_ns(), 0, STATE_WALKED) {
                 round |= FOUND;
                 if child.socket() != 0 || request.has_left(child) {

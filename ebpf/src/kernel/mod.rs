@@ -38,6 +38,8 @@ from_btf! {
     SOCK_COOKIE;
     SOCK_SOCKET;
     SOCK_FLAGS;
+    /// The spinlock of `sk_lock`; 0 where it is no word that can be read.
+    SOCK_SPINLOCK;
     /// Byte and bit of `skc_reuseport`.
     SOCK_REUSEPORT_BYTE;
     SOCK_REUSEPORT_BIT;

@@ -271,6 +271,13 @@ impl RawSock {
         probe(self.0, &SOCK_SOCKET).unwrap_or(0)
     }
 
+    /// Whether a packet is being processed for it, or a process begins or ends a call. The kernel holds this lock from when it makes a child until
+    /// it has put it on the accept queue and told the listener.
+    #[inline(always)]
+    pub(crate) fn is_locked(self) -> bool {
+        SOCK_SPINLOCK.load() != 0 && probe::<u32>(self.0, &SOCK_SPINLOCK).is_some_and(|lock| lock != 0)
+    }
+
     #[inline(always)]
     pub(crate) fn inode(self) -> u64 {
         probe(self.socket(), &SOCKET_INO).unwrap_or(0)

@@ -143,8 +143,8 @@ fn load_at_the_start(lab: &Lab) {
             unseen += watch.model().losses.unseen;
         }
     });
-    // One that is enqueued in the very moment that the walk meets it may get two records, of which one is found to be none later.
-    assert!(unseen <= 1, "{unseen} connections were enqueued or ended unseen");
+    // Not on every machine does the kernel show each packet to the programs.
+    assert!(unseen <= u64::from(!test_harness::own_machine()), "{unseen} connections were enqueued or ended unseen");
 }
 
 /// A queue that is long before the start gets shorter all through it: whether a connection waited or was open when the start looked for the

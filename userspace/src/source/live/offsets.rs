@@ -84,6 +84,8 @@ pub(super) const OPTIONAL: &[&str] = &[
     "TCP_IS_MPTCP",
     "SUBFLOW_CONN",
     "MPTCP_FIRST",
+    // Without it a connection that is enqueued in the very moment that the start meets it may get two records. All kernels tried have it.
+    "SOCK_SPINLOCK",
     // Packets are dropped with a reason since 5.17; functions tell without.
     "REASON_LISTEN_OVERFLOW",
     "REASON_NO_SOCKET",
@@ -145,6 +147,9 @@ pub(super) fn resolve(btf: &KernelBtf) -> Offsets {
         .member("socket_alloc", "vfs_inode")
         .and_then(|outer| Ok(outer.byte() + btf.member("inode", "i_ino")?.byte()));
     put("SOCKET_INO", inode);
+    // A word of its own, or, where spinlocks may sleep (PREEMPT_RT), the owner.
+    let spinlock = btf.member("sock", "sk_lock.slock.rlock.raw_lock");
+    put("SOCK_SPINLOCK", spinlock.or_else(|_| btf.member("sock", "sk_lock.slock.lock.owner")).map(|lock| lock.byte()));
     // `struct tcp_skb_cb` lies over the packet's `cb`.
     let end = btf.member("sk_buff", "cb").and_then(|cb| Ok(cb.byte() + btf.member("tcp_skb_cb", "end_seq")?.byte()));
     put("SKB_END_SEQ", end);
