@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use nix::sys::termios::{FlushArg, tcflush};
 
 use crate::{cargo, duration, root, setup, usage};
 
@@ -138,6 +139,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Err(reason) => bail!(root::unreachable("the demo", &reason)),
     };
     lab.args(options.arguments()).arg("--listentop").arg(&binaries.listentop);
+    if !options.headless {
+        // What was typed while it was built, minutes perhaps, was not meant for the dashboard: a `q` would close it. What cannot be thrown
+        // away reaches it.
+        let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
+    }
     // Replaced rather than waited for: signals and the terminal are the lab's from here on.
     Err(lab.exec()).with_context(|| format!("cannot run {}", lab.get_program().display()))
 }

@@ -82,6 +82,20 @@ impl Losses {
     pub fn total(&self) -> u64 {
         self.listeners + self.connections + self.threads + self.unseen + self.other
     }
+
+    /// What of this was lost after `earlier`, of which it is the continuation.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            listeners: self.listeners.saturating_sub(earlier.listeners),
+            connections: self.connections.saturating_sub(earlier.connections),
+            threads: self.threads.saturating_sub(earlier.threads),
+            missed_runs: self.missed_runs.saturating_sub(earlier.missed_runs),
+            unseen: self.unseen.saturating_sub(earlier.unseen),
+            ambiguous: self.ambiguous.saturating_sub(earlier.ambiguous),
+            other: self.other.saturating_sub(earlier.other),
+        }
+    }
 }
 
 /// One network namespace.
@@ -340,4 +354,35 @@ pub struct ThreadSample {
     pub on_cpu_ns: Option<u64>,
     /// Time runnable but waiting for a CPU since the thread started, in nanoseconds.
     pub run_queue_ns: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Losses;
+
+    #[test]
+    fn losses_since_are_of_each_kind() {
+        let earlier =
+            Losses { listeners: 1, connections: 2, threads: 3, missed_runs: 4, unseen: 5, ambiguous: 6, other: 7 };
+        let now = Losses {
+            listeners: 11,
+            connections: 22,
+            threads: 33,
+            missed_runs: 44,
+            unseen: 55,
+            ambiguous: 66,
+            other: 7,
+        };
+        let since = Losses {
+            listeners: 10,
+            connections: 20,
+            threads: 30,
+            missed_runs: 40,
+            unseen: 50,
+            ambiguous: 60,
+            other: 0,
+        };
+        assert_eq!(now.since(&earlier), since);
+        assert_eq!(earlier.since(&now), Losses::default());
+    }
 }

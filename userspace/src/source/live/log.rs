@@ -9,23 +9,13 @@ use std::{
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
-use listentop_abi::loss::Loss;
+use listentop_model::sample::Losses;
 
-use super::shared::SharedArray;
-use crate::{rights, say::say};
+use super::{counted_losses, shared::SharedArray};
+use crate::{losses, rights, say::say};
 
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_millis(50);
-
-/// Losses in words. They are counted by the probes and told here, because to log each would put code for it on the path of every read.
-const LOSSES: [(Loss, &str); 6] = [
-    (Loss::Listeners, "listeners (table full)"),
-    (Loss::Connections, "connections (table full)"),
-    (Loss::Threads, "calls of threads (table full)"),
-    (Loss::AmbiguousShard, "connections open before the start that may be another shard's"),
-    (Loss::UnknownChild, "enqueued connections that could not be told"),
-    (Loss::UnseenEnd, "connections whose end was not seen"),
-];
 
 /// Prints from a thread of its own, until it is dropped; then what there is still.
 pub(super) struct Log {
@@ -34,28 +24,27 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Starts the thread. `losses`: the probes' loss counters.
+    /// Starts the thread. `counters`: what the probes count as lost.
     ///
     /// # Errors
     /// If the object has no log, or no thread can be had.
-    pub(super) fn start(ebpf: &mut Ebpf, losses: SharedArray<u64>) -> Result<Self, String> {
+    pub(super) fn start(ebpf: &mut Ebpf, counters: SharedArray<u64>) -> Result<Self, String> {
         static STDERR: Stderr = Stderr;
         let mut logger = EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| error.to_string())?;
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("probe log".to_owned()).spawn(move || {
             // What it reads is mapped already; where giving up fails it reads as well.
             let _ = rights::restrict_to_nothing();
-            let mut told = [0; LOSSES.len()];
+            let mut told = Losses::default();
             loop {
                 let last = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
                 logger.flush();
-                for (told, (loss, words)) in told.iter_mut().zip(LOSSES) {
-                    let count = losses.read(loss as u32);
-                    if count > *told {
-                        print(format_args!("lost: {} {words}", count - *told));
-                        *told = count;
-                    }
+                // They are counted by the probes and told here: to log each would put code for it on the path of every read.
+                let now = counted_losses(&counters);
+                for lost in losses::of(&now.since(&told)) {
+                    print(format_args!("lost: {}", lost.brief()));
                 }
+                told = now;
                 if last {
                     return;
                 }

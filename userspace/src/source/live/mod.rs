@@ -397,15 +397,12 @@ impl LiveSource {
     }
 
     fn losses(&self, missed_runs: u64) -> Losses {
-        let loss = |loss: Loss| self.losses.read(loss as u32);
+        let counted = counted_losses(&self.losses);
         Losses {
-            listeners: loss(Loss::Listeners),
-            connections: loss(Loss::Connections),
-            threads: loss(Loss::Threads),
             missed_runs,
-            unseen: self.listeners.unseen() + loss(Loss::UnseenEnd),
-            ambiguous: loss(Loss::AmbiguousShard),
-            other: self.unfinished_queues + loss(Loss::UnknownChild),
+            unseen: self.listeners.unseen() + counted.unseen,
+            other: self.unfinished_queues + counted.other,
+            ..counted
         }
     }
 
@@ -454,6 +451,20 @@ fn change_settings(ebpf: &mut Ebpf, value: u64) -> Result<(), StartError> {
     let map = ebpf.map_mut(".bss").ok_or_else(|| StartError::Refused("the object has no settings".to_owned()))?;
     let map = aya::maps::Array::<_, u64>::try_from(map);
     map.and_then(|mut map| map.set(0, value, 0)).map_err(|error| StartError::Refused(error.to_string()))
+}
+
+/// What the probes themselves count as lost.
+fn counted_losses(losses: &SharedArray<u64>) -> Losses {
+    let loss = |loss: Loss| losses.read(loss as u32);
+    Losses {
+        listeners: loss(Loss::Listeners),
+        connections: loss(Loss::Connections),
+        threads: loss(Loss::Threads),
+        missed_runs: 0,
+        unseen: loss(Loss::UnseenEnd),
+        ambiguous: loss(Loss::AmbiguousShard),
+        other: loss(Loss::UnknownChild),
+    }
 }
 
 /// Takes over the connections that wait already, stretch by stretch until every queue is done. Returns how many queues are not, after
