@@ -440,7 +440,7 @@ pub(crate) fn loaded() -> (BTreeSet<u32>, BTreeSet<u32>) {
 
 /// However it ends, the kernel forgets its programs and maps.
 fn nothing_stays(_: &Lab) {
-    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGQUIT] {
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGABRT] {
         let measuring = Measuring::start("report --for 1h");
         let (programs, maps) = (held(measuring.pid(), "prog_id:"), held(measuring.pid(), "map_id:"));
         let now = loaded();

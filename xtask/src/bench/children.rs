@@ -139,7 +139,10 @@ mod tests {
 
     #[test]
     fn an_interrupted_child_ends() {
-        let mut guarded = Guarded::new(Command::new("sleep").arg("60").spawn().unwrap());
+        // What a shell runs in the background ignores the signal, and so do all that come of it.
+        let mut sleep = Command::new("env");
+        sleep.args(["--default-signal=INT", "sleep", "60"]);
+        let mut guarded = Guarded::new(sleep.spawn().unwrap());
         guarded.interrupt().unwrap();
         assert!(!guarded.wait().unwrap().success());
     }

@@ -11,7 +11,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::environment;
+use super::{environment, wait_until};
 
 /// The program with these arguments, separated by blanks.
 pub(crate) fn listentop(arguments: &str) -> Command {
@@ -72,9 +72,15 @@ impl Measuring {
     }
 
     pub(crate) fn end(mut self) -> Ended {
+        let mut status = None;
+        wait_until("listentop ends", || {
+            status = self.child.try_wait().expect("our child");
+            status.is_some()
+        });
+        let status = status.expect("it has ended");
+        // Its last words: they fit the pipe.
         let mut stderr = String::new();
         self.stderr.read_to_string(&mut stderr).expect("text");
-        let status = self.child.wait().expect("it ends");
         let stdout = self.stdout.take().expect("it ends once").join().expect("it was read");
         Ended { status, stdout, stderr }
     }
