@@ -12,6 +12,7 @@ use crate::support::{
         reset, retransmits, send_all,
     },
     wait_until,
+    watch::assert_whole,
 };
 
 const NEEDS: &[Measure] = &[Measure::Drops, Measure::DropCause, Measure::Enqueued];
@@ -148,7 +149,7 @@ fn distinct_clients(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.drops.total, seen.drops.accept_queue_full_on_ack), (Some(overflows), Some(overflows)));
     assert_eq!(seen.drops.clients, Some(3));
-    assert_eq!(seen.total.synack_retransmits, Some(truth.grown("TCPSynRetrans")));
+    assert_whole(seen.total.synack_retransmits, truth.grown("TCPSynRetrans"));
     drop(waiting);
 }
 
@@ -175,7 +176,7 @@ fn syn_acks_sent_again(lab: &Lab) {
     drop(late);
     settle(&mut watch);
     let seen = watch.by_id(cookie(&listener));
-    assert_eq!(seen.total.synack_retransmits, Some(truth.grown("TCPSynRetrans")));
+    assert_whole(seen.total.synack_retransmits, truth.grown("TCPSynRetrans"));
     assert_eq!(seen.now.syn_depth, Some(0));
     let seen = watch.by_id(cookie(&idle));
     assert_eq!((seen.total.synack_retransmits, seen.now.syn_depth, seen.now.syn_young), (Some(0), Some(0), Some(0)));
