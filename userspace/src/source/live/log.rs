@@ -42,7 +42,7 @@ impl Log {
                 // They are counted by the probes and told here: to log each would put code for it on the path of every read.
                 let now = counted_losses(&counters);
                 for lost in losses::of(&now.since(&told)) {
-                    print(format_args!("lost: {}", lost.brief()));
+                    print(format_args!("lost: {}: {}", lost.brief(), lost.meaning));
                 }
                 told = now;
                 if last {
