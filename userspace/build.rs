@@ -1,7 +1,7 @@
 //! Builds the probes (package `listentop-ebpf`) for the BPF target and puts the object at `$OUT_DIR/listentop-probes`.
 //!
-//! Not done with the crate `aya-build`: it takes bpf-linker from PATH and leaves RUSTC_BOOTSTRAP to whoever runs cargo, so plain
-//! `cargo build` would not work after `cargo xtask setup`, and what is missing would not be named.
+//! Not done with the crate `aya-build`: it takes bpf-linker from PATH and leaves RUSTC_BOOTSTRAP to whoever runs cargo,
+//! so plain `cargo build` would not work after `cargo xtask setup`, and what is missing would not be named.
 
 use std::env;
 use std::error::Error;
@@ -23,7 +23,8 @@ fn main() {
 }
 
 fn build() -> Result<(), Box<dyn Error>> {
-    // Not `env!`: cargo takes the script for current after the directory was moved or copied, and it would build the old one's probes.
+    // Not `env!`: cargo takes the script for current after the directory was moved or copied, and it would build the
+    // old one's probes.
     let package = variable("CARGO_MANIFEST_DIR")?;
     let root = Path::new(&package).parent().ok_or("the package has no parent directory")?;
     let linker = toolchain::bpf_linker(root);

@@ -66,7 +66,8 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
 
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    // clap separates its usage hints by an empty line; what stands before it is the error, sometimes over several lines.
+    // clap separates its usage hints by an empty line; what stands before it is the error, sometimes over several
+    // lines.
     let message = text.split("\n\n").next().unwrap_or(&text);
     let mut line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some(rest) = line.strip_prefix("error: ") {

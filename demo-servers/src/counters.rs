@@ -45,6 +45,7 @@ impl Role {
     ];
 
     /// The name a thread of this role gets: `acceptor`, `reader-0`.
+    #[must_use]
     pub fn thread_name(self, index: Option<u32>) -> String {
         let name = Self::ALL[self as usize].1;
         index.map_or_else(|| name.to_owned(), |index| format!("{name}-{index}"))
@@ -238,8 +239,8 @@ impl Board {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new anonymous mapping overlaps nothing.
         let memory = unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_SHARED)? };
-        // SAFETY: the mapping is page-aligned, large enough, zeroed, and never unmapped; zero is valid for every member,
-        // and all are atomics, so that shared references from several processes are sound.
+        // SAFETY: the mapping is page-aligned, large enough, zeroed, and never unmapped; zero is valid for every
+        // member, and all are atomics, so that shared references from several processes are sound.
         let shared = unsafe { memory.cast::<Shared>().as_ref() };
         Ok(Self { shared, allocator: Mutex::default() })
     }

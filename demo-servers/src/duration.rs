@@ -1,8 +1,10 @@
-//! Lengths of time on a command line. Used by xtask too, which refuses what the programs would refuse before it builds them.
+//! Lengths of time on a command line. Used by xtask too, which refuses what the programs would refuse before it builds
+//! them.
 
 use std::time::Duration;
 
-/// `500ms`, `1.5s`, `2m`, `1h 30m`, as listentop takes them; a bare number is seconds. From a millisecond to what a timer can hold.
+/// `500ms`, `1.5s`, `2m`, `1h 30m`, as listentop takes them; a bare number is seconds. From a millisecond to what a
+/// timer can hold.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(milliseconds), _) => (milliseconds, 1e-3),

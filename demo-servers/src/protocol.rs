@@ -10,6 +10,7 @@ pub struct Framing {
 
 impl Framing {
     /// Requests of `request_bytes` bytes, at least 1.
+    #[must_use]
     pub fn new(request_bytes: u64) -> Self {
         assert!(request_bytes > 0, "a request has at least one byte");
         Self { request_bytes, have: 0 }
@@ -23,6 +24,7 @@ impl Framing {
     }
 
     /// Bytes of a request that has begun and is not complete.
+    #[must_use]
     pub fn partial(&self) -> u64 {
         self.have
     }
@@ -32,6 +34,7 @@ impl Framing {
 pub static PAYLOAD: [u8; 65_536] = [b'.'; 65_536];
 
 /// The next piece to write of `owed` bytes.
+#[must_use]
 pub fn piece(owed: u64) -> &'static [u8] {
     &PAYLOAD[..usize::try_from(owed).unwrap_or(usize::MAX).min(PAYLOAD.len())]
 }

@@ -8,11 +8,13 @@ use std::ffi::CString;
 use std::io::Write;
 
 /// CLOCK_MONOTONIC in nanoseconds; the same in every process of the machine.
+#[must_use]
 pub fn now_ns() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC)
 }
 
 /// CPU time of the calling thread in nanoseconds.
+#[must_use]
 pub fn thread_cpu_ns() -> u64 {
     nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }

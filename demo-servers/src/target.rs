@@ -16,6 +16,7 @@ pub struct Place {
 
 impl Place {
     /// Reads the place of the calling process from /proc and its interfaces.
+    #[must_use]
     pub fn here() -> Self {
         let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
         let own_namespace = match (namespace("self"), namespace("1")) {

@@ -1,5 +1,5 @@
-//! The lab with the real listentop: its report is what the programs and the kernel counted, and nothing stays. Needs root, and a listentop
-//! that was built beside the lab.
+//! The lab with the real listentop: its report is what the programs and the kernel counted, and nothing stays. Needs
+//! root, and a listentop that was built beside the lab.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Every pattern serves what the load generator sends, with exactly the same totals, and with the roles it is named for.
+//! Every pattern serves what the load generator sends, with exactly the same totals, and with the roles it is named
+//! for.
 
 mod common;
 

@@ -13,7 +13,8 @@ use crate::{
     stats,
 };
 
-/// Where work is added up: the current thread's own record, or the listener's for work that no thread can be charged with.
+/// Where work is added up: the current thread's own record, or the listener's for work that no thread can be charged
+/// with.
 #[derive(Clone, Copy)]
 pub(crate) struct Account {
     work: *mut Work,
@@ -35,8 +36,8 @@ impl Account {
     }
 }
 
-/// The current thread's account with a listener. `remembered`: index + 1 of the record that is likely to be its; 0 if none is.
-/// Returns with it the index + 1 to remember.
+/// The current thread's account with a listener. `remembered`: index + 1 of the record that is likely to be its; 0 if
+/// none is. Returns with it the index + 1 to remember.
 #[inline(always)]
 pub(crate) fn current(listener: ListenerRef, remembered: u32) -> Option<(Account, u32)> {
     let (tid, start_ns) = kernel::current_thread();
@@ -47,7 +48,7 @@ pub(crate) fn current(listener: ListenerRef, remembered: u32) -> Option<(Account
     {
         return Some((Account { work: unsafe { &raw mut (*record).work }, own: true }, remembered));
     }
-    if let Some(index) = THREAD_INDEX.get_ptr(key) {
+    if let Some(index) = THREAD_INDEX.get_ptr(&key) {
         let index = unsafe { *index };
         let record = THREADS.get_ptr_mut(index)?;
         return Some((Account { work: unsafe { &raw mut (*record).work }, own: true }, index + 1));
@@ -70,7 +71,7 @@ fn is(record: *const ThreadRecord, key: ThreadKey, listener: ListenerRef) -> boo
 fn open(key: ThreadKey, listener: ListenerRef) -> Option<(Account, u32)> {
     if let Ok(Some(index)) = FREE_THREADS.pop() {
         let record = THREADS.get_ptr_mut(index)?;
-        if THREAD_INDEX.insert(key, index, 0).is_ok() {
+        if THREAD_INDEX.insert(&key, &index, 0).is_ok() {
             let (pid, tid) = kernel::current_ids();
             let comm = bpf_get_current_comm().unwrap_or([0; 16]);
             unsafe {
@@ -85,7 +86,7 @@ fn open(key: ThreadKey, listener: ListenerRef) -> Option<(Account, u32)> {
                 return Some((Account { work: &raw mut (*record).work, own: true }, index + 1));
             }
         }
-        let _ = FREE_THREADS.push(index, 0);
+        let _ = FREE_THREADS.push(&index, 0);
     }
     stats::lost(Loss::Threads);
     let stats = stats::of(listener)?;

@@ -1,4 +1,5 @@
-//! Settings that user space freezes into `.rodata` before the load: constants to the verifier, which drops what they rule out.
+//! Settings that user space freezes into `.rodata` before the load: constants to the verifier, which drops what they
+//! rule out.
 
 use core::cell::UnsafeCell;
 

@@ -1,11 +1,12 @@
 //! The table of connections: every access goes through here.
 //!
-//! It is an array of sets rather than one of the kernel's hash tables: those take and give back an element for each connection, under
-//! a lock, and put three cache lines between an address and its record. Here a connection that ends leaves its place as it is, and the
-//! next one at that address, which the kernel's allocator sees to soon, takes it over in place.
+//! It is an array of sets rather than one of the kernel's hash tables: those take and give back an element for each
+//! connection, under a lock, and put three cache lines between an address and its record. Here a connection that ends
+//! leaves its place as it is, and the next one at that address, which the kernel's allocator sees to soon, takes it
+//! over in place.
 //!
-//! A place is taken with the one atomic operation that every kernel has, an addition: who adds to [`Connection::claims`] and then reads
-//! 1 was alone. Whoever reads more withdraws and looks elsewhere.
+//! A place is taken with the one atomic operation that every kernel has, an addition: who adds to
+//! [`Connection::claims`] and then reads 1 was alone. Whoever reads more withdraws and looks elsewhere.
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -41,13 +42,13 @@ fn find_where(key: u64, live: impl Fn(*mut Connection) -> bool) -> Option<*mut C
         }
     }
     if unsafe { (*set).spilled } != 0 {
-        return SPILLED.get_ptr_mut(key);
+        return SPILLED.get_ptr_mut(&key);
     }
     None
 }
 
-/// Makes the record of a connection that has none. `fill` must set every field but those that say whose the record is: it may hold
-/// an earlier connection's. `false` if there is no room.
+/// Makes the record of a connection that has none. `fill` must set every field but those that say whose the record is:
+/// it may hold an earlier connection's. `false` if there is no room.
 #[inline(always)]
 pub(crate) fn insert(key: u64, fill: impl FnOnce(*mut Connection)) -> bool {
     let Some(set) = set_of(key) else { return false };
@@ -78,14 +79,14 @@ pub(crate) fn end(key: u64, connection: *mut Connection) {
             return;
         }
     }
-    let _ = SPILLED.remove(key);
+    let _ = SPILLED.remove(&key);
     if let Some(set) = set_of(key) {
         unsafe { stats::add32(&raw mut (*set).spilled, -1) };
     }
 }
 
-/// The set for an address. Sockets are aligned to cache lines; the rest of the address is mixed by multiplication (Knuth, "The Art
-/// of Computer Programming", 6.4).
+/// The set for an address. Sockets are aligned to cache lines; the rest of the address is mixed by multiplication
+/// (Knuth, "The Art of Computer Programming", 6.4).
 #[inline(always)]
 fn set_of(key: u64) -> Option<*mut Set> {
     let hash = (key >> 6).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -155,8 +156,8 @@ fn spill(set: *mut Set, key: u64) -> Option<*mut Connection> {
     let blank = BLANK.get_ptr(0)?;
     unsafe { stats::add32(&raw mut (*set).spilled, 1) };
     #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied onto the stack")]
-    if SPILLED.insert(key, unsafe { &*blank }, 0).is_ok()
-        && let Some(connection) = SPILLED.get_ptr_mut(key)
+    if SPILLED.insert(&key, unsafe { &*blank }, 0).is_ok()
+        && let Some(connection) = SPILLED.get_ptr_mut(&key)
     {
         return Some(connection);
     }

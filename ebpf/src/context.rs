@@ -2,11 +2,12 @@
 
 use core::{arch::asm, ffi::c_void};
 
-/// Argument `index` of the function that a fentry or fexit program is attached to; behind the last one comes what it returned. 0 for
-/// a position that no function has.
+/// Argument `index` of the function that a fentry or fexit program is attached to; behind the last one comes what it
+/// returned. 0 for a position that no function has.
 ///
-/// The kernel lets a program read its context at offsets that stand in the instruction only, and a compiler that sees eight loads makes
-/// one of them with a computed offset: hence the assembly. `index` is frozen, so the verifier keeps one of the branches.
+/// The kernel lets a program read its context at offsets that stand in the instruction only, and a compiler that sees
+/// eight loads makes one of them with a computed offset: hence the assembly. `index` is frozen, so the verifier keeps
+/// one of the branches.
 #[inline(always)]
 pub(crate) fn argument(context: *const c_void, index: u32) -> u64 {
     macro_rules! load {

@@ -1,7 +1,7 @@
 //! The probes of listentop.
 //!
-//! `hooks` are thin adaptors, one file per kind of hook; each finds the arguments and calls a body in `events`, one file
-//! per event. `kernel` is the only file that knows kernel structures, `maps` the only one that defines maps.
+//! `hooks` are thin adaptors, one file per kind of hook; each finds the arguments and calls a body in `events`, one
+//! file per event. `kernel` is the only file that knows kernel structures, `maps` the only one that defines maps.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]

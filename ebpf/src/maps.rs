@@ -28,8 +28,8 @@ pub(crate) static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(DEFAULT_LISTE
 #[map]
 pub(crate) static INFO: Array<ListenerInfo> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
-/// Counters by slot × shards + shard. Shared and atomic rather than per CPU, since per-CPU maps cost their size times the
-/// possible CPUs; shards keep busy CPUs apart. Size at load.
+/// Counters by slot × shards + shard. Shared and atomic rather than per CPU, since per-CPU maps cost their size times
+/// the possible CPUs; shards keep busy CPUs apart. Size at load.
 #[map]
 pub(crate) static COUNTERS: Array<ListenerCounters> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
@@ -37,8 +37,8 @@ pub(crate) static COUNTERS: Array<ListenerCounters> = Array::with_max_entries(DE
 #[map]
 pub(crate) static HANDSHAKES: Array<HandshakeCounters> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
-/// Distributions by the same index. A map of their own, so that the counters of all listeners lie close together and reading
-/// them touches few pages. Size at load.
+/// Distributions by the same index. A map of their own, so that the counters of all listeners lie close together and
+/// reading them touches few pages. Size at load.
 #[map]
 pub(crate) static DISTRIBUTIONS: Array<ListenerDistributions> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
@@ -46,8 +46,8 @@ pub(crate) static DISTRIBUTIONS: Array<ListenerDistributions> = Array::with_max_
 #[map]
 pub(crate) static PEAKS: Array<Peaks> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
-/// Connections, in sets by the hash of their `struct sock *`; see `connections`. Mappable not to be mapped, but because such an array
-/// begins at a page, and the records are laid out by cache lines. Size at load: a power of two.
+/// Connections, in sets by the hash of their `struct sock *`; see `connections`. Mappable not to be mapped, but because
+/// such an array begins at a page, and the records are laid out by cache lines. Size at load: a power of two.
 #[map]
 pub(crate) static CONNECTIONS: Array<Set> = Array::with_max_entries(DEFAULT_CONNECTIONS / PLACES as u32, MMAPABLE);
 
@@ -59,7 +59,8 @@ pub(crate) static SPILLED: HashMap<u64, Connection> = HashMap::with_max_entries(
 #[map]
 pub(crate) static BLANK: Array<Connection> = Array::with_max_entries(1, 0);
 
-/// Listener and thread → index of the record in [`THREADS`]. User space removes the entries of threads that ended. Size at load.
+/// Listener and thread → index of the record in [`THREADS`]. User space removes the entries of threads that ended. Size
+/// at load.
 #[map]
 pub(crate) static THREAD_INDEX: HashMap<ThreadKey, u32> = HashMap::with_max_entries(DEFAULT_THREADS, 0);
 
@@ -67,8 +68,8 @@ pub(crate) static THREAD_INDEX: HashMap<ThreadKey, u32> = HashMap::with_max_entr
 #[map]
 pub(crate) static FREE_THREADS: Queue<u32> = Queue::with_max_entries(DEFAULT_THREADS, 0);
 
-/// Work by listener and thread. An array behind an index, so that a connection can remember where its reader's record is, and
-/// a read need not hash. Size at load.
+/// Work by listener and thread. An array behind an index, so that a connection can remember where its reader's record
+/// is, and a read need not hash. Size at load.
 #[map]
 pub(crate) static THREADS: Array<ThreadRecord> = Array::with_max_entries(DEFAULT_THREADS, MMAPABLE);
 
@@ -79,8 +80,8 @@ pub(crate) static COMPLETING: PerCpuArray<Completing> = PerCpuArray::with_max_en
 /// The value of [`COMPLETING`].
 #[repr(C)]
 pub(crate) struct Completing {
-    /// The child that is being made: set when it is cloned (LISTEN → SYN_RECV), taken when its listener is woken, with bottom halves off in
-    /// between.
+    /// The child that is being made: set when it is cloned (LISTEN → SYN_RECV), taken when its listener is woken, with
+    /// bottom halves off in between.
     pub(crate) child: u64,
     /// The listener that was looked up last, because the next connection is likely to be another one of it.
     pub(crate) listener_key: u64,
@@ -100,7 +101,8 @@ pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(LOSS_COUNTERS, MMAPABLE);
 
-/// Local address → the listener there, for the connections that are open at start. Filled and used at the start only. Size at load.
+/// Local address → the listener there, for the connections that are open at start. Filled and used at the start only.
+/// Size at load.
 #[map]
 pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
 

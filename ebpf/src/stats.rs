@@ -32,7 +32,8 @@ pub(crate) unsafe fn add32(counter: *mut u32, value: i32) {
     unsafe { atomic_xadd::<u32, u32, { Relaxed }>(counter, value as u32) };
 }
 
-/// Adds to a counter of this CPU's record; no program that could interrupt this one may add to it in this way. An atomic addition waits for all earlier stores, such as those to a line that another CPU has.
+/// Adds to a counter of this CPU's record; no program that could interrupt this one may add to it in this way. An
+/// atomic addition waits for all earlier stores, such as those to a line that another CPU has.
 #[inline(always)]
 pub(crate) unsafe fn count(counter: *mut u64, value: u64) {
     unsafe {

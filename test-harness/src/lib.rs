@@ -1,4 +1,5 @@
-//! Tests of which only the machine knows whether they can run: one that cannot is *skipped*, with the reason, and fails where CI is set.
+//! Tests of which only the machine knows whether they can run: one that cannot is *skipped*, with the reason, and fails
+//! where CI is set.
 //!
 //! For test targets with `harness = false`.
 
@@ -18,7 +19,8 @@ pub struct Test {
     pub run: fn(),
 }
 
-/// Runs the tests as the command line wants it, one at a time, and tells how it went. `hindrance` is why none of them can run here.
+/// Runs the tests as the command line wants it, one at a time, and tells how it went. `hindrance` is why none of them
+/// can run here.
 pub fn run(topics: &[&'static [Test]], hindrance: impl FnOnce() -> Option<String>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(1);
@@ -35,6 +37,7 @@ pub fn run(topics: &[&'static [Test]], hindrance: impl FnOnce() -> Option<String
 }
 
 /// The hindrance of tests that need root.
+#[must_use]
 pub fn not_root() -> Option<String> {
     // SAFETY: it cannot fail and touches nothing.
     let root = unsafe { libc::geteuid() } == 0;
@@ -44,7 +47,8 @@ pub fn not_root() -> Option<String> {
 /// Why a test found that it cannot run here.
 struct Skip(String);
 
-/// Ends a test that finds that this machine lacks what it is about; the reason is best one with a remedy. On the test's own thread only.
+/// Ends a test that finds that this machine lacks what it is about; the reason is best one with a remedy. On the test's
+/// own thread only.
 pub fn skip(reason: impl Into<String>) -> ! {
     std::panic::resume_unwind(Box::new(Skip(reason.into())))
 }
@@ -85,12 +89,14 @@ fn outcome(reason: &str, must_run: bool) -> Result<Completion, Failed> {
 }
 
 /// Whether CI is set: then a test that is skipped is a failure.
+#[must_use]
 pub fn ci() -> bool {
     is_set("CI")
 }
 
-/// Whether LISTENTOP_TEST_VM is set: the tests are alone in a machine, and may change its clock and take its CPUs away. What a kernel
-/// cannot do is compared with what is known of it (`cargo xtask kernels`), so tests may be skipped there.
+/// Whether LISTENTOP_TEST_VM is set: the tests are alone in a machine, and may change its clock and take its CPUs away.
+/// What a kernel cannot do is compared with what is known of it (`cargo xtask kernels`), so tests may be skipped there.
+#[must_use]
 pub fn own_machine() -> bool {
     is_set("LISTENTOP_TEST_VM")
 }

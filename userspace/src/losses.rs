@@ -92,8 +92,8 @@ pub(crate) fn of(losses: &Losses) -> Vec<Loss> {
     all.into_iter().filter(|loss| loss.count > 0).collect()
 }
 
-/// Whether something is missing for certain, and what to say of the numbers: skipped runs need not have lost anything, what was unseen at
-/// first is counted later, and of a group whose shards are in doubt nothing is missing.
+/// Whether something is missing for certain, and what to say of the numbers: skipped runs need not have lost anything,
+/// what was unseen at first is counted later, and of a group whose shards are in doubt nothing is missing.
 pub(crate) fn verdict(losses: &Losses) -> (bool, &'static str) {
     if losses.total() > losses.unseen {
         (true, "LOST, numbers are too low")

@@ -1,7 +1,9 @@
-//! The dashboard drawn against committed pictures: text only, because no meaning is in the colours. What a lab can show is drawn from
-//! samples that were recorded there (`recorded/`, by `examples/record_samples.rs`), the rest from made ones.
+//! The dashboard drawn against committed pictures: text only, because no meaning is in the colours. What a lab can show
+//! is drawn from samples that were recorded there (`recorded/`, by `examples/record_samples.rs`), the rest from made
+//! ones.
 //!
-//! After a wanted change: `INSTA_UPDATE=always cargo test -p listentop --test dashboard_snapshots`, then look at every picture.
+//! After a wanted change: `INSTA_UPDATE=always cargo test -p listentop --test dashboard_snapshots`, then look at every
+//! picture.
 
 use std::sync::Arc;
 

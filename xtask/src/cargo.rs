@@ -27,7 +27,8 @@ pub(crate) fn program() -> OsString {
 /// `cargo SUBCOMMAND` in the checkout, with the environment of whoever started us.
 pub(crate) fn command(subcommand: &str) -> Command {
     let mut command = Command::new(program());
-    // `cargo run` describes xtask to us; build scripts that look at these would run again for each way of being started.
+    // `cargo run` describes xtask to us; build scripts that look at these would run again for each way of being
+    // started.
     for (name, _) in env::vars_os() {
         let about_xtask = |text: &str| {
             ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| text.starts_with(prefix)) || text == "CARGO"

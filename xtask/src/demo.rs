@@ -29,7 +29,8 @@ pub(crate) struct Options {
     /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when the dashboard is left]
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     duration: Option<String>,
-    /// End the load after this time and go on watching: once all is served, what listentop shows is what the programs counted
+    /// End the load after this time and go on watching: once all is served, what listentop shows is what the programs
+    /// counted
     #[arg(long, value_name = "TIME", value_parser = time)]
     load_for: Option<String>,
     /// SYN cookies in the lab; alone it means `on`
@@ -140,8 +141,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     lab.args(options.arguments()).arg("--listentop").arg(&binaries.listentop);
     if !options.headless {
-        // What was typed while it was built, minutes perhaps, was not meant for the dashboard: a `q` would close it. What cannot be thrown
-        // away reaches it.
+        // What was typed while it was built, minutes perhaps, was not meant for the dashboard: a `q` would close it.
+        // What cannot be thrown away reaches it.
         let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
     }
     // Replaced rather than waited for: signals and the terminal are the lab's from here on.

@@ -28,8 +28,8 @@ pub(crate) struct Options {
     input: Option<PathBuf>,
 }
 
-/// Builds the fuzzer with the pinned compiler and runs it on the committed seeds, on the running kernel's BTF and on what earlier runs
-/// found worth keeping.
+/// Builds the fuzzer with the pinned compiler and runs it on the committed seeds, on the running kernel's BTF and on
+/// what earlier runs found worth keeping.
 ///
 /// # Errors
 /// When an input was found that makes the reader panic or work for long, or the fuzzer cannot be built.

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::cargo::{self, Executable};
 use crate::{process, root, setup};
 
-/// Test targets that need root: `kernel` loads probes into the running kernel, `rights` starts the program with chosen capabilities, the
-/// others make network namespaces, and `demo` does both.
+/// Test targets that need root: `kernel` loads probes into the running kernel, `rights` starts the program with chosen
+/// capabilities, the others make network namespaces, and `demo` does both.
 const ROOT_TESTS: [&str; 6] = ["kernel", "sock_diag", "lab", "demo", "netns", "rights"];
 
 enum Outcome {

@@ -1,7 +1,8 @@
-//! What a build of the probes needs, rustc's own sources (for `core`) and a bpf-linker that shares rustc's LLVM, and how cargo
-//! is called for it.
+//! What a build of the probes needs, rustc's own sources (for `core`) and a bpf-linker that shares rustc's LLVM, and
+//! how cargo is called for it.
 //!
-//! Shared by xtask, which provides the parts and lints the probes, and `userspace/build.rs`, which builds them: std only.
+//! Shared by xtask, which provides the parts and lints the probes, and `userspace/build.rs`, which builds them: std
+//! only.
 
 use std::env;
 use std::ffi::OsStr;
@@ -10,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The bpf-linker that is installed; 0.13 is the first with a feature for LLVM 22, which rustc 1.95 carries.
+/// The bpf-linker that is installed; 0.13 is the first with a feature for LLVM 23, which rustc 1.99 carries.
 pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
 
 /// Where tools are kept: always inside the checkout, so that no CARGO_TARGET_DIR separates `setup` from a later build.
@@ -33,8 +34,8 @@ pub(crate) const PROBES_PACKAGE: &str = "listentop-ebpf";
 /// Its binary: the object that user space loads.
 pub(crate) const PROBES_BINARY: &str = "listentop-probes";
 
-/// Where cargo puts what it builds for the BPF target. A directory of its own, as a cargo that waits for the build holds the
-/// lock of the usual one; outside any OUT_DIR, so that all profiles share one build.
+/// Where cargo puts what it builds for the BPF target. A directory of its own, as a cargo that waits for the build
+/// holds the lock of the usual one; outside any OUT_DIR, so that all profiles share one build.
 pub(crate) fn probes_target_dir(root: &Path, arch: &str) -> PathBuf {
     root.join("target/ebpf").join(arch)
 }
@@ -44,7 +45,8 @@ pub(crate) fn bpf_target(big_endian: bool) -> &'static str {
     if big_endian { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
 }
 
-/// `cargo SUBCOMMAND` on the probes, in release, to run on hosts of `arch`, untouched by the flags of any build around it.
+/// `cargo SUBCOMMAND` on the probes, in release, to run on hosts of `arch`, untouched by the flags of any build around
+/// it.
 pub(crate) fn cargo_for_probes(cargo: &OsStr, subcommand: &str, root: &Path, arch: &str, big_endian: bool) -> Command {
     let mut command = Command::new(cargo);
     forget_outer_build(&mut command);
@@ -66,8 +68,8 @@ pub(crate) fn cargo_for_probes(cargo: &OsStr, subcommand: &str, root: &Path, arc
     command
 }
 
-/// Removes from the command's environment what describes a build around it: flags, target, directories, clippy as compiler.
-/// What says how to reach the network, and the job server, stays.
+/// Removes from the command's environment what describes a build around it: flags, target, directories, clippy as
+/// compiler. What says how to reach the network, and the job server, stays.
 pub(crate) fn forget_outer_build(command: &mut Command) {
     const KEPT: [&str; 8] = [
         "CARGO_HOME",

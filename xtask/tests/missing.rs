@@ -1,5 +1,5 @@
-//! What a machine lacks is named in one line, with the remedy. The machine is a PATH with nothing but what a test puts there, the checkout
-//! an empty one.
+//! What a machine lacks is named in one line, with the remedy. The machine is a PATH with nothing but what a test puts
+//! there, the checkout an empty one.
 
 use std::env;
 use std::fs;

@@ -89,7 +89,8 @@ impl Member {
     }
 }
 
-/// All processes of the lab. Dropping it, also while a panic unwinds, ends listentop in order and kills what else is left.
+/// All processes of the lab. Dropping it, also while a panic unwinds, ends listentop in order and kills what else is
+/// left.
 #[derive(Debug)]
 pub(super) struct Crew {
     /// In the order they were started.
@@ -215,7 +216,8 @@ impl Crew {
         Some(event)
     }
 
-    /// Reaps what has ended. Numbers of the processes that ended without having been told to; a load may come to its end.
+    /// Reaps what has ended. Numbers of the processes that ended without having been told to; a load may come to its
+    /// end.
     pub(super) fn reap(&mut self) -> Vec<usize> {
         let mut unexpected = Vec::new();
         for (number, member) in self.members.iter_mut().enumerate() {
@@ -242,7 +244,8 @@ impl Crew {
         while self.next(Duration::ZERO).is_some() {}
     }
 
-    /// Asks all processes of a kind to end, insists after `patience`, and reaps them. Puts the terminal back if listentop could not.
+    /// Asks all processes of a kind to end, insists after `patience`, and reaps them. Puts the terminal back if
+    /// listentop could not.
     pub(super) fn end(&mut self, kind: Kind, patience: Duration) {
         let deadline = Instant::now() + patience;
         for member in self.members.iter_mut().filter(|member| member.kind == kind) {
@@ -295,7 +298,8 @@ impl Member {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        // The dashboard goes before the message of whatever has failed comes. It can put the terminal back better than anybody else.
+        // The dashboard goes before the message of whatever has failed comes. It can put the terminal back better than
+        // anybody else.
         self.end(Kind::Listentop, PATIENCE);
         for member in &mut self.members {
             member.kill();

@@ -16,8 +16,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a network namespace with the loopback interface up and these sysctls (paths below /proc/sys) set. The calling
-    /// process stays where it is.
+    /// Makes a network namespace with the loopback interface up and these sysctls (paths below /proc/sys) set. The
+    /// calling process stays where it is.
     ///
     /// # Errors
     /// Not root, or a sysctl that this kernel does not have.

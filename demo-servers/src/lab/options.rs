@@ -16,6 +16,7 @@ pub enum Format {
 
 impl Format {
     /// As listentop's option.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
@@ -37,6 +38,7 @@ pub enum Cookies {
 
 impl Cookies {
     /// The value of the sysctl.
+    #[must_use]
     pub fn value(self) -> &'static str {
         match self {
             Self::Off => "0",
@@ -66,7 +68,8 @@ pub struct Options {
     /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when the dashboard is left]
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     pub duration: Option<Duration>,
-    /// End the load after this time and go on watching: once all is served, what listentop shows is what the programs counted
+    /// End the load after this time and go on watching: once all is served, what listentop shows is what the programs
+    /// counted
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub load_for: Option<Duration>,
     /// listentop's binary [default: beside the lab's]
@@ -88,6 +91,7 @@ pub struct Options {
 
 impl Options {
     /// How long a headless run measures.
+    #[must_use]
     pub fn report_duration(&self) -> Duration {
         self.duration.unwrap_or(Duration::from_secs(10))
     }

@@ -51,10 +51,7 @@ fn next(elapsed: Duration, total: Duration, in_place: bool) -> Option<Duration> 
     let step = if in_place { IN_PLACE } else { SPARSE };
     let next = step * (elapsed.as_secs() / step.as_secs() + 1) as u32;
     let end = total.saturating_sub(MARGIN);
-    match in_place {
-        true => (elapsed < end).then_some(next.min(end)),
-        false => (next < total).then_some(next),
-    }
+    if in_place { (elapsed < end).then_some(next.min(end)) } else { (next < total).then_some(next) }
 }
 
 /// Makes room for another line on stderr.

@@ -1,4 +1,5 @@
-//! Accepting from an epoll loop: by which call, how many per wake-up, with which pauses, and what to do without descriptors.
+//! Accepting from an epoll loop: by which call, how many per wake-up, with which pauses, and what to do without
+//! descriptors.
 
 use super::options::AcceptCall;
 use super::ring::AcceptRing;
@@ -11,14 +12,15 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{SockFlag, accept, accept4};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// epoll token of the listener or its ring.
 pub(crate) const LISTENER: u64 = u64::MAX - 1;
 
-/// How long accepting rests when there are no descriptors: the listener stays readable, and asking again at once would spin.
+/// How long accepting rests when there are no descriptors: the listener stays readable, and asking again at once would
+/// spin.
 pub(crate) const REST: Duration = Duration::from_millis(100);
 
 /// Takes an accepted connection.
@@ -110,20 +112,19 @@ impl Acceptor {
         };
         for _ in 0..batch {
             // A completion in the ring has been accepted already; only asking for the next can wait.
-            let result = match self.completed() {
-                Some(result) => result,
-                None => {
-                    self.service.sleep(Duration::from_micros(self.service.options.accept_delay_us));
-                    if self.service.stopping() {
-                        return Ok(());
-                    }
-                    if let Some(until) = self.service.stalled_until() {
-                        return self.pause(epoll, until);
-                    }
-                    match self.ask()? {
-                        Some(result) => result,
-                        None => return Ok(()),
-                    }
+            let result = if let Some(result) = self.completed() {
+                result
+            } else {
+                self.service.sleep(Duration::from_micros(self.service.options.accept_delay_us));
+                if self.service.stopping() {
+                    return Ok(());
+                }
+                if let Some(until) = self.service.stalled_until() {
+                    return self.pause(epoll, until);
+                }
+                match self.ask()? {
+                    Some(result) => result,
+                    None => return Ok(()),
                 }
             };
             if !self.take(result, sink)? {
@@ -155,10 +156,9 @@ impl Acceptor {
 
     /// One accept call, or one submission; `None` when nothing was there.
     fn ask(&mut self) -> anyhow::Result<Option<io::Result<OwnedFd>>> {
-        let listener = self.listener.as_raw_fd();
         let result = match &mut self.call {
-            Call::Accept4 => accept4(listener, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC).map(owned),
-            Call::Accept => accept(listener).map(owned).and_then(|fd| non_blocking(fd.as_fd()).map(|()| fd)),
+            Call::Accept4 => accept4(&self.listener, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC),
+            Call::Accept => accept(&self.listener).and_then(|fd| non_blocking(fd.as_fd()).map(|()| fd)),
             Call::Ring(ring) => {
                 ring.arm(self.listener.as_fd()).context("io_uring accept")?;
                 return Ok(ring.next());
@@ -233,12 +233,6 @@ pub(crate) fn accept_error(error: io::Error) -> anyhow::Result<bool> {
         ) => Ok(true),
         _ => Err(error).context("accept"),
     }
-}
-
-/// Owns a descriptor that accept just returned.
-pub(crate) fn owned(fd: std::os::fd::RawFd) -> OwnedFd {
-    // SAFETY: accept made this descriptor for us; nobody else knows it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Does after accept(2) what accept4(2) does at once.

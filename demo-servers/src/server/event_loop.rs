@@ -47,7 +47,8 @@ impl Inbox {
     }
 }
 
-/// An epoll instance that watches the signal to stop. Threads get theirs before any of them accepts: connections may take all descriptors.
+/// An epoll instance that watches the signal to stop. Threads get theirs before any of them accepts: connections may
+/// take all descriptors.
 pub(crate) fn new_epoll(service: &Service) -> anyhow::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot create an epoll instance")?;
     epoll.add(service.stop_fd(), EpollEvent::new(EpollFlags::EPOLLIN, STOP)).context("epoll_ctl")?;

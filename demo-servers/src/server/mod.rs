@@ -51,8 +51,8 @@ struct Running {
 /// Runs a server until it is told to end, and prints its counters.
 ///
 /// # Errors
-/// Bad options, an address that cannot be had, or a thread or child that failed. The counters are printed even so once the
-/// server was ready.
+/// Bad options, an address that cannot be had, or a thread or child that failed. The counters are printed even so once
+/// the server was ready.
 pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     options.check()?;
     limit_open_files(options.max_open_files)?;

@@ -28,6 +28,7 @@ pub enum Pattern {
 
 impl Pattern {
     /// The name used on the command line and in JSON.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::SingleThread => "single_thread",
@@ -41,6 +42,7 @@ impl Pattern {
     }
 
     /// Whether its accept call blocks until a connection arrives.
+    #[must_use]
     pub fn accept_blocks(self) -> bool {
         matches!(self, Self::ThreadPerConnection | Self::ProcessPerConnection)
     }
@@ -127,8 +129,8 @@ pub struct Options {
     /// Close each connection right after accept
     #[arg(long)]
     pub close_on_accept: bool,
-    /// Accept nothing from START for LENGTH milliseconds, counted from the start; repeatable. An accept that is already
-    /// blocked, or submitted to io_uring, when the stall begins takes one more connection
+    /// Accept nothing from START for LENGTH milliseconds, counted from the start; repeatable. An accept that is
+    /// already blocked, or submitted to io_uring, when the stall begins takes one more connection
     #[arg(long, value_name = "START:LENGTH", value_parser = stall)]
     pub stall: Vec<Stall>,
     /// How long SIGUSR2 stalls accepting, in milliseconds

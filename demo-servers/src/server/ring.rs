@@ -60,8 +60,8 @@ impl AcceptRing {
         }
     }
 
-    /// Asks for the accept to be taken back. Until [`Self::armed`] is false, [`Self::wait`] and [`Self::next`] yield what
-    /// was accepted meanwhile.
+    /// Asks for the accept to be taken back. Until [`Self::armed`] is false, [`Self::wait`] and [`Self::next`] yield
+    /// what was accepted meanwhile.
     pub(crate) fn cancel(&mut self) -> io::Result<()> {
         self.push(&opcode::AsyncCancel::new(ACCEPT).build().user_data(CANCEL))?;
         self.submit(0)

@@ -185,6 +185,7 @@ impl Client {
     }
 
     /// Gives the descriptor away without counting it as closed: another process serves it.
+    #[must_use]
     pub fn into_fd(mut self) -> OwnedFd {
         self.fd.take().expect("a client has its descriptor until it is dropped")
     }

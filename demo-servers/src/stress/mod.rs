@@ -21,8 +21,8 @@ use std::process::ExitCode;
 /// Runs the load and prints the summary.
 ///
 /// # Errors
-/// A refused target, bad options, or a system call that cannot fail in a sane environment. Failed connections are results,
-/// not errors.
+/// A refused target, bad options, or a system call that cannot fail in a sane environment. Failed connections are
+/// results, not errors.
 pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     options.check(&Place::here())?;
     limit_open_files(None)?;

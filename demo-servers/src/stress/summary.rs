@@ -28,6 +28,7 @@ impl Latencies {
     }
 
     /// In microseconds.
+    #[must_use]
     pub fn summary(&self) -> Distribution {
         let at = |quantile| (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) / 1000);
         Distribution { count: self.0.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
@@ -57,6 +58,7 @@ pub struct Skipped {
 
 impl Skipped {
     /// All kinds together.
+    #[must_use]
     pub fn total(&self) -> u64 {
         self.max_open + self.no_descriptor
     }
@@ -81,6 +83,7 @@ pub struct ConnectFailures {
 
 impl ConnectFailures {
     /// All kinds together.
+    #[must_use]
     pub fn total(&self) -> u64 {
         self.refused + self.reset + self.timeout + self.unreachable + self.no_port + self.other
     }
@@ -101,6 +104,7 @@ pub struct ResponseFailures {
 
 impl ResponseFailures {
     /// All kinds together.
+    #[must_use]
     pub fn total(&self) -> u64 {
         self.reset + self.closed + self.timeout + self.other
     }
@@ -197,8 +201,8 @@ pub struct Summary {
     pub start_delay_us: Distribution,
     /// Intended start → connection established.
     pub connect_us: Distribution,
-    /// Intended time of a request → its response is complete. The first is intended when the connection is established,
-    /// the next ones after the think time.
+    /// Intended time of a request → its response is complete. The first is intended when the connection is
+    /// established, the next ones after the think time.
     pub response_us: Distribution,
     /// Intended start → first response complete: what a user waits.
     pub first_response_us: Distribution,

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex};
 pub(crate) const ENTER: &str = "\x1b[?1049h";
 pub(crate) const LEAVE: &str = "\x1b[?1049l";
 
-/// A shell in a terminal that runs a lab and then tells how it ended. With the lab itself as the terminal's first process, the terminal
-/// would be hung up at its end, and there would be nothing to put back.
+/// A shell in a terminal that runs a lab and then tells how it ended. With the lab itself as the terminal's first
+/// process, the terminal would be hung up at its end, and there would be nothing to put back.
 pub(crate) struct Session {
     shell: Child,
     slave: OwnedFd,
@@ -92,12 +92,13 @@ impl Session {
         tcgetattr(&self.slave).unwrap().local_flags.contains(LocalFlags::ECHO | LocalFlags::ICANON)
     }
 
-    /// Whoever entered the alternate screen was followed by somebody who left it and showed the cursor; what is shown after that.
+    /// Whoever entered the alternate screen was followed by somebody who left it and showed the cursor; what is shown
+    /// after that.
     pub(crate) fn after_dashboard(&self) -> String {
         let shown = self.shown();
         let entered = shown.rfind(ENTER).unwrap_or_else(|| panic!("there was no dashboard: {shown}"));
         let left = shown.rfind(LEAVE).filter(|left| entered < *left);
-        let after = left.map(|left| shown[left..].to_owned()).unwrap_or_else(|| panic!("it was not left: {shown}"));
+        let after = left.map_or_else(|| panic!("it was not left: {shown}"), |left| shown[left..].to_owned());
         let hidden = shown.rfind("\x1b[?25l").unwrap_or(0);
         assert!(shown.rfind("\x1b[?25h").is_some_and(|visible| hidden < visible), "no cursor: {shown}");
         after

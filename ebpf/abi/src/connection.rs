@@ -1,14 +1,15 @@
 //! Record of one connection, from the accept queue to its end, and the table of them, keyed by `struct sock *`.
 //!
-//! A record is written by the softirq side (arrivals) and the process side (accept, reads, writes) at once, mostly on different
-//! CPUs. Each field has one writing side and needs no lock, and each side has a cache line of its own with all that it reads as a
-//! rule: a line that the other CPU has written costs more than everything else that a probe does. What one side tells the other is in a
-//! third line, which the softirq side only writes: a store need not wait for the line, a load must.
+//! A record is written by the softirq side (arrivals) and the process side (accept, reads, writes) at once, mostly on
+//! different CPUs. Each field has one writing side and needs no lock, and each side has a cache line of its own with
+//! all that it reads as a rule: a line that the other CPU has written costs more than everything else that a probe
+//! does. What one side tells the other is in a third line, which the softirq side only writes: a store need not wait
+//! for the line, a load must.
 
 use crate::listener::ListenerRef;
 
-/// Arrivals remembered per connection that were not read completely. When all are taken, the newest absorbs what follows, so that a
-/// residency is then an upper bound. Four fit a cache line.
+/// Arrivals remembered per connection that were not read completely. When all are taken, the newest absorbs what
+/// follows, so that a residency is then an upper bound. Four fit a cache line.
 pub const MARKS: usize = 4;
 
 /// One connection.
@@ -29,7 +30,8 @@ pub struct Connection {
     pub reader: u32,
     /// Index + 1 of the thread that wrote last.
     pub writer: u32,
-    /// Who lays claim to the record: 0 nobody, 1 the connection; more for a moment, while those who came late withdraw.
+    /// Who lays claim to the record: 0 nobody, 1 the connection; more for a moment, while those who came late
+    /// withdraw.
     pub claims: u32,
     /// 1 from when it is filled until the connection's end.
     pub live: u32,
@@ -58,8 +60,8 @@ pub struct Connection {
     /// Another connection's, as above.
     pub beside_kept: [u64; 8],
 
-    /// Marks, by which the softirq side tells the process side of arrivals: up to which sequence number one reached. One that is not beyond
-    /// what was read means nothing.
+    /// Marks, by which the softirq side tells the process side of arrivals: up to which sequence number one reached.
+    /// One that is not beyond what was read means nothing.
     pub mark_end: [u32; MARKS],
     /// Marks: when it arrived.
     pub mark_ns: [u64; MARKS],
@@ -85,7 +87,8 @@ const NEXT: usize = 8;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Set {
-    /// Whose each place is, or was last: the kernel uses socket memory again, and then place and address are a pair already.
+    /// Whose each place is, or was last: the kernel uses socket memory again, and then place and address are a pair
+    /// already.
     pub keys: [u64; PLACES],
     /// Connections of this set that found no place and are in the table for those.
     pub spilled: u32,

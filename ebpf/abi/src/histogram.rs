@@ -1,7 +1,8 @@
 //! The log-linear histogram layout used by every distribution.
 //!
 //! Each octave (a doubling) is cut into [`SUB_BUCKETS`] equal parts, so a bucket is at most 1/8 of its lower bound wide
-//! and its midpoint is at most 1/16 away from any value in it. Durations are counted in units of [`UNIT_NS`], sizes in bytes.
+//! and its midpoint is at most 1/16 away from any value in it. Durations are counted in units of [`UNIT_NS`], sizes in
+//! bytes.
 
 /// Bits of the mantissa kept: 2^3 = 8 parts per octave give the relative error of 1/16 at a bucket's midpoint.
 pub const SUB_BITS: u32 = 3;
@@ -27,7 +28,7 @@ pub const fn index(value: u64) -> usize {
         return BUCKETS - 1;
     }
     let value = value as u32;
-    let exponent = 31 - value.leading_zeros();
+    let exponent = value.ilog2();
     let mantissa = (value >> (exponent - SUB_BITS)) & (SUB_BUCKETS - 1);
     ((exponent - SUB_BITS + 1) * SUB_BUCKETS + mantissa) as usize
 }

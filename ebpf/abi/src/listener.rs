@@ -1,5 +1,5 @@
-//! Records of one listener. Its *slot* is its index in the array of [`ListenerInfo`], and finds its [`ListenerCounters`] and
-//! [`ListenerDistributions`], of which there is one per shard.
+//! Records of one listener. Its *slot* is its index in the array of [`ListenerInfo`], and finds its
+//! [`ListenerCounters`] and [`ListenerDistributions`], of which there is one per shard.
 
 use crate::histogram::BUCKETS;
 
@@ -13,7 +13,8 @@ pub struct ListenerRef {
     pub generation: u32,
 }
 
-/// Identity and gauges: written when the listener opens or closes and at each poll, read by user space through a mapping.
+/// Identity and gauges: written when the listener opens or closes and at each poll, read by user space through a
+/// mapping.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerInfo {
@@ -29,8 +30,8 @@ pub struct ListenerInfo {
     pub oldest_ns: u64,
     /// Inode number of the socket, as in `socket:[N]` under /proc/PID/fd.
     pub inode: u64,
-    /// Where the take-over of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and [`AGAIN`]; [`WALKED`] once
-    /// nothing new is found.
+    /// Where the take-over of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and
+    /// [`AGAIN`]; [`WALKED`] once nothing new is found.
     pub cursor: u64,
     /// Counts the listeners that have had this slot. Written by user space only.
     pub generation: u32,
@@ -58,13 +59,16 @@ pub struct ListenerInfo {
     pub first_drops: u32,
     /// `rskq_defer_accept` at the poll: not 0 if TCP_DEFER_ACCEPT is set.
     pub defer_accept: u32,
-    /// 1 if a connection showed it, not its opening: at the start it may be older than [`ListenerInfo::opened_ns`] says.
+    /// 1 if a connection showed it, not its opening: at the start it may be older than [`ListenerInfo::opened_ns`]
+    /// says.
     pub noticed: u32,
 }
 
-/// Set in a [`ListenerInfo::cookie`] that is none: the kernel gave the socket no cookie, and cannot be made to (before 5.12).
+/// Set in a [`ListenerInfo::cookie`] that is none: the kernel gave the socket no cookie, and cannot be made to (before
+/// 5.12).
 pub const NO_COOKIE: u64 = 1 << 63;
-/// Bit of a [`ListenerInfo::cursor`], which addresses leave free: something new was found since the beginning of the queue.
+/// Bit of a [`ListenerInfo::cursor`], which addresses leave free: something new was found since the beginning of the
+/// queue.
 pub const FOUND: u64 = 1;
 /// Likewise: it is not gone through for the first time.
 pub const AGAIN: u64 = 2;
@@ -91,9 +95,9 @@ pub struct Peaks {
 /// A distribution; wraps at 32 bits per bucket, which user space unwraps.
 pub type Buckets = [u32; BUCKETS];
 
-/// Cumulative counters, one record per slot and shard, added to atomically; the sum over the shards counts. Apart from the
-/// distributions, which are thirty times as large: user space reads the counters of every listener at each sample, and the
-/// distributions only of those that were used.
+/// Cumulative counters, one record per slot and shard, added to atomically; the sum over the shards counts. Apart from
+/// the distributions, which are thirty times as large: user space reads the counters of every listener at each sample,
+/// and the distributions only of those that were used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerCounters {
@@ -103,11 +107,13 @@ pub struct ListenerCounters {
     pub aborted: u64,
     /// Accepted connections that were destroyed.
     pub closed: u64,
-    /// Accepts of connections that were not in the table (it was full, they were queued before the start, or no probe saw them enqueued).
+    /// Accepts of connections that were not in the table (it was full, they were queued before the start, or no probe
+    /// saw them enqueued).
     pub accepted_unknown: u64,
     /// Connections that were on the queue at the start.
     pub inherited_waiting: u64,
-    /// Connections that were in no table and were taken over when they were open: at the start, or when they were accepted.
+    /// Connections that were in no table and were taken over when they were open: at the start, or when they were
+    /// accepted.
     pub inherited_open: u64,
     /// Connections among `enqueued` that found the connection table full or could not be told: they are in no table.
     pub untracked_enqueued: u64,
@@ -123,10 +129,12 @@ pub struct ListenerCounters {
     pub clients: u64,
     /// Payload bytes that arrived for its connections.
     pub arrived_bytes: u64,
-    /// Payload bytes that left receive queues otherwise than by a counted read (in-kernel readers, zero copy, connections that ended
-    /// with unread bytes). Counts modulo 2^64: a transforming reader such as kTLS makes it negative.
+    /// Payload bytes that left receive queues otherwise than by a counted read (in-kernel readers, zero copy,
+    /// connections that ended with unread bytes). Counts modulo 2^64: a transforming reader such as kTLS makes it
+    /// negative.
     pub otherwise_consumed_bytes: u64,
-    /// Index + 1 of the thread that accepted last on this shard's CPUs, where its record is likely to be found again; 0: none.
+    /// Index + 1 of the thread that accepted last on this shard's CPUs, where its record is likely to be found again;
+    /// 0: none.
     pub acceptor: u64,
     /// Work of threads that found the thread table full.
     pub untracked: Work,

@@ -8,7 +8,8 @@ pub enum Loss {
     Listeners = 0,
     /// A connection found the connection table full.
     Connections = 1,
-    /// A call (accept, read, write) of a thread that found the thread table full. Which threads those are is in no table.
+    /// A call (accept, read, write) of a thread that found the thread table full. Which threads those are is in no
+    /// table.
     Threads = 2,
     /// An open connection at the start could have come through several shards: it counts for one of them.
     AmbiguousShard = 3,

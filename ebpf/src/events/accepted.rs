@@ -53,13 +53,14 @@ pub(crate) fn returned(socket: Option<RawSock>) -> Result<(), Option<RawSock>> {
     if accepted(subflow) { Ok(()) } else { Err(Some(subflow)) }
 }
 
-/// The current thread got a connection from the listener that is in no table: count it all the same, and from here on track it. How long it
-/// waited, and when what it holds arrived, is not known.
+/// The current thread got a connection from the listener that is in no table: count it all the same, and from here on
+/// track it. How long it waited, and when what it holds arrived, is not known.
 #[inline(always)]
 pub(crate) fn accepted_unknown(listener: ListenerRef, child: Option<RawSock>) {
     if let Some(stats) = stats::of(listener) {
         unsafe { add(&raw mut (*stats).accepted_unknown, 1) };
-        // One that has a record was taken over open at the start. Where there is no room, that was counted as a loss before.
+        // One that has a record was taken over open at the start. Where there is no room, that was counted as a loss
+        // before.
         if config::started()
             && let Some(child) = child
             && connections::find(child.0).is_none()

@@ -7,8 +7,8 @@ use crate::{
     stats::{self, count},
 };
 
-/// Notes how far the payload reaches and when it came. Called on the softirq side, or with the socket locked: one at a time
-/// per connection.
+/// Notes how far the payload reaches and when it came. Called on the softirq side, or with the socket locked: one at a
+/// time per connection.
 #[inline(always)]
 pub(crate) fn arrived(connection: *mut Connection, tcp: TcpSock) {
     let end = tcp.payload_end();

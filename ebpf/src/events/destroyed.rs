@@ -23,7 +23,8 @@ pub(crate) fn destroyed(sock: Sock) {
             let (accepted_ns, consumed) = ((*connection).accepted_ns, (*connection).consumed);
             let counter = if accepted_ns == 0 { &raw mut (*stats).aborted } else { &raw mut (*stats).closed };
             count(counter, 1);
-            // Without payload, ever, nothing of what the softirq side noted matters; then its cache line is better left alone.
+            // Without payload, ever, nothing of what the softirq side noted matters; then its cache line is better left
+            // alone.
             let unused =
                 (*connection).state & STATE_READ == 0 && sock.tcp().is_some_and(|tcp| tcp.payload_end() == consumed);
             if !unused {

@@ -35,8 +35,8 @@ pub(crate) fn enqueued(listener: ListenerRef, child: Option<Child>, accept_depth
     queued(listener, child.sock, child.span, enqueued_ns, u64::from(handshake) * 1000, accept_depth, syn_depth);
 }
 
-/// Counts it, and remembers that it was put there at `enqueued_ns`. `span` is its [`RawSock::receive_span`]; `handshake_ns` is 0 if that
-/// time is not known.
+/// Counts it, and remembers that it was put there at `enqueued_ns`. `span` is its [`RawSock::receive_span`];
+/// `handshake_ns` is 0 if that time is not known.
 #[inline(always)]
 pub(crate) fn queued(
     listener: ListenerRef,
@@ -73,7 +73,8 @@ pub(crate) fn queued(
     unsafe { add(&raw mut (*stats).untracked_enqueued, 1) };
 }
 
-/// A connection that was counted did not get onto the queue, because the listener closed at that moment: it was destroyed at once.
+/// A connection that was counted did not get onto the queue, because the listener closed at that moment: it was
+/// destroyed at once.
 #[inline(always)]
 pub(crate) fn not_queued(listener: ListenerRef) {
     if let Some(stats) = stats::of(listener) {
@@ -113,8 +114,8 @@ pub(crate) fn moved(listener: ListenerRef, connection: *mut Connection, accept_d
 /// Makes the record of a connection; returns how many payload bytes it already holds. `None` if there is no room: that
 /// is for the caller to count as lost, once per connection.
 ///
-/// What it holds was announced before the record existed, so it counts as arrived at `arrived_ns`; 0 if that is not known, and then it has
-/// no residency.
+/// What it holds was announced before the record existed, so it counts as arrived at `arrived_ns`; 0 if that is not
+/// known, and then it has no residency.
 #[inline(always)]
 pub(crate) fn track(
     listener: ListenerRef,

@@ -17,8 +17,8 @@ pub(crate) struct Depths {
 }
 
 impl Depths {
-    /// Whether a full accept queue is why something was refused. `sk_acceptq_is_full` says above the backlog; but this looks later than
-    /// the kernel did, and another CPU may have accepted one in between.
+    /// Whether a full accept queue is why something was refused. `sk_acceptq_is_full` says above the backlog; but this
+    /// looks later than the kernel did, and another CPU may have accepted one in between.
     #[inline(always)]
     pub(crate) fn accept_queue_full(self) -> bool {
         self.accept >= self.backlog
@@ -63,11 +63,12 @@ pub(crate) fn migrated(listener: ListenerRef) {
     count(listener, |stats| unsafe { &raw mut (*stats).migrated });
 }
 
-/// A SYN was refused. `depths`: the most that was seen before and after; `flood`: what the kernel decided about a full SYN queue, if that
-/// was seen.
+/// A SYN was refused. `depths`: the most that was seen before and after; `flood`: what the kernel decided about a full
+/// SYN queue, if that was seen.
 #[inline(always)]
 pub(crate) unsafe fn syn_refused(listener: ListenerRef, depths: Depths, flood: u32, sock: Sock, skb: *const u8) {
-    // The kernel's order (tcp_conn_request): a full SYN queue refuses unless cookies are allowed, then a full accept queue does.
+    // The kernel's order (tcp_conn_request): a full SYN queue refuses unless cookies are allowed, then a full accept
+    // queue does.
     let syn_queue_full = match flood {
         FLOOD_DROP => true,
         FLOOD_COOKIE => false,
@@ -99,15 +100,16 @@ pub(crate) unsafe fn ack_refused(listener: ListenerRef, depths: Depths, cookie: 
             (true, true) => add(&raw mut (*stats).cookie_ack_overflow, 1),
             // An allocation failed or there was no route.
             (false, false) => count(listener, |stats| &raw mut (*stats).ack_other),
-            // Its child is there already, made of a copy of the packet: nothing was refused, and the kernel counts nothing.
+            // Its child is there already, made of a copy of the packet: nothing was refused, and the kernel counts
+            // nothing.
             (false, true) => return,
         }
         refused::note_client(listener, stats, skb);
     }
 }
 
-/// A packet was counted in `sk_drops` though it refused nothing: a bare ACK that TCP_DEFER_ACCEPT waits behind, a SYN that came again,
-/// data in a SYN (TCP Fast Open) that goes on as an ordinary one.
+/// A packet was counted in `sk_drops` though it refused nothing: a bare ACK that TCP_DEFER_ACCEPT waits behind, a SYN
+/// that came again, data in a SYN (TCP Fast Open) that goes on as an ordinary one.
 #[inline(always)]
 pub(crate) fn ignored(listener: ListenerRef) {
     if let Some(stats) = stats::of(listener) {

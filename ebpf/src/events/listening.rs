@@ -8,14 +8,14 @@ use crate::{
     stats,
 };
 
-/// Gives a listener its slot and tracks it; returns its records' place. `opened_ns` is 0 if it was found, not seen opening. `None`
-/// if no slot is free, which the caller counts as a loss, once per listener.
+/// Gives a listener its slot and tracks it; returns its records' place. `opened_ns` is 0 if it was found, not seen
+/// opening. `None` if no slot is free, which the caller counts as a loss, once per listener.
 ///
 /// Address and port are not read here: when the state changes an unbound socket has no port yet. The poll reads them.
 #[inline(always)]
 pub(crate) fn begin(sock: Sock, opened_ns: u64) -> Option<ListenerRef> {
     let key = sock.key();
-    if let Some(known) = LISTENERS.get_ptr(key) {
+    if let Some(known) = LISTENERS.get_ptr(&key) {
         return Some(unsafe { *known });
     }
     let Ok(Some(slot)) = FREE_SLOTS.pop() else { return None };
@@ -31,10 +31,10 @@ pub(crate) fn begin(sock: Sock, opened_ns: u64) -> Option<ListenerRef> {
         (*info).cookie = cookie;
     }
     let listener = ListenerRef { slot, generation: unsafe { (*info).generation } };
-    if LISTENERS.insert(key, listener, 0).is_err() {
+    if LISTENERS.insert(&key, &listener, 0).is_err() {
         // User space sizes the table to hold every slot, so this is not reached unless memory fails.
         unsafe { (*info).cookie = 0 };
-        let _ = FREE_SLOTS.push(slot, 0);
+        let _ = FREE_SLOTS.push(&slot, 0);
         return None;
     }
     Some(listener)
@@ -54,7 +54,7 @@ fn identity(sock: Sock, slot: u32, generation: u32) -> u64 {
 #[inline(always)]
 pub(crate) fn end(sock: Sock) {
     let key = sock.key();
-    let Some(listener) = LISTENERS.get_ptr(key) else { return };
+    let Some(listener) = LISTENERS.get_ptr(&key) else { return };
     let slot = unsafe { (*listener).slot };
     let raw = RawSock(key);
     if let Some(info) = INFO.get_ptr_mut(slot) {
@@ -75,7 +75,7 @@ pub(crate) fn forget(key: u64, info: *mut ListenerInfo, now: u64) {
         (*info).oldest_ns = 0;
         (*info).closed_ns = now;
     }
-    let _ = LISTENERS.remove(key);
+    let _ = LISTENERS.remove(&key);
 }
 
 /// Reads what identifies a listener.

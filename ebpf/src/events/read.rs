@@ -9,8 +9,8 @@ use crate::{
     stats::{self, add, record, record_shared_span, record_span},
 };
 
-/// The current thread got `bytes` (above 0) from the connection; `copied` is the socket's `copied_seq` afterwards, `taken_ns` when it took them
-/// if that is known, else 0.
+/// The current thread got `bytes` (above 0) from the connection; `copied` is the socket's `copied_seq` afterwards,
+/// `taken_ns` when it took them if that is known, else 0.
 #[inline(always)]
 pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u32, taken_ns: u64) {
     if unsafe { (*connection).accepted_ns } == 0 {
@@ -21,8 +21,9 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     let Some(distributions) = stats::distributions(listener) else { return };
     let consumed = unsafe { (*connection).consumed };
 
-    // Usually copied_seq moved by what was returned, and by one more if the FIN was taken with it. Otherwise bytes were taken in another
-    // way (splice, zero copy, another thread) or returned transformed (kTLS): then the kernel's position counts.
+    // Usually copied_seq moved by what was returned, and by one more if the FIN was taken with it. Otherwise bytes were
+    // taken in another way (splice, zero copy, another thread) or returned transformed (kTLS): then the kernel's
+    // position counts.
     let expected = consumed.wrapping_add(bytes);
     let position = if copied.wrapping_sub(expected) <= 1 { expected } else { copied };
     let first = unsafe { (*connection).state } & STATE_READ == 0;
@@ -62,8 +63,8 @@ pub(crate) fn read(connection: *mut Connection, key: u64, bytes: u32, copied: u3
     }
 }
 
-/// The current thread got `bytes` from a multipath connection whose first subflow this is. What came by other subflows is no arrival here,
-/// so the subflow's position says nothing: what was read counts, as far as it arrived.
+/// The current thread got `bytes` from a multipath connection whose first subflow this is. What came by other subflows
+/// is no arrival here, so the subflow's position says nothing: what was read counts, as far as it arrived.
 #[inline(always)]
 pub(crate) fn read_multipath(connection: *mut Connection, key: u64, bytes: u32) {
     let (arrived, expected) = unsafe { ((*connection).arrived, (*connection).consumed.wrapping_add(bytes)) };

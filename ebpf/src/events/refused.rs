@@ -32,8 +32,8 @@ pub(crate) unsafe fn note_client(listener: ListenerRef, stats: *mut ListenerCoun
     let Some((address, port)) = (unsafe { kernel::packet_source(skb) }) else { return };
     let client =
         DroppedClient { address, slot: listener.slot, generation: listener.generation, port, reserved: [0; 3] };
-    if DROPPED.get_ptr(client).is_none() {
-        let _ = DROPPED.insert(client, 1u8, 0);
+    if DROPPED.get_ptr(&client).is_none() {
+        let _ = DROPPED.insert(&client, &1u8, 0);
         unsafe { add(&raw mut (*stats).clients, 1) };
     }
 }

@@ -1,4 +1,5 @@
-//! The BTF tracepoint that sees packets dropped with their reason and receiving socket (6.11 and later; the reason that matters here since 6.15).
+//! The BTF tracepoint that sees packets dropped with their reason and receiving socket (6.11 and later; the reason that
+//! matters here since 6.15).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
@@ -24,7 +25,7 @@ pub(crate) fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
     if refusal == Refusal::Nothing {
         return 0;
     }
-    let Some(listener) = LISTENERS.get_ptr(rx_sk) else { return 0 };
+    let Some(listener) = LISTENERS.get_ptr(&rx_sk) else { return 0 };
     unsafe { refused(*listener, refusal, ctx.arg(0)) };
     if config::debug() {
         debug!(&ctx, "refused: listener {:x}, reason {}", rx_sk, ctx.arg::<u32>(2));

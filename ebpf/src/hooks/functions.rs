@@ -1,7 +1,8 @@
-//! Functions of the accept queue, of reads and of writes: fentry and fexit programs, for kernels that lack a tracepoint or where the
-//! function tells more.
+//! Functions of the accept queue, of reads and of writes: fentry and fexit programs, for kernels that lack a tracepoint
+//! or where the function tells more.
 //!
-//! Which argument is where differs between kernels of one version even, so positions come from the running kernel's BTF.
+//! Which argument is where differs between kernels of one version even, so positions come from the running kernel's
+//! BTF.
 
 use aya_ebpf::{
     EbpfContext as _, Global,
@@ -26,7 +27,8 @@ static LISTEN_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Position of what `inet_csk_accept` returns: (sk, flags, err, kern) up to 6.9, (sk, arg) since.
 #[unsafe(no_mangle)]
 static ACCEPT_RESULT: Global<u32> = Global::new(u32::MAX);
-/// Positions in `tcp_recvmsg`: (sk, msg, len, nonblock, flags, addr_len) in 5.10, later without nonblock, then without addr_len.
+/// Positions in `tcp_recvmsg`: (sk, msg, len, nonblock, flags, addr_len) in 5.10, later without nonblock, then without
+/// addr_len.
 #[unsafe(no_mangle)]
 static RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
@@ -37,8 +39,8 @@ static MPTCP_RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static MPTCP_RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
 
-/// inet_csk_listen_start(sk), with a backlog too up to 5.16, returns 0: it listens. Called for listeners only, unlike `inet_sock_set_state`, which
-/// fires eight times in the life of a connection.
+/// inet_csk_listen_start(sk), with a backlog too up to 5.16, returns 0: it listens. Called for listeners only, unlike
+/// `inet_sock_set_state`, which fires eight times in the life of a connection.
 #[fexit(function = "inet_csk_listen_start")]
 pub(crate) fn listen_starts(ctx: FExitContext) -> i32 {
     if config::empty() {
@@ -61,8 +63,8 @@ pub(crate) fn listen_stops(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// inet_csk_complete_hashdance(sk, child, req, own_req) puts a child on the accept queue, if it is the first one of its request. The record
-/// is made before, because another CPU may accept the child before this one returns.
+/// inet_csk_complete_hashdance(sk, child, req, own_req) puts a child on the accept queue, if it is the first one of its
+/// request. The record is made before, because another CPU may accept the child before this one returns.
 #[fentry(function = "inet_csk_complete_hashdance")]
 pub(crate) fn complete_begins(ctx: FEntryContext) -> i32 {
     if config::empty() {
@@ -102,8 +104,8 @@ pub(crate) fn complete_ends(ctx: FExitContext) -> i32 {
     0
 }
 
-/// inet_csk_reqsk_queue_add(sk, req, child), where a compiler has not merged it into its caller: the child of a valid cookie, or of data in
-/// a SYN (TCP Fast Open), is about to be put on the accept queue.
+/// inet_csk_reqsk_queue_add(sk, req, child), where a compiler has not merged it into its caller: the child of a valid
+/// cookie, or of data in a SYN (TCP Fast Open), is about to be put on the accept queue.
 #[fentry(function = "inet_csk_reqsk_queue_add")]
 pub(crate) fn queue_add(ctx: FEntryContext) -> i32 {
     if config::empty() {
@@ -132,8 +134,8 @@ pub(crate) fn queue_add(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// reuseport_migrate_sock(sk, migrating, skb) returns the shard that a closing one leaves to: a request that a packet came for, or, without
-/// a packet, a connection on its accept queue, which its caller moves to the other's next.
+/// reuseport_migrate_sock(sk, migrating, skb) returns the shard that a closing one leaves to: a request that a packet
+/// came for, or, without a packet, a connection on its accept queue, which its caller moves to the other's next.
 #[fexit(function = "reuseport_migrate_sock")]
 pub(crate) fn migrate(ctx: FExitContext) -> i32 {
     if config::empty() {
@@ -145,13 +147,13 @@ pub(crate) fn migrate(ctx: FExitContext) -> i32 {
         return 0;
     }
     let Some(connection) = connections::find(child.0) else { return 0 };
-    let Some(listener) = LISTENERS.get_ptr(sock.0) else { return 0 };
+    let Some(listener) = LISTENERS.get_ptr(&sock.0) else { return 0 };
     enqueued::moved(unsafe { *listener }, connection, sock.accept_depth() + 1, sock.qlen());
     0
 }
 
-/// inet_csk_accept returns the connection that it took off the queue, in the thread that called accept, whichever way it did. That it
-/// returns none says nothing: io_uring tries before it waits.
+/// inet_csk_accept returns the connection that it took off the queue, in the thread that called accept, whichever way
+/// it did. That it returns none says nothing: io_uring tries before it waits.
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn accept(ctx: FExitContext) -> i32 {
     if !config::empty() {
@@ -160,8 +162,8 @@ pub(crate) fn accept(ctx: FExitContext) -> i32 {
     0
 }
 
-/// The same where the calls cannot be seen to end. From a listener that does not block an accept ends in vain for one reason only; io_uring,
-/// however, may wait even there, after it has looked.
+/// The same where the calls cannot be seen to end. From a listener that does not block an accept ends in vain for one
+/// reason only; io_uring, however, may wait even there, after it has looked.
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn accept_by_listener(ctx: FExitContext) -> i32 {
     if config::empty() {
@@ -170,7 +172,7 @@ pub(crate) fn accept_by_listener(ctx: FExitContext) -> i32 {
     let sock = Sock::new(ctx.arg(0));
     if !dequeued(&ctx)
         && kernel::opened_nonblocking(sock)
-        && let Some(listener) = LISTENERS.get_ptr(sock.key())
+        && let Some(listener) = LISTENERS.get_ptr(&sock.key())
     {
         accepted::failed(unsafe { *listener }, accepted::EAGAIN);
     }
@@ -186,7 +188,7 @@ fn dequeued(ctx: &FExitContext) -> bool {
     }
     let child = RawSock::of(child);
     if !accepted::accepted(child)
-        && let Some(listener) = LISTENERS.get_ptr(Sock::new(ctx.arg(0)).key())
+        && let Some(listener) = LISTENERS.get_ptr(&Sock::new(ctx.arg(0)).key())
     {
         accepted::accepted_unknown(unsafe { *listener }, Some(child));
     }

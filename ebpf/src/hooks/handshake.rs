@@ -1,7 +1,7 @@
 //! Functions of the handshake: fentry and fexit programs that see each request, each refused attempt and each cookie.
 //!
-//! What the functions called from one another tell about one packet is gathered in a per-CPU record: they run in softirq, with bottom
-//! halves off, one packet at a time.
+//! What the functions called from one another tell about one packet is gathered in a per-CPU record: they run in
+//! softirq, with bottom halves off, one packet at a time.
 
 use aya_ebpf::{
     EbpfContext as _, Global,
@@ -38,7 +38,7 @@ static CHECK_RESULT: Global<u32> = Global::new(u32::MAX);
 
 #[inline(always)]
 fn known(sock: Sock) -> Option<ListenerRef> {
-    LISTENERS.get_ptr(sock.key()).map(|listener| unsafe { *listener })
+    LISTENERS.get_ptr(&sock.key()).map(|listener| unsafe { *listener })
 }
 
 #[inline(always)]
@@ -76,7 +76,8 @@ pub(crate) fn syn_ends(ctx: FExitContext) -> i32 {
         (*attempt).inside = 0;
         (began, (*attempt).outcome, (*attempt).flood)
     };
-    // A request was made, or there is a child already. Or its beginning was not seen, as the probes were attached in between.
+    // A request was made, or there is a child already. Or its beginning was not seen, as the probes were attached in
+    // between.
     if !began || (outcome != NOTHING && outcome != COOKIE) {
         return 0;
     }
@@ -94,7 +95,8 @@ pub(crate) fn syn_ends(ctx: FExitContext) -> i32 {
     0
 }
 
-/// inet_csk_reqsk_queue_hash_add(sk, req, …) returns: a request is in the SYN queue, unless it says that it was there already.
+/// inet_csk_reqsk_queue_hash_add(sk, req, …) returns: a request is in the SYN queue, unless it says that it was there
+/// already.
 #[fexit(function = "inet_csk_reqsk_queue_hash_add")]
 pub(crate) fn request(ctx: FExitContext) -> i32 {
     if config::empty() {
@@ -116,7 +118,8 @@ pub(crate) fn request(ctx: FExitContext) -> i32 {
     0
 }
 
-/// inet_csk_reqsk_queue_drop(sk, req) returns whether it took the request out of the SYN queue: it timed out, or was reset.
+/// inet_csk_reqsk_queue_drop(sk, req) returns whether it took the request out of the SYN queue: it timed out, or was
+/// reset.
 #[fexit(function = "inet_csk_reqsk_queue_drop")]
 pub(crate) fn request_drop(ctx: FExitContext) -> i32 {
     if config::empty() || ctx.arg::<u64>(2) as u8 == 0 {
@@ -128,8 +131,8 @@ pub(crate) fn request_drop(ctx: FExitContext) -> i32 {
     0
 }
 
-/// tcp_syn_flood_action(sk, …) returns, the SYN queue being full, whether a cookie is to be sent. Compilers may have merged it into its
-/// caller; then depths tell.
+/// tcp_syn_flood_action(sk, …) returns, the SYN queue being full, whether a cookie is to be sent. Compilers may have
+/// merged it into its caller; then depths tell.
 #[fexit(function = "tcp_syn_flood_action")]
 pub(crate) fn flood(ctx: FExitContext) -> i32 {
     if config::empty() {
@@ -237,8 +240,9 @@ fn child_refused(sock: Sock, skb: *const u8, request: u64) {
     }
 }
 
-/// tcp_check_req(sk, skb, req, …) returns null for what is no final ACK that completes: refused (counted above), or ignored, which
-/// `sk_drops` counts all the same. Or there was a child, but another CPU's came first: then that gets the packet, and nothing is counted.
+/// tcp_check_req(sk, skb, req, …) returns null for what is no final ACK that completes: refused (counted above), or
+/// ignored, which `sk_drops` counts all the same. Or there was a child, but another CPU's came first: then that gets
+/// the packet, and nothing is counted.
 #[fexit(function = "tcp_check_req")]
 pub(crate) fn check(ctx: FExitContext) -> i32 {
     if config::empty() {
@@ -260,8 +264,8 @@ pub(crate) fn check(ctx: FExitContext) -> i32 {
     0
 }
 
-/// The same where `tcp_v4_syn_recv_sock` has more arguments than the kernel can trace (7, before 6.6): that a final ACK was refused is
-/// told by the packet and by the depth of the queue.
+/// The same where `tcp_v4_syn_recv_sock` has more arguments than the kernel can trace (7, before 6.6): that a final ACK
+/// was refused is told by the packet and by the depth of the queue.
 #[fexit(function = "tcp_check_req")]
 pub(crate) fn check_by_packet(ctx: FExitContext) -> i32 {
     if config::empty() || argument(ctx.as_ptr(), CHECK_RESULT.load()) != 0 {

@@ -22,7 +22,8 @@ use crate::{
     stats::{self, add},
 };
 
-/// A socket that has not been listening for this long is not just changing its state: the hook runs before the state is set.
+/// A socket that has not been listening for this long is not just changing its state: the hook runs before the state is
+/// set.
 const CLOSING_NS: u64 = 1_000_000_000;
 
 /// Context of iter/bpf_map_elem.
@@ -51,7 +52,8 @@ pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
     // The socket may have closed, and its memory may be another's by now: the cookie tells.
     let cookie = unsafe { (*info).cookie };
     if raw.state() != LISTEN || (cookie & NO_COOKIE == 0 && raw.cookie() != cookie) {
-        // The hook that should have seen it close was skipped by the kernel, unless it is closing, or opening, at this moment.
+        // The hook that should have seen it close was skipped by the kernel, unless it is closing, or opening, at this
+        // moment.
         let now = stats::now();
         if now.saturating_sub(unsafe { (*info).opened_ns }.max(unsafe { (*info).polled_ns })) > CLOSING_NS {
             listening::forget(raw.0, info, now);
@@ -81,11 +83,12 @@ pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
     0
 }
 
-/// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues: of each queue a stretch at a time,
-/// because the verifier follows every turn of a loop. [`ListenerInfo::cursor`] says where the next pass goes on.
+/// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues: of each queue a
+/// stretch at a time, because the verifier follows every turn of a loop. [`ListenerInfo::cursor`] says where the next
+/// pass goes on.
 ///
-/// A request that leaves the queue meanwhile may be in use again at once, at the end of the same queue; what was between is not met then. So
-/// each queue is gone through until nothing new is found.
+/// A request that leaves the queue meanwhile may be in use again at once, at the end of the same queue; what was
+/// between is not met then. So each queue is gone through until nothing new is found.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
 pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
@@ -148,20 +151,22 @@ pub(crate) extern "C" fn find_listeners(ctx: *const TcpSocket) -> i32 {
         unsafe { (*info).opened_ns = 0 };
     }
     let address = local_address(raw);
-    if let Some(owner) = ADDRESSES.get_ptr_mut(address) {
+    if let Some(owner) = ADDRESSES.get_ptr_mut(&address) {
         if unsafe { (*owner).listener } != listener {
             unsafe { (*owner).shards += 1 };
         }
     } else {
-        // There is room: the table has as many entries as there are slots, this listener has one, and none is given back before the walk ends.
-        let _ = ADDRESSES.insert(address, AddressOwner { listener, shards: 1 }, 0);
+        // There is room: the table has as many entries as there are slots, this listener has one, and none is given
+        // back before the walk ends.
+        let _ = ADDRESSES.insert(&address, &AddressOwner { listener, shards: 1 }, 0);
     }
     0
 }
 
-/// Visits them again once the accept queues have been walked, for the connections that are open by then: those that were accepted
-/// before the probes were attached, and those that waited then and were accepted before the walk came to them. And once more after the
-/// start, from when each accept makes the record that it misses: for those whose accept began before the first visit and ended after it.
+/// Visits them again once the accept queues have been walked, for the connections that are open by then: those that
+/// were accepted before the probes were attached, and those that waited then and were accepted before the walk came to
+/// them. And once more after the start, from when each accept makes the record that it misses: for those whose accept
+/// began before the first visit and ended after it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub(crate) extern "C" fn find_connections(ctx: *const TcpSocket) -> i32 {
@@ -187,7 +192,8 @@ pub(crate) extern "C" fn find_connections(ctx: *const TcpSocket) -> i32 {
     0
 }
 
-/// Whether a connection in this state may have a process that reads or writes, one that has shut down its side among them.
+/// Whether a connection in this state may have a process that reads or writes, one that has shut down its side among
+/// them.
 #[inline(always)]
 fn is_open(state: i32) -> bool {
     matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING)
@@ -235,11 +241,12 @@ fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_
     true
 }
 
-/// A connection left its queue while [`walk_queues`] made its record, and the probes of the accept may have run before there was one: it is
-/// open then, and was accepted before the start. If they run later they find that it was accepted, and count one more that was unknown.
+/// A connection left its queue while [`walk_queues`] made its record, and the probes of the accept may have run before
+/// there was one: it is open then, and was accepted before the start. If they run later they find that it was accepted,
+/// and count one more that was unknown.
 ///
-/// That it left is to be looked for after the record was made, so that either those probes see the record or this sees that it left; between
-/// the two lie [`take_over`]'s atomic additions, which on x86 order them.
+/// That it left is to be looked for after the record was made, so that either those probes see the record or this sees
+/// that it left; between the two lie [`take_over`]'s atomic additions, which on x86 order them.
 #[inline(always)]
 fn opened_meanwhile(listener: ListenerRef, child: RawSock) {
     let Some(connection) = connections::find(child.0) else { return };
@@ -261,20 +268,21 @@ fn local_address(raw: RawSock) -> LocalAddress {
     LocalAddress { address, netns: raw.netns(), port: u32::from(raw.port()) }
 }
 
-/// The listener that a connection came through, judged by its local address: the exact one, else IPv4's wildcard, else IPv6's.
+/// The listener that a connection came through, judged by its local address: the exact one, else IPv4's wildcard, else
+/// IPv6's.
 #[inline(always)]
 fn owner_of(raw: RawSock) -> Option<*const AddressOwner> {
     let mut key = local_address(raw);
-    if let Some(owner) = ADDRESSES.get_ptr(key) {
+    if let Some(owner) = ADDRESSES.get_ptr(&key) {
         return Some(owner);
     }
     let is_v4 = key.address[..10] == [0; 10] && key.address[10] == 0xff && key.address[11] == 0xff;
     if is_v4 {
         key.address = kernel::v4_mapped([0; 4]);
-        if let Some(owner) = ADDRESSES.get_ptr(key) {
+        if let Some(owner) = ADDRESSES.get_ptr(&key) {
             return Some(owner);
         }
     }
     key.address = [0; 16];
-    ADDRESSES.get_ptr(key)
+    ADDRESSES.get_ptr(&key)
 }

@@ -1,5 +1,5 @@
-//! BTF tracepoints that pass the socket. They fire for every socket of every namespace, so each leaves at once for what is not
-//! a listener or one of its connections.
+//! BTF tracepoints that pass the socket. They fire for every socket of every namespace, so each leaves at once for what
+//! is not a listener or one of its connections.
 
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
@@ -200,7 +200,7 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let sock = Sock::new(ctx.arg(0));
-    let Some(listener) = LISTENERS.get_ptr(sock.key()) else { return 0 };
+    let Some(listener) = LISTENERS.get_ptr(&sock.key()) else { return 0 };
     let listener = unsafe { *listener };
     if let Some(tcp) = sock.tcp() {
         refused::synack_retransmitted(listener, sock.accept_depth(), tcp.qlen());
@@ -208,8 +208,8 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The listener's records. The kernel skips a program that interrupts itself, and so may have skipped the one that would have seen it
-/// open: then it is tracked from here on.
+/// The listener's records. The kernel skips a program that interrupts itself, and so may have skipped the one that
+/// would have seen it open: then it is tracked from here on.
 #[inline(always)]
 pub(crate) fn listener(sock: Sock) -> Option<ListenerRef> {
     let completing = COMPLETING.get_ptr_mut(0)?;
@@ -222,7 +222,7 @@ pub(crate) fn listener(sock: Sock) -> Option<ListenerRef> {
     {
         return Some(last);
     }
-    if let Some(listener) = LISTENERS.get_ptr(sock.key()) {
+    if let Some(listener) = LISTENERS.get_ptr(&sock.key()) {
         unsafe {
             (*completing).listener = *listener;
             (*completing).listener_key = sock.key();
@@ -241,14 +241,14 @@ pub(crate) fn listener(sock: Sock) -> Option<ListenerRef> {
 /// The records of the listener that a process has this socket for, if it is one's.
 #[inline(always)]
 pub(crate) fn listener_behind(socket: RawSock) -> Option<ListenerRef> {
-    let listener = LISTENERS.get_ptr(socket.0);
+    let listener = LISTENERS.get_ptr(&socket.0);
     let listener =
-        if listener.is_none() && socket.is_mptcp() { LISTENERS.get_ptr(socket.first_subflow().0) } else { listener };
+        if listener.is_none() && socket.is_mptcp() { LISTENERS.get_ptr(&socket.first_subflow().0) } else { listener };
     listener.map(|listener| unsafe { *listener })
 }
 
-/// The last connection on the accept queue, for when the clone was not seen (the kernel skipped the program). Another CPU may have
-/// enqueued one since; what it has counted is not taken again.
+/// The last connection on the accept queue, for when the clone was not seen (the kernel skipped the program). Another
+/// CPU may have enqueued one since; what it has counted is not taken again.
 #[inline(always)]
 fn newest_child(sock: Sock) -> u64 {
     let child = RawSock(sock.key()).accept_tail().child().0;

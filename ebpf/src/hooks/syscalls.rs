@@ -1,6 +1,6 @@
-//! System call exits. Classic tracepoints, because they run for the named call only; a BTF tracepoint on `sys_exit` would run for
-//! every call of every process. Where functions may be traced, those of the calls themselves: while any system call has a tracepoint in use,
-//! the kernel takes a longer way out of all of them.
+//! System call exits. Classic tracepoints, because they run for the named call only; a BTF tracepoint on `sys_exit`
+//! would run for every call of every process. Where functions may be traced, those of the calls themselves: while any
+//! system call has a tracepoint in use, the kernel takes a longer way out of all of them.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -48,8 +48,8 @@ pub(crate) fn exit_accept_in_vain(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// The function of accept4(2), which takes its arguments as registers, returns; by the name that x86-64 gives it. The loader puts the
-/// architecture's in its place.
+/// The function of accept4(2), which takes its arguments as registers, returns; by the name that x86-64 gives it. The
+/// loader puts the architecture's in its place.
 #[fexit(function = "__x64_sys_accept4")]
 pub(crate) fn accept4_ends(ctx: FExitContext) -> i32 {
     call_ends(&ctx)

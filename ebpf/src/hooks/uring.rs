@@ -32,7 +32,8 @@ pub(crate) fn uring_complete(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// An accept completes, with a connection or in vain. Into a fixed file it yields no descriptor: it is noticed at the first read or write.
+/// An accept completes, with a connection or in vain. Into a fixed file it yields no descriptor: it is noticed at the
+/// first read or write.
 #[inline(always)]
 fn accept(request: u64, result: i32) {
     let listener = || kernel::request_socket(request).and_then(super::sockets::listener_behind);

@@ -1,8 +1,8 @@
 //! The only place that reads kernel structures.
 //!
-//! Every offset, enum value and address is a frozen `.rodata` global that user space fills from the running kernel's BTF.
-//! Two kinds of read: `direct` follows a pointer whose type the verifier knows (tracepoint arguments), `probe` copies from any
-//! address and fails on a bad one.
+//! Every offset, enum value and address is a frozen `.rodata` global that user space fills from the running kernel's
+//! BTF. Two kinds of read: `direct` follows a pointer whose type the verifier knows (tracepoint arguments), `probe`
+//! copies from any address and fails on a bad one.
 
 mod packets;
 mod requests;
@@ -189,8 +189,8 @@ pub(crate) const FLOOD_DROP: u32 = 1;
 /// To send a cookie.
 pub(crate) const FLOOD_COOKIE: u32 = 2;
 
-/// Reads through a pointer of known type. Volatile, or the compiler merges neighbouring loads into one that is wider than
-/// the member, which the verifier refuses.
+/// Reads through a pointer of known type. Volatile, or the compiler merges neighbouring loads into one that is wider
+/// than the member, which the verifier refuses.
 #[inline(always)]
 unsafe fn direct<T: Copy>(base: *const u8, offset: &Global<u32>) -> T {
     unsafe { core::ptr::read_volatile(base.add(offset.load() as usize).cast::<T>()) }

@@ -59,8 +59,8 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// Whether a packet for a request is a final ACK that would have completed it (`tcp_check_req`): an ACK, and not one without data that
-/// TCP_DEFER_ACCEPT waits behind.
+/// Whether a packet for a request is a final ACK that would have completed it (`tcp_check_req`): an ACK, and not one
+/// without data that TCP_DEFER_ACCEPT waits behind.
 #[inline(always)]
 pub(crate) unsafe fn would_complete(sock: Sock, skb: *const u8, request: Request) -> bool {
     let head: u64 = unsafe { direct(skb, &SKB_HEAD) };

@@ -52,8 +52,8 @@ impl Request {
         self.is_unreferenced()
     }
 
-    /// Whether it is no longer on the accept queue on which it was met with this child: whoever accepts takes it off, and gives it back or,
-    /// with TCP Fast Open, takes the child out of it, before the accept returns.
+    /// Whether it is no longer on the accept queue on which it was met with this child: whoever accepts takes it off,
+    /// and gives it back or, with TCP Fast Open, takes the child out of it, before the accept returns.
     #[inline(always)]
     pub(crate) fn has_left(self, child: RawSock) -> bool {
         self.is_unreferenced() || self.child().0 != child.0
@@ -64,8 +64,8 @@ impl Request {
         probe::<u32>(self.0, &REQUEST_REFCNT) == Some(0)
     }
 
-    /// When its connection was put on the accept queue, if that must be told without having seen it: the time of the SYN-ACK and
-    /// the round trip that was measured with it. 0 if unknown.
+    /// When its connection was put on the accept queue, if that must be told without having seen it: the time of the
+    /// SYN-ACK and the round trip that was measured with it. 0 if unknown.
     #[inline(always)]
     pub(crate) fn enqueued_ns(self) -> u64 {
         match probe::<u64>(self.0, &REQUEST_SNT_SYNACK) {

@@ -17,7 +17,8 @@ impl Sock {
         Self(pointer)
     }
 
-    /// Its address as a number. The verifier refuses to compute with pointers but for negation, which makes a number of one.
+    /// Its address as a number. The verifier refuses to compute with pointers but for negation, which makes a number of
+    /// one.
     #[inline(always)]
     pub(crate) fn key(self) -> u64 {
         let mut negated = self.0 as u64;
@@ -89,7 +90,8 @@ impl TcpSock {
         unsafe { direct(self.0, &TCP_COPIED_SEQ) }
     }
 
-    /// The connection at the end of the accept queue, if it is the one at this address: with its type known, it is read without copying.
+    /// The connection at the end of the accept queue, if it is the one at this address: with its type known, it is read
+    /// without copying.
     #[inline(always)]
     fn last_queued(self, address: u64) -> Option<TcpSock> {
         let request: u64 = unsafe { direct(self.0, &TCP_ACCEPT_TAIL) };
@@ -104,21 +106,23 @@ impl TcpSock {
         eighths >> 3
     }
 
-    /// When the kernel began to process the packet that it is processing, CLOCK_MONOTONIC (`tcp_mstamp_refresh`). Reading it is far
-    /// cheaper than reading the clock again.
+    /// When the kernel began to process the packet that it is processing, CLOCK_MONOTONIC (`tcp_mstamp_refresh`).
+    /// Reading it is far cheaper than reading the clock again.
     #[inline(always)]
     pub(crate) fn packet_ns(self) -> u64 {
         unsafe { direct(self.0, &TCP_CLOCK_CACHE) }
     }
 
-    /// For a read of plain TCP that returns now: when it took the last of what it returns. The kernel looks at the clock then, for the same
-    /// field (`tcp_rcv_space_adjust`, of every version since 5.10); a packet that came since has made it later, but not later than now.
+    /// For a read of plain TCP that returns now: when it took the last of what it returns. The kernel looks at the
+    /// clock then, for the same field (`tcp_rcv_space_adjust`, of every version since 5.10); a packet that came
+    /// since has made it later, but not later than now.
     #[inline(always)]
     pub(crate) fn taken_ns(self) -> u64 {
         self.packet_ns()
     }
 
-    /// Sequence number after the last payload byte that arrived in order: `rcv_nxt` without the FIN, which takes a number too.
+    /// Sequence number after the last payload byte that arrived in order: `rcv_nxt` without the FIN, which takes a
+    /// number too.
     #[inline(always)]
     pub(crate) fn payload_end(self) -> u32 {
         let fin = (unsafe { direct::<u64>(self.0, &SOCK_FLAGS) } >> FLAG_DONE.load()) as u32 & 1;
@@ -271,8 +275,8 @@ impl RawSock {
         probe(self.0, &SOCK_SOCKET).unwrap_or(0)
     }
 
-    /// Whether a packet is being processed for it, or a process begins or ends a call. The kernel holds this lock from when it makes a child until
-    /// it has put it on the accept queue and told the listener.
+    /// Whether a packet is being processed for it, or a process begins or ends a call. The kernel holds this lock from
+    /// when it makes a child until it has put it on the accept queue and told the listener.
     #[inline(always)]
     pub(crate) fn is_locked(self) -> bool {
         SOCK_SPINLOCK.load() != 0 && probe::<u32>(self.0, &SOCK_SPINLOCK).is_some_and(|lock| lock != 0)
@@ -312,8 +316,8 @@ impl RawSock {
         probe(self.0, &TCP_COPIED_SEQ)
     }
 
-    /// Smoothed round-trip time in microseconds; for a new child the time from SYN-ACK to final ACK, 0 if the SYN-ACK was
-    /// retransmitted (`tcp_synack_rtt_meas`). The kernel keeps it times 8.
+    /// Smoothed round-trip time in microseconds; for a new child the time from SYN-ACK to final ACK, 0 if the SYN-ACK
+    /// was retransmitted (`tcp_synack_rtt_meas`). The kernel keeps it times 8.
     #[inline(always)]
     pub(crate) fn srtt_us(self) -> u32 {
         probe::<u32>(self.0, &TCP_SRTT_US).unwrap_or(0) >> 3
@@ -345,7 +349,8 @@ pub(crate) fn sock_of(socket: u64) -> Option<RawSock> {
     probe::<u64>(socket, &SOCKET_SK).filter(|sk| *sk != 0).map(RawSock)
 }
 
-/// The `struct sock` behind a `struct file`. If that is no socket's the address is some other object's, and found in no table.
+/// The `struct sock` behind a `struct file`. If that is no socket's the address is some other object's, and found in no
+/// table.
 #[inline(always)]
 pub(crate) fn socket_of_file(file: u64) -> Option<RawSock> {
     sock_of(probe(file, &FILE_PRIVATE_DATA)?)

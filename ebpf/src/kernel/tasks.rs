@@ -6,8 +6,8 @@ use aya_ebpf::helpers::{
 
 use super::*;
 
-/// The current thread: its id in the initial PID namespace, and when it started, CLOCK_BOOTTIME. Both from its record where that can be read
-/// directly, which is cheaper than a helper for each.
+/// The current thread: its id in the initial PID namespace, and when it started, CLOCK_BOOTTIME. Both from its record
+/// where that can be read directly, which is cheaper than a helper for each.
 #[inline(always)]
 pub(crate) fn current_thread() -> (u32, u64) {
     if HAS_TASK_BTF.load() == 0 {
@@ -60,7 +60,8 @@ fn id_of(task: u64) -> u32 {
 /// object's, and found in no table.
 #[inline(always)]
 pub(crate) fn current_socket(fd: u32) -> Option<RawSock> {
-    // The verifier knows the types as far as the table of files; loads through them are cheaper than copies, and as safe.
+    // The verifier knows the types as far as the table of files; loads through them are cheaper than copies, and as
+    // safe.
     let files: u64 = if HAS_TASK_BTF.load() == 0 {
         probe(probe(probe(current_task(), &TASK_FILES)?, &FILES_FDT)?, &FDT_FD)?
     } else {

@@ -29,7 +29,8 @@ pub(crate) fn is_splice(opcode: u8) -> bool {
     u32::from(opcode) == OP_SPLICE.load()
 }
 
-/// The socket that a request is about. If it is about another file the address is some other object's, and found in no table.
+/// The socket that a request is about. If it is about another file the address is some other object's, and found in no
+/// table.
 #[inline(always)]
 pub(crate) fn request_socket(request: u64) -> Option<RawSock> {
     socket_of_file(probe(request, &KIOCB_FILE)?)
@@ -41,8 +42,8 @@ pub(crate) fn accepts_into_fixed_file(request: u64) -> bool {
     probe::<u32>(request, &ACCEPT_FILE_SLOT) != Some(0)
 }
 
-/// The socket that a splice read from, by its descriptor in the current process, which the thread that works for io_uring belongs to; `None`
-/// if it was named by its place in the ring's table of files.
+/// The socket that a splice read from, by its descriptor in the current process, which the thread that works for
+/// io_uring belongs to; `None` if it was named by its place in the ring's table of files.
 #[inline(always)]
 pub(crate) fn spliced_from(request: u64) -> Option<RawSock> {
     if probe::<u32>(request, &SPLICE_FLAGS)? & FD_IN_FIXED != 0 {

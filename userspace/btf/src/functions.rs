@@ -96,8 +96,8 @@ impl Function {
         words(&self.parameters)
     }
 
-    /// Whether the other one takes and returns the same. A parameter that has another name there, as a declaration may give it, loses its own
-    /// here: which of them is meant is not known then.
+    /// Whether the other one takes and returns the same. A parameter that has another name there, as a declaration may
+    /// give it, loses its own here: which of them is meant is not known then.
     fn agrees_with(&mut self, other: &Self) -> bool {
         let values = |of: &Self| of.parameters.iter().map(|parameter| parameter.value.clone()).collect::<Vec<_>>();
         if (self.variadic, &self.returns, values(self)) != (other.variadic, &other.returns, values(other)) {
@@ -126,7 +126,8 @@ impl KernelBtf {
     /// Signature of a function. Only functions that exist as such are listed: not those inlined everywhere.
     ///
     /// # Errors
-    /// [`BtfError::Missing`]; [`BtfError::Ambiguous`] if several have this name and differ in more than names of parameters; [`BtfError::Malformed`].
+    /// [`BtfError::Missing`]; [`BtfError::Ambiguous`] if several have this name and differ in more than names of
+    /// parameters; [`BtfError::Malformed`].
     pub fn function(&self, name: &str) -> Result<Function, BtfError> {
         let types = &self.types;
         let index = self.functions.get_or_init(|| Index::new(types, types.named(&types.families().functions)));

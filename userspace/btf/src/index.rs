@@ -7,8 +7,8 @@ const NONE: u32 = u32::MAX;
 
 /// A chained hash table that is filled once. It keeps hashes only: names are compared by who asks.
 ///
-/// Names that collide on purpose make one query walk its whole chain, which is no longer than the data; filling it costs the same
-/// whatever the names are.
+/// Names that collide on purpose make one query walk its whole chain, which is no longer than the data; filling it
+/// costs the same whatever the names are.
 pub(crate) struct Index {
     /// Hash, number, and the next entry of the same chain.
     entries: Vec<(u32, u32, u32)>,

@@ -41,7 +41,8 @@ pub(crate) struct Header {
     pub size_or_type: u32,
 }
 
-/// What one query may cost, in types and members looked at. The largest structures of a kernel have some hundred members.
+/// What one query may cost, in types and members looked at. The largest structures of a kernel have some hundred
+/// members.
 const STEPS: u32 = 1 << 17;
 /// Members may nest and qualifiers may chain, in a kernel some levels deep.
 pub(crate) const MAX_DEPTH: u32 = 32;
@@ -151,7 +152,8 @@ impl Types {
             self.offsets.push(u32::try_from(at).map_err(|_| BtfError::Malformed("it is too large"))?);
             let kind = (word(&self.data, at + 4).ok_or(CUT_OFF)? >> 24) & 0x7f;
             let vlen = header.vlen as usize;
-            // INT, VAR, DECL_TAG; ARRAY; STRUCT, UNION, DATASEC, ENUM64; ENUM, FUNC_PROTO; PTR, FWD, TYPEDEF and the like.
+            // INT, VAR, DECL_TAG; ARRAY; STRUCT, UNION, DATASEC, ENUM64; ENUM, FUNC_PROTO; PTR, FWD, TYPEDEF and the
+            // like.
             let body = match kind {
                 1 | 14 | 17 => 4,
                 3 => 12,
@@ -159,7 +161,7 @@ impl Types {
                 6 | 13 => 8 * vlen,
                 2 | 7..=12 | 16 | 18 => 0,
                 // struct btf_layout: bytes of what follows once, bytes of what follows vlen times, flags.
-                kind => match self.data[layout.0..layout.1].chunks_exact(4).nth(kind as usize) {
+                kind => match self.data[layout.0..layout.1].as_chunks::<4>().0.get(kind as usize) {
                     Some(lengths) => usize::from(lengths[0]) + usize::from(lengths[1]) * vlen,
                     None => return Err(BtfError::Malformed("a kind of type is unknown")),
                 },

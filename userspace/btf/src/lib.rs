@@ -1,9 +1,9 @@
 //! A reader of the kernel's BTF (Documentation/bpf/btf.rst): offsets, enum values and signatures by name.
 //!
 //! aya keeps its BTF types private and the general crates take longer than everything else at start, so this is the
-//! little that is needed. BTF is input: every access is bounds-checked, every query gives up after a fixed number of steps, however the
-//! types refer to each other, and parsing and indexing are linear in the size of the data. Each kind of name is indexed when it is
-//! first asked for; all of it together takes some 8 ms.
+//! little that is needed. BTF is input: every access is bounds-checked, every query gives up after a fixed number of
+//! steps, however the types refer to each other, and parsing and indexing are linear in the size of the data. Each kind
+//! of name is indexed when it is first asked for; all of it together takes some 8 ms.
 
 mod enumerations;
 mod functions;
@@ -112,7 +112,8 @@ impl KernelBtf {
         Self::parse(data)
     }
 
-    /// Takes BTF apart. In the byte order of the machine that runs this, like the kernel's own; without a base, so not a module's.
+    /// Takes BTF apart. In the byte order of the machine that runs this, like the kernel's own; without a base, so not
+    /// a module's.
     ///
     /// # Errors
     /// [`BtfError::Malformed`] if a section, type or name reaches outside the data.

@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl KernelBtf {
-    /// BTF of these structures, functions, typedefs and enumerators only, and of what they consist of. Structures behind pointers
-    /// are declared, not defined, unless they are asked for.
+    /// BTF of these structures, functions, typedefs and enumerators only, and of what they consist of. Structures
+    /// behind pointers are declared, not defined, unless they are asked for.
     ///
     /// # Errors
     /// [`BtfError::Malformed`]. What the kernel does not have is left out.

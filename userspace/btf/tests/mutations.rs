@@ -41,8 +41,8 @@ fn every_truncation_is_refused() {
     }
 }
 
-/// Bytes changed one after the other, at distances that share no factor with the layout, so that each run of the loop sees every
-/// kind of field.
+/// Bytes changed one after the other, at distances that share no factor with the layout, so that each run of the loop
+/// sees every kind of field.
 #[test]
 fn no_changed_byte_makes_it_panic_or_go_on_for_long() {
     for (_, whole) in seeds() {

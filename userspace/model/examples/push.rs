@@ -1,4 +1,5 @@
-//! What taking in a sample costs, in CPU time: `cargo run --release -p listentop-model --features fixtures --example push`.
+//! What taking in a sample costs, in CPU time: `cargo run --release -p listentop-model --features fixtures --example
+//! push`.
 //!
 //! One listener in twenty is busy. At four samples per second 1 ms is 0.4 % of a core.
 
@@ -23,7 +24,7 @@ fn main() {
             }
         }
         let pushes = rounds * (samples.len() - 1);
-        let each = (cpu_time() - before) / pushes as u32;
+        let each = cpu_time().checked_sub(before).unwrap() / pushes as u32;
         let what = if busy { "all busy" } else { "5 % busy" };
         println!("{listeners} listeners, {what}: {each:?} per sample");
     }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Counts in the buckets of [`listentop_abi::histogram`], sparse: only buckets that are not empty.
 ///
-/// A unit is [`UNIT_NS`] nanoseconds in a distribution of durations and one byte in a distribution of sizes. Whatever is
-/// read from a bucket is its midpoint, which is at most 1/16 away from each value in it.
+/// A unit is [`UNIT_NS`] nanoseconds in a distribution of durations and one byte in a distribution of sizes. Whatever
+/// is read from a bucket is its midpoint, which is at most 1/16 away from each value in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Raw")]
 pub struct Histogram {
@@ -123,8 +123,8 @@ impl Histogram {
         self.buckets.retain(|b| b.1 > 0);
     }
 
-    /// What was added to a cumulative histogram since an earlier reading of it; `None` if a bucket shrank, that is, if it
-    /// was started anew in between.
+    /// What was added to a cumulative histogram since an earlier reading of it; `None` if a bucket shrank, that is, if
+    /// it was started anew in between.
     #[must_use]
     pub fn since(&self, earlier: &Histogram) -> Option<Histogram> {
         let mut added = Vec::new();
@@ -181,7 +181,8 @@ impl Histogram {
         self.quantile_ns(p).map(to_us)
     }
 
-    /// The largest value that the top bucket can hold, in units: no value is above it, save those past the layout's end.
+    /// The largest value that the top bucket can hold, in units: no value is above it, save those past the layout's
+    /// end.
     #[must_use]
     pub fn max_units(&self) -> Option<u64> {
         self.buckets.last().map(|b| bounds(b.0).1 - 1)
@@ -210,8 +211,8 @@ impl Histogram {
         self.mean_units().map(|units| ((units + 0.5) * UNIT_NS as f64 / 1000.0).round() as u64)
     }
 
-    /// At most `n` adjoining bars from the smallest value to the largest, each covering the same number of buckets give or
-    /// take one, so that their widths grow with their values (a logarithmic axis). Empty if there are no values.
+    /// At most `n` adjoining bars from the smallest value to the largest, each covering the same number of buckets give
+    /// or take one, so that their widths grow with their values (a logarithmic axis). Empty if there are no values.
     #[must_use]
     pub fn bars(&self, n: usize) -> Vec<Bar> {
         let (Some(first), Some(last)) = (self.buckets.first(), self.buckets.last()) else { return Vec::new() };

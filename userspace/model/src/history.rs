@@ -1,7 +1,7 @@
 //! What graphs over time show: the last steps, and how each listener was at each.
 //!
-//! A listener that nothing happens to stays as it is without being touched: its history says from which step on, and the
-//! timeline, which all listeners share, says when the steps were.
+//! A listener that nothing happens to stays as it is without being touched: its history says from which step on, and
+//! the timeline, which all listeners share, says when the steps were.
 
 use std::collections::VecDeque;
 

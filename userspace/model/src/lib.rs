@@ -1,4 +1,5 @@
-//! The model of listentop: pure functions from samples to what is shown. No aya, no tokio, no ratatui, no input or output.
+//! The model of listentop: pure functions from samples to what is shown. No aya, no tokio, no ratatui, no input or
+//! output.
 
 pub mod coverage;
 #[cfg(any(test, feature = "fixtures"))]

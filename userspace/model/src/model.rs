@@ -1,7 +1,7 @@
 //! What views show: everything derived from a sequence of samples.
 //!
-//! Two spans stand side by side. *Interval* figures cover everything since the first sample (what a report prints); *recent*
-//! figures cover the last few samples (what a dashboard shows as "now"). Depths are at the last sample.
+//! Two spans stand side by side. *Interval* figures cover everything since the first sample (what a report prints);
+//! *recent* figures cover the last few samples (what a dashboard shows as "now"). Depths are at the last sample.
 
 use std::net::IpAddr;
 
@@ -184,7 +184,8 @@ pub struct Counts {
     pub enqueued: Option<u64>,
     /// Connections among them that came from a shard that was closed.
     pub migrated: Option<u64>,
-    /// Connections that left the accept queue without being accepted: the listener closed, or they were destroyed first.
+    /// Connections that left the accept queue without being accepted: the listener closed, or they were destroyed
+    /// first.
     pub aborted: Option<u64>,
     /// Request sockets made.
     pub syn_requests: Option<u64>,
@@ -237,7 +238,8 @@ pub struct Rates {
     pub write_bytes: Option<f64>,
 }
 
-/// Refused attempts by cause. The causes add up to `total`; a cause that cannot be told is `None`, and its share is in `unexplained`.
+/// Refused attempts by cause. The causes add up to `total`; a cause that cannot be told is `None`, and its share is in
+/// `unexplained`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Drops {
     /// Attempts refused.
@@ -329,14 +331,14 @@ pub struct ThreadModel {
     pub run_queue_us: Option<u64>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,
-    /// Until when it is known to have lived, likewise; `None` while it lives. A listener at which nothing happens is left alone, so its
-    /// threads' times must not need to be kept up.
+    /// Until when it is known to have lived, likewise; `None` while it lives. A listener at which nothing happens is
+    /// left alone, so its threads' times must not need to be kept up.
     pub lived_until_us: Option<u64>,
 }
 
 impl ThreadModel {
-    /// The rest of its time in the interval, which is what is neither on a CPU nor waiting for one: asleep or blocked, in microseconds.
-    /// `None` where those are not known.
+    /// The rest of its time in the interval, which is what is neither on a CPU nor waiting for one: asleep or blocked,
+    /// in microseconds. `None` where those are not known.
     #[must_use]
     pub fn blocked_us(&self, interval: &Interval) -> Option<u64> {
         let until = self.lived_until_us.unwrap_or((interval.seconds * 1e6).round() as u64);

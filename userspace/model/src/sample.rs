@@ -1,7 +1,8 @@
 //! What a source reads: raw, timestamped, serialisable. Nothing here is derived; the model does that.
 //!
-//! Counters are cumulative since the probes were attached (or, for a listener opened later, since it was opened) and are
-//! `None` where this machine cannot measure them. Gauges are values at [`Sample::monotonic_ns`]. A recording is a sequence of these.
+//! Counters are cumulative since the probes were attached (or, for a listener opened later, since it was opened) and
+//! are `None` where this machine cannot measure them. Gauges are values at [`Sample::monotonic_ns`]. A recording is a
+//! sequence of these.
 
 use std::net::IpAddr;
 
@@ -26,9 +27,10 @@ pub struct Sample {
     pub losses: Losses,
     /// The network namespaces that hold a listener, with their kernel counters.
     pub namespaces: Vec<NamespaceSample>,
-    /// Every listener open now, and those that closed since the previous sample (`closed` set), in no particular order. A socket that
-    /// stopped to listen and listens again is in it as closed, and once more.
-    /// One of which nothing changed may be shared with the sample before: it is then taken in without being read again.
+    /// Every listener open now, and those that closed since the previous sample (`closed` set), in no particular
+    /// order. A socket that stopped to listen and listens again is in it as closed, and once more.
+    /// One of which nothing changed may be shared with the sample before: it is then taken in without being read
+    /// again.
     pub listeners: Shared<ListenerSample>,
 }
 
@@ -59,17 +61,19 @@ pub struct Cost {
 pub struct Losses {
     /// Listeners that found the listener table full (`--max-listeners`).
     pub listeners: u64,
-    /// Connections that found the connection table full (`--max-connections`): counted, but without waits and residency.
+    /// Connections that found the connection table full (`--max-connections`): counted, but without waits and
+    /// residency.
     pub connections: u64,
-    /// Calls (accepts, reads, writes) of threads that found the thread table full (`--max-threads`): counted for the listener, by no thread.
+    /// Calls (accepts, reads, writes) of threads that found the thread table full (`--max-threads`): counted for the
+    /// listener, by no thread.
     pub threads: u64,
     /// Runs that the kernel skipped because the probe interrupted itself (`recursion_misses`).
     pub missed_runs: u64,
     /// Connections whose beginning or end the kernel showed to no probe: counted as soon as that shows, without waits.
     #[serde(default)]
     pub unseen: u64,
-    /// Connections that were open at the start and may have come through another shard of their group: of the group as a whole nothing is
-    /// missing.
+    /// Connections that were open at the start and may have come through another shard of their group: of the group as
+    /// a whole nothing is missing.
     #[serde(default)]
     pub ambiguous: u64,
     /// Anything else: queued sockets that could not be told, queues that were too long to be taken over at the start.
@@ -77,7 +81,8 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Everything that was lost, but for skipped runs, which need not have lost anything, and for what only its shard has in doubt.
+    /// Everything that was lost, but for skipped runs, which need not have lost anything, and for what only its shard
+    /// has in doubt.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.listeners + self.connections + self.threads + self.unseen + self.other
@@ -210,8 +215,8 @@ pub struct AcceptQueueSample {
     /// Connections that left it without being accepted: the listener closed, or they were destroyed first.
     #[serde(default)]
     pub aborted: Option<u64>,
-    /// Connections among `enqueued` that came from another shard's queue when that was closed (net.ipv4.tcp_migrate_req, or a
-    /// BPF program).
+    /// Connections among `enqueued` that came from another shard's queue when that was closed
+    /// (net.ipv4.tcp_migrate_req, or a BPF program).
     #[serde(default)]
     pub migrated: Option<u64>,
     /// How long its oldest connection has been waiting, in nanoseconds; `Some(0)` if the queue is empty.
@@ -251,17 +256,19 @@ pub struct SynQueueSample {
 /// Attempts that a listener's queues refused. The model turns these into drops by cause.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DropsSample {
-    /// Growth of the socket's `sk_drops`, 32-bit wrap removed. It counts a refused SYN once, a refused final ACK twice, a
-    /// bare ACK ignored because of TCP_DEFER_ACCEPT once.
+    /// Growth of the socket's `sk_drops`, 32-bit wrap removed. It counts a refused SYN once, a refused final ACK
+    /// twice, a bare ACK ignored because of TCP_DEFER_ACCEPT once.
     pub socket_drops: Option<u64>,
     /// Final ACKs refused because the accept queue was full.
     pub ack_overflow: Option<u64>,
-    /// Final ACKs that carried a valid SYN cookie, refused because the accept queue was full: one in `socket_drops` each.
+    /// Final ACKs that carried a valid SYN cookie, refused because the accept queue was full: one in `socket_drops`
+    /// each.
     #[serde(default)]
     pub cookie_ack_overflow: Option<u64>,
     /// Final ACKs refused for another reason (allocation, route): two in `socket_drops` each.
     pub ack_other: Option<u64>,
-    /// Packets to the listener dropped for a reason that refuses no attempt (TCP_DEFER_ACCEPT): one in `socket_drops` each.
+    /// Packets to the listener dropped for a reason that refuses no attempt (TCP_DEFER_ACCEPT): one in `socket_drops`
+    /// each.
     pub not_attempts: Option<u64>,
     /// SYNs refused because the accept queue was full, where a probe sees each; otherwise the model infers them.
     pub syn_accept_queue_full: Option<u64>,
@@ -350,7 +357,8 @@ pub struct ThreadSample {
     pub writes: u64,
     /// Bytes it wrote.
     pub write_bytes: u64,
-    /// Time on a CPU since the thread started, in nanoseconds (/proc/PID/task/TID/schedstat); not only for this listener.
+    /// Time on a CPU since the thread started, in nanoseconds (/proc/PID/task/TID/schedstat); not only for this
+    /// listener.
     pub on_cpu_ns: Option<u64>,
     /// Time runnable but waiting for a CPU since the thread started, in nanoseconds.
     pub run_queue_ns: Option<u64>,

@@ -8,8 +8,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A list whose copies share their items until one of them is changed: copying it costs a pointer per item, and an item that
-/// two lists share is known to be the same without looking into it. Written and read as a plain list.
+/// A list whose copies share their items until one of them is changed: copying it costs a pointer per item, and an item
+/// that two lists share is known to be the same without looking into it. Written and read as a plain list.
 #[derive(Debug, PartialEq)]
 pub struct Shared<T>(Vec<Arc<T>>);
 

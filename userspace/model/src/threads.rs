@@ -11,7 +11,8 @@ use crate::{
     tracker::{Clock, Counter, permute},
 };
 
-/// Threads kept per listener after their source forgot them. A server with a thread per connection makes them without end.
+/// Threads kept per listener after their source forgot them. A server with a thread per connection makes them without
+/// end.
 const ENDED_KEPT: usize = 512;
 
 /// A thread: ids are used again, the start time tells one user of an id from the next.
@@ -53,8 +54,8 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Takes a sample's threads in. `serial` numbers the samples; `from_zero`: threads not seen before began at zero within
-    /// the interval, otherwise what they did so far is the baseline.
+    /// Takes a sample's threads in. `serial` numbers the samples; `from_zero`: threads not seen before began at zero
+    /// within the interval, otherwise what they did so far is the baseline.
     pub(crate) fn read(
         &mut self,
         models: &mut Vec<ThreadModel>,

@@ -47,8 +47,8 @@ impl Feed {
         model
     }
 
-    /// Sends models from a thread of its own, so that reading never holds up the screen. It ends when nobody listens any more, or with
-    /// the error that the source met.
+    /// Sends models from a thread of its own, so that reading never holds up the screen. It ends when nobody listens
+    /// any more, or with the error that the source met.
     pub(super) fn spawn(
         mut self,
         mut interval: Duration,
@@ -116,7 +116,7 @@ mod tests {
             &[]
         }
 
-        fn name(&self) -> &str {
+        fn name(&self) -> &'static str {
             "counting"
         }
     }

@@ -13,8 +13,8 @@ pub(super) struct Filter {
     /// Only listeners on this port (repeatable)
     #[arg(long, global = true, value_name = "PORT", value_parser = port)]
     pub(super) port: Vec<u16>,
-    /// Only listeners that this process holds, or works for: that its threads accepted from, or whose connections they read or wrote
-    /// (repeatable)
+    /// Only listeners that this process holds, or works for: that its threads accepted from, or whose connections they
+    /// read or wrote (repeatable)
     #[arg(long, global = true, value_name = "PID", value_parser = pid)]
     pub(super) pid: Vec<u32>,
     /// Only listeners of processes or threads with this name (repeatable)
@@ -150,7 +150,7 @@ mod tests {
         let (first, second) = (all[0], all[1]);
         assert_eq!(ports(&Filter { port: vec![first], ..Filter::default() }), [first]);
         assert_eq!(ports(&Filter { port: vec![first, second], ..Filter::default() }).len(), 2);
-        assert!(ports(&Filter { port: vec![first], pid: vec![u32::MAX], ..Filter::default() }).is_empty());
+        assert_eq!(ports(&Filter { port: vec![first], pid: vec![u32::MAX], ..Filter::default() }), [] as [u16; 0]);
         // Who holds it beside the one that is shown counts, and so does who only works for it.
         let held = fixtures::quiet()[0].listeners[1].port;
         assert_eq!(ports(&Filter { pid: vec![78], ..Filter::default() }), [held]);
@@ -162,7 +162,7 @@ mod tests {
             })
             .expect("the fixture has workers");
         assert_eq!(ports(&Filter { pid: vec![worker], ..Filter::default() }), [worked]);
-        assert!(ports(&Filter { comm: vec!["no such name".to_owned()], ..Filter::default() }).is_empty());
-        assert!(ports(&Filter { netns: vec!["1".to_owned()], ..Filter::default() }).is_empty());
+        assert_eq!(ports(&Filter { comm: vec!["no such name".to_owned()], ..Filter::default() }), [] as [u16; 0]);
+        assert_eq!(ports(&Filter { netns: vec!["1".to_owned()], ..Filter::default() }), [] as [u16; 0]);
     }
 }

@@ -43,8 +43,9 @@ enum Failure {
     Other(#[from] anyhow::Error),
 }
 
-/// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 unusable command line or a filter that nothing can pass, 3 it cannot
-/// measure here, 4 (doctor only) some measure cannot be had, 128 + N the dashboard was ended by signal N.
+/// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 unusable command line or a filter that nothing
+/// can pass, 3 it cannot measure here, 4 (doctor only) some measure cannot be had, 128 + N the dashboard was ended by
+/// signal N.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -70,8 +71,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Starts the source and gives up the rights that only starting it needed; if it is not the best there is, one line on stderr says why and
-/// what would help.
+/// Starts the source and gives up the rights that only starting it needed; if it is not the best there is, one line on
+/// stderr says why and what would help.
 fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
     let started = source::start(options)?;
     if let Some(notice) = started.notice {

@@ -108,7 +108,8 @@ pub(super) struct Probing {
     /// Listeners that can be tracked [default: twice as many as are found, 1024 at least]
     #[arg(long, global = true, value_name = "N", value_parser = listeners)]
     max_listeners: Option<u32>,
-    /// Connections that can be tracked at a time, at least: those beyond are counted, and tracked from their accept on if there is room then
+    /// Connections that can be tracked at a time, at least: those beyond are counted, and tracked from their accept on
+    /// if there is room then
     #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_CONNECTIONS, value_parser = connections)]
     max_connections: u32,
     /// Threads that can be told apart: the work of those beyond is counted for the listener only
@@ -117,7 +118,8 @@ pub(super) struct Probing {
     /// Have the kernel time every run of the probes, not just some: exact, and each run a little dearer
     #[arg(long, global = true)]
     probe_stats: bool,
-    /// Print the probes' log on stderr: listeners that open and close, and what is lost. The dashboard wants it elsewhere (2>FILE)
+    /// Print the probes' log on stderr: listeners that open and close, and what is lost. The dashboard wants it
+    /// elsewhere (2>FILE)
     #[arg(long, global = true)]
     pub(super) log_probes: bool,
     /// Where to measure; one that is named and cannot run here is an error (exit status 3)
@@ -166,7 +168,7 @@ impl Probing {
 }
 
 /// Nobody measures longer. (The clock's own end is far beyond, but not beyond what can be typed.)
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(8760);
 
 /// `500ms`, `10s`, `2m`; a bare number is seconds.
 fn duration(text: &str) -> Result<Duration, String> {

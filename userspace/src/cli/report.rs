@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{report, say::say};
 
-/// Time between two samples while a report measures: short enough that a listener's end, a peak's time and the cause of a refused SYN
-/// are seen apart from the next.
+/// Time between two samples while a report measures: short enough that a listener's end, a peak's time and the cause of
+/// a refused SYN are seen apart from the next.
 const SAMPLING: Duration = Duration::from_millis(250);
 /// Width of the table where no terminal says how wide it is.
 const WIDTH: u16 = 120;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// What the user, or the terminal, asks for. Every key becomes one of these; nothing else changes the state but a new model.
+/// What the user, or the terminal, asks for. Every key becomes one of these; nothing else changes the state but a new
+/// model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Leave.

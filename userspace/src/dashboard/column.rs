@@ -194,7 +194,7 @@ impl Column {
 
     /// What `item` sorts by; `order` is its place in the model's own order (namespace, port, address).
     #[must_use]
-    pub fn key<'a>(self, item: Item<'a>, order: usize) -> Key<'a> {
+    pub fn key(self, item: Item<'_>, order: usize) -> Key<'_> {
         let figures = item.figures();
         let now = &figures.now;
         let number = |n: Option<f64>| n.map_or(Key::Unknown, Key::Number);
@@ -222,7 +222,8 @@ impl Column {
         }
     }
 
-    /// Its text for `item`. [`Column::AcceptQueue`] gives the numbers only and [`Column::Trend`] nothing: both are drawn.
+    /// Its text for `item`. [`Column::AcceptQueue`] gives the numbers only and [`Column::Trend`] nothing: both are
+    /// drawn.
     #[must_use]
     pub fn text(self, item: Item<'_>, model: &Model) -> String {
         let figures = item.figures();

@@ -17,7 +17,8 @@ pub struct Group {
     pub members: Vec<usize>,
     /// Place in `members` of the shard whose accept queue is fullest.
     pub fullest: usize,
-    /// Sums over the shards, without distributions, threads and history, which are put together for rows on the screen only.
+    /// Sums over the shards, without distributions, threads and history, which are put together for rows on the screen
+    /// only.
     pub summary: ListenerModel,
 }
 

@@ -1,7 +1,7 @@
 //! Keys, read by a thread of its own.
 //!
-//! Not by `crossterm::event::EventStream`: when the terminal goes away, its reader turns for ever on the thread that polls it,
-//! and the loop could then not even heed a signal. Here crossterm reads only what poll(2) says is there.
+//! Not by `crossterm::event::EventStream`: when the terminal goes away, its reader turns for ever on the thread that
+//! polls it, and the loop could then not even heed a signal. Here crossterm reads only what poll(2) says is there.
 
 use std::{
     fs::File,

@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn every_binding_is_reachable_and_explained() {
         for b in BINDINGS {
-            assert!(!b.help.is_empty());
+            assert_ne!(b.help, "");
             for key in b.keys {
                 let event = match *key {
                     Ctrl(c) => KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL),

@@ -26,7 +26,8 @@ pub struct Needs {
     pub sort: Column,
 }
 
-/// Columns for a row of `width`, one apart: the most important that fit, in the order of the screen; then they share what is left.
+/// Columns for a row of `width`, one apart: the most important that fit, in the order of the screen; then they share
+/// what is left.
 #[must_use]
 pub fn layout(width: u16, needs: Needs) -> Vec<Place> {
     let least = |c: Column| match c {

@@ -219,8 +219,8 @@ mod tests {
 
     use super::*;
 
-    /// What sorting by each column makes of four listeners, by their place in the model: each an order of its own, so that no column can
-    /// sort by what another shows.
+    /// What sorting by each column makes of four listeners, by their place in the model: each an order of its own, so
+    /// that no column can sort by what another shows.
     const ORDERS: [(Column, [usize; 4]); 17] = [
         (Column::Severity, [0, 1, 3, 2]),
         (Column::Listener, [0, 1, 2, 3]),
@@ -241,7 +241,8 @@ mod tests {
         (Column::Pattern, [2, 3, 0, 1]),
     ];
 
-    /// Gives a listener what puts it at `place` in the order of `column`. Numbers are sorted from the largest, names from the first.
+    /// Gives a listener what puts it at `place` in the order of `column`. Numbers are sorted from the largest, names
+    /// from the first.
     fn put(listener: &mut ListenerModel, column: Column, place: usize, severities: &[Vec<Finding>; 4]) {
         let n = 4 - place as u32;
         let (number, rate) = (Some(u64::from(n)), Some(f64::from(n)));
@@ -302,7 +303,7 @@ mod tests {
         let with = |severity| vec![Finding { severity, ..finding.clone() }];
         let severities = [with(Severity::Critical), with(Severity::Warning), with(Severity::Info), Vec::new()];
         let mut model = model(&fixtures::many(4));
-        for listener in model.listeners.iter_mut() {
+        for listener in &mut model.listeners {
             listener.recent_distributions = Default::default();
         }
         for (column, order) in ORDERS {

@@ -19,7 +19,8 @@ use super::{
     views,
 };
 
-/// How often the loop looks whether its terminal is still there. One poll(2); a lost terminal usually also sends SIGHUP.
+/// How often the loop looks whether its terminal is still there. One poll(2); a lost terminal usually also sends
+/// SIGHUP.
 const TERMINAL_CHECK: Duration = Duration::from_secs(1);
 
 /// What the dashboard asks of the source.
@@ -44,10 +45,12 @@ pub enum Ended {
 
 /// Shows the models that `models` receives until the user leaves, a signal comes, or the sender is dropped.
 ///
-/// A source that has no more models but is not broken (the end of a recording) keeps its sender, so that the last one stays.
+/// A source that has no more models but is not broken (the end of a recording) keeps its sender, so that the last one
+/// stays.
 ///
 /// # Errors
-/// Standard output is not a terminal, or is too small at the start, or the terminal fails other than by going away, or a panic on another thread took it.
+/// Standard output is not a terminal, or is too small at the start, or the terminal fails other than by going away, or
+/// a panic on another thread took it.
 pub async fn run(
     models: watch::Receiver<Option<Arc<Model>>>,
     controls: mpsc::UnboundedSender<Control>,

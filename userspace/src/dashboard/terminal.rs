@@ -58,7 +58,8 @@ type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
 
 /// The terminal, taken; dropping it gives it back.
 pub(super) struct Guard {
-    /// Never dropped: `Terminal` shows the cursor then, which [`give_back`] has done, and panics if the terminal is gone.
+    /// Never dropped: `Terminal` shows the cursor then, which [`give_back`] has done, and panics if the terminal is
+    /// gone.
     screen: ManuallyDrop<Screen>,
 }
 
@@ -87,8 +88,8 @@ impl Guard {
         &mut self.screen
     }
 
-    /// Whether the terminal is still ours: a panic on another thread gives it back. Then this returns once that thread is done,
-    /// because the process may end right after it.
+    /// Whether the terminal is still ours: a panic on another thread gives it back. Then this returns once that thread
+    /// is done, because the process may end right after it.
     pub(super) fn is_taken(&self) -> bool {
         let taken = TAKEN.load(Ordering::SeqCst);
         if !taken {
@@ -101,8 +102,9 @@ impl Guard {
     pub(super) fn retake(&mut self) -> io::Result<()> {
         give_back();
         enter()?;
-        // Forgets what was drawn, so that the next frame is written in full. `Terminal::clear` would do that too, but it asks
-        // the terminal for the cursor's place: not every terminal answers, and the thread that reads keys takes the answer.
+        // Forgets what was drawn, so that the next frame is written in full. `Terminal::clear` would do that too, but
+        // it asks the terminal for the cursor's place: not every terminal answers, and the thread that reads
+        // keys takes the answer.
         let size = self.screen.size()?;
         self.screen.resize(Rect::from((Position::ORIGIN, size)))
     }
@@ -140,8 +142,8 @@ fn give_back() {
 
 /// Stops the whole job, so that the shell behind `cargo xtask demo` or sudo gets the terminal; returns when it goes on.
 ///
-/// The others are stopped first, while this process ignores the signal; then this one by the default action, which the kernel
-/// leaves out where no shell could let the job go on (an orphaned process group): then this returns at once.
+/// The others are stopped first, while this process ignores the signal; then this one by the default action, which the
+/// kernel leaves out where no shell could let the job go on (an orphaned process group): then this returns at once.
 fn stop_job() -> nix::Result<()> {
     let set = |handler| SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: neither disposition runs code of ours, and the one before is put back below.

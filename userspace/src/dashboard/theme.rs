@@ -1,5 +1,5 @@
-//! Colours. Only the sixteen that a terminal's own palette defines, and never as the only carrier of a meaning: everything
-//! that is coloured is also a word, a symbol or a weight.
+//! Colours. Only the sixteen that a terminal's own palette defines, and never as the only carrier of a meaning:
+//! everything that is coloured is also a word, a symbol or a weight.
 
 use listentop_model::model::Severity;
 use ratatui::style::{Color, Modifier, Style};

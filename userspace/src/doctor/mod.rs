@@ -1,4 +1,5 @@
-//! What this machine and this user allow: facts, rights, every hook tried and detached again, every measure, and what to do.
+//! What this machine and this user allow: facts, rights, every hook tried and detached again, every measure, and what
+//! to do.
 
 mod advice;
 mod facts;

@@ -18,7 +18,7 @@ fn covered(lacking: &[(Measure, Status, &str)]) -> Vec<Coverage> {
 }
 
 fn trial(target: &str, outcome: Result<(), &str>, measures: &'static [Measure]) -> Trial {
-    let kind = Some(if target.starts_with("f") { Kind::Fentry } else { Kind::Tracepoint });
+    let kind = Some(if target.starts_with('f') { Kind::Fentry } else { Kind::Tracepoint });
     let outcome = outcome.map_err(str::to_owned);
     Trial { event: Event::Syn, program: "a_program", target: target.to_owned(), kind, outcome, measures }
 }

@@ -18,7 +18,8 @@ const MIN_WIDTH: usize = 60;
 /// Threads listed per listener; the rest is counted.
 const THREADS: usize = 12;
 
-/// The report of a model, in lines of at most `width` columns (at least 60), each ended by a newline. `remarks` are about what is in it.
+/// The report of a model, in lines of at most `width` columns (at least 60), each ended by a newline. `remarks` are
+/// about what is in it.
 #[must_use]
 pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
     let width = width.max(MIN_WIDTH);
@@ -172,7 +173,8 @@ fn overview(model: &Model) -> Vec<Column> {
         column("DROPS", 2, ls().map(|l| number(l.drops.total, M::Drops))),
         column("READ/S", 7, ls().map(|l| per_second(l.total.reads, M::Reads))),
         column("RESID99", 5, ls().map(|l| quantile(&l.distributions.residency, 0.99, M::Residency))),
-        // Only there if there is something to say, and then more than a number's absence: what closed must not look alive.
+        // Only there if there is something to say, and then more than a number's absence: what closed must not look
+        // alive.
         text_column("STATE", 0, 2, ls().map(|l| state(l).to_owned())),
     ]
 }

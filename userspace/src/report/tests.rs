@@ -119,8 +119,8 @@ fn fields(value: &Value, path: &str, into: &mut BTreeSet<String>) {
     }
 }
 
-/// The same, as the first part of docs/schema.md has it: a heading says what its table's fields are of, a field written with a dot in front
-/// has the parent of the one before it, and a distribution has the fields of every distribution.
+/// The same, as the first part of docs/schema.md has it: a heading says what its table's fields are of, a field written
+/// with a dot in front has the parent of the one before it, and a distribution has the fields of every distribution.
 fn documented() -> BTreeSet<String> {
     let schema = include_str!("../../../docs/schema.md");
     let report = schema.split("# The JSON of the doctor").next().unwrap();

@@ -20,7 +20,8 @@ struct Keeper {
 
 static KEEPER: OnceLock<Keeper> = OnceLock::new();
 
-/// Starts the thread, with these of the caller's capabilities. It lives as long as the process; a second one is not started.
+/// Starts the thread, with these of the caller's capabilities. It lives as long as the process; a second one is not
+/// started.
 pub(super) fn start(kept: Vec<Capability>) -> Result<(), RightsError> {
     if KEEPER.get().is_some() {
         return Ok(());
@@ -46,8 +47,8 @@ pub(super) fn start(kept: Vec<Capability>) -> Result<(), RightsError> {
     Ok(())
 }
 
-/// Does `work` where the capabilities are that [`super::drop_after_attach`] took from the other threads; at once, and on the calling
-/// thread, if nothing was given up or this thread has them still.
+/// Does `work` where the capabilities are that [`super::drop_after_attach`] took from the other threads; at once, and
+/// on the calling thread, if nothing was given up or this thread has them still.
 pub fn privileged<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let Some(keeper) = KEEPER.get() else { return work() };
     // Also what keeps work of the keeper's, or of a thread that it started, from waiting for the keeper.
@@ -63,8 +64,8 @@ fn elsewhere<T: Send>(jobs: &mpsc::Sender<Job>, work: impl FnOnce() -> T + Send)
         // Nobody waits only if the caller is gone, which it is not before this.
         let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
     });
-    // SAFETY: only the lifetime changes. What the job borrows outlives it: this function does not return before the job has been
-    // run or dropped, because the receiver waits for the sender, which the job owns.
+    // SAFETY: only the lifetime changes. What the job borrows outlives it: this function does not return before the job
+    // has been run or dropped, because the receiver waits for the sender, which the job owns.
     let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
     if let Err(mpsc::SendError(job)) = jobs.send(job) {
         // The thread is gone, and its rights with it.

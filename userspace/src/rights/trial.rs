@@ -12,7 +12,8 @@ const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 /// Processes that are looked at: the first ones are the system's, other users' for most.
 const PROCESSES: usize = 64;
 
-/// Of the capabilities that are `held`, those without which a thread that samples is refused what it is granted with them.
+/// Of the capabilities that are `held`, those without which a thread that samples is refused what it is granted with
+/// them.
 pub(super) fn needed_to_sample(held: &CapsHashSet) -> Result<Vec<Capability>, RightsError> {
     let before = (bpf_answers(), shown(&processes()));
     let trial = || restrict(&[]).map(|()| (bpf_answers(), shown(&before.1)));

@@ -33,7 +33,8 @@ pub struct Examination {
     pub coverage: Vec<Coverage>,
 }
 
-/// Starts the source that [`super::start`] would, with the same options, and ends it at once: no program stays attached.
+/// Starts the source that [`super::start`] would, with the same options, and ends it at once: no program stays
+/// attached.
 #[must_use]
 pub fn examine(options: &Options) -> Examination {
     let kind = match options.probes {

@@ -20,8 +20,8 @@ pub(super) struct Scan {
     pub number: u64,
     /// Socket inode → processes that hold it, the one that started first first.
     pub holders: HashMap<u64, Vec<u32>>,
-    /// What those are that hold a socket as its first that still lives. Asked in every scan: a process may get another name (exec, prctl), and
-    /// its id may come to be another's.
+    /// What those are that hold a socket as its first that still lives. Asked in every scan: a process may get another
+    /// name (exec, prctl), and its id may come to be another's.
     pub processes: HashMap<u32, Process>,
     /// Network namespace → processes in it, a few at most.
     pub namespaces: HashMap<u32, Vec<u32>>,
@@ -129,7 +129,8 @@ fn socket_inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Start time of a process that lives, in clock ticks since boot. (A process id may be given to another; both together are one process.)
+/// Start time of a process that lives, in clock ticks since boot. (A process id may be given to another; both together
+/// are one process.)
 #[must_use]
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -372,6 +373,6 @@ mod tests {
         assert_eq!(found.holders[&inode], [std::process::id()]);
         assert_eq!(found.processes.keys().collect::<Vec<_>>(), [&std::process::id()]);
         let netns = namespace_of(std::process::id()).expect("we run");
-        assert!(!found.namespaces[&netns].is_empty());
+        assert_ne!(found.namespaces[&netns], [] as [u32; 0]);
     }
 }

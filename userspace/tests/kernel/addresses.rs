@@ -167,8 +167,8 @@ fn two_namespaces(lab: &Lab) {
     assert!(connect(PORT).peer_addr().is_ok());
 }
 
-/// A namespace that is made when the probes are attached already is found: its listeners at once, its counters, by which the causes of drops
-/// are told, with the next search for owners.
+/// A namespace that is made when the probes are attached already is found: its listeners at once, its counters, by
+/// which the causes of drops are told, with the next search for owners.
 fn later_namespace(lab: &Lab) {
     let mut watch = Watch::start(lab);
     Lab::beside(|other| {

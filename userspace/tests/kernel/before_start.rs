@@ -105,8 +105,8 @@ fn a_long_queue(lab: &Lab) {
     drop(servers);
 }
 
-/// Connections come and go while the probes are attached: one that waited before the start may be accepted before its queue is walked, and
-/// a later one may show the listener before the walk does. Nothing of that is lost, or new.
+/// Connections come and go while the probes are attached: one that waited before the start may be accepted before its
+/// queue is walked, and a later one may show the listener before the walk does. Nothing of that is lost, or new.
 fn load_at_the_start(lab: &Lab) {
     const WAITING: u32 = 3;
     /// So many stay open for some time.
@@ -136,8 +136,8 @@ fn load_at_the_start(lab: &Lab) {
             watch.sample();
             let seen = watch.listener(PORT);
             let (enqueued, accepts) = (seen.total.enqueued.expect("measured"), seen.total.accepts.expect("measured"));
-            // 21 turns ended since. The first may have done all but count itself before the start; the others began after it. They go on
-            // while they are read, one after the other.
+            // 21 turns ended since. The first may have done all but count itself before the start; the others began
+            // after it. They go on while they are read, one after the other.
             let missed = watch.missed();
             assert!(enqueued + missed >= 20 && accepts + missed >= 20, "{enqueued}, {accepts}, {missed} missed");
             unseen += watch.model().losses.unseen;
@@ -147,8 +147,8 @@ fn load_at_the_start(lab: &Lab) {
     assert!(unseen <= u64::from(!test_harness::own_machine()), "{unseen} connections were enqueued or ended unseen");
 }
 
-/// A queue that is long before the start gets shorter all through it: whether a connection waited or was open when the start looked for the
-/// one and the other, from then on it is known.
+/// A queue that is long before the start gets shorter all through it: whether a connection waited or was open when the
+/// start looked for the one and the other, from then on it is known.
 fn accepted_during_the_start(lab: &Lab) {
     const WAITING: u32 = 1000;
     lab.sysctl("core/somaxconn", "4096");

@@ -33,7 +33,8 @@ fn overflow_between_two_samples(lab: &Lab) {
     for _ in &admitted {
         drop(accept(&listener));
     }
-    // Only a machine that was doing something else in between takes longer; the burst is then no less short for the samples.
+    // Only a machine that was doing something else in between takes longer; the burst is then no less short for the
+    // samples.
     assert!(took < Duration::from_millis(300), "{took:?}");
     sleep_ms(300);
     assert_eq!(lab.counters().since(&before, "ListenOverflows"), 12, "the test's own load");

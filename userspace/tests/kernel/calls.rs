@@ -155,8 +155,8 @@ fn io_uring_fixed_file(lab: &Lab) {
     assert_eq!(thread(seen, tid()).map(|thread| (thread.accepts, thread.reads)), Some((1, 1)));
 }
 
-/// An accept of io_uring that is to come back at once: IORING_ACCEPT_DONTWAIT (6.10) says so; for some kernels before that the listener does
-/// not block.
+/// An accept of io_uring that is to come back at once: IORING_ACCEPT_DONTWAIT (6.10) says so; for some kernels before
+/// that the listener does not block.
 fn accept_at_once(listener: &Socket, dont_wait: bool) -> squeue::Entry {
     const IORING_ACCEPT_DONTWAIT: u16 = 1 << 1;
     let fd = types::Fd(listener.as_raw_fd());

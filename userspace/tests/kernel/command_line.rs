@@ -55,7 +55,7 @@ pub(crate) fn assert_refused(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).expect("text");
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert!(stderr.starts_with("listentop: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{stderr:?}");
-    assert!(output.stdout.is_empty());
+    assert_eq!(output.stdout, [] as [u8; 0]);
     stderr
 }
 
@@ -294,8 +294,8 @@ fn filters(lab: &Lab) {
     drop(listeners);
 }
 
-/// A process that has only a connection, handed to it, works for the listener that another holds; one that only holds one with others is
-/// found by that, and one that does neither is not.
+/// A process that has only a connection, handed to it, works for the listener that another holds; one that only holds
+/// one with others is found by that, and one that does neither is not.
 fn filter_by_worker(lab: &Lab) {
     let listener = listen(PORT, 4);
     let others = listen(PORT + 1, 4);

@@ -55,7 +55,8 @@ impl<'a> Truth<'a> {
     }
 }
 
-/// Waits out what clients that gave up leave behind, and takes two samples: the second finds causes for what the first left open.
+/// Waits out what clients that gave up leave behind, and takes two samples: the second finds causes for what the first
+/// left open.
 fn settle(watch: &mut Watch) {
     sleep_ms(50);
     watch.sample();
@@ -69,7 +70,8 @@ fn assert_adds_up(drops: &Drops) {
     assert_eq!(Some(known + drops.unexplained.expect("it is told")), drops.total, "{drops:?}");
 }
 
-/// Final ACKs that come late meet a full queue; then SYNs do. Each is repeated by its client, and each repetition counts.
+/// Final ACKs that come late meet a full queue; then SYNs do. Each is repeated by its client, and each repetition
+/// counts.
 fn final_ack_against_syn(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 3);
@@ -153,7 +155,8 @@ fn distinct_clients(lab: &Lab) {
     drop(waiting);
 }
 
-/// Requests that cannot complete, as the accept queue is full, are young until their SYN-ACK is sent again, and stay in the queue.
+/// Requests that cannot complete, as the accept queue is full, are young until their SYN-ACK is sent again, and stay in
+/// the queue.
 fn syn_acks_sent_again(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let (listener, idle) = (listen(PORT, 4), listen(PORT + 1, 4));
@@ -303,8 +306,8 @@ fn two_same_cause(lab: &Lab) {
     drop(waiting);
 }
 
-/// A reset that belongs to no connection is counted by the socket it comes to, but no attempt is refused. Another listener does refuse some,
-/// so that the namespace's counter would allow for more.
+/// A reset that belongs to no connection is counted by the socket it comes to, but no attempt is refused. Another
+/// listener does refuse some, so that the namespace's counter would allow for more.
 fn stray_resets(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let (refusing, listener) = (listen(PORT, 1), listen(PORT + 1, 4));
@@ -323,8 +326,8 @@ fn stray_resets(lab: &Lab) {
     drop(waiting);
 }
 
-/// Two listeners refuse SYNs at the same time for different causes, which the kernel counts for both together: the totals are
-/// exact, and no cause is given to the wrong one.
+/// Two listeners refuse SYNs at the same time for different causes, which the kernel counts for both together: the
+/// totals are exact, and no cause is given to the wrong one.
 fn two_causes(lab: &Lab) {
     lab.sysctl("ipv4/tcp_syncookies", "0");
     let mut watch = Watch::start(lab);

@@ -51,8 +51,8 @@ fn connections() -> u64 {
     }
 }
 
-/// Connections of a round that are accepted and served, but for those that overflow the queue: the first, and some in between. So few that
-/// the kernel mostly shows the probes all of them, also where it skips some runs each minute.
+/// Connections of a round that are accepted and served, but for those that overflow the queue: the first, and some in
+/// between. So few that the kernel mostly shows the probes all of them, also where it skips some runs each minute.
 const ROUND: u64 = 10_000;
 /// Rounds of which the kernel may have kept something from the probes, before there are enough others.
 const INCOMPLETE_ROUNDS: usize = 20;
@@ -64,7 +64,8 @@ fn between_overflows(round: u64) -> u64 {
 
 /// Attempts that meet a queue nobody empties.
 const BURST: usize = 200;
-/// Attempts, in each overflow in between, that are made when the queue is full and nobody empties it, and when servers do again.
+/// Attempts, in each overflow in between, that are made when the queue is full and nobody empties it, and when servers
+/// do again.
 const REFUSED: usize = 10;
 const RACING: usize = 30;
 /// Connections, in each, whose final ACK comes when the queue is full.
@@ -104,9 +105,9 @@ impl Demand {
     }
 }
 
-/// A program that interrupts itself is skipped by the kernel, and so are those of system call tracepoints while a task changes a map; on some
-/// machines a few packets are shown to no program. listentop counts both and shows that counts are not whole: then they lie within as
-/// many, and another round takes their place.
+/// A program that interrupts itself is skipped by the kernel, and so are those of system call tracepoints while a task
+/// changes a map; on some machines a few packets are shown to no program. listentop counts both and shows that counts
+/// are not whole: then they lie within as many, and another round takes their place.
 fn over_100_000_connections(lab: &Lab) {
     let (mut exact, mut incomplete) = (0, 0);
     while exact < connections() {
@@ -219,8 +220,8 @@ fn counts_are_exact(lab: &Lab, round: u64) -> bool {
     true
 }
 
-/// Two threads accept and serve, two only accept, two only serve, while clients load them; what each counted, how many bytes each read took,
-/// and what the clients did.
+/// Two threads accept and serve, two only accept, two only serve, while clients load them; what each counted, how many
+/// bytes each read took, and what the clients did.
 fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own>, Histogram, Demand) {
     let (done, paused) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let (sender, receiver) = sync_channel::<Socket>(64);
@@ -271,8 +272,9 @@ fn load(next: &AtomicU64, end: u64) {
     }
 }
 
-/// Fills the queue while nobody empties it, so that SYNs and final ACKs are refused, and goes on while servers empty it again: what is refused
-/// then is a race. Returns connections that have sent what they ask, and have not been let in yet.
+/// Fills the queue while nobody empties it, so that SYNs and final ACKs are refused, and goes on while servers empty it
+/// again: what is refused then is a race. Returns connections that have sent what they ask, and have not been let in
+/// yet.
 fn overflow(paused: &AtomicBool, demand: &mut Demand) -> Vec<Socket> {
     paused.store(true, Ordering::SeqCst);
     let late: Vec<Socket> = (0..LATE).map(|_| attempt_with_late_ack(PORT)).collect();
@@ -331,22 +333,19 @@ fn accept_until(
             thread::yield_now();
             continue;
         }
-        match accept(listener) {
-            Some(connection) => {
-                own.accepts += 1;
-                match &hand_over {
-                    Some(readers) => readers.send(connection).expect("readers wait"),
-                    None => served.serve(connection, &mut own),
-                }
+        if let Some(connection) = accept(listener) {
+            own.accepts += 1;
+            match &hand_over {
+                Some(readers) => readers.send(connection).expect("readers wait"),
+                None => served.serve(connection, &mut own),
             }
-            None => {
-                own.would_block += 1;
-                if last {
-                    return (own, served.sizes);
-                }
-                let mut entries = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-                poll(&mut entries, PollTimeout::from(20_u8)).expect("poll");
+        } else {
+            own.would_block += 1;
+            if last {
+                return (own, served.sizes);
             }
+            let mut entries = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+            poll(&mut entries, PollTimeout::from(20_u8)).expect("poll");
         }
     }
 }
@@ -361,10 +360,12 @@ fn serve_handed_over(connections: &Mutex<Receiver<Socket>>) -> (Own, Vec<u64>) {
     }
 }
 
-/// What a thread has served: connections whose client may not have read the answer yet, and how many bytes each read took.
+/// What a thread has served: connections whose client may not have read the answer yet, and how many bytes each read
+/// took.
 ///
-/// Closing resets a connection, and a reset can overtake the answer: before 6.5, packets wait while their CPU's ksoftirqd runs, and the
-/// thread that sends may move to another CPU meanwhile. So the client closes first. It resets too, and the connection hangs up.
+/// Closing resets a connection, and a reset can overtake the answer: before 6.5, packets wait while their CPU's
+/// ksoftirqd runs, and the thread that sends may move to another CPU meanwhile. So the client closes first. It resets
+/// too, and the connection hangs up.
 #[derive(Default)]
 struct Served {
     open: Vec<Socket>,

@@ -191,7 +191,8 @@ fn clients(done: &AtomicBool) -> Service {
 
 /// The kernel takes the probes away; those whose packets ran through them notice nothing.
 fn killed_under_load(lab: &Lab) {
-    // No exchange takes longer, on a machine that is busy with other things too. A packet that was lost would take a second.
+    // No exchange takes longer, on a machine that is busy with other things too. A packet that was lost would take a
+    // second.
     let patience = Duration::from_millis(900) * slowness();
     let listener = &listen(PORT, 64);
     let (done, served) = (&AtomicBool::new(false), &AtomicBool::new(false));

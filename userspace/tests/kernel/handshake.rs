@@ -1,4 +1,5 @@
-//! What only probes on functions tell: each request, each refused SYN with its cause, cookies by listener, connections that move.
+//! What only probes on functions tell: each request, each refused SYN with its cause, cookies by listener, connections
+//! that move.
 
 use listentop_model::coverage::Measure;
 use socket2::Socket;

@@ -94,7 +94,8 @@ fn closed_and_opened_again(lab: &Lab) {
     assert_eq!((new.total.enqueued, new.total.accepts, new.now.accept_depth), (Some(2), Some(1), 1));
     drop(clients);
 
-    // After the time that the kernel keeps a socket for those who may still look at it, the next one is likely to be at its address.
+    // After the time that the kernel keeps a socket for those who may still look at it, the next one is likely to be at
+    // its address.
     for _ in 0..20 {
         let opened = [(); 2].map(|()| {
             sleep_ms(30);
@@ -124,7 +125,8 @@ fn closed_and_opened_again(lab: &Lab) {
     assert!(watch.listeners(PORT + 1).iter().all(|listener| listener.closed));
 }
 
-/// A socket that shutdown(2) takes out of listening, and that listens again, is the same listener: its counts go on. What waited is thrown away.
+/// A socket that shutdown(2) takes out of listening, and that listens again, is the same listener: its counts go on.
+/// What waited is thrown away.
 fn listens_again(lab: &Lab) {
     // So few that places come to be used again, and the new one may be before the old one.
     const PLACES: u32 = 256;
@@ -213,10 +215,10 @@ fn inherited(lab: &Lab) {
         let _child = fork(|| {
             process::outlive_parent();
             told.send(u64::from(std::process::id()));
-            wait_for_ever()
+            wait_for_ever();
         });
         let _listener = listener;
-        wait_for_ever()
+        wait_for_ever();
     });
     let mut child = process::Forked::adopted(told.receive() as u32);
     watch.sample_until("both hold it", |watch| watch.listeners(PORT).iter().any(|l| l.holders.len() == 2));
@@ -241,7 +243,7 @@ fn passed(lab: &Lab) {
         let listener = Socket::from(receive_descriptor(theirs.as_fd()));
         let connection = accept(&listener).expect("a connection");
         receive(&connection, 10);
-        wait_for_ever()
+        wait_for_ever();
     });
     send_descriptor(ours.as_fd(), listener.as_fd());
     drop(listener);
@@ -290,7 +292,7 @@ fn shared(lab: &Lab) {
     assert_eq!(owner(&watch), Some(std::process::id()), "the one that started first");
     let mut others = seen.holders[1..].to_vec();
     others.sort_unstable();
-    let mut own: Vec<u32> = workers.iter().map(|worker| worker.pid()).collect();
+    let mut own: Vec<u32> = workers.iter().map(super::support::process::Forked::pid).collect();
     own.sort_unstable();
     assert_eq!(others, own);
     let total = (PROCESSES * (PROCESSES + 1) / 2) as u64;
@@ -364,7 +366,8 @@ fn exec_of_a_known_owner(lab: &Lab) {
     worker.kill();
 }
 
-/// A process with the id of one that is gone is another: in the probes' records, which nobody has looked at since, and as owner.
+/// A process with the id of one that is gone is another: in the probes' records, which nobody has looked at since, and
+/// as owner.
 fn id_used_again(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);

@@ -1,7 +1,8 @@
-//! Tests of the probes in the running kernel, against programs whose behaviour is known exactly and the kernel's own counters.
+//! Tests of the probes in the running kernel, against programs whose behaviour is known exactly and the kernel's own
+//! counters.
 //!
-//! Each works in an anonymous network namespace of its own. They need root; one that cannot run here says so and why, and fails
-//! where CI is set. They run one at a time unless told otherwise: several compare times.
+//! Each works in an anonymous network namespace of its own. They need root; one that cannot run here says so and why,
+//! and fails where CI is set. They run one at a time unless told otherwise: several compare times.
 
 mod addresses;
 mod backends;
@@ -51,8 +52,9 @@ fn main() -> ExitCode {
         command_line::TESTS,
         dashboard::TESTS,
     ];
-    // Those that need a machine of their own, or a kernel which is known to the last hook, are not even listed elsewhere. And a machine
-    // that refuses probes on functions is no reason for a run to fail that lets nothing be skipped: `cargo xtask kernels` runs them.
+    // Those that need a machine of their own, or a kernel which is known to the last hook, are not even listed
+    // elsewhere. And a machine that refuses probes on functions is no reason for a run to fail that lets nothing be
+    // skipped: `cargo xtask kernels` runs them.
     let own: &[_] = if test_harness::own_machine() { &[refused::OF_FUNCTIONS, machine::TESTS] } else { &[] };
     let of_functions: &[_] =
         if test_harness::own_machine() || !test_harness::ci() { &[handshake::TESTS, backends::TESTS] } else { &[] };

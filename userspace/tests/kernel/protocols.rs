@@ -103,7 +103,8 @@ fn mptcp_multipath(lab: &Lab) {
 
 /// With TCP Fast Open a connection is enqueued by its SYN, which brings data.
 fn fast_open(lab: &Lab) {
-    // Client and server, and data without a cookie, which would take a connection before (Documentation/networking/ip-sysctl.rst).
+    // Client and server, and data without a cookie, which would take a connection before
+    // (Documentation/networking/ip-sysctl.rst).
     lab.sysctl("ipv4/tcp_fastopen", "519");
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);

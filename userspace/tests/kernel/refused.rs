@@ -1,4 +1,5 @@
-//! A kernel that refuses a hook, or does not have it: what hangs on it is unavailable, with the reason, and nothing else changes.
+//! A kernel that refuses a hook, or does not have it: what hangs on it is unavailable, with the reason, and nothing
+//! else changes.
 
 use listentop::source::{
     Source as _,
@@ -23,8 +24,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "refused::what_nothing_can_do_without", needs: &[], run: essential },
 ];
 
-/// What needs a kernel that takes probes on functions. Not every machine that tests may say so has one: for `cargo xtask kernels`, which
-/// knows what each kernel is to take.
+/// What needs a kernel that takes probes on functions. Not every machine that tests may say so has one: for `cargo
+/// xtask kernels`, which knows what each kernel is to take.
 pub(crate) const OF_FUNCTIONS: &[Test] = &[
     Test { name: "refused::functions_one_by_one", needs: &[], run: functions },
     Test { name: "refused::functions_fall_back_to_tracepoints", needs: &[], run: fall_back },
@@ -77,7 +78,8 @@ fn options(kind: Option<Kind>, refuse: &[&str]) -> Options {
     Options { kind, refuse: refuse.iter().map(|hook| (*hook).to_owned()).collect(), ..Options::default() }
 }
 
-/// Coverage where nothing is refused that the kernel does not refuse itself; skips the test where these probes do not run.
+/// Coverage where nothing is refused that the kernel does not refuse itself; skips the test where these probes do not
+/// run.
 fn whole(kind: Kind) -> Vec<Coverage> {
     match LiveSource::start(&options(Some(kind), &[])) {
         Ok(mut source) => source.sample().expect("a sample").coverage,
@@ -92,12 +94,12 @@ fn find(coverage: &[Coverage], measure: Measure) -> &Coverage {
 /// Without functions that see SYNs these are sampled: read now and then, inferred, or bounds.
 const LESS_WELL: &[Measure] = &[SynQueueDepth, DropCause, DropClients];
 
-/// Without one of these a refused final ACK is told by the packet and the depth of the queue; not before 5.17, where programs may not look
-/// behind an argument of `tcp_check_req` that tells whether another one was first.
+/// Without one of these a refused final ACK is told by the packet and the depth of the queue; not before 5.17, where
+/// programs may not look behind an argument of `tcp_check_req` that tells whether another one was first.
 const ACKS_TOLD_WELL: &[&str] = &["fexit/tcp_v4_syn_recv_sock", "fexit/tcp_v6_syn_recv_sock"];
 
-/// Each of `lost` is unavailable and says which hook is missing; no other measure is worse off than before, but for those that requests
-/// tell better, and for those that tell of final ACKs.
+/// Each of `lost` is unavailable and says which hook is missing; no other measure is worse off than before, but for
+/// those that requests tell better, and for those that tell of final ACKs.
 fn assert_lost(whole: &[Coverage], now: &[Coverage], hook: &str, lost: &[Measure]) {
     for measure in Measure::ALL {
         let (before, after) = (find(whole, *measure), find(now, *measure));
@@ -175,7 +177,8 @@ fn fall_back(lab: &Lab) {
     assert_counts(&mut watch, "functions");
 }
 
-/// A system call's tracepoint slows every call of every process, the one of socket states runs eight times for each connection.
+/// A system call's tracepoint slows every call of every process, the one of socket states runs eight times for each
+/// connection.
 fn none_dear(_: &Lab) {
     whole(Kind::Fentry);
     let mut trials = Vec::new();

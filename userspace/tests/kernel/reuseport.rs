@@ -53,7 +53,8 @@ fn a_shard_that_never_accepts(lab: &Lab) {
             clients.push(attempt(PORT));
             accept_all();
         }
-        // A busy kernel puts packets off to a thread of its own (ksoftirqd): an attempt may be neither admitted nor refused yet.
+        // A busy kernel puts packets off to a thread of its own (ksoftirqd): an attempt may be neither admitted nor
+        // refused yet.
         sleep_ms(100);
         accept_all();
         // What was refused must not come again while it is counted.

@@ -27,8 +27,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "scale::more_connections_than_room", needs: NEEDS, run: more_connections_than_room },
 ];
 
-/// How many descriptors a process may have once the limit was raised as far as it goes: to `wanted`, or to its hard limit where
-/// CAP_SYS_RESOURCE is missing.
+/// How many descriptors a process may have once the limit was raised as far as it goes: to `wanted`, or to its hard
+/// limit where CAP_SYS_RESOURCE is missing.
 fn allow_descriptors(wanted: u64) -> u64 {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("every Linux has it");
     if hard >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_err() {
@@ -77,7 +77,7 @@ fn ten_thousand_listeners(lab: &Lab) {
     for _ in 0..SAMPLES {
         watch.sample();
     }
-    let (took, cpu) = (start.elapsed() / SAMPLES, (cpu_time() - cpu) / SAMPLES);
+    let (took, cpu) = (start.elapsed() / SAMPLES, cpu_time().checked_sub(cpu).unwrap() / SAMPLES);
     eprintln!("10,000 listeners: a sample and its model take {took:?}, {cpu:?} of it on CPUs");
     assert!(cpu < BOUND, "a sample takes {cpu:?} on CPUs");
     drop((all, waiting));

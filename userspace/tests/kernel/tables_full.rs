@@ -115,7 +115,8 @@ fn connections_before_the_start(lab: &Lab) {
     watch.sample_until("they are gone", |watch| watch.listener(PORT).now.open == Some(0));
 }
 
-/// A connection in no table is tracked from its accept on, if there is room by then: what it held, what it reads, and its end.
+/// A connection in no table is tracked from its accept on, if there is room by then: what it held, what it reads, and
+/// its end.
 fn room_when_accepted(lab: &Lab) {
     const ALL: u64 = 160;
     const KEPT: u64 = 60;
@@ -220,10 +221,11 @@ fn threads(lab: &Lab) {
     assert!(watch.model().losses.threads >= 6 * THREADS - told_apart, "each call is counted");
 }
 
-/// Clients that were refused are forgotten when more come than are remembered, and count again: from then on the number is an upper bound.
+/// Clients that were refused are forgotten when more come than are remembered, and count again: from then on the number
+/// is an upper bound.
 fn refused_clients(lab: &Lab) {
     const EACH: u32 = 60;
-    let cpus = aya::util::nr_cpus().expect("a number") as u32;
+    let cpus = u32::from(aya::util::nr_cpus().expect("a number"));
     // The kernel keeps places ready for each CPU: 64 are remembered for certain.
     let mut watch = Watch::with(lab, &Options { max_dropped_clients: 128 * cpus + 64, ..options() });
     let listener = listen(PORT, 70);

@@ -111,7 +111,7 @@ fn partial_reads(lab: &Lab) {
     assert_eq!(count(seen), 2 * ROUNDS as u64);
     for p in [0.2, 0.5, 1.0] {
         let (low, high) = late.quantile(p);
-        assert_ms("residency of the rest", seen, (1.0 + p) / 2.0, low, high);
+        assert_ms("residency of the rest", seen, f64::midpoint(1.0, p), low, high);
     }
     assert!(seen.as_ref().and_then(|seen| seen.quantile_ns(0.25)) < Some(20_000_000), "{seen:?}");
     assert_eq!(listener.now.queued_bytes, Some(0));
@@ -208,13 +208,18 @@ fn first_byte_and_first_read(lab: &Lab) {
     }
     let seen = &watch.listener(PORT + 1).distributions;
     assert_eq!(count(&seen.first_byte), ROUNDS as u64);
-    assert_eq!(seen.first_byte.as_ref().and_then(|seen| seen.max_us()), Some(1), "only values of 0");
+    assert_eq!(
+        seen.first_byte.as_ref().and_then(listentop_model::histogram::Histogram::max_us),
+        Some(1),
+        "only values of 0"
+    );
     assert!(seen.first_read.as_ref().and_then(|seen| seen.quantile_ns(0.0)) > Some(9_000_000), "{:?}", seen.first_read);
 }
 
 /// Waits as short as those of a server that keeps up. What disturbs one exchange moves no median by much.
 fn short_waits(lab: &Lab) {
-    // For what the kernel does before a call returns and the next one comes to its point, both of which the program's clock has too.
+    // For what the kernel does before a call returns and the next one comes to its point, both of which the program's
+    // clock has too.
     const AROUND_NS: u64 = 4_000;
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);

@@ -46,8 +46,8 @@ fn without_probes() {
     enough(program.as_root("report --for 1h --format json --probes sock_diag"), Some(0));
 }
 
-/// Whether no thread has more than it needs. `bounding`: what is left of the bounding set, if that may be changed; `sampling`: what
-/// those that sample have.
+/// Whether no thread has more than it needs. `bounding`: what is left of the bounding set, if that may be changed;
+/// `sampling`: what those that sample have.
 fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
     let threads = threads(pid);
     for thread in &threads {
@@ -69,7 +69,8 @@ fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
 /// More than a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Starts it and looks at its threads; then listeners that come later must show, with owners and counters, in other namespaces too.
+/// Starts it and looks at its threads; then listeners that come later must show, with owners and counters, in other
+/// namespaces too.
 fn enough(command: Command, bounding: Option<u64>) -> Value {
     enter_namespaces();
     let home = netns();

@@ -1,7 +1,7 @@
 //! listentop with some capabilities, and after it has given them up: what it still sees, and what it says of the rest.
 //!
-//! They start the program as root and as an unprivileged user with setpriv(1), and need root for that. Each works in network and mount
-//! namespaces of its own.
+//! They start the program as root and as an unprivileged user with setpriv(1), and need root for that. Each works in
+//! network and mount namespaces of its own.
 
 mod doctor;
 mod dropping;

@@ -48,7 +48,8 @@ impl Program {
         program
     }
 
-    /// Has the file give these capabilities to whoever runs it, as setcap(8) with `=ep` does: struct vfs_cap_data, revision 2.
+    /// Has the file give these capabilities to whoever runs it, as setcap(8) with `=ep` does: struct vfs_cap_data,
+    /// revision 2.
     pub(crate) fn grant(&self, capabilities: &[caps::Capability]) {
         const REVISION_2: u32 = 0x0200_0000;
         const EFFECTIVE: u32 = 1;

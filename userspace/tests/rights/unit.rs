@@ -1,4 +1,5 @@
-//! The systemd unit in deploy/: what it grants is enough, under what it takes away as far as that can be had without systemd.
+//! The systemd unit in deploy/: what it grants is enough, under what it takes away as far as that can be had without
+//! systemd.
 
 use std::{fs, path::Path, process::Command};
 

@@ -17,7 +17,8 @@ use super::probe_stats;
 const ACCEPT_WAIT: &str = include_str!("accept_wait.bt");
 /// Programs that it consists of: one per tracepoint.
 const ACCEPT_WAIT_PROGRAMS: u64 = 3;
-/// Whether the system call that no load makes is traced: while any is, the kernel takes the longer way out of all of them.
+/// Whether the system call that no load makes is traced: while any is, the kernel takes the longer way out of all of
+/// them.
 const TRACED_CALL: &str = "/sys/kernel/tracing/events/syscalls/sys_exit_splice/enable";
 
 /// What may be attached.

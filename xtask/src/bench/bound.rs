@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::figures::Uncertain;
 
-/// How many standard errors a bound that was met before must be missed by, to be a step back: one run in forty of a figure that is exactly
-/// at its bound is off by more to that side, and one in six by more than one.
+/// How many standard errors a bound that was met before must be missed by, to be a step back: one run in forty of a
+/// figure that is exactly at its bound is off by more to that side, and one in six by more than one.
 const ERRORS: f64 = 2.0;
 
 /// In what a bound is given.
@@ -154,7 +154,8 @@ impl Bound {
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 const MET: &str = "met";
 
-/// Of these bounds, as a page has them in its order, those that a committed page calls met and that are now missed for sure.
+/// Of these bounds, as a page has them in its order, those that a committed page calls met and that are now missed for
+/// sure.
 pub(super) fn lost<'a>(bounds: &'a [Bound], committed: &str) -> Vec<&'a Bound> {
     let was_met = |bound: &Bound, place: usize| {
         // What is said twice, of one load and the other, is told apart by its place.

@@ -60,7 +60,8 @@ pub(super) struct Taken {
     pub(super) resident: u64,
 }
 
-/// Opens the listeners, starts the dashboard at its usual rate, uses them if they are to be used, and watches its process for `length`.
+/// Opens the listeners, starts the dashboard at its usual rate, uses them if they are to be used, and watches its
+/// process for `length`.
 ///
 /// # Errors
 /// When the listeners cannot be opened, or the dashboard does not show them.
@@ -143,7 +144,7 @@ fn watch(dashboard: &mut Dashboard, length: Duration) -> Result<Taken> {
     drain(dashboard, SETTLING)?;
     let (before, begun) = (cpu_time(dashboard.pid())?, Instant::now());
     drain(dashboard, length)?;
-    let share = (cpu_time(dashboard.pid())? - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let share = cpu_time(dashboard.pid())?.checked_sub(before).unwrap().as_secs_f64() / begun.elapsed().as_secs_f64();
     Ok(Taken { share, resident: resident(dashboard.pid())? })
 }
 
@@ -164,7 +165,8 @@ fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
 }
 
-/// utime + stime (proc_pid_stat(5), fields 14 and 15). The name before them may hold anything, so they are counted from its end.
+/// utime + stime (proc_pid_stat(5), fields 14 and 15). The name before them may hold anything, so they are counted from
+/// its end.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();

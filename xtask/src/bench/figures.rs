@@ -2,7 +2,8 @@
 
 use super::attached::Tool;
 
-/// The value below which this share (0 to 1) of the values lies, interpolated between neighbours. `None` when there are none.
+/// The value below which this share (0 to 1) of the values lies, interpolated between neighbours. `None` when there are
+/// none.
 pub(super) fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -21,7 +22,8 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
 pub(super) struct Uncertain {
     /// The median.
     pub(super) value: f64,
-    /// Its standard error: 1.253 σ/√n for a median, with σ from the middle half (1.349 σ wide), as of a normal distribution.
+    /// Its standard error: 1.253 σ/√n for a median, with σ from the middle half (1.349 σ wide), as of a normal
+    /// distribution.
     pub(super) error: f64,
 }
 
@@ -50,8 +52,8 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// The means of both sides' runs. Of a tool with itself, its inner runs against its outer ones: what runs differ by on their own.
-    /// `None` where there are none.
+    /// The means of both sides' runs. Of a tool with itself, its inner runs against its outer ones: what runs differ by
+    /// on their own. `None` where there are none.
     pub(super) fn pair(&self, tool: Tool, base: Tool) -> Option<Pair> {
         let of = |tool| self.runs.iter().filter(move |(of, _)| *of == tool).map(|(_, run)| *run).collect::<Vec<f64>>();
         let (with, without) = (of(tool), of(base));
@@ -77,7 +79,8 @@ pub(super) struct Comparison {
     pub(super) without: f64,
     /// Median throughput with the thing under test attached, operations per second.
     pub(super) with: f64,
-    /// Median of the pairs' ratios with : without. Not the ratio of the medians: drift of the machine cancels within a pair.
+    /// Median of the pairs' ratios with : without. Not the ratio of the medians: drift of the machine cancels within a
+    /// pair.
     pub(super) ratio: f64,
     /// A quarter of the pairs' ratios lies below.
     pub(super) lower_quartile: f64,

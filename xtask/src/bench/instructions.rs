@@ -1,7 +1,8 @@
 //! What listentop costs in instructions: `cargo xtask bench --instructions`.
 //!
-//! In a virtual machine that executes one instruction a nanosecond, by its own clock, throughput is a count of instructions: the same every time
-//! for the same programs, and it can be counted for probes on functions too, which not every machine lets in. What instructions cost in time it does not tell.
+//! In a virtual machine that executes one instruction a nanosecond, by its own clock, throughput is a count of
+//! instructions: the same every time for the same programs, and it can be counted for probes on functions too, which
+//! not every machine lets in. What instructions cost in time it does not tell.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -22,8 +23,9 @@ const KERNEL: &str = "6.18";
 /// Where the figures are kept.
 const DOCUMENT: &str = "docs/instructions.md";
 
-/// How much more than the committed figure is a step back, for requests: five times what it is off by where anything else has changed. What the
-/// kernel does for a connection depends on more: there listentop's own part moves by a third, and is not compared.
+/// How much more than the committed figure is a step back, for requests: five times what it is off by where anything
+/// else has changed. What the kernel does for a connection depends on more: there listentop's own part moves by a
+/// third, and is not compared.
 const TOLERANCE: f64 = 0.10;
 
 /// The probes have become heavier: the bench has an exit status for that.
@@ -42,7 +44,8 @@ impl Error for Heavier {}
 /// Boots the machine, prints the table, and compares it with the committed one, or writes it.
 ///
 /// # Errors
-/// When something that it needs is missing or fails. [`Heavier`] when the probes take more instructions than the committed table says.
+/// When something that it needs is missing or fails. [`Heavier`] when the probes take more instructions than the
+/// committed table says.
 pub(super) fn run(write: bool) -> Result<()> {
     machine::ensure_available()?;
     let (release, counted) = count()?;

@@ -1,5 +1,5 @@
-//! A million connections, each with a request and its answer: every count of listentop's report against the server's own and the
-//! kernel's.
+//! A million connections, each with a request and its answer: every count of listentop's report against the server's
+//! own and the kernel's.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -13,7 +13,8 @@ use super::children::{self, Guarded};
 use crate::process;
 
 const CONNECTIONS: u64 = 1_000_000;
-/// Per second. Less than a usual machine manages, so that the queue does not overflow all the time; counts are exact either way.
+/// Per second. Less than a usual machine manages, so that the queue does not overflow all the time; counts are exact
+/// either way.
 const RATE: u64 = 25_000;
 /// A machine that has other things to do leaves connections out that are due; others take their place.
 const ROUNDS: usize = 10;

@@ -51,7 +51,8 @@ pub(crate) struct Options {
     /// Only what the dashboard takes before many listeners
     #[arg(long, conflicts_with_all = ["write", "million"])]
     dashboard: bool,
-    /// Instead: the instructions that an emulated machine executes, by functions too; with --write into docs/instructions.md
+    /// Instead: the instructions that an emulated machine executes, by functions too; with --write into
+    /// docs/instructions.md
     #[arg(long, conflicts_with_all = ["quick", "million", "dashboard"])]
     instructions: bool,
 }
@@ -78,7 +79,8 @@ struct Programs {
     stress: PathBuf,
 }
 
-/// How many rounds, how long each of their runs, how often programs are timed, in runs as long, and how long each dashboard is watched.
+/// How many rounds, how long each of their runs, how often programs are timed, in runs as long, and how long each
+/// dashboard is watched.
 struct Plan {
     rounds: usize,
     length: Duration,
@@ -95,7 +97,8 @@ impl Plan {
 
 impl Options {
     fn plan(&self) -> Plan {
-        // Many short runs rather than few long ones: what else the machine does drifts, and a comparison should see one state of it.
+        // Many short runs rather than few long ones: what else the machine does drifts, and a comparison should see one
+        // state of it.
         let (rounds, timings, watching) = if self.quick { (8, 5, 5) } else { (40, 20, 20) };
         Plan { rounds, length: Duration::from_millis(250), timings, watching: Duration::from_secs(watching) }
     }
@@ -256,11 +259,12 @@ fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) 
     Ok(())
 }
 
-/// How long the load runs before it is measured: what was attached is cold, and what was before it is still being put away.
+/// How long the load runs before it is measured: what was attached is cold, and what was before it is still being put
+/// away.
 const SETTLING: Duration = Duration::from_millis(100);
 
-/// Each tool's run, then once more in reverse order, so that what drifts evenly meanwhile cancels out. Nothing has its runs at both ends
-/// and in the middle. All are treated alike: attached, warmed up, measured, detached.
+/// Each tool's run, then once more in reverse order, so that what drifts evenly meanwhile cancels out. Nothing has its
+/// runs at both ends and in the middle. All are treated alike: attached, warmed up, measured, detached.
 fn round(
     tools: &[Tool],
     server: &Server,

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{process, root};
 
-/// Turns into `program` with these arguments, as root, in new network and mount namespaces; returns only when that fails.
+/// Turns into `program` with these arguments, as root, in new network and mount namespaces; returns only when that
+/// fails.
 ///
 /// # Errors
 /// When root is out of reach or util-linux is missing.
@@ -23,7 +24,8 @@ pub(super) fn enter(program: &Path, arguments: &[std::ffi::OsString]) -> Result<
     Err(command.exec()).with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
-/// Brings up loopback, makes room for ports that linger, and shows tracepoints to bpftrace. All of it ends with the namespaces.
+/// Brings up loopback, makes room for ports that linger, and shows tracepoints to bpftrace. All of it ends with the
+/// namespaces.
 ///
 /// # Errors
 /// When a step fails.

@@ -11,7 +11,8 @@ use super::figures::ProbeTime;
 
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
-/// Statistics are on while this lives. A child restores the old value when its stdin closes, which happens however we end.
+/// Statistics are on while this lives. A child restores the old value when its stdin closes, which happens however we
+/// end.
 pub(super) struct StatsOn {
     child: Guarded,
     stdin: Option<ChildStdin>,

@@ -93,8 +93,8 @@ impl Results {
         self.costs.iter().filter(move |cost| cost.load == load && cost.tool == tool)
     }
 
-    /// What the tool's programs take per operation beyond as many runs of an empty program directly before or after: those take no time
-    /// but the statistics' own, two readings of the clock.
+    /// What the tool's programs take per operation beyond as many runs of an empty program directly before or after:
+    /// those take no time but the statistics' own, two readings of the clock.
     fn own_ns(&self, load: Load, tool: Tool) -> Option<Uncertain> {
         let timings = self.timings(load, tool).zip(self.timings(load, Tool::Empty));
         let own = timings.map(|(cost, empty)| cost.ns_per_operation() - cost.runs_per_operation() * empty.ns_per_run());

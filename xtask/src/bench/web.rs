@@ -1,4 +1,5 @@
-//! A web server that is none of ours, nginx, under a load generator that is none of ours, wrk: what listentop takes from work as it is done elsewhere.
+//! A web server that is none of ours, nginx, under a load generator that is none of ours, wrk: what listentop takes
+//! from work as it is done elsewhere.
 
 use std::fs;
 use std::net::TcpStream;

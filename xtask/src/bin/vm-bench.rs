@@ -1,5 +1,6 @@
-//! Run in a virtual machine whose clock counts instructions, a nanosecond each: tells how many the machine executes for a connection and
-//! for a request, with listentop attached and without. `cargo xtask bench --instructions` starts it there.
+//! Run in a virtual machine whose clock counts instructions, a nanosecond each: tells how many the machine executes for
+//! a connection and for a request, with listentop attached and without. `cargo xtask bench --instructions` starts it
+//! there.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -73,7 +74,8 @@ fn ensure_counting() -> Result<()> {
     Ok(())
 }
 
-/// Attaches what is to be attached, for as long as what this returns lives. Its process is stopped: only what runs in the kernel counts.
+/// Attaches what is to be attached, for as long as what this returns lives. Its process is stopped: only what runs in
+/// the kernel counts.
 fn attach(attached: Attached) -> Result<Option<Guarded>> {
     let (hooks, empty) = match attached {
         Attached::Nothing => return Ok(None),

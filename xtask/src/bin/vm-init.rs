@@ -1,5 +1,6 @@
-//! The first and only program of a virtual machine in which `cargo xtask kernels` runs the kernel tests, and `cargo xtask bench` counts
-//! instructions: brings the machine up as far as they need, runs what `/plan.json` says, tells what happens through the second serial port, and powers off.
+//! The first and only program of a virtual machine in which `cargo xtask kernels` runs the kernel tests, and `cargo
+//! xtask bench` counts instructions: brings the machine up as far as they need, runs what `/plan.json` says, tells what
+//! happens through the second serial port, and powers off.
 //!
 //! Called `sleep` it sleeps: that is the only other program that a test needs.
 
@@ -229,8 +230,9 @@ fn loopback_up() -> io::Result<()> {
 
 /// Lets each CPU's ksoftirqd run before any other thread.
 ///
-/// An emulated CPU is soon behind with its packets and leaves them to ksoftirqd. Before 6.5 all later ones then wait for it, too, while
-/// threads go on, perhaps on another CPU, whose packets overtake them: a test that has sent something could not say that it has arrived.
+/// An emulated CPU is soon behind with its packets and leaves them to ksoftirqd. Before 6.5 all later ones then wait
+/// for it, too, while threads go on, perhaps on another CPU, whose packets overtake them: a test that has sent
+/// something could not say that it has arrived.
 fn packets_first() -> io::Result<()> {
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;

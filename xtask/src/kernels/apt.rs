@@ -1,5 +1,5 @@
-//! Debian's kernel packages, through apt: its own check of signatures, but with sources, lists and a cache of our own, so that the
-//! machine's are left as they are.
+//! Debian's kernel packages, through apt: its own check of signatures, but with sources, lists and a cache of our own,
+//! so that the machine's are left as they are.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "trixie-backports"]
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Lists younger than this are not fetched again.
-const FRESH: Duration = Duration::from_secs(24 * 3600);
+const FRESH: Duration = Duration::from_hours(24);
 
 /// apt with directories of our own.
 pub(crate) struct Apt {

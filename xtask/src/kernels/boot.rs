@@ -22,8 +22,8 @@ pub(crate) const BACKENDS: [&str; 3] = ["fentry", "tracepoint", "sock_diag"];
 /// How much slower than a usual machine an emulated one is taken to be.
 const SLOWNESS: u32 = 10;
 
-/// Tests that are left out without `--all`: another kernel makes no difference to them, or others show the same, and an emulated
-/// machine takes long.
+/// Tests that are left out without `--all`: another kernel makes no difference to them, or others show the same, and an
+/// emulated machine takes long.
 const LEFT_OUT: [&str; 24] = [
     "command_line::a_table",
     "command_line::dashboard",
@@ -56,7 +56,8 @@ const LEFT_OUT: [&str; 24] = [
 const OF_NO_BACKEND: [&str; 4] =
     ["backends::", "failures::btf_that_cannot_be_read", "failures::fallback_without_btf", "refused::"];
 
-/// Tests of what a refused tracepoint costs, which start time and again: one of the kernels that have these tracepoints is enough.
+/// Tests of what a refused tracepoint costs, which start time and again: one of the kernels that have these tracepoints
+/// is enough.
 const OF_REFUSED_TRACEPOINTS: [&str; 3] =
     ["refused::several_at_once", "refused::tracepoints_one_by_one", "refused::what_nothing_can_do_without"];
 
@@ -161,7 +162,7 @@ impl Boot {
                     OF_NO_BACKEND.iter().for_each(|name| tests.extend(["--skip", name]));
                 }
             }
-            plan.runs.push(run(Purpose::Tests, backend, &tests, Duration::from_secs(900)));
+            plan.runs.push(run(Purpose::Tests, backend, &tests, Duration::from_mins(15)));
         }
         plan
     }

@@ -56,7 +56,8 @@ pub(crate) struct Entry {
     /// Tests that cannot run there, with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) skipped: BTreeMap<String, String>,
-    /// Tests that are known to fail there, with what went wrong: what listentop, or the test, does not do right on this kernel yet.
+    /// Tests that are known to fail there, with what went wrong: what listentop, or the test, does not do right on
+    /// this kernel yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) failing: BTreeMap<String, String>,
 }
@@ -140,7 +141,8 @@ impl Entry {
         }
     }
 
-    /// How what came out differs from what is expected, in a line each. Reasons are not compared: they may name versions.
+    /// How what came out differs from what is expected, in a line each. Reasons are not compared: they may name
+    /// versions.
     pub(crate) fn differences(&self, found: &Self) -> Vec<String> {
         let mut differences = Vec::new();
         match (&self.refused, &found.refused) {
@@ -219,7 +221,7 @@ mod tests {
         assert_eq!(expected.runs.len(), 1, "in its place");
         let read: Expected = toml::from_str(&toml::to_string_pretty(&expected).unwrap()).unwrap();
         assert_eq!(read, expected);
-        assert!(read.entry("6.12", "tracepoint").unwrap().differences(&entry()).is_empty());
+        assert_eq!(read.entry("6.12", "tracepoint").unwrap().differences(&entry()), [] as [std::string::String; 0]);
         assert!(read.entry("6.1", "tracepoint").is_none());
     }
 
@@ -281,6 +283,6 @@ mod tests {
     fn another_reason_is_no_difference() {
         let mut other = outcome();
         other.measures[1].1.reason = "another".to_owned();
-        assert!(entry().differences(&Entry::of("6.12", "tracepoint", &other)).is_empty());
+        assert_eq!(entry().differences(&Entry::of("6.12", "tracepoint", &other)), [] as [std::string::String; 0]);
     }
 }

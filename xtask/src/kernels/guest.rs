@@ -69,8 +69,8 @@ impl Programs {
     }
 }
 
-/// Writes the machine's first, and only, file system: these programs, by their names in it, and the init among them. The plan's modules are
-/// the image's.
+/// Writes the machine's first, and only, file system: these programs, by their names in it, and the init among them.
+/// The plan's modules are the image's.
 ///
 /// # Errors
 /// When a file cannot be read or written.

@@ -13,7 +13,8 @@ use super::modules;
 use super::packages::Kernel;
 use crate::process;
 
-/// What the tests use and Debian does not build in: sock_diag for TCP, pairs of network devices, delay and loss on them.
+/// What the tests use and Debian does not build in: sock_diag for TCP, pairs of network devices, delay and loss on
+/// them.
 const MODULES: [&str; 4] = ["tcp_diag", "mptcp_diag", "veth", "sch_netem"];
 
 /// A kernel that can be booted.
@@ -40,15 +41,13 @@ pub(crate) fn obtain(apt: &Apt, kernel: &Kernel, dir: &Path) -> Result<Image> {
     let dir = dir.join(&kernel.release);
     let note = dir.join("contents.json");
     let known = fs::read(&note).ok().and_then(|text| serde_json::from_slice::<Contents>(&text).ok());
-    let contents = match known.filter(|contents| contents.wanted == MODULES) {
-        Some(contents) => contents,
-        None => {
-            process::announce(&format!("fetching and unpacking Linux {} (once; 20 to 40 MB)", kernel.release));
-            let contents = unpack(apt, kernel, &dir).with_context(|| format!("Linux {}", kernel.release))?;
-            fs::write(&note, serde_json::to_vec(&contents)?)
-                .with_context(|| format!("cannot write {}", note.display()))?;
-            contents
-        }
+    let contents = if let Some(contents) = known.filter(|contents| contents.wanted == MODULES) {
+        contents
+    } else {
+        process::announce(&format!("fetching and unpacking Linux {} (once; 20 to 40 MB)", kernel.release));
+        let contents = unpack(apt, kernel, &dir).with_context(|| format!("Linux {}", kernel.release))?;
+        fs::write(&note, serde_json::to_vec(&contents)?).with_context(|| format!("cannot write {}", note.display()))?;
+        contents
     };
     let modules = contents.modules.iter().map(|name| dir.join(name)).collect();
     Ok(Image { kernel: dir.join("vmlinuz"), modules })

@@ -19,19 +19,19 @@ use crate::process;
 const QEMU: &str = "qemu-system-x86_64";
 
 /// When a machine is stopped, whatever it does.
-pub(crate) const LIMIT: Duration = Duration::from_secs(1800);
+pub(crate) const LIMIT: Duration = Duration::from_mins(30);
 
 /// Everything about the kernel that is the same in each machine.
 ///
 /// It reboots at once when it panics, which ends qemu, and panics when it is in doubt. Mitigations of the processor's
-/// leaks multiply the cost of software emulation and protect nothing here. A kernel that preempts itself anywhere does so in the probes
-/// too, which take 20 times as long here, and then skips others. Detaching probes waits for the kernel's grace periods, which are no shorter
-/// here unless it hurries.
+/// leaks multiply the cost of software emulation and protect nothing here. A kernel that preempts itself anywhere does
+/// so in the probes too, which take 20 times as long here, and then skips others. Detaching probes waits for the
+/// kernel's grace periods, which are no shorter here unless it hurries.
 const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 mitigations=off tsc=reliable random.trust_cpu=on no_timer_check \
      preempt=voluntary rcupdate.rcu_expedited=1";
 
-/// Everything that the emulator has, as the newest kernels ask for much, but for CMPXCHG16B: qemu 7.2 leaves rubbish in the flags behind
-/// it, which an interrupt at that moment makes the kernel trip over (trap flag, direction flag).
+/// Everything that the emulator has, as the newest kernels ask for much, but for CMPXCHG16B: qemu 7.2 leaves rubbish in
+/// the flags behind it, which an interrupt at that moment makes the kernel trip over (trap flag, direction flag).
 const PROCESSOR: &str = "max,cx16=off";
 
 /// A machine to boot.
@@ -55,8 +55,8 @@ pub(crate) struct Machine {
 pub(crate) enum Clock {
     /// Time, as it passes here.
     Time,
-    /// Instructions, a nanosecond each; where the machine has nothing to do, the clock goes on to when it has. Of one CPU only. Chance and the
-    /// calendar are the same each time, so that the machine does the same each time.
+    /// Instructions, a nanosecond each; where the machine has nothing to do, the clock goes on to when it has. Of one
+    /// CPU only. Chance and the calendar are the same each time, so that the machine does the same each time.
     Instructions,
 }
 

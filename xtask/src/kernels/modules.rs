@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 
-/// The modules that `wanted` need, themselves included, each behind those that it needs. What is not in `all` is left out of
-/// `wanted` (it is built in, or not made for this kernel), but must be there when another module names it.
+/// The modules that `wanted` need, themselves included, each behind those that it needs. What is not in `all` is left
+/// out of `wanted` (it is built in, or not made for this kernel), but must be there when another module names it.
 ///
 /// # Errors
 /// When a module cannot be read, needs one that is missing, or they need each other in a circle.

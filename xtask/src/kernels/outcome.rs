@@ -208,7 +208,7 @@ mod tests {
         outcome.take(Purpose::Coverage, &Event::Line { stderr: true, text });
         outcome.take(Purpose::Coverage, &end(Some(3)));
         assert_eq!(outcome.refused.as_deref(), Some("the probes cannot be attached: no tracepoint"));
-        assert!(outcome.troubles.is_empty());
+        assert_eq!(outcome.troubles, [] as [std::string::String; 0]);
         outcome.take(Purpose::Coverage, &end(Some(1)));
         assert_eq!(outcome.troubles, ["the report for the coverage ended with code 1"]);
     }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Where the init finds its plan.
 pub(crate) const PLAN_FILE: &str = "/plan.json";
 
-/// The serial port, in the machine, that events come through, as JSON, one per line. The kernel's console is the first port.
+/// The serial port, in the machine, that events come through, as JSON, one per line. The kernel's console is the first
+/// port.
 #[allow(dead_code, reason = "only the init opens it")]
 pub(crate) const EVENTS_PORT: &str = "/dev/ttyS1";
 

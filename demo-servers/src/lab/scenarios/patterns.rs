@@ -23,8 +23,9 @@ fn servers(options: &Options) -> Vec<Server> {
     let names = ["single_thread", "accept_readers", "msg_balancing", "multi_acceptor", "sharded"];
     let mut servers = Vec::new();
     for ((port, pattern), name) in (7001..).zip(patterns).zip(names) {
-        // 120 connections/s of four requests at about 1.5 ms: one thread is busy for 72 % of the time and queues visibly,
-        // four are busy for a fifth of it. CPU time is 5 % of a core per server, so that two cores do for everything.
+        // 120 connections/s of four requests at about 1.5 ms: one thread is busy for 72 % of the time and queues
+        // visibly, four are busy for a fifth of it. CPU time is 5 % of a core per server, so that two cores do
+        // for everything.
         let server = format!("--pattern {pattern} --threads 4 --backlog 128 --cpu-us 100 --block-us 1300");
         let load = format!("--rate 120 --arrivals poisson --requests 4 --think-ms 20 --seed {}", options.seed);
         servers.push(Server { name, port, arguments: arguments(&server), load: arguments(&load) });

@@ -1,4 +1,5 @@
-//! A dispatch thread accepts and reads; each request goes through a queue to the next free worker, which writes the answer.
+//! A dispatch thread accepts and reads; each request goes through a queue to the next free worker, which writes the
+//! answer.
 
 use crate::counters::{Role, Slot, add};
 use crate::protocol::Framing;

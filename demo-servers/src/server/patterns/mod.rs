@@ -9,14 +9,14 @@ mod single_thread;
 mod thread_per_connection;
 
 use super::Running;
-use super::acceptor::{REST, accept_error, non_blocking, owned};
+use super::acceptor::{REST, accept_error, non_blocking};
 use super::listen::Listeners;
 use super::options::{AcceptCall, Pattern};
 use super::service::{Client, Service};
 use crate::counters::{Slot, add};
 use crate::sys::now_ns;
 use nix::sys::socket::{SockFlag, accept, accept4};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,10 +50,8 @@ fn accept_blocking(
             return Ok(());
         }
         let accepted = match service.options.accept_call {
-            AcceptCall::Accept => {
-                accept(listener.as_raw_fd()).map(owned).and_then(|fd| non_blocking(fd.as_fd()).map(|()| fd))
-            }
-            _ => accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC).map(owned),
+            AcceptCall::Accept => accept(listener).and_then(|fd| non_blocking(fd.as_fd()).map(|()| fd)),
+            _ => accept4(listener, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC),
         };
         match accepted {
             Ok(fd) => {

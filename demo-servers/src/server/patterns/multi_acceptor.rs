@@ -1,4 +1,5 @@
-//! Several threads or processes wait for the same listener, each in an epoll instance of its own, and serve what they accept.
+//! Several threads or processes wait for the same listener, each in an epoll instance of its own, and serve what they
+//! accept.
 
 use crate::counters::{Role, Slot};
 use crate::server::Running;

@@ -140,7 +140,7 @@ fn a_kind_that_is_not_known_is_passed_over_if_its_length_is() {
     new[4..8].copy_from_slice(&32_u32.to_ne_bytes());
     new.splice(24..24, [rest, length].iter().flat_map(|word| word.to_ne_bytes()));
     new.extend(layout);
-    assert!(word(8) == 0);
+    assert_eq!(word(8), 0);
     let btf = KernelBtf::parse(new.clone()).expect("its length is told");
     assert_eq!(btf.size("sock").expect("behind it"), 4);
     new[28] = 0xff;

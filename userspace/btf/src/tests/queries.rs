@@ -8,7 +8,8 @@ fn parsed(builder: &Builder) -> KernelBtf {
     KernelBtf::parse(builder.build()).expect("valid")
 }
 
-/// `struct inner { int a; int b; }`, and `struct outer` with that in an anonymous union, behind a pointer, in an array, and bit fields.
+/// `struct inner { int a; int b; }`, and `struct outer` with that in an anonymous union, behind a pointer, in an array,
+/// and bit fields.
 fn structures() -> KernelBtf {
     let mut btf = Builder::new();
     let int = btf.int("int", 4, SIGNED);

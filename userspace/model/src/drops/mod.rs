@@ -2,8 +2,8 @@
 //!
 //! Final ACKs that were refused are seen one by one. Refused SYNs show in the socket's `sk_drops` only, together with
 //! everything else that it counts, so they are what remains of it; their cause comes from the namespace's counters (see
-//! [`attribution`]). The counters are not read at one instant: a remainder may be too large or too small for a moment. All
-//! of this therefore works on sums since the baseline, never on single differences, so that it corrects itself.
+//! [`attribution`]). The counters are not read at one instant: a remainder may be too large or too small for a moment.
+//! All of this therefore works on sums since the baseline, never on single differences, so that it corrects itself.
 
 pub(crate) mod attribution;
 
@@ -102,14 +102,16 @@ impl DropTracker {
         self.syn.iter().all(|c| c.sum.is_some())
     }
 
-    /// Refused SYNs that `sk_drops` leaves when all else that it counts is taken away; `None` where that cannot be told.
+    /// Refused SYNs that `sk_drops` leaves when all else that it counts is taken away; `None` where that cannot be
+    /// told.
     fn inferred(&self) -> Option<u64> {
         let acks = self.ack_overflow.sum? + self.ack_other.sum.unwrap_or(0);
         let once = self.cookie_ack_overflow.sum.unwrap_or(0) + self.not_attempts.sum.unwrap_or(0);
         Some(self.socket.sum?.saturating_sub(2 * acks).saturating_sub(once))
     }
 
-    /// Brings `pending` up to date. If fewer were refused than was thought, returns the causes that were found too many.
+    /// Brings `pending` up to date. If fewer were refused than was thought, returns the causes that were found too
+    /// many.
     pub(crate) fn settle_sum(&mut self) -> [u64; CAUSES] {
         let mut returned = [0; CAUSES];
         self.fresh = 0;
@@ -135,8 +137,8 @@ impl DropTracker {
         returned
     }
 
-    /// Whether SYNs may have been refused for this cause in this step or the one before. Only the accept queue's depth is
-    /// known well enough to rule a cause out.
+    /// Whether SYNs may have been refused for this cause in this step or the one before. Only the accept queue's depth
+    /// is known well enough to rule a cause out.
     pub(crate) fn capable(&self, cause: Cause) -> bool {
         cause != Cause::AcceptQueueFull || self.near_full.contains(&true)
     }
@@ -155,8 +157,8 @@ impl DropTracker {
         self.ambiguous += given_up;
     }
 
-    /// The drops since the baseline. `counters`: the namespace's counters could be read; `most`: they leave no room for more, unless
-    /// they were seen.
+    /// The drops since the baseline. `counters`: the namespace's counters could be read; `most`: they leave no room for
+    /// more, unless they were seen.
     pub(crate) fn drops(&self, counters: bool, most: Option<u64>) -> Drops {
         // Where no probe tells refused final ACKs, what is taken for known is a bound itself.
         let limited = |unexplained: u64, known: u64| match most.filter(|_| self.ack_other.sum.is_some()) {

@@ -241,7 +241,8 @@ fn skew_between_sk_drops_and_the_probe_corrects_itself() {
         scene.listener(0).accept_queue.depth = 17;
         for step in 0..4 {
             let (now, late) = if step % 2 == 0 { (true, false) } else { (false, true) };
-            // Final ACKs refused, of which one sample has the probe's side only, or sk_drops' only, and the next the rest.
+            // Final ACKs refused, of which one sample has the probe's side only, or sk_drops' only, and the next the
+            // rest.
             let half = |probe: bool| Refusal {
                 socket_drops: if probe { 0 } else { 2 },
                 ack_overflow: u64::from(probe),

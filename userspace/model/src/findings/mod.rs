@@ -43,8 +43,8 @@ pub(crate) struct GroupView {
     pub(crate) accepts_per_second: f64,
 }
 
-/// Accepts stop for a time in every server; a connection that waits longer than this, with none accepted meanwhile, waits
-/// for a thread that hangs.
+/// Accepts stop for a time in every server; a connection that waits longer than this, with none accepted meanwhile,
+/// waits for a thread that hangs.
 const HUNG_US: u64 = 1_000_000;
 /// Fewer values than this have no 99th percentile worth the name.
 const MIN_VALUES: u64 = 20;

@@ -22,7 +22,8 @@ pub(super) enum Lifetime {
 pub(super) fn of(readers: &[&Worker<'_>], accepts: u64) -> Lifetime {
     let first: u64 = readers.iter().map(|r| r.first_reads).sum();
     if first == 0 {
-        // No connection began to be read within the interval; far fewer readers than connections are a pool all the same.
+        // No connection began to be read within the interval; far fewer readers than connections are a pool all the
+        // same.
         return if (readers.len() as u64) * 4 <= accepts { Lifetime::Pool } else { Lifetime::Unclear };
     }
     let by = |f: fn(u64) -> bool| share(readers.iter().map(|r| r.first_reads).filter(|n| f(*n)).sum(), first);

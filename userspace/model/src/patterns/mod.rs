@@ -1,4 +1,5 @@
-//! How a listener is served, told from what its threads are seen doing. A file per pattern; `unknown` rather than a guess.
+//! How a listener is served, told from what its threads are seen doing. A file per pattern; `unknown` rather than a
+//! guess.
 
 mod acceptor_readers;
 mod lifetime;

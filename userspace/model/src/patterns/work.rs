@@ -136,9 +136,10 @@ impl<'a> Work<'a> {
             }
             _ => seen.push(format!("{} reads by {} threads", grouped(self.reads), count(self, Role::Reader))),
         }
-        match self.writes_measured {
-            false => seen.push("writes are not measured here".to_owned()),
-            true => seen.push(format!("{} writes by {} threads", grouped(self.writes), count(self, Role::Writer))),
+        if !self.writes_measured {
+            seen.push("writes are not measured here".to_owned())
+        } else {
+            seen.push(format!("{} writes by {} threads", grouped(self.writes), count(self, Role::Writer)))
         }
         seen.push("this fits no pattern".to_owned());
         seen

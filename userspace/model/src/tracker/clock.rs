@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 /// Length of the recent span: long enough that a rate read at 4 Hz does not flicker, short enough to mean "now".
 const RECENT_NS: u64 = 1_000_000_000;
-/// How much shorter than [`RECENT_NS`] a span may be before a step more is kept: timers are late, never early, but a step
-/// before a late one is short.
+/// How much shorter than [`RECENT_NS`] a span may be before a step more is kept: timers are late, never early, but a
+/// step before a late one is short.
 const SLACK_NS: u64 = 50_000_000;
 
 /// The steps between samples.
@@ -27,7 +27,8 @@ impl Clock {
     }
 
     /// Goes on to the time of the next sample and returns the step's length. A sample at the same instant, or one from
-    /// before (then the clock was set back, and runs on from there), makes no step: what it counts belongs to the last one.
+    /// before (then the clock was set back, and runs on from there), makes no step: what it counts belongs to the last
+    /// one.
     pub(crate) fn advance(&mut self, now_ns: u64) -> u64 {
         let length = now_ns.saturating_sub(self.last_ns);
         self.last_ns = now_ns;

@@ -5,9 +5,9 @@ use crate::{model::Counts, sample::ListenerSample};
 /// Number of counters in [`Counts`].
 const N: usize = 15;
 
-/// How much a counter grew between two readings. One that went backwards was started anew: what it holds is no growth, and
-/// counting goes on from there. One that is read for the first time has grown by all it holds if it began at zero within
-/// the interval (`from_zero`).
+/// How much a counter grew between two readings. One that went backwards was started anew: what it holds is no growth,
+/// and counting goes on from there. One that is read for the first time has grown by all it holds if it began at zero
+/// within the interval (`from_zero`).
 pub(crate) fn growth(last: Option<u64>, now: Option<u64>, from_zero: bool) -> u64 {
     match (last, now) {
         (Some(last), Some(now)) => now.saturating_sub(last),

@@ -25,8 +25,8 @@ impl Groups {
         }
     }
 
-    /// Brings shares, patterns and findings up to date where something happened: at one of the listeners `live`, which is all but
-    /// those that rest. Adds to `live` the others in the groups concerned.
+    /// Brings shares, patterns and findings up to date where something happened: at one of the listeners `live`, which
+    /// is all but those that rest. Adds to `live` the others in the groups concerned.
     pub(crate) fn judge(&self, model: &mut Model, states: &mut [Listener], live: &mut Vec<usize>) {
         let mut stirred: Vec<GroupId> = Vec::new();
         for &at in live.iter() {

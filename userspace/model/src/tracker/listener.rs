@@ -50,8 +50,8 @@ struct Point {
 }
 
 impl Listener {
-    /// A listener seen for the first time. `from_zero`: it opened within the interval, so that all it counted belongs there;
-    /// otherwise what it counted so far is the baseline.
+    /// A listener seen for the first time. `from_zero`: it opened within the interval, so that all it counted belongs
+    /// there; otherwise what it counted so far is the baseline.
     pub(crate) fn new(sample: &ListenerSample, from_zero: bool, clock: &Clock, serial: u64) -> (Self, ListenerModel) {
         let mut state = Listener {
             from_zero,
@@ -258,8 +258,8 @@ impl Listener {
         }
     }
 
-    /// Whether it is at rest: the same sample once more would leave everything about it as it is, however much later. Views then
-    /// find in its history that it goes on as it was.
+    /// Whether it is at rest: the same sample once more would leave everything about it as it is, however much later.
+    /// Views then find in its history that it goes on as it was.
     pub(crate) fn rests(&self, model: &ListenerModel, clock: &Clock) -> bool {
         // Without a span, rates are not known yet.
         if clock.recent_seconds() <= 0.0 || !self.recent.is_empty() || self.refuses || self.stirs(model) {

@@ -88,8 +88,8 @@ impl Tracker {
 
     /// Takes the next sample in.
     ///
-    /// Samples at the same instant, or from before, add to the counts but not to the time. Counters that go backwards start
-    /// a new baseline. A listener that is missing counts as closed.
+    /// Samples at the same instant, or from before, add to the counts but not to the time. Counters that go backwards
+    /// start a new baseline. A listener that is missing counts as closed.
     pub fn push(&mut self, sample: &Sample) {
         let step_ns = self.clock.advance(sample.monotonic_ns);
         self.model.interval.seconds = self.clock.seconds();
@@ -130,7 +130,8 @@ impl Tracker {
         self.cost.read(&mut self.model.cost, &sample.cost, &self.clock);
         let mut reorder = false;
         self.places.resize(sample.listeners.len(), usize::MAX);
-        // A socket that stopped to listen and listens again comes more than once: what it was first, wherever in the sample that is.
+        // A socket that stopped to listen and listens again comes more than once: what it was first, wherever in the
+        // sample that is.
         let mut begun = Vec::new();
         for (place, listener) in sample.listeners.handles().iter().enumerate() {
             if self.begins(place, listener) {

@@ -43,8 +43,9 @@ struct Namespace {
 }
 
 impl Namespaces {
-    /// Takes a sample's namespaces in, finds causes and brings the drops of all listeners up to date. `live` are the places of the
-    /// listeners where anything may have been refused. Returns them, with those that something else was to be told of.
+    /// Takes a sample's namespaces in, finds causes and brings the drops of all listeners up to date. `live` are the
+    /// places of the listeners where anything may have been refused. Returns them, with those that something else
+    /// was to be told of.
     pub(crate) fn read(
         &mut self,
         sample: &Sample,
@@ -155,8 +156,9 @@ impl Namespace {
         self.explained = self.explained + listener.drops.total.unwrap_or(0) - before.total.unwrap_or(0);
     }
 
-    /// The same, what is unexplained included. `sk_drops` counts packets too that are no attempts (a reset that comes when its connection
-    /// has gone); the namespace's counter does not, so no listener refused more than that leaves.
+    /// The same, what is unexplained included. `sk_drops` counts packets too that are no attempts (a reset that comes
+    /// when its connection has gone); the namespace's counter does not, so no listener refused more than that
+    /// leaves.
     fn account_unexplained(&mut self, state: &mut Listener, listener: &mut ListenerModel) {
         let most = self.room.map(|room| listener.drops.total.unwrap_or(0) + room);
         self.account(state, listener, most);
@@ -170,8 +172,9 @@ impl Namespace {
         state.refuses = state.drops.pending > 0 || listener.drops.unexplained.is_some_and(|n| n > 0);
     }
 
-    /// Takes counters in. `seen`: so many refused attempts its listeners saw within the interval, if this is not its begin. If the
-    /// counters turn up now and that is all that the kernel ever counted, it belongs to the interval; otherwise it is the baseline.
+    /// Takes counters in. `seen`: so many refused attempts its listeners saw within the interval, if this is not its
+    /// begin. If the counters turn up now and that is all that the kernel ever counted, it belongs to the interval;
+    /// otherwise it is the baseline.
     fn read(&mut self, sample: &NamespaceSample, seen: Option<u64>) {
         if self.name != sample.name {
             self.name.clone_from(&sample.name);

@@ -53,7 +53,8 @@ impl Recent {
             }
         }
         if self.steps.is_empty() {
-            // Most listeners are idle: what was kept for their next steps would be a third of what there is to keep of them.
+            // Most listeners are idle: what was kept for their next steps would be a third of what there is to keep of
+            // them.
             self.steps = VecDeque::new();
         }
     }

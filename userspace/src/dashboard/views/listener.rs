@@ -1,4 +1,5 @@
-//! One listener: the pipeline, and below it findings, distributions, graphs and threads: as many as fit, the others by tab.
+//! One listener: the pipeline, and below it findings, distributions, graphs and threads: as many as fit, the others by
+//! tab.
 
 use listentop_model::{
     coverage::{Measure, Status},

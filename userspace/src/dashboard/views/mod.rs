@@ -43,7 +43,7 @@ pub fn draw(frame: &mut Frame<'_>, app: &App) {
     match (app.overlay, app.view, &app.model) {
         (Some(Overlay::Help), ..) => help::draw(buf, body, app),
         (_, _, None) => {
-            text::left(buf, 1, body.y + 1, body.width - 1, "Waiting for the first sample …", app.theme.strong())
+            text::left(buf, 1, body.y + 1, body.width - 1, "Waiting for the first sample …", app.theme.strong());
         }
         (Some(Overlay::Coverage), _, Some(model)) => coverage::draw(buf, body, app, model),
         (None, View::Overview, Some(model)) => overview::draw(buf, body, app, model),

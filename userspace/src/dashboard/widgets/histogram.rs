@@ -12,7 +12,8 @@ use crate::dashboard::theme::Theme;
 /// How values of a distribution are written.
 pub(in crate::dashboard) type Unit = fn(u64) -> String;
 
-/// Draws the columns of `histogram` and, below them, the smallest and largest value. `unit` writes a value given in the histogram's units.
+/// Draws the columns of `histogram` and, below them, the smallest and largest value. `unit` writes a value given in the
+/// histogram's units.
 pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, histogram: &Histogram, unit: Unit, theme: Theme) {
     if area.height < 2 || area.width < 10 {
         return;

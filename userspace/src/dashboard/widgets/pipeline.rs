@@ -55,7 +55,8 @@ pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, listener: &Listen
     let spare = area.width.saturating_sub(80);
     let width = (12 + spare / 10).min(22);
     let gap = ((area.width - 5 * width) / 4).min(18);
-    // The arrow between acceptors and receive queues has no number: boxes with long words take three columns of its place.
+    // The arrow between acceptors and receive queues has no number: boxes with long words take three columns of its
+    // place.
     let widths = [width + 1, width, width + 1, width + 1, width];
     let gaps = [gap, gap, gap - 3, gap, 0];
     let left = |stage: usize| area.x + (0..stage).map(|i| widths[i] + gaps[i]).sum::<u16>();

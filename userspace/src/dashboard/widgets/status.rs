@@ -68,7 +68,8 @@ fn machine(buf: &mut Buffer, area: Rect, app: &App) {
     text::line(buf, area, line.right_aligned());
 }
 
-/// The parts, as far as there is room: what the kernel is called and how many CPUs there are goes first, the source last.
+/// The parts, as far as there is room: what the kernel is called and how many CPUs there are goes first, the source
+/// last.
 fn fitting([host, kernel, cpus, source]: &[Option<String>; 4], room: usize) -> String {
     let join =
         |parts: &[&Option<String>]| parts.iter().filter_map(|part| part.as_deref()).collect::<Vec<_>>().join(" · ");

@@ -11,7 +11,8 @@ use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 
 /// `BPF_TRACE_ITER`, the attach type of every iterator.
 const TRACE_ITER: u32 = 28;
-/// `union bpf_iter_link_info` (linux/bpf.h), which aya's bindings leave out; its `map` member, padded to the union's size.
+/// `union bpf_iter_link_info` (linux/bpf.h), which aya's bindings leave out; its `map` member, padded to the union's
+/// size.
 #[repr(C)]
 #[derive(Default)]
 struct IterLinkInfo {
@@ -24,8 +25,14 @@ const STATS_RUN_TIME: u32 = 0;
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: `attr` is a whole, initialised bpf_attr; the pointers in it are the callers' and outlive the call.
-    let ret =
-        unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, attr as *mut bpf_attr, size_of::<bpf_attr>()) };
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            std::ptr::from_mut::<bpf_attr>(attr),
+            size_of::<bpf_attr>(),
+        )
+    };
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
 }
 
@@ -39,7 +46,8 @@ fn owned(fd: i64) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
-/// Whether there is no bpf(2) at all, whatever the rights: where there is, it knows this call, or says what is wrong with it.
+/// Whether there is no bpf(2) at all, whatever the rights: where there is, it knows this call, or says what is wrong
+/// with it.
 pub(super) fn is_missing() -> bool {
     let mut attr = zeroed_attr();
     bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS))

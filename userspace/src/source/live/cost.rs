@@ -1,7 +1,7 @@
 //! What the probes cost: the kernel's own statistics of each program.
 //!
-//! While the kernel times programs every run takes longer, so by default it does so for a moment each second, and what lies between is
-//! interpolated. `--probe-stats`, or kernel.bpf_stats_enabled = 1, has every run timed.
+//! While the kernel times programs every run takes longer, so by default it does so for a moment each second, and what
+//! lies between is interpolated. `--probe-stats`, or kernel.bpf_stats_enabled = 1, has every run timed.
 
 use std::{
     io,
@@ -77,8 +77,8 @@ impl ProbeCost {
         &self.timing
     }
 
-    /// Runs and nanoseconds since the start; `None` if nothing is timed. `statistics` reads what the kernel has counted. Once a
-    /// period this takes as long as a window.
+    /// Runs and nanoseconds since the start; `None` if nothing is timed. `statistics` reads what the kernel has
+    /// counted. Once a period this takes as long as a window.
     pub(super) fn read(&mut self, statistics: impl Fn() -> ProgramRuns) -> Option<(u64, u64)> {
         match self.timing {
             Timing::All => {
@@ -113,8 +113,8 @@ impl Estimate {
         let rate = (per_second(before.runs, after.runs), per_second(before.ns, after.ns));
         if let Some(settled) = self.settled {
             let elapsed = end.saturating_duration_since(settled).as_secs_f64();
-            self.sum.0 += (self.rate.0 + rate.0) / 2.0 * elapsed;
-            self.sum.1 += (self.rate.1 + rate.1) / 2.0 * elapsed;
+            self.sum.0 += f64::midpoint(self.rate.0, rate.0) * elapsed;
+            self.sum.1 += f64::midpoint(self.rate.1, rate.1) * elapsed;
         }
         self.rate = rate;
         self.settled = Some(end);

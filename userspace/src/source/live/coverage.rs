@@ -118,8 +118,8 @@ fn source(measure: Measure, attached: &Attached) -> Source {
     }
 }
 
-/// Coverage of every measure, given what became of the hooks, how much the kernel times, whether it shows where tcp_v4_rcv and
-/// tcp_v6_rcv lie, and why not all namespaces' listeners were found.
+/// Coverage of every measure, given what became of the hooks, how much the kernel times, whether it shows where
+/// tcp_v4_rcv and tcp_v6_rcv lie, and why not all namespaces' listeners were found.
 pub(super) fn of(
     attached: &Attached,
     timing: &Timing,

@@ -23,7 +23,8 @@ pub(super) const DISTRIBUTIONS: usize = 6;
 pub(super) struct Totals([Histogram; DISTRIBUTIONS]);
 
 impl Totals {
-    /// Adds what `records` (a listener's shards) counted since the last time, and returns the totals in the record's order.
+    /// Adds what `records` (a listener's shards) counted since the last time, and returns the totals in the record's
+    /// order.
     ///
     /// # Errors
     /// What mmap(2) says.
@@ -38,7 +39,8 @@ impl Totals {
             let mut before = std::mem::take(&mut totals.buckets).into_iter().peekable();
             for index in 0..BUCKETS {
                 let sum = shards.iter().fold(0_u32, |sum, places| {
-                    // SAFETY: bucket `index` of the distribution, inside the mapping, added to atomically by the probes.
+                    // SAFETY: bucket `index` of the distribution, inside the mapping, added to atomically by the
+                    // probes.
                     let bucket = unsafe { AtomicU32::from_ptr(places[which].cast::<u32>().add(index)) };
                     sum.wrapping_add(bucket.load(Ordering::Relaxed))
                 });
@@ -62,8 +64,8 @@ impl Totals {
 pub(super) fn clear(array: &mut WindowedArray<ListenerDistributions>, records: Range<u32>) -> io::Result<()> {
     for index in records {
         let record = array.pointer(index)?;
-        // SAFETY: inside the mapping, all-zero is a valid record, and no probe writes it: its listener and connections are gone
-        // from their tables.
+        // SAFETY: inside the mapping, all-zero is a valid record, and no probe writes it: its listener and connections
+        // are gone from their tables.
         unsafe { ptr::write_bytes(record, 0, 1) };
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! What happens in the kernel, and the ways to see it: for each event the hooks that bring it, the best way first.
 //!
-//! A way by functions is the better one where it tells more (the moment a connection leaves the queue, each refused SYN). For reads, writes
-//! and arrivals the tracepoints tell the same and also see what has its own functions (kTLS, MPTCP), so there they come first.
+//! A way by functions is the better one where it tells more (the moment a connection leaves the queue, each refused
+//! SYN). For reads, writes and arrivals the tracepoints tell the same and also see what has its own functions (kTLS,
+//! MPTCP), so there they come first.
 
 use listentop_model::coverage::Measure;
 
@@ -82,8 +83,8 @@ const fn helps(program: &'static str, target: Target) -> Hook {
     Hook { program, target, need: Need::Helps }
 }
 
-/// The functions of accept4(2) and accept(2). They are called through a table, so no compiler merges them into anything, and there is no
-/// way around them but io_uring.
+/// The functions of accept4(2) and accept(2). They are called through a table, so no compiler merges them into
+/// anything, and there is no way around them but io_uring.
 #[cfg(target_arch = "aarch64")]
 pub(super) const ACCEPT_CALLS: (Target, Target) = (Exit("__arm64_sys_accept4"), Exit("__arm64_sys_accept"));
 #[cfg(not(target_arch = "aarch64"))]
@@ -323,8 +324,8 @@ pub(super) const EVENTS: &[Definition] = &[
         carries: &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
         essential: false,
         ways: &[
-            // That one brings nothing is seen at the end of the call, and where io_uring completes it; by a tracepoint of the call only
-            // where its function cannot be traced, because that slows all calls down.
+            // That one brings nothing is seen at the end of the call, and where io_uring completes it; by a tracepoint
+            // of the call only where its function cannot be traced, because that slows all calls down.
             functions(&[
                 beside("accept4_ends", ACCEPT_CALLS.0),
                 beside("accept_ends", ACCEPT_CALLS.1),

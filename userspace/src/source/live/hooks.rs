@@ -103,11 +103,12 @@ struct Attacher<'a> {
     attached: Attached,
 }
 
-/// Loads and attaches what brings the events, going on past what cannot. `wanted`: probes of one kind only; `refuse`: targets that are to
-/// be taken as refused, to see what is lost with them.
+/// Loads and attaches what brings the events, going on past what cannot. `wanted`: probes of one kind only; `refuse`:
+/// targets that are to be taken as refused, to see what is lost with them.
 ///
 /// # Errors
-/// If an event without which nothing makes sense cannot be seen, or none of those that the wanted kind of probes is for.
+/// If an event without which nothing makes sense cannot be seen, or none of those that the wanted kind of probes is
+/// for.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
@@ -118,8 +119,8 @@ pub(super) fn attach(
     // System call tracepoints need tracefs, which is mounted for this thread only where it is not mounted at all.
     let tracefs = tracefs::available_to_this_thread();
     let mut attacher = Attacher { ebpf, btf, kernel, wanted, refuse, tracefs, attached: Attached::default() };
-    // All is loaded before anything is attached, which takes far less time: the events are to begin at one moment. From the last on,
-    // because what brings connections may bring arrivals too.
+    // All is loaded before anything is attached, which takes far less time: the events are to begin at one moment. From
+    // the last on, because what brings connections may bring arrivals too.
     let mut loaded: Vec<(&'static Definition, Result<usize, String>)> = Vec::new();
     for definition in EVENTS.iter().rev() {
         let covered = loaded

@@ -8,9 +8,9 @@ use std::{
 /// A function's addresses, first and one past the last.
 pub(super) type Range = (u64, u64);
 
-/// Those functions: where packets for a listener's requests are discarded (tcp_v4_rcv, tcp_v6_rcv), where others for the listener itself
-/// are, such as a reset that comes when its connection has gone (tcp_rcv_state_process), and what the latter calls for that
-/// where the compiler has not merged the two.
+/// Those functions: where packets for a listener's requests are discarded (tcp_v4_rcv, tcp_v6_rcv), where others for
+/// the listener itself are, such as a reset that comes when its connection has gone (tcp_rcv_state_process), and what
+/// the latter calls for that where the compiler has not merged the two.
 const FUNCTIONS: [&str; 4] = ["tcp_v4_rcv", "tcp_v6_rcv", "tcp_rcv_state_process", "tcp_drop_reason"];
 
 /// Their ranges, in that order; (0, 0) for what is not found or hidden (kernel.kptr_restrict).
@@ -26,7 +26,8 @@ pub(super) fn discarding() -> Ranges {
     File::open("/proc/kallsyms").map_or(Ranges::default(), |file| ranges(BufReader::new(file)))
 }
 
-/// The core kernel's symbols come first and in ascending order of address, so a function ends where the next symbol begins.
+/// The core kernel's symbols come first and in ascending order of address, so a function ends where the next symbol
+/// begins.
 fn ranges(mut symbols: impl BufRead) -> Ranges {
     let mut found = Ranges::default();
     let mut open: Option<usize> = None;

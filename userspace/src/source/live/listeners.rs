@@ -1,4 +1,5 @@
-//! Listeners: what the probes wrote about each slot, made into samples, and slots given back when nothing uses them any more.
+//! Listeners: what the probes wrote about each slot, made into samples, and slots given back when nothing uses them any
+//! more.
 
 use std::{
     collections::BTreeSet,
@@ -64,7 +65,8 @@ struct Known {
     reported_closed: bool,
     owner: Owner,
     drops: Unwrapped,
-    /// Accepts of unknown connections that were to be expected, of what was queued before the start; `None` if that is not known.
+    /// Accepts of unknown connections that were to be expected, of what was queued before the start; `None` if that is
+    /// not known.
     expected_unknown: Option<u64>,
     /// Connections whose enqueueing no probe saw, though they were accepted.
     unseen: u64,
@@ -227,8 +229,8 @@ impl Listeners {
         }
     }
 
-    /// Samples every listener that is open or has closed since the last time. One of which nothing changed is shared with the sample
-    /// before.
+    /// Samples every listener that is open or has closed since the last time. One of which nothing changed is shared
+    /// with the sample before.
     ///
     /// # Errors
     /// If a part of a table cannot be mapped.
@@ -279,7 +281,7 @@ impl Listeners {
             tables.clear(slot);
             let generation = gone.generation.wrapping_add(1);
             tables.info.write(slot, ListenerInfo { generation, ..ListenerInfo::default() });
-            self.free.push(slot, 0).map_err(io::Error::other)?;
+            self.free.push(&slot, 0).map_err(io::Error::other)?;
         }
         Ok(())
     }
@@ -447,8 +449,9 @@ impl Known {
     }
 }
 
-/// Of the accepted connections that were in no table, those that were to be in one: whose enqueueing no probe saw. `expected` are those that
-/// waited before the start and were gone before they could be taken over; where that is not known none is taken for unseen.
+/// Of the accepted connections that were in no table, those that were to be in one: whose enqueueing no probe saw.
+/// `expected` are those that waited before the start and were gone before they could be taken over; where that is not
+/// known none is taken for unseen.
 fn unseen(expected: Option<u64>, untracked_enqueued: u64, accepted_unknown: u64) -> u64 {
     expected.map_or(0, |expected| accepted_unknown.saturating_sub(expected + untracked_enqueued))
 }

@@ -34,7 +34,7 @@ pub(super) fn load(
         return Err(StartError::Unsupported(error.to_string()));
     }
     let mut loader = EbpfLoader::new();
-    loader.btf(Some(btf));
+    loader.btf(btf);
     for (name, value) in &found {
         loader.override_global(name, value, true);
     }
@@ -91,7 +91,8 @@ pub(super) fn load(
     })
 }
 
-/// Sets that hold so many connections, but for the quarter (at most 15 % are expected) that chance puts into sets that are full.
+/// Sets that hold so many connections, but for the quarter (at most 15 % are expected) that chance puts into sets that
+/// are full.
 fn connection_sets(connections: u32) -> u32 {
     connections.div_ceil(PLACES as u32).next_power_of_two()
 }

@@ -39,7 +39,8 @@ impl Log {
             loop {
                 let last = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
                 logger.flush();
-                // They are counted by the probes and told here: to log each would put code for it on the path of every read.
+                // They are counted by the probes and told here: to log each would put code for it on the path of every
+                // read.
                 let now = counted_losses(&counters);
                 for lost in losses::of(&now.since(&told)) {
                     print(format_args!("lost: {}: {}", lost.brief(), lost.meaning));

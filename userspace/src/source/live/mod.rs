@@ -133,7 +133,7 @@ struct Geometry {
 
 impl Geometry {
     fn new(slots: u32) -> Self {
-        let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus as u32);
+        let cpus = aya::util::nr_cpus().map_or(1, u32::from);
         // Many listeners share the load; one record each is enough then, and memory matters more.
         let shards = if slots > 4096 { 1 } else { cpus.next_power_of_two().min(limits::MAX_SHARDS) };
         Self { slots, shard_shift: shards.ilog2(), cpus }
@@ -143,7 +143,8 @@ impl Geometry {
         1 << self.shard_shift
     }
 
-    /// Whether each CPU has statistics records of its own, and programs at tracepoints are not preempted: on a real-time kernel they are.
+    /// Whether each CPU has statistics records of its own, and programs at tracepoints are not preempted: on a
+    /// real-time kernel they are.
     fn exclusive(self) -> bool {
         self.shards() >= self.cpus && !std::path::Path::new("/sys/kernel/realtime").exists()
     }
@@ -269,7 +270,7 @@ impl LiveSource {
         let refused = |error: aya::maps::MapError| StartError::Refused(error.to_string());
         let mut free = Queue::<MapData, u32>::try_from(taken("FREE_SLOTS", &mut ebpf)?).map_err(refused)?;
         for slot in 0..slots {
-            free.push(slot, 0).map_err(refused)?;
+            free.push(&slot, 0).map_err(refused)?;
         }
         let opened = |error| StartError::Io("a map cannot be opened", error);
         let records = map(&mut ebpf, "THREADS")?.fd().as_fd();
@@ -278,7 +279,8 @@ impl LiveSource {
         let free_threads = Queue::try_from(taken("FREE_THREADS", &mut ebpf)?).map_err(refused)?;
         let threads = Threads::new(records, options.max_threads, index, free_threads).map_err(refused)?;
 
-        // The iterators are loaded before anything is attached, so that the time between attaching and their work is short.
+        // The iterators are loaded before anything is attached, so that the time between attaching and their work is
+        // short.
         let tables = map(&mut ebpf, "LISTENERS")?.fd().as_fd().try_clone_to_owned().map_err(opened)?;
         let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", btf, Some(&tables))?;
         let walk = iterator(&mut ebpf, "walk_queues", "bpf_map_elem", btf, Some(&tables))?;
@@ -303,7 +305,8 @@ impl LiveSource {
         let visited: &[_] = if options.empty { &[] } else { namespaces };
         let visit = |sockets: &OwnedFd| {
             for namespace in visited {
-                // One that has gone meanwhile has nothing to take over; coverage tells of those that may not be entered.
+                // One that has gone meanwhile has nothing to take over; coverage tells of those that may not be
+                // entered.
                 let _ = namespaces::inside(namespace, || bpf::run_iterator(sockets.as_fd()));
             }
         };
@@ -443,7 +446,7 @@ impl Source for LiveSource {
         &self.coverage
     }
 
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "live"
     }
 }
@@ -452,7 +455,7 @@ impl Source for LiveSource {
 fn change_settings(ebpf: &mut Ebpf, value: u64) -> Result<(), StartError> {
     let map = ebpf.map_mut(".bss").ok_or_else(|| StartError::Refused("the object has no settings".to_owned()))?;
     let map = aya::maps::Array::<_, u64>::try_from(map);
-    map.and_then(|mut map| map.set(0, value, 0)).map_err(|error| StartError::Refused(error.to_string()))
+    map.and_then(|mut map| map.set(0, &value, 0)).map_err(|error| StartError::Refused(error.to_string()))
 }
 
 /// What the probes themselves count as lost.
@@ -469,8 +472,9 @@ fn counted_losses(losses: &SharedArray<u64>) -> Losses {
     }
 }
 
-/// Takes over the connections that wait already, stretch by stretch until every queue is done. Returns how many queues are not, after
-/// as many passes as are reasonable: the connections behind are counted when they are accepted, without a wait.
+/// Takes over the connections that wait already, stretch by stretch until every queue is done. Returns how many queues
+/// are not, after as many passes as are reasonable: the connections behind are counted when they are accepted, without
+/// a wait.
 fn take_over_queues(walk: &OwnedFd, info: &SharedArray<ListenerInfo>, geometry: Geometry) -> io::Result<u64> {
     let unfinished = |slot: &u32| {
         let info = info.read(*slot);

@@ -1,4 +1,5 @@
-//! What the probes must know of the running kernel's structures: each global of `ebpf/src/kernel/mod.rs`, and where it comes from.
+//! What the probes must know of the running kernel's structures: each global of `ebpf/src/kernel/mod.rs`, and where it
+//! comes from.
 
 use listentop_btf::{BtfError, KernelBtf};
 
@@ -70,7 +71,8 @@ const ARGUMENT_REGISTER: &str = "orig_x0";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("which register keeps a system call's first argument has to be said for this architecture");
 
-/// Globals that the probes can do without: what needs them cannot be had on a kernel that lacks them, or was not there yet.
+/// Globals that the probes can do without: what needs them cannot be had on a kernel that lacks them, or was not there
+/// yet.
 pub(super) const OPTIONAL: &[&str] = &[
     // io_uring may be configured out, and so may MPTCP.
     "CQE_RES",
@@ -84,7 +86,8 @@ pub(super) const OPTIONAL: &[&str] = &[
     "TCP_IS_MPTCP",
     "SUBFLOW_CONN",
     "MPTCP_FIRST",
-    // Without it a connection that is enqueued in the very moment that the start meets it may get two records. All kernels tried have it.
+    // Without it a connection that is enqueued in the very moment that the start meets it may get two records. All
+    // kernels tried have it.
     "SOCK_SPINLOCK",
     // Packets are dropped with a reason since 5.17; functions tell without.
     "REASON_LISTEN_OVERFLOW",
@@ -132,16 +135,16 @@ pub(super) fn resolve(btf: &KernelBtf) -> Offsets {
         Err(error) => offsets.missing.push((name, error)),
     };
     for (name, structure, path) in MEMBERS {
-        put(name, btf.member(structure, path).map(|member| member.byte()));
+        put(name, btf.member(structure, path).map(listentop_btf::Member::byte));
     }
     for (name, enumerator) in ENUMERATORS {
         put(name, btf.enumerator(enumerator));
     }
     let bit = |path| btf.member("sock_common", path);
-    put("SOCK_REUSEPORT_BYTE", bit("skc_reuseport").map(|member| member.byte()));
-    put("SOCK_REUSEPORT_BIT", bit("skc_reuseport").map(|member| member.bit()));
-    put("SOCK_V6ONLY_BYTE", bit("skc_ipv6only").map(|member| member.byte()));
-    put("SOCK_V6ONLY_BIT", bit("skc_ipv6only").map(|member| member.bit()));
+    put("SOCK_REUSEPORT_BYTE", bit("skc_reuseport").map(listentop_btf::Member::byte));
+    put("SOCK_REUSEPORT_BIT", bit("skc_reuseport").map(listentop_btf::Member::bit));
+    put("SOCK_V6ONLY_BYTE", bit("skc_ipv6only").map(listentop_btf::Member::byte));
+    put("SOCK_V6ONLY_BIT", bit("skc_ipv6only").map(listentop_btf::Member::bit));
     // `struct socket_alloc { struct socket socket; struct inode vfs_inode; }`: the inode follows the socket.
     let inode = btf
         .member("socket_alloc", "vfs_inode")
@@ -149,15 +152,18 @@ pub(super) fn resolve(btf: &KernelBtf) -> Offsets {
     put("SOCKET_INO", inode);
     // A word of its own, or, where spinlocks may sleep (PREEMPT_RT), the owner.
     let spinlock = btf.member("sock", "sk_lock.slock.rlock.raw_lock");
-    put("SOCK_SPINLOCK", spinlock.or_else(|_| btf.member("sock", "sk_lock.slock.lock.owner")).map(|lock| lock.byte()));
+    put(
+        "SOCK_SPINLOCK",
+        spinlock.or_else(|_| btf.member("sock", "sk_lock.slock.lock.owner")).map(listentop_btf::Member::byte),
+    );
     // `struct tcp_skb_cb` lies over the packet's `cb`.
     let end = btf.member("sk_buff", "cb").and_then(|cb| Ok(cb.byte() + btf.member("tcp_skb_cb", "end_seq")?.byte()));
     put("SKB_END_SEQ", end);
     put("UPID_SIZE", btf.size("upid"));
     // Kernels without io_uring have no such types: its hook will not attach there either.
-    put("CQE_RES", btf.member("io_uring_cqe", "res").map(|member| member.byte()));
+    put("CQE_RES", btf.member("io_uring_cqe", "res").map(listentop_btf::Member::byte));
     for (name, member) in [("KIOCB_OPCODE", "opcode"), ("KIOCB_FILE", "file")] {
-        put(name, btf.member("io_kiocb", member).map(|member| member.byte()));
+        put(name, btf.member("io_kiocb", member).map(listentop_btf::Member::byte));
     }
     // What an operation needs lies over `cmd`, since 6.0.
     for (name, structure, member) in [

@@ -21,7 +21,8 @@ struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Maps `bytes` (a multiple of the page size) of an array that was made with BPF_F_MMAPABLE, from `offset` (likewise) on.
+    /// Maps `bytes` (a multiple of the page size) of an array that was made with BPF_F_MMAPABLE, from `offset`
+    /// (likewise) on.
     fn new(fd: BorrowedFd<'_>, offset: usize, bytes: usize) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let bytes = NonZeroUsize::new(bytes).ok_or_else(invalid)?;
@@ -74,7 +75,8 @@ impl<T: Copy> SharedArray<T> {
         unsafe { self.mapping.base.as_ptr().add(index as usize * stride::<T>()) }.cast()
     }
 
-    /// Copies an element. The probes may be writing it: each integer is whole, the record as such may be between two states.
+    /// Copies an element. The probes may be writing it: each integer is whole, the record as such may be between two
+    /// states.
     pub(super) fn read(&self, index: u32) -> T {
         // SAFETY: inside the mapping, aligned to 8 by the stride, and any bytes make a valid `T`.
         unsafe { self.pointer(index).read_volatile() }
@@ -96,8 +98,8 @@ impl<T: Copy> SharedArray<T> {
     }
 }
 
-/// As [`SharedArray`], mapped window by window when an element is asked for: mapping makes all of its pages resident at once,
-/// which of a large array with few elements in use would be most of the process' memory.
+/// As [`SharedArray`], mapped window by window when an element is asked for: mapping makes all of its pages resident at
+/// once, which of a large array with few elements in use would be most of the process' memory.
 pub(super) struct WindowedArray<T> {
     fd: OwnedFd,
     length: u32,
@@ -149,15 +151,14 @@ impl<T: Copy> WindowedArray<T> {
         assert!(index < self.length, "element {index} of {}", self.length);
         let (window, place) = (index as usize / self.per_window, index as usize % self.per_window);
         let slot = &mut self.windows[window];
-        let window = match slot {
-            Some(window) => window,
-            None => {
-                let bytes = self.per_window * stride::<T>();
-                let end = (self.length as usize * stride::<T>()).next_multiple_of(page_size()?);
-                let offset = window * bytes;
-                let mapping = Mapping::new(self.fd.as_fd(), offset, bytes.min(end - offset))?;
-                slot.insert(Window { mapping, used: true })
-            }
+        let window = if let Some(window) = slot {
+            window
+        } else {
+            let bytes = self.per_window * stride::<T>();
+            let end = (self.length as usize * stride::<T>()).next_multiple_of(page_size()?);
+            let offset = window * bytes;
+            let mapping = Mapping::new(self.fd.as_fd(), offset, bytes.min(end - offset))?;
+            slot.insert(Window { mapping, used: true })
         };
         window.used = true;
         // SAFETY: the place is inside the window.

@@ -1,5 +1,5 @@
-//! Where the functions' arguments and results are: positions differ between kernels, so they come from the running kernel's BTF and are
-//! frozen into `.rodata` before the load.
+//! Where the functions' arguments and results are: positions differ between kernels, so they come from the running
+//! kernel's BTF and are frozen into `.rodata` before the load.
 
 use listentop_btf::{KernelBtf, Value};
 
@@ -26,8 +26,8 @@ const POSITIONS: &[(&str, &str, Position)] = &[
     ("CHECK_RESULT", "tcp_check_req", Position::Result),
 ];
 
-/// Parameters that the probes take at a fixed position, which therefore must have this name there, and results that they take behind
-/// a fixed number of parameters (function, position, name; an empty name stands for the result).
+/// Parameters that the probes take at a fixed position, which therefore must have this name there, and results that
+/// they take behind a fixed number of parameters (function, position, name; an empty name stands for the result).
 const FIXED: &[(&str, u32, &str)] = &[
     ("inet_csk_listen_start", 0, "sk"),
     ("inet_csk_listen_stop", 0, "sk"),
@@ -77,8 +77,8 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("tcp_check_req", 4, "req_stolen"),
 ];
 
-/// Positions as this kernel has them, by global. What is not there the loader leaves at its default, which no argument has; the function
-/// is then refused by [`check`].
+/// Positions as this kernel has them, by global. What is not there the loader leaves at its default, which no argument
+/// has; the function is then refused by [`check`].
 pub(super) fn positions(kernel: &KernelBtf) -> Vec<(&'static str, u32)> {
     let mut found: Vec<(&'static str, u32)> = POSITIONS
         .iter()

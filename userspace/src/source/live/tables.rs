@@ -57,7 +57,8 @@ impl Counters {
         self.enqueued + self.inherited_waiting + self.inherited_open + self.work.accepts + self.work.reads > 0
     }
 
-    /// Bytes that arrived and did not leave. The counters are not read at one instant, so a moment's excess of reads is none.
+    /// Bytes that arrived and did not leave. The counters are not read at one instant, so a moment's excess of reads is
+    /// none.
     pub(super) fn queued_bytes(&self) -> u64 {
         let waiting =
             self.arrived_bytes.wrapping_sub(self.work.read_bytes).wrapping_sub(self.otherwise_consumed_bytes) as i64;
@@ -75,8 +76,8 @@ impl Tables {
     /// Empties the counters and peaks of a slot that no probe knows any more.
     pub(super) fn clear(&self, slot: u32) {
         for index in self.records(slot) {
-            // SAFETY: inside the mapping, all-zero is a valid record, and no probe writes it: its listener and connections are
-            // gone from their tables.
+            // SAFETY: inside the mapping, all-zero is a valid record, and no probe writes it: its listener and
+            // connections are gone from their tables.
             unsafe { ptr::write_bytes(self.counters.pointer(index), 0, 1) };
             self.handshakes.write(index, HandshakeCounters::default());
         }
@@ -88,7 +89,8 @@ impl Tables {
         let mut sum = Counters { work, ..Counters::default() };
         for index in self.records(slot) {
             let record = self.counters.pointer(index);
-            // SAFETY: the record is inside the mapping; each counter is an aligned u64 that the probes add to atomically.
+            // SAFETY: the record is inside the mapping; each counter is an aligned u64 that the probes add to
+            // atomically.
             let read = |counter: *mut u64| unsafe { AtomicU64::from_ptr(counter) }.load(Ordering::Relaxed);
             // SAFETY: places inside the record; nothing is read here.
             let field = unsafe {

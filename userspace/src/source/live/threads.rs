@@ -79,7 +79,7 @@ pub(super) struct OfListener<'a> {
     slot: Option<&'a Slot>,
 }
 
-impl<'a> OfListener<'a> {
+impl OfListener<'_> {
     /// Whether anything about them is other than at the refresh before.
     pub(super) fn have_changed(&self) -> bool {
         self.slot.is_some_and(|slot| slot.changed == self.threads.serial)
@@ -113,7 +113,7 @@ impl Threads {
         mut free: Queue<MapData, u32>,
     ) -> Result<Self, MapError> {
         for record in 0..capacity {
-            free.push(record, 0)?;
+            free.push(&record, 0)?;
         }
         let seen = std::iter::repeat_with(|| None).take(capacity as usize).collect();
         Ok(Self { records, index, free, seen, slots: HashMap::new(), clocks: HashMap::new(), serial: 0 })
@@ -141,7 +141,8 @@ impl Threads {
                 seen.worked_at = now;
                 slot.changed = self.serial;
             }
-            // A thread that is not visible in our PID namespace cannot be looked up: it has ended when it is idle for long.
+            // A thread that is not visible in our PID namespace cannot be looked up: it has ended when it is idle for
+            // long.
             if record.pid == 0 {
                 seen.sample.ended = now.duration_since(seen.worked_at) > INVISIBLE_IDLE;
             } else {
@@ -178,7 +179,7 @@ impl Threads {
             Err(error) => return Err(io::Error::other(error)),
         }
         self.records.write(record, ThreadRecord::default());
-        self.free.push(record, 0).map_err(io::Error::other)
+        self.free.push(&record, 0).map_err(io::Error::other)
     }
 
     fn depart(&mut self, record: u32, seen: Seen) {
@@ -326,7 +327,8 @@ fn read_times(sample: &mut ThreadSample) -> bool {
 /// /proc counts start times in USER_HZ, which is 100 on every architecture that we build for.
 const NS_PER_TICK: u64 = 10_000_000;
 
-/// Name and start time in ticks since boot (fields 2 and 22 of /proc/PID/stat). The name may hold anything, so it ends at the last ')'.
+/// Name and start time in ticks since boot (fields 2 and 22 of /proc/PID/stat). The name may hold anything, so it ends
+/// at the last ')'.
 fn parse_stat(stat: &str) -> Option<(&str, u64)> {
     let (open, close) = (stat.find('(')?, stat.rfind(')')?);
     let start = stat.get(close + 1..)?.split_ascii_whitespace().nth(19)?.parse().ok()?;

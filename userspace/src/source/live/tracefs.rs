@@ -22,8 +22,8 @@ enum Found {
     Nothing,
 }
 
-/// Sees to it that this thread finds tracefs: where it is not mounted, it is mounted in a mount namespace of this thread's own,
-/// so that nothing of it stays and nobody else sees it.
+/// Sees to it that this thread finds tracefs: where it is not mounted, it is mounted in a mount namespace of this
+/// thread's own, so that nothing of it stays and nobody else sees it.
 ///
 /// # Errors
 /// Why there is none, and what to do, in one line.

@@ -78,15 +78,12 @@ impl Place {
         entries.retain(|entry| told.insert(entry.cookie));
         let mut new = false;
         for entry in entries {
-            let known = match before.remove(&entry.cookie) {
-                Some(mut known) => {
-                    known.read(entry);
-                    known
-                }
-                None => {
-                    new = true;
-                    Known::new(entry, opened_ns)
-                }
+            let known = if let Some(mut known) = before.remove(&entry.cookie) {
+                known.read(entry);
+                known
+            } else {
+                new = true;
+                Known::new(entry, opened_ns)
             };
             self.listeners.push(known);
         }

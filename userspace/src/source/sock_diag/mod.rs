@@ -198,7 +198,7 @@ impl Source for SockDiagSource {
         &self.coverage
     }
 
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "sock_diag, sampled"
     }
 }

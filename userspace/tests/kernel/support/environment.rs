@@ -4,8 +4,8 @@ use std::{env, path::PathBuf, sync::OnceLock, time::Duration};
 
 use listentop::source::live::{Kind, Options};
 
-/// How many times slower than a usual one the machine is: LISTENTOP_TEST_SLOWNESS, for emulated ones. Waits get longer by it, loads
-/// smaller, and what is allowed for a program's own calls larger; counts stay exact.
+/// How many times slower than a usual one the machine is: LISTENTOP_TEST_SLOWNESS, for emulated ones. Waits get longer
+/// by it, loads smaller, and what is allowed for a program's own calls larger; counts stay exact.
 pub(crate) fn slowness() -> u32 {
     static SLOWNESS: OnceLock<u32> = OnceLock::new();
     *SLOWNESS.get_or_init(|| match env::var("LISTENTOP_TEST_SLOWNESS") {

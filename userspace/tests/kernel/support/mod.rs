@@ -1,4 +1,5 @@
-//! What the kernel tests share: when a test can run, a network namespace for each, sockets, and listentop's view of them.
+//! What the kernel tests share: when a test can run, a network namespace for each, sockets, and listentop's view of
+//! them.
 
 pub(crate) mod command;
 pub(crate) mod environment;
@@ -40,7 +41,8 @@ pub(crate) struct Test {
 }
 
 impl Test {
-    /// As the harness wants it: run in a namespace of its own, or skipped with the reason. Where CI is set nothing is skipped.
+    /// As the harness wants it: run in a namespace of its own, or skipped with the reason. Where CI is set nothing is
+    /// skipped.
     pub(crate) fn trial(&'static self) -> Trial {
         Trial::ignorable_test(self.name, move || match self.hindrance() {
             Some(reason) => test_harness::skipped(self.name, &reason),
@@ -58,9 +60,10 @@ impl Test {
         Some(format!("{} is not measured here: {}", missing.measure.name(), missing.reason))
     }
 
-    /// While it runs a program the kernel skips it for others on that CPU, and on some machines it shows packets to no program: then
-    /// counts are not whole, which listentop shows. What a test compares exactly is taken again. So is a test whose own load did not come
-    /// about on a machine that is busy: it has shown nothing of listentop yet.
+    /// While it runs a program the kernel skips it for others on that CPU, and on some machines it shows packets to no
+    /// program: then counts are not whole, which listentop shows. What a test compares exactly is taken again. So
+    /// is a test whose own load did not come about on a machine that is busy: it has shown nothing of listentop
+    /// yet.
     fn run_in_lab(&self) -> Result<Completion, Failed> {
         for _ in 0..2 {
             let outcome = self.run_once();

@@ -38,8 +38,8 @@ pub(crate) fn fork(work: impl FnOnce()) -> Forked {
     }
 }
 
-/// As [`fork`], with an id that a process had before which is gone: clone3(2) with set_tid. For a process of one thread, because nothing but
-/// the kernel is told of the child; it dies with its parent.
+/// As [`fork`], with an id that a process had before which is gone: clone3(2) with set_tid. For a process of one
+/// thread, because nothing but the kernel is told of the child; it dies with its parent.
 pub(crate) fn fork_as(pid: u32, work: impl FnOnce()) {
     let wanted = pid as libc::pid_t;
     // SAFETY: zero is valid for all members.

@@ -37,7 +37,8 @@ pub(crate) fn listen_on(address: SocketAddr, backlog: i32, prepare: impl FnOnce(
     socket
 }
 
-/// A connection to loopback, once it is established. Closing it resets it: no port is held by a connection that has ended.
+/// A connection to loopback, once it is established. Closing it resets it: no port is held by a connection that has
+/// ended.
 pub(crate) fn connect(port: u16) -> Socket {
     connect_to(loopback(port))
 }
@@ -211,7 +212,8 @@ pub(crate) fn retransmits(socket: &Socket) -> u64 {
     u64::from(info.tcpi_total_retrans)
 }
 
-/// Sends a reset from a loopback port that no socket has: a bare TCP header (RFC 9293), which the kernel puts behind one of its own for IPv4.
+/// Sends a reset from a loopback port that no socket has: a bare TCP header (RFC 9293), which the kernel puts behind
+/// one of its own for IPv4.
 pub(crate) fn reset(from: u16, to: u16) {
     const HEADER_WORDS: u8 = 5;
     const RST: u8 = 4;

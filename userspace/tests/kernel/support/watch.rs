@@ -25,8 +25,8 @@ use super::{Lab, environment, sleep_ms, sockets, wait_until};
 /// Probes that stay attached from one test to the next, between two that use them.
 static KEPT: Mutex<Option<LiveSource>> = Mutex::new(None);
 
-/// Probes with the usual options: an emulated machine takes longer to attach and detach functions than for most tests, so there
-/// they are those of the test before.
+/// Probes with the usual options: an emulated machine takes longer to attach and detach functions than for most tests,
+/// so there they are those of the test before.
 pub(super) fn usual_probes() -> Result<LiveSource, StartError> {
     let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
     kept.map_or_else(|| LiveSource::start(&environment::options()), Ok)
@@ -39,8 +39,8 @@ pub(super) fn keep(source: LiveSource) {
     }
 }
 
-/// Samples until the source knows the test's namespace, which it looks for at its start only as long as nothing happens in it, and has
-/// told that the test before is over: a namespace may have the number of one that is gone.
+/// Samples until the source knows the test's namespace, which it looks for at its start only as long as nothing happens
+/// in it, and has told that the test before is over: a namespace may have the number of one that is gone.
 fn become_known(lab: &Lab, source: &mut LiveSource) {
     let listener = sockets::listen(1, 0);
     wait_until("the namespace's counters are found", || {
@@ -71,8 +71,9 @@ pub(super) fn take_hidden() -> u64 {
     HIDDEN.swap(0, Ordering::Relaxed)
 }
 
-/// Holds a count against the kernel's own, where nothing tells listentop that it is not whole: of a SYN-ACK that a timer sends again no other
-/// probe knows. If it is too low the test is taken again as if that had been told, except in a virtual machine of ours.
+/// Holds a count against the kernel's own, where nothing tells listentop that it is not whole: of a SYN-ACK that a
+/// timer sends again no other probe knows. If it is too low the test is taken again as if that had been told, except in
+/// a virtual machine of ours.
 pub(crate) fn assert_whole(counted: Option<u64>, by_the_kernel: u64) {
     if !test_harness::own_machine()
         && let Some(counted) = counted
@@ -160,8 +161,8 @@ impl Watch {
         self.tracker.model()
     }
 
-    /// What could not be tracked since the first sample, on the whole machine. (What was lost at the start concerns others: the
-    /// test has one listener per address then.)
+    /// What could not be tracked since the first sample, on the whole machine. (What was lost at the start concerns
+    /// others: the test has one listener per address then.)
     pub(crate) fn lost(&self) -> u64 {
         self.model().losses.total() - self.lost_before.total()
     }
@@ -171,8 +172,9 @@ impl Watch {
         self.model().losses.missed_runs - self.lost_before.missed_runs
     }
 
-    /// What the kernel kept from the probes since the first sample: runs that it skipped and, except in a virtual machine of ours, where no
-    /// packets are known to escape them, connections whose beginning or end it showed to no program. A count may be too low by as many.
+    /// What the kernel kept from the probes since the first sample: runs that it skipped and, except in a virtual
+    /// machine of ours, where no packets are known to escape them, connections whose beginning or end it showed to
+    /// no program. A count may be too low by as many.
     pub(crate) fn hidden(&self) -> u64 {
         let unseen = if test_harness::own_machine() { 0 } else { self.model().losses.unseen - self.lost_before.unseen };
         self.missed() + unseen
@@ -215,8 +217,8 @@ impl Watch {
     }
 }
 
-/// Compares counts with what they must be: exactly, unless the kernel skipped runs of the probes, which it counts. Then they may differ by
-/// as many, and no more.
+/// Compares counts with what they must be: exactly, unless the kernel skipped runs of the probes, which it counts. Then
+/// they may differ by as many, and no more.
 pub(crate) fn assert_counts(missed: u64, counts: &[(&str, Option<u64>, u64)]) {
     for (what, seen, own) in counts {
         let seen = seen.expect("it is measured");
@@ -234,8 +236,8 @@ pub(crate) fn count(distribution: &Option<Histogram>) -> u64 {
     distribution.as_ref().expect("it is measured").count()
 }
 
-/// Checks a quantile: within the histogram's 1/16 of the bounds that the program's clock sets, and 2 ms, on a slow machine more, for what the
-/// kernel does before and after.
+/// Checks a quantile: within the histogram's 1/16 of the bounds that the program's clock sets, and 2 ms, on a slow
+/// machine more, for what the kernel does before and after.
 pub(crate) fn assert_ms(what: &str, distribution: &Option<Histogram>, p: f64, low_ns: u64, high_ns: u64) {
     assert_within(what, distribution, p, low_ns, high_ns, 2_000_000 * u64::from(environment::slowness()));
 }

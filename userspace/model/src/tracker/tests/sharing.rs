@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// The same samples, first with each listener shared with the sample before wherever it is equal, then with none shared.
+/// The same samples, first with each listener shared with the sample before wherever it is equal, then with none
+/// shared.
 fn shared_and_apart(samples: &[Sample]) -> (Vec<Sample>, Vec<Sample>) {
     let mut shared: Vec<Sample> = Vec::new();
     let mut last: HashMap<u64, Arc<ListenerSample>> = HashMap::new();
