@@ -1,6 +1,5 @@
 //! Charging work to the thread that does it.
 
-use aya_ebpf::helpers::bpf_get_current_comm;
 use listentop_abi::{
     listener::{ListenerRef, Work},
     loss::Loss,
@@ -74,11 +73,10 @@ fn open(key: ThreadKey, listener: ListenerRef) -> Option<(Account, u32)> {
         let record = THREADS.value(index)?;
         if THREAD_INDEX.insert(&key, &index, 0).is_ok() {
             let (pid, tid) = kernel::current_ids();
-            let comm = bpf_get_current_comm().unwrap_or([0; 16]);
             field!(record.generation).set(listener.generation);
             field!(record.pid).set(pid);
             field!(record.tid).set(tid);
-            field!(record.comm).set_bytes(comm);
+            field!(record.comm).set_words(kernel::current_name());
             field!(record.key.slot).set(key.slot);
             field!(record.key.start_ns).set(key.start_ns);
             // Last: user space looks at records that have a thread id.

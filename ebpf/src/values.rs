@@ -131,20 +131,26 @@ impl MapValue<ListenerRef> {
 }
 
 impl MapValue<[u8; 16]> {
-    /// Writes all bytes, by rule 2, 3 or 4 of the module, in two words: byte by byte it would be 16 stores.
+    /// Writes all bytes, by rule 2, 3 or 4 of the module: as two words, since byte by byte it would be 16 stores.
     ///
     /// For a field at a multiple of 8 bytes in its record, which `listentop_abi` asserts.
     #[inline(always)]
-    pub(crate) fn set_bytes(self, bytes: [u8; 16]) {
+    pub(crate) fn set_words(self, words: [u64; 2]) {
         #[expect(
             clippy::cast_ptr_alignment,
             reason = "map values are aligned to 8 bytes, and so is the field in its record"
         )]
         let halves = MapValue(self.0.cast::<[u64; 2]>());
+        halves.wrapping(0).set(words[0]);
+        halves.wrapping(1).set(words[1]);
+    }
+
+    /// The same, from bytes.
+    #[inline(always)]
+    pub(crate) fn set_bytes(self, bytes: [u8; 16]) {
         let whole = u128::from_ne_bytes(bytes);
         let (first, second) = if cfg!(target_endian = "little") { (whole, whole >> 64) } else { (whole >> 64, whole) };
-        halves.wrapping(0).set(first as u64);
-        halves.wrapping(1).set(second as u64);
+        self.set_words([first as u64, second as u64]);
     }
 }
 

@@ -29,7 +29,8 @@ pub const fn index(value: u64) -> usize {
         return BUCKETS - 1;
     }
     let value = value as u32;
-    let exponent = value.ilog2();
+    // Not `ilog2`, which calls a function to panic for 0: a program that contains such a call is refused.
+    let exponent = u32::BITS - 1 - value.leading_zeros();
     let mantissa = (value >> (exponent - SUB_BITS)) & (SUB_BUCKETS - 1);
     ((exponent - SUB_BITS + 1) * SUB_BUCKETS + mantissa) as usize
 }

@@ -1,7 +1,8 @@
 //! The current thread, its files, and what it asked of the kernel.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf, generated::bpf_task_pt_regs,
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+    generated::{bpf_get_current_comm, bpf_task_pt_regs},
 };
 
 use super::{MaybeGone, btf, direct, probe, read_at, socket_of_file};
@@ -46,6 +47,15 @@ pub(crate) fn current_ids() -> (u32, u32) {
     let task = current_task();
     let leader = probe::<u64>(task, &btf::TASK_GROUP_LEADER).unwrap_or(0);
     (id_of(leader), id_of(task))
+}
+
+/// The current thread's command name, NUL-padded, as two words of memory.
+#[inline(always)]
+pub(crate) fn current_name() -> [u64; 2] {
+    let mut name = [0; 2];
+    // SAFETY: the helper writes within the buffer, whose size it gets. If it fails it leaves zeros.
+    unsafe { bpf_get_current_comm(name.as_mut_ptr().cast(), size_of_val(&name) as u32) };
+    name
 }
 
 #[inline(always)]
