@@ -152,10 +152,8 @@ pub(crate) struct DroppedClient {
     pub(crate) slot: u32,
     /// The slot's generation.
     pub(crate) generation: u32,
-    /// Remote port.
-    pub(crate) port: u16,
-    /// A key is compared byte by byte, so it has no padding.
-    pub(crate) reserved: [u16; 3],
+    /// Remote port; as wide as this, so that the key has no padding.
+    pub(crate) port: u64,
 }
 
 /// Key of [`ADDRESSES`]; IPv4 as v4-mapped IPv6.

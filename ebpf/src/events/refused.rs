@@ -29,8 +29,7 @@ pub(crate) fn refused(listener: ListenerRef, refusal: Refusal, packet: Packet) {
 #[inline(always)]
 pub(crate) fn note_client(listener: ListenerRef, stats: MapValue<ListenerCounters>, packet: Packet) {
     let Some((address, port)) = packet.source() else { return };
-    let client =
-        DroppedClient { address, slot: listener.slot, generation: listener.generation, port, reserved: [0; 3] };
+    let client = DroppedClient { address, slot: listener.slot, generation: listener.generation, port: u64::from(port) };
     if DROPPED.value(&client).is_none() {
         let _ = DROPPED.insert(&client, &1u8, 0);
         field!(stats.clients).add(1);

@@ -7,10 +7,11 @@ use aya_ebpf::{
     Global,
     programs::{FEntryContext, FExitContext},
 };
+use aya_log_ebpf::debug;
 use listentop_abi::connection::Connection;
 
 use crate::{
-    connections,
+    config, connections,
     context::{Arguments as _, argument, programs},
     events::{accepted, enqueued},
     kernel::{self, LISTEN, MaybeGone, Request},
@@ -61,14 +62,21 @@ programs! {
 fn listen_starts(ctx: &FExitContext) {
     let sock = ctx.socket(0);
     if argument(ctx, LISTEN_RESULT.load()) as i32 == 0 && sock.is_tcp() {
-        super::sockets::opens(ctx, sock);
+        super::sockets::opens(sock);
+        if config::debug() {
+            debug!(ctx, "listening: {:x}", sock.key());
+        }
     }
 }
 
 /// inet_csk_listen_stop(sk): next, what waits on its queues is discarded or moves to another shard.
 #[inline(always)]
 fn listen_stops(ctx: &FEntryContext) {
-    super::sockets::closes(ctx, ctx.socket(0));
+    let sock = ctx.socket(0);
+    super::sockets::closes(sock);
+    if config::debug() {
+        debug!(ctx, "listens no more: {:x}", sock.key());
+    }
 }
 
 /// inet_csk_complete_hashdance(sk, child, req, own_req) puts a child on the accept queue, if it is the first one of its

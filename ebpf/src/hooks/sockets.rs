@@ -1,7 +1,7 @@
 //! BTF tracepoints that pass the socket. They fire for every socket of every namespace, so each returns at once if it is
 //! not a listener or one of its connections.
 
-use aya_ebpf::{EbpfContext, programs::BtfTracePointContext};
+use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use listentop_abi::{listener::ListenerRef, loss::Loss};
 
@@ -34,17 +34,19 @@ programs! {
 /// inet_sock_set_state(sk, old, new): listeners open and close; a child is cloned.
 #[inline(always)]
 fn state(ctx: &BtfTracePointContext) {
-    state_changes(ctx, true);
+    state_changes::<true>(ctx);
 }
 
 /// The same where functions show the children, but those that open and close listeners cannot be traced.
 #[inline(always)]
 fn state_of_listeners(ctx: &BtfTracePointContext) {
-    state_changes(ctx, false);
+    state_changes::<false>(ctx);
 }
 
+/// `CHILDREN` is a parameter of the type, not of the call: so each program has a log closure of its own, which the
+/// compiler inlines. One that two programs share would be a function in `.text`.
 #[inline(always)]
-fn state_changes(ctx: &BtfTracePointContext, children: bool) {
+fn state_changes<const CHILDREN: bool>(ctx: &BtfTracePointContext) {
     let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
     if old != LISTEN && new != LISTEN {
         return;
@@ -52,7 +54,7 @@ fn state_changes(ctx: &BtfTracePointContext, children: bool) {
     let sock = ctx.socket(0);
     if new == SYN_RECV {
         // The clone of the listener, not yet a socket of its own in any table.
-        if children && let Some(completing) = COMPLETING.value(0) {
+        if CHILDREN && let Some(completing) = COMPLETING.value(0) {
             field!(completing.child).set(sock.key());
         }
         return;
@@ -61,30 +63,30 @@ fn state_changes(ctx: &BtfTracePointContext, children: bool) {
         return;
     }
     if new == LISTEN {
-        opens(ctx, sock);
+        opens(sock);
+        if config::debug() {
+            debug!(ctx, "listening: {:x}", sock.key());
+        }
     } else {
-        closes(ctx, sock);
+        closes(sock);
+        if config::debug() {
+            debug!(ctx, "listens no more: {:x}", sock.key());
+        }
     }
 }
 
 /// A TCP socket begins to listen.
 #[inline(always)]
-pub(crate) fn opens(ctx: &impl EbpfContext, sock: LiveSocket) {
+pub(crate) fn opens(sock: LiveSocket) {
     if listening::begin(sock, stats::now()).is_none() {
         stats::lost(Loss::Listeners);
-    }
-    if config::debug() {
-        debug!(ctx, "listening: {:x}", sock.key());
     }
 }
 
 /// It stops, or its start fails.
 #[inline(always)]
-pub(crate) fn closes(ctx: &impl EbpfContext, sock: LiveSocket) {
+pub(crate) fn closes(sock: LiveSocket) {
     listening::end(sock);
-    if config::debug() {
-        debug!(ctx, "listens no more: {:x}", sock.key());
-    }
 }
 
 /// sk_data_ready(sk): on a listener, a connection was enqueued; on a connection, payload arrived.

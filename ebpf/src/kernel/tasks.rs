@@ -1,5 +1,7 @@
 //! The current thread, its files, and what it asked of the kernel.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
     generated::{bpf_get_current_comm, bpf_task_pt_regs},
@@ -52,10 +54,12 @@ pub(crate) fn current_ids() -> (u32, u32) {
 /// The current thread's command name, NUL-padded, as two words of memory.
 #[inline(always)]
 pub(crate) fn current_name() -> [u64; 2] {
-    let mut name = [0; 2];
-    // SAFETY: the helper writes within the buffer, whose size it gets. If it fails it leaves zeros.
-    unsafe { bpf_get_current_comm(name.as_mut_ptr().cast(), size_of_val(&name) as u32) };
-    name
+    let mut name = MaybeUninit::<[u64; 2]>::uninit();
+    // SAFETY: the helper gets the buffer's size and fills all of it, with zeros if it fails.
+    unsafe {
+        bpf_get_current_comm(name.as_mut_ptr().cast(), size_of_val(&name) as u32);
+        name.assume_init()
+    }
 }
 
 #[inline(always)]
