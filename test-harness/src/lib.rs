@@ -36,12 +36,15 @@ pub fn run(topics: &[&'static [Test]], hindrance: impl FnOnce() -> Option<String
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// The hindrance of tests that need root.
+/// Why a test that needs root cannot run as somebody else.
+pub const NEEDS_ROOT: &str = "it needs root: run `cargo xtask test`";
+
+/// [`NEEDS_ROOT`], unless this is root: the hindrance of tests that all need it.
 #[must_use]
 pub fn not_root() -> Option<String> {
     // SAFETY: it cannot fail and touches nothing.
     let root = unsafe { libc::geteuid() } == 0;
-    (!root).then(|| "it needs root: run `cargo xtask test`".to_owned())
+    (!root).then(|| NEEDS_ROOT.to_owned())
 }
 
 /// Why a test found that it cannot run here.

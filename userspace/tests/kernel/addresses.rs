@@ -2,8 +2,7 @@
 
 use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::{PORT, any6, has_ipv6, loopback, loopback6},
     skip, sleep_ms,
@@ -57,7 +56,7 @@ fn ipv6(lab: &Lab) {
     assert_eq!((seen.address, seen.id), (loopback6(PORT).ip(), cookie(&listener)));
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(3), Some(3)));
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(3), Some(15)));
-    let refused = watch.tells(Measure::Drops).then_some(1);
+    let refused = watch.is_available(Measure::Drops).then_some(1);
     assert_eq!((seen.drops.total, seen.drops.accept_queue_full_on_syn), (refused, refused));
 }
 
@@ -156,7 +155,7 @@ fn two_namespaces(lab: &Lab) {
         let (seen_here, seen_there) = (watch.by_id(cookie(&here)), watch.by_id(cookie(&there)));
         assert_eq!((seen_here.netns, seen_there.netns), (lab.netns, other.netns));
         assert_eq!((seen_here.port, seen_there.port), (PORT, PORT));
-        let drops = |n| watch.tells(Measure::Drops).then_some(n);
+        let drops = |n| watch.is_available(Measure::Drops).then_some(n);
         assert_eq!((seen_here.total.enqueued, seen_here.drops.total), (Some(0), drops(0)));
         assert_eq!((seen_there.total.enqueued, seen_there.drops.total), (Some(5), drops(4)));
         assert_eq!(seen_there.drops.accept_queue_full_on_syn, drops(4));
@@ -188,7 +187,7 @@ fn later_namespace(lab: &Lab) {
         // Before anybody knows the namespace's counters.
         drop(refuse(&mut watch, 4));
         let seen = watch.by_id(cookie(&there));
-        let told = watch.tells(Measure::Drops);
+        let told = watch.is_available(Measure::Drops);
         let some = |n| told.then_some(n);
         assert_eq!((seen.netns, seen.total.enqueued, seen.drops.total), (other.netns, Some(5), some(4)));
         let causes = [seen.drops.accept_queue_full_on_syn, seen.drops.unexplained];

@@ -10,8 +10,7 @@ use std::{
 
 use listentop::source::live::LiveSource;
 use listentop_model::{coverage::Measure, model::ListenerModel};
-
-use crate::support::{
+use test_support::{
     Ends, Lab, Test, Watch,
     environment::options,
     lab::{PORT, loopback},
@@ -72,7 +71,7 @@ fn listener_with_connections(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.accepts, seen.total.enqueued), (Some(3), Some(0)));
     assert_eq!((seen.now.open, seen.now.accept_depth, seen.now.queued_bytes), (Some(5), 0, Some(0)));
-    let waits = &seen.distributions.accept_wait;
+    let waits = seen.distributions.accept_wait.as_ref();
     assert_eq!(count(waits), 3);
     // The kernel keeps the time of the handshake in milliseconds or better.
     assert_ms("accept wait from before the start", waits, 0.5, begin - to - 2_000_000, end - from + 2_000_000);
@@ -82,7 +81,7 @@ fn listener_with_connections(lab: &Lab) {
     let comm = std::fs::read_to_string("/proc/thread-self/comm").expect("our name");
     assert_eq!(reader.comm, comm.trim_end());
     // When the connections that were open already were accepted is not known.
-    assert_eq!((count(&seen.distributions.first_byte), count(&seen.distributions.first_read)), (1, 1));
+    assert_eq!((count(seen.distributions.first_byte.as_ref()), count(seen.distributions.first_read.as_ref())), (1, 1));
 
     drop((servers, late));
     watch.sample_until("the connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
@@ -101,7 +100,7 @@ fn a_long_queue(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.accepts, seen.now.open), (Some(WAITING as u64), Some(WAITING as u64)));
-    assert_eq!(count(&seen.distributions.accept_wait), WAITING as u64);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), WAITING as u64);
     drop(servers);
 }
 
@@ -191,7 +190,7 @@ fn accepted_during_the_start(lab: &Lab) {
     let all = u64::from(WAITING);
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(all), Some(5 * all)));
     assert_eq!((seen.now.open, seen.now.queued_bytes), (Some(all), Some(0)));
-    assert_eq!((seen.total.accepts, count(&seen.distributions.accept_wait)), (Some(waiting), waiting));
+    assert_eq!((seen.total.accepts, count(seen.distributions.accept_wait.as_ref())), (Some(waiting), waiting));
     assert_eq!((seen.total.enqueued, watch.lost()), (Some(0), 0));
     drop(servers);
     watch.sample_until("the connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
@@ -268,7 +267,7 @@ fn waiting_accept(lab: &Lab) {
         watch.sample();
         let seen = watch.listener(PORT);
         assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(1), Some(1)));
-        assert_eq!(count(&seen.distributions.accept_wait), 1);
+        assert_eq!(count(seen.distributions.accept_wait.as_ref()), 1);
         let thread = record(seen, acceptor_tid).expect("the acceptor is seen");
         assert_eq!((thread.pid, thread.accepts, thread.reads), (std::process::id(), 1, 1));
     });

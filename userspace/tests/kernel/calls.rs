@@ -12,8 +12,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use listentop_model::coverage::Measure;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::older_than,
     lab::PORT,
@@ -81,7 +80,7 @@ fn assert_accepts(watch: &mut Watch, n: u64) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(n), Some(n)));
-    assert_eq!(count(&seen.distributions.accept_wait), n);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), n);
     assert_eq!(thread(seen, tid()).map(|thread| thread.accepts), Some(n), "by this thread");
     assert_eq!(seen.now.open, Some(n));
     // io_uring looks before it waits, which is its own affair.
@@ -250,6 +249,6 @@ fn in_vain(lab: &Lab, accept: fn(&Socket) -> io::Result<Socket>) {
     assert_eq!((seen.total.would_block, seen.total.accept_failed, seen.total.accepts), (Some(7), failed(2), Some(5)));
     let this = thread(seen, tid()).expect("this thread works");
     assert_eq!((this.would_block, this.accept_failed, this.accepts), (7, failed(2).unwrap_or(0), 5));
-    assert_eq!((count(&seen.distributions.accept_wait), seen.now.open), (5, Some(5)));
+    assert_eq!((count(seen.distributions.accept_wait.as_ref()), seen.now.open), (5, Some(5)));
     drop(servers);
 }

@@ -4,11 +4,8 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{BufRead as _, BufReader},
-    os::{
-        fd::AsFd as _,
-        unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    },
-    process::{Command, Output, Stdio},
+    os::fd::AsFd as _,
+    process::{Output, Stdio},
     thread,
 };
 
@@ -16,11 +13,9 @@ use listentop_model::coverage::Measure;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test,
-    command::{Measuring, listentop},
-    environment,
+    command::{Measuring, ProgramCopy, listentop},
     lab::PORT,
     process, sleep_ms,
     sockets::{accept, connect, listen, readable, receive, send_all},
@@ -81,16 +76,9 @@ fn mistakes(_: &Lab) {
     }
 }
 
-/// As nobody, with these arguments.
+/// Runs it as an unprivileged user, with these arguments.
 fn run_as_nobody(arguments: &str) -> Output {
-    // The checkout may be out of this user's reach.
-    let copy = std::env::temp_dir().join(format!("listentop-{}", std::process::id()));
-    fs::copy(environment::program(), &copy).expect("a copy of the program");
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("anybody may run it");
-    let mut command = Command::new(&copy);
-    let output = command.args(arguments.split_whitespace()).uid(65534).gid(65534).current_dir("/").output();
-    fs::remove_file(&copy).expect("the copy goes");
-    output.expect("it runs")
+    ProgramCopy::new("nobody").as_nobody(arguments).output().expect("it runs")
 }
 
 /// Probes that are asked for by name and may not be loaded: what is missing is named, and nothing is attached.
@@ -150,6 +138,99 @@ fn closed_pipe(_: &Lab) {
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b"measuring\n"[..]));
 }
 
+/// The contract: every field of schema 1, by the JSON pointer of its object.
+const FIELDS: &[(&str, &[&str])] = &[
+    ("", &["schema", "tool", "host", "interval", "coverage", "own_cost", "listeners"]),
+    ("/tool", &["version"]),
+    ("/host", &["kernel", "cpus"]),
+    ("/interval", &["start", "seconds"]),
+    ("/coverage/0", &["measure", "status", "via", "reason"]),
+    ("/own_cost", &["probe_runs", "probe_ns", "cpu_seconds", "rss_bytes", "lost_events", "missed_runs"]),
+    (
+        "/listeners/0",
+        &[
+            "id",
+            "netns",
+            "protocol",
+            "address",
+            "port",
+            "group",
+            "process",
+            "accept_queue",
+            "syn_queue",
+            "drops",
+            "accepts",
+            "connections",
+            "reads",
+            "writes",
+            "threads",
+            "pattern",
+            "findings",
+        ],
+    ),
+    ("/listeners/0/process", &["pid", "comm", "container"]),
+    (
+        "/listeners/0/accept_queue",
+        &["depth", "backlog", "limit", "peak", "enqueued", "aborted", "oldest_waiting_us", "wait_us"],
+    ),
+    ("/listeners/0/accept_queue/wait_us", QUANTILES),
+    (
+        "/listeners/0/syn_queue",
+        &["depth", "young", "peak", "requests", "synack_retransmits", "cookies_sent", "handshake_us"],
+    ),
+    (
+        "/listeners/0/drops",
+        &[
+            "total",
+            "accept_queue_full_on_syn",
+            "accept_queue_full_on_ack",
+            "syn_queue_full",
+            "other",
+            "unexplained",
+            "clients",
+        ],
+    ),
+    ("/listeners/0/accepts", &["total", "per_second", "would_block"]),
+    ("/listeners/0/connections", &["open", "first_byte_us", "first_read_us"]),
+    ("/listeners/0/connections/first_read_us", QUANTILES),
+    ("/listeners/0/reads", &["count", "bytes", "per_second", "residency_us", "bytes_per_read", "queued_bytes"]),
+    ("/listeners/0/reads/residency_us", QUANTILES),
+    ("/listeners/0/reads/bytes_per_read", QUANTILES),
+    ("/listeners/0/writes", &["count", "bytes"]),
+    (
+        "/listeners/0/threads/0",
+        &[
+            "pid",
+            "tid",
+            "comm",
+            "roles",
+            "accepts",
+            "accept_share",
+            "would_block",
+            "reads",
+            "read_share",
+            "read_bytes",
+            "writes",
+            "on_cpu_us",
+            "run_queue_us",
+            "blocked_us",
+        ],
+    ),
+    ("/listeners/0/pattern", &["name", "confidence", "evidence"]),
+];
+
+const QUANTILES: &[&str] = &["count", "p50", "p90", "p99", "max"];
+
+fn assert_has_every_field(report: &Value) {
+    for (pointer, names) in FIELDS {
+        let object = report.pointer(pointer).and_then(Value::as_object);
+        let fields = object.unwrap_or_else(|| panic!("no object {pointer} in {report:#}"));
+        let missing: Vec<_> = names.iter().filter(|name| !fields.contains_key(**name)).collect();
+        assert!(missing.is_empty(), "{missing:?} missing in {pointer}: {report:#}");
+    }
+    assert_eq!(report["coverage"].as_array().map(Vec::len), Some(Measure::ALL.len()));
+}
+
 fn json_has_every_field(lab: &Lab) {
     let server = listen(PORT, 16);
     let measuring = Measuring::start(&format!("report --for 700ms --format json --netns {}", lab.netns));
@@ -164,94 +245,8 @@ fn json_has_every_field(lab: &Lab) {
     assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(0), ""));
     let report: Value = serde_json::from_str(&ended.stdout).expect("JSON and nothing else");
     assert_eq!(report["schema"], 1);
-    // The contract: every name of schema 1, in its place.
-    const QUANTILES: &[&str] = &["count", "p50", "p90", "p99", "max"];
+    assert_has_every_field(&report);
     let listener = &report["listeners"][0];
-    for (object, names) in [
-        (&report, &["schema", "tool", "host", "interval", "coverage", "own_cost", "listeners"][..]),
-        (&report["tool"], &["version"]),
-        (&report["host"], &["kernel", "cpus"]),
-        (&report["interval"], &["start", "seconds"]),
-        (&report["coverage"][0], &["measure", "status", "via", "reason"]),
-        (&report["own_cost"], &["probe_runs", "probe_ns", "cpu_seconds", "rss_bytes", "lost_events", "missed_runs"]),
-        (
-            listener,
-            &[
-                "id",
-                "netns",
-                "protocol",
-                "address",
-                "port",
-                "group",
-                "process",
-                "accept_queue",
-                "syn_queue",
-                "drops",
-                "accepts",
-                "connections",
-                "reads",
-                "writes",
-                "threads",
-                "pattern",
-                "findings",
-            ],
-        ),
-        (&listener["process"], &["pid", "comm", "container"]),
-        (
-            &listener["accept_queue"],
-            &["depth", "backlog", "limit", "peak", "enqueued", "aborted", "oldest_waiting_us", "wait_us"],
-        ),
-        (&listener["accept_queue"]["wait_us"], QUANTILES),
-        (
-            &listener["syn_queue"],
-            &["depth", "young", "peak", "requests", "synack_retransmits", "cookies_sent", "handshake_us"],
-        ),
-        (
-            &listener["drops"],
-            &[
-                "total",
-                "accept_queue_full_on_syn",
-                "accept_queue_full_on_ack",
-                "syn_queue_full",
-                "other",
-                "unexplained",
-                "clients",
-            ],
-        ),
-        (&listener["accepts"], &["total", "per_second", "would_block"]),
-        (&listener["connections"], &["open", "first_byte_us", "first_read_us"]),
-        (&listener["connections"]["first_read_us"], QUANTILES),
-        (&listener["reads"], &["count", "bytes", "per_second", "residency_us", "bytes_per_read", "queued_bytes"]),
-        (&listener["reads"]["residency_us"], QUANTILES),
-        (&listener["reads"]["bytes_per_read"], QUANTILES),
-        (&listener["writes"], &["count", "bytes"]),
-        (
-            &listener["threads"][0],
-            &[
-                "pid",
-                "tid",
-                "comm",
-                "roles",
-                "accepts",
-                "accept_share",
-                "would_block",
-                "reads",
-                "read_share",
-                "read_bytes",
-                "writes",
-                "on_cpu_us",
-                "run_queue_us",
-                "blocked_us",
-            ],
-        ),
-        (&listener["pattern"], &["name", "confidence", "evidence"]),
-    ] {
-        let fields = object.as_object().unwrap_or_else(|| panic!("no object with {names:?} in {report:#}"));
-        let missing: Vec<_> = names.iter().filter(|name| !fields.contains_key(**name)).collect();
-        assert!(missing.is_empty(), "{missing:?} missing in {object:#}");
-    }
-    assert_eq!(report["coverage"].as_array().map(Vec::len), Some(Measure::ALL.len()));
-
     assert_eq!(report["listeners"].as_array().map(Vec::len), Some(1));
     assert_eq!((&listener["netns"], &listener["port"]), (&lab.netns.into(), &PORT.into()));
     assert_eq!(listener["process"]["pid"], std::process::id());

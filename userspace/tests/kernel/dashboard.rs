@@ -21,8 +21,7 @@ use nix::{
     },
     unistd::Pid,
 };
-
-use crate::support::{
+use test_support::{
     Lab, Test,
     command::listentop,
     environment::patience,
@@ -95,7 +94,7 @@ impl Session {
         let mut entries = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
         poll(&mut entries, PollTimeout::try_from(patience).expect("short")).expect("poll");
         if entries[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)) {
-            let mut bytes = [0; 65_536];
+            let mut bytes = vec![0; 65_536];
             let count = self.master.read(&mut bytes).unwrap_or(0);
             self.output.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }

@@ -1,15 +1,15 @@
 //! Refused attempts, by cause, against the kernel's counters of the namespace and of the socket.
 
-use listentop_model::{coverage::Measure, model::Drops};
+use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
+    drops::{MixedRefusals, assert_adds_up},
     lab::{Counters, PORT},
     sleep_ms,
     sockets::{
         accept, attempt, attempt_with_late_ack, connect, cookie, defer_accept, give_up_refused, kernel_drops, listen,
-        reset, retransmits, send_all,
+        reset, send_all,
     },
     wait_until,
     watch::assert_whole,
@@ -64,12 +64,6 @@ fn settle(watch: &mut Watch) {
     watch.sample();
 }
 
-fn assert_adds_up(drops: &Drops) {
-    let causes = [drops.accept_queue_full_on_syn, drops.accept_queue_full_on_ack, drops.syn_queue_full, drops.other];
-    let known: u64 = causes.iter().map(|cause| cause.unwrap_or(0)).sum();
-    assert_eq!(Some(known + drops.unexplained.expect("it is told")), drops.total, "{drops:?}");
-}
-
 /// Final ACKs that come late meet a full queue; then SYNs do. Each is repeated by its client, and each repetition
 /// counts.
 fn final_ack_against_syn(lab: &Lab) {
@@ -79,23 +73,9 @@ fn final_ack_against_syn(lab: &Lab) {
     // The counters of a namespace that is new have a baseline only once they were read.
     watch.sample();
 
-    // Three connections stay in the SYN queue, because the listener waits for their data.
-    defer_accept(&listener, 5);
-    let late: Vec<Socket> = (0..3).map(|_| attempt(PORT)).collect();
-    defer_accept(&listener, 0);
-    let deferred = truth.grown("TCPDeferAcceptDrop");
-    assert_eq!(deferred, 3, "bare final ACKs ignored");
-    let waiting: Vec<Socket> = (0..4).map(|_| connect(PORT)).collect();
-    let on_syn = watch.during(|| {
-        late.iter().for_each(|client| send_all(client, b"x"));
-        let refused: Vec<Socket> = (0..5).map(|_| attempt(PORT)).collect();
-        // Long enough for the data to be sent again several times, and for the SYNs to be sent again once.
-        sleep_ms(1300);
-        let on_syn = refused.iter().map(|client| 1 + retransmits(client)).sum::<u64>();
-        assert!(give_up_refused(refused).is_empty());
-        drop(late);
-        on_syn
-    });
+    let load = MixedRefusals::prepare(&listener, PORT);
+    assert_eq!(truth.grown("TCPDeferAcceptDrop"), 3, "the test's own load: final ACKs ignored");
+    let (waiting, on_syn) = watch.during(|| load.run());
     settle(&mut watch);
 
     let (overflows, drops) = (truth.grown("ListenOverflows"), truth.grown("ListenDrops"));

@@ -21,17 +21,15 @@ use nix::{
 use serde_json::Value;
 use socket2::Socket;
 
-use crate::{
-    command_line::{assert_refused, held, loaded},
-    support::{
-        Lab, Test, Watch,
-        command::{Measuring, listentop},
-        environment::slowness,
-        lab::PORT,
-        sleep_ms,
-        sockets::{accept, attempt, connect, listen, receive, send_all},
-        wait_until,
-    },
+use crate::command_line::{assert_refused, held, loaded};
+use test_support::{
+    Lab, Test, Watch,
+    command::{Measuring, listentop},
+    environment::slowness,
+    lab::PORT,
+    sleep_ms,
+    sockets::{accept, attempt, connect, listen, receive, send_all},
+    wait_until,
 };
 
 const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads, Measure::OpenConnections];

@@ -3,8 +3,7 @@
 
 use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::{PORT, has_ipv6, loopback, loopback6},
     skip, sleep_ms,
@@ -55,9 +54,9 @@ fn late(lab: &Lab) {
     });
     watch.sample_until("all are enqueued", |watch| watch.listener(PORT).total.enqueued == Some(10));
     let seen = watch.listener(PORT);
-    assert_eq!(count(&seen.distributions.handshake), 10);
+    assert_eq!(count(seen.distributions.handshake.as_ref()), 10);
     // A delayed ACK is sent after 40 to 200 ms, later where timers are.
-    assert_ms("handshake", &seen.distributions.handshake, 0.5, 35_000_000, 2_000_000_000);
+    assert_ms("handshake", seen.distributions.handshake.as_ref(), 0.5, 35_000_000, 2_000_000_000);
     drop(clients);
 }
 
@@ -122,7 +121,7 @@ fn cookies(lab: &Lab) {
         let seen = watch.by_id(cookie(listener));
         assert_eq!((seen.total.cookies_sent, seen.total.cookies_validated), (Some(expected), Some(expected)));
         assert_eq!((seen.total.enqueued, seen.total.syn_requests), (Some(expected), Some(0)));
-        assert_eq!((seen.drops.total, count(&seen.distributions.handshake)), (Some(0), 0));
+        assert_eq!((seen.drops.total, count(seen.distributions.handshake.as_ref())), (Some(0), 0));
     }
     drop(connected);
 }
@@ -161,7 +160,7 @@ fn migrated(lab: &Lab) {
     let seen = watch.by_id(stays_id);
     assert_eq!((seen.total.enqueued, seen.total.migrated, seen.total.accepts), (Some(40), Some(other), Some(40)));
     assert_eq!((seen.now.accept_depth, seen.now.open), (0, Some(40)));
-    assert_eq!(count(&seen.distributions.accept_wait), 40);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), 40);
     let left = watch.by_id(goes_id);
     assert!(left.closed);
     assert_eq!((left.total.enqueued, left.total.accepts, left.total.aborted), (Some(other), Some(0), Some(0)));

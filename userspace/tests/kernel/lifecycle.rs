@@ -10,8 +10,7 @@ use std::{
 use listentop::source::live::Options;
 use listentop_model::{coverage::Measure, model::ListenerModel};
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::options,
     lab::PORT,
@@ -54,7 +53,7 @@ fn close_while_queued(lab: &Lab) {
     assert!(seen.closed);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(5), Some(1)));
     assert_eq!(seen.total.aborted, Some(4), "four were thrown away");
-    assert_eq!(count(&watch.by_id(id).distributions.accept_wait), 1);
+    assert_eq!(count(watch.by_id(id).distributions.accept_wait.as_ref()), 1);
     drop((clients, accepted));
 }
 
@@ -292,7 +291,7 @@ fn shared(lab: &Lab) {
     assert_eq!(owner(&watch), Some(std::process::id()), "the one that started first");
     let mut others = seen.holders[1..].to_vec();
     others.sort_unstable();
-    let mut own: Vec<u32> = workers.iter().map(super::support::process::Forked::pid).collect();
+    let mut own: Vec<u32> = workers.iter().map(process::Forked::pid).collect();
     own.sort_unstable();
     assert_eq!(others, own);
     let total = (PROCESSES * (PROCESSES + 1) / 2) as u64;

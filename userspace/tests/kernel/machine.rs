@@ -14,8 +14,7 @@ use nix::{
 };
 use serde_json::Value;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     command::Measuring,
     lab::PORT,
@@ -83,9 +82,9 @@ fn clock_steps(lab: &Lab) {
     let seen = watch.listener(PORT);
     let n = STEPS.len() as u64;
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.total.reads), (Some(n), Some(n), Some(n)));
-    assert_eq!((count(&seen.distributions.accept_wait), count(&seen.distributions.residency)), (n, n));
+    assert_eq!((count(seen.distributions.accept_wait.as_ref()), count(seen.distributions.residency.as_ref())), (n, n));
     for p in [0.01, 0.99] {
-        assert_ms("accept wait over a step", &seen.distributions.accept_wait, p, shortest, longest);
+        assert_ms("accept wait over a step", seen.distributions.accept_wait.as_ref(), p, shortest, longest);
     }
 }
 
@@ -169,8 +168,8 @@ fn assert_all_counted(watch: &mut Watch, n: u64) {
             ("enqueued", seen.total.enqueued, n),
             ("accepts", seen.total.accepts, n),
             ("reads", seen.total.reads, n),
-            ("accept waits", Some(count(&seen.distributions.accept_wait)), n),
-            ("residencies", Some(count(&seen.distributions.residency)), n),
+            ("accept waits", Some(count(seen.distributions.accept_wait.as_ref())), n),
+            ("residencies", Some(count(seen.distributions.residency.as_ref())), n),
         ],
     );
     assert_eq!(seen.total.read_bytes, seen.total.reads.map(|reads| 5 * reads));

@@ -9,8 +9,7 @@ use std::{
 use listentop_model::{coverage::Measure, sample::Protocol};
 use nix::sys::socket::{MsgFlags, SockaddrIn, sendto};
 use socket2::{Domain, Socket, Type};
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::{PORT, loopback},
     skip, sleep_ms,
@@ -63,7 +62,7 @@ fn serve(watch: &mut Watch, listener: &Socket, clients: &[Socket]) {
     assert_eq!(seen.protocol, Protocol::Mptcp);
     assert_eq!(seen.process.as_ref().map(|process| process.pid), Some(std::process::id()));
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.now.open), (Some(n), Some(n), Some(n)));
-    assert_eq!(count(&seen.distributions.accept_wait), n);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), n);
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(n), Some(5 * n)));
     assert_eq!((seen.total.writes, seen.total.write_bytes), (Some(n), Some(7 * n)));
     assert_eq!(seen.now.queued_bytes, Some(0));
@@ -134,11 +133,11 @@ fn fast_open(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.now.accept_depth), (Some(5), Some(5), 0));
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(5), Some(25)));
-    assert_eq!(count(&seen.distributions.accept_wait), 5);
-    assert_eq!(count(&seen.distributions.first_byte), 5);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), 5);
+    assert_eq!(count(seen.distributions.first_byte.as_ref()), 5);
     // It is enqueued before its handshake ends.
-    assert_eq!(count(&seen.distributions.handshake), 0);
-    let drops = watch.tells(Measure::Drops).then_some(0);
+    assert_eq!(count(seen.distributions.handshake.as_ref()), 0);
+    let drops = watch.is_available(Measure::Drops).then_some(0);
     assert_eq!((seen.drops.total, seen.now.queued_bytes), (drops, Some(0)));
 }
 

@@ -9,8 +9,7 @@ use listentop::source::live::Options;
 use listentop_model::coverage::Measure;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use socket2::{Domain, Socket, Type};
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch, environment,
     lab::PORT,
     process::{Forked, Gate, fork, wait_for_ever},
@@ -149,7 +148,7 @@ fn many_connections(lab: &Lab) {
     let seen = watch.listener(PORT);
     let many = Some(MANY as u64);
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.now.open), (many, many, many));
-    assert_eq!((count(&seen.distributions.accept_wait), seen.now.accept_depth), (MANY as u64, 0));
+    assert_eq!((count(seen.distributions.accept_wait.as_ref()), seen.now.accept_depth), (MANY as u64, 0));
     assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
     let start = Instant::now();
     watch.sample();
@@ -173,7 +172,7 @@ fn more_connections_than_room(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(MANY as u64), Some(MANY as u64)));
-    let (timed, lost) = (count(&seen.distributions.accept_wait), watch.lost());
+    let (timed, lost) = (count(seen.distributions.accept_wait.as_ref()), watch.lost());
     // Listeners of others on this machine have connections too, which take places or find none.
     let theirs = watch.model().listeners.iter().filter(|listener| listener.netns != lab.netns);
     let others: u64 = theirs.filter_map(|listener| Some(listener.total.enqueued? + listener.now.open?)).sum();

@@ -9,8 +9,7 @@ use listentop_model::{
     model::{ListenerModel, ThreadModel},
 };
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::options,
     lab::PORT,
@@ -75,7 +74,7 @@ fn connections(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(ALL), Some(ALL)), "counted all the same");
     let lost = watch.model().losses.connections;
-    let known = count(&seen.distributions.accept_wait);
+    let known = count(seen.distributions.accept_wait.as_ref());
     // Room for so many at least; the table is rounded up.
     assert!(known >= u64::from(ROOM) && known < u64::from(2 * ROOM), "{known} of {ALL} timed");
     // Others on this machine may find it full, too.
@@ -107,7 +106,7 @@ fn connections_before_the_start(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!(seen.total.accepts, Some(WAITING), "counted all the same");
-    let without = OPEN + WAITING - open - count(&seen.distributions.accept_wait);
+    let without = OPEN + WAITING - open - count(seen.distributions.accept_wait.as_ref());
     assert!(without > 0, "all found room");
     // Others on this machine may find it full, too.
     assert!(lost >= without && lost < without * 3 / 2, "{lost} lost of {without}");
@@ -134,7 +133,7 @@ fn room_when_accepted(lab: &Lab) {
     let servers: Vec<Socket> = kept.iter().map(accept_next).collect();
     watch.sample();
     let seen = watch.listener(PORT);
-    let late = ALL - count(&seen.distributions.accept_wait);
+    let late = ALL - count(seen.distributions.accept_wait.as_ref());
     assert!((1..KEPT).contains(&late), "{late} were in no table when they were accepted");
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.now.open), (Some(ALL), Some(ALL), Some(KEPT)));
     assert_eq!(seen.now.queued_bytes, Some(5 * KEPT));
@@ -147,7 +146,7 @@ fn room_when_accepted(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(KEPT), Some(12 * KEPT)));
-    assert_eq!((seen.now.queued_bytes, count(&seen.distributions.first_read)), (Some(0), KEPT));
+    assert_eq!((seen.now.queued_bytes, count(seen.distributions.first_read.as_ref())), (Some(0), KEPT));
     drop(servers);
     watch.sample_until("they are gone", |watch| watch.listener(PORT).now.open == Some(0));
 }
@@ -169,7 +168,7 @@ fn accepted_by_io_uring(lab: &Lab) {
     let servers: Vec<Socket> = clients.iter().map(|_| accept_next()).collect();
     watch.sample();
     let seen = watch.listener(PORT);
-    let timed = count(&seen.distributions.accept_wait);
+    let timed = count(seen.distributions.accept_wait.as_ref());
     assert!((1..ALL).contains(&timed), "the test's own load: {timed} of {ALL} found room");
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(ALL), Some(ALL)));
     assert_eq!(thread(seen, tid()).map(|this| this.accepts), Some(ALL), "by this thread");

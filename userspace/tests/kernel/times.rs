@@ -2,8 +2,7 @@
 
 use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::slowness,
     lab::PORT,
@@ -53,7 +52,7 @@ fn accept_wait(lab: &Lab) {
         waits.add(enqueued, accepted);
     }
     watch.sample();
-    let seen = &watch.listener(PORT).distributions.accept_wait;
+    let seen = watch.listener(PORT).distributions.accept_wait.as_ref();
     assert_eq!(count(seen), ROUNDS as u64);
     for p in [0.1, 0.5, 1.0] {
         let (low, high) = waits.quantile(p);
@@ -76,7 +75,7 @@ fn residency(lab: &Lab) {
         residencies.add(sent, read);
     }
     watch.sample();
-    let seen = &watch.listener(PORT).distributions.residency;
+    let seen = watch.listener(PORT).distributions.residency.as_ref();
     assert_eq!(count(seen), ROUNDS as u64);
     for p in [0.1, 0.5, 1.0] {
         let (low, high) = residencies.quantile(p);
@@ -106,7 +105,7 @@ fn partial_reads(lab: &Lab) {
     }
     watch.sample();
     let listener = watch.listener(PORT);
-    let seen = &listener.distributions.residency;
+    let seen = listener.distributions.residency.as_ref();
     // Every other read took its bytes at once, so the upper half are the late ones.
     assert_eq!(count(seen), 2 * ROUNDS as u64);
     for p in [0.2, 0.5, 1.0] {
@@ -136,7 +135,7 @@ fn segments(lab: &Lab) {
         }
     }
     watch.sample();
-    let seen = &watch.listener(PORT).distributions.residency;
+    let seen = watch.listener(PORT).distributions.residency.as_ref();
     assert_eq!(count(seen), 2 * ROUNDS as u64);
     for p in [0.1, 0.5, 0.75, 1.0] {
         let (low, high) = residencies.quantile(p);
@@ -165,7 +164,7 @@ fn many_segments(lab: &Lab) {
     }
     watch.sample();
     let listener = watch.listener(PORT);
-    let seen = &listener.distributions.residency;
+    let seen = listener.distributions.residency.as_ref();
     assert_eq!(count(seen), SEGMENTS as u64);
     let (low, oldest) = residencies.quantile(1.0);
     assert_ms("residency of the first", seen, 1.0, low, oldest);
@@ -199,15 +198,15 @@ fn first_byte_and_first_read(lab: &Lab) {
     }
     watch.sample();
     let seen = &watch.listener(PORT).distributions;
-    assert_eq!((count(&seen.first_byte), count(&seen.first_read)), (ROUNDS as u64, ROUNDS as u64));
+    assert_eq!((count(seen.first_byte.as_ref()), count(seen.first_read.as_ref())), (ROUNDS as u64, ROUNDS as u64));
     for p in [0.1, 0.5, 1.0] {
         let (low, high) = first_byte.quantile(p);
-        assert_ms("first byte", &seen.first_byte, p, low, high);
+        assert_ms("first byte", seen.first_byte.as_ref(), p, low, high);
         let (low, high) = first_read.quantile(p);
-        assert_ms("first read", &seen.first_read, p, low, high);
+        assert_ms("first read", seen.first_read.as_ref(), p, low, high);
     }
     let seen = &watch.listener(PORT + 1).distributions;
-    assert_eq!(count(&seen.first_byte), ROUNDS as u64);
+    assert_eq!(count(seen.first_byte.as_ref()), ROUNDS as u64);
     assert_eq!(
         seen.first_byte.as_ref().and_then(listentop_model::histogram::Histogram::max_us),
         Some(1),
@@ -239,8 +238,8 @@ fn short_waits(lab: &Lab) {
     }
     watch.sample();
     let seen = &watch.listener(PORT).distributions;
-    for (what, own, seen) in [("accept wait", &waits, &seen.accept_wait), ("residency", &residencies, &seen.residency)]
-    {
+    let (waited, resided) = (seen.accept_wait.as_ref(), seen.residency.as_ref());
+    for (what, own, seen) in [("accept wait", &waits, waited), ("residency", &residencies, resided)] {
         assert_eq!(count(seen), exchanges, "{what}");
         let (low, high) = own.quantile(0.5);
         // A probe that is a millisecond off is far outside.

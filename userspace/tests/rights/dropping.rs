@@ -76,7 +76,7 @@ fn enough(command: Command, bounding: Option<u64>) -> Value {
     let home = netns();
     let named = Named::create("without-a-process");
     let before = Elsewhere::open();
-    let measuring = Measuring::start(command);
+    let measuring = Measuring::spawn(command);
     assert_dropped(measuring.pid(), bounding, 0);
     let after = Elsewhere::open();
     sleep_ms(FOUND_MS);
@@ -112,7 +112,7 @@ fn hidden_processes() {
     // Group 0 sees all of it anyhow (`gid=` of the mount).
     for (command, kept) in [(program.as_root(arguments), 0), (program.with(ALL, arguments), mask(&[CAP_SYS_PTRACE]))] {
         let elsewhere = Elsewhere::open();
-        let measuring = Measuring::start(command);
+        let measuring = Measuring::spawn(command);
         assert_dropped(measuring.pid(), None, kept);
         sleep_ms(FOUND_MS);
         let report = measuring.report();

@@ -39,7 +39,7 @@ fn observe(command: Command) -> (Value, (u64, u16), Elsewhere) {
     let (socket, port) = listen();
     let here = (netns(), port);
     let elsewhere = Elsewhere::open();
-    let measuring = Measuring::start(command);
+    let measuring = Measuring::spawn(command);
     sleep_ms(1500);
     let report = measuring.report();
     drop(socket);

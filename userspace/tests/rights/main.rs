@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use test_harness::Test;
 
 fn main() -> ExitCode {
+    test_support::environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     // One at a time: each reads the processes of the whole machine.
     test_harness::run(&[dropping::TESTS, granting::TESTS, doctor::TESTS, unit::TESTS], test_harness::not_root)
 }

@@ -42,7 +42,7 @@ fn enough() {
         let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
         mount(None::<&str>, "/", None::<&str>, read_only, None::<&str>).expect("a file system that cannot be written");
         let before = Elsewhere::open();
-        let measuring = Measuring::start(command);
+        let measuring = Measuring::spawn(command);
         let after = Elsewhere::open();
         sleep_ms(3000);
         (measuring.report(), before, after)

@@ -2,17 +2,16 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use listentop_model::model::Drops;
 use socket2::Socket;
-
-use crate::{
-    Run, Test, Watch,
-    lab::{Lab, PORT, loopback},
+use test_support::{
+    Lab,
+    drops::{MixedRefusals, assert_adds_up, half_open},
+    lab::{PORT, has_ipv6, loopback},
     skip, sleep_ms,
-    sockets::{
-        attempt, connect, connect_to, cookie, defer_accept, give_up_refused, listen, listen_on, retransmits, send_all,
-    },
+    sockets::{attempt, connect, connect_to, cookie, defer_accept, listen, listen_on, send_all},
 };
+
+use crate::{Run, Test, Watch};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "causes::final_ack_against_syn", run: Run::InLab(final_ack_against_syn) },
@@ -25,12 +24,6 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "causes::syn_queues_of_shards", run: Run::InLab(syn_queues_of_shards) },
 ];
 
-fn assert_adds_up(drops: &Drops) {
-    let causes = [drops.accept_queue_full_on_syn, drops.accept_queue_full_on_ack, drops.syn_queue_full, drops.other];
-    let known: u64 = causes.iter().map(|cause| cause.unwrap_or(0)).sum();
-    assert_eq!(Some(known + drops.unexplained.expect("it is told")), drops.total, "{drops:?}");
-}
-
 /// Two samples: the second finds causes for what the first left open.
 fn settle(watch: &mut Watch) {
     for _ in 0..3 {
@@ -39,30 +32,13 @@ fn settle(watch: &mut Watch) {
     }
 }
 
-/// Three connections that are in the SYN queue, and whose final ACKs come with their first data.
-fn half_open(listener: &Socket, port: u16) -> Vec<Socket> {
-    defer_accept(listener, 5);
-    let clients = (0..3).map(|_| attempt(port)).collect();
-    defer_accept(listener, 0);
-    clients
-}
-
 /// Final ACKs that meet a full queue count twice in the socket's drops, SYNs once: each repetition of either counts.
 fn final_ack_against_syn(lab: &Lab) {
     let listener = listen(PORT, 3);
     let mut watch = Watch::start();
     let before = lab.counters();
-    let late = half_open(&listener, PORT);
-    let waiting: Vec<Socket> = (0..4).map(|_| connect(PORT)).collect();
-    let on_syn = watch.during(|| {
-        late.iter().for_each(|client| send_all(client, b"x"));
-        let refused: Vec<Socket> = (0..5).map(|_| attempt(PORT)).collect();
-        sleep_ms(1300);
-        let on_syn = refused.iter().map(|client| 1 + retransmits(client)).sum::<u64>();
-        assert!(give_up_refused(refused).is_empty());
-        drop(late);
-        on_syn
-    });
+    let load = MixedRefusals::prepare(&listener, PORT);
+    let (waiting, on_syn) = watch.during(|| load.run());
     settle(&mut watch);
     let after = lab.counters();
     let on_ack = after.since(&before, "ListenOverflows") - on_syn;
@@ -177,7 +153,7 @@ fn syn_queues(_: &Lab) {
 
 /// Requests of IPv4 and IPv6 clients of one listener.
 fn syn_queue_of_a_dual_stack_listener(_: &Lab) {
-    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+    if !has_ipv6() {
         skip("this kernel has no IPv6".to_owned());
     }
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));

@@ -3,10 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
-    os::{
-        fd::OwnedFd,
-        unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    },
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
     process::{Child, Command, Output, Stdio},
 };
 
@@ -16,12 +13,15 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use serde_json::Value;
-
-use crate::{
-    Run, Test, environment,
-    lab::{Lab, PORT},
+use test_support::{
+    Lab,
+    command::ProgramCopy,
+    environment,
+    lab::PORT,
     sockets::{connect, listen},
 };
+
+use crate::{Run, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::by_name", run: Run::Anywhere(by_name) },
@@ -49,20 +49,9 @@ fn run(arguments: &str) -> Output {
     listentop(arguments).output().expect("it runs")
 }
 
-/// As nobody, with these arguments; `stdin` is the only descriptor that it is given.
+/// Runs it as an unprivileged user with these arguments; `stdin` is the only descriptor that it inherits.
 fn run_as_nobody(arguments: &str, stdin: Stdio) -> Output {
-    // The checkout may be out of this user's reach.
-    let directory = std::env::temp_dir().join(format!("listentop-{}", std::process::id()));
-    fs::create_dir_all(&directory).expect("a directory");
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("anybody may enter it");
-    let copy = directory.join("listentop");
-    fs::copy(environment::program(), &copy).expect("a copy of the program");
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("anybody may run it");
-    let mut command = Command::new(&copy);
-    command.args(arguments.split_whitespace()).uid(65534).gid(65534).current_dir("/").stdin(stdin);
-    let output = command.output();
-    fs::remove_dir_all(&directory).expect("the copy goes");
-    output.expect("it runs")
+    ProgramCopy::new("nobody").as_nobody(arguments).stdin(stdin).output().expect("it runs")
 }
 
 fn report(output: &Output) -> Value {

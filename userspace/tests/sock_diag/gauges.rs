@@ -4,11 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use listentop_model::sample::Protocol;
 use socket2::{Domain, Socket, Type};
-
-use crate::{
-    Run, Test, Watch, environment, skip, sleep_ms,
+use test_support::{
+    environment,
+    lab::has_ipv6,
+    skip, sleep_ms,
     sockets::{accept, connect_to, cookie, kernel_drops, listen_on},
 };
+
+use crate::{Run, Test, Watch};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "gauges::depth_backlog_and_drops", run: Run::Anywhere(depth_backlog_and_drops) },
@@ -82,7 +85,7 @@ fn depth_backlog_and_drops() {
 }
 
 fn address_families() {
-    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+    if !has_ipv6() {
         skip("this kernel has no IPv6".to_owned());
     }
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));

@@ -7,27 +7,9 @@ mod causes;
 mod command_line;
 mod gauges;
 mod places;
-// The same as the tests of the probes use, of which these need a part.
-#[path = "../kernel/support/environment.rs"]
-#[allow(dead_code, reason = "the tests of the probes use the rest")]
-mod environment;
-#[path = "../kernel/support/lab.rs"]
-#[allow(dead_code, reason = "the tests of the probes use the rest")]
-mod lab;
-#[path = "../kernel/support/process.rs"]
-#[allow(dead_code, reason = "the tests of the probes use the rest")]
-mod process;
-#[path = "../kernel/support/sockets.rs"]
-#[allow(dead_code, reason = "the tests of the probes use the rest")]
-mod sockets;
 
-use std::{
-    process::ExitCode,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, thread};
 
-use lab::Lab;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use listentop::source::{Source as _, sock_diag::SockDiagSource};
 use listentop_model::{
@@ -35,7 +17,7 @@ use listentop_model::{
     sample::Sample,
     tracker::Tracker,
 };
-use test_harness::skip;
+use test_support::{Lab, environment, sleep_ms, wait_until};
 
 /// One test.
 struct Test {
@@ -51,6 +33,7 @@ enum Run {
 }
 
 fn main() -> ExitCode {
+    environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     let mut arguments = Arguments::from_args();
     // Some look at the time.
     arguments.test_threads.get_or_insert(1);
@@ -61,7 +44,7 @@ fn main() -> ExitCode {
 
 impl Test {
     fn run(&'static self) -> Result<Completion, Failed> {
-        let root = nix::unistd::geteuid().is_root();
+        let root = test_harness::not_root().is_none();
         let work: Box<dyn FnOnce() + Send> = match self.run {
             Run::Anywhere(run) if root => Box::new(move || {
                 let _lab = Lab::enter();
@@ -69,7 +52,7 @@ impl Test {
             }),
             Run::Anywhere(run) => Box::new(run),
             Run::InLab(run) if root => Box::new(move || run(&Lab::enter())),
-            Run::InLab(_) => return test_harness::skipped(self.name, "it needs root: run `cargo xtask test`"),
+            Run::InLab(_) => return test_harness::skipped(self.name, test_harness::NEEDS_ROOT),
         };
         test_harness::alone(self.name, work)
     }
@@ -94,17 +77,15 @@ impl Watch {
         self.tracker.push(&self.last);
     }
 
-    /// Samples every 20 ms until the model says so.
-    fn sample_until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
-        let start = Instant::now();
-        loop {
+    /// Samples every 20 ms until `condition` holds.
+    fn sample_until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        wait_until(what, || {
             self.sample();
-            if so(self) {
-                return;
+            condition(self) || {
+                sleep_ms(20);
+                false
             }
-            assert!(start.elapsed() < environment::patience(), "not in time: {what}");
-            sleep_ms(20);
-        }
+        });
     }
 
     /// Samples every 20 ms while `work` runs on a thread of its own, in the same namespace.
@@ -135,8 +116,4 @@ impl Watch {
     fn socket_drops(&self, id: u64) -> Option<u64> {
         self.last.listeners.iter().find(|listener| listener.id == id).expect("it is sampled").drops.socket_drops
     }
-}
-
-fn sleep_ms(ms: u64) {
-    thread::sleep(Duration::from_millis(ms));
 }

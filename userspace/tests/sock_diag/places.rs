@@ -1,12 +1,13 @@
 //! Network namespaces.
 
 use socket2::Socket;
-
-use crate::{
-    Run, Test, Watch,
-    lab::{Lab, PORT},
+use test_support::{
+    Lab,
+    lab::PORT,
     sockets::{attempt, connect, cookie, listen},
 };
+
+use crate::{Run, Test, Watch};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "places::same_port_in_two_namespaces", run: Run::InLab(two_namespaces) },

@@ -15,7 +15,7 @@ use nix::{
 use socket2::Socket;
 
 use super::{Message, pair_at};
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::PORT,
     ring::{complete, complete_if_known, push, ring},
@@ -174,18 +174,18 @@ fn every_way(lab: &Lab, ways: &[(&str, By, Way)]) {
         let all = seen.threads.iter().fold((0, 0), |sum, one| (sum.0 + one.reads, sum.1 + one.read_bytes));
         assert_eq!(all, (reads, bytes), "{name}: by all threads");
         assert_eq!(mine, if *by == By::Caller { all } else { (0, 0) }, "{name}: by this thread");
-        assert_eq!(count(&seen.distributions.residency), reads, "{name}");
+        assert_eq!(count(seen.distributions.residency.as_ref()), reads, "{name}");
         for p in [0.1, 1.0] {
             let (low, high) = ages.quantile(p);
-            assert_ms(name, &seen.distributions.residency, p, low, high);
+            assert_ms(name, seen.distributions.residency.as_ref(), p, low, high);
         }
-        assert_sizes(name, &seen.distributions.bytes_per_read, &sizes);
+        assert_sizes(name, seen.distributions.bytes_per_read.as_ref(), &sizes);
     }
 }
 
 /// Each size counts in its bucket, and what is read from the buckets is near the size in the middle and the largest.
-fn assert_sizes(name: &str, seen: &Option<Histogram>, own: &[u64]) {
-    let seen = seen.as_ref().expect("it is measured");
+fn assert_sizes(name: &str, seen: Option<&Histogram>, own: &[u64]) {
+    let seen = seen.expect("it is measured");
     let mut sorted = own.to_vec();
     sorted.sort_unstable();
     let middle = sorted[(sorted.len() - 1) / 2];
@@ -207,7 +207,7 @@ fn peek(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.reads, seen.total.read_bytes, seen.now.queued_bytes), (Some(0), Some(0), Some(100)));
-    assert_eq!((count(&seen.distributions.residency), count(&seen.distributions.first_read)), (0, 0));
+    assert_eq!((count(seen.distributions.residency.as_ref()), count(seen.distributions.first_read.as_ref())), (0, 0));
     assert_eq!(receive(&server, 100), 100);
     watch.sample();
     let seen = watch.listener(PORT);

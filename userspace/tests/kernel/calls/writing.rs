@@ -14,7 +14,7 @@ use nix::{
 use socket2::Socket;
 
 use super::{Message, pair_at};
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::PORT,
     ring::{complete, push, ring},
