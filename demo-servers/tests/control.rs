@@ -1,11 +1,9 @@
 //! Signals, stalls, delays and ends of `demo-server`.
 
-mod common;
-
 use clap::ValueEnum;
-use common::{Server, alive, eventually, run, stress};
 use demo_servers::lab::scenarios;
 use demo_servers::server::options::Pattern;
+use demo_test_support::{Server, alive, eventually, run, stress};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,15 +1,13 @@
 //! The lab with the real listentop: its report equals what the programs and the kernel counted, and nothing is left
 //! running. Needs root, and a listentop that was built beside the lab.
 
-mod common;
-
-use common::lab::{Running, headless};
-use common::terminal::{ENTER, Session};
-use common::{counter, eventually, program, within};
+use demo_test_support::lab::{Running, headless};
+use demo_test_support::terminal::{ENTER, Session};
+use demo_test_support::{counter, eventually, program, within};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use test_harness::{Test, skip};
@@ -28,7 +26,7 @@ fn main() -> ExitCode {
 
 /// The program that the workspace builds.
 fn listentop() -> PathBuf {
-    let path = Path::new(program("lab")).with_file_name("listentop");
+    let path = program("lab").with_file_name("listentop");
     if !path.is_file() {
         skip(format!("{} is not there: `cargo xtask test` builds it", path.display()));
     }

@@ -1,10 +1,8 @@
 //! The lab starts and ends everything together, with a stand-in for listentop. Needs root.
 
-mod common;
-
-use common::lab::{Running, headless};
-use common::terminal::{LEAVE, Session};
-use common::{counter, eventually};
+use demo_test_support::lab::{Running, headless};
+use demo_test_support::terminal::{LEAVE, Session};
+use demo_test_support::{counter, eventually};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -1,10 +1,8 @@
 //! `stress` in a network namespace of its own, with counters and sysctls of its own. Needs root.
 
-mod common;
-
-use common::{Server, counter, run, stress};
 use demo_servers::lab::namespace::Namespace;
 use demo_servers::stress::summary::Summary;
+use demo_test_support::{Server, counter, run, stress};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::net::TcpListener;
 use std::process::ExitCode;

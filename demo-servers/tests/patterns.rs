@@ -1,12 +1,10 @@
 //! Every pattern serves what the load generator sends: the totals of both are equal, and each thread does what its role
 //! says.
 
-mod common;
-
 use clap::ValueEnum;
-use common::{Server, stress};
 use demo_servers::counters::{Report, ThreadReport};
 use demo_servers::server::options::Pattern;
+use demo_test_support::{Server, eventually, run, stress};
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -32,7 +30,7 @@ fn serve_at(options: &str, server_sizes: &str, load_sizes: &str) -> Report {
 
     // The clients have closed. The server notices the last closes a little later.
     let mut server = server;
-    common::eventually("all connections are closed", || server.report().total.closed == CONNECTIONS);
+    eventually("all connections are closed", || server.report().total.closed == CONNECTIONS);
     let report = server.end(Signal::SIGTERM);
     let total = report.total.counts;
     assert_eq!(total.accepts, summary.established);
@@ -187,7 +185,7 @@ fn ipv6_is_served() {
 
     let server = Server::start("--pattern single_thread --address ::");
     let target = std::net::SocketAddr::from(([127, 0, 0, 1], server.ready.port));
-    let (code, stdout, _) = common::run("stress", &format!("--quiet --target {target} --rate 1000 --connections 10"));
+    let (code, stdout, _) = run("stress", &format!("--quiet --target {target} --rate 1000 --connections 10"));
     assert_eq!(code, Some(0), "{stdout}");
     assert_eq!(server.end(Signal::SIGTERM).total.closed, 10, "a wildcard IPv6 listener serves IPv4 too");
 }

@@ -1,9 +1,7 @@
 //! `stress` counts what happened to its connections by kind, and does not wait for slow servers.
 
-mod common;
-
-use common::{Server, program, run, stress};
 use demo_servers::stress::summary::Summary;
+use demo_test_support::{Server, program, run, stress};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;

@@ -1,4 +1,4 @@
-//! What happens between two samples is not lost.
+//! Nothing that happens between two samples is lost.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub(crate) const TESTS: &[Test] = &[Test {
     run: overflow_between_two_samples,
 }];
 
-/// 20 attempts within about 2 ms meet a queue of 8, which is empty again long before the next sample.
+/// 20 attempts within about 2 ms find room for 8 in the queue. It is empty again long before the next sample.
 fn overflow_between_two_samples(lab: &Lab) {
     let listener = listen(PORT, 7);
     let mut watch = Watch::start(lab);
@@ -32,8 +32,7 @@ fn overflow_between_two_samples(lab: &Lab) {
     for _ in &admitted {
         drop(accept(&listener));
     }
-    // Only a machine that was doing something else in between takes longer; the burst is then no less short for the
-    // samples.
+    // Only a busy machine takes longer. For the samples the burst is as short even then.
     assert!(took < Duration::from_millis(300), "{took:?}");
     sleep_ms(300);
     assert_eq!(lab.counters().since(&before, "ListenOverflows"), 12, "the test's own load");

@@ -42,7 +42,7 @@ pub(crate) const TESTS: &[Test] = &[Test {
     run: over_100_000_connections,
 }];
 
-/// Connections that are compared exactly, in rounds of at most [`ROUND`].
+/// The number of connections that are compared exactly, in rounds of at most [`ROUND`].
 fn connections() -> u64 {
     match u64::from(slowness()) {
         1 => 100_000,
@@ -50,18 +50,18 @@ fn connections() -> u64 {
     }
 }
 
-/// Connections of a round that are accepted and served, but for those that overflow the queue: the first, and some in
-/// between. So few that the kernel mostly shows the probes all of them, also where it skips some runs each minute.
+/// Connections of a round that are accepted and served, without those that overflow the queue. A round is so short that
+/// mostly no probe run is skipped in it, even where the kernel skips some each minute.
 const ROUND: u64 = 10_000;
-/// Rounds of which the kernel may have kept something from the probes, before there are enough others.
+/// How many rounds may be incomplete, because the kernel hid events from the probes, before enough are complete.
 const INCOMPLETE_ROUNDS: usize = 20;
 
-/// Of a round's connections, how many lie between two overflows.
+/// Number of a round's connections between two overflows.
 fn between_overflows(round: u64) -> u64 {
     1000.min(round / 4)
 }
 
-/// Attempts that meet a queue nobody empties.
+/// Number of attempts before any server accepts.
 const BURST: usize = 200;
 /// Attempts, in each overflow in between, that are made when the queue is full and nobody empties it, and when servers
 /// do again.
@@ -75,7 +75,7 @@ const CLIENTS: u64 = 3;
 const BATCH: u64 = 16;
 const REPLY: usize = 8;
 
-/// What one server thread knows that it did.
+/// A server thread's own counts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Own {
     tid: u32,
@@ -88,12 +88,12 @@ struct Own {
     write_bytes: u64,
 }
 
-/// What the clients know that they did.
+/// The clients' own counts.
 #[derive(Debug, Default)]
 struct Demand {
-    /// Connections that were served.
+    /// Served connections.
     connections: u64,
-    /// SYNs that were refused, repeated ones too.
+    /// Refused SYNs, with repeated ones.
     refused: u64,
 }
 
@@ -104,9 +104,9 @@ impl Demand {
     }
 }
 
-/// A program that interrupts itself is skipped by the kernel, and so are those of system call tracepoints while a task
-/// changes a map; on some machines a few packets are shown to no program. listentop counts both and shows that counts
-/// are not whole: then they lie within as many, and another round takes their place.
+/// The kernel skips a program that interrupts itself, and programs on system call tracepoints while a task changes a
+/// map. On some machines it shows a few packets to no program. listentop counts and reports both. Counts of such a
+/// round may be too low by as many, and another round replaces it.
 fn over_100_000_connections(lab: &Lab) {
     let (mut exact, mut incomplete) = (0, 0);
     while exact < connections() {
@@ -135,7 +135,7 @@ fn counts_are_exact(lab: &Lab, round: u64) -> bool {
     watch.sample();
     let before = lab.counters();
 
-    // Nobody accepts yet: the queue takes one more than the backlog, and no more.
+    // No thread accepts yet: the queue takes exactly one more than the backlog.
     let (early, refused) = give_up_refused_and_count((0..BURST).map(|_| attempt(PORT)).collect());
     let limit = BACKLOG as usize + 1;
     assert_eq!(early.len(), limit);
@@ -151,7 +151,7 @@ fn counts_are_exact(lab: &Lab, round: u64) -> bool {
     let Demand { connections, refused } = demand;
     if watch.hidden() > 0 {
         assert_counts_within_hidden(&watch, &owns, connections);
-        // A program that runs for long is interrupted often.
+        // On an emulated machine a program runs so long that it is often interrupted.
         return slowness() > 1;
     }
     assert_exact_counts(watch.listener(PORT), &owns, connections, sizes);
@@ -238,8 +238,8 @@ fn assert_exact_drops(watch: &Watch, lab: &Lab, before: &Counters, refused: u64,
     assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
 }
 
-/// Two threads accept and serve, two only accept, two only serve, while clients load them; what each counted, how many
-/// bytes each read took, and what the clients did.
+/// Two threads accept and serve, two only accept, two only serve, while clients load them. Returns what each thread
+/// counted, the distribution of bytes per read, and what the clients counted.
 fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own>, Histogram, Demand) {
     let (done, paused) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let (sender, receiver) = sync_channel::<Socket>(64);
@@ -253,7 +253,7 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own
         drop(sender);
         servers.extend((0..2).map(|_| scope.spawn(|| serve_handed_over(receiver))));
 
-        // Also if a client fails: the servers would wait for more, and the test with them.
+        // Also if a client fails: otherwise the servers, and the test, would wait without end.
         let ends = Ends(done);
         ask_all(early, 0);
         let mut demand = Demand::default();
@@ -267,7 +267,7 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own
                 }
             });
             demand.add((last - first) as usize, 0);
-            // Their final ACKs were sent again, with what they ask, while that went on.
+            // Meanwhile their final ACKs were sent again, with their requests.
             answers(late);
             late = overflow(paused, &mut demand);
         }
@@ -290,19 +290,18 @@ fn load(next: &AtomicU64, end: u64) {
     }
 }
 
-/// Fills the queue while nobody empties it, so that SYNs and final ACKs are refused, and goes on while servers empty it
-/// again: what is refused then is a race. Returns connections that have sent what they ask, and have not been let in
-/// yet.
+/// Fills the queue while no server accepts, so that SYNs and final ACKs are refused. Goes on while servers accept again:
+/// which attempts are refused then is a race. Returns connections that have sent requests and are not enqueued yet.
 fn overflow(paused: &AtomicBool, demand: &mut Demand) -> Vec<Socket> {
     paused.store(true, Ordering::SeqCst);
     let late: Vec<Socket> = (0..LATE).map(|_| attempt_with_late_ack(PORT)).collect();
-    // A server that looked before may take one more.
+    // A server that checked the flag before may accept one more.
     let mut attempts: Vec<Socket> = (0..BACKLOG as usize + 5 + REFUSED).map(|_| attempt(PORT)).collect();
     ask(&late, 0);
     paused.store(false, Ordering::SeqCst);
     attempts.extend((0..RACING).map(|_| attempt(PORT)));
     let (admitted, refused) = give_up_refused_and_count(attempts);
-    // One that was refused at first may have been let in when it came again.
+    // An attempt that was refused first may have been enqueued at its repetition.
     let repeated = admitted.iter().map(retransmits).sum::<u64>();
     demand.add(admitted.len() + LATE, refused + repeated);
     ask_all(admitted, 0);
@@ -321,7 +320,7 @@ fn answers(connections: Vec<Socket>) {
     }
 }
 
-/// Sends requests of all sizes, some in two parts, and an end.
+/// Sends requests of all sizes, some in two parts, and shuts down the sending side.
 fn ask(connections: &[Socket], first: u64) {
     for (connection, n) in connections.iter().zip(first..) {
         connection.set_nonblocking(false).expect("O_NONBLOCK");
@@ -379,12 +378,10 @@ fn serve_handed_over(connections: &Mutex<Receiver<Socket>>) -> (Own, Vec<u64>) {
     }
 }
 
-/// What a thread has served: connections whose client may not have read the answer yet, and how many bytes each read
-/// took.
+/// The served connections of a thread, whose clients may not have read the answer yet, and the size of each read.
 ///
-/// Closing resets a connection, and a reset can overtake the answer: before 6.5, packets wait while their CPU's
-/// ksoftirqd runs, and the thread that sends may move to another CPU meanwhile. So the client closes first. It resets
-/// too, and the connection hangs up.
+/// Closing a connection resets it, and the reset can overtake the answer. (Before 6.5 packets wait while their CPU's
+/// ksoftirqd runs, and the sending thread may move to another CPU.) So the client closes first, by a reset too.
 #[derive(Default)]
 struct Served {
     open: Vec<Socket>,
@@ -407,7 +404,7 @@ impl Served {
     }
 }
 
-/// Reads a request in small parts and answers, by every call in turn.
+/// Reads a request in small parts and answers, with each system call in turn.
 fn serve(connection: Socket, own: &mut Own, sizes: &mut Vec<u64>) -> Socket {
     own.first_reads += 1;
     let mut buffer = [0_u8; 80];
@@ -425,7 +422,7 @@ fn serve(connection: Socket, own: &mut Own, sizes: &mut Vec<u64>) -> Socket {
         }
         missing -= count;
     }
-    // Not a read: nothing comes but the end.
+    // Not a read of data: only the end of the stream arrives.
     assert_eq!(read_by(own.reads, &connection, &mut buffer), Ok(0));
     for _ in 0..2 {
         let part = REPLY / 2;

@@ -1,4 +1,4 @@
-//! Connections that do not come the usual way: multipath, data in the SYN, accepts that wait for data.
+//! Unusual connections: MPTCP, TCP Fast Open, TCP_DEFER_ACCEPT.
 
 use std::{
     io,
@@ -45,7 +45,7 @@ fn mptcp_listener() -> Socket {
     listener
 }
 
-/// Serves `clients` that send 5 bytes and get 7, and compares.
+/// Serves `clients` that send 5 bytes and receive 7, and compares the counts.
 fn serve(watch: &mut Watch, listener: &Socket, clients: &[Socket]) {
     let n = clients.len() as u64;
     let mut servers = Vec::new();
@@ -68,13 +68,13 @@ fn serve(watch: &mut Watch, listener: &Socket, clients: &[Socket]) {
     assert_eq!(seen.now.queued_bytes, Some(0));
     let work = thread(seen, tid()).map(|thread| (thread.accepts, thread.reads, thread.writes));
     assert_eq!(work, Some((n, n, n)), "by this thread");
-    // A multipath connection that one side alone has closed may last another minute.
+    // A multipath connection that only one side has closed may last another minute.
     clients.iter().for_each(|client| client.shutdown(Shutdown::Both).expect("it is connected"));
     drop(servers);
     watch.sample_until("all are closed", |watch| watch.listener(PORT).now.open == Some(0));
 }
 
-/// A Go server listens like this unless told otherwise, and most of its clients speak plain TCP.
+/// Go servers listen with MPTCP by default, and most of their clients use plain TCP.
 fn mptcp_plain(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = mptcp_listener();
@@ -93,16 +93,16 @@ fn mptcp_multipath(lab: &Lab) {
         })
         .collect();
     serve(&mut watch, &listener, &clients);
-    // A listener that does not block and has nothing.
+    // A non-blocking listener with an empty queue.
     listener.set_nonblocking(true).expect("O_NONBLOCK");
     assert!(accept(&listener).is_none());
     watch.sample();
     assert_eq!(watch.listener(PORT).total.would_block, Some(1));
 }
 
-/// With TCP Fast Open a connection is enqueued by its SYN, which brings data.
+/// With TCP Fast Open a connection is enqueued by its SYN, which contains data.
 fn fast_open(lab: &Lab) {
-    // Client and server, and data without a cookie, which would take a connection before
+    // Enables client, server, and data without a cookie, which would need an earlier connection
     // (Documentation/networking/ip-sysctl.rst).
     lab.sysctl("ipv4/tcp_fastopen", "519");
     let mut watch = Watch::start(lab);
@@ -141,7 +141,7 @@ fn fast_open(lab: &Lab) {
     assert_eq!((seen.drops.total, seen.now.queued_bytes), (drops, Some(0)));
 }
 
-/// Waiting on purpose is no backlog of SYNs.
+/// Requests that wait on purpose, for data, are no SYN queue overflow.
 fn deferring(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);

@@ -1,4 +1,4 @@
-//! Starting listentop with chosen rights, listeners to be seen, and namespaces for both.
+//! Starts listentop with chosen rights, and makes listeners and namespaces for it to find.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ pub(crate) use test_support::{
 
 /// An unprivileged user other than [`NOBODY`].
 pub(crate) const SOMEBODY: u32 = 54321;
-/// Everything that docs/rights.md names.
+/// All capabilities that docs/rights.md names.
 pub(crate) const ALL: &[&str] = &["bpf", "perfmon", "dac_read_search", "sys_ptrace", "sys_admin", "syslog"];
 
 /// A copy of the program, to be run with chosen rights.
@@ -66,7 +66,7 @@ impl Program {
         self.0.as_nobody(arguments)
     }
 
-    /// As an unprivileged user with these capabilities, ambient and bounding: as a systemd unit does it.
+    /// The program run by an unprivileged user with these capabilities, ambient and bounding, as in a systemd unit.
     pub(crate) fn with(&self, capabilities: &[&str], arguments: &str) -> Command {
         let set: Vec<String> = capabilities.iter().map(|name| format!(",+{name}")).collect();
         let set = set.concat();
@@ -80,14 +80,14 @@ impl Program {
     }
 }
 
-/// A command that was run to its end: exit code, stdout, stderr.
+/// Runs a command to its end. Returns exit code, stdout, stderr.
 pub(crate) fn finished(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.output().expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// What /proc says of a thread.
+/// A thread as /proc shows it.
 #[derive(Debug)]
 pub(crate) struct Thread {
     pub(crate) name: String,
@@ -109,7 +109,7 @@ impl Thread {
 pub(crate) fn threads(pid: u32) -> Vec<Thread> {
     let directory = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
     let status = |path: PathBuf| {
-        // Some live for a moment only.
+        // Some threads end while this reads.
         let text = fs::read_to_string(path.join("status")).ok()?;
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         let fields: BTreeMap<_, _> = fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
@@ -123,7 +123,7 @@ pub(crate) fn mask(capabilities: &[caps::Capability]) -> u64 {
     capabilities.iter().map(caps::Capability::bitmask).fold(0, std::ops::BitOr::bitor)
 }
 
-/// Moves the calling thread to network and mount namespaces of its own; nothing that is mounted there is seen outside.
+/// Moves the calling thread to network and mount namespaces of its own. Its mounts are not visible outside.
 pub(crate) fn enter_namespaces() {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces");
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
@@ -134,7 +134,7 @@ pub(crate) fn netns() -> u64 {
     fs::metadata("/proc/thread-self/ns/net").expect("our namespace").ino()
 }
 
-/// A listener on a free port, which it returns.
+/// A listener on a free port, and the port.
 pub(crate) fn listen() -> (Socket, u16) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let any = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
@@ -144,7 +144,7 @@ pub(crate) fn listen() -> (Socket, u16) {
     (socket, port)
 }
 
-/// A listener in a network namespace of its own, held by a process of another user; gone when dropped.
+/// A listener in another network namespace, held by a process of another user. Dropping it ends the process.
 pub(crate) struct Elsewhere {
     pub(crate) netns: u64,
     pub(crate) port: u16,
@@ -154,7 +154,7 @@ pub(crate) struct Elsewhere {
 impl Elsewhere {
     pub(crate) fn open() -> Self {
         let open = || {
-            // On a thread of its own: the calling one stays where it is.
+            // This runs on a thread of its own, so the calling thread keeps its namespace.
             unshare(CloneFlags::CLONE_NEWNET).expect("a namespace");
             let (socket, port) = listen();
             socket.set_cloexec(false).expect("inherited");
@@ -177,7 +177,7 @@ impl Drop for Elsewhere {
     }
 }
 
-/// A network namespace that has a name under /run/netns and no process, with a listener that we hold.
+/// A network namespace with a name in /run/netns, without a process, and with a listener that the test holds.
 pub(crate) struct Named {
     pub(crate) netns: u64,
     pub(crate) port: u16,
@@ -185,7 +185,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// Makes one. The calling thread must be in a mount namespace of its own, and ends where it began.
+    /// Makes one. The calling thread must be in a mount namespace of its own. It returns to its network namespace.
     pub(crate) fn create(name: &str) -> Self {
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("a /run of our own");
         fs::create_dir("/run/netns").expect("an empty /run");

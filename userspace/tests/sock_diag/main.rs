@@ -1,7 +1,7 @@
-//! Tests of the source without probes, against what the kernel tells the listeners' own program.
+//! Tests of the source without probes, compared with what the kernel reports to the test itself.
 //!
-//! Most need no rights. As root each works in a network namespace of its own, where nobody else's attempts are counted;
-//! those that cannot do without say so, and fail where CI is set.
+//! Most need no rights. As root each test runs in a network namespace of its own, which counts no other attempts. Those
+//! that need that are skipped otherwise, and fail where CI is set.
 
 mod causes;
 mod command_line;
@@ -26,7 +26,7 @@ struct Test {
 }
 
 enum Run {
-    /// As anybody, in whatever namespace.
+    /// As any user, in any namespace.
     Anywhere(fn()),
     /// As root, in a namespace of its own.
     InLab(fn(&Lab)),
@@ -35,7 +35,7 @@ enum Run {
 fn main() -> ExitCode {
     environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     let mut arguments = Arguments::from_args();
-    // Some look at the time.
+    // Some compare times.
     arguments.test_threads.get_or_insert(1);
     let tests = [gauges::TESTS, causes::TESTS, places::TESTS, command_line::TESTS].into_iter().flatten();
     let trials = tests.map(|test| Trial::ignorable_test(test.name, || test.run())).collect();
@@ -58,7 +58,7 @@ impl Test {
     }
 }
 
-/// The source, and the model of what it said.
+/// The source, and the model of its samples.
 struct Watch {
     source: SockDiagSource,
     tracker: Tracker,
@@ -112,7 +112,7 @@ impl Watch {
         self.find(id).expect("the listener is seen")
     }
 
-    /// What the last sample says that `sk_drops` of a listener has grown to.
+    /// A listener's `sk_drops` in the last sample.
     fn socket_drops(&self, id: u64) -> Option<u64> {
         self.last.listeners.iter().find(|listener| listener.id == id).expect("it is sampled").drops.socket_drops
     }

@@ -41,7 +41,7 @@ fn two_namespaces(here: &Lab) {
     drop((listener, client));
 }
 
-/// A namespace that turns up while it is watched is found; one that ends is not held on to.
+/// A namespace that begins later is found. One that ends is released.
 fn comes_and_goes(_: &Lab) {
     let mut watch = Watch::start();
     let id = Lab::beside(|there| {
@@ -51,7 +51,7 @@ fn comes_and_goes(_: &Lab) {
         watch.sample_until("the new namespace is found", |watch| watch.find(id).is_some());
         let seen = watch.by_id(id);
         assert_eq!((seen.netns, seen.now.accept_depth), (there.netns, 1));
-        // When it began to listen is not known.
+        // It is unknown when the listener opened.
         assert!(!seen.opened_in_interval);
         drop((listener, client));
         id

@@ -1,4 +1,4 @@
-//! Every way to read: each sees the same bytes, as many reads, at the same age.
+//! Every system call that reads: the bytes, the number of reads and their age are equal for all.
 
 use std::{
     io::IoSliceMut,
@@ -37,15 +37,15 @@ pub(crate) const TESTS: &[Test] = &[
 const SIZE: usize = 250;
 const ROUNDS: usize = 3;
 
-/// Reads all [`SIZE`] bytes that wait. Returns how many each read took, or `None` if this kernel does not know the way.
+/// Reads all [`SIZE`] bytes that wait. Returns how many each read took, or `None` if this kernel lacks the call.
 type Way = fn(&Socket) -> Option<Vec<usize>>;
 
-/// Which thread is seen reading.
+/// The thread that the reads are attributed to.
 #[derive(PartialEq)]
 enum By {
-    /// The one that asks for it.
+    /// The thread that makes the call.
     Caller,
-    /// One that works for io_uring.
+    /// A worker thread of io_uring.
     Worker,
 }
 
@@ -101,7 +101,7 @@ fn pipe() -> (OwnedFd, OwnedFd) {
 }
 
 fn recvmmsg(server: &Socket) -> Option<Vec<usize>> {
-    // Of a stream each message is a read.
+    // On a stream socket each message counts as a read.
     let mut buffers = [[0_u8; 100]; 3];
     let mut vectors =
         buffers.each_mut().map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: 100 });
@@ -131,7 +131,7 @@ fn by_uring(entry: impl FnOnce(&mut [u8]) -> squeue::Entry) -> Option<Vec<usize>
     Some(vec![complete_if_known(&mut ring)?.result() as usize])
 }
 
-/// One request, which goes on: it reads what is there into the first of its buffers, then into the next.
+/// One multishot request: it reads the waiting bytes into its first buffer, then into the next.
 fn multishot(server: &Socket) -> Option<Vec<usize>> {
     const GROUP: u16 = 1;
     let mut buffers = [[0_u8; 130]; 2];
@@ -143,7 +143,7 @@ fn multishot(server: &Socket) -> Option<Vec<usize>> {
     Some(vec![first, complete(&mut ring).result() as usize])
 }
 
-/// Bytes that are 30 ms old, on a connection and a listener of their own for each way.
+/// For each call, a connection of a listener of its own, with bytes that are 30 ms old.
 fn every_way(lab: &Lab, ways: &[(&str, By, Way)]) {
     let mut watch = Watch::start(lab);
     for ((name, by, read), port) in ways.iter().zip(PORT..) {
@@ -183,7 +183,7 @@ fn every_way(lab: &Lab, ways: &[(&str, By, Way)]) {
     }
 }
 
-/// Each size counts in its bucket, and what is read from the buckets is near the size in the middle and the largest.
+/// Each size counts in its bucket. The median and the largest value of the buckets are near the true ones.
 fn assert_sizes(name: &str, seen: Option<&Histogram>, own: &[u64]) {
     let seen = seen.expect("it is measured");
     let mut sorted = own.to_vec();
