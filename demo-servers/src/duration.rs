@@ -1,21 +1,13 @@
-//! Lengths of time on a command line. Used by xtask too, which refuses what the programs would refuse before it builds
-//! them.
+//! Durations on the command line. xtask uses this too: it refuses a bad one before it builds the programs.
 
 use std::time::Duration;
 
-/// `500ms`, `1.5s`, `2m`, `1h 30m`, as listentop takes them; a bare number is seconds. From a millisecond to what a
-/// timer can hold.
+/// Parses a time such as `500ms`, `1.5s`, `2m` or `1h 30m`. A number without a unit is in seconds. The shortest is a
+/// millisecond; the longest fits a timer.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(milliseconds), _) => (milliseconds, 1e-3),
-        (None, Some(seconds)) => (seconds, 1.0),
-        (None, None) => (text, 1.0),
-    };
-    let time = match number.parse::<f64>() {
-        Ok(number) => Duration::try_from_secs_f64(number * unit).ok(),
-        Err(_) => humantime::parse_duration(text).ok(),
-    };
-    let time = time.ok_or("must be a time, such as 10, 10s, 500ms or 2m")?;
+    let is_number = text.parse::<f64>().is_ok();
+    let time = if is_number { humantime::parse_duration(&format!("{text}s")) } else { humantime::parse_duration(text) };
+    let time = time.map_err(|_| "must be a time, such as 10, 10s, 500ms or 2m")?;
     if (Duration::from_millis(1)..=Duration::from_secs(1_000_000_000)).contains(&time) {
         Ok(time)
     } else {
@@ -28,7 +20,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn times_have_units() {
+    fn times_may_have_units() {
         for (text, milliseconds) in [
             ("10", 10_000),
             ("10s", 10_000),

@@ -1,6 +1,6 @@
-//! Servers whose acceptor/reader pattern is known, the load generators for them, and the lab that puts both on show.
+//! Servers with known acceptor/reader patterns, load generators for them, and the lab that shows both.
 //!
-//! Every number these programs print is exact: listentop's probes are tested against them without tolerance.
+//! All counts of these programs are exact: listentop's probes are tested against them without tolerance.
 
 pub mod cli;
 pub mod counters;

@@ -20,27 +20,29 @@ use listentop_model::{
     tracker::Tracker,
 };
 
-use super::{Lab, environment, sleep_ms, sockets, wait_until};
+use crate::{Lab, environment, sleep_ms, sockets, wait_until};
 
-/// Probes that stay attached from one test to the next, between two that use them.
+/// Probes that stay attached between two tests that use them.
 static KEPT: Mutex<Option<LiveSource>> = Mutex::new(None);
 
-/// Probes with the usual options: an emulated machine takes longer to attach and detach functions than for most tests,
-/// so there they are those of the test before.
-pub(super) fn usual_probes() -> Result<LiveSource, StartError> {
+/// Probes with the default options. In a virtual machine of ours these are the probes of the test before: an emulated
+/// machine takes longer to attach probes than to run most tests.
+pub(crate) fn usual_probes() -> Result<LiveSource, StartError> {
     let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
     kept.map_or_else(|| LiveSource::start(&environment::options()), Ok)
 }
 
-/// Leaves the usual probes to the next test, where that is worth it.
-pub(super) fn keep(source: LiveSource) {
+/// Leaves these probes to the next test, where that saves time.
+pub(crate) fn keep(source: LiveSource) {
     if test_harness::own_machine() {
         *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
     }
 }
 
-/// Samples until the source knows the test's namespace, which it looks for at its start only as long as nothing happens
-/// in it, and has told that the test before is over: a namespace may have the number of one that is gone.
+/// Samples until the source knows the test's namespace and has reported the end of the test before.
+///
+/// A source that was started earlier finds a namespace only when something happens in it. And a namespace may have the
+/// inode number of one that is gone.
 fn become_known(lab: &Lab, source: &mut LiveSource) {
     let listener = sockets::listen(1, 0);
     wait_until("the namespace's counters are found", || {
@@ -48,14 +50,15 @@ fn become_known(lab: &Lab, source: &mut LiveSource) {
         sample.namespaces.iter().any(|namespace| namespace.inode == lab.netns && namespace.counters.is_some())
     });
     drop(listener);
-    // It tells that a listener has closed once.
+    // A source reports the close of a listener in one sample only.
     source.sample().expect("a sample");
 }
 
-/// Probes that are attached, and the model of what they saw since.
-pub(crate) struct Watch {
-    /// Until this is dropped.
+/// Attached probes, and the model of what they have seen since.
+pub struct Watch {
+    /// `None` only while this is dropped.
     source: Option<LiveSource>,
+    /// Whether the next test may use these probes too.
     usual: bool,
     tracker: Tracker,
     netns: u32,
@@ -63,18 +66,18 @@ pub(crate) struct Watch {
     lost_before: Losses,
 }
 
-/// What the kernel kept from the probes while tests failed.
+/// How many events the kernel hid from the probes in tests that failed.
 static HIDDEN: AtomicU64 = AtomicU64::new(0);
 
-/// [`Watch::hidden`] of the tests that failed since this was asked last.
-pub(super) fn take_hidden() -> u64 {
+/// The sum of [`Watch::hidden`] over the tests that failed since the last call.
+pub(crate) fn take_hidden() -> u64 {
     HIDDEN.swap(0, Ordering::Relaxed)
 }
 
-/// Holds a count against the kernel's own, where nothing tells listentop that it is not whole: of a SYN-ACK that a
-/// timer sends again no other probe knows. If it is too low the test is taken again as if that had been told, except in
-/// a virtual machine of ours.
-pub(crate) fn assert_whole(counted: Option<u64>, by_the_kernel: u64) {
+/// Compares a count with the kernel's own, where listentop cannot detect that its count is incomplete: a SYN-ACK that a
+/// timer sends again is seen by one probe only. If the count is too low the test is repeated, as if listentop had
+/// reported the difference; except in a virtual machine of ours.
+pub fn assert_whole(counted: Option<u64>, by_the_kernel: u64) {
     if !test_harness::own_machine()
         && let Some(counted) = counted
     {
@@ -88,7 +91,7 @@ impl Drop for Watch {
         if thread::panicking() {
             HIDDEN.fetch_add(self.hidden(), Ordering::Relaxed);
         }
-        // What a test broke must not break others.
+        // Probes that a failed test may have disturbed are not used again.
         if self.usual
             && !thread::panicking()
             && let Some(source) = self.source.take()
@@ -99,8 +102,8 @@ impl Drop for Watch {
 }
 
 impl Watch {
-    /// The usual probes, and their first sample of this test.
-    pub(crate) fn start(lab: &Lab) -> Self {
+    /// Probes with the default options, and their first sample of this test.
+    pub fn start(lab: &Lab) -> Self {
         let mut source = usual_probes().expect("the probes can be attached: they were before");
         if test_harness::own_machine() {
             become_known(lab, &mut source);
@@ -110,17 +113,18 @@ impl Watch {
         watch
     }
 
-    /// Attaches the probes now, for a test of what they find.
-    pub(crate) fn fresh(lab: &Lab) -> Self {
+    /// Attaches probes with the default options now: for tests of what the start finds.
+    pub fn fresh(lab: &Lab) -> Self {
         Self::with(lab, &environment::options())
     }
 
-    pub(crate) fn with(lab: &Lab, options: &Options) -> Self {
+    /// Attaches probes with these options.
+    pub fn with(lab: &Lab, options: &Options) -> Self {
         Self::by(lab, LiveSource::start(options).expect("the probes can be attached: they were before"))
     }
 
-    /// What these probes see from now on.
-    pub(crate) fn by(lab: &Lab, mut source: LiveSource) -> Self {
+    /// Watches through these probes from now on.
+    pub fn by(lab: &Lab, mut source: LiveSource) -> Self {
         let last = source.sample().expect("a first sample");
         let lost_before = last.losses.clone();
         let tracker = Tracker::new(&last);
@@ -128,17 +132,17 @@ impl Watch {
     }
 
     /// Takes another sample.
-    pub(crate) fn sample(&mut self) {
+    pub fn sample(&mut self) {
         let source = self.source.as_mut().expect("until it is dropped");
         self.last = source.sample().expect("a sample");
         self.tracker.push(&self.last);
     }
 
-    /// Samples every 50 ms until the model says so.
-    pub(crate) fn sample_until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
+    /// Samples every 50 ms until `condition` holds.
+    pub fn sample_until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         wait_until(what, || {
             self.sample();
-            so(self) || {
+            condition(self) || {
                 sleep_ms(50);
                 false
             }
@@ -146,7 +150,7 @@ impl Watch {
     }
 
     /// Samples every 50 ms while `work` runs on threads of its own, in the same namespace.
-    pub(crate) fn during<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T {
+    pub fn during<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let work = scope.spawn(work);
             while !work.is_finished() {
@@ -157,101 +161,98 @@ impl Watch {
         })
     }
 
-    pub(crate) fn model(&self) -> &Model {
+    /// The model of all samples so far.
+    pub fn model(&self) -> &Model {
         self.tracker.model()
     }
 
-    /// What could not be tracked since the first sample, on the whole machine. (What was lost at the start concerns
-    /// others: the test has one listener per address then.)
-    pub(crate) fn lost(&self) -> u64 {
+    /// How many events could not be tracked since the first sample, on the whole machine. Losses at the start do not
+    /// concern the test, which has one listener per address then.
+    pub fn lost(&self) -> u64 {
         self.model().losses.total() - self.lost_before.total()
     }
 
     /// Runs of the probes that the kernel skipped since the first sample.
-    pub(crate) fn missed(&self) -> u64 {
+    pub fn missed(&self) -> u64 {
         self.model().losses.missed_runs - self.lost_before.missed_runs
     }
 
-    /// What the kernel kept from the probes since the first sample: runs that it skipped and, except in a virtual
-    /// machine of ours, where no packets are known to escape them, connections whose beginning or end it showed to
-    /// no program. A count may be too low by as many.
-    pub(crate) fn hidden(&self) -> u64 {
+    /// How many events the kernel hid from the probes since the first sample. A count may be too low by as many.
+    ///
+    /// These are runs that the kernel skipped, and connections whose beginning or end it showed to no program. The
+    /// latter are not counted in a virtual machine of ours, where that is not known to happen.
+    pub fn hidden(&self) -> u64 {
         let unseen = if test_harness::own_machine() { 0 } else { self.model().losses.unseen - self.lost_before.unseen };
         self.missed() + unseen
     }
 
     /// When the last sample was taken, by the probes' clock.
-    pub(crate) fn sampled_ns(&self) -> u64 {
+    pub fn sampled_ns(&self) -> u64 {
         self.last.monotonic_ns
     }
 
-    /// Whether a measure is not unavailable.
-    pub(crate) fn tells(&self, measure: Measure) -> bool {
+    /// Whether a measure is measured or sampled.
+    pub fn is_available(&self, measure: Measure) -> bool {
         let mut coverage = self.model().coverage.iter();
         coverage.any(|entry| entry.measure == measure && entry.status != Status::Unavailable)
     }
 
-    /// Where a measure comes from.
-    pub(crate) fn via(&self, measure: Measure) -> &str {
+    /// The hooks that a measure comes from.
+    pub fn via(&self, measure: Measure) -> &str {
         self.model().coverage.iter().find(|entry| entry.measure == measure).map_or("", |entry| &entry.via)
     }
 
-    /// The test's listeners on a port, those that closed included.
-    pub(crate) fn listeners(&self, port: u16) -> Vec<&ListenerModel> {
+    /// The test's listeners on a port, closed ones included.
+    pub fn listeners(&self, port: u16) -> Vec<&ListenerModel> {
         self.model().listeners.iter().filter(|l| l.netns == self.netns && l.port == port).collect()
     }
 
     /// The test's only listener on a port.
-    pub(crate) fn listener(&self, port: u16) -> &ListenerModel {
+    pub fn listener(&self, port: u16) -> &ListenerModel {
         let found = self.listeners(port);
         assert_eq!(found.len(), 1, "listeners on port {port}");
         found[0]
     }
 
-    pub(crate) fn by_id(&self, id: u64) -> &ListenerModel {
+    /// The listener with this id, its socket cookie.
+    pub fn by_id(&self, id: u64) -> &ListenerModel {
         self.model().listeners.iter().find(|listener| listener.id == id).expect("the listener is seen")
     }
 
-    pub(crate) fn namespace(&self) -> &NamespaceModel {
+    /// The test's namespace.
+    pub fn namespace(&self) -> &NamespaceModel {
         self.model().namespaces.iter().find(|n| n.inode == self.netns).expect("the namespace is seen")
     }
 }
 
-/// Compares counts with what they must be: exactly, unless the kernel skipped runs of the probes, which it counts. Then
-/// they may differ by as many, and no more.
-pub(crate) fn assert_counts(missed: u64, counts: &[(&str, Option<u64>, u64)]) {
+/// Compares counts with the test's own: `(name, seen, own)`. They may differ by `missed` at most, the number of probe
+/// runs that the kernel skipped.
+pub fn assert_counts(missed: u64, counts: &[(&str, Option<u64>, u64)]) {
     for (what, seen, own) in counts {
         let seen = seen.expect("it is measured");
         assert!(seen.abs_diff(*own) <= missed, "{what}: {seen}, not {own}, with {missed} runs skipped");
     }
 }
 
-/// The record of a thread; `None` if it was not seen working.
-pub(crate) fn thread(listener: &ListenerModel, tid: u32) -> Option<&ThreadModel> {
+/// The record of a thread; `None` if it did no work for the listener.
+pub fn thread(listener: &ListenerModel, tid: u32) -> Option<&ThreadModel> {
     listener.threads.iter().find(|thread| thread.tid == tid)
 }
 
-/// Number of values of a distribution that must be measured.
-pub(crate) fn count(distribution: &Option<Histogram>) -> u64 {
-    distribution.as_ref().expect("it is measured").count()
+/// Number of values of a distribution, which must be measured.
+pub fn count(distribution: Option<&Histogram>) -> u64 {
+    distribution.expect("it is measured").count()
 }
 
-/// Checks a quantile: within the histogram's 1/16 of the bounds that the program's clock sets, and 2 ms, on a slow
-/// machine more, for what the kernel does before and after.
-pub(crate) fn assert_ms(what: &str, distribution: &Option<Histogram>, p: f64, low_ns: u64, high_ns: u64) {
+/// Checks a quantile against the bounds by the test's own clock. It may be outside by 1/16, the histogram's resolution,
+/// and by 2 ms for the kernel's work before and after; by more on a slow machine.
+pub fn assert_ms(what: &str, distribution: Option<&Histogram>, p: f64, low_ns: u64, high_ns: u64) {
     assert_within(what, distribution, p, low_ns, high_ns, 2_000_000 * u64::from(environment::slowness()));
 }
 
-/// The same with so much instead of 2 ms.
-pub(crate) fn assert_within(
-    what: &str,
-    distribution: &Option<Histogram>,
-    p: f64,
-    low_ns: u64,
-    high_ns: u64,
-    around_ns: u64,
-) {
-    let histogram = distribution.as_ref().expect("it is measured");
+/// As [`assert_ms`], with `around_ns` instead of 2 ms.
+pub fn assert_within(what: &str, distribution: Option<&Histogram>, p: f64, low_ns: u64, high_ns: u64, around_ns: u64) {
+    let histogram = distribution.expect("it is measured");
     let value = histogram.quantile_ns(p).expect("it has values");
     assert!(
         value >= (low_ns * 15 / 16).saturating_sub(around_ns) && value <= high_ns * 17 / 16 + around_ns,

@@ -1,16 +1,19 @@
-//! What a program's own clock says of durations that listentop measures too.
+//! Durations by the test's own clock, to compare with those that listentop measures.
 
-use super::now_ns;
+use crate::now_ns;
 
-/// When something happened at the earliest and at the latest.
+/// The earliest and the latest moment at which an event happened.
 #[derive(Clone, Copy)]
-pub(crate) struct When {
-    pub(crate) from: u64,
-    pub(crate) to: u64,
+pub struct When {
+    /// The earliest, in nanoseconds of [`now_ns`].
+    pub from: u64,
+    /// The latest.
+    pub to: u64,
 }
 
 impl When {
-    pub(crate) fn doing<T>(work: impl FnOnce() -> T) -> (When, T) {
+    /// Does `work`: the event happened between its beginning and its end.
+    pub fn doing<T>(work: impl FnOnce() -> T) -> (When, T) {
         let from = now_ns();
         let result = work();
         (When { from, to: now_ns() }, result)
@@ -19,19 +22,20 @@ impl When {
 
 /// Bounds of durations.
 #[derive(Default)]
-pub(crate) struct Spans {
+pub struct Spans {
     low: Vec<u64>,
     high: Vec<u64>,
 }
 
 impl Spans {
-    pub(crate) fn add(&mut self, start: When, end: When) {
+    /// Adds the duration from one event to another.
+    pub fn add(&mut self, start: When, end: When) {
         self.low.push(end.from.saturating_sub(start.to));
         self.high.push(end.to - start.from);
     }
 
     /// Bounds of a quantile: the quantile of the lower and that of the upper bounds.
-    pub(crate) fn quantile(&self, p: f64) -> (u64, u64) {
+    pub fn quantile(&self, p: f64) -> (u64, u64) {
         let at = |values: &[u64]| {
             let mut sorted = values.to_vec();
             sorted.sort_unstable();

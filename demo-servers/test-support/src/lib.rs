@@ -1,9 +1,10 @@
-//! Programs under test, started on loopback and never left behind.
+//! The programs under test: started on loopback, and ended with the test.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![expect(clippy::must_use_candidate, reason = "most helpers act, and not every test needs what they return")]
+#![expect(clippy::missing_panics_doc, reason = "a helper that does not get what it needs fails its test by a panic")]
 
-pub(crate) mod lab;
-pub(crate) mod terminal;
+pub mod lab;
+pub mod terminal;
 
 use demo_servers::counters::Report;
 use demo_servers::server::Ready;
@@ -11,20 +12,22 @@ use demo_servers::stress::summary::Summary;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// A running `demo-server`.
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    pub(crate) ready: Ready,
+    /// Its first line.
+    pub ready: Ready,
 }
 
 impl Server {
     /// Starts a server and waits until it listens. Options are separated by spaces.
-    pub(crate) fn start(options: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_demo-server"))
+    pub fn start(options: &str) -> Self {
+        let mut child = Command::new(program("demo-server"))
             .args(options.split_whitespace())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -37,25 +40,28 @@ impl Server {
         Self { child, stdout, ready }
     }
 
-    pub(crate) fn pid(&self) -> i32 {
+    /// Its process.
+    pub fn pid(&self) -> i32 {
         self.ready.pid
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).expect("the server runs");
     }
 
     /// Its counters now.
-    pub(crate) fn report(&mut self) -> Report {
+    pub fn report(&mut self) -> Report {
         self.signal(Signal::SIGUSR1);
         self.next_report()
     }
 
-    pub(crate) fn next_report(&mut self) -> Report {
+    /// The counters that it prints next.
+    pub fn next_report(&mut self) -> Report {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("demo-server prints");
         serde_json::from_str(&line).unwrap_or_else(|error| {
-            // Nothing comes only from a server that has ended: how it did, and what it said, tells why.
+            // A server without output has ended. Its status and its stderr explain why.
             let mut stderr = String::new();
             let status = line.is_empty().then(|| {
                 let _ = self.child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut stderr));
@@ -66,13 +72,13 @@ impl Server {
     }
 
     /// Ends it by a signal: its last counters.
-    pub(crate) fn end(self, signal: Signal) -> Report {
+    pub fn end(self, signal: Signal) -> Report {
         self.signal(signal);
         self.wait()
     }
 
     /// Waits for its end by itself: its last counters.
-    pub(crate) fn wait(self) -> Report {
+    pub fn wait(self) -> Report {
         let (status, report, stderr) = self.wait_for_failure();
         assert!(status.success(), "{status}: {stderr}");
         assert_eq!(stderr, "");
@@ -80,7 +86,7 @@ impl Server {
     }
 
     /// Waits for its end: exit status, last counters, stderr.
-    pub(crate) fn wait_for_failure(mut self) -> (ExitStatus, Report, String) {
+    pub fn wait_for_failure(mut self) -> (ExitStatus, Report, String) {
         let report = self.next_report();
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("stdout is text");
@@ -99,39 +105,40 @@ impl Drop for Server {
 }
 
 /// Runs `stress` against a server to its end.
-pub(crate) fn stress(server: &Server, options: &str) -> Summary {
+pub fn stress(server: &Server, options: &str) -> Summary {
     let target = std::net::SocketAddr::new(server.ready.address, server.ready.port);
     let (code, stdout, stderr) = run("stress", &format!("--quiet --target {target} {options}"));
     assert_eq!(code, Some(0), "{stderr}");
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{stdout:?}: {error}"))
 }
 
-/// Path of a program under test.
-pub(crate) fn program(name: &str) -> &'static str {
-    match name {
-        "demo-server" => env!("CARGO_BIN_EXE_demo-server"),
-        "stress" => env!("CARGO_BIN_EXE_stress"),
-        "storm" => env!("CARGO_BIN_EXE_storm"),
-        "lab" => env!("CARGO_BIN_EXE_lab"),
-        _ => panic!("no program {name}"),
-    }
+/// Path of a program under test. Cargo names it for the tests that it runs. Others, such as those that run as root, find
+/// it in the directory above their own.
+pub fn program(name: &str) -> PathBuf {
+    let built = || {
+        let test = std::env::current_exe().expect("every Linux has /proc/self/exe");
+        test.ancestors().nth(2).expect("a directory for tests, in one for programs").join(name)
+    };
+    let program = std::env::var_os(format!("CARGO_BIN_EXE_{name}")).map_or_else(built, PathBuf::from);
+    assert!(program.is_file(), "no program {}", program.display());
+    program
 }
 
 /// Runs a program to its end: exit code, stdout, stderr.
-pub(crate) fn run(name: &str, options: &str) -> (Option<i32>, String, String) {
+pub fn run(name: &str, options: &str) -> (Option<i32>, String, String) {
     let output = Command::new(program(name)).args(options.split_whitespace()).stdin(Stdio::null()).output();
     let output = output.expect("it starts");
     let text = |bytes| String::from_utf8(bytes).expect("it prints text");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// Waits until `condition` holds, for a time that only a broken program exceeds.
-pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+/// Waits until `condition` holds, at most for a time that only a broken program needs.
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     within(Duration::from_secs(20), what, condition);
 }
 
-/// Waits so long at most.
-pub(crate) fn within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+/// Waits until `condition` holds, at most for `time`.
+pub fn within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + time;
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -139,14 +146,14 @@ pub(crate) fn within(time: Duration, what: &str, mut condition: impl FnMut() -> 
     }
 }
 
-/// Whether a process is there and not a zombie.
-pub(crate) fn alive(pid: i32) -> bool {
+/// Whether a process exists and is not a zombie.
+pub fn alive(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z') && !line.contains('X'))
 }
 
-/// A namespace's counter, such as TcpExt TCPSynRetrans, as the calling thread sees it.
-pub(crate) fn counter(name: &str) -> u64 {
+/// A counter, such as TcpExt TCPSynRetrans, of the calling thread's network namespace.
+pub fn counter(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
     let mut lines = text.lines();
     while let (Some(names), Some(values)) = (lines.next(), lines.next()) {

@@ -1,6 +1,6 @@
-//! Running labs, and what they must not leave.
+//! Running labs, and checks that nothing of them is left.
 
-use super::{alive, eventually, program};
+use crate::{alive, eventually, program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A lab without a dashboard whose listentop is this program.
-pub(crate) fn headless(options: &str, listentop: &Path) -> Child {
+/// A lab without a dashboard, with this program as listentop.
+pub fn headless(options: &str, listentop: &Path) -> Child {
     Command::new(program("lab"))
         .args(options.split_whitespace())
         .arg("--headless")
@@ -24,16 +24,16 @@ pub(crate) fn headless(options: &str, listentop: &Path) -> Child {
 }
 
 /// A lab's processes and its namespace.
-pub(crate) struct Running {
+pub struct Running {
     lab: i32,
     pids: Vec<i32>,
     /// Such as `net:[4026532177]`.
-    pub(crate) namespace: PathBuf,
+    pub namespace: PathBuf,
 }
 
 impl Running {
     /// Waits until a lab's load runs.
-    pub(crate) fn wait(lab: i32) -> Self {
+    pub fn wait(lab: i32) -> Self {
         eventually("the load runs", || names(&descendants(lab)).iter().any(|name| name == "stress"));
         let pids = descendants(lab);
         let own = network_of(std::process::id() as i32).unwrap();
@@ -42,34 +42,34 @@ impl Running {
     }
 
     /// The inode number of its namespace.
-    pub(crate) fn inode(&self) -> &str {
+    pub fn inode(&self) -> &str {
         self.namespace.to_str().unwrap().trim_start_matches("net:[").trim_end_matches(']')
     }
 
-    /// The process of this name, if it is there.
-    pub(crate) fn find(&self, name: &str) -> Option<i32> {
+    /// The process with this name, if there is one.
+    pub fn find(&self, name: &str) -> Option<i32> {
         let now = descendants(self.lab);
         now.iter().copied().zip(names(&now)).find(|(_, other)| other == name).map(|(pid, _)| pid)
     }
 
-    /// The lab's namespace, held open by whoever calls this.
-    pub(crate) fn open_namespace(&self) -> File {
+    /// Opens the lab's namespace. It exists as long as the file is open.
+    pub fn open_namespace(&self) -> File {
         let inside = self.pids.iter().find(|&&pid| network_of(pid).as_ref() == Some(&self.namespace));
         File::open(format!("/proc/{}/ns/net", inside.expect("a server runs"))).unwrap()
     }
 
-    /// Sends a signal to the process of this name.
-    pub(crate) fn signal(&self, name: &str, signal: Signal) {
+    /// Sends a signal to the process with this name.
+    pub fn signal(&self, name: &str, signal: Signal) {
         kill(Pid::from_raw(self.find(name).expect(name)), signal).unwrap();
     }
 
-    /// Who keeps its namespace alive.
-    pub(crate) fn holders(&self) -> Vec<String> {
+    /// What keeps its namespace alive.
+    pub fn holders(&self) -> Vec<String> {
         holders_of(&self.namespace)
     }
 
-    /// Its processes are gone, and nobody holds its namespace.
-    pub(crate) fn assert_nothing_left(&self) {
+    /// Checks that its processes are gone and that nothing holds its namespace.
+    pub fn assert_nothing_left(&self) {
         eventually("no process is left", || !self.pids.iter().any(|&pid| alive(pid)));
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
@@ -83,8 +83,8 @@ impl Running {
     }
 }
 
-/// Descendants of a process.
-pub(crate) fn descendants(pid: i32) -> Vec<i32> {
+/// The descendants of a process.
+pub fn descendants(pid: i32) -> Vec<i32> {
     let mut found = vec![pid];
     let mut next = 0;
     while next < found.len() {
@@ -97,8 +97,8 @@ pub(crate) fn descendants(pid: i32) -> Vec<i32> {
     found.split_off(1)
 }
 
-/// What processes are called.
-pub(crate) fn names(pids: &[i32]) -> Vec<String> {
+/// The names of processes.
+pub fn names(pids: &[i32]) -> Vec<String> {
     let name = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     pids.iter().map(|pid| name(pid).trim().to_owned()).collect()
 }
@@ -107,7 +107,7 @@ fn network_of(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/ns/net")).ok()
 }
 
-/// Who keeps a namespace alive, by a thread in it, an open file or a mount.
+/// What keeps a namespace alive: threads in it, open files, mounts.
 fn holders_of(namespace: &Path) -> Vec<String> {
     let is_it = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target == namespace);
     let mut holders = Vec::new();

@@ -13,22 +13,22 @@ use nix::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{
+use crate::{
     environment::{older_than, patience},
     lab::loopback,
 };
 
 /// A listener on loopback.
-pub(crate) fn listen(port: u16, backlog: i32) -> Socket {
+pub fn listen(port: u16, backlog: i32) -> Socket {
     listen_on(loopback(port), backlog, |_| ())
 }
 
-/// A listener, with options set before it is bound.
-pub(crate) fn listen_on(address: SocketAddr, backlog: i32, prepare: impl FnOnce(&Socket)) -> Socket {
+/// A listener at this address. `prepare` sets options before it is bound.
+pub fn listen_on(address: SocketAddr, backlog: i32, prepare: impl FnOnce(&Socket)) -> Socket {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
     socket.set_reuse_address(true).expect("SO_REUSEADDR");
     if older_than(5, 12) {
-        // A probe cannot give a socket its cookie there, so listentop makes up an id unless the socket has one.
+        // Probes cannot create a cookie on such a kernel: listentop makes up an id for a socket without one.
         cookie(&socket);
     }
     prepare(&socket);
@@ -37,13 +37,13 @@ pub(crate) fn listen_on(address: SocketAddr, backlog: i32, prepare: impl FnOnce(
     socket
 }
 
-/// A connection to loopback, once it is established. Closing it resets it: no port is held by a connection that has
-/// ended.
-pub(crate) fn connect(port: u16) -> Socket {
+/// An established connection to loopback. Closing it resets it, so that a connection that has ended holds no port.
+pub fn connect(port: u16) -> Socket {
     connect_to(loopback(port))
 }
 
-pub(crate) fn connect_to(address: SocketAddr) -> Socket {
+/// An established connection to this address. Closing it resets it.
+pub fn connect_to(address: SocketAddr) -> Socket {
     let socket = client(address);
     socket.connect(&address.into()).unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
     socket
@@ -57,14 +57,14 @@ fn client(address: SocketAddr) -> Socket {
 
 fn prepare(socket: &Socket) {
     socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
-    // What is sent is to arrive now, not with the next acknowledgement.
+    // Data is sent at once, not with the next acknowledgement.
     socket.set_tcp_nodelay(true).expect("TCP_NODELAY");
-    // What never comes must fail a test, not stop it.
+    // A test whose data never arrives fails, and does not hang.
     socket.set_read_timeout(Some(patience())).expect("SO_RCVTIMEO");
 }
 
-/// A connection attempt under way: its SYN has been sent, and on loopback been received too, when this returns.
-pub(crate) fn attempt(port: u16) -> Socket {
+/// A connection attempt under way: when this returns, its SYN has been sent and, on loopback, received too.
+pub fn attempt(port: u16) -> Socket {
     let socket = client(loopback(port));
     socket.set_nonblocking(true).expect("O_NONBLOCK");
     begin(&socket, loopback(port));
@@ -74,11 +74,12 @@ pub(crate) fn attempt(port: u16) -> Socket {
 /// As [`attempt`], but the final ACK is sent about 200 ms later.
 ///
 /// A client with TCP_DEFER_ACCEPT hopes to send data with its final ACK and holds it back as long as any delayed ACK.
-pub(crate) fn attempt_with_late_ack(port: u16) -> Socket {
+pub fn attempt_with_late_ack(port: u16) -> Socket {
     attempt_with_late_ack_to(loopback(port))
 }
 
-pub(crate) fn attempt_with_late_ack_to(address: SocketAddr) -> Socket {
+/// As [`attempt_with_late_ack`], to this address.
+pub fn attempt_with_late_ack_to(address: SocketAddr) -> Socket {
     let socket = client(address);
     socket.set_nonblocking(true).expect("O_NONBLOCK");
     defer_accept(&socket, 1);
@@ -94,8 +95,8 @@ fn begin(socket: &Socket, address: SocketAddr) {
     }
 }
 
-/// The next connection; `None` if the listener does not block and none waits. Closing it resets it.
-pub(crate) fn accept(listener: &Socket) -> Option<Socket> {
+/// The next connection; `None` if the listener is non-blocking and no connection waits. Closing it resets it.
+pub fn accept(listener: &Socket) -> Option<Socket> {
     match listener.accept() {
         Ok((socket, _)) => {
             prepare(&socket);
@@ -106,25 +107,25 @@ pub(crate) fn accept(listener: &Socket) -> Option<Socket> {
     }
 }
 
-/// Waits until there is something to accept or read.
-pub(crate) fn readable(socket: &Socket) {
+/// Waits until there is a connection to accept or data to read.
+pub fn readable(socket: &Socket) {
     let mut entries = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(patience()).expect("short");
     assert_eq!(poll(&mut entries, patience), Ok(1), "nothing came in time");
 }
 
 /// Sends all of `bytes` in one call.
-pub(crate) fn send_all(socket: &Socket, bytes: &[u8]) {
+pub fn send_all(socket: &Socket, bytes: &[u8]) {
     assert_eq!(send(socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL), Ok(bytes.len()));
 }
 
-/// Receives up to `size` bytes in one call; how many came.
-pub(crate) fn receive(socket: &Socket, size: usize) -> usize {
+/// Receives up to `size` bytes in one call; returns how many it received.
+pub fn receive(socket: &Socket, size: usize) -> usize {
     recv(socket.as_raw_fd(), &mut vec![0; size], MsgFlags::empty()).expect("bytes")
 }
 
-/// Receives until `size` bytes came; how many calls that took.
-pub(crate) fn receive_all(socket: &Socket, size: usize) -> u64 {
+/// Receives exactly `size` bytes; returns the number of calls.
+pub fn receive_all(socket: &Socket, size: usize) -> u64 {
     let (mut missing, mut calls) = (size, 0);
     while missing > 0 {
         let count = receive(socket, missing);
@@ -136,12 +137,12 @@ pub(crate) fn receive_all(socket: &Socket, size: usize) -> u64 {
 }
 
 /// The socket's cookie, which is the listener's id.
-pub(crate) fn cookie(socket: &Socket) -> u64 {
+pub fn cookie(socket: &Socket) -> u64 {
     socket.cookie().expect("SO_COOKIE")
 }
 
-/// TCP_DEFER_ACCEPT: a server's bare final ACKs are ignored for this many seconds.
-pub(crate) fn defer_accept(socket: &Socket, seconds: libc::c_int) {
+/// TCP_DEFER_ACCEPT: for this many seconds a listener ignores final ACKs without data.
+pub fn defer_accept(socket: &Socket, seconds: libc::c_int) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds);
 }
 
@@ -152,8 +153,8 @@ fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_in
     assert_eq!(result, 0, "option {name}: {}", io::Error::last_os_error());
 }
 
-/// The kernel's own `sk_drops` of a socket: SK_MEMINFO_DROPS, which `ss -m` prints behind `d`.
-pub(crate) fn kernel_drops(socket: &Socket) -> u64 {
+/// The kernel's own `sk_drops` of a socket: SK_MEMINFO_DROPS, which `ss -m` prints after `d`.
+pub fn kernel_drops(socket: &Socket) -> u64 {
     const SK_MEMINFO_DROPS: usize = 8;
     let mut values = [0_u32; 16];
     let mut size = size_of_val(&values) as libc::socklen_t;
@@ -172,21 +173,21 @@ pub(crate) fn kernel_drops(socket: &Socket) -> u64 {
     u64::from(values[SK_MEMINFO_DROPS])
 }
 
-/// Whether an attempt has become a connection, as its client sees it.
-pub(crate) fn established(attempt: &Socket) -> bool {
+/// Whether an attempt has become a connection, as the client sees it.
+pub fn established(attempt: &Socket) -> bool {
     let mut entries = [PollFd::new(attempt.as_fd(), PollFlags::POLLOUT)];
     poll(&mut entries, PollTimeout::ZERO) == Ok(1)
         && entries[0].revents() == Some(PollFlags::POLLOUT)
         && attempt.take_error().is_ok_and(|error| error.is_none())
 }
 
-/// Closes the attempts that were refused, so that they are not repeated; returns the others.
-pub(crate) fn give_up_refused(attempts: Vec<Socket>) -> Vec<Socket> {
+/// Closes the refused attempts, so that they are not repeated; returns the others.
+pub fn give_up_refused(attempts: Vec<Socket>) -> Vec<Socket> {
     attempts.into_iter().filter(established).collect()
 }
 
-/// As [`give_up_refused`], with the number of SYNs that the refused ones sent.
-pub(crate) fn give_up_refused_and_count(attempts: Vec<Socket>) -> (Vec<Socket>, u64) {
+/// As [`give_up_refused`], with the number of SYNs that the refused attempts sent.
+pub fn give_up_refused_and_count(attempts: Vec<Socket>) -> (Vec<Socket>, u64) {
     let mut refused = 0;
     let mut admitted = attempts;
     admitted.retain(|attempt| {
@@ -200,7 +201,7 @@ pub(crate) fn give_up_refused_and_count(attempts: Vec<Socket>) -> (Vec<Socket>, 
 }
 
 /// How often the client sent its SYN, or data, again.
-pub(crate) fn retransmits(socket: &Socket) -> u64 {
+pub fn retransmits(socket: &Socket) -> u64 {
     // SAFETY: zero is valid for all members.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut size = size_of_val(&info) as libc::socklen_t;
@@ -212,16 +213,16 @@ pub(crate) fn retransmits(socket: &Socket) -> u64 {
     u64::from(info.tcpi_total_retrans)
 }
 
-/// Sends a reset from a loopback port that no socket has: a bare TCP header (RFC 9293), which the kernel puts behind
-/// one of its own for IPv4.
-pub(crate) fn reset(from: u16, to: u16) {
+/// Sends a reset from a loopback port that no socket has: a bare TCP header (RFC 9293). The kernel adds the IPv4
+/// header.
+pub fn reset(from: u16, to: u16) {
     const HEADER_WORDS: u8 = 5;
     const RST: u8 = 4;
     let mut header = [0; 20];
     header[..2].copy_from_slice(&from.to_be_bytes());
     header[2..4].copy_from_slice(&to.to_be_bytes());
     (header[12], header[13]) = (HEADER_WORDS << 4, RST);
-    // The sum holds both addresses, the protocol and the length too (RFC 9293, section 3.1).
+    // The checksum covers both addresses, the protocol and the length too (RFC 9293, section 3.1).
     let pseudo = [0x7f00, 1, 0x7f00, 1, libc::IPPROTO_TCP as u16, header.len() as u16];
     let words = header.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).chain(pseudo);
     let sum: u32 = words.map(u32::from).sum();

@@ -1,14 +1,22 @@
-//! What the kernel tests share: when a test can run, a network namespace for each, sockets, and listentop's view of
-//! them.
+//! What listentop's own tests share: when a test can run, a network namespace for each test, sockets and processes
+//! whose every system call is known, the program under test, and listentop's view of it all.
+//!
+//! For the test targets `kernel`, `sock_diag` and `rights` of the package `listentop`. Each calls
+//! [`environment::set_built_program`] first. `cargo xtask kernels` runs the first two in virtual machines, as static
+//! binaries.
 
-pub(crate) mod command;
-pub(crate) mod environment;
-pub(crate) mod lab;
-pub(crate) mod process;
-pub(crate) mod ring;
-pub(crate) mod sockets;
-pub(crate) mod spans;
-pub(crate) mod watch;
+#![expect(clippy::must_use_candidate, reason = "most helpers act, and not every test needs what they return")]
+#![expect(clippy::missing_panics_doc, reason = "a helper that does not get what it needs fails its test by a panic")]
+
+pub mod command;
+pub mod drops;
+pub mod environment;
+pub mod lab;
+pub mod process;
+pub mod ring;
+pub mod sockets;
+pub mod spans;
+pub mod watch;
 
 use std::{
     sync::{
@@ -27,23 +35,24 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-pub(crate) use lab::Lab;
-pub(crate) use test_harness::skip;
-pub(crate) use watch::Watch;
+pub use lab::Lab;
+pub use test_harness::skip;
+pub use watch::Watch;
 
-/// One test.
-pub(crate) struct Test {
-    pub(crate) name: &'static str,
-    /// What must be measured for it to mean anything.
-    pub(crate) needs: &'static [Measure],
-    /// What it does, in a network namespace of its own.
-    pub(crate) run: fn(&Lab),
+/// One test of the probes.
+pub struct Test {
+    /// As on the command line.
+    pub name: &'static str,
+    /// The measures without which the test shows nothing.
+    pub needs: &'static [Measure],
+    /// The test itself, which runs in a network namespace of its own.
+    pub run: fn(&Lab),
 }
 
 impl Test {
-    /// As the harness wants it: run in a namespace of its own, or skipped with the reason. Where CI is set nothing is
-    /// skipped.
-    pub(crate) fn trial(&'static self) -> Trial {
+    /// The test for the harness: run in a namespace of its own, or skipped with the reason. Where CI is set a skipped
+    /// test fails.
+    pub fn trial(&'static self) -> Trial {
         Trial::ignorable_test(self.name, move || match self.hindrance() {
             Some(reason) => test_harness::skipped(self.name, &reason),
             None => self.run_in_lab(),
@@ -60,10 +69,10 @@ impl Test {
         Some(format!("{} is not measured here: {}", missing.measure.name(), missing.reason))
     }
 
-    /// While it runs a program the kernel skips it for others on that CPU, and on some machines it shows packets to no
-    /// program: then counts are not whole, which listentop shows. What a test compares exactly is taken again. So
-    /// is a test whose own load did not come about on a machine that is busy: it has shown nothing of listentop
-    /// yet.
+    /// Runs the test, and repeats it up to twice if its failure shows nothing about listentop:
+    /// - The kernel hid events from the probes. While a program runs, the kernel skips other programs on the same CPU,
+    ///   and some machines show packets to no program. Counts are then too low, and listentop reports that.
+    /// - The test's own load did not come about, because the machine was busy.
     fn run_in_lab(&self) -> Result<Completion, Failed> {
         for _ in 0..2 {
             let outcome = self.run_once();
@@ -72,8 +81,8 @@ impl Test {
             let unmet = failed.message().is_some_and(|message| message.contains("the test's own load"));
             match (hidden, unmet) {
                 (0, false) => return outcome,
-                (0, true) => println!("{}: once more, as its own load did not come about", self.name),
-                _ => println!("{}: once more, as the kernel kept {hidden} events from the probes", self.name),
+                (0, true) => println!("{}: repeated, because its own load did not come about", self.name),
+                _ => println!("{}: repeated, because the kernel hid {hidden} events from the probes", self.name),
             }
         }
         self.run_once()
@@ -85,18 +94,18 @@ impl Test {
     }
 }
 
-/// What this machine lets us measure, found out by trying, once; or why nothing can be tested.
+/// What can be measured on this machine, found by one trial; or why nothing can be tested.
 fn machine() -> &'static Result<Vec<Coverage>, String> {
     static MACHINE: OnceLock<Result<Vec<Coverage>, String>> = OnceLock::new();
     MACHINE.get_or_init(|| {
-        if !nix::unistd::geteuid().is_root() {
-            return Err("it needs root: run `cargo xtask test`".to_owned());
+        if let Some(reason) = test_harness::not_root() {
+            return Err(reason);
         }
         let namespace = thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
         match namespace {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(format!("no network namespace can be made: {error}")),
-            Err(_) => return Err("no thread can be had".to_owned()),
+            Err(_) => return Err("a thread that makes a network namespace panicked".to_owned()),
         }
         let mut source = watch::usual_probes().map_err(|error| error.to_string())?;
         let coverage = source.sample().map(|sample| sample.coverage).map_err(|error| error.to_string());
@@ -106,18 +115,18 @@ fn machine() -> &'static Result<Vec<Coverage>, String> {
 }
 
 /// CLOCK_MONOTONIC in nanoseconds: the probes' clock.
-pub(crate) fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has it");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
 /// The calling thread's id.
-pub(crate) fn tid() -> u32 {
+pub fn tid() -> u32 {
     nix::unistd::gettid().as_raw() as u32
 }
 
-/// Sets a flag at its end, also if the test fails: the threads that a scope waits for look at it.
-pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
+/// Sets a flag when dropped, also if the test fails. The threads that a scope waits for watch the flag.
+pub struct Ends<'a>(pub &'a AtomicBool);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
@@ -125,14 +134,15 @@ impl Drop for Ends<'_> {
     }
 }
 
-pub(crate) fn sleep_ms(ms: u64) {
+/// Sleeps for this many milliseconds.
+pub fn sleep_ms(ms: u64) {
     thread::sleep(Duration::from_millis(ms));
 }
 
-/// Waits until something is so, for what other threads and processes do in their own time.
-pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+/// Waits until `condition` holds, and fails the test after [`environment::patience`].
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let (start, patience) = (Instant::now(), environment::patience());
-    while !so() {
+    while !condition() {
         assert!(start.elapsed() < patience, "not within {} s: {what}", patience.as_secs());
         sleep_ms(5);
     }

@@ -1,4 +1,4 @@
-//! A network namespace for one test: anonymous, and gone with it.
+//! A network namespace for one test. It has no name and ends with the test.
 
 use std::{
     collections::HashMap,
@@ -11,22 +11,22 @@ use std::{
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
-use super::process::{self, Forked};
+use crate::process::{self, Forked};
 
 /// The port of a test's first listener. Each test has all ports to itself.
-pub(crate) const PORT: u16 = 7000;
+pub const PORT: u16 = 7000;
 
-/// The namespace that the calling thread, and the threads and processes that it starts, are in.
-pub(crate) struct Lab {
-    /// Its inode, by which listentop names it.
-    pub(crate) netns: u32,
-    /// A process in the namespace: servers have one, and it is how others find the namespace.
+/// The namespace of the calling thread and of the threads and processes that it starts.
+pub struct Lab {
+    /// Its inode number, by which listentop names it.
+    pub netns: u32,
+    /// A process in the namespace. Through its entry in /proc other threads reach the namespace.
     anchor: Forked,
 }
 
 impl Lab {
     /// Moves the calling thread into a new namespace.
-    pub(crate) fn enter() -> Self {
+    pub fn enter() -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         loopback_up();
         let netns = fs::metadata("/proc/thread-self/ns/net").expect("our namespace").st_ino() as u32;
@@ -40,18 +40,18 @@ impl Lab {
         lab
     }
 
-    /// Runs `work` on a thread in another namespace, which lives as long as `work`.
-    pub(crate) fn beside<T: Send>(work: impl FnOnce(&Lab) -> T + Send) -> T {
+    /// Runs `work` on a thread in a second namespace, which ends with `work`.
+    pub fn beside<T: Send>(work: impl FnOnce(&Lab) -> T + Send) -> T {
         thread::scope(|scope| scope.spawn(|| work(&Lab::enter())).join().expect("the other namespace's thread"))
     }
 
     /// Sets `net/PATH` in the namespace.
-    pub(crate) fn sysctl(&self, path: &str, value: &str) {
+    pub fn sysctl(&self, path: &str, value: &str) {
         fs::write(format!("/proc/sys/net/{path}"), value).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
     /// The namespace's TcpExt counters, as the kernel has them now.
-    pub(crate) fn counters(&self) -> Counters {
+    pub fn counters(&self) -> Counters {
         let path = format!("/proc/{}/net/netstat", self.anchor.pid());
         let text = fs::read_to_string(path).expect("the namespace's counters");
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
@@ -62,33 +62,33 @@ impl Lab {
 }
 
 /// TcpExt counters.
-pub(crate) struct Counters(HashMap<String, u64>);
+pub struct Counters(HashMap<String, u64>);
 
 impl Counters {
     /// How much the counter `name` grew since `earlier`.
-    pub(crate) fn since(&self, earlier: &Counters, name: &str) -> u64 {
+    pub fn since(&self, earlier: &Counters, name: &str) -> u64 {
         let value = |counters: &Counters| *counters.0.get(name).unwrap_or_else(|| panic!("no counter {name}"));
         value(self) - value(earlier)
     }
 }
 
-/// Loopback, this port.
-pub(crate) fn loopback(port: u16) -> SocketAddr {
+/// This port of the IPv4 loopback address.
+pub fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-/// The same by IPv6.
-pub(crate) fn loopback6(port: u16) -> SocketAddr {
+/// This port of the IPv6 loopback address.
+pub fn loopback6(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)
 }
 
-/// All addresses, of IPv4 too where the socket allows it, this port.
-pub(crate) fn any6(port: u16) -> SocketAddr {
+/// This port of all IPv6 addresses; of all IPv4 addresses too, unless the socket is IPv6-only.
+pub fn any6(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
 }
 
-/// Whether this kernel knows IPv6.
-pub(crate) fn has_ipv6() -> bool {
+/// Whether this kernel has IPv6.
+pub fn has_ipv6() -> bool {
     std::path::Path::new("/proc/net/if_inet6").exists()
 }
 

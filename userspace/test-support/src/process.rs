@@ -1,4 +1,4 @@
-//! Processes that a test forks, ended with it.
+//! Processes that a test forks. They end with the test.
 
 use std::{
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
@@ -17,7 +17,7 @@ use nix::{
 };
 
 /// A child process. Dropping it kills it.
-pub(crate) struct Forked {
+pub struct Forked {
     pid: Pid,
     ended: bool,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Forked {
 /// Forks; the child runs `work` and exits, with code 101 if it panics. It dies with the calling thread.
 ///
 /// Other threads do not exist in the child: `work` must not wait for a lock that one of them may hold.
-pub(crate) fn fork(work: impl FnOnce()) -> Forked {
+pub fn fork(work: impl FnOnce()) -> Forked {
     // SAFETY: the child only makes system calls and allocates, which glibc keeps usable after a fork.
     match unsafe { nix::unistd::fork() }.expect("a child") {
         ForkResult::Parent { child } => Forked { pid: child, ended: false },
@@ -38,9 +38,9 @@ pub(crate) fn fork(work: impl FnOnce()) -> Forked {
     }
 }
 
-/// As [`fork`], with an id that a process had before which is gone: clone3(2) with set_tid. For a process of one
-/// thread, because nothing but the kernel is told of the child; it dies with its parent.
-pub(crate) fn fork_as(pid: u32, work: impl FnOnce()) {
+/// As [`fork`], with the id of an earlier process that has ended: clone3(2) with set_tid. Only for a process of one
+/// thread, because the C library does not know of the child. The child dies with its parent.
+pub fn fork_as(pid: u32, work: impl FnOnce()) {
     let wanted = pid as libc::pid_t;
     // SAFETY: zero is valid for all members.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -60,7 +60,7 @@ pub(crate) fn fork_as(pid: u32, work: impl FnOnce()) {
 }
 
 /// Keeps the calling thread on one CPU: the first that it may run on.
-pub(crate) fn stay_on_one_cpu() {
+pub fn stay_on_one_cpu() {
     let allowed = sched_getaffinity(Pid::from_raw(0)).expect("its CPUs");
     let mut one = CpuSet::new();
     let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu) == Ok(true)).expect("it runs on one");
@@ -68,47 +68,49 @@ pub(crate) fn stay_on_one_cpu() {
     sched_setaffinity(Pid::from_raw(0), &one).expect("one of its own");
 }
 
-/// For a child that is only to be there.
-pub(crate) fn wait_for_ever() {
+/// For a child that only has to exist.
+pub fn wait_for_ever() {
     loop {
         nix::unistd::pause();
     }
 }
 
-/// Closes all descriptors that the child has inherited: those of other tests must not seem to be its own.
-pub(crate) fn close_inherited() {
+/// Closes all descriptors that the child has inherited: the child must not seem to hold those of other tests.
+pub fn close_inherited() {
     close_range(3, u32::MAX);
 }
 
 /// Closes all inherited descriptors but one.
-pub(crate) fn close_inherited_but(kept: BorrowedFd<'_>) {
+pub fn close_inherited_but(kept: BorrowedFd<'_>) {
     let kept = kept.as_raw_fd() as u32;
     close_range(3, kept - 1);
     close_range(kept + 1, u32::MAX);
 }
 
-/// Not through libc's wrapper, which musl lacks.
+/// A plain system call, because musl has no wrapper for it.
 fn close_range(first: u32, last: u32) {
     // SAFETY: nothing in this child uses these descriptors any more.
     unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
 }
 
-/// For a child that goes on when its parent ends.
-pub(crate) fn outlive_parent() {
+/// For a child that survives its parent.
+pub fn outlive_parent() {
     prctl::set_pdeathsig(None).expect("every Linux has it");
 }
 
 impl Forked {
-    /// A process whose parent has ended, or will, and which then becomes a child of this one.
-    pub(crate) fn adopted(pid: u32) -> Self {
+    /// A process whose parent has ended, or will end, so that it becomes a child of this one.
+    pub fn adopted(pid: u32) -> Self {
         Self { pid: Pid::from_raw(pid as i32), ended: false }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
         self.pid.as_raw() as u32
     }
 
-    pub(crate) fn kill(&mut self) {
+    /// Kills the process and waits for its end.
+    pub fn kill(&mut self) {
         if !self.ended {
             let _ = kill(self.pid, Signal::SIGKILL);
             let _ = waitpid(self.pid, None);
@@ -123,37 +125,40 @@ impl Drop for Forked {
     }
 }
 
-/// A gate between processes: closed until opened, for all that wait at it.
-pub(crate) struct Gate {
+/// A gate between processes: they wait at it until it is opened.
+pub struct Gate {
     wait: OwnedFd,
     open: OwnedFd,
 }
 
 impl Gate {
-    pub(crate) fn new() -> Self {
+    /// A closed gate.
+    #[expect(clippy::new_without_default, reason = "a gate makes a pipe")]
+    pub fn new() -> Self {
         let (wait, open) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
         Self { wait, open }
     }
 
-    /// Lets `n` of those that wait, or will, pass.
-    pub(crate) fn open(&self, n: usize) {
+    /// Lets `n` processes pass: those that wait now, or the next to come.
+    pub fn open(&self, n: usize) {
         assert_eq!(nix::unistd::write(self.open.as_fd(), &vec![1; n]), Ok(n));
     }
 
-    /// Waits until it is open; a test that waits for a process that has failed must not wait for ever.
-    pub(crate) fn pass(&self) {
+    /// Waits until the gate is open; at most a minute, because the process that opens it may have failed.
+    pub fn pass(&self) {
         let mut entries = [PollFd::new(self.wait.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut entries, PollTimeout::from(60_000_u16)), Ok(1), "nothing within a minute");
         let mut byte = [0];
         assert_eq!(nix::unistd::read(self.wait.as_fd(), &mut byte), Ok(1));
     }
 
-    /// A value to the other side of the gate, instead of a plain passage.
-    pub(crate) fn send(&self, value: u64) {
+    /// Sends a value through the gate, instead of opening it.
+    pub fn send(&self, value: u64) {
         assert_eq!(nix::unistd::write(self.open.as_fd(), &value.to_ne_bytes()), Ok(8));
     }
 
-    pub(crate) fn receive(&self) -> u64 {
+    /// Waits for the value that [`Gate::send`] sends.
+    pub fn receive(&self) -> u64 {
         let mut bytes = [0; 8];
         assert_eq!(nix::unistd::read(self.wait.as_fd(), &mut bytes), Ok(8));
         u64::from_ne_bytes(bytes)
@@ -161,7 +166,7 @@ impl Gate {
 }
 
 /// Sends a descriptor to another process (SCM_RIGHTS).
-pub(crate) fn send_descriptor(through: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) {
+pub fn send_descriptor(through: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) {
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
     let descriptors = [descriptor.as_raw_fd()];
     let message = [std::io::IoSlice::new(b"x")];
@@ -170,7 +175,7 @@ pub(crate) fn send_descriptor(through: BorrowedFd<'_>, descriptor: BorrowedFd<'_
 }
 
 /// Receives a descriptor.
-pub(crate) fn receive_descriptor(through: BorrowedFd<'_>) -> OwnedFd {
+pub fn receive_descriptor(through: BorrowedFd<'_>) -> OwnedFd {
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
     use std::os::fd::FromRawFd as _;
     let mut byte = [0];
