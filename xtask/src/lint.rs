@@ -4,8 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::toolchain;
-use crate::{cargo, process, setup};
+use xtask_support::{cargo, process, setup, toolchain};
 
 /// Runs all checks, also after one has failed, and lists at the end which did.
 ///
