@@ -1,8 +1,8 @@
-//! Every query, on BTF that may be anything. Shared by the mutation test and the fuzz target.
+//! Every query, on BTF that may be malformed: for the mutation test and the fuzz target.
 
-use listentop_btf::KernelBtf;
+use crate::KernelBtf;
 
-/// Paths into structures that the seeds have: through typedefs, anonymous members, arrays, bit fields, pointers.
+/// Paths into structures of the seeds: through typedefs, anonymous members, arrays, bit fields, pointers.
 const MEMBERS: &[(&str, &str)] = &[
     ("sock", "__sk_common.skc_state"),
     ("sock", "sk_drops.counter"),
@@ -35,8 +35,9 @@ const TRACEPOINTS: &[&str] = &["inet_sock_set_state", "sk_data_ready", "kfree_sk
 
 const ENUMERATORS: &[&str] = &["SOCK_DEAD", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW", "IORING_OP_ACCEPT", "NONE"];
 
-/// Asks for everything; whether it is there does not matter. Returns how many answers there were.
-pub(crate) fn exercise(btf: &KernelBtf) -> usize {
+/// Runs every query and returns the number of answers. It must not panic or run for long, whatever the BTF is.
+#[must_use]
+pub fn exercise(btf: &KernelBtf) -> usize {
     let mut answers = 0;
     let mut note = |answered: bool| answers += usize::from(answered);
     for (structure, path) in MEMBERS {
@@ -46,7 +47,7 @@ pub(crate) fn exercise(btf: &KernelBtf) -> usize {
     for name in FUNCTIONS {
         let function = btf.function(name);
         note(function.is_ok_and(|function| {
-            // Where parameters lie is worked out from their sizes.
+            // The positions of parameters are computed from their sizes.
             function.parameters.iter().all(|parameter| function.position(&parameter.name).is_some())
                 && function.return_position() as usize >= function.parameters().min(1)
         }));
