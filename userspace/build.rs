@@ -1,7 +1,7 @@
 //! Builds the probes (package `listentop-ebpf`) for the BPF target and puts the object at `$OUT_DIR/listentop-probes`.
 //!
-//! The crate `aya-build` would take bpf-linker from PATH and leave RUSTC_BOOTSTRAP to the user. Plain `cargo build` would
-//! then fail after `cargo xtask setup`, and no message would name what is missing.
+//! The crate `aya-build` would take bpf-linker from PATH and leave RUSTC_BOOTSTRAP to the user. Plain `cargo build`
+//! would then fail after `cargo xtask setup`, and no message would name what is missing.
 
 use std::env;
 use std::error::Error;

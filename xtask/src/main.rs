@@ -4,6 +4,7 @@ mod delegate;
 mod demo;
 mod fuzz;
 mod lint;
+mod mutants;
 mod testing;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Task {
     Kernels(delegate::Arguments),
     /// Check formatting, comments, clippy for host and BPF target, documentation, and dependencies
     Lint,
+    /// Mutate the code and check that the tests catch the mutants (an hour or more)
+    Mutants(mutants::Options),
     /// Measure what listentop costs and compare it with the budget, as root, in a network namespace of its own
     Bench(delegate::Arguments),
 }
@@ -73,6 +76,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Fuzz(options) => fuzz::run(options),
         Task::Kernels(arguments) => delegate::run("listentop-kernels", arguments).map(drop),
         Task::Lint => lint::run(),
+        Task::Mutants(options) => mutants::run(options),
         Task::Bench(arguments) => delegate::run("listentop-bench", arguments).map(drop),
     }
 }

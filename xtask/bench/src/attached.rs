@@ -14,12 +14,12 @@ use crate::programs::Programs;
 use crate::tool::Tool;
 use xtask_support::children::{self, Guarded};
 
-/// Measures accept wait alone, by hand-written bpftrace.
+/// A hand-written bpftrace script that measures only the accept wait.
 const ACCEPT_WAIT: &str = include_str!("accept_wait.bt");
-/// Programs that it consists of: one per tracepoint.
+/// The number of its programs: one per tracepoint.
 const ACCEPT_WAIT_PROGRAMS: u64 = 3;
-/// Whether the system call that no load makes is traced: while any is, the kernel takes the longer way out of all of
-/// them.
+/// The switch that traces splice(2), which no load calls. While any system call is traced, the kernel uses its slow exit
+/// path for all of them.
 const TRACED_CALL: &str = "/sys/kernel/tracing/events/syscalls/sys_exit_splice/enable";
 
 /// Attaches the tool; `None` when there is nothing to attach.
@@ -40,13 +40,13 @@ pub(crate) fn attach(tool: Tool, programs: &Programs) -> Result<Option<Attached>
 
 /// A tool that is attached until this is finished or dropped.
 pub(crate) struct Attached {
-    /// Its process, if it takes one.
+    /// Its process, if it has one.
     pub(crate) process: Option<Guarded>,
-    /// From its start until it said that it measures; `None` where that is not said.
+    /// The time from its start until it announced that it measures; `None` for tools without that announcement.
     pub(crate) start: Option<Duration>,
-    /// bpftrace's stdout: what it has measured.
+    /// bpftrace's stdout, with its result.
     result: Option<ChildStdout>,
-    /// Ends the tracing of system calls.
+    /// Ends the tracing of system calls when dropped.
     _traced: Option<Traced>,
 }
 
@@ -55,13 +55,13 @@ struct Traced;
 
 impl Drop for Traced {
     fn drop(&mut self) {
-        // It could be written before.
+        // Writing it has worked before.
         let _ = fs::write(TRACED_CALL, "0");
     }
 }
 
 impl Attached {
-    /// Lets it end and checks that it did what it is measured for.
+    /// Ends it and checks that it measured something.
     ///
     /// # Errors
     /// When it failed.
@@ -89,7 +89,7 @@ impl Attached {
 
 fn listentop(listentop: &Path, options: &[&str]) -> Result<Attached> {
     let mut command = children::bound_to_us(listentop);
-    // It is interrupted long before.
+    // The bench interrupts it long before.
     command.args(["report", "--format", "json", "--for", "5m"]);
     command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let started = Instant::now();
@@ -102,13 +102,13 @@ fn listentop(listentop: &Path, options: &[&str]) -> Result<Attached> {
 
 fn bpftrace() -> Result<Attached> {
     let mut command = children::bound_to_us(Path::new("bpftrace"));
-    // bpftrace warns of a limit that newer kernels do not have.
+    // Its stderr: bpftrace warns of a limit that newer kernels lack.
     command.args(["-e", ACCEPT_WAIT]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().context("cannot run setpriv (of util-linux)")?;
     let result = child.stdout.take();
     let mut process = Guarded::new(child);
     probe_stats::wait_for_programs(&mut process, ACCEPT_WAIT_PROGRAMS)?;
-    // Loaded is not yet attached, and bpftrace does not say when it is.
+    // The programs are loaded, but perhaps not attached yet, and bpftrace does not say when.
     thread::sleep(Duration::from_millis(500));
     Ok(Attached { process: Some(process), start: None, result, _traced: None })
 }

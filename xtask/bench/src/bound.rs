@@ -1,14 +1,14 @@
-//! What the design allows, what was measured, and whether that is a step back: pure.
+//! The bounds of the design, the figures, and whether they got worse: no I/O.
 
 use std::time::Duration;
 
 use crate::figures::Uncertain;
 
-/// How many standard errors a bound that was met before must be missed by, to be a step back: one run in forty of a
-/// figure that is exactly at its bound is off by more to that side, and one in six by more than one.
+/// A bound is missed for sure when the figure misses it by more than this many standard errors. Of figures exactly at
+/// their bound, one in forty misses it by more; with one standard error it would be one in six.
 const ERRORS: f64 = 2.0;
 
-/// In what a bound is given.
+/// The unit of a bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Ratio,
@@ -26,15 +26,15 @@ enum Unit {
 pub(crate) struct Bound {
     /// What is measured.
     what: String,
-    /// At least so much if it is a ratio, otherwise at most.
+    /// A lower limit for a ratio, otherwise an upper one.
     limit: f64,
     unit: Unit,
     measured: Option<Uncertain>,
-    /// The limit's own standard error, where it was measured too.
+    /// The limit's own standard error, if the limit is measured too.
     limit_error: f64,
-    /// What is said of a bound that is missed.
+    /// Shown when the bound is missed.
     remark: Option<String>,
-    /// Why it is not measured here.
+    /// Why it is not measured.
     skipped: Option<String>,
 }
 
@@ -68,26 +68,26 @@ impl Bound {
         Self::new(what, bytes as f64, Unit::Mebibytes, measured)
     }
 
-    /// One that cannot be measured here.
+    /// A bound that cannot be measured on this machine.
     pub(crate) fn skipped(what: &str, reason: &str) -> Self {
         Self { skipped: Some(reason.to_owned()), ..Self::new(what, 0.0, Unit::Nanoseconds, None) }
     }
 
-    /// Whose limit was measured too, with this standard error.
+    /// The same bound, for a limit that was measured with this standard error.
     pub(crate) fn with_limit_error(self, limit_error: f64) -> Self {
         Self { limit_error, ..self }
     }
 
-    /// With something to say in case it is missed.
+    /// The same bound, with a remark for when it is missed.
     pub(crate) fn with_remark(self, remark: Option<String>) -> Self {
         Self { remark, ..self }
     }
 
-    /// By how much it is missed; negative if it is met. `None` when it was not measured.
+    /// How far the figure misses the limit; negative if it meets it. `None` without a figure.
     fn missed_by(&self) -> Option<f64> {
         let value = self.measured?.value;
         Some(match self.unit {
-            // To the digits that are shown: the error is larger than what they leave out.
+            // Rounded as shown: the error is larger than the digits left out.
             Unit::Ratio => ((self.limit * 1e3).round() - (value * 1e3).round()) / 1e3,
             Unit::Nanoseconds | Unit::Milliseconds | Unit::Percent | Unit::Mebibytes => value - self.limit,
         })
@@ -97,7 +97,7 @@ impl Bound {
         self.missed_by().map(|by| by <= 0.0)
     }
 
-    /// Whether it is missed by more than the figures' errors may be the reason of.
+    /// Whether it is missed by more than the errors of the figures explain.
     fn is_missed_for_sure(&self) -> bool {
         let error = self.measured.map_or(0.0, |measured| measured.error).hypot(self.limit_error);
         self.missed_by().is_some_and(|by| by > ERRORS * error && by > 0.0)
@@ -139,13 +139,13 @@ impl Bound {
         format!("| {what} | {} | {} | {verdict} |", self.limit(), self.figure())
     }
 
-    /// What is measured, as its row has it.
+    /// What is measured, as in its row.
     #[cfg(test)]
     pub(crate) fn what(&self) -> &str {
         &self.what
     }
 
-    /// In a closing line.
+    /// A short form for the closing line.
     fn in_short(&self) -> String {
         format!("{} ({}, {})", self.what, self.limit(), self.figure())
     }
@@ -154,11 +154,10 @@ impl Bound {
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 const MET: &str = "met";
 
-/// Of these bounds, as a page has them in its order, those that a committed page calls met and that are now missed for
-/// sure.
+/// The bounds that are met on the committed page but missed for sure now. The bounds must be in the page's order.
 pub(crate) fn lost<'a>(bounds: &'a [Bound], committed: &str) -> Vec<&'a Bound> {
     let was_met = |bound: &Bound, place: usize| {
-        // What is said twice, of one load and the other, is told apart by its place.
+        // Two loads have a row of the same name: their order distinguishes them.
         let rows = committed.lines().filter_map(|line| {
             let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
             (cells.next()? == bound.what).then(|| cells.last() == Some(MET))
@@ -172,19 +171,19 @@ pub(crate) fn lost<'a>(bounds: &'a [Bound], committed: &str) -> Vec<&'a Bound> {
         .collect()
 }
 
-/// The closing line: how many are met, which are missed, and whether the committed page says otherwise.
+/// The closing line: how many bounds are met and missed, and which of the missed ones are met on the committed page.
 pub(crate) fn verdict(bounds: &[Bound], lost: &[&Bound], document: &str) -> String {
     let count = |met: bool| bounds.iter().filter(|bound| bound.is_met() == Some(met)).count();
     let unknown = bounds.len() - count(true) - count(false);
     let unknown = if unknown > 0 { format!(", {unknown} not measured") } else { String::new() };
     let of_those = match lost {
-        [] => "none of those that it calls met is missed for sure".to_owned(),
+        [] => "no bound that was met there is missed for sure".to_owned(),
         lost => {
             let lost: Vec<String> = lost.iter().map(|bound| bound.in_short()).collect();
-            format!("it calls met what is MISSED now: {}", lost.join("; "))
+            format!("met there but MISSED now: {}", lost.join("; "))
         }
     };
-    format!("{} bounds met, {} missed{unknown}; against {document}: {of_those}", count(true), count(false))
+    format!("{} bounds met, {} missed{unknown}; compared with {document}: {of_those}", count(true), count(false))
 }
 
 #[cfg(test)]
@@ -207,7 +206,7 @@ mod tests {
         | script | | skipped: bpftrace is not installed | |\n\
         | start | ≤ 500 ms | 308 ms | met |\n";
 
-    /// With these figures in place of the two that may be a step back.
+    /// Bounds with these figures for the two that can get worse.
     fn bounds(own: Option<Uncertain>, time: Option<Uncertain>) -> Vec<Bound> {
         vec![
             Bound::at_least("connects", 0.97, of(0.90, 0.001)),
@@ -225,11 +224,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_met_must_stay_met_within_its_error() {
+    fn a_bound_that_was_met_stays_met_within_its_error() {
         assert_eq!(
             names(&bounds(of(0.985, 0.004), of(85.0, 2.0))),
             [""; 0],
-            "what was missed or skipped may be missed"
+            "bounds that were missed or skipped may be missed"
         );
         assert_eq!(names(&bounds(of(0.963, 0.004), of(153.0, 2.0))), [""; 0], "within the errors");
         assert_eq!(names(&bounds(of(0.961, 0.004), of(85.0, 2.0))), ["the same"]);
@@ -238,22 +237,22 @@ mod tests {
     }
 
     #[test]
-    fn an_uncertain_limit_makes_it_less_sure() {
+    fn an_uncertain_limit_makes_a_miss_less_sure() {
         let bound = |limit_error| Bound::at_most_ns("probe time", 150.0, of(160.0, 3.0)).with_limit_error(limit_error);
         assert!(bound(0.0).is_missed_for_sure() && !bound(4.0).is_missed_for_sure());
     }
 
     #[test]
-    fn the_closing_line_names_what_was_lost() {
+    fn the_closing_line_names_lost_bounds() {
         let bounds = bounds(of(0.95, 0.004), None);
         let line = verdict(&bounds, &lost(&bounds, COMMITTED), "docs/benchmarks.md");
         assert_eq!(
             line,
-            "1 bounds met, 5 missed, 1 not measured; against docs/benchmarks.md: it calls met what is MISSED now: the same (≥ 0.97, \
+            "1 bounds met, 5 missed, 1 not measured; compared with docs/benchmarks.md: met there but MISSED now: the same (≥ 0.97, \
              0.950 ± 0.004)"
         );
         assert!(
-            verdict(&bounds, &[], "docs/benchmarks.md").ends_with("none of those that it calls met is missed for sure")
+            verdict(&bounds, &[], "docs/benchmarks.md").ends_with("no bound that was met there is missed for sure")
         );
     }
 }

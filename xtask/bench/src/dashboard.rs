@@ -1,4 +1,4 @@
-//! What the dashboard's process takes while it shows many listeners: CPU time and memory.
+//! CPU time and memory of the dashboard while it shows many listeners.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -16,29 +16,30 @@ use crate::programs::Programs;
 use crate::terminal::Dashboard;
 use xtask_support::process;
 
-/// As large as a screen is, so that drawing is not spared.
+/// The size of a large screen, so that drawing counts.
 const SIZE: (u16, u16) = (200, 60);
 const PORT: u16 = 20_000;
-/// Listeners per address: a port of its own for each of 10,000 would come near the range for clients.
+/// Listeners per address: with one port for each of 10,000 listeners, the ports would reach the clients' range.
 const PER_ADDRESS: usize = 200;
-/// Threads that use listeners, each its share.
+/// Threads that use the listeners, each an equal share.
 const THREADS: usize = 8;
-/// How long it may take until the listeners are there.
+/// Limit until the dashboard shows the listeners.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What a start leaves to be done, and listeners that were used leave to be read, is over by then.
+/// Wait before the measurement: the work after the start, and after the use of the listeners, is done by then.
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// What is shown.
+/// What the dashboard shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sight {
+    /// The number of listeners.
     pub(crate) listeners: usize,
-    /// Each has served a connection: then it has a thread, distributions and rates.
+    /// Whether each listener has served a connection: then it has a thread, distributions and rates.
     pub(crate) used: bool,
-    /// By probes, or without (`--probes sock_diag`).
+    /// With probes; otherwise `--probes sock_diag`.
     pub(crate) probes: bool,
 }
 
-/// All that are measured.
+/// All measured cases.
 pub(crate) fn sights() -> impl Iterator<Item = Sight> {
     let all = [
         (1_000, false, true),
@@ -51,22 +52,22 @@ pub(crate) fn sights() -> impl Iterator<Item = Sight> {
     all.into_iter().map(|(listeners, used, probes)| Sight { listeners, used, probes })
 }
 
-/// What the dashboard takes.
+/// What the dashboard uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Taken {
-    /// User and system time in a second, in seconds.
+    /// User and system time per second, in seconds.
     pub(crate) share: f64,
     /// Resident memory, in bytes.
     pub(crate) resident: u64,
 }
 
-/// Opens the listeners, starts the dashboard at its usual rate, uses them if they are to be used, and watches its
-/// process for `length`.
+/// Opens the listeners, starts the dashboard with its default refresh, uses the listeners where asked for, and watches
+/// the dashboard's process for `length`.
 ///
 /// # Errors
 /// When the listeners cannot be opened, or the dashboard does not show them.
 pub(crate) fn measure(programs: &Programs, sight: Sight, length: Duration) -> Result<Taken> {
-    process::announce(&format!("the dashboard before {} listeners", sight.listeners));
+    process::announce(&format!("the dashboard with {} listeners", sight.listeners));
     let listeners = open(sight.listeners)?;
     let arguments: &[&str] = if sight.probes { &[] } else { &["--probes", "sock_diag"] };
     let mut dashboard = Dashboard::start(&programs.listentop, arguments, SIZE)?;
@@ -103,7 +104,7 @@ fn open(count: usize) -> Result<Vec<TcpListener>> {
     (0..count).map(open).collect()
 }
 
-/// Has each listener serve a connection, by one of some threads that go on to live while `then` runs.
+/// Lets each listener serve a connection. The threads that serve stay alive while `then` runs.
 fn in_use<T>(listeners: &[TcpListener], then: impl FnOnce() -> Result<T>) -> Result<T> {
     let served = Barrier::new(THREADS + 1);
     let done = Barrier::new(THREADS + 1);
@@ -148,7 +149,7 @@ fn watch(dashboard: &mut Dashboard, length: Duration) -> Result<Taken> {
     Ok(Taken { share, resident: resident(dashboard.pid())? })
 }
 
-/// Takes what it draws for so long.
+/// Reads what it draws, for this long.
 fn drain(dashboard: &mut Dashboard, length: Duration) -> Result<()> {
     let end = Instant::now() + length;
     while Instant::now() < end {
@@ -165,8 +166,8 @@ fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
 }
 
-/// utime + stime (proc_pid_stat(5), fields 14 and 15). The name before them may hold anything, so they are counted from
-/// its end.
+/// utime + stime (proc_pid_stat(5), fields 14 and 15). The name before them may contain anything, so fields are counted
+/// from its end.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();
@@ -191,7 +192,7 @@ mod tests {
     use super::{cpu_time, in_use, kibibytes, resident, ticks};
 
     #[test]
-    fn times_stand_behind_the_name() {
+    fn times_follow_the_name() {
         assert_eq!(ticks("7 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 300 45 0 0"), Some(345));
         assert_eq!(ticks("7 (a) S 1 2"), None);
         assert_eq!(kibibytes("Name:\tx\nVmRSS:\t    1234 kB\nRssAnon:\t 7 kB\n"), Some(1234));
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn every_listener_is_used_before_it_is_looked_at() {
+    fn every_listener_is_used_before_the_measurement() {
         let listeners: Vec<_> = (0..20).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let looks = AtomicUsize::new(0);
         let waiting = in_use(&listeners, || {

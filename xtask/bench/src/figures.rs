@@ -1,9 +1,9 @@
-//! Statistics of the bench: pure.
+//! Statistics of the bench: no I/O.
 
 use crate::tool::Tool;
 
-/// The value below which this share (0 to 1) of the values lies, interpolated between neighbours. `None` when there are
-/// none.
+/// The value below which this share (0 to 1) of the values lies, interpolated between neighbours. `None` without
+/// values.
 pub(crate) fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -12,12 +12,12 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> Option<f64> {
     Some(lower + (upper - lower) * place.fract())
 }
 
-/// The middle of the values, or the mean of the two in the middle. `None` when there are none.
+/// The middle value, or the mean of the two in the middle. `None` without values.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
-/// A median, and how far off it may be.
+/// A median and its standard error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Uncertain {
     /// The median.
@@ -38,13 +38,13 @@ impl Uncertain {
 /// Two sides of a comparison in one round: operations per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Pair {
-    /// With what the thing under test is held against.
+    /// With the tool of the comparison attached, or nothing.
     pub(crate) without: f64,
-    /// With the thing under test attached.
+    /// With the tool under test attached.
     pub(crate) with: f64,
 }
 
-/// Runs of the same load, directly one after the other, in an order that reads the same backwards.
+/// Runs of one load, directly one after the other, in an order that is the same backwards.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     /// What was attached, and operations per second.
@@ -52,8 +52,8 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// The means of both sides' runs. Of a tool with itself, its inner runs against its outer ones: what runs differ by
-    /// on their own. `None` where there are none.
+    /// The means of the runs of both tools. A tool compared with itself compares its inner runs with its outer ones: how
+    /// much equal runs differ. `None` without runs.
     pub(crate) fn pair(&self, tool: Tool, base: Tool) -> Option<Pair> {
         let of = |tool| self.runs.iter().filter(move |(of, _)| *of == tool).map(|(_, run)| *run).collect::<Vec<f64>>();
         let (with, without) = (of(tool), of(base));
@@ -70,17 +70,17 @@ fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// What a series of pairs says.
+/// The summary of a series of pairs.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Comparison {
     /// How many pairs.
     pub(crate) pairs: usize,
-    /// Median throughput of what it is held against, operations per second.
+    /// Median throughput of the compared tool, operations per second.
     pub(crate) without: f64,
-    /// Median throughput with the thing under test attached, operations per second.
+    /// Median throughput of the tool under test, operations per second.
     pub(crate) with: f64,
-    /// Median of the pairs' ratios with : without. Not the ratio of the medians: drift of the machine cancels within a
-    /// pair.
+    /// Median of the pairs' ratios with : without. This is not the ratio of the medians: within a pair, drift of the
+    /// machine cancels.
     pub(crate) ratio: f64,
     /// A quarter of the pairs' ratios lies below.
     pub(crate) lower_quartile: f64,
@@ -112,16 +112,16 @@ impl Comparison {
 /// Time that BPF programs took while a load ran, from the kernel's statistics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ProbeTime {
-    /// Programs that have statistics.
+    /// The number of programs with statistics.
     pub(crate) programs: u64,
-    /// How often they ran.
+    /// Their runs.
     pub(crate) runs: u64,
-    /// For how long, all together, in nanoseconds.
+    /// The total time of the runs, in nanoseconds.
     pub(crate) ns: u64,
 }
 
 impl ProbeTime {
-    /// What was added since `earlier`; the programs must be the same.
+    /// The difference to `earlier`; `None` when programs came or went.
     pub(crate) fn since(self, earlier: Self) -> Option<Self> {
         (self.programs == earlier.programs).then_some(())?;
         let runs = self.runs.checked_sub(earlier.runs)?;
@@ -135,7 +135,7 @@ mod tests {
     use crate::tool::Tool;
 
     #[test]
-    fn a_round_that_reads_the_same_backwards_cancels_drift() {
+    fn a_symmetric_round_cancels_drift() {
         use Tool::{Empty, Listentop, Nothing};
         // The machine loses 1 with every run; each tool costs 10 and 20.
         let order = [Nothing, Listentop, Empty, Nothing, Nothing, Empty, Listentop, Nothing];
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn spread_is_that_of_the_ratios() {
+    fn the_spread_is_that_of_the_ratios() {
         let pairs = [0.5, 2.0, 0.75, 1.0, 0.25].map(|with| Pair { without: 1.0, with });
         let comparison = Comparison::of(&pairs).unwrap();
         assert_eq!((comparison.lower_quartile, comparison.ratio, comparison.upper_quartile), (0.5, 0.75, 1.0));

@@ -1,4 +1,4 @@
-//! From the start of the dashboard until its first whole frame with listeners in it, in a pseudo-terminal.
+//! The time from the dashboard's start until its first complete frame with listeners, in a pseudo-terminal.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use crate::load::Server;
 use crate::programs::Programs;
 use crate::terminal::Dashboard;
 
-/// Starts whose median counts.
+/// The number of starts; their median counts.
 const STARTS: usize = 11;
-/// A frame is written at once; after so long without output it is whole.
+/// A frame is written at once: after this many milliseconds without output it is complete.
 const WHOLE: u16 = 30;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The time of each of several starts, on an idle machine with one server.
+/// The times of several starts, on an idle machine with one server.
 ///
 /// # Errors
 /// When the dashboard does not start or does not show the server.
@@ -31,7 +31,7 @@ fn start(programs: &Programs, port: &str) -> Result<Duration> {
     Ok(frame)
 }
 
-/// Reads until the port has been drawn and nothing follows; when the last of it came.
+/// Reads until the port is drawn and nothing follows. Returns the time of the last output.
 fn first_frame(dashboard: &mut Dashboard, port: &str, begun: Instant) -> Result<Duration> {
     let (mut drawn, mut last) = (String::new(), Duration::ZERO);
     loop {
@@ -47,7 +47,7 @@ fn first_frame(dashboard: &mut Dashboard, port: &str, begun: Instant) -> Result<
             None => {}
         }
         if whole && begun.elapsed() > PATIENCE {
-            bail!("it draws without end");
+            bail!("its output does not end");
         }
     }
 }

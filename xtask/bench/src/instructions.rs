@@ -1,8 +1,8 @@
 //! What listentop costs in instructions: `cargo xtask bench --instructions`.
 //!
 //! In a virtual machine that executes one instruction per nanosecond of its own clock, throughput is a count of
-//! instructions. The count is the same every time for the same programs, and it works for probes on functions too, which
-//! some machines refuse. It does not show what the instructions cost in time.
+//! instructions. The count is the same every time for the same programs, and it works for probes on functions too,
+//! which some machines refuse. It does not show what the instructions cost in time.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};

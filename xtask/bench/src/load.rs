@@ -1,4 +1,4 @@
-//! The loads: a server and a closed loop of clients that keeps it busy.
+//! The loads: a server, and clients in a closed loop that keep it busy.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::work::Work;
 use xtask_support::children::{self, Guarded};
 use xtask_support::process;
 
-/// A load and the server it needs.
+/// A kind of load, with its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Load {
-    /// Connect, accept, close; not a byte is sent.
+    /// Connect, accept, close, without any byte.
     Connect,
-    /// Requests and responses over connections that stay open.
+    /// Requests and responses on connections that stay open.
     KeepAlive,
     /// Requests to a web server.
     Web,
 }
 
 impl Load {
-    /// As the report calls it.
+    /// Its name in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect/accept/close",
@@ -33,7 +33,7 @@ impl Load {
         }
     }
 
-    /// Reads per operation: a request is read by the server, its response by the client, and probes see both.
+    /// Reads per operation: the server reads the request, the client the response, and probes see both.
     pub(crate) fn reads_per_operation(self) -> u64 {
         match self {
             Self::Connect => 0,
@@ -41,14 +41,14 @@ impl Load {
         }
     }
 
-    /// Whether its runs can be so short that one before them, to settle, takes no time.
+    /// Whether its runs can be short. Then a run to settle, before each measured run, takes little time.
     pub(crate) fn is_short(self) -> bool {
         self != Self::Web
     }
 
-    /// How our own programs make it; `None` if others do.
+    /// The arguments of our own programs; `None` if other programs make this load.
     fn ours(self) -> Option<Ours> {
-        // Enough clients to keep the server busy, and far fewer than its queue holds: nothing is to overflow.
+        // Enough clients to keep the server busy, and far fewer than its queue holds: the queue must not overflow.
         match self {
             Self::Connect => Some(Ours {
                 server: &["--pattern", "multi_acceptor", "--threads", "2", "--close-on-accept"],
@@ -69,15 +69,15 @@ struct Ours {
     storm: &'static [&'static str],
 }
 
-/// A server that listens; it ends with this.
+/// A server that listens; it ends when this is dropped.
 pub(crate) enum Server {
     /// A demo server.
     Demo {
         /// Its process.
         _process: Guarded,
-        /// Arguments of what loads it.
+        /// Arguments of its load generator.
         storm: &'static [&'static str],
-        /// Where it listens.
+        /// Its address and port.
         target: String,
     },
     /// A web server.
@@ -85,7 +85,7 @@ pub(crate) enum Server {
 }
 
 impl Server {
-    /// Starts the server that the load needs, a demo server on a port of the kernel's choice.
+    /// Starts the server that the load needs. The kernel chooses a demo server's port.
     ///
     /// # Errors
     /// When it does not start.
@@ -110,10 +110,10 @@ impl Server {
         target.rsplit(':').next().unwrap_or_default()
     }
 
-    /// Runs the load for this long and returns what it got done.
+    /// Runs the load for this long and returns its work.
     ///
     /// # Errors
-    /// When the load fails or gets nothing done.
+    /// When the load fails or does no operation.
     pub(crate) fn run(&self, programs: &Programs, length: Duration) -> Result<Work> {
         match self {
             Self::Demo { storm, target, .. } => {

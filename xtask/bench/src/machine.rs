@@ -1,4 +1,4 @@
-//! The machine that figures belong to.
+//! The description of the machine that measures.
 
 use std::fs;
 use std::thread;
@@ -17,7 +17,7 @@ pub(crate) fn describe() -> Result<String> {
     Ok(format!("{model}, {cpus} CPUs, Linux {} ({})", kernel.trim(), std::env::consts::ARCH))
 }
 
-/// Not every architecture names its model.
+/// Some architectures do not name their model.
 fn model(cpuinfo: &str) -> Option<&str> {
     cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim()))
 }
@@ -27,7 +27,7 @@ mod tests {
     use super::model;
 
     #[test]
-    fn the_model_is_named_where_it_is_known() {
+    fn the_model_is_read_where_it_is_named() {
         assert_eq!(model("processor\t: 0\nmodel name\t: Some CPU @ 3GHz\n"), Some("Some CPU @ 3GHz"));
         assert_eq!(model("processor\t: 0\nBogoMIPS\t: 48.00\n"), None);
     }

@@ -1,5 +1,5 @@
-//! A million connections, each with a request and its answer: every count of listentop's report against the server's
-//! own and the kernel's.
+//! A million connections, each with a request and a response. Every count in listentop's report is compared with the
+//! server's own or the kernel's.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -13,13 +13,13 @@ use xtask_support::children::{self, Guarded};
 use xtask_support::process;
 
 const CONNECTIONS: u64 = 1_000_000;
-/// Per second. Less than a usual machine manages, so that the queue does not overflow all the time; counts are exact
-/// either way.
+/// Connections per second: fewer than a usual machine can serve, so that the queue does not overflow all the time. Counts
+/// are exact in either case.
 const RATE: u64 = 25_000;
-/// A machine that has other things to do leaves connections out that are due; others take their place.
+/// Limit of rounds. On a busy machine some connections fail; the next round replaces them.
 const ROUNDS: usize = 10;
 
-/// One count, by everyone who counts it.
+/// One count, by listentop and by another counter.
 struct Row {
     what: &'static str,
     listentop: Option<u64>,
@@ -53,7 +53,7 @@ pub(crate) fn run(programs: &Programs) -> Result<()> {
         process::announce(&format!("a million connections: {} to go, {RATE} per second", CONNECTIONS - completed));
         completed += load(programs, port, CONNECTIONS - completed)?;
     }
-    // The server still closes what the last clients have left.
+    // The server still closes the last connections.
     std::thread::sleep(std::time::Duration::from_secs(1));
     let after = Netstat::read()?;
     let report: Value = serde_json::from_str(&listentop.end()?).context("listentop's report is not JSON")?;
@@ -67,12 +67,12 @@ pub(crate) fn run(programs: &Programs) -> Result<()> {
     Ok(())
 }
 
-/// Starts so many connections, and returns how many were served.
+/// Starts this many connections and returns the number of completed ones.
 fn load(programs: &Programs, port: u64, connections: u64) -> Result<u64> {
     let mut stress = children::bound_to_us(&programs.stress);
     let target = format!("127.0.0.1:{port}");
     stress.args(["--target", &target, "--rate", &RATE.to_string(), "--connections", &connections.to_string()]);
-    // A reset leaves no port in TIME_WAIT; eight addresses have ports for all that are open at a time.
+    // A reset leaves no port in TIME_WAIT; eight addresses have enough ports for all open connections.
     stress.args(["--rst-close", "--source-addresses", "8", "--max-open", "5000", "--quiet"]).stdin(Stdio::null());
     let summary: Value =
         serde_json::from_str(process::capture(&mut stress, "stress")?.trim()).context("stress's result is not JSON")?;
@@ -108,7 +108,7 @@ impl Running {
         children::wait_for_line(stderr, |line| line.contains("measuring")).map(drop)
     }
 
-    /// Asks it to end, and returns what it prints then.
+    /// Interrupts it and returns its output.
     fn end(mut self) -> Result<String> {
         self.process.interrupt()?;
         let mut text = String::new();
@@ -118,7 +118,7 @@ impl Running {
     }
 }
 
-/// TcpExt counters of the bench's own namespace.
+/// The TcpExt counters of the bench's network namespace.
 struct Netstat(Vec<(String, u64)>);
 
 impl Netstat {
@@ -175,7 +175,7 @@ fn compare(report: &Value, server: &Value, before: &Netstat, after: &Netstat) ->
             what: "lost events",
             listentop: report["own_cost"]["lost_events"].as_u64(),
             truth: 0,
-            whose: "nothing may be lost",
+            whose: "none may be lost",
         },
     ])
 }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unavailable_is_not_exact() {
+    fn an_unavailable_count_is_not_exact() {
         assert!(!Row { what: "", listentop: None, truth: 0, whose: "" }.agrees());
     }
 }

@@ -1,4 +1,4 @@
-//! The bench's own network namespace: no foreign traffic in it, and nothing of it left when the bench ends.
+//! The bench's network namespace: without other traffic, and gone when the bench ends.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -9,8 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use xtask_support::{process, root};
 
-/// Turns into `program` with these arguments, as root, in new network and mount namespaces; returns only when that
-/// fails.
+/// Execs `program` with these arguments, as root, in new network and mount namespaces. Returns only on failure.
 ///
 /// # Errors
 /// When root is out of reach or util-linux is missing.
@@ -24,7 +23,7 @@ pub(crate) fn enter(program: &Path, arguments: &[std::ffi::OsString]) -> Result<
     Err(command.exec()).with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
-/// Brings up loopback, makes room for ports that linger, and shows tracepoints to bpftrace. All of it ends with the
+/// Brings up loopback, provides enough ephemeral ports, and mounts tracefs for bpftrace. All of it ends with the
 /// namespaces.
 ///
 /// # Errors
@@ -32,10 +31,10 @@ pub(crate) fn enter(program: &Path, arguments: &[std::ffi::OsString]) -> Result<
 pub(crate) fn prepare() -> Result<()> {
     process::run(Command::new("ip").args(["link", "set", "lo", "up"]), "bringing up loopback (ip, of iproute2)")?;
     for (name, value) in [
-        // A storm uses up the ephemeral ports within seconds: all of them, and again without waiting.
+        // storm uses all ephemeral ports within seconds: provide many, and reuse them at once.
         ("ip_local_port_range", "1024 65535"),
         ("tcp_tw_reuse", "1"),
-        // A full queue would measure retransmission timers.
+        // With a full queue the bench would measure retransmission timers.
         ("tcp_max_syn_backlog", "8192"),
     ] {
         let path = Path::new("/proc/sys/net/ipv4").join(name);

@@ -1,4 +1,4 @@
-//! The kernel's own statistics of BPF programs, read from outside: the same way for every tool that is compared.
+//! The kernel's statistics of BPF programs, read from /proc: the same method for every compared tool.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,8 +11,7 @@ use xtask_support::children::{self, Guarded};
 
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
-/// Statistics are on while this lives. A child restores the old value when its stdin closes, which happens however we
-/// end.
+/// Statistics are on while this lives. A child restores the old value when its stdin closes, however we end.
 pub(crate) struct StatsOn {
     child: Guarded,
     stdin: Option<ChildStdin>,
@@ -43,12 +42,12 @@ impl StatsOn {
 impl Drop for StatsOn {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // Not killed: it has the old value to write.
+        // It is not killed: it must write the old value.
         self.child.wait_quietly();
     }
 }
 
-/// Time and runs of all BPF programs that the process holds open.
+/// Time and runs of all BPF programs that the process has open.
 ///
 /// # Errors
 /// When the process is gone or its files cannot be read.
@@ -57,10 +56,10 @@ pub(crate) fn of_process(pid: u32) -> Result<ProbeTime> {
     let mut total = ProbeTime::default();
     let mut seen = Vec::new();
     for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {dir}"))? {
-        // Files may be closed while we look.
+        // Files may be closed meanwhile.
         let Ok(text) = entry.and_then(|entry| fs::read_to_string(entry.path())) else { continue };
         let Some((id, time)) = parse(&text) else { continue };
-        // A program can be held by more than one file.
+        // Several files can refer to one program.
         if !seen.contains(&id) {
             seen.push(id);
             total.programs += time.programs;
@@ -73,16 +72,16 @@ pub(crate) fn of_process(pid: u32) -> Result<ProbeTime> {
 
 fn parse(fdinfo: &str) -> Option<(u64, ProbeTime)> {
     let field = |name: &str| fdinfo.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-    // Links have a prog_id too, but neither type nor statistics.
+    // Links have a prog_id too, but no program type and no statistics.
     field("prog_type:")?;
     let id = field("prog_id:")?;
     Some((id, ProbeTime { programs: 1, runs: field("run_cnt:")?, ns: field("run_time_ns:")? }))
 }
 
-/// Runs `load` and returns what the process' programs took meanwhile, with the load's own result.
+/// Runs `load` and returns its result, and the time that the process' programs used meanwhile.
 ///
 /// # Errors
-/// When the load fails or no program ran: then nothing was measured.
+/// When the load fails or no program ran.
 pub(crate) fn during<T>(attached: &Guarded, load: impl FnOnce() -> Result<T>) -> Result<(T, ProbeTime)> {
     let before = of_process(attached.pid())?;
     let result = load()?;
@@ -108,7 +107,7 @@ mod tests {
     use crate::figures::ProbeTime;
 
     #[test]
-    fn programs_are_told_from_links_and_maps() {
+    fn programs_are_distinguished_from_links_and_maps() {
         let program = "pos:\t0\nprog_type:\t26\nprog_jited:\t1\nprog_id:\t41\nrun_time_ns:\t1200\nrun_cnt:\t10\n";
         assert_eq!(parse(program), Some((41, ProbeTime { programs: 1, runs: 10, ns: 1200 })));
         assert_eq!(parse("pos:\t0\nlink_type:\ttracing\nlink_id:\t7\nprog_id:\t41\n"), None);

@@ -1,4 +1,4 @@
-//! The figures as a page: docs/benchmarks.md, and what is printed.
+//! The figures as a page, for docs/benchmarks.md and for stdout.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -18,34 +18,34 @@ const KEEPALIVE_RATIO: f64 = 0.98;
 const NS_PER_CONNECTION: f64 = 1000.0;
 const NS_PER_READ: f64 = 150.0;
 const START: Duration = Duration::from_millis(500);
-/// Listeners, share of a core and resident memory of the dashboard that shows them four times a second.
+/// Numbers of listeners, with the dashboard's bounds: share of a core and resident memory at four refreshes a second.
 const DASHBOARDS: [(usize, f64, u64); 2] = [(1_000, 0.02, 64 << 20), (10_000, 0.1, 256 << 20)];
 
-/// Everything that was measured.
+/// All results.
 pub(crate) struct Results {
-    /// Where.
+    /// The machine.
     pub(crate) machine: String,
-    /// By which command.
+    /// The command.
     pub(crate) command: String,
-    /// Length of each run.
+    /// The length of a run.
     pub(crate) length: Duration,
     /// Throughput, attached against not attached.
     pub(crate) throughput: Vec<Throughput>,
     /// Probe time.
     pub(crate) costs: Vec<Cost>,
-    /// From each start of listentop until it said that it measures.
+    /// Time of each start of listentop until it announced that it measures.
     pub(crate) starts: Vec<Duration>,
-    /// From each start of the dashboard until its first whole frame with listeners.
+    /// Time of each start of the dashboard until its first complete frame with listeners.
     pub(crate) first_frames: Vec<Duration>,
-    /// What the dashboard took.
+    /// What the dashboard used.
     pub(crate) dashboards: Vec<(Sight, Taken)>,
-    /// Why there are no figures of the web server, if so.
+    /// Why there are no figures of the web server, if there are none.
     pub(crate) web_skipped: Option<String>,
-    /// Why there are no figures of bpftrace, if so.
+    /// Why there are no figures of bpftrace, if there are none.
     pub(crate) bpftrace_skipped: Option<String>,
 }
 
-/// Throughput of one load with one tool and with what it is held against.
+/// Throughput of one load with a tool, compared with another tool or none.
 pub(crate) struct Throughput {
     pub(crate) load: Load,
     pub(crate) tool: Tool,
@@ -53,7 +53,7 @@ pub(crate) struct Throughput {
     pub(crate) comparison: Comparison,
 }
 
-/// What one tool's programs took during one run of a load.
+/// Probe time of a tool during one run of a load.
 pub(crate) struct Cost {
     pub(crate) load: Load,
     pub(crate) tool: Tool,
@@ -75,7 +75,7 @@ impl Cost {
         self.spent.ns as f64 / self.spent.runs as f64
     }
 
-    /// All of the load's probe time, of both ends' writes and arrivals too, on its reads: not less than a read's own.
+    /// All probe time of the load, of writes and arrivals at both ends too, divided by its reads: an upper bound for a read.
     fn ns_per_read(&self) -> Option<f64> {
         let reads = self.operations * self.load.reads_per_operation();
         (reads > 0).then(|| self.spent.ns as f64 / reads as f64)
@@ -88,13 +88,13 @@ impl Results {
         found.map(|row| &row.comparison)
     }
 
-    /// Each time that the tool was timed during the load, in order.
+    /// All timings of the tool under this load, in order.
     fn timings(&self, load: Load, tool: Tool) -> impl Iterator<Item = &Cost> {
         self.costs.iter().filter(move |cost| cost.load == load && cost.tool == tool)
     }
 
-    /// What the tool's programs take per operation beyond as many runs of an empty program directly before or after:
-    /// those take no time but the statistics' own, two readings of the clock.
+    /// The tool's own time per operation: without the time of as many runs of an empty program, measured directly before
+    /// or after. An empty program takes only the time of the statistics themselves, two readings of the clock.
     fn own_ns(&self, load: Load, tool: Tool) -> Option<Uncertain> {
         let timings = self.timings(load, tool).zip(self.timings(load, Tool::Empty));
         let own = timings.map(|(cost, empty)| cost.ns_per_operation() - cost.runs_per_operation() * empty.ns_per_run());
@@ -105,7 +105,7 @@ impl Results {
 /// The page.
 ///
 /// # Errors
-/// None in practice: formatting into a string.
+/// None in practice: it formats into a string.
 pub(crate) fn markdown(results: &Results) -> Result<String> {
     let mut page = String::new();
     writeln!(page, "# Benchmarks\n\n`{}` on {}.\n", results.command, results.machine)?;
@@ -124,7 +124,7 @@ fn budget(page: &mut String, results: &Results) -> Result<()> {
     Ok(())
 }
 
-/// The design's bounds, in the page's order, and what was measured against them.
+/// The bounds of the design, in the page's order, with their figures.
 pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
     let connect = results.own_ns(Load::Connect, Tool::Listentop);
     let script = results.own_ns(Load::Connect, Tool::Bpftrace);
@@ -140,7 +140,7 @@ pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
         };
         let floor = results.comparison(load, Tool::Empty, Tool::Nothing).map(|floor| floor.ratio);
         let what = format!("{}, attached : not attached", load.name());
-        // No tool on these hooks does better.
+        // No tool on these hooks can be faster.
         let remark = floor.filter(|floor| *floor < bound);
         let remark = remark.map(|floor| format!("empty programs on these hooks: {floor:.3}"));
         bounds.push(Bound::at_least(&what, bound, ratio(Tool::Nothing)).with_remark(remark));
@@ -168,9 +168,9 @@ pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
             most.map(|value| Uncertain { value, error: 0.0 })
         };
         let what =
-            format!("CPU time of the dashboard before {listeners} listeners, idle or used, at four refreshes a second");
+            format!("CPU time of the dashboard with {listeners} listeners, idle or used, at four refreshes a second");
         bounds.push(Bound::at_most_of_a_core(&what, share, most(&|taken| taken.share)));
-        let what = format!("its resident memory before {listeners} listeners");
+        let what = format!("its resident memory with {listeners} listeners");
         bounds.push(Bound::at_most_bytes(&what, resident, most(&|taken| taken.resident as f64)));
     }
     bounds
@@ -179,15 +179,19 @@ pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
 fn throughput(page: &mut String, results: &Results) -> Result<()> {
     writeln!(
         page,
-        "\n## Throughput\n\nA round is a run of {} ms with each of the tools, and then all once more in reverse order. For each run the tool is attached anew, \
-         and the load runs for {} ms before it counts. A ratio is taken within a round; medians of the rounds, with their standard error. *Nothing* \
-         against nothing are two runs of the same in the middle of the round and two at its ends: what runs differ by on their own.\n\n\
-         The budget's bounds are for listentop against nothing; what can be held is its own part, because at loads that do nothing but what is \
-         measured what the kernel takes to call programs is about what they allow, or more ([instructions.md](instructions.md): by functions too). *Empty programs* return at once: they cost what the kernel takes to \
-         call a program at each of these tracepoints, so no tool that uses them costs less. In that is *a system call traced*: while one of \
-         them is, by whatever tool, the kernel takes a longer way out of every system call of every process. Without functions (fentry) there \
-         is no other way to see an accept. nginx, as one process, serves a file of 1 KiB to wrk, a second in each run: all CPUs are busy there too, with seven \
-         system calls of the server for a request. Whoever has CPU time to spare loses no throughput.\n\n\
+        "\n## Throughput\n\n\
+         In a round each tool is attached for a run of {} ms, and then once more in reverse order. The load runs for {} ms before \
+         each run, so that the new programs are warm. A ratio is taken within a round. The table has medians of the rounds with their \
+         standard error. *Nothing* against nothing compares two runs in the middle of the round with two at its ends: how much \
+         equal runs differ.\n\n\
+         The bounds of the budget are for listentop against nothing. Only its own part can be kept small: these loads do little \
+         besides what is measured, so the kernel's cost of calling any program reaches the bound or exceeds it \
+         ([instructions.md](instructions.md): by functions too). *Empty programs* return at once. They cost what the kernel needs to \
+         call a program at each of these tracepoints, so no tool that uses them costs less. *A system call traced* is a part of that: \
+         while any tool traces one system call, the kernel uses a slower exit path for every system call of every process. Without \
+         functions (fentry) no other hook sees an accept. nginx, as one process, serves a file of 1 KiB to wrk, for a second in each \
+         run. All CPUs are busy there too, and the server makes seven system calls for a request. With idle CPU time there is no \
+         loss of throughput.\n\n\
          | load | attached | against | rounds | per second, against | per second, attached | ratio | middle half of the ratios |\n\
          |---|---|---|--:|--:|--:|--:|--:|",
         results.length.as_millis(),
@@ -218,19 +222,20 @@ fn throughput(page: &mut String, results: &Results) -> Result<()> {
 fn costs(page: &mut String, results: &Results) -> Result<()> {
     writeln!(
         page,
-        "\n## Probe time\n\nFrom the kernel's statistics of each program (`run_time_ns`, `run_cnt`), which leave out what it takes \
-         to get into a program, and hold two readings of the clock: that is what an empty program seems to take. *Its own* is what is \
-         left without as many runs of an empty program, timed in turn with it, and what the budget means: medians, with their standard error. Client and server are on the same machine, and \
-         probes see both ends of each connection.\n\n\
+        "\n## Probe time\n\n\
+         From the kernel's statistics of each program (`run_time_ns`, `run_cnt`). They leave out the way into a program and include \
+         two readings of the clock: the apparent time of an empty program. *Its own* is the time without as many runs of an empty \
+         program, measured in turn with it; the budget means this figure. The figures are medians with their standard error. Client \
+         and server are on the same machine, and probes see both ends of each connection.\n\n\
          | load | attached | timings | programs | runs per operation | ns per run | ns per operation | ns per read | its own, per operation |\n\
          |---|---|--:|--:|--:|--:|--:|--:|--:|"
     )?;
-    let mut told: Vec<(Load, Tool)> = Vec::new();
+    let mut listed: Vec<(Load, Tool)> = Vec::new();
     for Cost { load, tool, .. } in &results.costs {
-        if told.contains(&(*load, *tool)) {
+        if listed.contains(&(*load, *tool)) {
             continue;
         }
-        told.push((*load, *tool));
+        listed.push((*load, *tool));
         let timings: Vec<&Cost> = results.timings(*load, *tool).collect();
         let middle = |value: &dyn Fn(&Cost) -> f64| {
             median(&timings.iter().map(|cost| value(cost)).collect::<Vec<f64>>()).unwrap_or_default()
@@ -261,7 +266,7 @@ fn skipped(page: &mut String, results: &Results) -> Result<()> {
     Ok(())
 }
 
-/// The section on what the dashboard takes.
+/// The section on the dashboard.
 ///
 /// # Errors
 /// As [`markdown`].
@@ -269,9 +274,10 @@ pub(crate) fn dashboards(dashboards: &[(Sight, Taken)]) -> Result<String> {
     let mut page = String::new();
     writeln!(
         page,
-        "\n## The dashboard\n\nUser and system time of its process, and its resident memory, at four refreshes a second in a terminal of 200 columns \
-         and 60 rows. *Used* listeners have served one connection each since its start, by one of eight threads that live on: those have times that \
-         are read each second.\n\n\
+        "\n## The dashboard\n\n\
+         User and system time of its process, and its resident memory, at four refreshes a second in a terminal of 200 columns and 60 \
+         rows. *Used* listeners have served one connection each since its start. One of eight threads served it, and those threads \
+         stay alive, so their times are read each second.\n\n\
          | source | listeners | | share of a core | resident memory |\n|---|--:|---|--:|--:|"
     )?;
     for (sight, taken) in dashboards {
@@ -355,9 +361,9 @@ mod tests {
             "| connect/accept/close | bpftrace, accept wait | 1 | 4 | 10.0 | 70 | 700 | - | 500 ± 0 |",
             "| keep-alive requests | listentop | 1 | 4 | 10.0 | 40 | 400 | 200 | 200 ± 0 |",
             "| keep-alive requests | empty programs | 1 | 4 | 10.0 | 20 | 200 | 100 | 0 ± 0 |",
-            "| CPU time of the dashboard before 1000 listeners, idle or used, at four refreshes a second | ≤ 2 % | 1.5 % | met |",
-            "| its resident memory before 1000 listeners | ≤ 64 MiB | 65 MiB | **missed** |",
-            "| CPU time of the dashboard before 10000 listeners, idle or used, at four refreshes a second | ≤ 10 % | not measured |  |",
+            "| CPU time of the dashboard with 1000 listeners, idle or used, at four refreshes a second | ≤ 2 % | 1.5 % | met |",
+            "| its resident memory with 1000 listeners | ≤ 64 MiB | 65 MiB | **missed** |",
+            "| CPU time of the dashboard with 10000 listeners, idle or used, at four refreshes a second | ≤ 10 % | not measured |  |",
             "| probes | 1000 | used | 1.5 % | 27 MiB |",
             "| `--probes sock_diag` | 10000 | idle | 5.0 % | 257 MiB |",
         ] {
@@ -381,7 +387,7 @@ mod tests {
         assert!(page.contains("accept wait alone | ≤ 500 ns | 600 ± 0 ns | **missed** |"), "{page}");
     }
 
-    /// Otherwise a step back from it would go unnoticed.
+    /// A bound without a row could get worse unnoticed.
     #[test]
     fn the_committed_page_has_a_row_for_every_bound() {
         let page = std::fs::read_to_string(xtask_support::cargo::root().join("docs/benchmarks.md")).unwrap();
@@ -394,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_is_that_of_the_figure_shown() {
+    fn the_verdict_follows_the_rounded_figure() {
         let row = |ratio| {
             let page = markdown(&results(600, ratio)).unwrap();
             page.lines().find(|line| line.starts_with("| connect/accept/close, attached")).unwrap().to_owned()
@@ -404,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_has_no_verdict() {
+    fn a_missing_figure_has_no_verdict() {
         let mut results = results(600, 1.0);
         results.costs.clear();
         results.bpftrace_skipped = Some("bpftrace is not installed".to_owned());

@@ -73,8 +73,8 @@ fn time_programs(
     Ok(())
 }
 
-/// One run of each tool, then one more in reverse order, so that even drift cancels out. Runs without a tool are at both
-/// ends and in the middle. Each run does the same: attach, warm up, measure, detach.
+/// One run of each tool, then one more in reverse order, so that even drift cancels out. Runs without a tool are at
+/// both ends and in the middle. Each run does the same: attach, warm up, measure, detach.
 fn round(
     tools: &[Tool],
     server: &Server,

@@ -12,14 +12,14 @@ use nix::pty::{OpenptyResult, Winsize, openpty};
 
 use xtask_support::children::{self, Guarded};
 
-/// A dashboard, and the terminal that it is in.
+/// A dashboard and its terminal.
 pub(crate) struct Dashboard {
     process: Guarded,
     terminal: File,
 }
 
 impl Dashboard {
-    /// Starts listentop in a terminal of this size, as the leader of a session of its own.
+    /// Starts listentop in a terminal of this size, as the leader of its own session.
     ///
     /// # Errors
     /// When there is no terminal, or util-linux is missing.
@@ -34,14 +34,15 @@ impl Dashboard {
         Ok(Self { process, terminal: File::from(master) })
     }
 
+    /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// What was drawn next; `None` if nothing was in time, or nothing can be any more.
+    /// The next output; `None` if there was none in time, or the program has ended.
     ///
     /// # Errors
-    /// What poll(2) says.
+    /// When poll(2) fails.
     pub(crate) fn read(&mut self, patience: PollTimeout) -> Result<Option<String>> {
         let mut entries = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLIN)];
         poll(&mut entries, patience).context("poll")?;
@@ -49,18 +50,18 @@ impl Dashboard {
             return Ok(None);
         }
         let mut bytes = vec![0; 65_536];
-        // The terminal of a program that has ended reports an error.
+        // Reading fails after the program has ended.
         let Ok(count @ 1..) = self.terminal.read(&mut bytes) else { return Ok(None) };
         Ok(Some(String::from_utf8_lossy(&bytes[..count]).into_owned()))
     }
 
-    /// Quits it.
+    /// Quits it with the key `q`.
     ///
     /// # Errors
     /// When it does not end.
     pub(crate) fn quit(mut self) -> Result<ExitStatus> {
-        self.terminal.write_all(b"q").context("it reads no keys")?;
-        // What it draws while it ends has to go somewhere.
+        self.terminal.write_all(b"q").context("cannot send it a key")?;
+        // Somebody must read what it draws until its end.
         while self.read(PollTimeout::from(1000_u16))?.is_some() {}
         self.process.wait()
     }

@@ -1,22 +1,22 @@
-//! What the bench attaches while a load runs: the names.
+//! What the bench can attach while a load runs.
 
-/// What may be attached.
+/// Something to attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
     /// Nothing.
     Nothing,
     /// listentop as it is.
     Listentop,
-    /// Empty programs on the hooks of listentop.
+    /// Empty programs on listentop's hooks.
     Empty,
-    /// No program, but one system call traced: what that alone costs, whoever does it.
+    /// No program, but one traced system call: that alone costs time, whatever tool does it.
     TracedCalls,
     /// The bpftrace script.
     Bpftrace,
 }
 
 impl Tool {
-    /// As the report calls it.
+    /// Its name in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",

@@ -1,5 +1,4 @@
-//! A web server that is none of ours, nginx, under a load generator that is none of ours, wrk: what listentop takes
-//! from work as it is done elsewhere.
+//! nginx under wrk: how much throughput listentop costs a server and a load generator that are not ours.
 
 use std::fs;
 use std::net::TcpStream;
@@ -13,30 +12,31 @@ use crate::work::Work;
 use xtask_support::children::{self, Guarded};
 use xtask_support::process;
 
-/// In a namespace of our own every port is free.
+/// In the bench's own namespace every port is free.
 pub(crate) const ADDRESS: &str = "127.0.0.1:8099";
 
-/// Bytes of the file that it serves.
+/// Size of the served file, in bytes.
 const SIZE: usize = 1024;
 
-/// What is missing here, if something is.
+/// What is missing on this machine, if anything.
 pub(crate) fn missing() -> Option<String> {
     let missing: Vec<&str> = ["nginx", "wrk"].into_iter().filter(|name| process::find(name).is_none()).collect();
     (!missing.is_empty()).then(|| format!("{} is not installed", missing.join(" and ")))
 }
 
-/// nginx as one process, serving one small file over connections that stay open. It ends with this, and its files go.
+/// nginx as one process, which serves one small file on connections that stay open. When this is dropped it ends, and its
+/// files are removed.
 pub(crate) struct Web {
     _process: Guarded,
     _files: Files,
 }
 
-/// A directory that goes when this does.
+/// A directory that is removed when this is dropped.
 struct Files(PathBuf);
 
 impl Drop for Files {
     fn drop(&mut self) {
-        // What stays is in the directory for such things.
+        // What stays is in the directory for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -68,7 +68,7 @@ impl Web {
         Ok(Self { _process: process, _files: files })
     }
 
-    /// Loads it for whole seconds, at least one: wrk knows no less.
+    /// Loads it for whole seconds, at least one: wrk takes nothing shorter.
     ///
     /// # Errors
     /// When the load fails.
@@ -82,7 +82,7 @@ impl Web {
 
 fn configuration(directory: &Path) -> String {
     let directory = directory.display();
-    // One process: nothing is left if it is killed.
+    // One process: when it is killed no other process stays.
     format!(
         "daemon off; master_process off; pid {directory}/pid;\n\
          events {{ worker_connections 256; }}\n\
@@ -90,7 +90,7 @@ fn configuration(directory: &Path) -> String {
     )
 }
 
-/// What wrk prints.
+/// Reads the output of wrk.
 fn parse(text: &str) -> Result<Work> {
     let after = |word: &str| text.lines().find_map(|line| line.trim().strip_prefix(word));
     ensure!(
@@ -104,7 +104,7 @@ fn parse(text: &str) -> Result<Work> {
         (Some(operations), Some(per_second)) if operations > 0 && per_second > 0.0 => {
             Ok(Work { operations, per_second })
         }
-        _ => Err(anyhow::anyhow!("wrk's result lacks what it got done: {}", text.trim())),
+        _ => Err(anyhow::anyhow!("wrk's result has no throughput: {}", text.trim())),
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
         \x20 72367 requests in 1.10s, 87.13MB read\nRequests/sec:  65803.61\nTransfer/sec:     79.22MB\n";
 
     #[test]
-    fn wrks_result_is_read_or_refused() {
+    fn the_result_of_wrk_is_read_or_refused() {
         assert_eq!(parse(TEXT).unwrap(), Work { operations: 72367, per_second: 65803.61 });
         assert!(parse(&format!("{TEXT}  Non-2xx or 3xx responses: 7\n")).is_err());
         assert!(parse(&format!("{TEXT}  Socket errors: connect 0, read 1, write 0, timeout 0\n")).is_err());

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// What a load got done.
+/// The operations of a load.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Work {
     /// Connections, or requests answered.
@@ -16,14 +16,14 @@ impl Work {
     /// Reads what `storm` prints.
     ///
     /// # Errors
-    /// When it is something else, or nothing was done.
+    /// When it is something else, or there was no operation.
     pub(crate) fn parse(json: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(json.trim()).context("storm's result is not JSON")?;
         let (operations, per_second) = (value["operations"].as_u64(), value["per_second"].as_f64());
         let (Some(operations), Some(per_second)) = (operations, per_second) else {
             return Err(anyhow::anyhow!("storm's result lacks operations or per_second: {value}"));
         };
-        ensure!(operations > 0 && per_second > 0.0, "storm got nothing done: {value}");
+        ensure!(operations > 0 && per_second > 0.0, "storm did no operation: {value}");
         Ok(Self { operations, per_second })
     }
 }

@@ -22,8 +22,8 @@ pub(crate) const BACKENDS: [&str; 3] = ["fentry", "tracepoint", "sock_diag"];
 /// How much slower an emulated machine is than a usual one: the tests multiply their limits by it.
 const SLOWNESS: u32 = 10;
 
-/// Tests that run only with `--all`. The kernel makes no difference to them, or other tests show the same; and emulation
-/// is slow.
+/// Tests that run only with `--all`. The kernel makes no difference to them, or other tests show the same; and
+/// emulation is slow.
 const LEFT_OUT: [&str; 24] = [
     "command_line::a_table",
     "command_line::dashboard",

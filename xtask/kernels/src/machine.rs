@@ -31,8 +31,8 @@ pub const LIMIT: Duration = Duration::from_mins(30);
 const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 mitigations=off tsc=reliable random.trust_cpu=on no_timer_check \
      preempt=voluntary rcupdate.rcu_expedited=1";
 
-/// All features of the emulator, because new kernels need many, except CMPXCHG16B. After that instruction qemu 7.2 leaves
-/// wrong flags (trap, direction), and an interrupt at that moment crashes the kernel.
+/// All features of the emulator, because new kernels need many, except CMPXCHG16B. After that instruction qemu 7.2
+/// leaves wrong flags (trap, direction), and an interrupt at that moment crashes the kernel.
 const PROCESSOR: &str = "max,cx16=off";
 
 /// A machine to boot.

@@ -89,7 +89,8 @@ impl Outcome {
         }
     }
 
-    /// Lines in JSON come from the harness, or from `test-harness` for a skipped test. Other lines are output of the tests.
+    /// Lines in JSON come from the harness, or from `test-harness` for a skipped test. Other lines are output of the
+    /// tests.
     fn take_test(&mut self, line: &str) {
         let Ok(message) = serde_json::from_str::<Value>(line) else { return };
         let text = |field: &str| message[field].as_str().unwrap_or_default().to_owned();

@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result, bail};
 /// Limit for steps that normally take no noticeable time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A command for `program` whose process gets SIGTERM when we end, however that happens. It execs: the process id stays.
+/// A command for `program` whose process gets SIGTERM when we end, however that happens. It execs: the process id
+/// stays.
 #[must_use]
 pub fn bound_to_us(program: &Path) -> Command {
     let mut command = Command::new("setpriv");

@@ -1,6 +1,7 @@
 //! Counts the instructions for a connection and for a request, with listentop attached and without.
 //!
-//! `cargo xtask bench --instructions` starts it in a virtual machine whose clock counts instructions, a nanosecond each.
+//! `cargo xtask bench --instructions` starts it in a virtual machine whose clock counts instructions, a nanosecond
+//! each.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
