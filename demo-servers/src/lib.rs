@@ -4,7 +4,6 @@
 
 pub mod cli;
 pub mod counters;
-mod duration;
 pub mod lab;
 pub mod protocol;
 pub mod server;
@@ -12,3 +11,5 @@ pub mod storm;
 pub mod stress;
 pub mod sys;
 pub mod target;
+
+use duration_arg as duration;
