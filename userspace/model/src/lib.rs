@@ -12,7 +12,5 @@ pub mod shared;
 pub mod tracker;
 pub mod words;
 
-mod drops;
 mod findings;
 mod patterns;
-mod threads;

@@ -1,13 +1,13 @@
 //! accept(2) fails.
 
-use super::{Scene, plural};
+use super::{FindingInput, plural};
 use crate::{
     model::{Finding, Severity},
     words::grouped,
 };
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
     let failed = l.total.accept_failed.filter(|n| *n > 0)?;
     let accepts = l.total.accepts.unwrap_or(0);
     let going_on = l.rate.accept_failed.is_some_and(|rate| rate > 0.0);

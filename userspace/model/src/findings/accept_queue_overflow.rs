@@ -1,10 +1,10 @@
 //! The accept queue refused attempts.
 
-use super::{Scene, duration, ms, plural};
+use super::{FindingInput, duration, ms, plural};
 use crate::model::{Finding, Severity};
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
     let on_syn = l.drops.accept_queue_full_on_syn.unwrap_or(0);
     let on_ack = l.drops.accept_queue_full_on_ack.unwrap_or(0);
     if on_syn + on_ack == 0 {

@@ -1,6 +1,6 @@
 //! The backlog is small against bursts: the queue fills up though accepting keeps pace.
 
-use super::{Scene, duration, ms};
+use super::{FindingInput, duration, ms};
 use crate::model::{Finding, Severity};
 
 /// A queue whose mean depth is below this share of its limit is drained well enough.
@@ -10,13 +10,13 @@ const MIN_POINTS: usize = 4;
 /// Half of the accepts waiting longer than this is slow accepting, not a burst.
 const PROMPT_US: u64 = 20_000;
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
     let peak = l.now.accept_peak?;
     if peak < l.now.limit {
         return None;
     }
-    let depths: Vec<f64> = l.history.points(scene.timeline).map(|p| f64::from(p.accept_depth)).collect();
+    let depths: Vec<f64> = l.history.points(input.timeline).map(|p| f64::from(p.accept_depth)).collect();
     if depths.len() < MIN_POINTS {
         return None;
     }

@@ -1,6 +1,6 @@
 //! A thread that accepts waits for a CPU.
 
-use super::{Scene, duration, percent};
+use super::{FindingInput, duration, percent};
 use crate::model::{Finding, Severity};
 
 /// Share of the time observed in which the thread was ready to run and did not.
@@ -10,10 +10,10 @@ const MAIN_ACCEPTOR: f64 = 0.1;
 /// Less time observed than this says nothing: the scheduler's own slices are several milliseconds.
 const MIN_US: u64 = 500_000;
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
     let starved = |t: &&crate::model::ThreadModel| {
-        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&scene.interval)?);
+        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&input.interval)?);
         let span = cpu + queue + blocked;
         let share = queue as f64 / span.max(1) as f64;
         let accepts = !t.ended && t.accept_share.is_some_and(|s| s >= MAIN_ACCEPTOR);
@@ -36,12 +36,12 @@ pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
             ("run_queue_share", share),
             ("run_queue_ms", super::ms(queue)),
             ("on_cpu_ms", super::ms(thread.on_cpu_us.unwrap_or(0))),
-            ("cpus", f64::from(scene.cpus)),
+            ("cpus", f64::from(input.cpus)),
         ],
         advice: format!(
             "Give it CPU time: fewer busy threads than the {} CPUs, a higher cgroup cpu.max or cpu.weight, a lower nice value, or an \
              own CPU. More acceptors would compete for the same CPUs; the backlog only hides it.",
-            scene.cpus
+            input.cpus
         ),
     })
 }

@@ -1,15 +1,15 @@
 //! One shard of a group does not accept while the others do.
 
-use super::{Scene, hung_acceptor::hung_us, plural};
+use super::{FindingInput, hung_acceptor::hung_us, plural};
 use crate::model::{Finding, Severity};
 
-pub(super) fn is_dead(scene: &Scene<'_>) -> bool {
-    scene.group.is_some_and(|g| g.accepts_per_second > 0.0) && hung_us(scene.listener).is_some()
+pub(super) fn is_dead(input: &FindingInput<'_>) -> bool {
+    input.group.is_some_and(|g| g.accepts_per_second > 0.0) && hung_us(input.listener).is_some()
 }
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let (l, group) = (scene.listener, scene.group?);
-    if !is_dead(scene) {
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let (l, group) = (input.listener, input.group?);
+    if !is_dead(input) {
         return None;
     }
     let refused = l.drops.total.unwrap_or(0);

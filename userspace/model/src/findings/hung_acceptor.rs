@@ -1,6 +1,6 @@
 //! Connections wait and nobody accepts.
 
-use super::{HUNG_US, Scene, duration, plural};
+use super::{FindingInput, HUNG_US, duration, plural};
 use crate::model::{Finding, ListenerModel, Severity};
 
 /// How long the oldest connection has waited, if that is too long and nothing was accepted lately.
@@ -9,10 +9,10 @@ pub(super) fn hung_us(l: &ListenerModel) -> Option<u64> {
     (!l.closed && l.rate.accepts == Some(0.0)).then_some(oldest)
 }
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
     let oldest = hung_us(l)?;
-    if super::dead_shard::is_dead(scene) {
+    if super::dead_shard::is_dead(input) {
         return None; // said there, with the rest of the group beside it
     }
     let last = l.threads.iter().find(|t| t.accepts > 0);
@@ -27,7 +27,7 @@ pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
         severity: Severity::Critical,
         summary: format!(
             "Nothing was accepted for the last {:.1} s, while {} wait, the oldest for {}.",
-            scene.interval.recent_seconds,
+            input.interval.recent_seconds,
             plural(l.now.accept_depth.into(), "connection"),
             duration(oldest)
         ),

@@ -1,4 +1,4 @@
-//! What is wrong with a listener, with evidence and advice. A file per finding, each a pure function of the [`Scene`].
+//! What is wrong with a listener, with evidence and advice. A file per finding, each a pure function of the [`FindingInput`].
 
 mod accept_errors;
 mod accept_queue_overflow;
@@ -21,7 +21,7 @@ use crate::{
 
 /// What a finding may look at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scene<'a> {
+pub(crate) struct FindingInput<'a> {
     pub(crate) listener: &'a ListenerModel,
     pub(crate) group: Option<&'a GroupView>,
     pub(crate) namespace: Option<&'a NamespaceModel>,
@@ -50,7 +50,7 @@ const HUNG_US: u64 = 1_000_000;
 const MIN_VALUES: u64 = 20;
 
 /// All that is wrong, worst first.
-pub(crate) fn find(scene: &Scene<'_>) -> Vec<Finding> {
+pub(crate) fn find(input: &FindingInput<'_>) -> Vec<Finding> {
     let all = [
         dead_shard::find,
         hung_acceptor::find,
@@ -64,7 +64,7 @@ pub(crate) fn find(scene: &Scene<'_>) -> Vec<Finding> {
         would_block_storm::find,
         shard_imbalance::find,
     ];
-    let mut found: Vec<Finding> = all.iter().filter_map(|find| find(scene)).collect();
+    let mut found: Vec<Finding> = all.iter().filter_map(|find| find(input)).collect();
     found.sort_by_key(|f| std::cmp::Reverse(f.severity));
     found
 }

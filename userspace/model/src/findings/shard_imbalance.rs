@@ -1,6 +1,6 @@
 //! One shard gets far more connections than its share.
 
-use super::Scene;
+use super::FindingInput;
 use crate::{
     model::{Finding, Severity},
     words::grouped,
@@ -12,8 +12,8 @@ const MIN_PER_SHARD: u64 = 100;
 /// Times its fair share.
 const UNEVEN: f64 = 2.0;
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let (l, group) = (scene.listener, scene.group?);
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let (l, group) = (input.listener, input.group?);
     let (busiest, enqueued) = group.busiest;
     if busiest != l.id || l.closed || group.enqueued < MIN_PER_SHARD * group.shards {
         return None;

@@ -1,6 +1,6 @@
 //! Connections wait long to be accepted, though the queue does not overflow.
 
-use super::{Scene, duration, ms, telling};
+use super::{FindingInput, duration, ms, telling};
 use crate::model::{Finding, Severity};
 
 /// People notice 100 ms; here half of that is gone before the program knows of the client.
@@ -8,8 +8,8 @@ const SLOW_US: u64 = 50_000;
 /// Past half a second, clients with a timeout of one second are in danger.
 const VERY_SLOW_US: u64 = 500_000;
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
     let refused = l.drops.accept_queue_full_on_syn.unwrap_or(0) + l.drops.accept_queue_full_on_ack.unwrap_or(0);
     let wait = telling(&l.recent_distributions.accept_wait, &l.distributions.accept_wait)?;
     let (p50, p99) = (wait.quantile_us(0.5)?, wait.quantile_us(0.99)?);

@@ -1,6 +1,6 @@
 //! Data waits long to be read, though connections are accepted in time.
 
-use super::{Scene, duration, ms, plural, telling};
+use super::{FindingInput, duration, ms, plural, telling};
 use crate::model::{Finding, Severity};
 
 /// As for accepts, twice over: a request waits this long before the program starts on it.
@@ -9,8 +9,8 @@ const VERY_SLOW_US: u64 = 1_000_000;
 /// Unread bytes that are no in-flight request any more, when nothing is read meanwhile.
 const QUEUED_BYTES: u64 = 1 << 20;
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
     if super::hung_acceptor::hung_us(l).is_some() {
         return None;
     }

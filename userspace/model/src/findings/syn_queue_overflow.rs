@@ -1,15 +1,15 @@
 //! The SYN queue refused SYNs, or had to answer with cookies.
 
-use super::{Scene, plural};
+use super::{FindingInput, plural};
 use crate::model::{Finding, Severity};
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
     let refused = l.drops.syn_queue_full.unwrap_or(0);
     let own_cookies = l.total.cookies_sent;
     // Cookies are often known for the whole namespace only; a listener whose SYN queue was full is who sent them.
     let was_full = l.now.syn_peak.is_some_and(|peak| peak >= l.now.backlog.max(1));
-    let cookies = own_cookies.or(scene.namespace.and_then(|n| n.cookies_sent).filter(|_| was_full)).unwrap_or(0);
+    let cookies = own_cookies.or(input.namespace.and_then(|n| n.cookies_sent).filter(|_| was_full)).unwrap_or(0);
     if refused == 0 && cookies == 0 {
         return None;
     }

@@ -1,6 +1,6 @@
 //! Threads wake up for connections that others take.
 
-use super::{Scene, plural};
+use super::{FindingInput, plural};
 use crate::model::{Finding, Role, Severity};
 
 /// An event loop that accepts until EAGAIN makes one per wake-up, so up to one per accept is normal.
@@ -10,8 +10,8 @@ const BAD_PER_ACCEPT: f64 = 8.0;
 /// Fewer per second cost nothing worth naming.
 const MIN_PER_SECOND: f64 = 100.0;
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
+pub(super) fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
     let (rate, accepts) = (l.rate.would_block?, l.rate.accepts?);
     let threads =
         l.threads.iter().filter(|t| t.would_block > 0 && !t.ended && t.roles.contains(&Role::Acceptor)).count();
