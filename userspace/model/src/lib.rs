@@ -1,6 +1,7 @@
 //! The model of listentop: pure functions from samples to what is shown. No aya, no tokio, no ratatui, no input or
 //! output.
 
+pub mod catalogue;
 pub mod coverage;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
@@ -12,5 +13,5 @@ pub mod shared;
 pub mod tracker;
 pub mod words;
 
-mod findings;
+pub mod findings;
 mod patterns;
