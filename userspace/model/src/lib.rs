@@ -3,15 +3,14 @@
 
 pub mod catalogue;
 pub mod coverage;
+pub mod findings;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 pub mod histogram;
 pub mod history;
 pub mod model;
+pub mod patterns;
 pub mod sample;
 pub mod shared;
 pub mod tracker;
 pub mod words;
-
-pub mod findings;
-mod patterns;
