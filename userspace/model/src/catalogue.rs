@@ -71,4 +71,6 @@ macro_rules! thresholds {
 pub(crate) use thresholds;
 
 #[cfg(test)]
+mod documentation;
+#[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ thresholds! {
     /// Connections per shard, on average. With fewer, a random spread is uneven by itself; at 100 a shard with twice its
     /// share is ten standard deviations off.
     MIN_PER_SHARD: u64 = 100, Count;
-    /// Times its equal share.
+    /// Times its equal share: more than a hash over many clients gives any shard by chance.
     UNEVEN: f64 = 2.0, Times;
     /// Of two shards the busiest has at most twice its share, if it has all connections. This share of all is enough.
     OF_TWO: f64 = 0.9, Share;
