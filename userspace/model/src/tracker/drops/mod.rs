@@ -8,7 +8,8 @@
 pub(crate) mod attribution;
 
 use self::attribution::{CAUSES, Cause};
-use crate::{model::Drops, sample::ListenerSample, tracker::Counter};
+use super::Counter;
+use crate::{model::Drops, sample::ListenerSample};
 
 /// One listener's refused attempts.
 #[derive(Debug, Default)]

@@ -5,10 +5,10 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
 };
 
+use super::{Clock, Counter, permute};
 use crate::{
     model::{Role, ThreadModel},
     sample::ThreadSample,
-    tracker::{Clock, Counter, permute},
 };
 
 /// Threads kept per listener after their source forgot them. A server with a thread per connection makes them without
