@@ -9,7 +9,6 @@
 pub mod cli;
 pub mod dashboard;
 pub mod doctor;
-mod losses;
 pub mod report;
 pub mod rights;
 mod say;

@@ -216,18 +216,18 @@ fn listener_sock_diag() {
 
 #[test]
 fn help() {
-    assert_pictures("help", &patterns(), &[Action::Help]);
+    assert_pictures("help", &patterns(), &[Action::Show("help")]);
 }
 
 #[test]
 fn help_to_the_end() {
-    assert_pictures("help_end", &patterns(), &[Action::Help, Action::Last]);
+    assert_pictures("help_end", &patterns(), &[Action::Show("help"), Action::Last]);
 }
 
 #[test]
 fn coverage() {
-    assert_pictures("coverage", &overflow(), &[Action::Coverage]);
-    assert_pictures("coverage_sock_diag", &by_sock_diag(), &[Action::Coverage]);
+    assert_pictures("coverage", &overflow(), &[Action::Show("coverage")]);
+    assert_pictures("coverage_sock_diag", &by_sock_diag(), &[Action::Show("coverage")]);
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn losses_stand_in_every_view() {
     let mut samples = fixtures::overflow();
     let last = samples.last_mut().unwrap();
     last.losses.connections = 12_345;
-    for actions in [vec![], vec![Action::Open], vec![Action::Help], vec![Action::Coverage]] {
+    for actions in [vec![], vec![Action::Open], vec![Action::Show("help")], vec![Action::Show("coverage")]] {
         let text = picture((80, 24), &app((80, 24), &samples, &actions));
         assert!(text.contains("LOST, numbers are too low: 12,345 connections (table full)"), "{text}");
         assert!(text.contains("quit"), "the footer is pushed out:\n{text}");
@@ -326,7 +326,7 @@ fn the_backlog_is_whole_beside_long_names() {
 #[test]
 fn coverage_cost_and_pause_stand_in_every_view() {
     for size in SIZES {
-        for actions in [vec![], vec![Action::Open], vec![Action::Help], vec![Action::Coverage]] {
+        for actions in [vec![], vec![Action::Open], vec![Action::Show("help")], vec![Action::Show("coverage")]] {
             let actions = [actions, vec![Action::Pause]].concat();
             let text = picture(size, &app(size, &fixtures::overflow(), &actions));
             for word in ["20 measured, 3 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
@@ -343,7 +343,7 @@ fn no_color_loses_nothing() {
     for (samples, actions) in [
         (fixtures::overflow(), vec![]),
         (fixtures::overflow(), vec![Action::Open]),
-        (fixtures::unavailable(), vec![Action::Coverage]),
+        (fixtures::unavailable(), vec![Action::Show("coverage")]),
     ] {
         let coloured = app(size, &samples, &actions);
         let mut plain = App::new(options(false));
@@ -368,7 +368,7 @@ fn no_color_loses_nothing() {
         (fixtures::quiet(), "✓ measured"),
         (fixtures::quiet(), "~ sampled"),
     ] {
-        let coverage = picture((120, 60), &app((120, 60), &samples, &[Action::Coverage]));
+        let coverage = picture((120, 60), &app((120, 60), &samples, &[Action::Show("coverage")]));
         assert!(coverage.contains(state), "{state}:\n{coverage}");
     }
 }
@@ -379,9 +379,13 @@ fn no_size_panics() {
     let machines = [fixtures::overflow(), fixtures::dead_shard(), fixtures::unavailable()];
     for samples in &machines {
         let mut app = app((80, 24), samples, &[Action::ToggleFoldAll]);
-        for enter in
-            [vec![], vec![Action::Open], vec![Action::NextSection], vec![Action::NextSection], vec![Action::Help]]
-        {
+        for enter in [
+            vec![],
+            vec![Action::Open],
+            vec![Action::NextSection],
+            vec![Action::NextSection],
+            vec![Action::Show("help")],
+        ] {
             for action in enter {
                 app.update(action);
             }

@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use listentop_model::model::{GroupId, ListenerModel, Model};
+use listentop_model::{
+    model::{GroupId, ListenerModel, Model},
+    words,
+};
 
 use super::{
     column::{Column, Key},
-    format,
     group::{Group, Item},
 };
 
@@ -50,7 +52,7 @@ pub struct Sort {
 
 /// What the user asked to see.
 #[derive(Debug)]
-pub struct Wish<'a> {
+pub struct RowQuery<'a> {
     /// Order.
     pub sort: Sort,
     /// Words that a row has to contain.
@@ -81,13 +83,13 @@ pub struct Rows {
 impl Rows {
     /// Puts the rows of `model` in order.
     #[must_use]
-    pub fn new(model: &Model, wish: &Wish<'_>) -> Self {
-        let words: Vec<String> = wish.filter.split_whitespace().map(str::to_lowercase).collect();
-        let visible = |l: &ListenerModel| !wish.hidden.contains(&l.id) && (words.is_empty() || matches(l, &words));
+    pub fn new(model: &Model, query: &RowQuery<'_>) -> Self {
+        let words: Vec<String> = query.filter.split_whitespace().map(str::to_lowercase).collect();
+        let visible = |l: &ListenerModel| !query.hidden.contains(&l.id) && (words.is_empty() || matches(l, &words));
         let mut members: HashMap<GroupId, Vec<usize>> = HashMap::new();
         for (i, listener) in model.listeners.iter().enumerate() {
             if let Some(group) = listener.group
-                && !wish.hidden.contains(&listener.id)
+                && !query.hidden.contains(&listener.id)
             {
                 members.entry(group).or_default().push(i);
             }
@@ -115,18 +117,18 @@ impl Rows {
                 _ => {}
             }
         }
-        rows.sort(&mut top, model, wish.sort);
+        rows.sort(&mut top, model, query.sort);
         rows.rows.reserve(top.len());
         for row in top {
             rows.rows.push(row);
             if let Row::Group(group) = row
-                && wish.unfolded.contains(&rows.groups[group].id)
+                && query.unfolded.contains(&rows.groups[group].id)
             {
                 let count = rows.groups[group].members.len();
                 let mut shards: Vec<Row> = (rows.groups[group].members.iter().zip(1..))
                     .map(|(&index, number)| Row::Shard { index, group, number, last: false })
                     .collect();
-                rows.sort(&mut shards, model, wish.sort);
+                rows.sort(&mut shards, model, query.sort);
                 if let Some(Row::Shard { last, .. }) = shards.get_mut(count - 1) {
                     *last = true;
                 }
@@ -141,7 +143,7 @@ impl Rows {
         // A group's limit is a sum: room for one more digit each.
         let numbers = 2 * digits(listener.now.limit).min(4) + 1 + 2 * usize::from(extra > 0);
         self.numbers_width = self.numbers_width.max(numbers.min(9));
-        let address = format::endpoint_width(listener.address, listener.port, listener.v6only);
+        let address = words::endpoint_width(listener.address, listener.port, listener.v6only);
         self.address_width = self.address_width.max(address + extra);
         if let Some(process) = &listener.process {
             let holders = match listener.holders.len() {
@@ -198,9 +200,9 @@ impl Rows {
 fn matches(listener: &ListenerModel, words: &[String]) -> bool {
     let text = format!(
         "{} {} {} {} {}",
-        format::listener_endpoint(listener),
-        format::process(listener),
-        format::netns(listener),
+        words::listener_endpoint(listener),
+        words::process(listener),
+        words::netns(listener),
         listener.pattern.name.name(),
         if listener.closed { "closed" } else { "" },
     )
@@ -315,8 +317,8 @@ mod tests {
             assert!(ORDERS[..i].iter().all(|(_, other)| other != order), "{column:?} has no order of its own");
             let ordered = |descending| -> Vec<usize> {
                 let sort = Sort { column: *column, descending };
-                let wish = Wish { sort, filter: "", unfolded: &HashSet::new(), hidden: &HashSet::new() };
-                let rows = Rows::new(&model, &wish).rows;
+                let query = RowQuery { sort, filter: "", unfolded: &HashSet::new(), hidden: &HashSet::new() };
+                let rows = Rows::new(&model, &query).rows;
                 let place = |row: &Row| match row {
                     Row::Listener(at) => *at,
                     other => panic!("no listener on its own: {other:?}"),

@@ -16,7 +16,7 @@ use crate::{
     histogram::Histogram,
     history::Timeline,
     model::{Finding, Interval, ListenerModel, NamespaceModel, Severity},
-    words::grouped,
+    words::prose::{duration, percent, plural},
 };
 
 /// What a finding may look at.
@@ -76,24 +76,6 @@ fn telling<'a>(recent: &'a Option<Histogram>, interval: &'a Option<Histogram>) -
 
 fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
-}
-
-/// A duration in a sentence.
-fn duration(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} µs"),
-        1_000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
-        _ => format!("{:.1} s", us as f64 / 1e6),
-    }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
-}
-
-/// "1 SYN", "2 SYNs".
-fn plural(n: u64, one: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{} {one}s", grouped(n)) }
 }
 
 impl Severity {

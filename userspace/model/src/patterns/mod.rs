@@ -13,7 +13,10 @@ mod work;
 
 pub(crate) use work::Work;
 
-use crate::model::{Pattern, PatternName};
+use crate::{
+    model::{Pattern, PatternName},
+    words::prose::percent,
+};
 
 /// Fewer accepts than this show no pattern: with 20, a thread that does a tenth of the work has still been seen.
 pub(crate) const MIN_ACCEPTS: u64 = 20;
@@ -54,10 +57,6 @@ fn unknown(evidence: Vec<String>) -> Pattern {
 /// A pattern with this confidence, if that is enough.
 fn found(name: PatternName, confidence: f64, evidence: Vec<String>) -> Option<Pattern> {
     (confidence >= FITS).then(|| Pattern { name, confidence: confidence.min(1.0), evidence })
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
 }
 
 impl PatternName {

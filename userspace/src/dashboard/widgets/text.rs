@@ -1,5 +1,6 @@
 //! Text put at a place, within a width.
 
+use listentop_model::words;
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -8,17 +9,17 @@ use ratatui::{
     widgets::Widget,
 };
 
-use crate::dashboard::{format, theme::Theme};
+use crate::dashboard::theme::Theme;
 
 /// Writes `text` at the left of a field, cut off with `…`.
 pub(in crate::dashboard) fn left(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
-    put(buf, x, y, width, &format::fit(text, width.into()), style);
+    put(buf, x, y, width, &words::fit(text, width.into()), style);
 }
 
 /// Writes `text` at the right of a field, cut off with `…`.
 pub(in crate::dashboard) fn right(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
-    let text = format::fit(text, width.into());
-    let used = format::width(&text) as u16;
+    let text = words::fit(text, width.into());
+    let used = words::width(&text) as u16;
     put(buf, x + width.saturating_sub(used), y, used, &text, style);
 }
 
@@ -74,7 +75,7 @@ pub(in crate::dashboard) fn rule(buf: &mut Buffer, area: Rect, title: &str, them
     }
     put(buf, area.x, area.y, area.width, &"─".repeat(area.width.into()), theme.label());
     if !title.is_empty() {
-        let title = format!(" {} ", format::fit(title, title_room(area.width)));
+        let title = format!(" {} ", words::fit(title, title_room(area.width)));
         put(buf, area.x + 2, area.y, area.width.saturating_sub(2), &title, theme.title());
     }
 }

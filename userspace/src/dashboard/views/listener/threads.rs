@@ -3,13 +3,14 @@
 use listentop_model::{
     coverage::{Measure, Status},
     model::{Interval, ListenerModel, Model, Role, ThreadModel},
+    words,
 };
 use ratatui::{
     style::Style,
     text::{Line, Span},
 };
 
-use crate::dashboard::{format, theme::Theme};
+use crate::dashboard::theme::Theme;
 
 /// A column: its head, width, and text.
 type Column = (&'static str, usize, fn(&ThreadModel, &Interval) -> String);
@@ -18,26 +19,26 @@ type Column = (&'static str, usize, fn(&ThreadModel, &Interval) -> String);
 const BYTES: &str = "bytes";
 
 fn share(share: Option<f64>) -> String {
-    share.map_or_else(|| format::NOTHING.to_owned(), format::whole_percent)
+    share.map_or_else(|| words::NOTHING.to_owned(), words::whole_percent)
 }
 
 /// Part of the interval; the times are unavailable for a thread that ended before it was looked at.
 fn part(us: Option<u64>, interval: &Interval) -> String {
     match us {
-        Some(us) if interval.seconds > 0.0 => format::whole_percent(us as f64 / 1e6 / interval.seconds),
-        Some(_) => format::NOTHING.to_owned(),
-        None => format::UNAVAILABLE.to_owned(),
+        Some(us) if interval.seconds > 0.0 => words::whole_percent(us as f64 / 1e6 / interval.seconds),
+        Some(_) => words::NOTHING.to_owned(),
+        None => words::UNAVAILABLE.to_owned(),
     }
 }
 
 const COLUMNS: [Column; 10] = [
-    ("accepts", 7, |t, _| format::short(t.accepts)),
+    ("accepts", 7, |t, _| words::short(t.accepts)),
     ("share", 5, |t, _| share(t.accept_share)),
-    ("EAGAIN", 6, |t, _| format::short(t.would_block)),
-    ("reads", 5, |t, _| format::short(t.reads)),
+    ("EAGAIN", 6, |t, _| words::short(t.would_block)),
+    ("reads", 5, |t, _| words::short(t.reads)),
     ("share", 5, |t, _| share(t.read_share)),
-    (BYTES, 5, |t, _| format::short_bytes(t.read_bytes)),
-    ("writes", 6, |t, _| format::short(t.writes)),
+    (BYTES, 5, |t, _| words::short_bytes(t.read_bytes)),
+    ("writes", 6, |t, _| words::short(t.writes)),
     ("onCPU", 5, |t, i| part(t.on_cpu_us, i)),
     ("runq", 4, |t, i| part(t.run_queue_us, i)),
     ("block", 5, |t, i| part(t.blocked_us(i), i)),
@@ -46,7 +47,7 @@ const COLUMNS: [Column; 10] = [
 /// Whether threads can be seen at work here at all.
 pub(super) fn are_seen(model: &Model) -> bool {
     let work = [Measure::Accepts, Measure::Reads, Measure::Writes];
-    work.into_iter().any(|measure| format::status(model, measure) != Status::Unavailable)
+    work.into_iter().any(|measure| words::status(model, measure) != Status::Unavailable)
 }
 
 /// The table; the first line is its head.
@@ -66,9 +67,9 @@ pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: 
     for thread in &listener.threads {
         let ended = if thread.ended { " ended" } else { "" };
         let id = format!("[{}]{ended}", thread.tid);
-        let comm = format::fit(&format::clean(&thread.comm), name_width.saturating_sub(id.len()).max(1));
-        let name = format::fit(&format!("{comm}{id}"), name_width);
-        let pad = name_width.saturating_sub(format::width(&name));
+        let comm = words::fit(&words::clean(&thread.comm), name_width.saturating_sub(id.len()).max(1));
+        let name = words::fit(&format!("{comm}{id}"), name_width);
+        let pad = name_width.saturating_sub(words::width(&name));
         let roles = roles(&thread.roles, roles_width > 4);
         let style = if thread.ended { theme.label() } else { Style::new() };
         lines.push(Line::from(vec![
