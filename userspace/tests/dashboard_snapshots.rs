@@ -1,8 +1,7 @@
-//! The dashboard drawn against committed pictures: text only, because no meaning is in the colours. What a lab can show
-//! is drawn from samples that were recorded there (`recorded/`, by `examples/record_samples.rs`), the rest from made
-//! ones.
+//! The dashboard compared with committed pictures: as text, because colours carry no meaning of their own. Where a lab
+//! can show it, the samples were recorded there (`recorded/`, by `examples/record_samples.rs`); the others are made.
 //!
-//! After a wanted change: `INSTA_UPDATE=always cargo test -p listentop --test dashboard_snapshots`, then look at every
+//! After an intended change: `INSTA_UPDATE=always cargo test -p listentop --test dashboard_snapshots`, then look at every
 //! picture.
 
 use std::sync::Arc;
@@ -261,7 +260,7 @@ fn losses_stand_in_every_view() {
     assert!(text.contains("numbers may be too low: 7 probe runs skipped") && !text.contains("LOST"), "{text}");
 }
 
-/// Numbers of any size, and the mark of what is sampled, fit the boxes: nothing is cut off.
+/// Numbers of any size fit the boxes, with the mark of a sampled one: nothing is cut off.
 #[test]
 fn large_numbers_are_whole() {
     let samples = fixtures::overflow();
@@ -305,7 +304,7 @@ fn large_numbers_are_whole() {
     }
 }
 
-/// Where the title has no room for all, what says least goes, and never a part of a number.
+/// A title that does not fit leaves out what matters least, and never a part of a number.
 #[test]
 fn the_backlog_is_whole_beside_long_names() {
     for (address, size) in [("127.0.0.1", (80, 24)), ("2001:db8:1234:5678:9abc:def0:1234:5678", (80, 24))] {
@@ -322,7 +321,7 @@ fn the_backlog_is_whole_beside_long_names() {
     }
 }
 
-/// Coverage and own cost are in sight in every view, pausing says so.
+/// Every view shows coverage, own cost, and that it is paused.
 #[test]
 fn coverage_cost_and_pause_stand_in_every_view() {
     for size in SIZES {
@@ -336,7 +335,7 @@ fn coverage_cost_and_pause_stand_in_every_view() {
     }
 }
 
-/// Whatever is coloured is also a word or a symbol: without colour the same text is there, and no cell has a colour.
+/// Everything coloured is also a word or a symbol: without colours the text is the same, and no cell has a colour.
 #[test]
 fn no_color_loses_nothing() {
     let size = (120, 40);
@@ -361,7 +360,7 @@ fn no_color_loses_nothing() {
     }
     let overview = picture(size, &app(size, &fixtures::overflow(), &[]));
     for word in ["critical", "›", "accept full/SYN", "measured", "█"] {
-        assert!(overview.contains(word), "{word} is told by colour only:\n{overview}");
+        assert!(overview.contains(word), "only a colour shows {word}:\n{overview}");
     }
     for (samples, state) in [
         (fixtures::unavailable(), "✗ unavailable"),

@@ -1,8 +1,8 @@
-//! What a key can ask for, and what the state can ask of the loop.
+//! What keys request, and what the state requests from the loop.
 
 use std::time::Duration;
 
-/// What the user or the terminal asks for. Every key becomes one of these; besides, only a new model changes the state.
+/// What the user or the terminal requests. Every key becomes one of these; besides, only a new model changes the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Leave.
@@ -89,7 +89,7 @@ impl Action {
     }
 }
 
-/// What the state asks of the loop.
+/// What the state requests from the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing changed.

@@ -72,7 +72,7 @@ impl App {
         Effect::Redraw
     }
 
-    /// Does what `action` asks for.
+    /// Handles an action.
     pub fn update(&mut self, action: Action) -> Effect {
         let outcome = match action {
             Action::Quit => return Effect::Quit,

@@ -67,7 +67,7 @@ pub(super) const EVERYWHERE: &str = "Keys everywhere";
 
 /// They hold in every view, before the keys that open a view.
 const FIRST: &[Binding] = &[
-    bind(&[char('p')], Action::Pause, "pause", "freeze what is shown, or go on; measuring goes on anyway"),
+    bind(&[char('p')], Action::Pause, "pause", "freeze what is shown, or continue; measuring continues anyway"),
     bind(&[char('+'), char('=')], Action::Faster, "", "refresh more often"),
     bind(&[char('-')], Action::Slower, "", "refresh less often"),
 ];

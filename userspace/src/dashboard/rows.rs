@@ -32,7 +32,7 @@ pub enum Row {
     },
 }
 
-/// What a row stays the same by when the order changes.
+/// The identity of a row, which stays the same when the order changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowId {
     /// A listener's id.
@@ -59,7 +59,7 @@ pub struct RowQuery<'a> {
     pub filter: &'a str,
     /// Groups that are unfolded.
     pub unfolded: &'a HashSet<GroupId>,
-    /// Listeners that closed so long ago that they are not shown any more.
+    /// Listeners that are not shown any more: they closed too long ago.
     pub hidden: &'a HashSet<u64>,
 }
 
@@ -100,7 +100,7 @@ impl Rows {
         let mut top = Vec::with_capacity(model.listeners.len());
         for (i, listener) in model.listeners.iter().enumerate() {
             match listener.group.and_then(|id| members.get(&id).map(|shards| (id, shards))) {
-                // The first shard stands for all.
+                // The row is made at the group's first shard.
                 Some((id, shards)) if shards[0] == i && shards.iter().any(|&s| visible(&model.listeners[s])) => {
                     let mut shards = shards.clone();
                     shards.sort_by_key(|&s| model.listeners[s].id);
@@ -154,7 +154,7 @@ impl Rows {
         }
     }
 
-    /// Sorts stably: rows that are equal stay in the model's order. Unknown comes last either way.
+    /// Sorts stably: equal rows stay in the model's order. Unknown is last in both orders.
     fn sort(&self, rows: &mut Vec<Row>, model: &Model, sort: Sort) {
         let mut keyed: Vec<(Key<'_>, usize, Row)> =
             rows.iter().zip(0..).map(|(&row, i)| (sort.column.key(self.item(row, model), i), i, row)).collect();
@@ -162,7 +162,7 @@ impl Rows {
         *rows = keyed.into_iter().map(|(_, _, row)| row).collect();
     }
 
-    /// What a row shows. The row must be of these rows, and `model` that which they were made of.
+    /// What a row shows. The row must be one of these, and `model` the one that they were made from.
     #[must_use]
     pub fn item<'a>(&'a self, row: Row, model: &'a Model) -> Item<'a> {
         match row {
@@ -221,7 +221,7 @@ mod tests {
 
     use super::*;
 
-    /// What sorting by each column makes of four listeners, by their place in the model: each an order of its own, so
+    /// The order of four listeners, by their place in the model, when sorted by each column. Every order is different, so
     /// that no column can sort by what another shows.
     const ORDERS: [(Column, [usize; 4]); 17] = [
         (Column::Severity, [0, 1, 3, 2]),
@@ -243,8 +243,8 @@ mod tests {
         (Column::Pattern, [2, 3, 0, 1]),
     ];
 
-    /// Gives a listener what puts it at `place` in the order of `column`. Numbers are sorted from the largest, names
-    /// from the first.
+    /// Gives a listener the figures that put it at `place` in the order of `column`: numbers are sorted from the largest,
+    /// names from the first.
     fn put(listener: &mut ListenerModel, column: Column, place: usize, severities: &[Vec<Finding>; 4]) {
         let n = 4 - place as u32;
         let (number, rate) = (Some(u64::from(n)), Some(f64::from(n)));

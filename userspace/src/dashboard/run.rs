@@ -22,7 +22,7 @@ use super::{
 /// too.
 const TERMINAL_CHECK: Duration = Duration::from_secs(1);
 
-/// What the dashboard asks of the source.
+/// What the dashboard requests from the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
     /// Send a model this often from now on.
@@ -100,15 +100,15 @@ impl Signals {
     }
 }
 
-/// What a signal asks for.
+/// What a signal requests.
 enum Heard {
-    /// To end, by this signal.
+    /// The end, by this signal.
     End(i32),
-    /// To stop as a job of the shell.
+    /// A stop as a job of the shell.
     Stop,
     /// Nothing: the process was stopped and continues.
     Resume,
-    /// To follow the size of the terminal.
+    /// The new size of the terminal.
     Resized,
 }
 
@@ -166,7 +166,7 @@ async fn show(
     }
 }
 
-/// Does what the state asks of the loop, and draws unless nothing changed.
+/// Does what the state requests, and draws unless nothing changed.
 fn take_effect(
     effect: Effect,
     app: &App,
@@ -203,7 +203,7 @@ fn on_signal(heard: Heard, app: &mut App, guard: &mut Guard) -> io::Result<Turn>
     })
 }
 
-/// Does what the keys ask for: `first`, and those that arrived while a frame was drawn, such as a key held down.
+/// Handles keys: `first`, and those that arrived while a frame was drawn, such as a key held down.
 fn on_events(app: &mut App, first: Event, input: &mut Input) -> Effect {
     let mut event = Some(first);
     let mut effect = Effect::None;

@@ -206,7 +206,7 @@ impl State {
         self.rebuild();
     }
 
-    /// Sorts by a column, in the order that is of use first.
+    /// Sorts by a column, in its own first order.
     pub(super) fn sort_by(&mut self, column: Column) {
         self.sort = Sort { column, descending: column.descending_first() };
         self.rebuild();

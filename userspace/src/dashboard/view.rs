@@ -23,7 +23,7 @@ pub(super) trait View: Debug {
     /// The keys that hold while it is on the screen.
     fn scope(&self, state: &State) -> &'static Scope;
 
-    /// Does what a key asks for.
+    /// Handles an action.
     fn update(&mut self, action: Action, state: &mut State) -> Outcome;
 
     /// Draws it. Without a model only a view that does not [need](Declaration::needs_model) one is drawn.

@@ -1,4 +1,4 @@
-//! Every number in a sentence, every key in a phrase.
+//! The help: a sentence for every number, a phrase for every key.
 
 use crossterm::event::KeyCode;
 use listentop_model::{model::Model, words};
@@ -26,40 +26,37 @@ pub(super) static VIEW: Declaration = Declaration {
     make: || Box::new(Help::default()),
 };
 
-/// What stands above every view.
+/// What the header shows.
 const HEADER: &[(&str, &str)] = &[
     ("CPUs", "CPUs of the machine that are online."),
-    ("00:01:23", "The clock: hours, minutes and seconds of the interval, that is, since measuring began."),
+    ("00:01:23", "Length of the interval: hours, minutes and seconds since measuring began."),
     ("refresh", "Time between two samples; + and - change it."),
     ("listeners, groups", "Listening sockets that are shown, and SO_REUSEPORT groups of at least two among them."),
-    ("closed, hidden", "Listeners that closed in the interval, and how many of them are not shown any more."),
+    ("closed, hidden", "Listeners that closed in the interval, and how many of them are no longer shown."),
     ("namespaces", "Network namespaces that hold a listener."),
-    (
-        "critical, warning",
-        "How many findings say that clients are refused or left waiting now, or that they may be soon.",
-    ),
-    ("info", "How many findings are worth knowing, though nobody suffers."),
-    ("by … ▼", "The column that rows are sorted by; ▼: the largest first, ▲: the smallest."),
+    ("critical, warning", "Number of findings that report refused or waiting clients now, or warn of them."),
+    ("info", "Number of findings that are worth knowing, although no client suffers."),
+    ("by … ▼", "The column that rows are sorted by; ▼: the largest first, ▲: the smallest first."),
     ("filter, only", "The filter that is typed with /, and those of the command line."),
     (
         "coverage",
-        "How many measures are measured (every event is seen), sampled (now and then, inferred, or a bound) and unavailable here; c lists them.",
+        "Number of measures that are measured (every event is counted), sampled (seen at intervals, inferred, or a bound) and unavailable; c lists them.",
     ),
     (
         "own cost",
-        "What listentop costs: share of one CPU in its probes and in its process (self), and resident memory. Since the start.",
+        "What listentop costs since its start: share of one CPU in its probes and in its process (self), and resident memory.",
     ),
-    ("LOST", "What listentop could not track; c tells the remedy."),
+    ("LOST", "What listentop could not track; c explains it."),
 ];
 
 const SIGNS: &[(&str, &str)] = &[
-    ("-", "Nothing seen yet from which to tell, or nothing there."),
-    ("n/a", "Cannot be measured on this machine; c tells why."),
-    ("~", "Before a number: sampled, inferred or a bound, not every event was seen."),
-    ("µs ms s", "Durations. Quantiles are at most 1/16 off."),
+    ("-", "No value yet, or nothing there."),
+    ("n/a", "Cannot be measured on this machine; c explains why."),
+    ("~", "Before a number: it is sampled, inferred or a bound; not every event was counted."),
+    ("µs ms s", "Durations. Quantiles are exact to 1/16."),
     ("k M G", "Thousands, millions, billions; of bytes: KiB, MiB, GiB, by 1024."),
-    ("interval", "From the attachment of the probes until now: peaks, totals and shares are of it."),
-    ("recent span", "The last few refreshes: rates and quantiles in the overview are of it."),
+    ("interval", "From the start of the probes until now: the span of peaks, totals and shares."),
+    ("recent span", "The last few refreshes: the span of rates, and of the quantiles in the overview."),
 ];
 
 /// The help.
@@ -174,7 +171,7 @@ mod tests {
                            CPU findings distributions over time threads";
 
     fn words(text: &str) -> impl Iterator<Item = String> {
-        // What has a digit is a value, but for the quantiles; one letter is a unit or a role.
+        // A word with a digit is a value, except for the quantiles; one letter is a unit or a role.
         let is_label = |word: &&str| {
             word.len() > 1 && (!word.contains(|c: char| c.is_ascii_digit()) || matches!(*word, "p50" | "p90" | "p99"))
         };

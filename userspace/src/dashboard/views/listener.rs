@@ -70,11 +70,11 @@ const BINDINGS: &[Binding] = &[
 /// What is not a column of the overview, in the order of the screen.
 const EXPLAINED: &[(&str, &str)] = &[
     ("backlog", "In the title: the argument of listen(), as the kernel capped it to net.core.somaxconn."),
-    ("now, young", "Handshakes under way at this moment, and how many of them had no SYN-ACK sent again."),
+    ("now, young", "Handshakes in progress now, and how many of them had no SYN-ACK sent again."),
     ("peak", "The largest depth in the interval. In the graph: since the refresh before."),
     (
         "SYN-ACK again",
-        "SYN-ACKs sent again, per second and, below, in the interval: the final ACK did not come in time, or was refused.",
+        "SYN-ACKs sent again, per second and, below, in the interval: the final ACK was late, lost or refused.",
     ),
     ("enqueued/s", "Handshakes completed: connections put on the accept queue per second."),
     (
@@ -93,54 +93,51 @@ const EXPLAINED: &[(&str, &str)] = &[
          threads seen reading. none seen: nothing was accepted, read or written yet.",
     ),
     ("writers", "Threads that were seen writing to its connections in the interval."),
-    ("thr., proc., wr.", "Threads, processes and writers where there is little room."),
+    ("thr., proc., wr.", "Short for threads, processes and writers."),
     (
         "would-block, EAGAIN",
         "Accepts per second that returned EAGAIN: a thread was woken and found no connection. Also: empty.",
     ),
-    ("failed", "Accepts that failed otherwise in the interval, such as for want of file descriptors (EMFILE)."),
+    ("failed", "Accepts that failed with another error in the interval, such as a lack of file descriptors (EMFILE)."),
     ("open", "Connections that were accepted and are not yet destroyed."),
-    ("unread, left", "Bytes that arrived on open connections and that nobody has read yet."),
+    ("unread, left", "Bytes that arrived on open connections and are not read yet."),
     ("reads/s, read", "Successful reads per second, and the bytes that they took per second."),
     (
         "SYNs refused",
-        "New connections turned away at the door: the accept queue or the SYN queue was full. The client tries again after 1 s, 3 s, 7 s. \
+        "New connections refused at their SYN: the accept queue or the SYN queue was full. The client tries again after 1 s, 3 s, 7 s. \
          In brackets: per second, in the recent span.",
     ),
     (
         "final ACKs refused",
         "Handshakes that the client believes complete, but the accept queue was full: the client waits, or is reset.",
     ),
-    (
-        "all drops",
-        "Attempts refused in the interval, for whatever cause: the causes, other and unexplained add up to it.",
-    ),
+    ("all drops", "Attempts refused in the interval: the sum of all causes, other and unexplained."),
     ("other", "Refused for another known reason: no memory, no route, or the last quarter of tcp_max_syn_backlog."),
     ("unexplained", "Refused, cause not known."),
     ("clients", "Distinct client addresses and ports among the refused attempts."),
     (
         "aborted",
-        "Connections that left the accept queue without being accepted: the listener closed and threw them away.",
+        "Connections that left the accept queue without being accepted: the listener closed and discarded them.",
     ),
     ("cookies", "SYN cookies sent in the interval: handshakes answered without a place in the SYN queue."),
     (
         "accept queue depth",
-        "Over time, a column per refresh: connections that waited, ░ the peak since the refresh before, the line the limit.",
+        "Over time, a column per refresh: waiting connections; ░: the peak since the refresh before; line: the limit.",
     ),
     ("drops per refresh", "Over time: attempts refused since the refresh before."),
     (
         "handshake",
-        "From the SYN-ACK until the final ACK came: about one round trip to the client. The SYN's own way is not in it.",
+        "From the SYN-ACK until the final ACK: about one round trip to the client. The path of the SYN is not part of it.",
     ),
     (
         "accept wait",
-        "From the moment a connection enters the accept queue until accept takes it. The client's network is not in it.",
+        "From when a connection enters the accept queue until accept takes it. The client's network is not part of it.",
     ),
     (
         "first byte",
-        "From accept until the client's first byte has arrived; <1µs if it was there already. Slow: the client.",
+        "From accept until the client's first byte arrives; <1µs if it was there already. Large: the client is slow.",
     ),
-    ("first read", "From accept until the server's first read. Slow while first byte is quick: the server."),
+    ("first read", "From accept until the server's first read. Large beside a small first byte: the server is slow."),
     (
         "residency",
         "From the arrival of the first unread byte until a thread reads it: how long requests wait for a reader.",
@@ -149,18 +146,18 @@ const EXPLAINED: &[(&str, &str)] = &[
     ("count, n", "How many values a distribution has."),
     (
         "p50, p90, p99, max",
-        "Half, 90 and 99 of 100, and all of the values are no larger than this. Below the columns: smallest and largest.",
+        "50, 90, 99 and 100 % of the values are no larger than this. Below the columns: smallest and largest value.",
     ),
-    ("THREAD, ended", "Name and id of a thread; ended: it is not there any more."),
+    ("THREAD, ended", "Name and id of a thread; ended: it does not exist any more."),
     ("ARW, ROLES", "What a thread was seen doing: A accepts, R reads, W writes."),
     (
         "accepts … writes",
-        "In the interval, by that thread: accepts, those that returned EAGAIN, reads, bytes read, writes.",
+        "Of that thread in the interval: accepts, those that returned EAGAIN, reads, bytes read, writes.",
     ),
-    ("share", "A thread's part of the accepts or reads; of the whole group's for a shard."),
-    ("onCPU", "Part of the time since a thread was first seen in which it was running, for whatever work."),
-    ("runq", "Part of that time in which it could run but waited for a CPU: the machine is too busy."),
-    ("block", "The rest: asleep, for want of work or waiting for something."),
+    ("share", "A thread's part of the accepts or reads of its listener; for a shard, of its group."),
+    ("onCPU", "Part of the time since the thread was first seen in which it ran, for any work."),
+    ("runq", "Part of that time in which it was ready to run but waited for a CPU: the machine is too busy."),
+    ("block", "The rest: asleep, without work or waiting for something."),
 ];
 
 /// The parts of the view below the pipeline.
@@ -397,7 +394,7 @@ fn draw_tabs(
     for tab in parts.tabs() {
         let count = match tab {
             Section::Findings => format!(" {}", listener.findings.len()),
-            Section::Threads if !threads::are_seen(model) => format!(" {}", words::UNAVAILABLE),
+            Section::Threads if !threads::are_measured(model) => format!(" {}", words::UNAVAILABLE),
             Section::Threads => format!(" {}", listener.threads.len()),
             _ => String::new(),
         };

@@ -1,4 +1,4 @@
-//! Pieces of the screens, one per file. Each draws what it is given, where it is told; only the header looks at the state.
+//! Pieces of the screens, one per file. Each draws its arguments into an area; only the header reads the state.
 
 pub(super) mod graph;
 pub(super) mod histogram;

@@ -1,4 +1,4 @@
-//! What is always in sight: the machine, what is shown, coverage, own cost and losses.
+//! The header, which is always visible: the machine, what is shown, coverage, own cost and losses.
 
 use listentop_model::{
     coverage::Status,

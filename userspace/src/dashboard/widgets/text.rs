@@ -38,7 +38,7 @@ pub(in crate::dashboard) fn line(buf: &mut Buffer, area: Rect, line: Line<'_>) {
     }
 }
 
-/// Lines of `lines` from `scroll` on, as many as fit. If not all do, the last column tells where one is.
+/// Lines of `lines` from `scroll` on, as many as fit. If not all fit, the last column shows the position.
 pub(in crate::dashboard) fn scrolled(buf: &mut Buffer, area: Rect, lines: &[Line<'_>], scroll: usize, theme: Theme) {
     let height = usize::from(area.height);
     let scroll = scroll.min(lines.len().saturating_sub(height));
@@ -63,7 +63,7 @@ pub(in crate::dashboard) fn scrollbar(buf: &mut Buffer, area: Rect, length: usiz
     }
 }
 
-/// Columns that the title of a rule of this width has.
+/// Columns for the title of a rule of this width.
 pub(in crate::dashboard) fn title_room(width: u16) -> usize {
     usize::from(width).saturating_sub(5)
 }

@@ -24,9 +24,9 @@ use crate::dashboard::{
 struct Kind {
     /// Name.
     name: &'static str,
-    /// Where it is.
+    /// Where the model has it.
     pick: fn(&Distributions) -> Option<&Histogram>,
-    /// What it needs.
+    /// The measure that it shows.
     measure: Measure,
     /// How a value in the histogram's units is written.
     unit: histogram::Unit,

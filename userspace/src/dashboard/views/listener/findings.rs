@@ -1,4 +1,4 @@
-//! What a listener's pattern is, by which evidence, and what is wrong with it.
+//! The findings about a listener, and its pattern, each with the evidence.
 
 use listentop_model::{model::ListenerModel, words};
 use ratatui::{
@@ -18,7 +18,7 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
         }
     };
     if listener.findings.is_empty() {
-        lines.push(Line::raw("No findings: nothing that is measured says that clients wait or are refused."));
+        lines.push(Line::raw("No findings: no measure shows clients that wait or are refused."));
     }
     for finding in &listener.findings {
         let mark = words::severity_mark(finding.severity);

@@ -15,14 +15,14 @@ use crate::dashboard::theme::Theme;
 /// A column: its head, width, and text.
 type Column = (&'static str, usize, fn(&ThreadModel, &Interval) -> String);
 
-/// The column that a narrow screen has no place for.
+/// The column that a narrow screen leaves out.
 const BYTES: &str = "bytes";
 
 fn share(share: Option<f64>) -> String {
     share.map_or_else(|| words::NOTHING.to_owned(), words::whole_percent)
 }
 
-/// Part of the interval; the times are unavailable for a thread that ended before it was looked at.
+/// Part of the interval; the times are unavailable for a thread that ended before they were read.
 fn part(us: Option<u64>, interval: &Interval) -> String {
     match us {
         Some(us) if interval.seconds > 0.0 => words::whole_percent(us as f64 / 1e6 / interval.seconds),
@@ -44,8 +44,8 @@ const COLUMNS: [Column; 10] = [
     ("block", 5, |t, i| part(t.blocked_us(i), i)),
 ];
 
-/// Whether threads can be seen at work here at all.
-pub(super) fn are_seen(model: &Model) -> bool {
+/// Whether the work of threads is measured here.
+pub(super) fn are_measured(model: &Model) -> bool {
     let work = [Measure::Accepts, Measure::Reads, Measure::Writes];
     work.into_iter().any(|measure| words::status(model, measure) != Status::Unavailable)
 }
@@ -54,7 +54,7 @@ pub(super) fn are_seen(model: &Model) -> bool {
 pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
     let columns: Vec<Column> = COLUMNS.into_iter().filter(|(name, ..)| width >= 100 || *name != BYTES).collect();
     let fixed: usize = columns.iter().map(|(_, width, _)| width + 1).sum();
-    // Names and roles share what the numbers leave; a margin and the scroll bar take three columns.
+    // Names and roles share the room beside the numbers; a margin and the scroll bar take three columns.
     let spare = usize::from(width).saturating_sub(fixed + 3);
     let roles_width = if spare >= 40 { 20 } else { 4 };
     let name_width = (spare - roles_width - 1).min(32);
@@ -79,10 +79,10 @@ pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: 
         ]));
     }
     if listener.threads.is_empty() {
-        lines.push(Line::raw(if are_seen(model) {
+        lines.push(Line::raw(if are_measured(model) {
             "No thread was seen working for it yet."
         } else {
-            "n/a: no thread can be seen at work here (c)"
+            "n/a: the work of threads cannot be measured here (c)"
         }));
     }
     lines
