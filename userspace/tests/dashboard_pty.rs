@@ -145,7 +145,7 @@ impl Session {
         let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(master), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::try_from(patience).unwrap()).unwrap();
         if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)) {
-            let mut bytes = [0; 65_536];
+            let mut bytes = vec![0; 65_536];
             let count = master.read(&mut bytes).unwrap_or(0);
             self.output.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }

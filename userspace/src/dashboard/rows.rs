@@ -215,7 +215,7 @@ mod tests {
     use listentop_model::{
         fixtures,
         histogram::Histogram,
-        model::{Drops, Finding, PatternName, Severity},
+        model::{Distributions, Drops, Finding, PatternName, Severity},
         tracker::Tracker,
     };
 
@@ -306,7 +306,7 @@ mod tests {
         let severities = [with(Severity::Critical), with(Severity::Warning), with(Severity::Info), Vec::new()];
         let mut model = model(&fixtures::many(4));
         for listener in &mut model.listeners {
-            listener.recent_distributions = Default::default();
+            listener.recent_distributions = Distributions::default();
         }
         for (column, order) in ORDERS {
             for (place, &at) in order.iter().enumerate() {

@@ -153,11 +153,10 @@ async fn show(
                 Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input)),
                 None => Turn::End(Ended::TerminalLost),
             },
-            _ = check.tick() => match terminal::is_gone() {
-                true => Turn::End(Ended::TerminalLost),
-                false => Turn::Continue(Effect::None),
-            },
-            heard = signals.next() => on_signal(heard, &mut app, guard)?,
+            _ = check.tick() => {
+                if terminal::is_gone() { Turn::End(Ended::TerminalLost) } else { Turn::Continue(Effect::None) }
+            }
+            heard = signals.next() => on_signal(&heard, &mut app, guard)?,
         };
         match turn {
             Turn::Continue(next) => effect = next,
@@ -181,7 +180,7 @@ fn take_effect(
             let _ = controls.send(Control::SetInterval(interval));
         }
     }
-    if !guard.is_taken() {
+    if !Guard::is_taken() {
         anyhow::bail!("the dashboard ended because a part of listentop panicked");
     }
     if effect != Effect::None {
@@ -190,9 +189,9 @@ fn take_effect(
     Ok(())
 }
 
-fn on_signal(heard: Heard, app: &mut App, guard: &mut Guard) -> io::Result<Turn> {
+fn on_signal(heard: &Heard, app: &mut App, guard: &mut Guard) -> io::Result<Turn> {
     Ok(match heard {
-        Heard::End(signal) => Turn::End(Ended::Signal(signal)),
+        Heard::End(signal) => Turn::End(Ended::Signal(*signal)),
         Heard::Stop => Turn::Continue(Effect::Suspend),
         Heard::Resized => Turn::Continue(resize(app, guard)?),
         Heard::Resume => {

@@ -90,7 +90,7 @@ impl Guard {
 
     /// Whether the terminal is still ours: a panic on another thread gives it back. Then this waits until that thread has
     /// printed its message, because the process may end right afterwards.
-    pub(super) fn is_taken(&self) -> bool {
+    pub(super) fn is_taken() -> bool {
         let taken = TAKEN.load(Ordering::SeqCst);
         if !taken {
             drop(PANICKING.lock().unwrap_or_else(PoisonError::into_inner));

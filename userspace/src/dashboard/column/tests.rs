@@ -130,18 +130,18 @@ fn the_most_frequent_cause_of_lately_comes_before_that_of_the_interval() {
     };
     let none = Drops::default();
     for (drops, name) in [
-        (Drops { accept_queue_full_on_syn: Some(3), other: Some(2), ..none.clone() }, "accept full/SYN"),
-        (Drops { accept_queue_full_on_ack: Some(3), other: Some(2), ..none.clone() }, "accept full/ACK"),
-        (Drops { syn_queue_full: Some(3), other: Some(2), ..none.clone() }, "SYN queue full"),
-        (Drops { other: Some(3), unexplained: Some(2), ..none.clone() }, "other"),
-        (Drops { unexplained: Some(3), other: Some(2), ..none.clone() }, "unexplained"),
+        (Drops { accept_queue_full_on_syn: Some(3), other: Some(2), ..none }, "accept full/SYN"),
+        (Drops { accept_queue_full_on_ack: Some(3), other: Some(2), ..none }, "accept full/ACK"),
+        (Drops { syn_queue_full: Some(3), other: Some(2), ..none }, "SYN queue full"),
+        (Drops { other: Some(3), unexplained: Some(2), ..none }, "other"),
+        (Drops { unexplained: Some(3), other: Some(2), ..none }, "unexplained"),
     ] {
-        let earlier = Drops { other: Some(9), ..none.clone() };
-        assert_eq!(cause(drops.clone(), earlier, &mut model), Some(name));
-        let nothing = Drops { other: Some(0), ..none.clone() };
+        let earlier = Drops { other: Some(9), ..none };
+        assert_eq!(cause(drops, earlier, &mut model), Some(name));
+        let nothing = Drops { other: Some(0), ..none };
         assert_eq!(cause(nothing, drops, &mut model), Some(name));
     }
-    assert_eq!(cause(none.clone(), none, &mut model), None);
+    assert_eq!(cause(none, none, &mut model), None);
 }
 
 #[test]

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_key_and_every_view_is_in_it() {
-        let text: String = lines(200, Theme::new(false)).iter().map(|line| format!("{line}\n")).collect();
+        let text = lines(200, Theme::new(false)).iter().map(Line::to_string).collect::<Vec<_>>().join("\n");
         for view in super::super::ALL {
             let title = view.explained.0;
             assert_eq!(text.contains(title), !(view.explained.1)().is_empty(), "{title}");

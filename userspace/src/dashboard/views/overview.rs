@@ -137,7 +137,8 @@ impl View for Overview {
             }
             Action::ToggleClosed => state.toggle_closed(),
             movement => {
-                state.select(movement.travel(state.cursor, visible_rows(state.body().height), state.last_row()))
+                let page = visible_rows(state.body().height);
+                state.select(movement.travel(state.cursor, page, state.last_row()));
             }
         }
         self.arrange(state);
@@ -188,13 +189,13 @@ fn draw(buf: &mut Buffer, area: Rect, offset: usize, state: &State, model: &Mode
 fn group_heads(buf: &mut Buffer, area: Rect, places: &[Place], theme: Theme) {
     for neighbours in places.chunk_by(|a, b| a.column.spec().group == b.column.spec().group) {
         if let (Some(first), Some(last)) = (neighbours.first(), neighbours.last()) {
-            group_head(buf, area.y, last.x + last.width - first.x, first, theme);
+            group_head(buf, area.y, last.x + last.width - first.x, *first, theme);
         }
     }
 }
 
 /// A name over `width` columns from the place of the `first` one on.
-fn group_head(buf: &mut Buffer, y: u16, width: u16, first: &Place, theme: Theme) {
+fn group_head(buf: &mut Buffer, y: u16, width: u16, first: Place, theme: Theme) {
     let (x, spec) = (first.x, first.column.spec());
     if spec.group.is_empty() {
         return;
@@ -224,12 +225,12 @@ fn heads(buf: &mut Buffer, area: Rect, places: &[Place], state: &State) {
             (true, false) => "▲",
         };
         let style = if sorted { state.theme.strong() } else { state.theme.label() };
-        place_text(buf, place, area.y + 1, &format!("{}{arrow}", spec.label), style);
+        place_text(buf, *place, area.y + 1, &format!("{}{arrow}", spec.label), style);
     }
 }
 
 /// Text in its column, at the left or at the right.
-fn place_text(buf: &mut Buffer, place: &Place, y: u16, words: &str, style: Style) {
+fn place_text(buf: &mut Buffer, place: Place, y: u16, words: &str, style: Style) {
     if place.column.spec().right {
         text::right(buf, place.x, y, place.width, words, style);
     } else {
@@ -272,7 +273,7 @@ fn draw_row(
             column => {
                 let words = column.text(item, model);
                 let style = style(column, item, state);
-                place_text(buf, place, y, &words, style);
+                place_text(buf, *place, y, &words, style);
             }
         }
     }
@@ -334,7 +335,7 @@ fn draw_selected(buf: &mut Buffer, area: Rect, places: &[Place], state: &State, 
     let Some(item) = state.selected_item() else { return text::rule(buf, area, "", theme) };
     text::rule(buf, area, &selected_title(item, state, model), theme);
     let mut y = area.y + 1;
-    for line in broken(missing(item, places, theme, model), area.width).into_iter().take(2) {
+    for line in broken(&missing(item, places, theme, model), area.width).into_iter().take(2) {
         text::line(buf, Rect { y, height: 1, ..area }, line);
         y += 1;
     }
@@ -405,7 +406,7 @@ fn findings(figures: &ListenerModel, area: Rect, theme: Theme) -> Vec<(String, S
 }
 
 /// Facts of four spans each, in lines of at most `width`.
-fn broken(spans: Vec<Span<'static>>, width: u16) -> Vec<Line<'static>> {
+fn broken(spans: &[Span<'static>], width: u16) -> Vec<Line<'static>> {
     let mut lines: Vec<Line<'static>> = Vec::new();
     for fact in spans.chunks(4) {
         let wide: usize = fact.iter().map(Span::width).sum();
@@ -453,9 +454,9 @@ mod tests {
         let visible = visible_rows(state.body().height);
         assert_eq!(visible, 14);
         let mut press = |actions: &[Action]| {
-            actions.iter().for_each(|&action| {
+            for &action in actions {
                 overview.update(action, &mut state);
-            });
+            }
             (overview.offset, state.cursor)
         };
         assert_eq!(press(&[Action::Last]), (1_000 - visible, 999));

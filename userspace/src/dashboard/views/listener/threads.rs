@@ -59,8 +59,8 @@ pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: 
     let roles_width = if spare >= 40 { 20 } else { 4 };
     let name_width = (spare - roles_width - 1).min(32);
     let wider = ((spare - roles_width - 1 - name_width) / columns.len()).min(3);
-    let numbers = |text: &dyn Fn(&Column) -> String| -> String {
-        columns.iter().map(|column| format!(" {:>1$}", text(column), column.1 + wider)).collect()
+    let numbers = |text: &dyn Fn(&Column) -> String| {
+        columns.iter().fold(String::new(), |row, column| row + &format!(" {:>1$}", text(column), column.1 + wider))
     };
     let head = format!("{:name_width$} {:roles_width$}", "THREAD", if roles_width > 4 { "ROLES" } else { "ARW" });
     let mut lines = vec![Line::styled(head + &numbers(&|column| column.0.to_owned()), theme.label())];
