@@ -313,7 +313,7 @@ fn the_backlog_is_whole_beside_long_names() {
         for sample in &mut samples {
             let listener = &mut sample.listeners[0];
             listener.address = address.parse().unwrap();
-            listener.accept_queue.backlog = 4_096;
+            listener.gauges.backlog = 4_096;
             sample.namespaces[0].name = None;
         }
         let text = picture(size, &app(size, &samples, &[Action::Open]));

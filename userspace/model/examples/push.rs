@@ -39,10 +39,10 @@ fn cpu_time() -> Duration {
 /// Every listener accepts and reads, with distributions of a realistic width.
 fn make_busy(sample: &mut Sample, n: u64) {
     for listener in &mut sample.listeners {
-        listener.accept_queue.wait = Some(distribution(n));
-        listener.reads.residency = Some(distribution(n + 1));
-        listener.accepts.total = Some(n * 40);
-        listener.reads.count = Some(n * 90);
+        listener.distributions.accept_wait = Some(distribution(n));
+        listener.distributions.residency = Some(distribution(n + 1));
+        listener.counts.accepts = Some(n * 40);
+        listener.counts.reads = Some(n * 90);
         listener.threads[0].accepts = n * 40;
         listener.threads[0].reads = n * 90;
     }

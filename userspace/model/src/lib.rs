@@ -2,8 +2,10 @@
 //! output.
 
 pub mod coverage;
+pub mod figures;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+pub mod group;
 pub mod histogram;
 pub mod history;
 pub mod model;
@@ -14,5 +16,6 @@ pub mod words;
 
 mod drops;
 mod findings;
+mod names;
 mod patterns;
 mod threads;

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{coverage::Coverage, histogram::Histogram, shared::Shared};
+pub use crate::figures::{Counts, Distributions, GaugeSample};
+use crate::{coverage::Coverage, names::names, shared::Shared};
 
 /// One reading of everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,14 +138,14 @@ pub struct NamespaceCounters {
     pub embryonic_rsts: u64,
 }
 
-/// Transport of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP over IPv4 or IPv6.
-    Tcp,
-    /// Multipath TCP.
-    Mptcp,
+names! {
+    /// Transport of a listener.
+    pub enum Protocol {
+        /// TCP over IPv4 or IPv6.
+        Tcp = "tcp",
+        /// Multipath TCP.
+        Mptcp = "mptcp",
+    }
 }
 
 /// A process.
@@ -183,74 +184,16 @@ pub struct ListenerSample {
     pub opened_ns: Option<u64>,
     /// It stopped listening since the previous sample; this is the last sample that has it.
     pub closed: bool,
-    /// The accept queue.
-    pub accept_queue: AcceptQueueSample,
-    /// The SYN queue.
-    pub syn_queue: SynQueueSample,
+    /// Its gauges.
+    pub gauges: GaugeSample,
+    /// Its counters, cumulative.
+    pub counts: Counts,
+    /// Its distributions, cumulative.
+    pub distributions: Distributions,
     /// Refused attempts.
     pub drops: DropsSample,
-    /// Accepts; by thread in `threads`.
-    pub accepts: AcceptsSample,
-    /// Accepted connections.
-    pub connections: ConnectionsSample,
-    /// Reads from accepted connections; by thread in `threads`.
-    pub reads: ReadsSample,
-    /// Writes to accepted connections; by thread in `threads`.
-    pub writes: WritesSample,
     /// The threads that were seen working for it, those that ended included.
     pub threads: Vec<ThreadSample>,
-}
-
-/// Accept queue of one listener.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AcceptQueueSample {
-    /// `sk_ack_backlog`: connections waiting to be accepted.
-    pub depth: u32,
-    /// `sk_max_ack_backlog`: the argument of listen(2) after clamping to somaxconn. The kernel admits one more.
-    pub backlog: u32,
-    /// Largest depth since the previous sample, seen at every enqueue; `None` where only polling sees the depth.
-    pub peak: Option<u32>,
-    /// Connections put on the queue.
-    pub enqueued: Option<u64>,
-    /// Connections that left it without being accepted: the listener closed, or they were destroyed first.
-    #[serde(default)]
-    pub aborted: Option<u64>,
-    /// Connections among `enqueued` that came from another shard's queue when that was closed
-    /// (net.ipv4.tcp_migrate_req, or a BPF program).
-    #[serde(default)]
-    pub migrated: Option<u64>,
-    /// How long its oldest connection has been waiting, in nanoseconds; `Some(0)` if the queue is empty.
-    pub oldest_waiting_ns: Option<u64>,
-    /// Accept waits.
-    pub wait: Option<Histogram>,
-}
-
-/// SYN queue of one listener.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct SynQueueSample {
-    /// `qlen`: request sockets; `None` where not even polling sees them.
-    pub depth: Option<u32>,
-    /// `young`: request sockets whose SYN-ACK was not retransmitted yet.
-    pub young: Option<u32>,
-    /// Largest depth seen since the previous sample.
-    pub peak: Option<u32>,
-    /// Request sockets made.
-    pub requests: Option<u64>,
-    /// Request sockets that left the queue without a connection: timed out, reset, or closed with the listener.
-    #[serde(default)]
-    pub given_up: Option<u64>,
-    /// SYN-ACKs sent again.
-    pub synack_retransmits: Option<u64>,
-    /// SYN cookies sent for this listener.
-    pub cookies_sent: Option<u64>,
-    /// Valid SYN cookies that came back to this listener.
-    #[serde(default)]
-    pub cookies_validated: Option<u64>,
-    /// TCP_DEFER_ACCEPT is set: requests wait here for the client's first data, on purpose.
-    #[serde(default)]
-    pub defer_accept: Option<bool>,
-    /// Handshake times.
-    pub handshake: Option<Histogram>,
 }
 
 /// Attempts that a listener's queues refused. The model turns these into drops by cause.
@@ -280,52 +223,6 @@ pub struct DropsSample {
     pub clients: Option<u64>,
     /// Whether `clients` has seen refused SYNs too, not only refused final ACKs.
     pub clients_cover_syn: bool,
-}
-
-/// Accepts from one listener.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct AcceptsSample {
-    /// Connections accepted.
-    pub total: Option<u64>,
-    /// Accepts that returned EAGAIN.
-    pub would_block: Option<u64>,
-    /// Accepts that failed otherwise (EMFILE, ENFILE, ENOBUFS, ENOMEM, …), EINTR and ECONNABORTED left out.
-    pub failed: Option<u64>,
-}
-
-/// Accepted connections of one listener.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ConnectionsSample {
-    /// Accepted and not yet destroyed.
-    pub open: Option<u64>,
-    /// First-byte times: accepted → first payload byte arrived.
-    pub first_byte: Option<Histogram>,
-    /// First-read times: accepted → first successful read.
-    pub first_read: Option<Histogram>,
-}
-
-/// Reads from one listener's connections.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReadsSample {
-    /// Successful reads (at least one byte).
-    pub count: Option<u64>,
-    /// Bytes read.
-    pub bytes: Option<u64>,
-    /// Residency of the first unread byte.
-    pub residency: Option<Histogram>,
-    /// Bytes per read.
-    pub bytes_per_read: Option<Histogram>,
-    /// Bytes that arrived and were not read yet, over all its connections.
-    pub queued_bytes: Option<u64>,
-}
-
-/// Writes to one listener's connections.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct WritesSample {
-    /// Successful writes.
-    pub count: Option<u64>,
-    /// Bytes accepted from the program by the kernel.
-    pub bytes: Option<u64>,
 }
 
 /// What one thread did for one listener.

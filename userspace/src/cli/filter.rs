@@ -49,7 +49,7 @@ impl Filter {
         if self.is_empty() {
             return;
         }
-        model.listeners.retain(|listener| self.fits(listener));
+        model.retain(|listener| self.fits(listener));
         if !self.netns.is_empty() {
             model.namespaces.retain(|namespace| self.fits_netns(namespace.inode, namespace.name.as_deref()));
         }

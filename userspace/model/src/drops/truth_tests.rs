@@ -62,7 +62,7 @@ fn course(seed: u64, skewed: bool) -> Vec<(Drops, Truth)> {
                     drops.ack_overflow = drops.ack_overflow.map(|a| a + seen);
                 }
             }
-            scene.listener(place).accept_queue.peak = Some(if near_full[place] { 17 } else { 3 });
+            scene.listener(place).gauges.accept_peak = Some(if near_full[place] { 17 } else { 3 });
         }
         scene.tick(250);
     }

@@ -4,11 +4,11 @@ use super::{Scene, hung_acceptor::hung_us, plural};
 use crate::model::{Finding, Severity};
 
 pub(super) fn is_dead(scene: &Scene<'_>) -> bool {
-    scene.group.is_some_and(|g| g.accepts_per_second > 0.0) && hung_us(scene.listener).is_some()
+    scene.group.is_some_and(|g| g.open.accepts_per_second > 0.0) && hung_us(scene.listener).is_some()
 }
 
 pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let (l, group) = (scene.listener, scene.group?);
+    let (l, group) = (scene.listener, &scene.group?.open);
     if !is_dead(scene) {
         return None;
     }
@@ -18,12 +18,12 @@ pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
         severity: Severity::Critical,
         summary: format!(
             "This shard accepts nothing while the {} accept {:.0} connections per second; {} wait in it.",
-            plural(group.shards - 1, "other"),
+            plural(group.count - 1, "other"),
             group.accepts_per_second,
             plural(u64::from(l.now.accept_depth), "connection")
         ),
         evidence: vec![
-            ("shards", group.shards as f64),
+            ("shards", group.count as f64),
             ("group_accepts_per_second", group.accepts_per_second),
             ("depth", f64::from(l.now.accept_depth)),
             ("oldest_waiting_ms", super::ms(l.now.oldest_waiting_us.unwrap_or(0))),

@@ -15,7 +15,7 @@ mod would_block_storm;
 use crate::{
     histogram::Histogram,
     history::Timeline,
-    model::{Finding, Interval, ListenerModel, NamespaceModel, Severity},
+    model::{Finding, GroupModel, Interval, ListenerModel, NamespaceModel},
     words::grouped,
 };
 
@@ -23,24 +23,12 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scene<'a> {
     pub(crate) listener: &'a ListenerModel,
-    pub(crate) group: Option<&'a GroupView>,
+    /// The group that it is a shard of, if that has at least two open shards.
+    pub(crate) group: Option<&'a GroupModel>,
     pub(crate) namespace: Option<&'a NamespaceModel>,
     pub(crate) cpus: u32,
     pub(crate) interval: Interval,
     pub(crate) timeline: &'a Timeline,
-}
-
-/// A group of at least two open shards, in figures.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct GroupView {
-    /// Open shards.
-    pub(crate) shards: u64,
-    /// Connections enqueued over all open shards, in the interval.
-    pub(crate) enqueued: u64,
-    /// The shard with most of them, and how many.
-    pub(crate) busiest: (u64, u64),
-    /// Accepts per second over all open shards.
-    pub(crate) accepts_per_second: f64,
 }
 
 /// Accepts stop for a time in every server; a connection that waits longer than this, with none accepted meanwhile,
@@ -94,18 +82,6 @@ fn percent(share: f64) -> String {
 /// "1 SYN", "2 SYNs".
 fn plural(n: u64, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{} {one}s", grouped(n)) }
-}
-
-impl Severity {
-    /// Its name in JSON and on screens.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Critical => "critical",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@ const MIN_PER_SHARD: u64 = 100;
 const UNEVEN: f64 = 2.0;
 
 pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let (l, group) = (scene.listener, scene.group?);
+    let (l, group) = (scene.listener, &scene.group?.open);
     let (busiest, enqueued) = group.busiest;
-    if busiest != l.id || l.closed || group.enqueued < MIN_PER_SHARD * group.shards {
+    if busiest != l.id || l.closed || group.enqueued < MIN_PER_SHARD * group.count {
         return None;
     }
-    let times = enqueued as f64 * group.shards as f64 / group.enqueued as f64;
+    let times = enqueued as f64 * group.count as f64 / group.enqueued as f64;
     // With two shards the busiest has at most twice its share: it has it all.
-    if times < UNEVEN.min(group.shards as f64 * 0.9) {
+    if times < UNEVEN.min(group.count as f64 * 0.9) {
         return None;
     }
     Some(Finding {
@@ -30,12 +30,12 @@ pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
             "This shard got {} of the group's {} connections, {times:.1} times its share of {} shards.",
             grouped(enqueued),
             grouped(group.enqueued),
-            group.shards
+            group.count
         ),
         evidence: vec![
             ("enqueued", enqueued as f64),
             ("group_enqueued", group.enqueued as f64),
-            ("shards", group.shards as f64),
+            ("shards", group.count as f64),
             ("times_fair_share", times),
         ],
         advice: "Shards are chosen by a hash over addresses and ports: few clients with few ports, a proxy in front, SO_INCOMING_CPU or \

@@ -60,28 +60,5 @@ fn percent(share: f64) -> String {
     format!("{:.0}%", share * 100.0)
 }
 
-impl PatternName {
-    /// Its name in JSON and on screens.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            PatternName::SingleThread => "single_thread",
-            PatternName::AcceptorReaders => "acceptor_readers",
-            PatternName::MessageBalancing => "message_balancing",
-            PatternName::MultiAcceptor => "multi_acceptor",
-            PatternName::Sharded => "sharded",
-            PatternName::ThreadPerConnection => "thread_per_connection",
-            PatternName::ProcessPerConnection => "process_per_connection",
-            PatternName::Unknown => "unknown",
-        }
-    }
-}
-
-impl std::fmt::Display for PatternName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 #[cfg(test)]
 mod tests;

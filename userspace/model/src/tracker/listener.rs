@@ -112,7 +112,8 @@ impl Listener {
 
     fn take_state(&mut self, model: &mut ListenerModel, sample: &ListenerSample) {
         let before = (model.now, model.closed);
-        take_gauges(&mut model.now, sample);
+        model.now.take(&sample.gauges);
+        model.now.recent_accept_peak = model.now.recent_accept_peak.max(peak(sample));
         self.stirred |= before != (model.now, sample.closed);
         self.peak = peak(sample);
         model.closed = sample.closed;
@@ -131,7 +132,7 @@ impl Listener {
 
     fn take_counts(&mut self, model: &mut ListenerModel, sample: &ListenerSample, clock: &Clock) {
         let before = model.total;
-        let mut grown = self.counters.read(sample, self.from_zero);
+        let mut grown = self.counters.read(&sample.counts, self.from_zero);
         let refused = self.drops.read(sample, self.from_zero);
         self.refuses |= refused || self.drops.retold;
         grown |= refused;
@@ -153,17 +154,9 @@ impl Listener {
 
     /// Adds what the distributions gained to the interval's and returns it; `None` if they gained nothing.
     fn take_distributions(&mut self, interval: &mut Distributions, sample: &ListenerSample) -> Option<Distributions> {
-        let now = [
-            &sample.accept_queue.wait,
-            &sample.syn_queue.handshake,
-            &sample.connections.first_byte,
-            &sample.connections.first_read,
-            &sample.reads.residency,
-            &sample.reads.bytes_per_read,
-        ];
         let mut added: Option<Distributions> = None;
         for (i, ((now, last), interval)) in
-            now.into_iter().zip(self.last.each_mut()).zip(interval.each_mut()).enumerate()
+            sample.distributions.each().into_iter().zip(self.last.each_mut()).zip(interval.each_mut()).enumerate()
         {
             let Some(now) = now else { continue };
             let interval = interval.get_or_insert_default();
@@ -288,26 +281,9 @@ impl Listener {
     }
 }
 
-fn take_gauges(now: &mut Gauges, sample: &ListenerSample) {
-    let queue = &sample.accept_queue;
-    now.accept_depth = queue.depth;
-    now.backlog = queue.backlog;
-    now.limit = queue.backlog.saturating_add(1);
-    now.oldest_waiting_us = queue.oldest_waiting_ns.map(|ns| ns / 1000);
-    // The depth may have been read after the peak.
-    now.accept_peak = now.accept_peak.max(peak(sample));
-    now.recent_accept_peak = now.recent_accept_peak.max(peak(sample));
-    now.syn_depth = sample.syn_queue.depth;
-    now.syn_young = sample.syn_queue.young;
-    now.defer_accept = sample.syn_queue.defer_accept;
-    now.syn_peak = now.syn_peak.max(sample.syn_queue.peak).max(sample.syn_queue.depth);
-    now.open = sample.connections.open;
-    now.queued_bytes = sample.reads.queued_bytes;
-}
-
 /// Largest depth since the sample before, never below the depth.
 fn peak(sample: &ListenerSample) -> Option<u32> {
-    sample.accept_queue.peak.map(|peak| peak.max(sample.accept_queue.depth))
+    sample.gauges.accept_peak.map(|peak| peak.max(sample.gauges.accept_depth))
 }
 
 fn group_of(sample: &ListenerSample) -> Option<GroupId> {

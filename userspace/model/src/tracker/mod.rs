@@ -69,6 +69,7 @@ impl Tracker {
                 losses: first.losses.clone(),
                 namespaces: Vec::new(),
                 listeners: Shared::default(),
+                groups: Shared::default(),
                 timeline: Timeline::default(),
             },
             clock: Clock::new(first.monotonic_ns),
@@ -241,7 +242,7 @@ impl Tracker {
         permute(self.model.listeners.handles_mut(), &order);
         self.index.clear();
         self.index.extend(self.model.listeners.iter().enumerate().map(|(i, m)| (m.id, i)));
-        self.groups.rebuild(&self.model);
+        self.groups.rebuild(&mut self.model);
     }
 }
 

@@ -147,7 +147,7 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
 fn title(listener: &ListenerModel, app: &App, width: u16) -> String {
     let shard = match app.selected_row() {
         Some(Row::Shard { number, group, .. }) => {
-            format!(" shard {number} of {}", app.rows.groups[group].members.len())
+            format!(" shard {number} of {}", app.rows.groups[group].shards)
         }
         Some(Row::Group(group)) => format!(" ×{} shards", app.rows.groups[group].members.len()),
         _ => String::new(),
