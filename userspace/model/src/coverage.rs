@@ -9,11 +9,11 @@ use crate::names::names;
 pub struct Coverage {
     /// Which measure.
     pub measure: Measure,
-    /// Whether it can be had here.
+    /// How well it is covered here.
     pub status: Status,
-    /// The hook or file that it comes from; empty where it is unavailable.
+    /// The hook or file that it comes from; empty if it is unavailable.
     pub via: String,
-    /// Why it is less than `measured`, and what would help; empty where it is measured.
+    /// Why it is less than `measured`, and what would help; empty if it is measured.
     pub reason: String,
 }
 

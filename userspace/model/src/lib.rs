@@ -1,5 +1,5 @@
-//! The model of listentop: pure functions from samples to what is shown. No aya, no tokio, no ratatui, no input or
-//! output.
+//! The model of listentop: pure functions from samples to what views show. It uses no aya, tokio or ratatui, and does
+//! no input or output.
 
 pub mod coverage;
 pub mod figures;

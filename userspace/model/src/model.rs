@@ -33,7 +33,7 @@ pub struct Model {
     /// Network namespaces, by inode.
     pub namespaces: Vec<NamespaceModel>,
     /// Listeners by (netns, port, address, id): open ones, and those that closed within the interval (`closed` set).
-    /// Copies of a model share those that nothing happened to.
+    /// Copies of a model share the listeners that did not change.
     pub listeners: Shared<ListenerModel>,
     /// SO_REUSEPORT groups of at least two shards, in the order of their first listeners.
     pub groups: Shared<GroupModel>,
@@ -80,7 +80,8 @@ pub struct NamespaceModel {
     pub listen_overflows: Option<u64>,
     /// ListenDrops in the interval.
     pub listen_drops: Option<u64>,
-    /// ListenDrops in the interval that no listener of ours accounts for (negative: more than the kernel counted).
+    /// ListenDrops in the interval that the known listeners do not explain (negative: they saw more than the kernel
+    /// counted).
     pub unexplained_drops: Option<i64>,
     /// SYNs refused in the interval because a SYN queue was full and cookies were off.
     pub syn_queue_full_drops: Option<u64>,
@@ -115,7 +116,7 @@ pub struct ListenerModel {
     pub holders: Vec<u32>,
     /// It was opened within the interval.
     pub opened_in_interval: bool,
-    /// It closed within the interval; its gauges are the last that were seen.
+    /// It closed within the interval; its gauges are those of the last reading.
     pub closed: bool,
     /// Gauges at the last sample.
     pub now: Gauges,
@@ -198,14 +199,14 @@ pub struct ThreadModel {
     pub run_queue_us: Option<u64>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,
-    /// Until when it is known to have lived, likewise; `None` while it lives. A listener at which nothing happens is
-    /// left alone, so its threads' times must not need to be kept up.
+    /// Until when it is known to have lived, likewise; `None` while it lives. A thread's times need no upkeep, so an idle
+    /// listener costs nothing.
     pub lived_until_us: Option<u64>,
 }
 
 impl ThreadModel {
-    /// The rest of its time in the interval, which is what is neither on a CPU nor waiting for one: asleep or blocked,
-    /// in microseconds. `None` where those are not known.
+    /// The rest of its time in the interval, in microseconds: neither on a CPU nor waiting for one, so asleep or blocked.
+    /// `None` if those times are not known.
     #[must_use]
     pub fn blocked_us(&self, interval: &Interval) -> Option<u64> {
         let until = self.lived_until_us.unwrap_or((interval.seconds * 1e6).round() as u64);

@@ -1,4 +1,4 @@
-//! What a source reads: raw, timestamped, serialisable. Nothing here is derived; the model does that.
+//! What a source reads: raw, timestamped, serialisable. The model derives the rest.
 //!
 //! Counters are cumulative since the probes were attached (or, for a listener opened later, since it was opened) and
 //! are `None` where this machine cannot measure them. Gauges are values at [`Sample::monotonic_ns`]. A recording is a
@@ -29,9 +29,8 @@ pub struct Sample {
     /// The network namespaces that hold a listener, with their kernel counters.
     pub namespaces: Vec<NamespaceSample>,
     /// Every listener open now, and those that closed since the previous sample (`closed` set), in no particular
-    /// order. A socket that stopped to listen and listens again is in it as closed, and once more.
-    /// One of which nothing changed may be shared with the sample before: it is then taken in without being read
-    /// again.
+    /// order. A socket that stopped listening and listens again is in it twice, once as closed.
+    /// A listener that did not change may be shared with the sample before; the tracker then need not read it.
     pub listeners: Shared<ListenerSample>,
 }
 
@@ -57,7 +56,7 @@ pub struct Cost {
     pub rss_bytes: u64,
 }
 
-/// What was not tracked, cumulative. Each is shown wherever it is not 0.
+/// What was not tracked, cumulative. Views show each that is not 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// Listeners that found the listener table full (`--max-listeners`).
@@ -70,26 +69,26 @@ pub struct Losses {
     pub threads: u64,
     /// Runs that the kernel skipped because the probe interrupted itself (`recursion_misses`).
     pub missed_runs: u64,
-    /// Connections whose beginning or end the kernel showed to no probe: counted as soon as that shows, without waits.
+    /// Connections whose beginning or end no probe saw: counted as soon as that is noticed, without waits.
     #[serde(default)]
     pub unseen: u64,
-    /// Connections that were open at the start and may have come through another shard of their group: of the group as
-    /// a whole nothing is missing.
+    /// Connections that were open at the start and may have come through another shard of their group. The group's sums
+    /// are right.
     #[serde(default)]
     pub ambiguous: u64,
-    /// Anything else: queued sockets that could not be told, queues that were too long to be taken over at the start.
+    /// Anything else: queued sockets that could not be identified, queues too long to be taken over at the start.
     pub other: u64,
 }
 
 impl Losses {
-    /// Everything that was lost, but for skipped runs, which need not have lost anything, and for what only its shard
-    /// has in doubt.
+    /// Everything that was lost. Skipped runs are left out: they may have lost nothing. So are ambiguous connections: only
+    /// their shard is in doubt.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.listeners + self.connections + self.threads + self.unseen + self.other
     }
 
-    /// What of this was lost after `earlier`, of which it is the continuation.
+    /// What was lost after `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
@@ -111,7 +110,7 @@ pub struct NamespaceSample {
     pub inode: u32,
     /// Its name under /run/netns, where it has one; `host` for the namespace of process 1.
     pub name: Option<String>,
-    /// Its TCP counters, cumulative since the namespace was made; `None` where no way to read them was found.
+    /// Its TCP counters, cumulative since the namespace was made; `None` if they cannot be read.
     pub counters: Option<NamespaceCounters>,
 }
 
@@ -176,9 +175,9 @@ pub struct ListenerSample {
     pub v6only: bool,
     /// SO_REUSEPORT is set: listeners of the same netns, protocol, address and port form a group, each a shard.
     pub reuseport: bool,
-    /// The process that holds it; of several, the one that started first. `None`: none found that may be seen.
+    /// The process that holds it; of several, the one that started first. `None` if no holder can be seen.
     pub process: Option<Process>,
-    /// Ids of the processes that hold it, the one that started first first; empty where that is unknown.
+    /// Ids of the processes that hold it, the oldest first; empty if unknown.
     pub holders: Vec<u32>,
     /// When it began to listen (CLOCK_MONOTONIC, nanoseconds); `None` if before the probes were attached.
     pub opened_ns: Option<u64>,
@@ -192,7 +191,7 @@ pub struct ListenerSample {
     pub distributions: Distributions,
     /// Refused attempts.
     pub drops: DropsSample,
-    /// The threads that were seen working for it, those that ended included.
+    /// The threads that were seen working for it, including those that ended.
     pub threads: Vec<ThreadSample>,
 }
 
@@ -230,9 +229,9 @@ pub struct DropsSample {
 pub struct ThreadSample {
     /// Process id (thread group id).
     pub pid: u32,
-    /// Thread id; 0 for the sum over threads that ended and are not given one by one any more.
+    /// Thread id; 0 for the sum over ended threads that are no longer listed one by one.
     pub tid: u32,
-    /// When the thread started (CLOCK_BOOTTIME, nanoseconds): tells it from another that got the same id later.
+    /// When the thread started (CLOCK_BOOTTIME, nanoseconds): distinguishes it from a later thread with the same id.
     pub start_ns: u64,
     /// Command name of the thread when it was first seen working.
     pub comm: String,
