@@ -14,7 +14,7 @@ fn main() {
             samples.iter_mut().enumerate().for_each(|(i, sample)| make_busy(sample, i as u64));
         }
         let mut tracker = Tracker::new(&samples[0]);
-        // The same course again and again, its counters going on from where they were.
+        // The same samples again and again; their counters go backwards once a round.
         let rounds = 10;
         let before = cpu_time();
         for _ in 0..rounds {
@@ -30,7 +30,7 @@ fn main() {
     }
 }
 
-/// CPU time of this thread, which other load on the machine does not change much.
+/// CPU time of this thread. Other load on the machine hardly changes it.
 fn cpu_time() -> Duration {
     let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(schedstat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))

@@ -11,6 +11,8 @@ use listentop_abi::listener::{HandshakeCounters, ListenerCounters, ListenerInfo,
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::kinds::Combine;
+#[cfg(any(test, feature = "fixtures"))]
+use self::kinds::FromNumber;
 pub use self::kinds::{Figure, Kind, Sum, Unit, Value};
 use crate::{coverage::Measure, histogram::Histogram};
 
@@ -170,7 +172,7 @@ figures! {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
@@ -214,5 +216,136 @@ mod tests {
             assert_eq!(figure.unit == Unit::Flag, figure.sum == Sum::Any, "{}", figure.id);
             assert!(figure.kind != Kind::Peak || figure.sum == Sum::Largest, "{}", figure.id);
         }
+    }
+
+    /// The records of the probes, each counter with a number of its own, and the names of the counters by these
+    /// numbers.
+    fn numbered() -> (ListenerInfo, ListenerCounters, HandshakeCounters, Work, BTreeMap<u64, String>) {
+        let mut next = 1_000;
+        let mut number = || {
+            next += 1;
+            next
+        };
+        let mut work = || Work {
+            reads: number(),
+            read_bytes: number(),
+            writes: number(),
+            write_bytes: number(),
+            accepts: number(),
+            would_block: number(),
+            accept_failed: number(),
+            first_reads: number(),
+        };
+        let (untracked, work) = (work(), work());
+        let counters = ListenerCounters {
+            enqueued: number(),
+            aborted: number(),
+            closed: number(),
+            accepted_unknown: number(),
+            inherited_waiting: number(),
+            inherited_open: number() + 10_000,
+            untracked_enqueued: number(),
+            synack_retransmits: number(),
+            ack_overflow: number(),
+            cookie_ack_overflow: number(),
+            not_attempts: number(),
+            clients: number(),
+            arrived_bytes: number() + 20_000,
+            otherwise_consumed_bytes: number(),
+            acceptor: number(),
+            moved_away: number(),
+            untracked,
+        };
+        let handshakes = HandshakeCounters {
+            requests: number(),
+            given_up: number(),
+            cookies_sent: number(),
+            cookies_validated: number(),
+            accept_queue_full: number(),
+            syn_queue_full: number(),
+            syn_other: number(),
+            ack_other: number(),
+            migrated: number(),
+            ..HandshakeCounters::default()
+        };
+        let info = ListenerInfo {
+            depth: 3,
+            backlog: 17,
+            syn_depth: 11,
+            syn_young: 5,
+            defer_accept: 1,
+            oldest_ns: 9_000,
+            ..ListenerInfo::default()
+        };
+        // Their names, as the records themselves write them.
+        let written = format!("{counters:?} {handshakes:?} {work:?}");
+        let fields = written.split(&['{', ',', '}'][..]).filter_map(|field| field.trim().split_once(": "));
+        let names = fields.filter_map(|(name, number)| Some((number.parse().ok()?, name.to_owned()))).collect();
+        (info, counters, handshakes, work, names)
+    }
+
+    fn records<'a>(
+        info: &'a ListenerInfo,
+        counters: &'a ListenerCounters,
+        handshakes: &'a HandshakeCounters,
+        work: &'a Work,
+    ) -> Records<'a> {
+        let peaks = Peaks { accept_queue: 13, syn_queue: 12 };
+        Records { info, counters, handshakes, work, peaks, now_ns: 2_009_500 }
+    }
+
+    /// `syn_requests` is read from `requests`, `accepts` from the `accepts` of the threads, and so on.
+    #[test]
+    fn each_counter_is_read_from_the_field_of_its_name() {
+        let (info, counters, handshakes, work, names) = numbered();
+        let counts = Counts::read(&records(&info, &counters, &handshakes, &work), |_| true);
+        for (id, value) in Counts::NAMES.iter().zip(counts.values()) {
+            let from = &names[&value.expect("it is available")];
+            assert!(id == from || id.strip_prefix("syn_") == Some(from), "{id} is read from {from}");
+        }
+    }
+
+    #[test]
+    fn gauges_are_read_from_the_records() {
+        let (info, counters, handshakes, work, _) = numbered();
+        let gauges = GaugeSample::read(&records(&info, &counters, &handshakes, &work), |_| true);
+        let expected = GaugeSample {
+            accept_depth: 3,
+            backlog: 17,
+            accept_peak: Some(13),
+            oldest_waiting_us: Some(2_000),
+            syn_depth: Some(11),
+            syn_young: Some(5),
+            syn_peak: Some(12),
+            defer_accept: Some(true),
+            open: Some(work.accepts + counters.inherited_open - counters.accepted_unknown - counters.closed),
+            queued_bytes: Some(counters.arrived_bytes - work.read_bytes - counters.otherwise_consumed_bytes),
+        };
+        assert_eq!(gauges, expected);
+        let none =
+            Records { info: &ListenerInfo { depth: 0, ..info }, ..records(&info, &counters, &handshakes, &work) };
+        assert_eq!(GaugeSample::read(&none, |_| true).oldest_waiting_us, Some(0), "nobody waits");
+        let unseen =
+            Records { info: &ListenerInfo { oldest_ns: 0, ..info }, ..records(&info, &counters, &handshakes, &work) };
+        assert_eq!(GaugeSample::read(&unseen, |_| true).oldest_waiting_us, None, "it is not known who waits");
+    }
+
+    #[test]
+    fn more_reads_than_arrivals_are_nothing_unread() {
+        let (info, counters, handshakes, work, _) = numbered();
+        let early = ListenerCounters { arrived_bytes: 5, ..counters };
+        assert_eq!(records(&info, &early, &handshakes, &work).queued_bytes(), 0);
+    }
+
+    #[test]
+    fn what_no_probe_measures_is_unknown() {
+        let (info, counters, handshakes, work, _) = numbered();
+        let records = records(&info, &counters, &handshakes, &work);
+        let but_reads = |measure| measure != Measure::Reads;
+        let counts = Counts::read(&records, but_reads);
+        assert_eq!((counts.reads, counts.read_bytes, counts.writes), (None, None, Some(work.writes)));
+        assert_eq!(Counts::read(&records, |_| false), Counts::default());
+        let gauges = GaugeSample::read(&records, |_| false);
+        assert_eq!(gauges, GaugeSample { accept_depth: 3, backlog: 17, ..GaugeSample::default() });
     }
 }

@@ -187,8 +187,8 @@ impl Histogram {
         self.buckets.last().map(|b| (bounds(b.0).1 * UNIT_NS).div_ceil(1000))
     }
 
-    /// At most `n` adjoining bars from the smallest value to the largest. Each covers the same number of buckets, give or
-    /// take one, so widths grow with values: a logarithmic axis. Empty if there are no values.
+    /// At most `n` adjoining bars from the smallest value to the largest. Each covers the same number of buckets, give
+    /// or take one, so widths grow with values: a logarithmic axis. Empty if there are no values.
     #[must_use]
     pub fn bars(&self, n: usize) -> Vec<Bar> {
         let (Some(first), Some(last)) = (self.buckets.first(), self.buckets.last()) else { return Vec::new() };

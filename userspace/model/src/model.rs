@@ -199,14 +199,14 @@ pub struct ThreadModel {
     pub run_queue_us: Option<u64>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,
-    /// Until when it is known to have lived, likewise; `None` while it lives. A thread's times need no upkeep, so an idle
-    /// listener costs nothing.
+    /// Until when it is known to have lived, likewise; `None` while it lives. A thread's times need no upkeep, so an
+    /// idle listener costs nothing.
     pub lived_until_us: Option<u64>,
 }
 
 impl ThreadModel {
-    /// The rest of its time in the interval, in microseconds: neither on a CPU nor waiting for one, so asleep or blocked.
-    /// `None` if those times are not known.
+    /// The rest of its time in the interval, in microseconds: neither on a CPU nor waiting for one, so asleep or
+    /// blocked. `None` if those times are not known.
     #[must_use]
     pub fn blocked_us(&self, interval: &Interval) -> Option<u64> {
         let until = self.lived_until_us.unwrap_or((interval.seconds * 1e6).round() as u64);

@@ -72,8 +72,8 @@ pub struct Losses {
     /// Connections whose beginning or end no probe saw: counted as soon as that is noticed, without waits.
     #[serde(default)]
     pub unseen: u64,
-    /// Connections that were open at the start and may have come through another shard of their group. The group's sums
-    /// are right.
+    /// Connections that were open at the start and may have come through another shard of their group. The group's
+    /// sums are right.
     #[serde(default)]
     pub ambiguous: u64,
     /// Anything else: queued sockets that could not be identified, queues too long to be taken over at the start.
@@ -81,8 +81,8 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Everything that was lost. Skipped runs are left out: they may have lost nothing. So are ambiguous connections: only
-    /// their shard is in doubt.
+    /// Everything that was lost. Skipped runs are left out: they may have lost nothing. So are ambiguous connections:
+    /// only their shard is in doubt.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.listeners + self.connections + self.threads + self.unseen + self.other

@@ -30,7 +30,7 @@ pub enum Row {
     },
 }
 
-/// What a row stays the same by when the order changes.
+/// What identifies a row when the order changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowId {
     /// A listener's id.
@@ -57,7 +57,7 @@ pub struct Wish<'a> {
     pub filter: &'a str,
     /// Groups that are unfolded.
     pub unfolded: &'a HashSet<GroupId>,
-    /// Listeners that closed so long ago that they are not shown any more.
+    /// Listeners that closed long ago and are no longer shown.
     pub hidden: &'a HashSet<u64>,
 }
 
@@ -163,7 +163,7 @@ impl Rows {
         *rows = keyed.into_iter().map(|(_, _, row)| row).collect();
     }
 
-    /// What a row shows. The row must be of these rows, and `model` that which they were made of.
+    /// What a row shows. The row must be one of these, made from `model`.
     #[must_use]
     pub fn item<'a>(&'a self, row: Row, model: &'a Model) -> Item<'a> {
         match row {
@@ -197,7 +197,7 @@ impl Rows {
     }
 }
 
-/// Whether every word is somewhere in what identifies the listener.
+/// Whether each word is in a name, address or id of the listener.
 fn matches(listener: &ListenerModel, words: &[String]) -> bool {
     let text = format!(
         "{} {} {} {} {}",

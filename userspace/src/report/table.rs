@@ -18,7 +18,7 @@ use crate::dashboard::format::{
 };
 use crate::losses::{self, Loss};
 
-/// Narrower than this, lines are cut.
+/// Lines are never made for less than this; a narrower terminal cuts them.
 const MIN_WIDTH: usize = 60;
 /// Threads listed per listener; the rest is counted.
 const THREADS: usize = 12;
@@ -110,7 +110,7 @@ impl Row<'_> {
     }
 }
 
-/// Whether there is more to say about a listener than its row does.
+/// Whether a listener needs a block beside its row.
 fn active(l: &ListenerModel) -> bool {
     let counts = [l.total.enqueued, l.total.accepts, l.total.reads, l.drops.total];
     counts.into_iter().flatten().any(|n| n > 0) || l.now.accept_depth > 0 || !l.findings.is_empty()
@@ -166,7 +166,7 @@ fn head(model: &Model, width: usize) -> Vec<String> {
     if !partial.is_empty() {
         lines.push("not fully measured (~ marks a number that is sampled, inferred or a bound):".to_owned());
     }
-    // Measures often share a reason: it is said once.
+    // Measures often share a reason: it is printed once.
     let mut said: Vec<(&str, Status)> = Vec::new();
     for c in &partial {
         if said.contains(&(c.reason.as_str(), c.status)) {
@@ -239,8 +239,7 @@ fn overview(model: &Model, rows: &[Row<'_>]) -> Vec<Column> {
         column("DROPS", 2, ls().map(|l| number(l.drops.total, M::Drops))),
         column("READ/S", 7, ls().map(|l| per_second(l.total.reads, M::Reads))),
         column("RESID99", 5, ls().map(|l| quantile(&l.distributions.residency, 0.99, M::Residency))),
-        // Only there if there is something to say, and then more than a number's absence: what closed must not look
-        // alive.
+        // Only there if some listener opened or closed. It goes late, because a closed listener must not look alive.
         text_column("STATE", 0, 2, ls().map(|l| state(l).to_owned())),
     ]
 }
@@ -380,7 +379,7 @@ fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
     let ts = || threads.iter().take(THREADS);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let share = |s: Option<f64>| or_dash(s.map(percent));
-    // What a thread's clock has not shown yet is not known; a file that cannot be read has the same look.
+    // A time that was read once only is unknown, as is one from a file that cannot be read.
     let time = |us: Option<u64>| or_dash(us.map(duration));
     vec![
         text_column("THREAD", 10, 0, ts().map(|t| clean(&t.comm))),

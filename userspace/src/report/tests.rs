@@ -16,7 +16,7 @@ fn value(samples: &[Sample]) -> Value {
     serde_json::to_value(json(&model(samples))).unwrap()
 }
 
-/// Leaves the figures out that are `null`: that they are is the matter of `figures_that_are_unavailable_are_null`.
+/// Removes the figures that are `null`, which `figures_that_are_unavailable_are_null` checks.
 fn known_figures(value: &mut Value) {
     for list in ["groups", "listeners"] {
         for entry in value[list].as_array_mut().unwrap() {
@@ -142,7 +142,7 @@ fn a_namespace_whose_drops_do_not_add_up_is_named() {
 }
 
 #[test]
-fn connections_that_were_thrown_away_are_told() {
+fn aborted_connections_are_shown() {
     let mut model = model(&fixtures::quiet());
     let says =
         |model: &Model| table(model, &[], 120).contains("aborted 4: they left the accept queue without being accepted");
@@ -190,8 +190,8 @@ fn fields(value: &Value, path: &str, into: &mut BTreeSet<String>) {
     }
 }
 
-/// The same, as the first part of docs/schema.md has it: a heading says what its table's fields are of, a field written
-/// with a dot in front has the parent of the one before it, and a distribution has the fields of every distribution.
+/// The same, from the first part of docs/schema.md. A heading names the object of its table. A field with a dot in
+/// front has the parent of the field before it. A distribution has the fields of every distribution.
 fn documented() -> BTreeSet<String> {
     let schema = include_str!("../../../docs/schema.md");
     let report = schema.split("# The JSON of the doctor").next().unwrap();
@@ -202,7 +202,7 @@ fn documented() -> BTreeSet<String> {
     let (mut documented, mut list, mut part) = (BTreeSet::new(), String::new(), String::new());
     for line in report.lines() {
         if let Some(title) = line.strip_prefix("### ") {
-            // Of several the fields are written with their own.
+            // Under a heading of several objects, each field is written with its own.
             part = match &names(title)[..] {
                 [one] => format!("{list}{}.", one.trim_end_matches("[]")),
                 _ => list.clone(),
@@ -250,7 +250,7 @@ fn the_documentation_has_every_field_and_no_other() {
     for samples in [fixtures::dead_shard(), fixtures::quiet(), fixtures::overflow(), fixtures::distinct()] {
         fields(&value(&samples), "", &mut fields_of_reports);
     }
-    // What is there only where it is known: of a process, say, that may not be seen.
+    // An object may be `null` in some reports: a process that cannot be seen, for one.
     let objects = |set: &BTreeSet<String>| -> BTreeSet<String> {
         set.iter().filter(|path| !set.iter().any(|other| other.starts_with(&format!("{path}.")))).cloned().collect()
     };
@@ -317,7 +317,7 @@ fn no_line_is_too_long_and_nothing_breaks_the_terminal() {
 }
 
 #[test]
-fn an_empty_machine_and_losses_are_said() {
+fn an_empty_machine_and_losses_are_shown() {
     let mut samples = fixtures::many(0);
     for sample in &mut samples {
         sample.losses.connections = 1_234;

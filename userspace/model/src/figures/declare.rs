@@ -263,6 +263,15 @@ macro_rules! gauges {
         }
 
         impl GaugeSample {
+            /// Gauges with a number for each name.
+            #[cfg(any(test, feature = "fixtures"))]
+            pub fn of_numbers(number: impl Fn(&str) -> u16) -> Self {
+                Self {
+                    $($id: FromNumber::from_number(number(stringify!($id))),)*
+                    $($peak: FromNumber::from_number(number(stringify!($peak))),)*
+                }
+            }
+
             /// Reads them from what the probes keep, those whose measure is `available`.
             pub fn read(records: &Records<'_>, available: impl Fn(Measure) -> bool) -> Self {
                 Self {

@@ -171,6 +171,41 @@ pub(crate) trait Combine: Sized {
     fn where_available(self, available: bool) -> Self;
 }
 
+/// Gauges that a fixture can fill without knowing them.
+#[cfg(any(test, feature = "fixtures"))]
+pub(crate) trait FromNumber {
+    /// A known value, made from a number.
+    fn from_number(number: u16) -> Self;
+}
+
+#[cfg(any(test, feature = "fixtures"))]
+impl FromNumber for bool {
+    fn from_number(number: u16) -> Self {
+        number > 0
+    }
+}
+
+#[cfg(any(test, feature = "fixtures"))]
+impl FromNumber for u32 {
+    fn from_number(number: u16) -> Self {
+        number.into()
+    }
+}
+
+#[cfg(any(test, feature = "fixtures"))]
+impl FromNumber for u64 {
+    fn from_number(number: u16) -> Self {
+        number.into()
+    }
+}
+
+#[cfg(any(test, feature = "fixtures"))]
+impl<T: FromNumber> FromNumber for Option<T> {
+    fn from_number(number: u16) -> Self {
+        Some(T::from_number(number))
+    }
+}
+
 macro_rules! combine {
     ($($type:ty: $add:expr;)*) => {
         $(

@@ -2,9 +2,10 @@
 
 use crate::model::Counts;
 
-/// How much a counter grew between two readings. One that went backwards was started anew: what it holds is no growth,
-/// and counting goes on from there. One that is read for the first time has grown by all it holds if it began at zero
-/// within the interval (`from_zero`).
+/// How much a counter grew between two readings.
+///
+/// A counter that went backwards was started anew. It has not grown, and counting goes on from there. A counter that is
+/// read for the first time has grown by its value if it began at zero within the interval (`from_zero`).
 pub(crate) fn growth(last: Option<u64>, now: Option<u64>, from_zero: bool) -> u64 {
     match (last, now) {
         (Some(last), Some(now)) => now.saturating_sub(last),

@@ -43,14 +43,14 @@ impl Groups {
         // Each group with a live listener, and whether patterns and findings may be other than before.
         let mut concerned: Vec<(GroupId, bool)> = Vec::new();
         for &at in live.iter() {
-            let stirs = states[at].stirs(&model.listeners[at]);
+            let is_dirty = states[at].is_dirty(&model.listeners[at]);
             match model.listeners[at].group {
-                Some(group) => concerned.push((group, !stirs)),
-                None if stirs => judge_one(model, at),
+                Some(group) => concerned.push((group, !is_dirty)),
+                None if is_dirty => judge_one(model, at),
                 None => {}
             }
         }
-        // Of the entries of one group, one that stirs comes first and stays.
+        // Of the entries of one group, one that is_dirty comes first and stays.
         concerned.sort_unstable();
         concerned.dedup_by_key(|(group, _)| *group);
         for (group, still) in concerned {

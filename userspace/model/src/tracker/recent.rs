@@ -53,8 +53,7 @@ impl Recent {
             }
         }
         if self.steps.is_empty() {
-            // Most listeners are idle: what was kept for their next steps would be a third of what there is to keep of
-            // them.
+            // Most listeners are idle. The memory kept for their next steps would be a third of all that they need.
             self.steps = VecDeque::new();
         }
     }
@@ -69,7 +68,7 @@ impl Recent {
         Rates::between(now, &before, (drops.total, drops_before), seconds)
     }
 
-    /// Drops within the recent span. A cause found out only now, for an attempt refused before the span, is left out.
+    /// Drops within the recent span. Causes of attempts from before the span are left out, even if found only now.
     pub(crate) fn drops(&self, now: &Drops) -> Drops {
         let before = self.steps.front().map_or(*now, |s| s.drops_before);
         let mut recent = now.since(&before);

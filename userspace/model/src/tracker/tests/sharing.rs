@@ -40,8 +40,8 @@ fn assert_sharing_makes_no_difference(samples: &[Sample]) -> f64 {
         // What later samples will be judged by is the same too.
         let drops = |tracker: &Tracker| tracker.listeners.iter().map(|l| format!("{:?}", l.drops)).collect::<Vec<_>>();
         assert_eq!(drops(&resting), drops(&tracker), "after sample {i}");
-        rests += resting.seats.iter().filter(|seat| seat.rests).count();
-        all += resting.seats.len();
+        rests += resting.slots.iter().filter(|slot| slot.is_idle).count();
+        all += resting.slots.len();
     }
     rests as f64 / all as f64
 }
