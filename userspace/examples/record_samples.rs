@@ -1,6 +1,6 @@
-//! Records what a lab's listeners show, a sample per line as JSON, for the dashboard's pictures (`tests/recorded`).
+//! Records samples of a lab's listeners, one JSON object per line, for the dashboard's pictures (`tests/recorded`).
 //!
-//! It stands where listentop's report does, so the lab starts it, waits for it and hands its output on:
+//! It takes the place of listentop's report: the lab starts it, waits for it and passes its output on.
 //!
 //! ```sh
 //! cargo build --release -p demo-servers -p listentop --bins --example record_samples
@@ -21,7 +21,7 @@ use clap::Parser;
 use listentop::source::{self, Options, Probes, Source};
 use listentop_model::sample::Sample;
 
-/// Between two samples: so that some seconds make files of a bearable size.
+/// Time between two samples: long enough that some seconds make small files.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// The part of listentop's command line that the lab uses.
@@ -34,7 +34,7 @@ enum Command {
         /// Only this network namespace, by its inode: nothing else of the machine is recorded
         #[arg(long)]
         netns: u32,
-        /// There is one form only
+        /// Ignored: there is only one format
         #[arg(long)]
         format: Option<String>,
     },
@@ -77,7 +77,7 @@ fn record() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Leaves only what belongs to one namespace, and of the kernel's release the version.
+/// Keeps only what belongs to one namespace, and only the version of the kernel's release.
 fn narrow(sample: &mut Sample, netns: u32) {
     sample.host.kernel.truncate(sample.host.kernel.find('-').unwrap_or(sample.host.kernel.len()));
     sample.listeners.retain(|listener| listener.netns == netns);

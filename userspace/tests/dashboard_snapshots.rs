@@ -126,6 +126,32 @@ fn overview_dead_shard() {
     assert_pictures("overview_dead_shard", &fixtures::dead_shard(), &[Action::ToggleFoldAll, Action::Down]);
 }
 
+/// A machine on which every figure is a different number: one that stands in another's place is seen.
+#[test]
+fn listener_with_distinct_figures() {
+    assert_pictures("listener_distinct", &fixtures::distinct(), &[Action::Open]);
+    let sections = [(1, "distributions"), (2, "over_time"), (3, "threads")];
+    for (tabs, section) in sections {
+        let actions = [vec![Action::Open, Action::ToggleSpan], vec![Action::NextSection; tabs]].concat();
+        let size = SIZES[2];
+        assert_picture(&format!("listener_distinct_{section}"), size, &app(size, &fixtures::distinct(), &actions));
+    }
+}
+
+/// The same listener twice, as a group.
+#[test]
+fn group_with_distinct_figures() {
+    for size in SIZES {
+        let mut app = App::new(options(true));
+        app.update(Action::Resize(size.0, size.1));
+        app.set_model(Arc::new(fixtures::distinct_group()));
+        app.update(Action::Unfold);
+        assert_picture("overview_distinct_group", size, &app);
+        app.update(Action::Open);
+        assert_picture("group_distinct", size, &app);
+    }
+}
+
 #[test]
 fn overview_many() {
     let actions = [&[Action::PageDown; 3][..], &[Action::SortNext]].concat();
@@ -312,7 +338,7 @@ fn the_backlog_is_whole_beside_long_names() {
         for sample in &mut samples {
             let listener = &mut sample.listeners[0];
             listener.address = address.parse().unwrap();
-            listener.accept_queue.backlog = 4_096;
+            listener.gauges.backlog = 4_096;
             sample.namespaces[0].name = None;
         }
         let text = picture(size, &app(size, &samples, &[Action::Open]));

@@ -82,7 +82,7 @@ pub const FLAG_MPTCP: u32 = 4;
 /// Peak depths since user space last took them: it swaps them for 0. One record per CPU and slot, so that no two CPUs
 /// write the same maximum.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peaks {
     /// Largest accept queue depth at an enqueue.
     pub accept_queue: u32,
@@ -97,7 +97,7 @@ pub type Buckets = [u32; BUCKETS];
 /// thirty times as large, are separate: user space reads the counters of every listener at each sample, but the
 /// distributions only of those that were used.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerCounters {
     /// Connections put on the accept queue.
     pub enqueued: u64,

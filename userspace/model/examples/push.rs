@@ -14,7 +14,7 @@ fn main() {
             samples.iter_mut().enumerate().for_each(|(i, sample)| make_busy(sample, i as u64));
         }
         let mut tracker = Tracker::new(&samples[0]);
-        // The same course again and again, its counters going on from where they were.
+        // The same samples again and again; their counters go backwards once a round.
         let rounds = 10;
         let before = cpu_time();
         for _ in 0..rounds {
@@ -30,7 +30,7 @@ fn main() {
     }
 }
 
-/// CPU time of this thread, which other load on the machine does not change much.
+/// CPU time of this thread. Other load on the machine hardly changes it.
 fn cpu_time() -> Duration {
     let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(schedstat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
@@ -39,10 +39,10 @@ fn cpu_time() -> Duration {
 /// Every listener accepts and reads, with distributions of a realistic width.
 fn make_busy(sample: &mut Sample, n: u64) {
     for listener in &mut sample.listeners {
-        listener.accept_queue.wait = Some(distribution(n));
-        listener.reads.residency = Some(distribution(n + 1));
-        listener.accepts.total = Some(n * 40);
-        listener.reads.count = Some(n * 90);
+        listener.distributions.accept_wait = Some(distribution(n));
+        listener.distributions.residency = Some(distribution(n + 1));
+        listener.counts.accepts = Some(n * 40);
+        listener.counts.reads = Some(n * 90);
         listener.threads[0].accepts = n * 40;
         listener.threads[0].reads = n * 90;
     }

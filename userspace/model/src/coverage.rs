@@ -2,118 +2,85 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::names;
+
 /// One measure's coverage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     /// Which measure.
     pub measure: Measure,
-    /// Whether it can be had here.
+    /// How well it is covered here.
     pub status: Status,
-    /// The hook or file that it comes from; empty where it is unavailable.
+    /// The hook or file that it comes from; empty if it is unavailable.
     pub via: String,
-    /// Why it is less than `measured`, and what would help; empty where it is measured.
+    /// Why it is less than `measured`, and what would help; empty if it is measured.
     pub reason: String,
 }
 
-/// How well a measure is covered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Every event is seen.
-    Measured,
-    /// Read now and then, inferred, or an upper or lower bound: the reason says which.
-    Sampled,
-    /// Not to be had here.
-    Unavailable,
-}
-
-macro_rules! measures {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
-        /// Everything that listentop can measure, under the names that the coverage lists use.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Measure {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Measure {
-            /// Every measure, in the order in which coverage lists show them.
-            pub const ALL: &[Measure] = &[$(Measure::$variant,)*];
-
-            /// Its name in JSON and on screens.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Measure::$variant => $name,)* }
-            }
-        }
-    };
-}
-
-measures! {
-    /// Depth and backlog of accept queues.
-    AcceptQueueDepth => "accept_queue_depth",
-    /// Peak depth of accept queues between two samples.
-    AcceptQueuePeak => "accept_queue_peak",
-    /// Connections enqueued.
-    Enqueued => "enqueued",
-    /// Accept wait.
-    AcceptWait => "accept_wait",
-    /// Age of the oldest connection still waiting.
-    OldestWaiting => "oldest_waiting",
-    /// Depth and young requests of SYN queues.
-    SynQueueDepth => "syn_queue_depth",
-    /// Request sockets made.
-    SynRequests => "syn_requests",
-    /// SYN-ACK retransmits.
-    SynackRetransmits => "synack_retransmits",
-    /// SYN cookies sent, per listener.
-    CookiesSent => "cookies_sent",
-    /// Handshake time.
-    Handshake => "handshake",
-    /// Refused attempts.
-    Drops => "drops",
-    /// The cause of each refused attempt.
-    DropCause => "drop_cause",
-    /// Distinct clients among refused attempts.
-    DropClients => "drop_clients",
-    /// Accepts.
-    Accepts => "accepts",
-    /// Would-block accepts.
-    WouldBlock => "would_block",
-    /// Open connections.
-    OpenConnections => "open_connections",
-    /// First-byte time.
-    FirstByte => "first_byte",
-    /// First-read time.
-    FirstRead => "first_read",
-    /// Reads and bytes read.
-    Reads => "reads",
-    /// Residency.
-    Residency => "residency",
-    /// Bytes waiting unread.
-    QueuedBytes => "queued_bytes",
-    /// Writes and bytes written.
-    Writes => "writes",
-    /// Which process holds a listener.
-    Owners => "owners",
-    /// CPU, run-queue and blocked time of threads.
-    ThreadTimes => "thread_times",
-    /// Time that the probes take.
-    ProbeTime => "probe_time",
-}
-
-impl std::fmt::Display for Status {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Status::Measured => "measured",
-            Status::Sampled => "sampled",
-            Status::Unavailable => "unavailable",
-        })
+names! {
+    /// How well a measure is covered.
+    pub enum Status {
+        /// Every event is seen.
+        Measured = "measured",
+        /// Read now and then, inferred, or an upper or lower bound: the reason says which.
+        Sampled = "sampled",
+        /// Not known here.
+        Unavailable = "unavailable",
     }
 }
 
-impl std::fmt::Display for Measure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+names! {
+    /// Everything that listentop can measure, under the names that the coverage lists use.
+    pub enum Measure {
+        /// Depth and backlog of accept queues.
+        AcceptQueueDepth = "accept_queue_depth",
+        /// Peak depth of accept queues between two samples.
+        AcceptQueuePeak = "accept_queue_peak",
+        /// Connections enqueued.
+        Enqueued = "enqueued",
+        /// Accept wait.
+        AcceptWait = "accept_wait",
+        /// Age of the oldest connection still waiting.
+        OldestWaiting = "oldest_waiting",
+        /// Depth and young requests of SYN queues.
+        SynQueueDepth = "syn_queue_depth",
+        /// Request sockets made.
+        SynRequests = "syn_requests",
+        /// SYN-ACK retransmits.
+        SynackRetransmits = "synack_retransmits",
+        /// SYN cookies sent, per listener.
+        CookiesSent = "cookies_sent",
+        /// Handshake time.
+        Handshake = "handshake",
+        /// Refused attempts.
+        Drops = "drops",
+        /// The cause of each refused attempt.
+        DropCause = "drop_cause",
+        /// Distinct clients among refused attempts.
+        DropClients = "drop_clients",
+        /// Accepts.
+        Accepts = "accepts",
+        /// Would-block accepts.
+        WouldBlock = "would_block",
+        /// Open connections.
+        OpenConnections = "open_connections",
+        /// First-byte time.
+        FirstByte = "first_byte",
+        /// First-read time.
+        FirstRead = "first_read",
+        /// Reads and bytes read.
+        Reads = "reads",
+        /// Residency.
+        Residency = "residency",
+        /// Bytes waiting unread.
+        QueuedBytes = "queued_bytes",
+        /// Writes and bytes written.
+        Writes = "writes",
+        /// Which process holds a listener.
+        Owners = "owners",
+        /// CPU, run-queue and blocked time of threads.
+        ThreadTimes = "thread_times",
+        /// Time that the probes take.
+        ProbeTime = "probe_time",
     }
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Counts in the buckets of [`listentop_abi::histogram`], sparse: only buckets that are not empty.
 ///
-/// A unit is [`UNIT_NS`] nanoseconds in a distribution of durations and one byte in a distribution of sizes. Whatever
-/// is read from a bucket is its midpoint, which is at most 1/16 away from each value in it.
+/// A unit is [`UNIT_NS`] nanoseconds in a distribution of durations and one byte in a distribution of sizes. A
+/// bucket is read as its midpoint, which is at most 1/16 away from each value in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Raw")]
 pub struct Histogram {
@@ -25,7 +25,7 @@ pub struct Bar {
     pub count: u64,
 }
 
-/// A histogram as written in a recording, not checked yet.
+/// A histogram as a recording has it, not checked yet.
 #[derive(Deserialize)]
 struct Raw {
     buckets: Vec<(u16, u64)>,
@@ -62,13 +62,6 @@ const fn to_us(ns: u64) -> u64 {
 }
 
 impl Histogram {
-    /// A histogram from counts by bucket index, as the probes keep them. Counts past the layout's end are ignored.
-    #[must_use]
-    pub fn from_counts(counts: &[u64]) -> Self {
-        let buckets = counts.iter().take(BUCKETS).enumerate().filter(|(_, n)| **n > 0);
-        Histogram { buckets: buckets.map(|(i, n)| (i as u16, *n)).collect() }
-    }
-
     /// A histogram of these values, in units.
     #[must_use]
     pub fn of_units(values: impl IntoIterator<Item = u64>) -> Self {
@@ -113,7 +106,7 @@ impl Histogram {
         }
     }
 
-    /// Takes away values that were merged before; what is not there is not taken.
+    /// Takes away values that were merged before. A count never goes below 0.
     pub fn subtract(&mut self, other: &Histogram) {
         for &(bucket, count) in &other.buckets {
             if let Ok(at) = self.buckets.binary_search_by_key(&bucket, |b| b.0) {
@@ -123,8 +116,8 @@ impl Histogram {
         self.buckets.retain(|b| b.1 > 0);
     }
 
-    /// What was added to a cumulative histogram since an earlier reading of it; `None` if a bucket shrank, that is, if
-    /// it was started anew in between.
+    /// What a cumulative histogram gained since an earlier reading. `None` if a bucket shrank: then it was started anew
+    /// in between.
     #[must_use]
     pub fn since(&self, earlier: &Histogram) -> Option<Histogram> {
         let mut added = Vec::new();
@@ -181,7 +174,7 @@ impl Histogram {
         self.quantile_ns(p).map(to_us)
     }
 
-    /// The largest value that the top bucket can hold, in units: no value is above it, save those past the layout's
+    /// The largest value that the top bucket can hold, in units. No value is above it, except those past the layout's
     /// end.
     #[must_use]
     pub fn max_units(&self) -> Option<u64> {
@@ -194,25 +187,8 @@ impl Histogram {
         self.buckets.last().map(|b| (bounds(b.0).1 * UNIT_NS).div_ceil(1000))
     }
 
-    /// The mean in units, estimated from the buckets' midpoints.
-    #[must_use]
-    pub fn mean_units(&self) -> Option<f64> {
-        let count = self.count();
-        let middle = |bucket| {
-            let (low, high) = bounds(bucket);
-            (low + high - 1) as f64 / 2.0
-        };
-        (count > 0).then(|| self.buckets.iter().map(|&(b, n)| middle(b) * n as f64).sum::<f64>() / count as f64)
-    }
-
-    /// The mean of durations in microseconds, estimated from the buckets' midpoints.
-    #[must_use]
-    pub fn mean_us(&self) -> Option<u64> {
-        self.mean_units().map(|units| ((units + 0.5) * UNIT_NS as f64 / 1000.0).round() as u64)
-    }
-
-    /// At most `n` adjoining bars from the smallest value to the largest, each covering the same number of buckets give
-    /// or take one, so that their widths grow with their values (a logarithmic axis). Empty if there are no values.
+    /// At most `n` adjoining bars from the smallest value to the largest. Each covers the same number of buckets, give
+    /// or take one, so widths grow with values: a logarithmic axis. Empty if there are no values.
     #[must_use]
     pub fn bars(&self, n: usize) -> Vec<Bar> {
         let (Some(first), Some(last)) = (self.buckets.first(), self.buckets.last()) else { return Vec::new() };
@@ -256,18 +232,15 @@ mod tests {
         }
         assert!(histogram.max_units().unwrap() >= 740_000 && histogram.max_units().unwrap() <= 832_500);
         assert!(histogram.max_us() >= histogram.quantile_us(1.0));
-        let mean = histogram.mean_units().unwrap();
-        assert!((mean - 370_018.5).abs() < 370_018.5 / 16.0, "{mean}");
-        assert!(histogram.mean_us().unwrap().abs_diff(47_362) < 2_960);
     }
 
     #[test]
     fn nothing_is_none() {
         let empty = Histogram::default();
         assert_eq!((empty.count(), empty.quantile_units(0.5), empty.quantile_us(0.5)), (0, None, None));
-        assert_eq!((empty.max_us(), empty.max_units(), empty.mean_units(), empty.mean_us()), (None, None, None, None));
-        assert!(empty.bars(10).is_empty());
-        assert!(Histogram::of_units([5]).bars(0).is_empty());
+        assert_eq!((empty.max_us(), empty.max_units()), (None, None));
+        assert_eq!(empty.bars(10), []);
+        assert_eq!(Histogram::of_units([5]).bars(0), []);
     }
 
     #[test]
@@ -322,13 +295,5 @@ mod tests {
         assert_eq!(odd.max_units(), Some(u64::from(u32::MAX)));
         assert_eq!(odd.bars(3).iter().map(|b| b.count).sum::<u64>(), 2);
         assert_eq!(index(u64::MAX), BUCKETS - 1);
-    }
-
-    #[test]
-    fn counts_by_index_become_sparse() {
-        let mut counts = vec![0; BUCKETS];
-        counts[4] = 2;
-        counts[BUCKETS - 1] = 1;
-        assert_eq!(Histogram::from_counts(&counts).buckets, [(4, 2), (BUCKETS as u16 - 1, 1)]);
     }
 }

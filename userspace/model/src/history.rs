@@ -1,7 +1,7 @@
 //! What graphs over time show: the last steps, and how each listener was at each.
 //!
-//! A listener that nothing happens to stays as it is without being touched: its history says from which step on, and
-//! the timeline, which all listeners share, says when the steps were.
+//! An idle listener is not touched. Its history notes from which step on it stayed the same. The timeline, which all
+//! listeners share, says when each step was.
 
 use std::collections::VecDeque;
 
@@ -37,7 +37,7 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Goes on to a step. Numbers go up by one; the one that was last again changes nothing.
+    /// Goes on to a step. Numbers go up by one; the last number again changes nothing.
     pub(crate) fn advance(&mut self, step: u64, at: f64) {
         if self.at.is_empty() {
             self.first = step;
@@ -61,12 +61,12 @@ impl Timeline {
     }
 }
 
-/// How a listener was at each step, from the first that it was there.
+/// How a listener was at each step since it appeared.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
     /// Oldest first; each lasts until the next begins.
     stretches: VecDeque<Stretch>,
-    /// The last step, once there will be no more; the last stretch goes on until then.
+    /// The last step, once the history has ended. The last stretch lasts until then.
     last: Option<u64>,
 }
 
@@ -74,12 +74,12 @@ pub struct History {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Stretch {
     from: u64,
-    /// The same at each of them, but for the time, which is the first one's.
+    /// The point at each of these steps; the time is that of the first.
     point: HistoryPoint,
 }
 
 impl History {
-    /// Notes a step. Its number is above those noted before; those in between were as the one before them.
+    /// Notes a step. Its number is above all noted before. Steps that are left out were like the one before them.
     pub fn push(&mut self, step: u64, point: HistoryPoint) {
         if self.latest().is_some_and(|latest| HistoryPoint { at: latest.at, ..point } == latest) {
             return;
@@ -94,37 +94,37 @@ impl History {
         }
     }
 
-    /// Changes what was noted for a step, the last one.
+    /// Changes the point of the last step, which is `step`.
     pub(crate) fn amend(&mut self, step: u64, change: impl FnOnce(&mut HistoryPoint)) {
         let Some(mut point) = self.latest() else { return };
         change(&mut point);
         self.push(step, point);
     }
 
-    /// There are no more steps after this one.
+    /// Ends the history: no step follows this one.
     pub(crate) fn end(&mut self, step: u64) {
         self.last = Some(step);
     }
 
-    /// There are more all the same; of those in between nothing is known, but that no connection waited.
+    /// Resumes a history that ended. Of the steps in between it is only known that no connection waited.
     pub(crate) fn resume(&mut self) {
         if let Some(last) = self.last.take() {
             self.push(last + 1, HistoryPoint::default());
         }
     }
 
-    /// The latest point, with the time at which it became so.
+    /// The latest point, with the time since which it is the same.
     #[must_use]
     pub fn latest(&self) -> Option<HistoryPoint> {
         self.stretches.back().map(|stretch| stretch.point)
     }
 
-    /// All points from this step on are the same, but for their times.
+    /// Whether all points from this step on are equal, apart from their times.
     pub(crate) fn is_steady_from(&self, step: u64) -> bool {
         self.stretches.back().is_none_or(|last| last.from <= step)
     }
 
-    /// The steps that it has points for, as far as `timeline` goes back.
+    /// The steps for which it has points, as far back as `timeline` goes.
     #[must_use]
     pub fn steps(&self, timeline: &Timeline) -> std::ops::Range<u64> {
         let Some(first) = self.stretches.front() else { return 0..0 };
@@ -174,7 +174,7 @@ mod tests {
         for (step, value) in [(1, 7), (2, 0), (3, 0), (4, 0), (5, 3)] {
             timeline.advance(step, step as f64 / 4.0);
             if step != 4 {
-                history.push(step, depth(value)); // whether a quiet step is noted or not makes no difference
+                history.push(step, depth(value)); // a quiet step may be left out
             }
         }
         timeline.advance(6, 9.0);

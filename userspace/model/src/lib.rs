@@ -1,11 +1,13 @@
-//! The model of listentop: pure functions from samples to what is shown. No aya, no tokio, no ratatui, no input or
-//! output.
+//! The model of listentop: pure functions from samples to what views show. It uses no aya, tokio or ratatui, and does
+//! no input or output.
 
 pub mod catalogue;
 pub mod coverage;
+pub mod figures;
 pub mod findings;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+pub mod group;
 pub mod histogram;
 pub mod history;
 pub mod model;
@@ -14,3 +16,5 @@ pub mod sample;
 pub mod shared;
 pub mod tracker;
 pub mod words;
+
+mod names;

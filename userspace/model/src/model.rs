@@ -8,10 +8,14 @@ use std::net::IpAddr;
 pub use crate::patterns::PatternName;
 use crate::{
     coverage::Coverage,
-    histogram::Histogram,
     history::{History, Timeline},
+    names::names,
     sample::{Host, Losses, Process, Protocol},
     shared::Shared,
+};
+pub use crate::{
+    figures::{Counts, Distributions, Drops, Gauges, Rates},
+    group::{GroupId, GroupModel, OpenShards},
 };
 
 /// The state of everything after a sample.
@@ -30,9 +34,11 @@ pub struct Model {
     /// Network namespaces, by inode.
     pub namespaces: Vec<NamespaceModel>,
     /// Listeners by (netns, port, address, id): open ones, and those that closed within the interval (`closed` set).
-    /// Copies of a model share those that nothing happened to.
+    /// Copies of a model share the listeners that did not change.
     pub listeners: Shared<ListenerModel>,
-    /// When the steps were that the listeners' histories tell of.
+    /// SO_REUSEPORT groups of at least two shards, in the order of their first listeners.
+    pub groups: Shared<GroupModel>,
+    /// When the steps of the listeners' histories were.
     pub timeline: Timeline,
 }
 
@@ -75,7 +81,8 @@ pub struct NamespaceModel {
     pub listen_overflows: Option<u64>,
     /// ListenDrops in the interval.
     pub listen_drops: Option<u64>,
-    /// ListenDrops in the interval that no listener of ours accounts for (negative: more than the kernel counted).
+    /// ListenDrops in the interval that the known listeners do not explain (negative: they saw more than the kernel
+    /// counted).
     pub unexplained_drops: Option<i64>,
     /// SYNs refused in the interval because a SYN queue was full and cookies were off.
     pub syn_queue_full_drops: Option<u64>,
@@ -110,7 +117,7 @@ pub struct ListenerModel {
     pub holders: Vec<u32>,
     /// It was opened within the interval.
     pub opened_in_interval: bool,
-    /// It closed within the interval; its gauges are the last that were seen.
+    /// It closed within the interval; its gauges are those of the last reading.
     pub closed: bool,
     /// Gauges at the last sample.
     pub now: Gauges,
@@ -136,155 +143,16 @@ pub struct ListenerModel {
     pub history: History,
 }
 
-/// Identity of a SO_REUSEPORT group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupId {
-    /// Inode of the namespace.
-    pub netns: u32,
-    /// Transport.
-    pub protocol: Protocol,
-    /// Local port.
-    pub port: u16,
-    /// Local address.
-    pub address: IpAddr,
-}
-
-/// Values at the last sample.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Gauges {
-    /// Connections waiting to be accepted.
-    pub accept_depth: u32,
-    /// Backlog after clamping.
-    pub backlog: u32,
-    /// backlog + 1: what the kernel admits.
-    pub limit: u32,
-    /// Largest depth in the interval.
-    pub accept_peak: Option<u32>,
-    /// Largest depth in the recent span.
-    pub recent_accept_peak: Option<u32>,
-    /// Age of the oldest connection waiting, in microseconds; `Some(0)` if none waits.
-    pub oldest_waiting_us: Option<u64>,
-    /// Request sockets.
-    pub syn_depth: Option<u32>,
-    /// Request sockets whose SYN-ACK was not retransmitted.
-    pub syn_young: Option<u32>,
-    /// Largest SYN queue seen in the interval.
-    pub syn_peak: Option<u32>,
-    /// TCP_DEFER_ACCEPT is set: the SYN queue holds connections that wait for their first data, on purpose.
-    pub defer_accept: Option<bool>,
-    /// Open connections.
-    pub open: Option<u64>,
-    /// Bytes waiting unread.
-    pub queued_bytes: Option<u64>,
-}
-
-/// Counts within the interval.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Connections enqueued.
-    pub enqueued: Option<u64>,
-    /// Connections among them that came from a shard that was closed.
-    pub migrated: Option<u64>,
-    /// Connections that left the accept queue without being accepted: the listener closed, or they were destroyed
-    /// first.
-    pub aborted: Option<u64>,
-    /// Request sockets made.
-    pub syn_requests: Option<u64>,
-    /// Request sockets that ended without a connection.
-    pub syn_given_up: Option<u64>,
-    /// SYN-ACKs sent again.
-    pub synack_retransmits: Option<u64>,
-    /// SYN cookies sent.
-    pub cookies_sent: Option<u64>,
-    /// Valid SYN cookies that came back.
-    pub cookies_validated: Option<u64>,
-    /// Accepts.
-    pub accepts: Option<u64>,
-    /// Accepts that returned EAGAIN.
-    pub would_block: Option<u64>,
-    /// Accepts that failed otherwise.
-    pub accept_failed: Option<u64>,
-    /// Reads.
-    pub reads: Option<u64>,
-    /// Bytes read.
-    pub read_bytes: Option<u64>,
-    /// Writes.
-    pub writes: Option<u64>,
-    /// Bytes written.
-    pub write_bytes: Option<u64>,
-}
-
-/// Recent rates per second.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Rates {
-    /// Connections enqueued per second.
-    pub enqueued: Option<f64>,
-    /// Accepts per second.
-    pub accepts: Option<f64>,
-    /// Would-block accepts per second.
-    pub would_block: Option<f64>,
-    /// Accepts per second that failed otherwise.
-    pub accept_failed: Option<f64>,
-    /// SYN-ACK retransmits per second.
-    pub synack_retransmits: Option<f64>,
-    /// Refused attempts per second.
-    pub drops: Option<f64>,
-    /// Reads per second.
-    pub reads: Option<f64>,
-    /// Bytes read per second.
-    pub read_bytes: Option<f64>,
-    /// Writes per second.
-    pub writes: Option<f64>,
-    /// Bytes written per second.
-    pub write_bytes: Option<f64>,
-}
-
-/// Refused attempts by cause. The causes add up to `total`; a cause that cannot be told is `None`, and its share is in
-/// `unexplained`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Drops {
-    /// Attempts refused.
-    pub total: Option<u64>,
-    /// SYNs refused because the accept queue was full.
-    pub accept_queue_full_on_syn: Option<u64>,
-    /// Final ACKs refused because the accept queue was full.
-    pub accept_queue_full_on_ack: Option<u64>,
-    /// SYNs refused because the SYN queue was full.
-    pub syn_queue_full: Option<u64>,
-    /// Refused for another known reason.
-    pub other: Option<u64>,
-    /// Refused, cause not known.
-    pub unexplained: Option<u64>,
-    /// Distinct clients among them.
-    pub clients: Option<u64>,
-}
-
-/// The distributions of one listener; each `None` where it cannot be measured.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Distributions {
-    /// Accept wait.
-    pub accept_wait: Option<Histogram>,
-    /// Handshake time.
-    pub handshake: Option<Histogram>,
-    /// First-byte time.
-    pub first_byte: Option<Histogram>,
-    /// First-read time.
-    pub first_read: Option<Histogram>,
-    /// Residency.
-    pub residency: Option<Histogram>,
-    /// Bytes per read (units are bytes, not time).
-    pub bytes_per_read: Option<Histogram>,
-}
-
-/// What a thread does for a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// It accepts.
-    Acceptor,
-    /// It reads.
-    Reader,
-    /// It writes.
-    Writer,
+names! {
+    /// What a thread does for a listener.
+    pub enum Role {
+        /// It accepts.
+        Acceptor = "acceptor",
+        /// It reads.
+        Reader = "reader",
+        /// It writes.
+        Writer = "writer",
+    }
 }
 
 /// One thread's work for one listener.
@@ -332,14 +200,14 @@ pub struct ThreadModel {
     pub run_queue_us: Option<u64>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,
-    /// Until when it is known to have lived, likewise; `None` while it lives. A listener at which nothing happens is
-    /// left alone, so its threads' times must not need to be kept up.
+    /// Until when it is known to have lived, likewise; `None` while it lives. A thread's times need no upkeep, so an
+    /// idle listener costs nothing.
     pub lived_until_us: Option<u64>,
 }
 
 impl ThreadModel {
-    /// The rest of its time in the interval, which is what is neither on a CPU nor waiting for one: asleep or blocked,
-    /// in microseconds. `None` where those are not known.
+    /// The rest of its time in the interval, in microseconds: neither on a CPU nor waiting for one, so asleep or
+    /// blocked. `None` if those times are not known.
     #[must_use]
     pub fn blocked_us(&self, interval: &Interval) -> Option<u64> {
         let until = self.lived_until_us.unwrap_or((interval.seconds * 1e6).round() as u64);
@@ -359,15 +227,16 @@ pub struct Pattern {
     pub evidence: Vec<String>,
 }
 
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Will hurt, or already hurts a little.
-    Warning,
-    /// Clients are being refused or left waiting now.
-    Critical,
+names! {
+    /// How bad a finding is.
+    pub enum Severity {
+        /// Worth knowing.
+        Info = "info",
+        /// Will hurt, or already hurts a little.
+        Warning = "warning",
+        /// Clients are being refused or left waiting now.
+        Critical = "critical",
+    }
 }
 
 /// One thing that is wrong with a listener.

@@ -1,4 +1,4 @@
-//! What a source reads: raw, timestamped, serialisable. Nothing here is derived; the model does that.
+//! What a source reads: raw, timestamped, serialisable. The model derives the rest.
 //!
 //! Counters are cumulative since the probes were attached (or, for a listener opened later, since it was opened) and
 //! are `None` where this machine cannot measure them. Gauges are values at [`Sample::monotonic_ns`]. A recording is a
@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{coverage::Coverage, histogram::Histogram, shared::Shared};
+pub use crate::figures::{Counts, Distributions, GaugeSample};
+use crate::{coverage::Coverage, names::names, shared::Shared};
 
 /// One reading of everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,9 +29,8 @@ pub struct Sample {
     /// The network namespaces that hold a listener, with their kernel counters.
     pub namespaces: Vec<NamespaceSample>,
     /// Every listener open now, and those that closed since the previous sample (`closed` set), in no particular
-    /// order. A socket that stopped to listen and listens again is in it as closed, and once more.
-    /// One of which nothing changed may be shared with the sample before: it is then taken in without being read
-    /// again.
+    /// order. A socket that stopped listening and listens again is in it twice, once as closed.
+    /// A listener that did not change may be shared with the sample before; the tracker then need not read it.
     pub listeners: Shared<ListenerSample>,
 }
 
@@ -56,7 +56,7 @@ pub struct Cost {
     pub rss_bytes: u64,
 }
 
-/// What was not tracked, cumulative. Each is shown wherever it is not 0.
+/// What was not tracked, cumulative. Views show each that is not 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// Listeners that found the listener table full (`--max-listeners`).
@@ -69,26 +69,26 @@ pub struct Losses {
     pub threads: u64,
     /// Runs that the kernel skipped because the probe interrupted itself (`recursion_misses`).
     pub missed_runs: u64,
-    /// Connections whose beginning or end the kernel showed to no probe: counted as soon as that shows, without waits.
+    /// Connections whose beginning or end no probe saw: counted as soon as that is noticed, without waits.
     #[serde(default)]
     pub unseen: u64,
-    /// Connections that were open at the start and may have come through another shard of their group: of the group as
-    /// a whole nothing is missing.
+    /// Connections that were open at the start and may have come through another shard of their group. The group's
+    /// sums are right.
     #[serde(default)]
     pub ambiguous: u64,
-    /// Anything else: queued sockets that could not be told, queues that were too long to be taken over at the start.
+    /// Anything else: queued sockets that could not be identified, queues too long to be taken over at the start.
     pub other: u64,
 }
 
 impl Losses {
-    /// Everything that was lost, but for skipped runs, which need not have lost anything, and for what only its shard
-    /// has in doubt.
+    /// Everything that was lost. Skipped runs are left out: they may have lost nothing. So are ambiguous connections:
+    /// only their shard is in doubt.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.listeners + self.connections + self.threads + self.unseen + self.other
     }
 
-    /// What of this was lost after `earlier`, of which it is the continuation.
+    /// What was lost after `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
@@ -110,7 +110,7 @@ pub struct NamespaceSample {
     pub inode: u32,
     /// Its name under /run/netns, where it has one; `host` for the namespace of process 1.
     pub name: Option<String>,
-    /// Its TCP counters, cumulative since the namespace was made; `None` where no way to read them was found.
+    /// Its TCP counters, cumulative since the namespace was made; `None` if they cannot be read.
     pub counters: Option<NamespaceCounters>,
 }
 
@@ -137,14 +137,14 @@ pub struct NamespaceCounters {
     pub embryonic_rsts: u64,
 }
 
-/// Transport of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP over IPv4 or IPv6.
-    Tcp,
-    /// Multipath TCP.
-    Mptcp,
+names! {
+    /// Transport of a listener.
+    pub enum Protocol {
+        /// TCP over IPv4 or IPv6.
+        Tcp = "tcp",
+        /// Multipath TCP.
+        Mptcp = "mptcp",
+    }
 }
 
 /// A process.
@@ -175,82 +175,24 @@ pub struct ListenerSample {
     pub v6only: bool,
     /// SO_REUSEPORT is set: listeners of the same netns, protocol, address and port form a group, each a shard.
     pub reuseport: bool,
-    /// The process that holds it; of several, the one that started first. `None`: none found that may be seen.
+    /// The process that holds it; of several, the one that started first. `None` if no holder can be seen.
     pub process: Option<Process>,
-    /// Ids of the processes that hold it, the one that started first first; empty where that is unknown.
+    /// Ids of the processes that hold it, the oldest first; empty if unknown.
     pub holders: Vec<u32>,
     /// When it began to listen (CLOCK_MONOTONIC, nanoseconds); `None` if before the probes were attached.
     pub opened_ns: Option<u64>,
     /// It stopped listening since the previous sample; this is the last sample that has it.
     pub closed: bool,
-    /// The accept queue.
-    pub accept_queue: AcceptQueueSample,
-    /// The SYN queue.
-    pub syn_queue: SynQueueSample,
+    /// Its gauges.
+    pub gauges: GaugeSample,
+    /// Its counters, cumulative.
+    pub counts: Counts,
+    /// Its distributions, cumulative.
+    pub distributions: Distributions,
     /// Refused attempts.
     pub drops: DropsSample,
-    /// Accepts; by thread in `threads`.
-    pub accepts: AcceptsSample,
-    /// Accepted connections.
-    pub connections: ConnectionsSample,
-    /// Reads from accepted connections; by thread in `threads`.
-    pub reads: ReadsSample,
-    /// Writes to accepted connections; by thread in `threads`.
-    pub writes: WritesSample,
-    /// The threads that were seen working for it, those that ended included.
+    /// The threads that were seen working for it, including those that ended.
     pub threads: Vec<ThreadSample>,
-}
-
-/// Accept queue of one listener.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AcceptQueueSample {
-    /// `sk_ack_backlog`: connections waiting to be accepted.
-    pub depth: u32,
-    /// `sk_max_ack_backlog`: the argument of listen(2) after clamping to somaxconn. The kernel admits one more.
-    pub backlog: u32,
-    /// Largest depth since the previous sample, seen at every enqueue; `None` where only polling sees the depth.
-    pub peak: Option<u32>,
-    /// Connections put on the queue.
-    pub enqueued: Option<u64>,
-    /// Connections that left it without being accepted: the listener closed, or they were destroyed first.
-    #[serde(default)]
-    pub aborted: Option<u64>,
-    /// Connections among `enqueued` that came from another shard's queue when that was closed
-    /// (net.ipv4.tcp_migrate_req, or a BPF program).
-    #[serde(default)]
-    pub migrated: Option<u64>,
-    /// How long its oldest connection has been waiting, in nanoseconds; `Some(0)` if the queue is empty.
-    pub oldest_waiting_ns: Option<u64>,
-    /// Accept waits.
-    pub wait: Option<Histogram>,
-}
-
-/// SYN queue of one listener.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct SynQueueSample {
-    /// `qlen`: request sockets; `None` where not even polling sees them.
-    pub depth: Option<u32>,
-    /// `young`: request sockets whose SYN-ACK was not retransmitted yet.
-    pub young: Option<u32>,
-    /// Largest depth seen since the previous sample.
-    pub peak: Option<u32>,
-    /// Request sockets made.
-    pub requests: Option<u64>,
-    /// Request sockets that left the queue without a connection: timed out, reset, or closed with the listener.
-    #[serde(default)]
-    pub given_up: Option<u64>,
-    /// SYN-ACKs sent again.
-    pub synack_retransmits: Option<u64>,
-    /// SYN cookies sent for this listener.
-    pub cookies_sent: Option<u64>,
-    /// Valid SYN cookies that came back to this listener.
-    #[serde(default)]
-    pub cookies_validated: Option<u64>,
-    /// TCP_DEFER_ACCEPT is set: requests wait here for the client's first data, on purpose.
-    #[serde(default)]
-    pub defer_accept: Option<bool>,
-    /// Handshake times.
-    pub handshake: Option<Histogram>,
 }
 
 /// Attempts that a listener's queues refused. The model turns these into drops by cause.
@@ -282,60 +224,14 @@ pub struct DropsSample {
     pub clients_cover_syn: bool,
 }
 
-/// Accepts from one listener.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct AcceptsSample {
-    /// Connections accepted.
-    pub total: Option<u64>,
-    /// Accepts that returned EAGAIN.
-    pub would_block: Option<u64>,
-    /// Accepts that failed otherwise (EMFILE, ENFILE, ENOBUFS, ENOMEM, …), EINTR and ECONNABORTED left out.
-    pub failed: Option<u64>,
-}
-
-/// Accepted connections of one listener.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ConnectionsSample {
-    /// Accepted and not yet destroyed.
-    pub open: Option<u64>,
-    /// First-byte times: accepted → first payload byte arrived.
-    pub first_byte: Option<Histogram>,
-    /// First-read times: accepted → first successful read.
-    pub first_read: Option<Histogram>,
-}
-
-/// Reads from one listener's connections.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReadsSample {
-    /// Successful reads (at least one byte).
-    pub count: Option<u64>,
-    /// Bytes read.
-    pub bytes: Option<u64>,
-    /// Residency of the first unread byte.
-    pub residency: Option<Histogram>,
-    /// Bytes per read.
-    pub bytes_per_read: Option<Histogram>,
-    /// Bytes that arrived and were not read yet, over all its connections.
-    pub queued_bytes: Option<u64>,
-}
-
-/// Writes to one listener's connections.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct WritesSample {
-    /// Successful writes.
-    pub count: Option<u64>,
-    /// Bytes accepted from the program by the kernel.
-    pub bytes: Option<u64>,
-}
-
 /// What one thread did for one listener.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ThreadSample {
     /// Process id (thread group id).
     pub pid: u32,
-    /// Thread id; 0 for the sum over threads that ended and are not given one by one any more.
+    /// Thread id; 0 for the sum over ended threads that are no longer listed one by one.
     pub tid: u32,
-    /// When the thread started (CLOCK_BOOTTIME, nanoseconds): tells it from another that got the same id later.
+    /// When the thread started (CLOCK_BOOTTIME, nanoseconds): distinguishes it from a later thread with the same id.
     pub start_ns: u64,
     /// Command name of the thread when it was first seen working.
     pub comm: String,

@@ -8,8 +8,9 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A list whose copies share their items until one of them is changed: copying it costs a pointer per item, and an item
-/// that two lists share is known to be the same without looking into it. Written and read as a plain list.
+/// A list whose copies share their items until one is changed.
+///
+/// A copy costs a pointer per item. Two lists that share an item need not compare it. In JSON it is a plain list.
 #[derive(Debug, PartialEq)]
 pub struct Shared<T>(Vec<Arc<T>>);
 
@@ -37,13 +38,13 @@ impl<T> Shared<T> {
         self.0.iter().map(Arc::as_ref)
     }
 
-    /// The items as they are shared.
+    /// The shared items.
     #[must_use]
     pub fn handles(&self) -> &[Arc<T>] {
         &self.0
     }
 
-    /// The same, to put them into another order.
+    /// The shared items, to put them into another order.
     pub(crate) fn handles_mut(&mut self) -> &mut Vec<Arc<T>> {
         &mut self.0
     }
@@ -53,7 +54,7 @@ impl<T> Shared<T> {
         self.0.push(item.into());
     }
 
-    /// Takes an item out.
+    /// Removes an item and returns it.
     ///
     /// # Panics
     /// If there is none at this place.
@@ -61,14 +62,14 @@ impl<T> Shared<T> {
         self.0.remove(at)
     }
 
-    /// Leaves only the items that `keep` says.
+    /// Keeps only the items for which `keep` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.0.retain(|item| keep(item));
     }
 }
 
 impl<T: Clone> Shared<T> {
-    /// The items in order, to be changed: each that is shared is copied first.
+    /// The items in order, to be changed. A shared item is copied first.
     pub fn iter_mut(&mut self) -> IterMut<'_, T> {
         self.0.iter_mut().map(Arc::make_mut)
     }
@@ -101,7 +102,7 @@ impl<T> Index<usize> for Shared<T> {
 }
 
 impl<T: Clone> IndexMut<usize> for Shared<T> {
-    /// The item, to be changed: if it is shared, it is copied first.
+    /// The item, to be changed. A shared item is copied first.
     fn index_mut(&mut self, at: usize) -> &mut T {
         Arc::make_mut(&mut self.0[at])
     }

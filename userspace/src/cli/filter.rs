@@ -39,7 +39,7 @@ impl Filter {
         if self.is_empty() {
             return;
         }
-        model.listeners.retain(|listener| self.passes(listener));
+        model.retain(|listener| self.passes(listener));
         if !self.netns.is_empty() {
             model.namespaces.retain(|namespace| self.passes_netns(namespace.inode, namespace.name.as_deref()));
         }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use listentop_model::{
-    model::{GroupId, ListenerModel, Model},
+    model::{GroupId, GroupModel, ListenerModel, Model},
     words,
 };
 
@@ -80,41 +80,44 @@ pub struct Rows {
     pub numbers_width: usize,
 }
 
+/// The groups of which at least two shards are not `hidden`, each with the first of those in the model's order.
+fn shown_groups(model: &Model, hidden: &HashSet<u64>) -> HashMap<GroupId, (usize, Group)> {
+    let shown = |(place, group): (usize, &GroupModel)| {
+        let numbered = group.places.iter().copied().zip(1..);
+        let members: Vec<_> = numbered.filter(|&(at, _)| !hidden.contains(&model.listeners[at].id)).collect();
+        let first = members.iter().map(|&(at, _)| at).min().filter(|_| members.len() > 1)?;
+        Some((group.id, (first, Group { id: group.id, place, shards: group.shards.len(), members })))
+    };
+    model.groups.iter().enumerate().filter_map(shown).collect()
+}
+
 impl Rows {
     /// Puts the rows of `model` in order.
     #[must_use]
     pub fn new(model: &Model, query: &RowQuery<'_>) -> Self {
         let words: Vec<String> = query.filter.split_whitespace().map(str::to_lowercase).collect();
         let visible = |l: &ListenerModel| !query.hidden.contains(&l.id) && (words.is_empty() || matches(l, &words));
-        let mut members: HashMap<GroupId, Vec<usize>> = HashMap::new();
-        for (i, listener) in model.listeners.iter().enumerate() {
-            if let Some(group) = listener.group
-                && !query.hidden.contains(&listener.id)
-            {
-                members.entry(group).or_default().push(i);
-            }
-        }
-        members.retain(|_, m| m.len() > 1);
+        let groups = shown_groups(model, query.hidden);
 
         let mut rows = Self { address_width: 8, process_width: 7, numbers_width: 5, ..Self::default() };
         let mut top = Vec::with_capacity(model.listeners.len());
         for (i, listener) in model.listeners.iter().enumerate() {
-            match listener.group.and_then(|id| members.get(&id).map(|shards| (id, shards))) {
-                // The row is made at the group's first shard.
-                Some((id, shards)) if shards[0] == i && shards.iter().any(|&s| visible(&model.listeners[s])) => {
-                    let mut shards = shards.clone();
-                    shards.sort_by_key(|&s| model.listeners[s].id);
-                    rows.listeners += shards.len();
-                    rows.measure(listener, format!("▸ ×{}", shards.len()).chars().count() + 1);
-                    top.push(Row::Group(rows.groups.len()));
-                    rows.groups.push(Group::new(id, shards, model));
+            match listener.group.and_then(|id| groups.get(&id)) {
+                // The first shard stands for all.
+                Some((first, group)) => {
+                    if *first == i && group.members.iter().any(|&(shard, _)| visible(&model.listeners[shard])) {
+                        rows.listeners += group.members.len();
+                        rows.measure(listener, format!("▸ ×{}", group.members.len()).chars().count() + 1);
+                        top.push(Row::Group(rows.groups.len()));
+                        rows.groups.push(group.clone());
+                    }
                 }
                 None if visible(listener) => {
                     rows.listeners += 1;
                     rows.measure(listener, 0);
                     top.push(Row::Listener(i));
                 }
-                _ => {}
+                None => {}
             }
         }
         rows.sort(&mut top, model, query.sort);
@@ -125,9 +128,9 @@ impl Rows {
                 && query.unfolded.contains(&rows.groups[group].id)
             {
                 let count = rows.groups[group].members.len();
-                let mut shards: Vec<Row> = (rows.groups[group].members.iter().zip(1..))
-                    .map(|(&index, number)| Row::Shard { index, group, number, last: false })
-                    .collect();
+                let members = rows.groups[group].members.iter();
+                let mut shards: Vec<Row> =
+                    members.map(|&(index, number)| Row::Shard { index, group, number, last: false }).collect();
                 rows.sort(&mut shards, model, query.sort);
                 if let Some(Row::Shard { last, .. }) = shards.get_mut(count - 1) {
                     *last = true;
@@ -167,7 +170,7 @@ impl Rows {
     pub fn item<'a>(&'a self, row: Row, model: &'a Model) -> Item<'a> {
         match row {
             Row::Listener(index) | Row::Shard { index, .. } => Item::One(&model.listeners[index]),
-            Row::Group(group) => Item::Group(&self.groups[group], model),
+            Row::Group(group) => Item::Group(&model.groups[self.groups[group].place], model),
         }
     }
 
@@ -196,7 +199,7 @@ impl Rows {
     }
 }
 
-/// Whether every word is somewhere in what identifies the listener.
+/// Whether each word is in a name, address or id of the listener.
 fn matches(listener: &ListenerModel, words: &[String]) -> bool {
     let text = format!(
         "{} {} {} {} {}",

@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use listentop_model::{
     coverage::Status,
-    histogram::Histogram,
-    model::{self, Finding, GroupId, ListenerModel, Model, NamespaceModel, Role, ThreadModel},
+    model::{
+        self, Finding, GroupModel, ListenerModel, Model, NamespaceModel, PatternName, Role, Severity, ThreadModel,
+    },
     sample::{Host, Process, Protocol},
     words::utc,
 };
 use serde::{Serialize, Serializer};
+
+use super::figures::Figures;
 
 /// Version of the schema.
 pub const SCHEMA: u32 = 1;
@@ -25,16 +28,17 @@ pub struct Report {
     pub coverage: Vec<CoverageEntry>,
     pub own_cost: OwnCost,
     pub namespaces: Vec<Namespace>,
+    pub groups: Vec<Group>,
     pub listeners: Vec<Listener>,
 }
 
 macro_rules! parts {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty,)* })*) => {
         $(
             $(#[$doc])*
             #[derive(Debug, Clone, PartialEq, Serialize)]
             #[expect(missing_docs, reason = "docs/schema.md describes each field")]
-            pub struct $name { $(pub $field: $type,)* }
+            pub struct $name { $($(#[$attribute])* pub $field: $type,)* }
         )*
     };
 }
@@ -64,51 +68,25 @@ parts! {
     Listener {
         id: u64, netns: u32, netns_name: Option<String>, protocol: Protocol, address: IpAddr, port: u16, v6only: bool,
         group: Option<String>, process: Option<Process>, holders: Option<u32>, opened_in_interval: bool, closed: bool,
-        accept_queue: AcceptQueue, syn_queue: SynQueue, drops: Drops, accepts: Accepts, connections: Connections,
-        reads: Reads, writes: Writes, threads: Vec<Thread>, pattern: Pattern, findings: Vec<FindingEntry>,
+        #[serde(flatten)] figures: Figures, threads: Vec<Thread>, pattern: Pattern, findings: Vec<FindingEntry>,
     }
-    /// Its accept queue.
-    AcceptQueue {
-        depth: u32, backlog: u32, limit: u32, peak: Option<u32>, enqueued: Option<u64>, migrated: Option<u64>, aborted: Option<u64>,
-        oldest_waiting_us: Option<u64>,
-        wait_us: Option<Distribution>,
+    /// The shards at one address.
+    Group {
+        id: String, netns: u32, netns_name: Option<String>, protocol: Protocol, address: IpAddr, port: u16,
+        shards: Vec<u64>, #[serde(flatten)] figures: Figures, pattern: Pattern, findings: Vec<FindingEntry>,
     }
-    /// Its SYN queue.
-    SynQueue {
-        depth: Option<u32>, young: Option<u32>, peak: Option<u32>, requests: Option<u64>, synack_retransmits: Option<u64>,
-        given_up: Option<u64>, cookies_sent: Option<u64>, cookies_validated: Option<u64>, defer_accept: Option<bool>,
-        handshake_us: Option<Distribution>,
-    }
-    /// Its refused attempts.
-    Drops {
-        total: Option<u64>, accept_queue_full_on_syn: Option<u64>, accept_queue_full_on_ack: Option<u64>,
-        syn_queue_full: Option<u64>, other: Option<u64>, unexplained: Option<u64>, clients: Option<u64>,
-    }
-    /// Its accepts.
-    Accepts { total: Option<u64>, per_second: Option<f64>, would_block: Option<u64>, failed: Option<u64>, }
-    /// Its connections.
-    Connections { open: Option<u64>, first_byte_us: Option<Distribution>, first_read_us: Option<Distribution>, }
-    /// Its reads.
-    Reads {
-        count: Option<u64>, bytes: Option<u64>, per_second: Option<f64>, residency_us: Option<Distribution>,
-        bytes_per_read: Option<Distribution>, queued_bytes: Option<u64>,
-    }
-    /// Its writes.
-    Writes { count: Option<u64>, bytes: Option<u64>, }
     /// One of its threads.
     Thread {
-        pid: u32, tid: u32, comm: String, ended: bool, roles: Vec<&'static str>, accepts: u64, accept_share: Option<f64>,
+        pid: u32, tid: u32, comm: String, ended: bool, roles: Vec<Role>, accepts: u64, accept_share: Option<f64>,
         would_block: u64, accept_failed: Option<u64>, reads: u64, read_share: Option<f64>, read_bytes: u64, first_reads: u64,
         writes: u64, write_bytes: u64, on_cpu_us: Option<u64>, run_queue_us: Option<u64>, blocked_us: Option<u64>,
     }
     /// How it is served.
-    Pattern { name: &'static str, confidence: f64, evidence: Vec<String>, }
+    Pattern { name: PatternName, confidence: f64, evidence: Vec<String>, }
     /// What is wrong with it.
     FindingEntry {
-        id: &'static str, severity: &'static str, summary: String, evidence: BTreeMap<&'static str, Number>, advice: String,
+        id: &'static str, severity: Severity, summary: String, evidence: BTreeMap<&'static str, Number>, advice: String,
     }
-    /// A distribution; without values it has no percentiles.
-    Distribution { count: u64, p50: Option<u64>, p90: Option<u64>, p99: Option<u64>, max: Option<u64>, }
 }
 
 /// A number that is written without fraction if it has none.
@@ -162,6 +140,7 @@ pub fn json(model: &Model) -> Report {
             },
         },
         namespaces: model.namespaces.iter().map(namespace).collect(),
+        groups: model.groups.iter().map(|g| group(g, model)).collect(),
         listeners: model.listeners.iter().map(|l| listener(l, &model.interval)).collect(),
     }
 }
@@ -180,10 +159,6 @@ fn namespace(n: &NamespaceModel) -> Namespace {
 }
 
 fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
-    let seconds = interval.seconds;
-    let per_second = |total: Option<u64>| total.filter(|_| seconds > 0.0).map(|n| n as f64 / seconds);
-    let d = &l.distributions;
-    let us = |h: &Option<Histogram>| h.as_ref().map(durations);
     Listener {
         id: l.id,
         netns: l.netns,
@@ -192,91 +167,36 @@ fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
         address: l.address,
         port: l.port,
         v6only: l.v6only,
-        group: l.group.as_ref().map(group),
+        group: l.group.map(|group| group.to_string()),
         process: l.process.clone(),
         holders: (!l.holders.is_empty()).then_some(l.holders.len() as u32),
         opened_in_interval: l.opened_in_interval,
         closed: l.closed,
-        accept_queue: AcceptQueue {
-            depth: l.now.accept_depth,
-            backlog: l.now.backlog,
-            limit: l.now.limit,
-            peak: l.now.accept_peak,
-            enqueued: l.total.enqueued,
-            migrated: l.total.migrated,
-            aborted: l.total.aborted,
-            oldest_waiting_us: l.now.oldest_waiting_us,
-            wait_us: us(&d.accept_wait),
-        },
-        syn_queue: SynQueue {
-            depth: l.now.syn_depth,
-            young: l.now.syn_young,
-            peak: l.now.syn_peak,
-            requests: l.total.syn_requests,
-            synack_retransmits: l.total.synack_retransmits,
-            given_up: l.total.syn_given_up,
-            cookies_sent: l.total.cookies_sent,
-            cookies_validated: l.total.cookies_validated,
-            defer_accept: l.now.defer_accept,
-            handshake_us: us(&d.handshake),
-        },
-        drops: Drops {
-            total: l.drops.total,
-            accept_queue_full_on_syn: l.drops.accept_queue_full_on_syn,
-            accept_queue_full_on_ack: l.drops.accept_queue_full_on_ack,
-            syn_queue_full: l.drops.syn_queue_full,
-            other: l.drops.other,
-            unexplained: l.drops.unexplained,
-            clients: l.drops.clients,
-        },
-        accepts: Accepts {
-            total: l.total.accepts,
-            per_second: per_second(l.total.accepts),
-            would_block: l.total.would_block,
-            failed: l.total.accept_failed,
-        },
-        connections: Connections {
-            open: l.now.open,
-            first_byte_us: us(&d.first_byte),
-            first_read_us: us(&d.first_read),
-        },
-        reads: Reads {
-            count: l.total.reads,
-            bytes: l.total.read_bytes,
-            per_second: per_second(l.total.reads),
-            residency_us: us(&d.residency),
-            bytes_per_read: d.bytes_per_read.as_ref().map(sizes),
-            queued_bytes: l.now.queued_bytes,
-        },
-        writes: Writes { count: l.total.writes, bytes: l.total.write_bytes },
+        figures: Figures::of(l, interval.seconds),
         threads: l.threads.iter().map(|t| thread(t, l.total.accept_failed.is_some(), interval)).collect(),
-        pattern: Pattern {
-            name: l.pattern.name.name(),
-            confidence: l.pattern.confidence,
-            evidence: l.pattern.evidence.clone(),
-        },
+        pattern: pattern(&l.pattern),
         findings: l.findings.iter().map(finding).collect(),
     }
 }
 
-/// A group's id: `tcp/4026531840/0.0.0.0:80`.
-#[must_use]
-pub fn group(group: &GroupId) -> String {
-    let protocol = match group.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Mptcp => "mptcp",
-    };
-    format!("{protocol}/{}/{}", group.netns, std::net::SocketAddr::new(group.address, group.port))
+fn group(g: &GroupModel, model: &Model) -> Group {
+    let full = g.full(model);
+    Group {
+        id: g.id.to_string(),
+        netns: g.id.netns,
+        netns_name: full.netns_name.clone(),
+        protocol: g.id.protocol,
+        address: g.id.address,
+        port: g.id.port,
+        shards: g.shards.clone(),
+        figures: Figures::of(&full, model.interval.seconds),
+        pattern: pattern(&full.pattern),
+        findings: full.findings.iter().map(finding).collect(),
+    }
 }
 
-/// The name of a role.
-#[must_use]
-pub const fn role(role: Role) -> &'static str {
-    match role {
-        Role::Acceptor => "acceptor",
-        Role::Reader => "reader",
-        Role::Writer => "writer",
-    }
+fn pattern(p: &model::Pattern) -> Pattern {
+    Pattern { name: p.name, confidence: p.confidence, evidence: p.evidence.clone() }
 }
 
 /// `accept_failed`: whether accepts that fail are seen.
@@ -286,7 +206,7 @@ fn thread(t: &ThreadModel, accept_failed: bool, interval: &model::Interval) -> T
         tid: t.tid,
         comm: t.comm.clone(),
         ended: t.ended,
-        roles: t.roles.iter().copied().map(role).collect(),
+        roles: t.roles.clone(),
         accepts: t.accepts,
         accept_share: t.accept_share,
         would_block: t.would_block,
@@ -306,29 +226,9 @@ fn thread(t: &ThreadModel, accept_failed: bool, interval: &model::Interval) -> T
 fn finding(f: &Finding) -> FindingEntry {
     FindingEntry {
         id: f.id,
-        severity: f.severity.name(),
+        severity: f.severity,
         summary: f.summary.clone(),
         evidence: f.evidence.iter().map(|(name, value)| (*name, Number(*value))).collect(),
         advice: f.advice.clone(),
-    }
-}
-
-fn durations(h: &Histogram) -> Distribution {
-    Distribution {
-        count: h.count(),
-        p50: h.quantile_us(0.5),
-        p90: h.quantile_us(0.9),
-        p99: h.quantile_us(0.99),
-        max: h.max_us(),
-    }
-}
-
-fn sizes(h: &Histogram) -> Distribution {
-    Distribution {
-        count: h.count(),
-        p50: h.quantile_units(0.5),
-        p90: h.quantile_units(0.9),
-        p99: h.quantile_units(0.99),
-        max: h.max_units(),
     }
 }

@@ -1,5 +1,6 @@
 //! What `listentop report` prints: the interval as JSON (schema 1, documented in `docs/schema.md`) or as text.
 
+mod figures;
 pub mod json;
 pub mod table;
 
@@ -49,5 +50,7 @@ pub fn format(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)
 }
 
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod tests;

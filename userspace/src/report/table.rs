@@ -1,19 +1,23 @@
 //! The report as text: what was measured, a row per listener, then a block for each that was used.
 
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
+
 use listentop_model::{
     coverage::{Measure, Status},
     histogram::Histogram,
-    model::{Drops, Interval, ListenerModel, Model, ThreadModel},
+    model::{Drops, GroupId, GroupModel, Interval, ListenerModel, Model, ThreadModel},
 };
 
-use super::json::role;
 use listentop_model::words::losses::{self, Loss};
 use listentop_model::words::{
     bytes, clean, duration, fit, grouped, listener_endpoint, marked, netns, percent, process, rate, short, status, utc,
     width, wrap,
 };
 
-/// Narrower than this, lines are cut.
+/// Lines are never made for less than this; a narrower terminal cuts them.
 const MIN_WIDTH: usize = 60;
 /// Threads listed per listener; the rest is counted.
 const THREADS: usize = 12;
@@ -25,16 +29,17 @@ pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
     let width = width.max(MIN_WIDTH);
     let mut lines = head(model, width);
     lines.push(String::new());
-    lines.extend(grid(&overview(model), width, 0));
+    let rows = rows(model);
+    lines.extend(grid(&overview(model, &rows), width, 0));
     if model.listeners.is_empty() && remarks.is_empty() {
         lines.push("(no listener)".to_owned());
     }
     for remark in remarks {
         lines.extend(indent(&format!("({})", clean(remark)), "", " ", width));
     }
-    for listener in model.listeners.iter().filter(|l| active(l)) {
+    for row in rows.iter().filter(|row| active(&row.listener)) {
         lines.push(String::new());
-        lines.extend(block(model, listener, width));
+        lines.extend(block(model, row, width));
     }
     let mut text = String::new();
     for line in lines {
@@ -44,7 +49,67 @@ pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
     text
 }
 
-/// Whether there is more to say about a listener than its row does.
+/// A line of the overview, and perhaps a block of its own.
+struct Row<'a> {
+    /// The listener, or a group as one.
+    listener: Cow<'a, ListenerModel>,
+    kind: RowKind,
+}
+
+/// What a row is about.
+enum RowKind {
+    Listener,
+    /// A group, of so many shards.
+    Group(usize),
+    /// A shard: its number, and how many there are.
+    Shard(usize, usize),
+}
+
+/// The listeners in order. A group comes before its shards, which follow by their numbers.
+fn rows(model: &Model) -> Vec<Row<'_>> {
+    let mut rows = Vec::with_capacity(model.listeners.len() + model.groups.len());
+    let grouped: HashMap<GroupId, &GroupModel> = model.groups.iter().map(|group| (group.id, group)).collect();
+    let mut begun = HashSet::new();
+    for listener in &model.listeners {
+        let Some(group) = listener.group.and_then(|id| grouped.get(&id)) else {
+            rows.push(Row { listener: Cow::Borrowed(listener), kind: RowKind::Listener });
+            continue;
+        };
+        if begun.insert(group.id) {
+            let count = group.shards.len();
+            rows.push(Row { listener: Cow::Owned(group.full(model)), kind: RowKind::Group(count) });
+            rows.extend(
+                group
+                    .members(model)
+                    .zip(1..)
+                    .map(|(shard, number)| Row { listener: Cow::Borrowed(shard), kind: RowKind::Shard(number, count) }),
+            );
+        }
+    }
+    rows
+}
+
+impl Row<'_> {
+    /// What the overview calls it.
+    fn label(&self) -> String {
+        match self.kind {
+            RowKind::Listener => listener_endpoint(&self.listener),
+            RowKind::Group(shards) => format!("{} ×{shards}", listener_endpoint(&self.listener)),
+            RowKind::Shard(number, _) => format!("  shard {number}"),
+        }
+    }
+
+    /// What it is, if it is no listener on its own.
+    fn kind(&self) -> String {
+        match self.kind {
+            RowKind::Listener => String::new(),
+            RowKind::Group(shards) => format!("group of {shards} shards"),
+            RowKind::Shard(number, shards) => format!("shard {number} of {shards}"),
+        }
+    }
+}
+
+/// Whether a listener needs a block beside its row.
 fn active(l: &ListenerModel) -> bool {
     let counts = [l.total.enqueued, l.total.accepts, l.total.reads, l.drops.total];
     counts.into_iter().flatten().any(|n| n > 0) || l.now.accept_depth > 0 || !l.findings.is_empty()
@@ -100,7 +165,7 @@ fn head(model: &Model, width: usize) -> Vec<String> {
     if !partial.is_empty() {
         lines.push("not fully measured (~ marks a number that is sampled, inferred or a bound):".to_owned());
     }
-    // Measures often share a reason: it is said once.
+    // Measures often share a reason: it is printed once.
     let mut said: Vec<(&str, Status)> = Vec::new();
     for c in &partial {
         if said.contains(&(c.reason.as_str(), c.status)) {
@@ -142,8 +207,8 @@ fn text_column(heading: &'static str, shrink_to: usize, rank: u8, cells: impl It
     Column { heading, shrink_to, left: true, rank, cells: cells.collect() }
 }
 
-fn overview(model: &Model) -> Vec<Column> {
-    let ls = || model.listeners.iter();
+fn overview(model: &Model, rows: &[Row<'_>]) -> Vec<Column> {
+    let ls = || rows.iter().map(|row| &*row.listener);
     let of = |measure| status(model, measure);
     let number = |value: Option<u64>, measure| marked(value.map(short), of(measure));
     let time = |value: Option<u64>, measure| marked(value.map(duration), of(measure));
@@ -154,7 +219,7 @@ fn overview(model: &Model) -> Vec<Column> {
     };
     use Measure as M;
     vec![
-        text_column("LISTENER", 14, 0, ls().map(listener_endpoint)),
+        text_column("LISTENER", 14, 0, rows.iter().map(Row::label)),
         text_column("PROCESS", 10, 1, ls().map(process)),
         text_column("NETNS", 6, 9, ls().map(netns)),
         column("SYNQ", 6, ls().map(|l| number(l.now.syn_depth.map(u64::from), M::SynQueueDepth))),
@@ -173,8 +238,7 @@ fn overview(model: &Model) -> Vec<Column> {
         column("DROPS", 2, ls().map(|l| number(l.drops.total, M::Drops))),
         column("READ/S", 7, ls().map(|l| per_second(l.total.reads, M::Reads))),
         column("RESID99", 5, ls().map(|l| quantile(&l.distributions.residency, 0.99, M::Residency))),
-        // Only there if there is something to say, and then more than a number's absence: what closed must not look
-        // alive.
+        // Only there if some listener opened or closed. It goes late, because a closed listener must not look alive.
         text_column("STATE", 0, 2, ls().map(|l| state(l).to_owned())),
     ]
 }
@@ -221,16 +285,19 @@ fn grid(columns: &[Column], width: usize, margin: usize) -> Vec<String> {
     lines
 }
 
-fn block(model: &Model, l: &ListenerModel, width: usize) -> Vec<String> {
+fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
+    let l = &*row.listener;
+    let is_group = matches!(row.kind, RowKind::Group(_));
     let mut title = format!("── {}  {}  netns {}", listener_endpoint(l), process(l), netns(l));
-    for extra in [if l.group.is_some() { "shard of a group" } else { "" }, state(l)] {
+    for extra in [&row.kind(), state(l)] {
         if !extra.is_empty() {
             title.push_str("  ");
             title.push_str(extra);
         }
     }
     let mut lines = vec![title];
-    for finding in &l.findings {
+    // A group's findings are in the blocks of its shards.
+    for finding in l.findings.iter().filter(|_| !is_group) {
         let text = format!("{}: {} [{}]", finding.severity.name().to_uppercase(), finding.summary, finding.id);
         lines.extend(indent(&text, "  ", "    ", width));
         lines.extend(indent(&finding.advice, "    → ", "      ", width));
@@ -249,7 +316,8 @@ fn block(model: &Model, l: &ListenerModel, width: usize) -> Vec<String> {
     if l.distributions.each().into_iter().any(Option::is_some) {
         lines.extend(grid(&distributions(model, l), width, 2));
     }
-    if !l.threads.is_empty() {
+    // So are its threads.
+    if !l.threads.is_empty() && !is_group {
         lines.extend(grid(&threads(&l.threads, &model.interval), width, 2));
         if l.threads.len() > THREADS {
             lines.push(format!("  and {} threads more", l.threads.len() - THREADS));
@@ -310,12 +378,12 @@ fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
     let ts = || threads.iter().take(THREADS);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let share = |s: Option<f64>| or_dash(s.map(percent));
-    // What a thread's clock has not shown yet is not known; a file that cannot be read has the same look.
+    // A time that was read once only is unknown, as is one from a file that cannot be read.
     let time = |us: Option<u64>| or_dash(us.map(duration));
     vec![
         text_column("THREAD", 10, 0, ts().map(|t| clean(&t.comm))),
         column("TID", 0, ts().map(|t| t.tid.to_string())),
-        text_column("ROLES", 6, 3, ts().map(|t| t.roles.iter().map(|r| role(*r)).collect::<Vec<_>>().join(","))),
+        text_column("ROLES", 6, 3, ts().map(|t| t.roles.iter().map(|r| r.name()).collect::<Vec<_>>().join(","))),
         column("ACCEPTS", 1, ts().map(|t| short(t.accepts))),
         column("SHARE", 2, ts().map(|t| share(t.accept_share))),
         column("EAGAIN", 4, ts().map(|t| short(t.would_block))),

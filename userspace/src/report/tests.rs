@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use listentop_model::{fixtures, model::Model, sample::Sample, tracker::Tracker};
+use listentop_model::{figures::FIGURES, fixtures, model::Model, sample::Sample, tracker::Tracker};
 use serde_json::Value;
 
 use super::*;
@@ -16,11 +16,82 @@ fn value(samples: &[Sample]) -> Value {
     serde_json::to_value(json(&model(samples))).unwrap()
 }
 
+/// Removes the figures that are `null`, which `figures_that_are_unavailable_are_null` checks.
+fn known_figures(value: &mut Value) {
+    for list in ["groups", "listeners"] {
+        for entry in value[list].as_array_mut().unwrap() {
+            for part in FIGURES.iter().map(|figure| figure.place().0) {
+                entry[part].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            }
+        }
+    }
+}
+
 #[test]
 fn json_of_an_overflow() {
     let mut value = value(&fixtures::overflow());
     value["tool"]["version"] = "VERSION".into();
+    known_figures(&mut value);
     insta::assert_snapshot!(serde_json::to_string_pretty(&value).unwrap());
+}
+
+/// All but the group and the listeners, which are the example in docs/schema.md.
+#[test]
+fn json_of_distinct_figures() {
+    let mut value = serde_json::to_value(json(&fixtures::distinct_group())).unwrap();
+    value["tool"]["version"] = "VERSION".into();
+    value["coverage"].take();
+    assert_eq!(value["groups"].as_array().map(Vec::len), Some(1));
+    value["groups"].take();
+    let shards = value["listeners"].take();
+    let (mut first, mut second) = (shards[0].clone(), shards[1].clone());
+    assert_eq!((first["id"].take(), second["id"].take()), (51.into(), 52.into()));
+    assert_eq!(first, second);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&value).unwrap());
+}
+
+/// Findings are in other pictures; here they would only push the figures apart.
+fn without_findings(mut model: Model) -> Model {
+    model.listeners.iter_mut().for_each(|listener| listener.findings.clear());
+    model.regroup();
+    model
+}
+
+#[test]
+fn table_of_distinct_figures() {
+    insta::assert_snapshot!(table(&without_findings(fixtures::distinct_model()), &[], 200));
+}
+
+#[test]
+fn table_of_a_group_of_distinct_figures() {
+    insta::assert_snapshot!(table(&without_findings(fixtures::distinct_group()), &[], 200));
+}
+
+#[test]
+fn figures_that_are_unavailable_are_null() {
+    let unavailable = value(&fixtures::unavailable());
+    let known = serde_json::to_value(json(&fixtures::distinct_model())).unwrap();
+    for figure in FIGURES {
+        let path = format!("/listeners/0/{}", figure.path.replace('.', "/"));
+        let is_null = |report: &Value| report.pointer(&path).map(Value::is_null);
+        assert_eq!(is_null(&unavailable), Some(figure.null != "never"), "{path} where it is unavailable");
+        assert_eq!(is_null(&known), Some(false), "{path} where all is known");
+    }
+}
+
+/// In the order of the table of figures, as text.
+#[test]
+fn figures_are_written_in_their_order() {
+    let text = serde_json::to_string(&json(&fixtures::distinct_model())).unwrap();
+    let listeners = text.split_once(r#""listeners":"#).unwrap().1;
+    let mut from = 0;
+    for figure in FIGURES {
+        let (part, field) = figure.place();
+        let start = listeners.find(&format!(r#""{part}":{{"#)).unwrap();
+        let at = start + listeners[start..].find(&format!(r#""{field}":"#)).unwrap();
+        assert!(at > from, "{} comes too early", figure.path);
+        from = at;
+    }
 }
 
 #[test]
@@ -71,7 +142,7 @@ fn a_namespace_whose_drops_do_not_add_up_is_named() {
 }
 
 #[test]
-fn connections_that_were_thrown_away_are_told() {
+fn aborted_connections_are_shown() {
     let mut model = model(&fixtures::quiet());
     let says =
         |model: &Model| table(model, &[], 120).contains("aborted 4: they left the accept queue without being accepted");
@@ -119,8 +190,8 @@ fn fields(value: &Value, path: &str, into: &mut BTreeSet<String>) {
     }
 }
 
-/// The same, as the first part of docs/schema.md has it: a heading says what its table's fields are of, a field written
-/// with a dot in front has the parent of the one before it, and a distribution has the fields of every distribution.
+/// The same, from the first part of docs/schema.md. A heading names the object of its table. A field with a dot in
+/// front has the parent of the field before it. A distribution has the fields of every distribution.
 fn documented() -> BTreeSet<String> {
     let schema = include_str!("../../../docs/schema.md");
     let report = schema.split("# The JSON of the doctor").next().unwrap();
@@ -131,7 +202,7 @@ fn documented() -> BTreeSet<String> {
     let (mut documented, mut list, mut part) = (BTreeSet::new(), String::new(), String::new());
     for line in report.lines() {
         if let Some(title) = line.strip_prefix("### ") {
-            // Of several the fields are written with their own.
+            // Under a heading of several objects, each field is written with its own.
             part = match &names(title)[..] {
                 [one] => format!("{list}{}.", one.trim_end_matches("[]")),
                 _ => list.clone(),
@@ -158,19 +229,28 @@ fn documented() -> BTreeSet<String> {
             }
         }
     }
-    // A list is told of by its own heading.
-    documented
-        .extend(["coverage", "namespaces", "listeners", "listeners.threads", "listeners.findings"].map(str::to_owned));
+    // The figures, pattern and findings of a group are described where a listener's are.
+    let parts: BTreeSet<&str> = FIGURES.iter().map(|figure| figure.place().0).chain(["pattern", "findings"]).collect();
+    let of_group = |path: &String| {
+        let rest = path.strip_prefix("listeners.")?;
+        parts.contains(rest.split('.').next()?).then(|| format!("groups.{rest}"))
+    };
+    let of_groups: Vec<String> = documented.iter().filter_map(of_group).collect();
+    documented.extend(of_groups);
+    // A list is described by its own heading.
+    let lists =
+        ["coverage", "namespaces", "groups", "groups.findings", "listeners", "listeners.threads", "listeners.findings"];
+    documented.extend(lists.map(str::to_owned));
     documented
 }
 
 #[test]
 fn the_documentation_has_every_field_and_no_other() {
     let mut fields_of_reports = BTreeSet::new();
-    for samples in [fixtures::dead_shard(), fixtures::quiet(), fixtures::overflow()] {
+    for samples in [fixtures::dead_shard(), fixtures::quiet(), fixtures::overflow(), fixtures::distinct()] {
         fields(&value(&samples), "", &mut fields_of_reports);
     }
-    // What is there only where it is known: of a process, say, that may not be seen.
+    // An object may be `null` in some reports: a process that cannot be seen, for one.
     let objects = |set: &BTreeSet<String>| -> BTreeSet<String> {
         set.iter().filter(|path| !set.iter().any(|other| other.starts_with(&format!("{path}.")))).cloned().collect()
     };
@@ -223,7 +303,7 @@ fn no_line_is_too_long_and_nothing_breaks_the_terminal() {
 }
 
 #[test]
-fn an_empty_machine_and_losses_are_said() {
+fn an_empty_machine_and_losses_are_shown() {
     let mut samples = fixtures::many(0);
     for sample in &mut samples {
         sample.losses.connections = 1_234;

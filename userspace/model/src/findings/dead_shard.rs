@@ -13,12 +13,12 @@ pub(super) const KIND: FindingKind = FindingKind {
 };
 
 fn find(input: &FindingInput<'_>) -> Option<Finding> {
-    let (l, group) = (input.listener, input.group?);
+    let (l, group) = (input.listener, &input.group?.open);
     if !input.is_dead_shard() {
         return None;
     }
     let refused = l.drops.total.unwrap_or(0);
-    let (others, waiting) = (group.shards - 1, u64::from(l.now.accept_depth));
+    let (others, waiting) = (group.count - 1, u64::from(l.now.accept_depth));
     Some(Finding {
         id: KIND.id,
         severity: Severity::Critical,
@@ -31,7 +31,7 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
             agree(waiting, "waits", "wait"),
         ),
         evidence: vec![
-            ("shards", group.shards as f64),
+            ("shards", group.count as f64),
             ("group_accepts_per_second", group.accepts_per_second),
             ("depth", f64::from(l.now.accept_depth)),
             ("oldest_waiting_ms", ms(l.now.oldest_waiting_us.unwrap_or(0))),
@@ -57,7 +57,7 @@ mod tests {
             case.listener.now.accept_depth = depth;
             case.listener.now.oldest_waiting_us = Some(1_500_000);
             case.listener.drops.total = Some(3);
-            case.shard().shards = shards;
+            case.shard().count = shards;
         })
     }
 

@@ -19,7 +19,7 @@ use crate::{
     catalogue::{Threshold, thresholds},
     histogram::Histogram,
     history::Timeline,
-    model::{Finding, Interval, ListenerModel, NamespaceModel, Severity},
+    model::{Finding, GroupModel, Interval, ListenerModel, NamespaceModel},
     words::prose::{agree, duration, percent, plural},
 };
 
@@ -59,24 +59,12 @@ pub struct FindingKind {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FindingInput<'a> {
     pub(crate) listener: &'a ListenerModel,
-    pub(crate) group: Option<&'a GroupView>,
+    /// The group that it is a shard of, if that has at least two open shards.
+    pub(crate) group: Option<&'a GroupModel>,
     pub(crate) namespace: Option<&'a NamespaceModel>,
     pub(crate) cpus: u32,
     pub(crate) interval: Interval,
     pub(crate) timeline: &'a Timeline,
-}
-
-/// A group of at least two open shards, in figures.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct GroupView {
-    /// Open shards.
-    pub(crate) shards: u64,
-    /// Connections enqueued over all open shards, in the interval.
-    pub(crate) enqueued: u64,
-    /// The shard with most of them, and how many.
-    pub(crate) busiest: (u64, u64),
-    /// Accepts per second over all open shards.
-    pub(crate) accepts_per_second: f64,
 }
 
 thresholds! {
@@ -101,7 +89,7 @@ impl FindingInput<'_> {
 
     /// Whether the listener hangs while other shards of its group accept.
     pub(crate) fn is_dead_shard(&self) -> bool {
-        self.group.is_some_and(|g| g.accepts_per_second > 0.0) && self.hung_us().is_some()
+        self.group.is_some_and(|g| g.open.accepts_per_second > 0.0) && self.hung_us().is_some()
     }
 }
 
@@ -119,18 +107,6 @@ fn meaningful<'a>(recent: Option<&'a Histogram>, interval: Option<&'a Histogram>
 
 fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
-}
-
-impl Severity {
-    /// Its name in JSON and on screens.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Critical => "critical",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -28,13 +28,13 @@ pub(super) const KIND: FindingKind = FindingKind {
 };
 
 fn find(input: &FindingInput<'_>) -> Option<Finding> {
-    let (l, group) = (input.listener, input.group?);
+    let (l, group) = (input.listener, &input.group?.open);
     let (busiest, enqueued) = group.busiest;
-    if busiest != l.id || l.closed || group.enqueued < MIN_PER_SHARD * group.shards {
+    if busiest != l.id || l.closed || group.enqueued < MIN_PER_SHARD * group.count {
         return None;
     }
-    let times = enqueued as f64 * group.shards as f64 / group.enqueued as f64;
-    if times < UNEVEN.min(group.shards as f64 * OF_TWO) {
+    let times = enqueued as f64 * group.count as f64 / group.enqueued as f64;
+    if times < UNEVEN.min(group.count as f64 * OF_TWO) {
         return None;
     }
     Some(Finding {
@@ -44,12 +44,12 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
             "This shard received {} of the group's {} connections: {times:.1} times an equal share among {} shards.",
             grouped(enqueued),
             grouped(group.enqueued),
-            group.shards
+            group.count
         ),
         evidence: vec![
             ("enqueued", enqueued as f64),
             ("group_enqueued", group.enqueued as f64),
-            ("shards", group.shards as f64),
+            ("shards", group.count as f64),
             ("times_fair_share", times),
         ],
         advice: "The kernel chooses shards by a hash over addresses and ports. The spread is uneven with few clients that use few \
@@ -62,16 +62,15 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            GroupView,
-            support::{Case, INFO, NONE, WARNING, severities},
-        },
+        super::support::{Case, INFO, NONE, WARNING, severities},
         *,
     };
+    use crate::group::OpenShards;
 
     /// This listener, the busiest of so many shards, got `mine` of all connections.
-    fn busiest(case: &mut Case, (shards, mine, all): (u64, u64, u64)) {
-        *case.shard() = GroupView { shards, enqueued: all, busiest: (case.listener.id, mine), accepts_per_second: 1.0 };
+    fn busiest(case: &mut Case, (count, mine, all): (u64, u64, u64)) {
+        let busiest = (case.listener.id, mine);
+        *case.shard() = OpenShards { count, enqueued: all, busiest, accepts_per_second: 1.0 };
     }
 
     #[test]

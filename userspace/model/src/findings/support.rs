@@ -2,12 +2,14 @@
 
 use listentop_abi::histogram::{UNIT_NS, index};
 
-use super::{FindingInput, FindingKind, GroupView};
+use super::{FindingInput, FindingKind};
 use crate::{
     fixtures::{Scene, listener, thread},
+    group::{GroupId, OpenShards},
     histogram::Histogram,
     history::{HistoryPoint, Timeline},
-    model::{Finding, Interval, ListenerModel, NamespaceModel, Severity},
+    model::{Finding, GroupModel, Interval, ListenerModel, NamespaceModel, Severity},
+    shared::Shared,
     tracker::Tracker,
 };
 
@@ -15,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) listener: ListenerModel,
-    pub(super) group: Option<GroupView>,
+    pub(super) group: Option<GroupModel>,
     pub(super) namespace: Option<NamespaceModel>,
     pub(super) cpus: u32,
     pub(super) interval: Interval,
@@ -63,8 +65,12 @@ impl Case {
     }
 
     /// One of four open shards, which accept 240 connections per second together.
-    pub(super) fn shard(&mut self) -> &mut GroupView {
-        self.group.insert(GroupView { shards: 4, enqueued: 900, busiest: (2, 300), accepts_per_second: 240.0 })
+    pub(super) fn shard(&mut self) -> &mut OpenShards {
+        let l = &self.listener;
+        let id = GroupId { netns: l.netns, protocol: l.protocol, port: l.port, address: l.address };
+        let group = GroupModel::new(id, &[0], &Shared::from(vec![l.clone()]));
+        let open = OpenShards { count: 4, enqueued: 900, busiest: (2, 300), accepts_per_second: 240.0 };
+        &mut self.group.insert(GroupModel { open, ..group }).open
     }
 
     /// The finding, if this is one.

@@ -80,7 +80,7 @@ fn syn_queue_overflow_by_drops_and_by_cookies() {
             } else {
                 scene.counters(0).syncookies_sent += 9;
             }
-            scene.listener(0).syn_queue.peak = Some(if full { 17 } else { 3 });
+            scene.listener(0).gauges.syn_peak = Some(if full { 17 } else { 3 });
             scene.tick(250);
         }
         findings(&scene.samples(), 0)
@@ -108,7 +108,7 @@ fn a_small_backlog_and_slow_accepting_are_distinguished() {
     let full = of(|l, _| {
         l.enqueue(5, 17);
         l.accept(0, 5, 40_000);
-        l.accept_queue.depth = 17;
+        l.gauges.accept_depth = 17;
     });
     assert!(!ids(&full).contains(&"backlog_small"), "{full:?}");
 }
@@ -121,8 +121,8 @@ fn a_hung_acceptor_shows_and_a_slow_one_does_not() {
             if accepts > 0 {
                 l.accept(0, accepts, 60);
             }
-            l.accept_queue.depth = 4;
-            l.accept_queue.oldest_waiting_ns = Some(oldest_ms * 1_000_000);
+            l.gauges.accept_depth = 4;
+            l.gauges.oldest_waiting_us = Some(oldest_ms * 1_000);
         })
     };
     let hung = wait(0, 1_500);
@@ -131,8 +131,8 @@ fn a_hung_acceptor_shows_and_a_slow_one_does_not() {
     assert_eq!(ids(&wait(0, 900)), [""; 0], "not for long");
     assert_eq!(ids(&wait(3, 1_500)), [""; 0], "it accepts");
     let closed = of(|l, tick| {
-        l.accept_queue.depth = 4;
-        l.accept_queue.oldest_waiting_ns = Some(3_000_000_000);
+        l.gauges.accept_depth = 4;
+        l.gauges.oldest_waiting_us = Some(3_000_000);
         l.closed = tick == 7;
     });
     assert_eq!(ids(&closed), [""; 0], "closed");
@@ -203,7 +203,7 @@ fn slow_reader_by_residency_and_by_unread_bytes() {
     assert_eq!(ids(&read(5_000)), [""; 0]);
     let queued = |bytes, reading: bool| {
         of(move |l, _| {
-            l.reads.queued_bytes = Some(bytes);
+            l.gauges.queued_bytes = Some(bytes);
             if reading {
                 l.read(1, 3, 0, 50);
             }
@@ -222,7 +222,7 @@ fn accept_errors() {
             if accepting {
                 ease(l);
             }
-            l.accepts.failed = l.accepts.failed.map(|n| n + 2);
+            l.counts.accept_failed = l.counts.accept_failed.map(|n| n + 2);
         })
     };
     let (some, all) = (fail(true), fail(false));
@@ -280,7 +280,7 @@ fn the_worst_comes_first_and_equals_in_the_order_of_the_list() {
         ease(l);
         l.would_block(0, 60);
         l.would_block(1, 60);
-        l.accepts.failed = l.accepts.failed.map(|n| n + 2);
+        l.counts.accept_failed = l.counts.accept_failed.map(|n| n + 2);
         l.refuse(0, u64::from(tick == 7));
     });
     assert_eq!(ids(&found), ["accept_queue_overflow", "accept_errors", "would_block_storm"]);

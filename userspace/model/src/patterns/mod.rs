@@ -20,6 +20,7 @@ use self::one_acceptor::OneAcceptor;
 use crate::{
     catalogue::{Threshold, thresholds},
     model::Pattern,
+    names::names,
     words::prose::{agree, percent, plural},
 };
 
@@ -38,30 +39,17 @@ pub struct PatternKind {
 
 macro_rules! patterns {
     ($($(#[$doc:meta])+ $variant:ident => $file:ident,)+) => {
-        /// The patterns.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum PatternName {
-            $($(#[$doc])+ $variant,)+
-            /// Not enough was seen, or it fits none.
-            Unknown,
+        names! {
+            /// The patterns.
+            pub enum PatternName {
+                $($(#[$doc])+ $variant = $file::KIND.name,)+
+                /// Not enough was seen, or it fits none.
+                Unknown = "unknown",
+            }
         }
 
         /// Every pattern but `unknown`, in the order in which they are tried.
         pub const ALL: &[&PatternKind] = &[$(&$file::KIND,)+];
-
-        impl PatternName {
-            /// Every name.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+ Self::Unknown];
-
-            /// Its name in JSON and on screens.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $file::KIND.name,)+
-                    Self::Unknown => "unknown",
-                }
-            }
-        }
     };
 }
 
@@ -81,12 +69,6 @@ patterns! {
     ThreadPerConnection => thread_per_connection,
     /// One thread accepts; each connection is then read by one of several others.
     AcceptorReaders => acceptor_readers,
-}
-
-impl std::fmt::Display for PatternName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 thresholds! {

@@ -89,10 +89,10 @@ mod tests {
                 l.read(0, 60, 60, 50);
             })
         };
-        let reads = without(|l| l.reads.count = None);
+        let reads = without(|l| l.counts.reads = None);
         assert_eq!(name(&reads), "unknown");
         assert!(reads.evidence.iter().any(|e| e == "reads are not measured here"), "{reads:?}");
-        let writes = without(|l| l.writes.count = None);
+        let writes = without(|l| l.counts.writes = None);
         assert_eq!(name(&writes), "unknown");
         assert!(writes.evidence.iter().any(|e| e == "writes are not measured here"), "{writes:?}");
     }

@@ -66,7 +66,7 @@ fn what_fits_none_is_unknown() {
     let no_reads = of(&[(1, 1)], |l| l.accept(0, 60, 50));
     let mut l = listener(1, NS, "0.0.0.0:80", 128);
     l.threads = vec![thread(1, 1, "srv")];
-    l.writes.count = None;
+    l.counts.writes = None;
     let mut scene = Scene::new(vec![l]);
     scene.listener(0).accept(0, 60, 50);
     scene.listener(0).read(0, 60, 60, 50);

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 /// Length of the recent span: long enough that a rate read at 4 Hz does not flicker, short enough to mean "now".
 const RECENT_NS: u64 = 1_000_000_000;
-/// How much shorter than [`RECENT_NS`] a span may be before a step more is kept: timers are late, never early, but a
-/// step before a late one is short.
+/// How much shorter than [`RECENT_NS`] a span may be before one more step is kept. Timers are late, never early; the
+/// step after a late one is short.
 const SLACK_NS: u64 = 50_000_000;
 
 /// The steps between samples.
@@ -26,9 +26,10 @@ impl Clock {
         Clock { last_ns: now_ns, elapsed_ns: 0, previous_ns: 0, step: 0, recent: VecDeque::new(), recent_ns: 0 }
     }
 
-    /// Goes on to the time of the next sample and returns the step's length. A sample at the same instant, or one from
-    /// before (then the clock was set back, and runs on from there), makes no step: what it counts belongs to the last
-    /// one.
+    /// Goes on to the time of the next sample and returns the step's length.
+    ///
+    /// A sample at the same instant, or from before, makes no step: its counts belong to the last step. After a sample
+    /// from before, the clock runs on from there.
     pub(crate) fn advance(&mut self, now_ns: u64) -> u64 {
         let length = now_ns.saturating_sub(self.last_ns);
         self.last_ns = now_ns;

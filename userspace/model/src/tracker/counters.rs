@@ -1,13 +1,11 @@
 //! Counters: how much each has grown, whatever the source does to it.
 
-use crate::{model::Counts, sample::ListenerSample};
+use crate::model::Counts;
 
-/// Number of counters in [`Counts`].
-const N: usize = 15;
-
-/// How much a counter grew between two readings. One that went backwards was started anew: what it holds is no growth,
-/// and counting goes on from there. One that is read for the first time has grown by all it holds if it began at zero
-/// within the interval (`from_zero`).
+/// How much a counter grew between two readings.
+///
+/// A counter that went backwards was started anew. It has not grown, and counting goes on from there. A counter that is
+/// read for the first time has grown by its value if it began at zero within the interval (`from_zero`).
 pub(crate) fn growth(last: Option<u64>, now: Option<u64>, from_zero: bool) -> u64 {
     match (last, now) {
         (Some(last), Some(now)) => now.saturating_sub(last),
@@ -41,15 +39,15 @@ impl Counter {
     }
 }
 
-/// All counters of a listener, in the order of [`to_counts`].
+/// All counters of a listener, in the order of [`Counts::values`].
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Counters([Counter; N]);
+pub(crate) struct Counters([Counter; Counts::N]);
 
 impl Counters {
     /// Takes readings in; true if any grew.
-    pub(crate) fn read(&mut self, sample: &ListenerSample, from_zero: bool) -> bool {
+    pub(crate) fn read(&mut self, counts: &Counts, from_zero: bool) -> bool {
         let mut grown = false;
-        for (counter, now) in self.0.iter_mut().zip(readings(sample)) {
+        for (counter, now) in self.0.iter_mut().zip(counts.values()) {
             grown |= counter.read(now, from_zero) > 0;
         }
         grown
@@ -60,64 +58,7 @@ impl Counters {
     }
 
     pub(crate) fn sums(&self) -> Counts {
-        to_counts(self.0.map(|c| c.sum))
-    }
-}
-
-fn readings(l: &ListenerSample) -> [Option<u64>; N] {
-    [
-        l.accept_queue.enqueued,
-        l.accept_queue.migrated,
-        l.accept_queue.aborted,
-        l.syn_queue.requests,
-        l.syn_queue.given_up,
-        l.syn_queue.synack_retransmits,
-        l.syn_queue.cookies_sent,
-        l.syn_queue.cookies_validated,
-        l.accepts.total,
-        l.accepts.would_block,
-        l.accepts.failed,
-        l.reads.count,
-        l.reads.bytes,
-        l.writes.count,
-        l.writes.bytes,
-    ]
-}
-
-fn to_counts(c: [Option<u64>; N]) -> Counts {
-    let [
-        enqueued,
-        migrated,
-        aborted,
-        syn_requests,
-        syn_given_up,
-        synack_retransmits,
-        cookies_sent,
-        cookies_validated,
-        accepts,
-        would_block,
-        accept_failed,
-        reads,
-        read_bytes,
-        writes,
-        write_bytes,
-    ] = c;
-    Counts {
-        enqueued,
-        migrated,
-        aborted,
-        syn_requests,
-        syn_given_up,
-        synack_retransmits,
-        cookies_sent,
-        cookies_validated,
-        accepts,
-        would_block,
-        accept_failed,
-        reads,
-        read_bytes,
-        writes,
-        write_bytes,
+        Counts::from_values(self.0.map(|counter| counter.sum))
     }
 }
 

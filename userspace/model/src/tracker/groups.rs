@@ -1,47 +1,71 @@
-//! What needs a look at all listeners of a group: shares, patterns and findings.
+//! What needs a look at all listeners of a group: shares, patterns, findings and sums.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{listener::Listener, threads::set_shares};
 use crate::{
-    findings::{self, FindingInput, GroupView},
-    model::{GroupId, ListenerModel, Model},
+    findings::{self, FindingInput},
+    model::{GroupId, GroupModel, ListenerModel, Model},
     patterns::{self, Work},
 };
 
-/// The members of each group, as places in the model's listeners.
+/// The members of each group. A listener with SO_REUSEPORT that is alone at its address is here, too.
 #[derive(Debug, Default)]
-pub(crate) struct Groups(HashMap<GroupId, Vec<usize>>);
+pub(crate) struct Groups(HashMap<GroupId, Members>);
+
+#[derive(Debug, Default)]
+struct Members {
+    /// Places in the model's listeners.
+    listeners: Vec<usize>,
+    /// Place in the model's groups, if it has two members at least.
+    group: Option<usize>,
+}
 
 impl Groups {
     /// Groups the listeners anew: some came, went, changed place or address.
-    pub(crate) fn rebuild(&mut self, model: &Model) {
+    pub(crate) fn rebuild(&mut self, model: &mut Model) {
         self.0.clear();
         for (at, listener) in model.listeners.iter().enumerate() {
             if let Some(group) = listener.group {
-                self.0.entry(group).or_default().push(at);
+                self.0.entry(group).or_default().listeners.push(at);
             }
+        }
+        model.regroup();
+        for (at, group) in model.groups.iter().enumerate() {
+            self.0.entry(group.id).or_default().group = Some(at);
         }
     }
 
-    /// Brings shares, patterns and findings up to date where something happened: at one of the listeners `live`, which
-    /// is all but those that rest. Adds to `live` the others in the groups concerned.
+    /// Brings sums, shares, patterns and findings up to date where something happened: at one of the listeners `live`,
+    /// which is all but those that rest. Adds to `live` the others in the groups concerned.
     pub(crate) fn judge(&self, model: &mut Model, states: &mut [Listener], live: &mut Vec<usize>) {
-        let mut stirred: Vec<GroupId> = Vec::new();
+        // Each group with a live listener, and whether patterns and findings may be other than before.
+        let mut concerned: Vec<(GroupId, bool)> = Vec::new();
         for &at in live.iter() {
-            if !states[at].stirs(&model.listeners[at]) {
-                continue;
-            }
+            let is_dirty = states[at].is_dirty(&model.listeners[at]);
             match model.listeners[at].group {
-                Some(group) => stirred.push(group),
-                None => judge_one(model, at),
+                Some(group) => concerned.push((group, !is_dirty)),
+                None if is_dirty => judge_one(model, at),
+                None => {}
             }
         }
-        stirred.sort_unstable();
-        stirred.dedup();
-        for members in stirred.iter().filter_map(|group| self.0.get(group)) {
-            judge_group(model, members);
-            live.extend(members);
+        // Of the entries of one group, one that is_dirty comes first and stays.
+        concerned.sort_unstable();
+        concerned.dedup_by_key(|(group, _)| *group);
+        for (group, still) in concerned {
+            let Some(members) = self.0.get(&group) else { continue };
+            if let Some(at) = members.group {
+                let sum = GroupModel::new(group, &members.listeners, &model.listeners);
+                model.groups.handles_mut()[at] = Arc::new(sum);
+            }
+            if !still {
+                judge_group(model, members);
+                live.extend(&members.listeners);
+            }
+            if let Some(at) = members.group {
+                let Model { groups, listeners, .. } = &mut *model;
+                groups[at].take_findings(listeners);
+            }
         }
         live.sort_unstable();
         live.dedup();
@@ -57,32 +81,32 @@ fn judge_one(model: &mut Model, at: usize) {
     judge_findings(model, at, None);
 }
 
-fn judge_group(model: &mut Model, members: &[usize]) {
+fn judge_group(model: &mut Model, members: &Members) {
     let (mut accepts, mut reads) = (0, 0);
-    for &at in members {
+    for &at in &members.listeners {
         let (a, r) = work(&model.listeners[at]);
         accepts += a;
         reads += r;
     }
-    let pattern = patterns::recognise(&Work::of(members.iter().map(|&at| &model.listeners[at])));
-    let view = view(members.iter().map(|&at| &model.listeners[at]));
-    for &at in members {
+    let pattern = patterns::recognise(&Work::of(members.listeners.iter().map(|&at| &model.listeners[at])));
+    for &at in &members.listeners {
         if !model.listeners[at].threads.is_empty() {
             set_shares(&mut model.listeners[at].threads, accepts, reads);
         }
         if model.listeners[at].pattern != pattern {
             model.listeners[at].pattern.clone_from(&pattern);
         }
-        judge_findings(model, at, view.as_ref());
+        judge_findings(model, at, members.group);
     }
 }
 
-fn judge_findings(model: &mut Model, at: usize, group: Option<&GroupView>) {
+/// Looks for findings at a listener; `group` is the place of its group.
+fn judge_findings(model: &mut Model, at: usize, group: Option<usize>) {
     let listener = &model.listeners[at];
     let namespace = model.namespaces.binary_search_by_key(&listener.netns, |n| n.inode).ok();
     let found = findings::find(&FindingInput {
         listener,
-        group,
+        group: group.map(|at| &model.groups[at]).filter(|group| group.open.count >= 2),
         namespace: namespace.map(|at| &model.namespaces[at]),
         cpus: model.host.cpus,
         interval: model.interval,
@@ -91,21 +115,6 @@ fn judge_findings(model: &mut Model, at: usize, group: Option<&GroupView>) {
     if model.listeners[at].findings != found {
         model.listeners[at].findings = found;
     }
-}
-
-/// A group's figures; `None` with fewer than two open shards.
-fn view<'a>(members: impl Iterator<Item = &'a ListenerModel>) -> Option<GroupView> {
-    let mut view = GroupView::default();
-    for listener in members.filter(|l| !l.closed) {
-        view.shards += 1;
-        let enqueued = listener.total.enqueued.or(listener.total.accepts).unwrap_or(0);
-        view.enqueued += enqueued;
-        if enqueued > view.busiest.1 {
-            view.busiest = (listener.id, enqueued);
-        }
-        view.accepts_per_second += listener.rate.accepts.unwrap_or(0.0);
-    }
-    (view.shards >= 2).then_some(view)
 }
 
 /// Accepts and reads of a listener, those of threads that found the thread table full included.

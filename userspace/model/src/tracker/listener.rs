@@ -22,11 +22,11 @@ pub(crate) struct Listener {
     opened_ns: Option<u64>,
     counters: Counters,
     pub(crate) drops: DropTracker,
-    /// Its drops need a look in this step.
+    /// Its drops must be worked out in this step.
     pub(crate) refuses: bool,
     /// The number of its drops is not known.
     pub(crate) blind: bool,
-    /// Refused SYNs that were given a cause by mistake, found out in the step under way, by cause.
+    /// Refused SYNs whose cause turned out wrong in the current step, by cause.
     pub(crate) returned: [u64; CAUSES],
     threads: Threads,
     /// Last readings of the distributions.
@@ -35,7 +35,7 @@ pub(crate) struct Listener {
     /// Peak in the last sample.
     peak: Option<u32>,
     /// Something changed since patterns and findings were looked for, or they never were.
-    stirred: bool,
+    dirty: bool,
     /// Its history ended, because it closed.
     ended: bool,
     /// Sums at the last point of history.
@@ -65,7 +65,7 @@ impl Listener {
             last: Distributions::default(),
             recent: Recent::default(),
             peak: None,
-            stirred: true,
+            dirty: true,
             ended: false,
             point: Point::default(),
         };
@@ -89,7 +89,7 @@ impl Listener {
         }
         self.opened_ns = sample.opened_ns;
         self.take_counts(model, sample, clock);
-        // A thread that turns up at a listener known before has done all its work since.
+        // A thread that is new at a known listener has done all its work since the last sample.
         self.threads.read(&mut model.threads, &sample.threads, true, clock, serial);
         let moved = (model.netns, model.port, model.address, model.group)
             != (sample.netns, sample.port, sample.address, group_of(sample));
@@ -97,7 +97,7 @@ impl Listener {
         moved
     }
 
-    /// The socket listens again after it had stopped: what it counts began anew.
+    /// The socket listens again after it had stopped: its counters began anew.
     fn restart(&mut self, model: &mut ListenerModel) {
         self.counters.restart();
         self.drops.restart();
@@ -112,11 +112,12 @@ impl Listener {
 
     fn take_state(&mut self, model: &mut ListenerModel, sample: &ListenerSample) {
         let before = (model.now, model.closed);
-        take_gauges(&mut model.now, sample);
-        self.stirred |= before != (model.now, sample.closed);
+        model.now.take(&sample.gauges);
+        model.now.recent_accept_peak = model.now.recent_accept_peak.max(peak(sample));
+        self.dirty |= before != (model.now, sample.closed);
         self.peak = peak(sample);
         model.closed = sample.closed;
-        // Whoever held a listener that closed is worth knowing still.
+        // The holder of a closed listener is still worth knowing.
         if model.process != sample.process && !(sample.closed && sample.process.is_none()) {
             model.process.clone_from(&sample.process);
         }
@@ -131,7 +132,7 @@ impl Listener {
 
     fn take_counts(&mut self, model: &mut ListenerModel, sample: &ListenerSample, clock: &Clock) {
         let before = model.total;
-        let mut grown = self.counters.read(sample, self.from_zero);
+        let mut grown = self.counters.read(&sample.counts, self.from_zero);
         let refused = self.drops.read(sample, self.from_zero);
         self.refuses |= refused || self.drops.retold;
         grown |= refused;
@@ -147,23 +148,15 @@ impl Listener {
 
     /// It is missing from a sample: closed.
     pub(crate) fn vanish(&mut self, model: &mut ListenerModel) {
-        self.stirred |= !model.closed;
+        self.dirty |= !model.closed;
         model.closed = true;
     }
 
     /// Adds what the distributions gained to the interval's and returns it; `None` if they gained nothing.
     fn take_distributions(&mut self, interval: &mut Distributions, sample: &ListenerSample) -> Option<Distributions> {
-        let now = [
-            &sample.accept_queue.wait,
-            &sample.syn_queue.handshake,
-            &sample.connections.first_byte,
-            &sample.connections.first_read,
-            &sample.reads.residency,
-            &sample.reads.bytes_per_read,
-        ];
         let mut added: Option<Distributions> = None;
         for (i, ((now, last), interval)) in
-            now.into_iter().zip(self.last.each_mut()).zip(interval.each_mut()).enumerate()
+            sample.distributions.each().into_iter().zip(self.last.each_mut()).zip(interval.each_mut()).enumerate()
         {
             let Some(now) = now else { continue };
             let interval = interval.get_or_insert_default();
@@ -184,21 +177,21 @@ impl Listener {
         added
     }
 
-    /// Whether patterns or findings may be other than at the last look: those of an idle listener stay as they are.
-    pub(crate) fn stirs(&self, model: &ListenerModel) -> bool {
+    /// Whether patterns or findings may have changed. Those of an idle listener stay the same.
+    pub(crate) fn is_dirty(&self, model: &ListenerModel) -> bool {
         let waiting = model.now.accept_depth > 0 || model.now.queued_bytes.is_some_and(|n| n > 0);
-        self.stirred || !model.closed && (waiting || !model.findings.is_empty())
+        self.dirty || !model.closed && (waiting || !model.findings.is_empty())
     }
 
-    /// They were looked for.
+    /// Patterns and findings are up to date.
     pub(crate) fn judged(&mut self) {
-        self.stirred = false;
+        self.dirty = false;
     }
 
     /// Ends a step, after drops were given their causes: recent figures and history.
-    pub(crate) fn settle(&mut self, model: &mut ListenerModel, clock: &Clock, timeline: &Timeline, step_ns: u64) {
+    pub(crate) fn finish_step(&mut self, model: &mut ListenerModel, clock: &Clock, timeline: &Timeline, step_ns: u64) {
         let idle = self.recent.is_empty();
-        self.stirred |= !idle;
+        self.dirty |= !idle;
         self.recent.expire(clock.first_recent(), &mut model.recent_distributions);
         // The first span turns unknown rates into zeros, also for an idle listener.
         if !idle || clock.recent_steps() == 1 || model.rate.accepts.is_none() {
@@ -246,23 +239,23 @@ impl Listener {
             self.point.accepts = model.total.accepts.unwrap_or(0);
             self.point.reads = model.total.reads.unwrap_or(0);
         }
-        // A sum may be too high for a moment; what was drawn stays drawn, and is not drawn twice.
+        // A sum may be too high for a moment. Graphs keep what they showed, and do not show it twice.
         self.point.drops = self.point.drops.max(total.unwrap_or(0));
         if self.ended {
             model.history.end(clock.step());
         }
-        // What was read with the gauges covers the recent span and one step more: it may only be too high.
+        // The value that came with the gauges covers the recent span and one step more: it can only be too high.
         if model.now.recent_accept_peak != self.peak {
             let recent = model.history.last(clock.recent_steps().max(1), timeline);
             model.now.recent_accept_peak = recent.map(|p| p.accept_peak).max().flatten();
         }
     }
 
-    /// Whether it is at rest: the same sample once more would leave everything about it as it is, however much later.
-    /// Views then find in its history that it goes on as it was.
-    pub(crate) fn rests(&self, model: &ListenerModel, clock: &Clock) -> bool {
+    /// Whether the same sample, however much later, would change nothing about it. Its history then says that it stays
+    /// as it is.
+    pub(crate) fn is_idle(&self, model: &ListenerModel, clock: &Clock) -> bool {
         // Without a span, rates are not known yet.
-        if clock.recent_seconds() <= 0.0 || !self.recent.is_empty() || self.refuses || self.stirs(model) {
+        if clock.recent_seconds() <= 0.0 || !self.recent.is_empty() || self.refuses || self.is_dirty(model) {
             return false;
         }
         if model.closed {
@@ -288,26 +281,9 @@ impl Listener {
     }
 }
 
-fn take_gauges(now: &mut Gauges, sample: &ListenerSample) {
-    let queue = &sample.accept_queue;
-    now.accept_depth = queue.depth;
-    now.backlog = queue.backlog;
-    now.limit = queue.backlog.saturating_add(1);
-    now.oldest_waiting_us = queue.oldest_waiting_ns.map(|ns| ns / 1000);
-    // The depth may have been read after the peak.
-    now.accept_peak = now.accept_peak.max(peak(sample));
-    now.recent_accept_peak = now.recent_accept_peak.max(peak(sample));
-    now.syn_depth = sample.syn_queue.depth;
-    now.syn_young = sample.syn_queue.young;
-    now.defer_accept = sample.syn_queue.defer_accept;
-    now.syn_peak = now.syn_peak.max(sample.syn_queue.peak).max(sample.syn_queue.depth);
-    now.open = sample.connections.open;
-    now.queued_bytes = sample.reads.queued_bytes;
-}
-
 /// Largest depth since the sample before, never below the depth.
 fn peak(sample: &ListenerSample) -> Option<u32> {
-    sample.accept_queue.peak.map(|peak| peak.max(sample.accept_queue.depth))
+    sample.gauges.accept_peak.map(|peak| peak.max(sample.gauges.accept_depth))
 }
 
 fn group_of(sample: &ListenerSample) -> Option<GroupId> {

@@ -25,10 +25,10 @@ use crate::{
     shared::Shared,
 };
 
-/// Closed listeners kept. A machine that opens and closes listeners without end must not fill the memory.
+/// Closed listeners that are kept. A machine that keeps opening and closing listeners must not fill the memory.
 const CLOSED_KEPT: usize = 1_000;
 
-/// Follows a sequence of samples. Pure: what it gives depends on the samples alone.
+/// Follows a sequence of samples. Pure: its model depends on the samples alone.
 #[derive(Debug)]
 pub struct Tracker {
     model: Model,
@@ -38,24 +38,24 @@ pub struct Tracker {
     cost: CostTracker,
     /// Bookkeeping of `model.listeners`, in the same order.
     listeners: Vec<Listener>,
-    /// What has to be looked at for each of them in every step, in the same order and close together.
-    seats: Vec<Seat>,
+    /// What every step reads of each of them, in the same order and close together in memory.
+    slots: Vec<Slot>,
     groups: Groups,
     index: HashMap<u64, usize>,
-    /// Where the listeners of the last sample are, in its order: samples keep their order mostly.
+    /// Where the listeners of the last sample are, in its order. Samples mostly keep their order.
     places: Vec<usize>,
     namespaces: Namespaces,
 }
 
-/// Of one listener, what tells whether anything is to be done about it.
+/// What shows whether a listener needs work in a step.
 #[derive(Debug)]
-struct Seat {
-    /// Its last sample. One that is the same, by identity, brings nothing new.
+struct Slot {
+    /// Its last sample. If the next one is the same object, nothing is new.
     last: Arc<ListenerSample>,
     /// Serial number of the last sample that had it.
     seen: u64,
-    /// It is at rest: see [`Listener::rests`].
-    rests: bool,
+    /// It is at rest: see [`Listener::is_idle`].
+    is_idle: bool,
 }
 
 impl Tracker {
@@ -71,13 +71,14 @@ impl Tracker {
                 losses: first.losses.clone(),
                 namespaces: Vec::new(),
                 listeners: Shared::default(),
+                groups: Shared::default(),
                 timeline: Timeline::default(),
             },
             clock: Clock::new(first.monotonic_ns),
             serial: 0,
             cost: CostTracker::default(),
             listeners: Vec::new(),
-            seats: Vec::new(),
+            slots: Vec::new(),
             groups: Groups::default(),
             index: HashMap::new(),
             places: Vec::new(),
@@ -106,8 +107,8 @@ impl Tracker {
         self.model.timeline.advance(self.clock.step(), self.clock.seconds());
         self.take(sample);
         let Model { listeners: models, timeline, .. } = &mut self.model;
-        for at in live(&self.seats) {
-            self.listeners[at].settle(&mut models[at], &self.clock, timeline, step_ns);
+        for at in live(&self.slots) {
+            self.listeners[at].finish_step(&mut models[at], &self.clock, timeline, step_ns);
         }
         self.judge();
     }
@@ -118,12 +119,12 @@ impl Tracker {
         &self.model
     }
 
-    /// Looks for patterns and findings, and at who is at rest.
+    /// Looks for patterns and findings, and notes which listeners are idle.
     fn judge(&mut self) {
-        let mut live = live(&self.seats);
+        let mut live = live(&self.slots);
         self.groups.judge(&mut self.model, &mut self.listeners, &mut live);
         for at in live {
-            self.seats[at].rests = self.listeners[at].rests(&self.model.listeners[at], &self.clock);
+            self.slots[at].is_idle = self.listeners[at].is_idle(&self.model.listeners[at], &self.clock);
         }
     }
 
@@ -132,8 +133,8 @@ impl Tracker {
         self.cost.read(&mut self.model.cost, &sample.cost, &self.clock);
         let mut reorder = false;
         self.places.resize(sample.listeners.len(), usize::MAX);
-        // A socket that stopped to listen and listens again comes more than once: what it was first, wherever in the
-        // sample that is.
+        // A socket that stopped listening and listens again is in the sample more than once: its earlier life comes
+        // first, wherever in the sample it is.
         let mut begun = Vec::new();
         for (place, listener) in sample.listeners.handles().iter().enumerate() {
             if self.begins(place, listener) {
@@ -147,10 +148,10 @@ impl Tracker {
             reorder |= self.take_listener(place, listener);
         }
         if self.listeners.len() > sample.listeners.len() {
-            for (at, seat) in self.seats.iter_mut().enumerate().filter(|(_, seat)| seat.seen != self.serial) {
+            for (at, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.seen != self.serial) {
                 if !self.model.listeners[at].closed {
                     self.listeners[at].vanish(&mut self.model.listeners[at]);
-                    seat.rests = false;
+                    slot.is_idle = false;
                 }
             }
             reorder |= self.forget_closed();
@@ -158,21 +159,21 @@ impl Tracker {
         if reorder {
             self.sort();
         }
-        for at in self.namespaces.read(sample, &live(&self.seats), &mut self.listeners, &mut self.model) {
-            self.seats[at].rests = false;
+        for at in self.namespaces.read(sample, &live(&self.slots), &mut self.listeners, &mut self.model) {
+            self.slots[at].is_idle = false;
         }
     }
 
-    /// Whether it began to listen since the last sample, for the first time or again.
+    /// Whether it began to listen after the last sample, for the first time or again.
     fn begins(&self, place: usize, sample: &Arc<ListenerSample>) -> bool {
-        let seat = self.known(place, sample).map(|at| &self.seats[at]);
-        seat.is_none_or(|seat| !Arc::ptr_eq(&seat.last, sample) && sample.opened_ns > seat.last.opened_ns)
+        let slot = self.known(place, sample).map(|at| &self.slots[at]);
+        slot.is_none_or(|slot| !Arc::ptr_eq(&slot.last, sample) && sample.opened_ns > slot.last.opened_ns)
     }
 
     /// Where a listener is; `place` is its place in the sample.
     fn known(&self, place: usize, sample: &Arc<ListenerSample>) -> Option<usize> {
-        match self.seats.get(self.places[place]) {
-            Some(seat) if Arc::ptr_eq(&seat.last, sample) || seat.last.id == sample.id => Some(self.places[place]),
+        match self.slots.get(self.places[place]) {
+            Some(slot) if Arc::ptr_eq(&slot.last, sample) || slot.last.id == sample.id => Some(self.places[place]),
             _ => self.index.get(&sample.id).copied(),
         }
     }
@@ -182,23 +183,23 @@ impl Tracker {
         let known = self.known(place, sample);
         self.places[place] = known.unwrap_or(self.listeners.len());
         if let Some(at) = known {
-            let seat = &mut self.seats[at];
-            seat.seen = self.serial;
-            if seat.rests && Arc::ptr_eq(&seat.last, sample) {
+            let slot = &mut self.slots[at];
+            slot.seen = self.serial;
+            if slot.is_idle && Arc::ptr_eq(&slot.last, sample) {
                 return false;
             }
-            seat.rests = false;
-            if !Arc::ptr_eq(&seat.last, sample) {
-                seat.last = sample.clone();
+            slot.is_idle = false;
+            if !Arc::ptr_eq(&slot.last, sample) {
+                slot.last = sample.clone();
             }
             return self.listeners[at].read(&mut self.model.listeners[at], sample, &self.clock, self.serial);
         }
-        // In the first sample every listener's counts are its baseline; later, those that opened since begin at zero.
+        // The counts in the first sample are the baseline. A listener that opened later begins at zero.
         let from_zero = self.serial > 1 && sample.opened_ns.is_some();
         let (state, model) = Listener::new(sample, from_zero, &self.clock, self.serial);
         self.index.insert(sample.id, self.listeners.len());
         self.listeners.push(state);
-        self.seats.push(Seat { last: sample.clone(), seen: self.serial, rests: false });
+        self.slots.push(Slot { last: sample.clone(), seen: self.serial, is_idle: false });
         self.model.listeners.push(model);
         true
     }
@@ -209,9 +210,9 @@ impl Tracker {
             .model
             .listeners
             .iter()
-            .zip(&self.seats)
+            .zip(&self.slots)
             .filter(|(model, _)| model.closed)
-            .map(|(model, seat)| (seat.seen, model.id))
+            .map(|(model, slot)| (slot.seen, model.id))
             .collect();
         if closed.len() <= CLOSED_KEPT {
             return false;
@@ -228,7 +229,7 @@ impl Tracker {
             .map(|(at, _)| at)
             .collect();
         permute(&mut self.listeners, &kept);
-        permute(&mut self.seats, &kept);
+        permute(&mut self.slots, &kept);
         self.model.listeners.retain(|m| !forgotten.contains(&m.id));
         true
     }
@@ -239,20 +240,20 @@ impl Tracker {
         let mut order: Vec<usize> = (0..self.listeners.len()).collect();
         order.sort_by_key(|&i| key(&self.model.listeners[i]));
         permute(&mut self.listeners, &order);
-        permute(&mut self.seats, &order);
+        permute(&mut self.slots, &order);
         permute(self.model.listeners.handles_mut(), &order);
         self.index.clear();
         self.index.extend(self.model.listeners.iter().enumerate().map(|(i, m)| (m.id, i)));
-        self.groups.rebuild(&self.model);
+        self.groups.rebuild(&mut self.model);
     }
 }
 
-/// The places of all listeners but those at rest, ascending.
-fn live(seats: &[Seat]) -> Vec<usize> {
-    seats.iter().enumerate().filter(|(_, seat)| !seat.rests).map(|(at, _)| at).collect()
+/// The places of all listeners that are not idle, ascending.
+fn live(slots: &[Slot]) -> Vec<usize> {
+    slots.iter().enumerate().filter(|(_, slot)| !slot.is_idle).map(|(at, _)| at).collect()
 }
 
-/// Puts `items` into this order: their indices, each once at most.
+/// Puts `items` into the order of these indices. An item whose index is missing is dropped.
 pub(crate) fn permute<T>(items: &mut Vec<T>, order: &[usize]) {
     let mut from: Vec<Option<T>> = std::mem::take(items).into_iter().map(Some).collect();
     items.extend(order.iter().filter_map(|&i| from[i].take()));

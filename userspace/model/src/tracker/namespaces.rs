@@ -36,20 +36,20 @@ struct Namespace {
     pools: Pools,
     /// The counters were read in this sample.
     readable: bool,
-    /// Refused attempts of all its listeners since the baseline, those included that are kept no longer.
+    /// Refused attempts of all its listeners since the baseline, including listeners that are no longer kept.
     explained: u64,
-    /// Listeners of which that is not known.
+    /// How many listeners have an unknown number of refused attempts.
     blind: usize,
-    /// Those that the counters have beyond what of all listeners is known; `None` while they are not read.
+    /// Refused attempts in the counters beyond those known of all listeners; `None` while the counters are not read.
     room: Option<u64>,
-    /// Those that the counters had at their baseline already.
+    /// Refused attempts that the counters had at their baseline already.
     before: u64,
 }
 
 impl Namespaces {
     /// Takes a sample's namespaces in, finds causes and brings the drops of all listeners up to date. `live` are the
-    /// places of the listeners where anything may have been refused. Returns them, with those that something else
-    /// was to be told of.
+    /// places of the listeners where anything may have been refused. Returns them, together with
+    /// those whose namespace changed.
     pub(crate) fn read(
         &mut self,
         sample: &Sample,
@@ -57,7 +57,7 @@ impl Namespaces {
         states: &mut [Listener],
         model: &mut Model,
     ) -> Vec<usize> {
-        // Of listeners where nothing is refused, which are most, nothing is touched.
+        // Most listeners refuse nothing. They are not touched.
         let mut members: HashMap<u32, Vec<usize>> = HashMap::new();
         for &at in live {
             if !states[at].refuses {
@@ -67,7 +67,7 @@ impl Namespaces {
             state.returned = state.drops.settle_sum();
             members.entry(model.listeners[at].netns).or_default().push(at);
         }
-        // Namespaces whose name or counters turned up, which concerns all of their listeners.
+        // Namespaces whose name or counters are new. This concerns all of their listeners.
         let mut turned_up: Vec<u32> = Vec::new();
         for namespace in self.by_inode.values_mut() {
             namespace.readable = false;
@@ -113,7 +113,7 @@ impl Namespaces {
             concerned.sort_unstable();
             concerned.dedup();
         }
-        // What is known comes first, because it leaves the less for what is unexplained.
+        // Known attempts come first: they leave less room for unexplained ones.
         let mut told: Vec<usize> = concerned.clone();
         told.retain(|&at| states[at].refuses || turned_up.contains(&model.listeners[at].netns));
         for &at in &told {
@@ -160,9 +160,8 @@ impl Namespace {
         self.explained = self.explained + listener.drops.total.unwrap_or(0) - before.total.unwrap_or(0);
     }
 
-    /// The same, what is unexplained included. `sk_drops` counts packets too that are no attempts (a reset that comes
-    /// when its connection has gone); the namespace's counter does not, so no listener refused more than that
-    /// leaves.
+    /// The same, with unexplained attempts. `sk_drops` also counts packets that are no attempts, such as a reset for a
+    /// connection that has gone. The namespace's counter does not, so it bounds what a listener refused.
     fn account_unexplained(&mut self, state: &mut Listener, listener: &mut ListenerModel) {
         let most = self.room.map(|room| listener.drops.total.unwrap_or(0) + room);
         self.account(state, listener, most);
@@ -172,13 +171,13 @@ impl Namespace {
             listener.netns_name.clone_from(&self.name);
         }
         state.drops.rest();
-        // What others turn out to have refused is no longer unexplained here.
+        // Attempts that turn out to be another listener's are no longer unexplained here.
         state.refuses = state.drops.pending > 0 || listener.drops.unexplained.is_some_and(|n| n > 0);
     }
 
-    /// Takes counters in. `seen`: so many refused attempts its listeners saw within the interval, if this is not its
-    /// begin. If the counters turn up now and that is all that the kernel ever counted, it belongs to the interval;
-    /// otherwise it is the baseline.
+    /// Takes counters in. `seen` is how many refused attempts its listeners saw within the interval; `None` at the
+    /// start. If the counters are new and hold exactly these, they belong to the interval. Otherwise they are the
+    /// baseline.
     fn read(&mut self, sample: &NamespaceSample, seen: Option<u64>) {
         if self.name != sample.name {
             self.name.clone_from(&sample.name);
@@ -188,7 +187,7 @@ impl Namespace {
         let from_zero = self.last.is_none() && seen == Some(now.listen_drops);
         if self.last.is_none() && !from_zero {
             self.before = seen.unwrap_or(0);
-            // What was taken away from counters that nobody had read is not owed to those that follow.
+            // Debts to counters that were never read do not pass on to later ones.
             self.pools = Pools::default();
         }
         let last = |f: fn(&NamespaceCounters) -> u64| self.last.as_ref().map(f);

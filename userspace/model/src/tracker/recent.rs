@@ -53,8 +53,7 @@ impl Recent {
             }
         }
         if self.steps.is_empty() {
-            // Most listeners are idle: what was kept for their next steps would be a third of what there is to keep of
-            // them.
+            // Most listeners are idle. The memory kept for their next steps would be a third of all that they need.
             self.steps = VecDeque::new();
         }
     }
@@ -65,36 +64,14 @@ impl Recent {
             return Rates::default();
         }
         let before = self.steps.front().map_or(*now, |s| s.counts_before);
-        let rate = |now: Option<u64>, before: Option<u64>| {
-            now.map(|now| now.saturating_sub(before.unwrap_or(0)) as f64 / seconds)
-        };
-        Rates {
-            enqueued: rate(now.enqueued, before.enqueued),
-            accepts: rate(now.accepts, before.accepts),
-            would_block: rate(now.would_block, before.would_block),
-            accept_failed: rate(now.accept_failed, before.accept_failed),
-            synack_retransmits: rate(now.synack_retransmits, before.synack_retransmits),
-            drops: rate(drops.total, self.steps.front().map_or(drops.total, |s| s.drops_before.total)),
-            reads: rate(now.reads, before.reads),
-            read_bytes: rate(now.read_bytes, before.read_bytes),
-            writes: rate(now.writes, before.writes),
-            write_bytes: rate(now.write_bytes, before.write_bytes),
-        }
+        let drops_before = self.steps.front().map_or(drops.total, |s| s.drops_before.total);
+        Rates::between(now, &before, (drops.total, drops_before), seconds)
     }
 
-    /// Drops within the recent span. A cause found out only now, for an attempt refused before the span, is left out.
+    /// Drops within the recent span. Causes of attempts from before the span are left out, even if found only now.
     pub(crate) fn drops(&self, now: &Drops) -> Drops {
         let before = self.steps.front().map_or(*now, |s| s.drops_before);
-        let since = |now: Option<u64>, before: Option<u64>| now.map(|n| n.saturating_sub(before.unwrap_or(0)));
-        let mut recent = Drops {
-            total: since(now.total, before.total),
-            accept_queue_full_on_syn: since(now.accept_queue_full_on_syn, before.accept_queue_full_on_syn),
-            accept_queue_full_on_ack: since(now.accept_queue_full_on_ack, before.accept_queue_full_on_ack),
-            syn_queue_full: since(now.syn_queue_full, before.syn_queue_full),
-            other: since(now.other, before.other),
-            unexplained: since(now.unexplained, before.unexplained),
-            clients: since(now.clients, before.clients),
-        };
+        let mut recent = now.since(&before);
         if let Some(mut left) = recent.total {
             let causes = [
                 &mut recent.accept_queue_full_on_ack,
@@ -118,24 +95,5 @@ pub(crate) fn for_each(to: &mut Distributions, added: &Distributions, f: impl Fn
         if let Some(added) = added {
             f(to.get_or_insert_default(), added);
         }
-    }
-}
-
-impl Distributions {
-    /// All of them, in a fixed order.
-    #[must_use]
-    pub fn each(&self) -> [&Option<Histogram>; 6] {
-        [&self.accept_wait, &self.handshake, &self.first_byte, &self.first_read, &self.residency, &self.bytes_per_read]
-    }
-
-    pub(crate) fn each_mut(&mut self) -> [&mut Option<Histogram>; 6] {
-        [
-            &mut self.accept_wait,
-            &mut self.handshake,
-            &mut self.first_byte,
-            &mut self.first_read,
-            &mut self.residency,
-            &mut self.bytes_per_read,
-        ]
     }
 }

@@ -94,7 +94,7 @@ fn a_socket_that_listens_again_goes_on_wherever_in_the_sample_it_is() {
         let known = first.listeners[0].clone();
         let listens = |id, opened_ns, closed, enqueued| {
             let mut l = ListenerSample { id, opened_ns, closed, ..known.clone() };
-            l.accept_queue.enqueued = Some(enqueued);
+            l.counts.enqueued = Some(enqueued);
             Arc::new(l)
         };
         first.listeners = Shared::default();
@@ -199,9 +199,9 @@ fn counters_and_distributions_that_go_backwards_start_a_new_baseline() {
     scene.listener(0).accept(0, 100, 50);
     scene.tick(250);
     let l = scene.listener(0);
-    l.accepts.total = Some(7);
+    l.counts.accepts = Some(7);
     l.threads[0].accepts = 7;
-    l.accept_queue.wait = Some(Histogram::of_units([1]));
+    l.distributions.accept_wait = Some(Histogram::of_units([1]));
     scene.tick(250);
     scene.listener(0).accept(0, 3, 50);
     scene.tick(250);
@@ -275,8 +275,8 @@ fn peaks_are_kept_and_never_below_the_depth() {
     scene.listener(0).enqueue(9, 9);
     scene.tick(250);
     for _ in 0..6 {
-        scene.listener(0).accept_queue.depth = 2;
-        scene.listener(0).accept_queue.peak = Some(0);
+        scene.listener(0).gauges.accept_depth = 2;
+        scene.listener(0).gauges.accept_peak = Some(0);
         scene.tick(250);
     }
     let model = run(&scene.samples());

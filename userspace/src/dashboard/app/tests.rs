@@ -177,6 +177,7 @@ fn a_group_is_held_by_who_holds_its_shards() {
     for (listener, worker) in model.listeners.iter_mut().zip(3301..) {
         listener.holders = vec![3300, worker];
     }
+    model.regroup();
     let app = app(model);
     let sum = app.state.selected_item().unwrap().figures();
     assert_eq!(sum.holders, [3300, 3301, 3302, 3303, 3304]);
@@ -190,6 +191,7 @@ fn unknown_sums_stay_unknown() {
         listener.rate.drops = None;
     }
     model.listeners[0].rate.reads = None;
+    model.regroup();
     let app = app(model);
     let sum = app.state.selected_item().unwrap().figures();
     assert_eq!(sum.rate.drops, None);

@@ -361,7 +361,7 @@ impl Parts {
 fn title(listener: &ListenerModel, state: &State, width: u16) -> String {
     let shard = match state.selected_row() {
         Some(Row::Shard { number, group, .. }) => {
-            format!(" shard {number} of {}", state.rows.groups[group].members.len())
+            format!(" shard {number} of {}", state.rows.groups[group].shards)
         }
         Some(Row::Group(group)) => format!(" ×{} shards", state.rows.groups[group].members.len()),
         _ => String::new(),

@@ -11,12 +11,12 @@ use listentop_abi::{
     histogram::BUCKETS,
     listener::{Buckets, ListenerDistributions},
 };
-use listentop_model::histogram::Histogram;
+use listentop_model::{histogram::Histogram, sample::Distributions};
 
 use super::shared::WindowedArray;
 
-/// Number of distributions in [`ListenerDistributions`].
-pub(super) const DISTRIBUTIONS: usize = 6;
+/// Number of distributions in [`ListenerDistributions`], which has them in the order of [`Distributions`].
+const DISTRIBUTIONS: usize = Distributions::N;
 
 /// The distributions of one listener, with 64-bit buckets; the probes' wrap at 32.
 #[derive(Default)]

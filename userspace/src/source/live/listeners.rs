@@ -10,20 +10,19 @@ use std::{
 };
 
 use aya::maps::{MapData, Queue};
-use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, WALKED, Work};
+use listentop_abi::listener::{
+    FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerCounters, ListenerInfo, Peaks, WALKED, Work,
+};
 use listentop_model::{
     coverage::{Coverage, Measure, Status},
-    histogram::Histogram,
-    sample::{
-        AcceptQueueSample, AcceptsSample, ConnectionsSample, DropsSample, ListenerSample, Protocol, ReadsSample,
-        SynQueueSample, WritesSample,
-    },
+    figures::Records,
+    sample::{Counts, Distributions, DropsSample, GaugeSample, ListenerSample, Protocol},
     shared::Shared,
 };
 
 use super::{
     Inodes,
-    distributions::{self, DISTRIBUTIONS, Totals},
+    distributions::{self, Totals},
     tables::{Counters, Tables},
     threads::{OfListener, Threads},
 };
@@ -83,8 +82,7 @@ struct Known {
 struct Readings {
     info: ListenerInfo,
     counters: Counters,
-    accept_peak: u32,
-    syn_peak: u32,
+    peaks: Peaks,
     available: Available,
 }
 
@@ -162,7 +160,8 @@ impl Listeners {
             }
             // What waited at the start is known when its queue has been walked to the end.
             let expected_unknown = match info.opened_ns {
-                0 => (info.cursor == WALKED).then(|| self.tables.counters(slot, Work::default()).accepted_unknown),
+                0 => (info.cursor == WALKED)
+                    .then(|| self.tables.counters(slot, Work::default()).listener.accepted_unknown),
                 _ => Some(0),
             };
             *known = Some(Box::new(Known {
@@ -248,7 +247,7 @@ impl Listeners {
         for (slot, known) in (0..).zip(&mut self.known) {
             let Some(known) = known.as_deref_mut().filter(|known| !known.reported_closed) else { continue };
             samples.push(known.sample(&mut self.tables, slot, now_ns, &threads.of(slot), available)?);
-            let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.clients);
+            let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.listener.clients);
             self.clients += clients;
             if known.reported_closed {
                 self.closed.push(slot);
@@ -299,14 +298,11 @@ impl Known {
         let mut info = tables.info.read(slot);
         // The time of the poll is no part of a sample, nor is where the take-over of the queue was.
         (info.polled_ns, info.cursor) = (0, 0);
-        let peaks = tables.take_peaks(slot);
-        let readings = Readings {
-            info,
-            counters: tables.counters(slot, threads.work()),
-            accept_peak: peaks.accept_queue.max(info.depth),
-            syn_peak: peaks.syn_queue.max(info.syn_depth),
-            available,
-        };
+        // No peak is below the depth.
+        let mut peaks = tables.take_peaks(slot);
+        peaks.accept_queue = peaks.accept_queue.max(info.depth);
+        peaks.syn_queue = peaks.syn_queue.max(info.syn_depth);
+        let readings = Readings { info, counters: tables.counters(slot, threads.work()), peaks, available };
         let (changed, recounted) = self
             .last
             .as_ref()
@@ -323,27 +319,21 @@ impl Known {
         {
             return Ok(last.clone());
         }
+        let has = |measure| available.has(measure);
         let distributions = if !readings.counters.used() {
             self.unsettled = 0;
-            Default::default()
+            Distributions::read(Default::default(), has)
         } else if let Some((last, _)) =
             self.last.as_ref().filter(|(_, last)| self.unsettled == 0 && last.available == available)
         {
-            let histogram = |of: &Option<Histogram>| of.clone().unwrap_or_default();
-            [
-                histogram(&last.accept_queue.wait),
-                histogram(&last.syn_queue.handshake),
-                histogram(&last.connections.first_byte),
-                histogram(&last.connections.first_read),
-                histogram(&last.reads.residency),
-                histogram(&last.reads.bytes_per_read),
-            ]
+            last.distributions.clone()
         } else {
             self.unsettled = self.unsettled.saturating_sub(1);
             let records = tables.records(slot);
-            self.distributions.get_or_insert_default().read(&mut tables.distributions, records)?
+            let totals = self.distributions.get_or_insert_default().read(&mut tables.distributions, records)?;
+            Distributions::read(totals, has)
         };
-        let Counters { accepted_unknown, untracked_enqueued, .. } = readings.counters;
+        let ListenerCounters { accepted_unknown, untracked_enqueued, .. } = readings.counters.listener;
         self.unseen = self.unseen.max(unseen(self.expected_unknown, untracked_enqueued, accepted_unknown));
         self.inode = info.inode;
         self.netns = info.netns;
@@ -358,13 +348,19 @@ impl Known {
         readings: &Readings,
         now_ns: u64,
         threads: &OfListener<'_>,
-        distributions: [Histogram; DISTRIBUTIONS],
+        distributions: Distributions,
     ) -> ListenerSample {
-        let Readings { info, counters, available, .. } = readings;
-        let when = |measure, value: u64| available.has(measure).then_some(value);
-        let shown = |measure, histogram: Histogram| available.has(measure).then_some(histogram);
-        let handshakes = &counters.handshakes;
-        let [wait, handshake, first_byte, first_read, residency, bytes_per_read] = distributions;
+        let Readings { info, counters, peaks, available } = readings;
+        let has = |measure| available.has(measure);
+        let when = |measure, value: u64| has(measure).then_some(value);
+        let (handshakes, listener) = (&counters.handshakes, &counters.listener);
+        let records = Records { info, counters: listener, handshakes, work: &counters.work, peaks: *peaks, now_ns };
+        let mut counts = Counts::read(&records, has);
+        // Who was accepted was enqueued.
+        counts.enqueued = counts.enqueued.map(|enqueued| enqueued + self.unseen);
+        if available.0 & Available::FAILED_ACCEPTS == 0 {
+            counts.accept_failed = None;
+        }
         ListenerSample {
             id: info.cookie,
             netns: info.netns,
@@ -377,72 +373,20 @@ impl Known {
             holders: self.owner.holders.clone(),
             opened_ns: (info.opened_ns != 0).then_some(info.opened_ns),
             closed: info.closed_ns != 0,
-            accept_queue: AcceptQueueSample {
-                depth: info.depth,
-                backlog: info.backlog,
-                peak: available.has(Measure::AcceptQueuePeak).then_some(readings.accept_peak),
-                // Who was accepted was enqueued.
-                enqueued: when(Measure::Enqueued, counters.enqueued + self.unseen),
-                aborted: when(Measure::Enqueued, counters.aborted),
-                // Where functions tell of SYNs they tell of the accept queue, too.
-                migrated: when(Measure::SynRequests, handshakes.migrated),
-                // The sample's clock was read after the poll, so this is not negative but for rounding.
-                oldest_waiting_ns: if info.depth == 0 {
-                    Some(0)
-                } else {
-                    (info.oldest_ns != 0).then(|| now_ns.saturating_sub(info.oldest_ns))
-                },
-                wait: shown(Measure::AcceptWait, wait),
-            },
-            syn_queue: SynQueueSample {
-                depth: Some(info.syn_depth),
-                young: Some(info.syn_young),
-                peak: Some(readings.syn_peak),
-                requests: when(Measure::SynRequests, handshakes.requests),
-                given_up: when(Measure::SynRequests, handshakes.given_up),
-                synack_retransmits: when(Measure::SynackRetransmits, counters.synack_retransmits),
-                cookies_sent: when(Measure::CookiesSent, handshakes.cookies_sent),
-                cookies_validated: when(Measure::CookiesSent, handshakes.cookies_validated),
-                defer_accept: Some(info.defer_accept != 0),
-                handshake: shown(Measure::Handshake, handshake),
-            },
+            gauges: GaugeSample::read(&records, has),
+            counts,
+            distributions,
             drops: DropsSample {
                 socket_drops: when(Measure::Drops, self.drops.read(info.socket_drops)),
-                ack_overflow: when(Measure::Drops, counters.ack_overflow),
-                cookie_ack_overflow: when(Measure::Drops, counters.cookie_ack_overflow),
+                ack_overflow: when(Measure::Drops, listener.ack_overflow),
+                cookie_ack_overflow: when(Measure::Drops, listener.cookie_ack_overflow),
                 ack_other: when(Measure::Drops, handshakes.ack_other),
-                not_attempts: when(Measure::Drops, counters.not_attempts),
+                not_attempts: when(Measure::Drops, listener.not_attempts),
                 syn_accept_queue_full: when(Measure::SynRequests, handshakes.accept_queue_full),
                 syn_queue_full: when(Measure::SynRequests, handshakes.syn_queue_full),
                 syn_other: when(Measure::SynRequests, handshakes.syn_other),
-                clients: when(Measure::DropClients, counters.clients),
+                clients: when(Measure::DropClients, listener.clients),
                 clients_cover_syn: available.has(Measure::SynRequests),
-            },
-            accepts: AcceptsSample {
-                total: when(Measure::Accepts, counters.work.accepts),
-                would_block: when(Measure::WouldBlock, counters.work.would_block),
-                failed: when(Measure::Accepts, counters.work.accept_failed)
-                    .filter(|_| available.0 & Available::FAILED_ACCEPTS != 0),
-            },
-            connections: ConnectionsSample {
-                open: when(
-                    Measure::OpenConnections,
-                    (counters.work.accepts + counters.inherited_open)
-                        .saturating_sub(counters.accepted_unknown + counters.closed),
-                ),
-                first_byte: shown(Measure::FirstByte, first_byte),
-                first_read: shown(Measure::FirstRead, first_read),
-            },
-            reads: ReadsSample {
-                count: when(Measure::Reads, counters.work.reads),
-                bytes: when(Measure::Reads, counters.work.read_bytes),
-                residency: shown(Measure::Residency, residency),
-                bytes_per_read: shown(Measure::Reads, bytes_per_read),
-                queued_bytes: when(Measure::QueuedBytes, counters.queued_bytes()),
-            },
-            writes: WritesSample {
-                count: when(Measure::Writes, counters.work.writes),
-                bytes: when(Measure::Writes, counters.work.write_bytes),
             },
             threads: threads.samples(),
         }

@@ -23,46 +23,56 @@ pub(super) struct Tables {
     pub(super) geometry: Geometry,
 }
 
-/// Counters of one listener, summed over the shards.
+/// Counters of one listener, summed over its records.
 #[derive(Default, PartialEq, Eq)]
 pub(super) struct Counters {
-    pub(super) enqueued: u64,
-    pub(super) aborted: u64,
-    pub(super) closed: u64,
-    pub(super) moved_away: u64,
-    pub(super) accepted_unknown: u64,
-    pub(super) inherited_waiting: u64,
-    pub(super) inherited_open: u64,
-    pub(super) untracked_enqueued: u64,
-    pub(super) synack_retransmits: u64,
-    pub(super) ack_overflow: u64,
-    pub(super) cookie_ack_overflow: u64,
-    pub(super) not_attempts: u64,
-    pub(super) clients: u64,
-    pub(super) arrived_bytes: u64,
-    pub(super) otherwise_consumed_bytes: u64,
-    pub(super) work: Work,
+    pub(super) listener: ListenerCounters,
     pub(super) handshakes: HandshakeCounters,
+    /// The work of its threads, those that found the thread table full included.
+    pub(super) work: Work,
 }
 
 impl Counters {
     /// Connections in the table that came through this listener.
     pub(super) fn tracked(&self) -> u64 {
-        (self.enqueued + self.inherited_waiting + self.inherited_open)
-            .saturating_sub(self.untracked_enqueued + self.aborted + self.closed + self.moved_away)
+        let ListenerCounters { enqueued, inherited_waiting, inherited_open, .. } = self.listener;
+        let ListenerCounters { untracked_enqueued, aborted, closed, moved_away, .. } = self.listener;
+        (enqueued + inherited_waiting + inherited_open)
+            .saturating_sub(untracked_enqueued + aborted + closed + moved_away)
     }
 
     /// Whether any of its connections may be in a distribution.
     pub(super) fn used(&self) -> bool {
-        self.enqueued + self.inherited_waiting + self.inherited_open + self.work.accepts + self.work.reads > 0
+        let ListenerCounters { enqueued, inherited_waiting, inherited_open, .. } = self.listener;
+        enqueued + inherited_waiting + inherited_open + self.work.accepts + self.work.reads > 0
     }
+}
 
-    /// Bytes that arrived and did not leave. The counters are not read at one instant, so a moment's excess of reads is
-    /// none.
-    pub(super) fn queued_bytes(&self) -> u64 {
-        let waiting =
-            self.arrived_bytes.wrapping_sub(self.work.read_bytes).wrapping_sub(self.otherwise_consumed_bytes) as i64;
-        waiting.max(0).unsigned_abs()
+/// A record that consists of `u64` counters only, without padding.
+///
+/// # Safety
+/// It must be, and its size a multiple of 8.
+unsafe trait Counting: Copy + Default {}
+
+// SAFETY: `repr(C)`, and every field is a `u64` or consists of them.
+unsafe impl Counting for ListenerCounters {}
+// SAFETY: as above.
+unsafe impl Counting for HandshakeCounters {}
+// SAFETY: as above.
+unsafe impl Counting for Work {}
+
+/// Adds each counter of a record to the same one of `sum`.
+///
+/// # Safety
+/// `record` must be a valid record for as long as this takes. Others may only write to it atomically.
+unsafe fn add<T: Counting>(sum: &mut T, record: *mut T) {
+    let sum: *mut u64 = ptr::from_mut(sum).cast();
+    for at in 0..size_of::<T>() / size_of::<u64>() {
+        // SAFETY: the counter is inside the record, aligned, and written to atomically only.
+        let value = unsafe { AtomicU64::from_ptr(record.cast::<u64>().add(at)) }.load(Ordering::Relaxed);
+        // SAFETY: the same counter of `sum`, which is borrowed for this.
+        let total = unsafe { &mut *sum.add(at) };
+        *total = total.wrapping_add(value);
     }
 }
 
@@ -85,58 +95,20 @@ impl Tables {
     }
 
     /// Its counters; `work` is that of its threads.
-    pub(super) fn counters(&self, slot: u32, work: Work) -> Counters {
-        let mut sum = Counters { work, ..Counters::default() };
+    pub(super) fn counters(&self, slot: u32, mut work: Work) -> Counters {
+        let mut sum = Counters::default();
         for index in self.records(slot) {
-            let record = self.counters.pointer(index);
-            // SAFETY: the record is inside the mapping; each counter is an aligned u64 that the probes add to
-            // atomically.
-            let read = |counter: *mut u64| unsafe { AtomicU64::from_ptr(counter) }.load(Ordering::Relaxed);
-            // SAFETY: places inside the record; nothing is read here.
-            let field = unsafe {
-                [
-                    (&raw mut (*record).enqueued, &mut sum.enqueued),
-                    (&raw mut (*record).aborted, &mut sum.aborted),
-                    (&raw mut (*record).closed, &mut sum.closed),
-                    (&raw mut (*record).moved_away, &mut sum.moved_away),
-                    (&raw mut (*record).accepted_unknown, &mut sum.accepted_unknown),
-                    (&raw mut (*record).inherited_waiting, &mut sum.inherited_waiting),
-                    (&raw mut (*record).inherited_open, &mut sum.inherited_open),
-                    (&raw mut (*record).untracked_enqueued, &mut sum.untracked_enqueued),
-                    (&raw mut (*record).synack_retransmits, &mut sum.synack_retransmits),
-                    (&raw mut (*record).ack_overflow, &mut sum.ack_overflow),
-                    (&raw mut (*record).cookie_ack_overflow, &mut sum.cookie_ack_overflow),
-                    (&raw mut (*record).not_attempts, &mut sum.not_attempts),
-                    (&raw mut (*record).clients, &mut sum.clients),
-                    (&raw mut (*record).arrived_bytes, &mut sum.arrived_bytes),
-                    (&raw mut (*record).otherwise_consumed_bytes, &mut sum.otherwise_consumed_bytes),
-                    (&raw mut (*record).untracked.accepts, &mut sum.work.accepts),
-                    (&raw mut (*record).untracked.would_block, &mut sum.work.would_block),
-                    (&raw mut (*record).untracked.accept_failed, &mut sum.work.accept_failed),
-                    (&raw mut (*record).untracked.reads, &mut sum.work.reads),
-                    (&raw mut (*record).untracked.read_bytes, &mut sum.work.read_bytes),
-                    (&raw mut (*record).untracked.writes, &mut sum.work.writes),
-                    (&raw mut (*record).untracked.write_bytes, &mut sum.work.write_bytes),
-                ]
-            };
-            for (counter, total) in field {
-                *total = total.wrapping_add(read(counter));
-            }
-            let (read, sum) = (self.handshakes.read(index), &mut sum.handshakes);
-            for (total, value) in [
-                (&mut sum.requests, read.requests),
-                (&mut sum.given_up, read.given_up),
-                (&mut sum.cookies_sent, read.cookies_sent),
-                (&mut sum.cookies_validated, read.cookies_validated),
-                (&mut sum.accept_queue_full, read.accept_queue_full),
-                (&mut sum.syn_queue_full, read.syn_queue_full),
-                (&mut sum.syn_other, read.syn_other),
-                (&mut sum.ack_other, read.ack_other),
-                (&mut sum.migrated, read.migrated),
-            ] {
-                *total += value;
+            // SAFETY: the records are inside the mappings; the probes add to their counters atomically.
+            unsafe {
+                add(&mut sum.listener, self.counters.pointer(index));
+                add(&mut sum.handshakes, self.handshakes.pointer(index));
             }
         }
+        // SAFETY: a record of our own.
+        unsafe { add(&mut work, &raw mut sum.listener.untracked) };
+        sum.work = work;
+        // Which thread accepted last is no counter.
+        sum.listener.acceptor = 0;
         sum
     }
 

@@ -7,8 +7,7 @@ use std::{
 };
 
 use listentop_model::sample::{
-    AcceptQueueSample, AcceptsSample, ConnectionsSample, DropsSample, ListenerSample, NamespaceCounters, Protocol,
-    ReadsSample, SynQueueSample, WritesSample,
+    Counts, Distributions, DropsSample, GaugeSample, ListenerSample, NamespaceCounters, Protocol,
 };
 
 use super::{
@@ -263,31 +262,21 @@ impl Known {
             holders: self.owner.holders.clone(),
             opened_ns: self.opened_ns,
             closed: false,
-            accept_queue: AcceptQueueSample {
-                depth,
+            gauges: GaugeSample {
+                accept_depth: depth,
                 backlog,
-                peak: None,
-                enqueued: None,
-                aborted: None,
-                migrated: None,
-                oldest_waiting_ns: None,
-                wait: None,
+                syn_depth: self.syn_queue.map(|queue| queue.depth),
+                syn_young: self.syn_queue.map(|queue| queue.young),
+                ..GaugeSample::default()
             },
-            syn_queue: SynQueueSample {
-                depth: self.syn_queue.map(|queue| queue.depth),
-                young: self.syn_queue.map(|queue| queue.young),
-                ..SynQueueSample::default()
-            },
+            counts: Counts::default(),
+            distributions: Distributions::default(),
             drops: DropsSample {
                 socket_drops: self.drops,
                 ack_overflow: self.certain.map(|certain| certain.acks),
                 not_attempts: self.certain.map(|certain| certain.ignored),
                 ..DropsSample::default()
             },
-            accepts: AcceptsSample::default(),
-            connections: ConnectionsSample::default(),
-            reads: ReadsSample::default(),
-            writes: WritesSample::default(),
             threads: Vec::new(),
         }
     }

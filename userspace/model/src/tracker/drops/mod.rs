@@ -49,11 +49,12 @@ impl DropTracker {
     /// Takes a sample in; true if anything was refused or might have been.
     pub(crate) fn read(&mut self, sample: &ListenerSample, from_zero: bool) -> bool {
         let drops = &sample.drops;
-        let queue = &sample.accept_queue;
+        let queue = &sample.gauges;
         let limit = u64::from(queue.backlog.min(if self.backlog == 0 { u32::MAX } else { self.backlog })) + 1;
         let same_backlog = std::mem::replace(&mut self.backlog, queue.backlog) == queue.backlog;
         // A racing accept may hide the last few from the peak, hence a quarter of margin.
-        let near = queue.peak.is_none_or(|peak| u64::from(peak.max(queue.depth)) + 1 + limit / 4 >= limit);
+        let near =
+            queue.accept_peak.is_none_or(|peak| u64::from(peak.max(queue.accept_depth)) + 1 + limit / 4 >= limit);
         self.near_full = [near, self.near_full[0]];
 
         let mut grown = self.socket.read(drops.socket_drops, from_zero);

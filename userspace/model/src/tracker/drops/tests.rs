@@ -48,7 +48,7 @@ fn on_socket(scene: &mut Scene, place: usize, r: Refusal, n: u64) {
     add(&mut l.drops.ack_other, r.ack_other);
     add(&mut l.drops.not_attempts, r.not_attempts);
     if r.overflows > 0 {
-        l.accept_queue.peak = Some(17);
+        l.gauges.accept_peak = Some(17);
     }
 }
 
@@ -166,7 +166,7 @@ fn a_queue_that_was_never_near_full_refused_nothing_for_being_full() {
 fn two_listeners_with_two_causes_stay_unexplained_but_for_what_is_certain() {
     let mut scene = scene(2);
     for place in 0..2 {
-        scene.listener(place).accept_queue.peak = Some(17);
+        scene.listener(place).gauges.accept_peak = Some(17);
     }
     refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 10);
     refuse(&mut scene, 1, SYN_SYN_QUEUE, 4);
@@ -182,7 +182,7 @@ fn two_listeners_with_two_causes_stay_unexplained_but_for_what_is_certain() {
 fn what_stayed_open_does_not_spoil_later_steps() {
     let mut scene = scene(2);
     for place in 0..2 {
-        scene.listener(place).accept_queue.peak = Some(17);
+        scene.listener(place).gauges.accept_peak = Some(17);
     }
     refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 3);
     refuse(&mut scene, 1, SYN_SYN_QUEUE, 3);
@@ -201,7 +201,7 @@ fn skew_between_socket_and_namespace_is_resolved_one_step_later() {
         for listeners in [1, 2] {
             let mut scene = scene(listeners);
             for place in 0..listeners as usize {
-                scene.listener(place).accept_queue.depth = 17;
+                scene.listener(place).gauges.accept_depth = 17;
             }
             let mut behind = 0;
             for step in 0..6 {
@@ -238,7 +238,7 @@ fn skew_between_socket_and_namespace_is_resolved_one_step_later() {
 fn skew_between_sk_drops_and_the_probe_corrects_itself() {
     for probe_first in [true, false] {
         let mut scene = scene(1);
-        scene.listener(0).accept_queue.depth = 17;
+        scene.listener(0).gauges.accept_depth = 17;
         for step in 0..4 {
             let (now, late) = if step % 2 == 0 { (true, false) } else { (false, true) };
             // Final ACKs refused, of which one sample has the probe's side only, or sk_drops' only, and the next the
@@ -255,7 +255,7 @@ fn skew_between_sk_drops_and_the_probe_corrects_itself() {
             if late {
                 on_socket(&mut scene, 0, half(!probe_first), 5);
             }
-            scene.listener(0).accept_queue.peak = Some(17);
+            scene.listener(0).gauges.accept_peak = Some(17);
             scene.tick(250);
         }
         let samples = scene.samples();
@@ -395,7 +395,7 @@ fn a_namespace_that_turns_up_with_its_listeners_counts_from_its_beginning() {
         let mut l = listener(9, NS, "127.0.0.1:9", 16);
         l.opened_ns = Some(scene.now.monotonic_ns + 1);
         l.drops.socket_drops = Some(5);
-        l.accept_queue.peak = Some(17);
+        l.gauges.accept_peak = Some(17);
         let mut namespace = crate::fixtures::quiet()[0].namespaces[0].clone();
         let counters = namespace.counters.as_mut().unwrap();
         (counters.listen_overflows, counters.listen_drops) = (counted, counted);

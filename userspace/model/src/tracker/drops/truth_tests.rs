@@ -74,7 +74,7 @@ fn run(course: &[Vec<Step>]) -> Result<Vec<(Drops, Truth)>, TestCaseError> {
             }
             late[place] = *later;
             let full = *near_full || refused[0] + refused[3] > 0;
-            scene.listener(place).accept_queue.peak = Some(if full { 17 } else { 3 });
+            scene.listener(place).gauges.accept_peak = Some(if full { 17 } else { 3 });
         }
         scene.tick(250);
     }

@@ -40,8 +40,8 @@ fn assert_sharing_makes_no_difference(samples: &[Sample]) -> f64 {
         // What later samples will be judged by is the same too.
         let drops = |tracker: &Tracker| tracker.listeners.iter().map(|l| format!("{:?}", l.drops)).collect::<Vec<_>>();
         assert_eq!(drops(&resting), drops(&tracker), "after sample {i}");
-        rests += resting.seats.iter().filter(|seat| seat.rests).count();
-        all += resting.seats.len();
+        rests += resting.slots.iter().filter(|slot| slot.is_idle).count();
+        all += resting.slots.len();
     }
     rests as f64 / all as f64
 }
@@ -112,20 +112,20 @@ fn at_random_courses_too() {
                 let l = scene.listener(place);
                 match random(24) {
                     0 => l.enqueue(2, 3),
-                    1 => l.accept_queue.depth = random(6) as u32,
-                    2 => l.accept_queue.depth = 0,
-                    3 => l.accept_queue.backlog = random(9) as u32,
+                    1 => l.gauges.accept_depth = random(6) as u32,
+                    2 => l.gauges.accept_depth = 0,
+                    3 => l.gauges.backlog = random(9) as u32,
                     4 => l.refuse(1, random(2)),
-                    5 => l.syn_queue.depth = Some(random(3) as u32),
+                    5 => l.gauges.syn_depth = Some(random(3) as u32),
                     6 => l.holders.push(random(5) as u32),
-                    7 => l.accepts.total = l.accepts.total.map(|n| n + 3),
+                    7 => l.counts.accepts = l.counts.accepts.map(|n| n + 3),
                     8 => l.closed = true,
-                    9 => l.reads.queued_bytes = Some(random(2) * 100),
+                    9 => l.gauges.queued_bytes = Some(random(2) * 100),
                     10 => l.port = 80 + random(3) as u16,
                     11 => l.reuseport = !l.reuseport,
                     12 => l.drops.clients_cover_syn = true,
-                    13 => l.accepts.would_block = Some(random(9)),
-                    14 => l.accept_queue.peak = Some(2 + random(3) as u32),
+                    13 => l.counts.would_block = Some(random(9)),
+                    14 => l.gauges.accept_peak = Some(2 + random(3) as u32),
                     15 => l.threads.push(thread(2, random(4) as u32 + 1, "late")),
                     16 => drop(l.threads.pop()),
                     17 => l.threads.iter_mut().for_each(|t| t.ended = random(2) == 0),
