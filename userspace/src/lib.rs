@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod dashboard;
 pub mod doctor;
+mod errors;
 mod losses;
 pub mod report;
 pub mod rights;

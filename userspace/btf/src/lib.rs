@@ -35,6 +35,26 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// What is read of a file at most. Distributions' kernels have 4 to 10 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// Something that BTF was asked for by name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Symbol {
+    /// A structure or union.
+    #[error("struct {0}")]
+    Structure(String),
+    /// A member, by its path from the structure on.
+    #[error("{0}")]
+    Member(String),
+    /// An enumerator.
+    #[error("{0}")]
+    Enumerator(String),
+    /// A function.
+    #[error("function {0}")]
+    Function(String),
+    /// A tracepoint.
+    #[error("tracepoint {0}")]
+    Tracepoint(String),
+}
+
 /// Why BTF could not be read, or what it does not hold.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
@@ -51,7 +71,7 @@ pub enum BtfError {
     Malformed(&'static str),
     /// This kernel has no such type, member, enumerator or function.
     #[error("this kernel's BTF has no {0}")]
-    Missing(String),
+    Missing(Symbol),
     /// The path leads through a pointer: what is behind has no offset in the structure.
     #[error("{path}: {pointer} is a pointer")]
     ThroughPointer {

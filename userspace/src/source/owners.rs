@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caps::Capability;
 use listentop_model::sample::Process;
 use nix::{errno::Errno, fcntl::readlinkat};
 
@@ -84,13 +83,6 @@ pub(super) fn scan(wanted: &HashSet<u64>) -> Scan {
     }
     found.processes = described.into_iter().filter_map(|(pid, process)| Some((pid, process?))).collect();
     found
-}
-
-/// What coverage says where the descriptors of this many processes may not be read.
-pub(super) fn hidden_reason(hidden: u32) -> String {
-    let processes = if hidden == 1 { "one process".to_owned() } else { format!("{hidden} processes") };
-    let remedy = rights::remedy(&[Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH]);
-    format!("the descriptors of {processes} may not be read; {remedy}")
 }
 
 /// Every process id in /proc.

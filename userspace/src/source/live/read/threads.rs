@@ -23,7 +23,7 @@ const INVISIBLE_IDLE: Duration = Duration::from_secs(60);
 const DEPARTED: usize = 64;
 
 /// All threads of all listeners.
-pub(super) struct Threads {
+pub(crate) struct Threads {
     records: SharedArray<ThreadRecord>,
     index: BpfHashMap<MapData, ThreadKey, u32>,
     free: Queue<MapData, u32>,
@@ -74,24 +74,24 @@ struct Clock {
 }
 
 /// The threads of one listener, as the last refresh found them.
-pub(super) struct OfListener<'a> {
+pub(crate) struct OfListener<'a> {
     threads: &'a Threads,
     slot: Option<&'a Slot>,
 }
 
 impl OfListener<'_> {
     /// Whether anything about them is other than at the refresh before.
-    pub(super) fn have_changed(&self) -> bool {
+    pub(crate) fn have_changed(&self) -> bool {
         self.slot.is_some_and(|slot| slot.changed == self.threads.serial)
     }
 
     /// Their work altogether.
-    pub(super) fn work(&self) -> Work {
+    pub(crate) fn work(&self) -> Work {
         self.slot.map(|slot| slot.work).unwrap_or_default()
     }
 
     /// They and those that have ended, in order.
-    pub(super) fn samples(&self) -> Vec<ThreadSample> {
+    pub(crate) fn samples(&self) -> Vec<ThreadSample> {
         let Some(slot) = self.slot else { return Vec::new() };
         let seen = slot.records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
         let all = seen.map(|seen| &seen.sample).chain(&slot.departed).chain(&slot.older);
@@ -106,7 +106,7 @@ impl Threads {
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn new(
+    pub(crate) fn new(
         records: SharedArray<ThreadRecord>,
         capacity: u32,
         index: BpfHashMap<MapData, ThreadKey, u32>,
@@ -123,7 +123,7 @@ impl Threads {
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn refresh(&mut self, now: Instant) -> io::Result<()> {
+    pub(crate) fn refresh(&mut self, now: Instant) -> io::Result<()> {
         self.serial += 1;
         let mut ended = Vec::new();
         for (index, seen) in (0..).zip(&mut self.seen) {
@@ -212,7 +212,7 @@ impl Threads {
     }
 
     /// Those of the listener at this slot.
-    pub(super) fn of(&self, slot: u32) -> OfListener<'_> {
+    pub(crate) fn of(&self, slot: u32) -> OfListener<'_> {
         OfListener { threads: self, slot: self.slots.get(&slot) }
     }
 
@@ -220,7 +220,7 @@ impl Threads {
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn forget(&mut self, slot: u32) -> io::Result<()> {
+    pub(crate) fn forget(&mut self, slot: u32) -> io::Result<()> {
         let records = self.slots.remove(&slot).map_or_else(Vec::new, |slot| slot.records);
         for record in records {
             if let Some(seen) = self.seen[record as usize].take() {

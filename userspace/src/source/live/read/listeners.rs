@@ -2,7 +2,7 @@
 //! more.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     io, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ptr,
@@ -22,23 +22,25 @@ use listentop_model::{
 };
 
 use super::{
-    Inodes,
     distributions::{self, DISTRIBUTIONS, Totals},
     tables::{Counters, Tables},
     threads::{OfListener, Threads},
 };
-use crate::source::owners::{Owner, Scan};
+use crate::source::{
+    live::attach::events::Part,
+    owners::{Owner, Scan},
+};
 
 const AF_INET: u16 = 2;
 
 /// The listeners, and what user space must remember of each.
-pub(super) struct Listeners {
+pub(crate) struct Listeners {
     tables: Tables,
     free: Queue<MapData, u32>,
-    /// Whether probes see accepts that fail before they reach the queue.
-    sees_failed_accepts: bool,
+    /// Parts of measures that are known.
+    parts: Vec<Part>,
     /// By slot.
-    known: Vec<Option<Box<Known>>>,
+    known: Vec<Option<Box<TrackedListener>>>,
     /// Slots of listeners that closed and whose connections live on.
     closed: Vec<u32>,
     /// Namespaces that hold a listener.
@@ -57,7 +59,7 @@ pub(super) struct Listeners {
 }
 
 /// What is remembered of a listener between two samples.
-struct Known {
+struct TrackedListener {
     generation: u32,
     inode: u64,
     netns: u32,
@@ -96,21 +98,27 @@ const SETTLING: u32 = 2;
 struct Available(u64);
 
 impl Available {
-    /// A part of the accepts that no measure stands for.
-    const FAILED_ACCEPTS: u64 = 1 << 63;
-
-    fn of(coverage: &[Coverage], failed_accepts: bool) -> Self {
+    fn of(coverage: &[Coverage], parts: &[Part]) -> Self {
         let available = coverage.iter().filter(|entry| entry.status != Status::Unavailable);
         let bits = available.fold(0, |bits, entry| bits | 1 << entry.measure as u32);
-        Self(if failed_accepts { bits | Self::FAILED_ACCEPTS } else { bits })
+        Self(parts.iter().fold(bits, |bits, part| bits | Self::bit(*part)))
     }
 
     fn has(self, measure: Measure) -> bool {
         self.0 & 1 << measure as u32 != 0
     }
+
+    fn has_part(self, part: Part) -> bool {
+        self.0 & Self::bit(part) != 0
+    }
+
+    /// The parts' bits are behind those of the measures.
+    const fn bit(part: Part) -> u64 {
+        1 << (Measure::ALL.len() + part as usize)
+    }
 }
 
-const _: () = assert!(Measure::ALL.len() <= 63);
+const _: () = assert!(Available::bit(Part::RequestsGivenUp) != 0, "more measures and parts than bits");
 
 /// A 32-bit counter that wraps, since the listener was first tracked.
 struct Unwrapped {
@@ -127,14 +135,14 @@ impl Unwrapped {
 }
 
 impl Listeners {
-    /// `sees_failed_accepts`: probes see those that fail before they reach the queue.
-    pub(super) fn new(tables: Tables, free: Queue<MapData, u32>, sees_failed_accepts: bool) -> Self {
+    /// `parts`: parts of measures that are known.
+    pub(crate) fn new(tables: Tables, free: Queue<MapData, u32>, parts: Vec<Part>) -> Self {
         let known = iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
         let (closed, namespaces) = (Vec::new(), BTreeSet::new());
         Self {
             tables,
             free,
-            sees_failed_accepts,
+            parts,
             known,
             closed,
             namespaces,
@@ -148,7 +156,7 @@ impl Listeners {
     }
 
     /// Takes notice of listeners that are new in the tables.
-    pub(super) fn discover(&mut self) {
+    pub(crate) fn discover(&mut self) {
         for (slot, known) in (0..).zip(&mut self.known).filter(|(_, known)| known.is_none()) {
             // SAFETY: inside the mapping; a field of a record of integers, read as a whole.
             let cookie = unsafe { ptr::read_volatile(&raw const (*self.tables.info.pointer(slot)).cookie) };
@@ -165,7 +173,7 @@ impl Listeners {
                 0 => (info.cursor == WALKED).then(|| self.tables.counters(slot, Work::default()).accepted_unknown),
                 _ => Some(0),
             };
-            *known = Some(Box::new(Known {
+            *known = Some(Box::new(TrackedListener {
                 generation: info.generation,
                 inode: info.inode,
                 netns: info.netns,
@@ -185,37 +193,37 @@ impl Listeners {
     }
 
     /// Those that listen now, or have closed since the last sample.
-    fn open(&self) -> impl Iterator<Item = &Known> {
+    fn open(&self) -> impl Iterator<Item = &TrackedListener> {
         self.known.iter().flatten().map(Box::as_ref).filter(|known| !known.reported_closed)
     }
 
     /// Inodes of the sockets that listen now.
-    pub(super) fn inodes(&self) -> Inodes {
+    pub(crate) fn inodes(&self) -> HashSet<u64> {
         self.open().map(|known| known.inode).collect()
     }
 
     /// Connections so far that were accepted, though no probe saw them enqueued.
-    pub(super) fn unseen(&self) -> u64 {
+    pub(crate) fn unseen(&self) -> u64 {
         self.unseen_gone + self.known.iter().flatten().map(|known| known.unseen).sum::<u64>()
     }
 
     /// Refused clients that were counted, of all listeners that there were.
-    pub(super) fn clients(&self) -> u64 {
+    pub(crate) fn clients(&self) -> u64 {
         self.clients
     }
 
     /// Whether a scan out of turn may find the owner of some listener.
-    pub(super) fn has_ownerless(&self) -> bool {
+    pub(crate) fn has_ownerless(&self) -> bool {
         self.ownerless
     }
 
     /// Namespaces that hold a listener, in order.
-    pub(super) fn namespaces(&self) -> Vec<u32> {
+    pub(crate) fn namespaces(&self) -> Vec<u32> {
         self.namespaces.iter().copied().collect()
     }
 
     /// Tells each listener who holds it, if the scan or some listener is new.
-    pub(super) fn assign_owners(&mut self, scan: &Scan) {
+    pub(crate) fn assign_owners(&mut self, scan: &Scan) {
         let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
         let discovered = std::mem::take(&mut self.discovered);
         if again && !discovered {
@@ -234,13 +242,13 @@ impl Listeners {
     ///
     /// # Errors
     /// If a part of a table cannot be mapped.
-    pub(super) fn sample(
+    pub(crate) fn sample(
         &mut self,
         now_ns: u64,
         threads: &Threads,
         coverage: &[Coverage],
     ) -> io::Result<Shared<ListenerSample>> {
-        let available = Available::of(coverage, self.sees_failed_accepts);
+        let available = Available::of(coverage, &self.parts);
         let mut samples = Shared::default();
         self.namespaces.clear();
         self.ownerless = false;
@@ -265,7 +273,7 @@ impl Listeners {
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn recycle(&mut self, threads: &mut Threads) -> io::Result<()> {
+    pub(crate) fn recycle(&mut self, threads: &mut Threads) -> io::Result<()> {
         let (tables, known) = (&mut self.tables, &mut self.known);
         let (done, closed): (Vec<u32>, Vec<u32>) =
             self.closed.iter().partition(|slot| tables.counters(**slot, Work::default()).tracked() == 0);
@@ -287,7 +295,7 @@ impl Listeners {
     }
 }
 
-impl Known {
+impl TrackedListener {
     fn sample(
         &mut self,
         tables: &mut Tables,
@@ -307,42 +315,12 @@ impl Known {
             syn_peak: peaks.syn_queue.max(info.syn_depth),
             available,
         };
-        let (changed, recounted) = self
-            .last
-            .as_ref()
-            .map_or((true, true), |(_, last)| (*last != readings, last.counters != readings.counters));
-        if recounted || info.closed_ns != 0 {
-            self.unsettled = SETTLING;
-        }
-        // Connections that wait have times that go on.
-        if !changed
-            && self.unsettled == 0
-            && info.depth == 0
-            && !threads.have_changed()
+        if self.is_as_before(&readings, threads)
             && let Some((last, _)) = self.last.as_ref()
         {
             return Ok(last.clone());
         }
-        let distributions = if !readings.counters.used() {
-            self.unsettled = 0;
-            Default::default()
-        } else if let Some((last, _)) =
-            self.last.as_ref().filter(|(_, last)| self.unsettled == 0 && last.available == available)
-        {
-            let histogram = |of: &Option<Histogram>| of.clone().unwrap_or_default();
-            [
-                histogram(&last.accept_queue.wait),
-                histogram(&last.syn_queue.handshake),
-                histogram(&last.connections.first_byte),
-                histogram(&last.connections.first_read),
-                histogram(&last.reads.residency),
-                histogram(&last.reads.bytes_per_read),
-            ]
-        } else {
-            self.unsettled = self.unsettled.saturating_sub(1);
-            let records = tables.records(slot);
-            self.distributions.get_or_insert_default().read(&mut tables.distributions, records)?
-        };
+        let distributions = self.distributions(tables, slot, &readings)?;
         let Counters { accepted_unknown, untracked_enqueued, .. } = readings.counters;
         self.unseen = self.unseen.max(unseen(self.expected_unknown, untracked_enqueued, accepted_unknown));
         self.inode = info.inode;
@@ -351,6 +329,45 @@ impl Known {
         let sample = Arc::new(self.describe(&readings, now_ns, threads, distributions));
         self.last = Some((sample.clone(), readings));
         Ok(sample)
+    }
+
+    /// Whether a sample of these readings would be the last one again. Notes for how long distributions are to be read.
+    fn is_as_before(&mut self, readings: &Readings, threads: &OfListener<'_>) -> bool {
+        let (changed, recounted) =
+            self.last.as_ref().map_or((true, true), |(_, last)| (last != readings, last.counters != readings.counters));
+        if recounted || readings.info.closed_ns != 0 {
+            self.unsettled = SETTLING;
+        }
+        // The times of connections that wait go on.
+        !changed && self.unsettled == 0 && readings.info.depth == 0 && !threads.have_changed()
+    }
+
+    /// The distributions: those of the last sample, if nothing can have been added since.
+    fn distributions(
+        &mut self,
+        tables: &mut Tables,
+        slot: u32,
+        readings: &Readings,
+    ) -> io::Result<[Histogram; DISTRIBUTIONS]> {
+        if !readings.counters.used() {
+            self.unsettled = 0;
+            return Ok(Default::default());
+        }
+        let last = self.last.as_ref().filter(|(_, last)| self.unsettled == 0 && last.available == readings.available);
+        if let Some((last, _)) = last {
+            return Ok([
+                &last.accept_queue.wait,
+                &last.syn_queue.handshake,
+                &last.connections.first_byte,
+                &last.connections.first_read,
+                &last.reads.residency,
+                &last.reads.bytes_per_read,
+            ]
+            .map(|histogram| histogram.clone().unwrap_or_default()));
+        }
+        self.unsettled = self.unsettled.saturating_sub(1);
+        let records = tables.records(slot);
+        self.distributions.get_or_insert_default().read(&mut tables.distributions, records)
     }
 
     fn describe(
@@ -363,7 +380,6 @@ impl Known {
         let Readings { info, counters, available, .. } = readings;
         let when = |measure, value: u64| available.has(measure).then_some(value);
         let shown = |measure, histogram: Histogram| available.has(measure).then_some(histogram);
-        let handshakes = &counters.handshakes;
         let [wait, handshake, first_byte, first_read, residency, bytes_per_read] = distributions;
         ListenerSample {
             id: info.cookie,
@@ -377,59 +393,17 @@ impl Known {
             holders: self.owner.holders.clone(),
             opened_ns: (info.opened_ns != 0).then_some(info.opened_ns),
             closed: info.closed_ns != 0,
-            accept_queue: AcceptQueueSample {
-                depth: info.depth,
-                backlog: info.backlog,
-                peak: available.has(Measure::AcceptQueuePeak).then_some(readings.accept_peak),
-                // Who was accepted was enqueued.
-                enqueued: when(Measure::Enqueued, counters.enqueued + self.unseen),
-                aborted: when(Measure::Enqueued, counters.aborted),
-                // Where functions tell of SYNs they tell of the accept queue, too.
-                migrated: when(Measure::SynRequests, handshakes.migrated),
-                // The sample's clock was read after the poll, so this is not negative but for rounding.
-                oldest_waiting_ns: if info.depth == 0 {
-                    Some(0)
-                } else {
-                    (info.oldest_ns != 0).then(|| now_ns.saturating_sub(info.oldest_ns))
-                },
-                wait: shown(Measure::AcceptWait, wait),
-            },
-            syn_queue: SynQueueSample {
-                depth: Some(info.syn_depth),
-                young: Some(info.syn_young),
-                peak: Some(readings.syn_peak),
-                requests: when(Measure::SynRequests, handshakes.requests),
-                given_up: when(Measure::SynRequests, handshakes.given_up),
-                synack_retransmits: when(Measure::SynackRetransmits, counters.synack_retransmits),
-                cookies_sent: when(Measure::CookiesSent, handshakes.cookies_sent),
-                cookies_validated: when(Measure::CookiesSent, handshakes.cookies_validated),
-                defer_accept: Some(info.defer_accept != 0),
-                handshake: shown(Measure::Handshake, handshake),
-            },
-            drops: DropsSample {
-                socket_drops: when(Measure::Drops, self.drops.read(info.socket_drops)),
-                ack_overflow: when(Measure::Drops, counters.ack_overflow),
-                cookie_ack_overflow: when(Measure::Drops, counters.cookie_ack_overflow),
-                ack_other: when(Measure::Drops, handshakes.ack_other),
-                not_attempts: when(Measure::Drops, counters.not_attempts),
-                syn_accept_queue_full: when(Measure::SynRequests, handshakes.accept_queue_full),
-                syn_queue_full: when(Measure::SynRequests, handshakes.syn_queue_full),
-                syn_other: when(Measure::SynRequests, handshakes.syn_other),
-                clients: when(Measure::DropClients, counters.clients),
-                clients_cover_syn: available.has(Measure::SynRequests),
-            },
+            accept_queue: self.accept_queue(readings, now_ns, shown(Measure::AcceptWait, wait)),
+            syn_queue: syn_queue(readings, shown(Measure::Handshake, handshake)),
+            drops: drops(readings, self.drops.read(info.socket_drops)),
             accepts: AcceptsSample {
                 total: when(Measure::Accepts, counters.work.accepts),
                 would_block: when(Measure::WouldBlock, counters.work.would_block),
                 failed: when(Measure::Accepts, counters.work.accept_failed)
-                    .filter(|_| available.0 & Available::FAILED_ACCEPTS != 0),
+                    .filter(|_| available.has_part(Part::FailedAccepts)),
             },
             connections: ConnectionsSample {
-                open: when(
-                    Measure::OpenConnections,
-                    (counters.work.accepts + counters.inherited_open)
-                        .saturating_sub(counters.accepted_unknown + counters.closed),
-                ),
+                open: when(Measure::OpenConnections, counters.open_connections()),
                 first_byte: shown(Measure::FirstByte, first_byte),
                 first_read: shown(Measure::FirstRead, first_read),
             },
@@ -446,6 +420,65 @@ impl Known {
             },
             threads: threads.samples(),
         }
+    }
+
+    fn accept_queue(&self, readings: &Readings, now_ns: u64, wait: Option<Histogram>) -> AcceptQueueSample {
+        let Readings { info, counters, available, .. } = readings;
+        let when = |measure, value: u64| available.has(measure).then_some(value);
+        AcceptQueueSample {
+            depth: info.depth,
+            backlog: info.backlog,
+            peak: available.has(Measure::AcceptQueuePeak).then_some(readings.accept_peak),
+            // A connection that was accepted was enqueued.
+            enqueued: when(Measure::Enqueued, counters.enqueued + self.unseen),
+            aborted: when(Measure::Enqueued, counters.aborted),
+            // Where functions show SYNs, they show moves between accept queues too.
+            migrated: when(Measure::SynRequests, counters.handshakes.migrated),
+            // The sample's clock was read after the poll, so this is not negative but for rounding.
+            oldest_waiting_ns: if info.depth == 0 {
+                Some(0)
+            } else {
+                (info.oldest_ns != 0).then(|| now_ns.saturating_sub(info.oldest_ns))
+            },
+            wait,
+        }
+    }
+}
+
+fn syn_queue(readings: &Readings, handshake: Option<Histogram>) -> SynQueueSample {
+    let Readings { info, counters, available, .. } = readings;
+    let handshakes = &counters.handshakes;
+    let when = |measure, value: u64| available.has(measure).then_some(value);
+    SynQueueSample {
+        depth: Some(info.syn_depth),
+        young: Some(info.syn_young),
+        peak: Some(readings.syn_peak),
+        requests: when(Measure::SynRequests, handshakes.requests),
+        given_up: when(Measure::SynRequests, handshakes.given_up).filter(|_| available.has_part(Part::RequestsGivenUp)),
+        synack_retransmits: when(Measure::SynackRetransmits, counters.synack_retransmits),
+        cookies_sent: when(Measure::CookiesSent, handshakes.cookies_sent),
+        cookies_validated: when(Measure::CookiesSent, handshakes.cookies_validated)
+            .filter(|_| available.has_part(Part::CookiesValidated)),
+        defer_accept: Some(info.defer_accept != 0),
+        handshake,
+    }
+}
+
+fn drops(readings: &Readings, socket_drops: u64) -> DropsSample {
+    let Readings { counters, available, .. } = readings;
+    let handshakes = &counters.handshakes;
+    let when = |measure, value: u64| available.has(measure).then_some(value);
+    DropsSample {
+        socket_drops: when(Measure::Drops, socket_drops),
+        ack_overflow: when(Measure::Drops, counters.ack_overflow),
+        cookie_ack_overflow: when(Measure::Drops, counters.cookie_ack_overflow),
+        ack_other: when(Measure::Drops, handshakes.ack_other),
+        not_attempts: when(Measure::Drops, counters.not_attempts),
+        syn_accept_queue_full: when(Measure::SynRequests, handshakes.accept_queue_full),
+        syn_queue_full: when(Measure::SynRequests, handshakes.syn_queue_full),
+        syn_other: when(Measure::SynRequests, handshakes.syn_other),
+        clients: when(Measure::DropClients, counters.clients),
+        clients_cover_syn: available.has(Measure::SynRequests),
     }
 }
 

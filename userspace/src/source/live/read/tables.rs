@@ -8,58 +8,61 @@ use std::{
 
 use listentop_abi::listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, Work};
 
-use super::{
-    Geometry,
-    shared::{SharedArray, WindowedArray},
-};
+use super::shared::{SharedArray, WindowedArray};
+use crate::source::live::start::machine::Geometry;
 
 /// The tables, by slot.
-pub(super) struct Tables {
-    pub(super) info: SharedArray<ListenerInfo>,
-    pub(super) counters: SharedArray<ListenerCounters>,
-    pub(super) handshakes: SharedArray<HandshakeCounters>,
-    pub(super) distributions: WindowedArray<ListenerDistributions>,
-    pub(super) peaks: SharedArray<Peaks>,
-    pub(super) geometry: Geometry,
+pub(crate) struct Tables {
+    pub(crate) info: SharedArray<ListenerInfo>,
+    pub(crate) counters: SharedArray<ListenerCounters>,
+    pub(crate) handshakes: SharedArray<HandshakeCounters>,
+    pub(crate) distributions: WindowedArray<ListenerDistributions>,
+    pub(crate) peaks: SharedArray<Peaks>,
+    pub(crate) geometry: Geometry,
 }
 
 /// Counters of one listener, summed over the shards.
 #[derive(Default, PartialEq, Eq)]
-pub(super) struct Counters {
-    pub(super) enqueued: u64,
-    pub(super) aborted: u64,
-    pub(super) closed: u64,
-    pub(super) moved_away: u64,
-    pub(super) accepted_unknown: u64,
-    pub(super) inherited_waiting: u64,
-    pub(super) inherited_open: u64,
-    pub(super) untracked_enqueued: u64,
-    pub(super) synack_retransmits: u64,
-    pub(super) ack_overflow: u64,
-    pub(super) cookie_ack_overflow: u64,
-    pub(super) not_attempts: u64,
-    pub(super) clients: u64,
-    pub(super) arrived_bytes: u64,
-    pub(super) otherwise_consumed_bytes: u64,
-    pub(super) work: Work,
-    pub(super) handshakes: HandshakeCounters,
+pub(crate) struct Counters {
+    pub(crate) enqueued: u64,
+    pub(crate) aborted: u64,
+    pub(crate) closed: u64,
+    pub(crate) moved_away: u64,
+    pub(crate) accepted_unknown: u64,
+    pub(crate) inherited_waiting: u64,
+    pub(crate) inherited_open: u64,
+    pub(crate) untracked_enqueued: u64,
+    pub(crate) synack_retransmits: u64,
+    pub(crate) ack_overflow: u64,
+    pub(crate) cookie_ack_overflow: u64,
+    pub(crate) not_attempts: u64,
+    pub(crate) clients: u64,
+    pub(crate) arrived_bytes: u64,
+    pub(crate) otherwise_consumed_bytes: u64,
+    pub(crate) work: Work,
+    pub(crate) handshakes: HandshakeCounters,
 }
 
 impl Counters {
     /// Connections in the table that came through this listener.
-    pub(super) fn tracked(&self) -> u64 {
+    pub(crate) fn tracked(&self) -> u64 {
         (self.enqueued + self.inherited_waiting + self.inherited_open)
             .saturating_sub(self.untracked_enqueued + self.aborted + self.closed + self.moved_away)
     }
 
     /// Whether any of its connections may be in a distribution.
-    pub(super) fn used(&self) -> bool {
+    pub(crate) fn used(&self) -> bool {
         self.enqueued + self.inherited_waiting + self.inherited_open + self.work.accepts + self.work.reads > 0
+    }
+
+    /// Connections that were accepted and live on.
+    pub(crate) fn open_connections(&self) -> u64 {
+        (self.work.accepts + self.inherited_open).saturating_sub(self.accepted_unknown + self.closed)
     }
 
     /// Bytes that arrived and did not leave. The counters are not read at one instant, so a moment's excess of reads is
     /// none.
-    pub(super) fn queued_bytes(&self) -> u64 {
+    pub(crate) fn queued_bytes(&self) -> u64 {
         let waiting =
             self.arrived_bytes.wrapping_sub(self.work.read_bytes).wrapping_sub(self.otherwise_consumed_bytes) as i64;
         waiting.max(0).unsigned_abs()
@@ -68,13 +71,13 @@ impl Counters {
 
 impl Tables {
     /// Where a slot's counters and distributions are: one record per shard.
-    pub(super) fn records(&self, slot: u32) -> Range<u32> {
+    pub(crate) fn records(&self, slot: u32) -> Range<u32> {
         let first = slot << self.geometry.shard_shift;
         first..first + self.geometry.shards()
     }
 
     /// Empties the counters and peaks of a slot that no probe knows any more.
-    pub(super) fn clear(&self, slot: u32) {
+    pub(crate) fn clear(&self, slot: u32) {
         for index in self.records(slot) {
             // SAFETY: inside the mapping, all-zero is a valid record, and no probe writes it: its listener and
             // connections are gone from their tables.
@@ -85,7 +88,7 @@ impl Tables {
     }
 
     /// Its counters; `work` is that of its threads.
-    pub(super) fn counters(&self, slot: u32, work: Work) -> Counters {
+    pub(crate) fn counters(&self, slot: u32, work: Work) -> Counters {
         let mut sum = Counters { work, ..Counters::default() };
         for index in self.records(slot) {
             let record = self.counters.pointer(index);
@@ -141,7 +144,7 @@ impl Tables {
     }
 
     /// The largest depths on any CPU since the last time.
-    pub(super) fn take_peaks(&self, slot: u32) -> Peaks {
+    pub(crate) fn take_peaks(&self, slot: u32) -> Peaks {
         let mut peaks = Peaks::default();
         for cpu in 0..self.geometry.cpus {
             // Both depths are swapped for 0 in one step; their order in the record is that of the bytes.

@@ -73,7 +73,7 @@ compile_error!("which register keeps a system call's first argument has to be sa
 
 /// Globals that the probes can do without: what needs them cannot be had on a kernel that lacks them, or was not there
 /// yet.
-pub(super) const OPTIONAL: &[&str] = &[
+pub(crate) const OPTIONAL: &[&str] = &[
     // io_uring may be configured out, and so may MPTCP.
     "CQE_RES",
     "KIOCB_OPCODE",
@@ -95,7 +95,7 @@ pub(super) const OPTIONAL: &[&str] = &[
 ];
 
 /// The globals without which MPTCP is unknown.
-pub(super) const MPTCP: &[&str] = &["TCP_IS_MPTCP", "TCP_ULP_DATA", "SUBFLOW_CONN", "MPTCP_FIRST"];
+pub(crate) const MPTCP: &[&str] = &["TCP_IS_MPTCP", "TCP_ULP_DATA", "SUBFLOW_CONN", "MPTCP_FIRST"];
 
 /// A frozen global that says whether programs may call a helper, and the kernel's function behind the helper.
 const HELPERS: &[(&str, &str)] = &[
@@ -105,7 +105,7 @@ const HELPERS: &[(&str, &str)] = &[
 ];
 
 /// Which helpers this kernel has.
-pub(super) fn helpers(btf: &KernelBtf) -> Vec<(&'static str, u8)> {
+pub(crate) fn helpers(btf: &KernelBtf) -> Vec<(&'static str, u8)> {
     HELPERS.iter().map(|(global, function)| (*global, u8::from(btf.function(function).is_ok()))).collect()
 }
 
@@ -120,7 +120,7 @@ const ENUMERATORS: &[(&str, &str)] = &[
 
 /// What this kernel says of the globals.
 #[derive(Default)]
-pub(super) struct Offsets {
+pub(crate) struct Offsets {
     /// Globals and their values.
     pub found: Vec<(&'static str, u32)>,
     /// Globals that this kernel does not know, and why.
@@ -128,7 +128,7 @@ pub(super) struct Offsets {
 }
 
 /// Resolves every global.
-pub(super) fn resolve(btf: &KernelBtf) -> Offsets {
+pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
     let mut offsets = Offsets::default();
     let mut put = |name: &'static str, value: Result<u32, BtfError>| match value {
         Ok(value) => offsets.found.push((name, value)),

@@ -11,14 +11,14 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use listentop_model::sample::Losses;
 
-use super::{counted_losses, shared::SharedArray};
-use crate::{losses, rights, say::say};
+use super::shared::SharedArray;
+use crate::{losses, rights, say::say, source::live::source::counted_losses};
 
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_millis(50);
 
 /// Prints from a thread of its own, until it is dropped; then what there is still.
-pub(super) struct Log {
+pub(crate) struct Log {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -28,7 +28,7 @@ impl Log {
     ///
     /// # Errors
     /// If the object has no log, or no thread can be had.
-    pub(super) fn start(ebpf: &mut Ebpf, counters: SharedArray<u64>) -> Result<Self, String> {
+    pub(crate) fn start(ebpf: &mut Ebpf, counters: SharedArray<u64>) -> Result<Self, String> {
         static STDERR: Stderr = Stderr;
         let mut logger = EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| error.to_string())?;
         let (stop, stopped) = mpsc::channel();
