@@ -35,7 +35,7 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// What is read of a file at most. Distributions' kernels have 4 to 10 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Something that BTF was asked for by name.
+/// What a query named.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Symbol {
     /// A structure or union.
@@ -80,7 +80,7 @@ pub enum BtfError {
         /// The part of the path that is a pointer.
         pointer: String,
     },
-    /// Several functions have this name, with different signatures: which of them a hook would get is not known.
+    /// Several functions have this name, with different signatures. It is unknown which of them a hook would get.
     #[error("this kernel has several functions {0}, with different signatures")]
     Ambiguous(String),
     /// An enumerator's value does not fit the 32 bits that were asked for.
@@ -89,7 +89,7 @@ pub enum BtfError {
 }
 
 impl BtfError {
-    /// What would help, where the running kernel's BTF was asked.
+    /// What would help, where the BTF is the running kernel's.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -105,7 +105,7 @@ impl BtfError {
     }
 }
 
-/// A kernel's BTF, with what has been asked for indexed by name.
+/// A kernel's BTF. Each kind of name is indexed by the first query for one.
 pub struct KernelBtf {
     types: Types,
     structures: OnceLock<Index>,
@@ -132,8 +132,8 @@ impl KernelBtf {
         Self::parse(data)
     }
 
-    /// Takes BTF apart. In the byte order of the machine that runs this, like the kernel's own; without a base, so not
-    /// a module's.
+    /// Parses BTF in the byte order of this machine, like the kernel's own. BTF with a base, such as a module's, is not
+    /// understood.
     ///
     /// # Errors
     /// [`BtfError::Malformed`] if a section, type or name reaches outside the data.
@@ -148,7 +148,7 @@ impl KernelBtf {
     }
 }
 
-/// A whole file, if it is one and of a sane size: a device would never end, a pipe never begin.
+/// A whole file, if it is a regular one of a sane size. A device would never end, and a pipe never begin.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {

@@ -1,4 +1,4 @@
-//! Real BTF, cut off and changed in every way that a loop can think of. `cargo xtask fuzz` thinks of more.
+//! Real BTF, cut off and changed systematically. `cargo xtask fuzz` tries more.
 
 mod exercise;
 

@@ -17,17 +17,17 @@ pub struct Entry {
     pub via: String,
     /// Why it is less than measured.
     pub reasons: Vec<Reason>,
-    /// Whether it can be had at all.
+    /// Whether it is available at all.
     pub available: bool,
 }
 
 impl Entry {
-    /// A measure that can be had. Without reasons it is measured, otherwise sampled.
+    /// A measure that is available. Without reasons it is measured, otherwise sampled.
     pub(crate) fn available(measure: Measure, via: impl Into<String>, reasons: Vec<Reason>) -> Self {
         Self { measure, via: via.into(), reasons, available: true }
     }
 
-    /// A measure that cannot be had.
+    /// A measure that is unavailable.
     pub(crate) fn unavailable(measure: Measure, reasons: Vec<Reason>) -> Self {
         Self { measure, via: String::new(), reasons, available: false }
     }
@@ -70,7 +70,7 @@ pub(crate) fn in_words(entries: &[Entry]) -> Vec<Coverage> {
 /// Why a measure is less than measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// Nothing brings the event that carries it, and why nothing else brings the measure, where that is to be said.
+    /// Nothing brings the event that carries it. The text says why nothing else brings the measure, where there is one.
     NotAttached(Option<&'static str>, Failure),
     /// Nothing brings an event that completes it: what is missing, and why.
     Incomplete(&'static str, Failure),

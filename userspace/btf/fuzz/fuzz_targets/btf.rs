@@ -1,4 +1,4 @@
-//! Anything is parsed, and if it passes for BTF, asked for everything: no panic, no overflow, no work without end.
+//! Any input is parsed and, if it is BTF, queried for everything: no panic, no overflow, no endless work.
 
 #![no_main]
 

@@ -39,7 +39,7 @@ fn one(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> 
     Entry::available(measure, via(measure, attached), reasons)
 }
 
-/// Why a measure cannot be had: nothing brings an event that carries it. Empty if it can.
+/// Why a measure is unavailable: nothing brings an event that carries it. Empty if it is available.
 fn unavailable(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> Vec<Reason> {
     let mut reasons = Vec::new();
     for outcome in &attached.outcomes {

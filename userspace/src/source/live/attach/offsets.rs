@@ -1,5 +1,5 @@
-//! What the probes must know of the running kernel's structures: each global of `ebpf/src/kernel/mod.rs`, and where it
-//! comes from.
+//! What the probes must know about the running kernel's structures: each global of `ebpf/src/kernel/mod.rs`, and where
+//! its value comes from.
 
 use listentop_btf::{BtfError, KernelBtf};
 
@@ -71,8 +71,7 @@ const ARGUMENT_REGISTER: &str = "orig_x0";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("which register keeps a system call's first argument has to be said for this architecture");
 
-/// Globals that the probes can do without: what needs them cannot be had on a kernel that lacks them, or was not there
-/// yet.
+/// Globals that the probes work without. On a kernel that lacks one, what needs it is unavailable or does not exist.
 pub(crate) const OPTIONAL: &[&str] = &[
     // io_uring may be configured out, and so may MPTCP.
     "CQE_RES",
@@ -86,10 +85,9 @@ pub(crate) const OPTIONAL: &[&str] = &[
     "TCP_IS_MPTCP",
     "SUBFLOW_CONN",
     "MPTCP_FIRST",
-    // Without it a connection that is enqueued in the very moment that the start meets it may get two records. All
-    // kernels tried have it.
+    // Without it, a connection that is enqueued while the start finds it may get two records. All kernels tried have it.
     "SOCK_SPINLOCK",
-    // Packets are dropped with a reason since 5.17; functions tell without.
+    // Packets are dropped with a reason since 5.17; functions need none.
     "REASON_LISTEN_OVERFLOW",
     "REASON_NO_SOCKET",
 ];
@@ -118,7 +116,7 @@ const ENUMERATORS: &[(&str, &str)] = &[
     ("OP_ACCEPT", "IORING_OP_ACCEPT"),
 ];
 
-/// What this kernel says of the globals.
+/// The globals on this kernel.
 #[derive(Default)]
 pub(crate) struct Offsets {
     /// Globals and their values.
@@ -174,7 +172,7 @@ pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
         let within = |cmd: u32| Ok(cmd + btf.member(structure, member)?.byte());
         put(name, btf.member("io_kiocb", "cmd").and_then(|cmd| within(cmd.byte())));
     }
-    // Only where it can be told what they splice.
+    // Only where the types show what they splice.
     put("OP_SPLICE", btf.member("io_splice", "splice_fd_in").and_then(|_| btf.enumerator("IORING_OP_SPLICE")));
     offsets
 }

@@ -7,3 +7,4 @@ pub(crate) mod log;
 pub(crate) mod shared;
 pub(crate) mod tables;
 pub(crate) mod threads;
+mod tracked;
