@@ -1,17 +1,13 @@
 //! Builds the probes (package `listentop-ebpf`) for the BPF target and puts the object at `$OUT_DIR/listentop-probes`.
 //!
-//! Not done with the crate `aya-build`: it takes bpf-linker from PATH and leaves RUSTC_BOOTSTRAP to whoever runs cargo,
-//! so plain `cargo build` would not work after `cargo xtask setup`, and what is missing would not be named.
+//! The crate `aya-build` would take bpf-linker from PATH and leave RUSTC_BOOTSTRAP to the user. Plain `cargo build`
+//! would then fail after `cargo xtask setup`, and no message would name what is missing.
 
 use std::env;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-
-#[path = "../xtask/src/toolchain.rs"]
-#[expect(dead_code, reason = "the file is shared with xtask, which also installs what is missing")]
-mod toolchain;
 
 fn main() {
     if let Err(error) = build() {
@@ -23,18 +19,19 @@ fn main() {
 }
 
 fn build() -> Result<(), Box<dyn Error>> {
-    // Not `env!`: cargo takes the script for current after the directory was moved or copied, and it would build the
-    // old one's probes.
+    // Not `env!`: cargo does not rebuild this script after the directory was moved or copied, and the script would
+    // build the probes of the old one.
     let package = variable("CARGO_MANIFEST_DIR")?;
     let root = Path::new(&package).parent().ok_or("the package has no parent directory")?;
-    let linker = toolchain::bpf_linker(root);
+    let linker = build_support::bpf_linker(root);
     let inputs = ["ebpf", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"].map(|name| root.join(name));
-    for path in inputs.iter().chain([&linker, &toolchain::stamp_file(root)]) {
+    for path in inputs.iter().chain([&linker, &build_support::stamp_file(root)]) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
+    println!("cargo::rerun-if-env-changed={}", build_support::TOOLS_VARIABLE);
 
     let rustc = variable("RUSTC")?;
-    let missing = toolchain::Toolchain::of(&rustc, root)?.missing(root);
+    let missing = build_support::Toolchain::of(&rustc, root)?.missing(root);
     if let Some(part) = missing {
         let message =
             format!("listentop's probes can't be built yet: {part} is missing; run \"cargo xtask setup\" once");
@@ -43,23 +40,24 @@ fn build() -> Result<(), Box<dyn Error>> {
 
     let arch = variable("CARGO_CFG_TARGET_ARCH")?.into_string().map_err(|_| "CARGO_CFG_TARGET_ARCH is not UTF-8")?;
     let big_endian = variable("CARGO_CFG_TARGET_ENDIAN")? == "big";
-    let mut cargo = toolchain::cargo_for_probes(&variable("CARGO")?, "build", root, &arch, big_endian);
+    let mut cargo = build_support::cargo_for_probes(&variable("CARGO")?, "build", root, &arch, big_endian);
     cargo.env("RUSTC", rustc);
     let output = cargo.output().map_err(|error| format!("cannot run cargo for the probes: {error}"))?;
     if !output.status.success() {
-        // The compiler's own words are many lines: as the log of a failed script they stay readable.
+        // The compiler's message has many lines. As the log of a failed script it stays readable.
         eprint!("{}", String::from_utf8_lossy(&output.stderr));
         std::process::exit(1);
     }
 
-    let built = toolchain::probes_target_dir(root, &arch).join(toolchain::bpf_target(big_endian)).join("release");
-    let object = built.join(toolchain::PROBES_BINARY);
-    let copy = Path::new(&variable("OUT_DIR")?).join(toolchain::PROBES_BINARY);
+    let built =
+        build_support::probes_target_dir(root, &arch).join(build_support::bpf_target(big_endian)).join("release");
+    let object = built.join(build_support::PROBES_BINARY);
+    let copy = Path::new(&variable("OUT_DIR")?).join(build_support::PROBES_BINARY);
     fs::copy(&object, &copy)
         .map_err(|error| format!("cannot copy {} to {}: {error}", object.display(), copy.display()))?;
     Ok(())
 }
 
 fn variable(name: &str) -> Result<OsString, String> {
-    env::var_os(name).ok_or_else(|| format!("{name} is not set: this script is to be run by cargo"))
+    env::var_os(name).ok_or_else(|| format!("{name} is not set: only cargo can run this script"))
 }

@@ -1,19 +1,20 @@
-//! What all four programs do the same way on their command line: one line per error, exit status 2 for a bad one.
+//! The command line of all four programs: an error is one line, and a bad command line has exit status 2.
 
 use crate::sys::say;
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Exit status for a command line that cannot be carried out.
+/// Exit status for a bad command line.
 pub const USAGE: u8 = 2;
 
-/// Parses the arguments, or says in one line why they cannot be parsed.
+/// Parses the arguments.
 ///
 /// # Errors
-/// The line to print and whether it is an error (`--help` and `--version` are not).
+/// The text to print: an error in one line, or the text of `--help` or `--version`.
 pub fn parse<T: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<T, Refusal> {
     T::try_parse_from(arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -28,11 +29,11 @@ pub fn parse<T: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result
 pub struct Refusal {
     /// What to print, without the name of the program.
     pub line: String,
-    /// Whether it goes to stderr with exit status 2 rather than to stdout with 0.
+    /// Whether it is an error, for stderr and exit status 2, or is for stdout and exit status 0.
     pub is_error: bool,
 }
 
-/// Parses the process' own arguments, runs `run`, and turns both kinds of error into one line on stderr.
+/// Parses the arguments of the process and calls `run`. Prints either's error as one line on stderr.
 pub fn main<T: Parser>(name: &str, run: impl FnOnce(T) -> anyhow::Result<ExitCode>) -> ExitCode {
     match parse(std::env::args_os()) {
         Ok(options) => run(options).unwrap_or_else(|error| {
@@ -54,7 +55,7 @@ pub fn main<T: Parser>(name: &str, run: impl FnOnce(T) -> anyhow::Result<ExitCod
     }
 }
 
-/// A request that the command line expresses but that cannot be carried out: exit status 2.
+/// A command line that can be parsed but not carried out: exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
@@ -66,15 +67,14 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
 
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    // clap separates its usage hints by an empty line; what stands before it is the error, sometimes over several
-    // lines.
+    // clap prints the error, sometimes in several lines, then an empty line and usage hints.
     let message = text.split("\n\n").next().unwrap_or(&text);
     let mut line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some(rest) = line.strip_prefix("error: ") {
         line = rest.to_owned();
     }
     if let Some(suggestion) = error.get(ContextKind::SuggestedArg).or_else(|| error.get(ContextKind::SuggestedValue)) {
-        line.push_str(&format!(" (did you mean {suggestion}?)"));
+        let _ = write!(line, " (did you mean {suggestion}?)");
     }
     line
 }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn help_is_no_error() {
+    fn help_is_not_an_error() {
         assert!(!parsed(&["x", "--help"]).unwrap_err().is_error);
         assert!((parsed(&["x", "--rate", "1.5"]).unwrap().rate - 1.5).abs() < 1e-9);
     }

@@ -6,14 +6,14 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Threads and processes that can count at the same time; about one megabyte, touched only as far as used.
+/// Threads and processes that can count at the same time. They take about one megabyte, used from the start up.
 const SLOTS: usize = 8192;
 
 const FREE: u32 = 0;
 const LIVE: u32 = 1;
 const ENDED: u32 = 2;
 
-/// What a thread does for the pattern; its name tells it.
+/// What a thread does for the pattern. It is named after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
@@ -44,20 +44,20 @@ impl Role {
         (Self::Connection, "conn"),
     ];
 
-    /// The name a thread of this role gets: `acceptor`, `reader-0`.
+    /// The name of a thread of this role: `acceptor`, `reader-1`. Numbers begin at 1, as in listentop.
     #[must_use]
-    pub fn thread_name(self, index: Option<u32>) -> String {
+    pub fn thread_name(self, number: Option<u32>) -> String {
         let name = Self::ALL[self as usize].1;
-        index.map_or_else(|| name.to_owned(), |index| format!("{name}-{index}"))
+        number.map_or_else(|| name.to_owned(), |number| format!("{name}-{number}"))
     }
 }
 
-/// Counters of one thread. Written by that thread only, read by any.
+/// Counters of one thread. Only that thread writes them; any thread may read them.
 #[repr(C, align(128))] // Two cache lines: no thread's counting slows another's.
 #[derive(Debug)]
 pub struct Slot {
     state: AtomicU32,
-    /// Role in the highest byte, index + 1 in the others (0: no index).
+    /// Role in the highest byte, number in the others (0: no number).
     role: AtomicU32,
     pid: AtomicI32,
     tid: AtomicI32,
@@ -65,15 +65,15 @@ pub struct Slot {
     pub accepts: AtomicU64,
     /// Accept calls that returned EAGAIN.
     pub would_block: AtomicU64,
-    /// Accept calls that failed otherwise, such as EMFILE.
+    /// Accept calls that failed with another error, such as EMFILE.
     pub accept_failures: AtomicU64,
     /// Read calls that returned at least one byte.
     pub reads: AtomicU64,
-    /// Bytes that those returned.
+    /// Bytes that these calls returned.
     pub read_bytes: AtomicU64,
     /// Write calls that wrote at least one byte.
     pub writes: AtomicU64,
-    /// Bytes that those wrote.
+    /// Bytes that these calls wrote.
     pub write_bytes: AtomicU64,
     /// Requests that were read completely.
     pub requests: AtomicU64,
@@ -85,13 +85,13 @@ pub(crate) fn add(counter: &AtomicU64, amount: u64) {
 }
 
 impl Slot {
-    /// Makes the calling thread the one that counts here.
+    /// Makes the calling thread the owner of these counters.
     pub fn adopt(&self) {
         self.pid.store(nix::unistd::getpid().as_raw(), Relaxed);
         self.tid.store(nix::unistd::gettid().as_raw(), Relaxed);
     }
 
-    /// The thread has ended: when slots run out, its counts are folded.
+    /// Notes that the thread has ended: when slots run out, its counts are folded.
     pub fn end(&self) {
         self.state.store(ENDED, Relaxed);
     }
@@ -132,15 +132,15 @@ pub struct Counts {
     pub accepts: u64,
     /// Accept calls that returned EAGAIN.
     pub would_block: u64,
-    /// Accept calls that failed otherwise, such as EMFILE.
+    /// Accept calls that failed with another error, such as EMFILE.
     pub accept_failures: u64,
     /// Read calls that returned at least one byte.
     pub reads: u64,
-    /// Bytes that those returned.
+    /// Bytes that these calls returned.
     pub read_bytes: u64,
     /// Write calls that wrote at least one byte.
     pub writes: u64,
-    /// Bytes that those wrote.
+    /// Bytes that these calls wrote.
     pub write_bytes: u64,
     /// Requests that were read completely.
     pub requests: u64,
@@ -179,7 +179,7 @@ pub struct TotalReport {
     /// Sums of the threads' counters.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Accepted connections that were closed since.
+    /// Accepted connections that were closed again.
     pub closed: u64,
     /// Accepted connections that are open.
     pub open: u64,
@@ -208,9 +208,9 @@ pub struct Report {
 pub struct Shared {
     /// Accepted connections that were closed.
     pub closed: AtomicU64,
-    /// Accepting rests until this time (CLOCK_MONOTONIC, nanoseconds), besides the scheduled stalls.
+    /// Nothing is accepted until this time (CLOCK_MONOTONIC, nanoseconds), in addition to the scheduled stalls.
     pub stalled_until_ns: AtomicU64,
-    /// Everything is to end.
+    /// The server is ending.
     pub stopping: AtomicBool,
     slots: [Slot; SLOTS],
 }
@@ -222,7 +222,7 @@ struct Allocator {
     folded_threads: u64,
 }
 
-/// The board on which all threads of all processes of one server count.
+/// The counters of all threads of all processes of one server.
 #[derive(Debug)]
 pub struct Board {
     shared: &'static Shared,
@@ -233,12 +233,12 @@ impl Board {
     /// Maps the shared memory. It is never unmapped: threads and children use it until the process ends.
     ///
     /// # Errors
-    /// No memory.
+    /// There is no memory for them.
     pub fn new() -> nix::Result<Self> {
-        let length = NonZeroUsize::new(size_of::<Shared>()).expect("a struct with members has a size");
+        const LENGTH: NonZeroUsize = NonZeroUsize::new(size_of::<Shared>()).unwrap();
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new anonymous mapping overlaps nothing.
-        let memory = unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_SHARED)? };
+        let memory = unsafe { mmap_anonymous(None, LENGTH, protection, MapFlags::MAP_SHARED)? };
         // SAFETY: the mapping is page-aligned, large enough, zeroed, and never unmapped; zero is valid for every
         // member, and all are atomics, so that shared references from several processes are sound.
         let shared = unsafe { memory.cast::<Shared>().as_ref() };
@@ -250,11 +250,9 @@ impl Board {
         self.shared
     }
 
-    /// A slot for a new thread or child. Slots of ended threads are folded into one entry when there are no free ones.
-    ///
-    /// # Errors
-    /// `None` when as many threads are alive as there are slots.
-    pub fn register(&self, role: Role, index: Option<u32>) -> Option<&'static Slot> {
+    /// A slot for a new thread or child, with its number from 1 if it has one. When no slot is free, those of ended
+    /// threads are folded into one entry. `None` if the threads of all slots are alive.
+    pub fn register(&self, role: Role, number: Option<u32>) -> Option<&'static Slot> {
         let mut allocator = self.allocator.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for _ in 0..SLOTS {
             let slot = &self.shared.slots[allocator.next % SLOTS];
@@ -268,8 +266,8 @@ impl Board {
                 }
                 _ => {}
             }
-            let index = index.map_or(0, |index| (index % 0x00ff_fffe) + 1);
-            slot.role.store(((role as u32) << 24) | index, Relaxed);
+            let number = number.map_or(0, |number| number.wrapping_sub(1) % 0x00ff_ffff + 1);
+            slot.role.store(((role as u32) << 24) | number, Relaxed);
             slot.pid.store(0, Relaxed);
             slot.tid.store(0, Relaxed);
             slot.state.store(LIVE, Relaxed);
@@ -278,10 +276,10 @@ impl Board {
         None
     }
 
-    /// All counters as they are now.
+    /// The present values of all counters.
     pub fn report(&self, pattern: &str, uptime_ms: u64) -> Report {
         let allocator = self.allocator.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Read before the accepts, so that `open` is never below 0.
+        // Read before the accepts, so that `open` is not negative.
         let closed = self.shared.closed.load(Relaxed);
         let mut threads = Vec::new();
         if allocator.folded_threads > 0 {
@@ -289,11 +287,11 @@ impl Board {
         }
         for slot in self.shared.slots.iter().filter(|slot| slot.state.load(Relaxed) != FREE) {
             let role = slot.role.load(Relaxed);
-            let index = (role & 0x00ff_ffff).checked_sub(1);
+            let number = Some(role & 0x00ff_ffff).filter(|number| *number > 0);
             threads.push(ThreadReport {
                 pid: slot.pid.load(Relaxed),
                 tid: slot.tid.load(Relaxed),
-                role: Role::ALL[(role >> 24) as usize].0.thread_name(index),
+                role: Role::ALL[(role >> 24) as usize].0.thread_name(number),
                 counts: slot.counts(),
             });
         }
@@ -330,9 +328,9 @@ mod tests {
         let board = Board::new().unwrap();
         let long_lived = board.register(Role::Acceptor, None).unwrap();
         let threads = 3 * SLOTS as u64;
-        for index in 0..threads {
+        for number in 1..=threads {
             add(&long_lived.accepts, 1);
-            let slot = board.register(Role::Connection, Some(index as u32)).unwrap();
+            let slot = board.register(Role::Connection, Some(number as u32)).unwrap();
             add(&slot.reads, 1);
             add(&slot.read_bytes, 10);
             slot.end();

@@ -1,10 +1,9 @@
-//! Servers whose acceptor/reader pattern is known, the load generators for them, and the lab that puts both on show.
+//! Servers with known acceptor/reader patterns, load generators for them, and the lab that shows both.
 //!
-//! Every number these programs print is exact: listentop's probes are tested against them without tolerance.
+//! All counts of these programs are exact: listentop's probes are tested against them without tolerance.
 
 pub mod cli;
 pub mod counters;
-mod duration;
 pub mod lab;
 pub mod protocol;
 pub mod server;
@@ -12,3 +11,5 @@ pub mod storm;
 pub mod stress;
 pub mod sys;
 pub mod target;
+
+use duration_arg as duration;

@@ -1,5 +1,5 @@
-//! The request protocol: requests of a fixed size, each answered by a response of a fixed size. No headers, so that the
-//! bytes a server reads are exactly the bytes the load generator counts.
+//! The protocol: requests of a fixed size, each answered by a response of a fixed size. There are no headers: the bytes
+//! that a server reads are exactly those that the load generator counts.
 
 /// Finds the ends of requests in a stream of reads of any size.
 #[derive(Debug, Clone)]
@@ -9,31 +9,34 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// Requests of `request_bytes` bytes, at least 1.
+    /// Requests of `request_bytes` bytes.
+    ///
+    /// # Panics
+    /// If that is 0.
     #[must_use]
     pub fn new(request_bytes: u64) -> Self {
         assert!(request_bytes > 0, "a request has at least one byte");
         Self { request_bytes, have: 0 }
     }
 
-    /// Takes `bytes` that were read and returns how many requests they complete.
+    /// Adds `bytes` that were read. Returns the number of requests that they complete.
     pub fn push(&mut self, bytes: u64) -> u64 {
         let total = self.have + bytes;
         self.have = total % self.request_bytes;
         total / self.request_bytes
     }
 
-    /// Bytes of a request that has begun and is not complete.
+    /// Number of bytes of the incomplete request.
     #[must_use]
     pub fn partial(&self) -> u64 {
         self.have
     }
 }
 
-/// What requests and responses are made of: their content means nothing.
+/// The content of requests and responses, which has no meaning.
 pub static PAYLOAD: [u8; 65_536] = [b'.'; 65_536];
 
-/// The next piece to write of `owed` bytes.
+/// The next piece to write, of `owed` bytes in total.
 #[must_use]
 pub fn piece(owed: u64) -> &'static [u8] {
     &PAYLOAD[..usize::try_from(owed).unwrap_or(usize::MAX).min(PAYLOAD.len())]

@@ -1,4 +1,4 @@
-//! `storm`: a closed loop as fast as it goes, for benchmarks: its operations per second are the result.
+//! `storm`: a closed-loop load generator for benchmarks. Its result is the number of operations per second.
 
 use crate::cli::usage;
 use crate::duration;
@@ -20,44 +20,44 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-/// Without any operation for so long, something is wrong.
+/// The longest time without a completed operation. After it the run fails.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What one operation is.
+/// The operation that is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Connect, be accepted, be closed by the server (demo-server --close-on-accept), reset.
+    /// Connect; the server accepts and closes (demo-server --close-on-accept)
     Connect,
-    /// A request and its response on a connection that stays open.
+    /// Send a request on an open connection and read the response
     Keepalive,
 }
 
-/// Closed-loop load, as fast as it goes: a storm of connections, or requests on open ones.
+/// Repeats one operation as fast as possible: each connection begins the next one when the last is complete (closed loop).
 ///
 /// Prints {"mode","operations","failures","seconds","per_second"} on stdout.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "storm", version)]
 pub struct Options {
-    /// What one operation is; connect needs a server with --close-on-accept
+    /// The operation; connect needs a demo-server with --close-on-accept
     #[arg(long, value_enum)]
     pub mode: Mode,
-    /// Server: loopback, or inside a network namespace of its own an address of that namespace
+    /// The server: a loopback address or, inside another network namespace, one of its own addresses
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub target: SocketAddr,
-    /// Connections at a time
+    /// Number of concurrent connections
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
-    /// Threads to drive them with, at most one per connection
+    /// Number of threads, at most one per connection
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
-    /// How long
+    /// Duration of the run, such as 5s or 2m
     #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     pub duration: Duration,
-    /// Bytes of a request
+    /// Size of a request in bytes
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub request_bytes: u32,
-    /// Bytes of a response
+    /// Size of a response in bytes
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     pub response_bytes: u32,
 }
@@ -65,13 +65,13 @@ pub struct Options {
 /// The result.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Result {
-    /// What one operation was.
+    /// The operation.
     pub mode: Mode,
     /// Operations completed.
     pub operations: u64,
     /// Operations that failed; their connections were replaced.
     pub failures: u64,
-    /// Time they took.
+    /// Duration of the run.
     pub seconds: f64,
     /// Operations per second.
     pub per_second: f64,
@@ -80,19 +80,18 @@ pub struct Result {
 /// Runs the storm and prints its result.
 ///
 /// # Errors
-/// A refused target, a server that cannot be reached or does nothing.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+/// A refused target, or a server that cannot be reached or does not answer.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Place::here().check(options.target)?;
     if options.threads > options.connections {
         return Err(usage("--threads must not be more than --connections"));
     }
     limit_open_files(None)?;
-    let options = &options;
     let shares = (0..options.threads).map(|index| {
         let rest = u32::from(index < options.connections % options.threads);
         options.connections / options.threads + rest
     });
-    // Opened before the clock starts: a storm measures the steady state.
+    // Opened before the measurement starts, which is of the steady state.
     let loops = shares.map(|share| Loop::open(options, share)).collect::<anyhow::Result<Vec<_>>>()?;
     let start = now_ns();
     let end = start + options.duration.as_nanos() as u64;
@@ -133,7 +132,7 @@ impl<'a> Loop<'a> {
         Ok(opened)
     }
 
-    /// A new connection: begun in mode connect, established in mode keepalive.
+    /// A new connection: under way in mode connect, established in mode keepalive.
     fn connect(&self, index: u64) -> anyhow::Result<Socket> {
         let target = self.options.target;
         let kind = Type::STREAM.nonblocking();
@@ -212,7 +211,7 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Handles one event: the number of operations it completed, or the error of the connection.
+    /// Handles one event. Returns the number of operations that it completed, or the error of the connection.
     fn step(&mut self, index: usize, buffer: &mut [u8]) -> anyhow::Result<u64> {
         let result = match read(&self.sockets[index], buffer) {
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(0),
@@ -220,7 +219,7 @@ impl<'a> Loop<'a> {
         };
         match self.options.mode {
             Mode::Connect if result == 0 => {
-                // The old socket is closed, by a reset, only after the new one has taken its place.
+                // This drops the old socket, which closes it by a reset.
                 self.sockets[index] = self.connect(index as u64)?;
                 Ok(1)
             }
@@ -242,7 +241,7 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Writes a request; waits in the rare case that the socket has no room.
+    /// Writes a request. Waits if the socket's send buffer is full, which is rare.
     fn request(&self, index: usize) -> anyhow::Result<()> {
         let socket = &self.sockets[index];
         let mut rest = &PAYLOAD[..self.options.request_bytes as usize];

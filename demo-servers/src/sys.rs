@@ -1,4 +1,4 @@
-//! Small steps over system calls that several programs here need.
+//! Small functions over system calls that several programs here use.
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use std::ffi::CString;
 use std::io::Write;
 
-/// CLOCK_MONOTONIC in nanoseconds; the same in every process of the machine.
+/// CLOCK_MONOTONIC in nanoseconds. All processes of the machine share this clock.
 #[must_use]
 pub fn now_ns() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC)
@@ -26,16 +26,16 @@ fn nanoseconds(clock: ClockId) -> u64 {
     })
 }
 
-/// Names the calling thread (cut to the kernel's 15 bytes), so that listentop and top show its role.
+/// Names the calling thread, so that listentop and top show its role. The kernel keeps 15 bytes.
 pub fn set_thread_name(name: &str) {
     let bytes: Vec<u8> = name.bytes().filter(|&byte| byte != 0).take(15).collect();
     if let Ok(name) = CString::new(bytes) {
-        // Only the length could be wrong, and it was cut.
+        // It fails only for a name that is too long, and this one is not.
         let _ = nix::sys::prctl::set_name(&name);
     }
 }
 
-/// Sets the soft limit of open files: to `wanted`, or as high as the hard limit allows. Returns the limit in force.
+/// Sets the soft limit of open files to `wanted`, or else to the hard limit. Returns the new limit.
 ///
 /// # Errors
 /// `wanted` is above the hard limit.
@@ -47,7 +47,7 @@ pub fn limit_open_files(wanted: Option<u64>) -> anyhow::Result<u64> {
     Ok(soft)
 }
 
-/// Blocks `signals` in the calling thread and those it starts, so that a signalfd receives them.
+/// Blocks `signals` in the calling thread and in threads that it starts, so that a signalfd receives them.
 ///
 /// # Errors
 /// The kernel refuses the mask.
@@ -60,7 +60,7 @@ pub fn block(signals: &[Signal]) -> anyhow::Result<SigSet> {
     Ok(mask)
 }
 
-/// Writes a line to stderr. One that cannot be written is lost: a closed terminal must not end what goes on without it.
+/// Writes a line to stderr. Errors are ignored: a closed terminal must not end the program.
 pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

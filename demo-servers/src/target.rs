@@ -1,21 +1,21 @@
-//! Load goes to loopback or to an address of the network namespace it is started in, never to a machine.
+//! Load only goes to loopback or to an address of the generator's own network namespace, not to other machines.
 
 use crate::cli::usage;
 use nix::ifaddrs::getifaddrs;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-/// Where the process is, as far as the choice of targets is concerned.
+/// The properties of the network namespace that decide which targets are allowed.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Whether the network namespace is another than that of process 1, if that can be read.
+    /// Whether the network namespace differs from that of process 1; `None` if that cannot be read.
     pub own_namespace: Option<bool>,
     /// Addresses of the interfaces in the network namespace.
     pub addresses: Vec<IpAddr>,
 }
 
 impl Place {
-    /// Reads the place of the calling process from /proc and its interfaces.
+    /// That of the calling process.
     #[must_use]
     pub fn here() -> Self {
         let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
@@ -40,10 +40,10 @@ impl Place {
         Self { own_namespace, addresses }
     }
 
-    /// Refuses a target that load could do harm to.
+    /// Refuses a target that load could harm.
     ///
     /// # Errors
-    /// The target is neither loopback nor, in a network namespace of its own, local. One line, with the reason.
+    /// The target is neither loopback nor, in another network namespace than that of process 1, a local address.
     pub fn check(&self, target: SocketAddr) -> anyhow::Result<()> {
         // ::ffff:127.0.0.1 is 127.0.0.1.
         let address = target.ip().to_canonical();
@@ -55,8 +55,8 @@ impl Place {
         }
         if self.own_namespace != Some(true) {
             let reason = match self.own_namespace {
-                Some(_) => "outside a network namespace of its own",
-                None => "the network namespace of process 1 cannot be read to compare it with, so that",
+                Some(_) => "in the network namespace of process 1",
+                None => "the network namespace of process 1 cannot be read to compare with, and then",
             };
             return Err(usage(format!("target {target} refused: {reason} only loopback addresses are allowed")));
         }

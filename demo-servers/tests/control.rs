@@ -1,49 +1,44 @@
 //! Signals, stalls, delays and ends of `demo-server`.
 
-mod common;
-
-use common::{Server, alive, eventually, run, stress};
+use clap::ValueEnum;
+use demo_servers::lab::scenarios;
+use demo_servers::server::options::Pattern;
+use demo_test_support::{Server, alive, eventually, run, stress};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const PATTERNS: [&str; 7] = [
-    "single_thread",
-    "acceptor_readers",
-    "message_balancing",
-    "multi_acceptor",
-    "sharded",
-    "thread_per_connection",
-    "process_per_connection",
-];
+fn patterns() -> Vec<String> {
+    Pattern::value_variants().iter().map(|pattern| pattern.name()).collect()
+}
 
 fn address(server: &Server) -> SocketAddr {
     SocketAddr::new(server.ready.address, server.ready.port)
 }
 
 #[test]
-fn counters_come_on_sigusr1_and_at_every_kind_of_end() {
-    for (pattern, signal) in PATTERNS.iter().zip([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].iter().cycle()) {
+fn counters_are_printed_on_sigusr1_and_at_every_kind_of_end() {
+    for (pattern, signal) in patterns().iter().zip([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].iter().cycle()) {
         let mut server = Server::start(&format!("--pattern {pattern}"));
         assert_eq!(server.report().total.counts.accepts, 0);
         let address = address(&server);
-        // It ends with a connection open, which it closes.
+        // When it ends, a connection is open, which it closes.
         let client = TcpStream::connect(address).unwrap();
         eventually("the connection is accepted", || server.report().total.open == 1);
         let report = server.end(*signal);
         assert_eq!(report.total.counts.accepts, 1, "{pattern}");
         assert_eq!((report.total.closed, report.total.open), (1, 0), "{pattern}");
         drop(client);
-        assert!(TcpStream::connect(address).is_err(), "{pattern} listens no more");
+        assert!(TcpStream::connect(address).is_err(), "{pattern} still listens");
         assert!(!alive(report.pid));
     }
 }
 
 #[test]
-fn it_ends_after_so_many_connections() {
-    for pattern in PATTERNS {
+fn it_ends_after_a_number_of_connections() {
+    for pattern in patterns() {
         let server = Server::start(&format!("--pattern {pattern} --max-connections-total 50"));
         let summary = stress(&server, "--rate 1000 --connections 50 --requests 2");
         let report = server.wait();
@@ -54,7 +49,7 @@ fn it_ends_after_so_many_connections() {
 }
 
 #[test]
-fn it_ends_after_its_time() {
+fn it_ends_after_a_time() {
     let began = Instant::now();
     let report = Server::start("--pattern sharded --for 0.3").wait();
     assert!(began.elapsed() >= Duration::from_millis(300));
@@ -63,7 +58,8 @@ fn it_ends_after_its_time() {
 
 #[test]
 fn a_scheduled_stall_stops_accepting() {
-    for pattern in PATTERNS.iter().chain(&["single_thread --accept-call io_uring", "multi_acceptor --processes"]) {
+    let more = ["single_thread --accept-call io_uring", "multi_acceptor --processes"].map(str::to_owned);
+    for pattern in patterns().into_iter().chain(more) {
         let began = Instant::now();
         let mut server = Server::start(&format!("--pattern {pattern} --stall 0:400 --stall 300:400"));
         let address = address(&server);
@@ -85,8 +81,9 @@ fn a_scheduled_stall_stops_accepting() {
 
 #[test]
 fn sigusr2_stalls_at_once() {
-    // Not the patterns whose accept is blocked already when the stall begins.
-    for pattern in &PATTERNS[..5] {
+    // Not the patterns whose accept blocks already when the stall begins.
+    for pattern in Pattern::value_variants().iter().filter(|pattern| !pattern.accept_blocks()) {
+        let pattern = pattern.name();
         let server = Server::start(&format!("--pattern {pattern} --stall-for 1500"));
         let began = Instant::now();
         server.signal(Signal::SIGUSR2);
@@ -117,13 +114,13 @@ fn an_accept_delay_holds_up_each_connection() {
 #[test]
 fn work_and_read_delays_take_their_time() {
     for (option, cpu) in [("--cpu-us 20000", true), ("--block-us 20000", false), ("--read-delay-us 20000", false)] {
-        for pattern in PATTERNS {
+        for pattern in patterns() {
             let server = Server::start(&format!("--pattern {pattern} {option}"));
             let before = cpu_ms(server.pid());
             let summary = stress(&server, "--rate 100 --connections 5");
             assert_eq!(summary.completed, 5);
             assert!(summary.response_us.p50.unwrap() >= 19_900, "{pattern} {option}: {summary:?}");
-            // Processes of their own count theirs only once they have been reaped.
+            // The CPU time of child processes counts only when they have been reaped.
             if pattern != "process_per_connection" {
                 let spent = cpu_ms(server.pid()) - before;
                 assert!(if cpu { spent >= 80 } else { spent < 50 }, "{pattern} {option}: {spent} ms of CPU time");
@@ -142,8 +139,8 @@ fn cpu_ms(pid: i32) -> u64 {
 }
 
 #[test]
-fn without_descriptors_it_rests_instead_of_spinning() {
-    for pattern in PATTERNS {
+fn without_descriptors_it_pauses_instead_of_spinning() {
+    for pattern in patterns() {
         let mut server = Server::start(&format!("--pattern {pattern} --max-open-files 24 --threads 1"));
         let address = address(&server);
         let clients: Vec<_> = (0..40).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -156,14 +153,14 @@ fn without_descriptors_it_rests_instead_of_spinning() {
             assert!(after.1 - before.1 < 20, "{pattern}: {} failures", after.1 - before.1);
         }
         drop(clients);
-        eventually("everybody is served in the end", || server.report().total.closed == 40);
+        eventually("all clients are served in the end", || server.report().total.closed == 40);
         server.end(Signal::SIGTERM);
     }
 }
 
 #[test]
 fn closing_on_accept_serves_a_storm() {
-    for pattern in PATTERNS {
+    for pattern in patterns() {
         let server = Server::start(&format!("--pattern {pattern} --close-on-accept --backlog 1024"));
         let (code, stdout, stderr) =
             run("storm", &format!("--mode connect --connections 8 --for 0.3 --target {}", address(&server)));
@@ -171,7 +168,7 @@ fn closing_on_accept_serves_a_storm() {
         let result: demo_servers::storm::Result = serde_json::from_str(&stdout).unwrap();
         let total = server.end(Signal::SIGTERM).total;
         assert_eq!(result.failures, 0, "{pattern}");
-        // What was under way when time was up is accepted and not counted as an operation.
+        // Connections under way at the end are accepted but not counted as operations.
         let beyond = total.counts.accepts - result.operations;
         assert!(result.operations > 0 && beyond <= 8, "{pattern}: {} beyond {}", beyond, result.operations);
     }
@@ -204,9 +201,9 @@ fn processes_do_not_outlive_their_server() {
 }
 
 #[test]
-fn a_lost_acceptor_process_ends_the_server() {
+fn a_killed_acceptor_process_ends_the_server() {
     let mut server = Server::start("--pattern multi_acceptor --processes");
-    // It is 0 until the process has begun, and killing "process 0" would end whoever runs the tests.
+    // The id is 0 until the process has begun. Killing "process 0" would kill the tests themselves.
     let mut child = 0;
     eventually("the process has begun", || {
         child = server.report().threads[0].pid;
@@ -240,16 +237,16 @@ fn bad_input_is_one_line_and_an_exit_status() {
         assert_eq!(status, Some(code), "{program} {options}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{program} {options}: {stderr}");
         assert!(stderr.starts_with(&format!("{program}: ")), "{stderr}");
-        // A server that failed after its start prints what it counted.
+        // A server that failed after its start prints its counters.
         assert!(stdout.is_empty() || stdout.contains("\"accepts\":0"), "{stdout}");
     }
 }
 
 #[test]
-fn a_lab_that_cannot_be_is_one_line() {
+fn a_bad_command_line_of_the_lab_is_one_line() {
     let missing = "--headless --listentop /nonexistent/listentop";
     for (options, code, part) in [
-        ("nonsense", 2, "patterns, overflow"),
+        ("nonsense", 2, scenarios::DEFAULT),
         ("--bogus", 2, "--bogus"),
         ("--headless --format xml", 2, "xml"),
         ("--headless --for abc", 2, "2m"),
@@ -261,5 +258,5 @@ fn a_lab_that_cannot_be_is_one_line() {
         assert!(stderr.lines().count() == 1 && stderr.contains(part), "{options}: {stderr}");
     }
     let (status, stdout, _) = run("lab", "--list");
-    assert_eq!((status, stdout.lines().count()), (Some(0), 2));
+    assert_eq!((status, stdout.lines().count()), (Some(0), scenarios::ALL.len()));
 }

@@ -1,15 +1,13 @@
-//! The lab with the real listentop: its report is what the programs and the kernel counted, and nothing stays. Needs
-//! root, and a listentop that was built beside the lab.
+//! The lab with the real listentop: its report equals what the programs and the kernel counted, and nothing is left
+//! running. Needs root, and a listentop that was built beside the lab.
 
-mod common;
-
-use common::lab::{Running, headless};
-use common::terminal::{ENTER, Session};
-use common::{counter, eventually, program, within};
+use demo_test_support::lab::{Running, headless};
+use demo_test_support::terminal::{ENTER, Session};
+use demo_test_support::{counter, eventually, program, within};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use test_harness::{Test, skip};
@@ -17,9 +15,9 @@ use test_harness::{Test, skip};
 const TESTS: &[Test] = &[
     Test { name: "the_report_is_what_the_programs_and_the_kernel_counted", run: the_report_is_true },
     Test { name: "a_report_for_people_ends_by_itself", run: a_report_for_people },
-    Test { name: "signals_end_a_report_and_all_else", run: signals_end_a_report },
-    Test { name: "signals_put_the_terminal_back", run: signals_put_the_terminal_back },
-    Test { name: "a_panic_puts_the_terminal_back", run: a_panic_puts_the_terminal_back },
+    Test { name: "signals_end_a_report_and_all_processes", run: signals_end_a_report },
+    Test { name: "signals_restore_the_terminal", run: signals_restore_the_terminal },
+    Test { name: "a_panic_restores_the_terminal", run: a_panic_restores_the_terminal },
 ];
 
 fn main() -> ExitCode {
@@ -28,14 +26,14 @@ fn main() -> ExitCode {
 
 /// The program that the workspace builds.
 fn listentop() -> PathBuf {
-    let path = Path::new(program("lab")).with_file_name("listentop");
+    let path = program("lab").with_file_name("listentop");
     if !path.is_file() {
         skip(format!("{} is not there: `cargo xtask test` builds it", path.display()));
     }
     path
 }
 
-/// What is not measured on this machine cannot be compared.
+/// Skips the test if one of these measures is unavailable on this machine.
 fn must_measure(report: &Value, measures: &[&str]) {
     let coverage = report["coverage"].as_array().expect("a list");
     for entry in coverage.iter().filter(|entry| measures.iter().any(|name| entry["measure"] == **name)) {
@@ -45,7 +43,7 @@ fn must_measure(report: &Value, measures: &[&str]) {
     }
 }
 
-/// The numbers of a row of the lab's results: the server's comes first, then its load's.
+/// The numbers of a row of the lab's results. Place 0 is the row of the server, place 1 that of its load.
 fn row(results: &str, name: &str, place: usize) -> Vec<u64> {
     let mut rows = results.lines().filter(|line| line.trim_start().starts_with(name));
     let row = rows.nth(place).unwrap_or_else(|| panic!("{name} is not in {results}"));
@@ -55,7 +53,7 @@ fn row(results: &str, name: &str, place: usize) -> Vec<u64> {
 fn the_report_is_true() {
     let lab = headless("overflow --format json --for 60s --load-for 2s", &listentop());
     let running = Running::wait(lab.id() as i32);
-    // Clients that were refused come again for some seconds.
+    // Refused clients try again for some seconds.
     within(Duration::from_secs(50), "all is served", || running.find("stress").is_none());
     std::thread::sleep(Duration::from_millis(300));
     let namespace = running.open_namespace();
@@ -85,7 +83,7 @@ fn the_report_is_true() {
     let listener = &listeners[0];
     assert_eq!((&listener["port"], &listener["process"]["comm"]), (&7001.into(), &"slow_acceptor".into()));
     assert_eq!(listener["netns"].to_string(), running.inode());
-    // What the kernel showed to no probe, and says so.
+    // Events that the kernel hid from the probes, which listentop reports.
     let cost = &report["own_cost"];
     let missed = cost["missed_runs"].as_u64().unwrap() + cost["lost_events"].as_u64().unwrap();
     for (what, seen, truth) in [
@@ -97,9 +95,9 @@ fn the_report_is_true() {
         ("drops", &listener["drops"]["total"], drops),
     ] {
         let seen = seen.as_u64().unwrap_or_else(|| panic!("{what}: {listener:#}"));
-        // One that was missed is one read or one connection, with its 64 bytes.
+        // A missed event is one read or one connection, with its 64 bytes.
         let allowed = if what == "bytes read" { 64 * missed } else { missed };
-        assert!(seen.abs_diff(truth) <= allowed, "{what}: {seen} against {truth}, {missed} missed\n{results}");
+        assert!(seen.abs_diff(truth) <= allowed, "{what}: {seen}, not {truth}, with {missed} missed\n{results}");
     }
     assert!(overflows > 50 && drops >= overflows, "{drops} {overflows}");
     let findings = listener["findings"].as_array().unwrap();
@@ -114,8 +112,10 @@ fn a_report_for_people() {
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     let (_, results) = stderr.split_once("counted themselves").expect("results follow");
     let table = String::from_utf8(output.stdout).unwrap();
-    for server in ["single_thread", "accept_readers", "msg_balancing", "multi_acceptor", "sharded"] {
-        assert!(table.contains(server), "{server} is not in\n{table}");
+    for server in ["single_thread", "acceptor_readers", "message_balancing", "multi_acceptor", "sharded"] {
+        // The kernel keeps 15 bytes of a process's name.
+        let comm = &server[..server.len().min(15)];
+        assert!(table.contains(comm), "{comm} is not in\n{table}");
         assert!(row(results, server, 0)[0] > 0, "{results}");
     }
     running.assert_nothing_left();
@@ -139,26 +139,26 @@ fn dashboard(options: &str) -> (Session, Running) {
     (session, running)
 }
 
-fn assert_put_back(session: &Session, running: &Running) -> String {
+fn assert_restored(session: &Session, running: &Running) -> String {
     running.assert_nothing_left();
     eventually("the terminal is as before", || session.echoes());
     session.after_dashboard()
 }
 
-fn signals_put_the_terminal_back() {
+fn signals_restore_the_terminal() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGKILL, 137)] {
         let (session, running) = dashboard("overflow");
         session.wait_for("quit");
         assert!(!session.echoes(), "the dashboard has the terminal");
         session.signal(signal);
         assert_eq!(session.end(), code, "{}", session.shown());
-        let after = assert_put_back(&session, &running);
+        let after = assert_restored(&session, &running);
         assert!(signal == Signal::SIGKILL || after.contains("counted themselves"), "{after}");
     }
 }
 
-fn a_panic_puts_the_terminal_back() {
+fn a_panic_restores_the_terminal() {
     let (session, running) = dashboard("overflow --panic");
     assert_eq!(session.end(), 101, "{}", session.shown());
-    assert!(assert_put_back(&session, &running).contains("panicked at"), "{}", session.shown());
+    assert!(assert_restored(&session, &running).contains("panicked at"), "{}", session.shown());
 }

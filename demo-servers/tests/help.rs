@@ -1,4 +1,4 @@
-//! Help that nobody can read.
+//! Help on a standard output that cannot be written.
 
 use std::fs::File;
 use std::process::{Command, Stdio};

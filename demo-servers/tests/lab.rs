@@ -1,10 +1,8 @@
 //! The lab starts and ends everything together, with a stand-in for listentop. Needs root.
 
-mod common;
-
-use common::lab::{Running, headless};
-use common::terminal::{LEAVE, Session};
-use common::{counter, eventually};
+use demo_test_support::lab::{Running, headless};
+use demo_test_support::terminal::{LEAVE, Session};
+use demo_test_support::{counter, eventually};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -20,17 +18,17 @@ const TESTS: &[Test] = &[
     Test { name: "the_load_waits_until_listentop_measures", run: the_load_waits_until_listentop_measures },
     Test { name: "overflow_overflows_and_the_sysctls_follow_the_options", run: overflow_overflows },
     Test { name: "a_load_may_end_before_the_report", run: a_load_may_end_before_the_report },
-    Test { name: "a_report_tells_how_far_it_has_come", run: a_report_tells_how_far_it_has_come },
+    Test { name: "a_report_prints_its_progress", run: a_report_prints_its_progress },
     Test { name: "signals_end_everything", run: signals_end_everything },
     Test { name: "a_killed_lab_leaves_nothing", run: a_killed_lab_leaves_nothing },
     Test { name: "a_lost_child_ends_everything_with_one_line", run: a_lost_child_ends_everything_with_one_line },
-    Test { name: "the_terminal_is_put_back_after_a_dashboard_that_was_killed", run: after_a_killed_dashboard },
-    Test { name: "a_panic_lets_the_dashboard_put_the_terminal_back", run: after_a_panic },
+    Test { name: "the_terminal_is_restored_after_a_dashboard_was_killed", run: after_a_killed_dashboard },
+    Test { name: "a_panic_lets_the_dashboard_restore_the_terminal", run: after_a_panic },
     Test {
-        name: "a_panic_puts_the_terminal_back_if_the_dashboard_does_not",
+        name: "a_panic_restores_the_terminal_if_the_dashboard_does_not",
         run: after_a_panic_with_a_stubborn_dashboard,
     },
-    Test { name: "a_dashboard_is_ended_when_time_is_up", run: a_dashboard_is_ended_when_time_is_up },
+    Test { name: "a_dashboard_ends_when_the_time_is_over", run: a_dashboard_ends_when_the_time_is_over },
 ];
 
 fn main() -> ExitCode {
@@ -45,7 +43,7 @@ fn stand_in(name: &str, script: &str) -> PathBuf {
     path
 }
 
-/// A lab without a dashboard whose listentop is this script.
+/// A lab without a dashboard, with this script instead of listentop.
 fn lab(name: &str, options: &str, script: &str) -> Child {
     headless(options, &stand_in(name, script))
 }
@@ -70,7 +68,7 @@ fn a_report_passes_through_with_its_exit_status() {
     assert!(stderr.contains(&format!("report --for 1000ms --format json --netns {inode}\n")), "{stderr}");
     assert!(stderr.contains("last words"), "{stderr}");
     let (_, results) = stderr.split_once("counted themselves").expect("results follow");
-    for server in ["single_thread", "accept_readers", "msg_balancing", "multi_acceptor", "sharded"] {
+    for server in ["single_thread", "acceptor_readers", "message_balancing", "multi_acceptor", "sharded"] {
         let rows = results.lines().filter(|line| line.trim_start().starts_with(server));
         assert_eq!(rows.count(), 2, "one of the server and one of its load: {stderr}");
     }
@@ -116,14 +114,14 @@ fn a_load_may_end_before_the_report() {
     running.assert_nothing_left();
 }
 
-fn a_report_tells_how_far_it_has_come() {
+fn a_report_prints_its_progress() {
     let script = "echo measuring >&2; sleep 11; exit 0";
     let output = lab("progress", "overflow --for 12s", script).wait_with_output().unwrap();
     let stderr = text(&output.stderr);
-    let told: Vec<_> = stderr.lines().filter(|line| line.starts_with("lab: ")).collect();
-    assert_eq!(told, ["lab: 10 of 12 s"], "{stderr}");
+    let printed: Vec<_> = stderr.lines().filter(|line| line.starts_with("lab: ")).collect();
+    assert_eq!(printed, ["lab: 10 of 12 s"], "{stderr}");
 
-    // In place, and gone before the report comes.
+    // On a terminal it is one line, which is erased before the report comes.
     let script = "echo measuring >&2; sleep 2.5; echo noted >&2; sleep 1; echo the report";
     let session = Session::start("overflow --headless --for 3500ms", &stand_in("progress", script));
     assert_eq!(session.end(), 0);
@@ -172,7 +170,7 @@ fn a_lost_child_ends_everything_with_one_line() {
     }
 }
 
-/// A dashboard has taken the terminal.
+/// Shell commands that take the terminal as a dashboard does.
 const TAKE: &str = "stty raw -echo; printf '\\033[?1049h\\033[?25l'";
 
 fn after_a_killed_dashboard() {
@@ -182,8 +180,8 @@ fn after_a_killed_dashboard() {
     assert!(session.after_dashboard().contains("SIGKILL"), "{}", session.shown());
 }
 
-/// Its message comes when it can be read.
-fn assert_told(session: &Session) {
+/// The message of the panic is printed once, when the terminal is restored.
+fn assert_panic_printed(session: &Session) {
     assert_eq!(session.end(), 101, "{}", session.shown());
     assert!(session.echoes(), "{}", session.shown());
     assert!(session.after_dashboard().contains("panicked at"), "{}", session.shown());
@@ -195,7 +193,7 @@ fn after_a_panic() {
     let script = format!("{TAKE}; {put_back}; echo measuring >&2; while :; do sleep 0.1; done");
     let session = Session::start("overflow --panic", &stand_in("panic", &script));
     let running = Running::wait(session.lab());
-    assert_told(&session);
+    assert_panic_printed(&session);
     assert!(session.shown().contains("put back") && session.shown().matches(LEAVE).count() == 1, "{}", session.shown());
     running.assert_nothing_left();
 }
@@ -204,11 +202,11 @@ fn after_a_panic_with_a_stubborn_dashboard() {
     let script = format!("{TAKE}; trap '' TERM; echo measuring >&2; while :; do sleep 0.1; done");
     let session = Session::start("overflow --panic", &stand_in("stubborn", &script));
     let running = Running::wait(session.lab());
-    assert_told(&session);
+    assert_panic_printed(&session);
     running.assert_nothing_left();
 }
 
-fn a_dashboard_is_ended_when_time_is_up() {
+fn a_dashboard_ends_when_the_time_is_over() {
     let began = Instant::now();
     let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
     let session = Session::start("patterns --for 1", &stand_in("time", script));

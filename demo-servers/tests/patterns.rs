@@ -1,10 +1,10 @@
-//! Every pattern serves what the load generator sends, with exactly the same totals, and with the roles it is named
-//! for.
+//! Every pattern serves what the load generator sends: the totals of both are equal, and each thread does what its role
+//! says.
 
-mod common;
-
-use common::{Server, stress};
+use clap::ValueEnum;
 use demo_servers::counters::{Report, ThreadReport};
+use demo_servers::server::options::Pattern;
+use demo_test_support::{Server, eventually, run, stress};
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,7 +13,7 @@ use std::time::Duration;
 const CONNECTIONS: u64 = 2000;
 const REQUESTS: u64 = 3;
 
-/// Serves the load with a server of these options and compares all totals.
+/// Loads a server with these options, and compares all totals.
 fn serve(options: &str) -> Report {
     serve_at(options, "--request-bytes 100 --response-bytes 300", "--request-bytes 100 --response-bytes 300")
 }
@@ -28,9 +28,9 @@ fn serve_at(options: &str, server_sizes: &str, load_sizes: &str) -> Report {
     assert_eq!(summary.first_response_us.count, CONNECTIONS);
     assert_eq!(summary.response_us.count, CONNECTIONS * REQUESTS);
 
-    // The clients have closed; the server still has to notice the last of it.
+    // The clients have closed. The server notices the last closes a little later.
     let mut server = server;
-    common::eventually("all connections are closed", || server.report().total.closed == CONNECTIONS);
+    eventually("all connections are closed", || server.report().total.closed == CONNECTIONS);
     let report = server.end(Signal::SIGTERM);
     let total = report.total.counts;
     assert_eq!(total.accepts, summary.established);
@@ -43,7 +43,7 @@ fn serve_at(options: &str, server_sizes: &str, load_sizes: &str) -> Report {
     report
 }
 
-/// The threads whose names begin so; there must be some.
+/// The threads whose names begin with this; at least one.
 fn role<'a>(report: &'a Report, name: &str) -> Vec<&'a ThreadReport> {
     let threads: Vec<_> = report.threads.iter().filter(|thread| thread.role.starts_with(name)).collect();
     assert!(!threads.is_empty(), "no {name} in {:?}", report.threads);
@@ -63,7 +63,7 @@ fn single_thread_does_everything() {
 }
 
 #[test]
-fn acceptor_readers_share_out_connections_in_turn() {
+fn acceptor_readers_get_connections_in_turn() {
     let report = serve("--pattern acceptor_readers --threads 4");
     assert_eq!(report.threads.len(), 5);
     assert_only_accepts(role(&report, "acceptor")[0]);
@@ -102,17 +102,17 @@ fn multi_acceptor_reads_what_it_accepts() {
 }
 
 #[test]
-fn without_exclusive_wakeups_the_herd_comes() {
+fn without_exclusive_wakeups_all_acceptors_wake() {
     let would_block = |options: &str| {
-        // The delay leaves all who were woken the time to come, before one of them takes the connection.
+        // The delay gives all woken threads the time to try, before one of them takes the connection.
         let server = Server::start(&format!("--pattern multi_acceptor --threads 4 --accept-delay-us 30000 {options}"));
         let summary = stress(&server, "--rate 8 --connections 8");
         let counts = server.end(Signal::SIGTERM).total.counts;
         assert_eq!((summary.completed, counts.accepts), (8, 8));
         counts.would_block
     };
-    let (herd, exclusive) = (would_block("--no-exclusive"), would_block(""));
-    assert!(herd >= 8 && herd > 2 * exclusive, "{herd} with, {exclusive} without");
+    let (all, exclusive) = (would_block("--no-exclusive"), would_block(""));
+    assert!(all >= 8 && all > 2 * exclusive, "{all} without EPOLLEXCLUSIVE, {exclusive} with it");
 }
 
 #[test]
@@ -126,12 +126,12 @@ fn sharded_spreads_by_hash() {
 
 #[test]
 fn a_dead_shard_never_accepts() {
-    let server = Server::start("--pattern sharded --threads 2 --dead-shard 1 --backlog 4096");
+    let server = Server::start("--pattern sharded --threads 2 --dead-shard 2 --backlog 4096");
     let summary = stress(&server, "--rate 1000 --connections 200 --timeout-ms 2000");
     let report = server.end(Signal::SIGTERM);
-    assert_eq!(role(&report, "shard-1")[0].counts.accepts, 0);
-    assert_eq!(role(&report, "shard-0")[0].counts.accepts, summary.completed);
-    // Clients of the dead shard are connected, as far as they know, and never answered.
+    assert_eq!(role(&report, "shard-2")[0].counts.accepts, 0);
+    assert_eq!(role(&report, "shard-1")[0].counts.accepts, summary.completed);
+    // Clients of the dead shard are connected, as far as they know, but get no answer.
     assert_eq!(summary.established, 200);
     assert_eq!(summary.failures.response.timeout, 200 - summary.completed);
     assert!(summary.failures.response.timeout > 0);
@@ -185,26 +185,18 @@ fn ipv6_is_served() {
 
     let server = Server::start("--pattern single_thread --address ::");
     let target = std::net::SocketAddr::from(([127, 0, 0, 1], server.ready.port));
-    let (code, stdout, _) = common::run("stress", &format!("--quiet --target {target} --rate 1000 --connections 10"));
+    let (code, stdout, _) = run("stress", &format!("--quiet --target {target} --rate 1000 --connections 10"));
     assert_eq!(code, Some(0), "{stdout}");
     assert_eq!(server.end(Signal::SIGTERM).total.closed, 10, "a wildcard IPv6 listener serves IPv4 too");
 }
 
 #[test]
 fn slow_and_half_closed_clients_get_every_response() {
-    for pattern in [
-        "single_thread",
-        "acceptor_readers",
-        "message_balancing",
-        "multi_acceptor",
-        "sharded",
-        "thread_per_connection",
-        "process_per_connection",
-    ] {
+    for pattern in Pattern::value_variants().iter().map(|pattern| pattern.name()) {
         let options = "--request-bytes 10 --response-bytes 2000000 --max-connections-total 1";
         let server = Server::start(&format!("--pattern {pattern} {options}"));
         let mut client = TcpStream::connect((server.ready.address, server.ready.port)).unwrap();
-        // The last request is not complete, and nothing is read before all has been sent: the server has to wait.
+        // The last request is incomplete. The client reads nothing before it has sent all, so the server has to wait.
         client.write_all(&[0; 59]).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         std::thread::sleep(Duration::from_millis(100));

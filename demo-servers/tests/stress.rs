@@ -1,9 +1,7 @@
-//! `stress` tells what happened to its connections, by kind, and does not wait for slow servers.
+//! `stress` counts what happened to its connections by kind, and does not wait for slow servers.
 
-mod common;
-
-use common::{Server, program, run, stress};
 use demo_servers::stress::summary::Summary;
+use demo_test_support::{Server, program, run, stress};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
@@ -26,7 +24,7 @@ fn arrivals_do_not_wait_for_a_slow_server() {
 }
 
 #[test]
-fn what_is_over_the_ceiling_is_skipped_and_counted() {
+fn connections_above_the_limit_are_skipped_and_counted() {
     let server = Server::start("--pattern single_thread --stall 0:3000");
     let summary = stress(&server, "--rate 100 --connections 50 --max-open 20");
     assert_eq!((summary.skipped.max_open, summary.started, summary.peak_open), (30, 20, 20));
@@ -50,7 +48,7 @@ fn load(target: SocketAddr, options: &str) -> Summary {
     serde_json::from_str(&stdout).unwrap()
 }
 
-/// A generator that stands still is late itself: that is told, and in the latencies too.
+/// A generator that is stopped is late itself: it reports that, and the latencies contain it.
 #[test]
 fn latency_counts_from_the_intended_start() {
     let server = Server::start("--pattern single_thread");
@@ -71,24 +69,24 @@ fn latency_counts_from_the_intended_start() {
     for late in [summary.start_delay_us, summary.connect_us, summary.first_response_us] {
         assert!(late.max >= Some(400_000), "{summary:?}");
     }
-    // As many were due before and after as meanwhile.
+    // Half of the connections were due before or after the stop.
     assert!(summary.start_delay_us.p50 < Some(200_000), "{summary:?}");
 }
 
 #[test]
-fn failures_are_told_apart() {
+fn failures_are_counted_by_kind() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let summary = load(nobody, "--rate 500 --connections 20");
     let failures = summary.failures;
     assert_eq!((failures.connect.refused, failures.connect.total(), summary.established), (20, 20, 0));
-    assert_eq!(summary.connect_us.p50, None, "nothing was measured, which is not 0");
+    assert_eq!(summary.connect_us.p50, None, "no value, not 0");
 
     let server = Server::start("--pattern single_thread --response-bytes 100");
     let failures = stress(&server, "--rate 500 --connections 20 --response-bytes 64").failures;
     assert_eq!((failures.response.other, failures.response.total()), (20, 20), "a response that is too long");
 }
 
-/// A server that takes so many connections and does this with each.
+/// A server that accepts this many connections and calls `with` for each.
 fn serve(connections: usize, with: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -97,8 +95,8 @@ fn serve(connections: usize, with: impl Fn(TcpStream) + Send + 'static) -> Socke
 }
 
 #[test]
-fn a_close_and_a_reset_are_told_apart() {
-    // The whole request is read before, so that nothing is left to be answered by a reset.
+fn a_close_and_a_reset_are_different_failures() {
+    // The server reads the whole request first: a close with unread bytes would send a reset.
     let close = |mut client: TcpStream| client.read_exact(&mut [0; 64]).unwrap();
     let failures = load(serve(20, close), "--rate 500 --connections 20").failures;
     assert_eq!((failures.response.closed, failures.response.total(), failures.connect.total()), (20, 20, 0));
@@ -111,9 +109,9 @@ fn a_close_and_a_reset_are_told_apart() {
     assert_eq!((failures.response.reset, failures.response.total(), failures.connect.total()), (20, 20, 0));
 }
 
-/// As by tcp_abort_on_overflow: the reset is there before the generator has seen that it is connected.
+/// As with tcp_abort_on_overflow: the reset arrives before the generator has noticed that it is connected.
 #[test]
-fn a_reset_of_a_connect_is_one() {
+fn a_reset_before_the_connect_was_noticed_is_a_connect_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let child = Command::new(program("stress"))
         .args(["--quiet", "--target", &listener.local_addr().unwrap().to_string(), "--rate", "100"])
@@ -126,7 +124,7 @@ fn a_reset_of_a_connect_is_one() {
     for client in listener.incoming().take(20) {
         let client = client.unwrap();
         kill(pid, Signal::SIGSTOP).unwrap();
-        // What has not been sent by now is not: it stands still within the call that connects, or just after it.
+        // It is stopped in the connect call, or just after it: it sends nothing more.
         waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
         client.set_nonblocking(true).unwrap();
         early += u64::from(client.peek(&mut [0]).is_err());
@@ -146,7 +144,7 @@ fn a_reset_of_a_connect_is_one() {
 #[test]
 fn think_time_and_resets_leave_totals_exact() {
     let server = Server::start("--pattern acceptor_readers --max-connections-total 100");
-    // All are started within 20 ms: what follows is thinking.
+    // All are started within 20 ms; the rest of the time is think time.
     let options = "--rate 5000 --connections 100 --requests 4 --think-ms 150 --rst-close --source-addresses 5";
     let summary = stress(&server, options);
     let total = server.wait().total.counts;

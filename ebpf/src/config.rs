@@ -1,5 +1,5 @@
-//! Settings that user space freezes into `.rodata` before the load: constants to the verifier, which drops what they
-//! rule out.
+//! Settings that user space freezes into `.rodata` before the load. They are constants to the verifier, which removes
+//! the branches that they rule out. And one word of settings that change while the probes run.
 
 use core::cell::UnsafeCell;
 
@@ -30,6 +30,8 @@ static SET_MASK: Global<u32> = Global::new(0);
 #[repr(transparent)]
 struct Setting(UnsafeCell<u64>);
 
+// SAFETY: programs only read it, by volatile loads. Only user space writes it, through the map that the section
+// becomes. All settings are bits of one byte, so however that is copied, a program sees the old or the new settings.
 unsafe impl Sync for Setting {}
 
 /// [`settings`]; alone in its section.
@@ -40,7 +42,7 @@ static SETTINGS: Setting = Setting(UnsafeCell::new(0));
 #[unsafe(no_mangle)]
 static SLOTS: Global<u32> = Global::new(0);
 
-/// Whether programs are to return at once.
+/// Whether programs return at once.
 #[inline(always)]
 pub(crate) fn empty() -> bool {
     EMPTY.load() != 0
@@ -58,25 +60,25 @@ pub(crate) fn set_mask() -> u32 {
     SET_MASK.load()
 }
 
-/// Whether nothing but an interrupt comes between a program and its CPU's statistics records.
+/// Whether only an interrupt can come between a program and its CPU's statistics records.
 #[inline(always)]
 pub(crate) fn exclusive() -> bool {
     set() & settings::EXCLUSIVE != 0
 }
 
-/// Whether what was there before the start has been taken over.
+/// Whether the takeover of what was there before the start is complete.
 #[inline(always)]
 pub(crate) fn started() -> bool {
     set() & settings::STARTED != 0
 }
 
-/// Whether completions are to tell of io_uring's accepts that bring a connection.
+/// Whether io_uring's completions count its accepts that bring a connection.
 #[inline(always)]
 pub(crate) fn uring_accepts() -> bool {
     set() & settings::URING_ACCEPTS != 0
 }
 
-/// Whether completions are to tell of io_uring's splices.
+/// Whether io_uring's completions count its splices.
 #[inline(always)]
 pub(crate) fn uring_splices() -> bool {
     set() & settings::URING_SPLICES != 0
@@ -84,7 +86,8 @@ pub(crate) fn uring_splices() -> bool {
 
 #[inline(always)]
 fn set() -> u64 {
-    unsafe { core::ptr::read_volatile(SETTINGS.0.get()) }
+    // SAFETY: a pointer to a static, and one volatile load: see `Sync` above.
+    unsafe { SETTINGS.0.get().read_volatile() }
 }
 
 /// Index of a slot's statistics record for `cpu`.

@@ -1,17 +1,25 @@
 //! The probes of listentop.
 //!
 //! `hooks` are thin adaptors, one file per kind of hook; each finds the arguments and calls a body in `events`, one
-//! file per event. `kernel` is the only file that knows kernel structures, `maps` the only one that defines maps.
+//! file per event. `record` is what several events do with a connection's record. Only `kernel` knows kernel structures,
+//! only `maps` defines maps, and only `connections` looks into the table of connections.
+//!
+//! The verifier proves before a program runs that each of its accesses stays within an object that it may use. What it
+//! does not prove is in types: `kernel` says how long a pointer of the kernel's is good for, `values` what other CPUs
+//! may do to a map's value meanwhile, `context` where the pointers come from.
+//!
+//! Every helper is `#[inline(always)]`, and closures are small: older kernels refuse programs that call functions of the
+//! object's `.text`.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(
     internal_features,
-    reason = "core::sync::atomic leaves out the BPF target, which adds atomically but cannot compare and swap before v3"
+    reason = "core::sync::atomic has no types for the BPF target, which can add atomically but not compare and swap before v3"
 )]
 #![expect(
-    clippy::undocumented_unsafe_blocks,
-    reason = "the verifier proves every access; see `kernel` for what pointers may be"
+    clippy::inline_always,
+    reason = "older kernels refuse programs that call functions of the object's .text, so every helper is inlined"
 )]
 
 mod account;
@@ -22,7 +30,9 @@ mod events;
 mod hooks;
 mod kernel;
 mod maps;
+mod record;
 mod stats;
+mod values;
 
 /// Helpers such as `bpf_probe_read_kernel` are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

@@ -1,4 +1,4 @@
-//! The maps. Sizes given here are placeholders where the comment says "at load": user space sets them from its options.
+//! The maps. Where the comment says "size at load", the size here is a placeholder: user space sets it from its options.
 
 use aya_ebpf::{
     macros::map,
@@ -12,13 +12,21 @@ use listentop_abi::{
     thread::{ThreadKey, ThreadRecord},
 };
 
+use crate::values::Lookup as _;
+
 /// `BPF_F_MMAPABLE`: user space maps the array and reads it without a system call per record.
 const MMAPABLE: u32 = 1 << 10;
 
 /// Listening socket (`struct sock *`) → its records. A hash, because accepts and drops find the listener by a plain
-/// pointer, which socket storage refuses. Entries go when the listener closes. Size at load.
+/// address, which socket storage refuses. Entries go when the listener closes. Size at load.
 #[map]
 pub(crate) static LISTENERS: HashMap<u64, ListenerRef> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// The records of the listening socket at an address, if it is tracked.
+#[inline(always)]
+pub(crate) fn listener_at(key: u64) -> Option<ListenerRef> {
+    Some(LISTENERS.value(&key)?.get())
+}
 
 /// Free slots. A queue, because the probes take slots while user space returns them. Size at load.
 #[map]
@@ -33,7 +41,8 @@ pub(crate) static INFO: Array<ListenerInfo> = Array::with_max_entries(DEFAULT_LI
 #[map]
 pub(crate) static COUNTERS: Array<ListenerCounters> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
-/// Counters of handshakes by the same index. A map of their own, because only functions tell them. Size at load.
+/// Counters of handshakes by the same index. A map of their own, because only hooks on functions count them. Size at
+/// load.
 #[map]
 pub(crate) static HANDSHAKES: Array<HandshakeCounters> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
@@ -46,8 +55,8 @@ pub(crate) static DISTRIBUTIONS: Array<ListenerDistributions> = Array::with_max_
 #[map]
 pub(crate) static PEAKS: Array<Peaks> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
-/// Connections, in sets by the hash of their `struct sock *`; see `connections`. Mappable not to be mapped, but because
-/// such an array begins at a page, and the records are laid out by cache lines. Size at load: a power of two.
+/// Connections, in sets by the hash of their `struct sock *`; see `connections`. Mappable, though nobody maps it: such an
+/// array begins at a page, and the records are laid out by cache lines. Size at load: a power of two.
 #[map]
 pub(crate) static CONNECTIONS: Array<Set> = Array::with_max_entries(DEFAULT_CONNECTIONS / PLACES as u32, MMAPABLE);
 
@@ -55,7 +64,7 @@ pub(crate) static CONNECTIONS: Array<Set> = Array::with_max_entries(DEFAULT_CONN
 #[map]
 pub(crate) static SPILLED: HashMap<u64, Connection> = HashMap::with_max_entries(DEFAULT_CONNECTIONS / 4, 0);
 
-/// What a record in [`SPILLED`] is made from: on the stack it would have to be cleared, byte by byte.
+/// What a record in [`SPILLED`] is copied from. Nobody writes it. One on the stack would have to be cleared byte by byte.
 #[map]
 pub(crate) static BLANK: Array<Connection> = Array::with_max_entries(1, 0);
 
@@ -68,12 +77,15 @@ pub(crate) static THREAD_INDEX: HashMap<ThreadKey, u32> = HashMap::with_max_entr
 #[map]
 pub(crate) static FREE_THREADS: Queue<u32> = Queue::with_max_entries(DEFAULT_THREADS, 0);
 
-/// Work by listener and thread. An array behind an index, so that a connection can remember where its reader's record
-/// is, and a read need not hash. Size at load.
+/// Work by listener and thread. An array behind an index: a connection remembers where its reader's record is, and a
+/// read computes no hash. Size at load.
 #[map]
 pub(crate) static THREADS: Array<ThreadRecord> = Array::with_max_entries(DEFAULT_THREADS, MMAPABLE);
 
-/// What this CPU's handshakes are about.
+/// The handshake that this CPU processes.
+///
+/// Softirq writes it, with bottom halves off, so no other program of the CPU comes in between. Where a listener opens or
+/// wakes in a process, `crate::config::exclusive` decides whether the remembered listener may be used.
 #[map]
 pub(crate) static COMPLETING: PerCpuArray<Completing> = PerCpuArray::with_max_entries(1, 0);
 
@@ -83,17 +95,19 @@ pub(crate) struct Completing {
     /// The child that is being made: set when it is cloned (LISTEN → SYN_RECV), taken when its listener is woken, with
     /// bottom halves off in between.
     pub(crate) child: u64,
-    /// The listener that was looked up last, because the next connection is likely to be another one of it.
+    /// The listener that was looked up last: the next connection is probably for the same one.
     pub(crate) listener_key: u64,
-    /// Its records' place, for as long as it listens.
+    /// The place of its records, for as long as it listens.
     pub(crate) listener: ListenerRef,
 }
 
-/// What the functions that this CPU is in have told about the packet at hand.
+/// What the kernel's functions have shown about the packet that this CPU processes. They run in softirq, with bottom
+/// halves off, so one packet's functions follow one another and nothing else writes the record.
 #[map]
 pub(crate) static ATTEMPTS: PerCpuArray<Attempt> = PerCpuArray::with_max_entries(1, 0);
 
-/// Clients that were refused, to count each once. LRU: a flood of clients must not fill it for good. Size at load.
+/// Clients that were refused, to count each once. LRU, so that a flood of clients does not fill it for good. Size at
+/// load.
 #[map]
 pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_entries(DROPPED_CLIENTS, 0);
 
@@ -101,8 +115,8 @@ pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(LOSS_COUNTERS, MMAPABLE);
 
-/// Local address → the listener there, for the connections that are open at start. Filled and used at the start only.
-/// Size at load.
+/// Local address → the listener there, for the connections that are open at the start. Used at the start only. Size at
+/// load.
 #[map]
 pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
 
@@ -116,11 +130,13 @@ pub(crate) struct Attempt {
     pub(crate) outcome: u32,
     /// What the kernel decided about a full SYN queue.
     pub(crate) flood: u32,
-    /// Depths when the SYN came.
+    /// Depth of the accept queue when the SYN came.
     pub(crate) accept: u32,
+    /// Depth of the SYN queue then.
     pub(crate) syn: u32,
-    /// 1 while in inet_csk_complete_hashdance with a child to be put on the accept queue of `listener`.
+    /// 1 while in inet_csk_complete_hashdance with a child for the accept queue of `listener`.
     pub(crate) queueing: u32,
+    /// See `queueing`.
     pub(crate) listener: ListenerRef,
     /// Whether a child was made of the final ACK, until tcp_check_req returns.
     pub(crate) child: u32,
@@ -130,19 +146,25 @@ pub(crate) struct Attempt {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct DroppedClient {
+    /// Remote address; IPv4 as v4-mapped IPv6.
     pub(crate) address: [u8; 16],
+    /// The listener's slot.
     pub(crate) slot: u32,
+    /// The slot's generation.
     pub(crate) generation: u32,
-    pub(crate) port: u16,
-    pub(crate) reserved: [u16; 3],
+    /// Remote port; as wide as this, so that the key has no padding.
+    pub(crate) port: u64,
 }
 
 /// Key of [`ADDRESSES`]; IPv4 as v4-mapped IPv6.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct LocalAddress {
+    /// Local address.
     pub(crate) address: [u8; 16],
+    /// Inode number of the network namespace.
     pub(crate) netns: u32,
+    /// Local port; as wide as this, so that the key has no padding.
     pub(crate) port: u32,
 }
 
@@ -150,6 +172,7 @@ pub(crate) struct LocalAddress {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct AddressOwner {
+    /// The first listener that was found there.
     pub(crate) listener: ListenerRef,
     /// Listeners with that address: more than one if they share it by SO_REUSEPORT.
     pub(crate) shards: u64,

@@ -1,5 +1,4 @@
-//! Tests of which only the machine knows whether they can run: one that cannot is *skipped*, with the reason, and fails
-//! where CI is set.
+//! Tests that cannot run on every machine. One that cannot run is *skipped* with the reason, and fails where CI is set.
 //!
 //! For test targets with `harness = false`.
 
@@ -13,14 +12,14 @@ pub use libtest_mimic::{Arguments, Completion, Failed, Trial};
 /// One test.
 #[derive(Debug, Clone, Copy)]
 pub struct Test {
-    /// As on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// What it does; a panic is a failure.
+    /// The test itself. It fails by a panic.
     pub run: fn(),
 }
 
-/// Runs the tests as the command line wants it, one at a time, and tells how it went. `hindrance` is why none of them
-/// can run here.
+/// Runs the tests that the command line selects, one at a time by default. `hindrance` is the reason why none of them
+/// can run on this machine, if there is one.
 pub fn run(topics: &[&'static [Test]], hindrance: impl FnOnce() -> Option<String>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(1);
@@ -36,27 +35,29 @@ pub fn run(topics: &[&'static [Test]], hindrance: impl FnOnce() -> Option<String
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// The hindrance of tests that need root.
+/// Why a test that needs root cannot run as somebody else.
+pub const NEEDS_ROOT: &str = "it needs root: run `cargo xtask test`";
+
+/// [`NEEDS_ROOT`], unless this is root: the hindrance of tests that all need it.
 #[must_use]
 pub fn not_root() -> Option<String> {
     // SAFETY: it cannot fail and touches nothing.
     let root = unsafe { libc::geteuid() } == 0;
-    (!root).then(|| "it needs root: run `cargo xtask test`".to_owned())
+    (!root).then(|| NEEDS_ROOT.to_owned())
 }
 
-/// Why a test found that it cannot run here.
+/// The reason why a test cannot run, as a panic.
 struct Skip(String);
 
-/// Ends a test that finds that this machine lacks what it is about; the reason is best one with a remedy. On the test's
-/// own thread only.
+/// Ends a test that cannot run on this machine. The reason should name a remedy. To be called on the test's own thread.
 pub fn skip(reason: impl Into<String>) -> ! {
     std::panic::resume_unwind(Box::new(Skip(reason.into())))
 }
 
-/// Runs a test on a thread of its own: only it, and what it starts, enters a namespace.
+/// Runs a test on a thread of its own, so that it may enter a namespace.
 ///
 /// # Errors
-/// When it panics, or may not be skipped.
+/// The test panics, or it is skipped where CI is set.
 pub fn alone(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<Completion, Failed> {
     let test = thread::Builder::new().name(name.to_owned()).spawn(work);
     let test = test.map_err(|error| Failed::from(format!("no thread: {error}")))?;
@@ -69,13 +70,13 @@ pub fn alone(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result
     }
 }
 
-/// The outcome of a test that cannot run here.
+/// The outcome of a test that cannot run on this machine.
 ///
 /// # Errors
-/// Where CI is set: nothing is skipped there.
+/// CI is set, so no test may be skipped.
 pub fn skipped(name: &str, reason: &str) -> Result<Completion, Failed> {
     if own_machine() {
-        // The harness leaves the reason out of its JSON.
+        // libtest-mimic's JSON does not contain the reason.
         println!("{}", serde_json::json!({ "type": "skipped", "name": name, "reason": reason }));
     }
     outcome(reason, ci() && !own_machine())
@@ -88,25 +89,25 @@ fn outcome(reason: &str, must_run: bool) -> Result<Completion, Failed> {
     Ok(Completion::ignored_with(format!("skipped: {reason}")))
 }
 
-/// Whether CI is set: then a test that is skipped is a failure.
+/// Whether CI is set: then a skipped test fails.
 #[must_use]
 pub fn ci() -> bool {
     is_set("CI")
 }
 
-/// Whether LISTENTOP_TEST_VM is set: the tests are alone in a machine, and may change its clock and take its CPUs away.
-/// What a kernel cannot do is compared with what is known of it (`cargo xtask kernels`), so tests may be skipped there.
+/// Whether LISTENTOP_TEST_VM is set: the tests are alone in a virtual machine, and may set its clock and take CPUs
+/// offline. Tests may be skipped there, because `cargo xtask kernels` compares the skipped ones with a list.
 #[must_use]
 pub fn own_machine() -> bool {
     is_set("LISTENTOP_TEST_VM")
 }
 
-/// Whether a variable is set, to anything but nothing, `0` or `false`.
+/// Whether a variable is set and is not empty, `0` or `false`.
 fn is_set(name: &str) -> bool {
-    env::var(name).is_ok_and(|value| means_yes(&value))
+    env::var(name).is_ok_and(|value| is_true(&value))
 }
 
-fn means_yes(value: &str) -> bool {
+fn is_true(value: &str) -> bool {
     !matches!(value, "" | "0" | "false")
 }
 
@@ -117,19 +118,19 @@ fn text(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Completion, alone, means_yes, outcome};
+    use super::{Completion, alone, is_true, outcome};
 
     #[test]
     fn values_of_ci() {
-        assert!(means_yes("true") && means_yes("1") && means_yes("some-ci"));
-        assert!(!means_yes("") && !means_yes("0") && !means_yes("false"));
+        assert!(is_true("true") && is_true("1") && is_true("some-ci"));
+        assert!(!is_true("") && !is_true("0") && !is_true("false"));
     }
 
     #[test]
     fn skipped_says_so_and_is_a_failure_in_ci() {
         let Ok(Completion::Ignored { reason }) = outcome("no IPv6", false) else { panic!("it is skipped") };
         assert_eq!(reason.as_deref(), Some("skipped: no IPv6"));
-        let Err(failed) = outcome("no IPv6", true) else { panic!("it must not be skipped") };
+        let Err(failed) = outcome("no IPv6", true) else { panic!("it is skipped although CI is set") };
         assert_eq!(failed.message(), Some("it cannot run here, and CI is set: no IPv6"));
     }
 

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use nix::sys::termios::{FlushArg, tcflush};
 
-use crate::{cargo, duration, root, setup, usage};
+use xtask_support::exit::usage;
+use xtask_support::{cargo, root, setup};
 
 /// The options of `lab`, known here so that a mistyped one is refused before anything is built.
 #[derive(Args)]
@@ -70,7 +71,7 @@ impl Options {
 
 /// A time that the lab understands, as it was written.
 fn time(text: &str) -> Result<String, String> {
-    duration::parse(text).map(|_| text.to_owned())
+    duration_arg::parse(text).map(|_| text.to_owned())
 }
 
 /// A scenario, as its source describes it: whoever only asks for the list need not build it.
@@ -154,7 +155,7 @@ mod tests {
     use clap::Parser;
 
     use super::{Options, Scenario, check, scenarios};
-    use crate::Usage;
+    use xtask_support::exit::Usage;
 
     #[derive(Parser)]
     struct Cli {
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_unknown_scenario_is_refused_before_the_build() {
-        let known = scenarios(&crate::cargo::root()).unwrap();
+        let known = scenarios(&xtask_support::cargo::root()).unwrap();
         let known: Vec<&str> = known.iter().map(|scenario| &*scenario.name).collect();
         assert!(known.contains(&"overflow") && !known.contains(&"mod"), "{known:?}");
         let options = |given: &str| Cli::parse_from(given.split(' ')).options;

@@ -1,28 +1,21 @@
-//! `cargo xtask`: everything a newcomer or a developer runs on this checkout. `cargo xtask --help` lists it.
+//! `cargo xtask`: every task that a newcomer or a developer runs on this checkout. `cargo xtask --help` lists them.
 
-mod bench;
-mod cargo;
+mod delegate;
 mod demo;
-#[path = "../../demo-servers/src/duration.rs"]
-mod duration;
 mod fuzz;
-mod kernels;
 mod lint;
-mod process;
-mod root;
-mod setup;
+mod mutants;
 mod testing;
-mod toolchain;
 
-use std::error::Error;
-use std::fmt;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use xtask_support::{cargo, exit, setup};
 
-const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 unusable command line, 3 (bench) a step back: a bound is missed that was met before, or the probes are heavier; demo ends \
-                           with listentop's own, and 128+N when it was ended by signal N";
+const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 unusable command line, 3 (bench) worse than the committed figures. The demo \
+                           exits with listentop's status, or with 128+N when signal N ended it.";
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about, after_help = EXIT_STATUS, max_term_width = 120)]
@@ -33,83 +26,57 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what a build of the probes needs and is missing: rust-src, and a bpf-linker inside the checkout
+    /// Install what a build of the probes needs: rust-src, and bpf-linker inside the checkout
     Setup,
     /// Build listentop, the demo servers, the load generators and the lab in release
     Build {
-        /// Build listentop alone, as one file that runs on every Linux of this architecture
+        /// Build only listentop, as one file that runs on every Linux of this architecture
         #[arg(long = "static")]
         alone: bool,
     },
-    /// Show listentop at work: a lab of servers under load, in a network namespace of its own
+    /// Show listentop at work: servers under load, in a network namespace of their own
     Demo(demo::Options),
-    /// Run all tests: unit tests as the user you are, kernel tests as root
+    /// Run all tests: unit tests as the current user, kernel tests as root
     Test,
-    /// Look for input that breaks the reader of the kernel's BTF
+    /// Search for input that breaks the reader of the kernel's BTF
     Fuzz(fuzz::Options),
     /// Run the kernel tests on Debian's kernels from 5.10 to 7.x, in virtual machines
-    Kernels(kernels::Options),
-    /// Check formatting, clippy for host and BPF target, and the documentation
+    Kernels(delegate::Arguments),
+    /// Check formatting, comments, clippy for host and BPF target, documentation, and dependencies
     Lint,
-    /// Measure what listentop costs, against the budget; as root, in a network namespace of its own
-    Bench(bench::Options),
-    #[command(hide = true)]
-    BenchInside(bench::Inside),
+    /// Mutate the code and check that the tests catch the mutants (an hour or more)
+    Mutants(mutants::Options),
+    /// Measure what listentop costs and compare it with the budget, as root, in a network namespace of its own
+    Bench(delegate::Arguments),
 }
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let text = error.to_string();
-            // What follows the first paragraph repeats the usage.
-            let line = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
-            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            eprintln!("xtask: {line} (`cargo xtask --help` and `cargo xtask TASK --help` tell more)");
-            return ExitCode::from(2);
+            return exit::unusable(&error.to_string(), "cargo xtask --help");
         }
         Err(help) => help.exit(),
     };
-    let done = match cli.task {
-        Task::Setup => setup::run_and_tell(),
+    match run(&cli.task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::failure(&error),
+    }
+}
+
+fn run(task: &Task) -> Result<()> {
+    match task {
+        Task::Setup => setup::run_and_announce(),
         Task::Build { alone: false } => setup::run().and_then(|()| cargo::build_release()).map(drop),
         Task::Build { alone: true } => setup::run_static().and_then(|()| cargo::build_static()).map(|path| {
             println!("{}", path.display());
         }),
-        Task::Demo(options) => demo::run(&options),
+        Task::Demo(options) => demo::run(options),
         Task::Test => testing::run(),
-        Task::Fuzz(options) => fuzz::run(&options),
-        Task::Kernels(options) => kernels::run(&options),
+        Task::Fuzz(options) => fuzz::run(options),
+        Task::Kernels(arguments) => delegate::run("listentop-kernels", arguments).map(drop),
         Task::Lint => lint::run(),
-        Task::Bench(options) => bench::run(&options),
-        Task::BenchInside(inside) => bench::run_inside(&inside),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
-            match error {
-                error if error.is::<Usage>() => ExitCode::from(2),
-                error if error.is::<bench::Missed>() || error.is::<bench::Heavier>() => ExitCode::from(3),
-                _ => ExitCode::FAILURE,
-            }
-        }
+        Task::Mutants(options) => mutants::run(options),
+        Task::Bench(arguments) => delegate::run("listentop-bench", arguments).map(drop),
     }
-}
-
-/// A request that the command line expresses but that cannot be carried out.
-#[derive(Debug)]
-pub(crate) struct Usage(String);
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Usage {}
-
-/// A [`Usage`] error as `anyhow::Error`.
-pub(crate) fn usage(message: String) -> anyhow::Error {
-    Usage(message).into()
 }

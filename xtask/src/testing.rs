@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cargo::{self, Executable};
-use crate::{process, root, setup};
+use xtask_support::cargo::{self, Executable};
+use xtask_support::{process, root, setup};
 
 /// Test targets that need root: `kernel` loads probes into the running kernel, `rights` starts the program with chosen
 /// capabilities, the others make network namespaces, and `demo` does both.

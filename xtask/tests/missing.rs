@@ -1,5 +1,5 @@
-//! What a machine lacks is named in one line, with the remedy. The machine is a PATH with nothing but what a test puts
-//! there, the checkout an empty one.
+//! xtask names what a machine lacks, in one line, with the remedy. The machine is a PATH with only the programs of the
+//! test, and the checkout is almost empty.
 
 use std::env;
 use std::fs;
@@ -74,7 +74,7 @@ impl Drop for Machine {
     }
 }
 
-/// The last line of a command that fails so; what comes before it only says what was tried.
+/// The last line of a command that fails with this code. The lines before it only announce steps.
 fn failed(command: &mut Command, code: i32) -> String {
     let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -157,22 +157,20 @@ fn no_cxx_compiler() {
 #[test]
 fn no_root_and_no_sudo() {
     let machine = Machine::new("no-sudo");
-    // Where anybody may run it.
+    // Any user may run it there.
     let xtask = machine.0.join("xtask");
     fs::copy(env!("CARGO_BIN_EXE_xtask"), &xtask).unwrap();
     fs::set_permissions(&machine.0, fs::Permissions::from_mode(0o755)).unwrap();
-    for task in ["demo overflow --headless", "bench"] {
-        let mut command = machine.command(&xtask);
-        command.args(task.split(' '));
-        if fs::metadata("/proc/self").unwrap().uid() == 0 {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        assert_says(&failed(&mut command, 1), &["needs root", "there is no sudo", "run it as root"]);
+    let mut command = machine.command(&xtask);
+    command.args(["demo", "overflow", "--headless"]);
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        command.uid(NOBODY).gid(NOBODY);
     }
+    assert_says(&failed(&mut command, 1), &["needs root", "there is no sudo", "run it as root"]);
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_before_anything_is_built() {
+fn impossible_options_are_refused_before_the_build() {
     let machine = Machine::new("usage");
     for (arguments, part) in [
         ("demo nosuch --headless", "the scenarios are overflow"),
@@ -189,17 +187,26 @@ fn what_cannot_be_meant_is_refused_before_anything_is_built() {
     assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"overflow     it overflows\n"[..]));
 }
 
+/// Compiles a file with the compiler that cargo uses.
+#[track_caller]
+fn compile(options: &[&str], source: &Path, output: &Path) {
+    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.arg("--edition=2024").args(options).arg(source).arg("-o").arg(output);
+    assert!(rustc.status().unwrap().success(), "{}", source.display());
+}
+
 /// Plain `cargo build` in a checkout that was not set up: the package's build script, with the same compiler.
 #[test]
 fn a_build_before_the_setup() {
     let machine = Machine::new("build-script");
     machine.rustc(PINNED, false);
     let script = machine.0.join("build-script");
-    let mut compile = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    compile.args(["--edition=2024", "--crate-name=build_script_build", "-o"]).arg(&script);
-    compile.arg(Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("userspace").join("build.rs"));
-    let compiled = compile.env("CARGO_MANIFEST_DIR", machine.0.join("checkout/userspace")).status().unwrap();
-    assert!(compiled.success());
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let library = machine.0.join("libbuild_support.rlib");
+    compile(&["--crate-type=lib", "--crate-name=build_support"], &xtask.join("build-support/src/lib.rs"), &library);
+    let uses = format!("--extern=build_support={}", library.display());
+    let source = xtask.with_file_name("userspace").join("build.rs");
+    compile(&["--crate-name=build_script_build", &uses], &source, &script);
     let built = || {
         let mut command = machine.command(&script);
         let output = command.env("RUSTC", machine.0.join("bin/rustc")).output().unwrap();

@@ -1,5 +1,5 @@
-//! Servers under load in a network namespace of their own, with listentop watching them.
+//! Starts demo servers, clients that load them, and listentop, which shows what happens.
 
 fn main() -> std::process::ExitCode {
-    demo_servers::cli::main("lab", demo_servers::lab::run)
+    demo_servers::cli::main("lab", |options| demo_servers::lab::run(&options))
 }

@@ -1,4 +1,4 @@
-//! The processes of a lab: started so that they die with it, ended in order, and reaped.
+//! The processes of a lab. They die with the lab; the lab ends them in order and reaps them.
 
 use super::namespace::Namespace;
 use super::progress;
@@ -16,24 +16,24 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// How long processes may take to end.
+/// Time that processes may take to end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Lines of a program's stderr that are kept to explain its end.
+/// Number of lines of a program's stderr that are kept to explain its end.
 const KEPT: usize = 20;
 
-/// What a process is there for.
+/// The purpose of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A demo server.
     Server,
     /// A load generator.
     Load,
-    /// listentop, which runs in the foreground and in the lab's own namespaces.
+    /// listentop, which runs in the foreground and in the namespaces of the lab's own process.
     Listentop,
 }
 
-/// What the lab waits for.
+/// An event that the lab waits for.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A line on a process' stdout.
@@ -49,16 +49,16 @@ pub(super) enum Event {
 pub(super) struct Member {
     /// Its name in messages.
     pub(super) name: String,
-    /// What it is there for.
+    /// Its purpose.
     pub(super) kind: Kind,
     child: Child,
-    /// Set when it was reaped.
+    /// Its exit status, once it has been reaped.
     pub(super) status: Option<ExitStatus>,
     /// Last line of its stdout.
     pub(super) last_out: Option<String>,
     /// Last lines of its stderr.
     pub(super) errors: VecDeque<String>,
-    /// The lab has told it to end.
+    /// The lab has sent it a signal to end.
     ending: bool,
     readers: Vec<std::thread::JoinHandle<()>>,
 }
@@ -67,12 +67,12 @@ impl Member {
     fn signal(&mut self, signal: Signal) {
         if self.status.is_none() {
             self.ending = true;
-            // It may have ended meanwhile; it is not reaped yet, so nobody else has its id.
+            // It may have ended, but it is not reaped: no other process can have its id.
             let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
         }
     }
 
-    /// Why it ended, for a message.
+    /// How it ended, for a message.
     pub(super) fn describe_end(&self) -> String {
         let end = match self.status {
             Some(status) => match (status.code(), status.signal()) {
@@ -89,32 +89,31 @@ impl Member {
     }
 }
 
-/// All processes of the lab. Dropping it, also while a panic unwinds, ends listentop in order and kills what else is
-/// left.
+/// All processes of the lab. Dropping it, also during a panic, ends listentop by a signal and kills the others.
 #[derive(Debug)]
 pub(super) struct Crew {
     /// In the order they were started.
     pub(super) members: Vec<Member>,
-    /// As it was before the dashboard, if there is one: listentop's stderr would tear it, else it goes to the lab's.
+    /// The terminal, if there is a dashboard on it: then listentop's stderr is held back, otherwise it is passed on.
     terminal: Option<Terminal>,
     sender: Sender<Event>,
     events: Receiver<Event>,
 }
 
 impl Crew {
-    /// No processes yet; with the terminal if listentop is going to be a dashboard on it.
+    /// Without processes. `terminal` is the one on which listentop will show a dashboard.
     pub(super) fn new(terminal: Option<Terminal>) -> Self {
         let (sender, events) = channel();
         Self { members: Vec::new(), terminal, sender, events }
     }
 
-    /// Where events that come from elsewhere are sent.
+    /// For events from other sources.
     pub(super) fn sender(&self) -> Sender<Event> {
         self.sender.clone()
     }
 
-    /// Starts a process; one in a namespace gets a process group of its own, so that the terminal's signals pass it by.
-    /// Its number is returned.
+    /// Starts a process and returns its number. Servers and load get process groups of their own, so that the terminal's
+    /// signals do not reach them.
     ///
     /// # Errors
     /// The program cannot be run.
@@ -126,7 +125,7 @@ impl Crew {
         namespace: Option<&Namespace>,
     ) -> anyhow::Result<usize> {
         let death_signal = match kind {
-            // It gets the chance to put the terminal back.
+            // Unlike SIGKILL, this lets it restore the terminal.
             Kind::Listentop => Signal::SIGTERM,
             Kind::Server | Kind::Load => Signal::SIGKILL,
         };
@@ -145,7 +144,7 @@ impl Crew {
             if let Some(namespace) = &namespace {
                 setns(namespace, CloneFlags::CLONE_NEWNET)?;
             }
-            // The parent may have died before its death could be noticed.
+            // The parent may have died before prctl was called.
             if getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
         };
         // SAFETY: the closure makes system calls only; it neither allocates nor takes a lock.
@@ -192,7 +191,7 @@ impl Crew {
         })
     }
 
-    /// The next event, if one comes in time. What processes print is remembered on the way.
+    /// The next event, if one comes in time. Keeps what processes print.
     pub(super) fn next(&mut self, timeout: Duration) -> Option<Event> {
         let event = match self.events.recv_timeout(timeout) {
             Ok(event) => event,
@@ -216,8 +215,7 @@ impl Crew {
         Some(event)
     }
 
-    /// Reaps what has ended. Numbers of the processes that ended without having been told to; a load may come to its
-    /// end.
+    /// Reaps processes that have ended. Returns the numbers of those that ended unexpectedly; a load may end by itself.
     pub(super) fn reap(&mut self) -> Vec<usize> {
         let mut unexpected = Vec::new();
         for (number, member) in self.members.iter_mut().enumerate() {
@@ -233,19 +231,19 @@ impl Crew {
         unexpected
     }
 
-    /// Waits until everything that ended processes have printed is remembered.
+    /// Waits until everything that the ended processes printed has been read.
     fn collect(&mut self, kind: Kind) {
         for member in self.members.iter_mut().filter(|member| member.kind == kind && member.status.is_some()) {
             for reader in member.readers.drain(..) {
-                // A panic there could only have lost output.
+                // After a panic there, only output is lost.
                 let _ = reader.join();
             }
         }
         while self.next(Duration::ZERO).is_some() {}
     }
 
-    /// Asks all processes of a kind to end, insists after `patience`, and reaps them. Puts the terminal back if
-    /// listentop could not.
+    /// Ends all processes of a kind by SIGTERM, kills them after `patience`, and reaps them. Restores the terminal if
+    /// listentop was killed.
     pub(super) fn end(&mut self, kind: Kind, patience: Duration) {
         let deadline = Instant::now() + patience;
         for member in self.members.iter_mut().filter(|member| member.kind == kind) {
@@ -254,12 +252,12 @@ impl Crew {
         while self.reap_kind(kind) {
             if Instant::now() >= deadline {
                 for member in self.members.iter_mut().filter(|member| member.kind == kind && member.status.is_none()) {
-                    say(format_args!("lab: {} does not end and is killed", member.name));
+                    say(format_args!("lab: {} did not end in time and was killed", member.name));
                     member.kill();
                 }
                 break;
             }
-            // Their output goes on, and their end comes as an event too.
+            // Their output and their end come as events.
             self.next(Duration::from_millis(20));
         }
         self.collect(kind);
@@ -271,13 +269,13 @@ impl Crew {
         }
     }
 
-    /// Reaps; whether processes of the kind are left.
+    /// Reaps processes. Returns whether any of this kind are left.
     fn reap_kind(&mut self, kind: Kind) -> bool {
         self.reap();
         self.members.iter().any(|member| member.kind == kind && member.status.is_none())
     }
 
-    /// The error that a process which ended too early means.
+    /// The error for a process that ended unexpectedly.
     pub(super) fn unexpected(&mut self, number: usize) -> anyhow::Error {
         let kind = self.members[number].kind;
         self.collect(kind);
@@ -298,8 +296,7 @@ impl Member {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        // The dashboard goes before the message of whatever has failed comes. It can put the terminal back better than
-        // anybody else.
+        // The dashboard ends before the error message is printed, and restores the terminal itself.
         self.end(Kind::Listentop, PATIENCE);
         for member in &mut self.members {
             member.kill();

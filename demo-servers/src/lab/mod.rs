@@ -1,4 +1,4 @@
-//! `lab`: servers, load and listentop, started together and ended together.
+//! `lab`: starts servers, load and listentop together, and ends them together.
 
 mod crew;
 pub mod namespace;
@@ -26,13 +26,13 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use terminal::Terminal;
 
-/// How long servers may take to listen.
+/// Time that servers may take until they listen.
 const LISTEN: Duration = Duration::from_secs(5);
-/// How long listentop may take to attach its probes before a headless run gives up.
+/// Time that listentop may take to attach its probes, before a headless run fails.
 const ATTACH: Duration = Duration::from_secs(60);
-/// How long the load waits for the dashboard to say that it measures; it need not say so on a terminal.
+/// Time that the load waits for the dashboard to report that it measures. On a terminal it need not report that.
 const DASHBOARD: Duration = Duration::from_secs(2);
-/// How long what to look for can be read before the dashboard covers it.
+/// Time to read what to look for, before the dashboard covers it.
 const READING: Duration = Duration::from_secs(2);
 
 /// The programs of a lab.
@@ -44,7 +44,7 @@ struct Programs {
 
 impl Programs {
     fn find(options: &Options) -> anyhow::Result<Self> {
-        let own = std::env::current_exe().context("cannot find the lab's own binary")?;
+        let own = std::env::current_exe().context("cannot find the lab's own program file")?;
         let beside = own.parent().unwrap_or(Path::new("."));
         let programs = Self {
             demo_server: beside.join("demo-server"),
@@ -53,7 +53,7 @@ impl Programs {
         };
         for program in [&programs.demo_server, &programs.stress, &programs.listentop] {
             if !program.is_file() {
-                return Err(usage(format!("{} is not there: `cargo xtask demo` builds it", program.display())));
+                return Err(usage(format!("{} does not exist: `cargo xtask demo` builds it", program.display())));
             }
         }
         Ok(programs)
@@ -63,8 +63,9 @@ impl Programs {
 /// Shows a scenario until listentop ends.
 ///
 /// # Errors
-/// An unknown scenario, not root, a program that is missing or ended unexpectedly. Nothing is left running in any case.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+/// An unknown scenario, a user other than root, a program that is missing or that ended unexpectedly. All processes end
+/// in any case.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.list {
         let mut stdout = std::io::stdout().lock();
         for scenario in scenarios::ALL {
@@ -73,14 +74,14 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let scenario = scenarios::find(options.scenario.as_deref().unwrap_or(scenarios::DEFAULT))?;
-    let programs = Programs::find(&options)?;
+    let programs = Programs::find(options)?;
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if !options.headless && !on_terminal {
         return Err(usage("the dashboard needs a terminal: use --headless for a report"));
     }
     let mut crew = Crew::new((!options.headless).then(Terminal::save));
     follow_signals(crew.sender())?;
-    show(&mut crew, &options, scenario, &programs)
+    show(&mut crew, options, scenario, &programs)
 }
 
 /// Turns the lab's signals into events.
@@ -100,17 +101,17 @@ fn follow_signals(sender: Sender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Why waiting ended.
+/// Why a wait ended.
 enum Outcome {
-    /// A line that was waited for came, or time was up.
-    Went,
+    /// The expected event came, or the time was over.
+    Done,
     /// listentop ended.
     ListentopEnded,
-    /// The lab was told to end.
-    Told(Signal),
+    /// The lab received a signal to end.
+    Signalled(Signal),
 }
 
-/// Waits until `done` accepts an event, listentop ends, or a signal comes.
+/// Waits until `done` is true for an event, listentop ends, a signal comes, or the deadline is over.
 ///
 /// # Errors
 /// A server or load generator ended unexpectedly.
@@ -120,7 +121,7 @@ fn wait(crew: &mut Crew, deadline: Option<Instant>, mut done: impl FnMut(&Event)
             deadline.map_or(Duration::from_secs(3600), |deadline| deadline.saturating_duration_since(Instant::now()));
         let event = crew.next(left);
         match event {
-            Some(event) if done(&event) => return Ok(Outcome::Went),
+            Some(event) if done(&event) => return Ok(Outcome::Done),
             Some(Event::Signal(Signal::SIGCHLD)) => {
                 let ended = crew.reap();
                 if let Some(&number) = ended.iter().find(|&&number| crew.members[number].kind != Kind::Listentop) {
@@ -131,10 +132,10 @@ fn wait(crew: &mut Crew, deadline: Option<Instant>, mut done: impl FnMut(&Event)
                 }
             }
             Some(Event::Signal(signal @ (Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP))) => {
-                return Ok(Outcome::Told(signal));
+                return Ok(Outcome::Signalled(signal));
             }
             Some(_) => {}
-            None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Ok(Outcome::Went),
+            None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Ok(Outcome::Done),
             None => {}
         }
     }
@@ -146,7 +147,7 @@ fn show(crew: &mut Crew, options: &Options, scenario: &Scenario, programs: &Prog
     let namespace = Namespace::create(&[
         ("net/ipv4/tcp_syncookies", cookies),
         ("net/ipv4/tcp_abort_on_overflow", abort),
-        // The load's own ends may use all ports.
+        // The clients may use all ports.
         ("net/ipv4/ip_local_port_range", "10000 65535"),
     ])?;
     let servers = (scenario.servers)(options);
@@ -155,22 +156,22 @@ fn show(crew: &mut Crew, options: &Options, scenario: &Scenario, programs: &Prog
         say(format_args!("  {line}"));
     }
     if let Some(signal) = start_servers(crew, programs, &servers, &namespace)? {
-        return Ok(told(signal));
+        return Ok(exit_status(signal));
     }
     if !options.headless
-        && let Outcome::Told(signal) = wait(crew, Some(Instant::now() + READING), |_| false)?
+        && let Outcome::Signalled(signal) = wait(crew, Some(Instant::now() + READING), |_| false)?
     {
-        return Ok(told(signal));
+        return Ok(exit_status(signal));
     }
     let outcome = measure(crew, options, programs, &servers, &namespace)?;
 
-    // Nobody watches any more. The load ends first: servers that go before it would make its connections fail.
+    // The load ends before the servers: otherwise its connections would fail.
     crew.end(Kind::Listentop, PATIENCE);
     crew.end(Kind::Load, PATIENCE);
     crew.end(Kind::Server, PATIENCE);
     if let Some(listentop) = crew.members.iter().find(|member| member.kind == Kind::Listentop) {
         if !options.headless {
-            // Kept back, so as not to tear the dashboard.
+            // Held back until now, because it would have overwritten the dashboard.
             for line in listentop.errors.iter().filter(|line| *line != "measuring") {
                 say(line);
             }
@@ -182,14 +183,14 @@ fn show(crew: &mut Crew, options: &Options, scenario: &Scenario, programs: &Prog
     }
     say(results::describe(crew).trim_end());
     Ok(match outcome {
-        Outcome::Told(signal) => told(signal),
-        // --for is over: whatever listentop makes of SIGTERM, this end is the one that was asked for.
-        Outcome::Went => ExitCode::SUCCESS,
-        Outcome::ListentopEnded => passed_on(crew),
+        Outcome::Signalled(signal) => exit_status(signal),
+        // --for is over. That is a success, whatever exit status listentop has after SIGTERM.
+        Outcome::Done => ExitCode::SUCCESS,
+        Outcome::ListentopEnded => listentop_status(crew),
     })
 }
 
-/// Starts the servers and waits until they listen; a signal if one came meanwhile.
+/// Starts the servers and waits until they listen. Returns a signal that came meanwhile.
 fn start_servers(
     crew: &mut Crew,
     programs: &Programs,
@@ -198,24 +199,24 @@ fn start_servers(
 ) -> anyhow::Result<Option<Signal>> {
     for server in servers {
         let mut command = Command::new(&programs.demo_server);
-        command.args(["--port", &server.port.to_string(), "--name", server.name]).args(&server.arguments);
-        crew.start(Kind::Server, server.name, command, Some(namespace))?;
+        command.args(["--port", &server.port.to_string(), "--name", &server.name]).args(&server.arguments);
+        crew.start(Kind::Server, &server.name, command, Some(namespace))?;
     }
     let deadline = Instant::now() + LISTEN;
     let mut ready = 0;
     let outcome = wait(crew, Some(deadline), |event| {
-        // A server's first line says that it listens.
+        // A server prints its first line when it listens.
         ready += usize::from(matches!(event, Event::Out(..)));
         ready == servers.len()
     })?;
     match outcome {
-        Outcome::Told(signal) => Ok(Some(signal)),
-        _ if ready < servers.len() => bail!("the servers do not listen after {} s", LISTEN.as_secs()),
+        Outcome::Signalled(signal) => Ok(Some(signal)),
+        _ if ready < servers.len() => bail!("the servers do not listen within {} s", LISTEN.as_secs()),
         _ => Ok(None),
     }
 }
 
-/// Starts listentop and, when it measures, the load; returns when listentop ends, time is up, or a signal comes.
+/// Starts listentop and, when it measures, the load. Returns when listentop ends, the time is over, or a signal comes.
 fn measure(
     crew: &mut Crew,
     options: &Options,
@@ -239,11 +240,11 @@ fn measure(
         measuring |= matches!(event, Event::Err(number, line) if *number == listentop && line == "measuring");
         measuring
     })?;
-    if !matches!(outcome, Outcome::Went) {
+    if !matches!(outcome, Outcome::Done) {
         return Ok(outcome);
     }
     if options.headless && !measuring {
-        bail!("listentop does not measure after {} s", ATTACH.as_secs());
+        bail!("listentop does not measure within {} s", ATTACH.as_secs());
     }
     for server in servers {
         let mut command = Command::new(&programs.stress);
@@ -253,29 +254,29 @@ fn measure(
         }
         crew.start(Kind::Load, &format!("load on {}", server.name), command, Some(namespace))?;
     }
-    assert!(!options.panic, "as it was asked to");
-    // A report ends by itself; only one that does not is ended from here.
+    assert!(!options.panic, "a panic, because of --panic");
+    // A report ends by itself. This deadline ends one that does not.
     let deadline = match (options.headless, options.duration) {
         (true, _) => Some(Instant::now() + length + ATTACH),
         (false, duration) => duration.map(|duration| Instant::now() + duration),
     };
     let progress = options.headless.then(|| Progress::begin(length));
     let outcome = loop {
-        let word = progress.as_ref().and_then(Progress::next);
-        let outcome = wait(crew, word.into_iter().chain(deadline).min(), |_| false)?;
+        let next = progress.as_ref().and_then(Progress::next);
+        let outcome = wait(crew, next.into_iter().chain(deadline).min(), |_| false)?;
         match (&outcome, &progress) {
-            (Outcome::Went, Some(progress)) if word.is_some() => progress.tell(),
+            (Outcome::Done, Some(progress)) if next.is_some() => progress.print(),
             _ => break outcome,
         }
     };
-    if options.headless && matches!(outcome, Outcome::Went) {
+    if options.headless && matches!(outcome, Outcome::Done) {
         return Err(anyhow!("listentop does not end"));
     }
     Ok(outcome)
 }
 
-/// listentop's exit status as the lab's.
-fn passed_on(crew: &Crew) -> ExitCode {
+/// The lab's exit status after listentop has ended: the same as listentop's.
+fn listentop_status(crew: &Crew) -> ExitCode {
     let status = crew.members.iter().find(|member| member.kind == Kind::Listentop).and_then(|member| member.status);
     match status.map(|status| (status.code(), status.signal())) {
         Some((Some(code), _)) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
@@ -284,7 +285,7 @@ fn passed_on(crew: &Crew) -> ExitCode {
     }
 }
 
-/// The exit status of a lab that was ended by a signal, as a shell would report it.
-fn told(signal: Signal) -> ExitCode {
+/// The lab's exit status after a signal, as a shell reports it.
+fn exit_status(signal: Signal) -> ExitCode {
     ExitCode::from(128 + signal as u8)
 }

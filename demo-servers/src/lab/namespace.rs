@@ -17,12 +17,12 @@ pub struct Namespace {
 
 impl Namespace {
     /// Makes a network namespace with the loopback interface up and these sysctls (paths below /proc/sys) set. The
-    /// calling process stays where it is.
+    /// calling process does not enter it.
     ///
     /// # Errors
-    /// Not root, or a sysctl that this kernel does not have.
+    /// The user is not root, or this kernel does not have such a sysctl.
     pub fn create(sysctls: &[(&str, &str)]) -> anyhow::Result<Self> {
-        // A namespace belongs to a thread: one that ends afterwards makes it.
+        // Each thread has its own namespace: a thread that ends afterwards makes it.
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).map_err(|error| match error {

@@ -5,17 +5,17 @@ use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Form of the report.
+/// Format of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// A table for people.
     Table,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
 impl Format {
-    /// As listentop's option.
+    /// The value of listentop's option.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -25,14 +25,14 @@ impl Format {
     }
 }
 
-/// net.ipv4.tcp_syncookies.
+/// When the kernel answers SYNs with cookies (sysctl net.ipv4.tcp_syncookies).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Cookies {
-    /// 0: a full SYN queue drops
+    /// tcp_syncookies=0: a full SYN queue drops SYNs
     Off,
-    /// 1: a full SYN queue answers with cookies
+    /// tcp_syncookies=1: a full SYN queue answers SYNs with cookies
     On,
-    /// 2: every SYN is answered with a cookie
+    /// tcp_syncookies=2: every SYN is answered with a cookie
     Always,
 }
 
@@ -48,49 +48,50 @@ impl Cookies {
     }
 }
 
-/// Servers under load in a network namespace of their own, with listentop watching them.
+/// Starts demo servers, clients that load them, and listentop, which shows what happens. Learn from it.
 ///
-/// Needs root. Nothing is left behind: the namespace has no name and all processes end with the lab.
+/// Needs root. Servers and clients run in a network namespace of their own, so the machine's network is not affected.
+/// All of it ends with the lab.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "lab", version)]
 pub struct Options {
-    /// What to show [default: patterns]; --list names the scenarios
+    /// The scenario to show: see --list [default: patterns]
     pub scenario: Option<String>,
     /// List the scenarios and exit
     #[arg(long)]
     pub list: bool,
-    /// No dashboard: run for a bounded time and print listentop's report on stdout
+    /// Without the dashboard: measure for the time of --for, then print listentop's report on stdout
     #[arg(long)]
     pub headless: bool,
-    /// Form of the report [default: table]
+    /// Format of the report [default: table]
     #[arg(long, value_enum, requires = "headless")]
     pub format: Option<Format>,
-    /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when the dashboard is left]
+    /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when you quit the dashboard]
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     pub duration: Option<Duration>,
-    /// End the load after this time and go on watching: once all is served, what listentop shows is what the programs
-    /// counted
+    /// End the clients after this time, and go on measuring. When all connections are served, listentop's counts equal
+    /// those of the programs
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub load_for: Option<Duration>,
-    /// listentop's binary [default: beside the lab's]
+    /// The listentop program to run [default: the one beside the lab's own program file]
     #[arg(long, value_name = "PATH")]
     pub listentop: Option<PathBuf>,
-    /// SYN cookies in the lab's namespace, `on` if without a value [default: as the scenario wants]
+    /// SYN cookies in the lab's namespace; without a value: on [default: the scenario's choice]
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub cookies: Option<Cookies>,
-    /// Set tcp_abort_on_overflow in the lab's namespace: clients are reset instead of left waiting
+    /// Set tcp_abort_on_overflow in the lab's namespace: a full accept queue resets clients instead of ignoring them
     #[arg(long)]
     pub abort_on_overflow: bool,
-    /// Seed of the load's random arrivals
+    /// Seed of the clients' random arrival times
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// For tests: panic when the load runs
+    /// For tests: panic when the clients run
     #[arg(long, hide = true)]
     pub panic: bool,
 }
 
 impl Options {
-    /// How long a headless run measures.
+    /// The time that a headless run measures.
     #[must_use]
     pub fn report_duration(&self) -> Duration {
         self.duration.unwrap_or(Duration::from_secs(10))

@@ -1,19 +1,20 @@
-//! How far a run without a dashboard has come, on stderr: in place on a terminal, now and then elsewhere.
+//! Progress of a run without a dashboard, on stderr: on a terminal one line that is overwritten, elsewhere a line now
+//! and then.
 
 use crate::sys::say;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// From one word to the next on a terminal.
+/// Time between two updates on a terminal.
 const IN_PLACE: Duration = Duration::from_secs(1);
-/// Elsewhere, where they stay.
+/// Time between two lines elsewhere.
 const SPARSE: Duration = Duration::from_secs(10);
-/// The report follows at once when time is up, on the same terminal perhaps: the line goes so long before.
+/// The line is erased this long before the end, because the report may follow at once on the same terminal.
 const MARGIN: Duration = Duration::from_millis(100);
-/// Erases a line that was told in place: the cursor is at its beginning.
+/// Erases the line on a terminal: the cursor is at its beginning.
 const ERASE: &str = "\x1b[K";
 
-/// Time that passes.
+/// The progress of a run.
 #[derive(Debug)]
 pub(super) struct Progress {
     began: Instant,
@@ -27,13 +28,13 @@ impl Progress {
         Self { began: Instant::now(), total, in_place: std::io::stderr().is_terminal() }
     }
 
-    /// When there is something to tell, if there still is.
+    /// The time of the next update; `None` after the last one.
     pub(super) fn next(&self) -> Option<Instant> {
         next(self.began.elapsed(), self.total, self.in_place).map(|elapsed| self.began + elapsed)
     }
 
-    /// Tells how far it has come.
-    pub(super) fn tell(&self) {
+    /// Prints the elapsed time.
+    pub(super) fn print(&self) {
         let elapsed = self.began.elapsed();
         let line = format!("lab: {} of {} s", elapsed.as_secs(), self.total.as_secs_f64());
         if !self.in_place {
@@ -46,7 +47,7 @@ impl Progress {
     }
 }
 
-/// The elapsed time at which to tell next.
+/// The elapsed time at the next update.
 fn next(elapsed: Duration, total: Duration, in_place: bool) -> Option<Duration> {
     let step = if in_place { IN_PLACE } else { SPARSE };
     let next = step * (elapsed.as_secs() / step.as_secs() + 1) as u32;
@@ -54,7 +55,7 @@ fn next(elapsed: Duration, total: Duration, in_place: bool) -> Option<Duration> 
     if in_place { (elapsed < end).then_some(next.min(end)) } else { (next < total).then_some(next) }
 }
 
-/// Makes room for another line on stderr.
+/// Erases the progress line, so that another line can be printed on stderr.
 pub(super) fn erase() {
     if std::io::stderr().is_terminal() {
         let _ = write!(std::io::stderr(), "{ERASE}");
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn each_second_on_a_terminal_and_the_line_is_gone_before_the_end() {
+    fn every_second_on_a_terminal_and_erased_before_the_end() {
         assert_eq!(times(3000, true), [1000, 2000, 2900]);
         assert_eq!(times(2500, true), [1000, 2000, 2400]);
         assert_eq!(times(500, true), [400]);
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn seldom_elsewhere() {
+    fn every_ten_seconds_elsewhere() {
         assert_eq!(times(35_000, false), [10_000, 20_000, 30_000]);
         assert_eq!(times(10_000, false), [0; 0]);
     }

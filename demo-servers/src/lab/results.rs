@@ -1,11 +1,11 @@
-//! What servers and load generators counted themselves, to hold against listentop's report.
+//! What servers and load generators counted themselves, to compare with listentop's report.
 
 use super::crew::{Crew, Kind};
 use crate::counters::Report;
 use crate::stress::summary::Summary;
 use std::fmt::Write;
 
-/// A readable summary; a program that left no result says why instead.
+/// Two tables: servers and their load. A program without a result has a row that says so.
 pub(super) fn describe(crew: &Crew) -> String {
     let heads = ["server", "accepts", "EAGAIN", "reads", "read bytes", "requests", "closed", "open"];
     let mut servers = vec![heads.map(str::to_owned)];
@@ -28,14 +28,14 @@ pub(super) fn describe(crew: &Crew) -> String {
             None => without_result(&member.name, "no counters"),
         });
     }
-    let heads = ["load on", "due", "connected", "completed", "failed", "retried", "connect-p99", "reply-p99"];
+    let heads = ["load on", "due", "connected", "served", "failed", "retried", "connect-p99", "reply-p99"];
     let mut loads = vec![heads.map(str::to_owned)];
     for member in crew.members.iter().filter(|member| member.kind == Kind::Load) {
         let name = member.name.strip_prefix("load on ").unwrap_or(&member.name);
         loads.push(match parsed::<Summary>(member.last_out.as_deref()) {
             Some(summary) => {
                 let failed = summary.failures.connect.total() + summary.failures.response.total();
-                // Connects whose SYN was sent again, however often.
+                // Connects whose SYN was sent again, once or more often.
                 let retried = summary.syn_retries.one + summary.syn_retries.two + summary.syn_retries.three_or_more;
                 let [due, connected, completed, failed, retried] =
                     [summary.due, summary.established, summary.completed, failed, retried]
@@ -55,12 +55,12 @@ fn milliseconds(micros: Option<u64>) -> String {
 
 fn without_result(name: &str, why: &str) -> [String; 8] {
     let mut row: [String; 8] = Default::default();
-    row[0] = name.to_owned();
-    row[1] = why.to_owned();
+    name.clone_into(&mut row[0]);
+    why.clone_into(&mut row[1]);
     row
 }
 
-/// Columns as narrow as they can be, so that the table fits a terminal of 80 columns.
+/// Columns as narrow as possible, so that the table fits a terminal of 80 columns.
 fn table(rows: &[[String; 8]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let mut text = String::new();
@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_fit_80_columns() {
-        let heads = ["load on", "due", "connected", "completed", "failed", "retried", "connect-p99", "reply-p99"];
+        let heads = ["load on", "due", "connected", "served", "failed", "retried", "connect-p99", "reply-p99"];
         let mut long = heads.map(|_| "123456".to_owned());
-        long[0] = "multi_acceptor".to_owned();
+        long[0] = "message_balancing".to_owned();
         long[7] = milliseconds(Some(9_123_456));
         let text = table(&[heads.map(str::to_owned), long]);
         let lines: Vec<&str> = text.lines().collect();

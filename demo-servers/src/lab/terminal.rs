@@ -1,4 +1,4 @@
-//! The terminal as it was before the dashboard, in case the dashboard dies without putting it back.
+//! The settings of the terminal before the dashboard, to restore them if the dashboard is killed.
 
 use crate::sys::say;
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
@@ -9,19 +9,19 @@ use std::sync::{Mutex, PoisonError};
 /// Leaves the alternate screen, shows the cursor, and ends mouse reports, bracketed paste and colours.
 const RESET: &[u8] = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\r\n";
 
-/// What panics had to say while the screen was the dashboard's, which would have taken it along.
+/// Messages of panics while the dashboard has the screen: they would disappear with it.
 static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
-/// Settings of the terminal on stdin; nothing if there is none.
+/// Settings of the terminal on stdin; `None` if stdin is no terminal.
 #[derive(Debug)]
 pub(super) struct Terminal {
     settings: Option<Termios>,
-    /// The dashboard is over, and the terminal as it was.
+    /// The dashboard has ended and the terminal is restored.
     left: bool,
 }
 
 impl Terminal {
-    /// Remembers the settings. Messages of panics wait from now on until [`Self::leave`].
+    /// Saves the settings. From now on messages of panics are held back until [`Self::leave`].
     pub(super) fn save() -> Self {
         *HELD.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
         let usual = std::panic::take_hook();
@@ -36,7 +36,7 @@ impl Terminal {
         Self { settings: tcgetattr(std::io::stdin()).ok(), left: false }
     }
 
-    /// The dashboard has ended; when it was killed it could not put the terminal back, and that is done here.
+    /// To be called when the dashboard has ended. Restores the terminal if the dashboard was killed.
     pub(super) fn leave(&mut self, killed: bool) {
         if std::mem::replace(&mut self.left, true) {
             return;
@@ -49,7 +49,7 @@ impl Terminal {
     }
 
     fn restore(&self) {
-        // Without a terminal, or with one that was hung up, there is nothing to restore.
+        // Errors are ignored: a terminal that was hung up needs no settings.
         if let Some(settings) = &self.settings {
             let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, settings);
         }

@@ -1,5 +1,5 @@
-//! Accepting from an epoll loop: by which call, how many per wake-up, with which pauses, and what to do without
-//! descriptors.
+//! Accepting in an epoll loop: by which system call, how many per wake-up, with which pauses, and what happens when no
+//! file descriptor is left.
 
 use super::options::AcceptCall;
 use super::ring::AcceptRing;
@@ -19,9 +19,8 @@ use std::time::Duration;
 /// epoll token of the listener or its ring.
 pub(crate) const LISTENER: u64 = u64::MAX - 1;
 
-/// How long accepting rests when there are no descriptors: the listener stays readable, and asking again at once would
-/// spin.
-pub(crate) const REST: Duration = Duration::from_millis(100);
+/// Pause of accepting when no file descriptor is left. The listener stays readable, so without a pause it would spin.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes an accepted connection.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(Client) -> anyhow::Result<()>;
@@ -39,7 +38,7 @@ pub(crate) struct Acceptor {
     listener: Arc<OwnedFd>,
     exclusive: bool,
     call: Call,
-    /// The listener is not watched until then (CLOCK_MONOTONIC, nanoseconds).
+    /// The listener is not watched until this time (CLOCK_MONOTONIC, nanoseconds).
     paused_until: Option<u64>,
 }
 
@@ -77,7 +76,7 @@ impl Acceptor {
         epoll.add(&*self.listener, EpollEvent::new(EpollFlags::EPOLLIN | exclusive, LISTENER)).context("epoll_ctl")
     }
 
-    /// How long the loop may wait: for ever, or until the end of a pause.
+    /// How long the loop may wait: without limit, or until the end of a pause.
     pub(crate) fn timeout(&self) -> EpollTimeout {
         self.paused_until.map_or(EpollTimeout::NONE, |until| {
             let milliseconds = until.saturating_sub(now_ns()).div_ceil(1_000_000);
@@ -111,7 +110,7 @@ impl Acceptor {
             batch => batch,
         };
         for _ in 0..batch {
-            // A completion in the ring has been accepted already; only asking for the next can wait.
+            // Connections whose completions are in the ring are accepted already: delays apply to the next ones.
             let result = if let Some(result) = self.completed() {
                 result
             } else {
@@ -122,16 +121,16 @@ impl Acceptor {
                 if let Some(until) = self.service.stalled_until() {
                     return self.pause(epoll, until);
                 }
-                match self.ask()? {
+                match self.try_accept()? {
                     Some(result) => result,
                     None => return Ok(()),
                 }
             };
             if !self.take(result, sink)? {
-                return self.pause(epoll, now_ns() + REST.as_nanos() as u64);
+                return self.pause(epoll, now_ns() + PAUSE.as_nanos() as u64);
             }
         }
-        // The batch is used up, but an empty ring would never wake us again.
+        // The batch is complete. A ring without a submitted accept would not wake this thread again.
         match &mut self.call {
             Call::Ring(ring) if !ring.armed() && self.paused_until.is_none() => self.rearm(epoll),
             _ => Ok(()),
@@ -154,8 +153,8 @@ impl Acceptor {
         }
     }
 
-    /// One accept call, or one submission; `None` when nothing was there.
-    fn ask(&mut self) -> anyhow::Result<Option<io::Result<OwnedFd>>> {
+    /// One accept call, or one submission. `None` if no connection was waiting.
+    fn try_accept(&mut self) -> anyhow::Result<Option<io::Result<OwnedFd>>> {
         let result = match &mut self.call {
             Call::Accept4 => accept4(&self.listener, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC),
             Call::Accept => accept(&self.listener).and_then(|fd| non_blocking(fd.as_fd()).map(|()| fd)),
@@ -173,7 +172,7 @@ impl Acceptor {
         }
     }
 
-    /// Hands on what was accepted; false: there are no descriptors, rest.
+    /// Passes an accepted connection on. Returns false if no file descriptor is left: then accepting must pause.
     fn take(&self, result: io::Result<OwnedFd>, sink: Sink<'_>) -> anyhow::Result<bool> {
         match result {
             Ok(fd) => {
@@ -191,7 +190,7 @@ impl Acceptor {
         }
     }
 
-    /// Ends accepting; connections that io_uring accepted meanwhile are counted and closed.
+    /// Ends accepting. Counts and closes the connections that io_uring has accepted meanwhile.
     pub(crate) fn finish(&mut self) -> anyhow::Result<()> {
         let Call::Ring(ring) = &mut self.call else { return Ok(()) };
         if ring.armed() {
@@ -212,14 +211,14 @@ impl Acceptor {
     }
 }
 
-/// What to do after a failed accept: false: rest, true: go on.
+/// Whether to go on at once after a failed accept; false: after a pause.
 ///
 /// # Errors
 /// The listener itself is broken.
 pub(crate) fn accept_error(error: io::Error) -> anyhow::Result<bool> {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => Ok(false),
-        // Errors of the connection that was to be accepted (accept(2)), and interruptions.
+        // Errors of the connection, not of the listener (see accept(2)), and interruptions.
         Some(
             Errno::EINTR
             | Errno::ECONNABORTED
@@ -235,7 +234,7 @@ pub(crate) fn accept_error(error: io::Error) -> anyhow::Result<bool> {
     }
 }
 
-/// Does after accept(2) what accept4(2) does at once.
+/// Sets after accept(2) the flags that accept4(2) sets.
 pub(crate) fn non_blocking(fd: BorrowedFd<'_>) -> nix::Result<()> {
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     fcntl(fd, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK)).map(|_| ())

@@ -1,4 +1,4 @@
-//! Forked children of a server: which there are, and what becomes of them.
+//! The forked children of a server, and how they end.
 
 use super::service::Service;
 use crate::counters::Slot;
@@ -26,7 +26,7 @@ impl Children {
     /// Forks a child that runs `body` and ends with its result as exit status. It dies with the thread that forked it.
     ///
     /// # Errors
-    /// No more processes.
+    /// No process can be started.
     pub(crate) fn fork(
         &self,
         slot: &'static Slot,
@@ -63,7 +63,7 @@ impl Children {
         }
     }
 
-    /// Takes leave of the children that have ended. An essential one that ended too early ends the server.
+    /// Reaps children that have ended. If an essential one ended unexpectedly, the server ends.
     pub(crate) fn reap(&self, service: &Service) {
         while let Some((pid, status)) = wait(WaitPidFlag::WNOHANG) {
             self.ended(service, pid, status);
@@ -87,7 +87,7 @@ impl Children {
     }
 }
 
-/// A child that ended, if there is one (or, without WNOHANG, as soon as there is one).
+/// A child that has ended, or `None`. Without WNOHANG it waits for one.
 fn wait(flags: WaitPidFlag) -> Option<(Pid, WaitStatus)> {
     loop {
         match waitpid(None, Some(flags)) {

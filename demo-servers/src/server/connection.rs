@@ -1,4 +1,4 @@
-//! One connection in an epoll loop: reads requests, does their work, writes responses, follows the client's closing.
+//! One connection in an epoll loop: reads requests, does their work, writes responses, and closes after the client.
 
 use super::service::{Client, Service};
 use crate::counters::{Slot, add};
@@ -9,7 +9,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::unistd::{read, write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What becomes of a connection after an event.
+/// What to do with a connection after an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Watch it for these events.
@@ -22,9 +22,9 @@ pub(crate) enum Next {
 pub(crate) struct Connection {
     client: Client,
     framing: Framing,
-    /// Bytes of responses that are not written yet.
+    /// Number of bytes of responses that are not written yet.
     owed: u64,
-    /// The client has sent all it will.
+    /// The client will send no more.
     ended: bool,
     watched: EpollFlags,
 }
@@ -40,12 +40,12 @@ impl Connection {
         self.watched
     }
 
-    /// Remembers what it is watched for; false if it was so before.
+    /// Sets the events it is watched for. Returns whether they changed.
     pub(crate) fn watch(&mut self, events: EpollFlags) -> bool {
         std::mem::replace(&mut self.watched, events) != events
     }
 
-    /// Does what can be done without blocking (apart from the work that was asked for).
+    /// Reads and writes without blocking, and does the work of the requests.
     pub(crate) fn advance(&mut self, service: &Service, slot: &Slot, buffer: &mut [u8]) -> Next {
         if self.owed == 0 && !self.ended {
             match read_once(service, slot, self.client.as_fd(), buffer) {
@@ -68,13 +68,13 @@ impl Connection {
         }
         match (self.owed, self.ended) {
             (0, true) => Next::Close,
-            // A client that does not take its responses is not read from either.
+            // While a client does not take its responses, nothing more is read from it.
             (0, false) => Next::Wait(EpollFlags::EPOLLIN),
             _ => Next::Wait(EpollFlags::EPOLLOUT),
         }
     }
 
-    /// Writes what is owed as far as the socket takes it; false if it is broken.
+    /// Writes as much of the owed bytes as the socket takes. Returns false if the connection is broken.
     fn flush(&mut self, slot: &Slot) -> bool {
         while self.owed > 0 {
             match write_once(slot, self.client.as_fd(), self.owed) {
@@ -95,11 +95,11 @@ impl AsFd for Connection {
 
 /// Result of one read call.
 pub(crate) enum Read {
-    /// So many bytes, at least 1.
+    /// This many bytes, at least 1.
     Bytes(u64),
-    /// Nothing is there yet.
+    /// Nothing has arrived.
     Nothing,
-    /// The client has sent all it will.
+    /// The client will send no more.
     End,
     /// The connection is broken.
     Broken,
@@ -138,7 +138,7 @@ fn write_once(slot: &Slot, fd: BorrowedFd<'_>, owed: u64) -> nix::Result<u64> {
     }
 }
 
-/// Writes a whole response, waiting for a slow client; false if the connection broke or everything is to end.
+/// Writes a whole response and waits for a slow client. Returns false if the connection is broken or the server ends.
 pub(crate) fn write_fully(service: &Service, slot: &Slot, fd: BorrowedFd<'_>) -> bool {
     let mut owed = service.options.response_bytes;
     while owed > 0 {
@@ -151,7 +151,7 @@ pub(crate) fn write_fully(service: &Service, slot: &Slot, fd: BorrowedFd<'_>) ->
     true
 }
 
-/// Serves one connection to its end in a thread or process of its own.
+/// Serves one connection until it ends, in a thread or process of its own.
 pub(crate) fn serve_alone(service: &Service, slot: &Slot, fd: BorrowedFd<'_>, buffer: &mut [u8]) {
     let mut framing = Framing::new(service.options.request_bytes);
     while !service.stopping() {

@@ -1,4 +1,4 @@
-//! The epoll loop of a thread that reads and writes connections, and perhaps accepts them.
+//! The epoll loop of a thread that serves connections and, in some patterns, accepts them.
 
 use super::acceptor::{Acceptor, LISTENER};
 use super::connection::{Connection, Next};
@@ -16,10 +16,10 @@ pub(crate) const STOP: u64 = u64::MAX;
 /// epoll token of the inbox.
 const INBOX: u64 = u64::MAX - 2;
 
-/// Events taken per epoll_wait.
+/// Number of events per epoll_wait.
 const EVENTS: usize = 128;
 
-/// Connections on their way from the thread that accepted them to the one that reads them.
+/// Connections that one thread has accepted for another one, which reads them.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     clients: Mutex<Vec<Client>>,
@@ -33,29 +33,29 @@ impl Inbox {
         Ok(Self { clients: Mutex::default(), wake })
     }
 
-    /// Hands a connection over.
+    /// Passes a connection to the reader.
     pub(crate) fn push(&self, client: Client) {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client);
-        // It fails only when the counter is full, and then the reader is awake as well.
+        // It fails only if the counter is full, and then the reader wakes too.
         let _ = self.wake.write(1);
     }
 
     fn take(&self) -> Vec<Client> {
-        // Nothing to read means that an earlier wake-up took everything.
+        // The counter is 0 if an earlier wake-up took all connections.
         let _ = self.wake.read();
         std::mem::take(&mut *self.clients.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// An epoll instance that watches the signal to stop. Threads get theirs before any of them accepts: connections may
-/// take all descriptors.
+/// An epoll instance that watches the signal to stop. All threads have theirs before the first one accepts: later,
+/// connections may use up all file descriptors.
 pub(crate) fn new_epoll(service: &Service) -> anyhow::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot create an epoll instance")?;
     epoll.add(service.stop_fd(), EpollEvent::new(EpollFlags::EPOLLIN, STOP)).context("epoll_ctl")?;
     Ok(epoll)
 }
 
-/// Waits for events; none when a signal interrupted.
+/// Waits for events. Returns none if a signal interrupted.
 pub(crate) fn wait<'a>(
     epoll: &Epoll,
     events: &'a mut [EpollEvent],
@@ -89,7 +89,7 @@ impl Table {
     }
 }
 
-/// Runs until everything is to end: accepts if there is an acceptor, takes connections from the inbox if there is one.
+/// Runs until the server ends. Accepts if there is an acceptor; takes connections from the inbox if there is one.
 pub(crate) fn run(
     service: &Arc<Service>,
     slot: &Slot,

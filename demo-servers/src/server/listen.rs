@@ -10,16 +10,16 @@ use std::sync::Arc;
 /// The sockets of one server, all on the same address and port.
 #[derive(Debug)]
 pub struct Listeners {
-    /// One, or one per shard.
+    /// One socket, or one per shard.
     pub sockets: Vec<Arc<OwnedFd>>,
-    /// Where they listen; the port is the real one.
+    /// The address on which they listen, with the port that the kernel chose.
     pub address: SocketAddr,
 }
 
 /// Opens one listener, or for `sharded` one per shard.
 ///
 /// # Errors
-/// The address or port cannot be had.
+/// The address or port cannot be used.
 pub fn open(options: &Options) -> anyhow::Result<Listeners> {
     let mut address = SocketAddr::new(options.address, options.port);
     let count = if options.pattern == Pattern::Sharded { options.threads } else { 1 };
@@ -27,7 +27,7 @@ pub fn open(options: &Options) -> anyhow::Result<Listeners> {
     for _ in 0..count {
         let socket = open_one(options, address).with_context(|| format!("cannot listen on {address}"))?;
         if let Some(local) = socket.local_addr().context("getsockname")?.as_socket() {
-            // The shards after the first join its port, also when the kernel chose it.
+            // The other shards use the first one's port, also if the kernel chose it.
             address.set_port(local.port());
         }
         sockets.push(Arc::new(OwnedFd::from(socket)));

@@ -28,31 +28,31 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The first line a server prints: it listens now.
+/// The first line that a server prints, when it listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
     /// Always true.
     pub ready: bool,
     /// Address it listens on.
     pub address: IpAddr,
-    /// Port it listens on, also when the kernel chose it.
+    /// Port it listens on, also if the kernel chose it.
     pub port: u16,
     /// Its (first) process.
     pub pid: i32,
 }
 
-/// The moving parts of a started pattern.
+/// The threads and processes of a started pattern.
 #[derive(Debug, Default)]
 struct Running {
     threads: Vec<JoinHandle<()>>,
     children: Arc<Children>,
 }
 
-/// Runs a server until it is told to end, and prints its counters.
+/// Runs a server until it must end, and prints its counters.
 ///
 /// # Errors
-/// Bad options, an address that cannot be had, or a thread or child that failed. The counters are printed even so once
-/// the server was ready.
+/// Bad options, an address that cannot be used, or a thread or child that failed. A server that was ready prints its
+/// counters even then.
 pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     options.check()?;
     limit_open_files(options.max_open_files)?;
@@ -77,7 +77,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     service.stop();
     if service.options.pattern.accept_blocks() {
-        // Wakes an accept that blocks. It fails only if the socket does not listen, and then nothing blocks.
+        // Wakes a blocking accept. It fails only if the socket does not listen, and then nothing blocks.
         for listener in &listeners.sockets {
             let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
         }
@@ -93,7 +93,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     service.take_failure().map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-/// Follows signals until the end.
+/// Handles signals until the end.
 fn control(service: &Service, signals: &SignalFd, running: &Running) -> anyhow::Result<()> {
     let deadline = service.options.duration.map(|duration| now_ns() + duration.as_nanos() as u64);
     while !service.stopping() {
@@ -123,5 +123,5 @@ fn control(service: &Service, signals: &SignalFd, running: &Running) -> anyhow::
 
 fn print_report(service: &Service) -> anyhow::Result<()> {
     let uptime = u64::try_from(service.uptime().as_millis()).unwrap_or(u64::MAX);
-    print_json(&service.board.report(service.options.pattern.name(), uptime))
+    print_json(&service.board.report(&service.options.pattern.name(), uptime))
 }

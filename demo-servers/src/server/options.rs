@@ -6,39 +6,31 @@ use clap::{Parser, ValueEnum};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How roles are spread over threads, processes and sockets.
+/// Which threads and processes accept, read and write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Pattern {
-    /// One thread accepts, reads and writes (Node.js, Redis).
+    /// One thread accepts, reads and writes (Node.js, Redis)
     SingleThread,
-    /// One thread accepts; each connection is then read by one of several others (memcached).
+    /// One thread accepts; one of several others serves each connection (memcached)
     AcceptorReaders,
-    /// One thread accepts and reads; others do the work and write the answers.
+    /// One thread accepts and reads; others do the work and write the answers
     MessageBalancing,
-    /// Several threads or processes accept from the same socket (nginx workers, prefork).
+    /// Several threads or processes accept from the same socket (nginx workers, prefork)
     MultiAcceptor,
-    /// SO_REUSEPORT: each acceptor has a listener of its own (nginx reuseport, Envoy).
+    /// Each acceptor has a listener of its own, with SO_REUSEPORT (nginx reuseport, Envoy)
     Sharded,
-    /// One thread accepts, a new thread reads each connection; accept blocks.
+    /// One thread accepts with a blocking call; a new thread serves each connection
     ThreadPerConnection,
-    /// One process accepts, a new process reads each connection; accept blocks (PostgreSQL).
+    /// One process accepts with a blocking call; a new process serves each connection (PostgreSQL)
     ProcessPerConnection,
 }
 
 impl Pattern {
-    /// The name used on the command line and in JSON.
+    /// Its name on the command line and in JSON, the same as listentop's.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SingleThread => "single_thread",
-            Self::AcceptorReaders => "acceptor_readers",
-            Self::MessageBalancing => "message_balancing",
-            Self::MultiAcceptor => "multi_acceptor",
-            Self::Sharded => "sharded",
-            Self::ThreadPerConnection => "thread_per_connection",
-            Self::ProcessPerConnection => "process_per_connection",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
     /// Whether its accept call blocks until a connection arrives.
@@ -48,7 +40,7 @@ impl Pattern {
     }
 }
 
-/// How connections are accepted.
+/// The system call that accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum AcceptCall {
@@ -62,12 +54,12 @@ pub enum AcceptCall {
     IoUringMultishot,
 }
 
-/// A time in which nothing is accepted.
+/// A time in which the server accepts nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stall {
-    /// Since the start of the server.
+    /// When it begins, counted from the start of the server.
     pub start: Duration,
-    /// From then on.
+    /// How long it lasts.
     pub length: Duration,
 }
 
@@ -84,86 +76,87 @@ fn stall(text: &str) -> Result<Stall, String> {
 
 /// A server with a known acceptor/reader pattern and exact counters.
 ///
-/// Prints {"ready":true,…} on stdout when it listens, and its counters as one line of JSON on SIGUSR1 and at its end
-/// (SIGTERM, SIGINT, SIGHUP, --for, --max-connections-total). SIGUSR2 stalls accepting for --stall-for.
+/// When it listens it prints {"ready":true,…} on stdout. On SIGUSR1 and when it ends it prints its counters as one line
+/// of JSON. It ends on SIGTERM, SIGINT or SIGHUP, after --for, or after --max-connections-total. On SIGUSR2 it accepts
+/// nothing for --stall-for.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "demo-server", version)]
 pub struct Options {
-    /// How roles are spread over threads, processes and sockets
+    /// Which threads and processes accept, read and write
     #[arg(long, value_enum)]
     pub pattern: Pattern,
     /// Address to listen on, IPv4 or IPv6
     #[arg(long, default_value = "127.0.0.1")]
     pub address: IpAddr,
-    /// Port; 0 lets the kernel choose (the line `ready` tells)
+    /// Port; with 0 the kernel chooses one, which the line {"ready":true,…} shows
     #[arg(long, default_value_t = 0)]
     pub port: u16,
-    /// Do not serve IPv4 on an IPv6 wildcard address
+    /// Do not accept IPv4 connections on an IPv6 wildcard address
     #[arg(long)]
     pub v6_only: bool,
     /// Backlog passed to listen(2)
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(i32).range(0..))]
     pub backlog: i32,
-    /// acceptor_readers: readers; message_balancing: workers; multi_acceptor: acceptors; sharded: shards.
+    /// Number of readers (acceptor_readers), workers (message_balancing), acceptors (multi_acceptor) or shards (sharded).
     /// The other patterns do not use it
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
-    /// multi_acceptor: processes instead of threads
+    /// For multi_acceptor: use processes instead of threads
     #[arg(long)]
     pub processes: bool,
-    /// multi_acceptor: without EPOLLEXCLUSIVE, so that each connection wakes every acceptor
+    /// For multi_acceptor: do not use EPOLLEXCLUSIVE, so that each connection wakes every acceptor
     #[arg(long)]
     pub no_exclusive: bool,
-    /// sharded: shard N (from 0) listens and never accepts; repeatable
-    #[arg(long, value_name = "N")]
+    /// For sharded: shard N, counted from 1, listens but does not accept; repeatable
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub dead_shard: Vec<u32>,
-    /// How connections are accepted
+    /// The system call that accepts
     #[arg(long, value_enum, default_value = "accept4")]
     pub accept_call: AcceptCall,
-    /// Connections accepted per wake-up; 0: until accept would block
+    /// Number of connections to accept per wake-up; 0: until accept would block
     #[arg(long, default_value_t = 1)]
     pub accept_batch: u32,
-    /// Pause before each accept, in microseconds (with io_uring: before each submission)
+    /// Pause before each accept in microseconds (with io_uring: before each submission)
     #[arg(long, default_value_t = 0, value_parser = micros)]
     pub accept_delay_us: u64,
     /// Close each connection right after accept
     #[arg(long)]
     pub close_on_accept: bool,
-    /// Accept nothing from START for LENGTH milliseconds, counted from the start; repeatable. An accept that is
-    /// already blocked, or submitted to io_uring, when the stall begins takes one more connection
+    /// Accept nothing for LENGTH milliseconds, beginning START milliseconds after the start; repeatable. An accept that
+    /// already blocks, or waits in io_uring, when this begins still takes one connection
     #[arg(long, value_name = "START:LENGTH", value_parser = stall)]
     pub stall: Vec<Stall>,
-    /// How long SIGUSR2 stalls accepting, in milliseconds
+    /// After SIGUSR2, accept nothing for this many milliseconds
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub stall_for: u64,
-    /// Bytes of a request
+    /// Size of a request in bytes
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub request_bytes: u64,
-    /// Bytes of a response; 0 answers nothing
+    /// Size of a response in bytes; 0: no response
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=1 << 30))]
     pub response_bytes: u64,
-    /// Most bytes a read call takes
+    /// Largest number of bytes that a read call takes
     #[arg(long, default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub read_bytes: u32,
-    /// Pause before each read, in microseconds
+    /// Pause before each read in microseconds
     #[arg(long, default_value_t = 0, value_parser = micros)]
     pub read_delay_us: u64,
-    /// CPU time per request, in microseconds
+    /// CPU time that each request costs, in microseconds
     #[arg(long, default_value_t = 0, value_parser = micros)]
     pub cpu_us: u64,
-    /// Blocking time per request, in microseconds
+    /// Time that the thread sleeps for each request, in microseconds
     #[arg(long, default_value_t = 0, value_parser = micros)]
     pub block_us: u64,
-    /// End after so many accepted connections were closed
+    /// End when this many accepted connections have been closed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_connections_total: Option<u64>,
     /// End after this time, such as 30s or 2m
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     pub duration: Option<Duration>,
-    /// Limit of open files, to see what a server does without descriptors (default: as many as allowed)
+    /// Limit of open files, to see what a server without free descriptors does (default: the hard limit)
     #[arg(long, value_name = "N")]
     pub max_open_files: Option<u64>,
-    /// Name of the process, at most 15 bytes
+    /// Name of the process; the kernel keeps the first 15 bytes
     #[arg(long, default_value = "demo-server")]
     pub name: String,
 }
@@ -176,14 +169,13 @@ fn micros(text: &str) -> Result<u64, String> {
 }
 
 impl Options {
-    /// Refuses combinations that mean nothing.
+    /// Refuses combinations that have no meaning.
     ///
     /// # Errors
     /// One line naming the options.
     pub fn check(&self) -> anyhow::Result<()> {
         use Pattern::{MultiAcceptor, Sharded};
         let ring = matches!(self.accept_call, AcceptCall::IoUring | AcceptCall::IoUringMultishot);
-        let pattern = self.pattern.name();
         for (given, option, allowed) in [
             (self.processes, "--processes", self.pattern == MultiAcceptor),
             (self.no_exclusive, "--no-exclusive", self.pattern == MultiAcceptor),
@@ -192,12 +184,12 @@ impl Options {
             (self.v6_only, "--v6-only", self.address.is_ipv6()),
         ] {
             if given && !allowed {
-                let what = if option == "--v6-only" { "an IPv4 address" } else { pattern };
-                return Err(usage(format!("{option} means nothing for {what}")));
+                let what = if option == "--v6-only" { "an IPv4 address".to_owned() } else { self.pattern.name() };
+                return Err(usage(format!("{option} has no meaning for {what}")));
             }
         }
-        if let Some(shard) = self.dead_shard.iter().find(|&&shard| shard >= self.threads) {
-            return Err(usage(format!("--dead-shard {shard}: the shards are 0 to {}", self.threads - 1)));
+        if let Some(shard) = self.dead_shard.iter().find(|&&shard| shard > self.threads) {
+            return Err(usage(format!("--dead-shard {shard}: the shards are 1 to {}", self.threads)));
         }
         if self.accept_call == AcceptCall::IoUringMultishot && (self.accept_delay_us > 0 || !self.stall.is_empty()) {
             return Err(usage("a multishot accept cannot be delayed or stalled: use --accept-call io_uring"));
@@ -235,15 +227,16 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn meaningless_options_are_refused() {
         for bad in [
             "--pattern nginx",
             "--pattern single_thread --port 65536",
             "--pattern single_thread --threads 0",
             "--pattern single_thread --processes",
             "--pattern single_thread --no-exclusive",
-            "--pattern multi_acceptor --dead-shard 0",
-            "--pattern sharded --threads 2 --dead-shard 2",
+            "--pattern multi_acceptor --dead-shard 1",
+            "--pattern sharded --threads 2 --dead-shard 0",
+            "--pattern sharded --threads 2 --dead-shard 3",
             "--pattern thread_per_connection --accept-call io_uring",
             "--pattern single_thread --accept-call io_uring_multishot --accept-delay-us 1",
             "--pattern single_thread --request-bytes 0",

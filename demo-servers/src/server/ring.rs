@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const ACCEPT: u64 = 1;
 const CANCEL: u64 = 2;
 
-/// A ring with at most one accept request in it. Its descriptor is readable when a result is there.
+/// A ring with at most one accept request. Its descriptor is readable when there is a result.
 pub(crate) struct AcceptRing {
     ring: IoUring,
     multishot: bool,
@@ -18,7 +18,7 @@ impl AcceptRing {
     /// # Errors
     /// The kernel has no io_uring or does not allow it.
     pub(crate) fn new(multishot: bool) -> io::Result<Self> {
-        // Completions of a multishot accept may come in bursts; what does not fit is kept by the kernel.
+        // Completions of a multishot accept may come in bursts. The kernel keeps those that do not fit.
         Ok(Self { ring: IoUring::builder().setup_cqsize(1024).build(8)?, multishot, armed: false })
     }
 
@@ -27,7 +27,7 @@ impl AcceptRing {
         self.armed
     }
 
-    /// Submits an accept unless one is waiting.
+    /// Submits an accept, unless one is waiting.
     pub(crate) fn arm(&mut self, listener: BorrowedFd<'_>) -> io::Result<()> {
         if self.armed {
             return Ok(());
@@ -60,8 +60,8 @@ impl AcceptRing {
         }
     }
 
-    /// Asks for the accept to be taken back. Until [`Self::armed`] is false, [`Self::wait`] and [`Self::next`] yield
-    /// what was accepted meanwhile.
+    /// Requests that the accept be cancelled. Until [`Self::armed`] is false, [`Self::wait`] and [`Self::next`] still
+    /// return accepted connections.
     pub(crate) fn cancel(&mut self) -> io::Result<()> {
         self.push(&opcode::AsyncCancel::new(ACCEPT).build().user_data(CANCEL))?;
         self.submit(0)

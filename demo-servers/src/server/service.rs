@@ -1,4 +1,4 @@
-//! What all threads of one server share: options, counters, the signal to stop, and the ways to spend time.
+//! What all threads of one server share: options, counters, the signal to stop, and simulated work.
 
 use super::options::Options;
 use crate::counters::{Board, Role, Slot};
@@ -20,17 +20,17 @@ pub struct Service {
     pub options: Options,
     /// All counters.
     pub board: Board,
-    /// Becomes readable, and stays so, when everything is to end; children inherit it.
+    /// Becomes readable, and stays so, when the server ends. Children inherit it.
     stop: EventFd,
     started_ns: u64,
     failure: Mutex<Option<anyhow::Error>>,
 }
 
 impl Service {
-    /// A server with these options that has not started anything yet.
+    /// A server with these options, without threads yet.
     ///
     /// # Errors
-    /// No memory or descriptor.
+    /// No memory or no file descriptor is left.
     pub fn new(options: Options) -> anyhow::Result<Self> {
         let board = Board::new().context("cannot map memory for the counters")?;
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
@@ -38,24 +38,24 @@ impl Service {
         Ok(Self { options, board, stop, started_ns: now_ns(), failure: Mutex::new(None) })
     }
 
-    /// Tells all threads and children to end.
+    /// Makes all threads and children end.
     pub fn stop(&self) {
         self.board.shared().stopping.store(true, SeqCst);
-        // It fails only when the counter is full, and then it is readable as well.
+        // It fails only if the counter is full, and then the eventfd is readable too.
         let _ = self.stop.write(1);
     }
 
-    /// Whether everything is to end.
+    /// Whether the server is ending.
     pub fn stopping(&self) -> bool {
         self.board.shared().stopping.load(SeqCst)
     }
 
-    /// Readable when everything is to end.
+    /// Readable when the server is ending.
     pub fn stop_fd(&self) -> BorrowedFd<'_> {
         self.stop.as_fd()
     }
 
-    /// Ends the server with an error; the first one counts.
+    /// Ends the server with an error. If there are several, the first one is reported.
     pub fn fail(&self, error: anyhow::Error) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.stop();
@@ -77,7 +77,7 @@ impl Service {
         self.board.shared().stalled_until_ns.fetch_max(until, Relaxed);
     }
 
-    /// Until when (CLOCK_MONOTONIC, nanoseconds) nothing is to be accepted, if so now.
+    /// The time (CLOCK_MONOTONIC, nanoseconds) until which nothing is accepted; `None` outside of stalls.
     pub fn stalled_until(&self) -> Option<u64> {
         let now = now_ns();
         let scheduled = self.options.stall.iter().filter_map(|stall| {
@@ -87,14 +87,14 @@ impl Service {
         scheduled.chain([self.board.shared().stalled_until_ns.load(Relaxed)]).filter(|&until| until > now).max()
     }
 
-    /// Rests for `duration`, or until everything is to end.
+    /// Sleeps for `duration`, or until the server ends.
     pub fn sleep(&self, duration: Duration) {
         if !duration.is_zero() {
             self.wait_for(None, PollFlags::empty(), Some(duration));
         }
     }
 
-    /// Waits until `fd` has one of `events` (or an error), everything is to end, or `timeout` has passed.
+    /// Waits until `fd` has one of `events` or an error, until the server ends, or for `timeout`.
     pub fn wait_for(&self, fd: Option<BorrowedFd<'_>>, events: PollFlags, timeout: Option<Duration>) {
         let deadline = timeout.map(|timeout| now_ns() + u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX / 2));
         let mut fds = vec![PollFd::new(self.stop_fd(), PollFlags::POLLIN)];
@@ -102,7 +102,7 @@ impl Service {
         loop {
             let left = deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(now_ns())));
             match ppoll(&mut fds, left.map(TimeSpec::from_duration), None) {
-                // A signal that this thread does not block, or io_uring's task work.
+                // Interrupted by a signal that this thread does not block, or by io_uring's task work.
                 Err(nix::errno::Errno::EINTR) => {}
                 _ => return,
             }
@@ -125,7 +125,7 @@ impl Service {
         self.sleep(Duration::from_micros(self.options.read_delay_us));
     }
 
-    /// Counts a closed connection; the last one that was asked for ends the server.
+    /// Counts a closed connection. After --max-connections-total the server ends.
     pub fn closed(&self) {
         let closed = self.board.shared().closed.fetch_add(1, SeqCst) + 1;
         if self.options.max_connections_total == Some(closed) {
@@ -133,18 +133,18 @@ impl Service {
         }
     }
 
-    /// Starts a thread that is named after its role and counts in a slot of its own. Its error ends the server.
+    /// Starts a thread that is named after its role and has counters of its own. Its error ends the server.
     ///
     /// # Errors
-    /// No more threads.
+    /// No thread can be started.
     pub fn spawn(
         self: &Arc<Self>,
         role: Role,
-        index: Option<u32>,
+        number: Option<u32>,
         body: impl FnOnce(&Arc<Self>, &'static Slot) -> anyhow::Result<()> + Send + 'static,
     ) -> anyhow::Result<JoinHandle<()>> {
-        let slot = self.board.register(role, index).context("too many threads")?;
-        let name = role.thread_name(index);
+        let slot = self.board.register(role, number).context("too many threads")?;
+        let name = role.thread_name(number);
         let service = Arc::clone(self);
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
             slot.adopt();
@@ -160,7 +160,7 @@ impl Service {
     }
 }
 
-/// A thread that panics must not leave a server behind that looks alive.
+/// Ends the server if a thread panics: without it the server would only look alive.
 struct StopOnPanic<'a>(&'a Service);
 
 impl Drop for StopOnPanic<'_> {
@@ -185,6 +185,9 @@ impl Client {
     }
 
     /// Gives the descriptor away without counting it as closed: another process serves it.
+    ///
+    /// # Panics
+    /// Never: a client has its descriptor until it is dropped.
     #[must_use]
     pub fn into_fd(mut self) -> OwnedFd {
         self.fd.take().expect("a client has its descriptor until it is dropped")

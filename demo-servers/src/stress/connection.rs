@@ -9,13 +9,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-/// What a connection is waiting for.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Connecting,
-    /// So many bytes of the request are to be written.
+    /// This many bytes of the request remain to be written.
     Writing(u64),
-    /// So many bytes of the response are to be read.
+    /// This many bytes of the response remain to be read.
     Reading(u64),
     Thinking,
 }
@@ -26,15 +26,15 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// When it was due, CLOCK_MONOTONIC in nanoseconds.
     pub(super) intended_ns: u64,
-    /// When its present request was due.
+    /// When its current request was due.
     pub(super) request_ns: u64,
     pub(super) requests_left: u64,
     pub(super) first_response: bool,
-    /// Changes with every phase, so that a timer of an earlier one is known to be stale.
+    /// Changes with every phase: a timer of an earlier phase is recognised as stale.
     pub(super) serial: u32,
 }
 
-/// Why a connection did not come to its end.
+/// Why a connection failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     Errno(Errno),
@@ -60,12 +60,12 @@ pub(super) fn connect(options: &Options, source: Option<Ipv4Addr>) -> Result<Own
     }
 }
 
-/// Makes close send a reset, which leaves no port in TIME_WAIT.
+/// Makes close send a reset, so that no port stays in TIME_WAIT.
 pub(crate) fn reset_on_close(socket: &Socket) -> std::io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))
 }
 
-/// With the port chosen at connect, a port can serve once per target rather than once.
+/// Lets the kernel choose the port at connect: then connections to different targets can share a port.
 fn choose_port_at_connect(socket: &Socket) -> Result<(), Errno> {
     let on: libc::c_int = 1;
     // SAFETY: the option takes an int, which outlives the call.
@@ -81,7 +81,7 @@ fn choose_port_at_connect(socket: &Socket) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
-/// How often the kernel has sent segments of this connection again; during and right after connecting: the SYN.
+/// How often the kernel has sent segments of this connection again. Until the connect ends, these are SYNs.
 pub(super) fn retransmissions(fd: &OwnedFd) -> Option<u32> {
     // SAFETY: zero is valid for all members, which are integers.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
@@ -93,9 +93,9 @@ pub(super) fn retransmissions(fd: &OwnedFd) -> Option<u32> {
     (result == 0).then_some(info.tcpi_total_retrans)
 }
 
-/// What a step brought.
+/// The result of a step.
 pub(super) enum Progress {
-    /// Nothing more can be done now.
+    /// The socket is not ready.
     Waiting,
     /// The request is written.
     Written,
@@ -104,7 +104,7 @@ pub(super) enum Progress {
 }
 
 impl Connection {
-    /// Writes as much of the request as the socket takes. Returns the bytes written too.
+    /// Writes as much of the request as the socket takes. Also returns the number of bytes written.
     pub(super) fn write(&mut self) -> (u64, Result<Progress, Failure>) {
         let mut bytes = 0;
         while let Phase::Writing(left) = &mut self.phase {
@@ -124,7 +124,7 @@ impl Connection {
         (bytes, Ok(Progress::Waiting))
     }
 
-    /// Reads as much as is there. Returns the bytes read too.
+    /// Reads all that has arrived. Also returns the number of bytes read.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> (u64, Result<Progress, Failure>) {
         let mut bytes = 0;
         loop {
@@ -139,7 +139,7 @@ impl Connection {
                                 return (bytes, Ok(Progress::Responded));
                             }
                         }
-                        // More than was asked for: the sizes of server and client do not agree.
+                        // Longer than expected: server and client have different sizes.
                         _ => return (bytes, Err(Failure::Errno(Errno::EBADMSG))),
                     }
                 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 const TIMER: u64 = u64::MAX;
 const SIGNAL: u64 = u64::MAX - 1;
 
-/// Arrivals started before events are looked at again: neither may starve the other.
+/// Number of arrivals to start before events are handled, so that neither starves the other.
 const ARRIVALS: usize = 64;
 
 /// Distributions of one run.
@@ -80,7 +80,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Runs to the end of the load, or to a signal.
+    /// Runs until the load is complete or a signal comes.
     pub(super) fn run(mut self) -> anyhow::Result<Summary> {
         let mut events = vec![EpollEvent::empty(); 512];
         let mut buffer = vec![0; 65_536];
@@ -137,7 +137,7 @@ impl<'a> Engine<'a> {
         let table = &self.table;
         [&mut self.connecting, &mut self.responding, &mut self.thinking]
             .into_iter()
-            .filter_map(|timers| timers.next(|ticket| table.counts(ticket)))
+            .filter_map(|timers| timers.next(|ticket| table.is_current(ticket)))
             .chain(arrival)
             .min()
     }
@@ -195,17 +195,17 @@ impl<'a> Engine<'a> {
     fn expire(&mut self) {
         let now = now_ns();
         while let Some((_, ticket)) = self.connecting.expired(now) {
-            if self.table.counts(ticket) {
+            if self.table.is_current(ticket) {
                 self.fail(ticket.token, Failure::Timeout);
             }
         }
         while let Some((_, ticket)) = self.responding.expired(now) {
-            if self.table.counts(ticket) {
+            if self.table.is_current(ticket) {
                 self.fail(ticket.token, Failure::Timeout);
             }
         }
         while let Some((due, ticket)) = self.thinking.expired(now) {
-            if self.table.counts(ticket) {
+            if self.table.is_current(ticket) {
                 self.request(ticket.token, due);
             }
         }
@@ -232,7 +232,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Connects that were still under way have been hard as well.
+    /// Adds the connects that are still under way to the slow ones and to the retries.
     fn count_unfinished_connects(&mut self) {
         let now = now_ns();
         for connection in self.table.iter().filter(|connection| connection.phase == Phase::Connecting) {
@@ -253,7 +253,7 @@ impl<'a> Engine<'a> {
         self.request(token, now);
     }
 
-    /// Counts how hard a connect was, whether it succeeded or not.
+    /// Counts the time and the SYN retries of a connect, whether it succeeded or not.
     fn connect_ended(&mut self, token: u64, took_ns: u64) {
         self.summary.slow_connects.count(took_ns);
         if let Some(retries) = self.table.get(token).and_then(|connection| retransmissions(&connection.fd)) {
@@ -268,7 +268,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Sets the next request up; false if the last one was answered, which ends the connection.
+    /// Prepares the next request. Returns false if the last one was answered, which ends the connection.
     fn prepare(&mut self, token: u64, due_ns: u64) -> bool {
         let Some(connection) = self.table.get_mut(token) else { return false };
         if connection.requests_left == 0 {
@@ -319,7 +319,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Records a response; true if the next request is to be written now.
+    /// Records a response. Returns true if the next request must be written now.
     fn responded(&mut self, token: u64) -> bool {
         let now = now_ns();
         let Some(connection) = self.table.get_mut(token) else { return false };

@@ -21,14 +21,14 @@ use std::process::ExitCode;
 /// Runs the load and prints the summary.
 ///
 /// # Errors
-/// A refused target, bad options, or a system call that cannot fail in a sane environment. Failed connections are
-/// results, not errors.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+/// A refused target, bad options, or a failed system call of the generator itself. Failed connections are results, not
+/// errors.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.check(&Place::here())?;
     limit_open_files(None)?;
     let mask = block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")?;
-    let summary = engine::Engine::new(&options, &signals)?.run()?;
+    let summary = engine::Engine::new(options, &signals)?.run()?;
     print_json(&summary)?;
     Ok(ExitCode::SUCCESS)
 }

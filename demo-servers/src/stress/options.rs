@@ -7,21 +7,21 @@ use clap::{Parser, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// How the times between arrivals are distributed.
+/// Distribution of the times between arrivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Arrivals {
-    /// All the same.
+    /// All times are equal
     Constant,
-    /// Exponential: independent users.
+    /// Exponential, as of independent users
     Poisson,
 }
 
-/// Connections that start at the same instant, again and again.
+/// Connections that start at the same instant, repeatedly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Burst {
-    /// Connections at once.
+    /// Number of connections per burst.
     pub connections: u64,
-    /// From one burst to the next; the first comes after one such time.
+    /// Time between bursts, and before the first one.
     pub every: Duration,
 }
 
@@ -33,7 +33,7 @@ fn burst(text: &str) -> Result<Burst, String> {
         {
             Ok(Burst { connections, every: Duration::from_millis(every) })
         }
-        _ => Err("must be N:EVERY_MS, N from 1 to 1000000, EVERY_MS from 1 to a day".to_owned()),
+        _ => Err("must be N:EVERY_MS, with N from 1 to 1000000 and EVERY_MS from 1 to a day".to_owned()),
     }
 }
 
@@ -45,14 +45,14 @@ fn target(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be ADDRESS:PORT, such as 127.0.0.1:7001 or [::1]:7001".to_owned())
 }
 
-/// Open-loop load: connections start when they are due, however slow the server is.
+/// Loads a server with connections that start at fixed times, however slow the server is (open loop).
 ///
-/// Prints its results as one line of JSON on stdout at the end (also on SIGTERM, SIGINT, SIGHUP), progress on stderr.
-/// Latencies count from the intended start, so that waiting is not hidden by a generator that waits too.
+/// Prints its results as one line of JSON on stdout when it ends, also by SIGTERM, SIGINT or SIGHUP, and progress on
+/// stderr. Latencies count from the intended start: if the generator itself is late, that is part of them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "stress", version)]
 pub struct Options {
-    /// Server: loopback, or inside a network namespace of its own an address of that namespace
+    /// The server: a loopback address or, inside another network namespace, one of its own addresses
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = target)]
     pub target: SocketAddr,
     /// Connections per second
@@ -61,52 +61,52 @@ pub struct Options {
     /// Distribution of the times between connections
     #[arg(long, value_enum, default_value = "constant")]
     pub arrivals: Arrivals,
-    /// Seed of the Poisson arrivals: the same seed gives the same times
+    /// Seed of the Poisson arrivals; the same seed gives the same times
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// N connections at once each EVERY_MS milliseconds, besides --rate or instead of it
+    /// Start N connections at once every EVERY_MS milliseconds, in addition to --rate or instead of it
     #[arg(long, value_name = "N:EVERY_MS", value_parser = burst)]
     pub burst: Option<Burst>,
     /// Start connections for this time, such as 30s or 2m
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     pub duration: Option<Duration>,
-    /// Start so many connections
+    /// Start this many connections
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub connections: Option<u64>,
-    /// Requests per connection; 0 connects and closes
+    /// Requests per connection; with 0 a connection is closed when it is established
     #[arg(long, default_value_t = 1)]
     pub requests: u64,
-    /// Bytes of a request, as the server expects them
+    /// Size of a request in bytes, the same as the server's
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub request_bytes: u64,
-    /// Bytes of a response, as the server sends them
+    /// Size of a response in bytes, the same as the server's
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=1 << 30))]
     pub response_bytes: u64,
-    /// Pause between a response and the next request, in milliseconds
+    /// Pause between a response and the next request in milliseconds
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
     pub think_ms: u64,
-    /// Most connections open at a time; those due beyond it are skipped and counted
+    /// Largest number of open connections; connections beyond it are skipped and counted
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=4_000_000))]
     pub max_open: u64,
-    /// Give up a connect after so many milliseconds
+    /// Time limit of a connect in milliseconds
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub connect_timeout_ms: u64,
-    /// Give up a response after so many milliseconds
+    /// Time limit of a response in milliseconds
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub timeout_ms: u64,
-    /// Spread the client's end over 127.0.0.1 to 127.0.0.N when one address has too few ports
+    /// Connect from 127.0.0.1 to 127.0.0.N in turn, if one address has too few ports
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=254))]
     pub source_addresses: u8,
-    /// Close with a reset (SO_LINGER 0), which leaves no port in TIME_WAIT
+    /// Close by a reset (SO_LINGER 0), so that no port stays in TIME_WAIT
     #[arg(long)]
     pub rst_close: bool,
-    /// No progress on stderr
+    /// Do not print progress on stderr
     #[arg(long)]
     pub quiet: bool,
 }
 
 impl Options {
-    /// Refuses a target that load could harm, and combinations that mean nothing.
+    /// Refuses a target that load could harm, and combinations that have no meaning.
     ///
     /// # Errors
     /// One line naming the option.
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn meaningless_options_are_refused() {
         for good in ["--target 127.0.0.1:1 --rate 5", "--target [::1]:1 --burst 5:100"] {
             options(good).expect(good);
         }

@@ -1,4 +1,4 @@
-//! When connections are due: fixed before the first one starts, so that no server can influence it.
+//! When connections are due. This is fixed before the first one starts: no server can influence it.
 
 use super::options::{Arrivals, Burst, Options};
 use std::iter::Peekable;
@@ -13,7 +13,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule that the options ask for.
+    /// The schedule for these options.
     pub fn new(options: &Options) -> Self {
         let steady = options.rate.map(|rate| {
             let gap = match options.arrivals {
@@ -75,7 +75,7 @@ impl Iterator for Steady {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
-        // Each time is computed from the start: errors of rounding do not add up.
+        // Each time is computed from the start, so that rounding errors do not accumulate.
         let gaps = match &mut self.gap {
             Gap::Constant => self.count as f64,
             Gap::Poisson(random) => {
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(one, schedule("--rate 1000 --arrivals poisson --seed 1 --connections 1000"));
         assert_ne!(one, schedule("--rate 1000 --arrivals poisson --seed 2 --connections 1000"));
         assert!(one.is_sorted());
-        // Known values: another release of the generator must not change what a seed means.
+        // Known values: a new release of the random generator must not change the times of a seed.
         assert_eq!(one[..3], KNOWN);
     }
 
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_come_on_top_or_alone() {
+    fn bursts_are_added_or_alone() {
         let ms = 1_000_000;
         assert_eq!(schedule("--burst 2:10 --connections 5"), [10, 10, 20, 20, 30].map(|number| number * ms));
         assert_eq!(schedule("--burst 2:10 --rate 200 --for 0.016"), [0, 5, 10, 10, 10, 15].map(|number| number * ms));

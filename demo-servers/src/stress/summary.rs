@@ -1,9 +1,9 @@
-//! What `stress` found out.
+//! The results of `stress`.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Latencies are recorded in nanoseconds with three significant digits, up to an hour.
+/// The longest latency, an hour. Latencies are recorded in nanoseconds with three significant digits.
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 
 /// A distribution of latencies that is being recorded.
@@ -17,17 +17,17 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Records a latency; one above an hour counts as an hour.
+    /// Records a latency. A longer one counts as an hour.
     pub fn record(&mut self, nanoseconds: u64) {
         self.0.saturating_record(nanoseconds.max(1));
     }
 
-    /// Forgets everything.
+    /// Removes all values.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// In microseconds.
+    /// The distribution in microseconds.
     #[must_use]
     pub fn summary(&self) -> Distribution {
         let at = |quantile| (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) / 1000);
@@ -37,7 +37,7 @@ impl Latencies {
 
 /// A distribution in microseconds, to three significant digits; `null` where nothing was recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names are clear")]
 pub struct Distribution {
     pub count: u64,
     pub p50: Option<u64>,
@@ -50,7 +50,7 @@ pub struct Distribution {
 /// Connections that were due and not started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// As many connections as allowed were open.
+    /// --max-open connections were open.
     pub max_open: u64,
     /// No file descriptor was left.
     pub no_descriptor: u64,
@@ -67,9 +67,9 @@ impl Skipped {
 /// Connects that failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectFailures {
-    /// ECONNREFUSED: nobody listens.
+    /// ECONNREFUSED: no listener.
     pub refused: u64,
-    /// ECONNRESET: refused by a listener, such as with tcp_abort_on_overflow.
+    /// ECONNRESET: reset by a listener, such as with tcp_abort_on_overflow.
     pub reset: u64,
     /// No answer in time.
     pub timeout: u64,
@@ -167,7 +167,7 @@ impl SlowConnects {
 pub struct Summary {
     /// The server.
     pub target: String,
-    /// From the start to the end of the last connection.
+    /// Time from the start to the end of the last connection.
     pub seconds: f64,
     /// Connections that were due: started or skipped.
     pub due: u64,
@@ -181,9 +181,9 @@ pub struct Summary {
     pub completed: u64,
     /// Connections that failed, by kind.
     pub failures: Failures,
-    /// Connections that were open when it was told to end.
+    /// Connections that were open when a signal ended the load.
     pub unfinished: u64,
-    /// Most connections open at a time.
+    /// Largest number of open connections.
     pub peak_open: u64,
     /// Requests that were written completely.
     pub requests: u64,
@@ -197,14 +197,14 @@ pub struct Summary {
     pub syn_retries: SynRetries,
     /// Slow connects by time.
     pub slow_connects: SlowConnects,
-    /// Intended start → connect was called: how late the generator itself was.
+    /// Time from the intended start to the connect call: the delay of the generator itself.
     pub start_delay_us: Distribution,
-    /// Intended start → connection established.
+    /// Time from the intended start until the connection is established.
     pub connect_us: Distribution,
-    /// Intended time of a request → its response is complete. The first is intended when the connection is
-    /// established, the next ones after the think time.
+    /// Time from the intended request until its response is complete. The first request is intended when the connection
+    /// is established, the next ones after the think time.
     pub response_us: Distribution,
-    /// Intended start → first response complete: what a user waits.
+    /// Time from the intended start until the first response is complete: what a user waits.
     pub first_response_us: Distribution,
 }
 

@@ -3,12 +3,12 @@
 use super::connection::Connection;
 use super::timers::Ticket;
 
-/// Connections by token: the generation in the upper half makes a reused place a new token.
+/// Connections by token. Its upper half is a generation, so that a reused place has another token.
 #[derive(Default)]
 pub(super) struct Table {
     places: Vec<(u32, Option<Connection>)>,
     free: Vec<u32>,
-    /// How many connections there are.
+    /// Number of connections.
     pub(super) open: u64,
 }
 
@@ -38,7 +38,7 @@ impl Table {
     pub(super) fn remove(&mut self, token: u64) {
         if self.get(token).is_some() {
             let place = &mut self.places[token as u32 as usize];
-            // Two tokens of the loop have all upper bits set, which no generation reaches.
+            // The event loop has two tokens of its own with all upper bits set; no generation has them.
             *place = ((place.0 + 1) & 0x7fff_ffff, None);
             self.free.push(token as u32);
             self.open -= 1;
@@ -46,7 +46,7 @@ impl Table {
     }
 
     /// Whether the connection is still in the phase of the ticket.
-    pub(super) fn counts(&self, ticket: Ticket) -> bool {
+    pub(super) fn is_current(&self, ticket: Ticket) -> bool {
         self.get(ticket.token).is_some_and(|connection| connection.serial == ticket.serial)
     }
 

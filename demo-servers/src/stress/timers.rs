@@ -1,4 +1,4 @@
-//! Deadlines of equal length expire in the order they were set: a queue each, no heap.
+//! Deadlines. Those of equal length expire in the order in which they were set, so a queue for each length is enough.
 
 use std::collections::VecDeque;
 
@@ -14,17 +14,17 @@ pub(super) struct Ticket {
 pub(super) struct Timers(VecDeque<(u64, Ticket)>);
 
 impl Timers {
-    /// Adds a deadline, not before the ones that are there.
+    /// Adds a deadline, at least as late as the last one.
     pub(super) fn push(&mut self, deadline_ns: u64, ticket: Ticket) {
-        // Two readings of the clock may be compared in the wrong order by nanoseconds.
+        // A deadline may be computed from an earlier reading of the clock than the one before.
         let deadline_ns = self.0.back().map_or(deadline_ns, |(last, _)| deadline_ns.max(*last));
         self.0.push_back((deadline_ns, ticket));
     }
 
-    /// The next deadline whose ticket still counts.
-    pub(super) fn next(&mut self, counts: impl Fn(Ticket) -> bool) -> Option<u64> {
+    /// The next deadline whose ticket is current.
+    pub(super) fn next(&mut self, is_current: impl Fn(Ticket) -> bool) -> Option<u64> {
         while let Some(&(deadline, ticket)) = self.0.front() {
-            if counts(ticket) {
+            if is_current(ticket) {
                 return Some(deadline);
             }
             self.0.pop_front();
@@ -32,7 +32,7 @@ impl Timers {
         None
     }
 
-    /// Takes a deadline that has passed, stale or not.
+    /// Removes and returns a deadline that has passed, stale or not.
     pub(super) fn expired(&mut self, now_ns: u64) -> Option<(u64, Ticket)> {
         self.0.pop_front_if(|(deadline, _)| *deadline <= now_ns)
     }

@@ -1,15 +1,15 @@
 //! Record of one connection, from the accept queue to its end, and the table of them, keyed by `struct sock *`.
 //!
-//! A record is written by the softirq side (arrivals) and the process side (accept, reads, writes) at once, mostly on
-//! different CPUs. Each field has one writing side and needs no lock, and each side has a cache line of its own with
-//! all that it reads as a rule: a line that the other CPU has written costs more than everything else that a probe
-//! does. What one side tells the other is in a third line, which the softirq side only writes: a store need not wait
-//! for the line, a load must.
+//! Two sides write a record, at the same time and mostly on different CPUs: softirq (arrivals) and the process (accept,
+//! reads, writes). Each field has one writing side, so no lock is needed. Each side has a cache line of its own with all
+//! that it usually reads, because reading a line that another CPU has written costs more than all else that a probe
+//! does. A third line carries what softirq passes to the process. Softirq only writes it: a store does not wait for the
+//! line, a load does.
 
 use crate::listener::ListenerRef;
 
-/// Arrivals remembered per connection that were not read completely. When all are taken, the newest absorbs what
-/// follows, so that a residency is then an upper bound. Four fit a cache line.
+/// Arrivals that a connection remembers until they are read completely. When all are in use, the newest absorbs what
+/// follows; a residency is then an upper bound. Four fit a cache line.
 pub const MARKS: usize = 4;
 
 /// One connection.
@@ -18,50 +18,49 @@ pub const MARKS: usize = 4;
 pub struct Connection {
     /// The listener that it came through. Set once.
     pub listener: ListenerRef,
-    /// When it was put on the accept queue; 0 if that was before the start and is not known. Set once.
+    /// When it was put on the accept queue; 0 if that was before the start and is unknown. Set once.
     pub enqueued_ns: u64,
-    /// When it was accepted; 0 while it waits. Process side, as all up to `reserved`.
+    /// When it was accepted; 0 while it waits. Written by the process side, as all up to `reserved`.
     pub accepted_ns: u64,
     /// Sequence number after the last payload byte that was read.
     pub consumed: u32,
     /// [`STATE_READ`] | [`STATE_BASELINE`] | [`STATE_WALKED`].
     pub state: u32,
-    /// Index + 1 of the thread that read last, where its record is likely to be found again; 0: none.
+    /// Index + 1 of the record of the thread that read last, to try first at the next read; 0: none.
     pub reader: u32,
-    /// Index + 1 of the thread that wrote last.
+    /// The same for the thread that wrote last.
     pub writer: u32,
-    /// Who lays claim to the record: 0 nobody, 1 the connection; more for a moment, while those who came late
-    /// withdraw.
+    /// How many claim the record: 0 nobody, 1 the connection; more for a moment, until those that came late withdraw.
     pub claims: u32,
     /// 1 from when it is filled until the connection's end.
     pub live: u32,
-    /// 1: it is not in its set's places.
+    /// 1: it is in the table for those that found their set full.
     pub spilled: u32,
     /// Fills the cache line.
     pub reserved: [u32; 3],
 
-    /// Another connection's: what lies beside a cache line is fetched with it, and should be of the same side.
+    /// A line of another connection: the CPU fetches it together with this one, so both belong to the same side.
     pub beside: [u64; 8],
 
-    /// As `live`, for the softirq side. All up to `reserved_kept` is that side's own; the process side reads it only
-    /// when it must.
+    /// As `live`, for the softirq side. All up to `reserved_kept` is that side's own; the process side reads it only if
+    /// there is no other way.
     pub arriving: u32,
     /// The listener's slot. Set once.
     pub slot: u32,
     /// Sequence number after the last payload byte that arrived.
     pub arrived: u32,
-    /// Index of the mark to be put next.
+    /// Index of the next mark to set.
     pub next_mark: u32,
-    /// `mark_end` once more, to be read here.
+    /// A copy of `mark_end` for the softirq side to read.
     pub kept_end: [u32; MARKS],
     /// Fills the cache line.
     pub reserved_kept: [u32; 8],
 
-    /// Another connection's, as above.
+    /// A line of another connection, as above.
     pub beside_kept: [u64; 8],
 
-    /// Marks, by which the softirq side tells the process side of arrivals: up to which sequence number one reached.
-    /// One that is not beyond what was read means nothing.
+    /// Marks, by which the softirq side passes arrivals to the process side: the sequence number that each reaches. A
+    /// mark that does not reach beyond what was read means nothing.
     pub mark_end: [u32; MARKS],
     /// Marks: when it arrived.
     pub mark_ns: [u64; MARKS],
@@ -71,7 +70,7 @@ pub struct Connection {
 
 /// It was read at least once.
 pub const STATE_READ: u32 = 1;
-/// It was accepted before the start: its first-byte and first-read times are not known.
+/// It was accepted before the start: its first-byte and first-read times are unknown.
 pub const STATE_BASELINE: u32 = 2;
 /// It was found on the accept queue at the start.
 pub const STATE_WALKED: u32 = 4;
@@ -87,14 +86,14 @@ const NEXT: usize = 8;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Set {
-    /// Whose each place is, or was last: the kernel uses socket memory again, and then place and address are a pair
-    /// already.
+    /// The address that each place belongs to, or did last: the kernel uses socket memory again, and then the address
+    /// finds its place at once.
     pub keys: [u64; PLACES],
-    /// Connections of this set that found no place and are in the table for those.
+    /// Connections of this set that found no place and are in the other table.
     pub spilled: u32,
     /// Where the search for a place goes on.
     pub next: u32,
-    /// The address's line is read by all, and nothing that is written lies beside it.
+    /// Every lookup reads the line with the addresses, so nothing that is written often lies beside it.
     pub beside: [u64; 9],
     /// The records; [`Set::offset`] says where.
     pub lines: [u64; PLACES / 2 * PAIR],
@@ -102,6 +101,7 @@ pub struct Set {
 
 impl Set {
     /// Where in `lines` the record of a place begins: between any two of its lines lies one of its pair's other record.
+    #[expect(clippy::inline_always, reason = "older kernels refuse programs that call functions of the object")]
     #[inline(always)]
     #[must_use]
     pub const fn offset(place: usize) -> usize {
@@ -115,3 +115,46 @@ const _: () = assert!(core::mem::offset_of!(Connection, mark_end) == 256);
 const _: () = assert!(core::mem::offset_of!(Set, lines) == 128);
 const _: () = assert!(size_of::<Set>() == 1280);
 const _: () = assert!(Set::offset(PLACES - 1) * 8 + size_of::<Connection>() <= size_of::<[u64; PLACES / 2 * PAIR]>());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words of a cache line.
+    const LINE: usize = 8;
+
+    /// The lines of `Set::lines` that a record's three parts take.
+    fn lines(place: usize) -> [usize; 3] {
+        let begin = Set::offset(place);
+        let parts = [0, core::mem::offset_of!(Connection, arriving), core::mem::offset_of!(Connection, mark_end)];
+        parts.map(|part| (begin + part / size_of::<u64>()) / LINE)
+    }
+
+    #[test]
+    fn no_two_records_share_a_line() {
+        let mut taken = [false; PLACES * 3];
+        for place in 0..PLACES {
+            assert_eq!(Set::offset(place) % LINE, 0, "place {place} begins at a cache line");
+            for line in lines(place) {
+                assert!(!taken[line], "place {place}: line {line} is another's");
+                taken[line] = true;
+            }
+        }
+        assert!(taken.iter().all(|taken| *taken), "no line is left over");
+    }
+
+    #[test]
+    fn a_pair_of_lines_belongs_to_one_side() {
+        // The CPU fetches lines in pairs that begin at an even line; a set begins at a line of its own before `lines`.
+        for place in 0..PLACES {
+            let (own, other) = (lines(place), lines(place ^ 1));
+            for (own, other) in own.into_iter().zip(other) {
+                assert_eq!(
+                    own / 2,
+                    other / 2,
+                    "place {place}: the same part of its pair's other record lies beside it"
+                );
+            }
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The log-linear histogram layout used by every distribution.
+//! The log-linear histogram layout of every distribution.
 //!
 //! Each octave (a doubling) is cut into [`SUB_BUCKETS`] equal parts, so a bucket is at most 1/8 of its lower bound wide
 //! and its midpoint is at most 1/16 away from any value in it. Durations are counted in units of [`UNIT_NS`], sizes in
@@ -8,16 +8,17 @@
 pub const SUB_BITS: u32 = 3;
 /// Parts per octave.
 pub const SUB_BUCKETS: u32 = 1 << SUB_BITS;
-/// Buckets per histogram: values below 2^32 units are told apart, larger ones land in the last bucket.
+/// Buckets per histogram. They cover values below 2^32 units; larger ones land in the last bucket.
 ///
 /// Values below 8 have a bucket each; the 29 octaves above them, up to 2^32, have 8 each.
 pub const BUCKETS: usize = ((32 - SUB_BITS + 1) * SUB_BUCKETS) as usize;
-/// Nanoseconds per unit of a duration histogram, as a shift: 2^7 = 128 ns, hence up to 2^32 × 128 ns = 549 s.
+/// Nanoseconds per unit of a duration histogram, as a shift: 2^7 = 128 ns, so durations up to 2^32 × 128 ns = 549 s.
 pub const UNIT_SHIFT: u32 = 7;
 /// Nanoseconds per unit of a duration histogram.
 pub const UNIT_NS: u64 = 1 << UNIT_SHIFT;
 
 /// The bucket of `value`, in units. Branch-light and loop-free, because probes call it per event.
+#[expect(clippy::inline_always, reason = "older kernels refuse programs that call functions of the object")]
 #[inline(always)]
 #[must_use]
 pub const fn index(value: u64) -> usize {
@@ -28,7 +29,8 @@ pub const fn index(value: u64) -> usize {
         return BUCKETS - 1;
     }
     let value = value as u32;
-    let exponent = value.ilog2();
+    // Not `ilog2`, which calls a function to panic for 0: a program that contains such a call is refused.
+    let exponent = u32::BITS - 1 - value.leading_zeros();
     let mantissa = (value >> (exponent - SUB_BITS)) & (SUB_BUCKETS - 1);
     ((exponent - SUB_BITS + 1) * SUB_BUCKETS + mantissa) as usize
 }

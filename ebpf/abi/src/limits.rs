@@ -1,22 +1,22 @@
-//! Sizes that both sides must know. Map sizes that depend on the machine are set at load; these are the built-in
-//! defaults.
+//! Sizes that both sides use. User space sets map sizes that depend on the machine at load; these are the defaults.
 
-/// Listeners tracked unless told otherwise; user space raises it when more are found at start.
+/// Listeners tracked by default; user space raises it if it finds more at the start.
 pub const DEFAULT_LISTENERS: u32 = 1024;
-/// Connections tracked unless told otherwise: 16 MiB of kernel memory.
+/// Connections tracked by default: 16 MiB of kernel memory.
 pub const DEFAULT_CONNECTIONS: u32 = 65_536;
-/// (listener, thread) pairs tracked unless told otherwise.
+/// (listener, thread) pairs tracked by default.
 pub const DEFAULT_THREADS: u32 = 16_384;
-/// Distinct clients remembered among refused attempts, least recently seen forgotten first, and then counted again.
+/// Distinct clients of refused attempts that are remembered. The least recently seen is forgotten first, and counted
+/// again if it comes back.
 pub const DROPPED_CLIENTS: u32 = 65_536;
-/// Places of such a table that the kernel keeps ready for each CPU, at most (`LOCAL_FREE_TARGET`,
-/// kernel/bpf/bpf_lru_list.c): it may forget entries when all but these are taken.
+/// The most places of such a table that the kernel keeps ready for each CPU (`LOCAL_FREE_TARGET`,
+/// kernel/bpf/bpf_lru_list.c). It may forget entries as soon as all other places are taken.
 pub const READY_PLACES: u32 = 128;
-/// Statistics records per listener at most: events on different CPUs then write to different cache lines.
+/// The most statistics records per listener: with several, events on different CPUs write to different cache lines.
 pub const MAX_SHARDS: u32 = 4;
-/// Connections of one accept queue that one pass takes over at start. The verifier follows every turn of the loop, at
-/// about 3 ms a turn, and the first frame waits for it; a pass more over the table of listeners costs microseconds.
+/// Connections of one accept queue that one pass takes over at the start. The verifier follows every turn of the loop,
+/// for about 3 ms each, and the first frame waits for it. Another pass over the table of listeners costs microseconds.
 pub const QUEUE_STRETCH: u32 = 16;
-/// Passes over an accept queue at start: queues of up to 65,536 connections, and once more to see that nothing is new.
-/// Those behind are counted when accepted, without a wait.
+/// Passes over an accept queue at the start: enough for 65,536 connections, twice, because the last round must find
+/// nothing new. Connections beyond are counted when they are accepted, without an accept wait.
 pub const QUEUE_PASSES: u32 = 2 * 65_536 / QUEUE_STRETCH;

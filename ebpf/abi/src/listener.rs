@@ -1,15 +1,15 @@
-//! Records of one listener. Its *slot* is its index in the array of [`ListenerInfo`], and finds its
-//! [`ListenerCounters`] and [`ListenerDistributions`], of which there is one per shard.
+//! Records of one listener. Its *slot* is the index of its [`ListenerInfo`]; the index of its [`ListenerCounters`] and
+//! [`ListenerDistributions`], one per shard, follows from it.
 
 use crate::histogram::BUCKETS;
 
-/// Where a listening socket's records are.
-#[repr(C)]
+/// Where a listening socket's records are. Aligned, so that the probes read both parts by one load.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerRef {
     /// Index of its records.
     pub slot: u32,
-    /// [`ListenerInfo::generation`] when the slot was taken: tells this listener from a later one in the same slot.
+    /// [`ListenerInfo::generation`] when the slot was taken: distinguishes this listener from a later one in the slot.
     pub generation: u32,
 }
 
@@ -30,8 +30,8 @@ pub struct ListenerInfo {
     pub oldest_ns: u64,
     /// Inode number of the socket, as in `socket:[N]` under /proc/PID/fd.
     pub inode: u64,
-    /// Where the take-over of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and
-    /// [`AGAIN`]; [`WALKED`] once nothing new is found.
+    /// Where the takeover of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and
+    /// [`AGAIN`]; [`WALKED`] when it has found nothing new.
     pub cursor: u64,
     /// Counts the listeners that have had this slot. Written by user space only.
     pub generation: u32,
@@ -59,18 +59,16 @@ pub struct ListenerInfo {
     pub first_drops: u32,
     /// `rskq_defer_accept` at the poll: not 0 if TCP_DEFER_ACCEPT is set.
     pub defer_accept: u32,
-    /// 1 if a connection showed it, not its opening: at the start it may be older than [`ListenerInfo::opened_ns`]
-    /// says.
+    /// 1 if a connection showed it and not its opening. At the start it may be older than [`ListenerInfo::opened_ns`].
     pub noticed: u32,
 }
 
-/// Set in a [`ListenerInfo::cookie`] that is none: the kernel gave the socket no cookie, and cannot be made to (before
-/// 5.12).
+/// Set in a [`ListenerInfo::cookie`] that is a number of our own: the socket has no cookie, and before 5.12 a program
+/// cannot have one made.
 pub const NO_COOKIE: u64 = 1 << 63;
-/// Bit of a [`ListenerInfo::cursor`], which addresses leave free: something new was found since the beginning of the
-/// queue.
+/// Bit of a [`ListenerInfo::cursor`], which addresses leave free: this round has found something new.
 pub const FOUND: u64 = 1;
-/// Likewise: it is not gone through for the first time.
+/// Likewise: this is not the first round.
 pub const AGAIN: u64 = 2;
 /// A [`ListenerInfo::cursor`] that has reached the end of the queue without finding anything new.
 pub const WALKED: u64 = u64::MAX;
@@ -78,11 +76,11 @@ pub const WALKED: u64 = u64::MAX;
 pub const FLAG_REUSEPORT: u32 = 1;
 /// IPV6_V6ONLY is set.
 pub const FLAG_V6ONLY: u32 = 2;
-/// It takes multipath connections: the first subflow of an MPTCP listener.
+/// It accepts multipath connections: it is the first subflow of an MPTCP listener.
 pub const FLAG_MPTCP: u32 = 4;
 
-/// Peak depths since user space last took them (it swaps them for 0). One record per CPU and slot, so that no two CPUs
-/// race for the maximum.
+/// Peak depths since user space last took them: it swaps them for 0. One record per CPU and slot, so that no two CPUs
+/// write the same maximum.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peaks {
@@ -95,9 +93,9 @@ pub struct Peaks {
 /// A distribution; wraps at 32 bits per bucket, which user space unwraps.
 pub type Buckets = [u32; BUCKETS];
 
-/// Cumulative counters, one record per slot and shard, added to atomically; the sum over the shards counts. Apart from
-/// the distributions, which are thirty times as large: user space reads the counters of every listener at each sample,
-/// and the distributions only of those that were used.
+/// Cumulative counters, one record per slot and shard; a listener's figure is the sum over the shards. The distributions,
+/// thirty times as large, are separate: user space reads the counters of every listener at each sample, but the
+/// distributions only of those that were used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerCounters {
@@ -112,10 +110,10 @@ pub struct ListenerCounters {
     pub accepted_unknown: u64,
     /// Connections that were on the queue at the start.
     pub inherited_waiting: u64,
-    /// Connections that were in no table and were taken over when they were open: at the start, or when they were
+    /// Connections without a record that were taken over when they were open: at the start, or when they were
     /// accepted.
     pub inherited_open: u64,
-    /// Connections among `enqueued` that found the connection table full or could not be told: they are in no table.
+    /// Connections among `enqueued` that have no record: the table was full, or the hook did not know which they are.
     pub untracked_enqueued: u64,
     /// SYN-ACKs sent again.
     pub synack_retransmits: u64,
@@ -129,20 +127,20 @@ pub struct ListenerCounters {
     pub clients: u64,
     /// Payload bytes that arrived for its connections.
     pub arrived_bytes: u64,
-    /// Payload bytes that left receive queues otherwise than by a counted read (in-kernel readers, zero copy,
-    /// connections that ended with unread bytes). Counts modulo 2^64: a transforming reader such as kTLS makes it
-    /// negative.
+    /// Payload bytes that left receive queues without a counted read (in-kernel readers, zero copy, connections that
+    /// ended with unread bytes). Counts modulo 2^64: a reader that transforms, such as kTLS, makes it negative.
     pub otherwise_consumed_bytes: u64,
-    /// Index + 1 of the thread that accepted last on this shard's CPUs, where its record is likely to be found again;
+    /// Index + 1 of the record of the thread that accepted last on this shard's CPUs, to try first at the next accept;
     /// 0: none.
     pub acceptor: u64,
     /// Work of threads that found the thread table full.
     pub untracked: Work,
-    /// Connections that another shard's queue took, because this listener was closed.
+    /// Connections that moved to another shard's queue because this listener was closed.
     pub moved_away: u64,
 }
 
-/// Counters of handshakes that only functions of the kernel tell, one record per slot and shard, added to atomically.
+/// Counters of handshakes that only hooks on functions of the kernel show, one record per slot and shard, added to
+/// atomically.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandshakeCounters {
@@ -162,7 +160,7 @@ pub struct HandshakeCounters {
     pub syn_other: u64,
     /// Final ACKs refused otherwise (allocation, route): two in `sk_drops` each.
     pub ack_other: u64,
-    /// Connections among `enqueued` that came from another shard's queue when that was closed.
+    /// Connections among `enqueued` that came from another shard's queue when that shard was closed.
     pub migrated: u64,
     /// Fills the cache lines.
     pub reserved: [u64; 7],
@@ -190,7 +188,7 @@ pub struct ListenerDistributions {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    // Reads and writes first: in a thread's record they share the cache line that tells whose it is.
+    // Reads and writes first: in a thread's record they share the cache line with the key.
     /// Reads of at least one byte.
     pub reads: u64,
     /// Bytes read.
@@ -211,6 +209,7 @@ pub struct Work {
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);
 const _: () = assert!(size_of::<ListenerInfo>() == 120);
+const _: () = assert!(core::mem::offset_of!(ListenerInfo, address).is_multiple_of(8), "the probes write it in words");
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);
 const _: () = assert!(size_of::<ListenerCounters>() == 15 * 8 + 64 + 8);

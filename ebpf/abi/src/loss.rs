@@ -8,16 +8,16 @@ pub enum Loss {
     Listeners = 0,
     /// A connection found the connection table full.
     Connections = 1,
-    /// A call (accept, read, write) of a thread that found the thread table full. Which threads those are is in no
-    /// table.
+    /// A call (accept, read, write) of a thread that found the thread table full. Nothing remembers which threads those
+    /// are.
     Threads = 2,
     /// An open connection at the start could have come through several shards: it counts for one of them.
     AmbiguousShard = 3,
-    /// A child was enqueued whose socket was not known.
+    /// A child was enqueued, and the hook did not know its socket.
     UnknownChild = 4,
-    /// A connection ended without any probe seeing it: found when its socket's memory came to be another connection's.
+    /// No probe saw a connection end: found out when another connection got its socket's memory.
     UnseenEnd = 5,
 }
 
-/// Loss counters.
+/// Number of loss counters: the losses above, and room for more.
 pub const LOSSES: u32 = 8;

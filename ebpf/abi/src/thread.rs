@@ -10,19 +10,19 @@ pub struct ThreadKey {
     pub slot: u32,
     /// Thread id in the initial PID namespace.
     pub tid: u32,
-    /// When the thread started (`start_boottime`): tells it from another that got the same id later.
+    /// When the thread started (`start_boottime`): distinguishes it from another that got the same id later.
     pub start_ns: u64,
 }
 
-/// What it did. Written by the thread's own system calls only, so nothing here is added to atomically.
+/// What it did. Only the thread's own system calls write it, so no addition is atomic.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadRecord {
-    /// Whose record it is; a thread id of 0 is a free one.
+    /// Whose record it is; a thread id of 0 marks a free record.
     pub key: ThreadKey,
     /// Generation of the listener's slot.
     pub generation: u32,
-    /// Process id (thread group id) in listentop's PID namespace; 0 if it cannot be seen from there.
+    /// Process id (thread group id) in listentop's PID namespace; 0 if it is not visible there.
     pub pid: u32,
     /// Thread id in listentop's PID namespace; 0 likewise.
     pub tid: u32,
@@ -39,6 +39,7 @@ pub struct ThreadRecord {
 const _: () = assert!(size_of::<ThreadKey>() == 16);
 const _: () = assert!(size_of::<ThreadRecord>() == 128);
 const _: () = assert!(core::mem::offset_of!(ThreadRecord, work) + core::mem::offset_of!(Work, write_bytes) + 8 == 64);
+const _: () = assert!(core::mem::offset_of!(ThreadRecord, comm).is_multiple_of(8), "the probes write it in words");
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, integers only, no padding (the size above is the sum of the fields).

@@ -3,84 +3,81 @@
 use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef, NO_COOKIE};
 
 use crate::{
-    kernel::{AF_INET, RawSock, Sock},
-    maps::{FREE_SLOTS, INFO, LISTENERS},
+    kernel::{AF_INET, LiveSocket, MaybeGone},
+    maps::{FREE_SLOTS, INFO, LISTENERS, listener_at},
     stats,
+    values::{Lookup as _, MapValue, field},
 };
 
-/// Gives a listener its slot and tracks it; returns its records' place. `opened_ns` is 0 if it was found, not seen
-/// opening. `None` if no slot is free, which the caller counts as a loss, once per listener.
+/// Gives a listener its slot and tracks it; returns the place of its records. `opened_ns` is 0 for a listener that was
+/// found after it had opened. `None` if no slot is free, which the caller counts as a loss, once per listener.
 ///
-/// Address and port are not read here: when the state changes an unbound socket has no port yet. The poll reads them.
+/// Address and port are not read here: when the state changes, an unbound socket has no port yet. The poll reads them.
 #[inline(always)]
-pub(crate) fn begin(sock: Sock, opened_ns: u64) -> Option<ListenerRef> {
+pub(crate) fn begin(sock: LiveSocket, opened_ns: u64) -> Option<ListenerRef> {
     let key = sock.key();
-    if let Some(known) = LISTENERS.get_ptr(&key) {
-        return Some(unsafe { *known });
+    if let Some(known) = listener_at(key) {
+        return Some(known);
     }
     let Ok(Some(slot)) = FREE_SLOTS.pop() else { return None };
-    let info = INFO.get_ptr_mut(slot)?;
-    let cookie = identity(sock, slot, unsafe { (*info).generation });
+    let info = INFO.value(slot)?;
+    let generation = field!(info.generation).get();
+    let cookie = identity(sock, slot, generation);
     let drops = sock.drops();
-    unsafe {
-        (*info).opened_ns = opened_ns;
-        (*info).noticed = 0;
-        (*info).closed_ns = 0;
-        (*info).first_drops = drops;
-        (*info).socket_drops = drops;
-        (*info).cookie = cookie;
-    }
-    let listener = ListenerRef { slot, generation: unsafe { (*info).generation } };
+    field!(info.opened_ns).set(opened_ns);
+    field!(info.noticed).set(0);
+    field!(info.closed_ns).set(0);
+    field!(info.first_drops).set(drops);
+    field!(info.socket_drops).set(drops);
+    field!(info.cookie).set(cookie);
+    let listener = ListenerRef { slot, generation };
     if LISTENERS.insert(&key, &listener, 0).is_err() {
-        // User space sizes the table to hold every slot, so this is not reached unless memory fails.
-        unsafe { (*info).cookie = 0 };
+        // The table holds every slot, so this is reached only if memory runs out.
+        field!(info.cookie).set(0);
         let _ = FREE_SLOTS.push(&slot, 0);
         return None;
     }
     Some(listener)
 }
 
-/// Its cookie. Where none can be made the one it has, or a number of our own, told by its highest bit.
+/// Its cookie. Where a program cannot have one made, the one that it has, or a number of our own, marked by its highest
+/// bit.
 #[inline(always)]
-fn identity(sock: Sock, slot: u32, generation: u32) -> u64 {
+fn identity(sock: LiveSocket, slot: u32, generation: u32) -> u64 {
     let mut cookie = sock.make_cookie();
     if cookie == 0 {
-        cookie = RawSock(sock.key()).cookie();
+        cookie = sock.address().cookie();
     }
     if cookie == 0 { NO_COOKIE | u64::from(generation & 0x7fff_ffff) << 32 | u64::from(slot) } else { cookie }
 }
 
 /// Ends the tracking of a listener. Its slot stays until user space has read it and its connections are gone.
 #[inline(always)]
-pub(crate) fn end(sock: Sock) {
+pub(crate) fn end(sock: LiveSocket) {
     let key = sock.key();
-    let Some(listener) = LISTENERS.get_ptr(&key) else { return };
-    let slot = unsafe { (*listener).slot };
-    let raw = RawSock(key);
-    if let Some(info) = INFO.get_ptr_mut(slot) {
+    let Some(listener) = listener_at(key) else { return };
+    if let Some(info) = INFO.value(listener.slot) {
         // A listener that opened and closed between two polls was never identified.
-        identify(raw, info);
-        unsafe { (*info).socket_drops = sock.drops() };
+        identify(sock.address(), info);
+        field!(info.socket_drops).set(sock.drops());
         forget(key, info, stats::now());
     }
 }
 
 /// Marks a listener's records as those of one that is closed, and takes it out of the table.
 #[inline(always)]
-pub(crate) fn forget(key: u64, info: *mut ListenerInfo, now: u64) {
-    unsafe {
-        (*info).depth = 0;
-        (*info).syn_depth = 0;
-        (*info).syn_young = 0;
-        (*info).oldest_ns = 0;
-        (*info).closed_ns = now;
-    }
+pub(crate) fn forget(key: u64, info: MapValue<ListenerInfo>, now: u64) {
+    field!(info.depth).set(0);
+    field!(info.syn_depth).set(0);
+    field!(info.syn_young).set(0);
+    field!(info.oldest_ns).set(0);
+    field!(info.closed_ns).set(now);
     let _ = LISTENERS.remove(&key);
 }
 
 /// Reads what identifies a listener.
 #[inline(always)]
-pub(crate) fn identify(raw: RawSock, info: *mut ListenerInfo) {
+pub(crate) fn identify(raw: MaybeGone, info: MapValue<ListenerInfo>) {
     let family = raw.family();
     let mut address = [0; 16];
     if family == AF_INET {
@@ -96,21 +93,19 @@ pub(crate) fn identify(raw: RawSock, info: *mut ListenerInfo) {
     if raw.v6only() {
         flags |= FLAG_V6ONLY;
     }
-    // An MPTCP listener's owner holds the socket above it.
+    // The owner of an MPTCP listener holds the socket above it.
     let above = raw.mptcp();
     if above.is_some() {
         flags |= FLAG_MPTCP;
     }
     let inode = above.unwrap_or(raw).inode();
-    unsafe {
-        (*info).family = family;
-        (*info).address = address;
-        (*info).port = raw.port();
-        (*info).flags = flags;
-        (*info).netns = raw.netns();
-        if inode != 0 {
-            (*info).inode = inode;
-        }
-        (*info).backlog = raw.backlog();
+    field!(info.family).set(family);
+    field!(info.address).set_bytes(address);
+    field!(info.port).set(raw.port());
+    field!(info.flags).set(flags);
+    field!(info.netns).set(raw.netns());
+    if inode != 0 {
+        field!(info.inode).set(inode);
     }
+    field!(info.backlog).set(raw.backlog());
 }

@@ -1,10 +1,11 @@
 //! Iterators: programs that user space runs on demand by reading a file.
 //!
 //! aya has no macro for them, so their sections and contexts are declared by hand (include/linux/bpf.h, `bpf_iter__*`).
+//! The kernel passes a pointer to such a context, valid and unchanged while the program runs: hence the references. The
+//! bench's empty programs do not concern them, because no event runs them.
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use listentop_abi::{
     connection::{STATE_BASELINE, STATE_WALKED},
     limits::QUEUE_STRETCH,
@@ -14,16 +15,18 @@ use listentop_abi::{
 
 use crate::{
     config, connections,
-    events::{enqueued, listening},
+    events::listening,
     kernel::{
-        self, AF_INET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, RawSock, Request, Sock,
+        self, AF_INET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone,
+        Request,
     },
     maps::{ADDRESSES, AddressOwner, INFO, LocalAddress},
-    stats::{self, add},
+    record, stats,
+    values::{Lookup as _, MapValue, field},
 };
 
-/// A socket that has not been listening for this long is not just changing its state: the hook runs before the state is
-/// set.
+/// A socket that has not listened for this long is not just changing its state: the hook runs before the kernel sets the
+/// state.
 const CLOSING_NS: u64 = 1_000_000_000;
 
 /// Context of iter/bpf_map_elem.
@@ -31,8 +34,22 @@ const CLOSING_NS: u64 = 1_000_000_000;
 pub(crate) struct MapElement {
     meta: *const c_void,
     map: *const c_void,
-    key: *const u64,
-    value: *const ListenerRef,
+    key: *mut u64,
+    value: *mut ListenerRef,
+}
+
+impl MapElement {
+    /// The socket and its records' place; `None` after the last element.
+    #[inline(always)]
+    fn get(&self) -> Option<(MaybeGone, ListenerRef)> {
+        if self.key.is_null() || self.value.is_null() {
+            return None;
+        }
+        // SAFETY: the iterator passes pointers into the map's element, which stays as that of a lookup does. Both parts
+        // are aligned to 8 bytes.
+        let (key, value) = unsafe { (MapValue::new(self.key), MapValue::new(self.value)) };
+        Some((MaybeGone(key.get()), value.get()))
+    }
 }
 
 /// Context of iter/tcp.
@@ -43,60 +60,67 @@ pub(crate) struct TcpSocket {
     uid: u64,
 }
 
+impl TcpSocket {
+    /// The full socket that the iterator is at, if it is one.
+    #[inline(always)]
+    fn get(&self) -> Option<LiveSocket> {
+        // SAFETY: the socket in the iterator's context, which the iterator locks or holds while the program runs.
+        unsafe { LiveSocket::visited(self.socket) }
+    }
+}
+
 /// Walks [`LISTENERS`] and refreshes each listener's gauges: one pass covers every namespace, and no socket is locked.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn poll(ctx: *const MapElement) -> i32 {
-    let Some((raw, listener)) = (unsafe { element(ctx) }) else { return 0 };
-    let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
-    // The socket may have closed, and its memory may be another's by now: the cookie tells.
-    let cookie = unsafe { (*info).cookie };
+pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
+    let Some((raw, listener)) = ctx.get() else { return 0 };
+    let Some(info) = INFO.value(listener.slot) else { return 0 };
+    // The socket may have closed, and its memory may be another's by now: the cookie shows that.
+    let cookie = field!(info.cookie).get();
     if raw.state() != LISTEN || (cookie & NO_COOKIE == 0 && raw.cookie() != cookie) {
-        // The hook that should have seen it close was skipped by the kernel, unless it is closing, or opening, at this
-        // moment.
+        // The kernel skipped the hook on its closing, unless it closes or opens at this moment.
         let now = stats::now();
-        if now.saturating_sub(unsafe { (*info).opened_ns }.max(unsafe { (*info).polled_ns })) > CLOSING_NS {
+        let last_seen = field!(info.opened_ns).get().max(field!(info.polled_ns).get());
+        if now.saturating_sub(last_seen) > CLOSING_NS {
             listening::forget(raw.0, info, now);
         }
         return 0;
     }
-    if unsafe { (*info).port } == 0 || unsafe { (*info).inode } == 0 {
+    if field!(info.port).get() == 0 || field!(info.inode).get() == 0 {
         listening::identify(raw, info);
     }
     let head = raw.accept_head();
     let oldest_ns = if head.is_null() {
         0
     } else {
-        let tracked = connections::find(head.child().0).map_or(0, |connection| unsafe { (*connection).enqueued_ns });
+        let tracked = connections::find(head.child().0).map_or(0, |connection| field!(connection.enqueued_ns).get());
         if tracked != 0 { tracked } else { head.enqueued_ns() }
     };
-    unsafe {
-        (*info).oldest_ns = oldest_ns;
-        (*info).depth = raw.accept_depth();
-        (*info).backlog = raw.backlog();
-        (*info).syn_depth = raw.qlen();
-        (*info).syn_young = raw.young();
-        (*info).defer_accept = raw.defer_accept();
-        (*info).socket_drops = raw.drops();
-        (*info).polled_ns = stats::now();
-    }
+    field!(info.oldest_ns).set(oldest_ns);
+    field!(info.depth).set(raw.accept_depth());
+    field!(info.backlog).set(raw.backlog());
+    field!(info.syn_depth).set(raw.qlen());
+    field!(info.syn_young).set(raw.young());
+    field!(info.defer_accept).set(raw.defer_accept());
+    field!(info.socket_drops).set(raw.drops());
+    field!(info.polled_ns).set(stats::now());
     0
 }
 
-/// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues: of each queue a
-/// stretch at a time, because the verifier follows every turn of a loop. [`ListenerInfo::cursor`] says where the next
+/// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues. Each pass covers a
+/// stretch of each queue, because the verifier follows every turn of a loop. [`ListenerInfo::cursor`] says where the next
 /// pass goes on.
 ///
-/// A request that leaves the queue meanwhile may be in use again at once, at the end of the same queue; what was
-/// between is not met then. So each queue is gone through until nothing new is found.
+/// A request that leaves the queue meanwhile may be used again at once, at the end of the same queue; then the walk
+/// misses what was in between. So it repeats each queue until it finds nothing new.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
-    let Some((raw, listener)) = (unsafe { element(ctx) }) else { return 0 };
-    let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
-    let cursor = unsafe { (*info).cursor };
+pub(crate) extern "C" fn walk_queues(ctx: &MapElement) -> i32 {
+    let Some((raw, listener)) = ctx.get() else { return 0 };
+    let Some(info) = INFO.value(listener.slot) else { return 0 };
+    let cursor = field!(info.cursor).get();
     if cursor == WALKED || raw.state() != LISTEN {
-        unsafe { (*info).cursor = WALKED };
+        field!(info.cursor).set(WALKED);
         return 0;
     }
     let mut round = cursor & (FOUND | AGAIN);
@@ -107,15 +131,15 @@ pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
     }
     for _ in 0..QUEUE_STRETCH {
         if request.is_null() {
-            unsafe { (*info).cursor = if round & FOUND == 0 { WALKED } else { AGAIN } };
+            field!(info.cursor).set(if round & FOUND == 0 { WALKED } else { AGAIN });
             return 0;
         }
         let child = request.child();
         if child.0 != 0 && child.is_locked() {
-            // It is being enqueued perhaps, and its hook has yet to run: the next time.
+            // Perhaps the kernel enqueues it now, and its hook has yet to run: it is left to the next pass.
             round |= FOUND;
         } else if child.0 != 0 && connections::find(child.0).is_none() && child.socket() == 0 && !child.dead() {
-            // It was enqueued before the probes were attached, and has not been accepted since it was reached.
+            // It was enqueued before the probes were attached, and is not accepted yet.
             if take_over(listener, child, request.enqueued_ns(), 0, STATE_WALKED) {
                 round |= FOUND;
                 if child.socket() != 0 || request.has_left(child) {
@@ -127,15 +151,15 @@ pub(crate) extern "C" fn walk_queues(ctx: *const MapElement) -> i32 {
         }
         request = request.next();
     }
-    unsafe { (*info).cursor = request.0 | round };
+    field!(info.cursor).set(request.0 | round);
     0
 }
 
 /// Visits the TCP sockets of one namespace at start, for its listeners.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
-pub(crate) extern "C" fn find_listeners(ctx: *const TcpSocket) -> i32 {
-    let Some(sock) = (unsafe { tcp_socket(ctx) }) else { return 0 };
+pub(crate) extern "C" fn find_listeners(ctx: &TcpSocket) -> i32 {
+    let Some(sock) = ctx.get() else { return 0 };
     if sock.state() != LISTEN {
         return 0;
     }
@@ -143,146 +167,120 @@ pub(crate) extern "C" fn find_listeners(ctx: *const TcpSocket) -> i32 {
         stats::lost(Loss::Listeners);
         return 0;
     };
-    let Some(info) = INFO.get_ptr_mut(listener.slot) else { return 0 };
-    let raw = RawSock(sock.key());
+    let Some(info) = INFO.value(listener.slot) else { return 0 };
+    let raw = sock.address();
     listening::identify(raw, info);
-    if unsafe { (*info).noticed } != 0 {
-        // A connection came between the attaching and here: that it was noticed then says nothing about its age.
-        unsafe { (*info).opened_ns = 0 };
+    if field!(info.noticed).get() != 0 {
+        // A connection came after the probes were attached and showed the listener: that says nothing about its age.
+        field!(info.opened_ns).set(0);
     }
     let address = local_address(raw);
-    if let Some(owner) = ADDRESSES.get_ptr_mut(&address) {
-        if unsafe { (*owner).listener } != listener {
-            unsafe { (*owner).shards += 1 };
+    if let Some(owner) = ADDRESSES.value(&address) {
+        if field!(owner.listener).get() != listener {
+            field!(owner.shards).add_alone(1);
         }
     } else {
-        // There is room: the table has as many entries as there are slots, this listener has one, and none is given
-        // back before the walk ends.
+        // There is room: the table has as many entries as there are slots, and user space returns no slot before the
+        // walk ends.
         let _ = ADDRESSES.insert(&address, &AddressOwner { listener, shards: 1 }, 0);
     }
     0
 }
 
-/// Visits them again once the accept queues have been walked, for the connections that are open by then: those that
-/// were accepted before the probes were attached, and those that waited then and were accepted before the walk came to
-/// them. And once more after the start, from when each accept makes the record that it misses: for those whose accept
-/// began before the first visit and ended after it.
+/// Visits them again after the walk of the accept queues, for the connections that are open by then: those accepted
+/// before the probes were attached, and those that waited then and were accepted before the walk reached them. And a
+/// last time after the start, when each accept makes a missing record itself: for those whose accept began before the
+/// first visit and ended after it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
-pub(crate) extern "C" fn find_connections(ctx: *const TcpSocket) -> i32 {
-    let Some(sock) = (unsafe { tcp_socket(ctx) }) else { return 0 };
+pub(crate) extern "C" fn find_connections(ctx: &TcpSocket) -> i32 {
+    let Some(sock) = ctx.get() else { return 0 };
     if !is_open(sock.state()) {
         return 0;
     }
-    let raw = RawSock(sock.key());
+    let raw = sock.address();
     // Without a struct socket it waits on an accept queue, or was given up by its process.
     if raw.socket() == 0 || raw.dead() || connections::find(raw.0).is_some() {
         return 0;
     }
     let Some(owner) = owner_of(raw) else { return 0 };
-    if !take_over(unsafe { (*owner).listener }, raw, 0, stats::now(), STATE_BASELINE) {
+    if !take_over(field!(owner.listener).get(), raw, 0, stats::now(), STATE_BASELINE) {
         // The second visit meets those again for which the first found no room.
         if !config::started() {
             stats::lost(Loss::Connections);
         }
-    } else if unsafe { (*owner).shards } > 1 {
-        // Which shard it came through cannot be told from outside any more. The group's sums are right all the same.
+    } else if field!(owner.shards).get() > 1 {
+        // The shard that it came through is unknown now. The group's sums are right all the same.
         stats::lost(Loss::AmbiguousShard);
     }
     0
 }
 
-/// Whether a connection in this state may have a process that reads or writes, one that has shut down its side among
-/// them.
+/// Whether a process may read or write a connection in this state; it may have shut down its side.
 #[inline(always)]
 fn is_open(state: i32) -> bool {
     matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING)
 }
 
-/// The socket that an iterator is at. Request and time-wait sockets are visited too, and are no full sockets.
-#[inline(always)]
-unsafe fn tcp_socket(ctx: *const TcpSocket) -> Option<Sock> {
-    let pointer = unsafe { (*ctx).socket };
-    if pointer.is_null() {
-        return None;
-    }
-    let tcp = unsafe { bpf_skc_to_tcp_sock(pointer.cast_mut().cast()) };
-    if tcp.is_null() { None } else { Some(Sock::new(tcp.cast_const().cast())) }
-}
-
-#[inline(always)]
-unsafe fn element(ctx: *const MapElement) -> Option<(RawSock, ListenerRef)> {
-    let (key, value) = unsafe { ((*ctx).key, (*ctx).value) };
-    if key.is_null() || value.is_null() {
-        return None;
-    }
-    Some((RawSock(unsafe { *key }), unsafe { *value }))
-}
-
 /// Makes the record of a connection that was there before the start; `false` if there is no room.
 #[inline(always)]
-fn take_over(listener: ListenerRef, socket: RawSock, enqueued_ns: u64, accepted_ns: u64, state: u32) -> bool {
+fn take_over(listener: ListenerRef, socket: MaybeGone, enqueued_ns: u64, accepted_ns: u64, state: u32) -> bool {
     let Some(stats) = stats::of(listener) else { return true };
-    // It is gone, if that cannot be read.
+    // If that cannot be read, the socket is gone.
     let Some(span) = socket.receive_span() else { return true };
-    // What it holds came at some time since the handshake: no later than now.
+    // What it holds came after the handshake, and no later than now.
     let arrived_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
-    let Some(arrived) = enqueued::track(listener, socket, span, enqueued_ns, accepted_ns, arrived_ns, state) else {
+    let Some(arrived) = record::track(listener, socket, span, enqueued_ns, accepted_ns, arrived_ns, state) else {
         return false;
     };
-    unsafe {
-        add(&raw mut (*stats).arrived_bytes, u64::from(arrived));
-        if accepted_ns == 0 {
-            add(&raw mut (*stats).inherited_waiting, 1);
-        } else {
-            add(&raw mut (*stats).inherited_open, 1);
-        }
+    field!(stats.arrived_bytes).add(u64::from(arrived));
+    if accepted_ns == 0 {
+        field!(stats.inherited_waiting).add(1);
+    } else {
+        field!(stats.inherited_open).add(1);
     }
     true
 }
 
-/// A connection left its queue while [`walk_queues`] made its record, and the probes of the accept may have run before
-/// there was one: it is open then, and was accepted before the start. If they run later they find that it was accepted,
-/// and count one more that was unknown.
+/// A connection left its queue while [`walk_queues`] made its record. The probes of the accept may have run before there
+/// was a record: then it is open, and counts as accepted before the start. If they run later, they find that it was
+/// accepted, and count one more that was unknown.
 ///
-/// That it left is to be looked for after the record was made, so that either those probes see the record or this sees
-/// that it left; between the two lie [`take_over`]'s atomic additions, which on x86 order them.
+/// The caller looks whether it left after it made the record. So either those probes see the record, or the caller sees
+/// that it left. Between the two lie the atomic additions of [`take_over`], which order them on x86.
 #[inline(always)]
-fn opened_meanwhile(listener: ListenerRef, child: RawSock) {
+fn opened_meanwhile(listener: ListenerRef, child: MaybeGone) {
     let Some(connection) = connections::find(child.0) else { return };
     let Some(stats) = stats::of(listener) else { return };
-    unsafe {
-        if (*connection).accepted_ns != 0 || (*connection).state & STATE_WALKED == 0 {
-            return;
-        }
-        (*connection).accepted_ns = stats::now();
-        (*connection).state = STATE_BASELINE;
-        add(&raw mut (*stats).inherited_waiting, u64::MAX);
-        add(&raw mut (*stats).inherited_open, 1);
+    if field!(connection.accepted_ns).get() != 0 || field!(connection.state).get() & STATE_WALKED == 0 {
+        return;
     }
+    field!(connection.accepted_ns).set(stats::now());
+    field!(connection.state).set(STATE_BASELINE);
+    field!(stats.inherited_waiting).add(u64::MAX);
+    field!(stats.inherited_open).add(1);
 }
 
 #[inline(always)]
-fn local_address(raw: RawSock) -> LocalAddress {
+fn local_address(raw: MaybeGone) -> LocalAddress {
     let address = if raw.family() == AF_INET { kernel::v4_mapped(raw.v4_address()) } else { raw.v6_address() };
     LocalAddress { address, netns: raw.netns(), port: u32::from(raw.port()) }
 }
 
-/// The listener that a connection came through, judged by its local address: the exact one, else IPv4's wildcard, else
-/// IPv6's.
+/// The listener that a connection came through, by its local address: the exact one, else IPv4's wildcard, else IPv6's.
 #[inline(always)]
-fn owner_of(raw: RawSock) -> Option<*const AddressOwner> {
+fn owner_of(raw: MaybeGone) -> Option<MapValue<AddressOwner>> {
     let mut key = local_address(raw);
-    if let Some(owner) = ADDRESSES.get_ptr(&key) {
+    if let Some(owner) = ADDRESSES.value(&key) {
         return Some(owner);
     }
     let is_v4 = key.address[..10] == [0; 10] && key.address[10] == 0xff && key.address[11] == 0xff;
     if is_v4 {
         key.address = kernel::v4_mapped([0; 4]);
-        if let Some(owner) = ADDRESSES.get_ptr(&key) {
+        if let Some(owner) = ADDRESSES.value(&key) {
             return Some(owner);
         }
     }
     key.address = [0; 16];
-    ADDRESSES.get_ptr(&key)
+    ADDRESSES.value(&key)
 }

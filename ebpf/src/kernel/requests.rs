@@ -1,8 +1,8 @@
-//! Requests: what waits in a SYN queue, and what leads from there to a connection on an accept queue.
+//! Requests: what waits in a SYN queue, and what the kernel keeps of it until the connection is accepted.
 
-use super::*;
+use super::{MaybeGone, btf, probe};
 
-/// A `struct request_sock` by address.
+/// A `struct request_sock` by address, which may be gone: see [`super`].
 #[derive(Clone, Copy)]
 pub(crate) struct Request(pub(crate) u64);
 
@@ -14,26 +14,26 @@ impl Request {
 
     /// Its child, once the handshake is complete.
     #[inline(always)]
-    pub(crate) fn child(self) -> RawSock {
-        RawSock(probe(self.0, &REQUEST_SK).unwrap_or(0))
+    pub(crate) fn child(self) -> MaybeGone {
+        MaybeGone(probe(self.0, &btf::REQUEST_SK).unwrap_or(0))
     }
 
-    /// The socket that it is for, as an address.
+    /// The address of the listener that it belongs to.
     #[inline(always)]
     pub(crate) fn listener(self) -> u64 {
-        probe(self.0, &REQUEST_LISTENER).unwrap_or(0)
+        probe(self.0, &btf::REQUEST_LISTENER).unwrap_or(0)
     }
 
     /// The next on the accept queue.
     #[inline(always)]
     pub(crate) fn next(self) -> Request {
-        Request(probe(self.0, &REQUEST_NEXT).unwrap_or(0))
+        Request(probe(self.0, &btf::REQUEST_NEXT).unwrap_or(0))
     }
 
-    /// How long ago its first SYN-ACK was sent; 0 if that is not known (a cookie). The kernel keeps microseconds.
+    /// How long ago its first SYN-ACK was sent; 0 if that is unknown (a cookie). The kernel keeps microseconds.
     #[inline(always)]
     pub(crate) fn since_synack_ns(self, now: u64) -> u64 {
-        match probe::<u64>(self.0, &REQUEST_SNT_SYNACK) {
+        match probe::<u64>(self.0, &btf::REQUEST_SNT_SYNACK) {
             // At least one, as 0 stands for unknown.
             Some(us) if us != 0 => now.saturating_sub(us * 1000).max(1),
             _ => 0,
@@ -43,32 +43,32 @@ impl Request {
     /// The initial sequence number that the client chose.
     #[inline(always)]
     pub(crate) fn receive_isn(self) -> Option<u32> {
-        probe(self.0, &REQUEST_RCV_ISN)
+        probe(self.0, &btf::REQUEST_RCV_ISN)
     }
 
-    /// A request that was made of a cookie is in no table, so nothing refers to it yet.
+    /// Whether it was made of a cookie: such a request is in no table, so nothing refers to it yet.
     #[inline(always)]
     pub(crate) fn is_cookie(self) -> bool {
         self.is_unreferenced()
     }
 
-    /// Whether it is no longer on the accept queue on which it was met with this child: whoever accepts takes it off,
-    /// and gives it back or, with TCP Fast Open, takes the child out of it, before the accept returns.
+    /// Whether it has left the accept queue where it was seen with this child. An accept takes it off the queue. Before
+    /// it returns it frees the request or, with TCP Fast Open, takes the child out of it.
     #[inline(always)]
-    pub(crate) fn has_left(self, child: RawSock) -> bool {
+    pub(crate) fn has_left(self, child: MaybeGone) -> bool {
         self.is_unreferenced() || self.child().0 != child.0
     }
 
     #[inline(always)]
     fn is_unreferenced(self) -> bool {
-        probe::<u32>(self.0, &REQUEST_REFCNT) == Some(0)
+        probe::<u32>(self.0, &btf::REQUEST_REFCNT) == Some(0)
     }
 
-    /// When its connection was put on the accept queue, if that must be told without having seen it: the time of the
-    /// SYN-ACK and the round trip that was measured with it. 0 if unknown.
+    /// An estimate of when its connection was put on the accept queue, for one that no probe saw: the time of the
+    /// SYN-ACK plus the round trip that was measured with it. 0 if unknown.
     #[inline(always)]
     pub(crate) fn enqueued_ns(self) -> u64 {
-        match probe::<u64>(self.0, &REQUEST_SNT_SYNACK) {
+        match probe::<u64>(self.0, &btf::REQUEST_SNT_SYNACK) {
             Some(us) if us != 0 => (us + u64::from(self.child().srtt_us())) * 1000,
             _ => 0,
         }

@@ -6,6 +6,8 @@
 //! of name is indexed when it is first asked for; all of it together takes some 8 ms.
 
 mod enumerations;
+#[cfg(feature = "exercise")]
+pub mod exercise;
 mod functions;
 mod index;
 mod layout;

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+pub use crate::patterns::PatternName;
 use crate::{
     coverage::Coverage,
     histogram::Histogram,
@@ -356,27 +357,6 @@ pub struct Pattern {
     pub confidence: f64,
     /// What was seen, one sentence each, with figures.
     pub evidence: Vec<String>,
-}
-
-/// The patterns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PatternName {
-    /// One thread accepts, reads and writes.
-    SingleThread,
-    /// One thread accepts; each connection is then read by one of several others.
-    AcceptorReaders,
-    /// One thread accepts and reads; other threads write the answers.
-    MessageBalancing,
-    /// Several threads or processes accept from the same socket.
-    MultiAcceptor,
-    /// SO_REUSEPORT: each acceptor has its own listener.
-    Sharded,
-    /// One thread accepts, a new thread reads each connection.
-    ThreadPerConnection,
-    /// One process accepts, a new process reads each connection.
-    ProcessPerConnection,
-    /// Not enough was seen, or it fits none.
-    Unknown,
 }
 
 /// How bad a finding is.

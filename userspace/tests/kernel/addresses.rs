@@ -2,8 +2,7 @@
 
 use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::{PORT, any6, has_ipv6, loopback, loopback6},
     skip, sleep_ms,
@@ -45,7 +44,7 @@ fn ipv6(lab: &Lab) {
     refused.set_nonblocking(true).expect("O_NONBLOCK");
     assert!(refused.connect(&loopback6(PORT).into()).is_err());
     drop(refused);
-    // All send first: they need not be accepted in the order in which they connected.
+    // All send first, because they may be accepted in another order than they connected in.
     clients.iter().for_each(|client| send_all(client, b"hello"));
     for _ in &clients {
         assert_eq!(receive(&accept(&listener).expect("a connection"), 10), 5);
@@ -57,11 +56,11 @@ fn ipv6(lab: &Lab) {
     assert_eq!((seen.address, seen.id), (loopback6(PORT).ip(), cookie(&listener)));
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(3), Some(3)));
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(3), Some(15)));
-    let refused = watch.tells(Measure::Drops).then_some(1);
+    let refused = watch.is_available(Measure::Drops).then_some(1);
     assert_eq!((seen.drops.total, seen.drops.accept_queue_full_on_syn), (refused, refused));
 }
 
-/// `::` takes connections over both protocols, unless it is told not to.
+/// A listener on `::` accepts connections over both protocols, unless it has IPV6_V6ONLY.
 fn dual_stack(lab: &Lab) {
     needs_ipv6();
     let mut watch = Watch::start(lab);
@@ -86,11 +85,11 @@ fn dual_stack(lab: &Lab) {
     drop(clients);
 }
 
-/// Late final ACKs of both protocols meet the full queue of one listener: each attempt once, each client once.
+/// Late final ACKs of both protocols find the queue of one listener full. Each attempt and each client counts once.
 fn refused_final_acks(lab: &Lab) {
     needs_ipv6();
     let mut watch = Watch::start(lab);
-    // The SYN queue has room for all that are late and one that connects.
+    // The SYN queue has room for all late attempts and one more.
     let listener = listen_on(any6(PORT), 8, |socket| socket.set_only_v6(false).expect("IPV6_V6ONLY"));
     let before = lab.counters();
     let grown = |name| lab.counters().since(&before, name);
@@ -98,7 +97,7 @@ fn refused_final_acks(lab: &Lab) {
     let both = [loopback6(PORT), loopback(PORT)];
     let late: Vec<Socket> = (0..6).map(|n| attempt_with_late_ack_to(both[n % 2])).collect();
     let waiting: Vec<Socket> = (0..9).map(|n| connect_to(both[n % 2])).collect();
-    // Their final ACKs come after 200 ms, and again for every SYN-ACK that the server repeats, after one second.
+    // Their final ACKs come after 200 ms, and again when the server repeats its SYN-ACK after one second.
     wait_until("each final ACK is refused twice", || {
         watch.sample();
         grown("TCPSynRetrans") >= 6 && grown("ListenOverflows") >= 12
@@ -120,7 +119,7 @@ fn refused_final_acks(lab: &Lab) {
     drop((listener, waiting));
 }
 
-/// Connections that were open before the start are charged to the listener that they came through.
+/// Connections that were open before the start belong to the listener that accepted them.
 fn open_before_the_start(lab: &Lab) {
     needs_ipv6();
     let both = listen_on(any6(PORT), 16, |socket| socket.set_only_v6(false).expect("IPV6_V6ONLY"));
@@ -140,14 +139,14 @@ fn open_before_the_start(lab: &Lab) {
     }
 }
 
-/// The same address in another namespace is another listener, with its own drops.
+/// The same address in another namespace is a different listener, with its own drops.
 fn two_namespaces(lab: &Lab) {
     let here = listen(PORT, 1);
     Lab::beside(|other| {
         let there = listen(PORT, 4);
         assert_ne!(lab.netns, other.netns);
         let mut watch = Watch::start(lab);
-        // This thread is in the other namespace.
+        // This thread runs in the other namespace.
         let before = other.counters();
         let admitted = give_up_refused((0..9).map(|_| attempt(PORT)).collect());
         assert_eq!((admitted.len(), kernel_drops(&there)), (5, 4), "the test's own load");
@@ -156,19 +155,19 @@ fn two_namespaces(lab: &Lab) {
         let (seen_here, seen_there) = (watch.by_id(cookie(&here)), watch.by_id(cookie(&there)));
         assert_eq!((seen_here.netns, seen_there.netns), (lab.netns, other.netns));
         assert_eq!((seen_here.port, seen_there.port), (PORT, PORT));
-        let drops = |n| watch.tells(Measure::Drops).then_some(n);
+        let drops = |n| watch.is_available(Measure::Drops).then_some(n);
         assert_eq!((seen_here.total.enqueued, seen_here.drops.total), (Some(0), drops(0)));
         assert_eq!((seen_there.total.enqueued, seen_there.drops.total), (Some(5), drops(4)));
         assert_eq!(seen_there.drops.accept_queue_full_on_syn, drops(4));
         assert_eq!(other.counters().since(&before, "ListenDrops"), 4);
         assert_eq!(watch.namespace().listen_drops, Some(0));
     });
-    // Back in the first one.
+    // Now in the first namespace again.
     assert!(connect(PORT).peer_addr().is_ok());
 }
 
-/// A namespace that is made when the probes are attached already is found: its listeners at once, its counters, by
-/// which the causes of drops are told, with the next search for owners.
+/// A namespace that is made after the probes were attached: its listeners are found at once. Its counters, which
+/// distinguish the causes of drops, are found in the next search for owners.
 fn later_namespace(lab: &Lab) {
     let mut watch = Watch::start(lab);
     Lab::beside(|other| {
@@ -185,25 +184,25 @@ fn later_namespace(lab: &Lab) {
             watch.sample();
             admitted
         };
-        // Before anybody knows the namespace's counters.
+        // Before listentop has found the namespace's counters.
         drop(refuse(&mut watch, 4));
         let seen = watch.by_id(cookie(&there));
-        let told = watch.tells(Measure::Drops);
-        let some = |n| told.then_some(n);
+        let has_causes = watch.is_available(Measure::Drops);
+        let some = |n| has_causes.then_some(n);
         assert_eq!((seen.netns, seen.total.enqueued, seen.drops.total), (other.netns, Some(5), some(4)));
         let causes = [seen.drops.accept_queue_full_on_syn, seen.drops.unexplained];
-        assert_eq!(causes.into_iter().flatten().sum::<u64>(), if told { 4 } else { 0 }, "{:?}", seen.drops);
+        assert_eq!(causes.into_iter().flatten().sum::<u64>(), if has_causes { 4 } else { 0 }, "{:?}", seen.drops);
 
         watch.sample_until("its counters are found", |watch| namespace(watch).is_some());
-        // What they held when they were found belongs to the interval if listeners saw all of it.
+        // The counts before they were found belong to the interval if the listeners saw all of them.
         let found = namespace(&watch).map_or(0, |(drops, _)| drops);
-        assert!(found == 4 || !told, "{found}");
+        assert!(found == 4 || !has_causes, "{found}");
         let before = watch.by_id(cookie(&there)).drops.accept_queue_full_on_syn;
         drop((0..5).map(|_| accept(&there)).collect::<Vec<_>>());
         drop(refuse(&mut watch, 4));
         let seen = watch.by_id(cookie(&there));
         assert_eq!((seen.total.enqueued, seen.total.aborted, seen.drops.total), (Some(10), Some(0), some(8)));
         assert_eq!(seen.drops.accept_queue_full_on_syn, before.map(|before| before + 4), "{:?}", seen.drops);
-        assert_eq!(namespace(&watch), Some((found + 4, told.then_some(0))));
+        assert_eq!(namespace(&watch), Some((found + 4, has_causes.then_some(0))));
     });
 }

@@ -8,10 +8,13 @@ use std::{
 };
 
 use listentop::source::live::{Kind, LiveSource, Options};
-use listentop_model::{coverage::Measure, histogram::Histogram, model::ListenerModel};
+use listentop_model::{
+    coverage::Measure,
+    histogram::Histogram,
+    model::{Counts, Distributions, ListenerModel},
+};
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::{patience, slowness},
     lab::{PORT, loopback},
@@ -96,7 +99,7 @@ fn demand(connections: u32, numbers: &mut Numbers) {
     }
 }
 
-/// Fills the queue, so that SYNs and final ACKs are refused; nothing is repeated.
+/// Fills the queue, so that it refuses SYNs and final ACKs. Nothing is repeated.
 fn overflow() -> Vec<Socket> {
     let late: Vec<Socket> = (0..5).map(|_| attempt_with_late_ack(PORT)).collect();
     let waiting = give_up_refused((0..BACKLOG + 12).map(|_| attempt(PORT)).collect());
@@ -111,7 +114,7 @@ fn agree(lab: &Lab) {
     let mut tracepoints = watch(lab, Kind::Tracepoint);
     let listener = listen(PORT, BACKLOG);
     listener.set_nonblocking(true).expect("O_NONBLOCK");
-    // The counters of a namespace that is new have a baseline only once they were read.
+    // A new namespace's counters have a baseline only after the first read.
     functions.sample();
     tracepoints.sample();
     let connections = CONNECTIONS / slowness();
@@ -132,66 +135,75 @@ fn agree(lab: &Lab) {
     assert!(refused.0 > 5 && kernel_drops(&listener) > 0, "the test's own load: {refused:?}");
 
     let enqueued = u64::from(connections) + waiting.len() as u64;
-    let counts = |l: &ListenerModel| {
-        let t = &l.total;
-        [t.enqueued, t.accepts, t.would_block, t.accept_failed, t.reads, t.read_bytes, t.writes, t.write_bytes]
-    };
     let missed = functions.missed() + tracepoints.missed();
     if missed > 0 && slowness() > 1 {
         // A kernel that preempts programs skips others; in an emulated machine, where they run for long, always some.
-        let (t, own) = (&b.total, |n: Option<u64>| n.expect("it is measured"));
-        assert_counts(
-            missed,
-            &[
-                ("enqueued by functions", a.total.enqueued, enqueued),
-                ("enqueued by tracepoints", t.enqueued, enqueued),
-                ("accepts", t.accepts, own(a.total.accepts)),
-                ("would-block accepts", t.would_block, own(a.total.would_block)),
-                ("reads", t.reads, own(a.total.reads)),
-                ("writes", t.writes, own(a.total.writes)),
-            ],
-        );
+        assert_counts_within_missed(missed, &a.total, &b.total, enqueued);
         return;
     }
     assert_eq!(a.total.enqueued, Some(enqueued), "against the load itself");
-    assert_eq!(counts(a), counts(b), "enqueued, accepts, would-block, failed, reads, bytes, writes, bytes");
-    assert_eq!(a.total.synack_retransmits, b.total.synack_retransmits);
-    assert_eq!(
-        (a.now.open, a.now.queued_bytes, a.now.accept_depth),
-        (b.now.open, b.now.queued_bytes, b.now.accept_depth)
-    );
-    assert_eq!(a.now.accept_peak, b.now.accept_peak);
+    assert_eq!(a.drops.total, Some(refused.1), "against the kernel's own counter");
+    assert_same_counts(a, b);
     let causes =
         |l: &ListenerModel| (l.drops.total, l.drops.accept_queue_full_on_ack, l.drops.accept_queue_full_on_syn);
-    if tracepoints.tells(Measure::Drops) {
+    if tracepoints.is_available(Measure::Drops) {
         assert_eq!((causes(a), a.drops.unexplained), (causes(b), b.drops.unexplained));
     } else {
         assert_eq!(causes(b), (None, None, None), "unknown before 6.15");
     }
-    assert_eq!(a.drops.total, Some(refused.1), "against the kernel's own counter");
+    assert_same_distributions(&a.distributions, &b.distributions);
+    drop(waiting);
+}
+
+/// `functions` and `tracepoints` may each differ from the truth by the number of probe runs that the kernel skipped.
+fn assert_counts_within_missed(missed: u64, functions: &Counts, tracepoints: &Counts, enqueued: u64) {
+    let own = |n: Option<u64>| n.expect("it is measured");
+    assert_counts(
+        missed,
+        &[
+            ("enqueued by functions", functions.enqueued, enqueued),
+            ("enqueued by tracepoints", tracepoints.enqueued, enqueued),
+            ("accepts", tracepoints.accepts, own(functions.accepts)),
+            ("would-block accepts", tracepoints.would_block, own(functions.would_block)),
+            ("reads", tracepoints.reads, own(functions.reads)),
+            ("writes", tracepoints.writes, own(functions.writes)),
+        ],
+    );
+}
+
+fn assert_same_counts(a: &ListenerModel, b: &ListenerModel) {
+    let counts = |l: &ListenerModel| {
+        let t = &l.total;
+        [t.enqueued, t.accepts, t.would_block, t.accept_failed, t.reads, t.read_bytes, t.writes, t.write_bytes]
+    };
+    assert_eq!(counts(a), counts(b), "enqueued, accepts, would-block, failed, reads, bytes, writes, bytes");
+    assert_eq!(a.total.synack_retransmits, b.total.synack_retransmits);
+    let now = |l: &ListenerModel| (l.now.open, l.now.queued_bytes, l.now.accept_depth, l.now.accept_peak);
+    assert_eq!(now(a), now(b), "open, queued bytes, depth, peak");
     let work = |l: &ListenerModel| {
         let mut work: Vec<_> = l.threads.iter().map(|t| (t.tid, t.accepts, t.would_block, t.reads, t.writes)).collect();
         work.sort_unstable();
         work
     };
     assert_eq!(work(a), work(b), "by thread");
+}
 
-    let (a, b) = (&a.distributions, &b.distributions);
+fn assert_same_distributions(a: &Distributions, b: &Distributions) {
     for (what, a, b) in [
         ("accept wait", &a.accept_wait, &b.accept_wait),
         ("first byte", &a.first_byte, &b.first_byte),
         ("first read", &a.first_read, &b.first_read),
         ("residency", &a.residency, &b.residency),
     ] {
-        compare(what, a, b);
+        compare(what, a.as_ref(), b.as_ref());
     }
     assert_eq!(a.bytes_per_read, b.bytes_per_read);
-    drop(waiting);
 }
 
-/// As many values, and quantiles within each one's 1/16, and what lies between a function and a system call's end.
-fn compare(what: &str, a: &Option<Histogram>, b: &Option<Histogram>) {
-    let (a, b) = (a.as_ref().expect("it is measured"), b.as_ref().expect("it is measured"));
+/// Compares two distributions: equal counts, and quantiles within the resolution of both (1/16 each) plus the time
+/// between the end of a function and the end of its system call.
+fn compare(what: &str, a: Option<&Histogram>, b: Option<&Histogram>) {
+    let (a, b) = (a.expect("it is measured"), b.expect("it is measured"));
     assert_eq!(a.count(), b.count(), "{what}");
     for p in [0.5, 0.9] {
         let (x, y) = (a.quantile_ns(p).unwrap_or(0) as f64, b.quantile_ns(p).unwrap_or(0) as f64);

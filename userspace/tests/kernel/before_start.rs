@@ -1,4 +1,4 @@
-//! What existed before the probes were attached is there from the first sample, and is counted from then on.
+//! Listeners and connections from before the start are in the first sample, and are counted from then on.
 
 use std::{
     collections::VecDeque,
@@ -10,8 +10,7 @@ use std::{
 
 use listentop::source::live::LiveSource;
 use listentop_model::{coverage::Measure, model::ListenerModel};
-
-use crate::support::{
+use test_support::{
     Ends, Lab, Test, Watch,
     environment::options,
     lab::{PORT, loopback},
@@ -60,11 +59,11 @@ fn listener_with_connections(lab: &Lab) {
     let (low, high) = ((sampled - to) / 1000 - 50_000, (sampled - from) / 1000 + 50_000);
     assert!((low..=high).contains(&age), "{age} µs, while the program measured from {low} to {high} µs");
 
-    // A connection that waited since before the start has waited since then.
+    // The wait of a connection that waited before the start begins before the start.
     let begin = now_ns();
     let late: Vec<_> = waiting.iter().map(|_| accept(&listener).expect("a connection")).collect();
     let end = now_ns();
-    // A connection that was open before the start is read as others are.
+    // Reads of a connection that was open before the start count like others.
     assert_eq!(receive(&servers[0], 40), 40);
     assert_eq!(receive(&servers[0], 100), 60);
     assert_eq!(receive(&late[0], 100), 30);
@@ -72,7 +71,7 @@ fn listener_with_connections(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.accepts, seen.total.enqueued), (Some(3), Some(0)));
     assert_eq!((seen.now.open, seen.now.accept_depth, seen.now.queued_bytes), (Some(5), 0, Some(0)));
-    let waits = &seen.distributions.accept_wait;
+    let waits = seen.distributions.accept_wait.as_ref();
     assert_eq!(count(waits), 3);
     // The kernel keeps the time of the handshake in milliseconds or better.
     assert_ms("accept wait from before the start", waits, 0.5, begin - to - 2_000_000, end - from + 2_000_000);
@@ -81,15 +80,15 @@ fn listener_with_connections(lab: &Lab) {
     assert_eq!((reader.accepts, reader.reads, reader.read_bytes), (3, 3, 130));
     let comm = std::fs::read_to_string("/proc/thread-self/comm").expect("our name");
     assert_eq!(reader.comm, comm.trim_end());
-    // When the connections that were open already were accepted is not known.
-    assert_eq!((count(&seen.distributions.first_byte), count(&seen.distributions.first_read)), (1, 1));
+    // It is unknown when the connections from before the start were accepted.
+    assert_eq!((count(seen.distributions.first_byte.as_ref()), count(seen.distributions.first_read.as_ref())), (1, 1));
 
     drop((servers, late));
     watch.sample_until("the connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
     drop((clients, waiting));
 }
 
-/// Longer than one stretch of the walk that takes queues over.
+/// More than the walk over the queues reads at a time.
 fn a_long_queue(lab: &Lab) {
     const WAITING: usize = 1000;
     lab.sysctl("core/somaxconn", "4096");
@@ -101,15 +100,15 @@ fn a_long_queue(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.accepts, seen.now.open), (Some(WAITING as u64), Some(WAITING as u64)));
-    assert_eq!(count(&seen.distributions.accept_wait), WAITING as u64);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), WAITING as u64);
     drop(servers);
 }
 
-/// Connections come and go while the probes are attached: one that waited before the start may be accepted before its
-/// queue is walked, and a later one may show the listener before the walk does. Nothing of that is lost, or new.
+/// Connections come and go during the start. One from before may be accepted before its queue is walked, and a new one
+/// may make the listener known before the walk does. None is lost, and none counts twice.
 fn load_at_the_start(lab: &Lab) {
     const WAITING: u32 = 3;
-    /// So many stay open for some time.
+    /// This many stay open for some time.
     const OPEN: usize = 32;
     let listener = listen(PORT, 16);
     let mut waiting: VecDeque<_> = (0..WAITING).map(|_| connect(PORT)).collect();
@@ -136,23 +135,22 @@ fn load_at_the_start(lab: &Lab) {
             watch.sample();
             let seen = watch.listener(PORT);
             let (enqueued, accepts) = (seen.total.enqueued.expect("measured"), seen.total.accepts.expect("measured"));
-            // 21 turns ended since. The first may have done all but count itself before the start; the others began
-            // after it. They go on while they are read, one after the other.
+            // 21 turns have ended. The first may have begun before the start, the other 20 began after it.
             let missed = watch.missed();
             assert!(enqueued + missed >= 20 && accepts + missed >= 20, "{enqueued}, {accepts}, {missed} missed");
             unseen += watch.model().losses.unseen;
         }
     });
-    // Not on every machine does the kernel show each packet to the programs.
+    // On some machines the kernel hides a few packets from the probes.
     assert!(unseen <= u64::from(!test_harness::own_machine()), "{unseen} connections were enqueued or ended unseen");
 }
 
-/// A queue that is long before the start gets shorter all through it: whether a connection waited or was open when the
-/// start looked for the one and the other, from then on it is known.
+/// A long queue gets shorter all through the start. Every connection is known afterwards, whether it was still waiting
+/// or already open when the start looked for it.
 fn accepted_during_the_start(lab: &Lab) {
     const WAITING: u32 = 1000;
     lab.sysctl("core/somaxconn", "4096");
-    // How long a start takes here.
+    // The time that a start takes on this machine.
     let begin = now_ns();
     drop(Watch::fresh(lab));
     let pause = Duration::from_nanos((now_ns() - begin) * 3 / 2) / WAITING;
@@ -191,13 +189,13 @@ fn accepted_during_the_start(lab: &Lab) {
     let all = u64::from(WAITING);
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(all), Some(5 * all)));
     assert_eq!((seen.now.open, seen.now.queued_bytes), (Some(all), Some(0)));
-    assert_eq!((seen.total.accepts, count(&seen.distributions.accept_wait)), (Some(waiting), waiting));
+    assert_eq!((seen.total.accepts, count(seen.distributions.accept_wait.as_ref())), (Some(waiting), waiting));
     assert_eq!((seen.total.enqueued, watch.lost()), (Some(0), 0));
     drop(servers);
     watch.sample_until("the connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
 }
 
-/// Connections of which one side has shut down its half are open still.
+/// Connections are open while only one side has shut down its half.
 fn half_closed(lab: &Lab) {
     let listener = listen(PORT, 16);
     let clients: Vec<_> = (0..3).map(|_| connect(PORT)).collect();
@@ -221,7 +219,8 @@ fn half_closed(lab: &Lab) {
     watch.sample_until("the connections are gone", |watch| watch.listener(PORT).now.open == Some(0));
 }
 
-/// Which shard an open connection came through cannot be told at the start: the group has them all, and that is said.
+/// At the start it is unknown through which shard an open connection came. The sum over the group is right, and the
+/// coverage says so.
 fn connections_of_a_group(lab: &Lab) {
     const OPEN: u64 = 5;
     let shard = || listen_on(loopback(PORT), 16, |socket| socket.set_reuse_port(true).expect("SO_REUSEPORT"));
@@ -233,10 +232,10 @@ fn connections_of_a_group(lab: &Lab) {
     let mut watch = Watch::fresh(lab);
     let open = |watch: &Watch| watch.listeners(PORT).iter().map(|shard| shard.now.open.expect("measured")).sum::<u64>();
     assert_eq!((open(&watch), watch.model().losses.ambiguous), (OPEN, OPEN));
-    // All send first: whose server is whose is not known.
+    // All send first, because it is unknown which server belongs to which client.
     clients.iter().for_each(|client| send_all(client, b"hello"));
     servers.iter().for_each(|server| assert_eq!(receive(server, 10), 5));
-    // What comes from now on is its shard's.
+    // A connection from now on belongs to its shard.
     let client = connect(PORT);
     let (of, late) = shards.iter().find_map(|shard| Some((cookie(shard), accept(shard)?))).expect("a connection");
     watch.sample();
@@ -248,7 +247,7 @@ fn connections_of_a_group(lab: &Lab) {
     watch.sample_until("the connections are gone", |watch| open(watch) == 0);
 }
 
-/// The accept began before its exit could be seen.
+/// An accept that began before its end could be observed.
 fn waiting_accept(lab: &Lab) {
     let listener = &listen(PORT, 16);
     thread::scope(|scope| {
@@ -268,7 +267,7 @@ fn waiting_accept(lab: &Lab) {
         watch.sample();
         let seen = watch.listener(PORT);
         assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(1), Some(1)));
-        assert_eq!(count(&seen.distributions.accept_wait), 1);
+        assert_eq!(count(seen.distributions.accept_wait.as_ref()), 1);
         let thread = record(seen, acceptor_tid).expect("the acceptor is seen");
         assert_eq!((thread.pid, thread.accepts, thread.reads), (std::process::id(), 1, 1));
     });

@@ -1,11 +1,10 @@
-//! What happens between two samples is not lost.
+//! Nothing that happens between two samples is lost.
 
 use std::time::{Duration, Instant};
 
 use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::PORT,
     sleep_ms,
@@ -19,7 +18,7 @@ pub(crate) const TESTS: &[Test] = &[Test {
     run: overflow_between_two_samples,
 }];
 
-/// 20 attempts within about 2 ms meet a queue of 8, which is empty again long before the next sample.
+/// 20 attempts within about 2 ms find room for 8 in the queue. It is empty again long before the next sample.
 fn overflow_between_two_samples(lab: &Lab) {
     let listener = listen(PORT, 7);
     let mut watch = Watch::start(lab);
@@ -33,8 +32,7 @@ fn overflow_between_two_samples(lab: &Lab) {
     for _ in &admitted {
         drop(accept(&listener));
     }
-    // Only a machine that was doing something else in between takes longer; the burst is then no less short for the
-    // samples.
+    // Only a busy machine takes longer. For the samples the burst is as short even then.
     assert!(took < Duration::from_millis(300), "{took:?}");
     sleep_ms(300);
     assert_eq!(lab.counters().since(&before, "ListenOverflows"), 12, "the test's own load");
@@ -45,7 +43,7 @@ fn overflow_between_two_samples(lab: &Lab) {
     assert_eq!(seen.now.accept_peak, Some(8));
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(8), Some(8)));
     assert_eq!((seen.drops.total, seen.drops.accept_queue_full_on_syn), (Some(12), Some(12)));
-    assert_eq!(count(&seen.distributions.accept_wait), 8);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), 8);
 
     // The peak belongs to the time before this sample, not to the next.
     for _ in 0..8 {

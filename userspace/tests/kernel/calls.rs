@@ -1,4 +1,4 @@
-//! Every way to accept, read and write.
+//! Every system call that accepts, reads or writes.
 
 mod reading;
 mod writing;
@@ -12,8 +12,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use listentop_model::coverage::Measure;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::older_than,
     lab::PORT,
@@ -33,9 +32,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "calls::io_uring_accept", needs: NEEDS, run: io_uring_accept },
     Test { name: "calls::io_uring_multishot_accept", needs: NEEDS, run: io_uring_multishot_accept },
     Test { name: "calls::io_uring_accept_into_a_fixed_file", needs: NEEDS, run: io_uring_fixed_file },
-    Test { name: "calls::io_uring_accept_in_vain", needs: NEEDS, run: io_uring_accept_in_vain },
-    Test { name: "calls::would_block_and_failed_accepts", needs: NEEDS, run: |lab| in_vain(lab, accept4) },
-    Test { name: "calls::plain_accept", needs: NEEDS, run: |lab| in_vain(lab, plain_accept) },
+    Test { name: "calls::io_uring_accept_would_block", needs: NEEDS, run: io_uring_would_block_accept },
+    Test { name: "calls::would_block_and_failed_accepts", needs: NEEDS, run: |lab| non_blocking_accepts(lab, accept4) },
+    Test { name: "calls::plain_accept", needs: NEEDS, run: |lab| non_blocking_accepts(lab, plain_accept) },
 ];
 
 const ROUNDS: usize = 20;
@@ -51,7 +50,7 @@ fn pair_at(listener: &Socket, port: u16) -> (Socket, Socket) {
     (client, accept(listener).expect("a connection"))
 }
 
-/// What sendmsg and recvmsg take, for one buffer.
+/// The argument of sendmsg and recvmsg for one buffer.
 struct Message<'a> {
     vector: libc::iovec,
     header: libc::msghdr,
@@ -65,14 +64,14 @@ impl<'a> Message<'a> {
         Self { vector, header: unsafe { std::mem::zeroed() }, buffer: std::marker::PhantomData }
     }
 
-    /// Valid until this moves.
+    /// Pointers in it are valid until this moves.
     fn header(&mut self) -> *mut libc::msghdr {
         (self.header.msg_iov, self.header.msg_iovlen) = (&raw mut self.vector, 1);
         &raw mut self.header
     }
 }
 
-/// Counts of accepts that failed; unknown where no probe can tell whose they were.
+/// Failed accepts; unknown where no probe can attribute them to a listener.
 fn failed(n: u64) -> Option<u64> {
     (!older_than(5, 15)).then_some(n)
 }
@@ -81,14 +80,14 @@ fn assert_accepts(watch: &mut Watch, n: u64) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(n), Some(n)));
-    assert_eq!(count(&seen.distributions.accept_wait), n);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), n);
     assert_eq!(thread(seen, tid()).map(|thread| thread.accepts), Some(n), "by this thread");
     assert_eq!(seen.now.open, Some(n));
-    // io_uring looks before it waits, which is its own affair.
+    // io_uring first tries without blocking, and that is not counted.
     assert_eq!((seen.total.would_block, seen.total.accept_failed), (Some(0), failed(0)));
 }
 
-/// Half of the connections wait already, half come while the accept waits.
+/// Half of the connections wait before the accept, half come while it waits.
 fn io_uring_accept(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -123,7 +122,7 @@ fn io_uring_multishot_accept(lab: &Lab) {
     for _ in 0..ROUNDS {
         let client = connect(PORT);
         let Some(entry) = complete_if_known(&mut ring) else {
-            skip("io_uring does not know an accept of many (since 5.19) here".to_owned())
+            skip("io_uring has no multishot accept (since 5.19) on this kernel".to_owned())
         };
         assert!(cqueue::more(entry.flags()), "the accept goes on");
         kept.push((client, socket(&entry)));
@@ -131,7 +130,7 @@ fn io_uring_multishot_accept(lab: &Lab) {
     assert_accepts(&mut watch, ROUNDS as u64);
 }
 
-/// Such an accept yields no descriptor: it is noticed at the first read.
+/// Such an accept returns no descriptor. It is detected at the first read.
 fn io_uring_fixed_file(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -155,8 +154,8 @@ fn io_uring_fixed_file(lab: &Lab) {
     assert_eq!(thread(seen, tid()).map(|thread| (thread.accepts, thread.reads)), Some((1, 1)));
 }
 
-/// An accept of io_uring that is to come back at once: IORING_ACCEPT_DONTWAIT (6.10) says so; for some kernels before
-/// that the listener does not block.
+/// An accept of io_uring that returns at once: by IORING_ACCEPT_DONTWAIT since 6.10, on some kernels before that if the
+/// listener is non-blocking.
 fn accept_at_once(listener: &Socket, dont_wait: bool) -> squeue::Entry {
     const IORING_ACCEPT_DONTWAIT: u16 = 1 << 1;
     let fd = types::Fd(listener.as_raw_fd());
@@ -168,14 +167,14 @@ fn accept_at_once(listener: &Socket, dont_wait: bool) -> squeue::Entry {
     entry
 }
 
-/// Tries an accept; what it came to, or `None` if it waits.
+/// Tries an accept. Returns its result, or `None` if it waits.
 fn try_accept(ring: &mut IoUring, listener: &Socket, dont_wait: bool) -> Option<i32> {
     push(ring, &accept_at_once(listener, dont_wait));
-    ring.submit().expect("it is taken");
+    ring.submit().expect("it is submitted");
     ring.completion().next().map(|entry| -entry.result())
 }
 
-fn io_uring_accept_in_vain(lab: &Lab) {
+fn io_uring_would_block_accept(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
     listener.set_nonblocking(true).expect("O_NONBLOCK");
@@ -184,34 +183,34 @@ fn io_uring_accept_in_vain(lab: &Lab) {
     let dont_wait = first != Some(libc::EINVAL);
     let mut outcomes = vec![first];
     outcomes.extend((0..7).map(|_| try_accept(&mut ring, &listener, dont_wait)));
-    let in_vain = outcomes.iter().filter(|outcome| **outcome == Some(libc::EAGAIN)).count() as u64;
-    // Without the flag, which is of 6.10, some kernels wait, whatever the listener says.
+    let would_block = outcomes.iter().filter(|outcome| **outcome == Some(libc::EAGAIN)).count() as u64;
+    // Before 6.10, without the flag, some kernels wait even if the listener is non-blocking.
     let waits = !dont_wait && outcomes.contains(&None);
-    assert_eq!(in_vain, if waits { 0 } else { 7 + u64::from(dont_wait) }, "the test's own load: {outcomes:?}");
+    assert_eq!(would_block, if waits { 0 } else { 7 + u64::from(dont_wait) }, "the test's own load: {outcomes:?}");
     // No descriptor is free below this limit.
     let too_many = with_descriptors(3, || [(); 2].map(|()| try_accept(&mut ring, &listener, dont_wait)));
     assert_eq!(too_many, [Some(libc::EMFILE); 2]);
 
-    // Called off while it waits: no failure.
+    // Cancelled while it waits: not a failure.
     let blocking = listen(PORT + 1, 16);
     push(&mut ring, &accept_at_once(&blocking, false).user_data(1));
     ring.submit().expect("the accept waits");
     push(&mut ring, &opcode::AsyncCancel::new(1).build());
     ring.submit_and_wait(2).expect("both are done");
-    assert!(ring.completion().any(|entry| -entry.result() == libc::ECANCELED), "it was called off");
+    assert!(ring.completion().any(|entry| -entry.result() == libc::ECANCELED), "it was cancelled");
 
     watch.sample();
     let seen = watch.listener(PORT);
-    // Where no probe sees how an accept ends, looks count.
-    let in_vain = if waits && older_than(5, 15) { 7 } else { in_vain };
-    assert_eq!((seen.total.would_block, seen.total.accept_failed), (Some(in_vain), failed(2)));
+    // Where no probe observes how an accept ends, tries count.
+    let would_block = if waits && older_than(5, 15) { 7 } else { would_block };
+    assert_eq!((seen.total.would_block, seen.total.accept_failed), (Some(would_block), failed(2)));
     let this = thread(seen, tid()).map(|this| (this.would_block, this.accept_failed, this.accepts));
-    assert_eq!(this.unwrap_or_default(), (in_vain, failed(2).unwrap_or(0), 0), "by this thread");
+    assert_eq!(this.unwrap_or_default(), (would_block, failed(2).unwrap_or(0), 0), "by this thread");
     let seen = watch.listener(PORT + 1).total;
     assert_eq!((seen.would_block, seen.accept_failed, seen.accepts), (Some(0), failed(0), Some(0)));
 }
 
-/// Runs `work` while no descriptor can be had that is not below `limit`.
+/// Runs `work` with `limit` as the limit of open files.
 fn with_descriptors<T>(limit: u64, work: impl FnOnce() -> T) -> T {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, limit, hard).expect("a lower limit");
@@ -224,7 +223,7 @@ fn accept4(listener: &Socket) -> io::Result<Socket> {
     listener.accept().map(|(socket, _)| socket)
 }
 
-/// The call that is older than accept4, which libraries do not use any more.
+/// accept(2), which current C libraries do not call any more.
 fn plain_accept(listener: &Socket) -> io::Result<Socket> {
     // SAFETY: without an address to fill in the call touches no memory.
     match unsafe { libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut()) } {
@@ -234,7 +233,7 @@ fn plain_accept(listener: &Socket) -> io::Result<Socket> {
     }
 }
 
-fn in_vain(lab: &Lab, accept: fn(&Socket) -> io::Result<Socket>) {
+fn non_blocking_accepts(lab: &Lab, accept: fn(&Socket) -> io::Result<Socket>) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
     listener.set_nonblocking(true).expect("O_NONBLOCK");
@@ -250,6 +249,6 @@ fn in_vain(lab: &Lab, accept: fn(&Socket) -> io::Result<Socket>) {
     assert_eq!((seen.total.would_block, seen.total.accept_failed, seen.total.accepts), (Some(7), failed(2), Some(5)));
     let this = thread(seen, tid()).expect("this thread works");
     assert_eq!((this.would_block, this.accept_failed, this.accepts), (7, failed(2).unwrap_or(0), 5));
-    assert_eq!((count(&seen.distributions.accept_wait), seen.now.open), (5, Some(5)));
+    assert_eq!((count(seen.distributions.accept_wait.as_ref()), seen.now.open), (5, Some(5)));
     drop(servers);
 }

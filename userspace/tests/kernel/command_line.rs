@@ -1,14 +1,12 @@
-//! The program as it is called: reports, mistakes, missing rights, full disks, signals, and nothing left behind.
+//! The program on the command line: reports, bad options, missing rights, full disks, signals, and that nothing is left
+//! in the kernel.
 
 use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{BufRead as _, BufReader},
-    os::{
-        fd::AsFd as _,
-        unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    },
-    process::{Command, Output, Stdio},
+    os::fd::AsFd as _,
+    process::{Output, Stdio},
     thread,
 };
 
@@ -16,11 +14,9 @@ use listentop_model::coverage::Measure;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test,
-    command::{Measuring, listentop},
-    environment,
+    command::{Measuring, ProgramCopy, listentop},
     lab::PORT,
     process, sleep_ms,
     sockets::{accept, connect, listen, readable, receive, send_all},
@@ -50,7 +46,7 @@ fn run(arguments: &str) -> Output {
     listentop(arguments).output().expect("listentop runs")
 }
 
-/// One line on stderr, nothing on stdout, this exit code; the line.
+/// Checks that there is one line on stderr, nothing on stdout, and this exit code. Returns the line.
 pub(crate) fn assert_refused(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).expect("text");
     assert_eq!(output.status.code(), Some(code), "{stderr}");
@@ -81,25 +77,18 @@ fn mistakes(_: &Lab) {
     }
 }
 
-/// As nobody, with these arguments.
+/// Runs it as an unprivileged user, with these arguments.
 fn run_as_nobody(arguments: &str) -> Output {
-    // The checkout may be out of this user's reach.
-    let copy = std::env::temp_dir().join(format!("listentop-{}", std::process::id()));
-    fs::copy(environment::program(), &copy).expect("a copy of the program");
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("anybody may run it");
-    let mut command = Command::new(&copy);
-    let output = command.args(arguments.split_whitespace()).uid(65534).gid(65534).current_dir("/").output();
-    fs::remove_file(&copy).expect("the copy goes");
-    output.expect("it runs")
+    ProgramCopy::new("nobody").as_nobody(arguments).output().expect("it runs")
 }
 
-/// Probes that are asked for by name and may not be loaded: what is missing is named, and nothing is attached.
+/// With `--probes tracepoint` but without rights, listentop names what is missing and ends.
 fn without_rights(_: &Lab) {
     let line = assert_refused(&run_as_nobody("report --for 1s --probes tracepoint"), 3);
     assert!(line.contains("root") && line.contains("CAP_BPF"), "{line}");
 }
 
-/// Without rights and without a wish, what needs none is measured, and it is said why it is not more.
+/// Without rights and without `--probes`, listentop measures what needs no rights, and reports why the rest is missing.
 fn without_rights_sampled(lab: &Lab) {
     let listener = listen(PORT, 16);
     let waiting = connect(PORT);
@@ -150,6 +139,99 @@ fn closed_pipe(_: &Lab) {
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b"measuring\n"[..]));
 }
 
+/// The contract: every field of schema 1, by the JSON pointer of its object.
+const FIELDS: &[(&str, &[&str])] = &[
+    ("", &["schema", "tool", "host", "interval", "coverage", "own_cost", "listeners"]),
+    ("/tool", &["version"]),
+    ("/host", &["kernel", "cpus"]),
+    ("/interval", &["start", "seconds"]),
+    ("/coverage/0", &["measure", "status", "via", "reason"]),
+    ("/own_cost", &["probe_runs", "probe_ns", "cpu_seconds", "rss_bytes", "lost_events", "missed_runs"]),
+    (
+        "/listeners/0",
+        &[
+            "id",
+            "netns",
+            "protocol",
+            "address",
+            "port",
+            "group",
+            "process",
+            "accept_queue",
+            "syn_queue",
+            "drops",
+            "accepts",
+            "connections",
+            "reads",
+            "writes",
+            "threads",
+            "pattern",
+            "findings",
+        ],
+    ),
+    ("/listeners/0/process", &["pid", "comm", "container"]),
+    (
+        "/listeners/0/accept_queue",
+        &["depth", "backlog", "limit", "peak", "enqueued", "aborted", "oldest_waiting_us", "wait_us"],
+    ),
+    ("/listeners/0/accept_queue/wait_us", QUANTILES),
+    (
+        "/listeners/0/syn_queue",
+        &["depth", "young", "peak", "requests", "synack_retransmits", "cookies_sent", "handshake_us"],
+    ),
+    (
+        "/listeners/0/drops",
+        &[
+            "total",
+            "accept_queue_full_on_syn",
+            "accept_queue_full_on_ack",
+            "syn_queue_full",
+            "other",
+            "unexplained",
+            "clients",
+        ],
+    ),
+    ("/listeners/0/accepts", &["total", "per_second", "would_block"]),
+    ("/listeners/0/connections", &["open", "first_byte_us", "first_read_us"]),
+    ("/listeners/0/connections/first_read_us", QUANTILES),
+    ("/listeners/0/reads", &["count", "bytes", "per_second", "residency_us", "bytes_per_read", "queued_bytes"]),
+    ("/listeners/0/reads/residency_us", QUANTILES),
+    ("/listeners/0/reads/bytes_per_read", QUANTILES),
+    ("/listeners/0/writes", &["count", "bytes"]),
+    (
+        "/listeners/0/threads/0",
+        &[
+            "pid",
+            "tid",
+            "comm",
+            "roles",
+            "accepts",
+            "accept_share",
+            "would_block",
+            "reads",
+            "read_share",
+            "read_bytes",
+            "writes",
+            "on_cpu_us",
+            "run_queue_us",
+            "blocked_us",
+        ],
+    ),
+    ("/listeners/0/pattern", &["name", "confidence", "evidence"]),
+];
+
+const QUANTILES: &[&str] = &["count", "p50", "p90", "p99", "max"];
+
+fn assert_has_every_field(report: &Value) {
+    for (pointer, names) in FIELDS {
+        let object = report.pointer(pointer).and_then(Value::as_object);
+        let fields = object.unwrap_or_else(|| panic!("no object {pointer} in {report:#}"));
+        let missing: Vec<_> = names.iter().filter(|name| !fields.contains_key(**name)).collect();
+        assert!(missing.is_empty(), "{missing:?} missing in {pointer}: {report:#}");
+    }
+    assert_eq!(report["coverage"].as_array().map(Vec::len), Some(Measure::ALL.len()));
+}
+
 fn json_has_every_field(lab: &Lab) {
     let server = listen(PORT, 16);
     let measuring = Measuring::start(&format!("report --for 700ms --format json --netns {}", lab.netns));
@@ -164,94 +246,8 @@ fn json_has_every_field(lab: &Lab) {
     assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(0), ""));
     let report: Value = serde_json::from_str(&ended.stdout).expect("JSON and nothing else");
     assert_eq!(report["schema"], 1);
-    // The contract: every name of schema 1, in its place.
-    const QUANTILES: &[&str] = &["count", "p50", "p90", "p99", "max"];
+    assert_has_every_field(&report);
     let listener = &report["listeners"][0];
-    for (object, names) in [
-        (&report, &["schema", "tool", "host", "interval", "coverage", "own_cost", "listeners"][..]),
-        (&report["tool"], &["version"]),
-        (&report["host"], &["kernel", "cpus"]),
-        (&report["interval"], &["start", "seconds"]),
-        (&report["coverage"][0], &["measure", "status", "via", "reason"]),
-        (&report["own_cost"], &["probe_runs", "probe_ns", "cpu_seconds", "rss_bytes", "lost_events", "missed_runs"]),
-        (
-            listener,
-            &[
-                "id",
-                "netns",
-                "protocol",
-                "address",
-                "port",
-                "group",
-                "process",
-                "accept_queue",
-                "syn_queue",
-                "drops",
-                "accepts",
-                "connections",
-                "reads",
-                "writes",
-                "threads",
-                "pattern",
-                "findings",
-            ],
-        ),
-        (&listener["process"], &["pid", "comm", "container"]),
-        (
-            &listener["accept_queue"],
-            &["depth", "backlog", "limit", "peak", "enqueued", "aborted", "oldest_waiting_us", "wait_us"],
-        ),
-        (&listener["accept_queue"]["wait_us"], QUANTILES),
-        (
-            &listener["syn_queue"],
-            &["depth", "young", "peak", "requests", "synack_retransmits", "cookies_sent", "handshake_us"],
-        ),
-        (
-            &listener["drops"],
-            &[
-                "total",
-                "accept_queue_full_on_syn",
-                "accept_queue_full_on_ack",
-                "syn_queue_full",
-                "other",
-                "unexplained",
-                "clients",
-            ],
-        ),
-        (&listener["accepts"], &["total", "per_second", "would_block"]),
-        (&listener["connections"], &["open", "first_byte_us", "first_read_us"]),
-        (&listener["connections"]["first_read_us"], QUANTILES),
-        (&listener["reads"], &["count", "bytes", "per_second", "residency_us", "bytes_per_read", "queued_bytes"]),
-        (&listener["reads"]["residency_us"], QUANTILES),
-        (&listener["reads"]["bytes_per_read"], QUANTILES),
-        (&listener["writes"], &["count", "bytes"]),
-        (
-            &listener["threads"][0],
-            &[
-                "pid",
-                "tid",
-                "comm",
-                "roles",
-                "accepts",
-                "accept_share",
-                "would_block",
-                "reads",
-                "read_share",
-                "read_bytes",
-                "writes",
-                "on_cpu_us",
-                "run_queue_us",
-                "blocked_us",
-            ],
-        ),
-        (&listener["pattern"], &["name", "confidence", "evidence"]),
-    ] {
-        let fields = object.as_object().unwrap_or_else(|| panic!("no object with {names:?} in {report:#}"));
-        let missing: Vec<_> = names.iter().filter(|name| !fields.contains_key(**name)).collect();
-        assert!(missing.is_empty(), "{missing:?} missing in {object:#}");
-    }
-    assert_eq!(report["coverage"].as_array().map(Vec::len), Some(Measure::ALL.len()));
-
     assert_eq!(report["listeners"].as_array().map(Vec::len), Some(1));
     assert_eq!((&listener["netns"], &listener["port"]), (&lab.netns.into(), &PORT.into()));
     assert_eq!(listener["process"]["pid"], std::process::id());
@@ -294,8 +290,8 @@ fn filters(lab: &Lab) {
     drop(listeners);
 }
 
-/// A process that has only a connection, handed to it, works for the listener that another holds; one that only holds
-/// one with others is found by that, and one that does neither is not.
+/// `--pid` finds the listener of another process if the process serves a connection of it, and a listener that it
+/// holds together with others. For a process that does neither it finds none.
 fn filter_by_worker(lab: &Lab) {
     let listener = listen(PORT, 4);
     let others = listen(PORT + 1, 4);
@@ -304,7 +300,7 @@ fn filter_by_worker(lab: &Lab) {
     let worker = process::fork(|| {
         process::close_inherited_but(connection.as_fd());
         loop {
-            // By functions, a read that waits since before the start is not seen.
+            // Probes on functions do not observe a read that began before the start.
             readable(&connection);
             receive(&connection, 5);
             send_all(&connection, b"hi");
@@ -360,9 +356,9 @@ fn signals(lab: &Lab) {
     }
 }
 
-/// What finds no room is in the report, with the option that makes room.
+/// The report names what did not fit a table, and the option that makes the table larger.
 fn small_tables(_: &Lab) {
-    // What is lost, by its name in the JSON; the option; what the table says.
+    // The loss by its name in the JSON; the options; the text in the table.
     for (lost, options, remedy) in [
         ("connections", "--max-connections 16", "connections (raise --max-connections)"),
         ("threads", "--max-threads 1", "calls of threads (raise --max-threads)"),
@@ -371,7 +367,7 @@ fn small_tables(_: &Lab) {
         for format in ["json", "table"] {
             let servers: Vec<Socket> = (0..3).map(|n| listen(PORT + n, 128)).collect();
             let measuring = Measuring::start(&format!("report --for 700ms --format {format} {options}"));
-            // 100 connections at a time; one thread accepts them, another one reads.
+            // 100 connections at a time. One thread accepts, another one reads.
             let clients: Vec<Socket> = (0..100).map(|_| connect(PORT)).collect();
             clients.iter().for_each(|client| send_all(client, b"hello"));
             let accepted: Vec<Socket> = clients.iter().map(|_| accept(&servers[0]).expect("a connection")).collect();
@@ -395,14 +391,14 @@ fn small_tables(_: &Lab) {
     assert!(help.contains("tracked from their accept on"), "{help}");
 }
 
-/// With the option the probes say on stderr what happens to listeners and what is lost, without it they say nothing.
+/// With `--log-probes` the probes log on stderr which listeners open and close, and losses. Without it they log nothing.
 fn log_of_the_probes(lab: &Lab) {
     for (option, logs) in [("--log-probes --max-connections 16", true), ("", false)] {
         let arguments = format!("report --for 700ms --format json --netns {} {option}", lab.netns);
         let mut child =
             listentop(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("listentop starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map(|line| line.expect("text"));
-        // Others on this machine may listen before.
+        // Other programs on this machine may have logged lines before.
         let mut log: Vec<String> = lines.by_ref().take_while(|line| line != "measuring").collect();
         let listener = listen(PORT, 128);
         let clients: Vec<Socket> = (0..100).map(|_| connect(PORT)).collect();
@@ -411,17 +407,17 @@ fn log_of_the_probes(lab: &Lab) {
         let output = child.wait_with_output().expect("it ends");
         assert_eq!(output.status.code(), Some(0), "{log:?}");
         for line in ["probe: listening: ", "probe: listens no more: ", "probe: lost: "] {
-            assert_eq!(log.iter().any(|said| said.starts_with(line)), logs, "{line}: {log:?}");
+            assert_eq!(log.iter().any(|logged| logged.starts_with(line)), logs, "{line}: {log:?}");
         }
         assert!(log.iter().all(|line| line.starts_with("probe: ")), "{log:?}");
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
         let aborted = &report["listeners"][0]["accept_queue"]["aborted"];
-        // Those in no table are only counted.
+        // Connections that fit no table are only counted.
         assert!(aborted.as_u64().is_some_and(|n| if logs { (1..100).contains(&n) } else { n == 100 }), "{aborted}");
     }
 }
 
-/// The ids of the BPF programs, links or maps that a process holds, by what their descriptors say.
+/// The ids of the BPF programs, links or maps that a process holds, from /proc/PID/fdinfo.
 pub(crate) fn held(pid: u32, field: &str) -> BTreeSet<u32> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs");
     descriptors
@@ -432,13 +428,14 @@ pub(crate) fn held(pid: u32, field: &str) -> BTreeSet<u32> {
         .collect()
 }
 
+/// The ids of all BPF programs and maps in the kernel.
 pub(crate) fn loaded() -> (BTreeSet<u32>, BTreeSet<u32>) {
     let programs = aya::programs::loaded_programs().filter_map(Result::ok).map(|program| program.id());
     let maps = aya::maps::loaded_maps().filter_map(Result::ok).map(|map| map.id());
     (programs.collect(), maps.collect())
 }
 
-/// However it ends, the kernel forgets its programs and maps.
+/// However listentop ends, the kernel removes its programs and maps.
 fn nothing_stays(_: &Lab) {
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGABRT] {
         let measuring = Measuring::start("report --for 1h");
@@ -448,7 +445,7 @@ fn nothing_stays(_: &Lab) {
         assert!(maps.len() > 3 && maps.is_subset(&now.1), "{maps:?}");
         measuring.signal(signal);
         measuring.end();
-        wait_until("the kernel lets programs and maps go", || {
+        wait_until("the kernel removes programs and maps", || {
             let now = loaded();
             now.0.is_disjoint(&programs) && now.1.is_disjoint(&maps)
         });

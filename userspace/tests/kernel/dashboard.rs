@@ -1,4 +1,4 @@
-//! The dashboard itself, on live probes, in a pseudo-terminal.
+//! The dashboard with attached probes, in a pseudo-terminal.
 
 use std::{
     fs::File,
@@ -21,8 +21,7 @@ use nix::{
     },
     unistd::Pid,
 };
-
-use crate::support::{
+use test_support::{
     Lab, Test,
     command::listentop,
     environment::patience,
@@ -41,18 +40,18 @@ pub(crate) const TESTS: &[Test] = &[
 const ENTER_ALTERNATE: &str = "\x1b[?1049h";
 const LEAVE_ALTERNATE: &str = "\x1b[?1049l";
 
-/// A terminal's modes, without the places for control characters that the kernel does not fill in.
+/// A terminal's modes, without the control characters that the kernel does not set.
 type Modes = (InputFlags, OutputFlags, ControlFlags, LocalFlags, Vec<u8>);
 
 fn modes(terminal: &OwnedFd) -> Modes {
-    /// Linux' own NCCS, which C libraries exceed.
+    /// Linux's own NCCS. C libraries have a larger one.
     const CONTROL_CHARACTERS: usize = 19;
     let modes = tcgetattr(terminal).expect("its modes");
     let characters = modes.control_chars[..CONTROL_CHARACTERS].to_vec();
     (modes.input_flags, modes.output_flags, modes.control_flags, modes.local_flags, characters)
 }
 
-/// A terminal of 80 columns and 24 rows with the dashboard in it.
+/// A terminal of 80 columns and 24 rows in which the dashboard runs.
 struct Session {
     master: File,
     slave: OwnedFd,
@@ -67,7 +66,7 @@ impl Session {
         Self::start_with(netns, "", None)
     }
 
-    /// The same with these arguments too, and errors into a file.
+    /// The same with more arguments, and with stderr in a file.
     fn start_with(netns: u32, arguments: &str, errors: Option<File>) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("a pseudo-terminal");
@@ -95,7 +94,7 @@ impl Session {
         let mut entries = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
         poll(&mut entries, PollTimeout::try_from(patience).expect("short")).expect("poll");
         if entries[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)) {
-            let mut bytes = [0; 65_536];
+            let mut bytes = vec![0; 65_536];
             let count = self.master.read(&mut bytes).unwrap_or(0);
             self.output.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
@@ -110,13 +109,13 @@ impl Session {
         }
     }
 
-    /// Types, and forgets what was drawn before.
+    /// Types these keys. Discards what was drawn before.
     fn send(&mut self, keys: &str) {
         self.output.clear();
         self.master.write_all(keys.as_bytes()).expect("it reads keys");
     }
 
-    /// As a user who pulls at the window: the terminal signals it to the dashboard.
+    /// Resizes the terminal, which sends the dashboard a signal.
     fn resize(&mut self, columns: u16, rows: u16) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         self.output.clear();
@@ -125,7 +124,7 @@ impl Session {
         assert_eq!(result, 0, "TIOCSWINSZ: {}", std::io::Error::last_os_error());
     }
 
-    /// It ends with this code and leaves the terminal as it was.
+    /// Checks that the dashboard ends with this code and restores the terminal.
     fn assert_end(mut self, code: i32) {
         let start = Instant::now();
         let status = loop {
@@ -163,7 +162,7 @@ fn shown(mut session: Session) -> Session {
     session
 }
 
-/// The listener is drawn, opens, shows what it is doing, and the key `q` ends it all.
+/// The listener is drawn; its view opens and shows findings; the key `q` ends the dashboard.
 fn quit_by_key(lab: &Lab) {
     let listener = listen(PORT, 3);
     let mut session = started(lab);
@@ -173,11 +172,11 @@ fn quit_by_key(lab: &Lab) {
     receive(&server, 10);
     session.send("\r");
     session.wait_for("ACCEPTORS");
-    // A finding that can only come from what happens now.
+    // A finding that only the current load can cause.
     let waiting = give_up_refused((0..20).map(|_| attempt(PORT)).collect());
     session.output.clear();
     session.wait_for("overflow");
-    // It draws all at the new size, and hears the first key after it.
+    // It draws everything at the new size, and the first key afterwards works.
     session.resize(200, 60);
     session.wait_for("Distributions");
     session.send("q");
@@ -195,7 +194,7 @@ fn ended_by_signals(lab: &Lab) {
     }
 }
 
-/// The probes' log is not written over the screen: it goes elsewhere, or nothing starts.
+/// The probes' log is not written over the dashboard: stderr must be redirected, or the dashboard does not start.
 fn log_of_the_probes(lab: &Lab) {
     let mut session = Session::start_with(lab.netns, "--log-probes", None);
     session.wait_for("2>FILE");

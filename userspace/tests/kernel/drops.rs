@@ -1,15 +1,15 @@
 //! Refused attempts, by cause, against the kernel's counters of the namespace and of the socket.
 
-use listentop_model::{coverage::Measure, model::Drops};
+use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
+    drops::{MixedRefusals, assert_adds_up},
     lab::{Counters, PORT},
     sleep_ms,
     sockets::{
         accept, attempt, attempt_with_late_ack, connect, cookie, defer_accept, give_up_refused, kernel_drops, listen,
-        reset, retransmits, send_all,
+        reset, send_all,
     },
     wait_until,
     watch::assert_whole,
@@ -34,7 +34,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "drops::two_listeners_at_once_two_causes", needs: NEEDS, run: two_causes },
 ];
 
-/// What the kernel counted for a namespace and one socket in it since this was made.
+/// The kernel's own counts for a namespace and one socket in it, since this was created.
 struct Truth<'a> {
     lab: &'a Lab,
     before: Counters,
@@ -55,8 +55,8 @@ impl<'a> Truth<'a> {
     }
 }
 
-/// Waits out what clients that gave up leave behind, and takes two samples: the second finds causes for what the first
-/// left open.
+/// Waits for the last packets of clients that gave up, and takes two samples: the second finds causes for drops that the
+/// first could not explain.
 fn settle(watch: &mut Watch) {
     sleep_ms(50);
     watch.sample();
@@ -64,38 +64,17 @@ fn settle(watch: &mut Watch) {
     watch.sample();
 }
 
-fn assert_adds_up(drops: &Drops) {
-    let causes = [drops.accept_queue_full_on_syn, drops.accept_queue_full_on_ack, drops.syn_queue_full, drops.other];
-    let known: u64 = causes.iter().map(|cause| cause.unwrap_or(0)).sum();
-    assert_eq!(Some(known + drops.unexplained.expect("it is told")), drops.total, "{drops:?}");
-}
-
-/// Final ACKs that come late meet a full queue; then SYNs do. Each is repeated by its client, and each repetition
-/// counts.
+/// Late final ACKs find the queue full, and SYNs after them. The clients repeat each of them, and each repetition counts.
 fn final_ack_against_syn(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 3);
     let truth = Truth::begin(lab, &listener);
-    // The counters of a namespace that is new have a baseline only once they were read.
+    // A new namespace's counters have a baseline only after the first read.
     watch.sample();
 
-    // Three connections stay in the SYN queue, because the listener waits for their data.
-    defer_accept(&listener, 5);
-    let late: Vec<Socket> = (0..3).map(|_| attempt(PORT)).collect();
-    defer_accept(&listener, 0);
-    let deferred = truth.grown("TCPDeferAcceptDrop");
-    assert_eq!(deferred, 3, "bare final ACKs ignored");
-    let waiting: Vec<Socket> = (0..4).map(|_| connect(PORT)).collect();
-    let on_syn = watch.during(|| {
-        late.iter().for_each(|client| send_all(client, b"x"));
-        let refused: Vec<Socket> = (0..5).map(|_| attempt(PORT)).collect();
-        // Long enough for the data to be sent again several times, and for the SYNs to be sent again once.
-        sleep_ms(1300);
-        let on_syn = refused.iter().map(|client| 1 + retransmits(client)).sum::<u64>();
-        assert!(give_up_refused(refused).is_empty());
-        drop(late);
-        on_syn
-    });
+    let load = MixedRefusals::prepare(&listener, PORT);
+    assert_eq!(truth.grown("TCPDeferAcceptDrop"), 3, "the test's own load: final ACKs ignored");
+    let (waiting, on_syn) = watch.during(|| load.run());
     settle(&mut watch);
 
     let (overflows, drops) = (truth.grown("ListenOverflows"), truth.grown("ListenDrops"));
@@ -113,7 +92,7 @@ fn final_ack_against_syn(lab: &Lab) {
     drop(waiting);
 }
 
-/// TCP_DEFER_ACCEPT ignores bare final ACKs on purpose; nothing is refused.
+/// TCP_DEFER_ACCEPT ignores final ACKs without data on purpose. That is not a drop.
 fn deferred(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 8);
@@ -137,12 +116,12 @@ fn deferred(lab: &Lab) {
 /// Attempts are not clients: each of three clients is refused several times.
 fn distinct_clients(lab: &Lab) {
     let mut watch = Watch::start(lab);
-    // The SYN queue has room for them and one that connects.
+    // The SYN queue has room for them and one more.
     let listener = listen(PORT, 4);
     let truth = Truth::begin(lab, &listener);
     let late: Vec<Socket> = (0..3).map(|_| attempt_with_late_ack(PORT)).collect();
     let waiting: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
-    // Their final ACKs come after 200 ms, and again for every SYN-ACK that the server repeats, after one second.
+    // Their final ACKs come after 200 ms, and again when the server repeats its SYN-ACK after one second.
     watch.during(|| sleep_ms(1500));
     drop(late);
     settle(&mut watch);
@@ -155,12 +134,12 @@ fn distinct_clients(lab: &Lab) {
     drop(waiting);
 }
 
-/// Requests that cannot complete, as the accept queue is full, are young until their SYN-ACK is sent again, and stay in
-/// the queue.
+/// Requests that cannot complete because the accept queue is full stay in the SYN queue. They are young until their
+/// SYN-ACK is sent again.
 fn syn_acks_sent_again(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let (listener, idle) = (listen(PORT, 4), listen(PORT + 1, 4));
-    // The clients send no SYN again, so that all that are counted are the listener's.
+    // The clients repeat no SYN, so all retransmissions are the listener's.
     let truth = Truth::begin(lab, &listener);
     let late: Vec<Socket> = (0..3).map(|_| attempt_with_late_ack(PORT)).collect();
     let waiting: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
@@ -186,7 +165,7 @@ fn syn_acks_sent_again(lab: &Lab) {
     drop(waiting);
 }
 
-/// tcp_abort_on_overflow answers a refused final ACK with a reset: once, because the client does not come again.
+/// tcp_abort_on_overflow answers a refused final ACK with a reset. There is one per client, which does not try again.
 fn reset_on_overflow(lab: &Lab) {
     lab.sysctl("ipv4/tcp_abort_on_overflow", "1");
     let mut watch = Watch::start(lab);
@@ -220,7 +199,7 @@ fn syn_queue_full(lab: &Lab) {
     let full = truth.grown("TCPReqQFullDrop");
     assert_eq!(full, 20 - u64::from(depth), "the rest of 20 was refused");
     assert_eq!((truth.grown("ListenDrops"), truth.grown("ListenOverflows")), (full, 0));
-    // The socket counts the resets of those that gave up too, though they are no attempts.
+    // The socket also counts the resets of clients that gave up, which are not attempts.
     assert_eq!(truth.socket(&listener), full + truth.grown("EmbryonicRsts"));
     let seen = watch.listener(PORT);
     assert_eq!((seen.drops.total, seen.drops.syn_queue_full), (Some(full), Some(full)), "{:?}", seen.drops);
@@ -232,7 +211,7 @@ fn syn_queue_full(lab: &Lab) {
     assert_eq!(watch.namespace().unexplained_drops, Some(0));
 }
 
-/// Without cookies the last quarter of tcp_max_syn_backlog is kept for known peers: another cause.
+/// Without cookies the kernel keeps the last quarter of tcp_max_syn_backlog for known peers: another cause of drops.
 fn last_quarter(lab: &Lab) {
     lab.sysctl("ipv4/tcp_syncookies", "0");
     lab.sysctl("ipv4/tcp_max_syn_backlog", "8");
@@ -250,7 +229,7 @@ fn last_quarter(lab: &Lab) {
     assert_eq!(seen.drops.unexplained, Some(0));
 }
 
-/// With cookies a full SYN queue refuses nobody; who comes back with one is enqueued and accepted like any other.
+/// With cookies a full SYN queue refuses no client. A client that returns its cookie is enqueued and accepted as usual.
 fn cookies(lab: &Lab) {
     lab.sysctl("ipv4/tcp_syncookies", "2");
     let mut watch = Watch::start(lab);
@@ -268,7 +247,7 @@ fn cookies(lab: &Lab) {
     assert_eq!(watch.namespace().cookies_sent, Some(truth.grown("SyncookiesSent")));
 }
 
-/// A final ACK that brings a cookie and meets a full queue counts once in the socket, other than a plain one.
+/// A final ACK with a cookie that finds the queue full counts once in the socket. One without a cookie counts twice.
 fn cookie_final_ack(lab: &Lab) {
     lab.sysctl("ipv4/tcp_syncookies", "2");
     let mut watch = Watch::start(lab);
@@ -287,7 +266,7 @@ fn cookie_final_ack(lab: &Lab) {
     drop(waiting);
 }
 
-/// Two listeners refuse SYNs at the same time for the same cause: each gets its own.
+/// Two listeners refuse SYNs at the same time for the same cause. Each has its own drops.
 fn two_same_cause(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listeners = [listen(PORT, 0), listen(PORT + 1, 1)];
@@ -306,8 +285,8 @@ fn two_same_cause(lab: &Lab) {
     drop(waiting);
 }
 
-/// A reset that belongs to no connection is counted by the socket it comes to, but no attempt is refused. Another
-/// listener does refuse some, so that the namespace's counter would allow for more.
+/// A reset that belongs to no connection counts in its socket, but is not a refused attempt. Another listener refuses
+/// attempts meanwhile, so that the namespace's counter would permit more drops here.
 fn stray_resets(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let (refusing, listener) = (listen(PORT, 1), listen(PORT + 1, 4));
@@ -318,7 +297,7 @@ fn stray_resets(lab: &Lab) {
     assert_eq!((truth.grown("ListenDrops"), truth.socket(&listener)), (8, 3), "the test's own load");
     let refused = watch.by_id(cookie(&refusing)).drops;
     assert_eq!((refused.total, refused.unexplained), (Some(8), Some(0)), "{refused:?}");
-    // Functions tell of what is refused, not of what else the socket counts.
+    // Probes on functions observe refused attempts, not the other events that the socket counts.
     if watch.via(Measure::Drops).contains("kfree_skb") {
         let seen = watch.by_id(cookie(&listener)).drops;
         assert_eq!((seen.total, seen.unexplained), (Some(0), Some(0)), "{seen:?}");
@@ -326,8 +305,8 @@ fn stray_resets(lab: &Lab) {
     drop(waiting);
 }
 
-/// Two listeners refuse SYNs at the same time for different causes, which the kernel counts for both together: the
-/// totals are exact, and no cause is given to the wrong one.
+/// Two listeners refuse SYNs at the same time for different causes, which the kernel counts for both together. The
+/// totals are exact, and no drop has the wrong cause.
 fn two_causes(lab: &Lab) {
     lab.sysctl("ipv4/tcp_syncookies", "0");
     let mut watch = Watch::start(lab);

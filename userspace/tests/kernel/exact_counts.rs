@@ -12,14 +12,13 @@ use std::{
     thread,
 };
 
-use listentop_model::{coverage::Measure, histogram::Histogram};
+use listentop_model::{coverage::Measure, histogram::Histogram, model::ListenerModel};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Ends, Lab, Test, Watch,
     environment::{older_than, slowness},
-    lab::PORT,
+    lab::{Counters, PORT},
     sleep_ms,
     sockets::{
         accept, attempt, attempt_with_late_ack, connect, give_up_refused_and_count, kernel_drops, listen, receive_all,
@@ -43,7 +42,7 @@ pub(crate) const TESTS: &[Test] = &[Test {
     run: over_100_000_connections,
 }];
 
-/// Connections that are compared exactly, in rounds of at most [`ROUND`].
+/// The number of connections that are compared exactly, in rounds of at most [`ROUND`].
 fn connections() -> u64 {
     match u64::from(slowness()) {
         1 => 100_000,
@@ -51,18 +50,18 @@ fn connections() -> u64 {
     }
 }
 
-/// Connections of a round that are accepted and served, but for those that overflow the queue: the first, and some in
-/// between. So few that the kernel mostly shows the probes all of them, also where it skips some runs each minute.
+/// Connections of a round that are accepted and served, without those that overflow the queue. A round is so short that
+/// mostly no probe run is skipped in it, even where the kernel skips some each minute.
 const ROUND: u64 = 10_000;
-/// Rounds of which the kernel may have kept something from the probes, before there are enough others.
+/// How many rounds may be incomplete, because the kernel hid events from the probes, before enough are complete.
 const INCOMPLETE_ROUNDS: usize = 20;
 
-/// Of a round's connections, how many lie between two overflows.
+/// Number of a round's connections between two overflows.
 fn between_overflows(round: u64) -> u64 {
     1000.min(round / 4)
 }
 
-/// Attempts that meet a queue nobody empties.
+/// Number of attempts before any server accepts.
 const BURST: usize = 200;
 /// Attempts, in each overflow in between, that are made when the queue is full and nobody empties it, and when servers
 /// do again.
@@ -76,7 +75,7 @@ const CLIENTS: u64 = 3;
 const BATCH: u64 = 16;
 const REPLY: usize = 8;
 
-/// What one server thread knows that it did.
+/// A server thread's own counts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Own {
     tid: u32,
@@ -89,12 +88,12 @@ struct Own {
     write_bytes: u64,
 }
 
-/// What the clients know that they did.
+/// The clients' own counts.
 #[derive(Debug, Default)]
 struct Demand {
-    /// Connections that were served.
+    /// Served connections.
     connections: u64,
-    /// SYNs that were refused, repeated ones too.
+    /// Refused SYNs, with repeated ones.
     refused: u64,
 }
 
@@ -105,9 +104,9 @@ impl Demand {
     }
 }
 
-/// A program that interrupts itself is skipped by the kernel, and so are those of system call tracepoints while a task
-/// changes a map; on some machines a few packets are shown to no program. listentop counts both and shows that counts
-/// are not whole: then they lie within as many, and another round takes their place.
+/// The kernel skips a program that interrupts itself, and programs on system call tracepoints while a task changes a
+/// map. On some machines it shows a few packets to no program. listentop counts and reports both. Counts of such a
+/// round may be too low by as many, and another round replaces it.
 fn over_100_000_connections(lab: &Lab) {
     let (mut exact, mut incomplete) = (0, 0);
     while exact < connections() {
@@ -123,20 +122,20 @@ fn over_100_000_connections(lab: &Lab) {
         }
     }
     if incomplete > 0 {
-        println!("{incomplete} rounds more, as the kernel did not show all to the probes");
+        println!("{incomplete} more rounds, because the kernel hid events from the probes");
     }
 }
 
-/// Loads and compares; false if something was lost, so that counts could only be compared within as many.
+/// Loads and compares. Returns false if the kernel hid events, so that counts were only compared within as many.
 fn counts_are_exact(lab: &Lab, round: u64) -> bool {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, BACKLOG);
     listener.set_nonblocking(true).expect("O_NONBLOCK");
-    // The counters of a namespace that is new have a baseline only once they were read.
+    // A new namespace's counters have a baseline only after the first read.
     watch.sample();
     let before = lab.counters();
 
-    // Nobody accepts yet: the queue takes one more than the backlog, and no more.
+    // No thread accepts yet: the queue takes exactly one more than the backlog.
     let (early, refused) = give_up_refused_and_count((0..BURST).map(|_| attempt(PORT)).collect());
     let limit = BACKLOG as usize + 1;
     assert_eq!(early.len(), limit);
@@ -146,38 +145,54 @@ fn counts_are_exact(lab: &Lab, round: u64) -> bool {
         watch.listener(PORT).now.open.is_some_and(|open| open <= watch.hidden())
     });
 
-    // A second look finds causes for what the first left open.
+    // The second sample finds causes for drops that the first could not explain.
     sleep_ms(50);
     watch.sample();
-    let overflows_made = round.div_ceil(between_overflows(round));
     let Demand { connections, refused } = demand;
-    let seen = watch.listener(PORT);
-    let sum = |part: fn(&Own) -> u64| owns.iter().map(part).sum::<u64>();
-    let hidden = watch.hidden();
-    if hidden > 0 {
-        assert_counts(
-            hidden,
-            &[
-                ("enqueued", seen.total.enqueued, connections),
-                ("accepts", seen.total.accepts, connections),
-                ("would-block accepts", seen.total.would_block, sum(|own| own.would_block)),
-                ("reads", seen.total.reads, sum(|own| own.reads)),
-                ("writes", seen.total.writes, sum(|own| own.writes)),
-            ],
-        );
-        // A program that runs for long is interrupted often.
+    if watch.hidden() > 0 {
+        assert_counts_within_hidden(&watch, &owns, connections);
+        // On an emulated machine a program runs so long that it is often interrupted.
         return slowness() > 1;
     }
-    assert_eq!(sum(|own| own.accepts), connections, "the test's own count");
+    assert_exact_counts(watch.listener(PORT), &owns, connections, sizes);
+    assert_exact_drops(&watch, lab, &before, refused, round);
+    // The socket may count more: a client's last reset that arrives when the connection has gone.
+    let on_ack = lab.counters().since(&before, "ListenOverflows") - refused;
+    assert!(kernel_drops(&listener) >= refused + 2 * on_ack, "the test's own load");
+    true
+}
+
+fn sum(owns: &[Own], part: fn(&Own) -> u64) -> u64 {
+    owns.iter().map(part).sum()
+}
+
+/// Where the kernel hid events from the probes: counts may be too low by as many.
+fn assert_counts_within_hidden(watch: &Watch, owns: &[Own], connections: u64) {
+    let total = &watch.listener(PORT).total;
+    assert_counts(
+        watch.hidden(),
+        &[
+            ("enqueued", total.enqueued, connections),
+            ("accepts", total.accepts, connections),
+            ("would-block accepts", total.would_block, sum(owns, |own| own.would_block)),
+            ("reads", total.reads, sum(owns, |own| own.reads)),
+            ("writes", total.writes, sum(owns, |own| own.writes)),
+        ],
+    );
+}
+
+/// Compares the listener's counters, its threads' and its distributions with the threads' own counts.
+fn assert_exact_counts(seen: &ListenerModel, owns: &[Own], connections: u64, sizes: Histogram) {
+    assert_eq!(sum(owns, |own| own.accepts), connections, "the test's own count");
     assert_eq!(seen.total.enqueued, Some(connections));
     assert_eq!(seen.total.accepts, Some(connections));
-    assert_eq!(seen.total.would_block, Some(sum(|own| own.would_block)));
+    assert_eq!(seen.total.would_block, Some(sum(owns, |own| own.would_block)));
     assert_eq!(seen.total.accept_failed, (!older_than(5, 15)).then_some(0));
-    assert_eq!(seen.total.reads, Some(sum(|own| own.reads)));
-    assert_eq!(seen.total.read_bytes, Some(sum(|own| own.read_bytes)));
-    assert_eq!(seen.total.writes, Some(sum(|own| own.writes)));
-    assert_eq!(seen.total.write_bytes, Some(sum(|own| own.write_bytes)));
-    for own in &owns {
+    assert_eq!(seen.total.reads, Some(sum(owns, |own| own.reads)));
+    assert_eq!(seen.total.read_bytes, Some(sum(owns, |own| own.read_bytes)));
+    assert_eq!(seen.total.writes, Some(sum(owns, |own| own.writes)));
+    assert_eq!(seen.total.write_bytes, Some(sum(owns, |own| own.write_bytes)));
+    for own in owns {
         let theirs = thread(seen, own.tid).map_or_else(Own::default, |thread| Own {
             tid: thread.tid,
             accepts: thread.accepts,
@@ -188,40 +203,43 @@ fn counts_are_exact(lab: &Lab, round: u64) -> bool {
             writes: thread.writes,
             write_bytes: thread.write_bytes,
         });
-        assert_eq!(theirs, *own, "what listentop says (left) and what the thread counted");
+        assert_eq!(theirs, *own, "what listentop reports (left) and what the thread counted");
     }
     assert_eq!(seen.threads.len(), owns.len(), "threads that did nothing for it: {:?}", seen.threads);
 
-    assert_eq!(count(&seen.distributions.accept_wait), connections);
-    assert_eq!(count(&seen.distributions.first_byte), connections);
-    assert_eq!(count(&seen.distributions.first_read), connections);
-    assert_eq!(count(&seen.distributions.residency), sum(|own| own.reads));
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), connections);
+    assert_eq!(count(seen.distributions.first_byte.as_ref()), connections);
+    assert_eq!(count(seen.distributions.first_read.as_ref()), connections);
+    assert_eq!(count(seen.distributions.residency.as_ref()), sum(owns, |own| own.reads));
     assert_eq!(seen.distributions.bytes_per_read, Some(sizes));
 
     assert_eq!(seen.now.accept_depth, 0);
-    assert_eq!(seen.now.accept_peak, Some(limit as u32));
+    assert_eq!(seen.now.accept_peak, Some(BACKLOG as u32 + 1));
     assert_eq!(seen.now.oldest_waiting_us, Some(0));
     assert_eq!(seen.now.queued_bytes, Some(0));
-    let drops = |n| watch.tells(Measure::Drops).then_some(n);
-    let after = lab.counters();
-    let (overflows, dropped) = (after.since(&before, "ListenOverflows"), after.since(&before, "ListenDrops"));
-    let on_ack = overflows - refused;
-    let refused_at_least = (BURST - limit + REFUSED * overflows_made as usize) as u64;
-    assert!(refused >= refused_at_least, "the test's own load: {refused} SYNs refused");
-    assert!(on_ack >= LATE as u64 * overflows_made, "the test's own load: {on_ack} of {overflows} were final ACKs");
-    assert_eq!(seen.drops.accept_queue_full_on_syn, drops(refused));
-    assert_eq!(seen.drops.accept_queue_full_on_ack, drops(on_ack));
-    // The socket may count more: a client's last reset that comes when the connection has gone.
-    assert!(kernel_drops(&listener) >= refused + 2 * on_ack, "the test's own load");
-    assert_eq!(overflows, dropped, "the test's own load");
-    assert_eq!((seen.drops.total, seen.drops.unexplained), (drops(dropped), drops(0)));
-    assert_eq!(watch.namespace().unexplained_drops, drops(0).map(|_| 0));
-    assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
-    true
 }
 
-/// Two threads accept and serve, two only accept, two only serve, while clients load them; what each counted, how many
-/// bytes each read took, and what the clients did.
+/// Compares the listener's drops with the namespace's counters since `before`. The clients counted `refused` SYNs.
+fn assert_exact_drops(watch: &Watch, lab: &Lab, before: &Counters, refused: u64, round: u64) {
+    let drops = |n| watch.is_available(Measure::Drops).then_some(n);
+    let after = lab.counters();
+    let (overflows, dropped) = (after.since(before, "ListenOverflows"), after.since(before, "ListenDrops"));
+    let on_ack = overflows - refused;
+    let overflows_made = round.div_ceil(between_overflows(round));
+    let refused_at_least = (BURST - (BACKLOG as usize + 1) + REFUSED * overflows_made as usize) as u64;
+    assert!(refused >= refused_at_least, "the test's own load: {refused} SYNs refused");
+    assert!(on_ack >= LATE as u64 * overflows_made, "the test's own load: {on_ack} of {overflows} were final ACKs");
+    assert_eq!(overflows, dropped, "the test's own load");
+    let seen = &watch.listener(PORT).drops;
+    assert_eq!(seen.accept_queue_full_on_syn, drops(refused));
+    assert_eq!(seen.accept_queue_full_on_ack, drops(on_ack));
+    assert_eq!((seen.total, seen.unexplained), (drops(dropped), drops(0)));
+    assert_eq!(watch.namespace().unexplained_drops, drops(0).map(|_| 0));
+    assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
+}
+
+/// Two threads accept and serve, two only accept, two only serve, while clients load them. Returns what each thread
+/// counted, the distribution of bytes per read, and what the clients counted.
 fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own>, Histogram, Demand) {
     let (done, paused) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let (sender, receiver) = sync_channel::<Socket>(64);
@@ -235,7 +253,7 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own
         drop(sender);
         servers.extend((0..2).map(|_| scope.spawn(|| serve_handed_over(receiver))));
 
-        // Also if a client fails: the servers would wait for more, and the test with them.
+        // Also if a client fails: otherwise the servers, and the test, would wait without end.
         let ends = Ends(done);
         ask_all(early, 0);
         let mut demand = Demand::default();
@@ -249,7 +267,7 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own
                 }
             });
             demand.add((last - first) as usize, 0);
-            // Their final ACKs were sent again, with what they ask, while that went on.
+            // Meanwhile their final ACKs were sent again, with their requests.
             answers(late);
             late = overflow(paused, &mut demand);
         }
@@ -272,19 +290,18 @@ fn load(next: &AtomicU64, end: u64) {
     }
 }
 
-/// Fills the queue while nobody empties it, so that SYNs and final ACKs are refused, and goes on while servers empty it
-/// again: what is refused then is a race. Returns connections that have sent what they ask, and have not been let in
-/// yet.
+/// Fills the queue while no server accepts, so that SYNs and final ACKs are refused. Goes on while servers accept again:
+/// which attempts are refused then is a race. Returns connections that have sent requests and are not enqueued yet.
 fn overflow(paused: &AtomicBool, demand: &mut Demand) -> Vec<Socket> {
     paused.store(true, Ordering::SeqCst);
     let late: Vec<Socket> = (0..LATE).map(|_| attempt_with_late_ack(PORT)).collect();
-    // A server that looked before may take one more.
+    // A server that checked the flag before may accept one more.
     let mut attempts: Vec<Socket> = (0..BACKLOG as usize + 5 + REFUSED).map(|_| attempt(PORT)).collect();
     ask(&late, 0);
     paused.store(false, Ordering::SeqCst);
     attempts.extend((0..RACING).map(|_| attempt(PORT)));
     let (admitted, refused) = give_up_refused_and_count(attempts);
-    // One that was refused at first may have been let in when it came again.
+    // An attempt that was refused first may have been enqueued at its repetition.
     let repeated = admitted.iter().map(retransmits).sum::<u64>();
     demand.add(admitted.len() + LATE, refused + repeated);
     ask_all(admitted, 0);
@@ -303,7 +320,7 @@ fn answers(connections: Vec<Socket>) {
     }
 }
 
-/// Sends requests of all sizes, some in two parts, and an end.
+/// Sends requests of all sizes, some in two parts, and shuts down the sending side.
 fn ask(connections: &[Socket], first: u64) {
     for (connection, n) in connections.iter().zip(first..) {
         connection.set_nonblocking(false).expect("O_NONBLOCK");
@@ -319,6 +336,7 @@ fn ask(connections: &[Socket], first: u64) {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the last acceptor's end drops the sender, which ends the readers")]
 fn accept_until(
     listener: &Socket,
     done: &AtomicBool,
@@ -360,12 +378,10 @@ fn serve_handed_over(connections: &Mutex<Receiver<Socket>>) -> (Own, Vec<u64>) {
     }
 }
 
-/// What a thread has served: connections whose client may not have read the answer yet, and how many bytes each read
-/// took.
+/// The served connections of a thread, whose clients may not have read the answer yet, and the size of each read.
 ///
-/// Closing resets a connection, and a reset can overtake the answer: before 6.5, packets wait while their CPU's
-/// ksoftirqd runs, and the thread that sends may move to another CPU meanwhile. So the client closes first. It resets
-/// too, and the connection hangs up.
+/// Closing a connection resets it, and the reset can overtake the answer. (Before 6.5 packets wait while their CPU's
+/// ksoftirqd runs, and the sending thread may move to another CPU.) So the client closes first, by a reset too.
 #[derive(Default)]
 struct Served {
     open: Vec<Socket>,
@@ -388,7 +404,7 @@ impl Served {
     }
 }
 
-/// Reads a request in small parts and answers, by every call in turn.
+/// Reads a request in small parts and answers, with each system call in turn.
 fn serve(connection: Socket, own: &mut Own, sizes: &mut Vec<u64>) -> Socket {
     own.first_reads += 1;
     let mut buffer = [0_u8; 80];
@@ -406,7 +422,7 @@ fn serve(connection: Socket, own: &mut Own, sizes: &mut Vec<u64>) -> Socket {
         }
         missing -= count;
     }
-    // Not a read: nothing comes but the end.
+    // Not a read of data: only the end of the stream arrives.
     assert_eq!(read_by(own.reads, &connection, &mut buffer), Ok(0));
     for _ in 0..2 {
         let part = REPLY / 2;

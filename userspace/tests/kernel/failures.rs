@@ -1,4 +1,4 @@
-//! What goes wrong around listentop, and what it does to traffic: nothing.
+//! Failures around listentop. None of them affects traffic.
 
 use std::{
     ffi::CString,
@@ -21,17 +21,15 @@ use nix::{
 use serde_json::Value;
 use socket2::Socket;
 
-use crate::{
-    command_line::{assert_refused, held, loaded},
-    support::{
-        Lab, Test, Watch,
-        command::{Measuring, listentop},
-        environment::slowness,
-        lab::PORT,
-        sleep_ms,
-        sockets::{accept, attempt, connect, listen, receive, send_all},
-        wait_until,
-    },
+use crate::command_line::{assert_refused, held, loaded};
+use test_support::{
+    Lab, Test, Watch,
+    command::{Measuring, listentop},
+    environment::slowness,
+    lab::PORT,
+    sleep_ms,
+    sockets::{accept, attempt, connect, listen, receive, send_all},
+    wait_until,
 };
 
 const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads, Measure::OpenConnections];
@@ -45,7 +43,7 @@ pub(crate) const TESTS: &[Test] = &[
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// A file with this content; it goes with its owner.
+/// A file with this content, deleted when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -67,7 +65,7 @@ fn report_behind_mount(what: &str, over: &str, arguments: &str) -> Output {
     let text = |text: &str| CString::new(text).expect("no zero in it");
     let (what, over, root) = (text(what), text(over), text("/"));
     let mut command = listentop(arguments);
-    // SAFETY: only system calls between fork and exec, on what was allocated before.
+    // SAFETY: between fork and exec there are only system calls on memory that was allocated before.
     unsafe {
         command.pre_exec(move || {
             let none: Option<&std::ffi::CStr> = None;
@@ -84,7 +82,7 @@ fn report_behind_mount(what: &str, over: &str, arguments: &str) -> Output {
     command.output().expect("listentop runs")
 }
 
-/// Each way in which the kernel's types can be missing is told apart, and what would help is said.
+/// listentop distinguishes the reasons why the kernel's types (BTF) cannot be read, and names a remedy for each.
 fn unreadable_btf(_: &Lab) {
     let whole = fs::read(VMLINUX).expect("the tests run where it is");
     let report = "report --probes tracepoint --for 200ms";
@@ -104,7 +102,7 @@ fn unreadable_btf(_: &Lab) {
     }
 }
 
-/// Unless probes are asked for, what can be had without them is shown, with the reason why it is not more.
+/// Without `--probes` and without BTF, listentop measures what needs no probes, and reports why the rest is missing.
 fn fallback_without_btf(_: &Lab) {
     let file = Scratch::new(b"");
     let path = file.0.display().to_string();
@@ -144,7 +142,7 @@ fn counted(report: &str) -> (u64, u64) {
     (number(&listener["accepts"]["total"]), number(&listener["reads"]["count"]))
 }
 
-/// Each sees all that happens while it runs, whoever else comes and goes.
+/// Each listentop sees all that happens while it runs, while others start and end.
 fn two_at_once(lab: &Lab) {
     let round = 500 / u64::from(slowness());
     let listener = listen(PORT, 16);
@@ -168,13 +166,13 @@ fn two_at_once(lab: &Lab) {
     assert_eq!(counted(&second.end().stdout), (3 * round, 3 * round), "the second report");
 }
 
-/// What clients saw of a server that serves one connection after the other.
+/// The service that clients got.
 struct Service {
     exchanges: u64,
     longest: Duration,
 }
 
-/// Exchanges, one after the other, until `done`; a failure of any is one of the test.
+/// Makes exchanges one after the other until `done`. If one fails the test fails.
 fn clients(done: &AtomicBool) -> Service {
     let mut service = Service { exchanges: 0, longest: Duration::ZERO };
     let mut last = Instant::now();
@@ -189,10 +187,9 @@ fn clients(done: &AtomicBool) -> Service {
     service
 }
 
-/// The kernel takes the probes away; those whose packets ran through them notice nothing.
+/// When listentop is killed the kernel detaches the probes. Clients do not notice it.
 fn killed_under_load(lab: &Lab) {
-    // No exchange takes longer, on a machine that is busy with other things too. A packet that was lost would take a
-    // second.
+    // No exchange takes longer, even on a busy machine. A lost packet would delay it by a second.
     let patience = Duration::from_millis(900) * slowness();
     let listener = &listen(PORT, 64);
     let (done, served) = (&AtomicBool::new(false), &AtomicBool::new(false));
@@ -202,7 +199,7 @@ fn killed_under_load(lab: &Lab) {
             let mut served_connections = 0_u64;
             loop {
                 let connection = accept(listener).expect("a connection");
-                // The last one only ends this loop.
+                // The last connection only ends this loop.
                 if served.load(Ordering::Relaxed) {
                     return served_connections;
                 }
@@ -212,7 +209,7 @@ fn killed_under_load(lab: &Lab) {
             }
         });
         let load = scope.spawn(|| clients(done));
-        // Each takes an emulated machine half a minute.
+        // A start takes half a minute on an emulated machine.
         for _ in 0..if slowness() == 1 { 3 } else { 1 } {
             let (all_programs, all_maps) = loaded();
             let measuring = Measuring::start(&format!("report --for 1h --netns {}", lab.netns));
@@ -231,14 +228,14 @@ fn killed_under_load(lab: &Lab) {
         done.store(true, Ordering::Relaxed);
         let service = load.join().expect("no exchange fails");
         served.store(true, Ordering::Relaxed);
-        // The server resets it at once, which may be before it is told that it is connected.
+        // The server resets it at once, perhaps before the client knows that it is connected.
         let _last = attempt(PORT);
         assert_eq!(server.join().expect("the server does not fail"), service.exchanges);
         service
     });
     assert!(
         service.exchanges > 1000 / u64::from(slowness()),
-        "too little load to tell: {} exchanges",
+        "the load was too small: {} exchanges",
         service.exchanges
     );
     assert!(service.longest < patience, "an exchange took {:?}", service.longest);

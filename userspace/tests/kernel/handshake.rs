@@ -1,10 +1,9 @@
-//! What only probes on functions tell: each request, each refused SYN with its cause, cookies by listener, connections
-//! that move.
+//! What only probes on functions measure: each request, each refused SYN with its cause, cookies by listener, and
+//! connections that move to another shard.
 
 use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::{PORT, has_ipv6, loopback, loopback6},
     skip, sleep_ms,
@@ -26,13 +25,13 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "handshake::connections_of_a_closed_shard_move", needs: NEEDS, run: migrated },
 ];
 
-/// Requests that complete, and requests that are given up; a peak that no refresh sees.
+/// Completed and abandoned requests, and a peak between two samples.
 fn requests(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 64);
     let complete: Vec<Socket> = (0..30).map(|_| connect(PORT)).collect();
     let half_open: Vec<Socket> = (0..12).map(|_| attempt_with_late_ack(PORT)).collect();
-    // Each resets its request.
+    // Each client resets its request.
     drop(half_open);
     sleep_ms(50);
     watch.sample();
@@ -44,7 +43,7 @@ fn requests(lab: &Lab) {
     drop((listener, complete));
 }
 
-/// The handshake lasts until the final ACK, which these clients hold back.
+/// The handshake lasts until the final ACK, which these clients delay.
 fn late(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 64);
@@ -55,13 +54,13 @@ fn late(lab: &Lab) {
     });
     watch.sample_until("all are enqueued", |watch| watch.listener(PORT).total.enqueued == Some(10));
     let seen = watch.listener(PORT);
-    assert_eq!(count(&seen.distributions.handshake), 10);
-    // A delayed ACK is sent after 40 to 200 ms, later where timers are.
-    assert_ms("handshake", &seen.distributions.handshake, 0.5, 35_000_000, 2_000_000_000);
+    assert_eq!(count(seen.distributions.handshake.as_ref()), 10);
+    // A delayed ACK is sent after 40 to 200 ms, or later on machines with late timers.
+    assert_ms("handshake", seen.distributions.handshake.as_ref(), 0.5, 35_000_000, 2_000_000_000);
     drop(clients);
 }
 
-/// Two listeners refuse SYNs at once, for different causes, which the kernel counts together.
+/// Two listeners refuse SYNs at the same time for different causes, which the kernel counts together.
 fn two_causes(lab: &Lab) {
     lab.sysctl("ipv4/tcp_syncookies", "0");
     let mut watch = Watch::start(lab);
@@ -84,13 +83,13 @@ fn two_causes(lab: &Lab) {
     drop(waiting);
 }
 
-/// Attempts are not clients, for SYNs neither.
+/// Attempts and clients are different numbers for refused SYNs too.
 fn clients(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 2);
     let waiting: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
     let refused: Vec<Socket> = (0..5).map(|_| attempt(PORT)).collect();
-    // Each sends its SYN again after a second.
+    // Each client repeats its SYN after a second.
     watch.during(|| sleep_ms(1300));
     let attempts: u64 = refused.iter().map(|client| 1 + retransmits(client)).sum();
     assert!(give_up_refused(refused).is_empty());
@@ -103,7 +102,7 @@ fn clients(lab: &Lab) {
     drop(waiting);
 }
 
-/// The kernel counts cookies for a namespace; here each listener has its own, whichever protocol they go by.
+/// The kernel counts cookies by namespace. The probes count them by listener, for IPv4 and IPv6.
 fn cookies(lab: &Lab) {
     lab.sysctl("ipv4/tcp_syncookies", "2");
     let mut watch = Watch::start(lab);
@@ -122,14 +121,14 @@ fn cookies(lab: &Lab) {
         let seen = watch.by_id(cookie(listener));
         assert_eq!((seen.total.cookies_sent, seen.total.cookies_validated), (Some(expected), Some(expected)));
         assert_eq!((seen.total.enqueued, seen.total.syn_requests), (Some(expected), Some(0)));
-        assert_eq!((seen.drops.total, count(&seen.distributions.handshake)), (Some(0), 0));
+        assert_eq!((seen.drops.total, count(seen.distributions.handshake.as_ref())), (Some(0), 0));
     }
     drop(connected);
 }
 
-/// With net.ipv4.tcp_migrate_req a shard that closes leaves its queue to another.
+/// With net.ipv4.tcp_migrate_req the queue of a closing shard moves to another shard.
 fn migrated(lab: &Lab) {
-    // Some 5.10 kernels have the sysctl, and nothing that heeds it.
+    // Some 5.10 kernels have the sysctl but not the function.
     let symbols = std::fs::read_to_string("/proc/kallsyms").expect("every Linux has it");
     if !symbols.lines().any(|line| line.ends_with(" reuseport_migrate_sock")) {
         skip("this kernel moves no connections between shards (net.ipv4.tcp_migrate_req, 5.14)".to_owned());
@@ -161,7 +160,7 @@ fn migrated(lab: &Lab) {
     let seen = watch.by_id(stays_id);
     assert_eq!((seen.total.enqueued, seen.total.migrated, seen.total.accepts), (Some(40), Some(other), Some(40)));
     assert_eq!((seen.now.accept_depth, seen.now.open), (0, Some(40)));
-    assert_eq!(count(&seen.distributions.accept_wait), 40);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), 40);
     let left = watch.by_id(goes_id);
     assert!(left.closed);
     assert_eq!((left.total.enqueued, left.total.accepts, left.total.aborted), (Some(other), Some(0), Some(0)));

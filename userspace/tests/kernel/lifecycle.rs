@@ -1,4 +1,4 @@
-//! Listeners, processes and threads that come, go and change.
+//! Listeners, processes and threads that begin, end and change.
 
 use std::{
     collections::BTreeSet,
@@ -10,8 +10,7 @@ use std::{
 use listentop::source::live::Options;
 use listentop_model::{coverage::Measure, model::ListenerModel};
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::options,
     lab::PORT,
@@ -54,11 +53,11 @@ fn close_while_queued(lab: &Lab) {
     assert!(seen.closed);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(5), Some(1)));
     assert_eq!(seen.total.aborted, Some(4), "four were thrown away");
-    assert_eq!(count(&watch.by_id(id).distributions.accept_wait), 1);
+    assert_eq!(count(watch.by_id(id).distributions.accept_wait.as_ref()), 1);
     drop((clients, accepted));
 }
 
-/// The kernel keeps a reset connection on the queue until it is accepted; then it is neither open nor forgotten.
+/// The kernel keeps a reset connection on the queue until it is accepted. It counts as accepted, but not as open.
 fn client_gives_up(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -94,8 +93,7 @@ fn closed_and_opened_again(lab: &Lab) {
     assert_eq!((new.total.enqueued, new.total.accepts, new.now.accept_depth), (Some(2), Some(1), 1));
     drop(clients);
 
-    // After the time that the kernel keeps a socket for those who may still look at it, the next one is likely to be at
-    // its address.
+    // The kernel frees a closed socket after a grace period. After it, the next socket is likely to get its address.
     for _ in 0..20 {
         let opened = [(); 2].map(|()| {
             sleep_ms(30);
@@ -109,7 +107,7 @@ fn closed_and_opened_again(lab: &Lab) {
         }
     }
 
-    // Many more than there are places for at a time, if places were not given back; some are never seen open.
+    // Many more listeners than slots: it works only because slots are returned. Some are not in any sample while open.
     for round in 0..1500 {
         let listener = listen(PORT + 1, 1);
         if round % 100 == 0 {
@@ -125,10 +123,10 @@ fn closed_and_opened_again(lab: &Lab) {
     assert!(watch.listeners(PORT + 1).iter().all(|listener| listener.closed));
 }
 
-/// A socket that shutdown(2) takes out of listening, and that listens again, is the same listener: its counts go on.
-/// What waited is thrown away.
+/// A socket that shutdown(2) stops from listening and that listens again is the same listener: its counters go on. The
+/// kernel discards the connections that waited.
 fn listens_again(lab: &Lab) {
-    // So few that places come to be used again, and the new one may be before the old one.
+    // So few slots that they are reused, and the new one may be before the old one.
     const PLACES: u32 = 256;
     let mut watch = Watch::with(lab, &Options { max_listeners: Some(PLACES), ..options() });
     let listener = listen(PORT, 16);
@@ -149,7 +147,7 @@ fn listens_again(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.id, seen.closed, seen.opened_in_interval), (id, false, true));
 
-    // Between two samples.
+    // All of it between two samples.
     for round in 1..=u64::from(PLACES) + 8 {
         clients.push(connect(PORT));
         stop();
@@ -167,7 +165,7 @@ fn listens_again(lab: &Lab) {
     assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
 }
 
-/// Connections go on when their listener has closed; the place is used again only when they are gone.
+/// Connections go on when their listener has closed. Its slot is reused only when they are gone.
 fn connections_outlive(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -206,21 +204,21 @@ fn owner(watch: &Watch) -> Option<u32> {
 
 /// A child that inherits a listener owns it once its parent has ended.
 fn inherited(lab: &Lab) {
-    // So that the child of the child becomes ours.
+    // This process becomes the parent of the child's child.
     nix::sys::prctl::set_child_subreaper(true).expect("every Linux has it");
     let mut watch = Watch::start(lab);
-    let told = Gate::new();
+    let pids = Gate::new();
     let mut parent = fork(|| {
         let listener = listen(PORT, 16);
         let _child = fork(|| {
             process::outlive_parent();
-            told.send(u64::from(std::process::id()));
+            pids.send(u64::from(std::process::id()));
             wait_for_ever();
         });
         let _listener = listener;
         wait_for_ever();
     });
-    let mut child = process::Forked::adopted(told.receive() as u32);
+    let mut child = process::Forked::adopted(pids.receive() as u32);
     watch.sample_until("both hold it", |watch| watch.listeners(PORT).iter().any(|l| l.holders.len() == 2));
     assert_eq!(owner(&watch), Some(parent.pid()), "of two, the one that started first");
     parent.kill();
@@ -238,7 +236,7 @@ fn passed(lab: &Lab) {
     let listener = listen(PORT, 16);
     watch.sample_until("its owner is known", |watch| owner(watch) == Some(std::process::id()));
     let mut other = fork(|| {
-        // The test's descriptors, which this process has inherited, would hide who holds what.
+        // Descriptors inherited from the test would make this process a holder of the listener too soon.
         process::close_inherited_but(theirs.as_fd());
         let listener = Socket::from(receive_descriptor(theirs.as_fd()));
         let connection = accept(&listener).expect("a connection");
@@ -259,7 +257,7 @@ fn passed(lab: &Lab) {
     assert!(watch.listener(PORT).closed);
 }
 
-/// Prefork: each accept is charged to the process that made it.
+/// Prefork: each accept counts for the process that made it.
 fn shared(lab: &Lab) {
     const PROCESSES: usize = 6;
     let mut watch = Watch::start(lab);
@@ -292,7 +290,7 @@ fn shared(lab: &Lab) {
     assert_eq!(owner(&watch), Some(std::process::id()), "the one that started first");
     let mut others = seen.holders[1..].to_vec();
     others.sort_unstable();
-    let mut own: Vec<u32> = workers.iter().map(super::support::process::Forked::pid).collect();
+    let mut own: Vec<u32> = workers.iter().map(process::Forked::pid).collect();
     own.sort_unstable();
     assert_eq!(others, own);
     let total = (PROCESSES * (PROCESSES + 1) / 2) as u64;
@@ -305,7 +303,7 @@ fn shared(lab: &Lab) {
     }
 }
 
-/// exec keeps process and thread, and gives them another name.
+/// exec(2) keeps process and thread ids and changes the name.
 fn exec(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -313,7 +311,7 @@ fn exec(lab: &Lab) {
     let mut worker = fork(|| {
         let connection = accept(&listener).expect("a connection");
         receive(&connection, 10);
-        // Keeps the listener over exec.
+        // The listener stays open across exec.
         std::mem::forget(nix::unistd::dup(&listener).expect("a descriptor"));
         ready.open(1);
         let failure = std::os::unix::process::CommandExt::exec(Command::new("sleep").arg("1000"));
@@ -337,7 +335,7 @@ fn exec(lab: &Lab) {
     worker.kill();
 }
 
-/// An owner that was seen gets another name, first by itself, then by exec.
+/// A known owner changes its name, first by prctl(2), then by exec(2).
 fn exec_of_a_known_owner(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -347,7 +345,7 @@ fn exec_of_a_known_owner(lab: &Lab) {
         rename.pass();
         nix::sys::prctl::set_name(c"between").expect("every Linux has it");
         exec.pass();
-        // Keeps the listener over exec.
+        // The listener stays open across exec.
         std::mem::forget(nix::unistd::dup(&listener).expect("a descriptor"));
         let failure = std::os::unix::process::CommandExt::exec(Command::new("sleep").arg("1000"));
         panic!("sleep: {failure}");
@@ -366,8 +364,7 @@ fn exec_of_a_known_owner(lab: &Lab) {
     worker.kill();
 }
 
-/// A process with the id of one that is gone is another: in the probes' records, which nobody has looked at since, and
-/// as owner.
+/// A process with the id of an earlier one is a different process, both in the probes' records and as owner.
 fn id_used_again(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -375,7 +372,7 @@ fn id_used_again(lab: &Lab) {
     let clients: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
     let work = |name: &std::ffi::CStr, connections: usize| {
         nix::sys::prctl::set_name(name).expect("every Linux has it");
-        // The probes remember who accepted last, by CPU.
+        // The probes cache the last accepting thread of each CPU.
         process::stay_on_one_cpu();
         go.pass();
         (0..connections).for_each(|_| drop(accept(&listener)));
@@ -399,7 +396,7 @@ fn id_used_again(lab: &Lab) {
     go.open(1);
     done.pass();
     watch.sample();
-    // From here on no sample until the second has worked.
+    // No sample is taken from here until the second process has worked.
     first.kill();
     again.send(pid.into());
     go.open(1);
@@ -423,7 +420,7 @@ fn id_used_again(lab: &Lab) {
     drop((parent, clients));
 }
 
-/// Each thread accepts once and reads once, and ends: the sums stay exact, whatever is still known of each.
+/// Each thread accepts once, reads once and ends. The sums stay exact when records of ended threads are merged.
 fn short_lived_threads(lab: &Lab) {
     const THREADS: u64 = 1000;
     let mut watch = Watch::start(lab);
@@ -438,7 +435,7 @@ fn short_lived_threads(lab: &Lab) {
             });
         }
     });
-    // Long enough for ended threads to be noticed and put together.
+    // Long enough for listentop to detect ended threads and merge them.
     for _ in 0..6 {
         sleep_ms(300);
         watch.sample();
@@ -451,7 +448,7 @@ fn short_lived_threads(lab: &Lab) {
     assert_eq!(seen.threads.iter().map(|thread| thread.accepts).sum::<u64>(), THREADS);
     assert_eq!(seen.threads.iter().map(|thread| thread.first_reads).sum::<u64>(), THREADS);
     assert!(seen.threads.iter().all(|thread| thread.ended && thread.tid != tid()), "{:?}", seen.threads.first());
-    // Most were gone before anybody could ask for their names: those are the probes'.
+    // Most had ended before listentop could read their names in /proc: the names come from the probes.
     let names: BTreeSet<&str> = seen.threads.iter().map(|thread| thread.comm.as_str()).collect();
     assert_eq!(names, BTreeSet::from(["(ended)", "brief"]));
 }

@@ -1,5 +1,5 @@
-//! What happens to the whole machine: its clock is set, its CPUs go and come back. For machines that are ours alone
-//! (LISTENTOP_TEST_VM), and never listed elsewhere.
+//! Changes of the whole machine: its clock is set, its CPUs go offline and online. Only for virtual machines of our own
+//! (LISTENTOP_TEST_VM); not listed elsewhere.
 
 use std::{
     fs,
@@ -14,8 +14,7 @@ use nix::{
 };
 use serde_json::Value;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     command::Measuring,
     lab::PORT,
@@ -34,7 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "machine::many_possible_cpus", needs: NEEDS, run: many_possible_cpus },
 ];
 
-/// Sets the wall clock back, by as much as it was put forward, however the test ends.
+/// Undoes a step of the wall clock when dropped, also if the test fails.
 struct Stepped(i64);
 
 impl Stepped {
@@ -55,10 +54,10 @@ fn step(seconds: i64) {
     clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(now.tv_sec() + seconds, now.tv_nsec())).expect("our clock");
 }
 
-/// Each step's size in seconds: an hour and a day, forwards and backwards.
+/// Steps in seconds: an hour and a day, forwards and backwards.
 const STEPS: [i64; 4] = [3600, -3600, 86_400, -86_400];
 
-/// A wait is measured by the clock that nobody can set.
+/// Waits are measured by CLOCK_MONOTONIC, which cannot be set.
 fn clock_steps(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -83,13 +82,13 @@ fn clock_steps(lab: &Lab) {
     let seen = watch.listener(PORT);
     let n = STEPS.len() as u64;
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.total.reads), (Some(n), Some(n), Some(n)));
-    assert_eq!((count(&seen.distributions.accept_wait), count(&seen.distributions.residency)), (n, n));
+    assert_eq!((count(seen.distributions.accept_wait.as_ref()), count(seen.distributions.residency.as_ref())), (n, n));
     for p in [0.01, 0.99] {
-        assert_ms("accept wait over a step", &seen.distributions.accept_wait, p, shortest, longest);
+        assert_ms("accept wait over a step", seen.distributions.accept_wait.as_ref(), p, shortest, longest);
     }
 }
 
-/// A report lasts as long as it is told to, and says so.
+/// A report lasts for the time of `--for`, and reports that time.
 fn clock_steps_under_a_report(lab: &Lab) {
     let listener = listen(PORT, 16);
     let start = now_ns();
@@ -109,16 +108,16 @@ fn clock_steps_under_a_report(lab: &Lab) {
     assert_eq!(report["listeners"][0]["accepts"]["total"], STEPS.len());
 }
 
-/// A CPU that can be taken away; it comes back however the test ends.
+/// A CPU that can go offline. Dropping this brings it online, also if the test fails.
 struct Cpu(String);
 
 impl Cpu {
-    /// The last one, if there is one that can go.
+    /// The last CPU that can go offline.
     fn last() -> Self {
         let last = thread::available_parallelism().map_or(1, usize::from) - 1;
         let path = format!("/sys/devices/system/cpu/cpu{last}/online");
         if last == 0 || !fs::exists(&path).unwrap_or(false) {
-            skip("no CPU of this machine can be taken away".to_owned());
+            skip("no CPU of this machine can go offline".to_owned());
         }
         Self(path)
     }
@@ -142,7 +141,7 @@ fn exchange(listener: &Socket) {
     assert_eq!(receive(&server, 10), 5);
 }
 
-/// Exchanges on two threads until `done`; how many.
+/// Makes exchanges on two threads until `done`. Returns how many.
 fn exchange_until(listener: &Socket, done: &AtomicBool) -> u64 {
     let exchanges = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -169,15 +168,15 @@ fn assert_all_counted(watch: &mut Watch, n: u64) {
             ("enqueued", seen.total.enqueued, n),
             ("accepts", seen.total.accepts, n),
             ("reads", seen.total.reads, n),
-            ("accept waits", Some(count(&seen.distributions.accept_wait)), n),
-            ("residencies", Some(count(&seen.distributions.residency)), n),
+            ("accept waits", Some(count(seen.distributions.accept_wait.as_ref())), n),
+            ("residencies", Some(count(seen.distributions.residency.as_ref())), n),
         ],
     );
     assert_eq!(seen.total.read_bytes, seen.total.reads.map(|reads| 5 * reads));
     assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
 }
 
-/// What a CPU counted is not gone with it, and one that comes back goes on counting.
+/// The counts of a CPU that goes offline are kept. When it is online again it goes on counting.
 fn cpu_hotplug(lab: &Lab) {
     let cpu = &Cpu::last();
     let listener = listen(PORT, 64);
@@ -199,7 +198,7 @@ fn cpu_hotplug(lab: &Lab) {
     assert_all_counted(&mut watch, exchanges);
 }
 
-/// Maps have room for a CPU that is not there yet.
+/// Maps have room for CPUs that are offline at the start.
 fn started_with_a_cpu_away(lab: &Lab) {
     let cpu = &Cpu::last();
     let listener = listen(PORT, 64);
@@ -220,18 +219,20 @@ fn started_with_a_cpu_away(lab: &Lab) {
     assert_all_counted(&mut watch, 20 + exchanges);
 }
 
-/// The number of CPUs that the kernel keeps room for.
+/// The number of possible CPUs.
 fn possible_cpus() -> usize {
     let text = fs::read_to_string("/sys/devices/system/cpu/possible").expect("every Linux has it");
     let last = text.trim_end().rsplit(['-', ',']).next().and_then(|last| last.parse::<usize>().ok());
     last.expect("a range of numbers") + 1
 }
 
-/// Where far more CPUs may come than there are, peaks and counts are right, and memory stays bounded.
+/// With far more possible CPUs than online ones, peaks and counts are right, and memory is bounded.
 fn many_possible_cpus(lab: &Lab) {
     let (possible, online) = (possible_cpus(), thread::available_parallelism().map_or(1, usize::from));
     if possible < 8 * online {
-        skip(format!("{possible} CPUs are possible and {online} there: start it with many more possible"));
+        skip(format!(
+            "{possible} CPUs are possible and {online} online: start the machine with many more possible CPUs"
+        ));
     }
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);

@@ -1,8 +1,8 @@
-//! Tests of the probes in the running kernel, against programs whose behaviour is known exactly and the kernel's own
+//! Tests of the probes in the running kernel, against programs with exactly known behaviour and the kernel's own
 //! counters.
 //!
-//! Each works in an anonymous network namespace of its own. They need root; one that cannot run here says so and why,
-//! and fails where CI is set. They run one at a time unless told otherwise: several compare times.
+//! Each test runs in an anonymous network namespace of its own. They need root. A test that cannot run is skipped with the
+//! reason, and fails where CI is set. By default they run one at a time, because several compare times.
 
 mod addresses;
 mod backends;
@@ -21,15 +21,16 @@ mod protocols;
 mod refused;
 mod reuseport;
 mod scale;
-mod support;
 mod tables_full;
 mod times;
 
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
+use test_support::environment;
 
 fn main() -> ExitCode {
+    environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(1);
     let topics = [
@@ -52,13 +53,13 @@ fn main() -> ExitCode {
         command_line::TESTS,
         dashboard::TESTS,
     ];
-    // Those that need a machine of their own, or a kernel which is known to the last hook, are not even listed
-    // elsewhere. And a machine that refuses probes on functions is no reason for a run to fail that lets nothing be
-    // skipped: `cargo xtask kernels` runs them.
+    // Tests that change the machine, or need a kernel whose hooks are all known, are listed in our virtual machines only
+    // (`cargo xtask kernels`). Tests of probes on functions are not listed where CI is set: there a skipped test fails,
+    // and the machine may refuse such probes.
     let own: &[_] = if test_harness::own_machine() { &[refused::OF_FUNCTIONS, machine::TESTS] } else { &[] };
     let of_functions: &[_] =
         if test_harness::own_machine() || !test_harness::ci() { &[handshake::TESTS, backends::TESTS] } else { &[] };
     let elsewhere = own.iter().chain(of_functions);
-    let trials = topics.iter().chain(elsewhere).copied().flatten().map(support::Test::trial).collect();
+    let trials = topics.iter().chain(elsewhere).copied().flatten().map(test_support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

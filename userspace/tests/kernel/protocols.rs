@@ -1,4 +1,4 @@
-//! Connections that do not come the usual way: multipath, data in the SYN, accepts that wait for data.
+//! Unusual connections: MPTCP, TCP Fast Open, TCP_DEFER_ACCEPT.
 
 use std::{
     io,
@@ -9,8 +9,7 @@ use std::{
 use listentop_model::{coverage::Measure, sample::Protocol};
 use nix::sys::socket::{MsgFlags, SockaddrIn, sendto};
 use socket2::{Domain, Socket, Type};
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::{PORT, loopback},
     skip, sleep_ms,
@@ -46,7 +45,7 @@ fn mptcp_listener() -> Socket {
     listener
 }
 
-/// Serves `clients` that send 5 bytes and get 7, and compares.
+/// Serves `clients` that send 5 bytes and receive 7, and compares the counts.
 fn serve(watch: &mut Watch, listener: &Socket, clients: &[Socket]) {
     let n = clients.len() as u64;
     let mut servers = Vec::new();
@@ -63,19 +62,19 @@ fn serve(watch: &mut Watch, listener: &Socket, clients: &[Socket]) {
     assert_eq!(seen.protocol, Protocol::Mptcp);
     assert_eq!(seen.process.as_ref().map(|process| process.pid), Some(std::process::id()));
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.now.open), (Some(n), Some(n), Some(n)));
-    assert_eq!(count(&seen.distributions.accept_wait), n);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), n);
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(n), Some(5 * n)));
     assert_eq!((seen.total.writes, seen.total.write_bytes), (Some(n), Some(7 * n)));
     assert_eq!(seen.now.queued_bytes, Some(0));
     let work = thread(seen, tid()).map(|thread| (thread.accepts, thread.reads, thread.writes));
     assert_eq!(work, Some((n, n, n)), "by this thread");
-    // A multipath connection that one side alone has closed may last another minute.
+    // A multipath connection that only one side has closed may last another minute.
     clients.iter().for_each(|client| client.shutdown(Shutdown::Both).expect("it is connected"));
     drop(servers);
     watch.sample_until("all are closed", |watch| watch.listener(PORT).now.open == Some(0));
 }
 
-/// A Go server listens like this unless told otherwise, and most of its clients speak plain TCP.
+/// Go servers listen with MPTCP by default, and most of their clients use plain TCP.
 fn mptcp_plain(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = mptcp_listener();
@@ -94,16 +93,16 @@ fn mptcp_multipath(lab: &Lab) {
         })
         .collect();
     serve(&mut watch, &listener, &clients);
-    // A listener that does not block and has nothing.
+    // A non-blocking listener with an empty queue.
     listener.set_nonblocking(true).expect("O_NONBLOCK");
     assert!(accept(&listener).is_none());
     watch.sample();
     assert_eq!(watch.listener(PORT).total.would_block, Some(1));
 }
 
-/// With TCP Fast Open a connection is enqueued by its SYN, which brings data.
+/// With TCP Fast Open a connection is enqueued by its SYN, which contains data.
 fn fast_open(lab: &Lab) {
-    // Client and server, and data without a cookie, which would take a connection before
+    // Enables client, server, and data without a cookie, which would need an earlier connection
     // (Documentation/networking/ip-sysctl.rst).
     lab.sysctl("ipv4/tcp_fastopen", "519");
     let mut watch = Watch::start(lab);
@@ -134,15 +133,15 @@ fn fast_open(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.now.accept_depth), (Some(5), Some(5), 0));
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(5), Some(25)));
-    assert_eq!(count(&seen.distributions.accept_wait), 5);
-    assert_eq!(count(&seen.distributions.first_byte), 5);
+    assert_eq!(count(seen.distributions.accept_wait.as_ref()), 5);
+    assert_eq!(count(seen.distributions.first_byte.as_ref()), 5);
     // It is enqueued before its handshake ends.
-    assert_eq!(count(&seen.distributions.handshake), 0);
-    let drops = watch.tells(Measure::Drops).then_some(0);
+    assert_eq!(count(seen.distributions.handshake.as_ref()), 0);
+    let drops = watch.is_available(Measure::Drops).then_some(0);
     assert_eq!((seen.drops.total, seen.now.queued_bytes), (drops, Some(0)));
 }
 
-/// Waiting on purpose is no backlog of SYNs.
+/// Requests that wait on purpose, for data, are no SYN queue overflow.
 fn deferring(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);

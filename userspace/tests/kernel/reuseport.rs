@@ -2,8 +2,7 @@
 
 use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::slowness,
     lab::{PORT, loopback},
@@ -20,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[Test {
 const SHARDS: usize = 4;
 const BACKLOG: i32 = 9;
 
-/// A quarter is for the shard that does not accept, give or take what their hashes say.
+/// The hash sends about a quarter of them to the shard that does not accept.
 fn attempts() -> usize {
     if slowness() == 1 { 400 } else { 120 }
 }
@@ -34,7 +33,7 @@ fn a_shard_that_never_accepts(lab: &Lab) {
             shard
         })
         .collect();
-    // The counters of a namespace that is new have a baseline only once they were read.
+    // A new namespace's counters have a baseline only after the first read.
     watch.sample();
     let before = lab.counters();
     let mut accepted = [0_u64; SHARDS];
@@ -53,11 +52,10 @@ fn a_shard_that_never_accepts(lab: &Lab) {
             clients.push(attempt(PORT));
             accept_all();
         }
-        // A busy kernel puts packets off to a thread of its own (ksoftirqd): an attempt may be neither admitted nor
-        // refused yet.
+        // A busy kernel leaves packets to ksoftirqd: an attempt may be neither admitted nor refused yet.
         sleep_ms(100);
         accept_all();
-        // What was refused must not come again while it is counted.
+        // A refused attempt must not be repeated while it is counted.
         let (admitted, refused) = give_up_refused_and_count(std::mem::take(&mut clients));
         clients = admitted;
         refused
@@ -71,6 +69,12 @@ fn a_shard_that_never_accepts(lab: &Lab) {
     assert_eq!(accepted.iter().sum::<u64>() + limit, clients.len() as u64, "the test's own load");
     assert_eq!(overflows, refused, "the test's own load");
     assert!(overflows > 0 && accepted[1..].iter().all(|n| *n > 0), "the test's own load: {accepted:?}, {overflows}");
+    assert_shards(&watch, &shards, accepted, overflows);
+}
+
+/// The first shard refused what it had no room for, the others accepted all.
+fn assert_shards(watch: &Watch, shards: &[Socket], accepted: [u64; SHARDS], overflows: u64) {
+    let limit = BACKLOG as u64 + 1;
     let groups: Vec<_> = watch.listeners(PORT).iter().map(|shard| shard.group.expect("a group")).collect();
     assert!(groups.iter().all(|group| *group == groups[0]));
     for (shard, accepted) in shards.iter().zip(accepted).skip(1) {

@@ -1,4 +1,4 @@
-//! Many listeners and many connections: all seen, counted exactly, at a bounded cost.
+//! Many listeners and many connections: all are seen and counted exactly, at a bounded cost.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -9,8 +9,7 @@ use listentop::source::live::Options;
 use listentop_model::coverage::Measure;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use socket2::{Domain, Socket, Type};
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch, environment,
     lab::PORT,
     process::{Forked, Gate, fork, wait_for_ever},
@@ -27,8 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "scale::more_connections_than_room", needs: NEEDS, run: more_connections_than_room },
 ];
 
-/// How many descriptors a process may have once the limit was raised as far as it goes: to `wanted`, or to its hard
-/// limit where CAP_SYS_RESOURCE is missing.
+/// Raises the limit of open files to `wanted`, or without CAP_SYS_RESOURCE to the hard limit. Returns the new limit.
 fn allow_descriptors(wanted: u64) -> u64 {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("every Linux has it");
     if hard >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_err() {
@@ -38,7 +36,7 @@ fn allow_descriptors(wanted: u64) -> u64 {
     wanted
 }
 
-/// The process's time on CPUs so far.
+/// The CPU time of this process so far.
 fn cpu_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("every Linux has it");
     let of = |time: nix::sys::time::TimeVal| {
@@ -50,16 +48,16 @@ fn cpu_time() -> Duration {
 fn ten_thousand_listeners(lab: &Lab) {
     const MANY: u16 = 10_000;
     const SAMPLES: u32 = 8;
-    // Several times what it takes, as the tests are built without optimisation: docs/benchmarks.md has the figures.
+    // Several times the figures in docs/benchmarks.md, because the tests are built without optimisation.
     const BOUND: Duration = Duration::from_millis(500);
     let allowed = allow_descriptors(12_000);
     if allowed < 12_000 {
-        skip(format!("a process may have {allowed} descriptors only: raise its hard limit (ulimit -Hn)"));
+        skip(format!("a process may only have {allowed} descriptors: raise its hard limit (ulimit -Hn)"));
     }
     lab.sysctl("ipv4/ip_local_port_range", "30000 65535");
     let all: Vec<Socket> = (0..MANY).map(|n| listen(PORT + n, 8)).collect();
     let mut watch = Watch::start(lab);
-    // Every hundredth has connections waiting: 1 to 7 of them.
+    // Every hundredth listener has 1 to 7 waiting connections.
     let busy = |n: u16| if n.is_multiple_of(100) { u32::from(n / 100 % 7) + 1 } else { 0 };
     let waiting: Vec<Socket> = (0..MANY).flat_map(|n| (0..busy(n)).map(move |_| connect(PORT + n))).collect();
     watch.sample();
@@ -78,25 +76,25 @@ fn ten_thousand_listeners(lab: &Lab) {
         watch.sample();
     }
     let (took, cpu) = (start.elapsed() / SAMPLES, cpu_time().checked_sub(cpu).unwrap() / SAMPLES);
-    eprintln!("10,000 listeners: a sample and its model take {took:?}, {cpu:?} of it on CPUs");
+    eprintln!("10,000 listeners: a sample and its model take {took:?}, {cpu:?} of it CPU time");
     assert!(cpu < BOUND, "a sample takes {cpu:?} on CPUs");
     drop((all, waiting));
 }
 
-/// Processes that together hold both ends of many connections: one alone may not have so many descriptors.
+/// Processes that together hold both ends of many connections. A single one may not have that many descriptors.
 struct Crowd(Vec<Forked>);
 
 impl Crowd {
-    /// Opens and accepts `n` connections in processes of at least two, each of which accepts as many as it opens.
+    /// Opens and accepts `n` connections in at least two processes. Each accepts as many as it opens.
     fn open(listener: &Socket, n: usize) -> Self {
         let descriptors = allow_descriptors(100_000) as usize;
-        // Besides connections, a process has what it inherited.
+        // A process also has inherited descriptors.
         let most = (descriptors - 200) / 2;
         let processes = n.div_ceil(most).max(2);
         let ready = Gate::new();
         let shares = (0..processes).map(|index| n / processes + usize::from(index < n % processes));
         let crowd = shares.enumerate().map(|(index, share)| {
-            // As many local ports at each address as there are processes that use it: 25,000 of 55,000.
+            // The processes that use an address need 25,000 of its 55,000 local ports.
             let server = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, (index % 250) as u8, 1)), PORT);
             fork(|| {
                 let _open: Vec<[Socket; 2]> = (0..share).map(|_| [open(server), accept_any(listener)]).collect();
@@ -109,7 +107,7 @@ impl Crowd {
         crowd
     }
 
-    /// Ends one half of the processes; how many connections the server's side of the others still holds.
+    /// Ends one half of the processes. Returns how many accepted connections the others still hold.
     fn halve(&mut self, n: usize) -> u64 {
         let processes = self.0.len();
         let rest = processes / 2;
@@ -118,7 +116,7 @@ impl Crowd {
     }
 }
 
-/// A connection that is reset when its process ends, so that no port is held.
+/// A connection that is reset when its process ends, so that it holds no port.
 fn open(server: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
@@ -126,7 +124,7 @@ fn open(server: SocketAddr) -> Socket {
     socket
 }
 
-/// Anybody's connection: of all that are open, as many are accepted.
+/// Accepts a connection of any process: as many are accepted as are opened.
 fn accept_any(listener: &Socket) -> Socket {
     let (socket, _) = listener.accept().expect("a connection");
     socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
@@ -149,13 +147,13 @@ fn many_connections(lab: &Lab) {
     let seen = watch.listener(PORT);
     let many = Some(MANY as u64);
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.now.open), (many, many, many));
-    assert_eq!((count(&seen.distributions.accept_wait), seen.now.accept_depth), (MANY as u64, 0));
+    assert_eq!((count(seen.distributions.accept_wait.as_ref()), seen.now.accept_depth), (MANY as u64, 0));
     assert_eq!(watch.lost(), 0, "{:?}", watch.model().losses);
     let start = Instant::now();
     watch.sample();
     let sampled = start.elapsed();
 
-    // Every end is noticed.
+    // Every end of a connection is counted.
     let left = crowd.halve(MANY);
     watch.sample_until("half of them are gone", |watch| watch.listener(PORT).now.open == Some(left));
     drop(crowd);
@@ -163,7 +161,7 @@ fn many_connections(lab: &Lab) {
     eprintln!("200,000 connections: opened and accepted in {opened:?}; a sample while they are open takes {sampled:?}");
 }
 
-/// What finds no place is counted, one by one; nothing else suffers.
+/// Connections that do not fit the table are counted exactly. All other counts stay exact.
 fn more_connections_than_room(lab: &Lab) {
     const MANY: usize = 30_000;
     const ROOM: u32 = 10_000;
@@ -173,12 +171,12 @@ fn more_connections_than_room(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(MANY as u64), Some(MANY as u64)));
-    let (timed, lost) = (count(&seen.distributions.accept_wait), watch.lost());
-    // Listeners of others on this machine have connections too, which take places or find none.
+    let (timed, lost) = (count(seen.distributions.accept_wait.as_ref()), watch.lost());
+    // Connections of other listeners on this machine use the table too.
     let theirs = watch.model().listeners.iter().filter(|listener| listener.netns != lab.netns);
     let others: u64 = theirs.filter_map(|listener| Some(listener.total.enqueued? + listener.now.open?)).sum();
     eprintln!("{MANY} connections, room for {ROOM}: {timed} timed, {lost} lost, {others} of others");
-    // At least; the table is rounded up.
+    // At least this many, because the table is rounded up.
     assert!(timed <= u64::from(2 * ROOM) && timed + others >= u64::from(ROOM), "{timed} timed, {others} of others");
     assert!((MANY as u64..=MANY as u64 + others).contains(&(timed + lost)), "{timed} + {lost}, {others} of others");
     drop(crowd);

@@ -1,4 +1,4 @@
-//! Tables that are too small: what is lost is counted, and what need not be lost is not.
+//! Tables that are too small: losses are counted, and everything else stays exact.
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 
@@ -9,8 +9,7 @@ use listentop_model::{
     model::{ListenerModel, ThreadModel},
 };
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::options,
     lab::PORT,
@@ -44,13 +43,13 @@ fn listeners(lab: &Lab) {
     let lost = watch.model().losses.listeners;
     let after: Vec<Socket> = (10..15).map(|n| listen(PORT + n, 4)).collect();
     watch.sample();
-    // Others may listen and stop listening on this machine at the same time, but no place is ours to take.
+    // Other programs on this machine may open and close listeners at the same time, but no slot becomes ours.
     assert!(watch.model().losses.listeners >= lost + after.len() as u64 - 1, "{:?}", watch.model().losses);
     assert!(watch.model().listeners.iter().filter(|listener| !listener.closed).count() <= 4);
     drop(before);
 }
 
-/// Without a size given there is room for all that exist.
+/// Without `--max-listeners` there is room for all existing listeners.
 fn more_listeners_than_usual(lab: &Lab) {
     const MANY: u16 = 1500;
     let all: Vec<Socket> = (0..MANY).map(|n| listen(PORT + n, 4)).collect();
@@ -75,14 +74,14 @@ fn connections(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(ALL), Some(ALL)), "counted all the same");
     let lost = watch.model().losses.connections;
-    let known = count(&seen.distributions.accept_wait);
-    // Room for so many at least; the table is rounded up.
+    let known = count(seen.distributions.accept_wait.as_ref());
+    // Room for at least this many, because the table is rounded up.
     assert!(known >= u64::from(ROOM) && known < u64::from(2 * ROOM), "{known} of {ALL} timed");
-    // Others on this machine may find it full, too.
+    // Connections of other programs on this machine may find it full too.
     assert!(known + lost >= ALL, "{known} of {ALL} timed, {lost} lost");
     assert_eq!(seen.total.reads, Some(known), "reads are seen of connections that are tracked");
 
-    // Places are given back.
+    // Slots are returned.
     drop((servers, clients));
     watch.sample_until("they are gone", |watch| watch.listener(PORT).now.open == Some(0));
     let client = connect(PORT);
@@ -92,7 +91,7 @@ fn connections(lab: &Lab) {
     assert_eq!(watch.listener(PORT).total.reads, Some(known + 1));
 }
 
-/// What the start finds no room for is lost once, though it looks for open connections twice.
+/// A connection for which the start finds no room counts as lost once, though the start looks for connections twice.
 fn connections_before_the_start(lab: &Lab) {
     const OPEN: u64 = 150;
     const WAITING: u64 = 50;
@@ -107,16 +106,16 @@ fn connections_before_the_start(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!(seen.total.accepts, Some(WAITING), "counted all the same");
-    let without = OPEN + WAITING - open - count(&seen.distributions.accept_wait);
+    let without = OPEN + WAITING - open - count(seen.distributions.accept_wait.as_ref());
     assert!(without > 0, "all found room");
-    // Others on this machine may find it full, too.
+    // Connections of other programs on this machine may find it full too.
     assert!(lost >= without && lost < without * 3 / 2, "{lost} lost of {without}");
     drop((servers, clients));
     watch.sample_until("they are gone", |watch| watch.listener(PORT).now.open == Some(0));
 }
 
-/// A connection in no table is tracked from its accept on, if there is room by then: what it held, what it reads, and
-/// its end.
+/// A connection that did not fit the table is tracked from its accept on, if there is room by then: its waiting bytes,
+/// its reads and its end.
 fn room_when_accepted(lab: &Lab) {
     const ALL: u64 = 160;
     const KEPT: u64 = 60;
@@ -134,7 +133,7 @@ fn room_when_accepted(lab: &Lab) {
     let servers: Vec<Socket> = kept.iter().map(accept_next).collect();
     watch.sample();
     let seen = watch.listener(PORT);
-    let late = ALL - count(&seen.distributions.accept_wait);
+    let late = ALL - count(seen.distributions.accept_wait.as_ref());
     assert!((1..KEPT).contains(&late), "{late} were in no table when they were accepted");
     assert_eq!((seen.total.enqueued, seen.total.accepts, seen.now.open), (Some(ALL), Some(ALL), Some(KEPT)));
     assert_eq!(seen.now.queued_bytes, Some(5 * KEPT));
@@ -147,12 +146,12 @@ fn room_when_accepted(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.reads, seen.total.read_bytes), (Some(KEPT), Some(12 * KEPT)));
-    assert_eq!((seen.now.queued_bytes, count(&seen.distributions.first_read)), (Some(0), KEPT));
+    assert_eq!((seen.now.queued_bytes, count(seen.distributions.first_read.as_ref())), (Some(0), KEPT));
     drop(servers);
     watch.sample_until("they are gone", |watch| watch.listener(PORT).now.open == Some(0));
 }
 
-/// The same with io_uring, whose completion leads to the listener.
+/// The same with io_uring.
 fn accepted_by_io_uring(lab: &Lab) {
     const ALL: u64 = 160;
     let mut watch = Watch::with(lab, &Options { max_connections: 64, ..options() });
@@ -169,7 +168,7 @@ fn accepted_by_io_uring(lab: &Lab) {
     let servers: Vec<Socket> = clients.iter().map(|_| accept_next()).collect();
     watch.sample();
     let seen = watch.listener(PORT);
-    let timed = count(&seen.distributions.accept_wait);
+    let timed = count(seen.distributions.accept_wait.as_ref());
     assert!((1..ALL).contains(&timed), "the test's own load: {timed} of {ALL} found room");
     assert_eq!((seen.total.enqueued, seen.total.accepts), (Some(ALL), Some(ALL)));
     assert_eq!(thread(seen, tid()).map(|this| this.accepts), Some(ALL), "by this thread");
@@ -188,7 +187,7 @@ fn threads(lab: &Lab) {
                 for _ in 0..3 {
                     receive(&accept(listener).expect("a connection"), 10);
                 }
-                // All threads exist until all have worked: none makes room for another.
+                // All threads live until all have worked, so that none makes room for another.
                 let _ = held.lock().expect("no thread fails").recv();
             });
         }
@@ -198,7 +197,7 @@ fn threads(lab: &Lab) {
         watch.sample_until("all have worked", |watch| watch.listener(PORT).total.reads == Some(3 * THREADS));
         drop(hold);
     });
-    // Others on this machine may find it full, too: all calls together, in a moment in which they make none.
+    // Threads of other programs may find it full too. The sums are compared at a moment without their calls.
     watch.sample_until("every call is some thread's, or lost", |watch| {
         let model = watch.model();
         let calls = |listener: &ListenerModel| {
@@ -216,36 +215,36 @@ fn threads(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.accepts, seen.total.reads), (Some(3 * THREADS), Some(3 * THREADS)));
     assert_eq!(seen.total.read_bytes, Some(15 * THREADS));
-    let told_apart = seen.threads.iter().map(|thread| thread.accepts + thread.reads).sum::<u64>();
-    assert!(told_apart <= 4 * 6, "{told_apart} calls by {} threads", seen.threads.len());
-    assert!(watch.model().losses.threads >= 6 * THREADS - told_apart, "each call is counted");
+    let tracked = seen.threads.iter().map(|thread| thread.accepts + thread.reads).sum::<u64>();
+    assert!(tracked <= 4 * 6, "{tracked} calls by {} threads", seen.threads.len());
+    assert!(watch.model().losses.threads >= 6 * THREADS - tracked, "each call is counted");
 }
 
-/// Clients that were refused are forgotten when more come than are remembered, and count again: from then on the number
+/// When there are more refused clients than the table holds, some are forgotten and count again. From then on the number
 /// is an upper bound.
 fn refused_clients(lab: &Lab) {
     const EACH: u32 = 60;
     let cpus = u32::from(aya::util::nr_cpus().expect("a number"));
-    // The kernel keeps places ready for each CPU: 64 are remembered for certain.
+    // The kernel reserves entries for each CPU: only 64 clients are certain to be remembered.
     let mut watch = Watch::with(lab, &Options { max_dropped_clients: 128 * cpus + 64, ..options() });
     let listener = listen(PORT, 70);
     let mut waiting: Vec<Socket> = (0..70).map(|_| connect(PORT)).collect();
     let mut refuse = |watch: &mut Watch| {
         let late: Vec<Socket> = (0..EACH).map(|_| attempt_with_late_ack(PORT)).collect();
-        // The queue is full before their final ACKs come, after 200 ms.
+        // The queue is full before their final ACKs come after 200 ms.
         waiting.push(connect(PORT));
         sleep_ms(500);
         drop(late);
         watch.sample();
         drop(accept(&listener));
         let coverage = watch.model().coverage.iter().find(|entry| entry.measure == Measure::DropClients);
-        let bound = coverage.expect("every measure is told").reason.contains("an upper bound");
+        let bound = coverage.expect("every measure is in the coverage").reason.contains("an upper bound");
         (watch.listener(PORT).drops.clients, bound)
     };
     assert_eq!(refuse(&mut watch), (Some(EACH.into()), false));
     assert_eq!(refuse(&mut watch), (Some((2 * EACH).into()), true));
     watch.sample();
     let drop_clients = watch.model().coverage.iter().find(|entry| entry.measure == Measure::DropClients);
-    let drop_clients = drop_clients.expect("every measure is told");
+    let drop_clients = drop_clients.expect("every measure is in the coverage");
     assert_eq!((drop_clients.status, drop_clients.reason.matches("upper bound").count()), (Status::Sampled, 1));
 }

@@ -1,9 +1,8 @@
-//! Durations, against programs that wait for known times and read the same clock.
+//! Durations, compared with programs that wait for known times and read the same clock.
 
 use listentop_model::coverage::Measure;
 use socket2::Socket;
-
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     environment::slowness,
     lab::PORT,
@@ -40,7 +39,7 @@ fn pair(listener: &Socket) -> (Socket, Socket) {
     (client, accept(listener).expect("a connection"))
 }
 
-/// A server that is 50 ms late for each connection.
+/// A server that accepts each connection 50 ms late.
 fn accept_wait(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -53,7 +52,7 @@ fn accept_wait(lab: &Lab) {
         waits.add(enqueued, accepted);
     }
     watch.sample();
-    let seen = &watch.listener(PORT).distributions.accept_wait;
+    let seen = watch.listener(PORT).distributions.accept_wait.as_ref();
     assert_eq!(count(seen), ROUNDS as u64);
     for p in [0.1, 0.5, 1.0] {
         let (low, high) = waits.quantile(p);
@@ -62,7 +61,7 @@ fn accept_wait(lab: &Lab) {
     }
 }
 
-/// A server that reads 30 ms after the bytes came.
+/// A server that reads 30 ms after the bytes arrived.
 fn residency(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -76,7 +75,7 @@ fn residency(lab: &Lab) {
         residencies.add(sent, read);
     }
     watch.sample();
-    let seen = &watch.listener(PORT).distributions.residency;
+    let seen = watch.listener(PORT).distributions.residency.as_ref();
     assert_eq!(count(seen), ROUNDS as u64);
     for p in [0.1, 0.5, 1.0] {
         let (low, high) = residencies.quantile(p);
@@ -84,7 +83,7 @@ fn residency(lab: &Lab) {
     }
 }
 
-/// What counts is the first byte that was not read, though younger ones arrive behind it.
+/// The oldest unread byte counts, also if younger ones arrive after it.
 fn partial_reads(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -106,8 +105,8 @@ fn partial_reads(lab: &Lab) {
     }
     watch.sample();
     let listener = watch.listener(PORT);
-    let seen = &listener.distributions.residency;
-    // Every other read took its bytes at once, so the upper half are the late ones.
+    let seen = listener.distributions.residency.as_ref();
+    // Every other read took its bytes at once, so the late reads are the upper half.
     assert_eq!(count(seen), 2 * ROUNDS as u64);
     for p in [0.2, 0.5, 1.0] {
         let (low, high) = late.quantile(p);
@@ -117,7 +116,7 @@ fn partial_reads(lab: &Lab) {
     assert_eq!(listener.now.queued_bytes, Some(0));
 }
 
-/// Two segments that wait at the same time, and are read apart, have each their own age.
+/// Two segments that wait at the same time and are read separately have different ages.
 fn segments(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -136,7 +135,7 @@ fn segments(lab: &Lab) {
         }
     }
     watch.sample();
-    let seen = &watch.listener(PORT).distributions.residency;
+    let seen = watch.listener(PORT).distributions.residency.as_ref();
     assert_eq!(count(seen), 2 * ROUNDS as u64);
     for p in [0.1, 0.5, 0.75, 1.0] {
         let (low, high) = residencies.quantile(p);
@@ -144,7 +143,7 @@ fn segments(lab: &Lab) {
     }
 }
 
-/// More segments than the probes remember apart: the ages of the last ones are upper bounds, never too small.
+/// More segments than the probes record separately: the ages of the last ones are upper bounds.
 fn many_segments(lab: &Lab) {
     const SEGMENTS: usize = 24;
     let mut watch = Watch::start(lab);
@@ -165,7 +164,7 @@ fn many_segments(lab: &Lab) {
     }
     watch.sample();
     let listener = watch.listener(PORT);
-    let seen = &listener.distributions.residency;
+    let seen = listener.distributions.residency.as_ref();
     assert_eq!(count(seen), SEGMENTS as u64);
     let (low, oldest) = residencies.quantile(1.0);
     assert_ms("residency of the first", seen, 1.0, low, oldest);
@@ -189,7 +188,7 @@ fn first_byte_and_first_read(lab: &Lab) {
         first_byte.add(accepted, sent);
         first_read.add(accepted, read);
 
-        // Bytes that were there before the accept took no time after it.
+        // Bytes that arrived before the accept have a time of 0.
         let client = connect(PORT + 1);
         send_all(&client, b"x");
         sleep_ms(10);
@@ -199,15 +198,15 @@ fn first_byte_and_first_read(lab: &Lab) {
     }
     watch.sample();
     let seen = &watch.listener(PORT).distributions;
-    assert_eq!((count(&seen.first_byte), count(&seen.first_read)), (ROUNDS as u64, ROUNDS as u64));
+    assert_eq!((count(seen.first_byte.as_ref()), count(seen.first_read.as_ref())), (ROUNDS as u64, ROUNDS as u64));
     for p in [0.1, 0.5, 1.0] {
         let (low, high) = first_byte.quantile(p);
-        assert_ms("first byte", &seen.first_byte, p, low, high);
+        assert_ms("first byte", seen.first_byte.as_ref(), p, low, high);
         let (low, high) = first_read.quantile(p);
-        assert_ms("first read", &seen.first_read, p, low, high);
+        assert_ms("first read", seen.first_read.as_ref(), p, low, high);
     }
     let seen = &watch.listener(PORT + 1).distributions;
-    assert_eq!(count(&seen.first_byte), ROUNDS as u64);
+    assert_eq!(count(seen.first_byte.as_ref()), ROUNDS as u64);
     assert_eq!(
         seen.first_byte.as_ref().and_then(listentop_model::histogram::Histogram::max_us),
         Some(1),
@@ -216,10 +215,10 @@ fn first_byte_and_first_read(lab: &Lab) {
     assert!(seen.first_read.as_ref().and_then(|seen| seen.quantile_ns(0.0)) > Some(9_000_000), "{:?}", seen.first_read);
 }
 
-/// Waits as short as those of a server that keeps up. What disturbs one exchange moves no median by much.
+/// Waits as short as those of a fast server. The median is compared, because a single disturbed exchange hardly moves it.
 fn short_waits(lab: &Lab) {
-    // For what the kernel does before a call returns and the next one comes to its point, both of which the program's
-    // clock has too.
+    // Allowed for the kernel's work at the begin and the end of a call, which is in the program's time but not in the
+    // measure.
     const AROUND_NS: u64 = 4_000;
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -239,17 +238,17 @@ fn short_waits(lab: &Lab) {
     }
     watch.sample();
     let seen = &watch.listener(PORT).distributions;
-    for (what, own, seen) in [("accept wait", &waits, &seen.accept_wait), ("residency", &residencies, &seen.residency)]
-    {
+    let (waited, resided) = (seen.accept_wait.as_ref(), seen.residency.as_ref());
+    for (what, own, seen) in [("accept wait", &waits, waited), ("residency", &residencies, resided)] {
         assert_eq!(count(seen), exchanges, "{what}");
         let (low, high) = own.quantile(0.5);
-        // A probe that is a millisecond off is far outside.
+        // A probe that was wrong by a millisecond would be far outside.
         assert!(high < 500_000 * u64::from(slowness()), "the test's own load: {high} ns");
         assert_within(what, seen, 0.5, low, high, AROUND_NS * u64::from(slowness()));
     }
 }
 
-/// Uses the CPU for so long: a sleep is never as short.
+/// Uses the CPU for this long. A sleep cannot be as short.
 fn spin(ns: u64) {
     let end = now_ns() + ns;
     while now_ns() < end {
@@ -281,7 +280,7 @@ fn oldest_waiting(lab: &Lab) {
     assert_eq!(watch.listener(PORT).now.oldest_waiting_us, Some(0));
 }
 
-/// A server that has stopped accepting shows although nothing happens any more.
+/// A server that has stopped accepting is visible although no events happen any more.
 fn hung_acceptor(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);

@@ -1,4 +1,4 @@
-//! What every thread has left once the probes are attached, and that it is enough.
+//! The capabilities that every thread keeps after the start, and that they are enough.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "dropping::under_the_dashboard", run: under_the_dashboard },
 ];
 
-/// Time in which a new listener, and who holds it, must have been found: owners are looked for twice a second.
+/// Time in which listentop must find a new listener and its owner. It searches for owners twice a second.
 const FOUND_MS: u64 = 3000;
 
 fn as_root() {
@@ -40,14 +40,14 @@ fn with_capabilities() {
     assert_timed(&enough(program.with(ALL, "report --for 1h --format json"), None));
 }
 
-/// Without probes each new namespace is entered.
+/// Without probes listentop must enter each new namespace.
 fn without_probes() {
     let program = Program::copy("without-probes");
     enough(program.as_root("report --for 1h --format json --probes sock_diag"), Some(0));
 }
 
-/// Whether no thread has more than it needs. `bounding`: what is left of the bounding set, if that may be changed;
-/// `sampling`: what those that sample have.
+/// Checks that no thread has more capabilities than it needs. `bounding` is the expected bounding set, if it may be
+/// changed; `sampling` are the capabilities of the threads that sample.
 fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
     let threads = threads(pid);
     for thread in &threads {
@@ -66,17 +66,17 @@ fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
     }
 }
 
-/// More than a loaded machine needs.
+/// More time than a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Starts it and looks at its threads; then listeners that come later must show, with owners and counters, in other
+/// Starts the program and checks its threads. It must also find later listeners, with owners and counters, in other
 /// namespaces too.
 fn enough(command: Command, bounding: Option<u64>) -> Value {
     enter_namespaces();
     let home = netns();
     let named = Named::create("without-a-process");
     let before = Elsewhere::open();
-    let measuring = Measuring::start(command);
+    let measuring = Measuring::spawn(command);
     assert_dropped(measuring.pid(), bounding, 0);
     let after = Elsewhere::open();
     sleep_ms(FOUND_MS);
@@ -102,17 +102,17 @@ fn assert_timed(report: &Value) {
     assert!(report["own_cost"]["probe_runs"].is_u64());
 }
 
-/// With `hidepid` a thread of another user would look as if it had ended, so what shows it is kept.
+/// With `hidepid` a thread of another user would look as if it had ended, so the capability to see it is kept.
 fn hidden_processes() {
     enter_namespaces();
     let hide = Some("hidepid=2");
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), hide).expect("a /proc of our own");
     let program = Program::copy("hidden");
     let arguments = "report --for 1h --format json";
-    // Group 0 sees all of it anyhow (`gid=` of the mount).
+    // Group 0 sees all processes even so (`gid=` of the mount).
     for (command, kept) in [(program.as_root(arguments), 0), (program.with(ALL, arguments), mask(&[CAP_SYS_PTRACE]))] {
         let elsewhere = Elsewhere::open();
-        let measuring = Measuring::start(command);
+        let measuring = Measuring::spawn(command);
         assert_dropped(measuring.pid(), None, kept);
         sleep_ms(FOUND_MS);
         let report = measuring.report();
@@ -121,7 +121,7 @@ fn hidden_processes() {
     }
 }
 
-/// The dashboard samples on a thread of its own, and draws on another.
+/// The dashboard has separate threads for sampling and drawing.
 fn under_the_dashboard() {
     let terminal =
         nix::pty::openpty(Some(&nix::pty::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }), None);
@@ -131,10 +131,10 @@ fn under_the_dashboard() {
     command.stdin(terminal.slave.try_clone().expect("open"));
     command.stdout(Stdio::from(terminal.slave));
     let mut child = command.spawn().expect("it starts");
-    // It holds the terminal, too.
+    // The command holds the terminal open too.
     drop(command);
     let mut screen = std::fs::File::from(terminal.master);
-    // Somebody must read what it draws; the end of the program ends this too.
+    // Its output must be read. This thread ends when the program ends.
     let reader = std::thread::spawn(move || io::copy(&mut screen, &mut io::sink()));
     let sampling = || threads(child.id()).iter().any(|thread| thread.name == "source");
     let begin = Instant::now();
@@ -145,6 +145,6 @@ fn under_the_dashboard() {
     assert_dropped(child.id(), Some(0), 0);
     child.kill().expect("it runs");
     child.wait().expect("it ends");
-    // EIO: the other side is closed.
+    // The result is EIO, because the other side is closed.
     let _ = reader.join().expect("the reader does not fail");
 }

@@ -1,4 +1,4 @@
-//! What each capability brings, what its absence shows as, and that whoever lacks one is told which.
+//! What each capability permits, and how listentop reports a missing one.
 
 use std::process::Command;
 
@@ -33,13 +33,13 @@ fn the_missing_one_is_named() {
     }
 }
 
-/// A report of a second or so, with what it is about: our own listener and one of somebody's elsewhere.
+/// A short report about two listeners: one of our own, and one of another user in another namespace.
 fn observe(command: Command) -> (Value, (u64, u16), Elsewhere) {
     enter_namespaces();
     let (socket, port) = listen();
     let here = (netns(), port);
     let elsewhere = Elsewhere::open();
-    let measuring = Measuring::start(command);
+    let measuring = Measuring::spawn(command);
     sleep_ms(1500);
     let report = measuring.report();
     drop(socket);
@@ -51,7 +51,7 @@ fn two_suffice() {
     let (report, (netns, port), elsewhere) = observe(program.with(&["bpf", "perfmon"], REPORT));
     let found = listener(&report, netns, port).expect("our own namespace needs no right");
     assert_eq!(coverage(&report, "enqueued").0, "measured");
-    // Root's socket: whose it is may not be known.
+    // Root holds this socket: the owner may be unknown.
     assert!(found["process"].is_null(), "{found:#}");
     let (status, reason) = coverage(&report, "owners");
     assert_eq!(status, "sampled");
@@ -69,7 +69,7 @@ fn two_suffice() {
 }
 
 fn owners() {
-    // Neither suffices alone.
+    // Neither is enough alone.
     let program = Program::copy("owners");
     for (capabilities, lacking) in [
         (&["bpf", "perfmon", "sys_ptrace"][..], Some("CAP_DAC_READ_SEARCH would help")),
@@ -103,7 +103,7 @@ fn other_namespaces() {
     assert_ne!(coverage(&report, "accepts").0, "unavailable", "{:?}", coverage(&report, "accepts"));
 }
 
-/// The line of docs/rights.md and README.md, on a copy, which an unprivileged user then runs.
+/// The setcap line of docs/rights.md and README.md, on a copy that an unprivileged user then runs.
 fn by_setcap() {
     let document = include_str!("../../../docs/rights.md");
     let line = document.lines().find(|line| line.trim_start().starts_with("sudo setcap ")).expect("it is documented");

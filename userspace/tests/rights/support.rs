@@ -1,55 +1,42 @@
-//! Starting listentop with chosen rights, listeners to be seen, and namespaces for both.
+//! Starts listentop with chosen rights, and makes listeners and namespaces for it to find.
 
 use std::{
     collections::BTreeMap,
     ffi::CString,
     fs,
-    io::{BufRead as _, BufReader, Read as _},
-    os::unix::{
-        ffi::OsStringExt as _,
-        fs::{MetadataExt as _, PermissionsExt as _},
-        process::CommandExt as _,
-    },
+    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     thread,
-    time::Duration,
 };
 
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
-    sys::signal::{Signal, kill},
-    unistd::Pid,
 };
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
+use test_support::command::{NOBODY, ProgramCopy, with_arguments};
+pub(crate) use test_support::{
+    command::{Measuring, coverage},
+    sleep_ms,
+};
 
-/// An unprivileged user.
-pub(crate) const NOBODY: u32 = 65534;
-/// Another one.
+/// An unprivileged user other than [`NOBODY`].
 pub(crate) const SOMEBODY: u32 = 54321;
-/// Everything that docs/rights.md names.
+/// All capabilities that docs/rights.md names.
 pub(crate) const ALL: &[&str] = &["bpf", "perfmon", "dac_read_search", "sys_ptrace", "sys_admin", "syslog"];
 
-/// A copy of the program where every user may run it; gone when dropped.
-pub(crate) struct Program {
-    directory: PathBuf,
-}
+/// A copy of the program, to be run with chosen rights.
+pub(crate) struct Program(ProgramCopy);
 
 impl Program {
     pub(crate) fn copy(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("listentop-{name}-{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("a directory");
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("anybody may enter");
-        let program = Self { directory };
-        fs::copy(env!("CARGO_BIN_EXE_listentop"), program.path()).expect("a copy of the program");
-        fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).expect("anybody may run it");
-        program
+        Self(ProgramCopy::new(name))
     }
 
-    /// Has the file give these capabilities to whoever runs it, as setcap(8) with `=ep` does: struct vfs_cap_data,
-    /// revision 2.
+    /// Gives the file capabilities (struct vfs_cap_data, revision 2), as setcap(8) does with `=ep`: everybody who runs it
+    /// has them.
     pub(crate) fn grant(&self, capabilities: &[caps::Capability]) {
         const REVISION_2: u32 = 0x0200_0000;
         const EFFECTIVE: u32 = 1;
@@ -66,94 +53,41 @@ impl Program {
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.directory.join("listentop")
+        self.0.path()
     }
 
-    /// As root, as this process has it.
+    /// The program with the capabilities of this process.
     pub(crate) fn as_root(&self, arguments: &str) -> Command {
-        prepared(Command::new(self.path()), arguments)
+        self.0.as_is(arguments)
     }
 
-    /// As an unprivileged user without capabilities but those that the file has.
+    /// The program run by an unprivileged user, whose only capabilities are those of the file.
     pub(crate) fn as_nobody(&self, arguments: &str) -> Command {
-        let mut command = Command::new(self.path());
-        command.uid(NOBODY).gid(NOBODY);
-        prepared(command, arguments)
+        self.0.as_nobody(arguments)
     }
 
-    /// As an unprivileged user with these capabilities, ambient and bounding: as a systemd unit does it.
+    /// The program run by an unprivileged user with these capabilities, ambient and bounding, as in a systemd unit.
     pub(crate) fn with(&self, capabilities: &[&str], arguments: &str) -> Command {
-        let set = capabilities.iter().map(|name| format!(",+{name}")).collect::<String>();
+        let set: Vec<String> = capabilities.iter().map(|name| format!(",+{name}")).collect();
+        let set = set.concat();
         let mut command = Command::new("setpriv");
         command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
         for option in ["--bounding-set", "--inh-caps", "--ambient-caps"] {
             command.arg(format!("{option}=-all{set}"));
         }
         command.arg("--").arg(self.path());
-        prepared(command, arguments)
+        with_arguments(command, arguments)
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-fn prepared(mut command: Command, arguments: &str) -> Command {
-    command.args(arguments.split_whitespace()).current_dir("/").stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// A command that was run to its end: exit code, stdout, stderr.
+/// Runs a command to its end. Returns exit code, stdout, stderr.
 pub(crate) fn finished(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.output().expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// A report that measures until it is told to end.
-pub(crate) struct Measuring {
-    child: Child,
-    stderr: BufReader<std::process::ChildStderr>,
-}
-
-impl Measuring {
-    pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("it starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
-        stderr.read_line(&mut line).expect("text");
-        assert_eq!(line, "measuring\n");
-        Self { child, stderr }
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Ends it; its report.
-    pub(crate) fn report(mut self) -> Value {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).expect("it runs");
-        let mut text = String::new();
-        self.child.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
-        let status: ExitStatus = self.child.wait().expect("it ends");
-        let mut errors = String::new();
-        self.stderr.read_to_string(&mut errors).expect("text");
-        assert_eq!((status.code(), errors.as_str()), (Some(0), ""));
-        serde_json::from_str(&text).expect("JSON")
-    }
-}
-
-impl Drop for Measuring {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// What /proc says of a thread.
+/// A thread as /proc shows it.
 #[derive(Debug)]
 pub(crate) struct Thread {
     pub(crate) name: String,
@@ -175,7 +109,7 @@ impl Thread {
 pub(crate) fn threads(pid: u32) -> Vec<Thread> {
     let directory = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
     let status = |path: PathBuf| {
-        // Some live for a moment only.
+        // Some threads end while this reads.
         let text = fs::read_to_string(path.join("status")).ok()?;
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         let fields: BTreeMap<_, _> = fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
@@ -189,7 +123,7 @@ pub(crate) fn mask(capabilities: &[caps::Capability]) -> u64 {
     capabilities.iter().map(caps::Capability::bitmask).fold(0, std::ops::BitOr::bitor)
 }
 
-/// Moves the calling thread to network and mount namespaces of its own; nothing that is mounted there is seen outside.
+/// Moves the calling thread to network and mount namespaces of its own. Its mounts are not visible outside.
 pub(crate) fn enter_namespaces() {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces");
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
@@ -200,7 +134,7 @@ pub(crate) fn netns() -> u64 {
     fs::metadata("/proc/thread-self/ns/net").expect("our namespace").ino()
 }
 
-/// A listener on a free port, which it returns.
+/// A listener on a free port, and the port.
 pub(crate) fn listen() -> (Socket, u16) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let any = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
@@ -210,7 +144,7 @@ pub(crate) fn listen() -> (Socket, u16) {
     (socket, port)
 }
 
-/// A listener in a network namespace of its own, held by a process of another user; gone when dropped.
+/// A listener in another network namespace, held by a process of another user. Dropping it ends the process.
 pub(crate) struct Elsewhere {
     pub(crate) netns: u64,
     pub(crate) port: u16,
@@ -220,7 +154,7 @@ pub(crate) struct Elsewhere {
 impl Elsewhere {
     pub(crate) fn open() -> Self {
         let open = || {
-            // On a thread of its own: the calling one stays where it is.
+            // This runs on a thread of its own, so the calling thread keeps its namespace.
             unshare(CloneFlags::CLONE_NEWNET).expect("a namespace");
             let (socket, port) = listen();
             socket.set_cloexec(false).expect("inherited");
@@ -243,7 +177,7 @@ impl Drop for Elsewhere {
     }
 }
 
-/// A network namespace that has a name under /run/netns and no process, with a listener that we hold.
+/// A network namespace with a name in /run/netns, without a process, and with a listener that the test holds.
 pub(crate) struct Named {
     pub(crate) netns: u64,
     pub(crate) port: u16,
@@ -251,7 +185,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// Makes one. The calling thread must be in a mount namespace of its own, and ends where it began.
+    /// Makes one. The calling thread must be in a mount namespace of its own. It returns to its network namespace.
     pub(crate) fn create(name: &str) -> Self {
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("a /run of our own");
         fs::create_dir("/run/netns").expect("an empty /run");
@@ -277,15 +211,4 @@ pub(crate) fn listener(report: &Value, netns: u64, port: u16) -> Option<&Value> 
 /// The report's entry about a namespace.
 pub(crate) fn namespace(report: &Value, netns: u64) -> Option<&Value> {
     report["namespaces"].as_array().expect("a list").iter().find(|namespace| namespace["inode"] == netns)
-}
-
-/// Status and reason of a measure.
-pub(crate) fn coverage<'a>(report: &'a Value, measure: &str) -> (&'a str, &'a str) {
-    let entries = report["coverage"].as_array().expect("a list");
-    let entry = entries.iter().find(|entry| entry["measure"] == measure).expect("every measure is listed");
-    (entry["status"].as_str().expect("a word"), entry["reason"].as_str().unwrap_or_default())
-}
-
-pub(crate) fn sleep_ms(ms: u64) {
-    thread::sleep(Duration::from_millis(ms));
 }

@@ -1,5 +1,5 @@
-//! The systemd unit in deploy/: what it grants is enough, under what it takes away as far as that can be had without
-//! systemd.
+//! The systemd unit in deploy/: the capabilities that it grants are enough, under those of its restrictions that work
+//! without systemd.
 
 use std::{fs, path::Path, process::Command};
 
@@ -32,22 +32,22 @@ fn enough() {
     let mut documented = ALL.to_vec();
     documented.sort_unstable();
     assert_eq!(granted, documented);
-    // Its own command line, without the redirection, and told to end instead of waited for.
+    // The unit's own command line without the redirection. It is ended by a signal.
     assert!(setting("ExecStart").contains("/usr/local/bin/listentop report --for 60s --format json >>"));
     let program = Program::copy("unit");
     let command = program.with(&granted, "report --for 60s --format json");
     let run = || {
         enter_namespaces();
-        // ProtectSystem=strict.
+        // As ProtectSystem=strict does.
         let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
         mount(None::<&str>, "/", None::<&str>, read_only, None::<&str>).expect("a file system that cannot be written");
         let before = Elsewhere::open();
-        let measuring = Measuring::start(command);
+        let measuring = Measuring::spawn(command);
         let after = Elsewhere::open();
         sleep_ms(3000);
         (measuring.report(), before, after)
     };
-    // Only this thread's file system is read-only: the program's copy is to go.
+    // Only this thread sees a read-only file system, so that the copy of the program can be deleted.
     let (report, before, after) = std::thread::scope(|scope| scope.spawn(run).join().expect("a report"));
     for elsewhere in [before, after] {
         let found = listener(&report, elsewhere.netns, elsewhere.port).expect("it is seen");
@@ -58,7 +58,7 @@ fn enough() {
     }
 }
 
-/// Where systemd is installed, running or not.
+/// systemd-analyze accepts the unit, if systemd is installed.
 fn accepted() {
     const ANALYZE: &str = "/usr/bin/systemd-analyze";
     if !fs::exists(ANALYZE).expect("it can be seen") {

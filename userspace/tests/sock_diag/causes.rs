@@ -2,17 +2,16 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use listentop_model::model::Drops;
 use socket2::Socket;
-
-use crate::{
-    Run, Test, Watch,
-    lab::{Lab, PORT, loopback},
+use test_support::{
+    Lab,
+    drops::{MixedRefusals, assert_adds_up, half_open},
+    lab::{PORT, has_ipv6, loopback},
     skip, sleep_ms,
-    sockets::{
-        attempt, connect, connect_to, cookie, defer_accept, give_up_refused, listen, listen_on, retransmits, send_all,
-    },
+    sockets::{attempt, connect, connect_to, cookie, defer_accept, listen, listen_on, send_all},
 };
+
+use crate::{Run, Test, Watch};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "causes::final_ack_against_syn", run: Run::InLab(final_ack_against_syn) },
@@ -25,13 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "causes::syn_queues_of_shards", run: Run::InLab(syn_queues_of_shards) },
 ];
 
-fn assert_adds_up(drops: &Drops) {
-    let causes = [drops.accept_queue_full_on_syn, drops.accept_queue_full_on_ack, drops.syn_queue_full, drops.other];
-    let known: u64 = causes.iter().map(|cause| cause.unwrap_or(0)).sum();
-    assert_eq!(Some(known + drops.unexplained.expect("it is told")), drops.total, "{drops:?}");
-}
-
-/// Two samples: the second finds causes for what the first left open.
+/// Takes samples: the second finds causes for drops that the first could not explain.
 fn settle(watch: &mut Watch) {
     for _ in 0..3 {
         sleep_ms(50);
@@ -39,30 +32,13 @@ fn settle(watch: &mut Watch) {
     }
 }
 
-/// Three connections that are in the SYN queue, and whose final ACKs come with their first data.
-fn half_open(listener: &Socket, port: u16) -> Vec<Socket> {
-    defer_accept(listener, 5);
-    let clients = (0..3).map(|_| attempt(port)).collect();
-    defer_accept(listener, 0);
-    clients
-}
-
-/// Final ACKs that meet a full queue count twice in the socket's drops, SYNs once: each repetition of either counts.
+/// Final ACKs that find the queue full count twice in the socket's drops, SYNs once. Each repetition counts too.
 fn final_ack_against_syn(lab: &Lab) {
     let listener = listen(PORT, 3);
     let mut watch = Watch::start();
     let before = lab.counters();
-    let late = half_open(&listener, PORT);
-    let waiting: Vec<Socket> = (0..4).map(|_| connect(PORT)).collect();
-    let on_syn = watch.during(|| {
-        late.iter().for_each(|client| send_all(client, b"x"));
-        let refused: Vec<Socket> = (0..5).map(|_| attempt(PORT)).collect();
-        sleep_ms(1300);
-        let on_syn = refused.iter().map(|client| 1 + retransmits(client)).sum::<u64>();
-        assert!(give_up_refused(refused).is_empty());
-        drop(late);
-        on_syn
-    });
+    let load = MixedRefusals::prepare(&listener, PORT);
+    let (waiting, on_syn) = watch.during(|| load.run());
     settle(&mut watch);
     let after = lab.counters();
     let on_ack = after.since(&before, "ListenOverflows") - on_syn;
@@ -72,7 +48,7 @@ fn final_ack_against_syn(lab: &Lab) {
     assert_eq!(drops.total, Some(after.since(&before, "ListenDrops")), "{drops:?}");
     assert_eq!((drops.accept_queue_full_on_ack, drops.accept_queue_full_on_syn), (Some(on_ack), Some(on_syn)));
     assert_eq!((drops.syn_queue_full, drops.other, drops.unexplained), (Some(0), Some(0), Some(0)));
-    // Who they were, nothing tells.
+    // The number of clients cannot be measured without probes.
     assert_eq!(drops.clients, None);
     assert_eq!(
         watch.model().namespaces.iter().find(|n| n.inode == lab.netns).expect("ours").unexplained_drops,
@@ -81,7 +57,7 @@ fn final_ack_against_syn(lab: &Lab) {
     drop(waiting);
 }
 
-/// What was refused before the start does not count.
+/// Attempts that were refused before the start do not count.
 fn before_the_start(_: &Lab) {
     let listener = listen(PORT, 0);
     let waiting = connect(PORT);
@@ -105,7 +81,7 @@ fn deferred(lab: &Lab) {
     settle(&mut watch);
     assert_eq!(lab.counters().since(&before, "TCPDeferAcceptDrop"), 3, "the test's own load");
     assert_eq!(watch.socket_drops(cookie(&listener)), Some(3));
-    // They are ignored on purpose. Which of the two counters says so is found out from their sum.
+    // They are ignored on purpose, so they are not drops.
     let drops = watch.by_id(cookie(&listener)).drops;
     assert_eq!(drops.accept_queue_full_on_ack, Some(0));
     assert_eq!(drops.total, Some(0), "{drops:?}");
@@ -129,7 +105,7 @@ fn syn_queue_full(lab: &Lab) {
     drop(clients);
 }
 
-/// Several listeners that refuse at once: what is not certain is in an upper bound, and unexplained.
+/// Several listeners that refuse at the same time: the totals are upper bounds, and uncertain drops are unexplained.
 fn several(lab: &Lab) {
     let (first, second) = (listen(PORT, 3), listen(PORT + 1, 0));
     let mut watch = Watch::start();
@@ -147,7 +123,7 @@ fn several(lab: &Lab) {
     let total: u64 = drops.iter().filter_map(|drops| drops.total).sum();
     let sockets: u64 = [&first, &second].iter().filter_map(|listener| watch.socket_drops(cookie(listener))).sum();
     assert!((truth..=sockets).contains(&total), "{total} of {truth}, {sockets} in the sockets: {drops:?}");
-    // The second refused SYNs only.
+    // The second listener refused only SYNs.
     assert!(drops[1].total >= Some(10) && drops[0].total >= Some(3), "{drops:?}");
     drop(waiting);
 }
@@ -156,7 +132,7 @@ fn syn_queues(_: &Lab) {
     let listener = listen(PORT, 20);
     let quiet = listen(PORT + 1, 20);
     let any = listen_on(SocketAddr::from(([0, 0, 0, 0], PORT + 2)), 20, |_| ());
-    // Requests wait for their clients' first data.
+    // The requests wait for data from their clients.
     [&listener, &any].into_iter().for_each(|listener| defer_accept(listener, 20));
     let mut watch = Watch::start();
     let clients: Vec<Socket> = (0..6).map(|_| attempt(PORT)).collect();
@@ -177,7 +153,7 @@ fn syn_queues(_: &Lab) {
 
 /// Requests of IPv4 and IPv6 clients of one listener.
 fn syn_queue_of_a_dual_stack_listener(_: &Lab) {
-    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+    if !has_ipv6() {
         skip("this kernel has no IPv6".to_owned());
     }
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
@@ -189,7 +165,7 @@ fn syn_queue_of_a_dual_stack_listener(_: &Lab) {
     drop(clients);
 }
 
-/// The kernel does not say which shard a request is for: unknown, not nothing.
+/// The kernel does not report which shard a request belongs to: the depth is unknown, not 0.
 fn syn_queues_of_shards(_: &Lab) {
     let shard = || listen_on(loopback(PORT), 20, |socket| socket.set_reuse_port(true).expect("SO_REUSEPORT"));
     let shards = [shard(), shard()];

@@ -1,12 +1,9 @@
-//! The program without rights, and with a source that is asked for by name.
+//! The program without rights, and with `--probes`.
 
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
-    os::{
-        fd::OwnedFd,
-        unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    },
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
     process::{Child, Command, Output, Stdio},
 };
 
@@ -16,12 +13,15 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use serde_json::Value;
-
-use crate::{
-    Run, Test, environment,
-    lab::{Lab, PORT},
+use test_support::{
+    Lab,
+    command::ProgramCopy,
+    environment,
+    lab::PORT,
     sockets::{connect, listen},
 };
+
+use crate::{Run, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::by_name", run: Run::Anywhere(by_name) },
@@ -49,20 +49,9 @@ fn run(arguments: &str) -> Output {
     listentop(arguments).output().expect("it runs")
 }
 
-/// As nobody, with these arguments; `stdin` is the only descriptor that it is given.
+/// Runs it as an unprivileged user with these arguments; `stdin` is the only descriptor that it inherits.
 fn run_as_nobody(arguments: &str, stdin: Stdio) -> Output {
-    // The checkout may be out of this user's reach.
-    let directory = std::env::temp_dir().join(format!("listentop-{}", std::process::id()));
-    fs::create_dir_all(&directory).expect("a directory");
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("anybody may enter it");
-    let copy = directory.join("listentop");
-    fs::copy(environment::program(), &copy).expect("a copy of the program");
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("anybody may run it");
-    let mut command = Command::new(&copy);
-    command.args(arguments.split_whitespace()).uid(65534).gid(65534).current_dir("/").stdin(stdin);
-    let output = command.output();
-    fs::remove_dir_all(&directory).expect("the copy goes");
-    output.expect("it runs")
+    ProgramCopy::new("nobody").as_nobody(arguments).stdin(stdin).output().expect("it runs")
 }
 
 fn report(output: &Output) -> Value {
@@ -74,7 +63,7 @@ fn lines(output: &Output) -> Vec<String> {
     String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect()
 }
 
-/// (status, via, reason) of each measure.
+/// Status of a measure, whether it has a `via`, and its reason.
 fn coverage(report: &Value, measure: Measure) -> (String, bool, String) {
     let entries = report["coverage"].as_array().expect("a list");
     let entry = entries.iter().find(|entry| entry["measure"] == measure.name()).expect("every measure is listed");
@@ -82,7 +71,7 @@ fn coverage(report: &Value, measure: Measure) -> (String, bool, String) {
     (text("status"), entry["via"].is_string(), text("reason"))
 }
 
-/// Every measure says where it comes from and what it lacks, and none claims more than it can.
+/// Checks that the coverage of every measure is that of the source without probes, with the reason.
 fn assert_sampled(report: &Value, remedy: &str) {
     use Measure::{AcceptQueueDepth, DropCause, Drops, Owners, SynQueueDepth};
     for measure in Measure::ALL {
@@ -126,21 +115,20 @@ fn by_name() {
     assert_sampled(&report(&output), "--probes auto");
 }
 
-/// Probes that are asked for by name and may not be loaded: one line names what is missing, and nothing else is done
-/// instead.
+/// With `--probes tracepoint` but without rights, one line names what is missing, and listentop ends.
 fn probes_without_rights(_: &Lab) {
     for probes in ["tracepoint", "fentry"] {
         let output = run_as_nobody(&format!("report --for 1s --probes {probes}"), Stdio::null());
         let lines = lines(&output);
         assert_eq!((output.status.code(), lines.len()), (Some(3), 1), "{lines:?}");
         assert!(lines[0].starts_with("listentop: ") && output.stdout.is_empty(), "{lines:?}");
-        // Without BTF that is what is missing.
+        // On a kernel without BTF the line names BTF instead.
         let btf = std::path::Path::new("/sys/kernel/btf/vmlinux").exists();
         assert!(!btf || lines[0].contains("root") && lines[0].contains("CAP_BPF"), "{lines:?}");
     }
 }
 
-/// Without a wish, what needs no rights is measured, and it is said why it is not more.
+/// Without `--probes`, listentop measures what needs no rights, and reports why the rest is missing.
 fn without_rights(lab: &Lab) {
     let listener = listen(PORT, 16);
     let waiting = connect(PORT);
@@ -159,7 +147,7 @@ fn without_rights(lab: &Lab) {
     let (owners, _, reason) = coverage(&report, Measure::Owners);
     assert!(owners == "sampled" && reason.contains("CAP_SYS_PTRACE"), "{reason}");
 
-    // Its own namespace's listeners and no others, each without the owner that it may not see.
+    // Only the listeners of its own namespace, without owners, which it may not read.
     let found = report["listeners"].as_array().expect("a list");
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((&found[0]["netns"], &found[0]["port"]), (&lab.netns.into(), &PORT.into()));
@@ -169,7 +157,7 @@ fn without_rights(lab: &Lab) {
     drop((listener, waiting));
 }
 
-/// The descriptors of one's own processes may be read.
+/// A user may read the descriptors of their own processes.
 fn own_process(_: &Lab) {
     let listener = listen(PORT, 16);
     let stdin = Stdio::from(OwnedFd::from(listener.try_clone().expect("another descriptor")));
@@ -192,7 +180,7 @@ fn full() -> File {
     File::create("/dev/full").expect("every Linux has it")
 }
 
-/// What cannot be said is left unsaid; all else is as it would be.
+/// If stderr cannot be written, messages are lost, and everything else works as usual.
 fn unwritable_stderr() {
     for (arguments, code) in [
         ("report --for 100ms --format json --comm nobody", 0),
@@ -219,7 +207,7 @@ fn unwritable_help() {
     }
 }
 
-/// What a filter names has to be there at the start.
+/// A process or namespace that a filter names must exist at the start.
 fn impossible_filters() {
     let thread = std::thread::spawn(|| {
         let tid = nix::unistd::gettid();
@@ -241,7 +229,7 @@ fn impossible_filters() {
     }
 }
 
-/// What may come but does not is said, in the filter's words.
+/// If no listener passes the filters, listentop says so and repeats them.
 fn unpassed_filters() {
     for filter in ["--port 1", "--comm nobody", "--port 1 --comm nobody"] {
         let said = format!("no listener passed the filter: {filter}");
@@ -258,7 +246,7 @@ fn unpassed_filters() {
     }
 }
 
-/// A name under /run/netns, in a mount namespace where nobody else sees it.
+/// A name in /run/netns, in a mount namespace of the test's own.
 fn named_namespace(lab: &Lab) {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     let none = None::<&str>;
@@ -278,7 +266,7 @@ fn named_namespace(lab: &Lab) {
     drop(listener);
 }
 
-/// A report of the only process that holds a listener, which is killed meanwhile.
+/// A report about the only process that holds a listener, which is killed meanwhile.
 fn process_that_ends() {
     let listener = listen(PORT, 16);
     let stdin = Stdio::from(OwnedFd::from(listener));
@@ -288,7 +276,7 @@ fn process_that_ends() {
     let mut stderr = BufReader::new(reporting.stderr.take().expect("piped"));
     let mut first = String::new();
     stderr.read_line(&mut first).expect("text");
-    // It has been seen with its listener; afterwards both are gone.
+    // By now the report has seen the process and its listener.
     std::thread::sleep(std::time::Duration::from_millis(300));
     end(&mut holder);
     let (mut rest, mut table) = (String::new(), String::new());
@@ -307,17 +295,17 @@ fn end(child: &mut Child) {
     child.wait().expect("our child");
 }
 
-/// bpf(2) that is not there: a kernel without it, or a seccomp filter that says so, as that of some containers.
+/// bpf(2) fails with ENOSYS: as in a kernel without it, or under the seccomp filter of some containers.
 fn without_bpf() {
     for (probes, code) in [("auto", 0), ("tracepoint", 3)] {
         let mut command = Command::new(environment::program());
         command.args(["report", "--for", "100ms", "--format", "json", "--probes", probes]).stdin(Stdio::null());
-        // SAFETY: only system calls between fork and exec.
+        // SAFETY: there are only system calls between fork and exec.
         unsafe { command.pre_exec(refuse_bpf) };
         let output = command.output().expect("it runs");
         let lines = lines(&output);
         assert_eq!(output.status.code(), Some(code), "{lines:?}");
-        // Without BTF that is what is missing first.
+        // On a kernel without BTF the line names BTF instead.
         if std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
             let says = ["there is no bpf(2) here", "CONFIG_BPF_SYSCALL", "seccomp"];
             assert!(
@@ -332,10 +320,10 @@ fn without_bpf() {
     }
 }
 
-/// Has the kernel answer bpf(2) with ENOSYS, for this process and what it becomes.
+/// Makes bpf(2) fail with ENOSYS for this process, also after exec.
 fn refuse_bpf() -> std::io::Result<()> {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    // A seccomp filter sees the number of the call first (struct seccomp_data).
+    // The number of the call is the first field of struct seccomp_data.
     let program = [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
         libc::sock_filter { jf: 1, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_bpf as u32) },

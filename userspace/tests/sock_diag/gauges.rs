@@ -1,14 +1,17 @@
-//! Depths, backlogs, drops and identities, against the sockets themselves.
+//! Depths, backlogs, drops and identities, compared with the sockets themselves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use listentop_model::sample::Protocol;
 use socket2::{Domain, Socket, Type};
-
-use crate::{
-    Run, Test, Watch, environment, skip, sleep_ms,
+use test_support::{
+    environment,
+    lab::has_ipv6,
+    skip, sleep_ms,
     sockets::{accept, connect_to, cookie, kernel_drops, listen_on},
 };
+
+use crate::{Run, Test, Watch};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "gauges::depth_backlog_and_drops", run: Run::Anywhere(depth_backlog_and_drops) },
@@ -27,7 +30,7 @@ fn address(listener: &Socket) -> SocketAddr {
     listener.local_addr().expect("it is bound").as_socket().expect("an IP address")
 }
 
-/// Attempts that do not wait for an answer.
+/// Attempts by non-blocking clients.
 fn attempts(address: SocketAddr, count: usize) -> Vec<Socket> {
     let begin = |_| {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
@@ -57,7 +60,7 @@ fn depth_backlog_and_drops() {
     assert_eq!(watch.socket_drops(cookie(&second)), Some(0));
     drop(refused);
 
-    // It follows: accepted, and another backlog.
+    // After accepts and another listen, the next sample has the new values.
     drop((accept(&first), accept(&first), accept(&second)));
     second.listen(7).expect("it listens with another backlog");
     watch.sample();
@@ -66,7 +69,7 @@ fn depth_backlog_and_drops() {
     assert_eq!((seen.now.accept_depth, seen.now.backlog, seen.now.limit), (1, 7, 8));
     assert_eq!(watch.socket_drops(cookie(&first)), Some(kernel_drops(&first)));
 
-    // What only probes see is unknown, not nothing.
+    // Measures that need probes are unknown, not 0.
     let unknown = [seen.total.enqueued, seen.total.accepts, seen.total.reads, seen.now.open, seen.now.queued_bytes];
     assert_eq!((unknown, seen.now.accept_peak, seen.now.oldest_waiting_us), ([None; 5], None, None));
 
@@ -82,7 +85,7 @@ fn depth_backlog_and_drops() {
 }
 
 fn address_families() {
-    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+    if !has_ipv6() {
         skip("this kernel has no IPv6".to_owned());
     }
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
@@ -113,7 +116,7 @@ fn shards_apart() {
     let reuse = |socket: &Socket| socket.set_reuse_port(true).expect("SO_REUSEPORT");
     let first = listen_on(loopback(), 50, reuse);
     let mut watch = Watch::start();
-    // Alone at its address, it does not show that others may join.
+    // A single shard at an address is not recognised as one.
     assert_eq!(watch.by_id(cookie(&first)).group, None);
     let second = listen_on(address(&first), 60, reuse);
     let clients: Vec<Socket> = (0..40).map(|_| connect_to(address(&first))).collect();
@@ -141,7 +144,7 @@ fn opened_and_closed() {
     let refused = attempts(port, 3);
     sleep_ms(20);
     watch.sample();
-    // All that it refused was refused since.
+    // A new listener refused all of its drops since the last sample.
     assert!(watch.by_id(id).opened_in_interval);
     assert_eq!(watch.socket_drops(id), Some(kernel_drops(&passing)));
     assert_eq!(watch.by_id(id).drops.total, Some(3));
@@ -154,14 +157,14 @@ fn opened_and_closed() {
 fn mptcp() {
     let socket = match Socket::new(Domain::IPV4, Type::STREAM, Some(socket2::Protocol::MPTCP)) {
         Ok(socket) => socket,
-        Err(error) => skip(format!("no MPTCP socket can be had: {error}")),
+        Err(error) => skip(format!("no MPTCP socket can be opened: {error}")),
     };
     socket.bind(&loopback().into()).expect("a free port");
     socket.listen(9).expect("it listens");
     let plain = listen_on(loopback(), 9, |_| ());
     let clients = [connect_to(address(&socket)), connect_to(address(&socket))];
     let watch = Watch::start();
-    // Once, not once more as the TCP socket that listens for it.
+    // It is listed once, not also as the TCP socket inside it.
     let seen: Vec<_> = watch.model().listeners.iter().filter(|l| l.port == address(&socket).port()).collect();
     assert_eq!(seen.len(), 1, "{seen:?}");
     assert_eq!((seen[0].now.accept_depth, seen[0].now.limit), (2, 10));
@@ -172,12 +175,12 @@ fn mptcp() {
     drop(clients);
 }
 
-/// Listeners are in the kernel's list of MPTCP sockets since Linux 5.19.
+/// Since Linux 5.19 the kernel's list of MPTCP sockets contains listeners.
 fn lists_mptcp() -> bool {
     !environment::older_than(5, 19)
 }
 
-/// More than the kernel tells in one go, while others come and go.
+/// More listeners than one message of the kernel holds, while others open and close.
 fn many() {
     let listeners: Vec<Socket> = (0..700).map(|_| listen_on(loopback(), 5, |_| ())).collect();
     let mut watch = Watch::start();

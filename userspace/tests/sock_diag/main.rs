@@ -1,33 +1,15 @@
-//! Tests of the source without probes, against what the kernel tells the listeners' own program.
+//! Tests of the source without probes, compared with what the kernel reports to the test itself.
 //!
-//! Most need no rights. As root each works in a network namespace of its own, where nobody else's attempts are counted;
-//! those that cannot do without say so, and fail where CI is set.
+//! Most need no rights. As root each test runs in a network namespace of its own, which counts no other attempts. Those
+//! that need that are skipped otherwise, and fail where CI is set.
 
 mod causes;
 mod command_line;
 mod gauges;
 mod places;
-// The same as the tests of the probes use, of which these need a part.
-#[path = "../kernel/support/environment.rs"]
-#[allow(dead_code, reason = "the tests of the probes use the rest")]
-mod environment;
-#[path = "../kernel/support/lab.rs"]
-#[allow(dead_code, reason = "the tests of the probes use the rest")]
-mod lab;
-#[path = "../kernel/support/process.rs"]
-#[allow(dead_code, reason = "the tests of the probes use the rest")]
-mod process;
-#[path = "../kernel/support/sockets.rs"]
-#[allow(dead_code, reason = "the tests of the probes use the rest")]
-mod sockets;
 
-use std::{
-    process::ExitCode,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, thread};
 
-use lab::Lab;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use listentop::source::{Source as _, coverage::WithoutProbes, sock_diag::SockDiagSource};
 use listentop_model::{
@@ -35,7 +17,7 @@ use listentop_model::{
     sample::Sample,
     tracker::Tracker,
 };
-use test_harness::skip;
+use test_support::{Lab, environment, sleep_ms, wait_until};
 
 /// One test.
 struct Test {
@@ -44,15 +26,16 @@ struct Test {
 }
 
 enum Run {
-    /// As anybody, in whatever namespace.
+    /// As any user, in any namespace.
     Anywhere(fn()),
     /// As root, in a namespace of its own.
     InLab(fn(&Lab)),
 }
 
 fn main() -> ExitCode {
+    environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     let mut arguments = Arguments::from_args();
-    // Some look at the time.
+    // Some compare times.
     arguments.test_threads.get_or_insert(1);
     let tests = [gauges::TESTS, causes::TESTS, places::TESTS, command_line::TESTS].into_iter().flatten();
     let trials = tests.map(|test| Trial::ignorable_test(test.name, || test.run())).collect();
@@ -61,7 +44,7 @@ fn main() -> ExitCode {
 
 impl Test {
     fn run(&'static self) -> Result<Completion, Failed> {
-        let root = nix::unistd::geteuid().is_root();
+        let root = test_harness::not_root().is_none();
         let work: Box<dyn FnOnce() + Send> = match self.run {
             Run::Anywhere(run) if root => Box::new(move || {
                 let _lab = Lab::enter();
@@ -69,13 +52,13 @@ impl Test {
             }),
             Run::Anywhere(run) => Box::new(run),
             Run::InLab(run) if root => Box::new(move || run(&Lab::enter())),
-            Run::InLab(_) => return test_harness::skipped(self.name, "it needs root: run `cargo xtask test`"),
+            Run::InLab(_) => return test_harness::skipped(self.name, test_harness::NEEDS_ROOT),
         };
         test_harness::alone(self.name, work)
     }
 }
 
-/// The source, and the model of what it said.
+/// The source, and the model of its samples.
 struct Watch {
     source: SockDiagSource,
     tracker: Tracker,
@@ -95,17 +78,15 @@ impl Watch {
         self.tracker.push(&self.last);
     }
 
-    /// Samples every 20 ms until the model says so.
-    fn sample_until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
-        let start = Instant::now();
-        loop {
+    /// Samples every 20 ms until `condition` holds.
+    fn sample_until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        wait_until(what, || {
             self.sample();
-            if so(self) {
-                return;
+            condition(self) || {
+                sleep_ms(20);
+                false
             }
-            assert!(start.elapsed() < environment::patience(), "not in time: {what}");
-            sleep_ms(20);
-        }
+        });
     }
 
     /// Samples every 20 ms while `work` runs on a thread of its own, in the same namespace.
@@ -132,12 +113,8 @@ impl Watch {
         self.find(id).expect("the listener is seen")
     }
 
-    /// What the last sample says that `sk_drops` of a listener has grown to.
+    /// A listener's `sk_drops` in the last sample.
     fn socket_drops(&self, id: u64) -> Option<u64> {
         self.last.listeners.iter().find(|listener| listener.id == id).expect("it is sampled").drops.socket_drops
     }
-}
-
-fn sleep_ms(ms: u64) {
-    thread::sleep(Duration::from_millis(ms));
 }

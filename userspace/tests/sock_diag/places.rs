@@ -1,12 +1,13 @@
 //! Network namespaces.
 
 use socket2::Socket;
-
-use crate::{
-    Run, Test, Watch,
-    lab::{Lab, PORT},
+use test_support::{
+    Lab,
+    lab::PORT,
     sockets::{attempt, connect, cookie, listen},
 };
+
+use crate::{Run, Test, Watch};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "places::same_port_in_two_namespaces", run: Run::InLab(two_namespaces) },
@@ -40,7 +41,7 @@ fn two_namespaces(here: &Lab) {
     drop((listener, client));
 }
 
-/// A namespace that turns up while it is watched is found; one that ends is not held on to.
+/// A namespace that begins later is found. One that ends is released.
 fn comes_and_goes(_: &Lab) {
     let mut watch = Watch::start();
     let id = Lab::beside(|there| {
@@ -50,7 +51,7 @@ fn comes_and_goes(_: &Lab) {
         watch.sample_until("the new namespace is found", |watch| watch.find(id).is_some());
         let seen = watch.by_id(id);
         assert_eq!((seen.netns, seen.now.accept_depth), (there.netns, 1));
-        // When it began to listen is not known.
+        // It is unknown when the listener opened.
         assert!(!seen.opened_in_interval);
         drop((listener, client));
         id

@@ -1,21 +1,23 @@
 //! A file per scenario: which servers, which load, and what to look for.
+//!
+//! A new scenario is a file here, with its `mod` line and its entry in [`ALL`].
 
 mod overflow;
 mod patterns;
 
 use super::options::{Cookies, Options};
 
-/// The scenario shown when none is named.
+/// The scenario that is shown when the command line names none.
 pub const DEFAULT: &str = "patterns";
 
 /// A demo server of a scenario. It listens on 127.0.0.1 in the lab's namespace.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Name of its process, at most 15 bytes.
-    pub name: &'static str,
+    /// Its name in the lab's output. The kernel keeps the first 15 bytes as the name of the process.
+    pub name: String,
     /// Its port.
     pub port: u16,
-    /// Further options of `demo-server`.
+    /// Options of `demo-server`, without port and name.
     pub arguments: Vec<String>,
     /// Options of the `stress` that loads it, without the target.
     pub load: Vec<String>,
@@ -30,9 +32,9 @@ pub struct Scenario {
     pub summary: &'static str,
     /// What to look for on the screen.
     pub look_for: &'static [&'static str],
-    /// SYN cookies unless the command line says otherwise.
+    /// SYN cookies, unless the command line says otherwise.
     pub cookies: Cookies,
-    /// The servers, as the options want them.
+    /// The servers, for these options.
     pub servers: fn(&Options) -> Vec<Server>,
 }
 
@@ -42,7 +44,7 @@ pub const ALL: &[Scenario] = &[patterns::SCENARIO, overflow::SCENARIO];
 /// The scenario of this name.
 ///
 /// # Errors
-/// One line that names the known ones.
+/// There is none: one line that names those that exist.
 pub fn find(name: &str) -> anyhow::Result<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name).ok_or_else(|| {
         let known: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
@@ -62,8 +64,9 @@ mod tests {
     use crate::target::Place;
     use crate::{server, stress};
     use clap::Parser;
+    use std::collections::HashSet;
 
-    /// What the lab adds to a scenario's options.
+    /// The command line with the options that the lab adds.
     fn complete(program: &str, fixed: &str, own: &[String]) -> Vec<std::ffi::OsString> {
         [program]
             .into_iter()
@@ -79,7 +82,6 @@ mod tests {
             let servers = (scenario.servers)(&Options::parse_from(["lab"]));
             assert!(!servers.is_empty());
             for one in &servers {
-                assert!(one.name.len() <= 15, "{} is cut by the kernel", one.name);
                 let options: server::options::Options =
                     parse(complete("demo-server", "--port 1", &one.arguments)).expect(scenario.name);
                 options.check().expect(scenario.name);
@@ -87,10 +89,12 @@ mod tests {
                     parse(complete("stress", "--target 127.0.0.1:1", &one.load)).expect(scenario.name);
                 load.check(&Place { own_namespace: Some(false), addresses: Vec::new() }).expect(scenario.name);
             }
-            let mut ports: Vec<_> = servers.iter().map(|server| server.port).collect();
-            ports.sort_unstable();
-            ports.dedup();
-            assert_eq!(ports.len(), servers.len(), "{}: a port twice", scenario.name);
+            // The kernel keeps 15 bytes of a process's name.
+            let names: HashSet<_> =
+                servers.iter().map(|server| server.name.bytes().take(15).collect::<Vec<_>>()).collect();
+            assert_eq!(names.len(), servers.len(), "{}: two processes have the same name", scenario.name);
+            let ports: HashSet<_> = servers.iter().map(|server| server.port).collect();
+            assert_eq!(ports.len(), servers.len(), "{}: two servers have the same port", scenario.name);
         }
     }
 

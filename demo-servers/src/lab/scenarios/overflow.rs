@@ -1,18 +1,18 @@
-//! One slow acceptor behind a small backlog, under more load than it can take.
+//! One slow acceptor with a small backlog, under more load than it can accept.
 
 use super::{Cookies, Options, Scenario, Server, arguments};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "overflow",
-    summary: "an accept queue that overflows: --cookies[=off|on|always] and --abort-on-overflow change how",
+    summary: "an accept queue that overflows; --cookies[=off|on|always] and --abort-on-overflow change what clients see",
     look_for: &[
-        "slow_acceptor (7001) accepts 50 connections per second at most, and 80 per second arrive.",
-        "Its accept queue (backlog 8, so 9 fit) stays full, and each connection waits about 9 × 20 ms in it.",
-        "SYNs that find it full are dropped: clients try again after 1 s, so attempts are more than clients.",
-        "Final ACKs find it full too: such clients believe they are connected, stay in the SYN queue, and fill it as well.",
-        "--cookies answers a full SYN queue with cookies, which does not help: the accept queue is the narrow place.",
-        "--abort-on-overflow resets clients whose final ACK is refused, so that they fail at once instead of waiting.",
-        "The server itself looks idle: its thread sleeps.",
+        "slow_acceptor (7001) accepts at most 50 connections per second, but 80 per second arrive.",
+        "Its accept queue (backlog 8, so 9 fit) stays full: each connection waits about 9 × 20 ms in it.",
+        "The kernel drops SYNs that find it full. Their clients try again after 1 s: there are more attempts than clients.",
+        "It also drops final ACKs. Their clients believe that they are connected, and they fill the SYN queue.",
+        "--cookies answers a full SYN queue with cookies. That does not help, because the accept queue is the bottleneck.",
+        "--abort-on-overflow resets clients whose final ACK is dropped: they fail at once instead of waiting.",
+        "The server itself looks idle: its thread sleeps most of the time.",
     ],
     cookies: Cookies::Off,
     servers,
@@ -22,5 +22,5 @@ fn servers(options: &Options) -> Vec<Server> {
     let server = "--pattern single_thread --backlog 8 --accept-delay-us 20000";
     let load =
         format!("--rate 80 --arrivals constant --max-open 4000 --connect-timeout-ms 8000 --seed {}", options.seed);
-    vec![Server { name: "slow_acceptor", port: 7001, arguments: arguments(server), load: arguments(&load) }]
+    vec![Server { name: "slow_acceptor".to_owned(), port: 7001, arguments: arguments(server), load: arguments(&load) }]
 }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &mut Running) -> anyhow::Result<()> {
     let mut inboxes = Vec::new();
-    for index in 0..service.options.threads {
+    for number in 1..=service.options.threads {
         let inbox = Arc::new(Inbox::new()?);
         inboxes.push(Arc::clone(&inbox));
         let epoll = event_loop::new_epoll(service)?;
-        running.threads.push(service.spawn(Role::Reader, Some(index), move |service, slot| {
+        running.threads.push(service.spawn(Role::Reader, Some(number), move |service, slot| {
             event_loop::run(service, slot, &epoll, None, Some(&inbox))
         })?);
     }

@@ -1,4 +1,4 @@
-//! A dispatch thread accepts and reads; each request goes through a queue to the next free worker, which writes the
+//! A dispatch thread accepts and reads. Each request goes through a queue to the next free worker, which writes the
 //! answer.
 
 use crate::counters::{Role, Slot, add};
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Requests that were read and not worked on.
+/// Requests that were read and wait for a worker.
 #[derive(Default)]
 struct Queue {
     state: Mutex<State>,
@@ -27,10 +27,10 @@ struct State {
     closed: bool,
 }
 
-/// A connection, which is closed when the dispatcher and all workers have let go of it.
+/// A connection. It is closed when the dispatcher and all workers have dropped it.
 struct Connection {
     client: Client,
-    /// Responses of one connection do not interleave.
+    /// Locked while a response is written: responses of one connection do not interleave.
     writing: Mutex<()>,
 }
 
@@ -40,7 +40,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits for a request; `None` when there will be none.
+    /// Waits for a request. Returns `None` when the queue is closed.
     fn pop(&self) -> Option<Arc<Connection>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -62,7 +62,7 @@ impl Queue {
     }
 }
 
-/// Sends the workers home however the dispatcher ends.
+/// Ends the workers when the dispatcher ends, also by an error or panic.
 struct CloseAtEnd(Arc<Queue>);
 
 impl Drop for CloseAtEnd {
@@ -74,9 +74,9 @@ impl Drop for CloseAtEnd {
 pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &mut Running) -> anyhow::Result<()> {
     let queue = Arc::new(Queue::default());
     let at_end = CloseAtEnd(Arc::clone(&queue));
-    for index in 0..service.options.threads {
+    for number in 1..=service.options.threads {
         let queue = Arc::clone(&queue);
-        let worker = service.spawn(Role::Worker, Some(index), move |service, slot| {
+        let worker = service.spawn(Role::Worker, Some(number), move |service, slot| {
             work(service, slot, &queue);
             Ok(())
         })?;
@@ -93,7 +93,7 @@ fn work(service: &Service, slot: &Slot, queue: &Queue) {
     while let Some(connection) = queue.pop() {
         service.work();
         let writing = connection.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        // A client that is gone is noticed by the dispatcher too.
+        // The dispatcher notices too if the client is gone.
         let _ = write_fully(service, slot, connection.client.as_fd());
         drop(writing);
     }
@@ -120,7 +120,7 @@ impl Table {
         Ok(())
     }
 
-    /// Reads once; lets go of a connection that has ended.
+    /// Reads once. Drops a connection that has ended.
     fn read(
         &mut self,
         service: &Service,
@@ -140,7 +140,7 @@ impl Table {
             }
             Read::Nothing => {}
             Read::End | Read::Broken => {
-                // A worker may still hold the descriptor, so closing would not end the watch.
+                // A worker may still hold the descriptor, so that closing it here would not remove it from the epoll.
                 epoll.delete(&reading.connection.client).context("epoll_ctl")?;
                 self.0[index] = None;
             }

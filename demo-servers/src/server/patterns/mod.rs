@@ -1,4 +1,4 @@
-//! A file per pattern: each starts its threads or processes.
+//! A file per pattern, which starts its threads or processes.
 
 mod acceptor_readers;
 mod message_balancing;
@@ -9,7 +9,7 @@ mod single_thread;
 mod thread_per_connection;
 
 use super::Running;
-use super::acceptor::{REST, accept_error, non_blocking};
+use super::acceptor::{PAUSE, accept_error, non_blocking};
 use super::listen::Listeners;
 use super::options::{AcceptCall, Pattern};
 use super::service::{Client, Service};
@@ -34,7 +34,7 @@ pub(super) fn start(service: &Arc<Service>, listeners: &Listeners, running: &mut
     }
 }
 
-/// Accepts with a call that blocks, and passes each connection to `sink`, until everything is to end.
+/// Accepts with a blocking call and passes each connection to `sink`, until the server ends.
 fn accept_blocking(
     service: &Arc<Service>,
     slot: &Slot,
@@ -66,7 +66,7 @@ fn accept_blocking(
             Err(error) => {
                 add(&slot.accept_failures, 1);
                 if !accept_error(error.into())? {
-                    service.sleep(REST);
+                    service.sleep(PAUSE);
                 }
             }
         }

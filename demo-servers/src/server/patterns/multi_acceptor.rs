@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &mut Running) -> anyhow::Result<()> {
     if service.options.processes {
-        for index in 0..service.options.threads {
-            let slot = service.board.register(Role::Acceptor, Some(index)).context("too many processes")?;
+        for number in 1..=service.options.threads {
+            let slot = service.board.register(Role::Acceptor, Some(number)).context("too many processes")?;
             running.children.fork(slot, true, || {
-                set_thread_name(&Role::Acceptor.thread_name(Some(index)));
+                set_thread_name(&Role::Acceptor.thread_name(Some(number)));
                 serve(service, slot, listener, &event_loop::new_epoll(service)?)
             })?;
         }
@@ -25,10 +25,11 @@ pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &m
     }
     let epolls: Vec<Epoll> =
         (0..service.options.threads).map(|_| event_loop::new_epoll(service)).collect::<anyhow::Result<_>>()?;
-    for (index, epoll) in (0..).zip(epolls) {
+    for (number, epoll) in (1..).zip(epolls) {
         let listener = Arc::clone(listener);
         running.threads.push(
-            service.spawn(Role::Acceptor, Some(index), move |service, slot| serve(service, slot, &listener, &epoll))?,
+            service
+                .spawn(Role::Acceptor, Some(number), move |service, slot| serve(service, slot, &listener, &epoll))?,
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! One process accepts, blocking; a new process serves each connection.
+//! One process accepts with a blocking call; a new process serves each connection.
 
 use super::accept_blocking;
 use crate::counters::{Role, add};
@@ -16,20 +16,20 @@ pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &m
         let mut buffer = vec![0; service.options.read_bytes as usize];
         let mut connections = 0;
         let result = accept_blocking(service, slot, &listener, &mut |client| {
+            connections += 1;
             let Some(child_slot) = service.board.register(Role::Connection, Some(connections)) else {
                 add(&slot.accept_failures, 1);
                 return Ok(());
             };
-            connections += 1;
             let fd = client.into_fd();
             let listener = listener.as_raw_fd();
             let forked = children.fork(child_slot, false, || {
-                set_thread_name(&Role::Connection.thread_name(Some(connections - 1)));
+                set_thread_name(&Role::Connection.thread_name(Some(connections)));
                 // SAFETY: this process has a copy of the descriptor that nothing in it uses any more, and it ends
                 // without running destructors.
                 unsafe { libc::close(listener) };
                 serve_alone(service, child_slot, fd.as_fd(), &mut buffer);
-                // SAFETY: as above; closed before it is counted, and never used again.
+                // SAFETY: as above. It is closed before that is counted, and not used again.
                 unsafe { libc::close(fd.as_raw_fd()) };
                 service.closed();
                 Ok(())
@@ -42,7 +42,7 @@ pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &m
             }
             Ok(())
         });
-        // Children die with the thread that forked them: they end on their own first, so that they count to the end.
+        // Children die with the thread that forked them. It waits for them, so that their counters are complete.
         children.wait_for_all(service);
         result
     })?);

@@ -1,4 +1,4 @@
-//! Each thread has a listener of its own; SO_REUSEPORT spreads connections over them by the hash of their addresses.
+//! Each thread has a listener of its own. SO_REUSEPORT spreads connections over them by a hash of their addresses.
 
 use crate::counters::Role;
 use crate::server::Running;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 pub(super) fn start(service: &Arc<Service>, listeners: &[Arc<OwnedFd>], running: &mut Running) -> anyhow::Result<()> {
     let epolls: Vec<Epoll> = listeners.iter().map(|_| event_loop::new_epoll(service)).collect::<anyhow::Result<_>>()?;
-    for ((index, listener), epoll) in (0..).zip(listeners).zip(epolls) {
+    for ((number, listener), epoll) in (1..).zip(listeners).zip(epolls) {
         let listener = Arc::clone(listener);
-        let dead = service.options.dead_shard.contains(&index);
-        running.threads.push(service.spawn(Role::Shard, Some(index), move |service, slot| {
+        let dead = service.options.dead_shard.contains(&number);
+        running.threads.push(service.spawn(Role::Shard, Some(number), move |service, slot| {
             if dead {
                 service.wait_for(None, nix::poll::PollFlags::empty(), None);
                 return Ok(());

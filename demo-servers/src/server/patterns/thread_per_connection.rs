@@ -1,4 +1,4 @@
-//! One thread accepts, blocking; a new thread serves each connection.
+//! One thread accepts with a blocking call; a new thread serves each connection.
 
 use super::accept_blocking;
 use crate::counters::{Role, Slot, add};
@@ -10,7 +10,7 @@ use anyhow::Context;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// How many connection threads are alive.
+/// The number of connection threads that are alive.
 #[derive(Default)]
 struct Alive {
     count: Mutex<u64>,
@@ -32,7 +32,7 @@ impl Alive {
     }
 }
 
-/// Counts a connection thread for as long as it lives, however it ends.
+/// Counts a connection thread while it lives; also one that panics.
 struct Count(Arc<Alive>);
 
 impl Drop for Count {
@@ -48,8 +48,8 @@ pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &m
         let mut connections = 0;
         let result = accept_blocking(service, slot, &listener, &mut |client| {
             connections += 1;
-            if serve(service, client, connections - 1, &alive).is_err() {
-                // No more threads: the connection was closed, the next may fare better.
+            if serve(service, client, connections, &alive).is_err() {
+                // No more threads can be started: the connection was closed, the next one may succeed.
                 add(&slot.accept_failures, 1);
             }
             Ok(())
@@ -60,14 +60,14 @@ pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &m
     Ok(())
 }
 
-fn serve(service: &Arc<Service>, client: Client, index: u32, alive: &Arc<Alive>) -> anyhow::Result<()> {
-    let slot: &'static Slot = service.board.register(Role::Connection, Some(index)).context("too many threads")?;
+fn serve(service: &Arc<Service>, client: Client, number: u32, alive: &Arc<Alive>) -> anyhow::Result<()> {
+    let slot: &'static Slot = service.board.register(Role::Connection, Some(number)).context("too many threads")?;
     alive.change(1);
     let count = Count(Arc::clone(alive));
     let service = Arc::clone(service);
     let thread = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || {
         slot.adopt();
-        set_thread_name(&Role::Connection.thread_name(Some(index)));
+        set_thread_name(&Role::Connection.thread_name(Some(number)));
         let mut buffer = vec![0; service.options.read_bytes as usize];
         serve_alone(&service, slot, client.as_fd(), &mut buffer);
         drop(client);

@@ -1,32 +1,48 @@
 //! A thread that accepts waits for a CPU.
 
-use super::{Scene, duration, percent};
-use crate::model::{Finding, Severity};
+use super::{FindingInput, FindingKind, duration, ms, percent, plural};
+use crate::{
+    catalogue::thresholds,
+    model::{Finding, Severity, ThreadModel},
+};
 
-/// Share of the time observed in which the thread was ready to run and did not.
-const STARVED: f64 = 0.2;
-/// Share of the accepts that makes a thread's delay the listener's.
-const MAIN_ACCEPTOR: f64 = 0.1;
-/// Less time observed than this says nothing: the scheduler's own slices are several milliseconds.
-const MIN_US: u64 = 500_000;
+thresholds! {
+    /// Share of its time that the thread was ready to run but had no CPU. A thread among as many busy ones as there are
+    /// CPUs stays far below.
+    STARVED: f64 = 0.2, Share;
+    /// A thread with this share of the accepts delays the listener noticeably.
+    MAIN_ACCEPTOR: f64 = 0.1, Share;
+    /// The scheduler's own slices are several milliseconds: a shorter observation proves nothing.
+    MIN_US: u64 = 500_000, Micros;
+}
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let l = scene.listener;
-    let starved = |t: &&crate::model::ThreadModel| {
-        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&scene.interval)?);
+pub(super) const KIND: FindingKind = FindingKind {
+    id: "cpu_starved_acceptor",
+    meaning: "The accepting thread has work but no CPU: other threads, a cgroup limit or its priority keep it waiting. The \
+              times are from `/proc/PID/task/TID/schedstat`.",
+    when: "A living thread with {MAIN_ACCEPTOR} of the accepts was ready to run but had no CPU for {STARVED} of the time, \
+           observed for at least {MIN_US}.",
+    severity: "warning",
+    thresholds: THRESHOLDS,
+    find,
+};
+
+fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let l = input.listener;
+    let starved = |t: &ThreadModel| {
+        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&input.interval)?);
         let span = cpu + queue + blocked;
         let share = queue as f64 / span.max(1) as f64;
         let accepts = !t.ended && t.accept_share.is_some_and(|s| s >= MAIN_ACCEPTOR);
-        (accepts && span >= MIN_US && share >= STARVED).then_some(share)
+        (accepts && span >= MIN_US && share >= STARVED).then_some((share, queue, cpu))
     };
-    let (thread, share) =
-        l.threads.iter().filter_map(|t| starved(&t).map(|s| (t, s))).max_by(|a, b| a.1.total_cmp(&b.1))?;
-    let queue = thread.run_queue_us?;
+    let (thread, (share, queue, cpu)) =
+        l.threads.iter().filter_map(|t| starved(t).map(|s| (t, s))).max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
     Some(Finding {
-        id: "cpu_starved_acceptor",
+        id: KIND.id,
         severity: Severity::Warning,
         summary: format!(
-            "{} (thread {}), which accepts, spent {} ({}) ready to run but without a CPU.",
+            "{} (thread {}) accepts connections, but waited for a CPU {} of the time ({}).",
             thread.comm,
             thread.tid,
             percent(share),
@@ -34,14 +50,92 @@ pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
         ),
         evidence: vec![
             ("run_queue_share", share),
-            ("run_queue_ms", super::ms(queue)),
-            ("on_cpu_ms", super::ms(thread.on_cpu_us.unwrap_or(0))),
-            ("cpus", f64::from(scene.cpus)),
+            ("run_queue_ms", ms(queue)),
+            ("on_cpu_ms", ms(cpu)),
+            ("cpus", f64::from(input.cpus)),
         ],
         advice: format!(
-            "Give it CPU time: fewer busy threads than the {} CPUs, a higher cgroup cpu.max or cpu.weight, a lower nice value, or an \
-             own CPU. More acceptors would compete for the same CPUs; the backlog only hides it.",
-            scene.cpus
+            "Give the thread CPU time: no more busy threads than {}, a higher cgroup cpu.max or cpu.weight, a lower nice value, or \
+             a CPU of its own. More acceptors would compete for the same CPUs. A larger backlog only hides the problem.",
+            plural(input.cpus.into(), "CPU")
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::support::{Case, NONE, WARNING, severities},
+        *,
+    };
+
+    /// Thread 1 made `accept_share` of the accepts; within 10 s it ran 1 s and waited for a CPU `queue_us`.
+    fn waiting(case: &mut Case, (accept_share, queue_us): (f64, u64)) {
+        let thread = &mut case.listener.threads[0];
+        thread.accept_share = Some(accept_share);
+        thread.on_cpu_us = Some(1_000_000);
+        thread.run_queue_us = Some(queue_us);
+    }
+
+    #[test]
+    fn a_fifth_of_the_time_is_too_much() {
+        let found =
+            severities(&KIND, waiting, [(1.0, 1_900_000), (1.0, 1_999_999), (1.0, 2_000_000), (1.0, 2_100_000)]);
+        assert_eq!(found, [NONE, NONE, WARNING, WARNING]);
+    }
+
+    #[test]
+    fn a_tenth_of_the_accepts_matters() {
+        let found = severities(&KIND, waiting, [(0.095, 5_000_000), (0.1, 5_000_000), (0.105, 5_000_000)]);
+        assert_eq!(found, [NONE, WARNING, WARNING]);
+    }
+
+    #[test]
+    fn half_a_second_must_have_been_observed() {
+        let found = severities(
+            &KIND,
+            |case, span_us| {
+                waiting(case, (1.0, span_us / 2));
+                let thread = &mut case.listener.threads[0];
+                thread.on_cpu_us = Some(span_us / 4);
+                thread.known_from_us = 10_000_000 - span_us;
+            },
+            [480_000, 499_999, 500_000, 520_000],
+        );
+        assert_eq!(found, [NONE, NONE, WARNING, WARNING]);
+    }
+
+    #[test]
+    fn a_thread_that_ended_or_whose_times_are_unknown_is_left_out() {
+        let without = |change: fn(&mut ThreadModel)| {
+            let mut case = Case::with(|case| waiting(case, (1.0, 5_000_000)));
+            change(&mut case.listener.threads[0]);
+            case.find(&KIND)
+        };
+        assert!(without(|_| {}).is_some());
+        assert_eq!(without(|t| t.ended = true), None);
+        assert_eq!(without(|t| t.on_cpu_us = None), None);
+        assert_eq!(without(|t| t.run_queue_us = None), None);
+        assert_eq!(without(|t| t.accept_share = None), None);
+    }
+
+    #[test]
+    fn it_reports_the_thread_that_waited_most() {
+        let mut case = Case::with(|case| waiting(case, (0.5, 2_500_000)));
+        case.listener.threads[1] = ThreadModel {
+            tid: 7,
+            accept_share: Some(0.5),
+            on_cpu_us: Some(1_500_000),
+            run_queue_us: Some(4_000_000),
+            ..case.listener.threads[1].clone()
+        };
+        case.cpus = 2;
+        let found = case.find(&KIND).unwrap();
+        assert_eq!(found.summary, "srv (thread 7) accepts connections, but waited for a CPU 40% of the time (4.0 s).");
+        let figures = [("run_queue_share", 0.4), ("run_queue_ms", 4_000.0), ("on_cpu_ms", 1_500.0), ("cpus", 2.0)];
+        assert_eq!(found.evidence, figures);
+        assert!(found.advice.contains("than 2 CPUs"), "{}", found.advice);
+        case.cpus = 1;
+        assert!(case.find(&KIND).unwrap().advice.contains("than 1 CPU,"));
+    }
 }

@@ -1,37 +1,110 @@
 //! One shard of a group does not accept while the others do.
 
-use super::{Scene, hung_acceptor::hung_us, plural};
+use super::{FindingInput, FindingKind, agree, ms, plural};
 use crate::model::{Finding, Severity};
 
-pub(super) fn is_dead(scene: &Scene<'_>) -> bool {
-    scene.group.is_some_and(|g| g.accepts_per_second > 0.0) && hung_us(scene.listener).is_some()
-}
+pub(super) const KIND: FindingKind = FindingKind {
+    id: "dead_shard",
+    meaning: "The kernel goes on sending clients to this shard, where nobody serves them. It replaces `hung_acceptor`.",
+    when: "The conditions of `hung_acceptor` hold, and other shards of the group accept.",
+    severity: "critical",
+    thresholds: &[],
+    find,
+};
 
-pub(super) fn find(scene: &Scene<'_>) -> Option<Finding> {
-    let (l, group) = (scene.listener, scene.group?);
-    if !is_dead(scene) {
+fn find(input: &FindingInput<'_>) -> Option<Finding> {
+    let (l, group) = (input.listener, input.group?);
+    if !input.is_dead_shard() {
         return None;
     }
     let refused = l.drops.total.unwrap_or(0);
+    let (others, waiting) = (group.shards - 1, u64::from(l.now.accept_depth));
     Some(Finding {
-        id: "dead_shard",
+        id: KIND.id,
         severity: Severity::Critical,
         summary: format!(
-            "This shard accepts nothing while the {} accept {:.0} connections per second; {} wait in it.",
-            plural(group.shards - 1, "other"),
+            "This shard accepts nothing, while {} {} {:.0} connections per second. {} {} in its queue.",
+            plural(others, "other shard"),
+            agree(others, "accepts", "accept"),
             group.accepts_per_second,
-            plural(u64::from(l.now.accept_depth), "connection")
+            plural(waiting, "connection"),
+            agree(waiting, "waits", "wait"),
         ),
         evidence: vec![
             ("shards", group.shards as f64),
             ("group_accepts_per_second", group.accepts_per_second),
             ("depth", f64::from(l.now.accept_depth)),
-            ("oldest_waiting_ms", super::ms(l.now.oldest_waiting_us.unwrap_or(0))),
+            ("oldest_waiting_ms", ms(l.now.oldest_waiting_us.unwrap_or(0))),
             ("refused", refused as f64),
         ],
-        advice: "The kernel spreads clients over shards by hash and never moves them: this shard's clients are lost until its thread \
-                 accepts again, or its listener closes (with net.ipv4.tcp_migrate_req=1 those that wait then move to another \
-                 shard). Look where its thread is stuck. More shards or a larger backlog do not help these clients."
+        advice: "Find out where its thread is stuck. The kernel assigns clients to shards by hash and never moves them: this shard's \
+                 clients get no service until its thread accepts again or its listener closes. With net.ipv4.tcp_migrate_req=1 a \
+                 closing listener's waiting connections move to another shard. More shards or a larger backlog do not help these \
+                 clients."
             .to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{hung_acceptor, support::Case},
+        *,
+    };
+
+    fn dead(depth: u32, shards: u64) -> Case {
+        Case::with(|case| {
+            case.listener.now.accept_depth = depth;
+            case.listener.now.oldest_waiting_us = Some(1_500_000);
+            case.listener.drops.total = Some(3);
+            case.shard().shards = shards;
+        })
+    }
+
+    #[test]
+    fn what_it_reports() {
+        let found = dead(4, 4).find(&KIND).unwrap();
+        assert_eq!((found.id, found.severity), ("dead_shard", Severity::Critical));
+        assert_eq!(
+            found.summary,
+            "This shard accepts nothing, while 3 other shards accept 240 connections per second. 4 connections wait in \
+             its queue."
+        );
+        let figures = [
+            ("shards", 4.0),
+            ("group_accepts_per_second", 240.0),
+            ("depth", 4.0),
+            ("oldest_waiting_ms", 1_500.0),
+            ("refused", 3.0),
+        ];
+        assert_eq!(found.evidence, figures);
+    }
+
+    #[test]
+    fn verbs_agree_with_one() {
+        assert_eq!(
+            dead(1, 2).find(&KIND).unwrap().summary,
+            "This shard accepts nothing, while 1 other shard accepts 240 connections per second. 1 connection waits in \
+             its queue."
+        );
+    }
+
+    #[test]
+    fn it_takes_the_place_of_a_hung_acceptor() {
+        let mut case = dead(4, 4);
+        assert_eq!(case.find(&hung_acceptor::KIND), None);
+        case.shard().accepts_per_second = 0.0;
+        assert_eq!(case.find(&KIND), None, "no shard accepts");
+        assert!(case.find(&hung_acceptor::KIND).is_some());
+        case.group = None;
+        assert_eq!(case.find(&KIND), None, "it is no shard");
+        assert!(case.find(&hung_acceptor::KIND).is_some());
+    }
+
+    #[test]
+    fn a_shard_at_which_connections_do_not_wait_long_is_alive() {
+        let mut case = dead(4, 4);
+        case.listener.now.oldest_waiting_us = Some(1_000_000);
+        assert_eq!(case.find(&KIND), None);
+    }
 }

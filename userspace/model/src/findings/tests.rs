@@ -1,3 +1,6 @@
+//! From samples to findings.
+
+use super::{agree, plural};
 use crate::{
     fixtures::{self, Scene, listener, thread},
     model::{Finding, Severity},
@@ -91,7 +94,7 @@ fn syn_queue_overflow_by_drops_and_by_cookies() {
 }
 
 #[test]
-fn a_small_backlog_is_told_from_slow_accepting() {
+fn a_small_backlog_and_slow_accepting_are_distinguished() {
     let burst = of(|l, tick| {
         ease(l);
         l.enqueue(0, if tick == 3 { 17 } else { 1 });
@@ -161,7 +164,7 @@ fn a_dead_shard_is_named_once_and_its_siblings_are_left_alone() {
     let samples = fixtures::dead_shard();
     let dead = findings(&samples, 3);
     assert_eq!(ids(&dead), ["dead_shard", "accept_queue_overflow"]);
-    assert!(dead[0].summary.contains("the 3 others accept 240 connections"), "{}", dead[0].summary);
+    assert!(dead[0].summary.contains("3 other shards accept 240 connections"), "{}", dead[0].summary);
     (0..3).for_each(|place| assert_eq!(ids(&findings(&samples, place)), [""; 0]));
 }
 
@@ -229,11 +232,11 @@ fn accept_errors() {
 }
 
 #[test]
-fn a_thundering_herd_is_told_from_a_loop_until_eagain() {
-    let herd = |threads: usize, vain: u64| {
+fn a_thundering_herd_and_a_loop_until_eagain_are_distinguished() {
+    let herd = |threads: usize, would_block: u64| {
         of(move |l, _| {
             ease(l);
-            (0..threads).for_each(|t| l.would_block(t, vain));
+            (0..threads).for_each(|t| l.would_block(t, would_block));
         })
     };
     assert_eq!(ids(&herd(4, 30)), ["would_block_storm"]);
@@ -261,4 +264,52 @@ fn an_acceptor_without_cpu() {
         l.threads[2].run_queue_ns = l.threads[2].run_queue_ns.map(|ns| ns + 200_000_000);
     });
     assert_eq!(ids(&other), [""; 0], "it does not accept");
+}
+
+#[test]
+fn every_finding_has_an_id_of_its_own() {
+    let mut ids: Vec<_> = super::ALL.iter().map(|kind| kind.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), super::ALL.len());
+}
+
+#[test]
+fn the_worst_comes_first_and_equals_in_the_order_of_the_list() {
+    let found = of(|l, tick| {
+        ease(l);
+        l.would_block(0, 60);
+        l.would_block(1, 60);
+        l.accepts.failed = l.accepts.failed.map(|n| n + 2);
+        l.refuse(0, u64::from(tick == 7));
+    });
+    assert_eq!(ids(&found), ["accept_queue_overflow", "accept_errors", "would_block_storm"]);
+}
+
+#[test]
+fn nouns_and_verbs_agree_with_their_number() {
+    let wait = |n| format!("{} {}", plural(n, "connection"), agree(n, "waits", "wait"));
+    assert_eq!([0, 1, 2].map(wait), ["0 connections wait", "1 connection waits", "2 connections wait"]);
+    assert_eq!(wait(1_000), "1,000 connections wait");
+}
+
+#[test]
+fn durations_in_sentences() {
+    let cases = [
+        (0, "0 µs"),
+        (999, "999 µs"),
+        (1_000, "1.0 ms"),
+        (999_900, "999.9 ms"),
+        (1_000_000, "1.0 s"),
+        (61_500_000, "61.5 s"),
+    ];
+    for (us, text) in cases {
+        assert_eq!(super::duration(us), text);
+    }
+}
+
+#[test]
+fn severities_have_their_names() {
+    let names = [Severity::Info, Severity::Warning, Severity::Critical].map(Severity::name);
+    assert_eq!(names, ["info", "warning", "critical"]);
 }

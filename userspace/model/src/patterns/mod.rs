@@ -1,10 +1,13 @@
-//! How a listener is served, told from what its threads are seen doing. A file per pattern; `unknown` rather than a
+//! How a listener is served, recognised by what its threads are seen doing. A file per pattern; `unknown` rather than a
 //! guess.
+//!
+//! A new pattern is a file here, its `mod` line and its line in the list below.
 
 mod acceptor_readers;
 mod lifetime;
 mod message_balancing;
 mod multi_acceptor;
+mod one_acceptor;
 mod process_per_connection;
 mod sharded;
 mod single_thread;
@@ -13,14 +16,91 @@ mod work;
 
 pub(crate) use work::Work;
 
-use crate::model::{Pattern, PatternName};
+use self::one_acceptor::OneAcceptor;
+use crate::{
+    catalogue::{Threshold, thresholds},
+    model::Pattern,
+    words::prose::{agree, percent, plural},
+};
 
-/// Fewer accepts than this show no pattern: with 20, a thread that does a tenth of the work has still been seen.
-pub(crate) const MIN_ACCEPTS: u64 = 20;
-/// As for accepts: fewer reads, or writes, show nothing.
-const MIN_WORK: u64 = 20;
-/// A pattern fits if this much of what was seen does. The rest is allowed for start-up, signals, health checks.
-const FITS: f64 = 0.9;
+/// What a pattern's file declares. The documentation shows the texts.
+#[derive(Debug)]
+pub struct PatternKind {
+    /// Name in JSON and on screens.
+    pub name: &'static str,
+    /// What must be seen.
+    pub seen: &'static str,
+    /// Well-known programs that work so.
+    pub programs: &'static str,
+    /// The pattern, if it fits.
+    pub(crate) fits: fn(&Work<'_>) -> Option<Pattern>,
+}
+
+macro_rules! patterns {
+    ($($(#[$doc:meta])+ $variant:ident => $file:ident,)+) => {
+        /// The patterns.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum PatternName {
+            $($(#[$doc])+ $variant,)+
+            /// Not enough was seen, or it fits none.
+            Unknown,
+        }
+
+        /// Every pattern but `unknown`, in the order in which they are tried.
+        pub const ALL: &[&PatternKind] = &[$(&$file::KIND,)+];
+
+        impl PatternName {
+            /// Every name.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+ Self::Unknown];
+
+            /// Its name in JSON and on screens.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $file::KIND.name,)+
+                    Self::Unknown => "unknown",
+                }
+            }
+        }
+    };
+}
+
+// The first that fits is it: how connections are accepted comes before how they are read.
+patterns! {
+    /// SO_REUSEPORT: each acceptor has its own listener.
+    Sharded => sharded,
+    /// Several threads or processes accept from the same socket.
+    MultiAcceptor => multi_acceptor,
+    /// One thread accepts, reads and writes.
+    SingleThread => single_thread,
+    /// One thread accepts and reads; other threads write the answers.
+    MessageBalancing => message_balancing,
+    /// One process accepts, a new process reads each connection.
+    ProcessPerConnection => process_per_connection,
+    /// One thread accepts, a new thread reads each connection.
+    ThreadPerConnection => thread_per_connection,
+    /// One thread accepts; each connection is then read by one of several others.
+    AcceptorReaders => acceptor_readers,
+}
+
+impl std::fmt::Display for PatternName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+thresholds! {
+    /// Share of what was seen that must fit. The rest is left for other threads' start-up, signals and health checks. No
+    /// pattern is shown with less confidence than this.
+    FITS: f64 = 0.9, Share;
+    /// With fewer accepts, a thread that does a tenth of the work has probably not been seen yet.
+    MIN_ACCEPTS: u64 = 20, Count;
+    /// As for accepts: fewer reads, or writes where a pattern asks about them, show nothing.
+    MIN_WORK: u64 = 20, Count;
+}
+
+/// The bounds that the patterns share.
+pub const SHARED: &[&[Threshold]] = &[THRESHOLDS, work::THRESHOLDS, lifetime::THRESHOLDS];
 
 /// The pattern that fits, if one does.
 pub(crate) fn recognise(work: &Work) -> Pattern {
@@ -30,21 +110,11 @@ pub(crate) fn recognise(work: &Work) -> Pattern {
     if work.accepts < MIN_ACCEPTS {
         let seen = match work.accepts {
             0 => "no accepts were seen".to_owned(),
-            n => format!("only {n} accepts were seen, fewer than {MIN_ACCEPTS}"),
+            n => format!("only {} {} seen, fewer than {MIN_ACCEPTS}", plural(n, "accept"), agree(n, "was", "were")),
         };
         return unknown(vec![seen]);
     }
-    // In this order: how connections are accepted comes before how they are read.
-    let patterns = [
-        sharded::fits,
-        multi_acceptor::fits,
-        single_thread::fits,
-        message_balancing::fits,
-        process_per_connection::fits,
-        thread_per_connection::fits,
-        acceptor_readers::fits,
-    ];
-    patterns.iter().find_map(|fits| fits(work)).unwrap_or_else(|| unknown(work.describe()))
+    ALL.iter().find_map(|kind| (kind.fits)(work)).unwrap_or_else(|| unknown(work.describe()))
 }
 
 fn unknown(evidence: Vec<String>) -> Pattern {
@@ -56,32 +126,7 @@ fn found(name: PatternName, confidence: f64, evidence: Vec<String>) -> Option<Pa
     (confidence >= FITS).then(|| Pattern { name, confidence: confidence.min(1.0), evidence })
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
-}
-
-impl PatternName {
-    /// Its name in JSON and on screens.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            PatternName::SingleThread => "single_thread",
-            PatternName::AcceptorReaders => "acceptor_readers",
-            PatternName::MessageBalancing => "message_balancing",
-            PatternName::MultiAcceptor => "multi_acceptor",
-            PatternName::Sharded => "sharded",
-            PatternName::ThreadPerConnection => "thread_per_connection",
-            PatternName::ProcessPerConnection => "process_per_connection",
-            PatternName::Unknown => "unknown",
-        }
-    }
-}
-
-impl std::fmt::Display for PatternName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
+#[cfg(test)]
+mod support;
 #[cfg(test)]
 mod tests;

@@ -1,42 +1,13 @@
-use super::*;
+//! From samples to patterns.
+
+use super::{
+    support::{NS, of, per_connection, run},
+    *,
+};
 use crate::{
     fixtures::{self, Scene, listener, thread},
     model::PatternName as P,
-    sample::{ListenerSample, Sample},
-    tracker::Tracker,
 };
-
-const NS: u32 = 4_026_531_840;
-
-fn run(samples: &[Sample]) -> Tracker {
-    let mut tracker = Tracker::new(&samples[0]);
-    samples[1..].iter().for_each(|s| tracker.push(s));
-    tracker
-}
-
-/// A listener with these threads (pid, tid) does `work` once, in one step.
-fn of(threads: &[(u32, u32)], work: impl FnOnce(&mut ListenerSample)) -> Pattern {
-    let mut l = listener(1, NS, "0.0.0.0:80", 128);
-    l.threads = threads.iter().map(|(pid, tid)| thread(*pid, *tid, "srv")).collect();
-    let mut scene = Scene::new(vec![l]);
-    work(scene.listener(0));
-    scene.tick(1000);
-    run(&scene.samples()).model().listeners[0].pattern.clone()
-}
-
-/// One acceptor, and as many readers as there are connections, each reading one.
-fn per_connection(n: u32, pid: impl Fn(u32) -> u32, apart_ns: u64, ended: bool) -> Pattern {
-    let threads: Vec<_> = std::iter::once((100, 100)).chain((1..=n).map(|i| (pid(i), 100 + i))).collect();
-    of(&threads, |l| {
-        l.accept(0, u64::from(n), 50);
-        for i in 1..=n as usize {
-            l.read(i, 3, 1, 50);
-            l.write(i, 3);
-            l.threads[i].start_ns = 5_000_000_000 + i as u64 * apart_ns;
-            l.threads[i].ended = ended;
-        }
-    })
-}
 
 #[test]
 fn each_pattern_is_recognised() {
@@ -68,9 +39,9 @@ fn each_pattern_is_recognised() {
         (readers, P::AcceptorReaders, "3 other threads made 100% of 120 reads"),
         (messages, P::MessageBalancing, "3 other threads made 100% of 198 writes"),
         (multi, P::MultiAcceptor, "4 threads of one process accept from the same socket"),
-        (per_connection(30, |_| 100, 1, true), P::ThreadPerConnection, "30 other threads read one connection each"),
-        (per_connection(30, |_| 100, 1_000_000_000, false), P::ThreadPerConnection, "0 of them have ended"),
-        (per_connection(30, |i| 100 + i, 1, true), P::ProcessPerConnection, "30 other processes"),
+        (per_connection(30, |_| 100, 1, |_| true), P::ThreadPerConnection, "30 other threads read one connection each"),
+        (per_connection(30, |_| 100, 1_000_000_000, |_| false), P::ThreadPerConnection, "0 of them have ended"),
+        (per_connection(30, |i| 100 + i, 1, |_| true), P::ProcessPerConnection, "30 other processes"),
     ];
     for (pattern, name, evidence) in cases {
         assert_eq!(pattern.name, name, "{pattern:?}");
@@ -102,7 +73,7 @@ fn what_fits_none_is_unknown() {
     scene.tick(1000);
     let writes_unknown = run(&scene.samples()).model().listeners[0].pattern.clone();
     // Twenty threads that started together and read one connection each: a pool, or one per connection?
-    let unclear = per_connection(20, |_| 100, 1, false);
+    let unclear = per_connection(20, |_| 100, 1, |_| false);
     let cases = [
         (few, "only 19 accepts"),
         (idle, "no accepts"),
@@ -130,7 +101,8 @@ fn a_group_decides_for_its_shards() {
         assert_eq!(l.pattern.name, P::Sharded, "{:?}", l.pattern);
     }
     assert!(
-        tracker.model().listeners[0].pattern.evidence[0].contains("4 listeners share the address, 3 of them accepted")
+        tracker.model().listeners[0].pattern.evidence[0]
+            .contains("4 listeners share the address, 3 of them accepted connections")
     );
 }
 
@@ -160,4 +132,28 @@ fn the_quiet_machine() {
     let tracker = run(&fixtures::quiet());
     let names: Vec<_> = tracker.model().listeners.iter().map(|l| (l.port, l.pattern.name)).collect();
     assert_eq!(names, [(22, P::Unknown), (80, P::MultiAcceptor), (6379, P::SingleThread)]);
+}
+
+#[test]
+fn twenty_accepts_are_enough() {
+    let seen = |accepts| {
+        of(&[(1, 1)], |l| {
+            l.accept(0, accepts, 50);
+            l.read(0, 100, 50, 50);
+        })
+    };
+    assert_eq!([18, 19, 20, 22].map(|n| seen(n).name), [P::Unknown, P::Unknown, P::SingleThread, P::SingleThread]);
+    assert_eq!(seen(0).evidence, ["no accepts were seen"]);
+    assert_eq!(seen(1).evidence, ["only 1 accept was seen, fewer than 20"]);
+    assert_eq!(seen(2).evidence, ["only 2 accepts were seen, fewer than 20"]);
+}
+
+#[test]
+fn every_pattern_has_a_name_of_its_own() {
+    let mut names: Vec<_> = P::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(names.last().map(String::as_str), Some("unknown"));
+    assert_eq!(names.len(), ALL.len() + 1);
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), ALL.len() + 1);
 }

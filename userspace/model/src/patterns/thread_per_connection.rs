@@ -1,28 +1,72 @@
 //! `thread_per_connection`: one thread accepts, a new thread reads each connection.
 
 use super::{
-    MIN_WORK, Work, found,
+    OneAcceptor, PatternKind, PatternName, Work, agree, found,
     lifetime::{self, Lifetime},
-    percent,
-    work::share,
+    percent, plural,
 };
-use crate::{
-    model::{Pattern, PatternName},
-    words::grouped,
+use crate::model::Pattern;
+
+pub(super) const KIND: PatternKind = PatternKind {
+    name: "thread_per_connection",
+    seen: "one acceptor; other threads read, one connection each",
+    programs: "classic Java, Python's ThreadingHTTPServer",
+    fits,
 };
 
-pub(super) fn fits(work: &Work<'_>) -> Option<Pattern> {
-    let (acceptor, accepts) = work.only_acceptor()?;
-    let readers = work.other_readers(acceptor);
-    let Lifetime::Connection { threads, ended } = lifetime::of(&readers, work.accepts) else { return None };
-    if work.reads < MIN_WORK {
-        return None;
-    }
-    let others = share(work.reads - acceptor.reads, work.reads);
+fn fits(work: &Work<'_>) -> Option<Pattern> {
+    let one = OneAcceptor::of(work)?;
+    let Lifetime::Connection { threads, ended } = lifetime::of(&one.other_readers(), work.accepts) else { return None };
+    let others = one.others_reads();
     let evidence = vec![
-        format!("{} made {} of {} accepts", acceptor.label(), percent(accepts), grouped(work.accepts)),
-        format!("{threads} other threads read one connection each, {ended} of them have ended"),
-        format!("they made {} of {} reads", percent(others), grouped(work.reads)),
+        one.evidence(),
+        format!(
+            "{threads} other threads read one connection each; {ended} of them {} ended",
+            agree(ended as u64, "has", "have")
+        ),
+        format!("they made {} of {}", percent(others), plural(work.reads, "read")),
     ];
-    found(PatternName::ThreadPerConnection, accepts.min(others), evidence)
+    found(PatternName::ThreadPerConnection, one.accepts.min(others), evidence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::support::{acceptor_and_readers, name, per_connection},
+        *,
+    };
+
+    #[test]
+    fn what_it_reports() {
+        let pattern = per_connection(30, |_| 100, 1_000_000_000, |i| i == 3);
+        assert_eq!((pattern.name, pattern.confidence), (PatternName::ThreadPerConnection, 1.0));
+        assert_eq!(
+            pattern.evidence,
+            [
+                "srv (thread 100) made 100% of 30 accepts",
+                "30 other threads read one connection each; 1 of them has ended",
+                "they made 100% of 90 reads",
+            ]
+        );
+        let all = per_connection(30, |_| 100, 1, |_| true);
+        assert!(all.evidence[1].ends_with("; 30 of them have ended"), "{all:?}");
+    }
+
+    #[test]
+    fn other_threads_make_nine_tenths_of_the_reads() {
+        let own = |own| {
+            name(&acceptor_and_readers(
+                100,
+                |_| 100,
+                |l| {
+                    l.read(0, own, 0, 50);
+                    (1..=100).for_each(|i| l.read(i, 9, 1, 50));
+                },
+            ))
+        };
+        assert_eq!(
+            [95, 100, 101, 105].map(own),
+            ["thread_per_connection", "thread_per_connection", "unknown", "unknown"]
+        );
+    }
 }

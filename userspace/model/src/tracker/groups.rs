@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::listener::Listener;
+use super::{listener::Listener, threads::set_shares};
 use crate::{
-    findings::{self, GroupView},
+    findings::{self, FindingInput, GroupView},
     model::{GroupId, ListenerModel, Model},
     patterns::{self, Work},
-    threads::set_shares,
 };
 
 /// The members of each group, as places in the model's listeners.
@@ -81,7 +80,7 @@ fn judge_group(model: &mut Model, members: &[usize]) {
 fn judge_findings(model: &mut Model, at: usize, group: Option<&GroupView>) {
     let listener = &model.listeners[at];
     let namespace = model.namespaces.binary_search_by_key(&listener.netns, |n| n.inode).ok();
-    let found = findings::find(&findings::Scene {
+    let found = findings::find(&FindingInput {
         listener,
         group,
         namespace: namespace.map(|at| &model.namespaces[at]),

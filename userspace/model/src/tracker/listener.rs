@@ -3,15 +3,15 @@
 use super::{
     Clock,
     counters::Counters,
+    drops::{DropTracker, attribution::CAUSES},
     recent::{Recent, for_each},
+    threads::Threads,
 };
 use crate::{
-    drops::{DropTracker, attribution::CAUSES},
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
     model::{Counts, Distributions, Drops, Gauges, GroupId, ListenerModel, Pattern, PatternName, Rates},
     sample::ListenerSample,
-    threads::Threads,
 };
 
 /// What is kept of a listener beside its model.

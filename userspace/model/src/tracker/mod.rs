@@ -2,10 +2,12 @@
 
 mod clock;
 mod counters;
+mod drops;
 mod groups;
 mod listener;
 mod namespaces;
 mod recent;
+mod threads;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},

@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::{Counter, growth, listener::Listener};
-use crate::{
+use super::{
+    Counter,
     drops::{
         DropTracker,
         attribution::{Cause, Pools},
     },
+    growth,
+    listener::Listener,
+};
+use crate::{
     model::{ListenerModel, Model, NamespaceModel},
     sample::{NamespaceCounters, NamespaceSample, Sample},
 };

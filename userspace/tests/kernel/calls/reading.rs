@@ -1,4 +1,4 @@
-//! Every way to read: each sees the same bytes, as many reads, at the same age.
+//! Every system call that reads: the bytes, the number of reads and their age are equal for all.
 
 use std::{
     io::IoSliceMut,
@@ -15,7 +15,7 @@ use nix::{
 use socket2::Socket;
 
 use super::{Message, pair_at};
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::PORT,
     ring::{complete, complete_if_known, push, ring},
@@ -37,15 +37,15 @@ pub(crate) const TESTS: &[Test] = &[
 const SIZE: usize = 250;
 const ROUNDS: usize = 3;
 
-/// Reads all [`SIZE`] bytes that wait. Returns how many each read took, or `None` if this kernel does not know the way.
+/// Reads all [`SIZE`] bytes that wait. Returns how many each read took, or `None` if this kernel lacks the call.
 type Way = fn(&Socket) -> Option<Vec<usize>>;
 
-/// Which thread is seen reading.
+/// The thread that the reads are attributed to.
 #[derive(PartialEq)]
 enum By {
-    /// The one that asks for it.
+    /// The thread that makes the call.
     Caller,
-    /// One that works for io_uring.
+    /// A worker thread of io_uring.
     Worker,
 }
 
@@ -101,7 +101,7 @@ fn pipe() -> (OwnedFd, OwnedFd) {
 }
 
 fn recvmmsg(server: &Socket) -> Option<Vec<usize>> {
-    // Of a stream each message is a read.
+    // On a stream socket each message counts as a read.
     let mut buffers = [[0_u8; 100]; 3];
     let mut vectors =
         buffers.each_mut().map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: 100 });
@@ -131,7 +131,7 @@ fn by_uring(entry: impl FnOnce(&mut [u8]) -> squeue::Entry) -> Option<Vec<usize>
     Some(vec![complete_if_known(&mut ring)?.result() as usize])
 }
 
-/// One request, which goes on: it reads what is there into the first of its buffers, then into the next.
+/// One multishot request: it reads the waiting bytes into its first buffer, then into the next.
 fn multishot(server: &Socket) -> Option<Vec<usize>> {
     const GROUP: u16 = 1;
     let mut buffers = [[0_u8; 130]; 2];
@@ -143,7 +143,7 @@ fn multishot(server: &Socket) -> Option<Vec<usize>> {
     Some(vec![first, complete(&mut ring).result() as usize])
 }
 
-/// Bytes that are 30 ms old, on a connection and a listener of their own for each way.
+/// For each call, a connection of a listener of its own, with bytes that are 30 ms old.
 fn every_way(lab: &Lab, ways: &[(&str, By, Way)]) {
     let mut watch = Watch::start(lab);
     for ((name, by, read), port) in ways.iter().zip(PORT..) {
@@ -174,18 +174,18 @@ fn every_way(lab: &Lab, ways: &[(&str, By, Way)]) {
         let all = seen.threads.iter().fold((0, 0), |sum, one| (sum.0 + one.reads, sum.1 + one.read_bytes));
         assert_eq!(all, (reads, bytes), "{name}: by all threads");
         assert_eq!(mine, if *by == By::Caller { all } else { (0, 0) }, "{name}: by this thread");
-        assert_eq!(count(&seen.distributions.residency), reads, "{name}");
+        assert_eq!(count(seen.distributions.residency.as_ref()), reads, "{name}");
         for p in [0.1, 1.0] {
             let (low, high) = ages.quantile(p);
-            assert_ms(name, &seen.distributions.residency, p, low, high);
+            assert_ms(name, seen.distributions.residency.as_ref(), p, low, high);
         }
-        assert_sizes(name, &seen.distributions.bytes_per_read, &sizes);
+        assert_sizes(name, seen.distributions.bytes_per_read.as_ref(), &sizes);
     }
 }
 
-/// Each size counts in its bucket, and what is read from the buckets is near the size in the middle and the largest.
-fn assert_sizes(name: &str, seen: &Option<Histogram>, own: &[u64]) {
-    let seen = seen.as_ref().expect("it is measured");
+/// Each size counts in its bucket. The median and the largest value of the buckets are near the true ones.
+fn assert_sizes(name: &str, seen: Option<&Histogram>, own: &[u64]) {
+    let seen = seen.expect("it is measured");
     let mut sorted = own.to_vec();
     sorted.sort_unstable();
     let middle = sorted[(sorted.len() - 1) / 2];
@@ -207,7 +207,7 @@ fn peek(lab: &Lab) {
     watch.sample();
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.reads, seen.total.read_bytes, seen.now.queued_bytes), (Some(0), Some(0), Some(100)));
-    assert_eq!((count(&seen.distributions.residency), count(&seen.distributions.first_read)), (0, 0));
+    assert_eq!((count(seen.distributions.residency.as_ref()), count(seen.distributions.first_read.as_ref())), (0, 0));
     assert_eq!(receive(&server, 100), 100);
     watch.sample();
     let seen = watch.listener(PORT);

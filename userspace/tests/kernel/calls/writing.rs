@@ -1,4 +1,4 @@
-//! Every way to write: each counts once, with what the kernel took.
+//! Every system call that writes: each counts once, with the bytes that the kernel took.
 
 use std::{
     io::IoSlice,
@@ -14,7 +14,7 @@ use nix::{
 use socket2::Socket;
 
 use super::{Message, pair_at};
-use crate::support::{
+use test_support::{
     Lab, Test, Watch,
     lab::PORT,
     ring::{complete, push, ring},
@@ -34,12 +34,12 @@ const ROUNDS: usize = 3;
 /// Writes; returns how many bytes each write took.
 type Way = fn(&Socket) -> Vec<usize>;
 
-/// Which thread is seen writing.
+/// The thread that the writes are attributed to.
 #[derive(PartialEq)]
 enum By {
-    /// The one that asks for it.
+    /// The thread that makes the call.
     Caller,
-    /// One that works for io_uring.
+    /// A worker thread of io_uring.
     Worker,
 }
 

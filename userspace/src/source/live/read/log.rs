@@ -9,10 +9,10 @@ use std::{
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
-use listentop_model::sample::Losses;
+use listentop_model::{sample::Losses, words::losses};
 
 use super::shared::SharedArray;
-use crate::{losses, rights, say::say, source::live::source::counted_losses};
+use crate::{rights, say::say, source::live::source::counted_losses};
 
 /// How often the log is read.
 const EVERY: Duration = Duration::from_millis(50);

@@ -1,0 +1,126 @@
+//! What user space resolves from the running kernel before the load: offsets of members, values of enums, what the kernel
+//! has, where functions are. Frozen in `.rodata`, so they are constants to the verifier.
+
+use aya_ebpf::Global;
+
+macro_rules! from_btf {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $($(#[$doc])* #[unsafe(no_mangle)] pub(super) static $name: Global<u32> = Global::new(0);)*
+    };
+}
+
+from_btf! {
+    SOCK_STATE;
+    SOCK_FAMILY;
+    SOCK_PROTOCOL;
+    SOCK_ACK_BACKLOG;
+    SOCK_MAX_ACK_BACKLOG;
+    SOCK_DROPS;
+    SOCK_NUM;
+    SOCK_V4_ADDRESS;
+    SOCK_V6_ADDRESS;
+    SOCK_NET;
+    SOCK_COOKIE;
+    SOCK_SOCKET;
+    SOCK_FLAGS;
+    /// The spinlock of `sk_lock`; 0 where it is no word that can be read.
+    SOCK_SPINLOCK;
+    /// Byte and bit of `skc_reuseport`.
+    SOCK_REUSEPORT_BYTE;
+    SOCK_REUSEPORT_BIT;
+    /// Byte and bit of `skc_ipv6only`.
+    SOCK_V6ONLY_BYTE;
+    SOCK_V6ONLY_BIT;
+    TCP_QLEN;
+    TCP_YOUNG;
+    TCP_ACCEPT_HEAD;
+    TCP_ACCEPT_TAIL;
+    TCP_RCV_NXT;
+    TCP_COPIED_SEQ;
+    TCP_SRTT_US;
+    TCP_CLOCK_CACHE;
+    REQUEST_SK;
+    REQUEST_NEXT;
+    REQUEST_LISTENER;
+    REQUEST_SNT_SYNACK;
+    REQUEST_REFCNT;
+    NET_SYNCOOKIES;
+    TCP_DEFER_ACCEPT;
+    /// `is_mptcp`. Without MPTCP in the kernel the offsets of its structures are not set: see `HAS_MPTCP`.
+    TCP_IS_MPTCP;
+    TCP_ULP_DATA;
+    SUBFLOW_CONN;
+    MPTCP_FIRST;
+    SKB_PROTOCOL;
+    /// `end_seq` in the control block that TCP keeps in a packet.
+    SKB_END_SEQ;
+    REQUEST_RCV_ISN;
+    NET_INUM;
+    /// From a `struct socket` to the number of the inode that it is embedded with.
+    SOCKET_INO;
+    SOCKET_SK;
+    SOCKET_FILE;
+    TASK_FILES;
+    TASK_START_BOOTTIME;
+    TASK_PID;
+    TASK_THREAD_PID;
+    TASK_GROUP_LEADER;
+    PID_LEVEL;
+    PID_NUMBERS;
+    UPID_NR;
+    UPID_NS;
+    /// Size of an element of `struct pid`'s numbers.
+    UPID_SIZE;
+    PID_NAMESPACE_INUM;
+    FILES_FDT;
+    FDT_FD;
+    FILE_PRIVATE_DATA;
+    FILE_FLAGS;
+    /// The register that holds a system call's first argument when it returns.
+    REGS_ARG0;
+    CQE_RES;
+    KIOCB_OPCODE;
+    KIOCB_FILE;
+    /// `splice_fd_in`, and `flags`, of a request that splices (`struct io_splice` lies over `cmd`).
+    SPLICE_FD_IN;
+    SPLICE_FLAGS;
+    /// `file_slot` of one that accepts (`struct io_accept` likewise).
+    ACCEPT_FILE_SLOT;
+    SKB_HEAD;
+    SKB_TRANSPORT_HEADER;
+    SKB_NETWORK_HEADER;
+    /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`.
+    REASON_LISTEN_OVERFLOW;
+    /// `SKB_DROP_REASON_NO_SOCKET`.
+    REASON_NO_SOCKET;
+    /// `SOCK_DONE`: a FIN was received.
+    FLAG_DONE;
+    /// `SOCK_DEAD`: no process will use the socket any more.
+    FLAG_DEAD;
+    /// `IORING_OP_ACCEPT`.
+    OP_ACCEPT;
+    /// `IORING_OP_SPLICE`.
+    OP_SPLICE;
+}
+
+/// 1 where this kernel knows MPTCP.
+#[unsafe(no_mangle)]
+pub(super) static HAS_MPTCP: Global<u8> = Global::new(0);
+/// 1 where programs may call `bpf_get_current_task_btf` (5.11).
+#[unsafe(no_mangle)]
+pub(super) static HAS_TASK_BTF: Global<u8> = Global::new(0);
+/// 1 where programs may call `bpf_task_pt_regs` (5.15).
+#[unsafe(no_mangle)]
+pub(super) static HAS_TASK_REGS: Global<u8> = Global::new(0);
+/// 1 where tracing programs may call `bpf_get_socket_cookie` (5.12).
+#[unsafe(no_mangle)]
+pub(super) static HAS_SOCKET_COOKIE: Global<u8> = Global::new(0);
+
+/// Inode of listentop's PID namespace; 0 if that is the initial one, whose ids need no lookup.
+#[unsafe(no_mangle)]
+pub(super) static OUR_PID_NAMESPACE: Global<u32> = Global::new(0);
+
+/// Addresses (begin, end) of the functions that count a packet in `sk_drops` when they free it: tcp_v4_rcv, tcp_v6_rcv,
+/// tcp_rcv_state_process and tcp_drop_reason. 0 where /proc/kallsyms hides or lacks them.
+#[unsafe(no_mangle)]
+pub(super) static DISCARDING: Global<[[u64; 2]; 4]> = Global::new([[0; 2]; 4]);

@@ -1,0 +1,38 @@
+//! Work of which one thread does all the accepting: what five of the patterns begin with.
+
+use super::{
+    MIN_WORK, Work, percent,
+    work::{Worker, share},
+};
+use crate::words::prose::grouped;
+
+/// The thread that accepts, at a listener where enough is read to see who reads.
+pub(super) struct OneAcceptor<'w, 'a> {
+    work: &'w Work<'a>,
+    pub(super) thread: &'w Worker<'a>,
+    /// Its share of the accepts.
+    pub(super) accepts: f64,
+}
+
+impl<'w, 'a> OneAcceptor<'w, 'a> {
+    /// `None` if several threads accept, or too few reads were seen.
+    pub(super) fn of(work: &'w Work<'a>) -> Option<Self> {
+        let (thread, accepts) = work.only_acceptor()?;
+        (work.reads >= MIN_WORK).then_some(Self { work, thread, accepts })
+    }
+
+    /// The threads that read, but for this one.
+    pub(super) fn other_readers(&self) -> Vec<&'w Worker<'a>> {
+        self.work.other_readers(self.thread)
+    }
+
+    /// The share of the reads that other threads made.
+    pub(super) fn others_reads(&self) -> f64 {
+        share(self.work.reads - self.thread.reads, self.work.reads)
+    }
+
+    /// The first piece of evidence.
+    pub(super) fn evidence(&self) -> String {
+        format!("{} made {} of {} accepts", self.thread.label(), percent(self.accepts), grouped(self.work.accepts))
+    }
+}

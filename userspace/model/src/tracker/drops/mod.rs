@@ -1,0 +1,216 @@
+//! Refused attempts of a listener, by cause.
+//!
+//! Final ACKs that were refused are seen one by one. Refused SYNs show in the socket's `sk_drops` only, together with
+//! everything else that it counts, so they are what remains of it; their cause comes from the namespace's counters (see
+//! [`attribution`]). The counters are not read at one instant: a remainder may be too large or too small for a moment.
+//! All of this therefore works on sums since the baseline, never on single differences, so that it corrects itself.
+
+pub(crate) mod attribution;
+
+use self::attribution::{CAUSES, Cause};
+use super::Counter;
+use crate::{model::Drops, sample::ListenerSample};
+
+/// One listener's refused attempts.
+#[derive(Debug, Default)]
+pub(crate) struct DropTracker {
+    socket: Counter,
+    ack_overflow: Counter,
+    /// As above, with a SYN cookie: `sk_drops` counts these once.
+    cookie_ack_overflow: Counter,
+    ack_other: Counter,
+    not_attempts: Counter,
+    /// Refused SYNs by [`Cause`], where probes see each.
+    syn: [Counter; CAUSES],
+    clients: Counter,
+    clients_cover_syn: bool,
+    /// Whether the accept queue came near its limit, in this step and in the one before.
+    near_full: [bool; 2],
+    /// Which of the counters were ever read.
+    told: [bool; 3],
+    /// That changed in this step.
+    pub(crate) retold: bool,
+    backlog: u32,
+    /// The same sample once more would leave all this as it is.
+    steady: bool,
+    /// Inferred refused SYNs whose cause was found, by [`Cause`].
+    found: [u64; CAUSES],
+    /// Inferred refused SYNs whose cause cannot be found.
+    ambiguous: u64,
+    /// Inferred refused SYNs whose cause may be found with the namespace's next counters.
+    pub(crate) pending: u64,
+    /// What this step added to `pending`.
+    pub(crate) fresh: u64,
+    /// Refused attempts that probes saw in this step, by the namespace counter that they explain.
+    pub(crate) seen: [u64; CAUSES],
+}
+
+impl DropTracker {
+    /// Takes a sample in; true if anything was refused or might have been.
+    pub(crate) fn read(&mut self, sample: &ListenerSample, from_zero: bool) -> bool {
+        let drops = &sample.drops;
+        let queue = &sample.accept_queue;
+        let limit = u64::from(queue.backlog.min(if self.backlog == 0 { u32::MAX } else { self.backlog })) + 1;
+        let same_backlog = std::mem::replace(&mut self.backlog, queue.backlog) == queue.backlog;
+        // A racing accept may hide the last few from the peak, hence a quarter of margin.
+        let near = queue.peak.is_none_or(|peak| u64::from(peak.max(queue.depth)) + 1 + limit / 4 >= limit);
+        self.near_full = [near, self.near_full[0]];
+
+        let mut grown = self.socket.read(drops.socket_drops, from_zero);
+        let ack_overflow = self.ack_overflow.read(drops.ack_overflow, from_zero);
+        let cookie_ack_overflow = self.cookie_ack_overflow.read(drops.cookie_ack_overflow, from_zero);
+        let ack_other = self.ack_other.read(drops.ack_other, from_zero);
+        grown += self.not_attempts.read(drops.not_attempts, from_zero);
+        grown += self.clients.read(drops.clients, from_zero);
+        self.retold = self.clients_cover_syn != drops.clients_cover_syn;
+        self.clients_cover_syn = drops.clients_cover_syn;
+        let given = [drops.syn_accept_queue_full, drops.syn_queue_full, drops.syn_other];
+        let acks = [ack_overflow + cookie_ack_overflow, 0, ack_other];
+        // A socket that listens again is read twice in a step.
+        for (((counter, now), acks), seen) in self.syn.iter_mut().zip(given).zip(acks).zip(&mut self.seen) {
+            *seen += acks + counter.read(now, from_zero);
+        }
+        // What can be told may change without anything being refused: a measure that came up, clients now all seen.
+        let told = [self.socket.sum, self.ack_overflow.sum, self.clients.sum].map(|sum| sum.is_some());
+        self.retold |= told != std::mem::replace(&mut self.told, told);
+        self.steady = same_backlog && self.near_full[0] == self.near_full[1] && !self.retold;
+        grown + self.seen.iter().sum::<u64>() > 0
+    }
+
+    /// Its socket listens again: counters start from zero.
+    pub(crate) fn restart(&mut self) {
+        let acks = [&mut self.ack_overflow, &mut self.cookie_ack_overflow, &mut self.ack_other];
+        for counter in acks.into_iter().chain([&mut self.socket, &mut self.not_attempts]) {
+            counter.restart();
+        }
+        self.syn.iter_mut().for_each(Counter::restart);
+        self.clients.restart();
+    }
+
+    /// Whether the same sample once more would leave everything as it is.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.steady
+    }
+
+    /// No sample of it in this step.
+    pub(crate) fn rest(&mut self) {
+        self.seen = [0; CAUSES];
+        self.fresh = 0;
+    }
+
+    /// Whether refused SYNs are seen one by one.
+    fn probed(&self) -> bool {
+        self.syn.iter().all(|c| c.sum.is_some())
+    }
+
+    /// Refused SYNs that `sk_drops` leaves when all else that it counts is taken away; `None` where that cannot be
+    /// told.
+    fn inferred(&self) -> Option<u64> {
+        let acks = self.ack_overflow.sum? + self.ack_other.sum.unwrap_or(0);
+        let once = self.cookie_ack_overflow.sum.unwrap_or(0) + self.not_attempts.sum.unwrap_or(0);
+        Some(self.socket.sum?.saturating_sub(2 * acks).saturating_sub(once))
+    }
+
+    /// Brings `pending` up to date. If fewer were refused than was thought, returns the causes that were found too
+    /// many.
+    pub(crate) fn settle_sum(&mut self) -> [u64; CAUSES] {
+        let mut returned = [0; CAUSES];
+        self.fresh = 0;
+        if self.probed() {
+            return returned;
+        }
+        let now = self.inferred().unwrap_or(0);
+        let known = self.found.iter().sum::<u64>() + self.ambiguous + self.pending;
+        self.fresh = now.saturating_sub(known);
+        self.pending += self.fresh;
+        let mut excess = known.saturating_sub(now);
+        let mut take = |from: &mut u64| {
+            let taken = excess.min(*from);
+            *from -= taken;
+            excess -= taken;
+            taken
+        };
+        take(&mut self.pending);
+        take(&mut self.ambiguous);
+        for (found, returned) in self.found.iter_mut().zip(&mut returned) {
+            *returned = take(found);
+        }
+        returned
+    }
+
+    /// Whether SYNs may have been refused for this cause in this step or the one before. Only the accept queue's depth
+    /// is known well enough to rule a cause out.
+    pub(crate) fn capable(&self, cause: Cause) -> bool {
+        cause != Cause::AcceptQueueFull || self.near_full.contains(&true)
+    }
+
+    /// The cause of `n` pending ones was found.
+    pub(crate) fn found(&mut self, cause: Cause, n: u64) {
+        let n = n.min(self.pending);
+        self.pending -= n;
+        self.found[cause as usize] += n;
+    }
+
+    /// Gives up on all pending ones but `keep`.
+    pub(crate) fn give_up(&mut self, keep: u64) {
+        let given_up = self.pending.saturating_sub(keep);
+        self.pending -= given_up;
+        self.ambiguous += given_up;
+    }
+
+    /// The drops since the baseline. `counters`: the namespace's counters could be read; `most`: they leave no room for
+    /// more, unless they were seen.
+    pub(crate) fn drops(&self, counters: bool, most: Option<u64>) -> Drops {
+        // Where no probe tells refused final ACKs, what is taken for known is a bound itself.
+        let limited = |unexplained: u64, known: u64| match most.filter(|_| self.ack_other.sum.is_some()) {
+            Some(most) => unexplained.min(most.saturating_sub(known)),
+            None => unexplained,
+        };
+        let ack = self.ack_overflow.sum.map(|ack| ack + self.cookie_ack_overflow.sum.unwrap_or(0));
+        let ack_other = self.ack_other.sum.unwrap_or(0);
+        let mut drops = Drops { accept_queue_full_on_ack: ack, ..Default::default() };
+        let mut syn_drops = None;
+        if self.probed() {
+            let [queue, syn_queue, other] = self.syn.map(|c| c.sum.unwrap_or(0));
+            let seen = queue + syn_queue + other;
+            let unexplained = self.inferred().unwrap_or(0).saturating_sub(seen);
+            let unexplained = limited(unexplained, seen + ack.unwrap_or(0) + ack_other);
+            drops.accept_queue_full_on_syn = Some(queue);
+            drops.syn_queue_full = Some(syn_queue);
+            drops.other = Some(other + ack_other);
+            drops.unexplained = Some(unexplained);
+            drops.total = Some(seen + unexplained + ack.unwrap_or(0) + ack_other);
+            syn_drops = Some(seen + unexplained);
+        } else if let (Some(_), Some(ack)) = (self.inferred(), ack) {
+            let [queue, syn_queue, other] = self.found;
+            let found = queue + syn_queue + other;
+            let unexplained = limited(self.ambiguous + self.pending, found + ack + ack_other);
+            let syn = found + unexplained;
+            // With nothing refused there is nothing to find out.
+            let told = |n| (counters || syn == 0).then_some(n);
+            drops.accept_queue_full_on_syn = told(queue);
+            drops.syn_queue_full = told(syn_queue);
+            drops.other = told(other + ack_other).or((ack_other > 0).then_some(ack_other));
+            drops.unexplained = Some(unexplained);
+            drops.total = Some(syn + ack + ack_other);
+            syn_drops = Some(syn);
+        } else if let Some(socket) = self.socket.sum {
+            // No probe saw the final ACKs, which count twice: an upper bound, as the coverage says.
+            let bound = limited(socket.saturating_sub(self.not_attempts.sum.unwrap_or(0)), 0);
+            drops.total = Some(bound);
+            drops.unexplained = Some(bound);
+            syn_drops = Some(bound);
+        } else if ack_other > 0 {
+            drops.other = Some(ack_other);
+        }
+        if self.clients_cover_syn || syn_drops == Some(0) {
+            drops.clients = self.clients.sum;
+        }
+        drops
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod truth_tests;

@@ -1,0 +1,72 @@
+//! The findings about a listener, and its pattern, each with the evidence.
+
+use listentop_model::{model::ListenerModel, words};
+use ratatui::{
+    style::Style,
+    text::{Line, Span},
+};
+
+use crate::dashboard::theme::Theme;
+
+/// Findings, worst first, then the pattern, wrapped to `width`.
+pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    let paragraph = |lines: &mut Vec<Line<'static>>, indent: &str, text: &str, style: Style| {
+        let room = usize::from(width).saturating_sub(indent.len() + 3);
+        for line in words::wrap(text, room) {
+            lines.push(Line::styled(format!("{indent}{line}"), style));
+        }
+    };
+    if listener.findings.is_empty() {
+        lines.push(Line::raw("No findings: no measure shows clients that wait or are refused."));
+    }
+    for finding in &listener.findings {
+        let mark = words::severity_mark(finding.severity);
+        let head = format!("{mark} {} {}: {}", finding.severity.name(), finding.id, finding.summary);
+        paragraph(&mut lines, "", &head, theme.severity(finding.severity));
+        paragraph(&mut lines, "  ", &finding.advice, Style::new());
+        let evidence: Vec<String> =
+            finding.evidence.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
+        if !evidence.is_empty() {
+            paragraph(&mut lines, "  ", &evidence.join(" · "), theme.label());
+        }
+    }
+    lines.push(Line::raw(""));
+    let pattern = &listener.pattern;
+    let fits = if pattern.confidence > 0.0 {
+        format!(" fits {} of what was seen", words::whole_percent(pattern.confidence))
+    } else {
+        String::new()
+    };
+    lines.push(Line::from(vec![
+        Span::styled("Pattern ", theme.label()),
+        Span::styled(pattern.name.name(), theme.title()),
+        Span::raw(fits),
+    ]));
+    for sentence in &pattern.evidence {
+        paragraph(&mut lines, "  ", sentence, Style::new());
+    }
+    lines
+}
+
+/// A figure of any kind: whole numbers without decimals, others with three.
+fn figure(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        let sign = if value < 0.0 { "-" } else { "" };
+        format!("{sign}{}", words::grouped(value.abs() as u64))
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures() {
+        assert_eq!(figure(12_345.0), "12,345");
+        assert_eq!(figure(-3.0), "-3");
+        assert_eq!(figure(0.5), "0.500");
+    }
+}

@@ -1,0 +1,149 @@
+//! What listentop's own tests share: when a test can run, a network namespace for each test, sockets and processes
+//! whose every system call is known, the program under test, and listentop's view of it all.
+//!
+//! For the test targets `kernel`, `sock_diag` and `rights` of the package `listentop`. Each calls
+//! [`environment::set_built_program`] first. `cargo xtask kernels` runs the first two in virtual machines, as static
+//! binaries.
+
+#![expect(clippy::must_use_candidate, reason = "most helpers act, and not every test needs what they return")]
+#![expect(clippy::missing_panics_doc, reason = "a helper that does not get what it needs fails its test by a panic")]
+
+pub mod command;
+pub mod drops;
+pub mod environment;
+pub mod lab;
+pub mod process;
+pub mod ring;
+pub mod sockets;
+pub mod spans;
+pub mod watch;
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Completion, Failed, Trial};
+use listentop::source::Source as _;
+use listentop_model::coverage::{Coverage, Measure, Status};
+use nix::{
+    sched::{CloneFlags, unshare},
+    time::{ClockId, clock_gettime},
+};
+
+pub use lab::Lab;
+pub use test_harness::skip;
+pub use watch::Watch;
+
+/// One test of the probes.
+pub struct Test {
+    /// As on the command line.
+    pub name: &'static str,
+    /// The measures without which the test shows nothing.
+    pub needs: &'static [Measure],
+    /// The test itself, which runs in a network namespace of its own.
+    pub run: fn(&Lab),
+}
+
+impl Test {
+    /// The test for the harness: run in a namespace of its own, or skipped with the reason. Where CI is set a skipped
+    /// test fails.
+    pub fn trial(&'static self) -> Trial {
+        Trial::ignorable_test(self.name, move || match self.hindrance() {
+            Some(reason) => test_harness::skipped(self.name, &reason),
+            None => self.run_in_lab(),
+        })
+    }
+
+    fn hindrance(&self) -> Option<String> {
+        let coverage = match machine() {
+            Ok(coverage) => coverage,
+            Err(reason) => return Some(reason.clone()),
+        };
+        let missing =
+            coverage.iter().find(|entry| entry.status == Status::Unavailable && self.needs.contains(&entry.measure))?;
+        Some(format!("{} is not measured here: {}", missing.measure.name(), missing.reason))
+    }
+
+    /// Runs the test, and repeats it up to twice if its failure shows nothing about listentop:
+    /// - The kernel hid events from the probes. While a program runs, the kernel skips other programs on the same CPU,
+    ///   and some machines show packets to no program. Counts are then too low, and listentop reports that.
+    /// - The test's own load did not come about, because the machine was busy.
+    fn run_in_lab(&self) -> Result<Completion, Failed> {
+        for _ in 0..2 {
+            let outcome = self.run_once();
+            let hidden = watch::take_hidden();
+            let Err(failed) = &outcome else { return outcome };
+            let unmet = failed.message().is_some_and(|message| message.contains("the test's own load"));
+            match (hidden, unmet) {
+                (0, false) => return outcome,
+                (0, true) => println!("{}: repeated, because its own load did not come about", self.name),
+                _ => println!("{}: repeated, because the kernel hid {hidden} events from the probes", self.name),
+            }
+        }
+        self.run_once()
+    }
+
+    fn run_once(&self) -> Result<Completion, Failed> {
+        let run = self.run;
+        test_harness::alone(self.name, move || run(&Lab::enter()))
+    }
+}
+
+/// What can be measured on this machine, found by one trial; or why nothing can be tested.
+fn machine() -> &'static Result<Vec<Coverage>, String> {
+    static MACHINE: OnceLock<Result<Vec<Coverage>, String>> = OnceLock::new();
+    MACHINE.get_or_init(|| {
+        if let Some(reason) = test_harness::not_root() {
+            return Err(reason);
+        }
+        let namespace = thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
+        match namespace {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(format!("no network namespace can be made: {error}")),
+            Err(_) => return Err("a thread that makes a network namespace panicked".to_owned()),
+        }
+        let mut source = watch::usual_probes().map_err(|error| error.to_string())?;
+        let coverage = source.sample().map(|sample| sample.coverage).map_err(|error| error.to_string());
+        watch::keep(source);
+        coverage
+    })
+}
+
+/// CLOCK_MONOTONIC in nanoseconds: the probes' clock.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has it");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// The calling thread's id.
+pub fn tid() -> u32 {
+    nix::unistd::gettid().as_raw() as u32
+}
+
+/// Sets a flag when dropped, also if the test fails. The threads that a scope waits for watch the flag.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sleeps for this many milliseconds.
+pub fn sleep_ms(ms: u64) {
+    thread::sleep(Duration::from_millis(ms));
+}
+
+/// Waits until `condition` holds, and fails the test after [`environment::patience`].
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let (start, patience) = (Instant::now(), environment::patience());
+    while !condition() {
+        assert!(start.elapsed() < patience, "not within {} s: {what}", patience.as_secs());
+        sleep_ms(5);
+    }
+}

@@ -1,0 +1,233 @@
+//! Sockets whose every system call is known.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd as _},
+    time::Duration,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{MsgFlags, recv, send},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{
+    environment::{older_than, patience},
+    lab::loopback,
+};
+
+/// A listener on loopback.
+pub fn listen(port: u16, backlog: i32) -> Socket {
+    listen_on(loopback(port), backlog, |_| ())
+}
+
+/// A listener at this address. `prepare` sets options before it is bound.
+pub fn listen_on(address: SocketAddr, backlog: i32, prepare: impl FnOnce(&Socket)) -> Socket {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("SO_REUSEADDR");
+    if older_than(5, 12) {
+        // Probes cannot create a cookie on such a kernel: listentop makes up an id for a socket without one.
+        cookie(&socket);
+    }
+    prepare(&socket);
+    socket.bind(&address.into()).expect("a free address");
+    socket.listen(backlog).expect("it listens");
+    socket
+}
+
+/// An established connection to loopback. Closing it resets it, so that a connection that has ended holds no port.
+pub fn connect(port: u16) -> Socket {
+    connect_to(loopback(port))
+}
+
+/// An established connection to this address. Closing it resets it.
+pub fn connect_to(address: SocketAddr) -> Socket {
+    let socket = client(address);
+    socket.connect(&address.into()).unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
+    socket
+}
+
+fn client(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    prepare(&socket);
+    socket
+}
+
+fn prepare(socket: &Socket) {
+    socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    // Data is sent at once, not with the next acknowledgement.
+    socket.set_tcp_nodelay(true).expect("TCP_NODELAY");
+    // A test whose data never arrives fails, and does not hang.
+    socket.set_read_timeout(Some(patience())).expect("SO_RCVTIMEO");
+}
+
+/// A connection attempt under way: when this returns, its SYN has been sent and, on loopback, received too.
+pub fn attempt(port: u16) -> Socket {
+    let socket = client(loopback(port));
+    socket.set_nonblocking(true).expect("O_NONBLOCK");
+    begin(&socket, loopback(port));
+    socket
+}
+
+/// As [`attempt`], but the final ACK is sent about 200 ms later.
+///
+/// A client with TCP_DEFER_ACCEPT hopes to send data with its final ACK and holds it back as long as any delayed ACK.
+pub fn attempt_with_late_ack(port: u16) -> Socket {
+    attempt_with_late_ack_to(loopback(port))
+}
+
+/// As [`attempt_with_late_ack`], to this address.
+pub fn attempt_with_late_ack_to(address: SocketAddr) -> Socket {
+    let socket = client(address);
+    socket.set_nonblocking(true).expect("O_NONBLOCK");
+    defer_accept(&socket, 1);
+    begin(&socket, address);
+    socket
+}
+
+fn begin(socket: &Socket, address: SocketAddr) {
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => panic!("a connection attempt: {error}"),
+    }
+}
+
+/// The next connection; `None` if the listener is non-blocking and no connection waits. Closing it resets it.
+pub fn accept(listener: &Socket) -> Option<Socket> {
+    match listener.accept() {
+        Ok((socket, _)) => {
+            prepare(&socket);
+            Some(socket)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(error) => panic!("accepting: {error}"),
+    }
+}
+
+/// Waits until there is a connection to accept or data to read.
+pub fn readable(socket: &Socket) {
+    let mut entries = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(patience()).expect("short");
+    assert_eq!(poll(&mut entries, patience), Ok(1), "nothing came in time");
+}
+
+/// Sends all of `bytes` in one call.
+pub fn send_all(socket: &Socket, bytes: &[u8]) {
+    assert_eq!(send(socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL), Ok(bytes.len()));
+}
+
+/// Receives up to `size` bytes in one call; returns how many it received.
+pub fn receive(socket: &Socket, size: usize) -> usize {
+    recv(socket.as_raw_fd(), &mut vec![0; size], MsgFlags::empty()).expect("bytes")
+}
+
+/// Receives exactly `size` bytes; returns the number of calls.
+pub fn receive_all(socket: &Socket, size: usize) -> u64 {
+    let (mut missing, mut calls) = (size, 0);
+    while missing > 0 {
+        let count = receive(socket, missing);
+        assert!(count > 0, "the peer closed");
+        missing -= count;
+        calls += 1;
+    }
+    calls
+}
+
+/// The socket's cookie, which is the listener's id.
+pub fn cookie(socket: &Socket) -> u64 {
+    socket.cookie().expect("SO_COOKIE")
+}
+
+/// TCP_DEFER_ACCEPT: for this many seconds a listener ignores final ACKs without data.
+pub fn defer_accept(socket: &Socket, seconds: libc::c_int) {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds);
+}
+
+fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+    let size = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value outlives the call, which reads `size` bytes of it.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    assert_eq!(result, 0, "option {name}: {}", io::Error::last_os_error());
+}
+
+/// The kernel's own `sk_drops` of a socket: SK_MEMINFO_DROPS, which `ss -m` prints after `d`.
+pub fn kernel_drops(socket: &Socket) -> u64 {
+    const SK_MEMINFO_DROPS: usize = 8;
+    let mut values = [0_u32; 16];
+    let mut size = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the buffer outlives the call, which writes at most `size` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    assert_eq!(result, 0, "SO_MEMINFO: {}", io::Error::last_os_error());
+    assert!(size as usize > SK_MEMINFO_DROPS * 4, "SO_MEMINFO has no drops here");
+    u64::from(values[SK_MEMINFO_DROPS])
+}
+
+/// Whether an attempt has become a connection, as the client sees it.
+pub fn established(attempt: &Socket) -> bool {
+    let mut entries = [PollFd::new(attempt.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut entries, PollTimeout::ZERO) == Ok(1)
+        && entries[0].revents() == Some(PollFlags::POLLOUT)
+        && attempt.take_error().is_ok_and(|error| error.is_none())
+}
+
+/// Closes the refused attempts, so that they are not repeated; returns the others.
+pub fn give_up_refused(attempts: Vec<Socket>) -> Vec<Socket> {
+    attempts.into_iter().filter(established).collect()
+}
+
+/// As [`give_up_refused`], with the number of SYNs that the refused attempts sent.
+pub fn give_up_refused_and_count(attempts: Vec<Socket>) -> (Vec<Socket>, u64) {
+    let mut refused = 0;
+    let mut admitted = attempts;
+    admitted.retain(|attempt| {
+        let kept = established(attempt);
+        if !kept {
+            refused += 1 + retransmits(attempt);
+        }
+        kept
+    });
+    (admitted, refused)
+}
+
+/// How often the client sent its SYN, or data, again.
+pub fn retransmits(socket: &Socket) -> u64 {
+    // SAFETY: zero is valid for all members.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut size = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the structure outlives the call, which writes at most `size` bytes.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut size)
+    };
+    assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
+    u64::from(info.tcpi_total_retrans)
+}
+
+/// Sends a reset from a loopback port that no socket has: a bare TCP header (RFC 9293). The kernel adds the IPv4
+/// header.
+pub fn reset(from: u16, to: u16) {
+    const HEADER_WORDS: u8 = 5;
+    const RST: u8 = 4;
+    let mut header = [0; 20];
+    header[..2].copy_from_slice(&from.to_be_bytes());
+    header[2..4].copy_from_slice(&to.to_be_bytes());
+    (header[12], header[13]) = (HEADER_WORDS << 4, RST);
+    // The checksum covers both addresses, the protocol and the length too (RFC 9293, section 3.1).
+    let pseudo = [0x7f00, 1, 0x7f00, 1, libc::IPPROTO_TCP as u16, header.len() as u16];
+    let words = header.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).chain(pseudo);
+    let sum: u32 = words.map(u32::from).sum();
+    let sum = !(sum + (sum >> 16)) as u16;
+    header[16..18].copy_from_slice(&sum.to_be_bytes());
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).expect("a raw socket");
+    socket.send_to(&header, &loopback(to).into()).expect("it is sent");
+}

@@ -1,0 +1,73 @@
+//! What is measured, and for how long.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::load::Load;
+
+/// The command line.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run fewer rounds: five minutes instead of seventeen, but less certain figures
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write the figures to docs/benchmarks.md too
+    #[arg(long)]
+    pub(crate) write: bool,
+    /// Only make a million connections, and compare every count with the server's and the kernel's own
+    #[arg(long, conflicts_with_all = ["quick", "write"])]
+    pub(crate) million: bool,
+    /// Only measure the dashboard with many listeners
+    #[arg(long, conflicts_with_all = ["write", "million"])]
+    pub(crate) dashboard: bool,
+    /// Only count the instructions that an emulated machine executes, by functions too; --write writes them to
+    /// docs/instructions.md
+    #[arg(long, conflicts_with_all = ["quick", "million", "dashboard"])]
+    pub(crate) instructions: bool,
+}
+
+/// How many runs there are, and how long each is.
+pub(crate) struct Plan {
+    /// Rounds of a load with short runs.
+    rounds: usize,
+    /// Length of a run.
+    pub(crate) length: Duration,
+    /// How often the programs are timed, each time for one run.
+    pub(crate) timings: usize,
+    /// How long each dashboard is watched.
+    pub(crate) watching: Duration,
+}
+
+impl Plan {
+    /// The rounds of a load: a third where runs are four times as long.
+    pub(crate) fn rounds(&self, load: Load) -> usize {
+        if load.is_short() { self.rounds } else { self.rounds.div_ceil(3) }
+    }
+}
+
+impl Options {
+    /// The plan that these options ask for.
+    pub(crate) fn plan(&self) -> Plan {
+        // Many short runs rather than few long ones: the machine's other work drifts, and a comparison should see one
+        // state of it.
+        let (rounds, timings, watching) = if self.quick { (8, 5, 5) } else { (40, 20, 20) };
+        Plan { rounds, length: Duration::from_millis(250), timings, watching: Duration::from_secs(watching) }
+    }
+
+    /// The options that concern the bench inside the namespaces.
+    pub(crate) fn flags(&self) -> Vec<&'static str> {
+        let flags = [
+            (self.quick, "--quick"),
+            (self.write, "--write"),
+            (self.million, "--million"),
+            (self.dashboard, "--dashboard"),
+        ];
+        flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect()
+    }
+
+    /// The command, for the page.
+    pub(crate) fn command(&self) -> String {
+        ["cargo xtask bench"].into_iter().chain(self.flags()).collect::<Vec<_>>().join(" ")
+    }
+}

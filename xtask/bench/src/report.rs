@@ -1,0 +1,421 @@
+//! The figures as a page, for docs/benchmarks.md and for stdout.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::bound::Bound;
+use crate::dashboard::{Sight, Taken};
+use crate::figures::{Comparison, ProbeTime, Uncertain, median};
+use crate::load::Load;
+use crate::rounds::SETTLING;
+use crate::tool::Tool;
+
+/// Bounds of the design.
+const CONNECT_RATIO: f64 = 0.97;
+const KEEPALIVE_RATIO: f64 = 0.98;
+const NS_PER_CONNECTION: f64 = 1000.0;
+const NS_PER_READ: f64 = 150.0;
+const START: Duration = Duration::from_millis(500);
+/// Numbers of listeners, with the dashboard's bounds: share of a core and resident memory at four refreshes a second.
+const DASHBOARDS: [(usize, f64, u64); 2] = [(1_000, 0.02, 64 << 20), (10_000, 0.1, 256 << 20)];
+
+/// All results.
+pub(crate) struct Results {
+    /// The machine.
+    pub(crate) machine: String,
+    /// The command.
+    pub(crate) command: String,
+    /// The length of a run.
+    pub(crate) length: Duration,
+    /// Throughput, attached against not attached.
+    pub(crate) throughput: Vec<Throughput>,
+    /// Probe time.
+    pub(crate) costs: Vec<Cost>,
+    /// Time of each start of listentop until it announced that it measures.
+    pub(crate) starts: Vec<Duration>,
+    /// Time of each start of the dashboard until its first complete frame with listeners.
+    pub(crate) first_frames: Vec<Duration>,
+    /// What the dashboard used.
+    pub(crate) dashboards: Vec<(Sight, Taken)>,
+    /// Why there are no figures of the web server, if there are none.
+    pub(crate) web_skipped: Option<String>,
+    /// Why there are no figures of bpftrace, if there are none.
+    pub(crate) bpftrace_skipped: Option<String>,
+}
+
+/// Throughput of one load with a tool, compared with another tool or none.
+pub(crate) struct Throughput {
+    pub(crate) load: Load,
+    pub(crate) tool: Tool,
+    pub(crate) base: Tool,
+    pub(crate) comparison: Comparison,
+}
+
+/// Probe time of a tool during one run of a load.
+pub(crate) struct Cost {
+    pub(crate) load: Load,
+    pub(crate) tool: Tool,
+    /// Connections or requests of the load.
+    pub(crate) operations: u64,
+    pub(crate) spent: ProbeTime,
+}
+
+impl Cost {
+    fn ns_per_operation(&self) -> f64 {
+        self.spent.ns as f64 / self.operations as f64
+    }
+
+    fn runs_per_operation(&self) -> f64 {
+        self.spent.runs as f64 / self.operations as f64
+    }
+
+    fn ns_per_run(&self) -> f64 {
+        self.spent.ns as f64 / self.spent.runs as f64
+    }
+
+    /// All probe time of the load, of writes and arrivals at both ends too, divided by its reads: an upper bound for a read.
+    fn ns_per_read(&self) -> Option<f64> {
+        let reads = self.operations * self.load.reads_per_operation();
+        (reads > 0).then(|| self.spent.ns as f64 / reads as f64)
+    }
+}
+
+impl Results {
+    fn comparison(&self, load: Load, tool: Tool, base: Tool) -> Option<&Comparison> {
+        let found = self.throughput.iter().find(|row| row.load == load && row.tool == tool && row.base == base);
+        found.map(|row| &row.comparison)
+    }
+
+    /// All timings of the tool under this load, in order.
+    fn timings(&self, load: Load, tool: Tool) -> impl Iterator<Item = &Cost> {
+        self.costs.iter().filter(move |cost| cost.load == load && cost.tool == tool)
+    }
+
+    /// The tool's own time per operation: without the time of as many runs of an empty program, measured directly before
+    /// or after. An empty program takes only the time of the statistics themselves, two readings of the clock.
+    fn own_ns(&self, load: Load, tool: Tool) -> Option<Uncertain> {
+        let timings = self.timings(load, tool).zip(self.timings(load, Tool::Empty));
+        let own = timings.map(|(cost, empty)| cost.ns_per_operation() - cost.runs_per_operation() * empty.ns_per_run());
+        Uncertain::of(&own.collect::<Vec<f64>>())
+    }
+}
+
+/// The page.
+///
+/// # Errors
+/// None in practice: it formats into a string.
+pub(crate) fn markdown(results: &Results) -> Result<String> {
+    let mut page = String::new();
+    writeln!(page, "# Benchmarks\n\n`{}` on {}.\n", results.command, results.machine)?;
+    budget(&mut page, results)?;
+    throughput(&mut page, results)?;
+    costs(&mut page, results)?;
+    page.push_str(&dashboards(&results.dashboards)?);
+    Ok(page)
+}
+
+fn budget(page: &mut String, results: &Results) -> Result<()> {
+    writeln!(page, "## Against the budget\n\n| what | bound | measured | |\n|---|---|---|---|")?;
+    for bound in bounds(results) {
+        writeln!(page, "{}", bound.row())?;
+    }
+    Ok(())
+}
+
+/// The bounds of the design, in the page's order, with their figures.
+pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
+    let connect = results.own_ns(Load::Connect, Tool::Listentop);
+    let script = results.own_ns(Load::Connect, Tool::Bpftrace);
+    let reads = Load::KeepAlive.reads_per_operation() as f64;
+    let read = results.own_ns(Load::KeepAlive, Tool::Listentop);
+    let read = read.map(|ns| Uncertain { value: ns.value / reads, error: ns.error / reads });
+    let seconds = |times: &[Duration]| Uncertain::of(&times.iter().map(Duration::as_secs_f64).collect::<Vec<f64>>());
+    let mut bounds = Vec::new();
+    for (load, bound) in [(Load::Connect, CONNECT_RATIO), (Load::KeepAlive, KEEPALIVE_RATIO)] {
+        let ratio = |base| {
+            let comparison = results.comparison(load, Tool::Listentop, base)?;
+            Some(Uncertain { value: comparison.ratio, error: comparison.error })
+        };
+        let floor = results.comparison(load, Tool::Empty, Tool::Nothing).map(|floor| floor.ratio);
+        let what = format!("{}, attached : not attached", load.name());
+        // No tool on these hooks can be faster.
+        let remark = floor.filter(|floor| *floor < bound);
+        let remark = remark.map(|floor| format!("empty programs on these hooks: {floor:.3}"));
+        bounds.push(Bound::at_least(&what, bound, ratio(Tool::Nothing)).with_remark(remark));
+        let what = "the same, listentop's own part: attached : empty programs on its hooks";
+        bounds.push(Bound::at_least(what, bound, ratio(Tool::Empty)));
+    }
+    let what = "probe time per accepted connection, all hooks together";
+    bounds.push(Bound::at_most_ns(what, NS_PER_CONNECTION, connect));
+    let what = "the same, against bpftrace measuring accept wait alone";
+    bounds.push(match (script, &results.bpftrace_skipped) {
+        (Some(script), _) => Bound::at_most_ns(what, script.value, connect).with_limit_error(script.error),
+        (None, Some(reason)) => Bound::skipped(what, reason),
+        (None, None) => Bound::at_most_ns(what, 0.0, None),
+    });
+    let what = "probe time per read, writes and arrivals included";
+    bounds.push(Bound::at_most_ns(what, NS_PER_READ, read));
+    let what = "start of `listentop report` until it measures, median";
+    bounds.push(Bound::at_most(what, START, seconds(&results.starts)));
+    let what = "start of the dashboard until its first frame with listeners, median";
+    bounds.push(Bound::at_most(what, START, seconds(&results.first_frames)));
+    for (listeners, share, resident) in DASHBOARDS {
+        let taken = results.dashboards.iter().filter(|(sight, _)| sight.probes && sight.listeners == listeners);
+        let most = |of: &dyn Fn(&Taken) -> f64| {
+            let most = taken.clone().map(|(_, taken)| of(taken)).max_by(f64::total_cmp);
+            most.map(|value| Uncertain { value, error: 0.0 })
+        };
+        let what =
+            format!("CPU time of the dashboard with {listeners} listeners, idle or used, at four refreshes a second");
+        bounds.push(Bound::at_most_of_a_core(&what, share, most(&|taken| taken.share)));
+        let what = format!("its resident memory with {listeners} listeners");
+        bounds.push(Bound::at_most_bytes(&what, resident, most(&|taken| taken.resident as f64)));
+    }
+    bounds
+}
+
+fn throughput(page: &mut String, results: &Results) -> Result<()> {
+    writeln!(
+        page,
+        "\n## Throughput\n\n\
+         In a round each tool is attached for a run of {} ms, and then once more in reverse order. The load runs for {} ms before \
+         each run, so that the new programs are warm. A ratio is taken within a round. The table has medians of the rounds with their \
+         standard error. *Nothing* against nothing compares two runs in the middle of the round with two at its ends: how much \
+         equal runs differ.\n\n\
+         The bounds of the budget are for listentop against nothing. Only its own part can be kept small: these loads do little \
+         besides what is measured, so the kernel's cost of calling any program reaches the bound or exceeds it \
+         ([instructions.md](instructions.md): by functions too). *Empty programs* return at once. They cost what the kernel needs to \
+         call a program at each of these tracepoints, so no tool that uses them costs less. *A system call traced* is a part of that: \
+         while any tool traces one system call, the kernel uses a slower exit path for every system call of every process. Without \
+         functions (fentry) no other hook sees an accept. nginx, as one process, serves a file of 1 KiB to wrk, for a second in each \
+         run. All CPUs are busy there too, and the server makes seven system calls for a request. With idle CPU time there is no \
+         loss of throughput.\n\n\
+         | load | attached | against | rounds | per second, against | per second, attached | ratio | middle half of the ratios |\n\
+         |---|---|---|--:|--:|--:|--:|--:|",
+        results.length.as_millis(),
+        SETTLING.as_millis()
+    )?;
+    for Throughput { load, tool, base, comparison } in &results.throughput {
+        writeln!(
+            page,
+            "| {} | {} | {} | {} | {:.0} | {:.0} | {:.3} ± {:.3} | {:.3} to {:.3} |",
+            load.name(),
+            tool.name(),
+            base.name(),
+            comparison.pairs,
+            comparison.without,
+            comparison.with,
+            comparison.ratio,
+            comparison.error,
+            comparison.lower_quartile,
+            comparison.upper_quartile
+        )?;
+    }
+    if let Some(reason) = &results.web_skipped {
+        writeln!(page, "| {} | | | skipped: {reason} | | | | |", Load::Web.name())?;
+    }
+    skipped(page, results)
+}
+
+fn costs(page: &mut String, results: &Results) -> Result<()> {
+    writeln!(
+        page,
+        "\n## Probe time\n\n\
+         From the kernel's statistics of each program (`run_time_ns`, `run_cnt`). They leave out the way into a program and include \
+         two readings of the clock: the apparent time of an empty program. *Its own* is the time without as many runs of an empty \
+         program, measured in turn with it; the budget means this figure. The figures are medians with their standard error. Client \
+         and server are on the same machine, and probes see both ends of each connection.\n\n\
+         | load | attached | timings | programs | runs per operation | ns per run | ns per operation | ns per read | its own, per operation |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|--:|"
+    )?;
+    let mut listed: Vec<(Load, Tool)> = Vec::new();
+    for Cost { load, tool, .. } in &results.costs {
+        if listed.contains(&(*load, *tool)) {
+            continue;
+        }
+        listed.push((*load, *tool));
+        let timings: Vec<&Cost> = results.timings(*load, *tool).collect();
+        let middle = |value: &dyn Fn(&Cost) -> f64| {
+            median(&timings.iter().map(|cost| value(cost)).collect::<Vec<f64>>()).unwrap_or_default()
+        };
+        let per_read = timings.first().and_then(|cost| cost.ns_per_read());
+        writeln!(
+            page,
+            "| {} | {} | {} | {} | {:.1} | {:.0} | {:.0} | {} | {} |",
+            load.name(),
+            tool.name(),
+            timings.len(),
+            timings.first().map_or(0, |cost| cost.spent.programs),
+            middle(&Cost::runs_per_operation),
+            middle(&Cost::ns_per_run),
+            middle(&Cost::ns_per_operation),
+            per_read
+                .map_or("-".to_owned(), |_| format!("{:.0}", middle(&|cost| cost.ns_per_read().unwrap_or_default()))),
+            results.own_ns(*load, *tool).map_or("-".to_owned(), |ns| format!("{:.0} ± {:.0}", ns.value, ns.error))
+        )?;
+    }
+    skipped(page, results)
+}
+
+fn skipped(page: &mut String, results: &Results) -> Result<()> {
+    if let Some(reason) = &results.bpftrace_skipped {
+        writeln!(page, "| {} | {} | skipped: {reason} | | | | | | |", Load::Connect.name(), Tool::Bpftrace.name())?;
+    }
+    Ok(())
+}
+
+/// The section on the dashboard.
+///
+/// # Errors
+/// As [`markdown`].
+pub(crate) fn dashboards(dashboards: &[(Sight, Taken)]) -> Result<String> {
+    let mut page = String::new();
+    writeln!(
+        page,
+        "\n## The dashboard\n\n\
+         User and system time of its process, and its resident memory, at four refreshes a second in a terminal of 200 columns and 60 \
+         rows. *Used* listeners have served one connection each since its start. One of eight threads served it, and those threads \
+         stay alive, so their times are read each second.\n\n\
+         | source | listeners | | share of a core | resident memory |\n|---|--:|---|--:|--:|"
+    )?;
+    for (sight, taken) in dashboards {
+        writeln!(
+            page,
+            "| {} | {} | {} | {:.1} % | {} MiB |",
+            if sight.probes { "probes" } else { "`--probes sock_diag`" },
+            sight.listeners,
+            if sight.used { "used" } else { "idle" },
+            taken.share * 100.0,
+            taken.resident >> 20
+        )?;
+    }
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cost, Results, Throughput, bounds, markdown};
+    use crate::dashboard::{Sight, Taken};
+    use crate::figures::{Comparison, Pair, ProbeTime};
+    use crate::load::Load;
+    use crate::tool::Tool;
+    use std::time::Duration;
+
+    fn results(per_connection: u64, ratio: f64) -> Results {
+        let comparison = |ratio: f64| Comparison::of(&[Pair { without: 20_000.0, with: 20_000.0 * ratio }]).unwrap();
+        let cost = |load, tool, ns| Cost {
+            load,
+            tool,
+            operations: 1000,
+            spent: ProbeTime { programs: 4, runs: 10_000, ns: ns * 1000 },
+        };
+        Results {
+            machine: "a machine".to_owned(),
+            command: "cargo xtask bench".to_owned(),
+            length: Duration::from_millis(250),
+            throughput: [
+                (Load::Connect, Tool::Listentop, Tool::Nothing, ratio),
+                (Load::KeepAlive, Tool::Listentop, Tool::Nothing, ratio),
+                (Load::Connect, Tool::Empty, Tool::Nothing, 0.99),
+                (Load::KeepAlive, Tool::Empty, Tool::Nothing, 0.976),
+                (Load::Connect, Tool::Listentop, Tool::Empty, 0.995),
+            ]
+            .map(|(load, tool, base, ratio)| Throughput { load, tool, base, comparison: comparison(ratio) })
+            .into(),
+            costs: vec![
+                cost(Load::Connect, Tool::Listentop, per_connection),
+                cost(Load::Connect, Tool::Bpftrace, 700),
+                cost(Load::KeepAlive, Tool::Listentop, 400),
+                // 20 ns a run, and 10 runs per operation.
+                cost(Load::Connect, Tool::Empty, 200),
+                cost(Load::KeepAlive, Tool::Empty, 200),
+            ],
+            starts: [90, 300, 100].map(Duration::from_millis).into(),
+            first_frames: [700, 510, 400].map(Duration::from_millis).into(),
+            dashboards: vec![
+                (Sight { listeners: 1_000, used: true, probes: true }, Taken { share: 0.0149, resident: 27 << 20 }),
+                (Sight { listeners: 1_000, used: false, probes: true }, Taken { share: 0.01, resident: 65 << 20 }),
+                (Sight { listeners: 10_000, used: false, probes: false }, Taken { share: 0.05, resident: 257 << 20 }),
+            ],
+            web_skipped: Some("nginx is not installed".to_owned()),
+            bpftrace_skipped: None,
+        }
+    }
+
+    #[test]
+    fn the_budget_is_met() {
+        let page = markdown(&results(600, 0.985)).unwrap();
+        for row in [
+            "| connect/accept/close, attached : not attached | ≥ 0.97 | 0.985 ± 0.000 | met |",
+            "| keep-alive requests, attached : not attached | ≥ 0.98 | 0.985 ± 0.000 | met |",
+            "| the same, listentop's own part: attached : empty programs on its hooks | ≥ 0.97 | 0.995 ± 0.000 | met |",
+            "| probe time per accepted connection, all hooks together | ≤ 1000 ns | 400 ± 0 ns | met |",
+            "| the same, against bpftrace measuring accept wait alone | ≤ 500 ns | 400 ± 0 ns | met |",
+            // Two reads per request.
+            "| probe time per read, writes and arrivals included | ≤ 150 ns | 100 ± 0 ns | met |",
+            "| start of `listentop report` until it measures, median | ≤ 500 ms | 100 ms | met |",
+            "| start of the dashboard until its first frame with listeners, median | ≤ 500 ms | 510 ms | **missed** |",
+            "| connect/accept/close | listentop | nothing | 1 | 20000 | 19700 | 0.985 ± 0.000 | 0.985 to 0.985 |",
+            "| connect/accept/close | bpftrace, accept wait | 1 | 4 | 10.0 | 70 | 700 | - | 500 ± 0 |",
+            "| keep-alive requests | listentop | 1 | 4 | 10.0 | 40 | 400 | 200 | 200 ± 0 |",
+            "| keep-alive requests | empty programs | 1 | 4 | 10.0 | 20 | 200 | 100 | 0 ± 0 |",
+            "| CPU time of the dashboard with 1000 listeners, idle or used, at four refreshes a second | ≤ 2 % | 1.5 % | met |",
+            "| its resident memory with 1000 listeners | ≤ 64 MiB | 65 MiB | **missed** |",
+            "| CPU time of the dashboard with 10000 listeners, idle or used, at four refreshes a second | ≤ 10 % | not measured |  |",
+            "| probes | 1000 | used | 1.5 % | 27 MiB |",
+            "| `--probes sock_diag` | 10000 | idle | 5.0 % | 257 MiB |",
+        ] {
+            assert!(page.contains(row), "{row}\nis not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn the_budget_is_missed() {
+        let page = markdown(&results(800, 0.975)).unwrap();
+        assert!(
+            page.contains("| connect/accept/close, attached : not attached | ≥ 0.97 | 0.975 ± 0.000 | met |"),
+            "{page}"
+        );
+        assert!(
+            page.contains(
+                "| keep-alive requests, attached : not attached | ≥ 0.98 | 0.975 ± 0.000 | **missed**; empty programs on these hooks: 0.976 |"
+            ),
+            "{page}"
+        );
+        assert!(page.contains("accept wait alone | ≤ 500 ns | 600 ± 0 ns | **missed** |"), "{page}");
+    }
+
+    /// A bound without a row could get worse unnoticed.
+    #[test]
+    fn the_committed_page_has_a_row_for_every_bound() {
+        let page = std::fs::read_to_string(xtask_support::cargo::root().join("docs/benchmarks.md")).unwrap();
+        let rows = |what: &str| page.lines().filter(|line| line.starts_with(&format!("| {what} | "))).count();
+        let bounds = bounds(&results(600, 0.985));
+        for bound in &bounds {
+            let wanted = bounds.iter().filter(|other| other.what() == bound.what()).count();
+            assert_eq!(rows(bound.what()), wanted, "{}", bound.what());
+        }
+    }
+
+    #[test]
+    fn the_verdict_follows_the_rounded_figure() {
+        let row = |ratio| {
+            let page = markdown(&results(600, ratio)).unwrap();
+            page.lines().find(|line| line.starts_with("| connect/accept/close, attached")).unwrap().to_owned()
+        };
+        assert!(row(0.96951).ends_with("| 0.970 ± 0.000 | met |"), "{}", row(0.96951));
+        assert!(row(0.96949).ends_with("| 0.969 ± 0.000 | **missed** |"), "{}", row(0.96949));
+    }
+
+    #[test]
+    fn a_missing_figure_has_no_verdict() {
+        let mut results = results(600, 1.0);
+        results.costs.clear();
+        results.bpftrace_skipped = Some("bpftrace is not installed".to_owned());
+        let page = markdown(&results).unwrap();
+        assert!(page.contains("accept wait alone | | skipped: bpftrace is not installed | |"), "{page}");
+        assert!(page.contains("writes and arrivals included | ≤ 150 ns | not measured |  |"), "{page}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The whole bench, as root, inside its namespaces.
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use xtask_support::{cargo, process};
+
+use crate::dashboard::{self, Sight, Taken};
+use crate::load::{Load, Server};
+use crate::options::Options;
+use crate::programs::Programs;
+use crate::report::{self, Results};
+use crate::{bound, first_frame, machine, million, namespace, rounds, web};
+
+/// The document with the committed figures.
+const DOCUMENT: &str = "docs/benchmarks.md";
+
+/// The figures miss bounds that the committed figures meet: so many.
+#[derive(Debug)]
+pub(crate) struct Missed(usize);
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bounds met in {DOCUMENT} but missed now: {} (`--write` accepts the new figures)", self.0)
+    }
+}
+
+impl Error for Missed {}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When a step fails: there are no figures then. [`Missed`] when the figures are worse and not written.
+pub(crate) fn run(options: &Options, programs: &Programs) -> Result<()> {
+    namespace::prepare()?;
+    if options.million {
+        return million::run(programs);
+    }
+    let plan = options.plan();
+    let dashboards = dashboards(programs, plan.watching)?;
+    if options.dashboard {
+        print!("{}", report::dashboards(&dashboards)?);
+        return Ok(());
+    }
+    let mut results = Results {
+        machine: machine::describe()?,
+        command: options.command(),
+        length: plan.length,
+        throughput: Vec::new(),
+        costs: Vec::new(),
+        starts: Vec::new(),
+        first_frames: first_frames(programs)?,
+        dashboards,
+        web_skipped: web::missing(),
+        bpftrace_skipped: process::find("bpftrace").is_none().then(|| "bpftrace is not installed".to_owned()),
+    };
+    for load in [Load::Connect, Load::KeepAlive, Load::Web] {
+        if load != Load::Web || results.web_skipped.is_none() {
+            rounds::measure(load, &plan, programs, &mut results)?;
+        }
+    }
+    conclude(&results, options.write)
+}
+
+/// Prints the page and compares it with the committed one, or writes it.
+fn conclude(results: &Results, write: bool) -> Result<()> {
+    let page = report::markdown(results)?;
+    print!("{page}");
+    let path = cargo::root().join(DOCUMENT);
+    let committed = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bounds = report::bounds(results);
+    let lost = bound::lost(&bounds, &committed);
+    println!("\n{}", bound::verdict(&bounds, &lost, DOCUMENT));
+    if write {
+        fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+        process::announce(&format!("wrote {}", path.display()));
+        return Ok(());
+    }
+    if lost.is_empty() { Ok(()) } else { Err(Missed(lost.len()).into()) }
+}
+
+fn dashboards(programs: &Programs, length: Duration) -> Result<Vec<(Sight, Taken)>> {
+    dashboard::sights().map(|sight| Ok((sight, dashboard::measure(programs, sight, length)?))).collect()
+}
+
+fn first_frames(programs: &Programs) -> Result<Vec<Duration>> {
+    process::announce("starting the dashboard several times");
+    first_frame::measure(programs, &Server::start(programs, Load::KeepAlive)?)
+}

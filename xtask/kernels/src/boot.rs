@@ -1,0 +1,247 @@
+//! One boot of one kernel: its plan and its outcome.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::guest::{self, Programs};
+use crate::image::Image;
+use crate::machine::{Clock, End, Machine};
+use crate::outcome::{Outcome, Purpose};
+use crate::packages::Kernel;
+use crate::{Options, machine};
+use listentop_guest::plan::{Event, Plan, Run};
+use xtask_support::process;
+
+/// The sources of samples, as `--probes` names them.
+pub(crate) const BACKENDS: [&str; 3] = ["fentry", "tracepoint", "sock_diag"];
+
+/// How much slower an emulated machine is than a usual one: the tests multiply their limits by it.
+const SLOWNESS: u32 = 10;
+
+/// Tests that run only with `--all`. The kernel makes no difference to them, or other tests show the same; and
+/// emulation is slow.
+const LEFT_OUT: [&str; 24] = [
+    "command_line::a_table",
+    "command_line::dashboard",
+    "command_line::filters",
+    "command_line::full_disk",
+    "command_line::json",
+    "command_line::mistakes",
+    "command_line::nothing_stays",
+    "command_line::reader",
+    "command_line::signals",
+    "command_line::without_rights",
+    "dashboard::",
+    "lifecycle::a_thousand_short_lived_threads",
+    "lifecycle::another",
+    "lifecycle::client_gives_up",
+    "lifecycle::connections_outlive",
+    "lifecycle::inherited",
+    "lifecycle::passed",
+    "lifecycle::shared",
+    // These change the whole machine. They run on the one with many possible CPUs.
+    "machine::clock_steps_under_a_report",
+    "machine::many_possible_cpus",
+    "refused::functions_one_by_one",
+    "scale::",
+    "tables_full::",
+    "times::residency_of",
+];
+
+/// Tests that choose their probes themselves: once for each kernel is enough.
+const OF_NO_BACKEND: [&str; 4] =
+    ["backends::", "failures::btf_that_cannot_be_read", "failures::fallback_without_btf", "refused::"];
+
+/// Tests of refused tracepoints. They start listentop many times, so they run on one of the kernels with these
+/// tracepoints.
+const OF_REFUSED_TRACEPOINTS: [&str; 3] =
+    ["refused::several_at_once", "refused::tracepoints_one_by_one", "refused::what_nothing_can_do_without"];
+
+/// The kernel that runs them.
+const WITH_ALL_TRACEPOINTS: &str = "6.18";
+
+/// A kernel and its machine.
+pub(crate) struct Boot {
+    pub(crate) kernel: Kernel,
+    pub(crate) image: Image,
+    pub(crate) kind: Kind,
+}
+
+/// The kind of machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Two CPUs.
+    Usual,
+    /// Two CPUs and 62 more possible ones: per-CPU maps have room for all.
+    ManyCpus,
+}
+
+/// The outcome of a boot.
+pub(crate) struct Booted {
+    /// The outcome of each backend.
+    pub(crate) outcomes: Vec<(&'static str, Outcome)>,
+    /// A failure of the machine itself.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Boot {
+    /// Its name in tables.
+    pub(crate) fn title(&self) -> String {
+        match self.kind {
+            Kind::Usual => self.kernel.series.clone(),
+            Kind::ManyCpus => format!("{} with 64 possible CPUs", self.kernel.series),
+        }
+    }
+
+    /// Boots it, runs everything, and returns the outcome.
+    ///
+    /// # Errors
+    /// When the machine cannot be started. Failures inside are part of the outcome.
+    pub(crate) fn run(&self, programs: &Programs, options: &Options, logs: &Path) -> Result<Booted> {
+        let name = match self.kind {
+            Kind::Usual => self.kernel.release.clone(),
+            Kind::ManyCpus => format!("{}-64-cpus", self.kernel.release),
+        };
+        let backends =
+            BACKENDS.iter().copied().filter(|name| options.probes.as_deref().is_none_or(|only| only == *name));
+        // Without probes there are no per-CPU maps.
+        let backends = backends.filter(|name| self.kind == Kind::Usual || *name != "sock_diag");
+        let backends: Vec<&'static str> = backends.collect();
+        let file_system = logs.join(format!("{name}.cpio"));
+        guest::write_file_system(&file_system, &programs.files(), &self.image, self.plan(&backends, options))?;
+        let machine = Machine {
+            kernel: self.image.kernel.clone(),
+            file_system: file_system.clone(),
+            cpus: match self.kind {
+                Kind::Usual => "2".to_owned(),
+                // The kernel counts possible CPUs only in further sockets.
+                Kind::ManyCpus => "2,sockets=32,cores=2,maxcpus=64".to_owned(),
+            },
+            clock: Clock::Time,
+            limit: machine::LIMIT,
+            console: logs.join(format!("{name}.console")),
+        };
+        let log = logs.join(format!("{name}.log"));
+        let log = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        let mut sorter = EventSorter::new(&self.title(), &backends, log);
+        let end = machine.run(|event| sorter.hear(&event))?;
+        fs::remove_file(&file_system)?;
+        let trouble = match end {
+            End::Complete => sorter.trouble,
+            End::Broken(why) => Some(why),
+        };
+        Ok(Booted { outcomes: sorter.outcomes, trouble })
+    }
+
+    fn plan(&self, backends: &[&'static str], options: &Options) -> Plan {
+        let mut plan = Plan { timed: true, ..Plan::default() };
+        for backend in backends {
+            let report = [guest::LISTENTOP, "--probes", backend, "report", "--for", "200ms", "--format", "json"];
+            plan.runs.push(run(Purpose::Coverage, backend, &report, Duration::from_secs(120)));
+            if options.measures {
+                continue;
+            }
+            // Without probes other tests run.
+            let program = if *backend == "sock_diag" { guest::SOCK_DIAG_TESTS } else { guest::TESTS };
+            let mut tests = vec![program, "--format", "json"];
+            match (&options.test, self.kind) {
+                (Some(name), _) => tests.push(name),
+                (None, Kind::ManyCpus) => tests.push("machine::"),
+                (None, Kind::Usual) => {}
+            }
+            if !options.all && options.test.is_none() && self.kind == Kind::Usual {
+                LEFT_OUT.iter().for_each(|name| tests.extend(["--skip", name]));
+                if self.kernel.series != WITH_ALL_TRACEPOINTS {
+                    OF_REFUSED_TRACEPOINTS.iter().for_each(|name| tests.extend(["--skip", name]));
+                }
+                if *backend == "tracepoint" {
+                    OF_NO_BACKEND.iter().for_each(|name| tests.extend(["--skip", name]));
+                }
+            }
+            plan.runs.push(run(Purpose::Tests, backend, &tests, Duration::from_mins(15)));
+        }
+        plan
+    }
+}
+
+/// With this variable listentop prints the verifier's log of a refused program.
+const VERIFIER_LOG: &str = "LISTENTOP_VERIFIER_LOG";
+
+fn run(purpose: Purpose, backend: &str, command: &[&str], limit: Duration) -> Run {
+    let slowness = SLOWNESS.to_string();
+    let environment = [
+        ("PATH", "/bin"),
+        ("LISTENTOP_TEST_VM", "1"),
+        ("LISTENTOP_TEST_SLOWNESS", &slowness),
+        ("LISTENTOP_TEST_PROGRAM", guest::LISTENTOP),
+        ("LISTENTOP_TEST_PROBES", backend),
+    ];
+    let mut environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    // The machine's log then has the reason why a kernel refuses a program.
+    environment.extend(std::env::var(VERIFIER_LOG).map(|value| (VERIFIER_LOG.to_owned(), value)));
+    Run {
+        name: format!("{} {backend}", purpose.name()),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        environment,
+        seconds: limit.as_secs(),
+    }
+}
+
+/// Sorts the events of a machine into outcomes, writes them to the log and announces the most important.
+struct EventSorter {
+    title: String,
+    outcomes: Vec<(&'static str, Outcome)>,
+    /// The current run: its purpose and the place of its outcome.
+    current: Option<(Purpose, usize)>,
+    begun: Instant,
+    trouble: Option<String>,
+    /// All events, with the time since the start.
+    log: File,
+    start: Instant,
+}
+
+impl EventSorter {
+    fn new(title: &str, backends: &[&'static str], log: File) -> Self {
+        Self {
+            title: title.to_owned(),
+            outcomes: backends.iter().map(|backend| (*backend, Outcome::default())).collect(),
+            current: None,
+            begun: Instant::now(),
+            trouble: None,
+            log,
+            start: Instant::now(),
+        }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        // The log only helps to find a mistake: the run goes on without it.
+        let _ = writeln!(self.log, "{:8.2} {event}", self.start.elapsed().as_secs_f64());
+        match event {
+            Event::Booted { release, possible, .. } => {
+                process::announce(&format!("{}: Linux {release} is up, possible CPUs {possible}", self.title));
+            }
+            Event::Begin { run } => {
+                let place = |name: &str| self.outcomes.iter().position(|(backend, _)| *backend == name);
+                self.current =
+                    run.split_once(' ').and_then(|(purpose, name)| Some((Purpose::named(purpose)?, place(name)?)));
+                self.begun = Instant::now();
+            }
+            Event::Trouble { what } if self.current.is_none() => self.trouble = Some(what.clone()),
+            _ => {}
+        }
+        let Some((purpose, place)) = self.current else { return };
+        let (backend, outcome) = &mut self.outcomes[place];
+        outcome.take(purpose, event);
+        if matches!(event, Event::End { .. }) {
+            if purpose == Purpose::Tests {
+                let seconds = self.begun.elapsed().as_secs();
+                process::announce(&format!("{} × {backend}: {} in {seconds} s", self.title, outcome.in_short()));
+            }
+            self.current = None;
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The files of a virtual machine: the tests and the tool as static programs, the init, modules, and the plan.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::archive::Archive;
+use crate::image::Image;
+use listentop_guest::plan::{PLAN_FILE, Plan};
+use xtask_support::{cargo, process, setup};
+
+/// The program that the kernel starts.
+pub const INIT: &str = "/init";
+/// The path of listentop in the machine.
+pub const LISTENTOP: &str = "/bin/listentop";
+/// The path of the kernel tests.
+pub const TESTS: &str = "/bin/kernel-tests";
+/// The path of the tests of the source without probes.
+pub const SOCK_DIAG_TESTS: &str = "/bin/sock-diag-tests";
+
+/// The static programs: they need no other file.
+#[derive(Debug)]
+pub struct Programs {
+    init: PathBuf,
+    tests: PathBuf,
+    sock_diag_tests: PathBuf,
+    listentop: PathBuf,
+}
+
+impl Programs {
+    /// Builds them for musl.
+    ///
+    /// # Errors
+    /// When the target is missing and cannot be added, or the build fails.
+    pub fn build() -> Result<Self> {
+        setup::run_static()?;
+        process::announce(
+            "building listentop and its kernel tests as static programs (the first time takes a few minutes)",
+        );
+        let mut tests = cargo::command("test");
+        tests.args(["--no-run", "--release", "--target", &cargo::static_target()]);
+        tests.args(["--package", "listentop", "--test", "kernel", "--test", "sock_diag"]);
+        let mut built = cargo::executables(&mut tests, "the static build of the kernel tests")?;
+        let mut init = cargo::command("build");
+        init.args([
+            "--release",
+            "--target",
+            &cargo::static_target(),
+            "--package",
+            "listentop-guest",
+            "--bin",
+            "vm-init",
+        ]);
+        built.extend(cargo::executables(&mut init, "the static build of the virtual machines' init")?);
+        let program = |kind: &str, name: &str| {
+            let found = built.iter().find(|built| built.kind == kind && built.target == name);
+            found.map(|built| built.path.clone()).with_context(|| format!("the build made no {name}"))
+        };
+        Ok(Self {
+            init: program("bin", "vm-init")?,
+            tests: program("test", "kernel")?,
+            sock_diag_tests: program("test", "sock_diag")?,
+            listentop: program("bin", "listentop")?,
+        })
+    }
+
+    /// The programs with their paths in the machine.
+    pub fn files(&self) -> [(&str, &Path); 4] {
+        [
+            (INIT, &self.init),
+            (LISTENTOP, &self.listentop),
+            (TESTS, &self.tests),
+            (SOCK_DIAG_TESTS, &self.sock_diag_tests),
+        ]
+    }
+}
+
+/// Writes the machine's only file system: the programs with their paths in it, among them the init; the image's
+/// modules; and the plan.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn write_file_system(to: &Path, programs: &[(&str, &Path)], image: &Image, mut plan: Plan) -> Result<()> {
+    let file = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
+    let mut archive = Archive::new(BufWriter::new(file));
+    for directory in ["bin", "dev", "etc", "modules", "proc", "root", "run", "sys", "tmp"] {
+        archive.directory(directory)?;
+    }
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    for (name, path) in programs {
+        archive.file(name, &read(path)?)?;
+    }
+    // A test execs this program, to check that listentop notices.
+    archive.link("bin/sleep", "/init")?;
+    for module in &image.modules {
+        let name = format!("/modules/{}", module.file_name().unwrap_or_default().display());
+        archive.file(&name, &read(module)?)?;
+        plan.modules.push(name);
+    }
+    archive.file(PLAN_FILE, &serde_json::to_vec(&plan)?)?;
+    archive.finish().with_context(|| format!("cannot write {}", to.display()))?;
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Calls of cargo on this workspace.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::process;
+
+/// A file that only the checkout's directory has.
+const MARK: &str = "rust-toolchain.toml";
+
+/// The checkout's directory.
+#[must_use]
+pub fn root() -> PathBuf {
+    // `cargo run` sets the variable. It is right even when the checkout was moved after xtask was compiled.
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let package = PathBuf::from(package);
+    let marked = package.ancestors().find(|directory| directory.join(MARK).is_file());
+    marked.unwrap_or(&package).to_path_buf()
+}
+
+/// The cargo that runs us, or rustup's choice for this checkout when we were started by hand.
+#[must_use]
+pub fn program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// `cargo SUBCOMMAND` in the checkout, with the environment in which xtask was started.
+#[must_use]
+pub fn command(subcommand: &str) -> Command {
+    let mut command = Command::new(program());
+    // `cargo run` describes xtask in these variables. Build scripts that read them would run again and again.
+    for (name, _) in env::vars_os() {
+        let about_xtask = |text: &str| {
+            ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| text.starts_with(prefix)) || text == "CARGO"
+        };
+        if name.to_str().is_some_and(about_xtask) {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(root()).arg(subcommand);
+    command
+}
+
+/// The programs that the demo and the bench run.
+#[derive(Debug)]
+pub struct Binaries {
+    /// The tool itself.
+    pub listentop: PathBuf,
+    /// Runs the scenarios.
+    pub lab: PathBuf,
+    /// A server with a given acceptor/reader pattern.
+    pub demo_server: PathBuf,
+    /// The bench's closed-loop load generator.
+    pub storm: PathBuf,
+    /// The open-loop load generator.
+    pub stress: PathBuf,
+}
+
+/// Builds everything that users run, in release, and returns the paths.
+///
+/// # Errors
+/// When the build fails (cargo has printed the reason) or lacks one of the binaries.
+pub fn build_release() -> Result<Binaries> {
+    process::announce("building listentop and the demo servers in release (the first time takes a few minutes)");
+    let mut cargo = command("build");
+    cargo.args(["--release", "--bins", "--package", "listentop", "--package", "demo-servers"]);
+    let built = executables(&mut cargo, "the build")?;
+    let binary = |name: &str| {
+        let found = built.iter().find(|built| built.kind == "bin" && built.target == name);
+        found.map(|built| built.path.clone()).with_context(|| format!("the workspace builds no binary called {name}"))
+    };
+    Ok(Binaries {
+        listentop: binary("listentop")?,
+        lab: binary("lab")?,
+        demo_server: binary("demo-server")?,
+        storm: binary("storm")?,
+        stress: binary("stress")?,
+    })
+}
+
+/// The target of programs that need no other file: every Linux of this architecture runs them.
+#[must_use]
+pub fn static_target() -> String {
+    format!("{}-unknown-linux-musl", env::consts::ARCH)
+}
+
+/// Builds listentop alone, as one file that needs no C library, and returns its path.
+///
+/// # Errors
+/// As [`build_release`].
+pub fn build_static() -> Result<PathBuf> {
+    process::announce("building listentop as one static file (the first time takes a few minutes)");
+    let mut cargo = command("build");
+    cargo.args(["--release", "--target", &static_target(), "--package", "listentop", "--bin", "listentop"]);
+    let built = executables(&mut cargo, "the static build")?;
+    let listentop = built.into_iter().find(|built| built.target == "listentop");
+    listentop.map(|built| built.path).context("the static build made no listentop")
+}
+
+/// An executable that cargo has built.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Executable {
+    /// The target's name in its package.
+    pub target: String,
+    /// `bin`, `test`, `lib`, …
+    pub kind: String,
+    /// The directory of the package's manifest.
+    pub package_dir: PathBuf,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Runs a cargo command that builds, shows its diagnostics, and returns the executables by path.
+///
+/// # Errors
+/// When cargo fails or prints messages that cannot be read.
+pub fn executables(cargo: &mut Command, what: &str) -> Result<Vec<Executable>> {
+    let messages = process::capture(cargo.arg("--message-format=json-render-diagnostics"), what)?;
+    parse_executables(&messages).with_context(|| format!("{what}: cannot read cargo's messages"))
+}
+
+fn parse_executables(messages: &str) -> Result<Vec<Executable>> {
+    // By path: cargo reports a target twice when it checks it twice.
+    let mut found = BTreeMap::new();
+    for line in messages.lines() {
+        // Output of build scripts can be in between.
+        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+        if message["reason"] != "compiler-artifact" {
+            continue;
+        }
+        let Some(path) = message["executable"].as_str() else { continue };
+        let target = message["target"]["name"].as_str();
+        let kind = message["target"]["kind"][0].as_str();
+        let manifest = message["manifest_path"].as_str().and_then(|manifest| Path::new(manifest).parent());
+        let (Some(target), Some(kind), Some(package_dir)) = (target, kind, manifest) else {
+            bail!("an artifact without target or manifest: {line}");
+        };
+        let executable = Executable {
+            target: target.to_owned(),
+            kind: kind.to_owned(),
+            package_dir: package_dir.to_owned(),
+            path: path.into(),
+        };
+        found.insert(executable.path.clone(), executable);
+    }
+    Ok(found.into_values().collect())
+}
+
+/// The compiler that cargo uses here.
+#[must_use]
+pub fn rustc() -> OsString {
+    // Where no rustc stands beside cargo, PATH decides, as it does for cargo.
+    let beside = Path::new(&program()).with_file_name("rustc");
+    if beside.is_absolute() && beside.is_file() { beside.into() } else { OsStr::new("rustc").into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Executable, parse_executables};
+
+    #[test]
+    fn executables_are_read_from_cargos_messages() {
+        let messages = r#"
+{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml","target":{"kind":["lib"],"name":"a"},"executable":null}
+{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml","target":{"kind":["test"],"name":"kernel"},"executable":"/w/t/kernel-1"}
+not a message
+{"reason":"build-finished","success":true}"#;
+        let expected = Executable {
+            target: "kernel".to_owned(),
+            kind: "test".to_owned(),
+            package_dir: "/w/a".into(),
+            path: "/w/t/kernel-1".into(),
+        };
+        assert_eq!(parse_executables(messages).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn an_artifact_without_a_target_is_an_error() {
+        assert!(parse_executables(r#"{"reason":"compiler-artifact","executable":"/x"}"#).is_err());
+    }
+}
