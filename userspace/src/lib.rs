@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod dashboard;
 pub mod doctor;
+mod errors;
 pub mod report;
 pub mod rights;
 mod say;

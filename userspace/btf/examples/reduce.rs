@@ -1,4 +1,4 @@
-//! Cuts small BTF out of a kernel's: `cargo run -p listentop-btf --features reduce --example reduce -- DIRECTORY
+//! Extracts small BTF from a kernel's: `cargo run -p listentop-btf --features reduce --example reduce -- DIRECTORY
 //! [BTF]`. One file for each group of types that listentop looks at. Seeds for the fuzzer, and fixtures of the tests.
 
 use std::{fs, path::Path, process::ExitCode};

@@ -1,7 +1,7 @@
 //! Values of enumerators.
 
 use crate::{
-    BtfError, KernelBtf,
+    BtfError, KernelBtf, Symbol,
     index::Index,
     layout::{Header, Kind, Steps},
 };
@@ -48,7 +48,7 @@ impl KernelBtf {
                 }
             }
         }
-        Err(BtfError::Missing(name.to_owned()))
+        Err(BtfError::Missing(Symbol::Enumerator(name.to_owned())))
     }
 
     /// Name and enumeration of every enumerator.

@@ -1,7 +1,7 @@
 //! Signatures of functions and tracepoints, which change between kernels.
 
 use crate::{
-    BtfError, KernelBtf,
+    BtfError, KernelBtf, Symbol,
     index::Index,
     layout::{Header, Kind, Steps, Types},
     members::size_of_type,
@@ -151,7 +151,7 @@ impl KernelBtf {
                 }
             }
         }
-        found.map(|(_, signature)| signature).ok_or_else(|| BtfError::Missing(format!("function {name}")))
+        found.map(|(_, signature)| signature).ok_or_else(|| BtfError::Missing(Symbol::Function(name.to_owned())))
     }
 
     /// What a raw tracepoint passes, without the context that comes first (`typedef … (*btf_trace_NAME)(void *, …)`).
@@ -161,7 +161,7 @@ impl KernelBtf {
     /// [`BtfError::Missing`] if the kernel has no such tracepoint; [`BtfError::Malformed`].
     pub fn tracepoint(&self, name: &str) -> Result<Function, BtfError> {
         let types = &self.types;
-        let missing = || BtfError::Missing(format!("tracepoint {name}"));
+        let missing = || BtfError::Missing(Symbol::Tracepoint(name.to_owned()));
         let typedef = format!("btf_trace_{name}");
         let index = self.typedefs.get_or_init(|| Index::new(types, types.named(&types.families().typedefs)));
         let steps = &mut Steps::new();

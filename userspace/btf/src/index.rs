@@ -5,10 +5,10 @@ use crate::layout::Types;
 /// No entry.
 const NONE: u32 = u32::MAX;
 
-/// A chained hash table that is filled once. It keeps hashes only: names are compared by who asks.
+/// A chained hash table that is filled once. It keeps hashes only; the caller compares names.
 ///
-/// Names that collide on purpose make one query walk its whole chain, which is no longer than the data; filling it
-/// costs the same whatever the names are.
+/// Names that collide on purpose make one query walk its whole chain, which is no longer than the data. Filling the
+/// table costs the same for any names.
 pub(crate) struct Index {
     /// Hash, number, and the next entry of the same chain.
     entries: Vec<(u32, u32, u32)>,

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use crate::BtfError;
 
-/// The kinds of types that are told apart here.
+/// The kinds of types that are distinguished here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Void,

@@ -37,6 +37,26 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// What is read of a file at most. Distributions' kernels have 4 to 10 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// What a query named.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Symbol {
+    /// A structure or union.
+    #[error("struct {0}")]
+    Structure(String),
+    /// A member, by its path from the structure on.
+    #[error("{0}")]
+    Member(String),
+    /// An enumerator.
+    #[error("{0}")]
+    Enumerator(String),
+    /// A function.
+    #[error("function {0}")]
+    Function(String),
+    /// A tracepoint.
+    #[error("tracepoint {0}")]
+    Tracepoint(String),
+}
+
 /// Why BTF could not be read, or what it does not hold.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
@@ -53,7 +73,7 @@ pub enum BtfError {
     Malformed(&'static str),
     /// This kernel has no such type, member, enumerator or function.
     #[error("this kernel's BTF has no {0}")]
-    Missing(String),
+    Missing(Symbol),
     /// The path leads through a pointer: what is behind has no offset in the structure.
     #[error("{path}: {pointer} is a pointer")]
     ThroughPointer {
@@ -62,7 +82,7 @@ pub enum BtfError {
         /// The part of the path that is a pointer.
         pointer: String,
     },
-    /// Several functions have this name, with different signatures: which of them a hook would get is not known.
+    /// Several functions have this name, with different signatures. It is unknown which of them a hook would get.
     #[error("this kernel has several functions {0}, with different signatures")]
     Ambiguous(String),
     /// An enumerator's value does not fit the 32 bits that were asked for.
@@ -71,7 +91,7 @@ pub enum BtfError {
 }
 
 impl BtfError {
-    /// What would help, where the running kernel's BTF was asked.
+    /// What would help, where the BTF is the running kernel's.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -87,7 +107,7 @@ impl BtfError {
     }
 }
 
-/// A kernel's BTF, with what has been asked for indexed by name.
+/// A kernel's BTF. Each kind of name is indexed by the first query for one.
 pub struct KernelBtf {
     types: Types,
     structures: OnceLock<Index>,
@@ -114,8 +134,8 @@ impl KernelBtf {
         Self::parse(data)
     }
 
-    /// Takes BTF apart. In the byte order of the machine that runs this, like the kernel's own; without a base, so not
-    /// a module's.
+    /// Parses BTF in the byte order of this machine, like the kernel's own. BTF with a base, such as a module's, is not
+    /// understood.
     ///
     /// # Errors
     /// [`BtfError::Malformed`] if a section, type or name reaches outside the data.
@@ -130,7 +150,7 @@ impl KernelBtf {
     }
 }
 
-/// A whole file, if it is one and of a sane size: a device would never end, a pipe never begin.
+/// A whole file, if it is a regular one of a sane size. A device would never end, and a pipe never begin.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {

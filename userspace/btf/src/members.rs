@@ -1,7 +1,7 @@
 //! Where members lie.
 
 use crate::{
-    BtfError, KernelBtf,
+    BtfError, KernelBtf, Symbol,
     index::Index,
     layout::{Header, Kind, MAX_DEPTH, Steps, Types},
 };
@@ -55,9 +55,10 @@ impl KernelBtf {
                 Kind::Pointer => {
                     return Err(BtfError::ThroughPointer { path: full(), pointer: before.to_owned() });
                 }
-                _ => return Err(BtfError::Missing(full())),
+                _ => return Err(BtfError::Missing(Symbol::Member(full()))),
             }
-            let declared = find(types, &header, part.as_bytes(), 0, steps)?.ok_or_else(|| BtfError::Missing(full()))?;
+            let declared = find(types, &header, part.as_bytes(), 0, steps)?
+                .ok_or_else(|| BtfError::Missing(Symbol::Member(full())))?;
             bits = bits.checked_add(declared.bits).ok_or(TOO_FAR)?;
             header = types.strip(declared.kind, steps)?.1;
             (bit_field, before) = (declared.bit_field, part);
@@ -97,7 +98,7 @@ impl KernelBtf {
                 return Ok(header);
             }
         }
-        Err(BtfError::Missing(format!("struct {name}")))
+        Err(BtfError::Missing(Symbol::Structure(name.to_owned())))
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
 use crate::{
-    rights,
+    errors, rights,
     say::say,
     source::{self, Source, StartError},
 };
@@ -75,7 +75,7 @@ pub fn main() -> ExitCode {
 fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
     let started = source::start(options)?;
     if let Some(notice) = started.notice {
-        say(format_args!("listentop: {}", in_one_line(&notice)));
+        say(format_args!("listentop: {}", errors::one_line(&notice)));
     }
     rights::drop_after_attach().map_err(anyhow::Error::new)?;
     Ok(started.source)
@@ -113,9 +113,5 @@ fn one_line(failure: &Failure) -> String {
         Failure::Start(error) => error.to_string(),
         Failure::Other(error) => format!("{error:#}"),
     };
-    in_one_line(&text)
-}
-
-fn in_one_line(text: &str) -> String {
-    text.lines().collect::<Vec<_>>().join(" ")
+    errors::one_line(&text)
 }

@@ -1,4 +1,4 @@
-//! What the machine says of itself.
+//! Facts about the machine.
 
 use std::{
     fs, io,
@@ -10,7 +10,10 @@ use caps::Capability;
 use listentop_btf::{KernelBtf, VMLINUX};
 use serde::Serialize;
 
-use crate::{rights, source::live::Trial};
+use crate::{
+    rights,
+    source::live::{Refusal, Target, Trial},
+};
 
 /// Something about the machine that has to do with measuring.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,21 +22,37 @@ pub struct Fact {
     pub name: &'static str,
     /// What it is; `None` if that cannot be found out.
     pub value: Option<String>,
-    /// What follows from it, or why it is not known; `None` if nothing is to be said.
+    /// What follows from it, or why it is not known; `None` if nothing does.
     pub effect: Option<String>,
+    /// What it keeps listentop from, where advice can be given.
+    #[serde(skip)]
+    pub hindrance: Option<Hindrance>,
+}
+
+/// Something about the machine that can be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The kernel has no BTF, so there are no probes.
+    NoBtf,
+    /// The kernel interprets BPF programs, so probes are slow.
+    NoJit,
 }
 
 fn fact(name: &'static str, value: impl Into<String>) -> Fact {
-    Fact { name, value: Some(value.into()), effect: None }
+    Fact { name, value: Some(value.into()), effect: None, hindrance: None }
 }
 
 fn unknown(name: &'static str, why: impl Into<String>) -> Fact {
-    Fact { name, value: None, effect: Some(why.into()) }
+    Fact { name, value: None, effect: Some(why.into()), hindrance: None }
 }
 
 impl Fact {
     fn but(self, effect: impl Into<String>) -> Self {
         Self { effect: Some(effect.into()), ..self }
+    }
+
+    fn hinders(self, hindrance: Hindrance) -> Self {
+        Self { hindrance: Some(hindrance), ..self }
     }
 }
 
@@ -81,34 +100,25 @@ fn btf(path: &Path) -> Fact {
         (Ok(metadata), Ok(_)) => {
             fact("BTF", format!("{}, {} KiB, readable, valid", path.display(), metadata.len().div_ceil(1024)))
         }
-        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
-            fact("BTF", "none").but("no probes: they need a kernel with CONFIG_DEBUG_INFO_BTF")
-        }
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => fact("BTF", "none")
+            .but("no probes: they need a kernel with CONFIG_DEBUG_INFO_BTF")
+            .hinders(Hindrance::NoBtf),
         (_, Err(error)) => fact("BTF", "present").but(format!("no probes: {error}")),
         (Err(error), Ok(_)) => unknown("BTF", error.to_string()),
     }
 }
 
-/// Whether a trial met EPERM.
-pub(super) fn not_permitted(trial: &Trial) -> bool {
-    trial.outcome.as_ref().is_err_and(|reason| reason.contains("Operation not permitted"))
-}
-
-/// Whether a hook is on a function.
-pub(super) fn on_function(trial: &Trial) -> bool {
-    trial.target.starts_with("fentry/") || trial.target.starts_with("fexit/")
-}
-
 /// Whether a policy refuses programs on functions: rights are not missing, and programs on tracepoints load.
 pub(super) fn fentry_is_refused(trials: &[Trial], has: impl Fn(Capability) -> bool) -> bool {
     let entitled = has(Capability::CAP_BPF) && has(Capability::CAP_PERFMON);
-    let tracing = trials.iter().any(|trial| trial.target.starts_with("tp_btf/") && trial.outcome.is_ok());
-    let functions = || trials.iter().filter(|trial| on_function(trial));
+    let tracing = trials.iter().any(|trial| matches!(trial.target, Target::Tracepoint(..)) && trial.outcome.is_ok());
+    let functions = || trials.iter().filter(|trial| trial.target.is_function());
+    let not_permitted = |trial: &Trial| matches!(trial.outcome, Err(Refusal::NotPermitted(_)));
     entitled && tracing && functions().any(not_permitted) && functions().all(|trial| trial.outcome.is_err())
 }
 
 fn fentry(trials: &[Trial], has: impl Fn(Capability) -> bool) -> Fact {
-    let functions = || trials.iter().filter(|trial| on_function(trial));
+    let functions = || trials.iter().filter(|trial| trial.target.is_function());
     if functions().any(|trial| trial.outcome.is_ok()) {
         fact("fentry", "works")
     } else if fentry_is_refused(trials, has) {
@@ -175,7 +185,8 @@ fn jit(root: &Root) -> Fact {
     const NAME: &str = "net.core.bpf_jit_enable";
     match root.read("proc/sys/net/core/bpf_jit_enable") {
         Ok(value) if value == "0" => fact(NAME, value)
-            .but("probes are interpreted, which makes them several times dearer, and fentry does not run"),
+            .but("probes are interpreted, which makes them several times slower, and fentry does not run")
+            .hinders(Hindrance::NoJit),
         Ok(value) => fact(NAME, value),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unknown(NAME, "only root may read it"),
         Err(error) => unknown(NAME, error.to_string()),
@@ -210,7 +221,7 @@ fn seccomp(root: &Root) -> Fact {
     match field("Seccomp:") {
         Some("0") => fact("seccomp", "none"),
         Some(_) => fact("seccomp", "a filter").but("it may refuse bpf(2) and perf_event_open(2)"),
-        None => unknown("seccomp", "/proc does not say"),
+        None => unknown("seccomp", "/proc does not show it"),
     }
 }
 

@@ -13,18 +13,22 @@ use serde::Serialize;
 use crate::{
     report::json::{CoverageEntry, Tool},
     rights,
-    source::{self, Examination, Options, live::Trial},
+    source::{
+        self, Examination, Options,
+        coverage::{Entry, in_words},
+        live::Trial,
+    },
 };
 
 pub use advice::Advice;
-pub use facts::Fact;
+pub use facts::{Fact, Hindrance};
 pub use source::Origin;
 pub use table::table;
 
 /// Version of the JSON.
 pub const SCHEMA: u32 = 1;
 
-/// What the dashboard would be here.
+/// What the dashboard would show here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -37,9 +41,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn of(origin: Origin, coverage: &[Coverage]) -> Self {
+    fn of(origin: Origin, coverage: &[Entry]) -> Self {
         match origin {
-            Origin::Probes if coverage.iter().all(|entry| entry.status != Status::Unavailable) => Self::Complete,
+            Origin::Probes if coverage.iter().all(|entry| entry.status() != Status::Unavailable) => Self::Complete,
             Origin::Probes => Self::Partial,
             Origin::SockDiag | Origin::Nothing => Self::Impossible,
         }
@@ -113,7 +117,7 @@ impl Diagnosis {
             advice: advice::of(examination, &machine, &has),
             capabilities: rights::GRANTS.iter().map(right).collect(),
             hooks: examination.trials.iter().map(hook).collect(),
-            coverage: examination.coverage.iter().map(entry).collect(),
+            coverage: in_words(&examination.coverage).iter().map(entry).collect(),
             machine,
         }
     }
@@ -127,11 +131,11 @@ impl Diagnosis {
 
 fn hook(trial: &Trial) -> TriedHook {
     TriedHook {
-        hook: trial.target.clone(),
+        hook: trial.target.to_string(),
         program: trial.program,
         event: trial.event.name(),
         attached: trial.outcome.is_ok(),
-        reason: trial.outcome.clone().err(),
+        reason: trial.outcome.as_ref().err().map(ToString::to_string),
         measures: trial.measures.to_vec(),
     }
 }

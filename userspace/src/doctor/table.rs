@@ -23,7 +23,7 @@ pub fn table(diagnosis: &Diagnosis, width: usize) -> String {
         }
     }
     if diagnosis.advice.is_empty() {
-        page.hanging("", "nothing: what is not measured, this kernel does not tell");
+        page.hanging("", "nothing: this kernel does not show what is not measured");
     }
     page.heading("Machine");
     let column = column(diagnosis.machine.iter().map(|fact| fact.name));
@@ -48,13 +48,13 @@ pub fn table(diagnosis: &Diagnosis, width: usize) -> String {
         }
         said.push(key);
         let value = format!("{}: {}", if hook.attached { "ok" } else { "NO" }, hook.event);
-        // Most share their reason: it is said once.
+        // Most share their reason, which is shown once.
         let reason = hook.reason.as_deref();
         page.entry(&hook.hook, column, &value, reason.filter(|_| reason != last));
         last = reason;
     }
     if diagnosis.hooks.is_empty() {
-        page.hanging("", "none was tried: it did not come to that");
+        page.hanging("", "none was tried: the start failed before");
     }
     measures(diagnosis, &mut page);
     page.text
@@ -64,10 +64,10 @@ fn verdict(diagnosis: &Diagnosis, page: &mut Page) {
     let count = |status| format!("{} {status}", diagnosis.count(status));
     let counts = [Status::Measured, Status::Sampled, Status::Unavailable].map(count).join(", ");
     let words = match (diagnosis.verdict, diagnosis.source) {
-        (Verdict::Complete, _) => format!("complete: every measure can be had ({counts})"),
-        (Verdict::Partial, _) => format!("partial: probes run, and some measures cannot be had ({counts})"),
+        (Verdict::Complete, _) => format!("complete: every measure is available ({counts})"),
+        (Verdict::Partial, _) => format!("partial: probes run, and some measures are unavailable ({counts})"),
         (Verdict::Impossible, Some(_)) => {
-            format!("impossible: no probes run; only what the kernel tells everybody can be had ({counts})")
+            format!("impossible: no probes run; only what the kernel shows to everybody is available ({counts})")
         }
         (Verdict::Impossible, None) => "impossible: nothing can be measured".to_owned(),
     };
@@ -130,7 +130,7 @@ impl Page {
         }
     }
 
-    /// A name, what is to be said of it beside it, and a note under that.
+    /// A name, its value beside it, and a note under the value.
     fn entry(&mut self, name: &str, column: usize, value: &str, note: Option<&str>) {
         let mut first = format!("  {name:column$}  ");
         let margin = " ".repeat(column + 4);

@@ -1,33 +1,45 @@
 use caps::Capability;
-use listentop_model::coverage::{Coverage, Measure, Status};
+use listentop_btf::{BtfError, Symbol};
+use listentop_model::coverage::{Measure, Status};
 
-use super::{Diagnosis, Fact, Verdict, facts, table};
+use super::{Diagnosis, Fact, Hindrance, Verdict, facts, table};
 use crate::source::{
     Examination, Origin,
-    live::{Event, Kind, Trial},
+    coverage::{Entry, Reason},
+    live::{Event, Failure, Kind, Refusal, Target, Trial},
 };
 
-fn covered(lacking: &[(Measure, Status, &str)]) -> Vec<Coverage> {
-    let entry = |measure: &Measure| {
-        let found = lacking.iter().find(|(lacking, ..)| lacking == measure);
-        let (status, reason) = found.map_or((Status::Measured, ""), |(_, status, reason)| (*status, *reason));
-        let via = if status == Status::Unavailable { "" } else { "a hook" };
-        Coverage { measure: *measure, status, via: via.to_owned(), reason: reason.to_owned() }
+/// Every measure: these with these statuses and reasons, the others measured.
+fn covered(lacking: &[(Measure, Status, Reason)]) -> Vec<Entry> {
+    let entry = |measure: &Measure| match lacking.iter().find(|(lacking, ..)| lacking == measure) {
+        None => Entry::available(*measure, "a hook", Vec::new()),
+        Some((_, Status::Unavailable, reason)) => Entry::unavailable(*measure, vec![reason.clone()]),
+        Some((.., reason)) => Entry::available(*measure, "a hook", vec![reason.clone()]),
     };
     Measure::ALL.iter().map(entry).collect()
 }
 
-fn trial(target: &str, outcome: Result<(), &str>, measures: &'static [Measure]) -> Trial {
-    let kind = Some(if target.starts_with('f') { Kind::Fentry } else { Kind::Tracepoint });
-    let outcome = outcome.map_err(str::to_owned);
-    Trial { event: Event::Syn, program: "a_program", target: target.to_owned(), kind, outcome, measures }
+fn trial(target: Target, outcome: Result<(), Refusal>, measures: &'static [Measure]) -> Trial {
+    let kind = Some(if target.is_function() { Kind::Fentry } else { Kind::Tracepoint });
+    Trial { event: Event::Syn, method: 0, program: "a_program", target, kind, outcome, measures }
 }
 
-const EPERM: &str = "the kernel refuses the program: Operation not permitted (os error 1)";
+/// The kernel refuses it for lack of permission. The sentence is no part of that.
+fn not_permitted() -> Result<(), Refusal> {
+    Err(Refusal::NotPermitted("in any words".to_owned()))
+}
+
+fn missing(name: &str) -> Refusal {
+    Refusal::Missing(Symbol::Function(name.to_owned()))
+}
+
+const FUNCTION: Target = Target::Exit("a");
+const TRACEPOINT: Target = Target::Tracepoint("b", 1);
 const SYN: &[Measure] = &[Measure::SynRequests, Measure::CookiesSent];
 
 fn machine(btf: &str) -> Vec<Fact> {
-    vec![Fact { name: "BTF", value: Some(btf.to_owned()), effect: None }]
+    let hindrance = (btf == "none").then_some(Hindrance::NoBtf);
+    vec![Fact { name: "BTF", value: Some(btf.to_owned()), effect: None, hindrance }]
 }
 
 #[test]
@@ -37,32 +49,39 @@ fn complete_partial_impossible() {
         Diagnosis::of(&found, machine("valid"), |_| true).verdict
     };
     assert_eq!(of(Origin::Probes, covered(&[])), Verdict::Complete);
-    assert_eq!(of(Origin::Probes, covered(&[(Measure::Drops, Status::Sampled, "a bound")])), Verdict::Complete);
-    assert_eq!(of(Origin::Probes, covered(&[(Measure::Drops, Status::Unavailable, "why")])), Verdict::Partial);
+    assert_eq!(
+        of(Origin::Probes, covered(&[(Measure::Drops, Status::Sampled, Reason::Limit("a bound"))])),
+        Verdict::Complete
+    );
+    assert_eq!(
+        of(Origin::Probes, covered(&[(Measure::Drops, Status::Unavailable, Reason::Limit("why"))])),
+        Verdict::Partial
+    );
     assert_eq!(of(Origin::SockDiag, covered(&[])), Verdict::Impossible);
     assert_eq!(of(Origin::Nothing, Vec::new()), Verdict::Impossible);
 }
 
 #[test]
-fn a_policy_is_told_from_missing_rights() {
-    let trials = [trial("fexit/a", Err(EPERM), SYN), trial("tp_btf/b", Ok(()), &[])];
+fn a_policy_is_distinguished_from_missing_rights() {
+    let trials = [trial(FUNCTION, not_permitted(), SYN), trial(TRACEPOINT, Ok(()), &[])];
     assert!(facts::fentry_is_refused(&trials, |_| true));
     assert!(!facts::fentry_is_refused(&trials, |held| held == Capability::CAP_BPF), "a right is missing");
     assert!(!facts::fentry_is_refused(&trials[..1], |_| true), "nothing else works either");
-    let another = [trial("fexit/a", Err("this kernel's BTF has no function a"), SYN), trial("tp_btf/b", Ok(()), &[])];
+    let another = [trial(FUNCTION, Err(missing("a")), SYN), trial(TRACEPOINT, Ok(()), &[])];
     assert!(!facts::fentry_is_refused(&another, |_| true), "not for lack of permission");
-    let some = [trial("fexit/a", Err(EPERM), SYN), trial("fentry/c", Ok(()), SYN), trial("tp_btf/b", Ok(()), &[])];
+    let some =
+        [trial(FUNCTION, not_permitted(), SYN), trial(Target::Entry("c"), Ok(()), SYN), trial(TRACEPOINT, Ok(()), &[])];
     assert!(!facts::fentry_is_refused(&some, |_| true), "others are not refused");
 }
 
 #[test]
 fn advice_is_in_order_of_benefit_and_names_what_is_missing() {
     let coverage = covered(&[
-        (Measure::SynRequests, Status::Unavailable, "no tracepoint fires"),
-        (Measure::Owners, Status::Sampled, "CAP_SYS_PTRACE would help"),
-        (Measure::ProbeTime, Status::Unavailable, "CAP_SYS_ADMIN would help"),
+        (Measure::SynRequests, Status::Unavailable, Reason::Limit("no tracepoint fires")),
+        (Measure::Owners, Status::Sampled, Reason::HiddenOwners(3)),
+        (Measure::ProbeTime, Status::Unavailable, Reason::NotTimed("an error".to_owned())),
     ]);
-    let trials = vec![trial("fexit/a", Err(EPERM), SYN), trial("tp_btf/b", Ok(()), &[])];
+    let trials = vec![trial(FUNCTION, not_permitted(), SYN), trial(TRACEPOINT, Ok(()), &[])];
     let found = Examination { origin: Origin::Probes, refusal: None, trials, coverage };
     let has = |held| !matches!(held, Capability::CAP_SYS_PTRACE | Capability::CAP_SYS_ADMIN | Capability::CAP_SYSLOG);
     let advice = Diagnosis::of(&found, machine("valid"), has).advice;
@@ -72,6 +91,28 @@ fn advice_is_in_order_of_benefit_and_names_what_is_missing() {
     // Cookies are measured all the same; nothing suffers from the lack of CAP_SYSLOG.
     assert!(heads[2].0.contains("security policy") && heads[2].1 == [Measure::SynRequests], "{heads:#?}");
     assert_eq!(heads.len(), 3);
+}
+
+/// Advice follows from types: it is the same however the sentences are worded.
+#[test]
+fn a_newer_kernel_is_advised_where_this_one_lacks_a_hook() {
+    let advised = |refusal: Refusal| {
+        let failure = Failure { refusals: vec![(FUNCTION, refusal)], kind: None };
+        let coverage = covered(&[(Measure::SynRequests, Status::Unavailable, Reason::NotAttached(None, failure))]);
+        let found = Examination { origin: Origin::Probes, refusal: None, trials: Vec::new(), coverage };
+        let advice = Diagnosis::of(&found, machine("valid"), |_| true).advice;
+        let newer = advice.iter().find(|advice| advice.action.starts_with("boot a newer kernel"));
+        newer.map(|advice| advice.measures.clone())
+    };
+    // As the BTF reader reports it, whatever it says.
+    let from_btf = Refusal::from(BtfError::Missing(Symbol::Function("a".to_owned())));
+    assert_eq!(advised(from_btf), Some(vec![Measure::SynRequests]));
+    let too_few = Refusal::TooFewArguments { tracepoint: "kfree_skb", present: 3, needed: 4 };
+    assert_eq!(advised(too_few), Some(vec![Measure::SynRequests]));
+    // The sentence alone does not make it one.
+    let sentence = BtfError::Missing(Symbol::Function("a".to_owned())).to_string();
+    assert_eq!(advised(Refusal::Failed(sentence.clone())), None);
+    assert_eq!(advised(Refusal::NotPermitted(sentence)), None);
 }
 
 #[test]
@@ -88,8 +129,11 @@ fn without_anything_it_still_says_what_it_can() {
 #[test]
 fn lines_fit_the_terminal() {
     let long = "words and words and ".repeat(20);
-    let coverage = covered(&[(Measure::SynRequests, Status::Unavailable, &long)]);
-    let trials = vec![trial("fexit/a_function_with_a_name_that_is_longer_than_any_column", Err(&long), SYN)];
+    let failed = || Refusal::Failed(long.clone());
+    let failure = Failure { refusals: vec![(FUNCTION, failed())], kind: None };
+    let coverage = covered(&[(Measure::SynRequests, Status::Unavailable, Reason::NotAttached(None, failure))]);
+    let target = Target::Exit("a_function_with_a_name_that_is_longer_than_any_column");
+    let trials = vec![trial(target, Err(failed()), SYN)];
     let found = Examination { origin: Origin::Probes, refusal: Some(long.clone()), trials, coverage };
     let diagnosis = Diagnosis::of(&found, facts::all(&found.trials), |_| true);
     for columns in [60, 80, 110] {

@@ -47,11 +47,11 @@ pub(super) fn start(kept: Vec<Capability>) -> Result<(), RightsError> {
     Ok(())
 }
 
-/// Does `work` where the capabilities are that [`super::drop_after_attach`] took from the other threads; at once, and
-/// on the calling thread, if nothing was given up or this thread has them still.
+/// Runs `work` on the thread that keeps the capabilities which [`super::drop_after_attach`] took from the others. If
+/// nothing was given up, or this thread still has them, it runs on the calling thread.
 pub fn privileged<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let Some(keeper) = KEEPER.get() else { return work() };
-    // Also what keeps work of the keeper's, or of a thread that it started, from waiting for the keeper.
+    // This also keeps the keeper, and threads that it started, from waiting for the keeper.
     if caps::read(None, CapSet::Effective).is_ok_and(|own| keeper.kept.iter().all(|kept| own.contains(kept))) {
         return work();
     }
@@ -61,7 +61,7 @@ pub fn privileged<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 fn elsewhere<T: Send>(jobs: &mpsc::Sender<Job>, work: impl FnOnce() -> T + Send) -> T {
     let (sender, answer) = mpsc::sync_channel::<Result<T, Box<dyn Any + Send>>>(1);
     let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
-        // Nobody waits only if the caller is gone, which it is not before this.
+        // The caller waits for this, so it is there.
         let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
     });
     // SAFETY: only the lifetime changes. What the job borrows outlives it: this function does not return before the job

@@ -1,8 +1,8 @@
-//! Which capabilities listentop has, what each brings, and giving up those that have done their work.
+//! Which capabilities listentop has, what each brings, and giving up those that are not needed any more.
 //!
 //! Capabilities belong to threads. Once the probes are attached the thread that samples, and every thread started from
-//! it, needs none; two small threads keep what only they need: `owners` looks into /proc/PID/fd, `rights` (see
-//! [`privileged`]) reads what namespaces show to nobody else and has the kernel time the probes.
+//! it, needs none. Two small threads keep what only they need: `owners` reads /proc/PID/fd; `rights` (see
+//! [`privileged`]) enters namespaces, reads their counters, and has the kernel time the probes.
 
 mod keeper;
 mod table;
@@ -14,13 +14,13 @@ use std::sync::OnceLock;
 use caps::{CapSet, Capability, CapsHashSet};
 
 pub use keeper::privileged;
-pub use table::{GRANTS, Grant, Need};
+pub use table::{GRANTS, Grant, Span};
 
 /// What probes are loaded and attached with.
 const PROBES: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 
 /// What the thread that reads /proc/PID/fd needs: the directory is its owner's alone (mode 0500), and where a
-/// descriptor leads is told only to whom may trace the process (ptrace(2), PTRACE_MODE_READ).
+/// descriptor leads, only who may trace the process may read (ptrace(2), PTRACE_MODE_READ).
 const OWNERS: [Capability; 2] = [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE];
 
 /// What the thread `rights` needs: setns(2) and BPF_ENABLE_STATS ask for CAP_SYS_ADMIN, links in /proc/PID/ns for
@@ -50,8 +50,8 @@ pub fn has(capability: Capability) -> bool {
     held().contains(&capability) || also.is_some_and(|also| held().contains(&also))
 }
 
-/// What would help where something was refused that `wanted` allow: the ones that are missing, by name; if none is,
-/// where else to look.
+/// What would help where something was refused that the `wanted` capabilities allow: the missing ones, by name. If none
+/// is missing, where else to look.
 ///
 /// Meant for the end of a sentence: `CAP_BPF and CAP_PERFMON would help`.
 #[must_use]
@@ -84,12 +84,12 @@ pub(crate) fn remedy_for_probes() -> String {
 /// inheritable, ambient and, where CAP_SETPCAP allows it, bounding capabilities; and sets `no_new_privs`. Threads
 /// started afterwards have no more than it has.
 ///
-/// To be called once, on the thread that started the source, before it starts others. What the kernel then still wants
-/// of it is found out by trying on a thread that has nothing: CAP_BPF for every bpf(2) call before Linux 5.19 where
+/// To be called once, on the thread that started the source, before it starts others. A thread without capabilities
+/// tries what sampling still needs: CAP_BPF for every bpf(2) call before Linux 5.19 where
 /// kernel.unprivileged_bpf_disabled is set, CAP_SYS_PTRACE where /proc hides other users' processes (`hidepid`).
 ///
 /// # Errors
-/// If the kernel refuses to take them, or no thread can be had: then nothing was given up that was not meant to be.
+/// If the kernel refuses to take them, or no thread can be started. Nothing else was given up then.
 pub fn drop_after_attach() -> Result<(), RightsError> {
     let held = held();
     let needed = trial::needed_to_sample(held)?;

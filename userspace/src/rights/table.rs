@@ -2,10 +2,10 @@
 
 use caps::Capability;
 
-/// When a capability is needed.
+/// For how long a capability is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// Until the probes are attached; then nobody has it any more.
+pub enum Span {
+    /// Until the probes are attached. Then no thread has it any more.
     Start,
     /// As long as it runs, by one thread.
     Always,
@@ -18,10 +18,10 @@ pub struct Grant {
     pub capability: Capability,
     /// What it brings.
     pub brings: &'static str,
-    /// What is not to be had without it.
+    /// What is missing without it.
     pub without: &'static str,
     /// How long it is needed.
-    pub need: Need,
+    pub needed: Span,
 }
 
 /// In order of benefit. Found out by starting listentop with each and without: see docs/rights.md.
@@ -29,38 +29,39 @@ pub const GRANTS: [Grant; 6] = [
     Grant {
         capability: Capability::CAP_BPF,
         brings: "probes: loading programs and making maps",
-        without: "no probes: only what sock_diag tells",
-        need: Need::Start,
+        without: "no probes: only what sock_diag shows",
+        needed: Span::Start,
     },
     Grant {
         capability: Capability::CAP_PERFMON,
         brings: "probes: programs that trace the kernel",
-        without: "no probes: only what sock_diag tells",
-        need: Need::Start,
+        without: "no probes: only what sock_diag shows",
+        needed: Span::Start,
     },
     Grant {
         capability: Capability::CAP_DAC_READ_SEARCH,
         brings: "system call tracepoints (tracefs is root's) and, with CAP_SYS_PTRACE, owners of other users' sockets",
-        without: "accepts and accept waits are unavailable where system call tracepoints carry them; owners are unknown",
-        need: Need::Always,
+        without: "accepts and accept waits are unavailable, and reads by splice not counted, where system call tracepoints carry them; \
+                  owners are unknown",
+        needed: Span::Always,
     },
     Grant {
         capability: Capability::CAP_SYS_PTRACE,
         brings: "owners of other users' sockets; which network namespace their processes are in",
         without: "owners are unknown; namespaces' counters may be",
-        need: Need::Always,
+        needed: Span::Always,
     },
     Grant {
         capability: Capability::CAP_SYS_ADMIN,
         brings: "listeners of other network namespaces that are there at the start; time that the probes take; tracefs where it is \
                  not mounted",
         without: "other namespaces' listeners are seen only if they open later; probe time is unavailable",
-        need: Need::Always,
+        needed: Span::Always,
     },
     Grant {
         capability: Capability::CAP_SYSLOG,
-        brings: "addresses of kernel functions, which tell ignored packets from drops",
+        brings: "addresses of kernel functions, which distinguish ignored packets from drops",
         without: "drops are an upper bound where TCP_DEFER_ACCEPT is used",
-        need: Need::Start,
+        needed: Span::Start,
     },
 ];

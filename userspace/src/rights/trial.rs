@@ -1,4 +1,4 @@
-//! What sampling still needs once the probes are attached, found out by trying without.
+//! What sampling still needs once the probes are attached. A thread without capabilities tries it.
 
 use std::{fs, io};
 
@@ -9,11 +9,10 @@ use super::{RightsError, thread::restrict};
 /// `BPF_OBJ_GET_INFO_BY_FD` (linux/bpf.h).
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
-/// Processes that are looked at: the first ones are the system's, other users' for most.
+/// Processes that are looked at. The first ones are the system's, so they belong to other users for most.
 const PROCESSES: usize = 64;
 
-/// Of the capabilities that are `held`, those without which a thread that samples is refused what it is granted with
-/// them.
+/// The `held` capabilities that a thread still needs to sample.
 pub(super) fn needed_to_sample(held: &CapsHashSet) -> Result<Vec<Capability>, RightsError> {
     let before = (bpf_answers(), shown(&processes()));
     let trial = || restrict(&[]).map(|()| (bpf_answers(), shown(&before.1)));
@@ -22,7 +21,7 @@ pub(super) fn needed_to_sample(held: &CapsHashSet) -> Result<Vec<Capability>, Ri
         let thread = thread.map_err(|error| RightsError(format!("no thread can be started: {error}")))?;
         thread.join().unwrap_or_else(|_| Err(RightsError("the trial failed".to_owned())))
     })?;
-    // One that is gone by now was not hidden.
+    // A process that has ended meanwhile was not hidden.
     let hidden = shown(&before.1).iter().any(|pid| !after.1.contains(pid));
     Ok(lost(held, (before.0, true), (after.0, !hidden)))
 }
@@ -39,7 +38,7 @@ fn lost(held: &CapsHashSet, before: (bool, bool), after: (bool, bool)) -> Vec<Ca
     needed
 }
 
-/// Whether bpf(2) listens to this thread: a descriptor that is none is then EBADF.
+/// Whether this thread may call bpf(2). A bad descriptor gives EBADF then, not EPERM.
 fn bpf_answers() -> bool {
     // `attr.info`: a descriptor, a length, a pointer.
     let mut attr = [u32::MAX, 0, 0, 0];

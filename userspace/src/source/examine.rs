@@ -1,11 +1,11 @@
 //! Finding out what a source could measure here, and leaving nothing behind.
 
-use listentop_model::coverage::Coverage;
+use std::sync::Arc;
 
 use super::{
     Options, Probes, Source as _,
-    live::{self, Kind, LiveSource, Trial},
-    missing,
+    coverage::{Entry, WithoutProbes},
+    live::{self, Kind, LiveSource, StartError, Trial},
     sock_diag::SockDiagSource,
 };
 
@@ -27,10 +27,10 @@ pub struct Examination {
     pub origin: Origin,
     /// Why it is not a better one, and what would help.
     pub refusal: Option<String>,
-    /// Every hook that was tried, in this order; none if it did not come to that.
+    /// Every hook that was tried, in this order; none if the start failed before.
     pub trials: Vec<Trial>,
     /// Every measure; none if there is no source.
-    pub coverage: Vec<Coverage>,
+    pub coverage: Vec<Entry>,
 }
 
 /// Starts the source that [`super::start`] would, with the same options, and ends it at once: no program stays
@@ -38,7 +38,7 @@ pub struct Examination {
 #[must_use]
 pub fn examine(options: &Options) -> Examination {
     let kind = match options.probes {
-        Probes::SockDiag => return without_probes("needs probes: --probes auto, where they can run", None, Vec::new()),
+        Probes::SockDiag => return without_probes(None, Vec::new()),
         Probes::Fentry => Some(Kind::Fentry),
         Probes::Tracepoint => Some(Kind::Tracepoint),
         Probes::Auto => options.live.kind,
@@ -47,18 +47,23 @@ pub fn examine(options: &Options) -> Examination {
     let outcome = LiveSource::try_start(&live::Options { kind, ..options.live.clone() }, &mut trials);
     match outcome {
         Ok(mut source) => {
-            // Owners are known with the first sample; one that cannot be read shows in the coverage no worse.
-            let coverage = source.sample().map_or_else(|_| source.coverage().to_vec(), |sample| sample.coverage);
+            // Owners are known with the first sample. If it cannot be read, coverage is no worse.
+            let _ = source.sample();
+            let coverage = source.entries().to_vec();
             Examination { origin: Origin::Probes, refusal: None, trials, coverage }
         }
-        Err(error) => without_probes(&missing(&error), Some(error.to_string()), trials),
+        Err(error) => without_probes(Some(error), trials),
     }
 }
 
-fn without_probes(reason: &str, refusal: Option<String>, trials: Vec<Trial>) -> Examination {
-    match SockDiagSource::start(reason) {
+/// What can be measured without probes. `error`: why they cannot be attached; `None`: they are not requested.
+fn without_probes(error: Option<StartError>, trials: Vec<Trial>) -> Examination {
+    let refusal = error.as_ref().map(ToString::to_string);
+    let why = error.map_or(WithoutProbes::NotRequested, |error| WithoutProbes::Failed(Arc::new(error)));
+    match SockDiagSource::start(why) {
         Ok(mut source) => {
-            let coverage = source.sample().map_or_else(|_| source.coverage().to_vec(), |sample| sample.coverage);
+            let _ = source.sample();
+            let coverage = source.entries().to_vec();
             Examination { origin: Origin::SockDiag, refusal, trials, coverage }
         }
         Err(error) => {

@@ -1,5 +1,6 @@
 //! Where samples come from. The only code that imports aya.
 
+pub mod coverage;
 mod examine;
 pub mod live;
 mod machine;
@@ -7,14 +8,13 @@ mod namespaces;
 mod owners;
 pub mod sock_diag;
 
-use std::io;
+use std::{io, sync::Arc};
 
 use listentop_model::{coverage::Coverage, sample::Sample};
 
+use coverage::WithoutProbes;
 use live::{Kind, LiveSource};
 use sock_diag::SockDiagSource;
-
-use crate::rights;
 
 pub use examine::{Examination, Origin, examine};
 pub(crate) use namespaces::is_shown as namespace_is_shown;
@@ -25,7 +25,7 @@ pub trait Source: Send {
     /// Reads everything.
     ///
     /// # Errors
-    /// What the kernel says; the source may be asked again.
+    /// The kernel's; the source may be asked again.
     fn sample(&mut self) -> io::Result<Sample>;
 
     /// What it can measure here, as of the last sample.
@@ -54,7 +54,7 @@ pub enum Probes {
     Fentry,
     /// Probes on tracepoints, or an error.
     Tracepoint,
-    /// No probes: what the kernel's list of sockets says, or an error.
+    /// No probes: the kernel's list of sockets, or an error.
     SockDiag,
 }
 
@@ -69,7 +69,7 @@ pub enum StartError {
     SockDiag(#[from] sock_diag::StartError),
     /// Neither.
     #[error("{0}; nor can anything be sampled without probes: {1}")]
-    Nothing(live::StartError, sock_diag::StartError),
+    Nothing(Arc<live::StartError>, sock_diag::StartError),
 }
 
 /// A source that was started.
@@ -89,34 +89,30 @@ impl std::fmt::Debug for Started {
 /// Starts a source.
 ///
 /// # Errors
-/// If the one that is wanted, or every one, cannot run here: in one line why, and what would help.
+/// If the requested one, or every one, cannot run here: in one line why, and what would help.
 pub fn start(options: &Options) -> Result<Started, StartError> {
     match options.probes {
         Probes::SockDiag => {
-            let source = SockDiagSource::start("needs probes: --probes auto, where they can run")?;
+            let source = SockDiagSource::start(WithoutProbes::NotRequested)?;
             Ok(Started { source: Box::new(source), notice: None })
         }
         Probes::Fentry => live(options, Kind::Fentry),
         Probes::Tracepoint => live(options, Kind::Tracepoint),
-        Probes::Auto => match LiveSource::start(&options.live) {
-            Ok(source) => Ok(Started { source: Box::new(source), notice: None }),
-            Err(error) => match SockDiagSource::start(&missing(&error)) {
-                Ok(source) => {
-                    let notice = format!("depths and drops only, sampled by sock_diag: {error}");
-                    Ok(Started { source: Box::new(source), notice: Some(notice) })
-                }
-                Err(other) => Err(StartError::Nothing(error, other)),
-            },
-        },
+        Probes::Auto => LiveSource::start(&options.live)
+            .map(|source| Started { source: Box::new(source), notice: None })
+            .or_else(without_probes),
     }
 }
 
-/// Why a measure that only probes can make is unavailable, and what would help.
-fn missing(error: &live::StartError) -> String {
-    match error {
-        live::StartError::NotPermitted(_) => format!("needs probes: {}", rights::remedy_for_probes()),
-        live::StartError::Btf(error) => format!("needs probes: {}", error.remedy()),
-        other => format!("needs probes: {other}"),
+/// Starts what runs where probes do not.
+fn without_probes(error: live::StartError) -> Result<Started, StartError> {
+    let error = Arc::new(error);
+    match SockDiagSource::start(WithoutProbes::Failed(error.clone())) {
+        Ok(source) => {
+            let notice = format!("depths and drops only, sampled by sock_diag: {error}");
+            Ok(Started { source: Box::new(source), notice: Some(notice) })
+        }
+        Err(other) => Err(StartError::Nothing(error, other)),
     }
 }
 

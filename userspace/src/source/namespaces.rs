@@ -13,7 +13,7 @@ use caps::Capability;
 use listentop_model::sample::{NamespaceCounters, NamespaceSample};
 use nix::sched::{CloneFlags, setns};
 
-use super::owners;
+use super::{coverage::Reason, owners};
 use crate::rights;
 
 /// Where `ip netns` keeps named namespaces.
@@ -25,7 +25,7 @@ pub(super) fn names() -> HashMap<u32, String> {
     let mut names: HashMap<u32, String> = named_files()
         .filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path.file_name()?.to_str()?.to_owned())))
         .collect();
-    // Where process 1 is, is told only to whom may trace it.
+    // Only who may trace process 1 may see where it is.
     if let Some(inode) = rights::privileged(|| owners::namespace_of(1)) {
         names.insert(inode, "host".to_owned());
     }
@@ -36,7 +36,7 @@ fn named_files() -> impl Iterator<Item = PathBuf> {
     fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
-/// A file that stands for each namespace that can be found: of its processes, and under /run/netns.
+/// A file for each namespace that can be found: one of its processes', or one under /run/netns.
 #[must_use]
 pub(super) fn all() -> HashMap<u32, PathBuf> {
     let mut found = named();
@@ -79,23 +79,22 @@ fn named() -> HashMap<u32, PathBuf> {
 /// # Errors
 /// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
 pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    // Where a process is, is told only to whom may trace it.
+    // Only who may trace a process may see where it is.
     let namespace = rights::privileged(|| File::open(file))?;
     if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
-        // We are there: no right is needed.
+        // We are there already, so no right is needed.
         return work();
     }
     enter(namespace, work)
 }
 
-/// Whether other namespaces may be entered: CAP_SYS_ADMIN is needed, in user namespaces that have to do with it, so
-/// trying tells.
+/// Whether other namespaces may be entered. That takes CAP_SYS_ADMIN in the user namespaces concerned, so it is tried.
 pub(super) fn may_enter() -> bool {
     File::open("/proc/self/ns/net").and_then(|own| enter(own, || Ok(()))).is_ok()
 }
 
-/// Why listeners that are open already in other namespaces are not all found, and what would help; `None` if they are.
-pub(super) fn unseen() -> Option<String> {
+/// Why listeners that are open already in other namespaces are not all found; `None` if they are.
+pub(super) fn unseen() -> Option<Reason> {
     let mut wanted = Vec::new();
     if !may_enter() {
         wanted.push(Capability::CAP_SYS_ADMIN);
@@ -103,8 +102,7 @@ pub(super) fn unseen() -> Option<String> {
     if !rights::has(Capability::CAP_SYS_PTRACE) {
         wanted.push(Capability::CAP_SYS_PTRACE);
     }
-    let remedy = (!wanted.is_empty()).then(|| rights::remedy(&wanted))?;
-    Some(format!("listeners that were open before in other network namespaces are not all seen; {remedy}"))
+    (!wanted.is_empty()).then_some(Reason::UnseenNamespaces(wanted))
 }
 
 fn enter<T: Send>(namespace: File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {

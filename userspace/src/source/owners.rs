@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caps::Capability;
 use listentop_model::sample::Process;
 use nix::{errno::Errno, fcntl::readlinkat};
 
@@ -20,8 +19,8 @@ pub(super) struct Scan {
     pub number: u64,
     /// Socket inode → processes that hold it, the one that started first first.
     pub holders: HashMap<u64, Vec<u32>>,
-    /// What those are that hold a socket as its first that still lives. Asked in every scan: a process may get another
-    /// name (exec, prctl), and its id may come to be another's.
+    /// The first holder of each socket that still lives. Read in every scan: a process may get another name (exec,
+    /// prctl), and its id may pass to another process.
     pub processes: HashMap<u32, Process>,
     /// Network namespace → processes in it, a few at most.
     pub namespaces: HashMap<u32, Vec<u32>>,
@@ -29,7 +28,7 @@ pub(super) struct Scan {
     pub hidden: u32,
 }
 
-/// Processes kept per namespace: should one end, another serves to read the counters.
+/// Processes kept per namespace. If one ends, another serves to read the counters.
 const PROCESSES_PER_NAMESPACE: usize = 4;
 
 /// Passes through /proc once, looking for `wanted` socket inodes.
@@ -55,10 +54,10 @@ pub(super) fn scan(wanted: &HashSet<u64>) -> Scan {
             }
         };
         for descriptor in descriptors.flatten() {
-            // Seen from the directory: to walk the path for each of thousands would cost twice as much.
+            // Relative to the directory: walking the whole path for each of thousands would cost twice as much.
             let target = match readlinkat(&directory, descriptor.file_name().as_os_str()) {
                 Ok(target) => target,
-                // The list may be read, but not where it leads to: that is another right, and the same for all of it.
+                // The list may be read, but not its links, which take another right. It is the same for all of them.
                 Err(Errno::EACCES) => {
                     found.hidden += 1;
                     break;
@@ -77,20 +76,13 @@ pub(super) fn scan(wanted: &HashSet<u64>) -> Scan {
     for holders in found.holders.values_mut().filter(|holders| holders.len() > 1) {
         holders.sort_by_key(|pid| (start_ticks(*pid).unwrap_or(u64::MAX), *pid));
     }
-    // Each once: it may hold thousands of sockets.
+    // Each process once: it may hold thousands of sockets.
     let mut described = HashMap::new();
     for holders in found.holders.values() {
         holders.iter().find(|pid| described.entry(**pid).or_insert_with_key(|pid| describe(*pid)).is_some());
     }
     found.processes = described.into_iter().filter_map(|(pid, process)| Some((pid, process?))).collect();
     found
-}
-
-/// What coverage says where the descriptors of this many processes may not be read.
-pub(super) fn hidden_reason(hidden: u32) -> String {
-    let processes = if hidden == 1 { "one process".to_owned() } else { format!("{hidden} processes") };
-    let remedy = rights::remedy(&[Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH]);
-    format!("the descriptors of {processes} may not be read; {remedy}")
 }
 
 /// Every process id in /proc.
@@ -129,14 +121,14 @@ fn socket_inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Start time of a process that lives, in clock ticks since boot. (A process id may be given to another; both together
-/// are one process.)
+/// Start time of a process that lives, in clock ticks since boot. Process ids are reused; id and start time together
+/// identify a process.
 #[must_use]
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Fields 3, 20 and 22, counted behind the name, which may hold anything.
     let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
-    // A zombie has ended, unless it is a first thread that has left the others.
+    // A zombie has ended, unless it is a first thread that ended before the others.
     let ended = *fields.first()? == "Z" && *fields.get(17)? == "1";
     if ended { None } else { fields.get(19)?.parse().ok() }
 }
@@ -168,14 +160,14 @@ fn container(cgroups: &str) -> Option<String> {
     id.or_else(|| paths().flat_map(|path| path.split('/')).rfind(|part| part.ends_with(".service")).map(str::to_owned))
 }
 
-/// A listener without an owner asks for scans out of turn until so many did not find one: some have none that can be
-/// seen (the kernel's own, those of processes outside our PID namespace).
+/// A listener without an owner causes extra scans until this many found none. Some have no visible owner: the kernel's
+/// own, and those of processes outside our PID namespace.
 const SCANS: u32 = 4;
 
-/// Who holds a socket, as far as scans have told.
+/// Who holds a socket, as far as scans have shown.
 #[derive(Debug, Default)]
 pub(super) struct Owner {
-    /// Of several, the one that started first.
+    /// The one that started first, if there are several.
     pub process: Option<Process>,
     /// All that hold it, in that order; empty while that is unknown.
     pub holders: Vec<u32>,
@@ -185,7 +177,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Takes in what a scan says of this socket. `again`: that scan was taken in before, for other sockets.
+    /// Updates it from a scan. `again`: that scan was used before, for other sockets.
     pub(super) fn update(&mut self, inode: u64, scan: &Scan, again: bool) {
         let Some(holders) = scan.holders.get(&inode) else {
             self.scans = self.scans.saturating_add(u32::from(!again));
@@ -202,7 +194,7 @@ impl Owner {
         }
     }
 
-    /// Whether a scan out of turn may find it.
+    /// Whether an extra scan may find it.
     pub(super) fn is_sought(&self) -> bool {
         self.process.is_none() && self.scans < SCANS
     }
@@ -233,12 +225,12 @@ impl Watch {
     /// Starts the thread; it ends with the watch.
     ///
     /// # Errors
-    /// If no thread can be had.
+    /// If no thread can be started.
     pub(super) fn start() -> std::io::Result<Self> {
         let (requests, wanted) = mpsc::channel::<HashSet<u64>>();
         let (sender, results) = mpsc::channel();
         std::thread::Builder::new().name("owners".to_owned()).spawn(move || {
-            // Where that fails the thread goes on with what it has: it works as well.
+            // If that fails, the thread goes on with the rights that it has.
             let _ = rights::restrict_to_owners();
             while let Ok(wanted) = wanted.recv() {
                 let begin = Instant::now();
@@ -290,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containers_are_told_from_services() {
+    fn containers_are_distinguished_from_services() {
         let id = "0123456789abcdef".repeat(4);
         for path in [
             format!("0::/system.slice/docker-{id}.scope"),
@@ -304,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_another_than_it_was_is_told_anew() {
+    fn a_process_that_has_changed_is_shown_anew() {
         let process = |pid, comm: &str| Process { pid, comm: comm.to_owned(), container: None };
         let scan = |processes: &[Process]| Scan {
             holders: HashMap::from([(1, vec![7, 8])]),
@@ -319,7 +311,7 @@ mod tests {
             (vec![process(7, "server")], process(7, "server"), true),
             // The first that still lives.
             (vec![process(8, "worker")], process(8, "worker"), true),
-            // None does any more: who held it last.
+            // None lives any more: the last holder stays.
             (vec![], process(8, "worker"), false),
         ] {
             owner.update(1, &scan(&processes), false);
@@ -333,14 +325,14 @@ mod tests {
     }
 
     #[test]
-    fn the_living_are_told_from_the_dead() {
+    fn the_living_are_distinguished_from_the_dead() {
         let own = std::process::id();
         assert!(start_ticks(own).is_some_and(|ticks| ticks > 0));
         assert_eq!(start_ticks(u32::MAX), None);
         let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().expect("every Linux has it");
         assert!(start_ticks(child.id()) >= start_ticks(own));
         child.kill().expect("it runs");
-        // Its parent has not asked for its end yet.
+        // Its parent has not waited for it yet.
         let zombie =
             || fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|stat| stat.contains(") Z "));
         while !zombie() {
@@ -351,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_told_from_its_process() {
+    fn a_thread_is_distinguished_from_its_process() {
         let own = std::process::id();
         let this = std::thread::spawn(|| {
             let tid = nix::unistd::gettid().as_raw() as u32;

@@ -1,16 +1,18 @@
-//! A kernel that refuses a hook, or does not have it: what hangs on it is unavailable, with the reason, and nothing
-//! else changes.
+//! A kernel that refuses a hook, or does not have it. What is lost follows from the declaration of the hooks: coverage
+//! names the loss with its reason, and nothing else changes.
 
 use listentop::source::{
     Source as _,
-    live::{Kind, LiveSource, Options, StartError},
+    live::{
+        Kind, LiveSource, Options, StartError, Target,
+        events::{Definition, EVENTS, Hook, Loss, all_hooks},
+    },
 };
 use listentop_model::coverage::{Coverage, Measure, Status};
 
 use crate::command_line::held;
 use test_support::{
     Lab, Test, Watch,
-    environment::older_than,
     lab::PORT,
     skip,
     sockets::{accept, connect, listen, receive, send_all},
@@ -30,57 +32,23 @@ pub(crate) const OF_FUNCTIONS: &[Test] = &[
     Test { name: "refused::functions_do_without_dear_tracepoints", needs: &[], run: none_dear },
 ];
 
-use Measure::{
-    AcceptWait, Accepts, CookiesSent, DropCause, DropClients, Drops, FirstByte, FirstRead, OpenConnections,
-    QueuedBytes, Reads, Residency, SynQueueDepth, SynRequests, SynackRetransmits, WouldBlock, Writes,
-};
+use Measure::{Accepts, DropCause, DropClients, Drops, Reads, SynackRetransmits, Writes};
 
-const READING: &[Measure] = &[Reads, Residency, FirstRead, FirstByte, QueuedBytes];
-const ACCEPTING: &[Measure] = &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead];
+/// What a refused final ACK shows in.
 const REFUSING: &[Measure] = &[Drops, DropCause, DropClients];
 
-/// Hooks and what is unavailable without them, where only tracepoints are used.
-const TRACEPOINTS: &[(&str, &[Measure])] = &[
-    ("tp_btf/sock_recv_length", READING),
-    ("tp_btf/sock_send_length", &[Writes]),
-    ("tp_btf/kfree_skb", REFUSING),
-    ("tp_btf/tcp_retransmit_synack", &[SynackRetransmits]),
-    ("tracepoint/syscalls/sys_exit_accept4", ACCEPTING),
-    ("tracepoint/syscalls/sys_exit_accept", ACCEPTING),
-    // Kernels without io_uring have no accepts by it, those without splice no such reads.
-    ("tp_btf/io_uring_complete", &[]),
-    ("tracepoint/syscalls/sys_exit_splice", &[]),
-];
-
-/// The same, where only functions are used.
-const FUNCTIONS: &[(&str, &[Measure])] = &[
-    ("fexit/tcp_recvmsg", READING),
-    ("fexit/tcp_sendmsg", &[Writes]),
-    ("fexit/tcp_check_req", REFUSING),
-    ("fexit/tcp_conn_request", &[SynRequests, CookiesSent]),
-    ("fexit/inet_csk_reqsk_queue_hash_add", &[SynRequests, CookiesSent]),
-    ("fexit/inet_csk_accept", ACCEPTING),
-    ("fentry/sock_def_readable", &[Residency, FirstByte, QueuedBytes]),
-    ("fexit/tcp_splice_read", &[]),
-    // The packet tells nearly as much.
-    ("fexit/tcp_v4_syn_recv_sock", &[]),
-    ("fexit/tcp_v6_syn_recv_sock", &[]),
-    // A tracepoint that costs more tells the same.
-    ("fentry/inet_csk_listen_stop", &[]),
-    ("fexit/__x64_sys_accept4", &[]),
-    // Without it io_uring's accepts in vain are not seen.
-    ("tp_btf/io_uring_complete", &[]),
-];
-
-fn options(kind: Option<Kind>, refuse: &[&str]) -> Options {
-    Options { kind, refuse: refuse.iter().map(|hook| (*hook).to_owned()).collect(), ..Options::default() }
+fn options(kind: Option<Kind>, refuse: &[String]) -> Options {
+    Options { kind, refuse: refuse.to_vec(), ..Options::default() }
 }
 
-/// Coverage where nothing is refused that the kernel does not refuse itself; skips the test where these probes do not
-/// run.
-fn whole(kind: Kind) -> Vec<Coverage> {
+/// Probes of which nothing is refused that the kernel does not refuse itself, and their coverage. Skips the test where
+/// they do not run.
+fn whole(kind: Kind) -> (LiveSource, Vec<Coverage>) {
     match LiveSource::start(&options(Some(kind), &[])) {
-        Ok(mut source) => source.sample().expect("a sample").coverage,
+        Ok(mut source) => {
+            let coverage = source.sample().expect("a sample").coverage;
+            (source, coverage)
+        }
         Err(error) => skip(error.to_string()),
     }
 }
@@ -89,32 +57,74 @@ fn find(coverage: &[Coverage], measure: Measure) -> &Coverage {
     coverage.iter().find(|entry| entry.measure == measure).expect("every measure has its coverage")
 }
 
-/// Without functions that see SYNs these are sampled: read now and then, inferred, or bounds.
-const LESS_WELL: &[Measure] = &[SynQueueDepth, DropCause, DropClients];
+/// Every target of a hook, once.
+fn targets() -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    for hook in all_hooks() {
+        if !targets.contains(&hook.target) {
+            targets.push(hook.target);
+        }
+    }
+    targets
+}
 
-/// Without one of these a refused final ACK is told by the packet and the depth of the queue; not before 5.17, where
-/// programs may not look behind an argument of `tcp_check_req` that tells whether another one was first.
-const ACKS_TOLD_WELL: &[&str] = &["fexit/tcp_v4_syn_recv_sock", "fexit/tcp_v6_syn_recv_sock"];
-
-/// Each of `lost` is unavailable and says which hook is missing; no other measure is worse off than before, but for
-/// those that requests tell better, and for those that tell of final ACKs.
-fn assert_lost(whole: &[Coverage], now: &[Coverage], hook: &str, lost: &[Measure]) {
-    for measure in Measure::ALL {
-        let (before, after) = (find(whole, *measure), find(now, *measure));
-        let name = measure.name();
-        if lost.contains(measure) {
-            assert_eq!(after.status, Status::Unavailable, "{name} without {hook}");
-            // Where it was unavailable already, another reason came first.
-            if before.status != Status::Unavailable {
-                assert!(after.reason.contains(hook), "{name} without {hook}: {}", after.reason);
+/// What is declared to be missing of a measure where these hooks are attached. `refused`: the hook that is not; others
+/// that are not attached either this kernel does not have.
+fn declared_losses(source: &LiveSource, refused: Option<Target>, measure: Measure) -> Vec<&'static str> {
+    let mut losses: Vec<Loss> = Vec::new();
+    for definition in EVENTS {
+        let Some(method) = source.method(definition.event) else {
+            if !source.brings(definition.event) {
+                losses.extend(definition.without);
             }
-        } else if (lost.contains(&SynRequests) && LESS_WELL.contains(measure))
-            || (ACKS_TOLD_WELL.contains(&hook) && [Drops, DropCause].contains(measure))
-        {
-            let close = after.status == before.status || after.status == Status::Sampled;
-            assert!(close, "{name} without {hook}: {}", after.reason);
+            continue;
+        };
+        losses.extend(method.limits);
+        let optional = method.hooks.iter().filter(|hook| Some(hook.target) == refused).filter_map(Hook::loss);
+        let relied_on = method.relies_on.iter().filter(|(target, _)| Some(*target) == refused).map(|(_, loss)| *loss);
+        losses.extend(optional.chain(relied_on));
+    }
+    losses.into_iter().filter(|loss| loss.measures.contains(&measure)).map(|loss| loss.without).collect()
+}
+
+/// Coverage claims no hook that is not attached.
+fn assert_via(source: &LiveSource, coverage: &[Coverage], refused: Target) {
+    for entry in coverage {
+        let words = entry.via.split([',', ' ', ':', ';', '→']);
+        let names: Vec<&str> = words.filter(|word| word.contains('/')).collect();
+        for target in targets() {
+            let claimed = names.contains(&target.to_string().as_str());
+            let measure = entry.measure;
+            assert!(
+                !claimed || source.is_attached(target),
+                "{measure} claims {target} without {refused}: {}",
+                entry.via
+            );
+        }
+        assert_eq!(entry.reason.is_empty(), entry.status == Status::Measured, "{} without {refused}", entry.measure);
+    }
+}
+
+/// What the refused hook carries alone is unavailable, and says which hook is missing. What it, or its method, brings
+/// better than what is left is sampled, and says what is missing. No other measure is worse off than before.
+fn assert_lost(before: (&LiveSource, &[Coverage]), now: (&LiveSource, &[Coverage]), refused: Target) {
+    let name = refused.to_string();
+    let is_lost = |definition: &&Definition| before.0.brings(definition.event) && !now.0.brings(definition.event);
+    let lost: Vec<&Definition> = EVENTS.iter().filter(is_lost).collect();
+    for measure in Measure::ALL {
+        let (was, is) = (find(before.1, *measure), find(now.1, *measure));
+        let carried = lost.iter().any(|definition| definition.carries.contains(measure));
+        let old = declared_losses(before.0, None, *measure);
+        let new: Vec<_> =
+            declared_losses(now.0, Some(refused), *measure).into_iter().filter(|loss| !old.contains(loss)).collect();
+        if carried {
+            assert_eq!(is.status, Status::Unavailable, "{measure} without {name}");
+            assert!(is.reason.contains(&name), "{measure} without {name}: {}", is.reason);
+        } else if was.status != Status::Unavailable && !new.is_empty() {
+            assert_eq!(is.status, Status::Sampled, "{measure} without {name}: {}", is.reason);
+            assert!(new.iter().all(|loss| is.reason.contains(loss)), "{measure} without {name}: {}", is.reason);
         } else {
-            assert_eq!(after.status, before.status, "{name} without {hook}: {}", after.reason);
+            assert!(is.status <= was.status, "{measure} without {name}: {}", is.reason);
         }
     }
 }
@@ -138,30 +148,46 @@ fn assert_counts(watch: &mut Watch, hook: &str) {
     assert_eq!((seen.writes, seen.write_bytes), (expected(Writes, 1), expected(Writes, 2)), "without {hook}");
 }
 
-fn one_by_one(lab: &Lab, kind: Kind, hooks: &[(&str, &[Measure])]) {
-    let whole = whole(kind);
-    for (hook, lost) in hooks {
-        let lost = if ACKS_TOLD_WELL.contains(hook) && older_than(5, 17) { REFUSING } else { lost };
-        let mut watch = Watch::with(lab, &options(Some(kind), &[hook]));
-        assert_lost(&whole, &watch.model().coverage, hook, lost);
-        assert_counts(&mut watch, hook);
+/// Refuses every hook that is attached where nothing is refused, one at a time.
+fn one_by_one(lab: &Lab, kind: Kind) {
+    let (source, coverage) = whole(kind);
+    let attached: Vec<Target> = targets().into_iter().filter(|target| source.is_attached(*target)).collect();
+    assert!(attached.len() >= EVENTS.iter().filter(|definition| definition.essential).count());
+    for refused in attached {
+        let name = refused.to_string();
+        match LiveSource::start(&options(Some(kind), std::slice::from_ref(&name))) {
+            Ok(mut now) => {
+                let covered = now.sample().expect("a sample").coverage;
+                assert!(!now.is_attached(refused), "{name} is refused");
+                assert_via(&now, &covered, refused);
+                assert_lost((&source, &coverage), (&now, &covered), refused);
+                assert_counts(&mut Watch::by(lab, now), &name);
+            }
+            Err(StartError::Refused { event, failure }) => {
+                let definition = EVENTS.iter().find(|definition| definition.event == event);
+                assert!(definition.is_some_and(|definition| definition.essential), "without {name}: {failure}");
+                assert!(failure.to_string().contains(&name), "{failure}");
+            }
+            Err(other) => panic!("without {name}: {other}"),
+        }
     }
 }
 
 fn tracepoints(lab: &Lab) {
-    one_by_one(lab, Kind::Tracepoint, TRACEPOINTS);
+    one_by_one(lab, Kind::Tracepoint);
 }
 
 fn functions(lab: &Lab) {
-    one_by_one(lab, Kind::Fentry, FUNCTIONS);
+    one_by_one(lab, Kind::Fentry);
 }
 
-/// Where both run, a function that is refused costs only what no tracepoint tells.
+/// Where both run, a function that is refused costs only what no tracepoint shows.
 fn fall_back(lab: &Lab) {
-    whole(Kind::Fentry);
-    let whole = whole(Kind::Tracepoint);
-    let functions = FUNCTIONS.iter().map(|(hook, _)| *hook).chain(["fexit/inet_csk_complete_hashdance"]);
-    let refuse: Vec<&str> = functions.collect();
+    drop(whole(Kind::Fentry));
+    let (source, whole) = whole(Kind::Tracepoint);
+    drop(source);
+    let functions = targets().into_iter().filter(|target| target.is_function());
+    let refuse: Vec<String> = functions.map(|target| target.to_string()).collect();
     let mut watch = Watch::with(lab, &options(None, &refuse));
     for measure in Measure::ALL {
         let (tracepoints, now) = (find(&whole, *measure), find(&watch.model().coverage, *measure));
@@ -178,20 +204,19 @@ fn fall_back(lab: &Lab) {
 /// A system call's tracepoint slows every call of every process, the one of socket states runs eight times for each
 /// connection.
 fn none_dear(_: &Lab) {
-    whole(Kind::Fentry);
-    let mut trials = Vec::new();
-    drop(LiveSource::try_start(&options(Some(Kind::Fentry), &[]), &mut trials).expect("they ran just now"));
-    let dear = |target: &str| target.starts_with("tracepoint/syscalls/") || target == "tp_btf/inet_sock_set_state";
-    let refused: Vec<_> = trials.iter().filter(|trial| trial.outcome.is_err()).collect();
-    for trial in trials.iter().filter(|trial| trial.outcome.is_ok()) {
-        assert!(!dear(&trial.target), "{} is in use, because of {refused:?}", trial.target);
+    let (source, _) = whole(Kind::Fentry);
+    let refused: Vec<_> = source.trials().iter().filter(|trial| trial.outcome.is_err()).collect();
+    for target in targets().into_iter().filter(|target| source.is_attached(*target)) {
+        let dear = matches!(target, Target::Syscall(_) | Target::Tracepoint("inet_sock_set_state", _));
+        assert!(!dear, "{target} is in use, because of {refused:?}");
     }
 }
 
 /// Losses add up.
 fn several(lab: &Lab) {
-    let whole = whole(Kind::Tracepoint);
-    let refuse = ["tp_btf/sock_send_length", "tp_btf/kfree_skb", "tp_btf/tcp_retransmit_synack"];
+    let (source, whole) = whole(Kind::Tracepoint);
+    drop(source);
+    let refuse = ["tp_btf/sock_send_length", "tp_btf/kfree_skb", "tp_btf/tcp_retransmit_synack"].map(str::to_owned);
     let mut watch = Watch::with(lab, &options(Some(Kind::Tracepoint), &refuse));
     for measure in Measure::ALL {
         let lost = *measure == Writes || *measure == SynackRetransmits || REFUSING.contains(measure);
@@ -204,13 +229,21 @@ fn several(lab: &Lab) {
 
 /// An error that names the hook, and nothing is left of what was attached before it.
 fn essential(_: &Lab) {
-    whole(Kind::Tracepoint);
+    drop(whole(Kind::Tracepoint));
     let ours = || ["prog_id:", "link_id:", "map_id:"].map(|kind| held(std::process::id(), kind));
     let before = ours();
-    for hook in ["tp_btf/tcp_destroy_sock", "tp_btf/inet_sock_set_state", "tp_btf/sk_data_ready"] {
-        let error = LiveSource::start(&options(Some(Kind::Tracepoint), &[hook])).expect_err(hook);
-        assert!(matches!(&error, StartError::Refused(_)) && error.to_string().contains(hook), "{error}");
-        assert_eq!(error.to_string().lines().count(), 1, "{error}");
-        assert_eq!(ours(), before, "left behind without {hook}");
+    let mut tried = 0;
+    for definition in EVENTS.iter().filter(|definition| definition.essential) {
+        let methods = definition.methods.iter().filter(|method| method.is_allowed(Some(Kind::Tracepoint)));
+        for hook in methods.flat_map(|method| method.hooks) {
+            let name = hook.target.to_string();
+            let error = LiveSource::start(&options(Some(Kind::Tracepoint), std::slice::from_ref(&name)));
+            let error = error.expect_err(&name);
+            assert!(matches!(&error, StartError::Refused { event, .. } if *event == definition.event), "{error}");
+            assert!(error.to_string().contains(&name) && error.to_string().lines().count() == 1, "{error}");
+            assert_eq!(ours(), before, "left behind without {name}");
+            tried += 1;
+        }
     }
+    assert!(tried >= 3, "ends of connections, openings and enqueues: {tried}");
 }

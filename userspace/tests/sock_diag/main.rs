@@ -11,7 +11,7 @@ mod places;
 use std::{process::ExitCode, thread};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use listentop::source::{Source as _, sock_diag::SockDiagSource};
+use listentop::source::{Source as _, coverage::WithoutProbes, sock_diag::SockDiagSource};
 use listentop_model::{
     model::{ListenerModel, Model},
     sample::Sample,
@@ -67,7 +67,8 @@ struct Watch {
 
 impl Watch {
     fn start() -> Self {
-        let mut source = SockDiagSource::start("for a test").expect("the kernel lists its sockets").at_every_sample();
+        let mut source =
+            SockDiagSource::start(WithoutProbes::NotRequested).expect("the kernel lists its sockets").at_every_sample();
         let last = source.sample().expect("a first sample");
         Self { source, tracker: Tracker::new(&last), last }
     }

@@ -141,7 +141,7 @@ fn a_kind_that_is_not_known_is_passed_over_if_its_length_is() {
     new.splice(24..24, [rest, length].iter().flat_map(|word| word.to_ne_bytes()));
     new.extend(layout);
     assert_eq!(word(8), 0);
-    let btf = KernelBtf::parse(new.clone()).expect("its length is told");
+    let btf = KernelBtf::parse(new.clone()).expect("its length is given");
     assert_eq!(btf.size("sock").expect("behind it"), 4);
     new[28] = 0xff;
     assert_malformed("a layout outside", || KernelBtf::parse(new).map(drop));

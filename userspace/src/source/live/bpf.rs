@@ -48,7 +48,7 @@ fn owned(fd: i64) -> OwnedFd {
 
 /// Whether there is no bpf(2) at all, whatever the rights: where there is, it knows this call, or says what is wrong
 /// with it.
-pub(super) fn is_missing() -> bool {
+pub(crate) fn is_missing() -> bool {
     let mut attr = zeroed_attr();
     bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS))
 }
@@ -57,7 +57,7 @@ pub(super) fn is_missing() -> bool {
 ///
 /// # Errors
 /// What bpf(2) says.
-pub(super) fn attach_iterator(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+pub(crate) fn attach_iterator(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let mut info = IterLinkInfo::default();
     let mut attr = zeroed_attr();
     // SAFETY: this is the member that BPF_LINK_CREATE reads.
@@ -77,7 +77,7 @@ pub(super) fn attach_iterator(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_
 ///
 /// # Errors
 /// What bpf(2) or read(2) says.
-pub(super) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed_attr();
     attr.iter_create.link_fd = link.as_raw_fd() as u32;
     let mut file = File::from(bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr).map(owned)?);
@@ -97,7 +97,7 @@ pub(super) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 /// What bpf(2) says; EPERM without CAP_SYS_ADMIN.
-pub(super) fn enable_statistics() -> io::Result<OwnedFd> {
+pub(crate) fn enable_statistics() -> io::Result<OwnedFd> {
     let mut attr = zeroed_attr();
     attr.enable_stats.type_ = STATS_RUN_TIME;
     bpf(bpf_cmd::BPF_ENABLE_STATS, &mut attr).map(owned)
@@ -105,7 +105,7 @@ pub(super) fn enable_statistics() -> io::Result<OwnedFd> {
 
 /// What the kernel counted for one program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct ProgramRuns {
+pub(crate) struct ProgramRuns {
     /// Runs while statistics were enabled.
     pub runs: u64,
     /// Their nanoseconds.
@@ -118,7 +118,7 @@ pub(super) struct ProgramRuns {
 ///
 /// # Errors
 /// What bpf(2) says.
-pub(super) fn program_runs(program: BorrowedFd<'_>) -> io::Result<ProgramRuns> {
+pub(crate) fn program_runs(program: BorrowedFd<'_>) -> io::Result<ProgramRuns> {
     // SAFETY: as for bpf_attr.
     let mut info: bpf_prog_info = unsafe { mem::zeroed() };
     let mut attr = zeroed_attr();

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use listentop_model::coverage::{Coverage, Measure, Status};
+use listentop_model::coverage::Measure;
 
-use crate::source::owners;
+use crate::source::coverage::{Entry, Reason, WithoutProbes};
 
 /// What it depends on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Circumstances {
-    /// Why there are no probes, and what would help.
-    pub(super) without_probes: String,
-    /// Which namespaces' listeners are not seen, and what would help.
-    pub(super) unseen: Option<String>,
+    /// Why there are no probes.
+    pub(super) without_probes: WithoutProbes,
+    /// Which namespaces' listeners are not seen.
+    pub(super) unseen: Option<Reason>,
     /// Processes whose descriptors may not be read.
     pub(super) hidden: u32,
     /// Time between two readings of the listeners, where it is longer than that between two samples.
@@ -24,56 +24,43 @@ pub(super) struct Circumstances {
 }
 
 /// Coverage of every measure.
-pub(super) fn of(circumstances: &Circumstances) -> Vec<Coverage> {
+pub(super) fn of(circumstances: &Circumstances) -> Vec<Entry> {
     Measure::ALL.iter().map(|measure| one(*measure, circumstances)).collect()
 }
 
-fn one(measure: Measure, circumstances: &Circumstances) -> Coverage {
+fn one(measure: Measure, circumstances: &Circumstances) -> Entry {
     let Circumstances { without_probes, unseen, hidden, listeners_every, requests_every, no_counters } = circumstances;
-    let sampled =
-        |via: &str, reason: String| Coverage { measure, status: Status::Sampled, via: via.to_owned(), reason };
-    let read = |every: &Option<Duration>| match every {
-        // To a tenth of a second: it is to be read, not to be reckoned with.
-        Some(every) => format!("read every {:.1} s, as reading takes long here", every.as_secs_f64()),
-        None => "read at each refresh".to_owned(),
-    };
+    let sampled = |via, reasons| Entry::available(measure, via, reasons);
     match measure {
         Measure::AcceptQueueDepth => {
-            let mut reason = format!("{}: what comes and goes in between is missed", read(listeners_every));
-            if let Some(unseen) = unseen {
-                reason = format!("{reason}; {unseen}");
-            }
-            sampled("sock_diag: idiag_rqueue, idiag_wqueue", reason)
+            let mut reasons = vec![Reason::ReadEvery(*listeners_every, ": what comes and goes in between is missed")];
+            reasons.extend(unseen.clone());
+            sampled("sock_diag: idiag_rqueue, idiag_wqueue", reasons)
         }
-        Measure::SynQueueDepth => sampled(
-            "sock_diag: request sockets",
-            format!(
-                "{}, counted by local address; unknown for shards of one address while one has any",
-                read(requests_every)
-            ),
-        ),
-        Measure::Drops => sampled(
-            "sock_diag: SK_MEMINFO_DROPS",
-            if *no_counters {
-                "an upper bound: a refused final ACK counts twice, and no namespace's counters can be read".to_owned()
+        Measure::SynQueueDepth => {
+            let counted = ", counted by local address; unknown for shards of one address while one has any";
+            sampled("sock_diag: request sockets", vec![Reason::ReadEvery(*requests_every, counted)])
+        }
+        Measure::Drops => {
+            let bound = if *no_counters {
+                "an upper bound: a refused final ACK counts twice, and no namespace's counters can be read"
             } else {
                 "an upper bound where several listeners of a namespace drop at once: a refused final ACK counts twice"
-                    .to_owned()
-            },
-        ),
-        Measure::DropCause if *no_counters => unavailable(measure, "no namespace's counters can be read"),
-        Measure::DropCause => sampled(
-            "the namespace's TcpExt counters",
-            "inferred from counters, exactly where one listener drops at a time; the rest stays unexplained".to_owned(),
-        ),
-        Measure::Owners if *hidden == 0 => {
-            Coverage { measure, status: Status::Measured, via: "/proc/PID/fd".to_owned(), reason: String::new() }
+            };
+            sampled("sock_diag: SK_MEMINFO_DROPS", vec![Reason::Limit(bound)])
         }
-        Measure::Owners => sampled("/proc/PID/fd", owners::hidden_reason(*hidden)),
-        _ => unavailable(measure, without_probes),
+        Measure::DropCause if *no_counters => {
+            Entry::unavailable(measure, vec![Reason::Limit("no namespace's counters can be read")])
+        }
+        Measure::DropCause => {
+            let inferred =
+                "inferred from counters, exactly where one listener drops at a time; the rest stays unexplained";
+            sampled("the namespace's TcpExt counters", vec![Reason::Limit(inferred)])
+        }
+        Measure::Owners => {
+            let hidden = (*hidden > 0).then_some(Reason::HiddenOwners(*hidden));
+            sampled("/proc/PID/fd", hidden.into_iter().collect())
+        }
+        _ => Entry::unavailable(measure, vec![Reason::WithoutProbes(without_probes.clone())]),
     }
-}
-
-fn unavailable(measure: Measure, reason: &str) -> Coverage {
-    Coverage { measure, status: Status::Unavailable, via: String::new(), reason: reason.to_owned() }
 }

@@ -11,9 +11,8 @@ use listentop_model::sample::{
 };
 
 use super::{
-    netlink::{Dump, Entry, Family, Wanted},
-    places::Place,
-    refused::Certain,
+    netlink::{Diag, Dump, Entry, Family, Wanted},
+    refused::{Certain, Refused},
     requests::{self, SynQueue, SynQueues},
 };
 use crate::source::owners::Owner;
@@ -22,7 +21,7 @@ use crate::source::owners::Owner;
 const PASSES: u32 = 3;
 
 /// What is remembered of a listener between two samples.
-pub(super) struct Known {
+pub(super) struct TrackedListener {
     entry: Entry,
     protocol: Protocol,
     opened_ns: Option<u64>,
@@ -40,14 +39,30 @@ pub(super) struct Known {
     last: Option<Arc<ListenerSample>>,
 }
 
-impl Known {
+impl TrackedListener {
     /// Inode of its socket, by which /proc shows who holds it.
     pub(super) fn inode(&self) -> u64 {
         self.entry.inode.into()
     }
 }
 
-impl Place {
+/// The sockets of one network namespace, and what is remembered of them between two samples.
+pub(super) struct NetnsSockets {
+    diag: Diag,
+    /// Its listeners in the order in which the kernel listed them last.
+    pub(super) listeners: Vec<TrackedListener>,
+    /// What its counters show of refused attempts; `None` until they have been read.
+    pub(super) refused: Option<Refused>,
+    /// Its listeners have been read before: one that turns up now has opened since.
+    begun: bool,
+}
+
+impl NetnsSockets {
+    /// Those that `diag` lists.
+    pub(super) fn new(diag: Diag) -> Self {
+        Self { diag, listeners: Vec::new(), refused: None, begun: false }
+    }
+
     /// Reads its listeners. `now_ns`: when this is, on the monotonic clock.
     ///
     /// # Errors
@@ -70,11 +85,11 @@ impl Place {
             }
             return Ok(());
         }
-        let mut before: HashMap<u64, Known> =
+        let mut before: HashMap<u64, TrackedListener> =
             self.listeners.drain(..).map(|known| (known.entry.cookie, known)).collect();
-        let mut told = HashSet::with_capacity(entries.len());
-        // While others come and go, one may be told twice.
-        entries.retain(|entry| told.insert(entry.cookie));
+        let mut seen = HashSet::with_capacity(entries.len());
+        // While others come and go, one may be listed twice.
+        entries.retain(|entry| seen.insert(entry.cookie));
         let mut new = false;
         for entry in entries {
             let known = if let Some(mut known) = before.remove(&entry.cookie) {
@@ -82,13 +97,13 @@ impl Place {
                 known
             } else {
                 new = true;
-                Known::new(entry, opened_ns)
+                TrackedListener::new(entry, opened_ns)
             };
             self.listeners.push(known);
         }
         if new {
-            self.tell_mptcp()?;
-            self.tell_shards();
+            self.mark_mptcp()?;
+            self.mark_shards();
         }
         Ok(())
     }
@@ -101,8 +116,8 @@ impl Place {
     /// Whether all the listeners that are known are among these.
     fn knows_no_others(&self, entries: &[Entry]) -> bool {
         self.is_in_order(entries) || {
-            let told: HashSet<u64> = entries.iter().map(|entry| entry.cookie).collect();
-            self.listeners.iter().all(|known| told.contains(&known.entry.cookie))
+            let seen: HashSet<u64> = entries.iter().map(|entry| entry.cookie).collect();
+            self.listeners.iter().all(|known| seen.contains(&known.entry.cookie))
         }
     }
 
@@ -169,8 +184,8 @@ impl Place {
         Ok(Dump { pieces: first.pieces.max(second.pieces), interrupted: first.interrupted || second.interrupted })
     }
 
-    /// Tells which of its listeners belong to MPTCP sockets: those share their inode.
-    fn tell_mptcp(&mut self) -> io::Result<()> {
+    /// Marks its listeners that belong to MPTCP sockets: those share their inode.
+    fn mark_mptcp(&mut self) -> io::Result<()> {
         let mut inodes = Vec::new();
         match self.dump(Wanted::MptcpListeners, |entry| inodes.push(entry.inode)) {
             // Kernels without MPTCP, or without its list of sockets, say that there is no such file, or that the
@@ -189,16 +204,16 @@ impl Place {
         Ok(())
     }
 
-    /// Tells which of its listeners share an address.
-    fn tell_shards(&mut self) {
-        let place = |entry: &Entry| (entry.address, entry.port, entry.interface);
+    /// Marks its listeners that share an address.
+    fn mark_shards(&mut self) {
+        let address = |entry: &Entry| (entry.address, entry.port, entry.interface);
         let mut sockets = HashMap::new();
         for known in &self.listeners {
-            *sockets.entry(place(&known.entry)).or_insert(0) += 1;
+            *sockets.entry(address(&known.entry)).or_insert(0) += 1;
         }
         for known in &mut self.listeners {
             // One that was a shard is one still when the others have gone.
-            if !known.shard && sockets[&place(&known.entry)] > 1 {
+            if !known.shard && sockets[&address(&known.entry)] > 1 {
                 known.shard = true;
                 known.last = None;
             }
@@ -206,7 +221,7 @@ impl Place {
     }
 }
 
-impl Known {
+impl TrackedListener {
     fn new(entry: Entry, opened_ns: Option<u64>) -> Self {
         // One that opened since the last sample began with 0.
         let drops = entry.drops.map(u64::from);

@@ -5,7 +5,7 @@ mod coverage;
 mod listeners;
 mod netlink;
 mod pace;
-mod places;
+mod reachable;
 mod refused;
 mod requests;
 
@@ -21,10 +21,14 @@ use listentop_model::{
     shared::Shared,
 };
 
-use super::{Source, machine, namespaces, owners};
+use super::{
+    Source,
+    coverage::{Entry, WithoutProbes, in_words},
+    machine, namespaces, owners,
+};
 use coverage::Circumstances;
 use pace::Pace;
-use places::Places;
+use reachable::ReachableNamespaces;
 use refused::Refused;
 
 /// Why sock_diag cannot be asked.
@@ -40,17 +44,19 @@ pub enum StartError {
 
 /// The kernel's list of sockets, read again and again.
 pub struct SockDiagSource {
-    places: Places,
+    namespaces: ReachableNamespaces,
     listeners_pace: Pace,
     requests_pace: Pace,
-    namespaces: Vec<NamespaceSample>,
+    counters: Vec<NamespaceSample>,
     owners: owners::Watch,
     /// Number of the scan that owners and namespaces were taken from last.
     scanned: u64,
     host: Host,
     circumstances: Circumstances,
-    /// Those that `coverage` was made for.
+    /// Those that `entries` were made for.
     covered: Circumstances,
+    entries: Vec<Entry>,
+    /// The same in words.
     coverage: Vec<Coverage>,
 }
 
@@ -61,28 +67,33 @@ impl std::fmt::Debug for SockDiagSource {
 }
 
 impl SockDiagSource {
-    /// Begins to read. `without_probes`: why there are none, and what would help, for the coverage.
+    /// Begins to read. `without_probes`: why there are none, for the coverage.
     ///
     /// # Errors
     /// [`StartError`]: if the kernel cannot be asked for its listeners at all.
-    pub fn start(without_probes: &str) -> Result<Self, StartError> {
+    pub fn start(without_probes: WithoutProbes) -> Result<Self, StartError> {
         let now = Instant::now();
-        let mut places = Places::open()?;
-        places.update(&namespaces::all());
+        let mut reachable = ReachableNamespaces::open()?;
+        reachable.update(&namespaces::all());
         let circumstances = Circumstances {
-            without_probes: without_probes.to_owned(),
-            unseen: places.unseen(),
-            ..Circumstances::default()
+            without_probes,
+            unseen: reachable.unseen(),
+            hidden: 0,
+            listeners_every: None,
+            requests_every: None,
+            no_counters: false,
         };
+        let entries = coverage::of(&circumstances);
         let mut source = Self {
-            places,
+            namespaces: reachable,
             listeners_pace: Pace::new(now),
             requests_pace: Pace::new(now),
-            namespaces: Vec::new(),
+            counters: Vec::new(),
             owners: owners::Watch::start()?,
             scanned: 0,
             host: machine::host(),
-            coverage: coverage::of(&circumstances),
+            coverage: in_words(&entries),
+            entries,
             covered: circumstances.clone(),
             circumstances,
         };
@@ -95,7 +106,7 @@ impl SockDiagSource {
         Ok(source)
     }
 
-    /// Reads at every sample from now on, whatever that costs: for who compares, not for who watches.
+    /// Reads at every sample from now on, whatever that costs: for tests that compare counts.
     #[must_use]
     pub fn at_every_sample(mut self) -> Self {
         self.listeners_pace.be_lavish();
@@ -103,24 +114,30 @@ impl SockDiagSource {
         self
     }
 
+    /// Coverage with its reasons as types.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     fn inodes(&self) -> HashSet<u64> {
-        let places = self.places.by_inode.values();
-        places.flat_map(|place| &place.listeners).map(listeners::Known::inode).collect()
+        let namespaces = self.namespaces.by_inode.values();
+        namespaces.flat_map(|sockets| &sockets.listeners).map(listeners::TrackedListener::inode).collect()
     }
 
     /// Takes in what the search for owners has found: owners and namespaces.
     fn take_scan(&mut self) {
-        let listeners = || self.places.by_inode.values().flat_map(|place| &place.listeners);
+        let listeners = || self.namespaces.by_inode.values().flat_map(|sockets| &sockets.listeners);
         let sought = listeners().any(|known| known.owner.is_sought());
-        let scan = self.owners.latest(|| listeners().map(listeners::Known::inode).collect(), sought);
+        let scan = self.owners.latest(|| listeners().map(listeners::TrackedListener::inode).collect(), sought);
         let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
         if again {
             return;
         }
-        self.places.update(&namespaces::scanned(scan));
+        self.namespaces.update(&namespaces::scanned(scan));
         self.circumstances.hidden = scan.hidden;
-        self.circumstances.unseen = self.places.unseen();
-        for known in self.places.by_inode.values_mut().flat_map(|place| &mut place.listeners) {
+        self.circumstances.unseen = self.namespaces.unseen();
+        for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {
             let inode = known.inode();
             known.owner.update(inode, scan, false);
         }
@@ -129,24 +146,30 @@ impl SockDiagSource {
     /// Reads listeners, and behind them the counters of their namespaces.
     fn read(&mut self, now_ns: u64) -> io::Result<()> {
         let (names, scan) = (namespaces::names(), self.owners.current());
-        let unread: Vec<u32> =
-            self.places.by_inode.iter().filter(|(_, place)| place.refused.is_none()).map(|(inode, _)| *inode).collect();
+        let unread: Vec<u32> = self
+            .namespaces
+            .by_inode
+            .iter()
+            .filter(|(_, sockets)| sockets.refused.is_none())
+            .map(|(inode, _)| *inode)
+            .collect();
         for sample in namespaces::sample(&unread, &scan.namespaces, &names) {
-            if let (Some(place), Some(counters)) = (self.places.by_inode.get_mut(&sample.inode), sample.counters) {
-                place.refused = Some(Refused::new(&counters));
+            if let (Some(sockets), Some(counters)) = (self.namespaces.by_inode.get_mut(&sample.inode), sample.counters)
+            {
+                sockets.refused = Some(Refused::new(&counters));
             }
         }
-        for place in self.places.by_inode.values_mut() {
-            place.read_listeners(now_ns)?;
+        for sockets in self.namespaces.by_inode.values_mut() {
+            sockets.read_listeners(now_ns)?;
         }
-        self.namespaces = namespaces::sample(&self.places.inhabited(), &scan.namespaces, &names);
-        for namespace in &self.namespaces {
-            if let Some(place) = self.places.by_inode.get_mut(&namespace.inode) {
-                place.read_counters(namespace.counters.as_ref());
+        self.counters = namespaces::sample(&self.namespaces.inhabited(), &scan.namespaces, &names);
+        for namespace in &self.counters {
+            if let Some(sockets) = self.namespaces.by_inode.get_mut(&namespace.inode) {
+                sockets.read_counters(namespace.counters.as_ref());
             }
         }
         self.circumstances.no_counters =
-            !self.namespaces.is_empty() && self.namespaces.iter().all(|namespace| namespace.counters.is_none());
+            !self.counters.is_empty() && self.counters.iter().all(|namespace| namespace.counters.is_none());
         Ok(())
     }
 }
@@ -162,8 +185,8 @@ impl Source for SockDiagSource {
         }
         let (begin, cpu) = (Instant::now(), machine::thread_cpu());
         if self.requests_pace.is_due(begin) {
-            for place in self.places.by_inode.values_mut() {
-                place.read_requests()?;
+            for sockets in self.namespaces.by_inode.values_mut() {
+                sockets.read_requests()?;
             }
             self.requests_pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));
         }
@@ -171,11 +194,12 @@ impl Source for SockDiagSource {
         self.circumstances.requests_every = self.requests_pace.every();
         if self.covered != self.circumstances {
             self.covered.clone_from(&self.circumstances);
-            self.coverage = coverage::of(&self.circumstances);
+            self.entries = coverage::of(&self.circumstances);
+            self.coverage = in_words(&self.entries);
         }
         let mut listeners = Shared::default();
-        for (inode, place) in &mut self.places.by_inode {
-            listeners.extend(place.sample(*inode));
+        for (inode, sockets) in &mut self.namespaces.by_inode {
+            listeners.extend(sockets.sample(*inode));
         }
         Ok(Sample {
             monotonic_ns,
@@ -189,7 +213,7 @@ impl Source for SockDiagSource {
                 rss_bytes: machine::resident_bytes(),
             },
             losses: Losses::default(),
-            namespaces: self.namespaces.clone(),
+            namespaces: self.counters.clone(),
             listeners,
         })
     }

@@ -31,10 +31,10 @@ const DONE: u16 = 3;
 const REQUEST_PROTOCOL: u16 = 3;
 /// Twice what the kernel puts into one datagram at most.
 const BUFFER: usize = 64 * 1024;
-/// The kernel answers at once. Should it ever not, this is better than to wait for ever.
+/// The kernel answers at once. If it ever does not, this ends the wait.
 const PATIENCE: i64 = 2;
 
-/// Which sockets are wanted.
+/// Which sockets to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// TCP listeners, among them the one that listens for each MPTCP socket.
@@ -45,14 +45,14 @@ pub(super) enum Wanted {
     Requests,
 }
 
-/// Address families, each of which must be asked for by itself.
+/// Address families. Each takes a request of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
     V6,
 }
 
-/// What the kernel says of a socket.
+/// A socket as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) cookie: u64,
@@ -61,14 +61,14 @@ pub(super) struct Entry {
     pub(super) port: u16,
     /// Index of the interface that it is bound to; 0 if to none.
     pub(super) interface: u32,
-    /// Of a listener: `sk_ack_backlog`.
+    /// `sk_ack_backlog` of a listener.
     pub(super) depth: u32,
-    /// Of a listener: `sk_max_ack_backlog`.
+    /// `sk_max_ack_backlog` of a listener.
     pub(super) backlog: u32,
     pub(super) v6only: bool,
-    /// `sk_drops`; `None` if the kernel did not say.
+    /// `sk_drops`; `None` if the kernel did not list it.
     pub(super) drops: Option<u32>,
-    /// Of a request socket: how often its SYN-ACK was sent again.
+    /// How often the SYN-ACK of a request socket was sent again.
     pub(super) retransmits: u8,
 }
 
@@ -77,11 +77,11 @@ pub(super) struct Entry {
 pub(super) struct Dump {
     /// It came in several pieces, between which sockets may have come and gone: one may be missing, or there twice.
     pub(super) pieces: u32,
-    /// The kernel says that it is not consistent.
+    /// The kernel marked it as inconsistent.
     pub(super) interrupted: bool,
 }
 
-/// A socket to ask with. It sees the network namespace that it was opened in.
+/// A netlink socket. It lists the network namespace that it was opened in.
 pub(super) struct Diag {
     socket: Socket,
     buffer: Vec<u8>,
@@ -92,7 +92,7 @@ impl Diag {
     /// Opens one in the calling thread's network namespace.
     ///
     /// # Errors
-    /// What socket(2) says: where netlink or this family of it is not there, or forbidden by a filter of system calls.
+    /// That of socket(2): netlink, or this family, is missing or forbidden by a filter of system calls.
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
         socket.bind_auto()?;
@@ -100,10 +100,10 @@ impl Diag {
         Ok(Self { socket, buffer: vec![0; BUFFER], sequence: 0 })
     }
 
-    /// Gives every socket that is wanted to `each`.
+    /// Passes every socket of this sort to `each`.
     ///
     /// # Errors
-    /// `NotFound` where the kernel does not know such sockets (a module that is not there); otherwise what it says.
+    /// `NotFound` if the kernel does not know such sockets (a module is missing); otherwise its own.
     pub(super) fn dump(&mut self, wanted: Wanted, family: Family, mut each: impl FnMut(Entry)) -> io::Result<Dump> {
         self.sequence = self.sequence.wrapping_add(1);
         let request = request(wanted, family, self.sequence);
@@ -174,7 +174,7 @@ fn read(datagram: &[u8], sequence: u32, interrupted: &mut bool, each: &mut impl 
         let length = message.length() as usize;
         // Messages begin at multiples of four bytes.
         let next = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        // One of a dump that was given up before is not ours any more.
+        // A message of an earlier dump, which was abandoned.
         if message.sequence_number() == sequence {
             *interrupted |= message.flags() & INTERRUPTED != 0;
             let payload = message.payload();
@@ -329,7 +329,7 @@ mod tests {
             for value in [0, 1, 4, 15, 0x7f, 0x80, 0xff] {
                 let mut broken = whole.clone();
                 broken[at] = value;
-                // Whatever it says, it ends.
+                // Whatever it contains, reading it ends.
                 let _ = read_all(&broken);
             }
         }

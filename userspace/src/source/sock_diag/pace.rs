@@ -1,11 +1,11 @@
-//! How often something is read that may take long.
+//! How often to read what may take long to read.
 
 use std::time::{Duration, Instant};
 
 /// A reading is repeated after this many times the CPU time that it took at the earliest: 4 % of a core at most.
 const THRIFT: u32 = 25;
 
-/// What would be due again so soon may be read at any time: nobody asks much more often.
+/// Readings that would be due again this soon are always due: samples are not much more frequent.
 const SOON: Duration = Duration::from_millis(50);
 
 /// Keeps a reading from taking more than its share of a core, whatever the interval between samples is.
@@ -13,9 +13,9 @@ const SOON: Duration = Duration::from_millis(50);
 pub(super) struct Pace {
     due: Instant,
     every: Duration,
-    /// Readings since one was put off.
+    /// Readings since the last one that was postponed.
     in_time: u32,
-    /// Whatever it takes.
+    /// Every reading is due, whatever it costs.
     lavish: bool,
 }
 

@@ -1,13 +1,13 @@
-//! What the drops that a socket counts are made of, as far as its namespace's counters tell.
+//! What a socket's drops consist of, as far as its namespace's counters show.
 //!
-//! A socket's `sk_drops` counts a refused SYN once, a refused final ACK twice, and packets that are no attempts: those
-//! that TCP_DEFER_ACCEPT ignores, and what clients send that give up half-way. Its namespace counts either refused
-//! attempt once in ListenDrops, and ignored packets in TCPDeferAcceptDrop. So the final ACKs of all listeners are known
-//! from the difference, as they are no more than the attempts; where one listener refused at a time, they are that
+//! A socket's `sk_drops` counts a refused SYN once and a refused final ACK twice. It also counts packets that are no
+//! attempts: those that TCP_DEFER_ACCEPT ignores, and those of clients that give up half-way. The namespace counts each
+//! refused attempt once in ListenDrops, and ignored packets in TCPDeferAcceptDrop. The difference gives the final ACKs
+//! of all listeners, which are no more than the attempts. Where one listener refused at a time, they are that
 //! listener's.
 //!
-//! A namespace's counters are read after those of its sockets, the first time before: so nothing that happened in
-//! between is taken for a final ACK; it is seen the next time.
+//! A namespace's counters are read after those of its sockets, and the first time before. So what happens in between
+//! does not count as a final ACK; it is seen the next time.
 
 use std::collections::HashMap;
 
@@ -27,14 +27,14 @@ pub(super) struct Certain {
 pub(super) struct Refused {
     listen_drops: u64,
     defer_accept_drop: u64,
-    /// Attempts in the step before, but for final ACKs that were found.
+    /// Attempts in the step before, without the final ACKs that were found.
     attempts: i64,
-    /// Ignored packets that no listener was given yet.
+    /// Ignored packets that are not assigned to a listener yet.
     ignored: i64,
-    /// Refused final ACKs that no listener was given yet; negative while the namespace's counters are ahead of the
-    /// sockets'.
+    /// Refused final ACKs that are not assigned to a listener yet. Negative while the namespace's counters are ahead of
+    /// the sockets'.
     acks: i64,
-    /// Growth in the step before of which nothing is certain yet, by cookie.
+    /// Growth in the step before that is not explained yet, by cookie.
     before: HashMap<u64, u64>,
 }
 
@@ -45,8 +45,8 @@ impl Refused {
         Self { listen_drops, defer_accept_drop, attempts: 0, ignored: 0, acks: 0, before: HashMap::new() }
     }
 
-    /// Takes a step in: the namespace's counters, and by how much `sk_drops` of its listeners grew, by cookie, those
-    /// that did not left out. Returns what is certain, by cookie. What belongs to one step may turn up in the next, not
+    /// Processes a step: the namespace's counters, and by how much `sk_drops` of its listeners grew, by cookie. Listeners
+    /// without growth are left out. Returns what is certain, by cookie. An event of one step may appear in the next, not
     /// later.
     pub(super) fn step(&mut self, counters: &NamespaceCounters, grown: &[(u64, u64)]) -> HashMap<u64, Certain> {
         let growth = |now: u64, last: &mut u64| now.saturating_sub(std::mem::replace(last, now)) as i64;
@@ -88,8 +88,8 @@ struct Distributed {
     left: i64,
 }
 
-/// Gives of `left` events, each of which adds `weight`, to every listener what no other can have had; takes that off
-/// what is `open`.
+/// Assigns to every listener those of the `left` events that can be no other's. Each event adds `weight` to `sk_drops`.
+/// What is assigned is taken off what is `open`.
 fn distribute(left: i64, open: &mut HashMap<u64, u64>, weight: u64) -> Distributed {
     let all: i64 = open.values().map(|open| (open / weight) as i64).sum();
     let mut found = Distributed { by_cookie: Vec::new(), left };

@@ -1,4 +1,4 @@
-//! Request sockets, counted for the listener that they belong to: the kernel does not say which that is.
+//! Request sockets, counted for the listener that they belong to. The kernel does not list which that is.
 
 use std::{
     collections::HashMap,
@@ -16,8 +16,8 @@ pub(super) struct SynQueue {
     pub(super) young: u32,
 }
 
-/// SYN queues by the cookie of their listener. What is not in it is empty; `None`: one of several listeners at the same
-/// address has them, and nobody says which.
+/// SYN queues by the cookie of their listener. A queue that is missing is empty. `None`: one of several listeners at the
+/// same address has the requests, and it is unknown which.
 pub(super) type SynQueues = HashMap<u64, Option<SynQueue>>;
 
 /// Counts request sockets. One belongs to the listener at exactly its local address, otherwise to the one at any

@@ -8,33 +8,31 @@ use std::{
 
 use listentop_abi::listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, Work};
 
-use super::{
-    Geometry,
-    shared::{SharedArray, WindowedArray},
-};
+use super::shared::{SharedArray, WindowedArray};
+use crate::source::live::start::machine::Geometry;
 
 /// The tables, by slot.
-pub(super) struct Tables {
-    pub(super) info: SharedArray<ListenerInfo>,
-    pub(super) counters: SharedArray<ListenerCounters>,
-    pub(super) handshakes: SharedArray<HandshakeCounters>,
-    pub(super) distributions: WindowedArray<ListenerDistributions>,
-    pub(super) peaks: SharedArray<Peaks>,
-    pub(super) geometry: Geometry,
+pub(crate) struct Tables {
+    pub(crate) info: SharedArray<ListenerInfo>,
+    pub(crate) counters: SharedArray<ListenerCounters>,
+    pub(crate) handshakes: SharedArray<HandshakeCounters>,
+    pub(crate) distributions: WindowedArray<ListenerDistributions>,
+    pub(crate) peaks: SharedArray<Peaks>,
+    pub(crate) geometry: Geometry,
 }
 
 /// Counters of one listener, summed over its records.
 #[derive(Default, PartialEq, Eq)]
-pub(super) struct Counters {
-    pub(super) listener: ListenerCounters,
-    pub(super) handshakes: HandshakeCounters,
+pub(crate) struct Counters {
+    pub(crate) listener: ListenerCounters,
+    pub(crate) handshakes: HandshakeCounters,
     /// The work of its threads, those that found the thread table full included.
-    pub(super) work: Work,
+    pub(crate) work: Work,
 }
 
 impl Counters {
     /// Connections in the table that came through this listener.
-    pub(super) fn tracked(&self) -> u64 {
+    pub(crate) fn tracked(&self) -> u64 {
         let ListenerCounters { enqueued, inherited_waiting, inherited_open, .. } = self.listener;
         let ListenerCounters { untracked_enqueued, aborted, closed, moved_away, .. } = self.listener;
         (enqueued + inherited_waiting + inherited_open)
@@ -42,7 +40,7 @@ impl Counters {
     }
 
     /// Whether any of its connections may be in a distribution.
-    pub(super) fn used(&self) -> bool {
+    pub(crate) fn used(&self) -> bool {
         let ListenerCounters { enqueued, inherited_waiting, inherited_open, .. } = self.listener;
         enqueued + inherited_waiting + inherited_open + self.work.accepts + self.work.reads > 0
     }
@@ -78,13 +76,13 @@ unsafe fn add<T: Counting>(sum: &mut T, record: *mut T) {
 
 impl Tables {
     /// Where a slot's counters and distributions are: one record per shard.
-    pub(super) fn records(&self, slot: u32) -> Range<u32> {
+    pub(crate) fn records(&self, slot: u32) -> Range<u32> {
         let first = slot << self.geometry.shard_shift;
         first..first + self.geometry.shards()
     }
 
     /// Empties the counters and peaks of a slot that no probe knows any more.
-    pub(super) fn clear(&self, slot: u32) {
+    pub(crate) fn clear(&self, slot: u32) {
         for index in self.records(slot) {
             // SAFETY: inside the mapping, all-zero is a valid record, and no probe writes it: its listener and
             // connections are gone from their tables.
@@ -95,7 +93,7 @@ impl Tables {
     }
 
     /// Its counters; `work` is that of its threads.
-    pub(super) fn counters(&self, slot: u32, mut work: Work) -> Counters {
+    pub(crate) fn counters(&self, slot: u32, mut work: Work) -> Counters {
         let mut sum = Counters::default();
         for index in self.records(slot) {
             // SAFETY: the records are inside the mappings; the probes add to their counters atomically.
@@ -113,7 +111,7 @@ impl Tables {
     }
 
     /// The largest depths on any CPU since the last time.
-    pub(super) fn take_peaks(&self, slot: u32) -> Peaks {
+    pub(crate) fn take_peaks(&self, slot: u32) -> Peaks {
         let mut peaks = Peaks::default();
         for cpu in 0..self.geometry.cpus {
             // Both depths are swapped for 0 in one step; their order in the record is that of the bytes.

@@ -52,7 +52,7 @@ const fn stride<T>() -> usize {
 }
 
 /// A mapped BPF array of `T`, which must be the map's value type (records of `listentop_abi`: integers only).
-pub(super) struct SharedArray<T> {
+pub(crate) struct SharedArray<T> {
     mapping: Mapping,
     length: u32,
     values: PhantomData<T>,
@@ -63,13 +63,13 @@ impl<T: Copy> SharedArray<T> {
     ///
     /// # Errors
     /// What mmap(2) says.
-    pub(super) fn map(fd: BorrowedFd<'_>, length: u32) -> io::Result<Self> {
+    pub(crate) fn map(fd: BorrowedFd<'_>, length: u32) -> io::Result<Self> {
         let bytes = (stride::<T>() * length as usize).next_multiple_of(page_size()?);
         Ok(Self { mapping: Mapping::new(fd, 0, bytes)?, length, values: PhantomData })
     }
 
     /// Address of an element; it is valid for as long as the array is.
-    pub(super) fn pointer(&self, index: u32) -> *mut T {
+    pub(crate) fn pointer(&self, index: u32) -> *mut T {
         assert!(index < self.length, "element {index} of {}", self.length);
         // SAFETY: the index is inside the mapping.
         unsafe { self.mapping.base.as_ptr().add(index as usize * stride::<T>()) }.cast()
@@ -77,19 +77,19 @@ impl<T: Copy> SharedArray<T> {
 
     /// Copies an element. The probes may be writing it: each integer is whole, the record as such may be between two
     /// states.
-    pub(super) fn read(&self, index: u32) -> T {
+    pub(crate) fn read(&self, index: u32) -> T {
         // SAFETY: inside the mapping, aligned to 8 by the stride, and any bytes make a valid `T`.
         unsafe { self.pointer(index).read_volatile() }
     }
 
     /// Replaces an element that no probe is writing (a free slot's).
-    pub(super) fn write(&self, index: u32, value: T) {
+    pub(crate) fn write(&self, index: u32, value: T) {
         // SAFETY: as for `read`.
         unsafe { self.pointer(index).write_volatile(value) }
     }
 
     /// Takes an 8-byte element and leaves 0, in one step.
-    pub(super) fn take(&self, index: u32) -> u64 {
+    pub(crate) fn take(&self, index: u32) -> u64 {
         const { assert!(size_of::<T>() == 8) }
         // SAFETY: 8 bytes, aligned to 8, inside the mapping.
         let element = unsafe { AtomicU64::from_ptr(self.pointer(index).cast()) };
@@ -100,7 +100,7 @@ impl<T: Copy> SharedArray<T> {
 
 /// As [`SharedArray`], mapped window by window when an element is asked for: mapping makes all of its pages resident at
 /// once, which of a large array with few elements in use would be most of the process' memory.
-pub(super) struct WindowedArray<T> {
+pub(crate) struct WindowedArray<T> {
     fd: OwnedFd,
     length: u32,
     /// Elements per window, so many that a window ends where a page does.
@@ -120,7 +120,7 @@ impl<T: Copy> WindowedArray<T> {
     ///
     /// # Errors
     /// If the descriptor cannot be duplicated.
-    pub(super) fn new(fd: BorrowedFd<'_>, length: u32) -> io::Result<Self> {
+    pub(crate) fn new(fd: BorrowedFd<'_>, length: u32) -> io::Result<Self> {
         let page = page_size()?;
         let shared_bits = stride::<T>().trailing_zeros().min(page.trailing_zeros());
         let per_window = page >> shared_bits;
@@ -135,7 +135,7 @@ impl<T: Copy> WindowedArray<T> {
     }
 
     /// Gives back the memory of the windows of which no element was asked for since the last time.
-    pub(super) fn unmap_unused(&mut self) {
+    pub(crate) fn unmap_unused(&mut self) {
         for window in &mut self.windows {
             if window.as_mut().is_some_and(|window| !std::mem::take(&mut window.used)) {
                 *window = None;
@@ -147,7 +147,7 @@ impl<T: Copy> WindowedArray<T> {
     ///
     /// # Errors
     /// What mmap(2) says.
-    pub(super) fn pointer(&mut self, index: u32) -> io::Result<*mut T> {
+    pub(crate) fn pointer(&mut self, index: u32) -> io::Result<*mut T> {
         assert!(index < self.length, "element {index} of {}", self.length);
         let (window, place) = (index as usize / self.per_window, index as usize % self.per_window);
         let slot = &mut self.windows[window];

@@ -1,5 +1,5 @@
-//! What the probes must know of the running kernel's structures: each global of `ebpf/src/kernel/mod.rs`, and where it
-//! comes from.
+//! What the probes must know about the running kernel's structures: each global of `ebpf/src/kernel/mod.rs`, and where
+//! its value comes from.
 
 use listentop_btf::{BtfError, KernelBtf};
 
@@ -71,9 +71,8 @@ const ARGUMENT_REGISTER: &str = "orig_x0";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("which register keeps a system call's first argument has to be said for this architecture");
 
-/// Globals that the probes can do without: what needs them cannot be had on a kernel that lacks them, or was not there
-/// yet.
-pub(super) const OPTIONAL: &[&str] = &[
+/// Globals that the probes work without. On a kernel that lacks one, what needs it is unavailable or does not exist.
+pub(crate) const OPTIONAL: &[&str] = &[
     // io_uring may be configured out, and so may MPTCP.
     "CQE_RES",
     "KIOCB_OPCODE",
@@ -86,16 +85,15 @@ pub(super) const OPTIONAL: &[&str] = &[
     "TCP_IS_MPTCP",
     "SUBFLOW_CONN",
     "MPTCP_FIRST",
-    // Without it a connection that is enqueued in the very moment that the start meets it may get two records. All
-    // kernels tried have it.
+    // Without it, a connection that is enqueued while the start finds it may get two records. All kernels tried have it.
     "SOCK_SPINLOCK",
-    // Packets are dropped with a reason since 5.17; functions tell without.
+    // Packets are dropped with a reason since 5.17; functions need none.
     "REASON_LISTEN_OVERFLOW",
     "REASON_NO_SOCKET",
 ];
 
 /// The globals without which MPTCP is unknown.
-pub(super) const MPTCP: &[&str] = &["TCP_IS_MPTCP", "TCP_ULP_DATA", "SUBFLOW_CONN", "MPTCP_FIRST"];
+pub(crate) const MPTCP: &[&str] = &["TCP_IS_MPTCP", "TCP_ULP_DATA", "SUBFLOW_CONN", "MPTCP_FIRST"];
 
 /// A frozen global that says whether programs may call a helper, and the kernel's function behind the helper.
 const HELPERS: &[(&str, &str)] = &[
@@ -105,7 +103,7 @@ const HELPERS: &[(&str, &str)] = &[
 ];
 
 /// Which helpers this kernel has.
-pub(super) fn helpers(btf: &KernelBtf) -> Vec<(&'static str, u8)> {
+pub(crate) fn helpers(btf: &KernelBtf) -> Vec<(&'static str, u8)> {
     HELPERS.iter().map(|(global, function)| (*global, u8::from(btf.function(function).is_ok()))).collect()
 }
 
@@ -118,9 +116,9 @@ const ENUMERATORS: &[(&str, &str)] = &[
     ("OP_ACCEPT", "IORING_OP_ACCEPT"),
 ];
 
-/// What this kernel says of the globals.
+/// The globals on this kernel.
 #[derive(Default)]
-pub(super) struct Offsets {
+pub(crate) struct Offsets {
     /// Globals and their values.
     pub found: Vec<(&'static str, u32)>,
     /// Globals that this kernel does not know, and why.
@@ -128,7 +126,7 @@ pub(super) struct Offsets {
 }
 
 /// Resolves every global.
-pub(super) fn resolve(btf: &KernelBtf) -> Offsets {
+pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
     let mut offsets = Offsets::default();
     let mut put = |name: &'static str, value: Result<u32, BtfError>| match value {
         Ok(value) => offsets.found.push((name, value)),
@@ -174,7 +172,7 @@ pub(super) fn resolve(btf: &KernelBtf) -> Offsets {
         let within = |cmd: u32| Ok(cmd + btf.member(structure, member)?.byte());
         put(name, btf.member("io_kiocb", "cmd").and_then(|cmd| within(cmd.byte())));
     }
-    // Only where it can be told what they splice.
+    // Only where the types show what they splice.
     put("OP_SPLICE", btf.member("io_splice", "splice_fd_in").and_then(|_| btf.enumerator("IORING_OP_SPLICE")));
     offsets
 }

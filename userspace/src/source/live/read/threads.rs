@@ -17,13 +17,13 @@ use super::shared::SharedArray;
 
 /// A thread's times and name are read again after this long; the work itself is read at each sample.
 const TIMES_EVERY: Duration = Duration::from_secs(1);
-/// A thread that /proc does not show is taken to have ended when it did nothing for this long.
+/// A thread that /proc does not show counts as ended when it did nothing for this long.
 const INVISIBLE_IDLE: Duration = Duration::from_secs(60);
 /// Ended threads that are kept one by one per listener; older ones are summed up.
 const DEPARTED: usize = 64;
 
 /// All threads of all listeners.
-pub(super) struct Threads {
+pub(crate) struct Threads {
     records: SharedArray<ThreadRecord>,
     index: BpfHashMap<MapData, ThreadKey, u32>,
     free: Queue<MapData, u32>,
@@ -66,32 +66,32 @@ struct Slot {
 
 /// A thread according to /proc.
 struct Clock {
-    /// Name, times and end; of its work nothing.
-    told: ThreadSample,
+    /// Name, times and end; nothing about its work.
+    observed: ThreadSample,
     read_at: Instant,
     /// Number of the last refresh in which it had a record.
     wanted: u64,
 }
 
 /// The threads of one listener, as the last refresh found them.
-pub(super) struct OfListener<'a> {
+pub(crate) struct OfListener<'a> {
     threads: &'a Threads,
     slot: Option<&'a Slot>,
 }
 
 impl OfListener<'_> {
-    /// Whether anything about them is other than at the refresh before.
-    pub(super) fn have_changed(&self) -> bool {
+    /// Whether anything about them has changed since the refresh before.
+    pub(crate) fn have_changed(&self) -> bool {
         self.slot.is_some_and(|slot| slot.changed == self.threads.serial)
     }
 
     /// Their work altogether.
-    pub(super) fn work(&self) -> Work {
+    pub(crate) fn work(&self) -> Work {
         self.slot.map(|slot| slot.work).unwrap_or_default()
     }
 
     /// They and those that have ended, in order.
-    pub(super) fn samples(&self) -> Vec<ThreadSample> {
+    pub(crate) fn samples(&self) -> Vec<ThreadSample> {
         let Some(slot) = self.slot else { return Vec::new() };
         let seen = slot.records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
         let all = seen.map(|seen| &seen.sample).chain(&slot.departed).chain(&slot.older);
@@ -106,7 +106,7 @@ impl Threads {
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn new(
+    pub(crate) fn new(
         records: SharedArray<ThreadRecord>,
         capacity: u32,
         index: BpfHashMap<MapData, ThreadKey, u32>,
@@ -123,7 +123,7 @@ impl Threads {
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn refresh(&mut self, now: Instant) -> io::Result<()> {
+    pub(crate) fn refresh(&mut self, now: Instant) -> io::Result<()> {
         self.serial += 1;
         let mut ended = Vec::new();
         for (index, seen) in (0..).zip(&mut self.seen) {
@@ -141,8 +141,7 @@ impl Threads {
                 seen.worked_at = now;
                 slot.changed = self.serial;
             }
-            // A thread that is not visible in our PID namespace cannot be looked up: it has ended when it is idle for
-            // long.
+            // A thread outside our PID namespace cannot be looked up. It has ended when it was idle for long.
             if record.pid == 0 {
                 seen.sample.ended = now.duration_since(seen.worked_at) > INVISIBLE_IDLE;
             } else {
@@ -150,7 +149,7 @@ impl Threads {
                 let clock = clock.or_insert_with(|| Clock::new(&seen.sample, now));
                 clock.wanted = self.serial;
                 clock.refresh(now);
-                if clock.tell(&mut seen.sample) {
+                if clock.update(&mut seen.sample) {
                     slot.changed = self.serial;
                 }
             }
@@ -212,7 +211,7 @@ impl Threads {
     }
 
     /// Those of the listener at this slot.
-    pub(super) fn of(&self, slot: u32) -> OfListener<'_> {
+    pub(crate) fn of(&self, slot: u32) -> OfListener<'_> {
         OfListener { threads: self, slot: self.slots.get(&slot) }
     }
 
@@ -220,7 +219,7 @@ impl Threads {
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub(super) fn forget(&mut self, slot: u32) -> io::Result<()> {
+    pub(crate) fn forget(&mut self, slot: u32) -> io::Result<()> {
         let records = self.slots.remove(&slot).map_or_else(Vec::new, |slot| slot.records);
         for record in records {
             if let Some(seen) = self.seen[record as usize].take() {
@@ -247,39 +246,41 @@ impl Seen {
 impl Clock {
     /// Nothing has been read yet.
     fn new(thread: &ThreadSample, now: Instant) -> Self {
-        let told = ThreadSample {
+        let observed = ThreadSample {
             pid: thread.pid,
             tid: thread.tid,
             start_ns: thread.start_ns,
             comm: thread.comm.clone(),
             ..ThreadSample::default()
         };
-        Self { told, read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now), wanted: 0 }
+        Self { observed, read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now), wanted: 0 }
     }
 
     /// Reads /proc again if it is time.
     fn refresh(&mut self, now: Instant) {
         if now.duration_since(self.read_at) >= TIMES_EVERY {
             self.read_at = now;
-            self.told.ended = !read_times(&mut self.told);
+            self.observed.ended = !read_times(&mut self.observed);
         }
     }
 
-    /// Tells a sample of the thread what was read; whether it was something new.
-    fn tell(&self, sample: &mut ThreadSample) -> bool {
-        let told = &self.told;
-        if (told.ended, told.on_cpu_ns, told.run_queue_ns) == (sample.ended, sample.on_cpu_ns, sample.run_queue_ns)
-            && told.comm == sample.comm
+    /// Updates a sample of the thread with what was read. Returns whether that was new.
+    fn update(&self, sample: &mut ThreadSample) -> bool {
+        let observed = &self.observed;
+        if (observed.ended, observed.on_cpu_ns, observed.run_queue_ns)
+            == (sample.ended, sample.on_cpu_ns, sample.run_queue_ns)
+            && observed.comm == sample.comm
         {
             return false;
         }
-        (sample.ended, sample.on_cpu_ns, sample.run_queue_ns) = (told.ended, told.on_cpu_ns, told.run_queue_ns);
-        sample.comm.clone_from(&told.comm);
+        (sample.ended, sample.on_cpu_ns, sample.run_queue_ns) =
+            (observed.ended, observed.on_cpu_ns, observed.run_queue_ns);
+        sample.comm.clone_from(&observed.comm);
         true
     }
 }
 
-/// Takes over what the record says, and adds what is new in it to the work of all; whether anything is.
+/// Updates a sample from the record, and adds what is new to the work of all. Returns whether anything is.
 fn charge(sample: &mut ThreadSample, work: &Work, all: &mut Work) -> bool {
     let counters = [
         (&mut sample.accepts, work.accepts, &mut all.accepts),
@@ -300,7 +301,7 @@ fn charge(sample: &mut ThreadSample, work: &Work, all: &mut Work) -> bool {
     changed
 }
 
-/// Reads a thread's name and times; whether it is still there.
+/// Reads a thread's name and times. Returns whether it is still there.
 fn read_times(sample: &mut ThreadSample) -> bool {
     let directory = format!("/proc/{}/task/{}", sample.pid, sample.tid);
     match fs::read_to_string(format!("{directory}/stat")) {

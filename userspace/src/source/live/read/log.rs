@@ -11,14 +11,14 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use listentop_model::{sample::Losses, words::losses};
 
-use super::{counted_losses, shared::SharedArray};
-use crate::{rights, say::say};
+use super::shared::SharedArray;
+use crate::{rights, say::say, source::live::source::counted_losses};
 
-/// How often it is looked for.
+/// How often the log is read.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// Prints from a thread of its own, until it is dropped; then what there is still.
-pub(super) struct Log {
+/// Prints from a thread of its own until it is dropped, then the rest.
+pub(crate) struct Log {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -27,25 +27,24 @@ impl Log {
     /// Starts the thread. `counters`: what the probes count as lost.
     ///
     /// # Errors
-    /// If the object has no log, or no thread can be had.
-    pub(super) fn start(ebpf: &mut Ebpf, counters: SharedArray<u64>) -> Result<Self, String> {
+    /// If the object has no log, or no thread can be started.
+    pub(crate) fn start(ebpf: &mut Ebpf, counters: SharedArray<u64>) -> Result<Self, String> {
         static STDERR: Stderr = Stderr;
         let mut logger = EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| error.to_string())?;
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("probe log".to_owned()).spawn(move || {
-            // What it reads is mapped already; where giving up fails it reads as well.
+            // What it reads is mapped already, so it needs no right. If giving them up fails, it goes on.
             let _ = rights::restrict_to_nothing();
-            let mut told = Losses::default();
+            let mut printed = Losses::default();
             loop {
                 let last = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
                 logger.flush();
-                // They are counted by the probes and told here: to log each would put code for it on the path of every
-                // read.
+                // The probes count losses, and this prints them. Logging each would add code to the path of every read.
                 let now = counted_losses(&counters);
-                for lost in losses::of(&now.since(&told)) {
+                for lost in losses::of(&now.since(&printed)) {
                     print(format_args!("lost: {}: {}", lost.brief(), lost.meaning));
                 }
-                told = now;
+                printed = now;
                 if last {
                     return;
                 }
@@ -59,7 +58,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic has been told already.
+            // A panic has been reported already.
             let _ = thread.join();
         }
     }

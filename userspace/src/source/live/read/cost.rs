@@ -1,7 +1,7 @@
 //! What the probes cost: the kernel's own statistics of each program.
 //!
-//! While the kernel times programs every run takes longer, so by default it does so for a moment each second, and what
-//! lies between is interpolated. `--probe-stats`, or kernel.bpf_stats_enabled = 1, has every run timed.
+//! While the kernel times programs, every run takes longer. So by default it times them for a moment each second, and the
+//! time between is interpolated. With `--probe-stats`, or kernel.bpf_stats_enabled = 1, it times every run.
 
 use std::{
     io,
@@ -10,29 +10,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caps::Capability;
-
-use super::bpf::{self, ProgramRuns};
-use crate::rights;
+use crate::{
+    rights,
+    source::live::bpf::{self, ProgramRuns},
+};
 
 /// For how long runs are timed.
 const WINDOW: Duration = Duration::from_millis(10);
-/// Time from one window to the next: runs are dearer for a hundredth of the time.
+/// Time from one window to the next: runs take longer for a hundredth of the time.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// How much is timed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Timing {
+pub(crate) enum Timing {
     /// Every run.
     All,
     /// A moment each second.
     Windows,
-    /// None; why, and what would help.
+    /// None; the kernel's error.
     None(String),
 }
 
 /// Runs and nanoseconds of all probes since they were attached.
-pub(super) struct ProbeCost {
+pub(crate) struct ProbeCost {
     timing: Timing,
     /// Keeps the kernel timing, where every run is to be timed.
     _always: Option<OwnedFd>,
@@ -54,32 +54,26 @@ impl ProbeCost {
     ///
     /// # Errors
     /// If `always` is asked for and refused.
-    pub(super) fn start(always: bool) -> io::Result<Self> {
+    pub(crate) fn start(always: bool) -> io::Result<Self> {
         let by_sysctl = std::fs::read("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text.starts_with(b"1"));
         let (timing, always) = match rights::privileged(bpf::enable_statistics) {
             _ if by_sysctl => (Timing::All, None),
             Ok(enabled) if always => (Timing::All, Some(enabled)),
             Ok(_) => (Timing::Windows, None),
             Err(error) if always => return Err(error),
-            Err(error) => (
-                Timing::None(format!(
-                    "the kernel may not be asked to time programs ({error}): {}",
-                    rights::remedy(&[Capability::CAP_SYS_ADMIN])
-                )),
-                None,
-            ),
+            Err(error) => (Timing::None(error.to_string()), None),
         };
         Ok(Self { timing, _always: always, estimate: Estimate { sum: (0.0, 0.0), rate: (0.0, 0.0), settled: None } })
     }
 
     /// How much is timed.
-    pub(super) fn timing(&self) -> &Timing {
+    pub(crate) fn timing(&self) -> &Timing {
         &self.timing
     }
 
     /// Runs and nanoseconds since the start; `None` if nothing is timed. `statistics` reads what the kernel has
     /// counted. Once a period this takes as long as a window.
-    pub(super) fn read(&mut self, statistics: impl Fn() -> ProgramRuns) -> Option<(u64, u64)> {
+    pub(crate) fn read(&mut self, statistics: impl Fn() -> ProgramRuns) -> Option<(u64, u64)> {
         match self.timing {
             Timing::All => {
                 let counted = statistics();

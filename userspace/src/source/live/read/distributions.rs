@@ -20,7 +20,7 @@ const DISTRIBUTIONS: usize = Distributions::N;
 
 /// The distributions of one listener, with 64-bit buckets; the probes' wrap at 32.
 #[derive(Default)]
-pub(super) struct Totals([Histogram; DISTRIBUTIONS]);
+pub(crate) struct Totals([Histogram; DISTRIBUTIONS]);
 
 impl Totals {
     /// Adds what `records` (a listener's shards) counted since the last time, and returns the totals in the record's
@@ -28,7 +28,7 @@ impl Totals {
     ///
     /// # Errors
     /// What mmap(2) says.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         array: &mut WindowedArray<ListenerDistributions>,
         records: Range<u32>,
@@ -61,7 +61,7 @@ impl Totals {
 ///
 /// # Errors
 /// What mmap(2) says.
-pub(super) fn clear(array: &mut WindowedArray<ListenerDistributions>, records: Range<u32>) -> io::Result<()> {
+pub(crate) fn clear(array: &mut WindowedArray<ListenerDistributions>, records: Range<u32>) -> io::Result<()> {
     for index in records {
         let record = array.pointer(index)?;
         // SAFETY: inside the mapping, all-zero is a valid record, and no probe writes it: its listener and connections

@@ -1,17 +1,19 @@
-//! Where the functions' arguments and results are: positions differ between kernels, so they come from the running
+//! Where the arguments and results of functions are. Positions differ between kernels, so they come from the running
 //! kernel's BTF and are frozen into `.rodata` before the load.
 
 use listentop_btf::{KernelBtf, Value};
 
-/// What a frozen global holds of a function.
+use super::refusal::Refusal;
+
+/// What a frozen global holds the position of.
 enum Position {
-    /// Of the result.
+    /// The result.
     Result,
-    /// Of the parameter of this name.
+    /// The parameter of this name.
     Parameter(&'static str),
 }
 
-/// A frozen global of `ebpf/src/hooks`, the function, and what it holds of it.
+/// A frozen global of `ebpf/src/hooks`, the function, and what it holds the position of.
 const POSITIONS: &[(&str, &str, Position)] = &[
     ("LISTEN_RESULT", "inet_csk_listen_start", Position::Result),
     ("ACCEPT_RESULT", "inet_csk_accept", Position::Result),
@@ -26,8 +28,8 @@ const POSITIONS: &[(&str, &str, Position)] = &[
     ("CHECK_RESULT", "tcp_check_req", Position::Result),
 ];
 
-/// Parameters that the probes take at a fixed position, which therefore must have this name there, and results that
-/// they take behind a fixed number of parameters (function, position, name; an empty name stands for the result).
+/// Parameters and results that the probes take at a fixed position: function, position, name. An empty name stands for
+/// the result. The check compares each with the kernel's signature.
 const FIXED: &[(&str, u32, &str)] = &[
     ("inet_csk_listen_start", 0, "sk"),
     ("inet_csk_listen_stop", 0, "sk"),
@@ -77,9 +79,9 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("tcp_check_req", 4, "req_stolen"),
 ];
 
-/// Positions as this kernel has them, by global. What is not there the loader leaves at its default, which no argument
-/// has; the function is then refused by [`check`].
-pub(super) fn positions(kernel: &KernelBtf) -> Vec<(&'static str, u32)> {
+/// Positions on this kernel, by global. A global that is not found keeps its default, which is no argument's position;
+/// [`check`] then refuses the function.
+pub(crate) fn positions(kernel: &KernelBtf) -> Vec<(&'static str, u32)> {
     let mut found: Vec<(&'static str, u32)> = POSITIONS
         .iter()
         .filter_map(|(global, function, position)| {
@@ -99,24 +101,24 @@ pub(super) fn positions(kernel: &KernelBtf) -> Vec<(&'static str, u32)> {
     found
 }
 
-/// Whether the probes can make sense of this kernel's version of a function.
+/// Whether the probes know this kernel's signature of a function.
 ///
 /// # Errors
-/// In a line, what is not as they know it.
-pub(super) fn check(kernel: &KernelBtf, function: &str) -> Result<(), String> {
-    let signature = kernel.function(function).map_err(|error| error.to_string())?;
+/// What differs.
+pub(crate) fn check(kernel: &KernelBtf, function: &str) -> Result<(), Refusal> {
+    let signature = kernel.function(function)?;
     for (_, position, name) in FIXED.iter().filter(|(of, ..)| *of == function) {
         let there = if name.is_empty() { Some(signature.return_position()) } else { signature.position(name) };
         if there != Some(*position) {
-            let what = if name.is_empty() { "its result" } else { name };
-            return Err(format!("{function} has {what} elsewhere on this kernel than the probes know"));
+            let what = if name.is_empty() { "its result" } else { *name };
+            return Err(Refusal::Moved { function: function.to_owned(), what });
         }
     }
-    for (global, of, position) in POSITIONS.iter().filter(|(_, of, _)| *of == function) {
-        if let Position::Parameter(name) = position
-            && signature.position(name).is_none()
+    for (.., position) in POSITIONS.iter().filter(|(_, of, _)| *of == function) {
+        if let Position::Parameter(parameter) = position
+            && signature.position(parameter).is_none()
         {
-            return Err(format!("{of} has no parameter {name} on this kernel ({global})"));
+            return Err(Refusal::NoParameter { function: function.to_owned(), parameter });
         }
     }
     Ok(())
@@ -125,17 +127,14 @@ pub(super) fn check(kernel: &KernelBtf, function: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::{FIXED, POSITIONS, check, positions};
-    use crate::source::live::events::EVENTS;
+    use crate::source::live::attach::events::{Target, all_hooks};
     use listentop_btf::KernelBtf;
 
     #[test]
     fn every_function_that_is_hooked_is_checked() {
-        for hook in EVENTS.iter().flat_map(|event| event.ways).flat_map(|way| way.hooks) {
-            let target = hook.target.name();
-            let Some(function) = target.strip_prefix("fexit/").or_else(|| target.strip_prefix("fentry/")) else {
-                continue;
-            };
-            // Those of which no argument is taken.
+        for hook in all_hooks() {
+            let (Target::Entry(function) | Target::Exit(function)) = hook.target else { continue };
+            // The probes take no argument of these.
             let none = ["cookie_v4_init_sequence", "cookie_v6_init_sequence"].contains(&function);
             let known =
                 FIXED.iter().any(|(of, ..)| *of == function) || POSITIONS.iter().any(|(_, of, _)| *of == function);

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// A function's addresses, first and one past the last.
-pub(super) type Range = (u64, u64);
+pub(crate) type Range = (u64, u64);
 
 /// Those functions: where packets for a listener's requests are discarded (tcp_v4_rcv, tcp_v6_rcv), where others for
 /// the listener itself are, such as a reset that comes when its connection has gone (tcp_rcv_state_process), and what
@@ -14,15 +14,15 @@ pub(super) type Range = (u64, u64);
 const FUNCTIONS: [&str; 4] = ["tcp_v4_rcv", "tcp_v6_rcv", "tcp_rcv_state_process", "tcp_drop_reason"];
 
 /// Their ranges, in that order; (0, 0) for what is not found or hidden (kernel.kptr_restrict).
-pub(super) type Ranges = [Range; FUNCTIONS.len()];
+pub(crate) type Ranges = [Range; FUNCTIONS.len()];
 
 /// Whether all that every kernel has are found.
-pub(super) fn known(ranges: &Ranges) -> bool {
+pub(crate) fn known(ranges: &Ranges) -> bool {
     ranges[..3].iter().all(|range| range.1 != 0)
 }
 
 /// Reads the ranges.
-pub(super) fn discarding() -> Ranges {
+pub(crate) fn discarding() -> Ranges {
     File::open("/proc/kallsyms").map_or(Ranges::default(), |file| ranges(BufReader::new(file)))
 }
 

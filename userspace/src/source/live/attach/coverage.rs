@@ -1,0 +1,201 @@
+//! What the attached hooks let us measure. All of it is derived from [`super::events`] and from what is attached.
+
+use listentop_model::coverage::Measure;
+
+use super::{
+    Attached,
+    events::{Event, Loss},
+};
+use crate::source::{
+    coverage::{Entry, Reason},
+    live::read::cost::Timing,
+};
+
+/// What coverage depends on beside the hooks.
+#[derive(Debug, Clone)]
+pub(crate) struct Circumstances {
+    /// How much the kernel times.
+    pub timing: Timing,
+    /// Whether the kernel shows where the functions lie that discard packets.
+    pub addresses_known: bool,
+    /// Why not all listeners were found that were open before the start.
+    pub unseen: Option<Reason>,
+}
+
+/// Coverage of every measure.
+pub(crate) fn of(attached: &Attached, circumstances: &Circumstances) -> Vec<Entry> {
+    Measure::ALL.iter().map(|measure| one(*measure, attached, circumstances)).collect()
+}
+
+fn one(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> Entry {
+    let missing = unavailable(measure, attached, circumstances);
+    if !missing.is_empty() {
+        return Entry::unavailable(measure, missing);
+    }
+    let mut reasons = limits(measure, attached);
+    reasons.extend(incomplete(measure, attached));
+    reasons.extend(without_hooks(measure, attached));
+    reasons.extend(of_machine(measure, attached, circumstances));
+    Entry::available(measure, via(measure, attached), reasons)
+}
+
+/// Why a measure is unavailable: nothing brings an event that carries it. Empty if it is available.
+fn unavailable(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    for outcome in &attached.outcomes {
+        let Some(failure) = &outcome.failure else { continue };
+        if outcome.definition.carries.contains(&measure) {
+            let why = concerning(outcome.definition.without, measure).map(|loss| loss.without).next();
+            reasons.push(Reason::NotAttached(why, failure.clone()));
+        }
+    }
+    if let (Measure::ProbeTime, Timing::None(error)) = (measure, &circumstances.timing) {
+        reasons.push(Reason::NotTimed(error.clone()));
+    }
+    reasons
+}
+
+/// The losses that concern a measure.
+fn concerning(losses: &'static [Loss], measure: Measure) -> impl Iterator<Item = &'static Loss> {
+    losses.iter().filter(move |loss| loss.measures.contains(&measure))
+}
+
+/// What the methods in use lack.
+fn limits(measure: Measure, attached: &Attached) -> Vec<Reason> {
+    let methods = attached.outcomes.iter().filter_map(|outcome| outcome.method);
+    let losses = methods.flat_map(|method| concerning(method.limits, measure));
+    losses.map(|loss| Reason::Limit(loss.without)).collect()
+}
+
+/// What is missing because nothing brings an event.
+fn incomplete(measure: Measure, attached: &Attached) -> Vec<Reason> {
+    let failed = attached.outcomes.iter().filter_map(|outcome| Some((outcome.definition, outcome.failure.as_ref()?)));
+    failed
+        .flat_map(|(definition, failure)| {
+            concerning(definition.without, measure).map(|loss| {
+                // Where the event carries measures, these name the failure.
+                if definition.carries.is_empty() {
+                    Reason::Incomplete(loss.without, failure.clone())
+                } else {
+                    Reason::Limit(loss.without)
+                }
+            })
+        })
+        .collect()
+}
+
+/// What is missing because a hook is not attached that the method in use can do without, or relies on. A kernel that
+/// does not have the hook's target has nothing that could be missed.
+fn without_hooks(measure: Measure, attached: &Attached) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    for outcome in &attached.outcomes {
+        let Some(method) = outcome.method else { continue };
+        // No attempt was made at an optional hook whose function this kernel does not have.
+        let optional = method.hooks.iter().filter_map(|hook| Some((hook.target, hook.loss()?, false)));
+        let relied_on = method.relies_on.iter().map(|(target, loss)| (*target, *loss, true));
+        for (target, loss, untried_is_lost) in optional.chain(relied_on) {
+            if attached.has(target) || !loss.measures.contains(&measure) {
+                continue;
+            }
+            match attached.refusal(target) {
+                Some(refusal) if refusal.is_absence_of(target) => {}
+                None if !untried_is_lost => {}
+                refusal => reasons.push(Reason::Without(loss.without, target, refusal.cloned())),
+            }
+        }
+    }
+    reasons
+}
+
+/// What is missing because of the machine, whatever is attached.
+fn of_machine(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> Option<Reason> {
+    match measure {
+        Measure::Drops if !circumstances.addresses_known && !attached.is_by_function(Event::AckRefused) => {
+            Some(Reason::HiddenAddresses)
+        }
+        Measure::ProbeTime if circumstances.timing == Timing::Windows => Some(Reason::TimedInWindows),
+        Measure::AcceptQueueDepth => circumstances.unseen.clone(),
+        _ => None,
+    }
+}
+
+/// Where a measure comes from.
+fn via(measure: Measure, attached: &Attached) -> String {
+    let hooks = |events: &[Event]| hooks(measure, events, attached);
+    let sees_syns = attached.source(Event::Syn).is_some();
+    match measure {
+        Measure::AcceptQueueDepth => "iter/bpf_map_elem: sk_ack_backlog".to_owned(),
+        Measure::AcceptQueuePeak => format!("{}: sk_ack_backlog at every enqueue", hooks(&[Event::Enqueued])),
+        Measure::Enqueued => hooks(&[Event::Enqueued]),
+        Measure::AcceptWait => format!("{} → {}", hooks(&[Event::Enqueued]), hooks(&[Event::Accepted])),
+        Measure::OldestWaiting => "iter/bpf_map_elem: head of the accept queue".to_owned(),
+        Measure::SynQueueDepth if sees_syns => {
+            format!("iter/bpf_map_elem: qlen; peak: {} at every request", hooks(&[Event::Syn]))
+        }
+        Measure::SynQueueDepth => format!("iter/bpf_map_elem, {}: qlen", hooks(&[Event::Enqueued])),
+        Measure::SynRequests => hooks(&[Event::Syn, Event::RequestGivenUp]),
+        Measure::SynackRetransmits => hooks(&[Event::SynackRetransmitted]),
+        Measure::CookiesSent => hooks(&[Event::Syn, Event::CookieValidated]),
+        Measure::Handshake if attached.is_by_function(Event::Enqueued) => {
+            format!("{}: since the first SYN-ACK", hooks(&[Event::Enqueued]))
+        }
+        Measure::Handshake => format!("{}: srtt_us of the new connection", hooks(&[Event::Enqueued])),
+        Measure::Drops => format!("sk_drops, {}", hooks(&[Event::AckRefused])),
+        Measure::DropCause if sees_syns => hooks(&[Event::Syn, Event::AckRefused]),
+        Measure::DropCause => format!("{}; for SYNs the namespace's TcpExt counters", hooks(&[Event::AckRefused])),
+        Measure::DropClients => hooks(&[Event::Syn, Event::AckRefused]),
+        Measure::Accepts | Measure::WouldBlock => hooks(&[Event::Accepted]),
+        Measure::OpenConnections => format!("accepts less {}", hooks(&[Event::Destroyed])),
+        Measure::FirstByte => hooks(&[Event::Arrived]),
+        Measure::FirstRead => hooks(&[Event::Read, Event::Spliced]),
+        Measure::Reads => hooks(&[Event::Read, Event::Spliced]),
+        Measure::Residency => format!("{} → {}", hooks(&[Event::Arrived]), hooks(&[Event::Read, Event::Spliced])),
+        Measure::QueuedBytes => format!("{} less copied_seq", hooks(&[Event::Arrived])),
+        Measure::Writes => hooks(&[Event::Written]),
+        Measure::Owners => "/proc/PID/fd".to_owned(),
+        Measure::ThreadTimes => "/proc/PID/task/TID/schedstat".to_owned(),
+        Measure::ProbeTime => "the kernel's program statistics".to_owned(),
+    }
+}
+
+/// The attached hooks by which these events bring a measure: first those that the methods do not work without, then
+/// those that complete it.
+fn hooks(measure: Measure, events: &[Event], attached: &Attached) -> String {
+    let sources = || events.iter().filter_map(|event| attached.source(*event));
+    let of = |optional: bool| {
+        let hooks = sources().flat_map(|outcome| &outcome.hooks);
+        hooks.filter(move |hook| hook.has(measure) && hook.loss().is_some() == optional).map(|hook| hook.target)
+    };
+    let relied_on = sources()
+        .filter_map(|outcome| outcome.method)
+        .flat_map(|method| method.relies_on)
+        .filter(|(target, loss)| loss.measures.contains(&measure) && attached.has(*target))
+        .map(|(target, _)| *target);
+    let mut names: Vec<String> = Vec::new();
+    for target in of(false).chain(of(true)).chain(relied_on) {
+        let name = target.to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
+}
+
+/// Notes how many processes' descriptors may not be read. Returns whether that is new.
+pub(crate) fn note_hidden_owners(entries: &mut [Entry], hidden: u32) -> bool {
+    let reasons = if hidden > 0 { vec![Reason::HiddenOwners(hidden)] } else { Vec::new() };
+    let Some(owners) = entries.iter_mut().find(|entry| entry.measure == Measure::Owners) else { return false };
+    let changed = owners.reasons != reasons;
+    owners.reasons = reasons;
+    changed
+}
+
+/// Notes that refused clients may have been forgotten, and counted again. Returns whether that is new.
+pub(crate) fn note_forgotten_clients(entries: &mut [Entry]) -> bool {
+    let Some(clients) = entries.iter_mut().find(|entry| entry.measure == Measure::DropClients) else { return false };
+    let new = clients.available && !clients.reasons.contains(&Reason::ForgottenClients);
+    if new {
+        clients.reasons.push(Reason::ForgottenClients);
+    }
+    new
+}

@@ -1,0 +1,379 @@
+//! Every event with every method and every hook refused, one at a time, on a kernel that is made up: what is attached
+//! then, and what coverage says of it.
+
+use std::collections::BTreeSet;
+
+use listentop_btf::Symbol;
+use listentop_model::coverage::{Measure, Status};
+
+use super::{
+    Attached, Programs, Trial, Wanted, attach,
+    coverage::{self, Circumstances},
+    events::{Definition, EVENTS, Event, Hook, Kind, Loss, Part, Target, URING_COMPLETE, all_hooks},
+    refusal::Refusal,
+};
+use crate::source::{
+    coverage::{Entry, Reason},
+    live::{StartError, read::cost::Timing},
+};
+
+/// When a kernel refuses a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Load,
+    Attach,
+}
+
+/// A kernel that takes everything but some targets.
+#[derive(Default)]
+struct FakeKernel {
+    refused: Vec<(Target, Refusal, Option<Stage>)>,
+    loaded: BTreeSet<&'static str>,
+    attached: BTreeSet<(&'static str, String)>,
+}
+
+impl FakeKernel {
+    fn without(refused: &[(Target, Refusal, Option<Stage>)]) -> Self {
+        Self { refused: refused.to_vec(), ..Self::default() }
+    }
+
+    fn outcome(&self, target: Target, now: Stage) -> Result<(), Refusal> {
+        let refused = self.refused.iter().find(|(refused, _, stage)| {
+            *refused == target && *stage == (if now == Stage::Load { None } else { Some(Stage::Attach) })
+        });
+        refused.map_or(Ok(()), |(_, refusal, _)| Err(refusal.clone()))
+    }
+}
+
+impl Programs for FakeKernel {
+    fn load(&mut self, hook: &Hook) -> Result<(), Refusal> {
+        self.outcome(hook.target, Stage::Load)?;
+        self.loaded.insert(hook.program);
+        Ok(())
+    }
+
+    fn attach(&mut self, hook: &Hook) -> Result<(), Refusal> {
+        assert!(self.loaded.contains(hook.program), "{} is attached before it is loaded", hook.program);
+        self.outcome(hook.target, Stage::Attach)?;
+        let new = self.attached.insert((hook.program, hook.target.to_string()));
+        assert!(new, "{} is attached twice to {}", hook.program, hook.target);
+        Ok(())
+    }
+
+    fn unload(&mut self, hook: &Hook) {
+        self.loaded.remove(hook.program);
+        self.attached.retain(|(program, _)| *program != hook.program);
+    }
+
+    fn is_loaded(&self, hook: &Hook) -> bool {
+        self.loaded.contains(hook.program)
+    }
+
+    fn lacks(&self, target: Target) -> bool {
+        self.refused.iter().any(|(refused, refusal, _)| *refused == target && refusal.is_absence_of(target))
+    }
+}
+
+/// The kinds of probes that can be asked for.
+const KINDS: [Option<Kind>; 3] = [None, Some(Kind::Fentry), Some(Kind::Tracepoint)];
+
+fn every_target() -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    for hook in all_hooks() {
+        if !targets.contains(&hook.target) {
+            targets.push(hook.target);
+        }
+    }
+    targets
+}
+
+/// What a kernel says that does not have a target.
+fn absent(target: Target) -> Refusal {
+    Refusal::Missing(match target {
+        Target::Entry(name) | Target::Exit(name) => Symbol::Function(name.to_owned()),
+        Target::Tracepoint(name, _) => Symbol::Tracepoint(name.to_owned()),
+        Target::Syscall(_) => Symbol::Member("syscall_trace_exit.ret".to_owned()),
+    })
+}
+
+fn circumstances() -> Circumstances {
+    Circumstances { timing: Timing::All, addresses_known: true, unseen: None }
+}
+
+fn attached(kernel: &mut FakeKernel, kind: Option<Kind>) -> Result<Attached, (StartError, Vec<Trial>)> {
+    attach(kernel, Wanted { kind, refuse: &[] })
+}
+
+fn covered(attached: &Attached) -> Vec<Entry> {
+    coverage::of(attached, &circumstances())
+}
+
+fn entry(entries: &[Entry], measure: Measure) -> &Entry {
+    entries.iter().find(|entry| entry.measure == measure).expect("every measure has its entry")
+}
+
+/// The targets that a text names.
+fn named(text: &str) -> Vec<Target> {
+    let words: Vec<&str> = text
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '/')
+        .filter(|word| word.contains('/'))
+        .collect();
+    every_target().into_iter().filter(|target| words.contains(&target.to_string().as_str())).collect()
+}
+
+/// What holds of every coverage, whatever is refused: it names attached hooks only, and every loss has its reason.
+fn assert_sound(attached: &Attached, entries: &[Entry], kernel: &FakeKernel, what: &str) {
+    let really: BTreeSet<&str> = kernel.attached.iter().map(|(_, target)| target.as_str()).collect();
+    let believed: BTreeSet<String> = attached.hooks().map(|hook| hook.target.to_string()).collect();
+    assert_eq!(really, believed.iter().map(String::as_str).collect(), "{what}");
+    for found in entries {
+        let words = found.in_words();
+        for target in named(&words.via) {
+            assert!(attached.has(target), "{what}: {} claims {target}: {}", found.measure, words.via);
+        }
+        let whole = !words.via.starts_with(", ") && !words.via.ends_with(", ") && !words.via.contains(", ,");
+        assert!(whole && !words.via.contains("→ ;"), "{what}: {}: {:?}", found.measure, words.via);
+        assert_eq!(words.via.is_empty(), words.status == Status::Unavailable, "{what}: {}", found.measure);
+        assert_eq!(words.reason.is_empty(), words.status == Status::Measured, "{what}: {}", found.measure);
+    }
+}
+
+/// What is declared to be missing of a measure, given what is attached.
+fn declared_losses(attached: &Attached, measure: Measure) -> Vec<&'static str> {
+    let mut losses: Vec<Loss> = Vec::new();
+    for outcome in &attached.outcomes {
+        match outcome.method {
+            None if outcome.failure.is_some() => losses.extend(outcome.definition.without),
+            None => {}
+            Some(method) => {
+                losses.extend(method.limits);
+                losses.extend(method.hooks.iter().filter(|hook| !attached.has(hook.target)).filter_map(Hook::loss));
+                losses.extend(method.relies_on.iter().filter(|(on, _)| !attached.has(*on)).map(|(_, loss)| *loss));
+            }
+        }
+    }
+    losses.into_iter().filter(|loss| loss.measures.contains(&measure)).map(|loss| loss.without).collect()
+}
+
+/// Whether an event is brought, by its own method or another's.
+fn is_brought(attached: &Attached, event: Event) -> bool {
+    attached.source(event).is_some()
+}
+
+/// What coverage must say of a kernel that refuses one target and is whole otherwise.
+fn assert_consequences(attached: &Attached, whole: &[Entry], target: Target, refusal: &Refusal, what: &str) {
+    let entries = covered(attached);
+    for measure in Measure::ALL.iter().copied() {
+        let (before, now) = (entry(whole, measure), entry(&entries, measure));
+        let carriers = || EVENTS.iter().filter(|definition| definition.carries.contains(&measure));
+        let lost = carriers().any(|definition| !is_brought(attached, definition.event));
+        let losses = declared_losses(attached, measure);
+        let expected = match (lost, losses.is_empty()) {
+            (true, _) => Status::Unavailable,
+            (false, true) => Status::Measured,
+            (false, false) => Status::Sampled,
+        };
+        let reason = now.in_words().reason;
+        if refusal.is_absence_of(target) && !lost {
+            // What the kernel does not have it does not miss; but another method may have come to be used.
+            assert!(now.status() == expected || now.status() == Status::Measured, "{what}: {measure}: {reason}");
+        } else {
+            assert_eq!(now.status(), expected, "{what}: {measure}: {reason}");
+        }
+        if now.status() == Status::Unavailable && before.status() != Status::Unavailable {
+            assert!(named(&reason).contains(&target), "{what}: {measure}: {reason}");
+        }
+        if now.status() == Status::Sampled {
+            assert!(losses.iter().any(|loss| reason.contains(loss)), "{what}: {measure}: {reason}");
+        }
+    }
+}
+
+#[test]
+fn nothing_refused_loses_nothing() {
+    for kind in [None, Some(Kind::Fentry)] {
+        let mut kernel = FakeKernel::default();
+        let attached = attached(&mut kernel, kind).expect("it takes everything");
+        let entries = covered(&attached);
+        assert_sound(&attached, &entries, &kernel, "nothing refused");
+        for entry in &entries {
+            assert_eq!(entry.status(), Status::Measured, "{kind:?}: {:?}", entry.in_words());
+        }
+        assert_eq!(attached.parts(), [Part::CookiesValidated, Part::RequestsGivenUp, Part::FailedAccepts]);
+    }
+}
+
+#[test]
+fn every_hook_refused_one_at_a_time() {
+    for kind in KINDS {
+        let whole = covered(&attached(&mut FakeKernel::default(), kind).expect("it takes everything"));
+        for target in every_target() {
+            let not_permitted = Refusal::NotPermitted("Operation not permitted (os error 1)".to_owned());
+            for (refusal, stage) in
+                [(not_permitted.clone(), None), (not_permitted, Some(Stage::Attach)), (absent(target), None)]
+            {
+                let what = format!("{kind:?} without {target} ({refusal}, {stage:?})");
+                let mut kernel = FakeKernel::without(&[(target, refusal.clone(), stage)]);
+                match attached(&mut kernel, kind) {
+                    Ok(attached) => {
+                        assert_sound(&attached, &covered(&attached), &kernel, &what);
+                        assert_consequences(&attached, &whole, target, &refusal, &what);
+                    }
+                    Err((error, trials)) => {
+                        let StartError::Refused { event, failure } = &error else { panic!("{what}: {error}") };
+                        let definition = EVENTS.iter().find(|definition| definition.event == *event);
+                        assert!(definition.is_some_and(|definition| definition.essential), "{what}: {error}");
+                        assert!(failure.refusals.contains(&(target, refusal.clone())), "{what}: {error}");
+                        assert!(error.to_string().contains(&target.to_string()), "{what}: {error}");
+                        assert!(trials.iter().any(|trial| trial.outcome == Err(refusal.clone())), "{what}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first hook that each method cannot do without.
+fn heads(definition: &Definition, methods: usize) -> Vec<Target> {
+    let methods = definition.methods.iter().take(methods);
+    methods
+        .filter_map(|method| method.hooks.iter().rev().find(|hook| hook.loss().is_none()))
+        .map(|hook| hook.target)
+        .collect()
+}
+
+#[test]
+fn every_method_refused_up_to_all() {
+    for kind in KINDS {
+        for definition in EVENTS {
+            for methods in 1..=definition.methods.len() {
+                let refused: Vec<_> = heads(definition, methods)
+                    .into_iter()
+                    .map(|target| (target, Refusal::Failed("no".to_owned()), None))
+                    .collect();
+                let what = format!("{kind:?} without the first {methods} methods of {:?}", definition.event);
+                let mut kernel = FakeKernel::without(&refused);
+                let Ok(attached) = attached(&mut kernel, kind) else {
+                    continue;
+                };
+                let entries = covered(&attached);
+                assert_sound(&attached, &entries, &kernel, &what);
+                if is_brought(&attached, definition.event) {
+                    continue;
+                }
+                assert!(!definition.essential, "{what}: the start goes on without it");
+                for measure in definition.carries {
+                    let found = entry(&entries, *measure);
+                    assert_eq!(found.status(), Status::Unavailable, "{what}: {measure}");
+                }
+                for loss in definition.without {
+                    for measure in loss.measures {
+                        let found = entry(&entries, *measure);
+                        if !found.available && !definition.carries.contains(measure) {
+                            // Another event carries it, and is not seen either.
+                            continue;
+                        }
+                        let reason = found.in_words().reason;
+                        assert!(reason.contains(loss.without), "{what}: {measure}: {reason}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The fault that was: coverage claimed io_uring's hook although the kernel had refused it.
+#[test]
+fn accepts_without_io_uring_are_sampled_and_say_so() {
+    let target = Target::Tracepoint(URING_COMPLETE, 3);
+    let refused = |refusal: Refusal| {
+        let mut kernel = FakeKernel::without(&[(target, refusal, None)]);
+        let attached = attached(&mut kernel, Some(Kind::Tracepoint)).expect("nothing essential");
+        covered(&attached)
+    };
+    let entries = refused(Refusal::NotPermitted("no".to_owned()));
+    for measure in [Measure::Accepts, Measure::WouldBlock, Measure::Reads] {
+        let found = entry(&entries, measure).in_words();
+        assert_eq!(found.status, Status::Sampled, "{measure}");
+        assert!(found.reason.contains("through io_uring"), "{measure}: {}", found.reason);
+        assert!(found.reason.contains("tp_btf/io_uring_complete: no"), "{measure}: {}", found.reason);
+        assert!(!found.via.contains("io_uring"), "{measure}: {}", found.via);
+    }
+    let via = entry(&entries, Measure::Accepts).in_words().via;
+    assert_eq!(via, "tracepoint/syscalls/sys_exit_accept4, tracepoint/syscalls/sys_exit_accept");
+    // A kernel without io_uring loses nothing.
+    let entries = refused(absent(target));
+    assert_eq!(entry(&entries, Measure::Accepts).status(), Status::Measured);
+    // A kernel whose tracepoint does not pass the request does.
+    let entries = refused(Refusal::NoRequest(URING_COMPLETE));
+    assert_eq!(entry(&entries, Measure::Accepts).status(), Status::Sampled);
+}
+
+#[test]
+fn what_completes_a_measure_is_missed_where_the_kernel_has_it() {
+    let not_permitted = || Refusal::NotPermitted("no".to_owned());
+    for (kind, target, measure, words) in [
+        (None, Target::Exit("tcp_sendpage"), Measure::Writes, "sendfile"),
+        (Some(Kind::Tracepoint), Target::Syscall("sys_exit_splice"), Measure::Reads, "splice(2)"),
+        (None, Target::Exit("tcp_syn_flood_action"), Measure::DropCause, "queue depths"),
+        (None, Target::Exit("inet_csk_reqsk_queue_drop"), Measure::SynRequests, "given up"),
+        (None, Target::Entry("tcp_get_cookie_sock"), Measure::CookiesSent, "come back"),
+    ] {
+        let mut kernel = FakeKernel::without(&[(target, not_permitted(), None)]);
+        let attached = attached(&mut kernel, kind).expect("nothing essential");
+        let found = entry(&covered(&attached), measure).in_words();
+        assert_eq!(found.status, Status::Sampled, "{target}");
+        assert!(found.reason.contains(words) && found.reason.contains(&target.to_string()), "{}", found.reason);
+    }
+    // Functions that were not requested are missed as well.
+    let tracepoints = attached(&mut FakeKernel::default(), Some(Kind::Tracepoint)).expect("it takes everything");
+    let writes = entry(&covered(&tracepoints), Measure::Writes).clone();
+    let Some(Reason::Without(_, target, Some(Refusal::NotRequested))) = writes.reasons.first() else {
+        panic!("{:?}", writes.reasons)
+    };
+    assert_eq!(*target, Target::Exit("tcp_sendpage"));
+    // A figure without its hook is unknown.
+    let refused = [(Target::Exit("inet_csk_reqsk_queue_drop"), not_permitted(), None)];
+    let attached = attached(&mut FakeKernel::without(&refused), None).expect("nothing essential");
+    assert!(!attached.parts().contains(&Part::RequestsGivenUp));
+}
+
+#[test]
+fn a_method_that_fails_half_way_leaves_nothing() {
+    // The last hook of the first method: what was attached before it goes again.
+    let last = Target::Exit("inet_csk_accept");
+    let mut kernel = FakeKernel::without(&[(last, Refusal::Failed("no".to_owned()), Some(Stage::Attach))]);
+    let attached = attached(&mut kernel, None).expect("nothing essential");
+    assert!(!attached.has(Target::Exit("__x64_sys_accept4")) && !attached.has(Target::Exit("__arm64_sys_accept4")));
+    assert!(attached.has(Target::Syscall("sys_exit_accept4")));
+    assert_eq!(attached.method(Event::Accepted).and_then(|method| method.kind), Some(Kind::Tracepoint));
+}
+
+#[test]
+fn what_the_options_refuse_is_refused() {
+    let refuse = ["tp_btf/sock_send_length".to_owned()];
+    let wanted = Wanted { kind: Some(Kind::Tracepoint), refuse: &refuse };
+    let attached = attach(&mut FakeKernel::default(), wanted).expect("nothing essential");
+    let target = Target::Tracepoint("sock_send_length", 3);
+    assert_eq!(attached.refusal(target), Some(&Refusal::OnPurpose));
+    let writes = entry(&covered(&attached), Measure::Writes).in_words();
+    assert_eq!(writes.status, Status::Unavailable);
+    assert_eq!(writes.reason, "not attached: tp_btf/sock_send_length: refused on purpose");
+}
+
+#[test]
+fn reasons_of_the_machine_are_added() {
+    let attached = attached(&mut FakeKernel::default(), Some(Kind::Tracepoint)).expect("it takes everything");
+    let unseen = Some(Reason::UnseenNamespaces(vec![caps::Capability::CAP_SYS_ADMIN]));
+    let poor = Circumstances { timing: Timing::None("EPERM".to_owned()), addresses_known: false, unseen };
+    let mut entries = coverage::of(&attached, &poor);
+    assert_eq!(entry(&entries, Measure::Drops).reasons, [Reason::HiddenAddresses]);
+    assert_eq!(entry(&entries, Measure::ProbeTime).status(), Status::Unavailable);
+    assert_eq!(entry(&entries, Measure::AcceptQueueDepth).status(), Status::Sampled);
+    assert!(coverage::note_hidden_owners(&mut entries, 2) && !coverage::note_hidden_owners(&mut entries, 2));
+    assert_eq!(entry(&entries, Measure::Owners).reasons, [Reason::HiddenOwners(2)]);
+    assert!(coverage::note_hidden_owners(&mut entries, 0));
+    assert_eq!(entry(&entries, Measure::Owners).status(), Status::Measured);
+    assert!(coverage::note_forgotten_clients(&mut entries) && !coverage::note_forgotten_clients(&mut entries));
+    assert!(entry(&entries, Measure::DropClients).in_words().reason.ends_with("counted again when they came back"));
+}

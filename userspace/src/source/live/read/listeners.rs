@@ -1,0 +1,187 @@
+//! Listeners: samples of what the probes wrote about each slot. A slot that nothing uses any more is given back.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    io, iter, ptr,
+};
+
+use aya::maps::{MapData, Queue};
+use listentop_abi::listener::{ListenerInfo, Work};
+use listentop_model::{coverage::Coverage, sample::ListenerSample, shared::Shared};
+
+use super::{
+    distributions,
+    tables::Tables,
+    threads::Threads,
+    tracked::{Available, TrackedListener},
+};
+use crate::source::{live::attach::events::Part, owners::Scan};
+
+/// The listeners, and what user space must remember of each.
+pub(crate) struct Listeners {
+    tables: Tables,
+    free: Queue<MapData, u32>,
+    /// Parts of measures that are known.
+    parts: Vec<Part>,
+    /// By slot.
+    known: Vec<Option<Box<TrackedListener>>>,
+    /// Slots of listeners that closed and whose connections live on.
+    closed: Vec<u32>,
+    /// Namespaces that hold a listener.
+    namespaces: BTreeSet<u32>,
+    /// The owner of some listener has not been found, and not been sought for long.
+    ownerless: bool,
+    /// Number of the scan that owners were taken from last.
+    scanned: u64,
+    /// Some listener is newer than that.
+    discovered: bool,
+    /// Enqueued connections of listeners that are gone whose enqueueing no probe saw.
+    unseen_gone: u64,
+    /// Clients that listeners had refused when they closed; and those of all listeners.
+    clients_closed: u64,
+    clients: u64,
+}
+
+impl Listeners {
+    /// `parts`: parts of measures that are known.
+    pub(crate) fn new(tables: Tables, free: Queue<MapData, u32>, parts: Vec<Part>) -> Self {
+        let known = iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
+        let (closed, namespaces) = (Vec::new(), BTreeSet::new());
+        Self {
+            tables,
+            free,
+            parts,
+            known,
+            closed,
+            namespaces,
+            ownerless: false,
+            scanned: 0,
+            discovered: false,
+            unseen_gone: 0,
+            clients_closed: 0,
+            clients: 0,
+        }
+    }
+
+    /// Takes notice of listeners that are new in the tables.
+    pub(crate) fn discover(&mut self) {
+        for (slot, known) in (0..).zip(&mut self.known).filter(|(_, known)| known.is_none()) {
+            // SAFETY: inside the mapping; a field of a record of integers, read as a whole.
+            let cookie = unsafe { ptr::read_volatile(&raw const (*self.tables.info.pointer(slot)).cookie) };
+            if cookie == 0 {
+                continue;
+            }
+            let info = self.tables.info.read(slot);
+            if info.polled_ns == 0 && info.closed_ns == 0 {
+                // It opened since the poll and is not identified yet: next time.
+                continue;
+            }
+            *known = Some(Box::new(TrackedListener::new(&info, &self.tables, slot)));
+            self.namespaces.insert(info.netns);
+            self.ownerless = true;
+            self.discovered = true;
+        }
+    }
+
+    /// Those that listen now, or have closed since the last sample.
+    fn open(&self) -> impl Iterator<Item = &TrackedListener> {
+        self.known.iter().flatten().map(Box::as_ref).filter(|known| !known.reported_closed)
+    }
+
+    /// Inodes of the sockets that listen now.
+    pub(crate) fn inodes(&self) -> HashSet<u64> {
+        self.open().map(|known| known.inode).collect()
+    }
+
+    /// Connections so far that were accepted, though no probe saw them enqueued.
+    pub(crate) fn unseen(&self) -> u64 {
+        self.unseen_gone + self.known.iter().flatten().map(|known| known.unseen).sum::<u64>()
+    }
+
+    /// Refused clients that were counted, of all listeners that there were.
+    pub(crate) fn clients(&self) -> u64 {
+        self.clients
+    }
+
+    /// Whether a scan out of turn may find the owner of some listener.
+    pub(crate) fn has_ownerless(&self) -> bool {
+        self.ownerless
+    }
+
+    /// Namespaces that hold a listener, in order.
+    pub(crate) fn namespaces(&self) -> Vec<u32> {
+        self.namespaces.iter().copied().collect()
+    }
+
+    /// Gives each listener its owner, if the scan or some listener is new.
+    pub(crate) fn assign_owners(&mut self, scan: &Scan) {
+        let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
+        let discovered = std::mem::take(&mut self.discovered);
+        if again && !discovered {
+            return;
+        }
+        for known in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
+            known.owner.update(known.inode, scan, again);
+            if known.owner.take_changed() {
+                known.last = None;
+            }
+        }
+    }
+
+    /// Samples every listener that is open or has closed since the last time. One of which nothing changed is shared
+    /// with the sample before.
+    ///
+    /// # Errors
+    /// If a part of a table cannot be mapped.
+    pub(crate) fn sample(
+        &mut self,
+        now_ns: u64,
+        threads: &Threads,
+        coverage: &[Coverage],
+    ) -> io::Result<Shared<ListenerSample>> {
+        let available = Available::of(coverage, &self.parts);
+        let mut samples = Shared::default();
+        self.namespaces.clear();
+        self.ownerless = false;
+        self.clients = self.clients_closed;
+        for (slot, known) in (0..).zip(&mut self.known) {
+            let Some(known) = known.as_deref_mut().filter(|known| !known.reported_closed) else { continue };
+            samples.push(known.sample(&mut self.tables, slot, now_ns, &threads.of(slot), available)?);
+            let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.listener.clients);
+            self.clients += clients;
+            if known.reported_closed {
+                self.closed.push(slot);
+                self.clients_closed += clients;
+            }
+            self.namespaces.insert(known.netns);
+            self.ownerless |= known.owner.is_sought();
+        }
+        self.tables.distributions.unmap_unused();
+        Ok(samples)
+    }
+
+    /// Gives back the slots of listeners that closed and whose connections are all gone.
+    ///
+    /// # Errors
+    /// What bpf(2) says.
+    pub(crate) fn recycle(&mut self, threads: &mut Threads) -> io::Result<()> {
+        let (tables, known) = (&mut self.tables, &mut self.known);
+        let (done, closed): (Vec<u32>, Vec<u32>) =
+            self.closed.iter().partition(|slot| tables.counters(**slot, Work::default()).tracked() == 0);
+        self.closed = closed;
+        for slot in done {
+            let Some(gone) = known[slot as usize].take() else { continue };
+            self.unseen_gone += gone.unseen;
+            threads.forget(slot)?;
+            if tables.counters(slot, Work::default()).used() {
+                let records = tables.records(slot);
+                distributions::clear(&mut tables.distributions, records)?;
+            }
+            tables.clear(slot);
+            let generation = gone.generation.wrapping_add(1);
+            tables.info.write(slot, ListenerInfo { generation, ..ListenerInfo::default() });
+            self.free.push(&slot, 0).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}

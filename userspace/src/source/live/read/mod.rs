@@ -1,0 +1,10 @@
+//! Reading what the probes wrote: maps, made into samples.
+
+pub(crate) mod cost;
+pub(crate) mod distributions;
+pub(crate) mod listeners;
+pub(crate) mod log;
+pub(crate) mod shared;
+pub(crate) mod tables;
+pub(crate) mod threads;
+mod tracked;

@@ -1,0 +1,284 @@
+//! One listener: what is remembered of it between two samples, and how a sample is made.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use listentop_abi::listener::{
+    FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerCounters, ListenerInfo, Peaks, WALKED, Work,
+};
+use listentop_model::{
+    coverage::{Coverage, Measure, Status},
+    figures::Records,
+    sample::{Counts, Distributions, DropsSample, GaugeSample, ListenerSample, Protocol},
+};
+
+use super::{
+    distributions::Totals,
+    tables::{Counters, Tables},
+    threads::OfListener,
+};
+use crate::source::{live::attach::events::Part, owners::Owner};
+
+const AF_INET: u16 = 2;
+
+/// What is remembered of a listener between two samples.
+pub(super) struct TrackedListener {
+    pub(super) generation: u32,
+    pub(super) inode: u64,
+    pub(super) netns: u32,
+    /// The last sample with `closed` has been given out; only its connections live on.
+    pub(super) reported_closed: bool,
+    pub(super) owner: Owner,
+    drops: Unwrapped,
+    /// Accepts of unknown connections that were to be expected, of what was queued before the start; `None` if that is
+    /// not known.
+    expected_unknown: Option<u64>,
+    /// Connections whose enqueueing no probe saw, though they were accepted.
+    pub(super) unseen: u64,
+    /// `None` while there were none.
+    distributions: Option<Totals>,
+    /// Samples in which the distributions are to be read still: an event that was counted may not have got there yet.
+    unsettled: u32,
+    /// The last sample, and what it was made of. Given out again for as long as that stays the same.
+    pub(super) last: Option<(Arc<ListenerSample>, Readings)>,
+}
+
+/// What a sample is made of, but for threads and owner.
+#[derive(PartialEq)]
+pub(super) struct Readings {
+    info: ListenerInfo,
+    pub(super) counters: Counters,
+    peaks: Peaks,
+    available: Available,
+}
+
+/// Samples after a change in which distributions are read.
+const SETTLING: u32 = 2;
+
+/// The measures that are not unavailable, a bit each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Available(u64);
+
+impl Available {
+    pub(super) fn of(coverage: &[Coverage], parts: &[Part]) -> Self {
+        let available = coverage.iter().filter(|entry| entry.status != Status::Unavailable);
+        let bits = available.fold(0, |bits, entry| bits | 1 << entry.measure as u32);
+        Self(parts.iter().fold(bits, |bits, part| bits | Self::bit(*part)))
+    }
+
+    fn has(self, measure: Measure) -> bool {
+        self.0 & 1 << measure as u32 != 0
+    }
+
+    fn has_part(self, part: Part) -> bool {
+        self.0 & Self::bit(part) != 0
+    }
+
+    /// The parts' bits are behind those of the measures.
+    const fn bit(part: Part) -> u64 {
+        1 << (Measure::ALL.len() + part as usize)
+    }
+}
+
+const _: () = assert!(Available::bit(Part::RequestsGivenUp) != 0, "more measures and parts than bits");
+
+/// A 32-bit counter that wraps, since the listener was first tracked.
+struct Unwrapped {
+    last: u32,
+    total: u64,
+}
+
+impl Unwrapped {
+    fn read(&mut self, value: u32) -> u64 {
+        self.total += u64::from(value.wrapping_sub(self.last));
+        self.last = value;
+        self.total
+    }
+}
+
+impl TrackedListener {
+    /// A listener that is new in the tables.
+    pub(super) fn new(info: &ListenerInfo, tables: &Tables, slot: u32) -> Self {
+        // What waited at the start is known when its queue has been walked to the end.
+        let expected_unknown = match info.opened_ns {
+            0 => (info.cursor == WALKED).then(|| tables.counters(slot, Work::default()).listener.accepted_unknown),
+            _ => Some(0),
+        };
+        Self {
+            generation: info.generation,
+            inode: info.inode,
+            netns: info.netns,
+            reported_closed: false,
+            owner: Owner::default(),
+            drops: Unwrapped { last: info.first_drops, total: 0 },
+            expected_unknown,
+            unseen: 0,
+            distributions: None,
+            unsettled: 0,
+            last: None,
+        }
+    }
+
+    /// Samples it. If nothing has changed, the sample is the last one.
+    pub(super) fn sample(
+        &mut self,
+        tables: &mut Tables,
+        slot: u32,
+        now_ns: u64,
+        threads: &OfListener<'_>,
+        available: Available,
+    ) -> io::Result<Arc<ListenerSample>> {
+        let mut info = tables.info.read(slot);
+        // The time of the poll is no part of a sample, nor is where the take-over of the queue was.
+        (info.polled_ns, info.cursor) = (0, 0);
+        // No peak is below the depth.
+        let mut peaks = tables.take_peaks(slot);
+        peaks.accept_queue = peaks.accept_queue.max(info.depth);
+        peaks.syn_queue = peaks.syn_queue.max(info.syn_depth);
+        let readings = Readings { info, counters: tables.counters(slot, threads.work()), peaks, available };
+        if self.is_as_before(&readings, threads)
+            && let Some((last, _)) = self.last.as_ref()
+        {
+            return Ok(last.clone());
+        }
+        let distributions = self.distributions(tables, slot, &readings)?;
+        let ListenerCounters { accepted_unknown, untracked_enqueued, .. } = readings.counters.listener;
+        self.unseen = self.unseen.max(unseen(self.expected_unknown, untracked_enqueued, accepted_unknown));
+        self.inode = info.inode;
+        self.netns = info.netns;
+        self.reported_closed = info.closed_ns != 0;
+        let sample = Arc::new(self.describe(&readings, now_ns, threads, distributions));
+        self.last = Some((sample.clone(), readings));
+        Ok(sample)
+    }
+
+    /// Whether a sample of these readings would be the last one again. Notes for how long distributions are to be read.
+    fn is_as_before(&mut self, readings: &Readings, threads: &OfListener<'_>) -> bool {
+        let (changed, recounted) =
+            self.last.as_ref().map_or((true, true), |(_, last)| (last != readings, last.counters != readings.counters));
+        if recounted || readings.info.closed_ns != 0 {
+            self.unsettled = SETTLING;
+        }
+        // The times of connections that wait go on.
+        !changed && self.unsettled == 0 && readings.info.depth == 0 && !threads.have_changed()
+    }
+
+    /// The distributions: those of the last sample, if nothing can have been added since.
+    fn distributions(&mut self, tables: &mut Tables, slot: u32, readings: &Readings) -> io::Result<Distributions> {
+        let has = |measure| readings.available.has(measure);
+        if !readings.counters.used() {
+            self.unsettled = 0;
+            return Ok(Distributions::read(Default::default(), has));
+        }
+        let last = self.last.as_ref().filter(|(_, last)| self.unsettled == 0 && last.available == readings.available);
+        if let Some((last, _)) = last {
+            return Ok(last.distributions.clone());
+        }
+        self.unsettled = self.unsettled.saturating_sub(1);
+        let records = tables.records(slot);
+        let totals = self.distributions.get_or_insert_default().read(&mut tables.distributions, records)?;
+        Ok(Distributions::read(totals, has))
+    }
+
+    fn describe(
+        &mut self,
+        readings: &Readings,
+        now_ns: u64,
+        threads: &OfListener<'_>,
+        distributions: Distributions,
+    ) -> ListenerSample {
+        let Readings { info, counters, peaks, available } = readings;
+        let has = |measure| available.has(measure);
+        let records = Records {
+            info,
+            counters: &counters.listener,
+            handshakes: &counters.handshakes,
+            work: &counters.work,
+            peaks: *peaks,
+            now_ns,
+        };
+        ListenerSample {
+            id: info.cookie,
+            netns: info.netns,
+            protocol: if info.flags & FLAG_MPTCP != 0 { Protocol::Mptcp } else { Protocol::Tcp },
+            address: address(info),
+            port: info.port,
+            v6only: info.flags & FLAG_V6ONLY != 0,
+            reuseport: info.flags & FLAG_REUSEPORT != 0,
+            process: self.owner.process.clone(),
+            holders: self.owner.holders.clone(),
+            opened_ns: (info.opened_ns != 0).then_some(info.opened_ns),
+            closed: info.closed_ns != 0,
+            gauges: GaugeSample::read(&records, has),
+            counts: self.counts(&records, *available),
+            distributions,
+            drops: drops(readings, self.drops.read(info.socket_drops)),
+            threads: threads.samples(),
+        }
+    }
+
+    fn counts(&self, records: &Records<'_>, available: Available) -> Counts {
+        let mut counts = Counts::read(records, |measure| available.has(measure));
+        // A connection that was accepted was enqueued.
+        counts.enqueued = counts.enqueued.map(|enqueued| enqueued + self.unseen);
+        for (count, part) in [
+            (&mut counts.accept_failed, Part::FailedAccepts),
+            (&mut counts.syn_given_up, Part::RequestsGivenUp),
+            (&mut counts.cookies_validated, Part::CookiesValidated),
+        ] {
+            *count = count.filter(|_| available.has_part(part));
+        }
+        counts
+    }
+}
+
+fn drops(readings: &Readings, socket_drops: u64) -> DropsSample {
+    let Readings { counters, available, .. } = readings;
+    let (listener, handshakes) = (&counters.listener, &counters.handshakes);
+    let when = |measure, value: u64| available.has(measure).then_some(value);
+    DropsSample {
+        socket_drops: when(Measure::Drops, socket_drops),
+        ack_overflow: when(Measure::Drops, listener.ack_overflow),
+        cookie_ack_overflow: when(Measure::Drops, listener.cookie_ack_overflow),
+        ack_other: when(Measure::Drops, handshakes.ack_other),
+        not_attempts: when(Measure::Drops, listener.not_attempts),
+        syn_accept_queue_full: when(Measure::SynRequests, handshakes.accept_queue_full),
+        syn_queue_full: when(Measure::SynRequests, handshakes.syn_queue_full),
+        syn_other: when(Measure::SynRequests, handshakes.syn_other),
+        clients: when(Measure::DropClients, listener.clients),
+        clients_cover_syn: available.has(Measure::SynRequests),
+    }
+}
+
+/// Of the accepted connections that were in no table, those that were to be in one: whose enqueueing no probe saw.
+/// `expected` are those that waited before the start and were gone before they could be taken over; where that is not
+/// known none is taken for unseen.
+fn unseen(expected: Option<u64>, untracked_enqueued: u64, accepted_unknown: u64) -> u64 {
+    expected.map_or(0, |expected| accepted_unknown.saturating_sub(expected + untracked_enqueued))
+}
+
+fn address(info: &ListenerInfo) -> IpAddr {
+    if info.family == AF_INET {
+        let [a, b, c, d, ..] = info.address;
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    } else {
+        IpAddr::V6(Ipv6Addr::from(info.address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unseen;
+
+    #[test]
+    fn accepts_of_what_was_never_enqueued_are_unseen() {
+        assert_eq!(unseen(Some(0), 0, 3), 3);
+        assert_eq!(unseen(Some(2), 0, 3), 1, "two waited before the start");
+        assert_eq!(unseen(Some(0), 2, 3), 1, "two were enqueued and found the table full");
+        assert_eq!(unseen(Some(0), 5, 3), 0, "what found no room may wait still");
+        assert_eq!(unseen(None, 0, 3), 0, "what waited before is not known");
+    }
+}

@@ -1,0 +1,201 @@
+//! The live source: attached probes, and how they are read.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Instant,
+};
+
+use aya::{Ebpf, programs::Program};
+use listentop_abi::loss::Loss;
+use listentop_model::{
+    coverage::Coverage,
+    sample::{Cost, Host, Losses, Sample},
+};
+
+use super::{
+    attach::{
+        Attached, Trial, coverage,
+        events::{Event, Method, Target},
+    },
+    bpf,
+    read::{cost::ProbeCost, listeners::Listeners, log::Log, shared::SharedArray, threads::Threads},
+};
+use crate::source::{
+    Source,
+    coverage::{Entry, in_words},
+    machine, namespaces, owners,
+};
+
+/// Probes that are attached, and everything needed to read them. Dropping it detaches them.
+pub struct LiveSource {
+    // Programs stay attached for as long as this lives.
+    pub(super) ebpf: Ebpf,
+    pub(super) poll: OwnedFd,
+    pub(super) losses: SharedArray<u64>,
+    pub(super) listeners: Listeners,
+    pub(super) threads: Threads,
+    pub(super) owners: owners::Watch,
+    pub(super) host: Host,
+    pub(super) entries: Vec<Entry>,
+    /// The same in words.
+    pub(super) coverage: Vec<Coverage>,
+    pub(super) attached: Attached,
+    pub(super) probe_cost: ProbeCost,
+    /// Accept queues that could not be taken over to their end.
+    pub(super) unfinished_queues: u64,
+    /// So many refused clients are remembered for certain.
+    pub(super) clients_remembered: u64,
+    /// Names of the programs that are loaded.
+    pub(super) programs: Vec<String>,
+    /// Prints for as long as this lives.
+    pub(super) _log: Option<Log>,
+}
+
+impl std::fmt::Debug for LiveSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveSource").field("programs", &self.programs).finish_non_exhaustive()
+    }
+}
+
+impl LiveSource {
+    fn read_all(&mut self) -> io::Result<Sample> {
+        // First, because timing the probes may take a moment. The rest must be of one instant.
+        let (missed_runs, cost) = self.cost();
+        let scan = {
+            let listeners = &self.listeners;
+            self.owners.latest(|| listeners.inodes(), listeners.has_ownerless())
+        };
+        let names = namespaces::names();
+        bpf::run_iterator(self.poll.as_fd())?;
+        let monotonic_ns = machine::monotonic_ns();
+        self.listeners.discover();
+        // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
+        let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &names);
+        self.threads.refresh(Instant::now())?;
+        self.listeners.assign_owners(scan);
+        let hidden = scan.hidden;
+        let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
+        self.listeners.recycle(&mut self.threads)?;
+        self.note_losses(hidden);
+        Ok(Sample {
+            monotonic_ns,
+            unix_ms: machine::unix_ms(),
+            host: self.host.clone(),
+            coverage: self.coverage.clone(),
+            cost,
+            losses: self.losses(missed_runs),
+            namespaces,
+            listeners,
+        })
+    }
+
+    /// Every hook that was tried at the start, and what came of it.
+    #[must_use]
+    pub fn trials(&self) -> &[Trial] {
+        &self.attached.trials
+    }
+
+    /// Whether a hook is attached there.
+    #[must_use]
+    pub fn is_attached(&self, target: Target) -> bool {
+        self.attached.has(target)
+    }
+
+    /// Whether something brings an event: its own method, or another event's.
+    #[must_use]
+    pub fn brings(&self, event: Event) -> bool {
+        self.attached.source(event).is_some()
+    }
+
+    /// The method in use for an event; `None` if none works, or another event's hooks bring it.
+    #[must_use]
+    pub fn method(&self, event: Event) -> Option<&'static Method> {
+        self.attached.method(event)
+    }
+
+    /// Coverage with its reasons as types.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Notes what coverage has lost since the last sample.
+    fn note_losses(&mut self, hidden: u32) {
+        let owners = coverage::note_hidden_owners(&mut self.entries, hidden);
+        let forgotten = self.listeners.clients() > self.clients_remembered;
+        if owners | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
+            self.coverage = in_words(&self.entries);
+        }
+    }
+
+    pub(super) fn run_poll(&self) -> io::Result<()> {
+        bpf::run_iterator(self.poll.as_fd())
+    }
+
+    fn losses(&self, missed_runs: u64) -> Losses {
+        let counted = counted_losses(&self.losses);
+        Losses {
+            missed_runs,
+            unseen: self.listeners.unseen() + counted.unseen,
+            other: self.unfinished_queues + counted.other,
+            ..counted
+        }
+    }
+
+    fn cost(&mut self) -> (u64, Cost) {
+        let (ebpf, programs) = (&self.ebpf, &self.programs);
+        let statistics = || all_runs(ebpf, programs);
+        let timed = self.probe_cost.read(statistics);
+        let missed = statistics().missed;
+        let cost = Cost {
+            probe_runs: timed.map(|(runs, _)| runs),
+            probe_ns: timed.map(|(_, ns)| ns),
+            cpu_ns: machine::cpu_ns(),
+            rss_bytes: machine::resident_bytes(),
+        };
+        (missed, cost)
+    }
+}
+
+impl Source for LiveSource {
+    fn sample(&mut self) -> io::Result<Sample> {
+        self.read_all()
+    }
+
+    fn coverage(&self) -> &[Coverage] {
+        &self.coverage
+    }
+
+    fn name(&self) -> &'static str {
+        "live"
+    }
+}
+
+/// What the kernel counted for these programs.
+fn all_runs(ebpf: &Ebpf, programs: &[String]) -> bpf::ProgramRuns {
+    let mut total = bpf::ProgramRuns::default();
+    for name in programs {
+        let Some(Ok(fd)) = ebpf.program(name).map(Program::fd) else { continue };
+        if let Ok(runs) = bpf::program_runs(fd.as_fd()) {
+            total.runs += runs.runs;
+            total.ns += runs.ns;
+            total.missed += runs.missed;
+        }
+    }
+    total
+}
+
+/// What the probes themselves count as lost.
+pub(super) fn counted_losses(losses: &SharedArray<u64>) -> Losses {
+    let loss = |loss: Loss| losses.read(loss as u32);
+    Losses {
+        listeners: loss(Loss::Listeners),
+        connections: loss(Loss::Connections),
+        threads: loss(Loss::Threads),
+        missed_runs: 0,
+        unseen: loss(Loss::UnseenEnd),
+        ambiguous: loss(Loss::AmbiguousShard),
+        other: loss(Loss::UnknownChild),
+    }
+}

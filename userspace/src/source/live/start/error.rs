@@ -1,0 +1,80 @@
+//! Why the probes cannot be attached at all.
+
+use std::io;
+
+use caps::Capability;
+use listentop_btf::BtfError;
+
+use crate::{
+    rights,
+    source::live::attach::{events::Event, refusal::Failure},
+};
+
+/// Why the probes cannot be attached at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No kernel BTF.
+    #[error("this kernel's types cannot be read ({0}); {remedy}", remedy = .0.remedy())]
+    Btf(#[from] BtfError),
+    /// A structure is not what the probes expect.
+    #[error("this kernel is not supported: {0}")]
+    Unsupported(#[source] BtfError),
+    /// No bpf(2).
+    #[error(
+        "there is no bpf(2) here: this kernel was built without BPF (CONFIG_BPF_SYSCALL), or a seccomp filter refuses \
+         the call (a container's profile: allow it there)"
+    )]
+    NoBpf,
+    /// Rights are missing.
+    #[error(
+        "not permitted to load BPF programs ({0}); {remedy}",
+        remedy = rights::remedy_for_probes()
+    )]
+    NotPermitted(String),
+    /// Nothing brings an essential event.
+    #[error("the probes cannot be attached: {}", essential(*.event, .failure))]
+    Refused {
+        /// Which event.
+        event: Event,
+        /// Why not.
+        failure: Failure,
+    },
+    /// The kernel, or aya, refuses the object or something in it.
+    #[error("the probes cannot be attached: {0}")]
+    Object(String),
+    /// Anything else.
+    #[error("{0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+fn essential(event: Event, failure: &Failure) -> String {
+    let event = event.name();
+    match failure.kind {
+        Some(kind) => format!("{} probes do not run here: {event}: {failure}", kind.name()),
+        None => format!("{event}: {failure}"),
+    }
+}
+
+impl StartError {
+    /// The object has no map of this name.
+    pub(crate) fn no_map(name: &str) -> Self {
+        Self::Object(format!("the object has no map {name}"))
+    }
+
+    /// The capabilities that would help, beside those that loading a program takes.
+    pub(crate) fn wanted(&self) -> Vec<Capability> {
+        match self {
+            Self::Refused { failure, .. } => failure.wanted(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a newer kernel would help.
+    pub(crate) fn is_age(&self) -> bool {
+        match self {
+            Self::Unsupported(error) => matches!(error, BtfError::Missing(_)),
+            Self::Refused { failure, .. } => failure.is_age(),
+            _ => false,
+        }
+    }
+}

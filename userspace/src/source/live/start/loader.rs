@@ -1,0 +1,165 @@
+//! Getting the object into the kernel.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    programs::{Iter, ProgramError},
+};
+use listentop_abi::connection::PLACES;
+use listentop_btf::KernelBtf;
+
+use super::{
+    StartError,
+    machine::{Geometry, Machine},
+};
+use crate::{
+    errors,
+    say::say,
+    source::{
+        live::{
+            Options,
+            attach::{
+                events::URING_COMPLETE,
+                offsets::{self, Offsets},
+                signatures,
+            },
+            bpf,
+        },
+        owners,
+    },
+};
+
+/// The probes, built by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/listentop-probes"));
+
+/// Values of globals that are read from the running kernel's types.
+struct KernelGlobals {
+    offsets: Vec<(&'static str, u32)>,
+    positions: Vec<(&'static str, u32)>,
+    helpers: Vec<(&'static str, u8)>,
+    has_mptcp: u8,
+    uring_cqe: u8,
+}
+
+impl KernelGlobals {
+    fn read(kernel: &KernelBtf) -> Result<Self, StartError> {
+        let Offsets { found, missing } = offsets::resolve(kernel);
+        if let Some((_, error)) = missing.into_iter().find(|(name, _)| !offsets::OPTIONAL.contains(name)) {
+            return Err(StartError::Unsupported(error));
+        }
+        let has_mptcp = offsets::MPTCP.iter().all(|name| found.iter().any(|(found, _)| found == name));
+        let uring_cqe = kernel.tracepoint_arguments(URING_COMPLETE).is_ok_and(|arguments| arguments == 3);
+        Ok(Self {
+            offsets: found,
+            positions: signatures::positions(kernel),
+            helpers: offsets::helpers(kernel),
+            has_mptcp: has_mptcp.into(),
+            uring_cqe: uring_cqe.into(),
+        })
+    }
+
+    fn set<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        for (name, value) in self.offsets.iter().chain(&self.positions) {
+            loader.override_global(name, value, true);
+        }
+        for (name, value) in &self.helpers {
+            loader.override_global(name, value, true);
+        }
+        loader.override_global("HAS_MPTCP", &self.has_mptcp, true).override_global("URING_CQE", &self.uring_cqe, true);
+    }
+}
+
+/// Loads the object with what the kernel's types, the options and the machine say; programs come later.
+pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> Result<Ebpf, StartError> {
+    let globals = KernelGlobals::read(&machine.kernel)?;
+    let pid_namespace = owners::our_pid_namespace();
+    let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
+    let set_mask = connection_sets(options.max_connections) - 1;
+    let discarding = machine.ranges.map(|(begin, end)| [begin, end]);
+    let (mask, shift, slots) = (geometry.shards() - 1, geometry.shard_shift, geometry.slots);
+    let mut loader = EbpfLoader::new();
+    loader.btf(&machine.btf);
+    globals.set(&mut loader);
+    loader
+        .override_global("DISCARDING", &discarding, true)
+        .override_global("OUR_PID_NAMESPACE", &pid_namespace, true)
+        .override_global("EMPTY", &empty, true)
+        .override_global("DEBUG", &debug, true)
+        .override_global("SHARD_MASK", &mask, true)
+        .override_global("SHARD_SHIFT", &shift, true)
+        .override_global("SLOTS", &slots, true)
+        .override_global("SET_MASK", &set_mask, true);
+    set_sizes(&mut loader, options, geometry);
+    loader.load(OBJECT).map_err(|error| refused(&error))
+}
+
+/// Sets how many entries each map has.
+fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry) {
+    let slots = geometry.slots;
+    loader
+        .map_max_entries("LISTENERS", slots)
+        .map_max_entries("FREE_SLOTS", slots)
+        .map_max_entries("INFO", slots)
+        .map_max_entries("ADDRESSES", slots)
+        .map_max_entries("COUNTERS", geometry.records())
+        .map_max_entries("HANDSHAKES", geometry.records())
+        .map_max_entries("DISTRIBUTIONS", geometry.records())
+        .map_max_entries("PEAKS", slots * geometry.cpus)
+        .map_max_entries("CONNECTIONS", connection_sets(options.max_connections))
+        .map_max_entries("SPILLED", options.max_connections.div_ceil(4))
+        .map_max_entries("DROPPED", options.max_dropped_clients)
+        .map_max_entries("THREADS", options.max_threads)
+        .map_max_entries("THREAD_INDEX", options.max_threads)
+        .map_max_entries("FREE_THREADS", options.max_threads);
+}
+
+/// Why the kernel does not take the object. Only root without EPERM has all rights that it takes.
+fn refused(error: &EbpfError) -> StartError {
+    let text = errors::chain(error);
+    let permitted = errors::errno(error) != Some(libc::EPERM);
+    match (bpf::is_missing(), permitted && nix::unistd::geteuid().is_root()) {
+        (true, _) => StartError::NoBpf,
+        (false, true) => StartError::Object(text),
+        (false, false) => StartError::NotPermitted(text),
+    }
+}
+
+/// Sets that hold so many connections. Chance puts some (at most 15 % are expected) into sets that are full; the table of
+/// spilled ones has room for a quarter.
+fn connection_sets(connections: u32) -> u32 {
+    connections.div_ceil(PLACES as u32).next_power_of_two()
+}
+
+/// Loads and attaches an iterator, over the elements of `map` if it is one for maps.
+pub(super) fn iterator(
+    ebpf: &mut Ebpf,
+    name: &str,
+    kind: &str,
+    btf: &Btf,
+    map: Option<&OwnedFd>,
+) -> Result<OwnedFd, StartError> {
+    let refused = |error: ProgramError| iterator_refused(kind, &error);
+    let program =
+        ebpf.program_mut(name).ok_or_else(|| StartError::Object(format!("the object has no program {name}")))?;
+    let program: &mut Iter = program.try_into().map_err(refused)?;
+    program.load(kind, btf).map_err(refused)?;
+    let fd = program.fd().map_err(refused)?;
+    bpf::attach_iterator(fd.as_fd(), map.map(AsFd::as_fd))
+        .map_err(|error| StartError::Io("an iterator cannot be attached", error))
+}
+
+/// Why the kernel does not take an iterator. The verifier's log goes to the debug output only.
+fn iterator_refused(kind: &str, error: &ProgramError) -> StartError {
+    match error {
+        ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EPERM) => {
+            StartError::NotPermitted(format!("iter/{kind}: {io_error}"))
+        }
+        _ => {
+            if std::env::var_os("LISTENTOP_VERIFIER_LOG").is_some() {
+                say(error);
+            }
+            StartError::Object(format!("iter/{kind}: {}", error.to_string().lines().next().unwrap_or_default()))
+        }
+    }
+}

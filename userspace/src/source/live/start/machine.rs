@@ -1,0 +1,68 @@
+//! What the probes are fitted to.
+
+use std::{path::PathBuf, thread};
+
+use aya::Btf;
+use listentop_abi::limits;
+use listentop_btf::KernelBtf;
+
+use super::{StartError, kallsyms};
+use crate::{errors, source::namespaces};
+
+/// Sizes of the maps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geometry {
+    pub(crate) slots: u32,
+    pub(crate) shard_shift: u32,
+    pub(crate) cpus: u32,
+}
+
+impl Geometry {
+    pub(crate) fn new(slots: u32) -> Self {
+        let cpus = aya::util::nr_cpus().map_or(1, u32::from);
+        // Many listeners share the load; one record each is enough then, and memory matters more.
+        let shards = if slots > 4096 { 1 } else { cpus.next_power_of_two().min(limits::MAX_SHARDS) };
+        Self { slots, shard_shift: shards.ilog2(), cpus }
+    }
+
+    /// Statistics records per listener.
+    pub(crate) fn shards(self) -> u32 {
+        1 << self.shard_shift
+    }
+
+    /// Statistics records of all listeners.
+    pub(crate) fn records(self) -> u32 {
+        self.slots << self.shard_shift
+    }
+
+    /// Whether each CPU has statistics records of its own, and programs at tracepoints are not preempted. A real-time
+    /// kernel preempts them.
+    pub(crate) fn exclusive(self) -> bool {
+        self.shards() >= self.cpus && !std::path::Path::new("/sys/kernel/realtime").exists()
+    }
+}
+
+/// What this machine's kernel is like.
+pub(crate) struct Machine {
+    pub(crate) kernel: KernelBtf,
+    pub(crate) btf: Btf,
+    /// Network namespaces, by a file that leads into each.
+    pub(crate) namespaces: Vec<PathBuf>,
+    /// Where the functions lie that discard packets.
+    pub(crate) ranges: kallsyms::Ranges,
+}
+
+impl Machine {
+    /// Reads all of it.
+    pub(crate) fn read() -> Result<Self, StartError> {
+        thread::scope(|scope| {
+            // Beside the rest: the kernel takes longer to write its 200,000 symbols than to write its types.
+            let ranges = scope.spawn(kallsyms::discarding);
+            let kernel = KernelBtf::from_kernel()?;
+            let btf = Btf::from_sys_fs().map_err(|error| StartError::Object(errors::chain(&error)))?;
+            let namespaces = namespaces::all().into_values().collect();
+            // If the thread failed, the ranges are unknown.
+            Ok(Self { kernel, btf, namespaces, ranges: ranges.join().unwrap_or_default() })
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! The object's maps, opened and mapped.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use aya::{
+    Ebpf,
+    maps::{Map, MapData, MapError, Queue},
+};
+use listentop_abi::loss::LOSSES;
+
+use super::{StartError, machine::Geometry};
+use crate::source::live::{
+    Options,
+    read::{
+        shared::{SharedArray, WindowedArray},
+        tables::Tables,
+        threads::Threads,
+    },
+};
+
+/// The descriptor of a map.
+pub(super) fn descriptor<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, StartError> {
+    match ebpf.map(name) {
+        Some(Map::Array(data) | Map::HashMap(data) | Map::Queue(data)) => Ok(data.fd().as_fd()),
+        _ => Err(StartError::no_map(name)),
+    }
+}
+
+/// An error of aya's.
+fn refused(error: MapError) -> StartError {
+    StartError::Object(crate::errors::chain(&error))
+}
+
+/// An array, mapped.
+fn shared<T: Copy>(ebpf: &Ebpf, name: &str, entries: u32) -> Result<SharedArray<T>, StartError> {
+    SharedArray::map(descriptor(ebpf, name)?, entries).map_err(|error| StartError::Io("a map cannot be mapped", error))
+}
+
+/// What the probes count as lost.
+pub(super) fn losses(ebpf: &Ebpf) -> Result<SharedArray<u64>, StartError> {
+    shared(ebpf, "LOSSES", LOSSES)
+}
+
+/// The tables of listeners.
+pub(super) fn tables(ebpf: &Ebpf, geometry: Geometry) -> Result<Tables, StartError> {
+    let distributions = WindowedArray::new(descriptor(ebpf, "DISTRIBUTIONS")?, geometry.records());
+    Ok(Tables {
+        info: shared(ebpf, "INFO", geometry.slots)?,
+        counters: shared(ebpf, "COUNTERS", geometry.records())?,
+        handshakes: shared(ebpf, "HANDSHAKES", geometry.records())?,
+        distributions: distributions.map_err(|error| StartError::Io("a map cannot be mapped", error))?,
+        peaks: shared(ebpf, "PEAKS", geometry.slots * geometry.cpus)?,
+        geometry,
+    })
+}
+
+fn taken(ebpf: &mut Ebpf, name: &str) -> Result<Map, StartError> {
+    ebpf.take_map(name).ok_or_else(|| StartError::no_map(name))
+}
+
+/// The queue of free slots, with all of them in it.
+pub(super) fn free_slots(ebpf: &mut Ebpf, geometry: Geometry) -> Result<Queue<MapData, u32>, StartError> {
+    let mut free = Queue::<MapData, u32>::try_from(taken(ebpf, "FREE_SLOTS")?).map_err(refused)?;
+    for slot in 0..geometry.slots {
+        free.push(&slot, 0).map_err(refused)?;
+    }
+    Ok(free)
+}
+
+/// The table of threads.
+pub(super) fn threads(ebpf: &mut Ebpf, options: &Options) -> Result<Threads, StartError> {
+    let records = shared(ebpf, "THREADS", options.max_threads)?;
+    let index = taken(ebpf, "THREAD_INDEX")?.try_into().map_err(refused)?;
+    let free = taken(ebpf, "FREE_THREADS")?.try_into().map_err(refused)?;
+    Threads::new(records, options.max_threads, index, free).map_err(refused)
+}
+
+/// Sets what the probes are to do ([`listentop_abi::settings`]).
+pub(super) fn change_settings(ebpf: &mut Ebpf, value: u64) -> Result<(), StartError> {
+    let map = ebpf.map_mut(".bss").ok_or_else(|| StartError::no_map(".bss"))?;
+    let map = aya::maps::Array::<_, u64>::try_from(map);
+    map.and_then(|mut map| map.set(0, &value, 0)).map_err(refused)
+}

@@ -1,0 +1,160 @@
+//! Starting: the object is loaded, its maps are mapped, its programs attached, and what exists is taken over.
+
+mod error;
+pub(crate) mod kallsyms;
+mod loader;
+pub(crate) mod machine;
+mod maps;
+mod takeover;
+
+use std::{thread, time::Duration};
+
+use aya::Ebpf;
+use listentop_abi::{limits, loss::Loss, settings};
+
+pub use error::StartError;
+use loader::{iterator, load};
+use machine::{Geometry, Machine};
+use takeover::Takeover;
+
+use super::{
+    LiveSource, Options, Trial,
+    attach::{
+        self, Attached, Wanted,
+        coverage::{self, Circumstances},
+        programs::KernelPrograms,
+    },
+    read::{cost::ProbeCost, listeners::Listeners, log::Log},
+};
+use crate::source::{machine as host, namespaces, owners};
+
+/// How long the start waits for the owners of listeners.
+const OWNERS_PATIENCE: Duration = Duration::from_millis(200);
+
+impl LiveSource {
+    /// Loads and attaches the probes, and takes over what exists already.
+    ///
+    /// # Errors
+    /// [`StartError`]: only what makes measuring impossible. Coverage shows the hooks that cannot be attached.
+    pub fn start(options: &Options) -> Result<Self, StartError> {
+        Self::try_start(options, &mut Vec::new())
+    }
+
+    /// As [`LiveSource::start`]; `trials` gets every hook that was tried, also if the start fails.
+    ///
+    /// # Errors
+    /// As [`LiveSource::start`].
+    pub fn try_start(options: &Options, trials: &mut Vec<Trial>) -> Result<Self, StartError> {
+        let machine = Machine::read()?;
+        let slots = options.max_listeners.unwrap_or(limits::DEFAULT_LISTENERS);
+        let mut source = Self::with_slots(options, &machine, slots, trials)?;
+        let overflow = source.losses.read(Loss::Listeners as u32);
+        if overflow > 0 && options.max_listeners.is_none() {
+            // More listeners than the default has room for: once more with room for twice as many as there are.
+            let needed = (u64::from(slots) + overflow) * 2;
+            drop(source);
+            let slots = u32::try_from(needed).unwrap_or(u32::MAX / 2).next_power_of_two();
+            source = Self::with_slots(options, &machine, slots, trials)?;
+        }
+        let wanted = source.listeners.inodes();
+        source.owners.first(wanted, OWNERS_PATIENCE);
+        Ok(source)
+    }
+
+    fn with_slots(
+        options: &Options,
+        machine: &Machine,
+        slots: u32,
+        trials: &mut Vec<Trial>,
+    ) -> Result<Self, StartError> {
+        let geometry = Geometry::new(slots);
+        let mut ebpf = load(options, machine, geometry)?;
+        let tables = maps::tables(&ebpf, geometry)?;
+        let losses = maps::losses(&ebpf)?;
+        let log = options.log_probes.then(|| start_log(&mut ebpf)).transpose()?;
+        let free = maps::free_slots(&mut ebpf, geometry)?;
+        let threads = maps::threads(&mut ebpf, options)?;
+
+        let table = maps::descriptor(&ebpf, "LISTENERS")?.try_clone_to_owned();
+        let table = table.map_err(|error| StartError::Io("a map cannot be opened", error))?;
+        let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", &machine.btf, Some(&table))?;
+        let takeover = Takeover::load(&mut ebpf, &machine.btf, &table)?;
+
+        let attached = attach_hooks(&mut ebpf, options, machine, trials)?;
+        let unseen = namespaces::unseen();
+        let settings = settings_for(&attached, geometry);
+        maps::change_settings(&mut ebpf, settings)?;
+        // Programs that return at once take nothing over.
+        let visited: &[_] = if options.empty { &[] } else { &machine.namespaces };
+        let unfinished_queues = takeover.run(&mut ebpf, visited, settings, &tables.info, geometry)?;
+
+        let probe_cost = ProbeCost::start(options.probe_stats)
+            .map_err(|error| StartError::Io("the probes cannot be timed", error))?;
+        let circumstances = Circumstances {
+            timing: probe_cost.timing().clone(),
+            addresses_known: kallsyms::known(&machine.ranges),
+            unseen,
+        };
+        let entries = coverage::of(&attached, &circumstances);
+        let mut source = Self {
+            poll,
+            losses,
+            listeners: Listeners::new(tables, free, attached.parts()),
+            threads,
+            owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
+            host: host::host(),
+            coverage: crate::source::coverage::in_words(&entries),
+            entries,
+            attached,
+            probe_cost,
+            unfinished_queues,
+            clients_remembered: options.max_dropped_clients.saturating_sub(limits::READY_PLACES * geometry.cpus).into(),
+            programs: loaded_programs(&ebpf),
+            ebpf,
+            _log: log,
+        };
+        source.run_poll().map_err(|error| StartError::Io("the listeners cannot be read", error))?;
+        source.listeners.discover();
+        Ok(source)
+    }
+}
+
+fn start_log(ebpf: &mut Ebpf) -> Result<Log, StartError> {
+    let losses = maps::losses(ebpf)?;
+    Log::start(ebpf, losses).map_err(StartError::Object)
+}
+
+/// Attaches the hooks, on a thread of its own, because it may need a mount namespace of its own.
+fn attach_hooks(
+    ebpf: &mut Ebpf,
+    options: &Options,
+    machine: &Machine,
+    trials: &mut Vec<Trial>,
+) -> Result<Attached, StartError> {
+    let wanted = Wanted { kind: options.kind, refuse: &options.refuse };
+    let attach = || attach::attach(&mut KernelPrograms::new(ebpf, &machine.btf, &machine.kernel), wanted);
+    let attached = thread::scope(|scope| scope.spawn(attach).join())
+        .map_err(|_| StartError::Object("the attaching thread failed".to_owned()))?;
+    match attached {
+        Ok(attached) => {
+            trials.clone_from(&attached.trials);
+            Ok(attached)
+        }
+        Err((error, tried)) => {
+            *trials = tried;
+            Err(error)
+        }
+    }
+}
+
+/// What the probes are to do. Until they know, and where something may interrupt them, they add to counters atomically.
+fn settings_for(attached: &Attached, geometry: Geometry) -> u64 {
+    let exclusive = geometry.exclusive() && !attached.uses_functions();
+    attached.uring_settings() | if exclusive { settings::EXCLUSIVE } else { 0 }
+}
+
+/// Names of the programs that are loaded.
+fn loaded_programs(ebpf: &Ebpf) -> Vec<String> {
+    let loaded = ebpf.programs().filter(|(_, program)| program.fd().is_ok());
+    loaded.map(|(name, _)| name.to_owned()).collect()
+}

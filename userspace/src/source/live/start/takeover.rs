@@ -1,0 +1,92 @@
+//! Taking over what exists already: listeners, connections that wait, connections that are open.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+};
+
+use aya::{Btf, Ebpf, programs::Program};
+use listentop_abi::{
+    limits,
+    listener::{ListenerInfo, WALKED},
+    settings,
+};
+
+use super::{StartError, loader::iterator, machine::Geometry, maps::change_settings};
+use crate::source::{
+    live::{bpf, read::shared::SharedArray},
+    namespaces,
+};
+
+/// The iterators that find what exists. They are loaded before anything is attached, so that the time between attaching
+/// and their work is short.
+pub(super) struct Takeover {
+    listening: OwnedFd,
+    walk: OwnedFd,
+    connected: OwnedFd,
+}
+
+impl Takeover {
+    /// Loads them. `table`: the map of listeners.
+    pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, table: &OwnedFd) -> Result<Self, StartError> {
+        Ok(Self {
+            listening: iterator(ebpf, "find_listeners", "tcp", btf, None)?,
+            walk: iterator(ebpf, "walk_queues", "bpf_map_elem", btf, Some(table))?,
+            connected: iterator(ebpf, "find_connections", "tcp", btf, None)?,
+        })
+    }
+
+    /// Takes over what exists in these namespaces, and has the probes start. Returns how many accept queues could not
+    /// be taken over to their end.
+    pub(super) fn run(
+        self,
+        ebpf: &mut Ebpf,
+        namespaces: &[PathBuf],
+        settings: u64,
+        info: &SharedArray<ListenerInfo>,
+        geometry: Geometry,
+    ) -> Result<u64, StartError> {
+        visit(&self.listening, namespaces);
+        let unfinished_queues = take_over_queues(&self.walk, info, geometry)
+            .map_err(|error| StartError::Io("the accept queues cannot be read", error))?;
+        // After the queues: a connection that leaves one before it has been walked is open by now.
+        visit(&self.connected, namespaces);
+        change_settings(ebpf, settings | settings::STARTED)?;
+        // An accept that ended between the two has made no record, so the pass is repeated.
+        visit(&self.connected, namespaces);
+        drop(self);
+        for name in ["find_listeners", "walk_queues", "find_connections"] {
+            if let Some(Program::Iter(program)) = ebpf.program_mut(name) {
+                // Their work is done. Only programs that still work should stay in the kernel.
+                let _ = program.unload();
+            }
+        }
+        Ok(unfinished_queues)
+    }
+}
+
+/// Runs an iterator over the sockets of each namespace.
+fn visit(sockets: &OwnedFd, namespaces: &[PathBuf]) {
+    for namespace in namespaces {
+        // One that has gone meanwhile has nothing to take over. Coverage names those that may not be entered.
+        let _ = namespaces::inside(namespace, || bpf::run_iterator(sockets.as_fd()));
+    }
+}
+
+/// Takes over the connections that wait already, stretch by stretch until every queue is done. Returns how many queues
+/// are not, after as many passes as are reasonable. The connections behind count when they are accepted, without a
+/// wait.
+fn take_over_queues(walk: &OwnedFd, info: &SharedArray<ListenerInfo>, geometry: Geometry) -> io::Result<u64> {
+    let unfinished = |slot: &u32| {
+        let info = info.read(*slot);
+        info.cookie != 0 && info.closed_ns == 0 && info.opened_ns == 0 && info.cursor != WALKED
+    };
+    for _ in 0..limits::QUEUE_PASSES {
+        bpf::run_iterator(walk.as_fd())?;
+        if !(0..geometry.slots).any(|slot| unfinished(&slot)) {
+            return Ok(0);
+        }
+    }
+    Ok((0..geometry.slots).filter(unfinished).count() as u64)
+}

@@ -1,0 +1,70 @@
+//! The network namespaces whose sockets can be listed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    path::PathBuf,
+};
+
+use super::{listeners::NetnsSockets, netlink::Diag};
+use crate::source::{coverage::Reason, namespaces, owners};
+
+/// Those namespaces, by inode.
+pub(super) struct ReachableNamespaces {
+    pub(super) by_inode: BTreeMap<u32, NetnsSockets>,
+    /// Inode of our own.
+    own: u32,
+    /// Whether we may enter others at all.
+    may_enter: bool,
+    /// Those that are known and could not be entered.
+    closed: BTreeSet<u32>,
+}
+
+impl ReachableNamespaces {
+    /// Opens our own; others come with [`ReachableNamespaces::update`].
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub(super) fn open() -> io::Result<Self> {
+        let own = owners::our_namespace().unwrap_or(0);
+        let diag = Diag::open()?;
+        let may_enter = namespaces::may_enter();
+        Ok(Self { by_inode: BTreeMap::from([(own, NetnsSockets::new(diag))]), own, may_enter, closed: BTreeSet::new() })
+    }
+
+    /// Opens namespaces that are new among `found`, and closes those that are not in it. An open socket would keep them
+    /// alive.
+    pub(super) fn update(&mut self, found: &HashMap<u32, PathBuf>) {
+        self.by_inode.retain(|inode, _| *inode == self.own || found.contains_key(inode));
+        self.closed.clear();
+        for (inode, file) in found {
+            if self.by_inode.contains_key(inode) {
+                continue;
+            }
+            match namespaces::inside(file, Diag::open) {
+                Ok(diag) => {
+                    self.by_inode.insert(*inode, NetnsSockets::new(diag));
+                }
+                // Its last process has ended.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => {
+                    self.closed.insert(*inode);
+                }
+            }
+        }
+    }
+
+    /// Which namespaces' listeners are not seen; `None` if none are known of.
+    pub(super) fn unseen(&self) -> Option<Reason> {
+        if !self.may_enter {
+            return Some(Reason::ForeignNamespaces);
+        }
+        (!self.closed.is_empty()).then_some(Reason::ClosedNamespaces(self.closed.len()))
+    }
+
+    /// Inodes of those that hold a listener.
+    pub(super) fn inhabited(&self) -> Vec<u32> {
+        let inhabited = self.by_inode.iter().filter(|(_, sockets)| !sockets.listeners.is_empty());
+        inhabited.map(|(inode, _)| *inode).collect()
+    }
+}
