@@ -55,8 +55,8 @@ impl<'a> Truth<'a> {
     }
 }
 
-/// Waits for the last packets of clients that gave up, and takes two samples: the second finds causes for drops that the
-/// first could not explain.
+/// Waits for the last packets of clients that gave up, and takes two samples: the second finds causes for drops that
+/// the first could not explain.
 fn settle(watch: &mut Watch) {
     sleep_ms(50);
     watch.sample();
@@ -64,7 +64,8 @@ fn settle(watch: &mut Watch) {
     watch.sample();
 }
 
-/// Late final ACKs find the queue full, and SYNs after them. The clients repeat each of them, and each repetition counts.
+/// Late final ACKs find the queue full, and SYNs after them. The clients repeat each of them, and each repetition
+/// counts.
 fn final_ack_against_syn(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 3);
