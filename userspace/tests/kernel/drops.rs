@@ -100,10 +100,8 @@ fn deferred(lab: &Lab) {
     let truth = Truth::begin(lab, &listener);
     defer_accept(&listener, 5);
     let clients: Vec<Socket> = (0..4).map(|_| attempt(PORT)).collect();
-    sleep_ms(20);
-    watch.sample();
-    let seen = watch.listener(PORT);
-    assert_eq!((seen.now.syn_depth, seen.now.accept_depth), (Some(4), 0));
+    watch.sample_until("all are in the SYN queue", |watch| watch.listener(PORT).now.syn_depth == Some(4));
+    assert_eq!(watch.listener(PORT).now.accept_depth, 0);
     clients.iter().for_each(|client| send_all(client, b"hello"));
     settle(&mut watch);
     assert_eq!((truth.grown("TCPDeferAcceptDrop"), truth.socket(&listener)), (4, 4));
