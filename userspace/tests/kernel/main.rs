@@ -27,7 +27,7 @@ mod times;
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
-use test_support::environment;
+use test_support::{self as support, environment};
 
 fn main() -> ExitCode {
     environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
@@ -60,6 +60,6 @@ fn main() -> ExitCode {
     let of_functions: &[_] =
         if test_harness::own_machine() || !test_harness::ci() { &[handshake::TESTS, backends::TESTS] } else { &[] };
     let elsewhere = own.iter().chain(of_functions);
-    let trials = topics.iter().chain(elsewhere).copied().flatten().map(test_support::Test::trial).collect();
+    let trials = topics.iter().chain(elsewhere).copied().flatten().map(support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
