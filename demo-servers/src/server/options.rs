@@ -77,8 +77,8 @@ fn stall(text: &str) -> Result<Stall, String> {
 /// A server with a known acceptor/reader pattern and exact counters.
 ///
 /// When it listens it prints {"ready":true,…} on stdout. On SIGUSR1 and when it ends it prints its counters as one
-/// line of JSON. It ends on SIGTERM, SIGINT or SIGHUP, after --for, or after --max-connections-total. On SIGUSR2 it accepts
-/// nothing for --stall-for.
+/// line of JSON. It ends on SIGTERM, SIGINT or SIGHUP, after --for, or after --max-connections-total. On SIGUSR2 it
+/// accepts nothing for --stall-for.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "demo-server", version)]
 pub struct Options {
