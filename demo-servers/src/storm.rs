@@ -33,7 +33,8 @@ pub enum Mode {
     Keepalive,
 }
 
-/// Repeats one operation as fast as possible: each connection begins the next one when the last is complete (closed loop).
+/// Repeats one operation as fast as possible: each connection begins the next one when the last is complete (closed
+/// loop).
 ///
 /// Prints {"mode","operations","failures","seconds","per_second"} on stdout.
 #[derive(Debug, Clone, Parser)]

@@ -112,8 +112,8 @@ impl Crew {
         self.sender.clone()
     }
 
-    /// Starts a process and returns its number. Servers and load get process groups of their own, so that the terminal's
-    /// signals do not reach them.
+    /// Starts a process and returns its number. Servers and load get process groups of their own, so that the
+    /// terminal's signals do not reach them.
     ///
     /// # Errors
     /// The program cannot be run.

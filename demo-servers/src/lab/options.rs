@@ -48,7 +48,7 @@ impl Cookies {
     }
 }
 
-/// Starts demo servers, clients that load them, and listentop, which shows what happens. Learn from it.
+/// Starts demo servers, clients that load them, and listentop, which shows what happens.
 ///
 /// Needs root. Servers and clients run in a network namespace of their own, so the machine's network is not affected.
 /// All of it ends with the lab.

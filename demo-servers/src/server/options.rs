@@ -76,9 +76,9 @@ fn stall(text: &str) -> Result<Stall, String> {
 
 /// A server with a known acceptor/reader pattern and exact counters.
 ///
-/// When it listens it prints {"ready":true,…} on stdout. On SIGUSR1 and when it ends it prints its counters as one line
-/// of JSON. It ends on SIGTERM, SIGINT or SIGHUP, after --for, or after --max-connections-total. On SIGUSR2 it accepts
-/// nothing for --stall-for.
+/// When it listens it prints {"ready":true,…} on stdout. On SIGUSR1 and when it ends it prints its counters as one
+/// line of JSON. It ends on SIGTERM, SIGINT or SIGHUP, after --for, or after --max-connections-total. On SIGUSR2 it
+/// accepts nothing for --stall-for.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "demo-server", version)]
 pub struct Options {
@@ -97,8 +97,8 @@ pub struct Options {
     /// Backlog passed to listen(2)
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(i32).range(0..))]
     pub backlog: i32,
-    /// Number of readers (acceptor_readers), workers (message_balancing), acceptors (multi_acceptor) or shards (sharded).
-    /// The other patterns do not use it
+    /// Number of readers (acceptor_readers), workers (message_balancing), acceptors (multi_acceptor) or shards
+    /// (sharded). The other patterns do not use it
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
     /// For multi_acceptor: use processes instead of threads
@@ -122,8 +122,8 @@ pub struct Options {
     /// Close each connection right after accept
     #[arg(long)]
     pub close_on_accept: bool,
-    /// Accept nothing for LENGTH milliseconds, beginning START milliseconds after the start; repeatable. An accept that
-    /// already blocks, or waits in io_uring, when this begins still takes one connection
+    /// Accept nothing for LENGTH milliseconds, beginning START milliseconds after the start; repeatable. An accept
+    /// that already blocks, or waits in io_uring, when this begins still takes one connection
     #[arg(long, value_name = "START:LENGTH", value_parser = stall)]
     pub stall: Vec<Stall>,
     /// After SIGUSR2, accept nothing for this many milliseconds

@@ -201,8 +201,8 @@ pub struct Summary {
     pub start_delay_us: Distribution,
     /// Time from the intended start until the connection is established.
     pub connect_us: Distribution,
-    /// Time from the intended request until its response is complete. The first request is intended when the connection
-    /// is established, the next ones after the think time.
+    /// Time from the intended request until its response is complete. The first request is intended when the
+    /// connection is established, the next ones after the think time.
     pub response_us: Distribution,
     /// Time from the intended start until the first response is complete: what a user waits.
     pub first_response_us: Distribution,

@@ -112,8 +112,8 @@ pub fn stress(server: &Server, options: &str) -> Summary {
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{stdout:?}: {error}"))
 }
 
-/// Path of a program under test. Cargo names it for the tests that it runs. Others, such as those that run as root, find
-/// it in the directory above their own.
+/// Path of a program under test. Cargo names it for the tests that it runs. Others, such as those that run as root,
+/// find it in the directory above their own.
 pub fn program(name: &str) -> PathBuf {
     let built = || {
         let test = std::env::current_exe().expect("every Linux has /proc/self/exe");

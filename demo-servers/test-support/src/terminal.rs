@@ -96,7 +96,8 @@ impl Session {
         tcgetattr(&self.slave).unwrap().local_flags.contains(LocalFlags::ECHO | LocalFlags::ICANON)
     }
 
-    /// Checks that a dashboard's screen was entered, left again, and the cursor shown. Returns what was written afterwards.
+    /// Checks that a dashboard's screen was entered, left again, and the cursor shown. Returns what was written
+    /// afterwards.
     pub fn after_dashboard(&self) -> String {
         let shown = self.shown();
         let entered = shown.rfind(ENTER).unwrap_or_else(|| panic!("there was no dashboard: {shown}"));

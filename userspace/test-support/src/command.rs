@@ -123,11 +123,13 @@ impl Measuring {
             stdout.read_to_string(&mut text).expect("text");
             text
         });
-        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        // From here on a failure ends the child too.
+        let mut measuring = Self { child, stdout: Some(stdout), stderr };
         let mut line = String::new();
-        stderr.read_line(&mut line).expect("text");
+        measuring.stderr.read_line(&mut line).expect("text");
         assert_eq!(line, "measuring\n");
-        Self { child, stdout: Some(stdout), stderr }
+        measuring
     }
 
     /// The report's process.

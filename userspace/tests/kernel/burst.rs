@@ -33,7 +33,7 @@ fn overflow_between_two_samples(lab: &Lab) {
         drop(accept(&listener));
     }
     // Only a busy machine takes longer. For the samples the burst is as short even then.
-    assert!(took < Duration::from_millis(300), "{took:?}");
+    assert!(took < Duration::from_millis(300), "the test's own load took {took:?}");
     sleep_ms(300);
     assert_eq!(lab.counters().since(&before, "ListenOverflows"), 12, "the test's own load");
 

@@ -391,7 +391,8 @@ fn small_tables(_: &Lab) {
     assert!(help.contains("tracked from their accept on"), "{help}");
 }
 
-/// With `--log-probes` the probes log on stderr which listeners open and close, and losses. Without it they log nothing.
+/// With `--log-probes` the probes log on stderr which listeners open and close, and losses. Without it they log
+/// nothing.
 fn log_of_the_probes(lab: &Lab) {
     for (option, logs) in [("--log-probes --max-connections 16", true), ("", false)] {
         let arguments = format!("report --for 700ms --format json --netns {} {option}", lab.netns);

@@ -55,8 +55,8 @@ impl<'a> Truth<'a> {
     }
 }
 
-/// Waits for the last packets of clients that gave up, and takes two samples: the second finds causes for drops that the
-/// first could not explain.
+/// Waits for the last packets of clients that gave up, and takes two samples: the second finds causes for drops that
+/// the first could not explain.
 fn settle(watch: &mut Watch) {
     sleep_ms(50);
     watch.sample();
@@ -64,7 +64,8 @@ fn settle(watch: &mut Watch) {
     watch.sample();
 }
 
-/// Late final ACKs find the queue full, and SYNs after them. The clients repeat each of them, and each repetition counts.
+/// Late final ACKs find the queue full, and SYNs after them. The clients repeat each of them, and each repetition
+/// counts.
 fn final_ack_against_syn(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 3);
@@ -99,10 +100,8 @@ fn deferred(lab: &Lab) {
     let truth = Truth::begin(lab, &listener);
     defer_accept(&listener, 5);
     let clients: Vec<Socket> = (0..4).map(|_| attempt(PORT)).collect();
-    sleep_ms(20);
-    watch.sample();
-    let seen = watch.listener(PORT);
-    assert_eq!((seen.now.syn_depth, seen.now.accept_depth), (Some(4), 0));
+    watch.sample_until("all are in the SYN queue", |watch| watch.listener(PORT).now.syn_depth == Some(4));
+    assert_eq!(watch.listener(PORT).now.accept_depth, 0);
     clients.iter().for_each(|client| send_all(client, b"hello"));
     settle(&mut watch);
     assert_eq!((truth.grown("TCPDeferAcceptDrop"), truth.socket(&listener)), (4, 4));

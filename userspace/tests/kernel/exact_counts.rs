@@ -290,8 +290,9 @@ fn load(next: &AtomicU64, end: u64) {
     }
 }
 
-/// Fills the queue while no server accepts, so that SYNs and final ACKs are refused. Goes on while servers accept again:
-/// which attempts are refused then is a race. Returns connections that have sent requests and are not enqueued yet.
+/// Fills the queue while no server accepts, so that SYNs and final ACKs are refused. Goes on while servers accept
+/// again: which attempts are refused then is a race. Returns connections that have sent requests and are not enqueued
+/// yet.
 fn overflow(paused: &AtomicBool, demand: &mut Demand) -> Vec<Socket> {
     paused.store(true, Ordering::SeqCst);
     let late: Vec<Socket> = (0..LATE).map(|_| attempt_with_late_ack(PORT)).collect();

@@ -1,8 +1,8 @@
 //! Tests of the probes in the running kernel, against programs with exactly known behaviour and the kernel's own
 //! counters.
 //!
-//! Each test runs in an anonymous network namespace of its own. They need root. A test that cannot run is skipped with the
-//! reason, and fails where CI is set. By default they run one at a time, because several compare times.
+//! Each test runs in an anonymous network namespace of its own. They need root. A test that cannot run is skipped with
+//! the reason, and fails where CI is set. By default they run one at a time, because several compare times.
 
 mod addresses;
 mod backends;
@@ -27,7 +27,7 @@ mod times;
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
-use test_support::environment;
+use test_support::{self as support, environment};
 
 fn main() -> ExitCode {
     environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
@@ -53,13 +53,13 @@ fn main() -> ExitCode {
         command_line::TESTS,
         dashboard::TESTS,
     ];
-    // Tests that change the machine, or need a kernel whose hooks are all known, are listed in our virtual machines only
-    // (`cargo xtask kernels`). Tests of probes on functions are not listed where CI is set: there a skipped test fails,
-    // and the machine may refuse such probes.
+    // Tests that change the machine, or need a kernel whose hooks are all known, are listed in our virtual machines
+    // only (`cargo xtask kernels`). Tests of probes on functions are not listed where CI is set: there a skipped
+    // test fails, and the machine may refuse such probes.
     let own: &[_] = if test_harness::own_machine() { &[refused::OF_FUNCTIONS, machine::TESTS] } else { &[] };
     let of_functions: &[_] =
         if test_harness::own_machine() || !test_harness::ci() { &[handshake::TESTS, backends::TESTS] } else { &[] };
     let elsewhere = own.iter().chain(of_functions);
-    let trials = topics.iter().chain(elsewhere).copied().flatten().map(test_support::Test::trial).collect();
+    let trials = topics.iter().chain(elsewhere).copied().flatten().map(support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

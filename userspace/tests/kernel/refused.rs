@@ -10,12 +10,14 @@ use listentop::source::{
 };
 use listentop_model::coverage::{Coverage, Measure, Status};
 
-use crate::command_line::held;
-use test_support::{
-    Lab, Test, Watch,
-    lab::PORT,
-    skip,
-    sockets::{accept, connect, listen, receive, send_all},
+use crate::{
+    command_line::held,
+    support::{
+        Lab, Test, Watch,
+        lab::PORT,
+        skip,
+        sockets::{accept, connect, listen, receive, send_all},
+    },
 };
 
 pub(crate) const TESTS: &[Test] = &[

@@ -220,8 +220,8 @@ fn threads(lab: &Lab) {
     assert!(watch.model().losses.threads >= 6 * THREADS - tracked, "each call is counted");
 }
 
-/// When there are more refused clients than the table holds, some are forgotten and count again. From then on the number
-/// is an upper bound.
+/// When there are more refused clients than the table holds, some are forgotten and count again. From then on the
+/// number is an upper bound.
 fn refused_clients(lab: &Lab) {
     const EACH: u32 = 60;
     let cpus = u32::from(aya::util::nr_cpus().expect("a number"));

@@ -215,7 +215,8 @@ fn first_byte_and_first_read(lab: &Lab) {
     assert!(seen.first_read.as_ref().and_then(|seen| seen.quantile_ns(0.0)) > Some(9_000_000), "{:?}", seen.first_read);
 }
 
-/// Waits as short as those of a fast server. The median is compared, because a single disturbed exchange hardly moves it.
+/// Waits as short as those of a fast server. The median is compared, because a single disturbed exchange hardly moves
+/// it.
 fn short_waits(lab: &Lab) {
     // Allowed for the kernel's work at the begin and the end of a call, which is in the program's time but not in the
     // measure.

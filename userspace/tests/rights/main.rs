@@ -1,7 +1,7 @@
 //! listentop with few capabilities, and after it has dropped them: what it measures, and how it reports the rest.
 //!
-//! The tests start the program as root and, with setpriv(1), as an unprivileged user, and need root for that. Each runs in
-//! network and mount namespaces of its own.
+//! The tests start the program as root and, with setpriv(1), as an unprivileged user, and need root for that. Each runs
+//! in network and mount namespaces of its own.
 
 mod doctor;
 mod dropping;

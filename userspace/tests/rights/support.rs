@@ -35,8 +35,8 @@ impl Program {
         Self(ProgramCopy::new(name))
     }
 
-    /// Gives the file capabilities (struct vfs_cap_data, revision 2), as setcap(8) does with `=ep`: everybody who runs it
-    /// has them.
+    /// Gives the file capabilities (struct vfs_cap_data, revision 2), as setcap(8) does with `=ep`: everybody who runs
+    /// it has them.
     pub(crate) fn grant(&self, capabilities: &[caps::Capability]) {
         const REVISION_2: u32 = 0x0200_0000;
         const EFFECTIVE: u32 = 1;

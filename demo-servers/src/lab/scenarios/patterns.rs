@@ -13,7 +13,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "message_balancing (7003): one thread reads at once, so residency is short; requests wait inside the server.",
         "multi_acceptor (7004): four threads share one accept queue; compare how many connections each accepts.",
         "sharded (7005): a hash fills four accept queues, so one shard can be busy while another is idle.",
-        "Linux keeps 15 bytes of a process name: acceptor_readers is acceptor_reader, message_balancing message_balanci.",
+        "Linux cuts process names after 15 bytes: to acceptor_reader and message_balanci.",
     ],
     cookies: Cookies::On,
     servers,
