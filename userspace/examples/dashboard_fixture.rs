@@ -1,4 +1,4 @@
-//! The real dashboard on made samples instead of a kernel: for its tests in a pseudo-terminal and for pictures of it.
+//! The dashboard on made samples instead of a kernel, for pictures of it and for trying it out.
 //!
 //! `cargo run -p listentop --example dashboard_fixture -- [quiet|overflow|dead_shard|unavailable|many[=N]]`
 

@@ -1,15 +1,14 @@
 //! listentop: top(1) for listening sockets.
 //!
-//! Data has one way: [`source`] reads samples, `listentop_model` makes a model of them, [`dashboard`] and [`report`]
-//! show it. [`cli`] puts them together; [`rights`] is about what it may do, and gives up what it need not.
+//! Data flows one way: [`source`] reads samples, `listentop_model` makes a model of them, [`dashboard`] and [`report`]
+//! show it. [`cli`] puts them together. [`rights`] checks the privileges, and gives up those that are no longer required.
 
-// They panic where nothing can be written. `say` does not, and reports are written by what tells of an error.
+// These macros panic if nothing can be written. `say` does not, and reports return write errors.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;
 pub mod dashboard;
 pub mod doctor;
-mod losses;
 pub mod report;
 pub mod rights;
 mod say;

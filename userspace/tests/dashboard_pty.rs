@@ -1,4 +1,4 @@
-//! The dashboard for real, in a pseudo-terminal: keys, resizing, every way to end, and the terminal as it was before.
+//! The dashboard in a pseudo-terminal: keys, resizing, every way to end it, and the terminal's modes afterwards.
 
 use std::{
     fs::File,
@@ -25,9 +25,9 @@ use nix::{
 };
 use tokio::sync::{mpsc, watch};
 
-/// What the child is to do, told by the environment.
+/// The environment variable that holds what the child does.
 const MODE: &str = "LISTENTOP_TEST_DASHBOARD";
-/// More than a loaded machine needs; a test that gets there has failed.
+/// Longer than a loaded machine takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const ENTER_ALTERNATE: &str = "\x1b[?1049h";
@@ -94,7 +94,7 @@ struct Session {
 }
 
 impl Session {
-    /// This test binary, as [`child`] does what `mode` says.
+    /// This test binary as its own child, which does what `mode` names.
     fn start(mode: &str, size: (u16, u16), controlling: bool) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child", "--ignored", "--nocapture"]).env(MODE, mode);
@@ -145,7 +145,7 @@ impl Session {
         let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(master), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::try_from(patience).unwrap()).unwrap();
         if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)) {
-            let mut bytes = [0; 65_536];
+            let mut bytes = vec![0; 65_536];
             let count = master.read(&mut bytes).unwrap_or(0);
             self.output.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
@@ -328,9 +328,9 @@ fn another_refresh_makes_the_source_sample_at_that_pace() {
     session.assert_end(0);
 }
 
-/// No shell could let it go on here, so that stopping must not be for ever.
+/// No shell could continue it here, so that it must not stay stopped.
 #[test]
-fn ctrl_z_without_a_shell_goes_on() {
+fn ctrl_z_without_a_shell_continues() {
     let mut session = started();
     session.send("\x1a");
     session.wait_for(LEAVE_ALTERNATE);
@@ -341,7 +341,7 @@ fn ctrl_z_without_a_shell_goes_on() {
 }
 
 #[test]
-fn it_goes_on_after_being_stopped_from_outside() {
+fn it_continues_after_a_stop_from_outside() {
     let mut session = started();
     session.signal(Signal::SIGSTOP);
     session.signal(Signal::SIGCONT);
@@ -351,7 +351,7 @@ fn it_goes_on_after_being_stopped_from_outside() {
 }
 
 #[test]
-fn a_panic_elsewhere_gives_the_terminal_back_before_it_is_told() {
+fn a_panic_elsewhere_gives_the_terminal_back_before_its_message() {
     let mut session = Session::start("panic", (80, 24), true);
     session.wait_for("a panic elsewhere");
     let leave = session.output.rfind(LEAVE_ALTERNATE).expect("it leaves the alternate screen");
@@ -364,7 +364,7 @@ fn the_end_of_the_source_ends_it() {
     Session::start("source ends", (80, 24), true).assert_end(12);
 }
 
-/// Without a controlling terminal no SIGHUP tells of the loss.
+/// Without a controlling terminal no SIGHUP reports the loss.
 #[test]
 fn a_lost_terminal_ends_it() {
     for controlling in [true, false] {

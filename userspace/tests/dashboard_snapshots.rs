@@ -1,8 +1,7 @@
-//! The dashboard drawn against committed pictures: text only, because no meaning is in the colours. What a lab can show
-//! is drawn from samples that were recorded there (`recorded/`, by `examples/record_samples.rs`), the rest from made
-//! ones.
+//! The dashboard compared with committed pictures: as text, because colours carry no meaning of their own. Where a lab
+//! can show it, the samples were recorded there (`recorded/`, by `examples/record_samples.rs`); the others are made.
 //!
-//! After a wanted change: `INSTA_UPDATE=always cargo test -p listentop --test dashboard_snapshots`, then look at every
+//! After an intended change: `INSTA_UPDATE=always cargo test -p listentop --test dashboard_snapshots`, then look at every
 //! picture.
 
 use std::sync::Arc;
@@ -216,18 +215,18 @@ fn listener_sock_diag() {
 
 #[test]
 fn help() {
-    assert_pictures("help", &patterns(), &[Action::Help]);
+    assert_pictures("help", &patterns(), &[Action::Show("help")]);
 }
 
 #[test]
 fn help_to_the_end() {
-    assert_pictures("help_end", &patterns(), &[Action::Help, Action::Last]);
+    assert_pictures("help_end", &patterns(), &[Action::Show("help"), Action::Last]);
 }
 
 #[test]
 fn coverage() {
-    assert_pictures("coverage", &overflow(), &[Action::Coverage]);
-    assert_pictures("coverage_sock_diag", &by_sock_diag(), &[Action::Coverage]);
+    assert_pictures("coverage", &overflow(), &[Action::Show("coverage")]);
+    assert_pictures("coverage_sock_diag", &by_sock_diag(), &[Action::Show("coverage")]);
 }
 
 #[test]
@@ -250,7 +249,7 @@ fn losses_stand_in_every_view() {
     let mut samples = fixtures::overflow();
     let last = samples.last_mut().unwrap();
     last.losses.connections = 12_345;
-    for actions in [vec![], vec![Action::Open], vec![Action::Help], vec![Action::Coverage]] {
+    for actions in [vec![], vec![Action::Open], vec![Action::Show("help")], vec![Action::Show("coverage")]] {
         let text = picture((80, 24), &app((80, 24), &samples, &actions));
         assert!(text.contains("LOST, numbers are too low: 12,345 connections (table full)"), "{text}");
         assert!(text.contains("quit"), "the footer is pushed out:\n{text}");
@@ -261,7 +260,7 @@ fn losses_stand_in_every_view() {
     assert!(text.contains("numbers may be too low: 7 probe runs skipped") && !text.contains("LOST"), "{text}");
 }
 
-/// Numbers of any size, and the mark of what is sampled, fit the boxes: nothing is cut off.
+/// Numbers of any size fit the boxes, with the mark of a sampled one: nothing is cut off.
 #[test]
 fn large_numbers_are_whole() {
     let samples = fixtures::overflow();
@@ -305,7 +304,7 @@ fn large_numbers_are_whole() {
     }
 }
 
-/// Where the title has no room for all, what says least goes, and never a part of a number.
+/// A title that does not fit leaves out what matters least, and never a part of a number.
 #[test]
 fn the_backlog_is_whole_beside_long_names() {
     for (address, size) in [("127.0.0.1", (80, 24)), ("2001:db8:1234:5678:9abc:def0:1234:5678", (80, 24))] {
@@ -322,11 +321,11 @@ fn the_backlog_is_whole_beside_long_names() {
     }
 }
 
-/// Coverage and own cost are in sight in every view, pausing says so.
+/// Every view shows coverage, own cost, and that it is paused.
 #[test]
 fn coverage_cost_and_pause_stand_in_every_view() {
     for size in SIZES {
-        for actions in [vec![], vec![Action::Open], vec![Action::Help], vec![Action::Coverage]] {
+        for actions in [vec![], vec![Action::Open], vec![Action::Show("help")], vec![Action::Show("coverage")]] {
             let actions = [actions, vec![Action::Pause]].concat();
             let text = picture(size, &app(size, &fixtures::overflow(), &actions));
             for word in ["20 measured, 3 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
@@ -336,14 +335,14 @@ fn coverage_cost_and_pause_stand_in_every_view() {
     }
 }
 
-/// Whatever is coloured is also a word or a symbol: without colour the same text is there, and no cell has a colour.
+/// Everything coloured is also a word or a symbol: without colours the text is the same, and no cell has a colour.
 #[test]
 fn no_color_loses_nothing() {
     let size = (120, 40);
     for (samples, actions) in [
         (fixtures::overflow(), vec![]),
         (fixtures::overflow(), vec![Action::Open]),
-        (fixtures::unavailable(), vec![Action::Coverage]),
+        (fixtures::unavailable(), vec![Action::Show("coverage")]),
     ] {
         let coloured = app(size, &samples, &actions);
         let mut plain = App::new(options(false));
@@ -361,14 +360,14 @@ fn no_color_loses_nothing() {
     }
     let overview = picture(size, &app(size, &fixtures::overflow(), &[]));
     for word in ["critical", "›", "accept full/SYN", "measured", "█"] {
-        assert!(overview.contains(word), "{word} is told by colour only:\n{overview}");
+        assert!(overview.contains(word), "only a colour shows {word}:\n{overview}");
     }
     for (samples, state) in [
         (fixtures::unavailable(), "✗ unavailable"),
         (fixtures::quiet(), "✓ measured"),
         (fixtures::quiet(), "~ sampled"),
     ] {
-        let coverage = picture((120, 60), &app((120, 60), &samples, &[Action::Coverage]));
+        let coverage = picture((120, 60), &app((120, 60), &samples, &[Action::Show("coverage")]));
         assert!(coverage.contains(state), "{state}:\n{coverage}");
     }
 }
@@ -379,9 +378,13 @@ fn no_size_panics() {
     let machines = [fixtures::overflow(), fixtures::dead_shard(), fixtures::unavailable()];
     for samples in &machines {
         let mut app = app((80, 24), samples, &[Action::ToggleFoldAll]);
-        for enter in
-            [vec![], vec![Action::Open], vec![Action::NextSection], vec![Action::NextSection], vec![Action::Help]]
-        {
+        for enter in [
+            vec![],
+            vec![Action::Open],
+            vec![Action::NextSection],
+            vec![Action::NextSection],
+            vec![Action::Show("help")],
+        ] {
             for action in enter {
                 app.update(action);
             }

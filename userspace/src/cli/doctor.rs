@@ -9,13 +9,13 @@ use super::{
 };
 use crate::doctor::{Diagnosis, Verdict, table};
 
-/// Width of the table where no terminal says how wide it is.
+/// Width of the table if standard output is not a terminal.
 const WIDTH: u16 = 80;
 
 pub(super) fn run(cli: &Cli, options: &Doctor) -> Result<u8, Failure> {
     let diagnosis = Diagnosis::make(&cli.probing.options());
     let text = match options.format {
-        Format::Json => serde_json::to_string(&diagnosis).context("it cannot be written as JSON")? + "\n",
+        Format::Json => serde_json::to_string(&diagnosis).context("the diagnosis cannot be written as JSON")? + "\n",
         Format::Table => table(&diagnosis, usize::from(width(WIDTH))),
     };
     print(&text)?;

@@ -20,7 +20,7 @@ use tokio::{
 use super::filter::Filter;
 use crate::{dashboard::Control, source::Source};
 
-/// A source and the model of what it has said so far.
+/// A source, and the model of its samples so far.
 pub(super) struct Feed {
     source: Box<dyn Source>,
     tracker: Tracker,
@@ -28,7 +28,7 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Takes the first sample: from here on the interval counts.
+    /// Takes the first sample: the interval begins.
     pub(super) fn start(mut source: Box<dyn Source>, filter: Filter) -> io::Result<Self> {
         let tracker = Tracker::new(&source.sample()?);
         Ok(Self { source, tracker, filter })
@@ -40,15 +40,15 @@ impl Feed {
         Ok(())
     }
 
-    /// What is to be shown.
+    /// The model as the filters leave it.
     pub(super) fn model(&self) -> Model {
         let mut model = self.tracker.model().clone();
         self.filter.apply(&mut model);
         model
     }
 
-    /// Sends models from a thread of its own, so that reading never holds up the screen. It ends when nobody listens
-    /// any more, or with the error that the source met.
+    /// Sends models from a thread of its own, so that reading never delays the screen. The thread ends when nobody
+    /// receives them any more, or with the source's error.
     pub(super) fn spawn(
         mut self,
         mut interval: Duration,
@@ -85,12 +85,12 @@ impl Feed {
                         Err(_) => {}
                     }
                 }
-                // After a pause (a suspended process) it goes on from now rather than catching up.
+                // After a pause (a suspended process) it continues from now; it does not catch up.
                 due = (due + interval).max(Instant::now());
                 self.advance()?;
             }
         };
-        thread::Builder::new().name("source".to_owned()).spawn(run).context("no thread for the source")
+        thread::Builder::new().name("source".to_owned()).spawn(run).context("cannot start a thread for the source")
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// Says the same again and again, and counts how often it is asked.
+    /// Returns the same sample again and again, and counts how often.
     struct Counting(Arc<AtomicUsize>);
 
     impl Source for Counting {
@@ -121,7 +121,7 @@ mod tests {
         }
     }
 
-    /// Waits until it was asked so often.
+    /// Waits until that many samples were taken.
     async fn until(asked: &AtomicUsize, times: usize) {
         let enough = async {
             while asked.load(Ordering::Relaxed) < times {

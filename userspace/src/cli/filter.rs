@@ -3,19 +3,19 @@
 use clap::Args;
 use listentop_model::model::{ListenerModel, Model};
 
-use super::options::number;
+use super::values;
 use crate::source;
 
-/// A listener is shown if it fits every filter that is given, and any value of each.
+/// A listener is shown if it passes every filter that is given; of each filter, any value is enough.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Filters")]
 pub(super) struct Filter {
     /// Only listeners on this port (repeatable)
-    #[arg(long, global = true, value_name = "PORT", value_parser = port)]
+    #[arg(long, global = true, value_name = "PORT", value_parser = values::port)]
     pub(super) port: Vec<u16>,
-    /// Only listeners that this process holds, or works for: that its threads accepted from, or whose connections they
-    /// read or wrote (repeatable)
-    #[arg(long, global = true, value_name = "PID", value_parser = pid)]
+    /// Only listeners that this process holds, that its threads accepted from, or whose connections they read or wrote
+    /// (repeatable)
+    #[arg(long, global = true, value_name = "PID", value_parser = values::pid)]
     pub(super) pid: Vec<u32>,
     /// Only listeners of processes or threads with this name (repeatable)
     #[arg(long, global = true, value_name = "NAME")]
@@ -29,41 +29,31 @@ pub(super) struct Filter {
 #[derive(Debug)]
 pub(super) struct NamedProcess {
     pid: u32,
-    /// In clock ticks since boot: an id may be given to another process.
+    /// In clock ticks since boot: the id may later belong to another process.
     started: u64,
 }
 
-fn port(text: &str) -> Result<u16, String> {
-    // It fits: that is what the greatest says.
-    number(text, "a port", u16::MAX.into()).map(|port| port as u16)
-}
-
-fn pid(text: &str) -> Result<u32, String> {
-    // The kernel's PID_MAX_LIMIT.
-    number(text, "a process id", 1 << 22)
-}
-
 impl Filter {
-    /// Leaves only what fits.
+    /// Keeps only what passes.
     pub(super) fn apply(&self, model: &mut Model) {
         if self.is_empty() {
             return;
         }
-        model.listeners.retain(|listener| self.fits(listener));
+        model.listeners.retain(|listener| self.passes(listener));
         if !self.netns.is_empty() {
-            model.namespaces.retain(|namespace| self.fits_netns(namespace.inode, namespace.name.as_deref()));
+            model.namespaces.retain(|namespace| self.passes_netns(namespace.inode, namespace.name.as_deref()));
         }
     }
 
-    /// Looks whether what the filters name is there. Returns the processes among it.
+    /// Checks that the processes and namespaces that the filters name exist. Returns the processes.
     ///
     /// # Errors
-    /// What is not there, in one line: nothing could pass.
+    /// One does not exist, so that no listener can pass: in one line, which.
     pub(super) fn check(&self) -> Result<Vec<NamedProcess>, String> {
         for netns in &self.netns {
             if !source::namespace_is_shown(netns) {
                 return Err(format!(
-                    "--netns {netns}: neither /run/netns nor a process that may be seen shows such a network namespace"
+                    "--netns {netns}: neither /run/netns nor a process visible here has such a network namespace"
                 ));
             }
         }
@@ -72,12 +62,13 @@ impl Filter {
                 Err(format!("--pid {pid}: that is a thread; its process is --pid {process}"))
             }
             (Some(_), Some(started)) => Ok(NamedProcess { pid, started }),
-            _ => Err(format!("--pid {pid}: there is no such process, or none that may be seen")),
+            _ => Err(format!("--pid {pid}: there is no such process, or it is not visible")),
         };
         self.pid.iter().map(named).collect()
     }
 
-    /// What a reader has to know about the filters at the end of a report, in lines; `named` is of its start.
+    /// What a reader must know about the filters at the end of a report, in lines. `named` are the processes that
+    /// existed at its start.
     pub(super) fn remarks(&self, model: &Model, named: &[NamedProcess]) -> Vec<String> {
         let mut remarks = Vec::new();
         if !self.is_empty() && model.listeners.is_empty() {
@@ -88,12 +79,12 @@ impl Filter {
         remarks
     }
 
-    /// Whether nothing is filtered.
+    /// Whether there is no filter.
     pub(super) fn is_empty(&self) -> bool {
         self.port.is_empty() && self.pid.is_empty() && self.comm.is_empty() && self.netns.is_empty()
     }
 
-    fn fits(&self, listener: &ListenerModel) -> bool {
+    fn passes(&self, listener: &ListenerModel) -> bool {
         let process = listener.process.as_ref();
         let any_pid = |pid: &u32| {
             process.is_some_and(|p| p.pid == *pid)
@@ -106,10 +97,10 @@ impl Filter {
         (self.port.is_empty() || self.port.contains(&listener.port))
             && (self.pid.is_empty() || self.pid.iter().any(any_pid))
             && (self.comm.is_empty() || self.comm.iter().any(any_comm))
-            && (self.netns.is_empty() || self.fits_netns(listener.netns, listener.netns_name.as_deref()))
+            && (self.netns.is_empty() || self.passes_netns(listener.netns, listener.netns_name.as_deref()))
     }
 
-    fn fits_netns(&self, inode: u32, name: Option<&str>) -> bool {
+    fn passes_netns(&self, inode: u32, name: Option<&str>) -> bool {
         self.netns.iter().any(|wanted| name == Some(wanted) || wanted.parse() == Ok(inode))
     }
 }
@@ -151,7 +142,7 @@ mod tests {
         assert_eq!(ports(&Filter { port: vec![first], ..Filter::default() }), [first]);
         assert_eq!(ports(&Filter { port: vec![first, second], ..Filter::default() }).len(), 2);
         assert_eq!(ports(&Filter { port: vec![first], pid: vec![u32::MAX], ..Filter::default() }), [] as [u16; 0]);
-        // Who holds it beside the one that is shown counts, and so does who only works for it.
+        // Not only the process that is shown counts: so does another holder, and one that only works for it.
         let held = fixtures::quiet()[0].listeners[1].port;
         assert_eq!(ports(&Filter { pid: vec![78], ..Filter::default() }), [held]);
         let (worker, worked) = fixtures::quiet()[0]

@@ -6,6 +6,7 @@ mod filter;
 mod options;
 mod report;
 mod top;
+mod values;
 
 use std::{
     io::{self, Write as _},
@@ -21,18 +22,18 @@ use crate::{
 };
 use options::{Cli, Command};
 
-/// Everything went well.
+/// Success.
 const OK: u8 = 0;
-/// Something failed on the way; one line on stderr says what.
+/// Failure; one line on stderr names it.
 const FAILED: u8 = 1;
-/// What was asked for cannot be: an unknown option, or a filter that nothing can pass; one line on stderr says why.
+/// A wrong command line, or a filter that no listener can pass; one line on stderr explains it.
 const UNUSABLE: u8 = 2;
-/// This machine, or this user, cannot run what was asked for; one line on stderr says why and what would help.
+/// Nothing can be measured on this machine, or by this user; one line on stderr explains why, and what would help.
 const IMPOSSIBLE: u8 = 3;
-/// `listentop doctor`: some measure cannot be had here.
+/// `listentop doctor`: some measures are unavailable.
 const PARTIAL: u8 = 4;
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -43,16 +44,14 @@ enum Failure {
     Other(#[from] anyhow::Error),
 }
 
-/// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 unusable command line or a filter that nothing
-/// can pass, 3 it cannot measure here, 4 (doctor only) some measure cannot be had, 128 + N the dashboard was ended by
-/// signal N.
+/// Parses the command line and runs it. `listentop --help` lists the exit codes.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let result = match (cli.useless(), &cli.command) {
+    let result = match (cli.misplaced(), &cli.command) {
         (Some(option), _) => Err(Failure::Usage(option)),
         (None, None | Some(Command::Top(_))) => top::run(&cli),
         (None, Some(Command::Report(report))) => report::run(&cli, report),
@@ -71,8 +70,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Starts the source and gives up the rights that only starting it needed; if it is not the best there is, one line on
-/// stderr says why and what would help.
+/// Starts the source and gives up the privileges that only the start required. If it is not the best source, one line on
+/// stderr explains why, and what would help.
 fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
     let started = source::start(options)?;
     if let Some(notice) = started.notice {
@@ -82,7 +81,7 @@ fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
     Ok(started.source)
 }
 
-/// Help and version as clap prints them; a mistake in one line.
+/// Prints help and version as clap does, but a mistake in one line.
 fn usage(error: &clap::Error) -> ExitCode {
     let name = Cli::command().get_name().to_owned();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -100,7 +99,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(UNUSABLE)
 }
 
-/// A reader that has seen enough (`| head`) is no failure; a full disk is.
+/// A reader that closes the pipe early (`| head`) is no failure; a full disk is.
 fn written(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -1,20 +1,31 @@
-//! What can be said on the command line.
+//! The options of the command line.
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use listentop_abi::limits;
 
-use super::filter::Filter;
-use crate::source::{self, live};
+use super::{filter::Filter, values};
+use crate::{
+    report,
+    source::{self, live},
+};
 
 /// top(1) for listening sockets: how servers drain the kernel's SYN, accept and receive queues, and what overflows.
 #[derive(Debug, Parser)]
 #[command(name = "listentop", version, about, args_conflicts_with_subcommands = false)]
 #[command(
-    after_help = "The dashboard needs a terminal of at least 80x24. NO_COLOR in the environment, if it is not empty, turns colours off.\n\n\
-                        Exit status: 0 done, 1 failed, or no terminal that the dashboard fits, 2 unusable command line, or a filter that \
-                        nothing can pass, 3 it cannot measure here, 4 (doctor) only some of it, 128+N the dashboard was ended by signal N."
+    after_help = "The dashboard needs a terminal of at least 80x24. A NO_COLOR in the environment that is not empty turns colours off.\n\n\
+                        Exit status:\n  \
+                        0      success\n  \
+                        1      failure, or terminal missing or too small\n  \
+                        2      wrong command line, or a filter that no listener can pass\n  \
+                        3      nothing can be measured here\n  \
+                        4      doctor only: some measures are unavailable\n  \
+                        128+N  signal N ended the dashboard"
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -31,12 +42,16 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Show the dashboard (the default)
     Top(Top),
-    /// Measure for a time and print what was seen
+    /// Measure for some time, then print a report
     Report(Report),
-    /// Try every hook, and say what can be measured here, what cannot, why, and what would help
-    #[command(after_help = "It leaves nothing attached. It needs no rights, and says more with them.\n\n\
-                            Exit status: 0 complete, every measure can be had; 4 partial, some cannot; 3 impossible, no probes run \
-                            here; 1 failed; 2 unusable command line.")]
+    /// Try every hook, and show what can be measured here, what cannot, why, and what would help
+    #[command(after_help = "It leaves nothing attached. It runs without privileges, and finds out more with them.\n\n\
+                            Exit status:\n  \
+                            0  complete: every measure is available\n  \
+                            1  failure\n  \
+                            2  wrong command line\n  \
+                            3  impossible: no probes can run here\n  \
+                            4  partial: some measures are unavailable")]
     Doctor(Doctor),
 }
 
@@ -44,29 +59,36 @@ pub(super) enum Command {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Top {
     /// Time between two refreshes (500ms, 1s) [default: 250ms]; the keys + and - change it
-    #[arg(long, value_name = "TIME", value_parser = refresh)]
+    #[arg(long, value_name = "TIME", value_parser = values::refresh)]
     refresh: Option<Duration>,
 }
 
 /// Options of the report.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Report {
-    /// How long to measure (10s, 500ms, 2m); SIGINT and SIGTERM end it early, and what was measured is printed
-    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    /// How long to measure (10s, 500ms, 2m). SIGINT and SIGTERM end it early; the report is printed all the same
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
     pub(super) duration: Duration,
-    /// How to print it
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(super) format: Format,
+    /// Output format
+    #[arg(long, value_parser = report_format(), default_value = report::FORMATS[0].name)]
+    pub(super) format: &'static report::Format,
 }
 
 /// Options of the doctor.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Doctor {
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(super) format: Format,
 }
 
+/// The formats of the report.
+fn report_format() -> impl TypedValueParser<Value = &'static report::Format> {
+    let names = report::FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.help));
+    PossibleValuesParser::new(names).try_map(|name| report::format(&name).ok_or("there is no such format"))
+}
+
+/// The formats of the doctor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// For people
@@ -76,7 +98,7 @@ pub(super) enum Format {
 }
 
 impl Cli {
-    /// Time between two refreshes of the dashboard, wherever it was said.
+    /// Time between two refreshes of the dashboard, given before or after the command.
     pub(super) fn refresh(&self) -> Duration {
         let of_command = match &self.command {
             Some(Command::Top(top)) => top.refresh,
@@ -85,8 +107,8 @@ impl Cli {
         of_command.or(self.top.refresh).unwrap_or(Duration::from_millis(250))
     }
 
-    /// An option that was given and that the command has no use for.
-    pub(super) fn useless(&self) -> Option<String> {
+    /// An option that was given, but is not for the command.
+    pub(super) fn misplaced(&self) -> Option<String> {
         let (command, filters) = match &self.command {
             None | Some(Command::Top(_)) => return None,
             Some(Command::Report(_)) => ("report", false),
@@ -105,40 +127,40 @@ impl Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Probes")]
 pub(super) struct Probing {
-    /// Listeners that can be tracked [default: twice as many as are found, 1024 at least]
-    #[arg(long, global = true, value_name = "N", value_parser = listeners)]
+    /// Largest number of listeners to track [default: twice as many as are found, at least 1024]
+    #[arg(long, global = true, value_name = "N", value_parser = values::listeners)]
     max_listeners: Option<u32>,
-    /// Connections that can be tracked at a time, at least: those beyond are counted, and tracked from their accept on
-    /// if there is room then
-    #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_CONNECTIONS, value_parser = connections)]
+    /// Number of connections to track at the same time, at least. Further ones are counted, and tracked from their
+    /// accept on if there is room then
+    #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_CONNECTIONS, value_parser = values::connections)]
     max_connections: u32,
-    /// Threads that can be told apart: the work of those beyond is counted for the listener only
-    #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_THREADS, value_parser = threads)]
+    /// Largest number of threads to track. The work of further ones is counted for the listener only
+    #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_THREADS, value_parser = values::threads)]
     max_threads: u32,
-    /// Have the kernel time every run of the probes, not just some: exact, and each run a little dearer
+    /// Let the kernel time every run of the probes, not only some: exact, but slows each run slightly
     #[arg(long, global = true)]
     probe_stats: bool,
-    /// Print the probes' log on stderr: listeners that open and close, and what is lost. The dashboard wants it
-    /// elsewhere (2>FILE)
+    /// Print the probes' log on stderr: listeners that open and close, and what is lost. With the dashboard, redirect
+    /// stderr to a file
     #[arg(long, global = true)]
     pub(super) log_probes: bool,
-    /// Where to measure; one that is named and cannot run here is an error (exit status 3)
+    /// Method of measuring. One that is named but cannot run here is an error (exit status 3)
     #[arg(long, global = true, value_enum, default_value_t = Probes::Auto)]
     probes: Probes,
-    /// Attach programs that return at once, to the same hooks: the floor under the cost of any probe
+    /// Attach programs that return at once to the same hooks: the least that any probe costs
     #[arg(long, global = true, hide = true)]
     empty_programs: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Probes {
-    /// The best that runs here
+    /// The best method that runs here
     Auto,
     /// Functions (fentry, fexit): Linux 5.10 and later, where the kernel allows them
     Fentry,
     /// BTF and system call tracepoints: Linux 6.3 and later
     Tracepoint,
-    /// No probes, no rights: depths and drops only, sampled from the kernel's list of sockets
+    /// Without probes and privileges: only depths and drops, sampled from the kernel's list of sockets
     #[value(name = "sock_diag")]
     SockDiag,
 }
@@ -159,60 +181,12 @@ impl Probing {
             probe_stats: self.probe_stats,
             empty: self.empty_programs,
             log_probes: self.log_probes,
-            // The source that is chosen says.
+            // The chosen source sets it.
             kind: None,
             refuse: Vec::new(),
         };
         source::Options { probes, live }
     }
-}
-
-/// Nobody measures longer. (The clock's own end is far beyond, but not beyond what can be typed.)
-const LONGEST: Duration = Duration::from_hours(8760);
-
-/// `500ms`, `10s`, `2m`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = match text.parse::<f64>() {
-        Ok(seconds) if seconds > LONGEST.as_secs_f64() => Some(Duration::MAX),
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => humantime::parse_duration(text).ok(),
-    };
-    match parsed {
-        Some(Duration::ZERO) => Err("it must be longer than nothing".to_owned()),
-        Some(time) if time > LONGEST => Err("it must be at most a year (365d)".to_owned()),
-        Some(time) => Ok(time),
-        None => Err("a time is expected, such as 500ms, 10s or 2m; a bare number is seconds".to_owned()),
-    }
-}
-
-/// A refresh between 20 times a second and once a minute: faster than eyes or slower than patience is a typing error.
-fn refresh(text: &str) -> Result<Duration, String> {
-    let parsed = duration(text)?;
-    if (Duration::from_millis(50)..=Duration::from_secs(60)).contains(&parsed) {
-        Ok(parsed)
-    } else {
-        Err("it must be from 50ms to 60s".to_owned())
-    }
-}
-
-/// A whole number from 1 to `most`.
-pub(super) fn number(text: &str, what: &str, most: u32) -> Result<u32, String> {
-    match text.parse() {
-        Ok(number) if (1..=most).contains(&number) => Ok(number),
-        _ => Err(format!("{what} is expected, a whole number from 1 to {most}")),
-    }
-}
-
-fn listeners(text: &str) -> Result<u32, String> {
-    number(text, "a number of listeners", 1 << 20)
-}
-
-fn connections(text: &str) -> Result<u32, String> {
-    number(text, "a number of connections", 1 << 23)
-}
-
-fn threads(text: &str) -> Result<u32, String> {
-    number(text, "a number of threads", 1 << 20)
 }
 
 #[cfg(test)]
@@ -223,33 +197,6 @@ mod tests {
     fn the_definition_is_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn times_have_units_or_are_seconds() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(duration("365d"), Ok(LONGEST));
-        for (bad, words) in [
-            ("", "a time is expected"),
-            ("soon", "such as 500ms, 10s or 2m"),
-            ("-1", "a time is expected"),
-            ("nan", "a time is expected"),
-            ("0", "longer than nothing"),
-            ("366d", "at most a year"),
-            ("1e19", "at most a year"),
-            ("1e30", "at most a year"),
-            ("inf", "at most a year"),
-            ("18446744073709551615s", "at most a year"),
-        ] {
-            let error = duration(bad).expect_err(bad);
-            assert!(error.contains(words), "{bad}: {error}");
-        }
-        // The clock can be asked for the end of every time that is let through.
-        assert!(std::time::Instant::now().checked_add(LONGEST).is_some());
-        assert!(refresh("1ms").is_err());
-        assert!(refresh("2m").is_err());
     }
 
     #[test]
@@ -271,12 +218,12 @@ mod tests {
             ("listentop --refresh 1s top --refresh 2s", 2_000),
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
-            assert_eq!((cli.refresh(), cli.useless()), (Duration::from_millis(milliseconds), None), "{line}");
+            assert_eq!((cli.refresh(), cli.misplaced()), (Duration::from_millis(milliseconds), None), "{line}");
         }
     }
 
     #[test]
-    fn what_a_command_has_no_use_for_is_not_ignored() {
+    fn an_option_that_is_not_for_the_command_is_not_ignored() {
         for (line, says) in [
             ("listentop --refresh 2s report", "--refresh is not for 'report'"),
             ("listentop --refresh 2s doctor", "--refresh is not for 'doctor'"),
@@ -284,13 +231,13 @@ mod tests {
             ("listentop doctor --comm nginx", "--comm nginx is not for 'doctor'"),
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
-            assert_eq!(cli.useless().as_deref(), Some(says));
+            assert_eq!(cli.misplaced().as_deref(), Some(says));
         }
         assert!(Cli::try_parse_from(["listentop", "report", "--refresh", "2s"]).is_err());
     }
 
     #[test]
-    fn a_number_that_is_none_says_what_is_expected() {
+    fn a_wrong_number_is_answered_with_what_is_expected() {
         for (argument, says) in [
             ("--port=x", "a port is expected, a whole number from 1 to 65535"),
             ("--port=70000", "a whole number from 1 to 65535"),
@@ -303,5 +250,16 @@ mod tests {
             let error = Cli::try_parse_from(["listentop", argument]).expect_err(argument).to_string();
             assert!(error.contains(says), "{argument}: {error}");
         }
+    }
+
+    #[test]
+    fn the_report_has_the_formats_of_the_registry() {
+        for format in report::FORMATS {
+            let cli = Cli::try_parse_from(["listentop", "report", "--format", format.name]).expect("valid");
+            let Some(Command::Report(options)) = cli.command else { panic!("another command") };
+            assert_eq!(options.format.name, format.name);
+        }
+        let error = Cli::try_parse_from(["listentop", "report", "--format", "xml"]).expect_err("no such format");
+        assert!(error.to_string().contains("[possible values: table, json"), "{error}");
     }
 }

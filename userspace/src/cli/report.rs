@@ -14,38 +14,34 @@ use tokio::{
 use super::{
     Failure, OK,
     feed::Feed,
-    options::{Cli, Format, Report},
+    options::{Cli, Report},
     start, written,
 };
 use crate::{report, say::say};
 
-/// Time between two samples while a report measures: short enough that a listener's end, a peak's time and the cause of
-/// a refused SYN are seen apart from the next.
+/// Time between two samples of a report: short enough to separate the end of a listener, the time of a peak and the
+/// cause of a refused SYN from the next.
 const SAMPLING: Duration = Duration::from_millis(250);
-/// Width of the table where no terminal says how wide it is.
+/// Width of the table if standard output is not a terminal.
 const WIDTH: u16 = 120;
 
 pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
     let named = cli.filter.check().map_err(Failure::Usage)?;
     let source = start(&cli.probing.options())?;
-    let mut feed = Feed::start(source, cli.filter.clone()).context("nothing can be read any more")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let mut feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(measure(&mut feed, options.duration))?;
     let model = feed.model();
     let remarks = cli.filter.remarks(&model, &named);
     for remark in &remarks {
         say(format_args!("listentop: {remark}"));
     }
-    let text = match options.format {
-        Format::Json => {
-            serde_json::to_string(&report::json(&model)).context("the report cannot be written as JSON")? + "\n"
-        }
-        Format::Table => report::table(&model, &remarks, usize::from(width(WIDTH))),
-    };
-    print(&text)
+    let page = report::Page { remarks: &remarks, width: usize::from(width(WIDTH)) };
+    print(&(options.format.write)(&model, &page)?)
 }
 
-/// Samples until the time is over or a signal asks for the end.
+/// Samples until the time is over, or SIGINT or SIGTERM arrives.
 async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -61,14 +57,14 @@ async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
             _ = interrupt.recv() => true,
             _ = terminate.recv() => true,
         };
-        feed.advance().context("nothing can be read any more")?;
+        feed.advance().context("reading the source failed")?;
         if over {
             return Ok(());
         }
     }
 }
 
-/// Columns of the terminal that standard output is; `otherwise` if it is none.
+/// Columns of the terminal on standard output; `otherwise` if it is not a terminal.
 pub(super) fn width(otherwise: u16) -> u16 {
     if io::stdout().is_terminal() {
         crossterm::terminal::size().map_or(otherwise, |(columns, _)| columns)

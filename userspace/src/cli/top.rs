@@ -9,18 +9,19 @@ use super::{Failure, OK, feed::Feed, options::Cli, start};
 use crate::dashboard::{self, DashboardOptions, Ended, Theme};
 
 pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
-    // Before anything is attached: without a terminal nothing of it would be seen.
+    // Before anything is attached: the dashboard cannot run without a terminal.
     dashboard::usable()?;
     cli.filter.check().map_err(Failure::Usage)?;
     if cli.probing.log_probes && std::io::stderr().is_terminal() {
         return Err(
-            anyhow!("the log would be written over the dashboard; send it elsewhere (--log-probes 2>FILE)").into()
+            anyhow!("the log would overwrite the dashboard; redirect stderr to a file (--log-probes 2>FILE)").into()
         );
     }
     let source = start(&cli.probing.options())?;
     let name = source.name().to_owned();
-    let feed = Feed::start(source, cli.filter.clone()).context("nothing can be read any more")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let refresh = cli.refresh();
     let options = DashboardOptions {
         refresh,
@@ -44,8 +45,8 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
         Ended::Signal(number) => Ok(128_u8.saturating_add(number.unsigned_abs().try_into().unwrap_or(u8::MAX))),
         Ended::SourceEnded => match read {
             Ok(Ok(())) => Err(anyhow!("the source ended").into()),
-            Ok(Err(error)) => Err(anyhow::Error::new(error).context("nothing can be read any more").into()),
-            Err(_) => Err(anyhow!("the source failed").into()),
+            Ok(Err(error)) => Err(anyhow::Error::new(error).context("reading the source failed").into()),
+            Err(_) => Err(anyhow!("the source panicked").into()),
         },
     }
 }

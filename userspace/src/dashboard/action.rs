@@ -1,9 +1,8 @@
-//! What a key can ask for, and what the state can ask of the loop.
+//! What keys request, and what the state requests from the loop.
 
 use std::time::Duration;
 
-/// What the user, or the terminal, asks for. Every key becomes one of these; nothing else changes the state but a new
-/// model.
+/// What the user or the terminal requests. Every key becomes one of these; besides, only a new model changes the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Leave.
@@ -12,11 +11,9 @@ pub enum Action {
     Suspend,
     /// The terminal has this many columns and rows.
     Resize(u16, u16),
-    /// Open or close the help.
-    Help,
-    /// Open or close the table of coverage.
-    Coverage,
-    /// Leave this screen for the one it was opened from.
+    /// Open or close the view of this name.
+    Show(&'static str),
+    /// Leave this view for the one that it was opened from.
     Back,
     /// Open the selected row; unfold it, if it is a folded group.
     Open,
@@ -46,7 +43,7 @@ pub enum Action {
     SortPrevious,
     /// Reverse the order.
     SortReverse,
-    /// Begin to type a filter.
+    /// Start typing a filter.
     FilterStart,
     /// Type into the filter.
     FilterInput(char),
@@ -56,7 +53,7 @@ pub enum Action {
     FilterAccept,
     /// Drop the filter.
     FilterClear,
-    /// Freeze what is shown, or let it go on.
+    /// Freeze what is shown, or continue.
     Pause,
     /// Refresh more often.
     Faster,
@@ -76,7 +73,23 @@ pub enum Action {
     ToggleSpan,
 }
 
-/// What the state asks of the loop.
+impl Action {
+    /// The position that a movement leads to from `at`; any other action stays. No position is beyond `last`.
+    pub(super) fn travel(self, at: usize, page: usize, last: usize) -> usize {
+        let to = match self {
+            Self::Up => at.saturating_sub(1),
+            Self::Down => at + 1,
+            Self::PageUp => at.saturating_sub(page),
+            Self::PageDown => at + page,
+            Self::First => 0,
+            Self::Last => last,
+            _ => at,
+        };
+        to.min(last)
+    }
+}
+
+/// What the state requests from the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing changed.
@@ -89,4 +102,25 @@ pub enum Effect {
     Suspend,
     /// Sample at this interval from now on, and draw.
     SetInterval(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Action;
+
+    #[test]
+    fn movements_stay_between_first_and_last() {
+        for (action, from_the_middle, from_the_end) in [
+            (Action::Up, 4, 8),
+            (Action::Down, 6, 9),
+            (Action::PageUp, 2, 6),
+            (Action::PageDown, 8, 9),
+            (Action::First, 0, 0),
+            (Action::Last, 9, 9),
+            (Action::Pause, 5, 9),
+        ] {
+            assert_eq!((action.travel(5, 3, 9), action.travel(9, 3, 9)), (from_the_middle, from_the_end), "{action:?}");
+        }
+        assert_eq!((Action::Up.travel(0, 3, 9), Action::PageUp.travel(2, 3, 9)), (0, 0));
+    }
 }

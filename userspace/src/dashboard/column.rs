@@ -1,59 +1,16 @@
-//! The columns of the overview: what each is, how wide, how important, and how it sorts. No drawing.
+//! The columns of the overview. Each is declared once: what it is called, how wide and important it is, what it shows
+//! and how it sorts. No drawing.
 
 use std::cmp::Ordering;
 
 use listentop_model::{
     coverage::{Measure, Status},
-    model::{Distributions, Drops, Model},
+    histogram::Histogram,
+    model::{Distributions, Drops, ListenerModel, Model},
+    words,
 };
 
-use super::{
-    format,
-    group::{Item, fill},
-};
-
-/// A column, in the order on the screen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Column {
-    /// Mark of the worst finding.
-    Severity,
-    /// Address and port.
-    Listener,
-    /// Process.
-    Process,
-    /// Network namespace.
-    Netns,
-    /// SYN queue depth and young requests.
-    SynQueue,
-    /// Accept queue: bar, depth and limit.
-    AcceptQueue,
-    /// Peak depth of the accept queue in the interval.
-    Peak,
-    /// Depth of the accept queue over time.
-    Trend,
-    /// Accepts per second.
-    Accepts,
-    /// Median accept wait.
-    WaitP50,
-    /// 99th percentile of accept wait.
-    WaitP99,
-    /// Age of the oldest connection waiting.
-    Oldest,
-    /// Drops per second.
-    Drops,
-    /// Dominant cause of drops.
-    Cause,
-    /// Reads per second.
-    Reads,
-    /// 99th percentile of residency.
-    ResidencyP99,
-    /// Open connections.
-    Open,
-    /// Pattern.
-    Pattern,
-    /// Worst finding, in words.
-    Finding,
-}
+use super::group::{Item, fill};
 
 /// What is fixed about a column.
 #[derive(Debug)]
@@ -62,122 +19,299 @@ pub struct Spec {
     pub group: &'static str,
     /// Heading.
     pub label: &'static str,
-    /// Name on its own, for the header and for facts below the table.
+    /// Name on its own, for the header and for the facts below the table.
     pub name: &'static str,
     /// Least width.
     pub width: u16,
-    /// Greatest width that is of use.
+    /// Greatest useful width.
     pub max: u16,
     /// Numbers stand at the right.
     pub right: bool,
     /// The lower, the earlier it gets a place.
     pub rank: u8,
-    /// What it needs to be measured.
+    /// The measure that it shows.
     pub measure: Option<Measure>,
+    /// The order in which rows are sorted by it first; `None`: they cannot be sorted by it.
+    pub order: Option<Order>,
     /// A sentence for the help.
     pub help: &'static str,
+    /// What a row sorts by; the number is the row's place in the model's own order (namespace, port, address).
+    pub key: for<'a> fn(Item<'a>, usize) -> Key<'a>,
+    /// Its text.
+    pub text: fn(&Cell<'_>) -> String,
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a table with one row per column reads better than named fields 19 times"
-)]
-const fn spec(
-    group: &'static str,
-    label: &'static str,
-    name: &'static str,
-    width: u16,
-    max: u16,
-    right: bool,
-    rank: u8,
-    measure: Option<Measure>,
-    help: &'static str,
-) -> Spec {
-    Spec { group, label, name, width, max, right, rank, measure, help }
+/// An order of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The largest number first.
+    Descending,
+    /// The first name first.
+    Ascending,
+}
+
+/// What most columns have in common: they are numbers.
+const NUMBER: Spec = Spec {
+    group: "",
+    label: "",
+    name: "",
+    width: 6,
+    max: 7,
+    right: true,
+    rank: 0,
+    measure: None,
+    order: Some(Order::Descending),
+    help: "",
+    key: |_, _| Key::Unknown,
+    text: |_| String::new(),
+};
+
+/// What the other columns have in common: they are names.
+const NAME: Spec = Spec { right: false, order: Some(Order::Ascending), ..NUMBER };
+
+/// The row that a column is written for.
+#[derive(Debug, Clone, Copy)]
+pub struct Cell<'a> {
+    item: Item<'a>,
+    /// How well the column's measure is covered.
+    status: Status,
+}
+
+impl<'a> Cell<'a> {
+    fn figures(&self) -> &'a ListenerModel {
+        self.item.figures()
+    }
+
+    fn marked(&self, value: Option<String>) -> String {
+        words::marked(value, self.status)
+    }
+
+    fn count(&self, count: Option<impl Into<u64>>) -> String {
+        self.marked(count.map(|n| words::short(n.into())))
+    }
+
+    fn rate(&self, rate: Option<f64>) -> String {
+        self.marked(rate.map(words::rate))
+    }
+
+    fn quantile(&self, pick: fn(&Distributions) -> Option<&Histogram>, q: f64) -> String {
+        self.marked(quantile(self.item, pick, q).map(words::duration))
+    }
+}
+
+/// Makes the columns of their declarations, in the order on the screen.
+macro_rules! columns {
+    ($($(#[$doc:meta])* $column:ident: $spec:expr;)+) => {
+        /// A column, in the order on the screen.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Column {
+            $($(#[$doc])* $column,)+
+        }
+
+        static SPECS: [Spec; [$(stringify!($column)),+].len()] = [$($spec),+];
+
+        impl Column {
+            /// Every column, in the order on the screen.
+            pub const ALL: [Self; [$(stringify!($column)),+].len()] = [$(Self::$column),+];
+        }
+    };
+}
+
+columns! {
+    /// Mark of the worst finding.
+    Severity: Spec {
+        name: "findings", width: 2, max: 2, rank: 0, order: Some(Order::Descending),
+        help: "The worst finding about the listener: ! critical, * warning, i worth knowing.",
+        key: |item, _| Key::Number(item.figures().findings.iter().map(|f| f.severity as u8 + 1).max().unwrap_or(0).into()),
+        text: |cell| cell.figures().findings.iter().map(|f| f.severity).max().map_or("", words::severity_mark).to_owned(),
+        ..NAME
+    };
+    /// Address and port.
+    Listener: Spec {
+        label: "LISTENER", name: "address", width: 15, max: 47, rank: 0,
+        help: "Local address and port. *:80 accepts IPv4 and IPv6, [::]:80 only IPv6, 0.0.0.0:80 only IPv4. ▸ is a folded and ▾ an \
+               unfolded SO_REUSEPORT group, × its number of shards.",
+        key: |_, order| Key::Number(order as f64),
+        text: |cell| words::listener_endpoint(cell.figures()),
+        ..NAME
+    };
+    /// Process.
+    Process: Spec {
+        label: "PROCESS", name: "process", width: 10, max: 28, rank: 2, measure: Some(Measure::Owners),
+        help: "Name and id of the process that holds the listener; +3: three more processes hold it. ?: no holder is visible.",
+        key: |item, _| item.figures().process.as_ref().map_or(Key::Unknown, |p| Key::Text(&p.comm)),
+        text: |cell| words::process(cell.figures()),
+        ..NAME
+    };
+    /// Network namespace.
+    Netns: Spec {
+        label: "NETNS", name: "network namespace", width: 8, max: 16, rank: 7,
+        help: "Network namespace, by name or inode; shown only if there are several.",
+        key: |item, _| {
+            let figures = item.figures();
+            figures.netns_name.as_deref().map_or(Key::Number(figures.netns.into()), Key::Text)
+        },
+        text: |cell| words::netns(cell.figures()),
+        ..NAME
+    };
+    /// SYN queue depth and young requests.
+    SynQueue: Spec {
+        group: "SYN QUEUE", label: "n/young", name: "SYN queue", width: 9, max: 11, rank: 9,
+        measure: Some(Measure::SynQueueDepth),
+        help: "Handshakes in progress: SYN received, final ACK not yet; and how many of them are young: their SYN-ACK was not \
+               sent again.",
+        key: |item, _| Key::number(item.figures().now.syn_depth.map(f64::from)),
+        text: |cell| {
+            let now = &cell.figures().now;
+            let young = now.syn_young.map_or(String::new(), |young| format!("/{}", words::short(young.into())));
+            cell.marked(now.syn_depth.map(|n| words::short(n.into()) + &young))
+        },
+        ..NUMBER
+    };
+    /// Accept queue: bar, depth and limit. The text is the numbers; the bar is drawn.
+    AcceptQueue: Spec {
+        group: "ACCEPT QUEUE", label: "depth/limit", name: "accept queue", width: 15, max: 24, rank: 1, right: false,
+        measure: Some(Measure::AcceptQueueDepth),
+        help: "Connections waiting to be accepted, and the limit: the backlog plus the one more that the kernel admits. In the bar \
+               ┃ marks the peak of the recent span. Of a group: the bar is its fullest shard, the numbers are sums.",
+        key: |item, _| Key::Number(fill(&item.fullest().now)),
+        text: |cell| {
+            let now = &cell.figures().now;
+            format!("{}/{}", cell.count(Some(now.accept_depth)), words::short(now.limit.into()))
+        },
+        ..NUMBER
+    };
+    /// Peak depth of the accept queue in the interval.
+    Peak: Spec {
+        group: "ACCEPT QUEUE", label: "peak", name: "peak depth", width: 5, max: 6, rank: 11,
+        measure: Some(Measure::AcceptQueuePeak),
+        help: "Largest depth of the accept queue in the whole interval, seen at every enqueue, so also between two refreshes. CPUs \
+               that complete handshakes at the same moment can exceed the limit. Of a group: of any one shard.",
+        key: |item, _| Key::number(item.figures().now.accept_peak.map(f64::from)),
+        text: |cell| cell.count(cell.figures().now.accept_peak),
+        ..NUMBER
+    };
+    /// Depth of the accept queue over time. It has no text: it is drawn.
+    Trend: Spec {
+        group: "ACCEPT QUEUE", label: "over time", name: "depth over time", width: 10, max: 30, rank: 12, order: None,
+        help: "Peak depth of the accept queue at each refresh, the newest at the right; a full block is the limit, or more.",
+        key: |_, order| Key::Number(order as f64),
+        ..NAME
+    };
+    /// Accepts per second.
+    Accepts: Spec {
+        group: "ACCEPT", label: "/s", name: "accepts/s", rank: 4, measure: Some(Measure::Accepts),
+        help: "Connections taken from the accept queue per second, in the recent span.",
+        key: |item, _| Key::number(item.figures().rate.accepts),
+        text: |cell| cell.rate(cell.figures().rate.accepts),
+        ..NUMBER
+    };
+    /// Median accept wait.
+    WaitP50: Spec {
+        group: "ACCEPT WAIT", label: "p50", name: "accept wait p50", rank: 10, measure: Some(Measure::AcceptWait),
+        help: "Half of the connections accepted in the recent span waited in the accept queue no longer than this.",
+        key: |item, _| Key::quantile(item, accept_wait, 0.5),
+        text: |cell| cell.quantile(accept_wait, 0.5),
+        ..NUMBER
+    };
+    /// 99th percentile of accept wait.
+    WaitP99: Spec {
+        group: "ACCEPT WAIT", label: "p99", name: "accept wait p99", rank: 5, measure: Some(Measure::AcceptWait),
+        help: "99 of 100 connections accepted in the recent span waited no longer than this.",
+        key: |item, _| Key::quantile(item, accept_wait, 0.99),
+        text: |cell| cell.quantile(accept_wait, 0.99),
+        ..NUMBER
+    };
+    /// Age of the oldest connection waiting.
+    Oldest: Spec {
+        group: "ACCEPT WAIT", label: "oldest", name: "oldest waiting", width: 7, rank: 6,
+        measure: Some(Measure::OldestWaiting),
+        help: "How long the oldest connection still in the accept queue has waited so far: it grows if the acceptor hangs. \
+               -: none waits.",
+        key: |item, _| Key::number(item.figures().now.oldest_waiting_us.map(|us| us as f64)),
+        text: |cell| match cell.figures().now.oldest_waiting_us {
+            Some(0) => words::NOTHING.to_owned(),
+            age => cell.marked(age.map(words::duration)),
+        },
+        ..NUMBER
+    };
+    /// Drops per second.
+    Drops: Spec {
+        group: "DROPS", label: "/s", name: "drops/s", rank: 3, measure: Some(Measure::Drops),
+        help: "Attempts that a queue refused per second, in the recent span. One client that tries again is refused again.",
+        key: |item, _| Key::number(item.figures().rate.drops),
+        text: |cell| cell.rate(cell.figures().rate.drops),
+        ..NUMBER
+    };
+    /// Dominant cause of drops.
+    Cause: Spec {
+        group: "DROPS", label: "cause", name: "drop cause", width: 16, max: 16, rank: 8, measure: Some(Measure::DropCause),
+        help: "The most frequent cause in the recent span, or in the interval if nothing was refused lately. accept full/SYN and \
+               accept full/ACK: the accept queue was full when a SYN, or the final ACK, arrived; SYN queue full; other; unexplained.",
+        key: |item, _| dominant_cause(item).map_or(Key::Unknown, Key::Text),
+        text: |cell| cell.marked(dominant_cause(cell.item).map(str::to_owned)),
+        ..NAME
+    };
+    /// Reads per second.
+    Reads: Spec {
+        group: "READS", label: "/s", name: "reads/s", rank: 13, measure: Some(Measure::Reads),
+        help: "Successful reads from accepted connections per second.",
+        key: |item, _| Key::number(item.figures().rate.reads),
+        text: |cell| cell.rate(cell.figures().rate.reads),
+        ..NUMBER
+    };
+    /// 99th percentile of residency.
+    ResidencyP99: Spec {
+        group: "RESIDENCY", label: "p99", name: "residency p99", width: 9, max: 9, rank: 14,
+        measure: Some(Measure::Residency),
+        help: "For 99 of 100 reads, the first of the bytes read had waited in the receive queue no longer than this.",
+        key: |item, _| Key::quantile(item, residency, 0.99),
+        text: |cell| cell.quantile(residency, 0.99),
+        ..NUMBER
+    };
+    /// Open connections.
+    Open: Spec {
+        group: "OPEN", label: "conns", name: "open connections", rank: 15, measure: Some(Measure::OpenConnections),
+        help: "Connections that were accepted and are not yet destroyed.",
+        key: |item, _| Key::number(item.figures().now.open.map(|n| n as f64)),
+        text: |cell| cell.count(cell.figures().now.open),
+        ..NUMBER
+    };
+    /// Pattern.
+    Pattern: Spec {
+        label: "PATTERN", name: "pattern", width: 15, max: 22, rank: 16,
+        help: "How accepting, reading and writing are spread over threads, processes and sockets, as the threads were seen to do it.",
+        key: |item, _| Key::Text(item.figures().pattern.name.name()),
+        text: |cell| cell.figures().pattern.name.name().to_owned(),
+        ..NAME
+    };
+    /// Worst finding, in words.
+    Finding: Spec {
+        label: "FINDING", name: "finding", width: 16, max: 90, rank: 17, order: None,
+        help: "What is wrong, in words; the advice is in the listener view.",
+        key: |_, order| Key::Number(order as f64),
+        text: |cell| cell.figures().findings.first().map_or(String::new(), |f| f.summary.clone()),
+        ..NAME
+    };
 }
 
 impl Column {
-    /// Every column, in the order on the screen.
-    pub const ALL: [Self; 19] = [
-        Self::Severity,
-        Self::Listener,
-        Self::Process,
-        Self::Netns,
-        Self::SynQueue,
-        Self::AcceptQueue,
-        Self::Peak,
-        Self::Trend,
-        Self::Accepts,
-        Self::WaitP50,
-        Self::WaitP99,
-        Self::Oldest,
-        Self::Drops,
-        Self::Cause,
-        Self::Reads,
-        Self::ResidencyP99,
-        Self::Open,
-        Self::Pattern,
-        Self::Finding,
-    ];
-
     /// What is fixed about it.
     #[must_use]
-    #[rustfmt::skip]
-    pub const fn spec(self) -> &'static Spec {
-        use Measure as M;
-        const SPECS: [Spec; 19] = [
-            spec("", "", "findings", 2, 2, false, 0, None,
-                "The worst finding about the listener: ! critical, * warning, i worth knowing."),
-            spec("", "LISTENER", "address", 15, 47, false, 0, None,
-                "Local address and port. *:80 takes IPv4 and IPv6, [::]:80 IPv6 only, 0.0.0.0:80 IPv4 only. ▸ is a folded and ▾ an unfolded SO_REUSEPORT group, × its number of shards."),
-            spec("", "PROCESS", "process", 10, 28, false, 2, Some(M::Owners),
-                "Name and id of the process that holds the listener; +3: three more processes hold it. ?: none that may be seen."),
-            spec("", "NETNS", "network namespace", 8, 16, false, 7, None,
-                "Network namespace, by name or inode; there only if there are several."),
-            spec("SYN QUEUE", "n/young", "SYN queue", 9, 11, true, 9, Some(M::SynQueueDepth),
-                "Handshakes under way: SYN received, final ACK not yet; and how many of them are young: their SYN-ACK was not sent again."),
-            spec("ACCEPT QUEUE", "depth/limit", "accept queue", 15, 24, false, 1, Some(M::AcceptQueueDepth),
-                "Connections waiting to be accepted, against the limit: the backlog plus the one more that the kernel admits. In the bar ┃ marks the peak of the recent span. Of a group: the bar is its fullest shard, the numbers are sums."),
-            spec("ACCEPT QUEUE", "peak", "peak depth", 5, 6, true, 11, Some(M::AcceptQueuePeak),
-                "Largest depth of the accept queue in the whole interval, seen at every enqueue, so also between two refreshes. CPUs that complete handshakes at the same moment can exceed the limit. Of a group: of any one shard."),
-            spec("ACCEPT QUEUE", "over time", "depth over time", 10, 30, false, 12, None,
-                "Peak depth of the accept queue at each refresh, the newest at the right; a full block is the limit, or more."),
-            spec("ACCEPT", "/s", "accepts/s", 6, 7, true, 4, Some(M::Accepts),
-                "Connections taken from the accept queue per second, in the recent span."),
-            spec("ACCEPT WAIT", "p50", "accept wait p50", 6, 7, true, 10, Some(M::AcceptWait),
-                "Half of the connections accepted in the recent span waited in the accept queue no longer than this."),
-            spec("ACCEPT WAIT", "p99", "accept wait p99", 6, 7, true, 5, Some(M::AcceptWait),
-                "99 of 100 connections accepted in the recent span waited no longer than this."),
-            spec("ACCEPT WAIT", "oldest", "oldest waiting", 7, 7, true, 6, Some(M::OldestWaiting),
-                "How long the oldest connection still in the accept queue has waited so far: it grows if the acceptor hangs. -: none waits."),
-            spec("DROPS", "/s", "drops/s", 6, 7, true, 3, Some(M::Drops),
-                "Attempts that a queue refused per second, in the recent span. One client that tries again is refused again."),
-            spec("DROPS", "cause", "drop cause", 16, 16, false, 8, Some(M::DropCause),
-                "The most frequent cause in the recent span, or in the interval if nothing was refused lately: accept full/SYN and accept full/ACK: the accept queue was full when a SYN, or the final ACK, came; SYN queue full; other; unexplained."),
-            spec("READS", "/s", "reads/s", 6, 7, true, 13, Some(M::Reads),
-                "Successful reads from accepted connections per second."),
-            spec("RESIDENCY", "p99", "residency p99", 9, 9, true, 14, Some(M::Residency),
-                "99 of 100 reads took bytes of which the first had waited no longer than this in its receive queue."),
-            spec("OPEN", "conns", "open connections", 6, 7, true, 15, Some(M::OpenConnections),
-                "Connections that were accepted and are not yet destroyed."),
-            spec("", "PATTERN", "pattern", 15, 22, false, 16, None,
-                "How accepting, reading and writing are spread over threads, processes and sockets, from what the threads were seen doing."),
-            spec("", "FINDING", "finding", 16, 90, false, 17, None,
-                "What is wrong, in words; the advice is in the listener view."),
-        ];
+    pub fn spec(self) -> &'static Spec {
         &SPECS[self as usize]
     }
 
     /// Whether rows can be sorted by it.
     #[must_use]
-    pub const fn sortable(self) -> bool {
-        !matches!(self, Self::Trend | Self::Finding)
+    pub fn sortable(self) -> bool {
+        self.spec().order.is_some()
     }
 
-    /// The order that one wants first: the largest number, but the first name.
+    /// Whether sorting by it puts the largest first.
     #[must_use]
-    pub const fn descending_first(self) -> bool {
-        !matches!(self, Self::Listener | Self::Process | Self::Netns | Self::Pattern | Self::Cause)
+    pub fn descending_first(self) -> bool {
+        self.spec().order == Some(Order::Descending)
     }
 
     /// The next sortable column, `step` to the right (or left if negative), round the end.
@@ -195,84 +329,28 @@ impl Column {
     /// What `item` sorts by; `order` is its place in the model's own order (namespace, port, address).
     #[must_use]
     pub fn key(self, item: Item<'_>, order: usize) -> Key<'_> {
-        let figures = item.figures();
-        let now = &figures.now;
-        let number = |n: Option<f64>| n.map_or(Key::Unknown, Key::Number);
-        let quantile = |pick, q| number(item.recent(pick).and_then(|h| h.quantile_us(q)).map(|us| us as f64));
-        match self {
-            Self::Severity => {
-                Key::Number(figures.findings.iter().map(|f| f.severity as u8 + 1).max().unwrap_or(0).into())
-            }
-            Self::Listener | Self::Trend | Self::Finding => Key::Number(order as f64),
-            Self::Process => figures.process.as_ref().map_or(Key::Unknown, |p| Key::Text(&p.comm)),
-            Self::Netns => figures.netns_name.as_deref().map_or(Key::Number(figures.netns.into()), Key::Text),
-            Self::SynQueue => number(now.syn_depth.map(f64::from)),
-            Self::AcceptQueue => Key::Number(fill(&item.fullest().now)),
-            Self::Peak => number(now.accept_peak.map(f64::from)),
-            Self::Accepts => number(figures.rate.accepts),
-            Self::WaitP50 => quantile(accept_wait, 0.5),
-            Self::WaitP99 => quantile(accept_wait, 0.99),
-            Self::Oldest => number(now.oldest_waiting_us.map(|us| us as f64)),
-            Self::Drops => number(figures.rate.drops),
-            Self::Cause => dominant_cause(item).map_or(Key::Unknown, Key::Text),
-            Self::Reads => number(figures.rate.reads),
-            Self::ResidencyP99 => quantile(residency, 0.99),
-            Self::Open => number(now.open.map(|n| n as f64)),
-            Self::Pattern => Key::Text(figures.pattern.name.name()),
-        }
+        (self.spec().key)(item, order)
     }
 
-    /// Its text for `item`. [`Column::AcceptQueue`] gives the numbers only and [`Column::Trend`] nothing: both are
-    /// drawn.
+    /// Its text for `item`.
     #[must_use]
     pub fn text(self, item: Item<'_>, model: &Model) -> String {
-        let figures = item.figures();
-        let now = &figures.now;
-        let status = self.spec().measure.map_or(Status::Measured, |m| format::status(model, m));
-        let rate = |r: Option<f64>| format::marked(r.map(format::rate), status);
-        let quantile =
-            |pick, q| format::marked(item.recent(pick).and_then(|h| h.quantile_us(q)).map(format::duration), status);
-        match self {
-            Self::Severity => {
-                figures.findings.iter().map(|f| f.severity).max().map_or("", format::severity_mark).to_owned()
-            }
-            Self::Listener => format::listener_endpoint(figures),
-            Self::Process => format::process(figures),
-            Self::Netns => format::netns(figures),
-            Self::SynQueue => {
-                let young = now.syn_young.map_or(String::new(), |young| format!("/{}", format::short(young.into())));
-                format::marked(now.syn_depth.map(|n| format::short(n.into()) + &young), status)
-            }
-            Self::AcceptQueue => {
-                let depth = format::marked(Some(format::short(now.accept_depth.into())), status);
-                format!("{depth}/{}", format::short(now.limit.into()))
-            }
-            Self::Peak => format::marked(now.accept_peak.map(|n| format::short(n.into())), status),
-            Self::Trend => String::new(),
-            Self::Accepts => rate(figures.rate.accepts),
-            Self::WaitP50 => quantile(accept_wait, 0.5),
-            Self::WaitP99 => quantile(accept_wait, 0.99),
-            Self::Oldest => match now.oldest_waiting_us {
-                Some(0) => format::NOTHING.to_owned(),
-                age => format::marked(age.map(format::duration), status),
-            },
-            Self::Drops => rate(figures.rate.drops),
-            Self::Cause => format::marked(dominant_cause(item).map(str::to_owned), status),
-            Self::Reads => rate(figures.rate.reads),
-            Self::ResidencyP99 => quantile(residency, 0.99),
-            Self::Open => format::marked(now.open.map(format::short), status),
-            Self::Pattern => figures.pattern.name.name().to_owned(),
-            Self::Finding => figures.findings.first().map_or(String::new(), |f| f.summary.clone()),
-        }
+        let status = self.spec().measure.map_or(Status::Measured, |measure| words::status(model, measure));
+        (self.spec().text)(&Cell { item, status })
     }
 }
 
-fn accept_wait(d: &Distributions) -> Option<&listentop_model::histogram::Histogram> {
+fn accept_wait(d: &Distributions) -> Option<&Histogram> {
     d.accept_wait.as_ref()
 }
 
-fn residency(d: &Distributions) -> Option<&listentop_model::histogram::Histogram> {
+fn residency(d: &Distributions) -> Option<&Histogram> {
     d.residency.as_ref()
+}
+
+/// A quantile of a recent distribution, in microseconds.
+fn quantile(item: Item<'_>, pick: fn(&Distributions) -> Option<&Histogram>, q: f64) -> Option<u64> {
+    item.recent(pick)?.quantile_us(q)
 }
 
 /// The most frequent cause of recent drops, else of the interval's.
@@ -305,6 +383,14 @@ pub enum Key<'a> {
 }
 
 impl Key<'_> {
+    fn number(number: Option<f64>) -> Self {
+        number.map_or(Self::Unknown, Self::Number)
+    }
+
+    fn quantile(item: Item<'_>, pick: fn(&Distributions) -> Option<&Histogram>, q: f64) -> Self {
+        Self::number(quantile(item, pick, q).map(|us| us as f64))
+    }
+
     /// The order of two keys.
     #[must_use]
     pub fn compare(a: &Self, b: &Self, descending: bool) -> Ordering {
@@ -322,40 +408,4 @@ impl Key<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_fit_their_columns() {
-        for column in Column::ALL {
-            let spec = column.spec();
-            // One more for the mark of the order.
-            let room = spec.width + u16::from(!spec.right);
-            assert!(format::width(spec.label) < room.into() || !column.sortable(), "{}", spec.label);
-            assert!(spec.max >= spec.width);
-        }
-    }
-
-    #[test]
-    fn sorting_goes_round_and_skips_what_has_no_order() {
-        let mut column = Column::Severity;
-        let mut seen = Vec::new();
-        loop {
-            seen.push(column);
-            column = column.beside(1);
-            if column == Column::Severity {
-                break;
-            }
-        }
-        assert_eq!(seen.len(), Column::ALL.iter().filter(|c| c.sortable()).count());
-        assert_eq!(Column::Severity.beside(-1), Column::Pattern);
-    }
-
-    #[test]
-    fn unknown_is_last_in_either_order() {
-        for descending in [true, false] {
-            assert_eq!(Key::compare(&Key::Unknown, &Key::Number(0.0), descending), Ordering::Greater);
-        }
-        assert_eq!(Key::compare(&Key::Number(1.0), &Key::Number(2.0), true), Ordering::Greater);
-    }
-}
+mod tests;

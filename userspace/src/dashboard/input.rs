@@ -1,7 +1,7 @@
-//! Keys, read by a thread of its own.
+//! Keys, read by a thread of their own.
 //!
-//! Not by `crossterm::event::EventStream`: when the terminal goes away, its reader turns for ever on the thread that
-//! polls it, and the loop could then not even heed a signal. Here crossterm reads only what poll(2) says is there.
+//! Not by `crossterm::event::EventStream`: when the terminal goes away, its reader spins for ever on the thread that
+//! polls it, and the loop could not even handle a signal. Here crossterm reads only what poll(2) reports.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use nix::{
 };
 use tokio::sync::mpsc;
 
-/// How long crossterm looks for what poll(2) says is there. With no time at all it does not look.
+/// How long crossterm waits for the input that poll(2) reported. Without any time it does not look.
 const GLANCE: Duration = Duration::from_millis(1);
 
 /// The thread, and what it reads. Dropping it ends the thread.
@@ -32,7 +32,7 @@ impl Input {
     /// Begins to read the terminal.
     ///
     /// # Errors
-    /// There is no terminal to read from, or no thread to be had.
+    /// There is no terminal to read from, or no thread can be started.
     pub(super) fn start() -> io::Result<Self> {
         let terminal = terminal()?;
         let (stopped, stop) = io::pipe()?;
@@ -51,13 +51,13 @@ impl Input {
         self.events.recv().await
     }
 
-    /// An event that is there already.
+    /// An event that has arrived already.
     pub(super) fn ready(&mut self) -> Option<Event> {
         self.events.try_recv().ok()?.ok()
     }
 }
 
-/// The terminal that crossterm reads: standard input, or /dev/tty if that is something else.
+/// The terminal that crossterm reads: standard input, or /dev/tty if standard input is not a terminal.
 fn terminal() -> io::Result<OwnedFd> {
     if io::stdin().is_terminal() {
         io::stdin().as_fd().try_clone_to_owned()

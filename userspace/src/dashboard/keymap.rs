@@ -1,43 +1,31 @@
-//! The keys, once: this table is what the loop looks keys up in, what the footer shows and what the help prints.
+//! Keys: what a key means, what the footer shows and what the help prints come from the same tables.
+//!
+//! The keys of a view stand in the view's file. Those that several views share are here.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::action::Action;
 
-/// Where a key means something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// Everywhere but in the filter line and on a screen that is too small.
-    Everywhere,
-    /// In the overview.
-    Overview,
-    /// In the listener view.
-    Listener,
-    /// In the help and the table of coverage.
-    Text,
-    /// While a filter is typed.
-    Filter,
-    /// While the terminal is too small for anything else.
-    TooSmall,
+/// A set of keys that hold together.
+#[derive(Debug)]
+pub struct Scope {
+    /// Its heading in the help.
+    pub title: &'static str,
+    /// The keys.
+    pub bindings: &'static [Binding],
+    /// What every other key means.
+    pub others: Others,
 }
 
-impl Scope {
-    /// Its heading in the help.
-    #[must_use]
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Everywhere => "Keys everywhere",
-            Self::Overview => "Keys in the overview",
-            Self::Listener => "Keys in the listener view",
-            Self::Text => "Keys in help and coverage",
-            Self::Filter => "Keys while typing a filter",
-            Self::TooSmall => "Keys while the terminal is too small",
-        }
-    }
-
-    /// Every scope, in the order of the help.
-    pub const ALL: [Self; 6] =
-        [Self::Everywhere, Self::Overview, Self::Listener, Self::Text, Self::Filter, Self::TooSmall];
+/// What keys mean that a scope does not bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// What they mean everywhere.
+    AsEverywhere,
+    /// A character is typed into the filter, whether the scope binds it or not; the rest means nothing.
+    Typed,
+    /// Nothing.
+    Nothing,
 }
 
 /// A key.
@@ -49,149 +37,95 @@ pub enum Key {
     Ctrl(char),
 }
 
-/// One line of the table.
+/// One line of a table.
 #[derive(Debug)]
 pub struct Binding {
-    /// Where it holds.
-    pub scope: Scope,
     /// Keys that mean it.
     pub keys: &'static [Key],
     /// What they do.
     pub action: Action,
-    /// One word or two for the footer; empty: not in the footer. A `/` joins it with the binding before it.
+    /// One word or two for the footer; empty: not in the footer.
     pub footer: &'static str,
-    /// A sentence for the help.
+    /// A phrase for the help.
     pub help: &'static str,
 }
 
-const fn char(c: char) -> Key {
+use Key::{Ctrl, Plain};
+
+/// The key of a character.
+pub(super) const fn char(c: char) -> Key {
     Plain(KeyCode::Char(c))
 }
 
-const fn bind(scope: Scope, keys: &'static [Key], action: Action, footer: &'static str, help: &'static str) -> Binding {
-    Binding { scope, keys, action, footer, help }
+/// A line of a table.
+pub(super) const fn bind(keys: &'static [Key], action: Action, footer: &'static str, help: &'static str) -> Binding {
+    Binding { keys, action, footer, help }
 }
 
-use Key::{Ctrl, Plain};
-use Scope::{Everywhere, Filter, Listener, Overview, Text, TooSmall};
+/// Heading of the keys that hold everywhere.
+pub(super) const EVERYWHERE: &str = "Keys everywhere";
 
-/// The table. Of two bindings of a key, that of the narrower scope wins.
-pub const BINDINGS: &[Binding] = &[
-    bind(Overview, &[Plain(KeyCode::Enter)], Action::Open, "open", "open the selected listener; unfold a folded group"),
-    bind(Overview, &[Plain(KeyCode::Up), char('k')], Action::Up, "", "one row up"),
-    bind(Overview, &[Plain(KeyCode::Down), char('j')], Action::Down, "", "one row down"),
-    bind(Overview, &[Plain(KeyCode::PageUp), Ctrl('b')], Action::PageUp, "", "one page up"),
-    bind(Overview, &[Plain(KeyCode::PageDown), Ctrl('f')], Action::PageDown, "", "one page down"),
-    bind(Overview, &[Plain(KeyCode::Home), char('g')], Action::First, "", "first row"),
-    bind(Overview, &[Plain(KeyCode::End), char('G')], Action::Last, "", "last row"),
-    bind(Overview, &[char(' ')], Action::ToggleFold, "fold", "fold or unfold the group of the selected row"),
-    bind(Overview, &[Plain(KeyCode::Right), char('l')], Action::Unfold, "", "unfold the selected group"),
-    bind(Overview, &[Plain(KeyCode::Left)], Action::Fold, "", "fold the group of the selected row"),
-    bind(Overview, &[char('a')], Action::ToggleFoldAll, "", "unfold all groups, or fold them all"),
-    bind(Overview, &[char('<'), char(',')], Action::SortPrevious, "", "sort by the column before"),
-    bind(Overview, &[char('>'), char('.')], Action::SortNext, "sort", "sort by the next column"),
-    bind(Overview, &[char('r')], Action::SortReverse, "", "reverse the order"),
-    bind(
-        Overview,
-        &[char('/')],
-        Action::FilterStart,
-        "filter",
-        "filter as you type: address, port, process, pid, network namespace, pattern; words are joined by and",
-    ),
-    bind(Overview, &[Plain(KeyCode::Esc)], Action::FilterClear, "", "drop the filter"),
-    bind(
-        Overview,
-        &[char('x')],
-        Action::ToggleClosed,
-        "",
-        "show every listener that closed in the interval, or only those of the last 30 s",
-    ),
-    bind(Listener, &[Plain(KeyCode::Esc), Plain(KeyCode::Backspace)], Action::Back, "back", "back to the overview"),
-    bind(
-        Listener,
-        &[char('n'), Plain(KeyCode::Right)],
-        Action::NextListener,
-        "next",
-        "the next listener, in the order of the overview",
-    ),
-    bind(Listener, &[char('b'), Plain(KeyCode::Left)], Action::PreviousListener, "", "the listener before"),
-    bind(
-        Listener,
-        &[Plain(KeyCode::Tab)],
-        Action::NextSection,
-        "section",
-        "the next section: findings, distributions, over time, threads",
-    ),
-    bind(Listener, &[Plain(KeyCode::BackTab)], Action::PreviousSection, "", "the section before"),
-    bind(
-        Listener,
-        &[Plain(KeyCode::Up), char('k')],
-        Action::Up,
-        "",
-        "scroll the section up; choose the distribution before",
-    ),
-    bind(
-        Listener,
-        &[Plain(KeyCode::Down), char('j')],
-        Action::Down,
-        "",
-        "scroll the section down; choose the next distribution",
-    ),
-    bind(Listener, &[Plain(KeyCode::PageUp)], Action::PageUp, "", "scroll the section up by a page"),
-    bind(Listener, &[Plain(KeyCode::PageDown)], Action::PageDown, "", "scroll the section down by a page"),
-    bind(Listener, &[Plain(KeyCode::Home), char('g')], Action::First, "", "top of the section"),
-    bind(Listener, &[Plain(KeyCode::End), char('G')], Action::Last, "", "end of the section"),
-    bind(
-        Listener,
-        &[char('i')],
-        Action::ToggleSpan,
-        "span",
-        "distributions over the whole interval, or over the recent span",
-    ),
-    bind(Text, &[Plain(KeyCode::Esc), Plain(KeyCode::Backspace)], Action::Back, "back", "back"),
-    bind(Text, &[Plain(KeyCode::Up), char('k')], Action::Up, "scroll", "one line up"),
-    bind(Text, &[Plain(KeyCode::Down), char('j')], Action::Down, "", "one line down"),
-    bind(Text, &[Plain(KeyCode::PageUp), Ctrl('b')], Action::PageUp, "", "one page up"),
-    bind(Text, &[Plain(KeyCode::PageDown), Ctrl('f'), char(' ')], Action::PageDown, "", "one page down"),
-    bind(Text, &[Plain(KeyCode::Home), char('g')], Action::First, "", "to the top"),
-    bind(Text, &[Plain(KeyCode::End), char('G')], Action::Last, "", "to the end"),
-    bind(Everywhere, &[char('p')], Action::Pause, "pause", "freeze what is shown, or go on; measuring goes on anyway"),
-    bind(Everywhere, &[char('+'), char('=')], Action::Faster, "", "refresh more often"),
-    bind(Everywhere, &[char('-')], Action::Slower, "", "refresh less often"),
-    bind(
-        Everywhere,
-        &[char('c')],
-        Action::Coverage,
-        "coverage",
-        "what is measured here, by which hook, and why not more",
-    ),
-    bind(Everywhere, &[char('?'), char('h'), Plain(KeyCode::F(1))], Action::Help, "help", "this help, and back"),
-    bind(Everywhere, &[Ctrl('z')], Action::Suspend, "", "suspend; fg brings it back"),
-    bind(Everywhere, &[char('q'), Ctrl('c')], Action::Quit, "quit", "quit"),
-    bind(Filter, &[Plain(KeyCode::Enter)], Action::FilterAccept, "keep", "keep the filter and go back to the rows"),
-    bind(Filter, &[Plain(KeyCode::Esc), Ctrl('u')], Action::FilterClear, "drop", "drop the filter"),
-    bind(Filter, &[Plain(KeyCode::Backspace), Ctrl('h')], Action::FilterErase, "", "take back a character"),
-    bind(Filter, &[Ctrl('c')], Action::Quit, "", "quit"),
-    bind(Filter, &[Plain(KeyCode::Up)], Action::Up, "", "one row up"),
-    bind(Filter, &[Plain(KeyCode::Down)], Action::Down, "", "one row down"),
-    bind(TooSmall, &[char('q'), Ctrl('c')], Action::Quit, "", "quit, also if a filter was being typed"),
-    bind(TooSmall, &[Ctrl('z')], Action::Suspend, "", "suspend; fg brings it back"),
+/// They hold in every view, before the keys that open a view.
+const FIRST: &[Binding] = &[
+    bind(&[char('p')], Action::Pause, "pause", "freeze what is shown, or continue; measuring continues anyway"),
+    bind(&[char('+'), char('=')], Action::Faster, "", "refresh more often"),
+    bind(&[char('-')], Action::Slower, "", "refresh less often"),
 ];
 
-/// What `event` means in `scope`.
+/// They hold in every view, after the keys that open a view.
+const LAST: &[Binding] = &[
+    bind(&[Ctrl('z')], Action::Suspend, "", "suspend; fg brings it back"),
+    bind(&[char('q'), Ctrl('c')], Action::Quit, "quit", "quit"),
+];
+
+/// The keys of a text that scrolls.
+pub(super) static TEXT: Scope = Scope {
+    title: "Keys in help and coverage",
+    others: Others::AsEverywhere,
+    bindings: &[
+        bind(&[Plain(KeyCode::Esc), Plain(KeyCode::Backspace)], Action::Back, "back", "back"),
+        bind(&[Plain(KeyCode::Up), char('k')], Action::Up, "scroll", "one line up"),
+        bind(&[Plain(KeyCode::Down), char('j')], Action::Down, "", "one line down"),
+        bind(&[Plain(KeyCode::PageUp), Ctrl('b')], Action::PageUp, "", "one page up"),
+        bind(&[Plain(KeyCode::PageDown), Ctrl('f'), char(' ')], Action::PageDown, "", "one page down"),
+        bind(&[Plain(KeyCode::Home), char('g')], Action::First, "", "to the top"),
+        bind(&[Plain(KeyCode::End), char('G')], Action::Last, "", "to the end"),
+    ],
+};
+
+/// The keys on a screen that is too small for a view.
+pub(super) static TOO_SMALL: Scope = Scope {
+    title: "Keys while the terminal is too small",
+    others: Others::Nothing,
+    bindings: &[
+        bind(&[char('q'), Ctrl('c')], Action::Quit, "", "quit, also if a filter was being typed"),
+        bind(&[Ctrl('z')], Action::Suspend, "", "suspend; fg brings it back"),
+    ],
+};
+
+/// The keys that hold everywhere; `openers` are those that open a view.
+pub(super) fn everywhere(openers: impl Iterator<Item = &'static Binding>) -> impl Iterator<Item = &'static Binding> {
+    FIRST.iter().chain(openers).chain(LAST)
+}
+
+/// What `event` means in `scope`. A key of the scope itself comes before what the key means everywhere.
 #[must_use]
-pub fn action(event: KeyEvent, scope: Scope) -> Option<Action> {
+pub fn action(event: KeyEvent, scope: &Scope, openers: impl Iterator<Item = &'static Binding>) -> Option<Action> {
     let key = match event.code {
         KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::CONTROL) => Ctrl(c.to_ascii_lowercase()),
         _ if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER) => return None,
         code => Plain(code),
     };
-    let find = |scope| BINDINGS.iter().find(|b| b.scope == scope && b.keys.contains(&key)).map(|b| b.action);
-    match (scope, key) {
-        (Filter, Plain(KeyCode::Char(c))) => Some(Action::FilterInput(c)),
-        (Filter | TooSmall, _) => find(scope),
-        _ => find(scope).or_else(|| find(Everywhere)),
+    if let (Others::Typed, Plain(KeyCode::Char(c))) = (scope.others, key) {
+        return Some(Action::FilterInput(c));
     }
+    let means = |binding: &&Binding| binding.keys.contains(&key);
+    let own = scope.bindings.iter().find(means);
+    let binding = match scope.others {
+        Others::AsEverywhere => own.or_else(|| everywhere(openers).find(means)),
+        Others::Typed | Others::Nothing => own,
+    };
+    binding.map(|binding| binding.action)
 }
 
 /// How a key is written.
@@ -214,82 +148,142 @@ pub fn name(key: Key) -> String {
 }
 
 /// What the footer shows in `scope`: key and word, the most useful first.
-pub fn footer(scope: Scope) -> impl Iterator<Item = (String, &'static str)> {
-    let of = move |wanted| BINDINGS.iter().filter(move |b| b.scope == wanted && !b.footer.is_empty());
-    let common = (!matches!(scope, Filter | TooSmall)).then(|| of(Everywhere)).into_iter().flatten();
-    of(scope).chain(common).map(|b| (name(b.keys[0]), b.footer))
+pub(super) fn footer(
+    scope: &'static Scope,
+    openers: impl Iterator<Item = &'static Binding>,
+) -> impl Iterator<Item = (String, &'static str)> {
+    let common = (scope.others == Others::AsEverywhere).then(|| everywhere(openers)).into_iter().flatten();
+    let shown = scope.bindings.iter().chain(common).filter(|binding| !binding.footer.is_empty());
+    shown.map(|binding| (name(binding.keys[0]), binding.footer))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dashboard::views;
 
-    fn press(code: KeyCode, scope: Scope) -> Option<Action> {
-        action(KeyEvent::new(code, KeyModifiers::NONE), scope)
+    fn openers() -> impl Iterator<Item = &'static Binding> {
+        views::ALL.iter().filter_map(|view| view.key.as_ref())
+    }
+
+    fn scopes() -> Vec<&'static Scope> {
+        views::ALL.iter().flat_map(|view| view.scopes).copied().chain([&TOO_SMALL]).collect()
+    }
+
+    fn scope(title: &str) -> &'static Scope {
+        scopes().into_iter().find(|scope| scope.title == title).expect("there is such a scope")
+    }
+
+    fn means(event: KeyEvent, scope: &Scope) -> Option<Action> {
+        action(event, scope, openers())
+    }
+
+    fn press(code: KeyCode, scope: &Scope) -> Option<Action> {
+        means(KeyEvent::new(code, KeyModifiers::NONE), scope)
     }
 
     #[test]
     fn a_key_has_one_meaning_per_scope() {
-        for (i, a) in BINDINGS.iter().enumerate() {
-            for b in &BINDINGS[i + 1..] {
-                for key in a.keys {
-                    assert!(a.scope != b.scope || !b.keys.contains(key), "{} is bound twice", name(*key));
-                }
+        let tables = scopes().into_iter().map(|scope| scope.bindings.iter().collect());
+        for table in tables.chain([everywhere(openers()).collect::<Vec<_>>()]) {
+            let keys: Vec<Key> = table.iter().flat_map(|binding| binding.keys).copied().collect();
+            for (i, key) in keys.iter().enumerate() {
+                assert!(!keys[..i].contains(key), "{} is bound twice", name(*key));
             }
         }
     }
 
     #[test]
     fn every_binding_is_reachable_and_explained() {
-        for b in BINDINGS {
-            assert_ne!(b.help, "");
-            for key in b.keys {
+        let overview = scope("Keys in the overview");
+        let own = scopes().into_iter().flat_map(|scope| scope.bindings.iter().map(move |binding| (binding, scope)));
+        for (binding, scope) in own.chain(everywhere(openers()).map(|binding| (binding, overview))) {
+            assert_ne!(binding.help, "");
+            for key in binding.keys {
                 let event = match *key {
                     Ctrl(c) => KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL),
                     Plain(code) => KeyEvent::new(code, KeyModifiers::NONE),
                 };
-                assert_eq!(action(event, b.scope), Some(b.action), "{}", name(*key));
+                assert_eq!(means(event, scope), Some(binding.action), "{}", name(*key));
             }
         }
     }
 
     #[test]
     fn typing_a_filter_takes_every_letter() {
-        assert_eq!(press(KeyCode::Char('q'), Filter), Some(Action::FilterInput('q')));
-        assert_eq!(press(KeyCode::Char('q'), Overview), Some(Action::Quit));
-        assert_eq!(press(KeyCode::Esc, Filter), Some(Action::FilterClear));
+        let (filter, overview) = (scope("Keys while typing a filter"), scope("Keys in the overview"));
+        assert_eq!(press(KeyCode::Char('q'), filter), Some(Action::FilterInput('q')));
+        assert_eq!(press(KeyCode::Char('q'), overview), Some(Action::Quit));
+        assert_eq!(press(KeyCode::Esc, filter), Some(Action::FilterClear));
+        assert_eq!(press(KeyCode::Tab, filter), None);
     }
 
     #[test]
-    fn where_nothing_is_seen_only_the_way_out_is_open() {
-        assert_eq!(press(KeyCode::Char('q'), TooSmall), Some(Action::Quit));
+    fn on_a_screen_that_is_too_small_only_leaving_works() {
+        assert_eq!(press(KeyCode::Char('q'), &TOO_SMALL), Some(Action::Quit));
         for code in [KeyCode::Char('p'), KeyCode::Char('?'), KeyCode::Esc, KeyCode::Enter] {
-            assert_eq!(press(code, TooSmall), None, "{code}");
+            assert_eq!(press(code, &TOO_SMALL), None, "{code}");
         }
     }
 
     #[test]
     fn ctrl_and_alt() {
-        let ctrl_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        for scope in Scope::ALL {
-            assert_eq!(action(ctrl_c, scope), Some(Action::Quit));
+        let ctrl = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
+        for scope in scopes() {
+            assert_eq!(means(ctrl('c'), scope), Some(Action::Quit));
+            assert_eq!(means(ctrl('C'), scope), Some(Action::Quit));
         }
-        assert_eq!(press(KeyCode::Char('c'), Overview), Some(Action::Coverage));
-        assert_eq!(action(KeyEvent::new(KeyCode::Char('q'), KeyModifiers::ALT), Overview), None);
+        let overview = scope("Keys in the overview");
+        assert_eq!(press(KeyCode::Char('c'), overview), Some(Action::Show("coverage")));
+        for modifier in [KeyModifiers::ALT, KeyModifiers::SUPER] {
+            assert_eq!(means(KeyEvent::new(KeyCode::Char('q'), modifier), overview), None);
+        }
+        let shifted = KeyEvent::new(KeyCode::Char('G'), KeyModifiers::SHIFT);
+        assert_eq!(means(shifted, overview), Some(Action::Last));
+    }
+
+    #[test]
+    fn keys_have_names() {
+        for (key, text) in [
+            (Ctrl('c'), "^C"),
+            (char(' '), "Space"),
+            (char('?'), "?"),
+            (Plain(KeyCode::Up), "↑"),
+            (Plain(KeyCode::Down), "↓"),
+            (Plain(KeyCode::Left), "←"),
+            (Plain(KeyCode::Right), "→"),
+            (Plain(KeyCode::PageUp), "PgUp"),
+            (Plain(KeyCode::PageDown), "PgDn"),
+            (Plain(KeyCode::BackTab), "⇧Tab"),
+            (Plain(KeyCode::Backspace), "⌫"),
+            (Plain(KeyCode::Enter), "Enter"),
+            (Plain(KeyCode::F(1)), "F1"),
+        ] {
+            assert_eq!(name(key), text);
+        }
     }
 
     #[test]
     fn the_footer_fits_the_smallest_screen() {
-        for scope in Scope::ALL {
-            let used: usize = footer(scope).map(|(key, word)| key.chars().count() + word.len() + 3).sum();
-            assert!(used < 80, "{scope:?}: {used}");
+        for scope in scopes() {
+            let used: usize = footer(scope, openers()).map(|(key, word)| key.chars().count() + word.len() + 3).sum();
+            assert!(used < 80, "{}: {used}", scope.title);
         }
     }
 
     #[test]
-    fn the_footer_ends_with_the_way_out() {
-        for scope in [Overview, Listener, Text] {
-            assert_eq!(footer(scope).last(), Some(("q".to_owned(), "quit")));
+    fn the_footer_ends_with_how_to_leave() {
+        for scope in scopes() {
+            let words: Vec<&str> = footer(scope, openers()).map(|(_, word)| word).collect();
+            match scope.others {
+                Others::AsEverywhere => {
+                    let views = openers().map(|binding| binding.footer).filter(|word| !word.is_empty());
+                    let common: Vec<&str> = ["pause"].into_iter().chain(views).chain(["quit"]).collect();
+                    assert!(words.ends_with(&common), "{words:?}");
+                }
+                Others::Typed => assert_eq!(words, ["keep", "drop"]),
+                Others::Nothing => assert!(words.is_empty(), "{words:?}"),
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which columns of the overview fit a screen, and where they stand. No ratatui types.
+//! Which columns of the overview fit a screen, and where. No ratatui types.
 
 use super::column::Column;
 
@@ -13,7 +13,7 @@ pub struct Place {
     pub width: u16,
 }
 
-/// What widths depend on.
+/// What the widths depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
     /// Columns that the widest address takes.
@@ -22,12 +22,12 @@ pub struct Needs {
     pub process: usize,
     /// There is more than one network namespace.
     pub namespaces: bool,
-    /// Sorted by this column, which therefore has to be seen.
+    /// Rows are sorted by this column, which is therefore always shown.
     pub sort: Column,
 }
 
-/// Columns for a row of `width`, one apart: the most important that fit, in the order of the screen; then they share
-/// what is left.
+/// Columns for a row of `width`, one blank apart: the most important that fit, in the order of the screen. They share
+/// the remaining width.
 #[must_use]
 pub fn layout(width: u16, needs: Needs) -> Vec<Place> {
     let least = |c: Column| match c {
@@ -51,7 +51,7 @@ pub fn layout(width: u16, needs: Needs) -> Vec<Place> {
         left -= wanted;
         chosen.push((column, least(column)));
     }
-    // Names in full before longer bars, then the words of findings, and what is left to the history.
+    // First whole names, then longer bars, then the words of findings; the rest is for the history.
     chosen.sort_by_key(|(column, _)| match column {
         Column::Listener | Column::Process | Column::Pattern => 0,
         Column::AcceptQueue => 1,

@@ -1,19 +1,23 @@
-//! The dashboard: keys → actions → state → drawing. Drawing reads only.
+//! The dashboard: keys → actions → state → drawing. Drawing only reads.
 //!
-//! [`run`] owns the terminal and the loop; [`App`] is the state, which knows no terminal; [`draw`] shows it.
+//! [`run`] owns the terminal and the loop. [`App`] knows which view is on the screen and passes actions to it; `State` is
+//! what all views show; each view keeps its own keys and scroll positions. [`draw`] draws a frame.
 
 pub mod action;
 pub mod app;
 pub mod column;
-pub mod format;
+mod frame;
+pub mod geometry;
 pub mod group;
 mod input;
 pub mod keymap;
 pub mod layout;
 pub mod rows;
 mod run;
+mod state;
 mod terminal;
 pub mod theme;
+mod view;
 mod views;
 mod widgets;
 
@@ -22,24 +26,25 @@ use std::time::Duration;
 pub use self::{
     action::{Action, Effect},
     app::App,
+    frame::draw,
+    geometry::{MIN_COLUMNS, MIN_ROWS},
     run::{Control, Ended, run},
     terminal::usable,
     theme::Theme,
-    views::{MIN_COLUMNS, MIN_ROWS, draw},
 };
 
-/// What the dashboard is told at its start.
+/// Settings of the dashboard at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DashboardOptions {
-    /// How often new models come at first; keys change it.
+    /// Time between two models at first; keys change it.
     pub refresh: Duration,
-    /// Use colours. [`Theme::color_allowed`] says what NO_COLOR asks for.
+    /// Use colours. [`Theme::color_allowed`] reads NO_COLOR.
     pub color: bool,
-    /// Name of the machine that is shown, where it is known.
+    /// Name of the machine, if it is known.
     pub host: Option<String>,
-    /// Where the models come from: `live`, `replay FILE`.
+    /// Where the models come from, such as `live`, for the header.
     pub source: String,
-    /// The command line's filters as they were given (`--port 80`); empty if there are none.
+    /// The command line's filters as they were given (`--port 80`); empty without filters.
     pub filters: String,
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use listentop_model::model::{GroupId, ListenerModel, Model};
+use listentop_model::{
+    model::{GroupId, ListenerModel, Model},
+    words,
+};
 
 use super::{
     column::{Column, Key},
-    format,
     group::{Group, Item},
 };
 
@@ -30,7 +32,7 @@ pub enum Row {
     },
 }
 
-/// What a row stays the same by when the order changes.
+/// The identity of a row, which stays the same when the order changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowId {
     /// A listener's id.
@@ -50,14 +52,14 @@ pub struct Sort {
 
 /// What the user asked to see.
 #[derive(Debug)]
-pub struct Wish<'a> {
+pub struct RowQuery<'a> {
     /// Order.
     pub sort: Sort,
     /// Words that a row has to contain.
     pub filter: &'a str,
     /// Groups that are unfolded.
     pub unfolded: &'a HashSet<GroupId>,
-    /// Listeners that closed so long ago that they are not shown any more.
+    /// Listeners that are not shown any more: they closed too long ago.
     pub hidden: &'a HashSet<u64>,
 }
 
@@ -81,13 +83,13 @@ pub struct Rows {
 impl Rows {
     /// Puts the rows of `model` in order.
     #[must_use]
-    pub fn new(model: &Model, wish: &Wish<'_>) -> Self {
-        let words: Vec<String> = wish.filter.split_whitespace().map(str::to_lowercase).collect();
-        let visible = |l: &ListenerModel| !wish.hidden.contains(&l.id) && (words.is_empty() || matches(l, &words));
+    pub fn new(model: &Model, query: &RowQuery<'_>) -> Self {
+        let words: Vec<String> = query.filter.split_whitespace().map(str::to_lowercase).collect();
+        let visible = |l: &ListenerModel| !query.hidden.contains(&l.id) && (words.is_empty() || matches(l, &words));
         let mut members: HashMap<GroupId, Vec<usize>> = HashMap::new();
         for (i, listener) in model.listeners.iter().enumerate() {
             if let Some(group) = listener.group
-                && !wish.hidden.contains(&listener.id)
+                && !query.hidden.contains(&listener.id)
             {
                 members.entry(group).or_default().push(i);
             }
@@ -98,7 +100,7 @@ impl Rows {
         let mut top = Vec::with_capacity(model.listeners.len());
         for (i, listener) in model.listeners.iter().enumerate() {
             match listener.group.and_then(|id| members.get(&id).map(|shards| (id, shards))) {
-                // The first shard stands for all.
+                // The row is made at the group's first shard.
                 Some((id, shards)) if shards[0] == i && shards.iter().any(|&s| visible(&model.listeners[s])) => {
                     let mut shards = shards.clone();
                     shards.sort_by_key(|&s| model.listeners[s].id);
@@ -115,18 +117,18 @@ impl Rows {
                 _ => {}
             }
         }
-        rows.sort(&mut top, model, wish.sort);
+        rows.sort(&mut top, model, query.sort);
         rows.rows.reserve(top.len());
         for row in top {
             rows.rows.push(row);
             if let Row::Group(group) = row
-                && wish.unfolded.contains(&rows.groups[group].id)
+                && query.unfolded.contains(&rows.groups[group].id)
             {
                 let count = rows.groups[group].members.len();
                 let mut shards: Vec<Row> = (rows.groups[group].members.iter().zip(1..))
                     .map(|(&index, number)| Row::Shard { index, group, number, last: false })
                     .collect();
-                rows.sort(&mut shards, model, wish.sort);
+                rows.sort(&mut shards, model, query.sort);
                 if let Some(Row::Shard { last, .. }) = shards.get_mut(count - 1) {
                     *last = true;
                 }
@@ -141,7 +143,7 @@ impl Rows {
         // A group's limit is a sum: room for one more digit each.
         let numbers = 2 * digits(listener.now.limit).min(4) + 1 + 2 * usize::from(extra > 0);
         self.numbers_width = self.numbers_width.max(numbers.min(9));
-        let address = format::endpoint_width(listener.address, listener.port, listener.v6only);
+        let address = words::endpoint_width(listener.address, listener.port, listener.v6only);
         self.address_width = self.address_width.max(address + extra);
         if let Some(process) = &listener.process {
             let holders = match listener.holders.len() {
@@ -152,7 +154,7 @@ impl Rows {
         }
     }
 
-    /// Sorts stably: rows that are equal stay in the model's order. Unknown comes last either way.
+    /// Sorts stably: equal rows stay in the model's order. Unknown is last in both orders.
     fn sort(&self, rows: &mut Vec<Row>, model: &Model, sort: Sort) {
         let mut keyed: Vec<(Key<'_>, usize, Row)> =
             rows.iter().zip(0..).map(|(&row, i)| (sort.column.key(self.item(row, model), i), i, row)).collect();
@@ -160,7 +162,7 @@ impl Rows {
         *rows = keyed.into_iter().map(|(_, _, row)| row).collect();
     }
 
-    /// What a row shows. The row must be of these rows, and `model` that which they were made of.
+    /// What a row shows. The row must be one of these, and `model` the one that they were made from.
     #[must_use]
     pub fn item<'a>(&'a self, row: Row, model: &'a Model) -> Item<'a> {
         match row {
@@ -198,9 +200,9 @@ impl Rows {
 fn matches(listener: &ListenerModel, words: &[String]) -> bool {
     let text = format!(
         "{} {} {} {} {}",
-        format::listener_endpoint(listener),
-        format::process(listener),
-        format::netns(listener),
+        words::listener_endpoint(listener),
+        words::process(listener),
+        words::netns(listener),
         listener.pattern.name.name(),
         if listener.closed { "closed" } else { "" },
     )
@@ -213,13 +215,13 @@ mod tests {
     use listentop_model::{
         fixtures,
         histogram::Histogram,
-        model::{Drops, Finding, PatternName, Severity},
+        model::{Distributions, Drops, Finding, PatternName, Severity},
         tracker::Tracker,
     };
 
     use super::*;
 
-    /// What sorting by each column makes of four listeners, by their place in the model: each an order of its own, so
+    /// The order of four listeners, by their place in the model, when sorted by each column. Every order is different, so
     /// that no column can sort by what another shows.
     const ORDERS: [(Column, [usize; 4]); 17] = [
         (Column::Severity, [0, 1, 3, 2]),
@@ -241,8 +243,8 @@ mod tests {
         (Column::Pattern, [2, 3, 0, 1]),
     ];
 
-    /// Gives a listener what puts it at `place` in the order of `column`. Numbers are sorted from the largest, names
-    /// from the first.
+    /// Gives a listener the figures that put it at `place` in the order of `column`: numbers are sorted from the largest,
+    /// names from the first.
     fn put(listener: &mut ListenerModel, column: Column, place: usize, severities: &[Vec<Finding>; 4]) {
         let n = 4 - place as u32;
         let (number, rate) = (Some(u64::from(n)), Some(f64::from(n)));
@@ -304,7 +306,7 @@ mod tests {
         let severities = [with(Severity::Critical), with(Severity::Warning), with(Severity::Info), Vec::new()];
         let mut model = model(&fixtures::many(4));
         for listener in &mut model.listeners {
-            listener.recent_distributions = Default::default();
+            listener.recent_distributions = Distributions::default();
         }
         for (column, order) in ORDERS {
             for (place, &at) in order.iter().enumerate() {
@@ -315,8 +317,8 @@ mod tests {
             assert!(ORDERS[..i].iter().all(|(_, other)| other != order), "{column:?} has no order of its own");
             let ordered = |descending| -> Vec<usize> {
                 let sort = Sort { column: *column, descending };
-                let wish = Wish { sort, filter: "", unfolded: &HashSet::new(), hidden: &HashSet::new() };
-                let rows = Rows::new(&model, &wish).rows;
+                let query = RowQuery { sort, filter: "", unfolded: &HashSet::new(), hidden: &HashSet::new() };
+                let rows = Rows::new(&model, &query).rows;
                 let place = |row: &Row| match row {
                     Row::Listener(at) => *at,
                     other => panic!("no listener on its own: {other:?}"),

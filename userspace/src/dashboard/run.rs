@@ -13,17 +13,16 @@ use tokio::{
 use super::{
     App, DashboardOptions,
     action::{Action, Effect},
+    frame,
     input::Input,
-    keymap,
     terminal::{self, Guard},
-    views,
 };
 
-/// How often the loop looks whether its terminal is still there. One poll(2); a lost terminal usually also sends
-/// SIGHUP.
+/// How often the loop checks whether its terminal still exists: by one poll(2). A lost terminal usually sends SIGHUP,
+/// too.
 const TERMINAL_CHECK: Duration = Duration::from_secs(1);
 
-/// What the dashboard asks of the source.
+/// What the dashboard requests from the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
     /// Send a model this often from now on.
@@ -45,12 +44,11 @@ pub enum Ended {
 
 /// Shows the models that `models` receives until the user leaves, a signal comes, or the sender is dropped.
 ///
-/// A source that has no more models but is not broken (the end of a recording) keeps its sender, so that the last one
-/// stays.
+/// A source without further models that has not failed keeps its sender, so that the last model stays on the screen.
 ///
 /// # Errors
-/// Standard output is not a terminal, or is too small at the start, or the terminal fails other than by going away, or
-/// a panic on another thread took it.
+/// Standard output is not a terminal, or it is too small at the start. The terminal fails other than by going away.
+/// Another thread panicked.
 pub async fn run(
     models: watch::Receiver<Option<Arc<Model>>>,
     controls: mpsc::UnboundedSender<Control>,
@@ -67,7 +65,7 @@ pub async fn run(
     }
 }
 
-/// The signals that the loop heeds.
+/// The signals that end or stop the dashboard, or change its size.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -88,6 +86,36 @@ impl Signals {
             resized: signal(SignalKind::window_change())?,
         })
     }
+
+    /// The next of them.
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.interrupt.recv() => Heard::End(libc::SIGINT),
+            _ = self.terminate.recv() => Heard::End(libc::SIGTERM),
+            _ = self.hangup.recv() => Heard::End(libc::SIGHUP),
+            _ = self.stop.recv() => Heard::Stop,
+            _ = self.resume.recv() => Heard::Resume,
+            _ = self.resized.recv() => Heard::Resized,
+        }
+    }
+}
+
+/// What a signal requests.
+enum Heard {
+    /// The end, by this signal.
+    End(i32),
+    /// A stop as a job of the shell.
+    Stop,
+    /// Nothing: the process was stopped and continues.
+    Resume,
+    /// The new size of the terminal.
+    Resized,
+}
+
+/// What comes of one turn of the loop.
+enum Turn {
+    Continue(Effect),
+    End(Ended),
 }
 
 /// The loop.
@@ -109,62 +137,79 @@ async fn show(
     }
     let mut effect = Effect::Redraw;
     loop {
-        match effect {
-            Effect::None => {}
-            Effect::Quit => return Ok(Ended::Quit),
-            Effect::Suspend => guard.suspend()?,
-            Effect::SetInterval(interval) => {
-                // The receiver is gone only when the source is, and then the sender of models is dropped too.
-                let _ = controls.send(Control::SetInterval(interval));
-            }
-            Effect::Redraw => {}
+        if effect == Effect::Quit {
+            return Ok(Ended::Quit);
         }
-        if !guard.is_taken() {
-            anyhow::bail!("the dashboard ended because a part of listentop panicked");
-        }
-        if effect != Effect::None {
-            guard.screen().draw(|frame| views::draw(frame, &app))?;
-        }
-        effect = tokio::select! {
+        take_effect(effect, &app, controls, guard)?;
+        let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
                     let model = models.borrow_and_update().clone();
-                    model.map_or(Effect::None, |model| app.set_model(model))
+                    Turn::Continue(model.map_or(Effect::None, |model| app.set_model(model)))
                 }
-                Err(_) => return Ok(Ended::SourceEnded),
+                Err(_) => Turn::End(Ended::SourceEnded),
             },
             event = input.next() => match event {
-                Some(event) => on_events(&mut app, event?, &mut input),
-                None => return Ok(Ended::TerminalLost),
+                Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input)),
+                None => Turn::End(Ended::TerminalLost),
             },
-            _ = signals.resized.recv() => resize(&mut app, guard)?,
             _ = check.tick() => {
-                if terminal::is_gone() {
-                    return Ok(Ended::TerminalLost);
-                }
-                Effect::None
+                if terminal::is_gone() { Turn::End(Ended::TerminalLost) } else { Turn::Continue(Effect::None) }
             }
-            _ = signals.interrupt.recv() => return Ok(Ended::Signal(libc::SIGINT)),
-            _ = signals.terminate.recv() => return Ok(Ended::Signal(libc::SIGTERM)),
-            _ = signals.hangup.recv() => return Ok(Ended::Signal(libc::SIGHUP)),
-            _ = signals.stop.recv() => Effect::Suspend,
-            _ = signals.resume.recv() => {
-                // Stopped from outside (SIGSTOP) and continued: the shell had the terminal meanwhile.
-                guard.retake()?;
-                resize(&mut app, guard)?
-            }
+            heard = signals.next() => on_signal(&heard, &mut app, guard)?,
         };
+        match turn {
+            Turn::Continue(next) => effect = next,
+            Turn::End(ended) => return Ok(ended),
+        }
     }
 }
 
-/// Does what the keys ask for: `first`, and those that came while a frame was drawn, such as repeats of one held down.
+/// Does what the state requests, and draws unless nothing changed.
+fn take_effect(
+    effect: Effect,
+    app: &App,
+    controls: &mpsc::UnboundedSender<Control>,
+    guard: &mut Guard,
+) -> anyhow::Result<()> {
+    match effect {
+        Effect::None | Effect::Quit | Effect::Redraw => {}
+        Effect::Suspend => guard.suspend()?,
+        Effect::SetInterval(interval) => {
+            // The receiver is gone only if the source is, and then the sender of models is dropped too.
+            let _ = controls.send(Control::SetInterval(interval));
+        }
+    }
+    if !Guard::is_taken() {
+        anyhow::bail!("the dashboard ended because a part of listentop panicked");
+    }
+    if effect != Effect::None {
+        guard.screen().draw(|frame| frame::draw(frame, app))?;
+    }
+    Ok(())
+}
+
+fn on_signal(heard: &Heard, app: &mut App, guard: &mut Guard) -> io::Result<Turn> {
+    Ok(match heard {
+        Heard::End(signal) => Turn::End(Ended::Signal(*signal)),
+        Heard::Stop => Turn::Continue(Effect::Suspend),
+        Heard::Resized => Turn::Continue(resize(app, guard)?),
+        Heard::Resume => {
+            // Stopped from outside (SIGSTOP) and continued: the shell had the terminal meanwhile.
+            guard.retake()?;
+            Turn::Continue(resize(app, guard)?)
+        }
+    })
+}
+
+/// Handles keys: `first`, and those that arrived while a frame was drawn, such as a key held down.
 fn on_events(app: &mut App, first: Event, input: &mut Input) -> Effect {
     let mut event = Some(first);
     let mut effect = Effect::None;
     while let Some(Event::Key(key)) = event {
-        // Terminals that report releases too: a key acts when it goes down.
+        // Some terminals report releases too: a key acts when it is pressed.
         if key.kind != KeyEventKind::Release {
-            match keymap::action(key, app.scope()).map_or(Effect::None, |action| app.update(action)) {
+            match app.action(key).map_or(Effect::None, |action| app.update(action)) {
                 Effect::None => {}
                 Effect::Redraw => effect = Effect::Redraw,
                 other => return other,

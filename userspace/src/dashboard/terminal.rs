@@ -28,24 +28,24 @@ use ratatui::{
     layout::{Position, Rect},
 };
 
-use super::views::{self, MIN_COLUMNS, MIN_ROWS};
+use super::geometry::{self, MIN_COLUMNS, MIN_ROWS};
 
 /// The terminal is in raw mode, on the alternate screen. A static, because the panic hook has to know.
 static TAKEN: AtomicBool = AtomicBool::new(false);
-/// Held by a thread that panics, from before it gives the terminal back until it has told why.
-static TELLING: Mutex<()> = Mutex::new(());
+/// Held by a thread that panics, from before it gives the terminal back until it has printed why.
+static PANICKING: Mutex<()> = Mutex::new(());
 static HOOK: Once = Once::new();
 
-/// Whether standard output is a terminal that the dashboard fits.
+/// Checks that standard output is a terminal, and large enough.
 ///
 /// # Errors
-/// It is not: in one line what it lacks, and what would do.
+/// It is not; in one line, why, and what to do.
 pub fn usable() -> anyhow::Result<()> {
     if !io::stdout().is_terminal() {
         anyhow::bail!("standard output is not a terminal; use 'listentop report'");
     }
-    let (columns, rows) = crossterm::terminal::size().context("the size of the terminal cannot be told")?;
-    if views::is_too_small(columns, rows) {
+    let (columns, rows) = crossterm::terminal::size().context("the size of the terminal is unknown")?;
+    if geometry::is_too_small(columns, rows) {
         anyhow::bail!(
             "this terminal is {columns}x{rows}, and the dashboard needs at least {MIN_COLUMNS}x{MIN_ROWS}: make it larger, or use \
              'listentop report'"
@@ -67,13 +67,13 @@ impl Guard {
     /// Takes the terminal.
     ///
     /// # Errors
-    /// Standard output is no terminal, or one that is too small, or it cannot be put into raw mode.
+    /// Standard output is not a terminal, or is too small, or cannot be put into raw mode.
     pub(super) fn take() -> anyhow::Result<Self> {
         usable()?;
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
-                let _telling = TELLING.lock().unwrap_or_else(PoisonError::into_inner);
+                let _panicking = PANICKING.lock().unwrap_or_else(PoisonError::into_inner);
                 give_back();
                 before(info);
             }));
@@ -88,17 +88,17 @@ impl Guard {
         &mut self.screen
     }
 
-    /// Whether the terminal is still ours: a panic on another thread gives it back. Then this returns once that thread
-    /// is done, because the process may end right after it.
-    pub(super) fn is_taken(&self) -> bool {
+    /// Whether the terminal is still ours: a panic on another thread gives it back. Then this waits until that thread has
+    /// printed its message, because the process may end right afterwards.
+    pub(super) fn is_taken() -> bool {
         let taken = TAKEN.load(Ordering::SeqCst);
         if !taken {
-            drop(TELLING.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(PANICKING.lock().unwrap_or_else(PoisonError::into_inner));
         }
         taken
     }
 
-    /// Takes the terminal again after somebody else had it.
+    /// Takes the terminal again after another program had it.
     pub(super) fn retake(&mut self) -> io::Result<()> {
         give_back();
         enter()?;
@@ -109,7 +109,7 @@ impl Guard {
         self.screen.resize(Rect::from((Position::ORIGIN, size)))
     }
 
-    /// Gives the terminal back, stops the job as Ctrl-Z does, and takes the terminal when the job goes on.
+    /// Gives the terminal back, stops the job as Ctrl-Z does, and takes the terminal again when the job continues.
     pub(super) fn suspend(&mut self) -> anyhow::Result<()> {
         give_back();
         stop_job()?;
@@ -130,7 +130,7 @@ fn enter() -> io::Result<()> {
     execute!(io::stdout(), EnterAlternateScreen, Clear(ClearType::All)).inspect_err(|_| give_back())
 }
 
-/// Gives the terminal back if it is taken. There is nobody to report a failure to: the terminal is gone then.
+/// Gives the terminal back if it is taken. A failure is not reported: the terminal is gone then.
 fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let _ = disable_raw_mode();
@@ -140,24 +140,24 @@ fn give_back() {
     }
 }
 
-/// Stops the whole job, so that the shell behind `cargo xtask demo` or sudo gets the terminal; returns when it goes on.
+/// Stops the whole job, so that the shell behind `cargo xtask demo` or sudo gets the terminal; returns when it continues.
 ///
-/// The others are stopped first, while this process ignores the signal; then this one by the default action, which the
-/// kernel leaves out where no shell could let the job go on (an orphaned process group): then this returns at once.
+/// The others are stopped first, while this process ignores the signal; then this one by the default action. The kernel
+/// skips that action in an orphaned process group, where no shell could continue the job: then this returns at once.
 fn stop_job() -> nix::Result<()> {
     let set = |handler| SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: neither disposition runs code of ours, and the one before is put back below.
+    // SAFETY: neither disposition runs our code, and the previous one is restored below.
     let before = unsafe { sigaction(Signal::SIGTSTP, &set(SigHandler::SigIgn)) }?;
     let stopped = kill(Pid::from_raw(0), Signal::SIGTSTP)
         // SAFETY: as above.
         .and_then(|()| unsafe { sigaction(Signal::SIGTSTP, &set(SigHandler::SigDfl)) })
         .and_then(|_| raise(Signal::SIGTSTP));
-    // SAFETY: `before` is what the kernel gave us.
+    // SAFETY: the kernel returned `before`.
     unsafe { sigaction(Signal::SIGTSTP, &before) }?;
     stopped
 }
 
-/// What poll(2) says of a terminal that went away.
+/// What poll(2) reports for a terminal that went away.
 pub(super) const GONE: PollFlags = PollFlags::POLLHUP.union(PollFlags::POLLERR).union(PollFlags::POLLNVAL);
 
 /// Whether the terminal behind standard output is gone.

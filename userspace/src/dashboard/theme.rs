@@ -1,5 +1,5 @@
-//! Colours. Only the sixteen that a terminal's own palette defines, and never as the only carrier of a meaning:
-//! everything that is coloured is also a word, a symbol or a weight.
+//! Colours: only the sixteen of the terminal's own palette, and never as the only carrier of a meaning. Everything that
+//! is coloured is also a word, a symbol or a weight.
 
 use listentop_model::model::Severity;
 use ratatui::style::{Color, Modifier, Style};
@@ -17,7 +17,7 @@ impl Theme {
         Self { color }
     }
 
-    /// Whether <https://no-color.org> lets us use colours: NO_COLOR is unset or empty.
+    /// Whether <https://no-color.org> allows colours: NO_COLOR is unset or empty.
     #[must_use]
     pub fn color_allowed(no_color: Option<&std::ffi::OsStr>) -> bool {
         no_color.is_none_or(std::ffi::OsStr::is_empty)
@@ -39,7 +39,7 @@ impl Theme {
         Style::new().add_modifier(Modifier::DIM)
     }
 
-    /// What matters.
+    /// Important values.
     #[must_use]
     pub fn strong(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
@@ -51,7 +51,7 @@ impl Theme {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// Things in flow: bars, graphs.
+    /// Bars, graphs, arrows.
     #[must_use]
     pub fn flow(self) -> Style {
         self.paint(Color::Green)

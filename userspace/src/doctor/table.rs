@@ -3,7 +3,7 @@
 use listentop_model::coverage::{Measure, Status};
 
 use super::{Diagnosis, Verdict};
-use crate::dashboard::format::{clean, width, wrap};
+use listentop_model::words::{clean, width, wrap};
 
 /// Narrower than this, lines are longer than the terminal.
 const MIN_WIDTH: usize = 60;

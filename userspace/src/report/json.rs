@@ -7,6 +7,7 @@ use listentop_model::{
     histogram::Histogram,
     model::{self, Finding, GroupId, ListenerModel, Model, NamespaceModel, Role, ThreadModel},
     sample::{Host, Process, Protocol},
+    words::utc,
 };
 use serde::{Serialize, Serializer};
 
@@ -330,21 +331,4 @@ fn sizes(h: &Histogram) -> Distribution {
         p99: h.quantile_units(0.99),
         max: h.max_units(),
     }
-}
-
-/// A wall clock time as in RFC 3339, UTC, with milliseconds.
-#[must_use]
-pub fn utc(unix_ms: u64) -> String {
-    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
-    // Days since 0000-03-01, so that the leap day ends a year; 146,097 days are 400 years.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next;
-    let (s, ms) = (ms / 1000, ms % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{ms:03}Z", s / 3600, s / 60 % 60, s % 60)
 }

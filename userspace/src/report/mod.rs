@@ -3,10 +3,51 @@
 pub mod json;
 pub mod table;
 
+use anyhow::Context as _;
+use listentop_model::model::Model;
+
 pub use self::{
     json::{Report, json},
     table::table,
 };
+
+/// What a report may depend on besides the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<'a> {
+    /// Remarks on what is in it.
+    pub remarks: &'a [String],
+    /// Columns of the terminal.
+    pub width: usize,
+}
+
+/// A format of the report.
+#[derive(Debug)]
+pub struct Format {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Whom it is for, in the help.
+    pub help: &'static str,
+    /// Writes a report, with a newline at its end.
+    pub write: fn(&Model, &Page<'_>) -> anyhow::Result<String>,
+}
+
+/// Every format, the default first. The command line takes its list from here.
+pub static FORMATS: &[Format] = &[
+    Format { name: "table", help: "For people", write: |model, page| Ok(table(model, page.remarks, page.width)) },
+    Format {
+        name: "json",
+        help: "For programs: schema 1, see docs/schema.md",
+        write: |model, _| {
+            Ok(serde_json::to_string(&json(model)).context("the report cannot be written as JSON")? + "\n")
+        },
+    },
+];
+
+/// The format of this name.
+#[must_use]
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}
 
 #[cfg(test)]
 mod tests;

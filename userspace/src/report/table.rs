@@ -6,12 +6,12 @@ use listentop_model::{
     model::{Drops, Interval, ListenerModel, Model, ThreadModel},
 };
 
-use super::json::{role, utc};
-use crate::dashboard::format::{
-    bytes, clean, duration, fit, grouped, listener_endpoint, marked, netns, percent, process, rate, short, status,
+use super::json::role;
+use listentop_model::words::losses::{self, Loss};
+use listentop_model::words::{
+    bytes, clean, duration, fit, grouped, listener_endpoint, marked, netns, percent, process, rate, short, status, utc,
     width, wrap,
 };
-use crate::losses::{self, Loss};
 
 /// Narrower than this, lines are cut.
 const MIN_WIDTH: usize = 60;

@@ -3,7 +3,7 @@
 use super::{FindingInput, FindingKind, plural};
 use crate::{
     model::{Finding, Severity},
-    words::grouped,
+    words::prose::grouped,
 };
 
 pub(super) const KIND: FindingKind = FindingKind {

@@ -1,6 +1,6 @@
 //! One shard of a group does not accept while the others do.
 
-use super::{FindingInput, FindingKind, ms, plural, verb};
+use super::{FindingInput, FindingKind, agree, ms, plural};
 use crate::model::{Finding, Severity};
 
 pub(super) const KIND: FindingKind = FindingKind {
@@ -25,10 +25,10 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
         summary: format!(
             "This shard accepts nothing, while {} {} {:.0} connections per second. {} {} in its queue.",
             plural(others, "other shard"),
-            verb(others, "accepts", "accept"),
+            agree(others, "accepts", "accept"),
             group.accepts_per_second,
             plural(waiting, "connection"),
-            verb(waiting, "waits", "wait"),
+            agree(waiting, "waits", "wait"),
         ),
         evidence: vec![
             ("shards", group.shards as f64),

@@ -1,6 +1,6 @@
 //! Connections wait and nobody accepts.
 
-use super::{FindingInput, FindingKind, duration, ms, plural, verb};
+use super::{FindingInput, FindingKind, agree, duration, ms, plural};
 use crate::model::{Finding, Severity};
 
 pub(super) const KIND: FindingKind = FindingKind {
@@ -33,7 +33,7 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
             "Nothing was accepted in the last {:.1} s, while {} {}, the oldest for {}.",
             input.interval.recent_seconds,
             plural(waiting, "connection"),
-            verb(waiting, "waits", "wait"),
+            agree(waiting, "waits", "wait"),
             duration(oldest)
         ),
         evidence: vec![

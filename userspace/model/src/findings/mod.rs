@@ -20,7 +20,7 @@ use crate::{
     histogram::Histogram,
     history::Timeline,
     model::{Finding, Interval, ListenerModel, NamespaceModel, Severity},
-    words::grouped,
+    words::prose::{agree, duration, percent, plural},
 };
 
 /// Every finding. Those of the same severity are reported in this order.
@@ -119,29 +119,6 @@ fn meaningful<'a>(recent: Option<&'a Histogram>, interval: Option<&'a Histogram>
 
 fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
-}
-
-/// A duration in a sentence.
-fn duration(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} µs"),
-        1_000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
-        _ => format!("{:.1} s", us as f64 / 1e6),
-    }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
-}
-
-/// "1 SYN", "2 SYNs".
-pub(crate) fn plural(n: u64, one: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{} {one}s", grouped(n)) }
-}
-
-/// The form of a verb that goes with `n` of something: `verb(1, "waits", "wait")`.
-pub(crate) fn verb<'a>(n: u64, one: &'a str, more: &'a str) -> &'a str {
-    if n == 1 { one } else { more }
 }
 
 impl Severity {

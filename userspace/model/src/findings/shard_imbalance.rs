@@ -4,7 +4,7 @@ use super::{FindingInput, FindingKind};
 use crate::{
     catalogue::thresholds,
     model::{Finding, Severity},
-    words::grouped,
+    words::prose::grouped,
 };
 
 thresholds! {

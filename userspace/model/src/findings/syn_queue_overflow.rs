@@ -1,6 +1,6 @@
 //! The SYN queue refused SYNs, or had to answer with cookies.
 
-use super::{FindingInput, FindingKind, plural, verb};
+use super::{FindingInput, FindingKind, agree, plural};
 use crate::model::{Finding, Severity};
 
 pub(super) const KIND: FindingKind = FindingKind {
@@ -48,7 +48,7 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
             format!(
                 "The SYN queue was full: {} {} sent and no SYN was refused.",
                 plural(cookies, "SYN cookie"),
-                verb(cookies, "was", "were")
+                agree(cookies, "was", "were")
             ),
             "No client was refused. If this is no flood, a larger backlog keeps TCP options that a cookie cannot carry. Leave \
              tcp_syncookies at 1; 2 would always send cookies.",

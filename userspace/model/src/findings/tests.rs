@@ -1,6 +1,6 @@
 //! From samples to findings.
 
-use super::{plural, verb};
+use super::{agree, plural};
 use crate::{
     fixtures::{self, Scene, listener, thread},
     model::{Finding, Severity},
@@ -288,7 +288,7 @@ fn the_worst_comes_first_and_equals_in_the_order_of_the_list() {
 
 #[test]
 fn nouns_and_verbs_agree_with_their_number() {
-    let wait = |n| format!("{} {}", plural(n, "connection"), verb(n, "waits", "wait"));
+    let wait = |n| format!("{} {}", plural(n, "connection"), agree(n, "waits", "wait"));
     assert_eq!([0, 1, 2].map(wait), ["0 connections wait", "1 connection waits", "2 connections wait"]);
     assert_eq!(wait(1_000), "1,000 connections wait");
 }

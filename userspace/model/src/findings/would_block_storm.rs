@@ -4,7 +4,7 @@ use super::{FindingInput, FindingKind, plural};
 use crate::{
     catalogue::thresholds,
     model::{Finding, Role, Severity},
-    words::grouped,
+    words::prose::grouped,
 };
 
 thresholds! {

@@ -5,7 +5,7 @@ use super::{
     lifetime::{self, Lifetime},
     percent, plural,
 };
-use crate::{model::Pattern, words::grouped};
+use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: "acceptor_readers",

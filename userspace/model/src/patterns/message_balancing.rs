@@ -1,7 +1,7 @@
 //! `message_balancing`: one thread accepts and reads everything, other threads do the work and write the answers.
 
 use super::{FITS, MIN_WORK, OneAcceptor, PatternKind, PatternName, Work, found, percent, plural, work::share};
-use crate::{model::Pattern, words::grouped};
+use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: "message_balancing",

@@ -19,8 +19,8 @@ pub(crate) use work::Work;
 use self::one_acceptor::OneAcceptor;
 use crate::{
     catalogue::{Threshold, thresholds},
-    findings::{plural, verb},
     model::Pattern,
+    words::prose::{agree, percent, plural},
 };
 
 /// What a pattern's file declares. The documentation shows the texts.
@@ -110,7 +110,7 @@ pub(crate) fn recognise(work: &Work) -> Pattern {
     if work.accepts < MIN_ACCEPTS {
         let seen = match work.accepts {
             0 => "no accepts were seen".to_owned(),
-            n => format!("only {} {} seen, fewer than {MIN_ACCEPTS}", plural(n, "accept"), verb(n, "was", "were")),
+            n => format!("only {} {} seen, fewer than {MIN_ACCEPTS}", plural(n, "accept"), agree(n, "was", "were")),
         };
         return unknown(vec![seen]);
     }
@@ -124,10 +124,6 @@ fn unknown(evidence: Vec<String>) -> Pattern {
 /// A pattern with this confidence, if that is enough.
 fn found(name: PatternName, confidence: f64, evidence: Vec<String>) -> Option<Pattern> {
     (confidence >= FITS).then(|| Pattern { name, confidence: confidence.min(1.0), evidence })
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `multi_acceptor`: several threads or processes accept from the same socket.
 
 use super::{PatternKind, PatternName, Work, found, percent, work::share};
-use crate::{model::Pattern, words::grouped};
+use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: "multi_acceptor",

@@ -4,7 +4,7 @@ use super::{
     MIN_WORK, Work, percent,
     work::{Worker, share},
 };
-use crate::words::grouped;
+use crate::words::prose::grouped;
 
 /// The thread that accepts, at a listener where enough is read to see who reads.
 pub(super) struct OneAcceptor<'w, 'a> {

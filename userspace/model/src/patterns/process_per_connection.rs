@@ -1,9 +1,9 @@
 //! `process_per_connection`: one process accepts, a new process reads each connection.
 
 use super::{
-    OneAcceptor, PatternKind, PatternName, Work, found,
+    OneAcceptor, PatternKind, PatternName, Work, agree, found,
     lifetime::{self, Lifetime},
-    percent, plural, verb,
+    percent, plural,
     work::share,
 };
 use crate::model::Pattern;
@@ -28,7 +28,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
         one.evidence(),
         format!(
             "{threads} other processes read one connection each; {ended} of them {} ended",
-            verb(ended as u64, "has", "have")
+            agree(ended as u64, "has", "have")
         ),
         format!("they made {} of {}", percent(others), plural(work.reads, "read")),
     ];

@@ -1,7 +1,7 @@
 //! `sharded`: SO_REUSEPORT, each acceptor has its own listener.
 
 use super::{PatternKind, PatternName, Work, found, percent, work::share};
-use crate::{model::Pattern, words::grouped};
+use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: "sharded",

@@ -1,7 +1,7 @@
 //! `single_thread`: one thread accepts, reads and writes.
 
 use super::{FITS, OneAcceptor, PatternKind, PatternName, Work, found, percent, work::share};
-use crate::{model::Pattern, words::grouped};
+use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: "single_thread",

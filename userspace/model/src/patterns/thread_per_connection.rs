@@ -1,9 +1,9 @@
 //! `thread_per_connection`: one thread accepts, a new thread reads each connection.
 
 use super::{
-    OneAcceptor, PatternKind, PatternName, Work, found,
+    OneAcceptor, PatternKind, PatternName, Work, agree, found,
     lifetime::{self, Lifetime},
-    percent, plural, verb,
+    percent, plural,
 };
 use crate::model::Pattern;
 
@@ -22,7 +22,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
         one.evidence(),
         format!(
             "{threads} other threads read one connection each; {ended} of them {} ended",
-            verb(ended as u64, "has", "have")
+            agree(ended as u64, "has", "have")
         ),
         format!("they made {} of {}", percent(others), plural(work.reads, "read")),
     ];

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crossterm::event::{KeyCode, KeyModifiers};
 use listentop_model::{
     fixtures,
-    model::{GroupId, Model},
+    model::{GroupId, ListenerModel, Model},
     sample::Sample,
     tracker::Tracker,
 };
 
 use super::*;
+use crate::dashboard::{column::Column, frame::picture, rows::RowId, state::CLOSED_SHOWN_SECONDS};
 
 fn model(samples: &[Sample]) -> Model {
     let mut tracker = Tracker::new(&samples[0]);
@@ -26,16 +28,21 @@ fn app(model: Model) -> App {
 }
 
 fn ports(app: &App) -> Vec<u16> {
-    let model = app.model.as_ref().unwrap();
-    app.rows.rows.iter().map(|&row| app.rows.item(row, model).figures().port).collect()
+    let model = app.state.model.as_ref().unwrap();
+    app.state.rows.rows.iter().map(|&row| app.state.rows.item(row, model).figures().port).collect()
 }
 
 fn selected_port(app: &App) -> u16 {
-    app.selected_item().unwrap().figures().port
+    app.state.selected_item().unwrap().figures().port
+}
+
+/// The name of the view on the screen.
+fn shown(app: &App) -> &'static str {
+    app.declaration().name
 }
 
 fn group(app: &App) -> GroupId {
-    app.rows.groups[0].id
+    app.state.rows.groups[0].id
 }
 
 fn press(app: &mut App, actions: &[Action]) {
@@ -53,18 +60,18 @@ fn the_selection_stays_on_its_listener_when_the_order_changes() {
     // Severity → address, ascending; reversed: the last becomes the first.
     press(&mut app, &[Action::SortNext, Action::SortReverse]);
     assert_eq!(ports(&app), [6379, 80, 22]);
-    assert_eq!((selected_port(&app), app.cursor), (6379, 0));
+    assert_eq!((selected_port(&app), app.state.cursor), (6379, 0));
 }
 
 #[test]
 fn sorting_by_numbers_puts_the_largest_first() {
     let mut app = app(model(&fixtures::quiet()));
-    while app.sort.column != Column::Accepts {
+    while app.state.sort.column != Column::Accepts {
         app.update(Action::SortNext);
     }
     assert_eq!(ports(&app), [80, 6379, 22]);
     app.update(Action::SortPrevious);
-    assert_ne!(app.sort.column, Column::Accepts);
+    assert_ne!(app.state.sort.column, Column::Accepts);
 }
 
 #[test]
@@ -72,7 +79,7 @@ fn what_is_unknown_is_sorted_last() {
     let mut model = model(&fixtures::quiet());
     model.listeners[1].rate.accepts = None;
     let mut app = app(model);
-    while app.sort.column != Column::Accepts {
+    while app.state.sort.column != Column::Accepts {
         app.update(Action::SortNext);
     }
     assert_eq!(ports(&app), [6379, 22, 80]);
@@ -92,17 +99,17 @@ fn worst_findings_come_first() {
 fn a_filter_works_while_it_is_typed_and_esc_drops_it() {
     let mut app = app(model(&fixtures::quiet()));
     press(&mut app, &[Action::FilterStart]);
-    assert_eq!(app.scope(), Scope::Filter);
+    assert_eq!(app.scope().title, "Keys while typing a filter");
     for c in "NGINX 80".chars() {
         app.update(Action::FilterInput(c));
     }
     assert_eq!(ports(&app), [80]);
     assert_eq!(selected_port(&app), 80);
     press(&mut app, &[Action::FilterInput('x')]);
-    assert!(ports(&app).is_empty() && app.selected_item().is_none());
+    assert!(ports(&app).is_empty() && app.state.selected_item().is_none());
     assert_eq!(app.update(Action::Open), Effect::None);
     press(&mut app, &[Action::FilterErase, Action::FilterAccept]);
-    assert_eq!((app.scope(), ports(&app)), (Scope::Overview, vec![80]));
+    assert_eq!((app.scope().title, ports(&app)), ("Keys in the overview", vec![80]));
     press(&mut app, &[Action::FilterClear]);
     assert_eq!(ports(&app), [22, 80, 6379]);
 }
@@ -127,32 +134,33 @@ fn filters_match_process_pid_namespace_and_pattern() {
 #[test]
 fn groups_fold_and_unfold() {
     let mut app = app(model(&fixtures::dead_shard()));
-    assert_eq!(app.rows.rows.len(), 1);
+    assert_eq!(app.state.rows.rows.len(), 1);
     press(&mut app, &[Action::Open]);
-    assert_eq!((app.rows.rows.len(), app.view), (5, View::Overview));
+    assert_eq!((app.state.rows.rows.len(), shown(&app)), (5, "overview"));
     // From a shard, folding takes the selection back to the group.
     press(&mut app, &[Action::Last, Action::Fold]);
-    assert_eq!((app.rows.rows.len(), app.selected), (1, Some(RowId::Group(group(&app)))));
+    assert_eq!((app.state.rows.rows.len(), app.state.selected_id()), (1, Some(RowId::Group(group(&app)))));
     press(&mut app, &[Action::ToggleFold, Action::ToggleFold]);
-    assert_eq!(app.rows.rows.len(), 1);
+    assert_eq!(app.state.rows.rows.len(), 1);
     press(&mut app, &[Action::ToggleFoldAll, Action::Open]);
-    assert_eq!(app.view, View::Listener(RowId::Group(group(&app))));
+    assert_eq!((shown(&app), app.state.selected_id()), ("listener", Some(RowId::Group(group(&app)))));
+    assert!(picture(&app).contains("×4 shards"));
     press(&mut app, &[Action::Back, Action::ToggleFoldAll]);
-    assert_eq!(app.rows.rows.len(), 1);
+    assert_eq!(app.state.rows.rows.len(), 1);
 }
 
 #[test]
 fn a_group_is_the_sum_of_its_shards() {
     let app = app(model(&fixtures::dead_shard()));
-    let model = app.model.as_ref().unwrap();
-    let item = app.selected_item().unwrap();
+    let model = app.state.model.as_ref().unwrap();
+    let item = app.state.selected_item().unwrap();
     let sum = item.figures();
     assert_eq!(sum.now.accept_depth, model.listeners.iter().map(|l| l.now.accept_depth).sum::<u32>());
     assert_eq!(sum.total.accepts, Some(model.listeners.iter().filter_map(|l| l.total.accepts).sum()));
     assert_eq!(sum.now.accept_peak, model.listeners.iter().filter_map(|l| l.now.accept_peak).max());
     assert_eq!(sum.drops.total, Some(260));
     assert_eq!(item.fullest().now.accept_depth, 65);
-    let full = app.rows.groups[0].full(model);
+    let full = app.state.rows.groups[0].full(model);
     let waits = |l: &ListenerModel| l.distributions.accept_wait.as_ref().unwrap().count();
     assert_eq!(waits(&full), model.listeners.iter().map(waits).sum::<u64>());
     assert_eq!(full.threads.len(), 4);
@@ -170,9 +178,9 @@ fn a_group_is_held_by_who_holds_its_shards() {
         listener.holders = vec![3300, worker];
     }
     let app = app(model);
-    let sum = app.selected_item().unwrap().figures();
+    let sum = app.state.selected_item().unwrap().figures();
     assert_eq!(sum.holders, [3300, 3301, 3302, 3303, 3304]);
-    assert_eq!(crate::dashboard::format::process(sum), "envoy[3300]+4");
+    assert_eq!(listentop_model::words::process(sum), "envoy[3300]+4");
 }
 
 #[test]
@@ -183,7 +191,7 @@ fn unknown_sums_stay_unknown() {
     }
     model.listeners[0].rate.reads = None;
     let app = app(model);
-    let sum = app.selected_item().unwrap().figures();
+    let sum = app.state.selected_item().unwrap().figures();
     assert_eq!(sum.rate.drops, None);
     assert!(sum.rate.reads.is_some());
 }
@@ -211,32 +219,12 @@ fn the_refresh_interval_goes_through_its_steps_and_stops_at_the_ends() {
 }
 
 #[test]
-fn a_thousand_rows_scroll_and_the_cursor_stays_in_sight() {
-    let mut app = app(model(&fixtures::many(1_000)));
-    let visible = views::overview::visible_rows(&app);
-    assert!(visible >= 10);
-    let in_sight = |app: &App| (app.offset..app.offset + visible).contains(&app.cursor);
-    press(&mut app, &[Action::Last]);
-    assert_eq!((app.cursor, app.offset), (999, 1_000 - visible));
-    press(&mut app, &[Action::PageUp, Action::Up, Action::Up]);
-    assert!(in_sight(&app));
-    assert_eq!(app.cursor, 997 - visible);
-    press(&mut app, &[Action::Resize(200, 60), Action::Resize(80, 24), Action::PageDown]);
-    assert!(in_sight(&app));
-    press(&mut app, &[Action::First, Action::Up]);
-    assert_eq!((app.cursor, app.offset), (0, 0));
-    assert_eq!(app.update(Action::Up), Effect::None, "a key that changes nothing draws nothing");
-}
-
-#[test]
-fn neighbours_are_those_of_the_overview() {
+fn neighbours_are_selected_in_the_overview_too() {
     let mut app = app(model(&fixtures::quiet()));
-    press(&mut app, &[Action::Open, Action::NextListener]);
-    assert_eq!(app.listener().unwrap().port, 80);
-    press(&mut app, &[Action::NextListener, Action::NextListener]);
-    assert_eq!(app.listener().unwrap().port, 6379);
-    press(&mut app, &[Action::PreviousListener, Action::Back]);
-    assert_eq!((app.view, selected_port(&app)), (View::Overview, 80));
+    press(&mut app, &[Action::Open, Action::NextListener, Action::NextListener, Action::PreviousListener]);
+    assert!(picture(&app).contains("── [::]:80") || picture(&app).contains("── *:80"), "{}", picture(&app));
+    press(&mut app, &[Action::Back]);
+    assert_eq!((shown(&app), selected_port(&app)), ("overview", 80));
 }
 
 #[test]
@@ -244,13 +232,13 @@ fn a_listener_that_vanished_is_not_shown_as_another() {
     let mut app = app(model(&fixtures::quiet()));
     press(&mut app, &[Action::Open]);
     app.set_model(Arc::new(model(&fixtures::overflow())));
-    assert!(app.listener().is_none());
+    assert!(picture(&app).contains("does not exist any more"), "{}", picture(&app));
     press(&mut app, &[Action::Down, Action::NextSection, Action::Back]);
     assert_eq!(selected_port(&app), 8080);
 }
 
 #[test]
-fn closed_listeners_stay_for_a_while_and_can_be_had_back() {
+fn closed_listeners_stay_for_a_while_and_a_key_shows_them_again() {
     let mut machine = model(&fixtures::quiet());
     machine.listeners[0].closed = true;
     let at = |machine: &Model, seconds: f64| {
@@ -271,41 +259,98 @@ fn closed_listeners_stay_for_a_while_and_can_be_had_back() {
 #[test]
 fn help_and_coverage_scroll_no_further_than_their_end() {
     let mut app = app(model(&fixtures::unavailable()));
-    for overlay in [Action::Help, Action::Coverage] {
-        press(&mut app, &[overlay, Action::Last]);
-        let last = app.overlay_scroll;
-        assert!(last > 0);
-        press(&mut app, &[Action::Down, Action::PageDown]);
-        assert_eq!(app.overlay_scroll, last);
-        assert_eq!(app.scope(), Scope::Text);
+    for name in ["help", "coverage"] {
+        press(&mut app, &[Action::Show(name)]);
+        let top = picture(&app);
+        press(&mut app, &[Action::Last]);
+        let end = picture(&app);
+        assert_ne!(top, end);
+        assert_eq!((app.update(Action::Down), app.update(Action::PageDown)), (Effect::None, Effect::None));
+        assert_eq!((app.scope().title, picture(&app)), ("Keys in help and coverage", end));
         press(&mut app, &[Action::First]);
-        assert_eq!(app.overlay_scroll, 0);
+        assert_eq!(picture(&app), top);
+        // It opens at the top again.
+        press(&mut app, &[Action::Last, Action::Back]);
+        assert_eq!(app.scope().title, "Keys in the overview");
+        press(&mut app, &[Action::Show(name)]);
+        assert_eq!(picture(&app), top);
         press(&mut app, &[Action::Back]);
-        assert_eq!(app.scope(), Scope::Overview);
     }
 }
 
+/// A smaller screen wraps the text into more lines, a larger one shows more of it.
 #[test]
-fn tabs_go_round_and_leave_out_what_is_in_sight() {
-    use Section::{Distributions, Findings, OverTime, Threads};
-    for ((columns, rows), tabs) in [
-        ((80, 24), &[Findings, Distributions, OverTime, Threads][..]),
-        ((120, 40), &[Findings, Distributions, Threads]),
-        ((200, 60), &[Findings, Threads]),
+fn help_follows_the_size() {
+    let mut app = app(model(&fixtures::quiet()));
+    press(&mut app, &[Action::Show("help"), Action::Last, Action::Resize(200, 60)]);
+    let last = picture(&app);
+    assert_eq!(app.update(Action::Last), Effect::None, "it is at its end on the larger screen, too");
+    press(&mut app, &[Action::Resize(80, 24), Action::Last]);
+    assert!(last.contains("Closed listeners") && picture(&app).contains("Closed listeners"));
+}
+
+#[test]
+fn views_that_a_key_opens_lie_over_the_view_and_replace_each_other() {
+    let mut app = app(model(&fixtures::quiet()));
+    let (help, coverage) = (Action::Show("help"), Action::Show("coverage"));
+    for (actions, view) in [
+        (vec![help], "help"),
+        (vec![help], "overview"),
+        (vec![help, coverage], "coverage"),
+        (vec![Action::Back], "overview"),
+        (vec![Action::Back], "overview"),
+        (vec![Action::Open, coverage, help], "help"),
+        (vec![Action::Back], "listener"),
+        (vec![coverage, coverage], "listener"),
+        (vec![Action::Back], "overview"),
     ] {
-        let mut app = app(model(&fixtures::overflow()));
-        press(&mut app, &[Action::Resize(columns, rows), Action::Open]);
-        assert_eq!(views::listener::tabs(&app), tabs);
-        let mut went = |step| -> Vec<Section> {
-            let step = |_| {
-                app.update(step);
-                app.section
-            };
-            tabs.iter().map(step).collect()
-        };
-        let forwards: Vec<Section> = tabs.iter().copied().cycle().skip(1).take(tabs.len()).collect();
-        assert_eq!(went(Action::NextSection), forwards, "{columns}x{rows}");
-        let backwards: Vec<Section> = tabs.iter().rev().copied().collect();
-        assert_eq!(went(Action::PreviousSection), backwards, "{columns}x{rows}");
+        press(&mut app, &actions);
+        assert_eq!(shown(&app), view, "{actions:?}");
     }
+    assert_eq!(app.update(Action::Back), Effect::None);
+    assert_eq!(app.update(Action::Show("no such view")), Effect::None);
+    assert_eq!((app.update(help), app.update(help)), (Effect::Redraw, Effect::Redraw));
+}
+
+#[test]
+fn a_small_screen_has_its_own_keys() {
+    let mut app = app(model(&fixtures::quiet()));
+    press(&mut app, &[Action::Show("help"), Action::Resize(79, 24)]);
+    assert_eq!(app.scope().title, "Keys while the terminal is too small");
+    press(&mut app, &[Action::Resize(80, 24)]);
+    assert_eq!(app.scope().title, "Keys in help and coverage");
+}
+
+#[test]
+fn keys_become_actions_of_the_view_on_the_screen() {
+    let mut app = app(model(&fixtures::quiet()));
+    let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
+    let enter = key(KeyCode::Enter);
+    assert_eq!(app.action(enter), Some(Action::Open));
+    press(&mut app, &[Action::FilterStart]);
+    assert_eq!(app.action(enter), Some(Action::FilterAccept));
+    press(&mut app, &[Action::FilterAccept, Action::Open]);
+    assert_eq!(app.action(enter), None);
+    assert_eq!(app.action(key(KeyCode::Char('c'))), Some(Action::Show("coverage")));
+}
+
+#[test]
+fn actions_of_the_loop_come_back_as_effects() {
+    let mut app = app(model(&fixtures::quiet()));
+    assert_eq!(app.update(Action::Quit), Effect::Quit);
+    assert_eq!(app.update(Action::Suspend), Effect::Suspend);
+    assert_eq!(app.update(Action::Pause), Effect::Redraw);
+    assert_eq!(app.update(Action::Resize(100, 30)), Effect::Redraw);
+    assert_eq!(app.state.body(), ratatui::layout::Rect::new(0, 3, 100, 26));
+}
+
+/// The overview shows the selection after it changed elsewhere.
+#[test]
+fn the_overview_follows_what_the_listener_view_selected() {
+    let mut app = app(model(&fixtures::many(100)));
+    press(&mut app, &[Action::Open]);
+    press(&mut app, &[Action::NextListener; 50]);
+    press(&mut app, &[Action::Back]);
+    assert_eq!(app.state.cursor, 50);
+    assert!(picture(&app).contains('›'), "{}", picture(&app));
 }

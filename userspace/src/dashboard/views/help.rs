@@ -1,5 +1,7 @@
-//! Every number in a sentence, every key in a sentence.
+//! The help: a sentence for every number, a phrase for every key.
 
+use crossterm::event::KeyCode;
+use listentop_model::{model::Model, words};
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -7,207 +9,152 @@ use ratatui::{
 };
 
 use crate::dashboard::{
-    app::{App, CLOSED_SHOWN_SECONDS},
-    column::Column,
-    format,
-    keymap::{self, BINDINGS, Scope},
+    action::Action,
+    keymap::{self, Binding, Key::Plain, Scope, bind, char},
+    state::{CLOSED_SHOWN_SECONDS, State},
     theme::Theme,
-    widgets::text,
+    view::{Declaration, Entries, Outcome, View},
+    widgets::page::Page,
 };
 
-/// What stands above every view.
+pub(super) static VIEW: Declaration = Declaration {
+    name: "help",
+    key: Some(bind(&[char('?'), char('h'), Plain(KeyCode::F(1))], Action::Show("help"), "help", "this help, and back")),
+    scopes: &[&keymap::TEXT],
+    explained: ("In the help", Vec::new),
+    needs_model: false,
+    make: || Box::new(Help::default()),
+};
+
+/// What the header shows.
 const HEADER: &[(&str, &str)] = &[
     ("CPUs", "CPUs of the machine that are online."),
-    ("00:01:23", "The clock: hours, minutes and seconds of the interval, that is, since measuring began."),
+    ("00:01:23", "Length of the interval: hours, minutes and seconds since measuring began."),
     ("refresh", "Time between two samples; + and - change it."),
     ("listeners, groups", "Listening sockets that are shown, and SO_REUSEPORT groups of at least two among them."),
-    ("closed, hidden", "Listeners that closed in the interval, and how many of them are not shown any more."),
+    ("closed, hidden", "Listeners that closed in the interval, and how many of them are no longer shown."),
     ("namespaces", "Network namespaces that hold a listener."),
-    (
-        "critical, warning",
-        "How many findings say that clients are refused or left waiting now, or that they may be soon.",
-    ),
-    ("info", "How many findings are worth knowing, though nobody suffers."),
-    ("by … ▼", "The column that rows are sorted by; ▼: the largest first, ▲: the smallest."),
+    ("critical, warning", "Number of findings that report refused or waiting clients now, or warn of them."),
+    ("info", "Number of findings that are worth knowing, although no client suffers."),
+    ("by … ▼", "The column that rows are sorted by; ▼: the largest first, ▲: the smallest first."),
     ("filter, only", "The filter that is typed with /, and those of the command line."),
     (
         "coverage",
-        "How many measures are measured (every event is seen), sampled (now and then, inferred, or a bound) and unavailable here; c lists them.",
+        "Number of measures that are measured (every event is counted), sampled (seen at intervals, inferred, or a bound) and unavailable; c lists them.",
     ),
     (
         "own cost",
-        "What listentop costs: share of one CPU in its probes and in its process (self), and resident memory. Since the start.",
+        "What listentop costs since its start: share of one CPU in its probes and in its process (self), and resident memory.",
     ),
-    ("LOST", "What listentop could not track; c tells the remedy."),
-];
-
-/// What is not a column of the overview, in the order of the listener view.
-const MORE: &[(&str, &str)] = &[
-    ("backlog", "In the title: the argument of listen(), as the kernel capped it to net.core.somaxconn."),
-    ("now, young", "Handshakes under way at this moment, and how many of them had no SYN-ACK sent again."),
-    ("peak", "The largest depth in the interval. In the graph: since the refresh before."),
-    (
-        "SYN-ACK again",
-        "SYN-ACKs sent again, per second and, below, in the interval: the final ACK did not come in time, or was refused.",
-    ),
-    ("enqueued/s", "Handshakes completed: connections put on the accept queue per second."),
-    (
-        "8 of 9, 8/9, limit",
-        "Connections waiting to be accepted, of those that the kernel admits: the backlog and one more. CPUs that complete \
-         handshakes at the same moment can exceed it.",
-    ),
-    (
-        "oldest, none waits",
-        "How long the connection at the head of the accept queue has waited so far; none waits if it is empty.",
-    ),
-    ("accepted/s", "Connections taken from the accept queue per second."),
-    (
-        "threads, processes",
-        "Under ACCEPTORS: threads that were seen accepting in the interval, and the processes that they belong to. Under READERS: \
-         threads seen reading. none seen: nothing was accepted, read or written yet.",
-    ),
-    ("writers", "Threads that were seen writing to its connections in the interval."),
-    ("thr., proc., wr.", "Threads, processes and writers where there is little room."),
-    (
-        "would-block, EAGAIN",
-        "Accepts per second that returned EAGAIN: a thread was woken and found no connection. Also: empty.",
-    ),
-    ("failed", "Accepts that failed otherwise in the interval, such as for want of file descriptors (EMFILE)."),
-    ("open", "Connections that were accepted and are not yet destroyed."),
-    ("unread, left", "Bytes that arrived on open connections and that nobody has read yet."),
-    ("reads/s, read", "Successful reads per second, and the bytes that they took per second."),
-    (
-        "SYNs refused",
-        "New connections turned away at the door: the accept queue or the SYN queue was full. The client tries again after 1 s, 3 s, 7 s. \
-         In brackets: per second, in the recent span.",
-    ),
-    (
-        "final ACKs refused",
-        "Handshakes that the client believes complete, but the accept queue was full: the client waits, or is reset.",
-    ),
-    (
-        "all drops",
-        "Attempts refused in the interval, for whatever cause: the causes, other and unexplained add up to it.",
-    ),
-    ("other", "Refused for another known reason: no memory, no route, or the last quarter of tcp_max_syn_backlog."),
-    ("unexplained", "Refused, cause not known."),
-    ("clients", "Distinct client addresses and ports among the refused attempts."),
-    (
-        "aborted",
-        "Connections that left the accept queue without being accepted: the listener closed and threw them away.",
-    ),
-    ("cookies", "SYN cookies sent in the interval: handshakes answered without a place in the SYN queue."),
-    (
-        "accept queue depth",
-        "Over time, a column per refresh: connections that waited, ░ the peak since the refresh before, the line the limit.",
-    ),
-    ("drops per refresh", "Over time: attempts refused since the refresh before."),
-    (
-        "handshake",
-        "From the SYN-ACK until the final ACK came: about one round trip to the client. The SYN's own way is not in it.",
-    ),
-    (
-        "accept wait",
-        "From the moment a connection enters the accept queue until accept takes it. The client's network is not in it.",
-    ),
-    (
-        "first byte",
-        "From accept until the client's first byte has arrived; <1µs if it was there already. Slow: the client.",
-    ),
-    ("first read", "From accept until the server's first read. Slow while first byte is quick: the server."),
-    (
-        "residency",
-        "From the arrival of the first unread byte until a thread reads it: how long requests wait for a reader.",
-    ),
-    ("bytes per read", "How much one read takes. Small reads cost CPU."),
-    ("count, n", "How many values a distribution has."),
-    (
-        "p50, p90, p99, max",
-        "Half, 90 and 99 of 100, and all of the values are no larger than this. Below the columns: smallest and largest.",
-    ),
-    ("THREAD, ended", "Name and id of a thread; ended: it is not there any more."),
-    ("ARW, ROLES", "What a thread was seen doing: A accepts, R reads, W writes."),
-    (
-        "accepts … writes",
-        "In the interval, by that thread: accepts, those that returned EAGAIN, reads, bytes read, writes.",
-    ),
-    ("share", "A thread's part of the accepts or reads; of the whole group's for a shard."),
-    ("onCPU", "Part of the time since a thread was first seen in which it was running, for whatever work."),
-    ("runq", "Part of that time in which it could run but waited for a CPU: the machine is too busy."),
-    ("block", "The rest: asleep, for want of work or waiting for something."),
+    ("LOST", "What listentop could not track; c explains it."),
 ];
 
 const SIGNS: &[(&str, &str)] = &[
-    ("-", "Nothing seen yet from which to tell, or nothing there."),
-    ("n/a", "Cannot be measured on this machine; c tells why."),
-    ("~", "Before a number: sampled, inferred or a bound, not every event was seen."),
-    ("µs ms s", "Durations. Quantiles are at most 1/16 off."),
+    ("-", "No value yet, or nothing there."),
+    ("n/a", "Cannot be measured on this machine; c explains why."),
+    ("~", "Before a number: it is sampled, inferred or a bound; not every event was counted."),
+    ("µs ms s", "Durations. Quantiles are exact to 1/16."),
     ("k M G", "Thousands, millions, billions; of bytes: KiB, MiB, GiB, by 1024."),
-    ("interval", "From the attachment of the probes until now: peaks, totals and shares are of it."),
-    ("recent span", "The last few refreshes: rates and quantiles in the overview are of it."),
+    ("interval", "From the start of the probes until now: the span of peaks, totals and shares."),
+    ("recent span", "The last few refreshes: the span of rates, and of the quantiles in the overview."),
 ];
 
-/// What is explained by name, in the order of the help.
-fn explained() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
-    vec![
-        ("Signs", SIGNS.to_vec()),
-        ("Above every view", HEADER.to_vec()),
-        ("Columns of the overview", Column::ALL.map(|column| (column.spec().name, column.spec().help)).to_vec()),
-        ("In the listener view", MORE.to_vec()),
-    ]
+/// The help.
+#[derive(Debug, Default)]
+struct Help {
+    page: Page,
 }
 
-pub(super) fn draw(buf: &mut Buffer, area: Rect, app: &App) {
-    text::rule(buf, area, "Help", app.theme);
-    let body = Rect { x: area.x + 1, y: area.y + 1, width: area.width - 1, height: area.height - 1 };
-    text::scrolled(buf, body, &lines(area.width, app.theme), app.overlay_scroll, app.theme);
-}
+impl View for Help {
+    fn open(&mut self, _: &State) {
+        self.page.rewind();
+    }
 
-/// The text, wrapped to a screen of `width`.
-pub(super) fn lines(width: u16, theme: Theme) -> Vec<Line<'static>> {
-    let mut lines = Vec::new();
-    let heading = |lines: &mut Vec<Line<'static>>, title: &'static str| {
-        if !lines.is_empty() {
-            lines.push(Line::raw(""));
+    /// Wraps the text only when the width changes: nothing in it depends on the model.
+    fn arrange(&mut self, state: &State) {
+        let body = state.body();
+        if !self.page.fits(body.width) {
+            self.page.set(lines(body.width, state.theme), body.width, body.height);
         }
-        lines.push(Line::styled(title, theme.title()));
-    };
-    heading(&mut lines, "How to read it");
-    let way = "A connection waits in the SYN queue until its handshake is complete, then in the accept queue until a thread \
-        accepts it; its bytes then wait in its receive queue until a thread reads them. A full queue refuses what comes. \
-        The listeners with the worst findings come first; Enter shows one in full.";
-    lines.extend(format::wrap(way, usize::from(width) - 3).into_iter().map(Line::raw));
-    for scope in Scope::ALL {
-        heading(&mut lines, scope.title());
-        for binding in BINDINGS.iter().filter(|b| b.scope == scope) {
-            let keys: Vec<String> = binding.keys.iter().map(|&k| keymap::name(k)).collect();
-            entry(&mut lines, &keys.join(" "), binding.help, width, theme);
+    }
+
+    fn scope(&self, _: &State) -> &'static Scope {
+        &keymap::TEXT
+    }
+
+    fn update(&mut self, action: Action, state: &mut State) -> Outcome {
+        self.page.update(action, state.body().height)
+    }
+
+    fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, _: Option<&Model>) {
+        self.page.draw(buf, area, "Help", state.theme, |width| lines(width, state.theme));
+    }
+}
+
+/// What the help explains by name, under titles.
+fn explained() -> Vec<(&'static str, Entries)> {
+    let mut explained = vec![("Signs", SIGNS.to_vec()), ("Above every view", HEADER.to_vec())];
+    explained.extend(super::ALL.iter().map(|view| (view.explained.0, (view.explained.1)())));
+    explained.retain(|(_, entries)| !entries.is_empty());
+    explained
+}
+
+/// Every set of keys, under titles.
+fn keys() -> Vec<(&'static str, Vec<&'static Binding>)> {
+    let openers = super::ALL.iter().filter_map(|view| view.key.as_ref());
+    let mut keys = vec![(keymap::EVERYWHERE, keymap::everywhere(openers).collect())];
+    for scope in super::ALL.iter().flat_map(|view| view.scopes).chain([&&keymap::TOO_SMALL]) {
+        if keys.iter().all(|(title, _)| *title != scope.title) {
+            keys.push((scope.title, scope.bindings.iter().collect()));
+        }
+    }
+    keys
+}
+
+/// How it is read.
+const WAY: &str = "A connection waits in the SYN queue until its handshake is complete, then in the accept queue until a \
+    thread accepts it; its bytes then wait in its receive queue until a thread reads them. A full queue refuses what comes. \
+    The listeners with the worst findings come first; Enter shows one in full.";
+
+/// The text, wrapped for a screen of `width`.
+fn lines(width: u16, theme: Theme) -> Vec<Line<'static>> {
+    let paragraph = |text: &str| words::wrap(text, usize::from(width) - 3).into_iter().map(Line::raw);
+    let mut lines = vec![Line::styled("How to read it", theme.title())];
+    lines.extend(paragraph(WAY));
+    for (title, bindings) in keys() {
+        lines.extend(heading(title, theme));
+        for binding in bindings {
+            let keys: Vec<String> = binding.keys.iter().map(|&key| keymap::name(key)).collect();
+            lines.extend(entry(&keys.join(" "), binding.help, width, theme));
         }
     }
     for (title, entries) in explained() {
-        heading(&mut lines, title);
-        for (name, help) in entries {
-            entry(&mut lines, name, help, width, theme);
-        }
+        lines.extend(heading(title, theme));
+        lines.extend(entries.into_iter().flat_map(|(name, help)| entry(name, help, width, theme)));
     }
-    heading(&mut lines, "Closed listeners");
-    let closed = format!(
-        "A listener that closed stays, dimmed and with the word closed, for {CLOSED_SHOWN_SECONDS:.0} s; x shows all of the interval."
-    );
-    lines.extend(format::wrap(&closed, usize::from(width) - 3).into_iter().map(Line::raw));
+    lines.extend(heading("Closed listeners", theme));
+    lines.extend(paragraph(&format!(
+        "A listener that closed stays for {CLOSED_SHOWN_SECONDS:.0} s, dimmed and with the word closed; x shows all that closed in the \
+         interval."
+    )));
     lines
+}
+
+fn heading(title: &'static str, theme: Theme) -> [Line<'static>; 2] {
+    [Line::raw(""), Line::styled(title, theme.title())]
 }
 
 /// Columns for a name, and the blank behind it.
 const NAME: usize = 20;
 
-/// A name and its sentence, which goes on below itself.
-fn entry(lines: &mut Vec<Line<'static>>, name: &str, help: &str, width: u16, theme: Theme) {
+/// A name and its sentence, whose further lines stand below the first.
+fn entry(name: &str, help: &str, width: u16, theme: Theme) -> Vec<Line<'static>> {
     let room = usize::from(width).saturating_sub(NAME + 3);
-    for (i, line) in format::wrap(help, room).into_iter().enumerate() {
+    let line = |(i, line): (usize, String)| {
         let name = if i == 0 { name } else { "" };
-        lines.push(Line::from(vec![Span::styled(format!("{name:NAME$}"), theme.strong()), Span::raw(line)]));
-    }
+        Line::from(vec![Span::styled(format!("{name:NAME$}"), theme.strong()), Span::raw(line)])
+    };
+    words::wrap(help, room).into_iter().enumerate().map(line).collect()
 }
 
 #[cfg(test)]
@@ -215,16 +162,16 @@ mod tests {
     use std::{collections::HashSet, sync::Arc};
 
     use listentop_model::{fixtures, tracker::Tracker};
-    use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
-    use crate::dashboard::{Action, DashboardOptions, app::Section, views};
+    use crate::dashboard::{App, DashboardOptions, frame::picture};
 
-    /// Words that stand between labels and numbers, and what the entries of the header are about.
-    const BETWEEN: &str = "of ago full no Tab the acceptors readers receive queues measured sampled unavailable probes process self memory CPU";
+    /// Words that stand between labels and numbers, what the entries of the header are about, and the tabs.
+    const BETWEEN: &str = "of ago full no Tab the acceptors readers receive queues measured sampled unavailable probes process self memory \
+                           CPU findings distributions over time threads";
 
     fn words(text: &str) -> impl Iterator<Item = String> {
-        // What has a digit is a value, but for the quantiles; one letter is a unit or a role.
+        // A word with a digit is a value, except for the quantiles; one letter is a unit or a role.
         let is_label = |word: &&str| {
             word.len() > 1 && (!word.contains(|c: char| c.is_ascii_digit()) || matches!(*word, "p50" | "p90" | "p99"))
         };
@@ -235,8 +182,7 @@ mod tests {
     #[test]
     fn every_label_is_explained() {
         let names = explained().into_iter().flat_map(|(_, entries)| entries).map(|(name, _)| name);
-        let titles = Section::ALL.into_iter().map(Section::title);
-        let known: HashSet<String> = names.chain(titles).chain([BETWEEN]).flat_map(words).collect();
+        let known: HashSet<String> = names.chain([BETWEEN]).flat_map(words).collect();
         for samples in [fixtures::overflow(), fixtures::quiet()] {
             let mut tracker = Tracker::new(&samples[0]);
             samples[1..].iter().for_each(|sample| tracker.push(sample));
@@ -251,13 +197,15 @@ mod tests {
                 app.set_model(model.clone());
                 app.update(Action::Down);
                 app.update(Action::Open);
-                // Findings are sentences of their own; the other sections come one after the other.
-                for section in &[Section::Distributions, Section::OverTime, Section::Threads] {
-                    app.section = *section;
-                    if !views::listener::tabs(&app).contains(section) {
+                let mut sections = 0;
+                for _ in 0..4 {
+                    app.update(Action::NextSection);
+                    let text = picture(&app);
+                    // Findings are sentences of their own.
+                    if text.contains("[Findings") {
                         continue;
                     }
-                    let text = picture(&app);
+                    sections += 1;
                     // Not the names of the machine and of the listener, nor the keys.
                     let labels = text.lines().enumerate().filter(|(y, _)| ![0, 3, usize::from(rows) - 1].contains(y));
                     for word in labels.flat_map(|(_, line)| words(line)) {
@@ -266,6 +214,7 @@ mod tests {
                         assert!(is_known, "no sentence explains {word:?}:\n{text}");
                     }
                 }
+                assert!(sections > 0, "no section but the findings came on the screen");
             }
         }
     }
@@ -273,17 +222,24 @@ mod tests {
     #[test]
     fn names_leave_room_for_their_sentences() {
         for (name, help) in explained().into_iter().flat_map(|(_, entries)| entries) {
-            assert!(format::width(name) < NAME, "{name}");
+            assert!(words::width(name) < NAME, "{name}");
             assert!(help.ends_with('.'), "{name}: no sentence");
         }
     }
 
-    fn picture(app: &App) -> String {
-        let (columns, rows) = app.size;
-        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).expect("a test backend does not fail");
-        terminal.draw(|frame| crate::dashboard::draw(frame, app)).expect("a test backend does not fail");
-        let buffer = terminal.backend().buffer();
-        let row = |y| (0..columns).map(|x| buffer[(x, y)].symbol()).collect::<String>();
-        (0..rows).map(row).collect::<Vec<_>>().join("\n")
+    #[test]
+    fn every_key_and_every_view_is_in_it() {
+        let text = lines(200, Theme::new(false)).iter().map(Line::to_string).collect::<Vec<_>>().join("\n");
+        for view in super::super::ALL {
+            let title = view.explained.0;
+            assert_eq!(text.contains(title), !(view.explained.1)().is_empty(), "{title}");
+            let openers = view.key.iter();
+            for binding in view.scopes.iter().flat_map(|scope| scope.bindings).chain(openers) {
+                assert!(text.contains(binding.help), "{}", binding.help);
+            }
+        }
+        for title in [keymap::EVERYWHERE, keymap::TEXT.title, keymap::TOO_SMALL.title] {
+            assert_eq!(text.matches(title).count(), 1, "{title}");
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! A history as a graph: columns over time, the newest at the right.
 
+use listentop_model::words;
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use super::{
     sparkline::{LEVELS, level},
     text::{left, put, right},
 };
-use crate::dashboard::{format, theme::Theme};
+use crate::dashboard::theme::Theme;
 
 /// Columns that the numbers at the left take.
 const AXIS: u16 = 6;
@@ -54,7 +55,7 @@ impl Graph<'_> {
         for y in plot.y..plot.bottom() {
             put(buf, plot.x - 1, y, 1, "│", theme.label());
         }
-        right(buf, area.x, plot.y, AXIS, &format::short(top as u64), theme.label());
+        right(buf, area.x, plot.y, AXIS, &words::short(top as u64), theme.label());
         right(buf, area.x, plot.bottom() - 1, AXIS, "0", theme.label());
         let limit_row = self.limit.filter(|(limit, _)| *limit <= top).map(|(limit, name)| {
             let row = plot.bottom() - level(limit, top, plot.height.into()).max(1) as u16;

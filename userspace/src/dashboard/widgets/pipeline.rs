@@ -1,4 +1,4 @@
-//! The way of a connection, drawn as it is:
+//! The path of a connection, from queue to queue:
 //!
 //! ```text
 //! SYN QUEUE         ACCEPT QUEUE     ACCEPTORS      RECEIVE QUEUES   READERS
@@ -16,11 +16,12 @@ use std::collections::HashSet;
 use listentop_model::{
     coverage::{Measure, Status},
     model::{Drops, ListenerModel, Model, Role, ThreadModel},
+    words,
 };
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use super::{queue_bar, text};
-use crate::dashboard::{format, group::fill, theme::Theme};
+use crate::dashboard::{group::fill, theme::Theme};
 
 /// Rows that it takes.
 pub(in crate::dashboard) const HEIGHT: u16 = 11;
@@ -28,18 +29,18 @@ pub(in crate::dashboard) const HEIGHT: u16 = 11;
 /// Lines in a box.
 const LINES: usize = 4;
 
-/// Columns of a branch down which attempts leave, and the blank behind it.
+/// Columns of a branch by which refused attempts leave, and the blank behind it.
 const BRANCH: u16 = 3;
 
 struct Stage {
     title: &'static str,
     lines: [String; LINES],
     style: Style,
-    /// Rate at which things go on to the next stage, and what they are.
+    /// Rate at which things move to the next stage, and what they are.
     flow: Option<(String, &'static str)>,
 }
 
-/// What is drawn, put into words.
+/// Makes the words of the boxes.
 struct Words<'a> {
     model: &'a Model,
     listener: &'a ListenerModel,
@@ -95,10 +96,10 @@ fn frame(buf: &mut Buffer, area: Rect, drops: bool) {
 }
 
 fn arrow(buf: &mut Buffer, (x, y): (u16, u16), gap: u16, flow: Option<&(String, &'static str)>, theme: Theme) {
-    let middle = |text: &str| usize::from(gap).saturating_sub(format::width(text)) as u16 / 2;
+    let middle = |text: &str| usize::from(gap).saturating_sub(words::width(text)) as u16 / 2;
     text::put(buf, x, y + 1, gap, &format!("{}▶", "─".repeat(usize::from(gap) - 1)), theme.flow());
     if let Some((rate, what)) = flow {
-        let unit = if format::width(what) + 4 <= gap.into() { format!("{what}/s") } else { "/s".to_owned() };
+        let unit = if words::width(what) + 4 <= gap.into() { format!("{what}/s") } else { "/s".to_owned() };
         text::put(buf, x + middle(rate), y, gap, rate, theme.strong());
         text::put(buf, x + middle(&unit), y + 2, gap, &unit, theme.label());
     }
@@ -106,122 +107,136 @@ fn arrow(buf: &mut Buffer, (x, y): (u16, u16), gap: u16, flow: Option<&(String, 
 
 impl Words<'_> {
     fn marked(&self, value: Option<String>, measure: Measure) -> String {
-        format::marked(value, format::status(self.model, measure))
+        words::marked(value, words::status(self.model, measure))
     }
 
-    /// The first of several ways to say something that fits the box of a stage; the last is the shortest.
-    fn fitting<const N: usize>(&self, stage: usize, mut ways: [String; N]) -> String {
-        let at = ways.iter().position(|way| format::width(way) <= self.inner[stage]).unwrap_or(N - 1);
-        std::mem::take(&mut ways[at])
+    /// The first of several wordings that fits the box of a stage; the last is the shortest.
+    fn fitting<const N: usize>(&self, stage: usize, mut wordings: [String; N]) -> String {
+        let at = wordings.iter().position(|words| words::width(words) <= self.inner[stage]).unwrap_or(N - 1);
+        std::mem::take(&mut wordings[at])
     }
 
     fn rate(&self, rate: Option<f64>, measure: Measure) -> String {
-        self.marked(rate.map(format::rate), measure)
+        self.marked(rate.map(words::rate), measure)
     }
 
     /// A rate with its unit, if there is one.
     fn per_second(&self, rate: Option<f64>, measure: Measure) -> String {
-        self.marked(rate.map(|r| format::rate(r) + "/s"), measure)
+        self.marked(rate.map(|r| words::rate(r) + "/s"), measure)
     }
 
     fn stages(&self, theme: Theme) -> [Stage; 5] {
-        use Measure as M;
-        let listener = self.listener;
-        let (now, rate) = (&listener.now, &listener.rate);
-        let count = |n: Option<u32>| n.map(|n| format::short(n.into()));
-        let syn = Stage {
+        [self.syn_queue(), self.accept_queue(theme), self.acceptors(), self.receive_queues(), self.readers()]
+    }
+
+    fn syn_queue(&self) -> Stage {
+        let (now, rate) = (&self.listener.now, &self.listener.rate);
+        let depth = |n: Option<u32>| self.marked(n.map(|n| words::short(n.into())), Measure::SynQueueDepth);
+        let again = self.per_second(rate.synack_retransmits, Measure::SynackRetransmits);
+        let brief = self.rate(rate.synack_retransmits, Measure::SynackRetransmits);
+        Stage {
             title: "SYN QUEUE",
             lines: [
-                format!("{} now", self.marked(count(now.syn_depth), M::SynQueueDepth)),
-                format!("{} young", self.marked(count(now.syn_young), M::SynQueueDepth)),
-                format!("{} peak", self.marked(count(now.syn_peak), M::SynQueueDepth)),
-                self.fitting(
-                    0,
-                    [
-                        format!("{} SYN-ACK again", self.per_second(rate.synack_retransmits, M::SynackRetransmits)),
-                        format!("{} again", self.per_second(rate.synack_retransmits, M::SynackRetransmits)),
-                        format!("{} again", self.rate(rate.synack_retransmits, M::SynackRetransmits)),
-                    ],
-                ),
+                format!("{} now", depth(now.syn_depth)),
+                format!("{} young", depth(now.syn_young)),
+                format!("{} peak", depth(now.syn_peak)),
+                self.fitting(0, [format!("{again} SYN-ACK again"), format!("{again} again"), format!("{brief} again")]),
             ],
             style: Style::new(),
-            flow: Some((self.rate(rate.enqueued, M::Enqueued), "enqueued")),
-        };
+            flow: Some((self.rate(rate.enqueued, Measure::Enqueued), "enqueued")),
+        }
+    }
+
+    fn accept_queue(&self, theme: Theme) -> Stage {
+        let now = &self.listener.now;
         let oldest = match now.oldest_waiting_us {
             Some(0) => "none waits".to_owned(),
             age => {
-                let age = self.marked(age.map(format::duration), M::OldestWaiting);
+                let age = self.marked(age.map(words::duration), Measure::OldestWaiting);
                 self.fitting(1, [format!("oldest {age}"), format!("{age} wait"), age])
             }
         };
-        let depth = self.marked(count(Some(now.accept_depth)), M::AcceptQueueDepth);
-        let limit = format::short(now.limit.into());
-        let accept = Stage {
+        let depth = self.marked(Some(words::short(now.accept_depth.into())), Measure::AcceptQueueDepth);
+        let limit = words::short(now.limit.into());
+        let peak = self.marked(now.accept_peak.map(|n| words::short(n.into())), Measure::AcceptQueuePeak);
+        Stage {
             title: "ACCEPT QUEUE",
+            // The first line is the bar.
             lines: [
                 String::new(),
                 self.fitting(1, [format!("{depth} of {limit}"), format!("{depth}/{limit}")]),
-                format!("{} peak", self.marked(count(now.accept_peak), M::AcceptQueuePeak)),
+                format!("{peak} peak"),
                 oldest,
             ],
             style: if fill(now) >= 1.0 { theme.critical() } else { Style::new() },
-            flow: Some((self.rate(rate.accepts, M::Accepts), "accepted")),
-        };
+            flow: Some((self.rate(self.listener.rate.accepts, Measure::Accepts), "accepted")),
+        }
+    }
+
+    fn acceptors(&self) -> Stage {
         let (acceptors, processes) = self.threads(Role::Acceptor, 2);
-        let acceptors = Stage {
+        let empty = self.listener.rate.would_block;
+        let per_second = self.per_second(empty, Measure::WouldBlock);
+        let brief = self.rate(empty, Measure::WouldBlock);
+        Stage {
             title: "ACCEPTORS",
             lines: [
-                self.marked(acceptors, M::Accepts),
-                self.marked(processes, M::Accepts),
+                self.marked(acceptors, Measure::Accepts),
+                self.marked(processes, Measure::Accepts),
                 self.fitting(
                     2,
                     [
-                        format!("{} would-block", self.per_second(rate.would_block, M::WouldBlock)),
-                        format!("{} EAGAIN", self.per_second(rate.would_block, M::WouldBlock)),
-                        format!("{} EAGAIN", self.rate(rate.would_block, M::WouldBlock)),
-                        format!("{} empty", self.rate(rate.would_block, M::WouldBlock)),
+                        format!("{per_second} would-block"),
+                        format!("{per_second} EAGAIN"),
+                        format!("{brief} EAGAIN"),
+                        format!("{brief} empty"),
                     ],
                 ),
-                match listener.total.accept_failed {
-                    Some(failed) if failed > 0 => format!("{} failed", format::short(failed)),
+                match self.listener.total.accept_failed {
+                    Some(failed) if failed > 0 => format!("{} failed", words::short(failed)),
                     _ => String::new(),
                 },
             ],
             style: Style::new(),
             flow: None,
-        };
-        let p99 = listener.recent_distributions.residency.as_ref().and_then(|h| h.quantile_us(0.99));
-        let residency = self.marked(p99.map(format::duration), M::Residency);
-        let unread = self.marked(now.queued_bytes.map(format::short_bytes), M::QueuedBytes);
-        let queues = Stage {
+        }
+    }
+
+    fn receive_queues(&self) -> Stage {
+        let (now, rate) = (&self.listener.now, &self.listener.rate);
+        let p99 = self.listener.recent_distributions.residency.as_ref().and_then(|h| h.quantile_us(0.99));
+        let residency = self.marked(p99.map(words::duration), Measure::Residency);
+        let unread = self.marked(now.queued_bytes.map(words::short_bytes), Measure::QueuedBytes);
+        Stage {
             title: "RECEIVE QUEUES",
             lines: [
-                format!("{} open", self.marked(now.open.map(format::short), M::OpenConnections)),
+                format!("{} open", self.marked(now.open.map(words::short), Measure::OpenConnections)),
                 self.fitting(3, [format!("{unread} unread"), format!("{unread} left")]),
                 self.fitting(3, [format!("residency p99 {residency}"), format!("p99 {residency}")]),
                 String::new(),
             ],
             style: Style::new(),
-            flow: Some((self.rate(rate.reads, M::Reads), "reads")),
-        };
+            flow: Some((self.rate(rate.reads, Measure::Reads), "reads")),
+        }
+    }
+
+    fn readers(&self) -> Stage {
         let (readers, _) = self.threads(Role::Reader, 4);
-        let writers = self
-            .acting(Role::Writer)
-            .map(|acting| self.number(4, acting.len(), M::Writes, ["writer", "writers", "wr."]));
-        let bytes = |rate: Option<f64>| rate.map(|r| format!("{}/s", format::bytes(r as u64)));
-        let per_second = self.marked(bytes(rate.read_bytes), M::Reads);
-        let readers = Stage {
+        let writers =
+            self.acting(Role::Writer).map(|acting| self.number(4, acting.len(), Measure::Writes, ("writer", "wr.")));
+        let bytes = self.listener.rate.read_bytes.map(|rate| format!("{}/s", words::bytes(rate as u64)));
+        let per_second = self.marked(bytes, Measure::Reads);
+        Stage {
             title: "READERS",
             lines: [
-                self.marked(readers, M::Reads),
+                self.marked(readers, Measure::Reads),
                 self.fitting(4, [format!("{per_second} read"), per_second]),
-                self.marked(writers, M::Writes),
+                self.marked(writers, Measure::Writes),
                 String::new(),
             ],
             style: Style::new(),
             flow: None,
-        };
-        [syn, accept, acceptors, queues, readers]
+        }
     }
 
     /// The threads that have a role; `None` if none was seen at work yet.
@@ -233,89 +248,94 @@ impl Words<'_> {
     /// How many threads, and how many processes, have a role; `None` where that cannot be seen.
     fn threads(&self, role: Role, stage: usize) -> (Option<String>, Option<String>) {
         let Some(acting) = self.acting(role) else {
-            let seen = format::status(self.model, Measure::Accepts) != Status::Unavailable;
+            let seen = words::status(self.model, Measure::Accepts) != Status::Unavailable;
             return (seen.then(|| "none seen".to_owned()), seen.then(String::new));
         };
         let processes: HashSet<u32> = acting.iter().map(|t| t.pid).collect();
         (
-            Some(self.number(stage, acting.len(), Measure::Accepts, ["thread", "threads", "thr."])),
-            Some(self.number(stage, processes.len(), Measure::Accepts, ["process", "processes", "proc."])),
+            Some(self.number(stage, acting.len(), Measure::Accepts, ("thread", "thr."))),
+            Some(self.number(stage, processes.len(), Measure::Accepts, ("process", "proc."))),
         )
     }
 
-    /// A number of `[one, many, abbreviated]`, as long as fits with the mark that `measure` may have.
-    fn number(&self, stage: usize, n: usize, measure: Measure, [one, many, abbreviated]: [&str; 3]) -> String {
-        let count = format::short(n as u64);
-        let whole = format!("{count} {}", if n == 1 { one } else { many });
-        let fits = format::width(&self.marked(Some(whole.clone()), measure)) <= self.inner[stage];
+    /// A number of a noun, or of its abbreviation where the noun does not fit with the mark that `measure` may have.
+    fn number(&self, stage: usize, n: usize, measure: Measure, (noun, abbreviated): (&str, &str)) -> String {
+        let count = words::short(n as u64);
+        let whole = format!("{count} {}", words::prose::inflect(n as u64, noun));
+        let fits = words::width(&self.marked(Some(whole.clone()), measure)) <= self.inner[stage];
         if fits { whole } else { format!("{count} {abbreviated}") }
     }
 
-    /// Refused attempts, leaving downwards where they are refused.
+    /// Refused attempts, leaving downwards where they are refused, and the sums of the interval.
     fn drops(&self, buf: &mut Buffer, area: Rect, (syn, accept): (u16, u16), theme: Theme) {
-        let row = |i| area.y + i;
-        let cause = |x: u16, pick: fn(&Drops) -> Option<u64>, words: &str| {
-            let total = |how: fn(u64) -> String| self.marked(pick(&self.listener.drops).map(how), Measure::DropCause);
-            let recent = pick(&self.listener.recent_drops);
-            let seconds = self.model.interval.recent_seconds;
-            let rate = recent.filter(|_| seconds > 0.0).map(|n| n as f64 / seconds);
-            let rate = rate.map_or(String::new(), |r| format!(" ({})", self.per_second(Some(r), Measure::DropCause)));
-            let style = match (recent, pick(&self.listener.drops)) {
-                (Some(1..), _) => theme.critical(),
-                (_, Some(1..)) => theme.warning(),
-                _ => theme.label(),
-            };
-            let whole = format!("{} {words}{rate}", total(format::grouped));
-            let fits = format::width(&whole) <= usize::from(area.right().saturating_sub(x + BRANCH));
-            (if fits { whole } else { format!("{} {words}{rate}", total(format::short)) }, style)
-        };
-        let write = |buf: &mut Buffer, x: u16, y: u16, branch: &str, (words, style): (String, Style)| {
+        text::put(buf, syn, area.y, 1, "│", Style::new());
+        type Pick = fn(&Drops) -> Option<u64>;
+        let causes: [(u16, &str, Pick, &str); 3] = [
+            (accept, "└▶", |d| d.accept_queue_full_on_ack, "final ACKs refused: accept queue full"),
+            (syn, "├▶", |d| d.accept_queue_full_on_syn, "SYNs refused: accept queue full"),
+            (syn, "└▶", |d| d.syn_queue_full, "SYNs refused: SYN queue full"),
+        ];
+        for (y, (x, branch, pick, what)) in (area.y..).zip(causes) {
+            let room = area.right().saturating_sub(x + BRANCH);
+            let (words, style) = self.cause(pick, what, room, theme);
             text::put(buf, x, y, 2, branch, style);
-            text::left(buf, x + BRANCH, y, area.right().saturating_sub(x + BRANCH), &words, style);
+            text::left(buf, x + BRANCH, y, room, &words, style);
+        }
+        self.draw_sums(buf, Rect { y: area.y + 3, height: 1, ..area }, theme);
+    }
+
+    /// How many attempts were refused for a cause, and how many per second lately.
+    fn cause(&self, pick: fn(&Drops) -> Option<u64>, what: &str, room: u16, theme: Theme) -> (String, Style) {
+        let (recent, interval) = (pick(&self.listener.recent_drops), pick(&self.listener.drops));
+        let seconds = self.model.interval.recent_seconds;
+        let rate = recent.filter(|_| seconds > 0.0).map(|n| n as f64 / seconds);
+        let rate = rate.map_or(String::new(), |r| format!(" ({})", self.per_second(Some(r), Measure::DropCause)));
+        let style = match (recent, interval) {
+            (Some(1..), _) => theme.critical(),
+            (_, Some(1..)) => theme.warning(),
+            _ => theme.label(),
         };
-        text::put(buf, syn, row(0), 1, "│", Style::new());
-        write(
-            buf,
-            accept,
-            row(0),
-            "└▶",
-            cause(accept, |d| d.accept_queue_full_on_ack, "final ACKs refused: accept queue full"),
-        );
-        write(buf, syn, row(1), "├▶", cause(syn, |d| d.accept_queue_full_on_syn, "SYNs refused: accept queue full"));
-        write(buf, syn, row(2), "└▶", cause(syn, |d| d.syn_queue_full, "SYNs refused: SYN queue full"));
-        let drops = &self.listener.drops;
-        let total = &self.listener.total;
-        let sums = |how: fn(u64) -> String| {
-            let say = |value: Option<u64>, measure| self.marked(value.map(how), measure);
-            [
-                ("all drops", say(drops.total, Measure::Drops)),
-                ("other", say(drops.other, Measure::DropCause)),
-                ("unexplained", say(drops.unexplained, Measure::Drops)),
-                ("clients", say(drops.clients, Measure::DropClients)),
-                // They left the accept queue, and no accept took them.
-                ("aborted", say(total.aborted, Measure::Enqueued)),
-                ("cookies", say(total.cookies_sent, Measure::CookiesSent)),
-                ("again", say(total.synack_retransmits, Measure::SynackRetransmits)),
-            ]
-        };
-        let wide = |(name, value): &(&str, String)| (name.len() + 1 + format::width(value)) as u16;
-        let whole = sums(format::grouped);
+        let with =
+            |how: fn(u64) -> String| format!("{} {what}{rate}", self.marked(interval.map(how), Measure::DropCause));
+        let whole = with(words::grouped);
+        let fits = words::width(&whole) <= usize::from(room);
+        (if fits { whole } else { with(words::short) }, style)
+    }
+
+    /// Sums of the interval, as `how` writes counts.
+    fn sums(&self, how: fn(u64) -> String) -> [(&'static str, String); 7] {
+        let (drops, total) = (&self.listener.drops, &self.listener.total);
+        let marked = |value: Option<u64>, measure| self.marked(value.map(how), measure);
+        [
+            ("all drops", marked(drops.total, Measure::Drops)),
+            ("other", marked(drops.other, Measure::DropCause)),
+            ("unexplained", marked(drops.unexplained, Measure::Drops)),
+            ("clients", marked(drops.clients, Measure::DropClients)),
+            // They left the accept queue, and no accept took them.
+            ("aborted", marked(total.aborted, Measure::Enqueued)),
+            ("cookies", marked(total.cookies_sent, Measure::CookiesSent)),
+            ("again", marked(total.synack_retransmits, Measure::SynackRetransmits)),
+        ]
+    }
+
+    /// As many sums as fit the row; in short numbers if that makes room for more of them.
+    fn draw_sums(&self, buf: &mut Buffer, area: Rect, theme: Theme) {
+        let width = |(name, value): &(&str, String)| (name.len() + 1 + words::width(value)) as u16;
         let fitting = |sums: &[(&str, String)]| {
             let ends = sums.iter().scan(1, |end, sum| {
-                *end += wide(sum) + 2;
+                *end += width(sum) + 2;
                 Some(*end - 2)
             });
             ends.take_while(|end| *end <= area.width).count()
         };
-        let brief = sums(format::short);
+        let (whole, brief) = (self.sums(words::grouped), self.sums(words::short));
         let sums = if fitting(&whole) >= fitting(&brief) { whole } else { brief };
-        let count = fitting(&sums);
         let mut x = area.x + 1;
-        for sum in sums.into_iter().take(count) {
-            let (name, value) = &sum;
-            text::put(buf, x, row(3), area.width, name, theme.label());
-            text::put(buf, x + name.len() as u16 + 1, row(3), area.width, value, Style::new());
-            x += wide(&sum) + 2;
+        for sum in sums.iter().take(fitting(&sums)) {
+            let (name, value) = sum;
+            text::put(buf, x, area.y, area.width, name, theme.label());
+            text::put(buf, x + name.len() as u16 + 1, area.y, area.width, value, Style::new());
+            x += width(sum) + 2;
         }
     }
 }

@@ -1,8 +1,12 @@
-//! What is always in sight: the machine, what is shown, coverage, own cost and losses.
+//! The header, which is always visible: the machine, what is shown, coverage, own cost and losses.
 
 use listentop_model::{
     coverage::Status,
     model::{Model, Severity},
+    words::{
+        self,
+        losses::{self, Loss},
+    },
 };
 use ratatui::{
     buffer::Buffer,
@@ -12,23 +16,15 @@ use ratatui::{
 };
 
 use super::text;
-use crate::{
-    dashboard::{app::App, format, theme::Theme},
-    losses::{self, Loss},
-};
-
-/// Rows that it takes: one more when something was lost.
-pub(in crate::dashboard) fn height(app: &App) -> u16 {
-    3 + u16::from(app.model.as_ref().is_some_and(|m| !losses::of(&m.losses).is_empty()))
-}
+use crate::dashboard::{state::State, theme::Theme};
 
 /// Draws it.
-pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, app: &App) {
-    let theme = app.theme;
+pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, state: &State) {
+    let theme = state.theme;
     let rows = |i| Rect { y: area.y + i, height: u16::from(i < area.height), ..area };
-    machine(buf, rows(0), app);
-    let Some(model) = &app.model else { return };
-    counts(buf, rows(1), app, model);
+    machine(buf, rows(0), state);
+    let Some(model) = &state.model else { return };
+    counts(buf, rows(1), state, model);
     coverage_and_cost(buf, rows(2), model, theme);
     let lost: Vec<String> = losses::of(&model.losses).iter().map(Loss::brief).collect();
     if !lost.is_empty() {
@@ -38,22 +34,21 @@ pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, app: &App) {
     }
 }
 
-fn machine(buf: &mut Buffer, area: Rect, app: &App) {
-    let theme = app.theme;
-    let host = app.options.host.as_deref().map(format::clean);
-    let (kernel, cpus) = match &app.model {
+fn machine(buf: &mut Buffer, area: Rect, state: &State) {
+    let theme = state.theme;
+    let host = state.options.host.as_deref().map(words::clean);
+    let (kernel, cpus) = match &state.model {
         Some(model) => {
-            let plural = if model.host.cpus == 1 { "" } else { "s" };
-            let kernel = format!("Linux {}", format::clean(&model.host.kernel));
-            (Some(kernel), Some(format!("{} CPU{plural}", model.host.cpus)))
+            let kernel = format!("Linux {}", words::clean(&model.host.kernel));
+            (Some(kernel), Some(words::plural(model.host.cpus.into(), "CPU")))
         }
         None => (None, None),
     };
-    let source = Some(format::clean(&app.options.source));
-    let span = app.model.as_ref().map_or(String::new(), |m| format!("{}  ", format::clock(m.interval.seconds)));
-    let refresh = format!("{span}refresh {} ", format::interval(app.refresh));
-    let badge = if app.paused { " PAUSED (p) " } else { "" };
-    let right = format::width(&refresh) + format::width(badge) + 1;
+    let source = Some(words::clean(&state.options.source));
+    let span = state.model.as_ref().map_or(String::new(), |m| format!("{}  ", words::clock(m.interval.seconds)));
+    let refresh = format!("{span}refresh {} ", words::interval(state.refresh));
+    let badge = if state.paused { " PAUSED (p) " } else { "" };
+    let right = words::width(&refresh) + words::width(badge) + 1;
     let room = usize::from(area.width).saturating_sub(right + " listentop  ".len());
     text::line(
         buf,
@@ -74,29 +69,29 @@ fn fitting([host, kernel, cpus, source]: &[Option<String>; 4], room: usize) -> S
     let join =
         |parts: &[&Option<String>]| parts.iter().filter_map(|part| part.as_deref()).collect::<Vec<_>>().join(" · ");
     let shorter = [join(&[host, kernel, cpus, source]), join(&[host, cpus, source]), join(&[host, source])];
-    let fits = shorter.into_iter().find(|text| format::width(text) <= room);
-    fits.unwrap_or_else(|| format::fit(&join(&[source, host]), room))
+    let fits = shorter.into_iter().find(|text| words::width(text) <= room);
+    fits.unwrap_or_else(|| words::fit(&join(&[source, host]), room))
 }
 
-fn counts(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
-    let theme = app.theme;
-    let named =
-        |n: usize, one: &str, many: &str| format!("{} {}", format::grouped(n as u64), if n == 1 { one } else { many });
-    let total = model.listeners.len() - app.hidden.len();
+fn counts(buf: &mut Buffer, area: Rect, state: &State, model: &Model) {
+    let theme = state.theme;
+    let named = |count: usize, noun: &str| words::plural(count as u64, noun);
+    let total = model.listeners.len() - state.hidden.len();
     let mut spans = vec![Span::raw(" ")];
-    if app.rows.listeners == total {
-        spans.push(Span::styled(named(total, "listener", "listeners"), theme.strong()));
+    if state.rows.listeners == total {
+        spans.push(Span::styled(named(total, "listener"), theme.strong()));
     } else {
-        let of = format!("{} of {}", format::grouped(app.rows.listeners as u64), named(total, "listener", "listeners"));
+        let of = format!("{} of {}", words::grouped(state.rows.listeners as u64), named(total, "listener"));
         spans.push(Span::styled(of, theme.strong()));
     }
-    let groups = app.rows.groups.len();
+    let groups = state.rows.groups.len();
     if groups > 0 {
-        spans.push(Span::raw(format!(", {}", named(groups, "group", "groups"))));
+        spans.push(Span::raw(format!(", {}", named(groups, "group"))));
     }
     let closed = model.listeners.iter().filter(|l| l.closed).count();
     if closed > 0 {
-        let hidden = if app.hidden.is_empty() { String::new() } else { format!(" ({} hidden, x)", app.hidden.len()) };
+        let hidden =
+            if state.hidden.is_empty() { String::new() } else { format!(" ({} hidden, x)", state.hidden.len()) };
         spans.push(Span::raw(format!(", {closed} closed{hidden}")));
     }
     if model.namespaces.len() > 1 {
@@ -111,20 +106,18 @@ fn counts(buf: &mut Buffer, area: Rect, app: &App, model: &Model) {
         let comma = if i > 0 { ", " } else { "" };
         let word = severity.name();
         spans.push(Span::raw(comma));
-        spans.push(Span::styled(
-            format!("{} {count} {word}", format::severity_mark(severity)),
-            theme.severity(severity),
-        ));
+        spans
+            .push(Span::styled(format!("{} {count} {word}", words::severity_mark(severity)), theme.severity(severity)));
     }
-    let sort = app.sort.column.spec().name;
-    let arrow = if app.sort.descending { "▼" } else { "▲" };
+    let sort = state.sort.column.spec().name;
+    let arrow = if state.sort.descending { "▼" } else { "▲" };
     spans.push(Span::raw(format!(" · by {sort} {arrow}")));
-    if app.typing || !app.filter.is_empty() {
+    if state.typing || !state.filter.is_empty() {
         spans.push(Span::raw(" · filter "));
-        spans.push(Span::styled(format!("{}{}", app.filter, if app.typing { "▏" } else { "" }), theme.selected()));
+        spans.push(Span::styled(format!("{}{}", state.filter, if state.typing { "▏" } else { "" }), theme.selected()));
     }
-    if !app.options.filters.is_empty() {
-        spans.push(Span::raw(format!(" · only {}", format::clean(&app.options.filters))));
+    if !state.options.filters.is_empty() {
+        spans.push(Span::raw(format!(" · only {}", words::clean(&state.options.filters))));
     }
     text::line(buf, area, Line::from(spans));
 }
@@ -156,15 +149,15 @@ fn coverage_and_cost(buf: &mut Buffer, area: Rect, model: &Model, theme: Theme) 
         ])
     };
     let cost = &model.cost;
-    let probes = cost.probe_cpu.map(format::percent);
+    let probes = cost.probe_cpu.map(words::percent);
     let (of_a_cpu, probes) =
-        (if probes.is_some() { " of a CPU" } else { "" }, probes.unwrap_or_else(|| format::UNAVAILABLE.to_owned()));
-    let (process, memory) = (format::percent(cost.process_cpu), format::bytes(cost.rss_bytes));
+        (if probes.is_some() { " of a CPU" } else { "" }, probes.unwrap_or_else(|| words::UNAVAILABLE.to_owned()));
+    let (process, memory) = (words::percent(cost.process_cpu), words::bytes(cost.rss_bytes));
     let mut left = coverage("unavailable");
     let mut right = format!("own cost: probes {probes}{of_a_cpu}, process {process}, memory {memory} ");
     // A blank between them at least.
     if left.width() + right.len() >= area.width.into() {
-        left = coverage(format::UNAVAILABLE);
+        left = coverage(words::UNAVAILABLE);
         right = format!("probes {probes} self {process} {memory} ");
     }
     text::line(buf, area, left);

@@ -1,5 +1,6 @@
 //! Text put at a place, within a width.
 
+use listentop_model::words;
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -8,17 +9,17 @@ use ratatui::{
     widgets::Widget,
 };
 
-use crate::dashboard::{format, theme::Theme};
+use crate::dashboard::theme::Theme;
 
 /// Writes `text` at the left of a field, cut off with `…`.
 pub(in crate::dashboard) fn left(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
-    put(buf, x, y, width, &format::fit(text, width.into()), style);
+    put(buf, x, y, width, &words::fit(text, width.into()), style);
 }
 
 /// Writes `text` at the right of a field, cut off with `…`.
 pub(in crate::dashboard) fn right(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
-    let text = format::fit(text, width.into());
-    let used = format::width(&text) as u16;
+    let text = words::fit(text, width.into());
+    let used = words::width(&text) as u16;
     put(buf, x + width.saturating_sub(used), y, used, &text, style);
 }
 
@@ -37,7 +38,7 @@ pub(in crate::dashboard) fn line(buf: &mut Buffer, area: Rect, line: Line<'_>) {
     }
 }
 
-/// Lines of `lines` from `scroll` on, as many as fit. If not all do, the last column tells where one is.
+/// Lines of `lines` from `scroll` on, as many as fit. If not all fit, the last column shows the position.
 pub(in crate::dashboard) fn scrolled(buf: &mut Buffer, area: Rect, lines: &[Line<'_>], scroll: usize, theme: Theme) {
     let height = usize::from(area.height);
     let scroll = scroll.min(lines.len().saturating_sub(height));
@@ -62,7 +63,7 @@ pub(in crate::dashboard) fn scrollbar(buf: &mut Buffer, area: Rect, length: usiz
     }
 }
 
-/// Columns that the title of a rule of this width has.
+/// Columns for the title of a rule of this width.
 pub(in crate::dashboard) fn title_room(width: u16) -> usize {
     usize::from(width).saturating_sub(5)
 }
@@ -74,7 +75,7 @@ pub(in crate::dashboard) fn rule(buf: &mut Buffer, area: Rect, title: &str, them
     }
     put(buf, area.x, area.y, area.width, &"─".repeat(area.width.into()), theme.label());
     if !title.is_empty() {
-        let title = format!(" {} ", format::fit(title, title_room(area.width)));
+        let title = format!(" {} ", words::fit(title, title_room(area.width)));
         put(buf, area.x + 2, area.y, area.width.saturating_sub(2), &title, theme.title());
     }
 }

@@ -9,10 +9,10 @@ use std::{
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
-use listentop_model::sample::Losses;
+use listentop_model::{sample::Losses, words::losses};
 
 use super::{counted_losses, shared::SharedArray};
-use crate::{losses, rights, say::say};
+use crate::{rights, say::say};
 
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_millis(50);

@@ -1,22 +1,13 @@
-//! Numbers as people read them. Unknown is `-` (nothing seen yet) or `n/a` (cannot be measured here), never 0.
+//! Numbers in tables, where columns are few. An unknown number is `-` or `n/a`, never 0.
 
-mod names;
-mod text;
-
-use listentop_model::{
+use crate::{
     coverage::{Measure, Status},
     model::Model,
 };
 
-pub use self::{
-    names::{endpoint, endpoint_width, family, listener_endpoint, netns, process, process_within, severity_mark},
-    text::{clean, fit, fit_middle, width, wrap},
-};
-pub use listentop_model::words::grouped;
-
-/// Shown where a measure is not to be had on this machine.
+/// Stands for a value that cannot be measured on this machine.
 pub const UNAVAILABLE: &str = "n/a";
-/// Shown where nothing was seen yet from which to tell.
+/// Stands for a value that is not known yet.
 pub const NOTHING: &str = "-";
 /// Stands before a number that is sampled, inferred or a bound.
 pub const SAMPLED: char = '~';
@@ -27,7 +18,7 @@ pub fn status(model: &Model, measure: Measure) -> Status {
     model.coverage.iter().find(|c| c.measure == measure).map_or(Status::Unavailable, |c| c.status)
 }
 
-/// A value with its honesty mark: `~` before a sampled one, `n/a` or `-` for none.
+/// A value with the mark of its status: `~` before a sampled one, `n/a` or `-` for none.
 #[must_use]
 pub fn marked(value: Option<String>, status: Status) -> String {
     match (value, status) {
@@ -165,12 +156,23 @@ pub fn interval(duration: std::time::Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::width;
 
     #[test]
-    fn counts() {
-        for (count, text) in
-            [(0, "0"), (9_999, "9999"), (10_000, "10k"), (999_499, "999k"), (999_600, "1.0M"), (12_345_678, "12M")]
-        {
+    fn counts_are_exact_below_ten_thousand() {
+        for (count, text) in [
+            (0, "0"),
+            (9_999, "9999"),
+            (10_000, "10k"),
+            (999_499, "999k"),
+            (999_600, "1.0M"),
+            (9_949_999, "9.9M"),
+            (9_950_000, "10M"),
+            (12_345_678, "12M"),
+            (1_500_000_000, "1.5G"),
+            (2_000_000_000_000, "2.0T"),
+            (5_000_000_000_000_000, "5000T"),
+        ] {
             assert_eq!(short(count), text, "{count}");
         }
     }
@@ -180,12 +182,21 @@ mod tests {
         for (value, text) in [
             (0.0, "0"),
             (0.01, "<0.1"),
+            (0.049, "<0.1"),
             (0.05, "0.1"),
             (9.94, "9.9"),
+            (9.95, "10"),
             (9.96, "10"),
             (999.4, "999"),
+            (999.5, "1.0k"),
             (999.6, "1.0k"),
+            (9_949.0, "9.9k"),
+            (9_950.0, "10k"),
             (12_345.0, "12k"),
+            (999_499.0, "999k"),
+            (999_500.0, "1.0M"),
+            (-1.0, "-"),
+            (f64::INFINITY, "-"),
             (f64::NAN, "-"),
         ] {
             assert_eq!(rate(value), text, "{value}");
@@ -198,26 +209,34 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_take_six_characters() {
         for (us, text) in [
             (0, "<1µs"),
+            (1, "1µs"),
             (999, "999µs"),
             (1_000, "1.0ms"),
             (9_949, "9.9ms"),
             (9_950, "10ms"),
             (999_499, "999ms"),
             (999_500, "1.0s"),
+            (9_949_999, "9.9s"),
+            (9_950_000, "10s"),
             (59_400_000, "59s"),
-            (59_600_000, "1m00s"),
+            (59_499_999, "59s"),
+            (59_500_000, "1m00s"),
             (123_000_000, "2m03s"),
+            (123_499_999, "2m03s"),
+            (123_500_000, "2m04s"),
+            (5_999_000_000, "99m59s"),
+            (6_000_000_000, "1h40m"),
             (7_300_000_000, "2h01m"),
+            (359_999_000_000, "99h59m"),
+            (360_000_000_000, "4d04h"),
+            (8_639_999_000_000, "99d23h"),
+            (8_640_000_000_000, "100d"),
         ] {
             assert_eq!(duration(us), text, "{us}");
         }
-        assert_eq!(precise_duration(1_234), "1.23ms");
-        assert_eq!(precise_duration(12_345), "12.3ms");
-        assert_eq!(precise_duration(123_456), "123ms");
-        assert_eq!(precise_duration(1_234_567), "1.23s");
         let mut us = 1_u64;
         while us < 1 << 45 {
             assert!(width(&duration(us)) <= 6, "{us}: {}", duration(us));
@@ -226,23 +245,115 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_shares() {
-        assert_eq!(bytes(999), "999B");
-        assert_eq!(bytes(1_000), "1.0KiB");
-        assert_eq!(bytes(24 << 20), "24MiB");
-        assert_eq!(short_bytes(1_500), "1.5K");
-        assert_eq!(percent(0.0031), "0.31%");
-        assert_eq!(percent(0.00001), "<0.01%");
-        assert_eq!(percent(0.0), "0%");
-        assert_eq!(whole_percent(0.001), "<1%");
-        assert_eq!(whole_percent(1.0), "100%");
+    fn precise_durations_have_three_digits() {
+        for (us, text) in [
+            (0, "<1µs"),
+            (1, "1µs"),
+            (999, "999µs"),
+            (1_000, "1.00ms"),
+            (1_234, "1.23ms"),
+            (9_994, "9.99ms"),
+            (9_996, "10.0ms"),
+            (12_345, "12.3ms"),
+            (99_940, "99.9ms"),
+            (99_960, "100ms"),
+            (123_456, "123ms"),
+            (999_499, "999ms"),
+            (999_500, "1.00s"),
+            (1_234_567, "1.23s"),
+            (59_949_999, "59.9s"),
+            (59_950_000, "1m00s"),
+            (123_000_000, "2m03s"),
+        ] {
+            assert_eq!(precise_duration(us), text, "{us}");
+        }
+    }
+
+    #[test]
+    fn clocks() {
+        for (seconds, text) in [
+            (-1.0, "00:00:00"),
+            (59.9, "00:00:59"),
+            (83.0, "00:01:23"),
+            (3_600.0, "01:00:00"),
+            (362_439.0, "100:40:39"),
+        ] {
+            assert_eq!(clock(seconds), text);
+        }
+    }
+
+    #[test]
+    fn sizes_go_by_1024() {
+        for (count, long, brief) in [
+            (0, "0B", "0B"),
+            (999, "999B", "999B"),
+            (1_000, "1.0KiB", "1.0K"),
+            (1_500, "1.5KiB", "1.5K"),
+            (340 << 10, "340KiB", "340K"),
+            (24 << 20, "24MiB", "24M"),
+            (3 << 30, "3.0GiB", "3.0G"),
+            (5 << 40, "5.0TiB", "5.0T"),
+        ] {
+            assert_eq!((bytes(count), short_bytes(count)), (long.to_owned(), brief.to_owned()));
+        }
+    }
+
+    #[test]
+    fn shares() {
+        for (share, text) in [
+            (0.0, "0%"),
+            (0.000_01, "<0.01%"),
+            (0.000_049, "<0.01%"),
+            (0.000_05, "0.01%"),
+            (0.003_1, "0.31%"),
+            (0.009_94, "0.99%"),
+            (0.009_96, "1.0%"),
+            (0.099_4, "9.9%"),
+            (0.099_6, "10%"),
+            (1.0, "100%"),
+            (f64::NAN, "-"),
+        ] {
+            assert_eq!(percent(share), text, "{share}");
+        }
+        for (share, text) in [
+            (0.0, "0%"),
+            (0.001, "<1%"),
+            (0.004_9, "<1%"),
+            (0.005_1, "1%"),
+            (0.876, "88%"),
+            (1.0, "100%"),
+            (f64::NAN, "-"),
+        ] {
+            assert_eq!(whole_percent(share), text, "{share}");
+        }
+        assert_eq!(whole_percent(0.005), "0%", "from half a percent on it is rounded");
+    }
+
+    #[test]
+    fn intervals_are_whole_seconds_where_they_can_be() {
+        for (ms, text) in [(250, "250ms"), (1_000, "1s"), (1_500, "1500ms"), (10_000, "10s")] {
+            assert_eq!(interval(std::time::Duration::from_millis(ms)), text);
+        }
     }
 
     #[test]
     fn unknown_is_never_zero() {
+        let three = || Some("3".to_owned());
         assert_eq!(marked(None, Status::Unavailable), "n/a");
         assert_eq!(marked(None, Status::Measured), "-");
-        assert_eq!(marked(Some("3".into()), Status::Sampled), "~3");
-        assert_eq!(marked(Some("3".into()), Status::Measured), "3");
+        assert_eq!(marked(None, Status::Sampled), "-");
+        assert_eq!(marked(three(), Status::Sampled), "~3");
+        assert_eq!(marked(three(), Status::Measured), "3");
+        assert_eq!(marked(three(), Status::Unavailable), "3");
+    }
+
+    #[test]
+    fn a_measure_without_coverage_is_unavailable() {
+        let samples = crate::fixtures::quiet();
+        let mut model = crate::tracker::Tracker::new(&samples[0]).model().clone();
+        assert_eq!(status(&model, Measure::Accepts), Status::Measured);
+        model.coverage.retain(|coverage| coverage.measure != Measure::Accepts);
+        assert_eq!(status(&model, Measure::Accepts), Status::Unavailable);
+        assert_eq!(status(&model, Measure::Reads), Status::Measured);
     }
 }

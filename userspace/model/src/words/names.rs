@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use listentop_model::model::{ListenerModel, Severity};
-
 use super::text::{clean, fit, width};
+use crate::model::{ListenerModel, Severity};
 
 /// Address and port as they are written everywhere: `[::]:80`; a dual-stack or all-addresses socket is `*:80`.
 ///
-/// `0.0.0.0` stays as it is: it takes IPv4 only, which `*` would hide.
+/// `0.0.0.0` stays as it is: it accepts IPv4 only, which `*` would hide.
 #[must_use]
 pub fn endpoint(address: IpAddr, port: u16, v6only: bool) -> String {
     match address {
@@ -18,7 +17,7 @@ pub fn endpoint(address: IpAddr, port: u16, v6only: bool) -> String {
     }
 }
 
-/// Columns that [`endpoint`] takes; there may be thousands to be measured at each refresh.
+/// Columns that [`endpoint`] takes, without making the text: a refresh measures thousands.
 #[must_use]
 pub fn endpoint_width(address: IpAddr, port: u16, v6only: bool) -> usize {
     let digits = |n: u16| n.checked_ilog10().unwrap_or(0) as usize + 1;
@@ -44,7 +43,7 @@ pub fn family(listener: &ListenerModel) -> &'static str {
     }
 }
 
-/// `comm[pid]`, with the number of further processes that hold the listener; `?` where no holder may be seen.
+/// `comm[pid]`, and the number of further processes that hold the listener; `?` if no holder is visible.
 #[must_use]
 pub fn process(listener: &ListenerModel) -> String {
     match &listener.process {
@@ -56,7 +55,7 @@ pub fn process(listener: &ListenerModel) -> String {
     }
 }
 
-/// [`process`] in at most `columns`: without the id where both have no room, because the name says more.
+/// [`process`] in at most `columns`: the name alone where both do not fit, because it says more than the id.
 #[must_use]
 pub fn process_within(listener: &ListenerModel, columns: usize) -> String {
     let whole = process(listener);
@@ -72,7 +71,7 @@ pub fn netns(listener: &ListenerModel) -> String {
     listener.netns_name.as_deref().map_or_else(|| listener.netns.to_string(), clean)
 }
 
-/// The sign of a finding: a symbol, so that it is told without colour.
+/// The symbol of a severity: colour alone carries no meaning.
 #[must_use]
 pub const fn severity_mark(severity: Severity) -> &'static str {
     match severity {
@@ -87,6 +86,16 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
+    use crate::{fixtures, tracker::Tracker};
+
+    fn listener() -> ListenerModel {
+        let samples = fixtures::quiet();
+        let mut listener = Tracker::new(&samples[0]).model().listeners[0].clone();
+        let process = listener.process.as_mut().expect("it has one");
+        (process.comm, process.pid) = ("nginx\u{1b}".to_owned(), 123);
+        listener.holders = vec![123];
+        listener
+    }
 
     #[test]
     fn widths_are_those_of_the_text() {
@@ -106,5 +115,46 @@ mod tests {
         assert_eq!(endpoint(any, 80, false), "*:80");
         assert_eq!(endpoint(any, 80, true), "[::]:80");
         assert_eq!(endpoint("fe80::1".parse().unwrap(), 80, false), "[fe80::1]:80");
+    }
+
+    #[test]
+    fn families() {
+        let mut listener = listener();
+        for (address, v6only, endpoint, words) in [
+            ("0.0.0.0", false, "0.0.0.0:80", "IPv4"),
+            ("::", false, "*:80", "IPv4 and IPv6"),
+            ("::", true, "[::]:80", "IPv6"),
+            ("::1", false, "[::1]:80", "IPv6"),
+        ] {
+            (listener.address, listener.port, listener.v6only) = (address.parse().unwrap(), 80, v6only);
+            assert_eq!((listener_endpoint(&listener), family(&listener)), (endpoint.to_owned(), words));
+        }
+    }
+
+    #[test]
+    fn processes_have_an_id_and_the_number_of_other_holders() {
+        let mut listener = listener();
+        assert_eq!(process(&listener), "nginx?[123]");
+        listener.holders = vec![123, 124, 125];
+        assert_eq!(process(&listener), "nginx?[123]+2");
+        assert_eq!(process_within(&listener, 13), "nginx?[123]+2");
+        assert_eq!(process_within(&listener, 12), "nginx?");
+        assert_eq!(process_within(&listener, 4), "ngi…");
+        listener.process = None;
+        assert_eq!((process(&listener), process_within(&listener, 9)), ("?".to_owned(), "?".to_owned()));
+    }
+
+    #[test]
+    fn namespaces_have_a_name_or_an_inode() {
+        let mut listener = listener();
+        (listener.netns, listener.netns_name) = (4_026_531_840, None);
+        assert_eq!(netns(&listener), "4026531840");
+        listener.netns_name = Some("blue\n".to_owned());
+        assert_eq!(netns(&listener), "blue?");
+    }
+
+    #[test]
+    fn severities_have_symbols() {
+        assert_eq!([Severity::Info, Severity::Warning, Severity::Critical].map(severity_mark), ["i", "*", "!"]);
     }
 }

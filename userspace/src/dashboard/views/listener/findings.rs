@@ -1,27 +1,27 @@
-//! What a listener's pattern is, by which evidence, and what is wrong with it.
+//! The findings about a listener, and its pattern, each with the evidence.
 
-use listentop_model::model::ListenerModel;
+use listentop_model::{model::ListenerModel, words};
 use ratatui::{
     style::Style,
     text::{Line, Span},
 };
 
-use crate::dashboard::{format, theme::Theme};
+use crate::dashboard::theme::Theme;
 
 /// Findings, worst first, then the pattern, wrapped to `width`.
 pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let paragraph = |lines: &mut Vec<Line<'static>>, indent: &str, text: &str, style: Style| {
         let room = usize::from(width).saturating_sub(indent.len() + 3);
-        for line in format::wrap(text, room) {
+        for line in words::wrap(text, room) {
             lines.push(Line::styled(format!("{indent}{line}"), style));
         }
     };
     if listener.findings.is_empty() {
-        lines.push(Line::raw("No findings: nothing that is measured says that clients wait or are refused."));
+        lines.push(Line::raw("No findings: no measure shows clients that wait or are refused."));
     }
     for finding in &listener.findings {
-        let mark = format::severity_mark(finding.severity);
+        let mark = words::severity_mark(finding.severity);
         let head = format!("{mark} {} {}: {}", finding.severity.name(), finding.id, finding.summary);
         paragraph(&mut lines, "", &head, theme.severity(finding.severity));
         paragraph(&mut lines, "  ", &finding.advice, Style::new());
@@ -34,7 +34,7 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
     lines.push(Line::raw(""));
     let pattern = &listener.pattern;
     let fits = if pattern.confidence > 0.0 {
-        format!(" fits {} of what was seen", format::whole_percent(pattern.confidence))
+        format!(" fits {} of what was seen", words::whole_percent(pattern.confidence))
     } else {
         String::new()
     };
@@ -53,7 +53,7 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
 fn figure(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         let sign = if value < 0.0 { "-" } else { "" };
-        format!("{sign}{}", format::grouped(value.abs() as u64))
+        format!("{sign}{}", words::grouped(value.abs() as u64))
     } else {
         format!("{value:.3}")
     }

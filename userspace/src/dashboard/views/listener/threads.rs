@@ -3,72 +3,73 @@
 use listentop_model::{
     coverage::{Measure, Status},
     model::{Interval, ListenerModel, Model, Role, ThreadModel},
+    words,
 };
 use ratatui::{
     style::Style,
     text::{Line, Span},
 };
 
-use crate::dashboard::{format, theme::Theme};
+use crate::dashboard::theme::Theme;
 
 /// A column: its head, width, and text.
 type Column = (&'static str, usize, fn(&ThreadModel, &Interval) -> String);
 
-/// The column that a narrow screen has no place for.
+/// The column that a narrow screen leaves out.
 const BYTES: &str = "bytes";
 
 fn share(share: Option<f64>) -> String {
-    share.map_or_else(|| format::NOTHING.to_owned(), format::whole_percent)
+    share.map_or_else(|| words::NOTHING.to_owned(), words::whole_percent)
 }
 
-/// Part of the interval; the times are unavailable for a thread that ended before it was looked at.
+/// Part of the interval; the times are unavailable for a thread that ended before they were read.
 fn part(us: Option<u64>, interval: &Interval) -> String {
     match us {
-        Some(us) if interval.seconds > 0.0 => format::whole_percent(us as f64 / 1e6 / interval.seconds),
-        Some(_) => format::NOTHING.to_owned(),
-        None => format::UNAVAILABLE.to_owned(),
+        Some(us) if interval.seconds > 0.0 => words::whole_percent(us as f64 / 1e6 / interval.seconds),
+        Some(_) => words::NOTHING.to_owned(),
+        None => words::UNAVAILABLE.to_owned(),
     }
 }
 
 const COLUMNS: [Column; 10] = [
-    ("accepts", 7, |t, _| format::short(t.accepts)),
+    ("accepts", 7, |t, _| words::short(t.accepts)),
     ("share", 5, |t, _| share(t.accept_share)),
-    ("EAGAIN", 6, |t, _| format::short(t.would_block)),
-    ("reads", 5, |t, _| format::short(t.reads)),
+    ("EAGAIN", 6, |t, _| words::short(t.would_block)),
+    ("reads", 5, |t, _| words::short(t.reads)),
     ("share", 5, |t, _| share(t.read_share)),
-    (BYTES, 5, |t, _| format::short_bytes(t.read_bytes)),
-    ("writes", 6, |t, _| format::short(t.writes)),
+    (BYTES, 5, |t, _| words::short_bytes(t.read_bytes)),
+    ("writes", 6, |t, _| words::short(t.writes)),
     ("onCPU", 5, |t, i| part(t.on_cpu_us, i)),
     ("runq", 4, |t, i| part(t.run_queue_us, i)),
     ("block", 5, |t, i| part(t.blocked_us(i), i)),
 ];
 
-/// Whether threads can be seen at work here at all.
-pub(super) fn are_seen(model: &Model) -> bool {
+/// Whether the work of threads is measured here.
+pub(super) fn are_measured(model: &Model) -> bool {
     let work = [Measure::Accepts, Measure::Reads, Measure::Writes];
-    work.into_iter().any(|measure| format::status(model, measure) != Status::Unavailable)
+    work.into_iter().any(|measure| words::status(model, measure) != Status::Unavailable)
 }
 
 /// The table; the first line is its head.
 pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
     let columns: Vec<Column> = COLUMNS.into_iter().filter(|(name, ..)| width >= 100 || *name != BYTES).collect();
     let fixed: usize = columns.iter().map(|(_, width, _)| width + 1).sum();
-    // Names and roles share what the numbers leave; a margin and the scroll bar take three columns.
+    // Names and roles share the room beside the numbers; a margin and the scroll bar take three columns.
     let spare = usize::from(width).saturating_sub(fixed + 3);
     let roles_width = if spare >= 40 { 20 } else { 4 };
     let name_width = (spare - roles_width - 1).min(32);
     let wider = ((spare - roles_width - 1 - name_width) / columns.len()).min(3);
-    let numbers = |text: &dyn Fn(&Column) -> String| -> String {
-        columns.iter().map(|column| format!(" {:>1$}", text(column), column.1 + wider)).collect()
+    let numbers = |text: &dyn Fn(&Column) -> String| {
+        columns.iter().fold(String::new(), |row, column| row + &format!(" {:>1$}", text(column), column.1 + wider))
     };
     let head = format!("{:name_width$} {:roles_width$}", "THREAD", if roles_width > 4 { "ROLES" } else { "ARW" });
     let mut lines = vec![Line::styled(head + &numbers(&|column| column.0.to_owned()), theme.label())];
     for thread in &listener.threads {
         let ended = if thread.ended { " ended" } else { "" };
         let id = format!("[{}]{ended}", thread.tid);
-        let comm = format::fit(&format::clean(&thread.comm), name_width.saturating_sub(id.len()).max(1));
-        let name = format::fit(&format!("{comm}{id}"), name_width);
-        let pad = name_width.saturating_sub(format::width(&name));
+        let comm = words::fit(&words::clean(&thread.comm), name_width.saturating_sub(id.len()).max(1));
+        let name = words::fit(&format!("{comm}{id}"), name_width);
+        let pad = name_width.saturating_sub(words::width(&name));
         let roles = roles(&thread.roles, roles_width > 4);
         let style = if thread.ended { theme.label() } else { Style::new() };
         lines.push(Line::from(vec![
@@ -78,10 +79,10 @@ pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: 
         ]));
     }
     if listener.threads.is_empty() {
-        lines.push(Line::raw(if are_seen(model) {
+        lines.push(Line::raw(if are_measured(model) {
             "No thread was seen working for it yet."
         } else {
-            "n/a: no thread can be seen at work here (c)"
+            "n/a: the work of threads cannot be measured here (c)"
         }));
     }
     lines

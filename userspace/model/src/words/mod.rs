@@ -1,0 +1,23 @@
+//! How things are written for people: numbers, names, sentences, dates and losses. Every screen and report uses it.
+//!
+//! An unknown value is `-` (no value yet) or `n/a` (cannot be measured here), never 0.
+//!
+//! [`numbers`] is for tables, where columns are few; [`prose`] is for sentences.
+
+pub mod dates;
+pub mod losses;
+pub mod names;
+pub mod numbers;
+pub mod prose;
+pub mod text;
+
+pub use self::{
+    dates::utc,
+    names::{endpoint, endpoint_width, family, listener_endpoint, netns, process, process_within, severity_mark},
+    numbers::{
+        NOTHING, SAMPLED, UNAVAILABLE, bytes, clock, duration, interval, marked, percent, precise_duration, rate,
+        short, short_bytes, status, whole_percent,
+    },
+    prose::{agree, grouped, plural},
+    text::{clean, fit, fit_middle, width, wrap},
+};

@@ -1,0 +1,110 @@
+//! What the values of options may be.
+
+use std::time::Duration;
+
+/// Nobody measures longer. (The clock ends far later, but one can type more than that.)
+const LONGEST: Duration = Duration::from_hours(8760);
+
+/// `500ms`, `10s`, `2m`; a bare number is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) if seconds > LONGEST.as_secs_f64() => Some(Duration::MAX),
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(text).ok(),
+    };
+    match parsed {
+        Some(Duration::ZERO) => Err("it must be longer than zero".to_owned()),
+        Some(time) if time > LONGEST => Err("it must be at most a year (365d)".to_owned()),
+        Some(time) => Ok(time),
+        None => Err("a time is expected, such as 500ms, 10s or 2m; a bare number is seconds".to_owned()),
+    }
+}
+
+/// A refresh interval: faster than eyes can follow, or slower than once a minute, is a typing error.
+pub(super) fn refresh(text: &str) -> Result<Duration, String> {
+    let parsed = duration(text)?;
+    if (Duration::from_millis(50)..=Duration::from_secs(60)).contains(&parsed) {
+        Ok(parsed)
+    } else {
+        Err("it must be from 50ms to 60s".to_owned())
+    }
+}
+
+/// A whole number from 1 to `most`.
+fn number(text: &str, what: &str, most: u32) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ => Err(format!("{what} is expected, a whole number from 1 to {most}")),
+    }
+}
+
+pub(super) fn listeners(text: &str) -> Result<u32, String> {
+    number(text, "a number of listeners", 1 << 20)
+}
+
+pub(super) fn connections(text: &str) -> Result<u32, String> {
+    number(text, "a number of connections", 1 << 23)
+}
+
+pub(super) fn threads(text: &str) -> Result<u32, String> {
+    number(text, "a number of threads", 1 << 20)
+}
+
+/// A port; 0 is none.
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    number(text, "a port", u16::MAX.into()).and_then(|port| u16::try_from(port).map_err(|error| error.to_string()))
+}
+
+/// A process id, up to the kernel's PID_MAX_LIMIT.
+pub(super) fn pid(text: &str) -> Result<u32, String> {
+    number(text, "a process id", 1 << 22)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units_or_are_seconds() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("365d"), Ok(LONGEST));
+        for (bad, words) in [
+            ("", "a time is expected"),
+            ("soon", "such as 500ms, 10s or 2m"),
+            ("-1", "a time is expected"),
+            ("nan", "a time is expected"),
+            ("0", "longer than zero"),
+            ("366d", "at most a year"),
+            ("1e19", "at most a year"),
+            ("1e30", "at most a year"),
+            ("inf", "at most a year"),
+            ("18446744073709551615s", "at most a year"),
+        ] {
+            let error = duration(bad).expect_err(bad);
+            assert!(error.contains(words), "{bad}: {error}");
+        }
+        // The clock reaches the end of every time that is accepted.
+        assert!(std::time::Instant::now().checked_add(LONGEST).is_some());
+        for (text, accepted) in [("49ms", false), ("50ms", true), ("60s", true), ("61s", false)] {
+            assert_eq!(refresh(text).is_ok(), accepted, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_go_from_one_to_the_largest() {
+        for (text, accepted) in
+            [("0", false), ("1", true), ("65535", true), ("65536", false), ("-1", false), ("x", false)]
+        {
+            assert_eq!(port(text).is_ok(), accepted, "{text}");
+        }
+        for (text, accepted) in [("4194304", true), ("4194305", false)] {
+            assert_eq!(pid(text).is_ok(), accepted, "{text}");
+        }
+        for (text, accepted) in [("1048576", true), ("1048577", false)] {
+            assert_eq!((listeners(text).is_ok(), threads(text).is_ok()), (accepted, accepted), "{text}");
+        }
+        assert!(connections("8388608").is_ok() && connections("8388609").is_err());
+    }
+}

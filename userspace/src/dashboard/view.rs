@@ -1,0 +1,69 @@
+//! What a view is. Each is a file of its own in `views/`, with its keys, its scroll positions and its drawing.
+
+use std::fmt::Debug;
+
+use listentop_model::model::Model;
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use super::{
+    action::Action,
+    keymap::{Binding, Scope},
+    state::State,
+};
+
+/// What fills the screen between header and footer.
+pub(super) trait View: Debug {
+    /// Another view, or a key that holds everywhere, opens it.
+    fn open(&mut self, _state: &State) {}
+
+    /// Follows the size, the model and the rows. The application calls it when the view appears, and when one of them
+    /// changes while the view is on the screen.
+    fn arrange(&mut self, _state: &State) {}
+
+    /// The keys that hold while it is on the screen.
+    fn scope(&self, state: &State) -> &'static Scope;
+
+    /// Handles an action.
+    fn update(&mut self, action: Action, state: &mut State) -> Outcome;
+
+    /// Draws it. Without a model only a view that does not [need](Declaration::needs_model) one is drawn.
+    fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, model: Option<&Model>);
+}
+
+/// What came of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing on the screen changed.
+    Unchanged,
+    /// The screen changed.
+    Changed,
+    /// The view of this name opens.
+    Show(&'static str),
+}
+
+impl Outcome {
+    /// [`Outcome::Changed`] if `changed`.
+    pub(super) const fn changed_if(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Unchanged }
+    }
+}
+
+/// Names that the help explains, each with a sentence.
+pub(super) type Entries = Vec<(&'static str, &'static str)>;
+
+/// What the application, the help and the footer have to know of a view.
+#[derive(Debug)]
+pub(super) struct Declaration {
+    /// [`Action::Show`] opens it by this name.
+    pub(super) name: &'static str,
+    /// The key that opens it from everywhere, and closes it again. `None`: another view opens it.
+    pub(super) key: Option<Binding>,
+    /// Its sets of keys, for the help.
+    pub(super) scopes: &'static [&'static Scope],
+    /// What the help explains about it: a title and entries; no entries, no title.
+    pub(super) explained: (&'static str, fn() -> Entries),
+    /// It shows nothing before the first model.
+    pub(super) needs_model: bool,
+    /// Makes it.
+    pub(super) make: fn() -> Box<dyn View>,
+}
