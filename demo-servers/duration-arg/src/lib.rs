@@ -1,10 +1,13 @@
-//! Lengths of time on a command line. Used by xtask too, which refuses what the programs would refuse before it builds
-//! them.
+//! Lengths of time on a command line.
+//!
+//! The demo servers use it, and xtask too: it refuses wrong options before it builds the programs.
 
 use std::time::Duration;
 
-/// `500ms`, `1.5s`, `2m`, `1h 30m`, as listentop takes them; a bare number is seconds. From a millisecond to what a
-/// timer can hold.
+/// Parses `500ms`, `1.5s`, `2m` or `1h 30m`; a bare number is seconds.
+///
+/// # Errors
+/// When it is no such time, shorter than a millisecond, or longer than a timer can be.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(milliseconds), _) => (milliseconds, 1e-3),
