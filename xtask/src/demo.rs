@@ -9,42 +9,40 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use nix::sys::termios::{FlushArg, tcflush};
-
 use xtask_support::exit::usage;
 use xtask_support::{cargo, root, setup};
 
-/// The options of `lab`, known here so that a mistyped one is refused before anything is built.
+/// The options of `lab`. xtask checks them before it builds anything.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// What to show; `--list` names the scenarios [default: patterns]
+    /// Scenario to show; `--list` lists them [default: patterns]
     scenario: Option<OsString>,
     /// List the scenarios and exit
     #[arg(long)]
     list: bool,
-    /// No dashboard: run for a bounded time and print the report on stdout
+    /// Show no dashboard: run for a limited time and print the report on stdout
     #[arg(long)]
     headless: bool,
-    /// Form of the report
+    /// Format of the report
     #[arg(long, value_parser = ["table", "json"], requires = "headless")]
     format: Option<String>,
-    /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when the dashboard is left]
+    /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when you quit the dashboard]
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     duration: Option<String>,
-    /// End the load after this time and go on watching: once all is served, what listentop shows is what the programs
-    /// counted
+    /// End the load after this time but keep the servers running: when all is served, listentop's counts equal theirs
     #[arg(long, value_name = "TIME", value_parser = time)]
     load_for: Option<String>,
-    /// SYN cookies in the lab; alone it means `on`
+    /// SYN cookies in the lab; without a value `on`
     #[arg(long, value_name = "WHEN", value_parser = ["off", "on", "always"], require_equals = true, num_args = 0..=1,
           default_missing_value = "on")]
     cookies: Option<String>,
-    /// Set tcp_abort_on_overflow in the lab: clients are reset instead of left waiting
+    /// Set tcp_abort_on_overflow in the lab: clients get a reset instead of waiting
     #[arg(long)]
     abort_on_overflow: bool,
-    /// Seed of the load's random arrivals
+    /// Seed for the random arrivals of the load
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Further options for the lab, after `--`
+    /// More options for the lab, after `--`
     #[arg(last = true)]
     rest: Vec<OsString>,
 }
@@ -69,12 +67,12 @@ impl Options {
     }
 }
 
-/// A time that the lab understands, as it was written.
+/// A time that the lab accepts, unchanged.
 fn time(text: &str) -> Result<String, String> {
     duration_arg::parse(text).map(|_| text.to_owned())
 }
 
-/// A scenario, as its source describes it: whoever only asks for the list need not build it.
+/// A scenario, described by its source: the list needs no build.
 struct Scenario {
     name: String,
     summary: String,
@@ -87,7 +85,7 @@ impl Scenario {
     }
 }
 
-/// The scenarios, each a file of its own, sorted.
+/// The scenarios, sorted. Each is a file of its own.
 fn scenarios(root: &Path) -> Result<Vec<Scenario>> {
     let dir = root.join("demo-servers/src/lab/scenarios");
     let context = || format!("cannot read {}", dir.display());
@@ -105,7 +103,7 @@ fn scenarios(root: &Path) -> Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-/// Refuses what the lab would refuse, before minutes go into building it.
+/// Refuses what the lab would refuse, before its build of some minutes.
 fn check(options: &Options) -> Result<()> {
     if let Some(scenario) = &options.scenario {
         let known: Vec<String> = scenarios(&cargo::root())?.into_iter().map(|known| known.name).collect();
@@ -121,10 +119,10 @@ fn check(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Sets up, builds, becomes root and turns into the lab; returns only when that fails.
+/// Sets up, builds, becomes root and execs the lab. Returns only on failure.
 ///
 /// # Errors
-/// When an option cannot be meant, a step fails or root is out of reach.
+/// When an option is wrong, a step fails or root is out of reach.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
         for Scenario { name, summary } in scenarios(&cargo::root())? {
@@ -142,11 +140,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     lab.args(options.arguments()).arg("--listentop").arg(&binaries.listentop);
     if !options.headless {
-        // What was typed while it was built, minutes perhaps, was not meant for the dashboard: a `q` would close it.
-        // What cannot be thrown away reaches it.
+        // Keys typed during the build were not meant for the dashboard: a `q` would close it. Where they cannot be
+        // discarded they reach it.
         let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
     }
-    // Replaced rather than waited for: signals and the terminal are the lab's from here on.
+    // The lab replaces this process: signals and the terminal are its own from here on.
     Err(lab.exec()).with_context(|| format!("cannot run {}", lab.get_program().display()))
 }
 
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_tells_its_summary() {
+    fn the_summary_is_read_from_the_source() {
         let source =
             "pub(super) const SCENARIO: Scenario = Scenario {\n    name: \"one\",\n    summary: \"it: shows\",\n};\n";
         assert_eq!(Scenario::read("one", source).unwrap().summary, "it: shows");

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: what needs no rights as the user, the rest as root, and what came of them.
+//! `cargo xtask test`: tests without special rights as the current user, the others as root, and a summary.
 
 use std::fmt;
 use std::process::Command;
@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use xtask_support::cargo::{self, Executable};
 use xtask_support::{process, root, setup};
 
-/// Test targets that need root: `kernel` loads probes into the running kernel, `rights` starts the program with chosen
-/// capabilities, the others make network namespaces, and `demo` does both.
+/// Test targets that need root. `kernel` loads probes into the running kernel, `rights` starts the program with chosen
+/// capabilities, and the others make network namespaces. `demo` loads probes too.
 const ROOT_TESTS: [&str; 6] = ["kernel", "sock_diag", "lab", "demo", "netns", "rights"];
 
 enum Outcome {
@@ -28,10 +28,10 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Builds and runs all tests; a failure does not keep the others from running.
+/// Builds and runs all tests, even after a failure.
 ///
 /// # Errors
-/// When the build or a test fails, or where CI is set and the tests that need root could not run.
+/// When the build or a test fails, or where CI is set and tests that need root could not run.
 pub(crate) fn run() -> Result<()> {
     setup::run()?;
     process::announce("building the tests (the first time takes a few minutes)");
@@ -85,7 +85,7 @@ fn as_root(target: &Executable) -> Result<Outcome> {
             return Ok(skipped);
         }
     };
-    // As cargo runs tests.
+    // cargo runs tests in this directory too.
     Ok(outcome(command.current_dir(&target.package_dir)))
 }
 

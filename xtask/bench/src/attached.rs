@@ -18,8 +18,8 @@ use xtask_support::children::{self, Guarded};
 const ACCEPT_WAIT: &str = include_str!("accept_wait.bt");
 /// The number of its programs: one per tracepoint.
 const ACCEPT_WAIT_PROGRAMS: u64 = 3;
-/// The switch that traces splice(2), which no load calls. While any system call is traced, the kernel uses its slow exit
-/// path for all of them.
+/// The switch that traces splice(2), which no load calls. While any system call is traced, the kernel uses its slow
+/// exit path for all of them.
 const TRACED_CALL: &str = "/sys/kernel/tracing/events/syscalls/sys_exit_splice/enable";
 
 /// Attaches the tool; `None` when there is nothing to attach.

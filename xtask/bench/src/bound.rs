@@ -193,6 +193,7 @@ mod tests {
     use super::{Bound, lost, verdict};
     use crate::figures::Uncertain;
 
+    #[expect(clippy::unnecessary_wraps, reason = "bounds take a figure that may be missing")]
     fn of(value: f64, error: f64) -> Option<Uncertain> {
         Some(Uncertain { value, error })
     }

@@ -52,8 +52,8 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// The means of the runs of both tools. A tool compared with itself compares its inner runs with its outer ones: how
-    /// much equal runs differ. `None` without runs.
+    /// The means of the runs of both tools. A tool compared with itself compares its inner runs with its outer ones:
+    /// how much equal runs differ. `None` without runs.
     pub(crate) fn pair(&self, tool: Tool, base: Tool) -> Option<Pair> {
         let of = |tool| self.runs.iter().filter(move |(of, _)| *of == tool).map(|(_, run)| *run).collect::<Vec<f64>>();
         let (with, without) = (of(tool), of(base));

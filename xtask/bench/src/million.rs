@@ -13,8 +13,8 @@ use xtask_support::children::{self, Guarded};
 use xtask_support::process;
 
 const CONNECTIONS: u64 = 1_000_000;
-/// Connections per second: fewer than a usual machine can serve, so that the queue does not overflow all the time. Counts
-/// are exact in either case.
+/// Connections per second: fewer than a usual machine can serve, so that the queue does not overflow all the time.
+/// Counts are exact in either case.
 const RATE: u64 = 25_000;
 /// Limit of rounds. On a busy machine some connections fail; the next round replaces them.
 const ROUNDS: usize = 10;

@@ -75,7 +75,8 @@ impl Cost {
         self.spent.ns as f64 / self.spent.runs as f64
     }
 
-    /// All probe time of the load, of writes and arrivals at both ends too, divided by its reads: an upper bound for a read.
+    /// All probe time of the load, of writes and arrivals at both ends too, divided by its reads: an upper bound for a
+    /// read.
     fn ns_per_read(&self) -> Option<f64> {
         let reads = self.operations * self.load.reads_per_operation();
         (reads > 0).then(|| self.spent.ns as f64 / reads as f64)
@@ -93,8 +94,9 @@ impl Results {
         self.costs.iter().filter(move |cost| cost.load == load && cost.tool == tool)
     }
 
-    /// The tool's own time per operation: without the time of as many runs of an empty program, measured directly before
-    /// or after. An empty program takes only the time of the statistics themselves, two readings of the clock.
+    /// The tool's own time per operation: without the time of as many runs of an empty program, measured directly
+    /// before or after. An empty program takes only the time of the statistics themselves, two readings of the
+    /// clock.
     fn own_ns(&self, load: Load, tool: Tool) -> Option<Uncertain> {
         let timings = self.timings(load, tool).zip(self.timings(load, Tool::Empty));
         let own = timings.map(|(cost, empty)| cost.ns_per_operation() - cost.runs_per_operation() * empty.ns_per_run());

@@ -24,11 +24,12 @@ pub(crate) fn missing() -> Option<String> {
     (!missing.is_empty()).then(|| format!("{} is not installed", missing.join(" and ")))
 }
 
-/// nginx as one process, which serves one small file on connections that stay open. When this is dropped it ends, and its
-/// files are removed.
+/// nginx as one process, which serves one small file on connections that stay open. When this is dropped it ends, and
+/// its files are removed.
 pub(crate) struct Web {
     _process: Guarded,
     _files: Files,
+    address: &'static str,
 }
 
 /// A directory that is removed when this is dropped.
@@ -65,7 +66,7 @@ impl Web {
             Ok(TcpStream::connect(ADDRESS).is_ok())
         })?;
         ensure!(up, "nginx does not listen");
-        Ok(Self { _process: process, _files: files })
+        Ok(Self { _process: process, _files: files, address: ADDRESS })
     }
 
     /// Loads it for whole seconds, at least one: wrk takes nothing shorter.
@@ -76,7 +77,7 @@ impl Web {
         let seconds = length.as_secs_f64().ceil().max(1.0);
         let mut command: Command = children::bound_to_us(Path::new("wrk"));
         command.args(["--threads", "1", "--connections", "32", "--duration", &format!("{seconds}s")]);
-        parse(&process::capture(command.arg(format!("http://{ADDRESS}/")).stdin(Stdio::null()), "wrk")?)
+        parse(&process::capture(command.arg(format!("http://{}/", self.address)).stdin(Stdio::null()), "wrk")?)
     }
 }
 

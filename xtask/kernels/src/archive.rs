@@ -98,13 +98,10 @@ mod tests {
     fn cpio_reads_it() {
         use std::io::Write as _;
         use std::process::{Command, Stdio};
-        let mut cpio =
-            match Command::new("cpio").args(["--list", "--quiet"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
-            {
-                Ok(cpio) => cpio,
-                // The tests above do not need it.
-                Err(_) => return,
-            };
+        let mut list = Command::new("cpio");
+        list.args(["--list", "--quiet"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // The tests above do not need it.
+        let Ok(mut cpio) = list.spawn() else { return };
         cpio.stdin.take().unwrap().write_all(&small()).unwrap();
         let output = cpio.wait_with_output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "bin\nbin/a\nbin/sleep\n");

@@ -67,6 +67,7 @@ impl Programs {
     }
 
     /// The programs with their paths in the machine.
+    #[must_use]
     pub fn files(&self) -> [(&str, &Path); 4] {
         [
             (INIT, &self.init),

@@ -74,7 +74,9 @@ pub(crate) fn markdown(table: &Expected) -> String {
         }
         let row = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
         text += &row(iter::once("measure").chain(running.iter().map(|entry| entry.kernel.as_str())).collect());
-        text += &format!("|---|{}\n", "---|".repeat(running.len()));
+        text += "|---|";
+        text += &"---|".repeat(running.len());
+        text.push('\n');
         for measure in &table.measures {
             text +=
                 &row(iter::once(&*format!("`{measure}`")).chain(running.iter().map(|e| cell(e, measure))).collect());

@@ -6,6 +6,7 @@
 mod groups;
 mod outcomes;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -132,8 +133,9 @@ fn table(results: &[(&Group, Outcomes)]) -> String {
     );
     for (group, outcomes) in results {
         let share = outcomes.share().map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0));
-        text += &format!(
-            "{:<12} {:>8} {:>8} {:>8} {:>8} {share:>8} {:>6.1} %\n",
+        let _ = writeln!(
+            text,
+            "{:<12} {:>8} {:>8} {:>8} {:>8} {share:>8} {:>6.1} %",
             group.name,
             outcomes.viable(),
             outcomes.caught,
