@@ -297,4 +297,6 @@ impl CostTracker {
 }
 
 #[cfg(test)]
+mod bounds_tests;
+#[cfg(test)]
 mod tests;

@@ -162,6 +162,23 @@ fn a_queue_that_was_never_near_full_refused_nothing_for_being_full() {
     check(&model, 1, [0, 0, 0, 4, 0]);
 }
 
+/// Whether a queue with a limit of 100 whose peak was `peak` may have refused what the namespace counts as refused by a
+/// full accept queue. The other listener's was full.
+fn named_at(peak: u32) -> Option<u64> {
+    let mut scene = Scene::new((1..=2).map(|id| listener(id, NS, &format!("127.0.0.1:{}", 8000 + id), 99)).collect());
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 6);
+    refuse(&mut scene, 1, SYN_OTHER, 4);
+    scene.listener(0).accept_queue.peak = Some(100);
+    scene.listener(1).accept_queue.peak = Some(peak);
+    scene.tick(250);
+    run(&scene.samples()).listeners[1].drops.other
+}
+
+#[test]
+fn a_queue_is_nearly_full_from_a_quarter_of_its_limit_below_it_on() {
+    assert_eq!([70, 73, 74, 78].map(named_at), [Some(4), Some(4), Some(0), Some(0)]);
+}
+
 #[test]
 fn two_listeners_with_two_causes_stay_unexplained_but_for_what_is_certain() {
     let mut scene = scene(2);
