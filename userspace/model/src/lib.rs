@@ -14,3 +14,6 @@ pub mod sample;
 pub mod shared;
 pub mod tracker;
 pub mod words;
+
+#[cfg(test)]
+mod small_tests;

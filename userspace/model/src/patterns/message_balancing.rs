@@ -4,7 +4,7 @@ use super::{FITS, MIN_WORK, OneAcceptor, PatternKind, PatternName, Work, found, 
 use crate::{model::Pattern, words::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "message_balancing",
+    name: PatternName::MessageBalancing,
     seen: "one acceptor, which makes the reads; others make the writes",
     programs: "dispatchers in front of workers",
     fits,
@@ -31,7 +31,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
             grouped(work.writes)
         ),
     ];
-    found(PatternName::MessageBalancing, one.accepts.min(reads).min(others), evidence)
+    found(KIND.name, one.accepts.min(reads).min(others), evidence)
 }
 
 #[cfg(test)]

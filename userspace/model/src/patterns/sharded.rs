@@ -4,7 +4,7 @@ use super::{PatternKind, PatternName, Work, found, percent, work::share};
 use crate::{model::Pattern, words::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "sharded",
+    name: PatternName::Sharded,
     seen: "at least two listeners of a group accepted, their main acceptors differ, and threads accept from their own \
            listener",
     programs: "nginx `reuseport`, Envoy",
@@ -26,7 +26,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
         format!("threads made {} of {} accepts from their own listener", percent(own), grouped(work.accepts)),
         format!("the busiest listener had {} of the accepts", percent(share(busiest, work.accepts))),
     ];
-    found(PatternName::Sharded, own, evidence)
+    found(KIND.name, own, evidence)
 }
 
 #[cfg(test)]

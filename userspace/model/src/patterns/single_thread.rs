@@ -4,7 +4,7 @@ use super::{FITS, OneAcceptor, PatternKind, PatternName, Work, found, percent, w
 use crate::{model::Pattern, words::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "single_thread",
+    name: PatternName::SingleThread,
     seen: "one acceptor, which also makes the reads and the writes",
     programs: "Node.js, Redis",
     fits,
@@ -29,7 +29,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
             n => format!("it made {} of {} writes", percent(writes), grouped(n)),
         },
     ];
-    found(PatternName::SingleThread, one.accepts.min(reads).min(writes), evidence)
+    found(KIND.name, one.accepts.min(reads).min(writes), evidence)
 }
 
 #[cfg(test)]
