@@ -74,10 +74,15 @@ mod tests {
     }
 
     #[test]
+    fn of_two_equal_listeners_the_first_is_a_threads_own() {
+        assert_eq!(name(&accepts([&[50, 0], &[50, 900]])), "sharded");
+    }
+
+    #[test]
     fn a_thread_with_would_block_accepts_only_owns_no_listener() {
         let pattern = of_group(2, 2, |scene| {
-            scene.listener(0).accept(1, 30, 50);
-            scene.listener(1).accept(1, 50, 50);
+            scene.listener(0).accept(1, 5, 50);
+            scene.listener(1).accept(1, 95, 50);
             scene.listener(1).would_block(0, 100);
         });
         assert_eq!(name(&pattern), "multi_acceptor");

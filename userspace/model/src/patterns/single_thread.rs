@@ -18,7 +18,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
     let one = OneAcceptor::of(work)?;
     let reads = share(one.thread.reads, work.reads);
     let writes = if work.writes > 0 { share(one.thread.writes, work.writes) } else { 1.0 };
-    if reads < FITS || writes < FITS {
+    if reads.min(writes) < FITS {
         return None;
     }
     let evidence = vec![

@@ -214,6 +214,8 @@ impl DropTracker {
 }
 
 #[cfg(test)]
+mod reading_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod truth_tests;
