@@ -18,3 +18,6 @@ pub mod tracker;
 pub mod words;
 
 mod names;
+
+#[cfg(test)]
+mod small_tests;

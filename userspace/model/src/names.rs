@@ -7,7 +7,7 @@
 macro_rules! names {
     (
         $(#[$doc:meta])*
-        pub enum $enum:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:expr,)* }
+        pub enum $enum:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use super::{
 use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "acceptor_readers",
+    name: PatternName::AcceptorReaders,
     seen: "one acceptor; a pool of other threads reads",
     programs: "memcached",
     fits,
@@ -23,7 +23,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
     let others = one.others_reads();
     let who = plural(readers.len() as u64, "other thread");
     let evidence = vec![one.evidence(), format!("{who} made {} of {} reads", percent(others), grouped(work.reads))];
-    found(PatternName::AcceptorReaders, one.accepts.min(others), evidence)
+    found(KIND.name, one.accepts.min(others), evidence)
 }
 
 #[cfg(test)]

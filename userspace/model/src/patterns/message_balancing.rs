@@ -4,7 +4,7 @@ use super::{FITS, MIN_WORK, OneAcceptor, PatternKind, PatternName, Work, found, 
 use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "message_balancing",
+    name: PatternName::MessageBalancing,
     seen: "one acceptor, which makes the reads; others make the writes",
     programs: "dispatchers in front of workers",
     fits,
@@ -17,7 +17,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
     }
     let reads = share(one.thread.reads, work.reads);
     let others = share(work.writes - one.thread.writes, work.writes);
-    if reads < FITS || others < FITS {
+    if reads.min(others) < FITS {
         return None;
     }
     let writers = work.workers.iter().filter(|w| w.writes > 0 && !std::ptr::eq(*w, one.thread)).count();
@@ -31,7 +31,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
             grouped(work.writes)
         ),
     ];
-    found(PatternName::MessageBalancing, one.accepts.min(reads).min(others), evidence)
+    found(KIND.name, one.accepts.min(reads).min(others), evidence)
 }
 
 #[cfg(test)]
@@ -41,9 +41,9 @@ mod tests {
         *,
     };
 
-    /// Of reads and writes: how many the acceptor makes, and how many two others.
+    /// Of reads and writes: how many the acceptor makes, and how many two others. A fourth thread does nothing.
     fn dispatcher(reads: [u64; 2], writes: [u64; 2]) -> Pattern {
-        of(&[(1, 1), (1, 2), (1, 3)], |l| {
+        of(&[(1, 1), (1, 2), (1, 3), (1, 4)], |l| {
             l.accept(0, 60, 50);
             l.read(0, reads[0], 60, 50);
             l.read(1, reads[1], 0, 50);

@@ -27,8 +27,8 @@ use crate::{
 /// What a pattern's file declares. The documentation shows the texts.
 #[derive(Debug)]
 pub struct PatternKind {
-    /// Name in JSON and on screens.
-    pub name: &'static str,
+    /// Which it is.
+    pub name: PatternName,
     /// What must be seen.
     pub seen: &'static str,
     /// Well-known programs that work so.
@@ -38,11 +38,11 @@ pub struct PatternKind {
 }
 
 macro_rules! patterns {
-    ($($(#[$doc:meta])+ $variant:ident => $file:ident,)+) => {
+    ($($(#[$doc:meta])+ $variant:ident = $name:literal in $file:ident,)+) => {
         names! {
             /// The patterns.
             pub enum PatternName {
-                $($(#[$doc])+ $variant = $file::KIND.name,)+
+                $($(#[$doc])+ $variant = $name,)+
                 /// Not enough was seen, or it fits none.
                 Unknown = "unknown",
             }
@@ -56,19 +56,19 @@ macro_rules! patterns {
 // The first that fits is it: how connections are accepted comes before how they are read.
 patterns! {
     /// SO_REUSEPORT: each acceptor has its own listener.
-    Sharded => sharded,
+    Sharded = "sharded" in sharded,
     /// Several threads or processes accept from the same socket.
-    MultiAcceptor => multi_acceptor,
+    MultiAcceptor = "multi_acceptor" in multi_acceptor,
     /// One thread accepts, reads and writes.
-    SingleThread => single_thread,
+    SingleThread = "single_thread" in single_thread,
     /// One thread accepts and reads; other threads write the answers.
-    MessageBalancing => message_balancing,
+    MessageBalancing = "message_balancing" in message_balancing,
     /// One process accepts, a new process reads each connection.
-    ProcessPerConnection => process_per_connection,
+    ProcessPerConnection = "process_per_connection" in process_per_connection,
     /// One thread accepts, a new thread reads each connection.
-    ThreadPerConnection => thread_per_connection,
+    ThreadPerConnection = "thread_per_connection" in thread_per_connection,
     /// One thread accepts; each connection is then read by one of several others.
-    AcceptorReaders => acceptor_readers,
+    AcceptorReaders = "acceptor_readers" in acceptor_readers,
 }
 
 thresholds! {

@@ -4,7 +4,7 @@ use super::{PatternKind, PatternName, Work, found, percent, work::share};
 use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "multi_acceptor",
+    name: PatternName::MultiAcceptor,
     seen: "at least two acceptors on one socket, threads or processes",
     programs: "nginx workers, prefork",
     fits,
@@ -35,7 +35,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
         format!("their shares of {} accepts: {}", grouped(work.accepts), shares.join(", ")),
     ];
     let accepted = share(acceptors.iter().map(|w| w.accepts).sum(), work.accepts);
-    found(PatternName::MultiAcceptor, accepted, evidence)
+    found(KIND.name, accepted, evidence)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{
 use crate::model::Pattern;
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "process_per_connection",
+    name: PatternName::ProcessPerConnection,
     seen: "one acceptor; other processes read, one connection each",
     programs: "PostgreSQL, inetd",
     fits,
@@ -32,7 +32,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
         ),
         format!("they made {} of {}", percent(others), plural(work.reads, "read")),
     ];
-    found(PatternName::ProcessPerConnection, one.accepts.min(others).min(alone), evidence)
+    found(KIND.name, one.accepts.min(others).min(alone), evidence)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::{PatternKind, PatternName, Work, found, percent, work::share};
 use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "sharded",
+    name: PatternName::Sharded,
     seen: "at least two listeners of a group accepted, their main acceptors differ, and threads accept from their own \
            listener",
     programs: "nginx `reuseport`, Envoy",
@@ -26,7 +26,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
         format!("threads made {} of {} accepts from their own listener", percent(own), grouped(work.accepts)),
         format!("the busiest listener had {} of the accepts", percent(share(busiest, work.accepts))),
     ];
-    found(PatternName::Sharded, own, evidence)
+    found(KIND.name, own, evidence)
 }
 
 #[cfg(test)]
@@ -74,10 +74,15 @@ mod tests {
     }
 
     #[test]
+    fn of_two_equal_listeners_the_first_is_a_threads_own() {
+        assert_eq!(name(&accepts([&[50, 0], &[50, 900]])), "sharded");
+    }
+
+    #[test]
     fn a_thread_with_would_block_accepts_only_owns_no_listener() {
         let pattern = of_group(2, 2, |scene| {
-            scene.listener(0).accept(1, 30, 50);
-            scene.listener(1).accept(1, 50, 50);
+            scene.listener(0).accept(1, 5, 50);
+            scene.listener(1).accept(1, 95, 50);
             scene.listener(1).would_block(0, 100);
         });
         assert_eq!(name(&pattern), "multi_acceptor");

@@ -4,7 +4,7 @@ use super::{FITS, OneAcceptor, PatternKind, PatternName, Work, found, percent, w
 use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "single_thread",
+    name: PatternName::SingleThread,
     seen: "one acceptor, which also makes the reads and the writes",
     programs: "Node.js, Redis",
     fits,
@@ -18,7 +18,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
     let one = OneAcceptor::of(work)?;
     let reads = share(one.thread.reads, work.reads);
     let writes = if work.writes > 0 { share(one.thread.writes, work.writes) } else { 1.0 };
-    if reads < FITS || writes < FITS {
+    if reads.min(writes) < FITS {
         return None;
     }
     let evidence = vec![
@@ -29,7 +29,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
             n => format!("it made {} of {} writes", percent(writes), grouped(n)),
         },
     ];
-    found(PatternName::SingleThread, one.accepts.min(reads).min(writes), evidence)
+    found(KIND.name, one.accepts.min(reads).min(writes), evidence)
 }
 
 #[cfg(test)]

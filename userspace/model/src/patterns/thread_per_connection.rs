@@ -8,7 +8,7 @@ use super::{
 use crate::model::Pattern;
 
 pub(super) const KIND: PatternKind = PatternKind {
-    name: "thread_per_connection",
+    name: PatternName::ThreadPerConnection,
     seen: "one acceptor; other threads read, one connection each",
     programs: "classic Java, Python's ThreadingHTTPServer",
     fits,
@@ -26,7 +26,7 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
         ),
         format!("they made {} of {}", percent(others), plural(work.reads, "read")),
     ];
-    found(PatternName::ThreadPerConnection, one.accepts.min(others), evidence)
+    found(KIND.name, one.accepts.min(others), evidence)
 }
 
 #[cfg(test)]

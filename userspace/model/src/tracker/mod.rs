@@ -298,4 +298,6 @@ impl CostTracker {
 }
 
 #[cfg(test)]
+mod bounds_tests;
+#[cfg(test)]
 mod tests;

@@ -284,3 +284,6 @@ pub(crate) fn set_shares(threads: &mut [ThreadModel], accepts: u64, reads: u64) 
         thread.read_share = share(thread.reads, reads);
     }
 }
+
+#[cfg(test)]
+mod tests;

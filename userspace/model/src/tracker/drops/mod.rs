@@ -11,6 +11,10 @@ use self::attribution::{CAUSES, Cause};
 use super::Counter;
 use crate::{model::Drops, sample::ListenerSample};
 
+/// A racing accept may hide the last few connections from the peak, so a queue counts as nearly full from this part of
+/// its limit below it on: one in so many.
+const MARGIN: u64 = 4;
+
 /// One listener's refused attempts.
 #[derive(Debug, Default)]
 pub(crate) struct DropTracker {
@@ -52,9 +56,8 @@ impl DropTracker {
         let queue = &sample.gauges;
         let limit = u64::from(queue.backlog.min(if self.backlog == 0 { u32::MAX } else { self.backlog })) + 1;
         let same_backlog = std::mem::replace(&mut self.backlog, queue.backlog) == queue.backlog;
-        // A racing accept may hide the last few from the peak, hence a quarter of margin.
         let near =
-            queue.accept_peak.is_none_or(|peak| u64::from(peak.max(queue.accept_depth)) + 1 + limit / 4 >= limit);
+            queue.accept_peak.is_none_or(|peak| u64::from(peak.max(queue.accept_depth)) + 1 + limit / MARGIN >= limit);
         self.near_full = [near, self.near_full[0]];
 
         let mut grown = self.socket.read(drops.socket_drops, from_zero);
@@ -211,6 +214,8 @@ impl DropTracker {
     }
 }
 
+#[cfg(test)]
+mod reading_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

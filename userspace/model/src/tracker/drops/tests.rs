@@ -162,6 +162,35 @@ fn a_queue_that_was_never_near_full_refused_nothing_for_being_full() {
     check(&model, 1, [0, 0, 0, 4, 0]);
 }
 
+/// Whether a queue with a limit of 101 whose peak was `peak` may have refused what the namespace counts as refused by a
+/// full accept queue. The other listener's was full.
+fn named_at(peak: u32) -> Option<u64> {
+    let mut scene = Scene::new((1..=2).map(|id| listener(id, NS, &format!("127.0.0.1:{}", 8000 + id), 100)).collect());
+    refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 6);
+    refuse(&mut scene, 1, SYN_OTHER, 4);
+    scene.listener(0).gauges.accept_peak = Some(101);
+    scene.listener(1).gauges.accept_peak = Some(peak);
+    scene.tick(250);
+    run(&scene.samples()).listeners[1].drops.other
+}
+
+#[test]
+fn a_queue_is_nearly_full_from_a_quarter_of_its_limit_below_it_on() {
+    assert_eq!([71, 74, 75, 79].map(named_at), [Some(4), Some(4), Some(0), Some(0)]);
+}
+
+#[test]
+fn what_is_no_attempt_counts_where_drops_cannot_be_read() {
+    let mut scene = scene(1);
+    scene.listener(0).drops.socket_drops = None;
+    scene.tick(250);
+    let not_attempts = &mut scene.listener(0).drops.not_attempts;
+    *not_attempts = not_attempts.map(|n| n + 3);
+    scene.tick(250);
+    let model = run(&scene.samples()[1..]);
+    assert_eq!(model.listeners[0].drops.total, None);
+}
+
 #[test]
 fn two_listeners_with_two_causes_stay_unexplained_but_for_what_is_certain() {
     let mut scene = scene(2);
