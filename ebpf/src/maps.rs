@@ -1,4 +1,5 @@
-//! The maps. Where the comment says "size at load", the size here is a placeholder: user space sets it from its options.
+//! The maps. Where the comment says "size at load", the size here is a placeholder: user space sets it from its
+//! options.
 
 use aya_ebpf::{
     macros::map,
@@ -55,8 +56,8 @@ pub(crate) static DISTRIBUTIONS: Array<ListenerDistributions> = Array::with_max_
 #[map]
 pub(crate) static PEAKS: Array<Peaks> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
 
-/// Connections, in sets by the hash of their `struct sock *`; see `connections`. Mappable, though nobody maps it: such an
-/// array begins at a page, and the records are laid out by cache lines. Size at load: a power of two.
+/// Connections, in sets by the hash of their `struct sock *`; see `connections`. Mappable, though nobody maps it: such
+/// an array begins at a page, and the records are laid out by cache lines. Size at load: a power of two.
 #[map]
 pub(crate) static CONNECTIONS: Array<Set> = Array::with_max_entries(DEFAULT_CONNECTIONS / PLACES as u32, MMAPABLE);
 
@@ -64,7 +65,8 @@ pub(crate) static CONNECTIONS: Array<Set> = Array::with_max_entries(DEFAULT_CONN
 #[map]
 pub(crate) static SPILLED: HashMap<u64, Connection> = HashMap::with_max_entries(DEFAULT_CONNECTIONS / 4, 0);
 
-/// What a record in [`SPILLED`] is copied from. Nobody writes it. One on the stack would have to be cleared byte by byte.
+/// What a record in [`SPILLED`] is copied from. Nobody writes it. One on the stack would have to be cleared byte by
+/// byte.
 #[map]
 pub(crate) static BLANK: Array<Connection> = Array::with_max_entries(1, 0);
 
@@ -84,8 +86,8 @@ pub(crate) static THREADS: Array<ThreadRecord> = Array::with_max_entries(DEFAULT
 
 /// The handshake that this CPU processes.
 ///
-/// Softirq writes it, with bottom halves off, so no other program of the CPU comes in between. Where a listener opens or
-/// wakes in a process, `crate::config::exclusive` decides whether the remembered listener may be used.
+/// Softirq writes it, with bottom halves off, so no other program of the CPU comes in between. Where a listener opens
+/// or wakes in a process, `crate::config::exclusive` decides whether the remembered listener may be used.
 #[map]
 pub(crate) static COMPLETING: PerCpuArray<Completing> = PerCpuArray::with_max_entries(1, 0);
 

@@ -16,8 +16,8 @@ use crate::{
 /// Makes the record of a connection; returns how many payload bytes it already holds. `None` if there is no room: the
 /// caller counts that as a loss, once per connection.
 ///
-/// What it holds was announced before the record existed, so it counts as arrived at `arrived_ns`. If that is 0 the time
-/// is unknown, and those bytes have no residency.
+/// What it holds was announced before the record existed, so it counts as arrived at `arrived_ns`. If that is 0 the
+/// time is unknown, and those bytes have no residency.
 #[inline(always)]
 pub(crate) fn track(
     listener: ListenerRef,
@@ -55,8 +55,8 @@ pub(crate) fn track(
     if inserted { Some(arrived) } else { None }
 }
 
-/// When the first byte behind `consumed` arrived, which is the time of the mark that ends nearest behind it. 0 if it was
-/// read before its arrival was announced (SO_RCVLOWAT, busy polling).
+/// When the first byte behind `consumed` arrived, which is the time of the mark that ends nearest behind it. 0 if it
+/// was read before its arrival was announced (SO_RCVLOWAT, busy polling).
 #[inline(always)]
 pub(crate) fn first_unread(connection: MapValue<Connection>, consumed: u32) -> u64 {
     let mut nearest = i32::MAX;

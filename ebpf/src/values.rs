@@ -5,23 +5,24 @@
 //! returned. So a [`MapValue`] stays valid for the rest of the run. In a hash map the kernel may give the memory to
 //! another key meanwhile: then the run sees that key's value, as it would have if it had looked a little later.
 //!
-//! **Races.** Map memory is no Rust allocation, and no program holds a reference to it. Every access is either atomic or
-//! volatile. Rust defines volatile accesses outside of its allocations, and the compiler makes one instruction of each:
-//! it neither splits, merges, repeats nor leaves out one. A racing read of a word sees the old or the new value.
-//! Between volatile accesses the compiler keeps the order; x86 keeps the order of the stores as well.
+//! **Races.** Map memory is no Rust allocation, and no program holds a reference to it, except to the blank record, which
+//! nobody writes. Every access is either atomic or volatile. Rust defines volatile accesses outside of its allocations,
+//! and the compiler makes one instruction of each: it neither splits, merges, repeats nor leaves out one. A racing read
+//! of a word sees the old or the new value. The compiler keeps the order of volatile accesses; x86 keeps the order of
+//! the stores as well.
 //!
 //! **Lost updates.** A volatile write excludes nobody. So each write follows one of four rules:
 //! 1. *Atomic*: [`MapValue::add`]. Any program may do that at any time.
 //! 2. *One side*: the field has one writer at a time. For a connection the kernel's socket lock, or its softirq
-//!    processing of the socket, sees to that; `listentop_abi::connection` says which side writes which field. A thread's
-//!    record is written by that thread's system calls only; a listener's when the kernel opens or closes it, and by the
-//!    iterators, of which user space runs one at a time.
+//!    processing of the socket, sees to that; `listentop_abi::connection` says which side writes which field. A
+//!    thread's record is written by that thread's system calls only; a listener's when the kernel opens or closes it,
+//!    and by the iterators, of which user space runs one at a time.
 //! 3. *Own CPU*: the record belongs to this CPU, and no program that writes the same field can interrupt the writer
 //!    (see [`crate::config::exclusive`] and the per-CPU maps).
 //! 4. *Unpublished*: the run has claimed the record, and others cannot find it yet.
 //!
-//! Where a racing write can lose an update all the same, the field is a hint, and its reader checks it: the thread that
-//! a listener remembers, the place where a search begins, the queue's peak.
+//! Three fields may lose an update all the same, which does no harm. The thread that a listener remembers and the place
+//! where a search begins are hints, which their readers check. A queue's peak may lack one event's depth.
 
 use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 

@@ -1,8 +1,8 @@
 //! Record of one connection, from the accept queue to its end, and the table of them, keyed by `struct sock *`.
 //!
 //! Two sides write a record, at the same time and mostly on different CPUs: softirq (arrivals) and the process (accept,
-//! reads, writes). Each field has one writing side, so no lock is needed. Each side has a cache line of its own with all
-//! that it usually reads, because reading a line that another CPU has written costs more than all else that a probe
+//! reads, writes). Each field has one writing side, so no lock is needed. Each side has a cache line of its own with
+//! all that it usually reads, because reading a line that another CPU has written costs more than all else that a probe
 //! does. A third line carries what softirq passes to the process. Softirq only writes it: a store does not wait for the
 //! line, a load does.
 
@@ -42,8 +42,8 @@ pub struct Connection {
     /// A line of another connection: the CPU fetches it together with this one, so both belong to the same side.
     pub beside: [u64; 8],
 
-    /// As `live`, for the softirq side. All up to `reserved_kept` is that side's own; the process side reads it only if
-    /// there is no other way.
+    /// As `live`, for the softirq side. All up to `reserved_kept` is that side's own; the process side reads it only
+    /// if there is no other way.
     pub arriving: u32,
     /// The listener's slot. Set once.
     pub slot: u32,

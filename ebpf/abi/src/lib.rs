@@ -1,7 +1,7 @@
 //! What the probes and user space agree on: records, limits and the histogram layout.
 //!
-//! Every record is `#[repr(C)]` and has fixed-width integers only. Padding is explicit and the size asserted, so each byte
-//! has a name. Times are CLOCK_MONOTONIC nanoseconds (`bpf_ktime_get_ns`); 0 means "not yet" or
+//! Every record is `#[repr(C)]` and has fixed-width integers only. Padding is explicit and the size asserted, so each
+//! byte has a name. Times are CLOCK_MONOTONIC nanoseconds (`bpf_ktime_get_ns`); 0 means "not yet" or
 //! "unknown".
 #![no_std]
 

@@ -93,9 +93,9 @@ pub struct Peaks {
 /// A distribution; wraps at 32 bits per bucket, which user space unwraps.
 pub type Buckets = [u32; BUCKETS];
 
-/// Cumulative counters, one record per slot and shard; a listener's figure is the sum over the shards. The distributions,
-/// thirty times as large, are separate: user space reads the counters of every listener at each sample, but the
-/// distributions only of those that were used.
+/// Cumulative counters, one record per slot and shard; a listener's figure is the sum over the shards. The
+/// distributions, thirty times as large, are separate: user space reads the counters of every listener at each sample,
+/// but the distributions only of those that were used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerCounters {

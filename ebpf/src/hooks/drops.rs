@@ -1,5 +1,5 @@
-//! The BTF tracepoint that shows dropped packets with their reason and receiving socket (6.11 and later; the reason that
-//! matters here since 6.15).
+//! The BTF tracepoint that shows dropped packets with their reason and receiving socket (6.11 and later; the reason
+//! that matters here since 6.15).
 
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;

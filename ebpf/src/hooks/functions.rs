@@ -148,8 +148,8 @@ fn migrate(ctx: &FExitContext) {
     enqueued::moved(listener, connection, sock.accept_depth() + 1, sock.qlen());
 }
 
-/// inet_csk_accept returns the connection that it took off the queue, in the thread that called accept, by a system call
-/// or through io_uring. A null result means nothing: io_uring tries before it waits.
+/// inet_csk_accept returns the connection that it took off the queue, in the thread that called accept, by a system
+/// call or through io_uring. A null result means nothing: io_uring tries before it waits.
 #[inline(always)]
 fn accept(ctx: &FExitContext) {
     let _ = dequeued(ctx);

@@ -1,7 +1,7 @@
 //! Functions of the handshake: fentry and fexit programs that see each request, each refused attempt and each cookie.
 //!
-//! Several functions show parts of what becomes of one packet. A per-CPU record collects the parts: the functions run in
-//! softirq, with bottom halves off, one packet at a time.
+//! Several functions show parts of what becomes of one packet. A per-CPU record collects the parts: the functions run
+//! in softirq, with bottom halves off, one packet at a time.
 
 use aya_ebpf::{
     Global,
@@ -214,9 +214,9 @@ fn child_refused(sock: LiveSocket, packet: Packet, request: Request) {
     }
 }
 
-/// tcp_check_req(sk, skb, req, …) returns null for a packet that does not complete the handshake. Either it was refused,
-/// which is counted above, or it was ignored, which `sk_drops` counts all the same. Or it made a child, but another
-/// CPU's came first: then that one gets the packet, and nothing is counted.
+/// tcp_check_req(sk, skb, req, …) returns null for a packet that does not complete the handshake. Either it was
+/// refused, which is counted above, or it was ignored, which `sk_drops` counts all the same. Or it made a child, but
+/// another CPU's came first: then that one gets the packet, and nothing is counted.
 #[inline(always)]
 fn check(ctx: &FExitContext) {
     let Some(attempt) = ATTEMPTS.value(0) else { return };
@@ -231,8 +231,8 @@ fn check(ctx: &FExitContext) {
     }
 }
 
-/// The same where `tcp_v4_syn_recv_sock` has more arguments than the kernel can trace (7, before 6.6): the packet and the
-/// depth of the queue show whether a final ACK was refused.
+/// The same where `tcp_v4_syn_recv_sock` has more arguments than the kernel can trace (7, before 6.6): the packet and
+/// the depth of the queue show whether a final ACK was refused.
 #[inline(always)]
 fn check_by_packet(ctx: &FExitContext) {
     if argument(ctx, CHECK_RESULT.load()) != 0 {

@@ -25,8 +25,8 @@ use crate::{
     values::{Lookup as _, MapValue, field},
 };
 
-/// A socket that has not listened for this long is not just changing its state: the hook runs before the kernel sets the
-/// state.
+/// A socket that has not listened for this long is not just changing its state: the hook runs before the kernel sets
+/// the state.
 const CLOSING_NS: u64 = 1_000_000_000;
 
 /// Context of iter/bpf_map_elem.
@@ -108,8 +108,8 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
 }
 
 /// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues. Each pass covers a
-/// stretch of each queue, because the verifier follows every turn of a loop. [`ListenerInfo::cursor`] says where the next
-/// pass goes on.
+/// stretch of each queue, because the verifier follows every turn of a loop. [`ListenerInfo::cursor`] says where the
+/// next pass goes on.
 ///
 /// A request that leaves the queue meanwhile may be used again at once, at the end of the same queue; then the walk
 /// misses what was in between. So it repeats each queue until it finds nothing new.
@@ -242,9 +242,9 @@ fn take_over(listener: ListenerRef, socket: MaybeGone, enqueued_ns: u64, accepte
     true
 }
 
-/// A connection left its queue while [`walk_queues`] made its record. The probes of the accept may have run before there
-/// was a record: then it is open, and counts as accepted before the start. If they run later, they find that it was
-/// accepted, and count one more that was unknown.
+/// A connection left its queue while [`walk_queues`] made its record. The probes of the accept may have run before
+/// there was a record: then it is open, and counts as accepted before the start. If they run later, they find that it
+/// was accepted, and count one more that was unknown.
 ///
 /// The caller looks whether it left after it made the record. So either those probes see the record, or the caller sees
 /// that it left. Between the two lie the atomic additions of [`take_over`], which order them on x86.

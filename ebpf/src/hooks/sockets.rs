@@ -1,5 +1,5 @@
-//! BTF tracepoints that pass the socket. They fire for every socket of every namespace, so each returns at once if it is
-//! not a listener or one of its connections.
+//! BTF tracepoints that pass the socket. They fire for every socket of every namespace, so each returns at once if it
+//! is not a listener or one of its connections.
 
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;

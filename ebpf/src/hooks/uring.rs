@@ -38,8 +38,8 @@ fn uring_complete(ctx: &BtfTracePointContext) {
     }
 }
 
-/// An accept completes, with a connection or without. Into a fixed file it returns no descriptor: then the first read or
-/// write shows the connection.
+/// An accept completes, with a connection or without. Into a fixed file it returns no descriptor: then the first read
+/// or write shows the connection.
 #[inline(always)]
 fn accept(request: u64, result: i32) {
     if result < 0 {

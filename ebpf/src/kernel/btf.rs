@@ -1,5 +1,5 @@
-//! What user space resolves from the running kernel before the load: offsets of members, values of enums, what the kernel
-//! has, where functions are. Frozen in `.rodata`, so they are constants to the verifier.
+//! What user space resolves from the running kernel before the load: offsets of members, values of enums, what the
+//! kernel has, where functions are. Frozen in `.rodata`, so they are constants to the verifier.
 
 use aya_ebpf::Global;
 

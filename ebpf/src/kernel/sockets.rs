@@ -152,9 +152,9 @@ impl LiveTcp {
         self.read(&btf::TCP_CLOCK_CACHE)
     }
 
-    /// For a read of plain TCP that returns now: when it took the last bytes that it returns. The kernel reads the clock
-    /// then, into the same field (`tcp_rcv_space_adjust`, in every version since 5.10). A packet that has come since
-    /// makes it later, but not later than now.
+    /// For a read of plain TCP that returns now: when it took the last bytes that it returns. The kernel reads the
+    /// clock then, into the same field (`tcp_rcv_space_adjust`, in every version since 5.10). A packet that has
+    /// come since makes it later, but not later than now.
     #[inline(always)]
     pub(crate) fn taken_ns(self) -> u64 {
         self.packet_ns()
@@ -303,7 +303,8 @@ impl MaybeGone {
         probe::<u64>(subflow, &btf::SUBFLOW_CONN).filter(|socket| *socket != 0).map(MaybeGone)
     }
 
-    /// btf::TCP_DEFER_ACCEPT: how often a SYN-ACK may be sent again while the listener waits for data; 0 if it is not set.
+    /// btf::TCP_DEFER_ACCEPT: how often a SYN-ACK may be sent again while the listener waits for data; 0 if it is not
+    /// set.
     #[inline(always)]
     pub(crate) fn defer_accept(self) -> u32 {
         u32::from(probe::<u8>(self.0, &btf::TCP_DEFER_ACCEPT).unwrap_or(0))
@@ -314,8 +315,8 @@ impl MaybeGone {
         probe(self.0, &btf::SOCK_SOCKET).unwrap_or(0)
     }
 
-    /// Whether the kernel processes a packet for it, or a process begins or ends a call. The kernel takes this lock when
-    /// it makes a child, and holds it until the child is on the accept queue and the listener is woken.
+    /// Whether the kernel processes a packet for it, or a process begins or ends a call. The kernel takes this lock
+    /// when it makes a child, and holds it until the child is on the accept queue and the listener is woken.
     #[inline(always)]
     pub(crate) fn is_locked(self) -> bool {
         btf::SOCK_SPINLOCK.load() != 0 && probe::<u32>(self.0, &btf::SOCK_SPINLOCK).is_some_and(|lock| lock != 0)
