@@ -356,3 +356,17 @@ fn the_overview_follows_what_the_listener_view_selected() {
     assert_eq!(app.state.cursor, 50);
     assert!(picture(&app).contains('›'), "{}", picture(&app));
 }
+
+/// The footer shows the keys of the view, then those that hold everywhere.
+#[test]
+fn the_footer_is_of_the_view_on_the_screen() {
+    let mut app = app(model(&fixtures::quiet()));
+    let ends = |app: &App| {
+        let keys: Vec<(String, &str)> = app.footer().collect();
+        (keys[0].clone(), keys[keys.len() - 1].clone())
+    };
+    let quit = ("q".to_owned(), "quit");
+    assert_eq!(ends(&app), (("Enter".to_owned(), "open"), quit.clone()));
+    press(&mut app, &[Action::Open]);
+    assert_eq!(ends(&app), (("Esc".to_owned(), "back"), quit));
+}
