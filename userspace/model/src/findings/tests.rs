@@ -73,12 +73,12 @@ fn syn_queue_overflow_by_drops_and_by_cookies() {
     let run = |cookies: bool, full: bool| {
         let mut scene = Scene::new(vec![listener(1, NS, "0.0.0.0:80", 16)]);
         for _ in 0..4 {
-            if !cookies {
+            if cookies {
+                scene.counters(0).syncookies_sent += 9;
+            } else {
                 scene.listener(0).refuse(5, 0);
                 scene.counters(0).listen_drops += 5;
                 scene.counters(0).req_q_full_drop += 5;
-            } else {
-                scene.counters(0).syncookies_sent += 9;
             }
             scene.listener(0).gauges.syn_peak = Some(if full { 17 } else { 3 });
             scene.tick(250);
@@ -152,7 +152,7 @@ fn slow_accept_needs_a_long_wait_and_no_overflow() {
     assert_eq!(ids(&slow(5_000)), [""; 0]);
     let few = of(|l, tick| {
         if tick == 0 {
-            l.accept(0, 10, 900_000)
+            l.accept(0, 10, 900_000);
         }
     });
     assert_eq!(ids(&few), [""; 0], "too few values");

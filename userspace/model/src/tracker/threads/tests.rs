@@ -157,3 +157,18 @@ fn shares_are_parts_of_the_whole_and_unknown_of_nothing() {
     set_shares(&mut course.models, 0, 0);
     assert_eq!((course.models[0].accept_share, course.models[0].read_share), (None, None));
 }
+
+#[test]
+fn a_thread_may_change_its_name() {
+    let mut course = Course::new(&some([1]));
+    course.step(&[ThreadSample { comm: "worker".to_owned(), ..thread(1, 1, "srv") }]);
+    assert_eq!(course.models[0].comm, "worker");
+}
+
+#[test]
+fn without_a_span_there_is_no_rate() {
+    let mut course = Course::new(&some([1]));
+    let samples = [ThreadSample { accepts: 5, reads: 5, ..thread(1, 1, "srv") }];
+    course.threads.read(&mut course.models, &samples, true, &course.clock, 2);
+    assert_eq!((course.models[0].accepts_per_second, course.models[0].reads_per_second), (0.0, 0.0));
+}
