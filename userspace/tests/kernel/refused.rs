@@ -70,9 +70,9 @@ fn targets() -> Vec<Target> {
     targets
 }
 
-/// What is declared to be missing of a measure where these hooks are attached. `refused`: the hook that is not; others
-/// that are not attached either this kernel does not have.
-fn declared_losses(source: &LiveSource, refused: Option<Target>, measure: Measure) -> Vec<&'static str> {
+/// What is declared to be missing of a measure where `gone` is not attached. Other hooks that are not attached either
+/// do not exist on this kernel.
+fn declared_losses(source: &LiveSource, gone: &[Target], measure: Measure) -> Vec<&'static str> {
     let mut losses: Vec<Loss> = Vec::new();
     for definition in EVENTS {
         let Some(method) = source.method(definition.event) else {
@@ -82,8 +82,8 @@ fn declared_losses(source: &LiveSource, refused: Option<Target>, measure: Measur
             continue;
         };
         losses.extend(method.limits);
-        let optional = method.hooks.iter().filter(|hook| Some(hook.target) == refused).filter_map(Hook::loss);
-        let relied_on = method.relies_on.iter().filter(|(target, _)| Some(*target) == refused).map(|(_, loss)| *loss);
+        let optional = method.hooks.iter().filter(|hook| gone.contains(&hook.target)).filter_map(Hook::loss);
+        let relied_on = method.relies_on.iter().filter(|(target, _)| gone.contains(target)).map(|(_, loss)| *loss);
         losses.extend(optional.chain(relied_on));
     }
     losses.into_iter().filter(|loss| loss.measures.contains(&measure)).map(|loss| loss.without).collect()
@@ -113,12 +113,15 @@ fn assert_lost(before: (&LiveSource, &[Coverage]), now: (&LiveSource, &[Coverage
     let name = refused.to_string();
     let is_lost = |definition: &&Definition| before.0.brings(definition.event) && !now.0.brings(definition.event);
     let lost: Vec<&Definition> = EVENTS.iter().filter(is_lost).collect();
+    // A method that failed gave up its other hooks too.
+    let is_gone = |target: &Target| before.0.is_attached(*target) && !now.0.is_attached(*target);
+    let gone: Vec<Target> = targets().into_iter().filter(is_gone).collect();
     for measure in Measure::ALL {
         let (was, is) = (find(before.1, *measure), find(now.1, *measure));
         let carried = lost.iter().any(|definition| definition.carries.contains(measure));
-        let old = declared_losses(before.0, None, *measure);
+        let old = declared_losses(before.0, &[], *measure);
         let new: Vec<_> =
-            declared_losses(now.0, Some(refused), *measure).into_iter().filter(|loss| !old.contains(loss)).collect();
+            declared_losses(now.0, &gone, *measure).into_iter().filter(|loss| !old.contains(loss)).collect();
         if carried {
             assert_eq!(is.status, Status::Unavailable, "{measure} without {name}");
             assert!(is.reason.contains(&name), "{measure} without {name}: {}", is.reason);

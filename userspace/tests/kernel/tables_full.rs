@@ -117,7 +117,8 @@ fn connections_before_the_start(lab: &Lab) {
 /// A connection that did not fit the table is tracked from its accept on, if there is room by then: its waiting bytes,
 /// its reads and its end.
 fn room_when_accepted(lab: &Lab) {
-    const ALL: u64 = 160;
+    // The table has room for about 100 of them: 16 sets of six, which fill unevenly, and 16 that spill.
+    const ALL: u64 = 140;
     const KEPT: u64 = 60;
     let mut watch = Watch::with(lab, &Options { max_connections: 64, ..options() });
     let listener = listen(PORT, 256);
