@@ -243,6 +243,6 @@ mod tests {
         assert_eq!(Reason::HiddenOwners(2).wanted(), OWNERS);
         assert_eq!(Reason::HiddenAddresses.wanted(), [Capability::CAP_SYSLOG]);
         assert!(Reason::HiddenAddresses.to_string().contains("CAP_SYSLOG"));
-        assert!(Reason::ForgottenClients.wanted().is_empty());
+        assert_eq!(Reason::ForgottenClients.wanted(), []);
     }
 }

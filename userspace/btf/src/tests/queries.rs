@@ -20,7 +20,7 @@ fn structures() -> KernelBtf {
     let pointer = btf.pointer(inner);
     let array = btf.add("", ARRAY, 0, 0, &[inner, int, 3]);
     btf.structure("outer", STRUCT, 48, &[("x", int, 0), ("", union, 32), ("to", pointer, 128), ("many", array, 192)]);
-    let members = [("state", int, 0), ("is_mptcp", int, (1 << 24) | 13), ("three", int, (3 << 24) | 14)];
+    let members = [("state", int, 0), ("is_mptcp", int, (1 << 24) + 13), ("three", int, (3 << 24) + 14)];
     let body: Vec<u32> =
         members.iter().flat_map(|(name, of, place)| [btf.name(name.as_bytes()), *of, *place]).collect();
     btf.add("bits", STRUCT, FLAG | 3, 4, &body);

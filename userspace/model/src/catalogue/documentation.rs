@@ -106,6 +106,6 @@ fn texts_name_every_threshold_and_no_other() {
         }
     }
     for text in findings::ALL.iter().flat_map(|f| [f.id, f.meaning, f.when, f.severity]) {
-        assert!(!text.is_empty());
+        assert_ne!(text, "");
     }
 }

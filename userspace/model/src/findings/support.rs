@@ -101,6 +101,7 @@ pub(super) fn severities<T: Copy, const N: usize>(
 
 /// A distribution of these durations in microseconds, each as often as it says. Buckets have a width: what is read from
 /// one is its middle.
+#[expect(clippy::unnecessary_wraps, reason = "the field that it is for is an Option")]
 pub(super) fn durations(values: &[(u64, u64)]) -> Option<Histogram> {
     let mut histogram = Histogram::default();
     for &(us, n) in values {

@@ -110,7 +110,8 @@ impl Diag {
         self.socket.send(&request, 0)?;
         let mut dump = Dump::default();
         loop {
-            let length = match self.socket.recv(&mut &mut self.buffer[..], 0) {
+            let mut space = &mut self.buffer[..];
+            let length = match self.socket.recv(&mut space, 0) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

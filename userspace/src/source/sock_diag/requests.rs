@@ -77,6 +77,10 @@ mod tests {
         }
     }
 
+    #[expect(
+        clippy::option_option,
+        reason = "no such listener, and one whose requests cannot be counted, are different"
+    )]
     fn counted(requests: &[Entry], listeners: &[Entry], cookie: u64) -> Option<Option<(u32, u32)>> {
         let queues = assign(requests, listeners.iter());
         queues.get(&cookie).map(|queue| queue.map(|queue| (queue.depth, queue.young)))
