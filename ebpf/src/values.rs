@@ -29,7 +29,7 @@ use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use listentop_abi::listener::ListenerRef;
 
-/// Types that any bytes are a value of, whoever wrote them.
+/// Types for which any bytes are a valid value.
 ///
 /// # Safety
 /// The type has no padding and no invalid values.

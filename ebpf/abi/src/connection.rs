@@ -93,7 +93,7 @@ pub struct Set {
     pub spilled: u32,
     /// Where the search for a place goes on.
     pub next: u32,
-    /// Every lookup reads the line with the addresses, so nothing that is written often lies beside it.
+    /// Every lookup reads the line with the addresses, so nothing that is written often lies next to them.
     pub beside: [u64; 9],
     /// The records; [`Set::offset`] says where.
     pub lines: [u64; PLACES / 2 * PAIR],

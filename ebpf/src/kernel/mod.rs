@@ -107,7 +107,7 @@ fn probe<T: Plain>(base: u64, offset: &Global<u32>) -> Option<T> {
 /// The same, where the address is complete.
 #[inline(always)]
 fn read_at<T: Plain>(address: u64) -> Option<T> {
-    // SAFETY: the helper fails on an address that cannot be read; whatever bytes it copies are a value (`Plain`).
+    // SAFETY: the helper fails on an address that cannot be read; any bytes that it copies are a value (`Plain`).
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
 }
 
@@ -117,8 +117,8 @@ pub(crate) fn byte_at(pointer: u64) -> Option<u8> {
     read_at(pointer)
 }
 
-/// The address of an object as a number. The verifier refuses to compute with pointers but for negation, which makes a
-/// number of one.
+/// The address of an object as a number. The verifier refuses arithmetic on pointers, except negation, which turns a
+/// pointer into a number.
 #[inline(always)]
 fn number(pointer: *const u8) -> u64 {
     let mut negated = pointer as u64;

@@ -175,7 +175,7 @@ impl Types {
         &self.families
     }
 
-    /// These types with their names, but for those that have none.
+    /// These types with their names, without unnamed ones.
     pub(crate) fn named<'a>(&'a self, ids: &'a [u32]) -> impl Iterator<Item = (u32, u32)> + 'a {
         ids.iter().filter_map(|id| Some((self.header(*id).ok()?.name, *id))).filter(|(name, _)| *name != 0)
     }

@@ -1,9 +1,10 @@
 //! A reader of the kernel's BTF (Documentation/bpf/btf.rst): offsets, enum values and signatures by name.
 //!
-//! aya keeps its BTF types private and the general crates take longer than everything else at start, so this is the
-//! little that is needed. BTF is input: every access is bounds-checked, every query gives up after a fixed number of
-//! steps, however the types refer to each other, and parsing and indexing are linear in the size of the data. Each kind
-//! of name is indexed when it is first asked for; all of it together takes some 8 ms.
+//! aya keeps its BTF types private, and other crates take longer than the rest of the start (docs/architecture.md has
+//! figures). So this crate has the little that is needed. BTF is untrusted input. Every access is bounds-checked. Every
+//! query gives up after a fixed number of steps, even if types refer to each other in circles. Parsing and indexing are
+//! linear in the size of the data. Each kind of name is indexed by the first query for one. Loading a kernel's BTF, and
+//! all queries of a start, take some 10 ms.
 
 mod enumerations;
 #[cfg(feature = "exercise")]

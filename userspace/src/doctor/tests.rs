@@ -104,7 +104,7 @@ fn a_newer_kernel_is_advised_where_this_one_lacks_a_hook() {
         let newer = advice.iter().find(|advice| advice.action.starts_with("boot a newer kernel"));
         newer.map(|advice| advice.measures.clone())
     };
-    // As the BTF reader reports it, whatever it says.
+    // An error of the BTF reader; its text does not matter.
     let from_btf = Refusal::from(BtfError::Missing(Symbol::Function("a".to_owned())));
     assert_eq!(advised(from_btf), Some(vec![Measure::SynRequests]));
     let too_few = Refusal::TooFewArguments { tracepoint: "kfree_skb", present: 3, needed: 4 };

@@ -19,8 +19,8 @@ pub use table::{GRANTS, Grant, Span};
 /// What probes are loaded and attached with.
 const PROBES: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 
-/// What the thread that reads /proc/PID/fd needs: the directory is its owner's alone (mode 0500), and where a
-/// descriptor leads, only who may trace the process may read (ptrace(2), PTRACE_MODE_READ).
+/// What the thread that reads /proc/PID/fd needs. Only its owner may list that directory (mode 0500). Reading its links
+/// takes the right to trace the process (ptrace(2), PTRACE_MODE_READ).
 const OWNERS: [Capability; 2] = [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE];
 
 /// What the thread `rights` needs: setns(2) and BPF_ENABLE_STATS ask for CAP_SYS_ADMIN, links in /proc/PID/ns for

@@ -57,7 +57,7 @@ pub(super) fn scan(wanted: &HashSet<u64>) -> Scan {
             // Relative to the directory: walking the whole path for each of thousands would cost twice as much.
             let target = match readlinkat(&directory, descriptor.file_name().as_os_str()) {
                 Ok(target) => target,
-                // The list may be read, but not its links, which take another right. It is the same for all of them.
+                // The list may be read, but not its links, which take another right. All of them take the same one.
                 Err(Errno::EACCES) => {
                     found.hidden += 1;
                     break;

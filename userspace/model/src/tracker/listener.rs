@@ -14,7 +14,7 @@ use crate::{
     sample::ListenerSample,
 };
 
-/// What is kept of a listener beside its model.
+/// What the tracker keeps about a listener in addition to its model.
 #[derive(Debug)]
 pub(crate) struct Listener {
     /// It opened within the interval: what is read for the first time was counted there.

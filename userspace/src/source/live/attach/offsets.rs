@@ -1,4 +1,4 @@
-//! What the probes must know about the running kernel's structures: each global of `ebpf/src/kernel/mod.rs`, and where
+//! What the probes must know about the running kernel's structures: each global of `ebpf/src/kernel/btf.rs`, and where
 //! its value comes from.
 
 use listentop_btf::{BtfError, KernelBtf};
@@ -148,7 +148,7 @@ pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
         .member("socket_alloc", "vfs_inode")
         .and_then(|outer| Ok(outer.byte() + btf.member("inode", "i_ino")?.byte()));
     put("SOCKET_INO", inode);
-    // A word of its own, or, where spinlocks may sleep (PREEMPT_RT), the owner.
+    // The lock's word; where spinlocks may sleep (PREEMPT_RT), its owner.
     let spinlock = btf.member("sock", "sk_lock.slock.rlock.raw_lock");
     put(
         "SOCK_SPINLOCK",

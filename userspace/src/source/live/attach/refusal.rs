@@ -80,7 +80,7 @@ impl Refusal {
         Self::Failed(format!("the object has no program {name}"))
     }
 
-    /// Whether this kernel does not have what the hook is on. A hook that others can do without is not missed then.
+    /// Whether this kernel lacks the hook's target. An optional hook is not missed then.
     #[must_use]
     pub fn is_absence_of(&self, target: Target) -> bool {
         match (self, target) {

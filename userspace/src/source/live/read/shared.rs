@@ -98,8 +98,8 @@ impl<T: Copy> SharedArray<T> {
     }
 }
 
-/// As [`SharedArray`], mapped window by window when an element is asked for: mapping makes all of its pages resident at
-/// once, which of a large array with few elements in use would be most of the process' memory.
+/// Like [`SharedArray`], but each window is mapped when one of its elements is first used. Mapping makes all pages
+/// resident at once. For a large array with few elements in use, those would be most of the process' memory.
 pub(crate) struct WindowedArray<T> {
     fd: OwnedFd,
     length: u32,
