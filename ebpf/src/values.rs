@@ -21,8 +21,8 @@
 //!    (see [`crate::config::exclusive`] and the per-CPU maps).
 //! 4. *Unpublished*: the run has claimed the record, and others cannot find it yet.
 //!
-//! Three fields may lose an update all the same, which does no harm. The thread that a listener remembers and the place
-//! where a search begins are hints, which their readers check. A queue's peak may lack one event's depth.
+//! Three fields may lose an update, which does no harm. The thread that a listener remembers and the place where a
+//! search begins are hints, which their readers check. A queue's peak may lack one event's depth.
 
 use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 

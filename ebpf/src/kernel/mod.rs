@@ -4,9 +4,9 @@
 //! kinds of pointer, each with its kind of read:
 //!
 //! - **Live** ([`LiveSocket`], [`LiveTcp`], [`Packet`], [`Completion`]): the verifier knows its type, because the
-//!   kernel passed it or it was reached from such a pointer. Loads are direct. The verifier refuses a program that
-//!   loads from anything else, at an offset that the type does not have or wider than the member there. Should the
-//!   memory be gone after all, the kernel catches the fault and the load yields 0.
+//! kernel passed it or it was reached from such a pointer. Loads are direct. The verifier refuses a program that loads
+//! from anything else, at an offset that the type does not have or wider than the member there. If the memory is gone,
+//! the kernel catches the fault and the load yields 0.
 //! - **Maybe gone** ([`MaybeGone`], [`Request`]): an address, which may be stale. It is only read by
 //!   `bpf_probe_read_kernel`, which fails on a bad address. What it reads may belong to another object by now, so the
 //!   result is used as a key to be looked up, or checked, or taken as an estimate.

@@ -46,7 +46,7 @@ pub(crate) struct Header {
 const STEPS: u32 = 1 << 17;
 /// Members may nest and qualifiers may chain, in a kernel some levels deep.
 pub(crate) const MAX_DEPTH: u32 = 32;
-/// Longer names than any kernel's (KSYM_NAME_LEN) are not looked for.
+/// The length of a kernel's longest name (KSYM_NAME_LEN). Longer names are not looked for.
 pub(crate) const MAX_NAME: usize = 512;
 
 /// What is left of one query's work. Types may refer to each other in circles and fan out exponentially; this ends it.

@@ -32,10 +32,10 @@ use index::Index;
 use layout::Types;
 pub use members::Member;
 
-/// Where the kernel puts its own BTF.
+/// The file with the running kernel's BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// What is read of a file at most. Distributions' kernels have 4 to 10 MB.
+/// The largest file that is read. Kernels of distributions have 4 to 10 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// What a query named.
@@ -75,7 +75,7 @@ pub enum BtfError {
     /// This kernel has no such type, member, enumerator or function.
     #[error("this kernel's BTF has no {0}")]
     Missing(Symbol),
-    /// The path leads through a pointer: what is behind has no offset in the structure.
+    /// The path leads through a pointer: the members behind it have no offset in the structure.
     #[error("{path}: {pointer} is a pointer")]
     ThroughPointer {
         /// The member that was asked for.

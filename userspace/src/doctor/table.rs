@@ -23,7 +23,7 @@ pub fn table(diagnosis: &Diagnosis, width: usize) -> String {
         }
     }
     if diagnosis.advice.is_empty() {
-        page.hanging("", "nothing: this kernel does not show what is not measured");
+        page.hanging("", "nothing: this kernel cannot show more");
     }
     page.heading("Machine");
     let column = column(diagnosis.machine.iter().map(|fact| fact.name));

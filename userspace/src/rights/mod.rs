@@ -1,4 +1,4 @@
-//! Which capabilities listentop has, what each brings, and giving up those that are not needed any more.
+//! Which capabilities listentop has, what each provides, and giving up those that are no longer needed.
 //!
 //! Capabilities belong to threads. Once the probes are attached the thread that samples, and every thread started from
 //! it, needs none. Two small threads keep what only they need: `owners` reads /proc/PID/fd; `rights` (see
@@ -33,7 +33,7 @@ const KEEPER: [Capability; 3] =
 #[error("capabilities cannot be given up: {0}")]
 pub struct RightsError(String);
 
-/// The effective capabilities that the process had when this was first asked, thus before any was given up.
+/// The effective capabilities that the process had at the first call, before any was given up.
 pub fn held() -> &'static CapsHashSet {
     static HELD: OnceLock<CapsHashSet> = OnceLock::new();
     HELD.get_or_init(|| caps::read(None, CapSet::Effective).unwrap_or_default())

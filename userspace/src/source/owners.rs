@@ -311,7 +311,7 @@ mod tests {
             (vec![process(7, "server")], process(7, "server"), true),
             // The first that still lives.
             (vec![process(8, "worker")], process(8, "worker"), true),
-            // None lives any more: the last holder stays.
+            // No holder is alive: the last known one stays.
             (vec![], process(8, "worker"), false),
         ] {
             owner.update(1, &scan(&processes), false);

@@ -1,4 +1,4 @@
-//! Work of which one thread does all the accepting: what five of the patterns begin with.
+//! Work in which one thread does all the accepting: the condition that five patterns share.
 
 use super::{
     MIN_WORK, Work, percent,

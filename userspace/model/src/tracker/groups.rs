@@ -1,4 +1,4 @@
-//! What needs a look at all listeners of a group: shares, patterns, findings and sums.
+//! What is computed from all listeners of a group: shares, patterns, findings and sums.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -137,7 +137,7 @@ const EXPLAINED: &[(&str, &str)] = &[
         "first byte",
         "From accept until the client's first byte arrives; <1µs if it was there already. Large: the client is slow.",
     ),
-    ("first read", "From accept until the server's first read. Large beside a small first byte: the server is slow."),
+    ("first read", "From accept until the server's first read. Large while first byte is small: the server is slow."),
     (
         "residency",
         "From the arrival of the first unread byte until a thread reads it: how long requests wait for a reader.",

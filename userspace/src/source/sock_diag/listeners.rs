@@ -35,7 +35,7 @@ pub(super) struct TrackedListener {
     syn_queue: Option<SynQueue>,
     /// Another socket listens at its address: only SO_REUSEPORT allows that.
     shard: bool,
-    /// The last sample, given out again for as long as it stays the same.
+    /// The last sample, which is returned again while it stays the same.
     last: Option<Arc<ListenerSample>>,
 }
 

@@ -1,4 +1,4 @@
-//! Which cause the refused SYNs of which listener had.
+//! Assigns causes to the refused SYNs of each listener.
 //!
 //! The kernel counts refused SYNs by cause for the whole namespace, and without cause for each listener. If only one
 //! assignment is possible, it is used. Otherwise only the certain part is assigned, and the rest stays unexplained.

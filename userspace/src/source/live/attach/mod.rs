@@ -95,7 +95,7 @@ impl Attached {
         self.hooks().any(|hook| hook.target == target)
     }
 
-    /// Whether some event is brought by a function, whose programs can be preempted.
+    /// Whether a function provides some event. Programs on functions can be preempted.
     pub(crate) fn uses_functions(&self) -> bool {
         self.hooks().any(|hook| hook.target.is_function())
     }

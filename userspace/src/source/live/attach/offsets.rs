@@ -69,7 +69,7 @@ const ARGUMENT_REGISTER: &str = "di";
 #[cfg(target_arch = "aarch64")]
 const ARGUMENT_REGISTER: &str = "orig_x0";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("which register keeps a system call's first argument has to be said for this architecture");
+compile_error!("define here which register keeps a system call's first argument on this architecture");
 
 /// Globals that the probes work without. On a kernel that lacks one, what needs it is unavailable or does not exist.
 pub(crate) const OPTIONAL: &[&str] = &[

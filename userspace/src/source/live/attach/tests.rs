@@ -304,7 +304,7 @@ fn accepts_without_io_uring_are_sampled_and_say_so() {
     // A kernel without io_uring loses nothing.
     let entries = refused(absent(target));
     assert_eq!(entry(&entries, Measure::Accepts).status(), Status::Measured);
-    // A kernel whose tracepoint does not pass the request does.
+    // A kernel whose tracepoint does not pass the request has a loss.
     let entries = refused(Refusal::NoRequest(URING_COMPLETE));
     assert_eq!(entry(&entries, Measure::Accepts).status(), Status::Sampled);
 }

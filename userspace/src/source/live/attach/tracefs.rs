@@ -23,7 +23,7 @@ enum Found {
     Nothing,
 }
 
-/// What reading tracefs takes, whose directories are root's.
+/// The capabilities for reading tracefs: its directories belong to root.
 const HIDDEN: &[Capability] = &[Capability::CAP_DAC_READ_SEARCH];
 /// What mounting it, and then reading it, takes.
 const NOT_MOUNTED: &[Capability] = &[Capability::CAP_SYS_ADMIN, Capability::CAP_DAC_READ_SEARCH];

@@ -1,4 +1,4 @@
-//! Listeners: samples of what the probes wrote about each slot. A slot that nothing uses any more is given back.
+//! Listeners: samples of what the probes wrote about each slot. A slot that is no longer used is given back.
 
 use std::{
     collections::{BTreeSet, HashSet},

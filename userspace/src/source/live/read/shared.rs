@@ -134,7 +134,7 @@ impl<T: Copy> WindowedArray<T> {
         })
     }
 
-    /// Gives back the memory of the windows of which no element was asked for since the last time.
+    /// Unmaps the windows that were not used since the last call.
     pub(crate) fn unmap_unused(&mut self) {
         for window in &mut self.windows {
             if window.as_mut().is_some_and(|window| !std::mem::take(&mut window.used)) {

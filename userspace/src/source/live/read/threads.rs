@@ -119,7 +119,7 @@ impl Threads {
         Ok(Self { records, index, free, seen, slots: HashMap::new(), clocks: HashMap::new(), serial: 0 })
     }
 
-    /// Reads the table, and frees the records of threads that have ended: nothing will add to them any more.
+    /// Reads the table, and frees the records of threads that have ended: nothing will add to them.
     ///
     /// # Errors
     /// What bpf(2) says.

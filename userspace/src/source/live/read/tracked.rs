@@ -36,13 +36,13 @@ pub(super) struct TrackedListener {
     /// Expected accepts of unknown connections: those that were queued before the start. `None` if their number is not
     /// known.
     expected_unknown: Option<u64>,
-    /// Connections whose enqueueing no probe saw, though they were accepted.
+    /// Accepted connections that no probe saw enqueued.
     pub(super) unseen: u64,
     /// `None` while there were none.
     distributions: Option<Totals>,
     /// Number of samples in which the distributions are still read: a counted event may reach them late.
     unsettled: u32,
-    /// The last sample, and what it was made of. Given out again for as long as that stays the same.
+    /// The last sample, and what it was made of. It is returned again while that stays the same.
     pub(super) last: Option<(Arc<ListenerSample>, Readings)>,
 }
 
