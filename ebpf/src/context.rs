@@ -13,8 +13,8 @@ use crate::kernel::{Completion, LiveSocket, MaybeGone, Packet};
 /// Declares programs: each by its kind, what it is attached to, and its name, which is also the name of the function
 /// with its body. With [`crate::config::empty`] the program returns at once.
 ///
-/// aya's attributes make one function of the name that the object shows and put this one inside, so the body's name is
-/// free for a function of the module.
+/// aya's attributes make a function with the name that the object shows, and put this one inside. So the module can
+/// have a function with the body's name.
 macro_rules! programs {
     ($($kind:ident $(($function:tt))? $name:ident($context:ty);)*) => {
         $(const _: () = {

@@ -8,8 +8,8 @@
 //! from anything else, at an offset that the type does not have or wider than the member there. If the memory is gone,
 //! the kernel catches the fault and the load yields 0.
 //! - **Maybe gone** ([`MaybeGone`], [`Request`]): an address, which may be stale. It is only read by
-//!   `bpf_probe_read_kernel`, which fails on a bad address. What it reads may belong to another object by now, so the
-//!   result is used as a key to be looked up, or checked, or taken as an estimate.
+//! `bpf_probe_read_kernel`, which fails on a bad address. The memory may belong to another object by now. So the result
+//! is looked up as a key, or checked, or taken as an estimate.
 //!
 //! The kernel writes what is read here while other CPUs run. Each read is of one word, so it sees the old or the new
 //! value.

@@ -64,9 +64,9 @@ impl Pools {
 
     /// Gives each listener what is certain for it; true if that was anything.
     ///
-    /// If the listeners have at least as many as the pools, every one in a pool belongs to one of them, so a listener
-    /// has at least what the others cannot have taken from the pool. If the pools have at least as many, every
-    /// pending one is in a pool, so a cause has at least what the other pools cannot explain.
+    /// If the listeners have at least as many as the pools, each one in a pool belongs to one of these listeners. So a
+    /// listener has at least what the others cannot have taken from the pool. If the pools have at least as many, each
+    /// pending one is in a pool. So a cause has at least what the other pools cannot explain.
     fn find(&mut self, listeners: &mut [&mut DropTracker], complete: bool) -> bool {
         let pools = self.left.map(|n| n.max(0) as u64);
         let in_pools: u64 = pools.iter().sum();
