@@ -93,8 +93,8 @@ impl Arguments for FExitContext {
 /// Argument `index` of the function that a fentry or fexit program is attached to, for a position that is known only at
 /// load. Behind the last argument comes what the function returned. 0 for a position that no function has.
 ///
-/// The kernel lets a program read its context at constant offsets only, but a compiler that sees eight loads makes one
-/// of them with a computed offset: hence the assembly. `index` is frozen, so the verifier keeps one of the branches.
+/// The kernel lets a program read its context at constant offsets only. A compiler that sees eight loads merges them
+/// into one with a computed offset: hence the assembly. `index` is frozen, so the verifier keeps one of the branches.
 #[inline(always)]
 pub(crate) fn argument(context: &impl EbpfContext, index: u32) -> u64 {
     let context: *const c_void = context.as_ptr();
