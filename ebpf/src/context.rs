@@ -35,8 +35,8 @@ pub(crate) use programs;
 ///
 /// # Trust
 /// The kernel has a type for each argument, from its own BTF, and the verifier follows it. Code that uses an argument
-/// as something else does not load. So what remains to be said about an argument is how long it lives: the kernel holds
-/// what it passes at least until the program returns.
+/// as something else does not load. The remaining question is how long an argument lives: the kernel holds what it
+/// passes at least until the program returns.
 pub(crate) trait Arguments: EbpfContext {
     /// A word.
     fn word(&self, position: usize) -> u64;

@@ -1,7 +1,7 @@
 //! Functions of the handshake: fentry and fexit programs that see each request, each refused attempt and each cookie.
 //!
-//! Several functions show parts of what becomes of one packet. A per-CPU record collects the parts: the functions run
-//! in softirq, with bottom halves off, one packet at a time.
+//! Several functions each show a part of the outcome of one packet. A per-CPU record collects the parts: the functions
+//! run in softirq, with bottom halves off, one packet at a time.
 
 use aya_ebpf::{
     Global,
@@ -73,7 +73,7 @@ fn syn_begins(ctx: &FEntryContext) {
     field!(attempt.syn).set(sock.tcp().map_or(0, LiveTcp::qlen));
 }
 
-/// tcp_conn_request returns: what became of the SYN.
+/// tcp_conn_request returns: the outcome of the SYN.
 #[inline(always)]
 fn syn_ends(ctx: &FExitContext) {
     let Some(attempt) = ATTEMPTS.value(0) else { return };

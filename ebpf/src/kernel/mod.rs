@@ -60,7 +60,7 @@ const IPPROTO_MPTCP: u16 = 262;
 /// `ETH_P_IP`, network byte order.
 const ETH_P_IP: u16 = 0x0800_u16.to_be();
 
-/// What became of a SYN: nothing was seen.
+/// The outcome of a SYN: nothing was seen.
 pub(crate) const NOTHING: u32 = 0;
 /// A request was put into the SYN queue.
 pub(crate) const ADDED: u32 = 1;

@@ -22,7 +22,7 @@ struct Members {
 }
 
 impl Groups {
-    /// Groups the listeners anew: some came, went, changed place or address.
+    /// Recomputes the groups, after some listeners came, went, or changed place or address.
     pub(crate) fn rebuild(&mut self, model: &mut Model) {
         self.0.clear();
         for (at, listener) in model.listeners.iter().enumerate() {

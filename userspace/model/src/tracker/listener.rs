@@ -97,7 +97,7 @@ impl Listener {
         moved
     }
 
-    /// The socket listens again after it had stopped: its counters began anew.
+    /// The socket listens again after it had stopped: its counters were reset.
     fn restart(&mut self, model: &mut ListenerModel) {
         self.counters.restart();
         self.drops.restart();

@@ -105,7 +105,7 @@ impl Threads {
         self.states.iter().all(|state| state.recent.is_empty() && state.first_seen_ns < clock.elapsed_ns())
     }
 
-    /// Its listener began anew: threads of before start from zero.
+    /// Its listener was reset: earlier threads start from zero.
     pub(crate) fn restart(&mut self) {
         for state in &mut self.states {
             state.work().into_iter().for_each(Counter::restart);

@@ -137,7 +137,7 @@ impl From<ProgramError> for Refusal {
     }
 }
 
-/// Why nothing brings an event: what came of the hooks that every method needs.
+/// Why no method observes an event: the outcomes of the hooks that every method needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failure {
     /// The hooks that were refused, each once.

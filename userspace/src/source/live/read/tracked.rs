@@ -132,7 +132,7 @@ impl TrackedListener {
         available: Available,
     ) -> io::Result<Arc<ListenerSample>> {
         let mut info = tables.info.read(slot);
-        // The time of the poll is no part of a sample, nor is where the take-over of the queue was.
+        // The time of the poll and the position of the queue's take-over are not part of a sample.
         (info.polled_ns, info.cursor) = (0, 0);
         // No peak is below the depth.
         let mut peaks = tables.take_peaks(slot);
