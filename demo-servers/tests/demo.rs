@@ -1,5 +1,5 @@
 //! The lab with the real listentop: its report equals what the programs and the kernel counted, and nothing is left
-//! running. Needs root, and a listentop that was built beside the lab.
+//! running. Needs root, and a listentop in the directory of the lab's program.
 
 use demo_test_support::lab::{Running, headless};
 use demo_test_support::terminal::{ENTER, Session};

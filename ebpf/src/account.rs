@@ -40,7 +40,7 @@ impl Account {
 }
 
 /// The current thread's account with a listener, and the index + 1 of its record to remember for the next time.
-/// `remembered` is what was remembered so far: the record that is probably the thread's; 0 if there is none.
+/// `remembered` is the index + 1 of the record that is probably the thread's; 0 if none is remembered.
 #[inline(always)]
 pub(crate) fn current(listener: ListenerRef, remembered: u32) -> Option<(Account, u32)> {
     let (tid, start_ns) = kernel::current_thread();

@@ -46,7 +46,7 @@ fn find_where(key: u64, live: impl Fn(MapValue<Connection>) -> bool) -> Option<M
 }
 
 /// Makes the record of a connection that has none; `false` if there is no room. The record may hold an earlier
-/// connection's data, so `fill` must set every field but those that say whose it is.
+/// connection's data, so `fill` must set every field, except those that identify the connection.
 #[inline(always)]
 pub(crate) fn insert(key: u64, fill: impl FnOnce(MapValue<Connection>)) -> bool {
     let Some(set) = set_of(key) else { return false };

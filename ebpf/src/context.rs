@@ -13,8 +13,8 @@ use crate::kernel::{Completion, LiveSocket, MaybeGone, Packet};
 /// Declares programs: each by its kind, what it is attached to, and its name, which is also the name of the function
 /// with its body. With [`crate::config::empty`] the program returns at once.
 ///
-/// aya's attributes make one function of the name that the object shows and put this one inside, so the body's name is
-/// free for a function of the module.
+/// aya's attributes make a function with the name that the object shows, and put this one inside. So the module can
+/// have a function with the body's name.
 macro_rules! programs {
     ($($kind:ident $(($function:tt))? $name:ident($context:ty);)*) => {
         $(const _: () = {
@@ -35,8 +35,8 @@ pub(crate) use programs;
 ///
 /// # Trust
 /// The kernel has a type for each argument, from its own BTF, and the verifier follows it. Code that uses an argument
-/// as something else does not load. So what remains to be said about an argument is how long it lives: the kernel holds
-/// what it passes at least until the program returns.
+/// as something else does not load. The remaining question is how long an argument lives: the kernel holds what it
+/// passes at least until the program returns.
 pub(crate) trait Arguments: EbpfContext {
     /// A word.
     fn word(&self, position: usize) -> u64;
@@ -93,8 +93,8 @@ impl Arguments for FExitContext {
 /// Argument `index` of the function that a fentry or fexit program is attached to, for a position that is known only at
 /// load. Behind the last argument comes what the function returned. 0 for a position that no function has.
 ///
-/// The kernel lets a program read its context at constant offsets only, but a compiler that sees eight loads makes one
-/// of them with a computed offset: hence the assembly. `index` is frozen, so the verifier keeps one of the branches.
+/// The kernel lets a program read its context at constant offsets only. A compiler that sees eight loads merges them
+/// into one with a computed offset: hence the assembly. `index` is frozen, so the verifier keeps one of the branches.
 #[inline(always)]
 pub(crate) fn argument(context: &impl EbpfContext, index: u32) -> u64 {
     let context: *const c_void = context.as_ptr();

@@ -4,9 +4,9 @@
 //! file per event. `record` is what several events do with a connection's record. Only `kernel` knows kernel
 //! structures, only `maps` defines maps, and only `connections` looks into the table of connections.
 //!
-//! The verifier proves before a program runs that each of its accesses stays within an object that it may use. What it
-//! does not prove is in types: `kernel` says how long a pointer of the kernel's is good for, `values` what other CPUs
-//! may do to a map's value meanwhile, `context` where the pointers come from.
+//! The verifier proves before a program runs that each of its accesses stays within an object that it may use. Types
+//! express what it does not prove. `kernel` says how long a kernel pointer is valid, `values` what other CPUs may do to
+//! a map's value meanwhile, `context` where the pointers come from.
 //!
 //! Every helper is `#[inline(always)]`, and closures are small: older kernels refuse programs that call functions of
 //! the object's `.text`.

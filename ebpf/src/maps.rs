@@ -128,7 +128,7 @@ pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with
 pub(crate) struct Attempt {
     /// 1 while in tcp_conn_request.
     pub(crate) inside: u32,
-    /// What became of the SYN so far.
+    /// The outcome of the SYN so far.
     pub(crate) outcome: u32,
     /// What the kernel decided about a full SYN queue.
     pub(crate) flood: u32,

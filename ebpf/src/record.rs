@@ -16,8 +16,8 @@ use crate::{
 /// Makes the record of a connection; returns how many payload bytes it already holds. `None` if there is no room: the
 /// caller counts that as a loss, once per connection.
 ///
-/// What it holds was announced before the record existed, so it counts as arrived at `arrived_ns`. If that is 0 the
-/// time is unknown, and those bytes have no residency.
+/// The bytes that it holds were announced before the record existed, so they count as arrived at `arrived_ns`. If that
+/// is 0 the time is unknown, and they have no residency.
 #[inline(always)]
 pub(crate) fn track(
     listener: ListenerRef,
@@ -39,7 +39,7 @@ pub(crate) fn track(
         field!(connection.state).set(state);
         field!(connection.reader).set(0);
         field!(connection.writer).set(0);
-        // Marks that end where reading began mean nothing.
+        // A mark that ends where reading began has no meaning.
         for mark in 0..MARKS {
             field!(connection.mark_end).wrapping(mark).set(copied);
             field!(connection.kept_end).wrapping(mark).set(copied);

@@ -21,15 +21,15 @@
 //!    (see [`crate::config::exclusive`] and the per-CPU maps).
 //! 4. *Unpublished*: the run has claimed the record, and others cannot find it yet.
 //!
-//! Three fields may lose an update all the same, which does no harm. The thread that a listener remembers and the place
-//! where a search begins are hints, which their readers check. A queue's peak may lack one event's depth.
+//! Three fields may lose an update, which does no harm. The thread that a listener remembers and the place where a
+//! search begins are hints, which their readers check. A queue's peak may lack one event's depth.
 
 use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use listentop_abi::listener::ListenerRef;
 
-/// Types that any bytes are a value of, whoever wrote them.
+/// Types for which any bytes are a valid value.
 ///
 /// # Safety
 /// The type has no padding and no invalid values.

@@ -126,7 +126,7 @@ fn overview_dead_shard() {
     assert_pictures("overview_dead_shard", &fixtures::dead_shard(), &[Action::ToggleFoldAll, Action::Down]);
 }
 
-/// A machine on which every figure is a different number: one that stands in another's place is seen.
+/// A machine on which every figure is a different number, so a figure in the wrong place is detected.
 #[test]
 fn listener_with_distinct_figures() {
     assert_pictures("listener_distinct", &fixtures::distinct(), &[Action::Open]);

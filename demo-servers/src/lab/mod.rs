@@ -184,7 +184,7 @@ fn show(crew: &mut Crew, options: &Options, scenario: &Scenario, programs: &Prog
     say(results::describe(crew).trim_end());
     Ok(match outcome {
         Outcome::Signalled(signal) => exit_status(signal),
-        // --for is over. That is a success, whatever exit status listentop has after SIGTERM.
+        // --for is over. That is a success, even if listentop's exit status after SIGTERM is not 0.
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::ListentopEnded => listentop_status(crew),
     })

@@ -73,7 +73,7 @@ pub struct Options {
     /// those of the programs
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub load_for: Option<Duration>,
-    /// The listentop program to run [default: the one beside the lab's own program file]
+    /// The listentop program to run [default: the one in the directory of the lab's program]
     #[arg(long, value_name = "PATH")]
     pub listentop: Option<PathBuf>,
     /// SYN cookies in the lab's namespace; without a value: on [default: the scenario's choice]

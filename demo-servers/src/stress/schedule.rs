@@ -1,4 +1,4 @@
-//! When connections are due. This is fixed before the first one starts: no server can influence it.
+//! When connections are due. The times are fixed before the first connection starts, so no server can influence them.
 
 use super::options::{Arrivals, Burst, Options};
 use std::iter::Peekable;

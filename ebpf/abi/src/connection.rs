@@ -1,10 +1,10 @@
 //! Record of one connection, from the accept queue to its end, and the table of them, keyed by `struct sock *`.
 //!
 //! Two sides write a record, at the same time and mostly on different CPUs: softirq (arrivals) and the process (accept,
-//! reads, writes). Each field has one writing side, so no lock is needed. Each side has a cache line of its own with
-//! all that it usually reads, because reading a line that another CPU has written costs more than all else that a probe
-//! does. A third line carries what softirq passes to the process. Softirq only writes it: a store does not wait for the
-//! line, a load does.
+//! reads, writes). Each field has one writing side, so no lock is needed. Each side has its own cache line with
+//! everything that it usually reads. Reading a line that another CPU has written costs more than everything else that a
+//! probe does. A third line carries what softirq passes to the process. Softirq only writes it: a store does not wait
+//! for the line, a load does.
 
 use crate::listener::ListenerRef;
 
@@ -93,7 +93,7 @@ pub struct Set {
     pub spilled: u32,
     /// Where the search for a place goes on.
     pub next: u32,
-    /// Every lookup reads the line with the addresses, so nothing that is written often lies beside it.
+    /// Every lookup reads the line with the addresses, so nothing that is written often lies next to them.
     pub beside: [u64; 9],
     /// The records; [`Set::offset`] says where.
     pub lines: [u64; PLACES / 2 * PAIR],

@@ -1,8 +1,8 @@
 //! The log-linear histogram layout of every distribution.
 //!
-//! Each octave (a doubling) is cut into [`SUB_BUCKETS`] equal parts, so a bucket is at most 1/8 of its lower bound wide
-//! and its midpoint is at most 1/16 away from any value in it. Durations are counted in units of [`UNIT_NS`], sizes in
-//! bytes.
+//! Each octave (a doubling) is cut into [`SUB_BUCKETS`] equal parts. So a bucket's width is at most 1/8 of its lower
+//! bound, and its midpoint is at most 1/16 away from any value in it. Durations are counted in units of [`UNIT_NS`],
+//! sizes in bytes.
 
 /// Bits of the mantissa kept: 2^3 = 8 parts per octave give the relative error of 1/16 at a bucket's midpoint.
 pub const SUB_BITS: u32 = 3;

@@ -55,8 +55,8 @@ pub(crate) fn returned(socket: Option<MaybeGone>) -> Result<(), Option<MaybeGone
     if accepted(subflow) { Ok(()) } else { Err(Some(subflow)) }
 }
 
-/// The current thread got a connection from the listener that is in no table: counts it all the same, and tracks it
-/// from here on. How long it waited, and when what it holds arrived, is unknown.
+/// The current thread got a connection from the listener that is in no table. Counts it, and tracks it from here on.
+/// Its wait, and the arrival times of the bytes that it holds, are unknown.
 #[inline(always)]
 pub(crate) fn accepted_unknown(listener: ListenerRef, child: Option<MaybeGone>) {
     if let Some(stats) = stats::of(listener) {

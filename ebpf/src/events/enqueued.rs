@@ -47,7 +47,7 @@ pub(crate) fn queued(
     let Some(stats) = stats::of(listener) else { return };
     count(field!(stats.enqueued), 1);
     if let Some(earlier) = connections::find(child.0) {
-        // This connection is new, so the record is another's, whose end no probe saw.
+        // This connection is new, so the record belongs to another one, whose end no probe saw.
         record::end_unseen(child.0, earlier);
     }
     if handshake_ns != 0
@@ -55,7 +55,7 @@ pub(crate) fn queued(
     {
         stats::record(field!(distributions.handshake), handshake_ns >> UNIT_SHIFT);
     }
-    // Without a span its memory could not be read, so it is a connection no longer.
+    // Without a span its memory could not be read, so it is no longer a connection.
     if let Some(span) = span {
         if let Some(arrived) = track(listener, child, span, enqueued_ns, 0, enqueued_ns, 0) {
             if arrived != 0 {
@@ -79,7 +79,7 @@ pub(crate) fn not_queued(listener: ListenerRef) {
     }
 }
 
-/// The shard that it waited on was closed, and another's queue takes it. It goes on waiting.
+/// The shard that it waited on was closed, and the queue of another shard takes it. It continues to wait.
 #[inline(always)]
 pub(crate) fn moved(listener: ListenerRef, connection: MapValue<Connection>, accept_depth: u32, syn_depth: u32) {
     stats::peak(listener, accept_depth, syn_depth);

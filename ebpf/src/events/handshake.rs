@@ -1,4 +1,4 @@
-//! What becomes of SYNs and final ACKs.
+//! The outcomes of SYNs and final ACKs.
 
 use listentop_abi::listener::{HandshakeCounters, ListenerRef};
 
@@ -21,8 +21,8 @@ pub(crate) struct Depths {
 }
 
 impl Depths {
-    /// Whether a full accept queue is why something was refused. The kernel refuses above the backlog
-    /// (`sk_acceptq_is_full`). But this looks later, and another CPU may have accepted one in between.
+    /// Whether a full accept queue is the cause of a refusal. The kernel refuses above the backlog
+    /// (`sk_acceptq_is_full`). But this looks later, and another CPU may have accepted a connection in between.
     #[inline(always)]
     pub(crate) fn accept_queue_full(self) -> bool {
         self.accept >= self.backlog

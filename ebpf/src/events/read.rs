@@ -30,7 +30,7 @@ pub(crate) fn read(connection: MapValue<Connection>, key: u64, bytes: u32, copie
     let position = if copied.wrapping_sub(expected) <= 1 { expected } else { copied };
     let first = field!(connection.state).get() & STATE_READ == 0;
     let since = first_unread(connection, consumed);
-    // Bytes that were taken by another method were not taken at that time. Nor were they taken before they came.
+    // Bytes that were taken by another method were taken at another time, but not before they came.
     let now = if position == expected && taken_ns > since { taken_ns } else { stats::now() };
     if since != 0 {
         record_span(field!(distributions.residency), since, now);
@@ -62,8 +62,9 @@ pub(crate) fn read(connection: MapValue<Connection>, key: u64, bytes: u32, copie
     }
 }
 
-/// The current thread got `bytes` from a multipath connection whose first subflow this is. Bytes of other subflows are
-/// no arrival here, so the subflow's position says nothing: what was read counts, as far as it arrived.
+/// The current thread got `bytes` from a multipath connection whose first subflow this is. Bytes of other subflows do
+/// not arrive here, so this subflow's position does not show what was read. The read bytes count, up to those that
+/// arrived.
 #[inline(always)]
 pub(crate) fn read_multipath(connection: MapValue<Connection>, key: u64, bytes: u32) {
     let arrived = field!(connection.arrived).get();

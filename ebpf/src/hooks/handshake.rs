@@ -1,7 +1,7 @@
 //! Functions of the handshake: fentry and fexit programs that see each request, each refused attempt and each cookie.
 //!
-//! Several functions show parts of what becomes of one packet. A per-CPU record collects the parts: the functions run
-//! in softirq, with bottom halves off, one packet at a time.
+//! Several functions each show a part of the outcome of one packet. A per-CPU record collects the parts: the functions
+//! run in softirq, with bottom halves off, one packet at a time.
 
 use aya_ebpf::{
     Global,
@@ -73,7 +73,7 @@ fn syn_begins(ctx: &FEntryContext) {
     field!(attempt.syn).set(sock.tcp().map_or(0, LiveTcp::qlen));
 }
 
-/// tcp_conn_request returns: what became of the SYN.
+/// tcp_conn_request returns: the outcome of the SYN.
 #[inline(always)]
 fn syn_ends(ctx: &FExitContext) {
     let Some(attempt) = ATTEMPTS.value(0) else { return };
@@ -91,7 +91,7 @@ fn syn_ends(ctx: &FExitContext) {
         return;
     }
     let Some(after) = depths(sock) else { return };
-    // Another CPU may have changed a queue since the kernel looked at it, so both looks count.
+    // Another CPU may have changed a queue since the kernel looked at it, so the depths before and after both count.
     let accept = field!(attempt.accept).get().max(after.accept);
     let syn = field!(attempt.syn).get().max(after.syn);
     let most = Depths { accept, syn, ..after };
@@ -103,7 +103,7 @@ fn syn_ends(ctx: &FExitContext) {
 #[inline(always)]
 fn request(ctx: &FExitContext) {
     if let Some(attempt) = ATTEMPTS.value(0) {
-        // Also of one that was there already: nothing was refused.
+        // A request that was there already counts too: nothing was refused.
         field!(attempt.outcome).set(ADDED);
     }
     let position = REQUEST_RESULT.load();
@@ -215,8 +215,8 @@ fn child_refused(sock: LiveSocket, packet: Packet, request: Request) {
 }
 
 /// tcp_check_req(sk, skb, req, …) returns null for a packet that does not complete the handshake. Either it was
-/// refused, which is counted above, or it was ignored, which `sk_drops` counts all the same. Or it made a child, but
-/// another CPU's came first: then that one gets the packet, and nothing is counted.
+/// refused, which is counted above, or it was ignored, which `sk_drops` counts too. Or it made a child, but another CPU
+/// made one first: then that child gets the packet, and nothing is counted.
 #[inline(always)]
 fn check(ctx: &FExitContext) {
     let Some(attempt) = ATTEMPTS.value(0) else { return };

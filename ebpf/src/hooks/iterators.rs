@@ -25,8 +25,8 @@ use crate::{
     values::{Lookup as _, MapValue, field},
 };
 
-/// A socket that has not listened for this long is not just changing its state: the hook runs before the kernel sets
-/// the state.
+/// Time after which a socket that does not listen is closed, rather than changing its state: the hook runs before the
+/// kernel sets the state.
 const CLOSING_NS: u64 = 1_000_000_000;
 
 /// Context of iter/bpf_map_elem.
@@ -187,10 +187,10 @@ pub(crate) extern "C" fn find_listeners(ctx: &TcpSocket) -> i32 {
     0
 }
 
-/// Visits them again after the walk of the accept queues, for the connections that are open by then: those accepted
-/// before the probes were attached, and those that waited then and were accepted before the walk reached them. And a
-/// last time after the start, when each accept makes a missing record itself: for those whose accept began before the
-/// first visit and ended after it.
+/// Visits the sockets again after the walk of the accept queues, for the connections that are open by then. Some were
+/// accepted before the probes were attached. Others waited then, and were accepted before the walk reached them. A last
+/// visit comes after the start, when each accept makes a missing record itself. It finds connections whose accept began
+/// before the first visit and ended after it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub(crate) extern "C" fn find_connections(ctx: &TcpSocket) -> i32 {
@@ -205,12 +205,12 @@ pub(crate) extern "C" fn find_connections(ctx: &TcpSocket) -> i32 {
     }
     let Some(owner) = owner_of(raw) else { return 0 };
     if !take_over(field!(owner.listener).get(), raw, 0, stats::now(), STATE_BASELINE) {
-        // The second visit meets those again for which the first found no room.
+        // The second visit also finds connections for which the first had no room.
         if !config::started() {
             stats::lost(Loss::Connections);
         }
     } else if field!(owner.shards).get() > 1 {
-        // The shard that it came through is unknown now. The group's sums are right all the same.
+        // The shard that it came through is unknown. The group's sums are right.
         stats::lost(Loss::AmbiguousShard);
     }
     0
@@ -243,8 +243,8 @@ fn take_over(listener: ListenerRef, socket: MaybeGone, enqueued_ns: u64, accepte
 }
 
 /// A connection left its queue while [`walk_queues`] made its record. The probes of the accept may have run before
-/// there was a record: then it is open, and counts as accepted before the start. If they run later, they find that it
-/// was accepted, and count one more that was unknown.
+/// there was a record: then it is open, and counts as accepted before the start. If they run later, they find an
+/// accepted record, and count one more unknown connection.
 ///
 /// The caller looks whether it left after it made the record. So either those probes see the record, or the caller sees
 /// that it left. Between the two lie the atomic additions of [`take_over`], which order them on x86.

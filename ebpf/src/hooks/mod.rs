@@ -1,4 +1,4 @@
-//! Where the events come from: one file per family of hooks, thin adaptors only.
+//! Where the events come from: one file per family of hooks, with thin adaptors only.
 
 mod drops;
 mod functions;

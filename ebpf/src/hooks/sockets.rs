@@ -43,8 +43,8 @@ fn state_of_listeners(ctx: &BtfTracePointContext) {
     state_changes::<false>(ctx);
 }
 
-/// `CHILDREN` is a parameter of the type, not of the call: so each program has a log closure of its own, which the
-/// compiler inlines. One that two programs share would be a function in `.text`.
+/// `CHILDREN` is a parameter of the type, not of the call: so each program has its own log closure, which the compiler
+/// inlines. A closure that two programs share would be a function in `.text`.
 #[inline(always)]
 fn state_changes<const CHILDREN: bool>(ctx: &BtfTracePointContext) {
     let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
@@ -221,7 +221,7 @@ pub(crate) fn listener(sock: LiveSocket) -> Option<ListenerRef> {
     Some(listener)
 }
 
-/// The records of the listener that a process has this socket for, if it is a listener's.
+/// The records of the listener that a process uses through this socket; `None` if it is no listener.
 #[inline(always)]
 pub(crate) fn listener_behind(socket: MaybeGone) -> Option<ListenerRef> {
     let listener = listener_at(socket.0);

@@ -23,7 +23,7 @@ from_btf! {
     SOCK_COOKIE;
     SOCK_SOCKET;
     SOCK_FLAGS;
-    /// The spinlock of `sk_lock`; 0 where it is no word that can be read.
+    /// The spinlock of `sk_lock`; 0 if it cannot be read as a word.
     SOCK_SPINLOCK;
     /// Byte and bit of `skc_reuseport`.
     SOCK_REUSEPORT_BYTE;

@@ -4,12 +4,12 @@
 //! kinds of pointer, each with its kind of read:
 //!
 //! - **Live** ([`LiveSocket`], [`LiveTcp`], [`Packet`], [`Completion`]): the verifier knows its type, because the
-//!   kernel passed it or it was reached from such a pointer. Loads are direct. The verifier refuses a program that
-//!   loads from anything else, at an offset that the type does not have or wider than the member there. Should the
-//!   memory be gone after all, the kernel catches the fault and the load yields 0.
+//! kernel passed it or it was reached from such a pointer. Loads are direct. The verifier refuses a program that loads
+//! from anything else, at an offset that the type does not have or wider than the member there. If the memory is gone,
+//! the kernel catches the fault and the load yields 0.
 //! - **Maybe gone** ([`MaybeGone`], [`Request`]): an address, which may be stale. It is only read by
-//!   `bpf_probe_read_kernel`, which fails on a bad address. What it reads may belong to another object by now, so the
-//!   result is used as a key to be looked up, or checked, or taken as an estimate.
+//! `bpf_probe_read_kernel`, which fails on a bad address. The memory may belong to another object by now. So the result
+//! is looked up as a key, or checked, or taken as an estimate.
 //!
 //! The kernel writes what is read here while other CPUs run. Each read is of one word, so it sees the old or the new
 //! value.
@@ -60,7 +60,7 @@ const IPPROTO_MPTCP: u16 = 262;
 /// `ETH_P_IP`, network byte order.
 const ETH_P_IP: u16 = 0x0800_u16.to_be();
 
-/// What became of a SYN: nothing was seen.
+/// The outcome of a SYN: nothing was seen.
 pub(crate) const NOTHING: u32 = 0;
 /// A request was put into the SYN queue.
 pub(crate) const ADDED: u32 = 1;
@@ -107,7 +107,7 @@ fn probe<T: Plain>(base: u64, offset: &Global<u32>) -> Option<T> {
 /// The same, where the address is complete.
 #[inline(always)]
 fn read_at<T: Plain>(address: u64) -> Option<T> {
-    // SAFETY: the helper fails on an address that cannot be read; whatever bytes it copies are a value (`Plain`).
+    // SAFETY: the helper fails on an address that cannot be read; any bytes that it copies are a value (`Plain`).
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
 }
 
@@ -117,8 +117,8 @@ pub(crate) fn byte_at(pointer: u64) -> Option<u8> {
     read_at(pointer)
 }
 
-/// The address of an object as a number. The verifier refuses to compute with pointers but for negation, which makes a
-/// number of one.
+/// The address of an object as a number. The verifier refuses arithmetic on pointers, except negation, which turns a
+/// pointer into a number.
 #[inline(always)]
 fn number(pointer: *const u8) -> u64 {
     let mut negated = pointer as u64;

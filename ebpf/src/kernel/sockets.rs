@@ -132,8 +132,8 @@ impl LiveTcp {
     fn last_queued(self, address: u64) -> Option<LiveTcp> {
         let request: u64 = self.read(&btf::TCP_ACCEPT_TAIL);
         // SAFETY: the verifier follows the types from the socket to its last request and to that one's child. Another
-        // CPU may free the request in between: then the loads yield 0 or another object's members, and the address
-        // shows whether this is the child, which the kernel holds while it is put on the queue.
+        // CPU may free the request in between: then the loads yield 0 or another object's members. The address shows
+        // whether this is the child; the kernel holds the child while it is put on the queue.
         let child = unsafe { LiveSocket::new(direct::<u64>(request as *const u8, &btf::REQUEST_SK) as *const u8) };
         if child.key() == address { child.tcp() } else { None }
     }

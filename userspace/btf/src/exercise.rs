@@ -35,7 +35,7 @@ const TRACEPOINTS: &[&str] = &["inet_sock_set_state", "sk_data_ready", "kfree_sk
 
 const ENUMERATORS: &[&str] = &["SOCK_DEAD", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW", "IORING_OP_ACCEPT", "NONE"];
 
-/// Runs every query and returns the number of answers. It must not panic or run for long, whatever the BTF is.
+/// Runs every query and returns the number of answers. It must not panic or run for long, with any BTF.
 #[must_use]
 pub fn exercise(btf: &KernelBtf) -> usize {
     let mut answers = 0;

@@ -7,7 +7,7 @@ use crate::{
     members::size_of_type,
 };
 
-/// What a parameter or a result is, typedefs and qualifiers taken off.
+/// The type of a parameter or result, without typedefs and qualifiers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// Nothing: the function returns no value.
@@ -39,7 +39,7 @@ pub enum Value {
     Other,
 }
 
-/// What an address leads to.
+/// What a pointer points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pointee {
     /// `void *`.
@@ -96,8 +96,8 @@ impl Function {
         words(&self.parameters)
     }
 
-    /// Whether the other one takes and returns the same. A parameter that has another name there, as a declaration may
-    /// give it, loses its own here: which of them is meant is not known then.
+    /// Whether the other signature has the same types. A parameter with another name there loses its name here: it is
+    /// unknown which of the two is right.
     fn agrees_with(&mut self, other: &Self) -> bool {
         let values = |of: &Self| of.parameters.iter().map(|parameter| parameter.value.clone()).collect::<Vec<_>>();
         if (self.variadic, &self.returns, values(self)) != (other.variadic, &other.returns, values(other)) {

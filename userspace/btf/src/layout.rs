@@ -46,7 +46,7 @@ pub(crate) struct Header {
 const STEPS: u32 = 1 << 17;
 /// Members may nest and qualifiers may chain, in a kernel some levels deep.
 pub(crate) const MAX_DEPTH: u32 = 32;
-/// Longer names than any kernel's (KSYM_NAME_LEN) are not looked for.
+/// The length of a kernel's longest name (KSYM_NAME_LEN). Longer names are not looked for.
 pub(crate) const MAX_NAME: usize = 512;
 
 /// What is left of one query's work. Types may refer to each other in circles and fan out exponentially; this ends it.
@@ -175,7 +175,7 @@ impl Types {
         &self.families
     }
 
-    /// These types with their names, but for those that have none.
+    /// These types with their names, without unnamed ones.
     pub(crate) fn named<'a>(&'a self, ids: &'a [u32]) -> impl Iterator<Item = (u32, u32)> + 'a {
         ids.iter().filter_map(|id| Some((self.header(*id).ok()?.name, *id))).filter(|(name, _)| *name != 0)
     }

@@ -1,9 +1,10 @@
 //! A reader of the kernel's BTF (Documentation/bpf/btf.rst): offsets, enum values and signatures by name.
 //!
-//! aya keeps its BTF types private and the general crates take longer than everything else at start, so this is the
-//! little that is needed. BTF is input: every access is bounds-checked, every query gives up after a fixed number of
-//! steps, however the types refer to each other, and parsing and indexing are linear in the size of the data. Each kind
-//! of name is indexed when it is first asked for; all of it together takes some 8 ms.
+//! aya keeps its BTF types private, and other crates take longer than the rest of the start (docs/architecture.md has
+//! figures). So this crate has the little that is needed. BTF is untrusted input. Every access is bounds-checked. Every
+//! query gives up after a fixed number of steps, even if types refer to each other in circles. Parsing and indexing are
+//! linear in the size of the data. Each kind of name is indexed by the first query for one. Loading a kernel's BTF, and
+//! all queries of a start, take some 10 ms.
 
 mod enumerations;
 #[cfg(feature = "exercise")]
@@ -31,10 +32,10 @@ use index::Index;
 use layout::Types;
 pub use members::Member;
 
-/// Where the kernel puts its own BTF.
+/// The file with the running kernel's BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// What is read of a file at most. Distributions' kernels have 4 to 10 MB.
+/// The largest file that is read. Kernels of distributions have 4 to 10 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// What a query named.
@@ -74,7 +75,7 @@ pub enum BtfError {
     /// This kernel has no such type, member, enumerator or function.
     #[error("this kernel's BTF has no {0}")]
     Missing(Symbol),
-    /// The path leads through a pointer: what is behind has no offset in the structure.
+    /// The path leads through a pointer: the members behind it have no offset in the structure.
     #[error("{path}: {pointer} is a pointer")]
     ThroughPointer {
         /// The member that was asked for.

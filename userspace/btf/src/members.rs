@@ -11,7 +11,7 @@ use crate::{
 pub struct Member {
     /// Offset in bits from the start of the outermost structure.
     pub bits: u32,
-    /// How many bits it has: of a bit field its own, of anything else those of its type; 0 for a flexible array.
+    /// Its size in bits: that of the bit field, or of the member's type; 0 for a flexible array.
     pub width: u32,
 }
 

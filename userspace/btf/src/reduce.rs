@@ -48,7 +48,7 @@ struct Reducer<'a> {
     steps: Steps,
 }
 
-/// How deep types lead to types. It is followed by recursion.
+/// The largest depth of types that refer to types. The code follows them by recursion.
 const MAX_DEPTH: u32 = 100;
 
 impl Reducer<'_> {

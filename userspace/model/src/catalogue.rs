@@ -1,4 +1,4 @@
-//! What patterns and findings declare about themselves beside their code: the documentation's tables are made from it.
+//! What patterns and findings declare in addition to their code. The documentation's tables are made from it.
 
 use std::fmt;
 

@@ -85,10 +85,10 @@ figures! {
         "connections put on the queue", k => k.counters.enqueued }
     // Functions that see SYNs see the accept queue, too.
     counter { migrated, "accept_queue.migrated", SynRequests, Connections, "if unavailable",
-        "those of them that came from another shard's queue when that was closed (`net.ipv4.tcp_migrate_req`, or a BPF program)",
+        "those that came from another shard's queue, because that shard was closed (`net.ipv4.tcp_migrate_req`, or a BPF program)",
         k => k.handshakes.migrated }
     counter { aborted, "accept_queue.aborted", Enqueued, Connections, "if unavailable",
-        "connections that left the queue without being accepted, because the listener closed (a connection that was reset while it waited is still accepted)",
+        "connections that left the queue without being accepted, because the listener closed. (A connection that is reset while it waits is still accepted)",
         k => k.counters.aborted }
     gauge { oldest_waiting_us: Option<u64>, "accept_queue.oldest_waiting_us", OldestWaiting, Microseconds, Largest,
         "if unavailable", "age of the oldest connection still waiting; 0 if none waits",
@@ -119,10 +119,10 @@ figures! {
         "TCP_DEFER_ACCEPT is set: requests wait for the client's first data, on purpose",
         k => Some(k.info.defer_accept != 0) }
     distribution { handshake, "syn_queue.handshake_us", Handshake, Microseconds, "if unavailable",
-        "SYN-ACK sent → the final ACK came, with which the connection is on the accept queue" }
+        "SYN-ACK sent → final ACK received, which puts the connection on the accept queue" }
 
     drops { total, "drops.total", Drops, Attempts, Add, "if unavailable",
-        "attempts refused; without probes for final ACKs an upper bound, which `coverage` says" }
+        "attempts refused. Without probes for final ACKs it is an upper bound, as `coverage` says" }
     drops { accept_queue_full_on_syn, "drops.accept_queue_full_on_syn", DropCause, Attempts, Add,
         "if causes are not known", "SYNs refused because the accept queue was full" }
     drops { accept_queue_full_on_ack, "drops.accept_queue_full_on_ack", Drops, Attempts, Add, "if unavailable",
@@ -132,10 +132,10 @@ figures! {
     drops { other, "drops.other", DropCause, Attempts, Add, "if causes are not known",
         "refused for another known reason: allocation, route, last quarter of tcp_max_syn_backlog" }
     drops { unexplained, "drops.unexplained", Drops, Attempts, Add, "as `total`",
-        "refused, cause not known; where `coverage` has `drop_cause` as `sampled`, causes of SYNs are inferred from the namespace's counters, and whatever is not certain is here" }
+        "refused, cause not known. If `drop_cause` is `sampled`, causes of SYNs are inferred from the namespace's counters, and uncertain ones count here" }
     drops { clients, "drops.clients", DropClients, Clients, AddKnown,
         "unless every refused attempt was seen with its packet",
-        "distinct pairs of a remote address and a port among them. When more than about 65,000 were refused, by all listeners together, some are forgotten and count again: an upper bound then, which `coverage` says" }
+        "distinct pairs of remote address and port among them. If all listeners together refused more than about 65,000, some are forgotten and count again. The number is then an upper bound, as `coverage` says" }
 
     counter { accepts, "accepts.total", Accepts, Connections, "if unavailable",
         "connections accepted", k => k.work.accepts }
@@ -145,7 +145,7 @@ figures! {
         "accepts that returned EAGAIN", k => k.work.would_block }
     counter { accept_failed, "accepts.failed", Accepts, Calls,
         "if unavailable: also before Linux 5.15, and by tracepoints without tracefs",
-        "accepts that failed otherwise (EMFILE, …), without EINTR and ECONNABORTED", k => k.work.accept_failed }
+        "accepts that failed with another error (EMFILE, …), without EINTR and ECONNABORTED", k => k.work.accept_failed }
 
     gauge { open: Option<u64>, "connections.open", OpenConnections, Connections, Add, "if unavailable",
         "accepted and not yet destroyed", k => Some(k.open()) }

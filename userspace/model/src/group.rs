@@ -83,13 +83,13 @@ impl OpenShards {
 }
 
 impl Model {
-    /// Leaves only the listeners that `keep` says, and sums the groups up anew.
+    /// Keeps only the listeners for which `keep` is true, and recomputes the groups' sums.
     pub fn retain(&mut self, keep: impl FnMut(&ListenerModel) -> bool) {
         self.listeners.retain(keep);
         self.regroup();
     }
 
-    /// Sums the groups up anew, after listeners came, went or changed.
+    /// Recomputes the groups' sums after listeners came, went or changed.
     pub fn regroup(&mut self) {
         let mut members: HashMap<GroupId, Vec<usize>> = HashMap::new();
         let mut order = Vec::new();

@@ -116,8 +116,8 @@ impl Histogram {
         self.buckets.retain(|b| b.1 > 0);
     }
 
-    /// What a cumulative histogram gained since an earlier reading. `None` if a bucket shrank: then it was started anew
-    /// in between.
+    /// What a cumulative histogram gained since an earlier reading. `None` if a bucket shrank: then it was reset in
+    /// between.
     #[must_use]
     pub fn since(&self, earlier: &Histogram) -> Option<Histogram> {
         let mut added = Vec::new();

@@ -200,8 +200,8 @@ pub struct ThreadModel {
     pub run_queue_us: Option<u64>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,
-    /// Until when it is known to have lived, likewise; `None` while it lives. A thread's times need no upkeep, so an
-    /// idle listener costs nothing.
+    /// The last time at which it was known to live, in microseconds of the interval; `None` while it lives. These times
+    /// need no updates, so an idle listener costs nothing.
     pub lived_until_us: Option<u64>,
 }
 
@@ -232,7 +232,7 @@ names! {
     pub enum Severity {
         /// Worth knowing.
         Info = "info",
-        /// Will hurt, or already hurts a little.
+        /// Clients were refused or left waiting, or soon may be.
         Warning = "warning",
         /// Clients are being refused or left waiting now.
         Critical = "critical",

@@ -62,7 +62,7 @@ mod tests {
         sample::Protocol,
     };
 
-    /// Each variant is written as its name, is read back as itself, and shares its name with no other.
+    /// Each variant is written as its name and read back as itself. No two variants share a name.
     macro_rules! check {
         ($($enum:ident),*) => {
             $(

@@ -48,7 +48,7 @@ impl Feed {
     }
 
     /// Sends models from a thread of its own, so that reading never delays the screen. The thread ends when nobody
-    /// receives them any more, or with the source's error.
+    /// receives them, or when the source fails.
     pub(super) fn spawn(
         mut self,
         mut interval: Duration,

@@ -66,7 +66,7 @@ pub(super) struct Top {
 /// Options of the report.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Report {
-    /// How long to measure (10s, 500ms, 2m). SIGINT and SIGTERM end it early; the report is printed all the same
+    /// How long to measure (10s, 500ms, 2m). SIGINT and SIGTERM end it early, and the report is still printed
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
     pub(super) duration: Duration,
     /// Output format

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Nobody measures longer. (The clock ends far later, but one can type more than that.)
+/// The longest time that is accepted: far longer than any measurement, and far from the end of the clock.
 const LONGEST: Duration = Duration::from_hours(8760);
 
 /// `500ms`, `10s`, `2m`; a bare number is seconds.
@@ -20,7 +20,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A refresh interval: faster than eyes can follow, or slower than once a minute, is a typing error.
+/// A refresh interval. One that is faster than eyes can follow, or slower than once a minute, is a typing error.
 pub(super) fn refresh(text: &str) -> Result<Duration, String> {
     let parsed = duration(text)?;
     if (Duration::from_millis(50)..=Duration::from_secs(60)).contains(&parsed) {
@@ -85,7 +85,7 @@ mod tests {
             let error = duration(bad).expect_err(bad);
             assert!(error.contains(words), "{bad}: {error}");
         }
-        // The clock reaches the end of every time that is accepted.
+        // Every accepted time ends before the clock does.
         assert!(std::time::Instant::now().checked_add(LONGEST).is_some());
         for (text, accepted) in [("49ms", false), ("50ms", true), ("60s", true), ("61s", false)] {
             assert_eq!(refresh(text).is_ok(), accepted, "{text}");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// What the user or the terminal requests. Every key becomes one of these; besides, only a new model changes the state.
+/// What the user or the terminal requests. Every key becomes one of these. Apart from them, only a new model changes
+/// the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Leave.

@@ -25,13 +25,13 @@ pub struct Spec {
     pub width: u16,
     /// Greatest useful width.
     pub max: u16,
-    /// Numbers stand at the right.
+    /// Right-aligned, as numbers are.
     pub right: bool,
-    /// The lower, the earlier it gets a place.
+    /// Columns with lower numbers get a place first.
     pub rank: u8,
     /// The measure that it shows.
     pub measure: Option<Measure>,
-    /// The order in which rows are sorted by it first; `None`: they cannot be sorted by it.
+    /// The initial order of rows that are sorted by it. `None`: they cannot be sorted by it.
     pub order: Option<Order>,
     /// A sentence for the help.
     pub help: &'static str,
@@ -99,7 +99,7 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// Makes the columns of their declarations, in the order on the screen.
+/// Makes the columns from their declarations, in the order on the screen.
 macro_rules! columns {
     ($($(#[$doc:meta])* $column:ident: $spec:expr;)+) => {
         /// A column, in the order on the screen.
@@ -314,7 +314,7 @@ impl Column {
         self.spec().order == Some(Order::Descending)
     }
 
-    /// The next sortable column, `step` to the right (or left if negative), round the end.
+    /// The next sortable column, `step` to the right (or left if negative). The last one is followed by the first.
     #[must_use]
     pub fn beside(self, step: isize) -> Self {
         let mut at = self as usize;

@@ -59,7 +59,7 @@ pub struct RowQuery<'a> {
     pub filter: &'a str,
     /// Groups that are unfolded.
     pub unfolded: &'a HashSet<GroupId>,
-    /// Listeners that are not shown any more: they closed too long ago.
+    /// Listeners that are no longer shown: they closed too long ago.
     pub hidden: &'a HashSet<u64>,
 }
 

@@ -59,7 +59,7 @@ pub async fn run(
     let mut guard = Guard::take()?;
     let input = Input::start()?;
     match show(models, &controls, options, signals, &mut guard, input).await {
-        // Whatever fails on a terminal that is gone fails because it is gone.
+        // If the terminal is gone, any failure comes from that.
         Err(_) if terminal::is_gone() => Ok(Ended::TerminalLost),
         ended => ended,
     }
@@ -112,7 +112,7 @@ enum Heard {
     Resized,
 }
 
-/// What comes of one turn of the loop.
+/// The outcome of one turn of the loop.
 enum Turn {
     Continue(Effect),
     End(Ended),

@@ -125,7 +125,7 @@ impl State {
         geometry::parts(Rect::new(0, 0, columns, rows), geometry::header_height(self.model.as_deref()))[1]
     }
 
-    /// The listener, or the group as one; `None` if it is not in the model any more.
+    /// The listener, or the group as one; `None` if the model no longer has it.
     pub(super) fn listener(&self, id: RowId) -> Option<Cow<'_, ListenerModel>> {
         let model = self.model.as_ref()?;
         match id {

@@ -30,7 +30,7 @@ pub(super) trait View: Debug {
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, model: Option<&Model>);
 }
 
-/// What came of an action.
+/// The outcome of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Nothing on the screen changed.
@@ -60,7 +60,7 @@ pub(super) struct Declaration {
     pub(super) key: Option<Binding>,
     /// Its sets of keys, for the help.
     pub(super) scopes: &'static [&'static Scope],
-    /// What the help explains about it: a title and entries; no entries, no title.
+    /// What the help explains about it: a title and entries. Without entries the title is not shown.
     pub(super) explained: (&'static str, fn() -> Entries),
     /// It shows nothing before the first model.
     pub(super) needs_model: bool,

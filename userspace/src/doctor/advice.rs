@@ -15,11 +15,11 @@ use crate::{
 pub struct Advice {
     /// What to do.
     pub action: String,
-    /// The measures that it would, or may, bring or better; none: it lowers the cost.
+    /// The measures that it would, or may, provide or improve; empty if it only lowers the cost.
     pub measures: Vec<Measure>,
 }
 
-/// Capabilities that bring nothing without each other.
+/// Groups of capabilities that help only together.
 const TOGETHER: [&[Capability]; 4] = [
     PROBES,
     &[Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE],
@@ -68,7 +68,7 @@ fn capabilities(group: &[Capability], examination: &Examination, has: &impl Fn(C
     let missing: Vec<Capability> = group.iter().copied().filter(|capability| !has(*capability)).collect();
     let first = missing.first()?;
     let measures = match (group == PROBES, examination.origin) {
-        // Without probes it is unknown what else would be lacking.
+        // Without probes it is unknown which other measures would be missing.
         (true, Origin::SockDiag | Origin::Nothing) => all_lacking(examination),
         (true, Origin::Probes) => return None,
         (false, _) => concerned_by(examination, |entry| entry.wanted().iter().any(|wanted| missing.contains(wanted))),
@@ -97,7 +97,7 @@ fn all_lacking(examination: &Examination) -> Vec<Measure> {
     Measure::ALL.iter().copied().filter(|measure| is_lacking(examination, *measure)).collect()
 }
 
-/// Measures that hooks on functions would bring or better, which are refused.
+/// Measures that hooks on functions would provide or improve, but these hooks are refused.
 fn refused_functions(examination: &Examination) -> Vec<Measure> {
     let refused = examination.trials.iter().filter(|trial| trial.target.is_function() && trial.outcome.is_err());
     let measures = refused.flat_map(|trial| trial.measures).copied();

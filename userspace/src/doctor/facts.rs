@@ -22,7 +22,7 @@ pub struct Fact {
     pub name: &'static str,
     /// What it is; `None` if that cannot be found out.
     pub value: Option<String>,
-    /// What follows from it, or why it is not known; `None` if nothing does.
+    /// Its effect on measuring, or why it is not known; `None` if it has none.
     pub effect: Option<String>,
     /// What it keeps listentop from, where advice can be given.
     #[serde(skip)]
@@ -69,7 +69,7 @@ impl Root {
     }
 }
 
-/// All of them, whatever the rights. `trials`: the hooks that were tried.
+/// All facts, which anybody may read. `trials`: the hooks that were tried.
 pub(super) fn all(trials: &[Trial]) -> Vec<Fact> {
     let root = Root(PathBuf::from("/"));
     vec![

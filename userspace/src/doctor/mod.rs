@@ -89,7 +89,7 @@ pub struct TriedHook {
 }
 
 impl Diagnosis {
-    /// Looks at the machine and tries every hook; when it returns, nothing is attached any more.
+    /// Looks at the machine and tries every hook. When it returns, all hooks are detached.
     #[must_use]
     pub fn make(options: &Options) -> Self {
         let examination = source::examine(options);

@@ -5,7 +5,7 @@ use listentop_model::coverage::{Measure, Status};
 use super::{Diagnosis, Verdict};
 use listentop_model::words::{clean, width, wrap};
 
-/// Narrower than this, lines are longer than the terminal.
+/// On a terminal narrower than this, lines are longer than the terminal is wide.
 const MIN_WIDTH: usize = 60;
 /// Lines longer than this are hard to read.
 const MAX_WIDTH: usize = 110;
@@ -23,7 +23,7 @@ pub fn table(diagnosis: &Diagnosis, width: usize) -> String {
         }
     }
     if diagnosis.advice.is_empty() {
-        page.hanging("", "nothing: this kernel does not show what is not measured");
+        page.hanging("", "nothing: this kernel cannot show more");
     }
     page.heading("Machine");
     let column = column(diagnosis.machine.iter().map(|fact| fact.name));
@@ -85,7 +85,7 @@ fn measures(diagnosis: &Diagnosis, page: &mut Page) {
         if let Some(via) = &entry.via {
             page.entry(entry.measure, column, &format!("{}: {via}", entry.status), entry.reason.as_deref());
         } else if !said.contains(&&entry.reason) {
-            // Measures that are unavailable for one reason stand together.
+            // Measures that are unavailable for the same reason share a line.
             said.push(&entry.reason);
             let same = diagnosis.coverage.iter().filter(|other| other.via.is_none() && other.reason == entry.reason);
             let names: Vec<&str> = same.map(|other| other.measure).collect();
@@ -100,7 +100,7 @@ fn names(measures: &[Measure]) -> String {
     measures.iter().map(|measure| measure.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Width of a column of names: of a very long one, the rest goes to the next line.
+/// Width of a column of names. A very long name continues on the next line.
 fn column<'a>(names: impl Iterator<Item = &'a str>) -> usize {
     names.map(width).max().unwrap_or(0).min(34)
 }
@@ -121,7 +121,7 @@ impl Page {
         self.line(heading);
     }
 
-    /// Text behind `first`, its further lines under its first one.
+    /// Text behind `first`. Further lines are aligned with the first one.
     fn hanging(&mut self, first: &str, text: &str) {
         let margin = width(first);
         for (number, line) in wrap(&clean(text), self.width - margin).into_iter().enumerate() {
@@ -130,7 +130,7 @@ impl Page {
         }
     }
 
-    /// A name, its value beside it, and a note under the value.
+    /// A name, its value to the right, and a note below the value.
     fn entry(&mut self, name: &str, column: usize, value: &str, note: Option<&str>) {
         let mut first = format!("  {name:column$}  ");
         let margin = " ".repeat(column + 4);

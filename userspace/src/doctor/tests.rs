@@ -88,7 +88,7 @@ fn advice_is_in_order_of_benefit_and_names_what_is_missing() {
     let heads: Vec<_> = advice.iter().map(|advice| (advice.action.as_str(), advice.measures.as_slice())).collect();
     assert!(heads[0].0.contains("grant CAP_SYS_PTRACE") && heads[0].1 == [Measure::Owners], "{heads:#?}");
     assert!(heads[1].0.contains("grant CAP_SYS_ADMIN") && heads[1].1 == [Measure::ProbeTime], "{heads:#?}");
-    // Cookies are measured all the same; nothing suffers from the lack of CAP_SYSLOG.
+    // Cookies are still measured. No measure is worse without CAP_SYSLOG.
     assert!(heads[2].0.contains("security policy") && heads[2].1 == [Measure::SynRequests], "{heads:#?}");
     assert_eq!(heads.len(), 3);
 }
@@ -104,7 +104,7 @@ fn a_newer_kernel_is_advised_where_this_one_lacks_a_hook() {
         let newer = advice.iter().find(|advice| advice.action.starts_with("boot a newer kernel"));
         newer.map(|advice| advice.measures.clone())
     };
-    // As the BTF reader reports it, whatever it says.
+    // An error of the BTF reader; its text does not matter.
     let from_btf = Refusal::from(BtfError::Missing(Symbol::Function("a".to_owned())));
     assert_eq!(advised(from_btf), Some(vec![Measure::SynRequests]));
     let too_few = Refusal::TooFewArguments { tracepoint: "kfree_skb", present: 3, needed: 4 };

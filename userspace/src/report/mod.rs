@@ -12,7 +12,7 @@ pub use self::{
     table::table,
 };
 
-/// What a report may depend on besides the model.
+/// What a report depends on in addition to the model.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
     /// Remarks on what is in it.

@@ -49,7 +49,7 @@ pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
     text
 }
 
-/// A line of the overview, and perhaps a block of its own.
+/// A row of the overview, which may also have a block.
 struct Row<'a> {
     /// The listener, or a group as one.
     listener: Cow<'a, ListenerModel>,
@@ -109,7 +109,7 @@ impl Row<'_> {
     }
 }
 
-/// Whether a listener needs a block beside its row.
+/// Whether a listener gets a block in addition to its row.
 fn active(l: &ListenerModel) -> bool {
     let counts = [l.total.enqueued, l.total.accepts, l.total.reads, l.drops.total];
     counts.into_iter().flatten().any(|n| n > 0) || l.now.accept_depth > 0 || !l.findings.is_empty()
@@ -238,7 +238,8 @@ fn overview(model: &Model, rows: &[Row<'_>]) -> Vec<Column> {
         column("DROPS", 2, ls().map(|l| number(l.drops.total, M::Drops))),
         column("READ/S", 7, ls().map(|l| per_second(l.total.reads, M::Reads))),
         column("RESID99", 5, ls().map(|l| quantile(&l.distributions.residency, 0.99, M::Residency))),
-        // Only there if some listener opened or closed. It goes late, because a closed listener must not look alive.
+        // Shown only if some listener opened or closed. It is among the last to be left out: a closed listener must not
+        // look open.
         text_column("STATE", 0, 2, ls().map(|l| state(l).to_owned())),
     ]
 }

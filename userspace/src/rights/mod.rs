@@ -1,4 +1,4 @@
-//! Which capabilities listentop has, what each brings, and giving up those that are not needed any more.
+//! Which capabilities listentop has, what each provides, and giving up those that are no longer needed.
 //!
 //! Capabilities belong to threads. Once the probes are attached the thread that samples, and every thread started from
 //! it, needs none. Two small threads keep what only they need: `owners` reads /proc/PID/fd; `rights` (see
@@ -19,8 +19,8 @@ pub use table::{GRANTS, Grant, Span};
 /// What probes are loaded and attached with.
 const PROBES: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 
-/// What the thread that reads /proc/PID/fd needs: the directory is its owner's alone (mode 0500), and where a
-/// descriptor leads, only who may trace the process may read (ptrace(2), PTRACE_MODE_READ).
+/// What the thread that reads /proc/PID/fd needs. Only its owner may list that directory (mode 0500). Reading its links
+/// takes the right to trace the process (ptrace(2), PTRACE_MODE_READ).
 const OWNERS: [Capability; 2] = [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE];
 
 /// What the thread `rights` needs: setns(2) and BPF_ENABLE_STATS ask for CAP_SYS_ADMIN, links in /proc/PID/ns for
@@ -33,7 +33,7 @@ const KEEPER: [Capability; 3] =
 #[error("capabilities cannot be given up: {0}")]
 pub struct RightsError(String);
 
-/// The effective capabilities that the process had when this was first asked, thus before any was given up.
+/// The effective capabilities that the process had at the first call, before any was given up.
 pub fn held() -> &'static CapsHashSet {
     static HELD: OnceLock<CapsHashSet> = OnceLock::new();
     HELD.get_or_init(|| caps::read(None, CapSet::Effective).unwrap_or_default())

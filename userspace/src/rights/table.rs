@@ -5,7 +5,7 @@ use caps::Capability;
 /// For how long a capability is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
-    /// Until the probes are attached. Then no thread has it any more.
+    /// Until the probes are attached. After that no thread has it.
     Start,
     /// As long as it runs, by one thread.
     Always,

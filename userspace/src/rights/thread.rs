@@ -4,12 +4,12 @@ use caps::{CapSet, Capability, CapsHashSet};
 
 use super::RightsError;
 
-/// Leaves the calling thread with those of `keep` that it has, and lets nothing give it more.
+/// Leaves the calling thread only those of `keep` that it has, and prevents it from gaining others.
 ///
 /// # Errors
 /// What capset(2) or prctl(2) says.
 pub(super) fn restrict(keep: &[Capability]) -> Result<(), RightsError> {
-    // The process' set is remembered first: later only this one could be asked.
+    // Remembers the process' set before anything is given up.
     super::held();
     let failed = |error: caps::errors::CapsError| RightsError(error.to_string());
     let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;

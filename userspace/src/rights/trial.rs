@@ -9,7 +9,7 @@ use super::{RightsError, thread::restrict};
 /// `BPF_OBJ_GET_INFO_BY_FD` (linux/bpf.h).
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
-/// Processes that are looked at. The first ones are the system's, so they belong to other users for most.
+/// Processes that are looked at. The first ones are the system's, so most users do not own them.
 const PROCESSES: usize = 64;
 
 /// The `held` capabilities that a thread still needs to sample.

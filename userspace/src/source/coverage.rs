@@ -70,9 +70,10 @@ pub(crate) fn in_words(entries: &[Entry]) -> Vec<Coverage> {
 /// Why a measure is less than measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// Nothing brings the event that carries it. The text says why nothing else brings the measure, where there is one.
+    /// No attached hook observes the event that carries it. The text, if any, says why no other event provides the
+    /// measure.
     NotAttached(Option<&'static str>, Failure),
-    /// Nothing brings an event that completes it: what is missing, and why.
+    /// No attached hook observes an event that completes it: what is missing, and why.
     Incomplete(&'static str, Failure),
     /// A hook that completes it is not attached: what is missing, which hook, and why, if it was tried.
     Without(&'static str, Target, Option<Refusal>),
@@ -196,7 +197,7 @@ pub enum WithoutProbes {
     Failed(Arc<live::StartError>),
 }
 
-/// Errors of the system cannot be compared, so two failures are the same if they are one.
+/// System errors cannot be compared, so two failures are equal only if they are the same object.
 impl PartialEq for WithoutProbes {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {

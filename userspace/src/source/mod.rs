@@ -68,7 +68,7 @@ pub enum StartError {
     #[error(transparent)]
     SockDiag(#[from] sock_diag::StartError),
     /// Neither.
-    #[error("{0}; nor can anything be sampled without probes: {1}")]
+    #[error("{0}; sampling without probes is not possible either: {1}")]
     Nothing(Arc<live::StartError>, sock_diag::StartError),
 }
 

@@ -25,7 +25,7 @@ pub(super) fn names() -> HashMap<u32, String> {
     let mut names: HashMap<u32, String> = named_files()
         .filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path.file_name()?.to_str()?.to_owned())))
         .collect();
-    // Only who may trace process 1 may see where it is.
+    // Reading this takes the right to trace process 1.
     if let Some(inode) = rights::privileged(|| owners::namespace_of(1)) {
         names.insert(inode, "host".to_owned());
     }
@@ -79,7 +79,7 @@ fn named() -> HashMap<u32, PathBuf> {
 /// # Errors
 /// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
 pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    // Only who may trace a process may see where it is.
+    // Reading this takes the right to trace the process.
     let namespace = rights::privileged(|| File::open(file))?;
     if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
         // We are there already, so no right is needed.
@@ -137,8 +137,7 @@ pub(super) fn sample(
 /// Reads a namespace's counters through a process in it, else by entering it by name.
 fn counters(inode: u32, processes: &[u32], name: Option<&String>) -> Option<NamespaceCounters> {
     for pid in std::iter::once(std::process::id()).chain(processes.iter().copied()) {
-        // A process may have ended, its id been given to another, or have gone to another namespace, since it was seen
-        // here.
+        // Since the process was seen here it may have changed its namespace, or ended and left its id to another one.
         if owners::namespace_of(pid) == Some(inode)
             && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
         {

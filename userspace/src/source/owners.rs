@@ -57,7 +57,7 @@ pub(super) fn scan(wanted: &HashSet<u64>) -> Scan {
             // Relative to the directory: walking the whole path for each of thousands would cost twice as much.
             let target = match readlinkat(&directory, descriptor.file_name().as_os_str()) {
                 Ok(target) => target,
-                // The list may be read, but not its links, which take another right. It is the same for all of them.
+                // The list may be read, but not its links, which take another right. All of them take the same one.
                 Err(Errno::EACCES) => {
                     found.hidden += 1;
                     break;
@@ -311,7 +311,7 @@ mod tests {
             (vec![process(7, "server")], process(7, "server"), true),
             // The first that still lives.
             (vec![process(8, "worker")], process(8, "worker"), true),
-            // None lives any more: the last holder stays.
+            // No holder is alive: the last known one stays.
             (vec![], process(8, "worker"), false),
         ] {
             owner.update(1, &scan(&processes), false);

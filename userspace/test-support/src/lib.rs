@@ -1,5 +1,5 @@
-//! What listentop's own tests share: when a test can run, a network namespace for each test, sockets and processes
-//! whose every system call is known, the program under test, and listentop's view of it all.
+//! What listentop's own tests share: when a test can run, and a network namespace for each test. Sockets and processes
+//! whose every system call is known. The program under test, and listentop's view of everything.
 //!
 //! For the test targets `kernel`, `sock_diag` and `rights` of the package `listentop`. Each calls
 //! [`environment::set_built_program`] first. `cargo xtask kernels` runs the first two in virtual machines, as static

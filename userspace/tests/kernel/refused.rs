@@ -26,25 +26,24 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "refused::what_nothing_can_do_without", needs: &[], run: essential },
 ];
 
-/// What needs a kernel that takes probes on functions. Not every machine that tests may say so has one: for `cargo
-/// xtask kernels`, which knows what each kernel is to take.
+/// Tests that need a kernel that accepts probes on functions. Some machines refuse such probes. `cargo xtask kernels`
+/// runs these tests: it knows what each kernel must accept.
 pub(crate) const OF_FUNCTIONS: &[Test] = &[
     Test { name: "refused::functions_one_by_one", needs: &[], run: functions },
     Test { name: "refused::functions_fall_back_to_tracepoints", needs: &[], run: fall_back },
-    Test { name: "refused::functions_do_without_dear_tracepoints", needs: &[], run: none_dear },
+    Test { name: "refused::functions_do_without_slow_tracepoints", needs: &[], run: no_slow_tracepoints },
 ];
 
 use Measure::{Accepts, DropCause, DropClients, Drops, Reads, SynackRetransmits, Writes};
 
-/// What a refused final ACK shows in.
+/// The measures that show a refused final ACK.
 const REFUSING: &[Measure] = &[Drops, DropCause, DropClients];
 
 fn options(kind: Option<Kind>, refuse: &[String]) -> Options {
     Options { kind, refuse: refuse.to_vec(), ..Options::default() }
 }
 
-/// Probes of which nothing is refused that the kernel does not refuse itself, and their coverage. Skips the test where
-/// they do not run.
+/// Probes without any hook that the test refuses, and their coverage. Skips the test if they do not run.
 fn whole(kind: Kind) -> (LiveSource, Vec<Coverage>) {
     match LiveSource::start(&options(Some(kind), &[])) {
         Ok(mut source) => {
@@ -186,7 +185,7 @@ fn functions(lab: &Lab) {
     one_by_one(lab, Kind::Fentry);
 }
 
-/// Where both run, a function that is refused costs only what no tracepoint shows.
+/// If both kinds of probes run, a refused function costs only what no tracepoint shows.
 fn fall_back(lab: &Lab) {
     drop(whole(Kind::Fentry));
     let (source, whole) = whole(Kind::Tracepoint);
@@ -206,14 +205,14 @@ fn fall_back(lab: &Lab) {
     assert_counts(&mut watch, "functions");
 }
 
-/// A system call's tracepoint slows every call of every process, the one of socket states runs eight times for each
+/// The tracepoint of a system call slows every call of every process. That of socket states runs eight times for each
 /// connection.
-fn none_dear(_: &Lab) {
+fn no_slow_tracepoints(_: &Lab) {
     let (source, _) = whole(Kind::Fentry);
     let refused: Vec<_> = source.trials().iter().filter(|trial| trial.outcome.is_err()).collect();
     for target in targets().into_iter().filter(|target| source.is_attached(*target)) {
-        let dear = matches!(target, Target::Syscall(_) | Target::Tracepoint("inet_sock_set_state", _));
-        assert!(!dear, "{target} is in use, because of {refused:?}");
+        let slow = matches!(target, Target::Syscall(_) | Target::Tracepoint("inet_sock_set_state", _));
+        assert!(!slow, "{target} is in use, because of {refused:?}");
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
 fn allow_descriptors(wanted: u64) -> u64 {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("every Linux has it");
     if hard >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_err() {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit anybody may go");
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("any user may raise it to the hard limit");
         return hard;
     }
     wanted

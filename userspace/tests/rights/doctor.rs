@@ -63,7 +63,7 @@ fn with_all_rights() {
     assert_eq!((&diagnosis["source"], &diagnosis["source_reason"]), (&"probes".into(), &Value::Null));
     assert_eq!(held(&diagnosis).len(), list(&diagnosis, "capabilities").len(), "root has them all");
     assert!(fact(&diagnosis, "BTF")["value"].as_str().expect("known").contains("valid"));
-    // What is said of fentry agrees with what came of the hooks.
+    // The fact about fentry agrees with the outcomes of the hooks.
     let functions =
         || list(&diagnosis, "hooks").iter().filter(|hook| hook["hook"].as_str().is_some_and(|it| it.starts_with('f')));
     assert!(functions().count() > 0, "functions are tried");
@@ -100,7 +100,7 @@ fn with_some() {
     assert!(place("CAP_BPF").is_none(), "{actions:#?}");
     let (owners, namespaces) = (place("CAP_SYS_PTRACE"), place("CAP_SYS_ADMIN"));
     assert!(owners.is_some() && owners < namespaces, "{actions:#?}");
-    // One of the two that probes need is as good as none, and that one is named.
+    // With only one of the two capabilities that probes need, no probes run, and the missing one is named.
     for (granted, missing) in [("bpf", "CAP_PERFMON"), ("perfmon", "CAP_BPF")] {
         let (code, diagnosis) = self::diagnosis(program.with(&[granted], "doctor --format json"));
         assert_eq!((code, &diagnosis["source"]), (Some(3), &"sock_diag".into()));

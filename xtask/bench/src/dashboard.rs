@@ -91,7 +91,7 @@ fn wait_for(dashboard: &mut Dashboard, wanted: &str) -> Result<()> {
 }
 
 fn open(count: usize) -> Result<Vec<TcpListener>> {
-    // Room for what is open besides. Up to the hard limit anybody may go.
+    // Room for the other open files. Any user may raise the limit up to the hard limit.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit")?;
     let wanted = count as u64 + 1_000;
     ensure!(

@@ -9,7 +9,7 @@ pub(crate) enum Tool {
     Listentop,
     /// Empty programs on listentop's hooks.
     Empty,
-    /// No program, but one traced system call: that alone costs time, whatever tool does it.
+    /// No program, but one traced system call: that alone costs time, with any tool.
     TracedCalls,
     /// The bpftrace script.
     Bpftrace,

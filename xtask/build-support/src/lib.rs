@@ -14,11 +14,11 @@ use std::process::Command;
 /// The version of bpf-linker. 0.13 is the first with a feature for LLVM 23, which rustc 1.99 contains.
 pub const BPF_LINKER_VERSION: &str = "0.13.0";
 
-/// An environment variable that replaces [`tools_dir`]: for a copy of the checkout that has no tools of its own.
+/// The environment variable that names another directory of tools: for a copy of the checkout without tools.
 pub const TOOLS_VARIABLE: &str = "LISTENTOP_TOOLS";
 
-/// The directory of installed tools. It is inside the checkout whatever CARGO_TARGET_DIR says, so a build finds what an
-/// earlier `setup` installed.
+/// The directory of installed tools. It is inside the checkout, independent of CARGO_TARGET_DIR, so a build finds what
+/// an earlier `setup` installed.
 #[must_use]
 pub fn tools_dir(root: &Path) -> PathBuf {
     env::var_os(TOOLS_VARIABLE).map_or_else(|| root.join("target/tools"), PathBuf::from)

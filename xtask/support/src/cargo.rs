@@ -155,7 +155,7 @@ fn parse_executables(messages: &str) -> Result<Vec<Executable>> {
 /// The compiler that cargo uses here.
 #[must_use]
 pub fn rustc() -> OsString {
-    // Where no rustc stands beside cargo, PATH decides, as it does for cargo.
+    // If cargo's directory has no rustc, PATH decides, as it does for cargo.
     let beside = Path::new(&program()).with_file_name("rustc");
     if beside.is_absolute() && beside.is_file() { beside.into() } else { OsStr::new("rustc").into() }
 }

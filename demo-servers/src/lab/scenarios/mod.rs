@@ -44,7 +44,7 @@ pub const ALL: &[Scenario] = &[patterns::SCENARIO, overflow::SCENARIO];
 /// The scenario of this name.
 ///
 /// # Errors
-/// There is none: one line that names those that exist.
+/// No scenario has this name. The message lists those that exist.
 pub fn find(name: &str) -> anyhow::Result<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name).ok_or_else(|| {
         let known: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();

@@ -30,9 +30,9 @@ const PATTERNS: [Pattern; 5] = [
 fn servers(options: &Options) -> Vec<Server> {
     let server = |(port, pattern): (u16, Pattern)| {
         let name = pattern.name();
-        // 120 connections per second with four requests of about 1.5 ms each keep one thread busy for 72 % of the time,
-        // so that requests queue visibly, and four threads for 18 %. Each server takes 5 % of a core: two cores are
-        // enough for all of them.
+        // 120 connections per second, with four requests of about 1.5 ms each, keep one thread busy for 72 % of the
+        // time: requests queue visibly. They keep four threads busy for 18 %. Each server takes 5 % of a core: two
+        // cores are enough for all of them.
         let server = format!("--pattern {name} --threads 4 --backlog 128 --cpu-us 100 --block-us 1300");
         let load = format!("--rate 120 --arrivals poisson --requests 4 --think-ms 20 --seed {}", options.seed);
         Server { name, port, arguments: arguments(&server), load: arguments(&load) }

@@ -313,8 +313,8 @@ macro_rules! gauges {
                 $(combine!($derived_sum self.$derived, other.$derived);)*
             }
 
-            /// Adds the peaks of another shard. Peaks of different shards need not have been at the same time: their
-            /// largest is what is certain.
+            /// Adds the peaks of another shard. The shards may have peaked at different times, so only the largest peak
+            /// is certain.
             pub(crate) fn add_peaks(&mut self, other: &Self) {
                 $(self.$peak = self.$peak.largest(other.$peak);)*
                 self.recent_accept_peak = self.recent_accept_peak.largest(other.recent_accept_peak);
@@ -328,7 +328,7 @@ macro_rules! drops {
     ($({
         $id:ident, $path:literal, $measure:ident, $unit:ident, $sum:ident, $null:literal, $help:literal
     })*) => {
-        /// Refused attempts by cause. The causes add up to `total`; a cause that cannot be told apart is `None`, and its share
+        /// Refused attempts by cause. The causes add up to `total`. A cause that is not known is `None`, and its share
         /// is in `unexplained`.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct Drops {

@@ -16,7 +16,7 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
     let l = input.listener;
     let oldest = input.hung_us()?;
     if input.is_dead_shard() {
-        return None; // that finding has the rest of the group beside it
+        return None; // `dead_shard` reports it, and compares it with the rest of the group
     }
     let last = l.threads.iter().find(|t| t.accepts > 0);
     let who = match last {

@@ -18,7 +18,7 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
     let l = input.listener;
     let refused = l.drops.syn_queue_full.unwrap_or(0);
     let own_cookies = l.total.cookies_sent;
-    // Cookies are often known for the whole namespace only; then a listener whose SYN queue was full sent them.
+    // If cookies are known for the whole namespace only, they are attributed to a listener whose SYN queue was full.
     let was_full = l.now.syn_peak.is_some_and(|peak| peak >= l.now.backlog.max(1));
     let cookies = own_cookies.or(input.namespace.and_then(|n| n.cookies_sent).filter(|_| was_full)).unwrap_or(0);
     if refused == 0 && cookies == 0 {

@@ -1,7 +1,7 @@
 //! How a listener is served, recognised by what its threads are seen doing. A file per pattern; `unknown` rather than a
 //! guess.
 //!
-//! A new pattern is a file here, its `mod` line and its line in the list below.
+//! A new pattern is a file here, its `mod` line and its line in `patterns!` below.
 
 mod acceptor_readers;
 mod lifetime;

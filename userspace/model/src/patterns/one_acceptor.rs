@@ -1,4 +1,4 @@
-//! Work of which one thread does all the accepting: what five of the patterns begin with.
+//! Work in which one thread does all the accepting: the condition that five patterns share.
 
 use super::{
     MIN_WORK, Work, percent,
@@ -21,7 +21,7 @@ impl<'w, 'a> OneAcceptor<'w, 'a> {
         (work.reads >= MIN_WORK).then_some(Self { work, thread, accepts })
     }
 
-    /// The threads that read, but for this one.
+    /// The threads that read, except this one.
     pub(super) fn other_readers(&self) -> Vec<&'w Worker<'a>> {
         self.work.other_readers(self.thread)
     }

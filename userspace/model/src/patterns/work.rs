@@ -119,7 +119,7 @@ impl<'a> Work<'a> {
         acceptors.next().is_none().then(|| (only, share(only.accepts, self.accepts)))
     }
 
-    /// The threads that read, but for this one.
+    /// The threads that read, except this one.
     pub(super) fn other_readers(&self, than: &Worker<'a>) -> Vec<&Worker<'a>> {
         let id = (than.pid, than.tid, than.start_ns);
         self.workers.iter().filter(|w| w.reads > 0 && (w.pid, w.tid, w.start_ns) != id).collect()

@@ -4,8 +4,8 @@ use crate::model::Counts;
 
 /// How much a counter grew between two readings.
 ///
-/// A counter that went backwards was started anew. It has not grown, and counting goes on from there. A counter that is
-/// read for the first time has grown by its value if it began at zero within the interval (`from_zero`).
+/// A counter that went backwards was reset. It has not grown, and counting continues from the new value. A counter that
+/// is read for the first time has grown by its value, if it began at zero within the interval (`from_zero`).
 pub(crate) fn growth(last: Option<u64>, now: Option<u64>, from_zero: bool) -> u64 {
     match (last, now) {
         (Some(last), Some(now)) => now.saturating_sub(last),
@@ -33,7 +33,7 @@ impl Counter {
         grown
     }
 
-    /// The next reading starts from zero: its owner began anew.
+    /// The next reading starts from zero, because its owner started again.
     pub(crate) fn restart(&mut self) {
         self.last = self.last.map(|_| 0);
     }

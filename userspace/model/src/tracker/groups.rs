@@ -1,4 +1,4 @@
-//! What needs a look at all listeners of a group: shares, patterns, findings and sums.
+//! What is computed from all listeners of a group: shares, patterns, findings and sums.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,7 +22,7 @@ struct Members {
 }
 
 impl Groups {
-    /// Groups the listeners anew: some came, went, changed place or address.
+    /// Recomputes the groups, after some listeners came, went, or changed place or address.
     pub(crate) fn rebuild(&mut self, model: &mut Model) {
         self.0.clear();
         for (at, listener) in model.listeners.iter().enumerate() {
@@ -36,10 +36,10 @@ impl Groups {
         }
     }
 
-    /// Brings sums, shares, patterns and findings up to date where something happened: at one of the listeners `live`,
-    /// which is all but those that rest. Adds to `live` the others in the groups concerned.
+    /// Updates sums, shares, patterns and findings of the groups in which something happened. `live` are the listeners
+    /// that are not idle. Adds the other members of their groups to `live`.
     pub(crate) fn judge(&self, model: &mut Model, states: &mut [Listener], live: &mut Vec<usize>) {
-        // Each group with a live listener, and whether patterns and findings may be other than before.
+        // Each group with a live listener, and whether its patterns and findings may have changed.
         let mut concerned: Vec<(GroupId, bool)> = Vec::new();
         for &at in live.iter() {
             let is_dirty = states[at].is_dirty(&model.listeners[at]);
@@ -49,7 +49,7 @@ impl Groups {
                 None => {}
             }
         }
-        // Of the entries of one group, one that is_dirty comes first and stays.
+        // One entry per group stays: a dirty one if there is any.
         concerned.sort_unstable();
         concerned.dedup_by_key(|(group, _)| *group);
         for (group, still) in concerned {

@@ -14,7 +14,7 @@ use crate::{
     sample::ListenerSample,
 };
 
-/// What is kept of a listener beside its model.
+/// What the tracker keeps about a listener in addition to its model.
 #[derive(Debug)]
 pub(crate) struct Listener {
     /// It opened within the interval: what is read for the first time was counted there.
@@ -97,7 +97,7 @@ impl Listener {
         moved
     }
 
-    /// The socket listens again after it had stopped: its counters began anew.
+    /// The socket listens again after it had stopped: its counters were reset.
     fn restart(&mut self, model: &mut ListenerModel) {
         self.counters.restart();
         self.drops.restart();

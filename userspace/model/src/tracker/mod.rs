@@ -54,7 +54,7 @@ struct Slot {
     last: Arc<ListenerSample>,
     /// Serial number of the last sample that had it.
     seen: u64,
-    /// It is at rest: see [`Listener::is_idle`].
+    /// It is idle: see [`Listener::is_idle`].
     is_idle: bool,
 }
 

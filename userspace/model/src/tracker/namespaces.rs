@@ -114,9 +114,9 @@ impl Namespaces {
             concerned.dedup();
         }
         // Known attempts come first: they leave less room for unexplained ones.
-        let mut told: Vec<usize> = concerned.clone();
-        told.retain(|&at| states[at].refuses || turned_up.contains(&model.listeners[at].netns));
-        for &at in &told {
+        let mut affected: Vec<usize> = concerned.clone();
+        affected.retain(|&at| states[at].refuses || turned_up.contains(&model.listeners[at].netns));
+        for &at in &affected {
             let namespace = self.by_inode.entry(model.listeners[at].netns).or_default();
             let most = namespace.readable.then_some(0);
             namespace.account(&states[at], &mut model.listeners[at], most);
@@ -127,7 +127,7 @@ impl Namespaces {
                 all.saturating_sub(namespace.explained)
             });
         }
-        for &at in &told {
+        for &at in &affected {
             let namespace = self.by_inode.entry(model.listeners[at].netns).or_default();
             namespace.account_unexplained(&mut states[at], &mut model.listeners[at]);
         }

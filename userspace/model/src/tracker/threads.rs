@@ -15,7 +15,7 @@ use crate::{
 /// end.
 const ENDED_KEPT: usize = 512;
 
-/// A thread: ids are used again, the start time tells one user of an id from the next.
+/// Identity of a thread. Ids are reused; the start time distinguishes threads with the same id.
 type Key = (u32, u32, u64);
 
 fn key(t: &ThreadSample) -> Key {
@@ -105,7 +105,7 @@ impl Threads {
         self.states.iter().all(|state| state.recent.is_empty() && state.first_seen_ns < clock.elapsed_ns())
     }
 
-    /// Its listener began anew: threads of before start from zero.
+    /// Its listener was reset: earlier threads start from zero.
     pub(crate) fn restart(&mut self) {
         for state in &mut self.states {
             state.work().into_iter().for_each(Counter::restart);
@@ -153,7 +153,7 @@ impl State {
             recent: VecDeque::new(),
         };
         for (counter, now) in state.work().into_iter().zip(work_of(thread)) {
-            // The step in which a thread appears is the one in which it did its work: read it from zero then.
+            // A thread did its work in the step in which it appears, so its counters start from zero there.
             counter.read(Some(if from_zero { 0 } else { now }), false);
         }
         state
@@ -210,7 +210,7 @@ impl State {
         model.run_queue_us = self.run_queue.sum.map(|ns| ns / 1000);
     }
 
-    /// Whether it has ended. It was in the sample before then, so it lived until that.
+    /// Notes whether it has ended. If so, it was alive in the sample before.
     fn ended(&mut self, model: &mut ThreadModel, ended: bool, clock: &Clock) {
         model.ended = ended;
         self.last_alive_ns =
@@ -264,7 +264,7 @@ fn new_model(thread: &ThreadSample) -> ThreadModel {
     }
 }
 
-/// A thread has each role that it was seen in; trying to accept in vain is an acceptor's work too.
+/// A thread has each role that it was seen in. A would-block accept makes it an acceptor too.
 fn roles(model: &mut ThreadModel) {
     let seen = [
         (Role::Acceptor, model.accepts + model.would_block + model.accept_failed > 0),

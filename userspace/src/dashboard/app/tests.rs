@@ -170,7 +170,7 @@ fn a_group_is_the_sum_of_its_shards() {
     assert_eq!(last(&full), model.listeners.iter().map(last).sum::<u32>());
 }
 
-/// Shards that each have a process of their own, and all that one which made them still holds.
+/// Shards with a process each. The process that made them still holds them all.
 #[test]
 fn a_group_is_held_by_who_holds_its_shards() {
     let mut model = model(&fixtures::dead_shard());

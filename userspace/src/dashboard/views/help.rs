@@ -201,7 +201,7 @@ mod tests {
                 for _ in 0..4 {
                     app.update(Action::NextSection);
                     let text = picture(&app);
-                    // Findings are sentences of their own.
+                    // Findings are whole sentences, not labels.
                     if text.contains("[Findings") {
                         continue;
                     }

@@ -137,7 +137,7 @@ const EXPLAINED: &[(&str, &str)] = &[
         "first byte",
         "From accept until the client's first byte arrives; <1µs if it was there already. Large: the client is slow.",
     ),
-    ("first read", "From accept until the server's first read. Large beside a small first byte: the server is slow."),
+    ("first read", "From accept until the server's first read. Large while first byte is small: the server is slow."),
     (
         "residency",
         "From the arrival of the first unread byte until a thread reads it: how long requests wait for a reader.",
@@ -208,7 +208,7 @@ impl Listener {
         self.scroll = 0;
     }
 
-    /// The section in the lower part: the chosen one, or the first if that has a place of its own.
+    /// The section in the lower part: the chosen one. If that has a separate place, the first one.
     fn current(&self, parts: &Parts) -> Section {
         let tabs = parts.tabs();
         if tabs.contains(&self.section) { self.section } else { tabs[0] }
@@ -323,7 +323,7 @@ struct Parts {
 
 impl Parts {
     fn of(body: Rect) -> Self {
-        // Graphs and distributions get a place of their own as soon as they leave the tabbed section eight rows.
+        // Graphs and distributions get separate places if eight rows are left for the tabbed section.
         let rest = body.height.saturating_sub(1 + pipeline::HEIGHT + 1);
         let graphs = if rest >= 18 { 10.max(rest / 4) } else { 0 };
         let columns = if rest >= 40 && body.width >= 120 { 20 } else { 0 };
@@ -346,7 +346,7 @@ impl Parts {
         }
     }
 
-    /// The sections that share the lower part: those without a place of their own.
+    /// The sections that share the lower part: those without a separate place.
     fn tabs(&self) -> Vec<Section> {
         let is_tab = |section: &Section| match section {
             Section::Distributions => self.distributions.is_none(),
@@ -357,7 +357,7 @@ impl Parts {
     }
 }
 
-/// Which listener it is. Where not all fits, what matters least is left out.
+/// Which listener it is. If not everything fits, the least important parts are left out.
 fn title(listener: &ListenerModel, state: &State, width: u16) -> String {
     let shard = match state.selected_row() {
         Some(Row::Shard { number, group, .. }) => {

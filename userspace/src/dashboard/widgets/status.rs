@@ -63,8 +63,7 @@ fn machine(buf: &mut Buffer, area: Rect, state: &State) {
     text::line(buf, area, line.right_aligned());
 }
 
-/// The parts, as far as there is room: what the kernel is called and how many CPUs there are goes first, the source
-/// last.
+/// The parts that fit. The kernel is left out first, then the number of CPUs; the source stays longest.
 fn fitting([host, kernel, cpus, source]: &[Option<String>; 4], room: usize) -> String {
     let join =
         |parts: &[&Option<String>]| parts.iter().filter_map(|part| part.as_deref()).collect::<Vec<_>>().join(" · ");

@@ -46,8 +46,8 @@ fn owned(fd: i64) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
-/// Whether there is no bpf(2) at all, whatever the rights: where there is, it knows this call, or says what is wrong
-/// with it.
+/// Whether the kernel has no bpf(2), independent of the caller's rights. A kernel that has it accepts this call, or
+/// reports another error than ENOSYS.
 pub(crate) fn is_missing() -> bool {
     let mut attr = zeroed_attr();
     bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS))
@@ -72,8 +72,8 @@ pub(crate) fn attach_iterator(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
 }
 
-/// Runs an attached iterator over everything that it visits. The programs write to maps, not to the file, so what is
-/// read is nothing; reading is what runs them.
+/// Runs an attached iterator over everything that it visits. The programs write to maps, so the file is empty. Reading
+/// it runs them.
 ///
 /// # Errors
 /// What bpf(2) or read(2) says.

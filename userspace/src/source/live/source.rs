@@ -90,7 +90,7 @@ impl LiveSource {
         })
     }
 
-    /// Every hook that was tried at the start, and what came of it.
+    /// Every hook that was tried at the start, with its outcome.
     #[must_use]
     pub fn trials(&self) -> &[Trial] {
         &self.attached.trials

@@ -30,12 +30,12 @@ pub(super) struct TrackedListener {
     drops: Option<u64>,
     /// By how much that grew in the step under way.
     grown: u64,
-    /// What is certain of these; `None` while nothing can be.
+    /// The certain part of that; `None` while nothing is certain.
     certain: Option<Certain>,
     syn_queue: Option<SynQueue>,
     /// Another socket listens at its address: only SO_REUSEPORT allows that.
     shard: bool,
-    /// The last sample, given out again for as long as it stays the same.
+    /// The last sample, which is returned again while it stays the same.
     last: Option<Arc<ListenerSample>>,
 }
 
@@ -72,7 +72,8 @@ impl NetnsSockets {
         for _ in 0..PASSES {
             entries.clear();
             let dump = self.dump(Wanted::Listeners, |entry| entries.push(entry))?;
-            // When a socket before it goes, the next one may be skipped. One that has closed is missing again.
+            // If a socket goes during a dump, the dump may skip the next one. A closed listener is missing in the
+            // repetition too.
             if !dump.interrupted && (dump.pieces < 2 || self.knows_no_others(&entries)) {
                 break;
             }

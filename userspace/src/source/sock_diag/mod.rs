@@ -106,7 +106,7 @@ impl SockDiagSource {
         Ok(source)
     }
 
-    /// Reads at every sample from now on, whatever that costs: for tests that compare counts.
+    /// Reads at every sample from now on, regardless of the cost: for tests that compare counts.
     #[must_use]
     pub fn at_every_sample(mut self) -> Self {
         self.listeners_pace.be_lavish();

@@ -330,7 +330,7 @@ mod tests {
             for value in [0, 1, 4, 15, 0x7f, 0x80, 0xff] {
                 let mut broken = whole.clone();
                 broken[at] = value;
-                // Whatever it contains, reading it ends.
+                // Reading ends for any content.
                 let _ = read_all(&broken);
             }
         }

@@ -8,14 +8,14 @@ const THRIFT: u32 = 25;
 /// Readings that would be due again this soon are always due: samples are not much more frequent.
 const SOON: Duration = Duration::from_millis(50);
 
-/// Keeps a reading from taking more than its share of a core, whatever the interval between samples is.
+/// Limits readings to their share of a core, for any interval between samples.
 #[derive(Debug)]
 pub(super) struct Pace {
     due: Instant,
     every: Duration,
     /// Readings since the last one that was postponed.
     in_time: u32,
-    /// Every reading is due, whatever it costs.
+    /// Every reading is due, regardless of its cost.
     lavish: bool,
 }
 

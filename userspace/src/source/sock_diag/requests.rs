@@ -16,8 +16,8 @@ pub(super) struct SynQueue {
     pub(super) young: u32,
 }
 
-/// SYN queues by the cookie of their listener. A queue that is missing is empty. `None`: one of several listeners at the
-/// same address has the requests, and it is unknown which.
+/// SYN queues by the cookie of their listener. A queue that is missing is empty. `None`: several listeners share the
+/// address, and it is unknown which of them has the requests.
 pub(super) type SynQueues = HashMap<u64, Option<SynQueue>>;
 
 /// Counts request sockets. One belongs to the listener at exactly its local address, otherwise to the one at any

@@ -1,8 +1,8 @@
-//! Which cause the refused SYNs of which listener had.
+//! Assigns causes to the refused SYNs of each listener.
 //!
-//! The kernel counts refused SYNs by cause for the whole namespace, and without cause for each listener. Where that
-//! leaves one answer only, it is taken; otherwise the part that is certain is, and the rest stays unexplained. Nothing
-//! is guessed.
+//! The kernel counts refused SYNs by cause for the whole namespace, and without cause for each listener. If only one
+//! assignment is possible, it is used. Otherwise only the certain part is assigned, and the rest stays unexplained.
+//! Nothing is guessed.
 
 use super::DropTracker;
 
@@ -39,8 +39,8 @@ impl Pools {
 
     /// Ends a step: finds causes for what is pending. `complete`: all listeners of the namespace are tracked.
     ///
-    /// Counters that were read earlier or later than others of the same sample lack, or have too many, of the last
-    /// attempts. What does not fit for that reason does so one step later; what does not fit then never will.
+    /// The counters of one sample are read one after another, so they can disagree about the latest attempts. Such
+    /// attempts fit one step later. What does not fit then never will.
     pub(crate) fn settle(&mut self, listeners: &mut [&mut DropTracker], complete: bool) {
         for (left, fresh) in self.left.iter_mut().zip(self.fresh) {
             *left += fresh;
@@ -64,9 +64,9 @@ impl Pools {
 
     /// Gives each listener what is certain for it; true if that was anything.
     ///
-    /// If the listeners have at least as many as the pools, every one in a pool belongs to one of them, so a listener
-    /// has at least what the others cannot have taken from the pool. If the pools have at least as many, every
-    /// pending one is in a pool, so a cause has at least what the other pools cannot explain.
+    /// If the listeners have at least as many as the pools, each one in a pool belongs to one of these listeners. So a
+    /// listener has at least what the others cannot have taken from the pool. If the pools have at least as many, each
+    /// pending one is in a pool. So a cause has at least what the other pools cannot explain.
     fn find(&mut self, listeners: &mut [&mut DropTracker], complete: bool) -> bool {
         let pools = self.left.map(|n| n.max(0) as u64);
         let in_pools: u64 = pools.iter().sum();

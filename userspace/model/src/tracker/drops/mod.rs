@@ -1,9 +1,9 @@
 //! Refused attempts of a listener, by cause.
 //!
-//! Final ACKs that were refused are seen one by one. Refused SYNs show in the socket's `sk_drops` only, together with
-//! everything else that it counts, so they are what remains of it; their cause comes from the namespace's counters (see
-//! [`attribution`]). The counters are not read at one instant: a remainder may be too large or too small for a moment.
-//! All of this therefore works on sums since the baseline, never on single differences, so that it corrects itself.
+//! Probes see each refused final ACK. Refused SYNs appear only in the socket's `sk_drops`, which counts other packets
+//! too: they are the remainder. The namespace's counters show their cause (see [`attribution`]). The counters are not
+//! read at one instant, so a remainder can be wrong for a moment. Everything here therefore works on sums since the
+//! baseline, never on single differences: later readings correct earlier ones.
 
 pub(crate) mod attribution;
 
@@ -11,8 +11,8 @@ use self::attribution::{CAUSES, Cause};
 use super::Counter;
 use crate::{model::Drops, sample::ListenerSample};
 
-/// A racing accept may hide the last few connections from the peak, so a queue counts as nearly full from this part of
-/// its limit below it on: one in so many.
+/// A racing accept can hide the last few connections from the peak. So a queue counts as nearly full if its peak is
+/// within this part of the limit: one in so many.
 const MARGIN: u64 = 4;
 
 /// One listener's refused attempts.
@@ -30,8 +30,8 @@ pub(crate) struct DropTracker {
     clients_cover_syn: bool,
     /// Whether the accept queue came near its limit, in this step and in the one before.
     near_full: [bool; 2],
-    /// Which of the counters were ever read.
-    told: [bool; 3],
+    /// Which of the totals are known.
+    known: [bool; 3],
     /// That changed in this step.
     pub(crate) retold: bool,
     backlog: u32,
@@ -74,9 +74,10 @@ impl DropTracker {
         for (((counter, now), acks), seen) in self.syn.iter_mut().zip(given).zip(acks).zip(&mut self.seen) {
             *seen += acks + counter.read(now, from_zero);
         }
-        // What can be told may change without anything being refused: a measure that came up, clients now all seen.
-        let told = [self.socket.sum, self.ack_overflow.sum, self.clients.sum].map(|sum| sum.is_some());
-        self.retold |= told != std::mem::replace(&mut self.told, told);
+        // Figures can become known although nothing was refused: a measure became available, or all clients are now
+        // seen.
+        let known = [self.socket.sum, self.ack_overflow.sum, self.clients.sum].map(|sum| sum.is_some());
+        self.retold |= known != std::mem::replace(&mut self.known, known);
         self.steady = same_backlog && self.near_full[0] == self.near_full[1] && !self.retold;
         grown + self.seen.iter().sum::<u64>() > 0
     }
@@ -107,16 +108,14 @@ impl DropTracker {
         self.syn.iter().all(|c| c.sum.is_some())
     }
 
-    /// Refused SYNs that `sk_drops` leaves when all else that it counts is taken away; `None` where that cannot be
-    /// told.
+    /// The number of refused SYNs: `sk_drops` less everything else that it counts. `None` if a part of that is unknown.
     fn inferred(&self) -> Option<u64> {
         let acks = self.ack_overflow.sum? + self.ack_other.sum.unwrap_or(0);
         let once = self.cookie_ack_overflow.sum.unwrap_or(0) + self.not_attempts.sum.unwrap_or(0);
         Some(self.socket.sum?.saturating_sub(2 * acks).saturating_sub(once))
     }
 
-    /// Brings `pending` up to date. If fewer were refused than was thought, returns the causes that were found too
-    /// many.
+    /// Brings `pending` up to date. If fewer were refused than assumed, returns by how much each cause was too high.
     pub(crate) fn settle_sum(&mut self) -> [u64; CAUSES] {
         let mut returned = [0; CAUSES];
         self.fresh = 0;
@@ -162,10 +161,10 @@ impl DropTracker {
         self.ambiguous += given_up;
     }
 
-    /// The drops since the baseline. `counters`: the namespace's counters could be read; `most`: they leave no room for
-    /// more, unless they were seen.
+    /// The drops since the baseline. `counters`: the namespace's counters could be read; `most`: the namespace's
+    /// counters allow no more than this, apart from attempts that probes saw.
     pub(crate) fn drops(&self, counters: bool, most: Option<u64>) -> Drops {
-        // Where no probe tells refused final ACKs, what is taken for known is a bound itself.
+        // If no probe shows refused final ACKs, the known number is itself a bound.
         let limited = |unexplained: u64, known: u64| match most.filter(|_| self.ack_other.sum.is_some()) {
             Some(most) => unexplained.min(most.saturating_sub(known)),
             None => unexplained,
@@ -191,10 +190,10 @@ impl DropTracker {
             let unexplained = limited(self.ambiguous + self.pending, found + ack + ack_other);
             let syn = found + unexplained;
             // With nothing refused there is nothing to find out.
-            let told = |n| (counters || syn == 0).then_some(n);
-            drops.accept_queue_full_on_syn = told(queue);
-            drops.syn_queue_full = told(syn_queue);
-            drops.other = told(other + ack_other).or((ack_other > 0).then_some(ack_other));
+            let if_known = |n| (counters || syn == 0).then_some(n);
+            drops.accept_queue_full_on_syn = if_known(queue);
+            drops.syn_queue_full = if_known(syn_queue);
+            drops.other = if_known(other + ack_other).or((ack_other > 0).then_some(ack_other));
             drops.unexplained = Some(unexplained);
             drops.total = Some(syn + ack + ack_other);
             syn_drops = Some(syn);

@@ -60,7 +60,7 @@ impl Kind {
     }
 }
 
-/// Which distribution the user chose, and of which time.
+/// The distribution that the user chose, and its time span.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Choice {
     /// Its place in the table.

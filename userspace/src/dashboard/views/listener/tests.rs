@@ -42,7 +42,7 @@ fn tabs_go_round_and_leave_out_what_is_in_sight() {
     }
 }
 
-/// A section that was chosen on a small screen may have a place of its own on a larger one.
+/// A section that was chosen on a small screen may have a separate place on a larger one.
 #[test]
 fn what_has_a_place_of_its_own_is_no_tab() {
     let (mut listener, mut state) = opened(&fixtures::overflow(), (80, 24));

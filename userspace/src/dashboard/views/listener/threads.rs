@@ -54,7 +54,7 @@ pub(super) fn are_measured(model: &Model) -> bool {
 pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
     let columns: Vec<Column> = COLUMNS.into_iter().filter(|(name, ..)| width >= 100 || *name != BYTES).collect();
     let fixed: usize = columns.iter().map(|(_, width, _)| width + 1).sum();
-    // Names and roles share the room beside the numbers; a margin and the scroll bar take three columns.
+    // Names and roles share the columns that the numbers leave. A margin and the scroll bar take three columns.
     let spare = usize::from(width).saturating_sub(fixed + 3);
     let roles_width = if spare >= 40 { 20 } else { 4 };
     let name_width = (spare - roles_width - 1).min(32);

@@ -11,10 +11,10 @@ use crate::source::{
     live::read::cost::Timing,
 };
 
-/// What coverage depends on beside the hooks.
+/// What coverage depends on in addition to the hooks.
 #[derive(Debug, Clone)]
 pub(crate) struct Circumstances {
-    /// How much the kernel times.
+    /// Which runs of the probes the kernel times.
     pub timing: Timing,
     /// Whether the kernel shows where the functions lie that discard packets.
     pub addresses_known: bool,
@@ -39,7 +39,7 @@ fn one(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> 
     Entry::available(measure, via(measure, attached), reasons)
 }
 
-/// Why a measure is unavailable: nothing brings an event that carries it. Empty if it is available.
+/// Why a measure is unavailable: no attached hook observes an event that carries it. Empty if it is available.
 fn unavailable(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> Vec<Reason> {
     let mut reasons = Vec::new();
     for outcome in &attached.outcomes {
@@ -67,13 +67,13 @@ fn limits(measure: Measure, attached: &Attached) -> Vec<Reason> {
     losses.map(|loss| Reason::Limit(loss.without)).collect()
 }
 
-/// What is missing because nothing brings an event.
+/// What is missing because no attached hook observes an event.
 fn incomplete(measure: Measure, attached: &Attached) -> Vec<Reason> {
     let failed = attached.outcomes.iter().filter_map(|outcome| Some((outcome.definition, outcome.failure.as_ref()?)));
     failed
         .flat_map(|(definition, failure)| {
             concerning(definition.without, measure).map(|loss| {
-                // Where the event carries measures, these name the failure.
+                // If the event carries measures, those report the failure.
                 if definition.carries.is_empty() {
                     Reason::Incomplete(loss.without, failure.clone())
                 } else {
@@ -84,8 +84,8 @@ fn incomplete(measure: Measure, attached: &Attached) -> Vec<Reason> {
         .collect()
 }
 
-/// What is missing because a hook is not attached that the method in use can do without, or relies on. A kernel that
-/// does not have the hook's target has nothing that could be missed.
+/// What is missing because a hook is not attached: an optional one of the method in use, or one of another event that
+/// the method relies on. A kernel without the hook's target misses nothing.
 fn without_hooks(measure: Measure, attached: &Attached) -> Vec<Reason> {
     let mut reasons = Vec::new();
     for outcome in &attached.outcomes {
@@ -107,7 +107,7 @@ fn without_hooks(measure: Measure, attached: &Attached) -> Vec<Reason> {
     reasons
 }
 
-/// What is missing because of the machine, whatever is attached.
+/// What is missing because of the machine, independent of the hooks.
 fn of_machine(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> Option<Reason> {
     match measure {
         Measure::Drops if !circumstances.addresses_known && !attached.is_by_function(Event::AckRefused) => {

@@ -267,7 +267,8 @@ pub struct Definition {
     pub event: Event,
     /// Measures that are unavailable without it.
     pub carries: &'static [Measure],
-    /// Measures that lack something without it. Where one is carried too, this says why nothing else brings it.
+    /// Measures that lack something without it. If it also carries the measure, this says why no other event provides
+    /// it.
     pub without: &'static [Loss],
     /// Parts of measures that it brings.
     pub parts: &'static [Part],

@@ -60,7 +60,7 @@ const URING_ACCEPTS: Hook = optional(
     "accepts through io_uring are not counted until the connection is read or written",
 );
 
-/// What the end of inet_csk_accept brings. That an accept failed it shows less well.
+/// What the end of inet_csk_accept provides. It shows failed accepts less well.
 const ACCEPTED: &[Measure] = &[Accepts, AcceptWait, OpenConnections, FirstByte, FirstRead];
 
 /// In the order of attaching. What ends a connection's record comes before what makes one, so that no record is left
@@ -96,7 +96,7 @@ pub const EVENTS: &[Definition] = &[
         Event::Written,
         &[Writes],
         &[
-            // Up to 6.4 sendfile passes a function of its own, and the tracepoint misses it.
+            // Up to 6.4 sendfile uses a separate function, which the tracepoint does not see.
             tracepoints(&[
                 hook("send_length", Tracepoint("sock_send_length", 3)),
                 optional("send_page", Exit("tcp_sendpage"), &[Writes], "writes by sendfile(2) are not counted"),
@@ -134,7 +134,7 @@ pub const EVENTS: &[Definition] = &[
         Event::Syn,
         &[SynRequests, CookiesSent],
         &[functions(&[
-            // A SYN counts as refused if nothing else was seen of it, so all that may be seen must be.
+            // A SYN counts as refused if none of these hooks saw it, so all of them are required.
             if_present("cookie_v6", Entry("cookie_v6_init_sequence")).brings(&[CookiesSent]),
             hook("cookie_v4", Entry("cookie_v4_init_sequence")).brings(&[CookiesSent]),
             hook("request", Exit("inet_csk_reqsk_queue_hash_add")).brings(&[SynRequests, SynQueueDepth]),

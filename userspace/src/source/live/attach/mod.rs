@@ -39,7 +39,7 @@ pub struct Trial {
     pub measures: &'static [Measure],
 }
 
-/// What became of an event.
+/// The outcome for one event.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub definition: &'static Definition,
@@ -51,7 +51,7 @@ pub(crate) struct Outcome {
     pub failure: Option<Failure>,
 }
 
-/// What came of attaching.
+/// The outcome of attaching.
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
     pub outcomes: Vec<Outcome>,
@@ -95,7 +95,7 @@ impl Attached {
         self.hooks().any(|hook| hook.target == target)
     }
 
-    /// Whether some event is brought by a function, whose programs can be preempted.
+    /// Whether a function provides some event. Programs on functions can be preempted.
     pub(crate) fn uses_functions(&self) -> bool {
         self.hooks().any(|hook| hook.target.is_function())
     }
@@ -242,7 +242,7 @@ impl<P: Programs> Attacher<'_, P> {
             let Err(refusal) = self.load_hook(hook) else { continue };
             self.note(definition, index, hook, Err(refusal.clone()));
             if hook.loss().is_none() {
-                // What was loaded of the method is of no use.
+                // Without this hook the method does not work.
                 hooks[..at].iter().for_each(|hook| self.programs.unload(hook));
                 return Err((hook.target, refusal));
             }

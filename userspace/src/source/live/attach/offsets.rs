@@ -1,4 +1,4 @@
-//! What the probes must know about the running kernel's structures: each global of `ebpf/src/kernel/mod.rs`, and where
+//! What the probes must know about the running kernel's structures: each global of `ebpf/src/kernel/btf.rs`, and where
 //! its value comes from.
 
 use listentop_btf::{BtfError, KernelBtf};
@@ -69,7 +69,7 @@ const ARGUMENT_REGISTER: &str = "di";
 #[cfg(target_arch = "aarch64")]
 const ARGUMENT_REGISTER: &str = "orig_x0";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("which register keeps a system call's first argument has to be said for this architecture");
+compile_error!("define here which register keeps a system call's first argument on this architecture");
 
 /// Globals that the probes work without. On a kernel that lacks one, what needs it is unavailable or does not exist.
 pub(crate) const OPTIONAL: &[&str] = &[
@@ -148,7 +148,7 @@ pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
         .member("socket_alloc", "vfs_inode")
         .and_then(|outer| Ok(outer.byte() + btf.member("inode", "i_ino")?.byte()));
     put("SOCKET_INO", inode);
-    // A word of its own, or, where spinlocks may sleep (PREEMPT_RT), the owner.
+    // The lock's word; where spinlocks may sleep (PREEMPT_RT), its owner.
     let spinlock = btf.member("sock", "sk_lock.slock.rlock.raw_lock");
     put(
         "SOCK_SPINLOCK",

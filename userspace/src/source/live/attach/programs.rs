@@ -25,8 +25,8 @@ pub(crate) struct KernelPrograms<'a> {
 }
 
 impl<'a> KernelPrograms<'a> {
-    /// Makes tracefs available to the calling thread, which needs a mount namespace of its own for that where it is not
-    /// mounted at all.
+    /// Makes tracefs available to the calling thread. If tracefs is not mounted, the thread must have a private mount
+    /// namespace.
     pub(crate) fn new(ebpf: &'a mut Ebpf, btf: &'a Btf, kernel: &'a KernelBtf) -> Self {
         Self { ebpf, btf, kernel, tracefs: tracefs::available_to_this_thread() }
     }

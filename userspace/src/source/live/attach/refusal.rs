@@ -80,7 +80,7 @@ impl Refusal {
         Self::Failed(format!("the object has no program {name}"))
     }
 
-    /// Whether this kernel does not have what the hook is on. A hook that others can do without is not missed then.
+    /// Whether this kernel lacks the hook's target. An optional hook is not missed then.
     #[must_use]
     pub fn is_absence_of(&self, target: Target) -> bool {
         match (self, target) {
@@ -137,7 +137,7 @@ impl From<ProgramError> for Refusal {
     }
 }
 
-/// Why nothing brings an event: what came of the hooks that every method needs.
+/// Why no method observes an event: the outcomes of the hooks that every method needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failure {
     /// The hooks that were refused, each once.

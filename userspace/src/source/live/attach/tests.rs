@@ -87,7 +87,7 @@ fn every_target() -> Vec<Target> {
     targets
 }
 
-/// What a kernel says that does not have a target.
+/// The error of a kernel without the target.
 fn absent(target: Target) -> Refusal {
     Refusal::Missing(match target {
         Target::Entry(name) | Target::Exit(name) => Symbol::Function(name.to_owned()),
@@ -121,7 +121,7 @@ fn named(text: &str) -> Vec<Target> {
     every_target().into_iter().filter(|target| words.contains(&target.to_string().as_str())).collect()
 }
 
-/// What holds of every coverage, whatever is refused: it names attached hooks only, and every loss has its reason.
+/// Checks what every coverage must fulfil: it names attached hooks only, and every loss has its reason.
 fn assert_sound(attached: &Attached, entries: &[Entry], kernel: &FakeKernel, what: &str) {
     let really: BTreeSet<&str> = kernel.attached.iter().map(|(_, target)| target.as_str()).collect();
     let believed: BTreeSet<String> = attached.hooks().map(|hook| hook.target.to_string()).collect();
@@ -175,7 +175,7 @@ fn assert_consequences(attached: &Attached, whole: &[Entry], target: Target, ref
         };
         let reason = now.in_words().reason;
         if refusal.is_absence_of(target) && !lost {
-            // What the kernel does not have it does not miss; but another method may have come to be used.
+            // A kernel does not miss a target that it lacks. But another method may be in use.
             assert!(now.status() == expected || now.status() == Status::Measured, "{what}: {measure}: {reason}");
         } else {
             assert_eq!(now.status(), expected, "{what}: {measure}: {reason}");
@@ -282,7 +282,7 @@ fn every_method_refused_up_to_all() {
     }
 }
 
-/// The fault that was: coverage claimed io_uring's hook although the kernel had refused it.
+/// An earlier fault: coverage claimed io_uring's hook although the kernel had refused it.
 #[test]
 fn accepts_without_io_uring_are_sampled_and_say_so() {
     let target = Target::Tracepoint(URING_COMPLETE, 3);
@@ -304,7 +304,7 @@ fn accepts_without_io_uring_are_sampled_and_say_so() {
     // A kernel without io_uring loses nothing.
     let entries = refused(absent(target));
     assert_eq!(entry(&entries, Measure::Accepts).status(), Status::Measured);
-    // A kernel whose tracepoint does not pass the request does.
+    // A kernel whose tracepoint does not pass the request has a loss.
     let entries = refused(Refusal::NoRequest(URING_COMPLETE));
     assert_eq!(entry(&entries, Measure::Accepts).status(), Status::Sampled);
 }

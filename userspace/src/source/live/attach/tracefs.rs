@@ -12,7 +12,7 @@ use nix::{
 use crate::rights;
 
 const TRACEFS: &str = "/sys/kernel/tracing";
-/// Where it was mounted before it had a place of its own.
+/// The older mount point, inside debugfs.
 const IN_DEBUGFS: &str = "/sys/kernel/debug/tracing";
 
 /// What a look for the tracepoints finds.
@@ -23,7 +23,7 @@ enum Found {
     Nothing,
 }
 
-/// What reading tracefs takes, whose directories are root's.
+/// The capabilities for reading tracefs: its directories belong to root.
 const HIDDEN: &[Capability] = &[Capability::CAP_DAC_READ_SEARCH];
 /// What mounting it, and then reading it, takes.
 const NOT_MOUNTED: &[Capability] = &[Capability::CAP_SYS_ADMIN, Capability::CAP_DAC_READ_SEARCH];
@@ -56,11 +56,11 @@ impl TracefsError {
     }
 }
 
-/// Makes tracefs available to this thread. Where it is not mounted, a mount namespace of this thread's own gets it:
-/// nobody else sees that, and nothing of it stays.
+/// Makes tracefs available to this thread. If it is not mounted, this mounts it in a private mount namespace of the
+/// thread. No other process sees that mount, and it ends with the thread.
 ///
 /// # Errors
-/// Why there is none.
+/// The reason why tracefs is not available.
 pub(crate) fn available_to_this_thread() -> Result<(), TracefsError> {
     match look() {
         Found::Readable => return Ok(()),

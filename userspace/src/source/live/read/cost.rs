@@ -101,7 +101,7 @@ impl Estimate {
         self.settled.is_none_or(|settled| now.saturating_duration_since(settled) >= PERIOD)
     }
 
-    /// Takes in a window that has ended: since the one before, the rate went from that one's to this one's.
+    /// Adds a window that has ended. Between the previous window and this one the rate counts as the mean of both.
     fn settle(&mut self, end: Instant, before: ProgramRuns, after: ProgramRuns, length: Duration) {
         let per_second = |before: u64, after: u64| after.saturating_sub(before) as f64 / length.as_secs_f64();
         let rate = (per_second(before.runs, after.runs), per_second(before.ns, after.ns));

@@ -1,4 +1,4 @@
-//! Listeners: samples of what the probes wrote about each slot. A slot that nothing uses any more is given back.
+//! Listeners: samples of what the probes wrote about each slot. A slot that is no longer used is given back.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -29,13 +29,13 @@ pub(crate) struct Listeners {
     closed: Vec<u32>,
     /// Namespaces that hold a listener.
     namespaces: BTreeSet<u32>,
-    /// The owner of some listener has not been found, and not been sought for long.
+    /// Some listener has no known owner yet, and few scans have looked for it.
     ownerless: bool,
     /// Number of the scan that owners were taken from last.
     scanned: u64,
     /// Some listener is newer than that.
     discovered: bool,
-    /// Enqueued connections of listeners that are gone whose enqueueing no probe saw.
+    /// Accepted connections of listeners that are gone, which no probe saw enqueued.
     unseen_gone: u64,
     /// Clients that listeners had refused when they closed; and those of all listeners.
     clients_closed: u64,
@@ -128,8 +128,8 @@ impl Listeners {
         }
     }
 
-    /// Samples every listener that is open or has closed since the last time. One of which nothing changed is shared
-    /// with the sample before.
+    /// Samples every listener that is open or has closed since the last time. A listener without changes is shared with
+    /// the sample before.
     ///
     /// # Errors
     /// If a part of a table cannot be mapped.

@@ -33,7 +33,7 @@ impl Log {
         let mut logger = EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| error.to_string())?;
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("probe log".to_owned()).spawn(move || {
-            // What it reads is mapped already, so it needs no right. If giving them up fails, it goes on.
+            // What it reads is mapped already, so it needs no rights. If they cannot be given up, it continues.
             let _ = rights::restrict_to_nothing();
             let mut printed = Losses::default();
             loop {

@@ -98,8 +98,8 @@ impl<T: Copy> SharedArray<T> {
     }
 }
 
-/// As [`SharedArray`], mapped window by window when an element is asked for: mapping makes all of its pages resident at
-/// once, which of a large array with few elements in use would be most of the process' memory.
+/// Like [`SharedArray`], but each window is mapped when one of its elements is first used. Mapping makes all pages
+/// resident at once. For a large array with few elements in use, those would be most of the process' memory.
 pub(crate) struct WindowedArray<T> {
     fd: OwnedFd,
     length: u32,
@@ -134,7 +134,7 @@ impl<T: Copy> WindowedArray<T> {
         })
     }
 
-    /// Gives back the memory of the windows of which no element was asked for since the last time.
+    /// Unmaps the windows that were not used since the last call.
     pub(crate) fn unmap_unused(&mut self) {
         for window in &mut self.windows {
             if window.as_mut().is_some_and(|window| !std::mem::take(&mut window.used)) {

@@ -119,7 +119,7 @@ impl Threads {
         Ok(Self { records, index, free, seen, slots: HashMap::new(), clocks: HashMap::new(), serial: 0 })
     }
 
-    /// Reads the table, and frees the records of threads that have ended: nothing will add to them any more.
+    /// Reads the table, and frees the records of threads that have ended: nothing will add to them.
     ///
     /// # Errors
     /// What bpf(2) says.
@@ -308,7 +308,7 @@ fn read_times(sample: &mut ThreadSample) -> bool {
         Ok(stat) => match parse_stat(&stat) {
             // Another thread may have got the id since.
             Some((_, start_ticks)) if start_ticks.abs_diff(sample.start_ns / NS_PER_TICK) > 1 => return false,
-            // exec changes the name, and neither the id nor the start.
+            // exec changes the name, but not the id and the start.
             Some((comm, _)) => comm.clone_into(&mut sample.comm),
             None => {}
         },

@@ -33,20 +33,20 @@ pub(super) struct TrackedListener {
     pub(super) reported_closed: bool,
     pub(super) owner: Owner,
     drops: Unwrapped,
-    /// Accepts of unknown connections that were to be expected, of what was queued before the start; `None` if that is
-    /// not known.
+    /// Expected accepts of unknown connections: those that were queued before the start. `None` if their number is not
+    /// known.
     expected_unknown: Option<u64>,
-    /// Connections whose enqueueing no probe saw, though they were accepted.
+    /// Accepted connections that no probe saw enqueued.
     pub(super) unseen: u64,
     /// `None` while there were none.
     distributions: Option<Totals>,
-    /// Samples in which the distributions are to be read still: an event that was counted may not have got there yet.
+    /// Number of samples in which the distributions are still read: a counted event may reach them late.
     unsettled: u32,
-    /// The last sample, and what it was made of. Given out again for as long as that stays the same.
+    /// The last sample, and what it was made of. It is returned again while that stays the same.
     pub(super) last: Option<(Arc<ListenerSample>, Readings)>,
 }
 
-/// What a sample is made of, but for threads and owner.
+/// What a sample is made of, except threads and owner.
 #[derive(PartialEq)]
 pub(super) struct Readings {
     info: ListenerInfo,
@@ -58,7 +58,7 @@ pub(super) struct Readings {
 /// Samples after a change in which distributions are read.
 const SETTLING: u32 = 2;
 
-/// The measures that are not unavailable, a bit each.
+/// The measures that are available, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Available(u64);
 
@@ -132,7 +132,7 @@ impl TrackedListener {
         available: Available,
     ) -> io::Result<Arc<ListenerSample>> {
         let mut info = tables.info.read(slot);
-        // The time of the poll is no part of a sample, nor is where the take-over of the queue was.
+        // The time of the poll and the position of the queue's take-over are not part of a sample.
         (info.polled_ns, info.cursor) = (0, 0);
         // No peak is below the depth.
         let mut peaks = tables.take_peaks(slot);
@@ -253,9 +253,9 @@ fn drops(readings: &Readings, socket_drops: u64) -> DropsSample {
     }
 }
 
-/// Of the accepted connections that were in no table, those that were to be in one: whose enqueueing no probe saw.
-/// `expected` are those that waited before the start and were gone before they could be taken over; where that is not
-/// known none is taken for unseen.
+/// The number of accepted connections that no probe saw enqueued. These are the ones in no table, less those that have
+/// a known reason: they found the table full, or (`expected`) waited before the start and left before they could be
+/// taken over. If `expected` is unknown, the result is 0.
 fn unseen(expected: Option<u64>, untracked_enqueued: u64, accepted_unknown: u64) -> u64 {
     expected.map_or(0, |expected| accepted_unknown.saturating_sub(expected + untracked_enqueued))
 }

@@ -61,7 +61,7 @@ impl StartError {
         Self::Object(format!("the object has no map {name}"))
     }
 
-    /// The capabilities that would help, beside those that loading a program takes.
+    /// The capabilities that would help, in addition to those that loading a program requires.
     pub(crate) fn wanted(&self) -> Vec<Capability> {
         match self {
             Self::Refused { failure, .. } => failure.wanted(),

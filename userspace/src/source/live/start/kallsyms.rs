@@ -8,9 +8,9 @@ use std::{
 /// A function's addresses, first and one past the last.
 pub(crate) type Range = (u64, u64);
 
-/// Those functions: where packets for a listener's requests are discarded (tcp_v4_rcv, tcp_v6_rcv), where others for
-/// the listener itself are, such as a reset that comes when its connection has gone (tcp_rcv_state_process), and what
-/// the latter calls for that where the compiler has not merged the two.
+/// Those functions. tcp_v4_rcv and tcp_v6_rcv discard packets for a listener's requests. tcp_rcv_state_process discards
+/// packets for the listener itself, such as a reset that comes when its connection has gone. It calls tcp_drop_reason
+/// for that, unless the compiler has merged the two.
 const FUNCTIONS: [&str; 4] = ["tcp_v4_rcv", "tcp_v6_rcv", "tcp_rcv_state_process", "tcp_drop_reason"];
 
 /// Their ranges, in that order; (0, 0) for what is not found or hidden (kernel.kptr_restrict).

@@ -114,7 +114,7 @@ fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry)
         .map_max_entries("FREE_THREADS", options.max_threads);
 }
 
-/// Why the kernel does not take the object. Only root without EPERM has all rights that it takes.
+/// Why the kernel does not take the object. Rights are missing unless the user is root and the error is not EPERM.
 fn refused(error: &EbpfError) -> StartError {
     let text = errors::chain(error);
     let permitted = errors::errno(error) != Some(libc::EPERM);

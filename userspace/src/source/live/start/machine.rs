@@ -1,4 +1,4 @@
-//! What the probes are fitted to.
+//! The properties of the machine to which the probes are adapted.
 
 use std::{path::PathBuf, thread};
 
@@ -56,7 +56,7 @@ impl Machine {
     /// Reads all of it.
     pub(crate) fn read() -> Result<Self, StartError> {
         thread::scope(|scope| {
-            // Beside the rest: the kernel takes longer to write its 200,000 symbols than to write its types.
+            // In parallel with the rest: the kernel takes longer to write its 200,000 symbols than its types.
             let ranges = scope.spawn(kallsyms::discarding);
             let kernel = KernelBtf::from_kernel()?;
             let btf = Btf::from_sys_fs().map_err(|error| StartError::Object(errors::chain(&error)))?;

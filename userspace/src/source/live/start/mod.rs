@@ -124,7 +124,7 @@ fn start_log(ebpf: &mut Ebpf) -> Result<Log, StartError> {
     Log::start(ebpf, losses).map_err(StartError::Object)
 }
 
-/// Attaches the hooks, on a thread of its own, because it may need a mount namespace of its own.
+/// Attaches the hooks on a separate thread, because that may need a private mount namespace.
 fn attach_hooks(
     ebpf: &mut Ebpf,
     options: &Options,
@@ -147,7 +147,8 @@ fn attach_hooks(
     }
 }
 
-/// What the probes are to do. Until they know, and where something may interrupt them, they add to counters atomically.
+/// What the probes are to do. Before this is set, and where another program may interrupt them, they add to counters
+/// atomically.
 fn settings_for(attached: &Attached, geometry: Geometry) -> u64 {
     let exclusive = geometry.exclusive() && !attached.uses_functions();
     attached.uring_settings() | if exclusive { settings::EXCLUSIVE } else { 0 }
