@@ -6,6 +6,10 @@ use clap::Args;
 
 use crate::load::Load;
 
+/// How long the load runs before it is measured: the new programs are cold, and the kernel still cleans up after the
+/// previous ones.
+pub(crate) const SETTLING: Duration = Duration::from_millis(100);
+
 /// The command line.
 #[derive(Args)]
 pub(crate) struct Options {

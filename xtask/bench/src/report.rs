@@ -9,7 +9,7 @@ use crate::bound::Bound;
 use crate::dashboard::{Sight, Taken};
 use crate::figures::{Comparison, ProbeTime, Uncertain, median};
 use crate::load::Load;
-use crate::rounds::SETTLING;
+use crate::options::SETTLING;
 use crate::tool::Tool;
 
 /// Bounds of the design.

@@ -1,22 +1,16 @@
 //! Rounds of one load, with each tool attached in turn, and then the probe time of each tool.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use xtask_support::process;
 
 use crate::attached::attach;
 use crate::figures::{Comparison, Pair, Round};
 use crate::load::{Load, Server};
-use crate::options::Plan;
+use crate::options::{Plan, SETTLING};
 use crate::probe_stats;
 use crate::programs::Programs;
 use crate::report::{Cost, Results, Throughput};
 use crate::tool::Tool;
-
-/// How long the load runs before it is measured: the new programs are cold, and the kernel still cleans up after the
-/// previous ones.
-pub(crate) const SETTLING: Duration = Duration::from_millis(100);
 
 /// Measures throughput and probe time under one load.
 ///

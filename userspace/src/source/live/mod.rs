@@ -2,6 +2,7 @@
 
 mod attach;
 mod bpf;
+mod error;
 mod options;
 mod read;
 mod source;
@@ -13,6 +14,6 @@ pub use attach::{
     refusal::{Failure, Refusal},
     tracefs::TracefsError,
 };
+pub use error::StartError;
 pub use options::Options;
 pub use source::LiveSource;
-pub use start::StartError;

@@ -7,7 +7,6 @@ use std::{
 };
 
 use aya::{Ebpf, programs::Program};
-use listentop_abi::loss::Loss;
 use listentop_model::{
     coverage::Coverage,
     sample::{Cost, Host, Losses, Sample},
@@ -19,7 +18,7 @@ use super::{
         events::{Event, Method, Target},
     },
     bpf,
-    read::{cost::ProbeCost, listeners::Listeners, log::Log, shared::SharedArray, threads::Threads},
+    read::{cost::ProbeCost, listeners::Listeners, log::Log, losses, shared::SharedArray, threads::Threads},
 };
 use crate::source::{
     Source,
@@ -134,7 +133,7 @@ impl LiveSource {
     }
 
     fn losses(&self, missed_runs: u64) -> Losses {
-        let counted = counted_losses(&self.losses);
+        let counted = losses::counted(&self.losses);
         Losses {
             missed_runs,
             unseen: self.listeners.unseen() + counted.unseen,
@@ -184,18 +183,4 @@ fn all_runs(ebpf: &Ebpf, programs: &[String]) -> bpf::ProgramRuns {
         }
     }
     total
-}
-
-/// What the probes themselves count as lost.
-pub(super) fn counted_losses(losses: &SharedArray<u64>) -> Losses {
-    let loss = |loss: Loss| losses.read(loss as u32);
-    Losses {
-        listeners: loss(Loss::Listeners),
-        connections: loss(Loss::Connections),
-        threads: loss(Loss::Threads),
-        missed_runs: 0,
-        unseen: loss(Loss::UnseenEnd),
-        ambiguous: loss(Loss::AmbiguousShard),
-        other: loss(Loss::UnknownChild),
-    }
 }

@@ -18,7 +18,7 @@ use listentop_model::coverage::Measure;
 use events::{Definition, EVENTS, Event, Hook, Kind, Method, Part, Requirement, Target};
 use refusal::{Failure, Refusal};
 
-use super::start::StartError;
+use super::error::StartError;
 
 /// One attempt to load and attach a program.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use listentop_model::{sample::Losses, words::losses};
 
-use super::shared::SharedArray;
-use crate::{rights, say::say, source::live::source::counted_losses};
+use super::{losses::counted, shared::SharedArray};
+use crate::{rights, say::say};
 
 /// How often the log is read.
 const EVERY: Duration = Duration::from_millis(50);
@@ -40,7 +40,7 @@ impl Log {
                 let last = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
                 logger.flush();
                 // The probes count losses, and this prints them. Logging each would add code to the path of every read.
-                let now = counted_losses(&counters);
+                let now = counted(&counters);
                 for lost in losses::of(&now.since(&printed)) {
                     print(format_args!("lost: {}: {}", lost.brief(), lost.meaning));
                 }

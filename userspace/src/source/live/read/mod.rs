@@ -4,6 +4,7 @@ pub(crate) mod cost;
 pub(crate) mod distributions;
 pub(crate) mod listeners;
 pub(crate) mod log;
+pub(crate) mod losses;
 pub(crate) mod shared;
 pub(crate) mod tables;
 pub(crate) mod threads;

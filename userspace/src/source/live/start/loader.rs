@@ -9,10 +9,8 @@ use aya::{
 use listentop_abi::connection::PLACES;
 use listentop_btf::KernelBtf;
 
-use super::{
-    StartError,
-    machine::{Geometry, Machine},
-};
+use super::machine::{Geometry, Machine};
+use crate::source::live::error::StartError;
 use crate::{
     errors,
     say::say,

@@ -6,7 +6,8 @@ use aya::Btf;
 use listentop_abi::limits;
 use listentop_btf::KernelBtf;
 
-use super::{StartError, kallsyms};
+use super::kallsyms;
+use crate::source::live::error::StartError;
 use crate::{errors, source::namespaces};
 
 /// Sizes of the maps.

@@ -8,7 +8,8 @@ use aya::{
 };
 use listentop_abi::loss::LOSSES;
 
-use super::{StartError, machine::Geometry};
+use super::machine::Geometry;
+use crate::source::live::error::StartError;
 use crate::source::live::{
     Options,
     read::{

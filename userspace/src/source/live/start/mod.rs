@@ -1,6 +1,5 @@
 //! Starting: the object is loaded, its maps are mapped, its programs attached, and what exists is taken over.
 
-mod error;
 pub(crate) mod kallsyms;
 mod loader;
 pub(crate) mod machine;
@@ -12,7 +11,6 @@ use std::{thread, time::Duration};
 use aya::Ebpf;
 use listentop_abi::{limits, loss::Loss, settings};
 
-pub use error::StartError;
 use loader::{iterator, load};
 use machine::{Geometry, Machine};
 use takeover::Takeover;
@@ -26,6 +24,7 @@ use super::{
     },
     read::{cost::ProbeCost, listeners::Listeners, log::Log},
 };
+use crate::source::live::error::StartError;
 use crate::source::{machine as host, namespaces, owners};
 
 /// How long the start waits for the owners of listeners.

@@ -13,7 +13,8 @@ use listentop_abi::{
     settings,
 };
 
-use super::{StartError, loader::iterator, machine::Geometry, maps::change_settings};
+use super::{loader::iterator, machine::Geometry, maps::change_settings};
+use crate::source::live::error::StartError;
 use crate::source::{
     live::{bpf, read::shared::SharedArray},
     namespaces,
