@@ -75,12 +75,17 @@ fn a_measure_that_comes_up_later_has_a_rate_at_once() {
 }
 
 #[test]
-fn a_namespace_that_gets_another_name_renames_its_listeners() {
+fn a_namespace_with_a_new_name_passes_it_on_to_its_listeners() {
     let mut scene = one();
     (0..8).for_each(|_| scene.tick(250));
     scene.now.namespaces[0].name = Some("other".to_owned());
     scene.tick(250);
-    assert_eq!(run(&scene.samples()).listeners[0].netns_name.as_deref(), Some("other"));
+    let mut samples = scene.samples();
+    assert_eq!(run(&samples).listeners[0].netns_name.as_deref(), Some("other"));
+    // One at rest, too.
+    let rests = samples[1].listeners.clone();
+    samples[2..].iter_mut().for_each(|sample| sample.listeners = rests.clone());
+    assert_eq!(run(&samples).listeners[0].netns_name.as_deref(), Some("other"));
 }
 
 #[test]
