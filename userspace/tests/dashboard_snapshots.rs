@@ -41,8 +41,9 @@ fn app((columns, rows): (u16, u16), samples: &[Sample], actions: &[Action]) -> A
 }
 
 fn show(app: &mut App, samples: &[Sample]) {
-    let mut tracker = Tracker::new(&samples[0]);
-    for sample in &samples[1..] {
+    let Some((first, others)) = samples.split_first() else { return };
+    let mut tracker = Tracker::new(first);
+    for sample in others {
         tracker.push(sample);
     }
     app.set_model(Arc::new(tracker.model().clone()));
@@ -97,6 +98,14 @@ fn to_port(samples: &[Sample], port: u16) -> Vec<Action> {
     let downs = (0..20).map(|n| vec![Action::Down; n]);
     let found = downs.into_iter().find(|downs| marked(&picture(size, &app(size, samples, downs))));
     found.unwrap_or_else(|| panic!("no row of port {port}"))
+}
+
+#[test]
+fn before_the_first_sample_it_waits() {
+    let picture = picture((80, 24), &app((80, 24), &[], &[]));
+    let rows: Vec<&str> = picture.lines().collect();
+    let at = rows.iter().position(|row| row.starts_with(" Waiting for the first sample …")).expect("it says so");
+    assert!(rows[at - 1].is_empty() && !rows[at - 2].is_empty(), "a row below the header:\n{picture}");
 }
 
 #[test]

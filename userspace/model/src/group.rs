@@ -291,3 +291,6 @@ impl HistoryPoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,7 +124,6 @@ impl Histogram {
         let mut old = earlier.buckets.iter().copied().peekable();
         for &(bucket, count) in &self.buckets {
             let before = match old.peek() {
-                Some(&(b, _)) if b < bucket => return None,
                 Some(&(b, n)) if b == bucket => {
                     old.next();
                     n
@@ -136,6 +135,7 @@ impl Histogram {
                 n => added.push((bucket, n)),
             }
         }
+        // A bucket that is no longer there stays in `old`, together with all after it.
         old.peek().is_none().then_some(Histogram { buckets: added })
     }
 

@@ -335,4 +335,21 @@ mod tests {
         let sortable: Vec<Column> = Column::ALL.into_iter().filter(|column| column.sortable()).collect();
         assert_eq!(ORDERS.map(|(column, _)| column).to_vec(), sortable);
     }
+
+    #[test]
+    fn a_group_with_one_shard_left_to_show_is_a_listener() {
+        let samples = fixtures::dead_shard();
+        let mut tracker = Tracker::new(&samples[0]);
+        samples[1..].iter().for_each(|sample| tracker.push(sample));
+        let (model, shards) = (tracker.model(), &tracker.model().groups[0].shards);
+        let sort = Sort { column: Column::Listener, descending: false };
+        let rows = |hidden: &[u64]| {
+            let hidden = hidden.iter().copied().collect();
+            Rows::new(model, &RowQuery { sort, filter: "", unfolded: &HashSet::new(), hidden: &hidden }).rows
+        };
+        let groups = |rows: &[Row]| rows.iter().filter(|row| !matches!(row, Row::Listener(_))).count();
+        let (two_left, one_left) = (rows(&shards[2..]), rows(&shards[1..]));
+        assert_eq!((groups(&two_left), groups(&one_left)), (1, 0));
+        assert_eq!(two_left.len(), one_left.len());
+    }
 }

@@ -260,3 +260,32 @@ impl<T: Combine> Combine for Option<T> {
         self.filter(|_| available)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::FromNumber;
+    use crate::figures::FIGURES;
+
+    #[test]
+    fn a_figure_is_itself_only() {
+        for (n, figure) in FIGURES.iter().enumerate() {
+            let equal: Vec<usize> = (0..FIGURES.len()).filter(|&other| &FIGURES[other] == figure).collect();
+            assert_eq!(equal, [n], "{}", figure.id);
+        }
+    }
+
+    #[test]
+    fn its_path_is_a_part_and_a_name() {
+        let depth = FIGURES.iter().find(|figure| figure.id == "accept_depth").unwrap();
+        assert_eq!(depth.place(), ("accept_queue", "depth"));
+        let path = |place: (&str, &str)| [place.0, place.1].join(".");
+        assert!(FIGURES.iter().all(|figure| path(figure.place()) == figure.path));
+    }
+
+    #[test]
+    fn a_gauge_of_any_type_is_made_from_a_number() {
+        assert_eq!([0, 1, 2].map(bool::from_number), [false, true, true]);
+        assert_eq!((u32::from_number(7), u64::from_number(8)), (7, 8));
+        assert_eq!(Option::<u32>::from_number(9), Some(9));
+    }
+}

@@ -37,7 +37,8 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
     if rate < MIN_PER_SECOND || rate < PER_ACCEPT * accepts || threads < MIN_THREADS {
         return None;
     }
-    let per_accept = if accepts > 0.0 { rate / accepts } else { f64::INFINITY };
+    // Infinite if nothing was accepted.
+    let per_accept = rate / accepts;
     let mut evidence =
         vec![("would_block_per_second", rate), ("accepts_per_second", accepts), ("threads", threads as f64)];
     if per_accept.is_finite() {

@@ -117,6 +117,21 @@ mod tests {
     }
 
     #[test]
+    fn a_span_that_is_just_long_enough_takes_no_further_step() {
+        let steps = |at_ms: &[u64]| {
+            let mut clock = Clock::new(0);
+            at_ms.iter().for_each(|ms| {
+                clock.advance(ms * 1_000_000);
+            });
+            (clock.step(), clock.first_recent(), clock.recent_steps())
+        };
+        // The last two steps are 950 ms, then 949 ms long.
+        assert_eq!(steps(&[500, 1_000, 1_450]), (3, 2, 2));
+        assert_eq!(steps(&[500, 1_000, 1_449]), (3, 1, 3));
+        assert_eq!(steps(&[]), (0, 1, 0));
+    }
+
+    #[test]
     fn at_every_refresh_rate_the_span_is_about_a_second() {
         for step_ms in [10u64, 50, 100, 125, 200, 250, 333, 500, 900, 1000] {
             let at: Vec<u64> = (0..300).map(|i| i * step_ms).collect();

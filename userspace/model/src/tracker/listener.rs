@@ -322,3 +322,6 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
         history: History::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,24 @@ pub(crate) fn for_each(to: &mut Distributions, added: &Distributions, f: impl Fn
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_never_add_up_to_more_than_the_recent_total() {
+        let mut recent = Recent::default();
+        let before = Drops { total: Some(10), ..Drops::default() };
+        recent.begin(1, &Counts::default(), &before, None);
+        let drops = recent.drops(&Drops {
+            accept_queue_full_on_ack: Some(3),
+            syn_queue_full: Some(1),
+            unexplained: Some(4),
+            total: Some(15),
+            ..Drops::default()
+        });
+        let causes = (drops.accept_queue_full_on_ack, drops.syn_queue_full, drops.unexplained);
+        assert_eq!((drops.total, causes), (Some(5), (Some(3), Some(1), Some(1))));
+    }
+}

@@ -6,6 +6,7 @@ use crate::{
     model::{Model, Role},
 };
 
+mod course;
 mod sharing;
 
 const NS: u32 = 4_026_531_840;

@@ -223,10 +223,11 @@ impl State {
         while self.recent.front().is_some_and(|&(step, ..)| step < clock.first_recent()) {
             self.recent.pop_front();
         }
+        // A recent step has a length, so the recent span has one.
         let seconds = clock.recent_seconds();
         let rate = |now: u64, before: Option<u64>| match before {
-            Some(before) if seconds > 0.0 => now.saturating_sub(before) as f64 / seconds,
-            _ => 0.0,
+            Some(before) => now.saturating_sub(before) as f64 / seconds,
+            None => 0.0,
         };
         model.accepts_per_second = rate(model.accepts, self.recent.front().map(|r| r.1));
         model.reads_per_second = rate(model.reads, self.recent.front().map(|r| r.2));
