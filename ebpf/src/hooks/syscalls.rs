@@ -14,7 +14,7 @@ use crate::{
 
 programs! {
     tracepoint exit_accept(TracePointContext);
-    tracepoint exit_accept_in_vain(TracePointContext);
+    tracepoint exit_accept_without_connection(TracePointContext);
     fexit("__x64_sys_accept4") accept4_ends(FExitContext);
     fexit("__x64_sys_accept") accept_ends(FExitContext);
     tracepoint exit_splice(TracePointContext);
@@ -35,7 +35,7 @@ fn exit_accept(ctx: &TracePointContext) {
 
 /// The same where another hook shows those that bring a connection.
 #[inline(always)]
-fn exit_accept_in_vain(ctx: &TracePointContext) {
+fn exit_accept_without_connection(ctx: &TracePointContext) {
     without_connection(syscall_result(ctx), kernel::current_argument);
 }
 

@@ -115,8 +115,8 @@ fn a_socket_that_listens_again_goes_on_wherever_in_the_sample_it_is() {
         [&all[4], &all[2]].into_iter().for_each(|l| third.listeners.push(l.clone()));
         for samples in [&[first.clone(), second.clone()][..], &[first, second, third]] {
             let model = run(samples);
-            let told = |l: &ListenerModel| (l.id, l.closed, l.opened_in_interval, l.total.enqueued);
-            let told: Vec<_> = model.listeners.iter().map(told).collect();
+            let seen = |l: &ListenerModel| (l.id, l.closed, l.opened_in_interval, l.total.enqueued);
+            let seen: Vec<_> = model.listeners.iter().map(seen).collect();
             assert_eq!(told, [(1, false, true, Some(7 + 2 + 3)), (2, false, true, Some(4 + 5))], "{order:?}");
         }
     }

@@ -186,8 +186,8 @@ pub const EVENTS: &[Definition] = &[
                 hook("accept", Exit("inet_csk_accept")).brings(ACCEPTED),
             ]),
             functions(&[
-                hook("exit_accept_in_vain", Syscall("sys_exit_accept4")).brings(&[WouldBlock]),
-                hook("exit_accept_in_vain", Syscall("sys_exit_accept")).brings(&[WouldBlock]),
+                hook("exit_accept_without_connection", Syscall("sys_exit_accept4")).brings(&[WouldBlock]),
+                hook("exit_accept_without_connection", Syscall("sys_exit_accept")).brings(&[WouldBlock]),
                 URING_FAILED,
                 hook("accept", Exit("inet_csk_accept")).brings(ACCEPTED),
             ]),

@@ -56,7 +56,7 @@ impl<'a> KernelPrograms<'a> {
         if result as usize != syscall::RESULT {
             return Err(Refusal::ResultMoved(result));
         }
-        if program == "exit_accept_in_vain" {
+        if program == "exit_accept_without_connection" {
             // A failed call's listener follows from its arguments alone, which programs can read since 5.15.
             self.kernel.function("bpf_task_pt_regs")?;
         }
