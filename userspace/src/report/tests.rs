@@ -339,3 +339,18 @@ fn numbers_have_a_fraction_where_it_matters() {
     // Above, f64 does not hold every integer.
     assert_eq!([8_999_999_999_999_999.0, 9e15].map(text), ["8999999999999999", "9000000000000000.0"]);
 }
+
+#[test]
+fn listeners_that_opened_or_closed_say_so() {
+    let quiet = model(&fixtures::quiet());
+    let text = |closed, opened| {
+        let mut model = quiet.clone();
+        (model.listeners[0].closed, model.listeners[0].opened_in_interval) = (closed, opened);
+        table(&model, &[], 200)
+    };
+    let says = |text: String| ["STATE", "opened, closed", "closed", "opened"].map(|word| text.contains(word));
+    assert_eq!(says(text(false, false)), [false, false, false, false]);
+    assert_eq!(says(text(true, false)), [true, false, true, false]);
+    assert_eq!(says(text(false, true)), [true, false, false, true]);
+    assert_eq!(says(text(true, true)), [true, true, true, true]);
+}
