@@ -322,3 +322,35 @@ fn an_empty_machine_and_losses_are_shown() {
     assert_eq!(value(&samples)["own_cost"]["lost"]["connections"], 1_234);
     assert_eq!(value(&samples)["own_cost"]["lost_events"], 1_234);
 }
+
+#[test]
+fn a_report_of_the_first_sample_has_no_shares_and_no_mean_of_probe_runs() {
+    let text = |model: &Model| table(model, &[], 120);
+    let first = model(&fixtures::quiet()[..1]);
+    assert!(text(&first).contains("own cost: no probe runs; the process 0.00 s of CPU time, "), "{}", text(&first));
+    let later = text(&model(&fixtures::quiet()));
+    assert!(later.contains(" probe runs of 180 ns on average; ") && later.contains("% of a CPU, "), "{later}");
+}
+
+#[test]
+fn numbers_have_a_fraction_where_it_matters() {
+    let text = |number| serde_json::to_string(&json::Number(number)).unwrap();
+    assert_eq!([0.0, 3.0, -3.0, 0.5].map(text), ["0", "3", "-3", "0.5"]);
+    // Above, f64 does not hold every integer.
+    assert_eq!([8_999_999_999_999_999.0, 9e15].map(text), ["8999999999999999", "9000000000000000.0"]);
+}
+
+#[test]
+fn listeners_that_opened_or_closed_say_so() {
+    let quiet = model(&fixtures::quiet());
+    let text = |closed, opened| {
+        let mut model = quiet.clone();
+        (model.listeners[0].closed, model.listeners[0].opened_in_interval) = (closed, opened);
+        table(&model, &[], 200)
+    };
+    let says = |text: String| ["STATE", "opened, closed", "closed", "opened"].map(|word| text.contains(word));
+    assert_eq!(says(text(false, false)), [false, false, false, false]);
+    assert_eq!(says(text(true, false)), [true, false, true, false]);
+    assert_eq!(says(text(false, true)), [true, false, false, true]);
+    assert_eq!(says(text(true, true)), [true, true, true, true]);
+}

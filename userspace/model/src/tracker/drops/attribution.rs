@@ -101,3 +101,66 @@ impl Pools {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A listener with this many pending, all of them new; `full`: its accept queue may have been.
+    fn pending(n: u64, full: bool) -> DropTracker {
+        DropTracker { pending: n, fresh: n, near_full: [full; 2], ..DropTracker::default() }
+    }
+
+    fn pools(counts: [i64; CAUSES]) -> Pools {
+        let mut pools = Pools::default();
+        ALL.into_iter().zip(counts).for_each(|(cause, n)| pools.add(cause, n));
+        pools
+    }
+
+    /// (found, ambiguous, pending)
+    fn outcome(listener: &DropTracker) -> ([u64; CAUSES], u64, u64) {
+        (listener.found, listener.ambiguous, listener.pending)
+    }
+
+    #[test]
+    fn one_listener_gets_another_step_to_be_decided_and_several_do_not() {
+        let (mut pools_of_one, mut one, mut idle) = (pools([2, 2, 0]), pending(3, true), pending(0, true));
+        pools_of_one.settle(&mut [&mut one, &mut idle], true);
+        assert_eq!(outcome(&one), ([1, 1, 0], 0, 1), "two of the three are certain");
+        assert_eq!((pools_of_one.left, pools_of_one.undecided, pools_of_one.stale), ([1, 1, 0], true, false));
+        pools_of_one.settle(&mut [&mut one, &mut idle], true);
+        assert_eq!(outcome(&one), ([1, 1, 0], 1, 0));
+        assert_eq!((pools_of_one.left, pools_of_one.undecided, pools_of_one.stale), ([0, 0, 0], true, true));
+
+        let (mut pools, mut first, mut second) = (pools([2, 2, 0]), pending(1, true), pending(1, true));
+        pools.settle(&mut [&mut first, &mut second], true);
+        assert_eq!([outcome(&first), outcome(&second)], [([0, 0, 0], 1, 0); 2]);
+        assert_eq!((pools.left, pools.undecided, pools.stale), ([2, 2, 0], true, true));
+        // What is left may be nobody's: it is not given to the one that has more than that.
+        let mut late = pending(5, true);
+        pools.settle(&mut [&mut late], true);
+        assert_eq!(late.found, [0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_exact_but_undecided_leaves_nothing_behind() {
+        let (mut pools, mut first, mut second) = (pools([1, 1, 0]), pending(1, true), pending(1, true));
+        pools.settle(&mut [&mut first, &mut second], true);
+        assert_eq!([outcome(&first), outcome(&second)], [([0, 0, 0], 1, 0); 2]);
+        assert_eq!((pools.left, pools.stale), ([0, 0, 0], false));
+    }
+
+    #[test]
+    fn what_is_found_for_one_listener_may_decide_another() {
+        let (mut pools, mut first, mut second) = (pools([1, 1, 0]), pending(1, true), pending(2, false));
+        pools.settle(&mut [&mut first, &mut second], true);
+        assert_eq!((first.found, second.found), ([1, 0, 0], [0, 1, 0]));
+    }
+
+    #[test]
+    fn with_listeners_that_are_not_tracked_more_pending_than_counted_decide_nothing() {
+        let (mut pools, mut one) = (pools([1, 0, 0]), pending(2, true));
+        pools.settle(&mut [&mut one], false);
+        assert_eq!(one.found, [0, 0, 0]);
+    }
+}
