@@ -1,5 +1,5 @@
 //! What is wrong with a listener, with evidence and advice. A file per finding, each a pure function of the
-//! [`FindingInput`].
+//! `FindingInput`.
 //!
 //! A new finding is a file here, its `mod` line and its line in [`ALL`].
 

@@ -117,7 +117,7 @@ fn a_socket_that_listens_again_goes_on_wherever_in_the_sample_it_is() {
             let model = run(samples);
             let seen = |l: &ListenerModel| (l.id, l.closed, l.opened_in_interval, l.total.enqueued);
             let seen: Vec<_> = model.listeners.iter().map(seen).collect();
-            assert_eq!(told, [(1, false, true, Some(7 + 2 + 3)), (2, false, true, Some(4 + 5))], "{order:?}");
+            assert_eq!(seen, [(1, false, true, Some(7 + 2 + 3)), (2, false, true, Some(4 + 5))], "{order:?}");
         }
     }
 }
