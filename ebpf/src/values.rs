@@ -5,11 +5,11 @@
 //! returned. So a [`MapValue`] stays valid for the rest of the run. In a hash map the kernel may give the memory to
 //! another key meanwhile: then the run sees that key's value, as it would have if it had looked a little later.
 //!
-//! **Races.** Map memory is no Rust allocation, and no program holds a reference to it, except to the blank record, which
-//! nobody writes. Every access is either atomic or volatile. Rust defines volatile accesses outside of its allocations,
-//! and the compiler makes one instruction of each: it neither splits, merges, repeats nor leaves out one. A racing read
-//! of a word sees the old or the new value. The compiler keeps the order of volatile accesses; x86 keeps the order of
-//! the stores as well.
+//! **Races.** Map memory is no Rust allocation, and no program holds a reference to it, except to the blank record,
+//! which nobody writes. Every access is either atomic or volatile. Rust defines volatile accesses outside of its
+//! allocations, and the compiler makes one instruction of each: it neither splits, merges, repeats nor leaves out one.
+//! A racing read of a word sees the old or the new value. The compiler keeps the order of volatile accesses; x86 keeps
+//! the order of the stores as well.
 //!
 //! **Lost updates.** A volatile write excludes nobody. So each write follows one of four rules:
 //! 1. *Atomic*: [`MapValue::add`]. Any program may do that at any time.

@@ -1,8 +1,8 @@
 //! The dashboard compared with committed pictures: as text, because colours carry no meaning of their own. Where a lab
 //! can show it, the samples were recorded there (`recorded/`, by `examples/record_samples.rs`); the others are made.
 //!
-//! After an intended change: `INSTA_UPDATE=always cargo test -p listentop --test dashboard_snapshots`, then look at every
-//! picture.
+//! After an intended change: `INSTA_UPDATE=always cargo test -p listentop --test dashboard_snapshots`, then look at
+//! every picture.
 
 use std::sync::Arc;
 

@@ -4,12 +4,12 @@
 //! kinds of pointer, each with its kind of read:
 //!
 //! - **Live** ([`LiveSocket`], [`LiveTcp`], [`Packet`], [`Completion`]): the verifier knows its type, because the
-//! kernel passed it or it was reached from such a pointer. Loads are direct. The verifier refuses a program that loads
-//! from anything else, at an offset that the type does not have or wider than the member there. If the memory is gone,
-//! the kernel catches the fault and the load yields 0.
+//!   kernel passed it or it was reached from such a pointer. Loads are direct. The verifier refuses a program that
+//!   loads from anything else, at an offset that the type does not have or wider than the member there. If the memory
+//!   is gone, the kernel catches the fault and the load yields 0.
 //! - **Maybe gone** ([`MaybeGone`], [`Request`]): an address, which may be stale. It is only read by
-//! `bpf_probe_read_kernel`, which fails on a bad address. The memory may belong to another object by now. So the result
-//! is looked up as a key, or checked, or taken as an estimate.
+//!   `bpf_probe_read_kernel`, which fails on a bad address. The memory may belong to another object by now. So the
+//!   result is looked up as a key, or checked, or taken as an estimate.
 //!
 //! The kernel writes what is read here while other CPUs run. Each read is of one word, so it sees the old or the new
 //! value.

@@ -200,8 +200,8 @@ pub struct ThreadModel {
     pub run_queue_us: Option<u64>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,
-    /// The last time at which it was known to live, in microseconds of the interval; `None` while it lives. These times
-    /// need no updates, so an idle listener costs nothing.
+    /// The last time at which it was known to live, in microseconds of the interval; `None` while it lives. These
+    /// times need no updates, so an idle listener costs nothing.
     pub lived_until_us: Option<u64>,
 }
 

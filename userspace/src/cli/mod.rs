@@ -70,8 +70,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Starts the source and gives up the privileges that only the start required. If it is not the best source, one line on
-/// stderr explains why, and what would help.
+/// Starts the source and gives up the privileges that only the start required. If it is not the best source, one line
+/// on stderr explains why, and what would help.
 fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
     let started = source::start(options)?;
     if let Some(notice) = started.notice {

@@ -1,7 +1,7 @@
 //! The dashboard: keys → actions → state → drawing. Drawing only reads.
 //!
-//! [`run`] owns the terminal and the loop. [`App`] knows which view is on the screen and passes actions to it; `State` is
-//! what all views show; each view keeps its own keys and scroll positions. [`draw`] draws a frame.
+//! [`run`] owns the terminal and the loop. [`App`] knows which view is on the screen and passes actions to it; `State`
+//! is what all views show; each view keeps its own keys and scroll positions. [`draw`] draws a frame.
 
 pub mod action;
 pub mod app;

@@ -224,8 +224,8 @@ mod tests {
 
     use super::*;
 
-    /// The order of four listeners, by their place in the model, when sorted by each column. Every order is different, so
-    /// that no column can sort by what another shows.
+    /// The order of four listeners, by their place in the model, when sorted by each column. Every order is different,
+    /// so that no column can sort by what another shows.
     const ORDERS: [(Column, [usize; 4]); 17] = [
         (Column::Severity, [0, 1, 3, 2]),
         (Column::Listener, [0, 1, 2, 3]),
@@ -246,8 +246,8 @@ mod tests {
         (Column::Pattern, [2, 3, 0, 1]),
     ];
 
-    /// Gives a listener the figures that put it at `place` in the order of `column`: numbers are sorted from the largest,
-    /// names from the first.
+    /// Gives a listener the figures that put it at `place` in the order of `column`: numbers are sorted from the
+    /// largest, names from the first.
     fn put(listener: &mut ListenerModel, column: Column, place: usize, severities: &[Vec<Finding>; 4]) {
         let n = 4 - place as u32;
         let (number, rate) = (Some(u64::from(n)), Some(f64::from(n)));

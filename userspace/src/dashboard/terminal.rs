@@ -88,8 +88,8 @@ impl Guard {
         &mut self.screen
     }
 
-    /// Whether the terminal is still ours: a panic on another thread gives it back. Then this waits until that thread has
-    /// printed its message, because the process may end right afterwards.
+    /// Whether the terminal is still ours: a panic on another thread gives it back. Then this waits until that thread
+    /// has printed its message, because the process may end right afterwards.
     pub(super) fn is_taken() -> bool {
         let taken = TAKEN.load(Ordering::SeqCst);
         if !taken {
@@ -140,7 +140,8 @@ fn give_back() {
     }
 }
 
-/// Stops the whole job, so that the shell behind `cargo xtask demo` or sudo gets the terminal; returns when it continues.
+/// Stops the whole job, so that the shell behind `cargo xtask demo` or sudo gets the terminal; returns when it
+/// continues.
 ///
 /// The others are stopped first, while this process ignores the signal; then this one by the default action. The kernel
 /// skips that action in an orphaned process group, where no shell could continue the job: then this returns at once.

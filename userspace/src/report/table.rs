@@ -238,8 +238,8 @@ fn overview(model: &Model, rows: &[Row<'_>]) -> Vec<Column> {
         column("DROPS", 2, ls().map(|l| number(l.drops.total, M::Drops))),
         column("READ/S", 7, ls().map(|l| per_second(l.total.reads, M::Reads))),
         column("RESID99", 5, ls().map(|l| quantile(&l.distributions.residency, 0.99, M::Residency))),
-        // Shown only if some listener opened or closed. It is among the last to be left out: a closed listener must not
-        // look open.
+        // Shown only if some listener opened or closed. It is among the last to be left out: a closed listener must
+        // not look open.
         text_column("STATE", 0, 2, ls().map(|l| state(l).to_owned())),
     ]
 }

@@ -8,8 +8,8 @@ use crate::{
 };
 
 thresholds! {
-    /// Connections per shard, on average. With fewer, a random spread is uneven by itself; at 100 a shard with twice its
-    /// share is ten standard deviations off.
+    /// Connections per shard, on average. With fewer, a random spread is uneven by itself; at 100 a shard with twice
+    /// its share is ten standard deviations off.
     MIN_PER_SHARD: u64 = 100, Count;
     /// Times its equal share: more than a hash over many clients gives any shard by chance.
     UNEVEN: f64 = 2.0, Times;

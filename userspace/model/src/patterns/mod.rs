@@ -72,8 +72,8 @@ patterns! {
 }
 
 thresholds! {
-    /// Share of what was seen that must fit. The rest is left for other threads' start-up, signals and health checks. No
-    /// pattern is shown with less confidence than this.
+    /// Share of what was seen that must fit. The rest is left for other threads' start-up, signals and health checks.
+    /// No pattern is shown with less confidence than this.
     FITS: f64 = 0.9, Share;
     /// With fewer accepts, a thread that does a tenth of the work has probably not been seen yet.
     MIN_ACCEPTS: u64 = 20, Count;

@@ -51,8 +51,8 @@ pub(super) fn of_group(shards: usize, threads: u32, work: impl FnOnce(&mut Scene
     run(&scene.samples()).model().listeners[0].pattern.clone()
 }
 
-/// Thread 100, which makes `n` accepts, and the threads from 101 on, which have ended, of the processes that `pid` says,
-/// do `work`.
+/// Thread 100, which makes `n` accepts, and the threads from 101 on, which have ended, of the processes that `pid`
+/// says, do `work`.
 pub(super) fn acceptor_and_readers(
     n: u32,
     pid: impl Fn(u32) -> u32,

@@ -31,8 +31,8 @@ pub(super) struct Refused {
     attempts: i64,
     /// Ignored packets that are not assigned to a listener yet.
     ignored: i64,
-    /// Refused final ACKs that are not assigned to a listener yet. Negative while the namespace's counters are ahead of
-    /// the sockets'.
+    /// Refused final ACKs that are not assigned to a listener yet. Negative while the namespace's counters are ahead
+    /// of the sockets'.
     acks: i64,
     /// Growth in the step before that is not explained yet, by cookie.
     before: HashMap<u64, u64>,
@@ -45,9 +45,9 @@ impl Refused {
         Self { listen_drops, defer_accept_drop, attempts: 0, ignored: 0, acks: 0, before: HashMap::new() }
     }
 
-    /// Processes a step: the namespace's counters, and by how much `sk_drops` of its listeners grew, by cookie. Listeners
-    /// without growth are left out. Returns what is certain, by cookie. An event of one step may appear in the next, not
-    /// later.
+    /// Processes a step: the namespace's counters, and by how much `sk_drops` of its listeners grew, by cookie.
+    /// Listeners without growth are left out. Returns what is certain, by cookie. An event of one step may appear
+    /// in the next, not later.
     pub(super) fn step(&mut self, counters: &NamespaceCounters, grown: &[(u64, u64)]) -> HashMap<u64, Certain> {
         let growth = |now: u64, last: &mut u64| now.saturating_sub(std::mem::replace(last, now)) as i64;
         let attempts = growth(counters.listen_drops, &mut self.listen_drops);

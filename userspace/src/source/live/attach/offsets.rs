@@ -85,7 +85,8 @@ pub(crate) const OPTIONAL: &[&str] = &[
     "TCP_IS_MPTCP",
     "SUBFLOW_CONN",
     "MPTCP_FIRST",
-    // Without it, a connection that is enqueued while the start finds it may get two records. All kernels tried have it.
+    // Without it, a connection that is enqueued while the start finds it may get two records. All kernels tried have
+    // it.
     "SOCK_SPINLOCK",
     // Packets are dropped with a reason since 5.17; functions need none.
     "REASON_LISTEN_OVERFLOW",

@@ -1,7 +1,7 @@
 //! What the probes cost: the kernel's own statistics of each program.
 //!
-//! While the kernel times programs, every run takes longer. So by default it times them for a moment each second, and the
-//! time between is interpolated. With `--probe-stats`, or kernel.bpf_stats_enabled = 1, it times every run.
+//! While the kernel times programs, every run takes longer. So by default it times them for a moment each second, and
+//! the time between is interpolated. With `--probe-stats`, or kernel.bpf_stats_enabled = 1, it times every run.
 
 use std::{
     io,

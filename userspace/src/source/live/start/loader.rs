@@ -123,8 +123,8 @@ fn refused(error: &EbpfError) -> StartError {
     }
 }
 
-/// Sets that hold so many connections. Chance puts some (at most 15 % are expected) into sets that are full; the table of
-/// spilled ones has room for a quarter.
+/// Sets that hold so many connections. Chance puts some (at most 15 % are expected) into sets that are full; the table
+/// of spilled ones has room for a quarter.
 fn connection_sets(connections: u32) -> u32 {
     connections.div_ceil(PLACES as u32).next_power_of_two()
 }
