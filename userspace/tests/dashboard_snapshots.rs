@@ -105,7 +105,7 @@ fn before_the_first_sample_it_waits() {
     let picture = picture((80, 24), &app((80, 24), &[], &[]));
     let rows: Vec<&str> = picture.lines().collect();
     let at = rows.iter().position(|row| row.starts_with(" Waiting for the first sample …")).expect("it says so");
-    assert!(rows[at - 1].is_empty() && !rows[at - 2].is_empty(), "a row below the header:\n{picture}");
+    assert_eq!(at, 4, "a row below the three of the header:\n{picture}");
 }
 
 #[test]
