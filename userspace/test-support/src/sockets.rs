@@ -202,6 +202,15 @@ pub fn give_up_refused_and_count(attempts: Vec<Socket>) -> (Vec<Socket>, u64) {
 
 /// How often the client sent its SYN, or data, again.
 pub fn retransmits(socket: &Socket) -> u64 {
+    u64::from(tcp_info(socket).tcpi_total_retrans)
+}
+
+/// Connections that wait in the listener's accept queue, by the kernel's own count.
+pub fn queued(listener: &Socket) -> u32 {
+    tcp_info(listener).tcpi_unacked
+}
+
+fn tcp_info(socket: &Socket) -> libc::tcp_info {
     // SAFETY: zero is valid for all members.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut size = size_of_val(&info) as libc::socklen_t;
@@ -210,7 +219,7 @@ pub fn retransmits(socket: &Socket) -> u64 {
         libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut size)
     };
     assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
-    u64::from(info.tcpi_total_retrans)
+    info
 }
 
 /// Sends a reset from a loopback port that no socket has: a bare TCP header (RFC 9293). The kernel adds the IPv4

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -21,10 +21,10 @@ use test_support::{
     lab::{Counters, PORT},
     sleep_ms,
     sockets::{
-        accept, attempt, attempt_with_late_ack, connect, give_up_refused_and_count, kernel_drops, listen, receive_all,
-        retransmits, send_all,
+        accept, attempt, attempt_with_late_ack, connect, give_up_refused_and_count, kernel_drops, listen, queued,
+        receive_all, retransmits, send_all,
     },
-    tid,
+    tid, wait_until,
     watch::{assert_counts, count, thread},
 };
 
@@ -70,10 +70,20 @@ const RACING: usize = 30;
 /// Connections, in each, whose final ACK comes when the queue is full.
 const LATE: usize = 3;
 const BACKLOG: i32 = 64;
+/// Threads that accept. Half of them hand connections over.
+const ACCEPTORS: usize = 4;
 const CLIENTS: u64 = 3;
 /// Connections that a client has open at a time; all clients together stay below the backlog.
 const BATCH: u64 = 16;
 const REPLY: usize = 8;
+
+/// Keeps all acceptors from accepting for a while.
+#[derive(Default)]
+struct Pause {
+    asked: AtomicBool,
+    /// How many acceptors heed it.
+    idle: AtomicUsize,
+}
 
 /// A server thread's own counts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -139,7 +149,7 @@ fn counts_are_exact(lab: &Lab, round: u64) -> bool {
     let (early, refused) = give_up_refused_and_count((0..BURST).map(|_| attempt(PORT)).collect());
     let limit = BACKLOG as usize + 1;
     assert_eq!(early.len(), limit);
-    let (owns, sizes, mut demand) = watch.during(|| serve_and_load(&listener, early, round));
+    let (owns, sizes, mut demand) = watch.during(|| serve_and_load(lab, &listener, early, round));
     demand.add(limit, refused);
     watch.sample_until("all connections are gone", |watch| {
         watch.listener(PORT).now.open.is_some_and(|open| open <= watch.hidden())
@@ -240,15 +250,16 @@ fn assert_exact_drops(watch: &Watch, lab: &Lab, before: &Counters, refused: u64,
 
 /// Two threads accept and serve, two only accept, two only serve, while clients load them. Returns what each thread
 /// counted, the distribution of bytes per read, and what the clients counted.
-fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own>, Histogram, Demand) {
-    let (done, paused) = (&AtomicBool::new(false), &AtomicBool::new(false));
+fn serve_and_load(lab: &Lab, listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own>, Histogram, Demand) {
+    let (done, pause) = (&AtomicBool::new(false), &Pause::default());
     let (sender, receiver) = sync_channel::<Socket>(64);
     let receiver = &Mutex::new(receiver);
     thread::scope(|scope| {
-        let mut servers: Vec<_> = (0..2).map(|_| scope.spawn(|| accept_until(listener, done, paused, None))).collect();
-        servers.extend((0..2).map(|_| {
+        let mut servers: Vec<_> =
+            (0..ACCEPTORS / 2).map(|_| scope.spawn(|| accept_until(listener, done, pause, None))).collect();
+        servers.extend((0..ACCEPTORS / 2).map(|_| {
             let sender = sender.clone();
-            scope.spawn(move || accept_until(listener, done, paused, Some(sender)))
+            scope.spawn(move || accept_until(listener, done, pause, Some(sender)))
         }));
         drop(sender);
         servers.extend((0..2).map(|_| scope.spawn(|| serve_handed_over(receiver))));
@@ -269,7 +280,7 @@ fn serve_and_load(listener: &Socket, early: Vec<Socket>, round: u64) -> (Vec<Own
             demand.add((last - first) as usize, 0);
             // Meanwhile their final ACKs were sent again, with their requests.
             answers(late);
-            late = overflow(paused, &mut demand);
+            late = overflow(lab, listener, pause, &mut demand);
         }
         answers(late);
         drop(ends);
@@ -293,13 +304,23 @@ fn load(next: &AtomicU64, end: u64) {
 /// Fills the queue while no server accepts, so that SYNs and final ACKs are refused. Goes on while servers accept
 /// again: which attempts are refused then is a race. Returns connections that have sent requests and are not enqueued
 /// yet.
-fn overflow(paused: &AtomicBool, demand: &mut Demand) -> Vec<Socket> {
-    paused.store(true, Ordering::SeqCst);
+///
+/// A packet may wait while its CPU's ksoftirqd runs: a queue is full, and a final ACK refused, only when the kernel says
+/// so.
+fn overflow(lab: &Lab, listener: &Socket, pause: &Pause, demand: &mut Demand) -> Vec<Socket> {
+    pause.asked.store(true, Ordering::SeqCst);
+    wait_until("no acceptor accepts", || pause.idle.load(Ordering::SeqCst) == ACCEPTORS);
     let late: Vec<Socket> = (0..LATE).map(|_| attempt_with_late_ack(PORT)).collect();
-    // A server that checked the flag before may accept one more.
-    let mut attempts: Vec<Socket> = (0..BACKLOG as usize + 5 + REFUSED).map(|_| attempt(PORT)).collect();
+    let mut attempts: Vec<Socket> = (0..BACKLOG as usize + 1 + REFUSED).map(|_| attempt(PORT)).collect();
+    wait_until("the queue is full", || queued(listener) as usize > BACKLOG as usize);
+    let (before, drops_before) = (lab.counters(), kernel_drops(listener));
     ask(&late, 0);
-    paused.store(false, Ordering::SeqCst);
+    wait_until("final ACKs are refused", || {
+        // The socket counts a refused final ACK twice, and a refused SYN once; the namespace counts each once.
+        let drops = kernel_drops(listener) - drops_before;
+        drops >= lab.counters().since(&before, "ListenOverflows") + LATE as u64
+    });
+    pause.asked.store(false, Ordering::SeqCst);
     attempts.extend((0..RACING).map(|_| attempt(PORT)));
     let (admitted, refused) = give_up_refused_and_count(attempts);
     // An attempt that was refused first may have been enqueued at its repetition.
@@ -341,15 +362,19 @@ fn ask(connections: &[Socket], first: u64) {
 fn accept_until(
     listener: &Socket,
     done: &AtomicBool,
-    paused: &AtomicBool,
+    pause: &Pause,
     hand_over: Option<SyncSender<Socket>>,
 ) -> (Own, Vec<u64>) {
     let mut own = Own { tid: tid(), ..Own::default() };
     let mut served = Served::default();
     loop {
         let last = done.load(Ordering::Relaxed);
-        if paused.load(Ordering::SeqCst) && !last {
-            thread::yield_now();
+        if pause.asked.load(Ordering::SeqCst) && !last {
+            pause.idle.fetch_add(1, Ordering::SeqCst);
+            while pause.asked.load(Ordering::SeqCst) && !done.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            pause.idle.fetch_sub(1, Ordering::SeqCst);
             continue;
         }
         if let Some(connection) = accept(listener) {
