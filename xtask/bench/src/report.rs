@@ -195,7 +195,8 @@ fn throughput(page: &mut String, results: &Results) -> Result<()> {
          standard error. *Nothing* against nothing compares two runs in the middle of the round with two at its ends: how much \
          equal runs differ.\n\n\
          The budget bounds what is listentop's own: these loads do little besides what is measured, so the kernel's cost of \
-         calling any program is a large part of what they lose ([instructions.md](instructions.md): by functions too). *Empty programs* return at once. They cost what the kernel needs to \
+         calling any program is a large part of what they lose ([instructions.md](instructions.md): by functions too). \
+         *Empty programs* return at once. They cost what the kernel needs to \
          call a program at each of these tracepoints, so no tool that uses them costs less. *A system call traced* is a part of that: \
          while any tool traces one system call, the kernel uses a slower exit path for every system call of every process. Without \
          functions (fentry) no other hook sees an accept. nginx, as one process, serves a file of 1 KiB to wrk, for a second in each \
@@ -390,6 +391,15 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("all hooks together | ≤ 600 ns | 700 ± 0 ns | **missed** |"), "{page}");
+
+        let mut results = results(900, 0.965);
+        let of_empty = |row: &&mut Throughput| (row.load, row.tool) == (Load::Connect, Tool::Empty);
+        results.throughput.iter_mut().find(of_empty).unwrap().comparison =
+            Comparison::of(&[Pair { without: 1_000.0, with: 966.0 }]).unwrap();
+        let remarked = markdown(&results).unwrap();
+        let row =
+            "attached : not attached | ≥ 0.97 | 0.965 ± 0.000 | **missed**; empty programs on these hooks: 0.966 |";
+        assert!(remarked.contains(row), "{remarked}");
         assert!(page.contains("accept wait alone | ≤ 500 ns | 700 ± 0 ns | **missed** |"), "{page}");
     }
 
