@@ -6,6 +6,7 @@ pub mod live;
 mod machine;
 mod namespaces;
 mod owners;
+mod proc;
 pub mod sock_diag;
 
 use std::{io, sync::Arc};
@@ -18,7 +19,7 @@ use sock_diag::SockDiagSource;
 
 pub use examine::{Examination, Origin, examine};
 pub(crate) use namespaces::is_shown as namespace_is_shown;
-pub(crate) use owners::{process_of, start_ticks};
+pub(crate) use proc::{process_of, start_ticks};
 
 /// Anything that samples can be read from.
 pub trait Source: Send {

@@ -13,7 +13,7 @@ use caps::Capability;
 use listentop_model::sample::{NamespaceCounters, NamespaceSample};
 use nix::sched::{CloneFlags, setns};
 
-use super::{coverage::Reason, owners};
+use super::{coverage::Reason, owners, proc};
 use crate::rights;
 
 /// Where `ip netns` keeps named namespaces.
@@ -26,7 +26,7 @@ pub(super) fn names() -> HashMap<u32, String> {
         .filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path.file_name()?.to_str()?.to_owned())))
         .collect();
     // Reading this takes the right to trace process 1.
-    if let Some(inode) = rights::privileged(|| owners::namespace_of(1)) {
+    if let Some(inode) = rights::privileged(|| proc::namespace_of(1)) {
         names.insert(inode, "host".to_owned());
     }
     names
@@ -40,12 +40,12 @@ fn named_files() -> impl Iterator<Item = PathBuf> {
 #[must_use]
 pub(super) fn all() -> HashMap<u32, PathBuf> {
     let mut found = named();
-    for pid in owners::pids() {
-        if let Some(inode) = owners::namespace_of(pid) {
+    for pid in proc::pids() {
+        if let Some(inode) = proc::namespace_of(pid) {
             found.entry(inode).or_insert_with(|| format!("/proc/{pid}/ns/net").into());
         }
     }
-    if let Some(inode) = owners::namespace_of(std::process::id()) {
+    if let Some(inode) = proc::namespace_of(std::process::id()) {
         found.insert(inode, "/proc/self/ns/net".into());
     }
     found
@@ -138,7 +138,7 @@ pub(super) fn sample(
 fn counters(inode: u32, processes: &[u32], name: Option<&String>) -> Option<NamespaceCounters> {
     for pid in std::iter::once(std::process::id()).chain(processes.iter().copied()) {
         // Since the process was seen here it may have changed its namespace, or ended and left its id to another one.
-        if owners::namespace_of(pid) == Some(inode)
+        if proc::namespace_of(pid) == Some(inode)
             && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
         {
             return parse(&text);
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn our_own_namespace_has_counters() {
-        let inode = owners::namespace_of(std::process::id()).expect("we run");
+        let inode = proc::namespace_of(std::process::id()).expect("we run");
         let samples = sample(&[inode], &HashMap::new(), &names());
         assert!(samples[0].counters.is_some());
         assert!(all().contains_key(&inode));

@@ -35,6 +35,7 @@ pub struct LiveSource {
     pub(super) listeners: Listeners,
     pub(super) threads: Threads,
     pub(super) owners: owners::Watch,
+    pub(super) sight: owners::Sight,
     pub(super) host: Host,
     pub(super) entries: Vec<Entry>,
     /// The same in words.
@@ -72,11 +73,11 @@ impl LiveSource {
         // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
         let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &names);
         self.threads.refresh(Instant::now())?;
-        self.listeners.assign_owners(scan);
-        let hidden = scan.hidden;
+        self.listeners.assign_owners(scan, &self.threads);
+        self.sight.hidden = scan.hidden;
         let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
         self.listeners.recycle(&mut self.threads)?;
-        self.note_losses(hidden);
+        self.note_losses();
         Ok(Sample {
             monotonic_ns,
             unix_ms: machine::unix_ms(),
@@ -120,8 +121,8 @@ impl LiveSource {
     }
 
     /// Notes what coverage has lost since the last sample.
-    fn note_losses(&mut self, hidden: u32) {
-        let owners = coverage::note_hidden_owners(&mut self.entries, hidden);
+    fn note_losses(&mut self) {
+        let owners = coverage::note_sight(&mut self.entries, self.sight);
         let forgotten = self.listeners.clients() > self.clients_remembered;
         if owners | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
             self.coverage = in_words(&self.entries);

@@ -78,7 +78,7 @@ impl SockDiagSource {
         let circumstances = Circumstances {
             without_probes,
             unseen: reachable.unseen(),
-            hidden: 0,
+            sight: owners::Sight::of_machine(),
             listeners_every: None,
             requests_every: None,
             no_counters: false,
@@ -135,7 +135,7 @@ impl SockDiagSource {
             return;
         }
         self.namespaces.update(&namespaces::scanned(scan));
-        self.circumstances.hidden = scan.hidden;
+        self.circumstances.sight.hidden = scan.hidden;
         self.circumstances.unseen = self.namespaces.unseen();
         for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {
             let inode = known.inode();

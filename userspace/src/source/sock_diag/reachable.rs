@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{listeners::NetnsSockets, netlink::Diag};
-use crate::source::{coverage::Reason, namespaces, owners};
+use crate::source::{coverage::Reason, namespaces, proc};
 
 /// Those namespaces, by inode.
 pub(super) struct ReachableNamespaces {
@@ -26,7 +26,7 @@ impl ReachableNamespaces {
     /// # Errors
     /// If the kernel cannot be asked.
     pub(super) fn open() -> io::Result<Self> {
-        let own = owners::our_namespace().unwrap_or(0);
+        let own = proc::our_namespace().unwrap_or(0);
         let diag = Diag::open()?;
         let may_enter = namespaces::may_enter();
         Ok(Self { by_inode: BTreeMap::from([(own, NetnsSockets::new(diag))]), own, may_enter, closed: BTreeSet::new() })

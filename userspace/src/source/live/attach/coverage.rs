@@ -7,8 +7,9 @@ use super::{
     events::{Event, Loss},
 };
 use crate::source::{
-    coverage::{Entry, Reason},
+    coverage::{Entry, Reason, out_of_sight},
     live::read::cost::Timing,
+    owners::Sight,
 };
 
 /// What coverage depends on in addition to the hooks.
@@ -191,12 +192,14 @@ fn hooks(measure: Measure, events: &[Event], attached: &Attached) -> String {
     names.join(", ")
 }
 
-/// Notes how many processes' descriptors may not be read. Returns whether that is new.
-pub(crate) fn note_hidden_owners(entries: &mut [Entry], hidden: u32) -> bool {
-    let reasons = if hidden > 0 { vec![Reason::HiddenOwners(hidden)] } else { Vec::new() };
-    let Some(owners) = entries.iter_mut().find(|entry| entry.measure == Measure::Owners) else { return false };
-    let changed = owners.reasons != reasons;
-    owners.reasons = reasons;
+/// Notes which processes cannot be seen. Returns whether that is new.
+pub(crate) fn note_sight(entries: &mut [Entry], sight: Sight) -> bool {
+    let mut changed = false;
+    for entry in entries.iter_mut().filter(|entry| entry.available) {
+        let Some(reasons) = out_of_sight(entry.measure, sight) else { continue };
+        changed |= entry.reasons != reasons;
+        entry.reasons = reasons;
+    }
     changed
 }
 

@@ -15,6 +15,7 @@ use super::{
 use crate::source::{
     coverage::{Entry, Reason},
     live::{StartError, read::cost::Timing},
+    owners::Sight,
 };
 
 /// When a kernel refuses a target.
@@ -370,10 +371,19 @@ fn reasons_of_the_machine_are_added() {
     assert_eq!(entry(&entries, Measure::Drops).reasons, [Reason::HiddenAddresses]);
     assert_eq!(entry(&entries, Measure::ProbeTime).status(), Status::Unavailable);
     assert_eq!(entry(&entries, Measure::AcceptQueueDepth).status(), Status::Sampled);
-    assert!(coverage::note_hidden_owners(&mut entries, 2) && !coverage::note_hidden_owners(&mut entries, 2));
+    let hidden = Sight { hidden: 2, ..Sight::default() };
+    assert!(coverage::note_sight(&mut entries, hidden) && !coverage::note_sight(&mut entries, hidden));
     assert_eq!(entry(&entries, Measure::Owners).reasons, [Reason::HiddenOwners(2)]);
-    assert!(coverage::note_hidden_owners(&mut entries, 0));
+    assert_eq!(entry(&entries, Measure::ThreadTimes).status(), Status::Measured);
+    assert!(coverage::note_sight(&mut entries, Sight::default()));
     assert_eq!(entry(&entries, Measure::Owners).status(), Status::Measured);
+    for blind in [Sight { hidepid: true, ..Sight::default() }, Sight { confined: true, ..Sight::default() }] {
+        assert!(coverage::note_sight(&mut entries, blind));
+        for measure in [Measure::Owners, Measure::ThreadTimes] {
+            let entry = entry(&entries, measure);
+            assert_eq!((entry.status(), entry.reasons.len()), (Status::Sampled, 1), "{measure}");
+        }
+    }
     assert!(coverage::note_forgotten_clients(&mut entries) && !coverage::note_forgotten_clients(&mut entries));
     assert!(entry(&entries, Measure::DropClients).in_words().reason.ends_with("counted again when they came back"));
 }

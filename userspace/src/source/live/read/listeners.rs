@@ -114,14 +114,16 @@ impl Listeners {
     }
 
     /// Gives each listener its owner, if the scan or some listener is new.
-    pub(crate) fn assign_owners(&mut self, scan: &Scan) {
+    pub(crate) fn assign_owners(&mut self, scan: &Scan, threads: &Threads) {
         let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
         let discovered = std::mem::take(&mut self.discovered);
         if again && !discovered {
             return;
         }
-        for known in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
+        for (slot, known) in (0..).zip(&mut self.known) {
+            let Some(known) = known.as_mut().filter(|known| !known.reported_closed) else { continue };
             known.owner.update(known.inode, scan, again);
+            known.owner.suppose(|| threads.of(slot).accepting());
             if known.owner.take_changed() {
                 known.last = None;
             }

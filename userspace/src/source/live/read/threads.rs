@@ -90,6 +90,16 @@ impl OfListener<'_> {
         self.slot.map(|slot| slot.work).unwrap_or_default()
     }
 
+    /// A process that accepts from the listener; `None` if none was seen that lives in our PID namespace.
+    pub(crate) fn accepting(&self) -> Option<u32> {
+        let records = &self.slot?.records;
+        let seen = records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
+        seen.map(|seen| &seen.sample)
+            .filter(|thread| thread.pid != 0 && !thread.ended)
+            .find(|thread| thread.accepts + thread.would_block > 0)
+            .map(|thread| thread.pid)
+    }
+
     /// They and those that have ended, in order.
     pub(crate) fn samples(&self) -> Vec<ThreadSample> {
         let Some(slot) = self.slot else { return Vec::new() };

@@ -101,6 +101,7 @@ impl LiveSource {
             listeners: Listeners::new(tables, free, attached.parts()),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
+            sight: owners::Sight::of_machine(),
             host: host::host(),
             coverage: crate::source::coverage::in_words(&entries),
             entries,
