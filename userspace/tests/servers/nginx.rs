@@ -84,7 +84,7 @@ impl Nginx {
     }
 
     /// Its own counts of connections and requests, without those of the pages with the counts.
-    fn counts(&self, pages: u64) -> (u64, u64) {
+    fn counts(pages: u64) -> (u64, u64) {
         // "Active connections: 1", a heading, "ACCEPTS HANDLED REQUESTS", …
         let text = page(STATUS, "/");
         let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -117,7 +117,7 @@ fn serve(lab: &Lab, setup: &Setup, at_once: usize) -> (Report, Nginx, Tally) {
     let watching = Watching::start(lab);
     let tally = load(at_once).run();
     let report = watching.report();
-    assert_eq!(nginx.counts(1), (tally.connections, tally.requests), "the test's own load");
+    assert_eq!(Nginx::counts(1), (tally.connections, tally.requests), "the test's own load");
     report.counts(PORT, &tally);
     // nginx reads each of these requests at once.
     assert_eq!(report.sum(PORT, "reads.count"), tally.requests);
@@ -189,7 +189,7 @@ fn reload(lab: &Lab) {
     // Long enough that the old worker is seen to have ended.
     sleep_ms(1100);
     let report = watching.report();
-    assert_eq!(nginx.counts(1).1, tally.requests, "the test's own load");
+    assert_eq!(Nginx::counts(1).1, tally.requests, "the test's own load");
     report.counts(PORT, &tally);
     report.has_pattern(PORT, &["single_thread"]);
     let threads = report.threads(PORT);
@@ -252,7 +252,8 @@ fn out_of_descriptors(lab: &Lab) {
     let _clients = idle(PORT, 60);
     sleep_ms(3500);
     let report = watching.report_now();
-    let failures = nginx.folder.lines("errors").iter().filter(|line| line.contains("(24: Too many open files)")).count();
+    let failures =
+        nginx.folder.lines("errors").iter().filter(|line| line.contains("(24: Too many open files)")).count();
     assert!(failures > 2, "the test's own load");
     let failed = report.sum(PORT, "accepts.failed");
     // One more may come between nginx's log and the report.

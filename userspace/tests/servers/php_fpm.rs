@@ -79,10 +79,7 @@ fn overload(lab: &Lab) {
     assert!(refused > 40, "the test's own load: {refused} refused");
     let seen = report.listener(PORT);
     assert!(number(seen, "accepts.total") > 60, "the test's own load: it serves what it can");
-    let fault = Fault {
-        root: "busy_acceptor",
-        severity: &["critical"],
-        follows: &["accept_queue_overflow", "slow_accept"],
-    };
+    let fault =
+        Fault { root: "busy_acceptor", severity: &["critical"], follows: &["accept_queue_overflow", "slow_accept"] };
     report.has_fault(PORT, &fault);
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -16,8 +17,9 @@ use test_support::{
 };
 
 use crate::support::{
+    alone,
     exchange::redis_ping,
-    load::{Arrivals, Load, Persistent, idle},
+    load::{Arrivals, Load, Persistent, Tally, idle},
     report::{Fault, Report, Watching, number},
     server::{Folder, Server, User, installed},
     side_by_side,
@@ -91,11 +93,11 @@ impl Redis {
     }
 }
 
-fn serve(lab: &Lab, options: &[&str]) -> (Report, Redis) {
+fn serve(lab: &Lab, options: &[&str]) -> (Report, Redis, Tally) {
     let redis = Redis::start(options);
     let watching = Watching::start(lab);
     let before = redis.counts();
-    let load = Load { port: PORT, connections: 320, at_once: 64, requests: 20, exchange: redis_ping };
+    let load = Load { port: PORT, connections: 320, at_once: 32, requests: 10, exchange: redis_ping };
     let tally = load.run();
     let now = redis.counts();
     let report = watching.report();
@@ -104,13 +106,13 @@ fn serve(lab: &Lab, options: &[&str]) -> (Report, Redis) {
     assert_eq!(own, (tally.connections, tally.requests), "the test's own load");
     report.counts(PORT, &tally);
     assert_eq!(report.sum(PORT, "reads.count"), tally.requests);
-    report.is_healthy(PORT, &tally);
-    (report, redis)
+    (report, redis, tally)
 }
 
 fn one_thread(lab: &Lab) {
     let _machine = side_by_side();
-    let (report, redis) = serve(lab, &[]);
+    let (report, redis, tally) = serve(lab, &[]);
+    report.is_healthy(PORT, &tally);
     report.has_pattern(PORT, &["single_thread"]);
     let threads = report.threads(PORT);
     assert_eq!((threads.len(), &threads[0]["tid"]), (1, &redis.server.pid().into()));
@@ -118,14 +120,23 @@ fn one_thread(lab: &Lab) {
 
 /// The thread that accepts is also one of four that read and write.
 fn four_io_threads(lab: &Lab) {
-    let _machine = side_by_side();
-    let (report, redis) = serve(lab, &["--io-threads", "4", "--io-threads-do-reads", "yes"]);
+    const THREADS: usize = 4;
+    let _machine = alone();
+    let (report, redis, tally) = serve(lab, &["--io-threads", "4", "--io-threads-do-reads", "yes"]);
     let acceptors = report.with_role(PORT, "acceptor");
     assert_eq!((acceptors.len(), &acceptors[0]["tid"]), (1, &redis.server.pid().into()));
     let readers = report.with_role(PORT, "reader");
     assert!(readers.len() > 1, "the test's own load: {} threads read", readers.len());
     assert_eq!(acceptors[0]["roles"], serde_json::json!(["acceptor", "reader", "writer"]));
     report.has_pattern(PORT, &["acceptor_in_pool"]);
+    // Its threads never sleep while there is work. With fewer CPUs they keep each other waiting for one.
+    if thread::available_parallelism().is_ok_and(|cpus| cpus.get() > THREADS) {
+        report.is_healthy(PORT, &tally);
+    } else if !report.listener(PORT)["findings"].as_array().expect("a list").is_empty() {
+        let fault =
+            Fault { root: "cpu_starved_acceptor", severity: &["warning"], follows: &["slow_accept", "slow_reader"] };
+        report.has_fault(PORT, &fault);
+    }
 }
 
 /// Fifty clients with open connections, none new, and no answer for three and a half seconds.

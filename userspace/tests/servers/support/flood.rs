@@ -55,8 +55,8 @@ fn syn(sender: Ipv4Addr, from: u16, to: u16) -> [u8; 2 * HEADER] {
     tcp[14..16].copy_from_slice(&u16::MAX.to_be_bytes());
     let mut sum = u32::from(libc::IPPROTO_TCP as u16) + HEADER as u32;
     // The checksum covers both addresses, the protocol and the length too.
-    for pair in packet[12..].chunks_exact(2) {
-        sum += u32::from(u16::from_be_bytes([pair[0], pair[1]]));
+    for pair in packet[12..].as_chunks().0 {
+        sum += u32::from(u16::from_be_bytes(*pair));
     }
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

@@ -150,7 +150,7 @@ impl Report {
             return;
         }
         let p99 = load.p99();
-        let busy = if p99 > BUSY { format!("{}: p99 {p99:?}. ", OWN_LOAD) } else { under_pressure() };
+        let busy = if p99 > BUSY { format!("{OWN_LOAD}: p99 {p99:?}. ") } else { under_pressure() };
         panic!("{busy}A healthy server, with {found:#?}");
     }
 

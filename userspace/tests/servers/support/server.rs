@@ -32,7 +32,8 @@ const TIME_WAIT: &str = "06";
 /// the test is skipped.
 pub(crate) fn installed(folder: &str, name: &str, package: &str) -> PathBuf {
     let fits = |file: &str| name.strip_suffix('*').map_or(file == name, |beginning| file.starts_with(beginning));
-    let mut found: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()).collect();
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()).collect();
     found.retain(|path| path.file_name().is_some_and(|file| fits(&file.to_string_lossy())));
     found.sort();
     found.pop().unwrap_or_else(|| skip(format!("no {name} in {folder}: install the package {package}")))
