@@ -75,8 +75,13 @@ pub(super) fn start_ns(ticks: u64) -> u64 {
     (ticks * NS_PER_TICK).saturating_add_signed(offsets().boottime.saturating_neg())
 }
 
+/// Whether a start time in /proc, which has whole ticks, is the one that the kernel notes in nanoseconds.
+pub(super) fn is_start(ticks: u64, ns: u64) -> bool {
+    (start_ns(ticks) / NS_PER_TICK).abs_diff(ns / NS_PER_TICK) <= 1
+}
+
 /// /proc counts start times in USER_HZ, which is 100 on every architecture that we build for.
-pub(super) const NS_PER_TICK: u64 = 10_000_000;
+const NS_PER_TICK: u64 = 10_000_000;
 
 /// The kernel's CLOCK_MONOTONIC in nanoseconds: the clock of `bpf_ktime_get_ns`, which no time namespace changes.
 pub(super) fn monotonic_ns() -> u64 {

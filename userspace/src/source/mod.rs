@@ -8,6 +8,7 @@ mod namespaces;
 mod owners;
 mod proc;
 pub mod sock_diag;
+mod waiting;
 
 use std::{io, sync::Arc};
 

@@ -88,6 +88,18 @@ pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<
     enter(namespace, work)
 }
 
+/// net.core.somaxconn of a namespace; `None` if it cannot be entered, or `file` stands for another one by now. The file
+/// shows the value of the namespace of the thread that opens it.
+pub(super) fn somaxconn(file: &PathBuf, inode: u32) -> Option<u32> {
+    let read = || {
+        if proc::our_namespace() != Some(inode) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        fs::read_to_string("/proc/sys/net/core/somaxconn")
+    };
+    inside(file, read).ok()?.trim().parse().ok()
+}
+
 /// Whether other namespaces may be entered. That takes CAP_SYS_ADMIN in the user namespaces concerned, so it is tried.
 pub(super) fn may_enter() -> bool {
     File::open("/proc/self/ns/net").and_then(|own| enter(own, || Ok(()))).is_ok()

@@ -23,7 +23,7 @@ use super::{
 use crate::source::{
     Source,
     coverage::{Entry, in_words},
-    machine, namespaces, owners,
+    machine, namespaces, owners, waiting,
 };
 
 /// Probes that are attached, and everything needed to read them. Dropping it detaches them.
@@ -36,6 +36,7 @@ pub struct LiveSource {
     pub(super) threads: Threads,
     pub(super) owners: owners::Watch,
     pub(super) sight: owners::Sight,
+    pub(super) waiting: waiting::Watch,
     pub(super) host: Host,
     pub(super) entries: Vec<Entry>,
     /// The same in words.
@@ -73,6 +74,11 @@ impl LiveSource {
         // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
         let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &names);
         self.threads.refresh(Instant::now())?;
+        let (listeners, threads) = (&self.listeners, &self.threads);
+        if self.waiting.update(|| listeners.subjects(threads)) {
+            self.threads.describe(&self.waiting.known().states);
+            self.listeners.assign_surroundings(self.waiting.known());
+        }
         self.listeners.assign_owners(scan, &self.threads);
         self.sight.hidden = scan.hidden;
         let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;

@@ -11,7 +11,7 @@ use std::{
 
 use listentop_model::sample::Process;
 
-pub(super) use scan::{Scan, describe};
+pub(super) use scan::{Scan, describe, is_socket};
 
 use super::proc;
 use crate::rights;

@@ -24,12 +24,15 @@ use listentop_model::{
 use super::{
     Source,
     coverage::{Entry, WithoutProbes, in_words},
-    machine, namespaces, owners,
+    machine, namespaces, owners, waiting,
 };
 use coverage::Circumstances;
 use pace::Pace;
 use reachable::ReachableNamespaces;
 use refused::Refused;
+
+/// How often net.core.somaxconn is read: it seldom changes, and a namespace has to be entered for it.
+const LIMITS_EVERY: Duration = Duration::from_secs(5);
 
 /// Why sock_diag cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,9 @@ pub struct SockDiagSource {
     requests_pace: Pace,
     counters: Vec<NamespaceSample>,
     owners: owners::Watch,
+    waiting: waiting::Watch,
+    /// When net.core.somaxconn is read again.
+    limits_due: Instant,
     /// Number of the scan that owners and namespaces were taken from last.
     scanned: u64,
     host: Host,
@@ -90,6 +96,8 @@ impl SockDiagSource {
             requests_pace: Pace::new(now),
             counters: Vec::new(),
             owners: owners::Watch::start()?,
+            waiting: waiting::Watch::start()?,
+            limits_due: now,
             scanned: 0,
             host: machine::host(),
             coverage: in_words(&entries),
@@ -143,6 +151,29 @@ impl SockDiagSource {
         }
     }
 
+    /// Takes in who waits, and has it looked for again.
+    fn take_surroundings(&mut self) {
+        let namespaces = &self.namespaces;
+        let listeners = || namespaces.by_inode.values().flat_map(|sockets| &sockets.listeners);
+        if self.waiting.update(|| listeners().map(listeners::TrackedListener::subject).collect()) {
+            for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {
+                known.surround(self.waiting.known());
+            }
+        }
+    }
+
+    /// Reads net.core.somaxconn of each namespace that holds a listener, now and then.
+    fn take_limits(&mut self, now: Instant) {
+        if now < self.limits_due {
+            return;
+        }
+        self.limits_due = now + LIMITS_EVERY;
+        for (inode, sockets) in self.namespaces.by_inode.iter_mut().filter(|(_, it)| !it.listeners.is_empty()) {
+            let file = self.namespaces.files.get(inode);
+            sockets.limit(file.and_then(|file| namespaces::somaxconn(file, *inode)));
+        }
+    }
+
     /// Reads listeners, and behind them the counters of their namespaces.
     fn read(&mut self, now_ns: u64) -> io::Result<()> {
         let (names, scan) = (namespaces::names(), self.owners.current());
@@ -177,6 +208,8 @@ impl SockDiagSource {
 impl Source for SockDiagSource {
     fn sample(&mut self) -> io::Result<Sample> {
         self.take_scan();
+        self.take_surroundings();
+        self.take_limits(Instant::now());
         let monotonic_ns = machine::monotonic_ns();
         let (begin, cpu) = (Instant::now(), machine::thread_cpu());
         if self.listeners_pace.is_due(begin) {

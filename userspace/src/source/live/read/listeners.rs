@@ -15,7 +15,7 @@ use super::{
     threads::Threads,
     tracked::{Available, TrackedListener},
 };
-use crate::source::{live::attach::events::Part, owners::Scan};
+use crate::source::{live::attach::events::Part, owners::Scan, waiting};
 
 /// The listeners, and what user space must remember of each.
 pub(crate) struct Listeners {
@@ -128,6 +128,24 @@ impl Listeners {
                 known.last = None;
             }
         }
+    }
+
+    /// Gives each listener what was found out about its surroundings.
+    pub(crate) fn assign_surroundings(&mut self, known: &waiting::Known) {
+        for listener in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
+            let Some(found) = listener.cookie.and_then(|id| known.listeners.get(&id)) else { continue };
+            if listener.surroundings != *found {
+                listener.surroundings.clone_from(found);
+                listener.last = None;
+            }
+        }
+    }
+
+    /// The listeners whose surroundings are to be looked at.
+    pub(crate) fn subjects(&self, threads: &Threads) -> Vec<waiting::Subject> {
+        let known = (0..).zip(&self.known).filter_map(|(slot, known)| Some((slot, known.as_deref()?)));
+        let open = known.filter(|(_, known)| !known.reported_closed);
+        open.filter_map(|(slot, known)| known.subject(&threads.of(slot))).collect()
     }
 
     /// Samples every listener that is open or has closed since the last time. A listener without changes is shared with

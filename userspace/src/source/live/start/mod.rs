@@ -25,7 +25,7 @@ use super::{
     read::{cost::ProbeCost, listeners::Listeners, log::Log},
 };
 use crate::source::live::error::StartError;
-use crate::source::{machine as host, namespaces, owners};
+use crate::source::{machine as host, namespaces, owners, waiting};
 
 /// How long the start waits for the owners of listeners.
 const OWNERS_PATIENCE: Duration = Duration::from_millis(200);
@@ -102,6 +102,7 @@ impl LiveSource {
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             sight: owners::Sight::of_machine(),
+            waiting: waiting::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: host::host(),
             coverage: crate::source::coverage::in_words(&entries),
             entries,
