@@ -65,14 +65,27 @@ impl Entry {
     }
 }
 
+/// Where it is seen who waits for connections.
+pub(crate) const WAITERS_VIA: &str = "/proc/PID/task/TID/syscall, fdinfo of epolls and io_urings";
+/// Where the descriptors of a process are counted.
+pub(crate) const DESCRIPTORS_VIA: &str = "/proc/PID/fd, /proc/PID/limits";
+/// How often that is.
+pub(crate) const NOW_AND_THEN: &str =
+    "read every half second while something waits or is new, else every 10 s; less often where that takes long";
+
 /// What of a measure that /proc provides cannot be known; `None` if it comes from elsewhere.
 pub(crate) fn out_of_sight(measure: Measure, sight: Sight) -> Option<Vec<Reason>> {
+    let mut reasons = Vec::new();
     let (unknown, of_descriptors) = match measure {
         Measure::Owners => ("owners", true),
+        Measure::Waiters => ("threads that wait", true),
+        Measure::Descriptors => ("the descriptors of processes", false),
         Measure::ThreadTimes => ("the times of threads", false),
         _ => return None,
     };
-    let mut reasons = Vec::new();
+    if matches!(measure, Measure::Waiters | Measure::Descriptors) {
+        reasons.push(Reason::Limit(NOW_AND_THEN));
+    }
     if sight.hidden > 0 && of_descriptors {
         reasons.push(Reason::HiddenOwners(sight.hidden));
     }

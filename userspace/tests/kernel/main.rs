@@ -17,6 +17,7 @@ mod failures;
 mod handshake;
 mod lifecycle;
 mod machine;
+mod owners;
 mod patterns;
 mod protocols;
 mod refused;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         calls::WRITING,
         protocols::TESTS,
         lifecycle::TESTS,
+        owners::TESTS,
         patterns::TESTS,
         tables_full::TESTS,
         failures::TESTS,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use listentop_model::coverage::Measure;
 
 use crate::source::{
-    coverage::{Entry, Reason, WithoutProbes, out_of_sight},
+    coverage::{DESCRIPTORS_VIA, Entry, Reason, WAITERS_VIA, WithoutProbes, out_of_sight},
     owners::Sight,
 };
 
@@ -61,6 +61,10 @@ fn one(measure: Measure, circumstances: &Circumstances) -> Entry {
             sampled("the namespace's TcpExt counters", vec![Reason::Limit(inferred)])
         }
         Measure::Owners => sampled("/proc/PID/fd", out_of_sight(measure, *sight).unwrap_or_default()),
+        Measure::Waiters | Measure::Descriptors => {
+            let via = if measure == Measure::Waiters { WAITERS_VIA } else { DESCRIPTORS_VIA };
+            sampled(via, out_of_sight(measure, *sight).unwrap_or_default())
+        }
         _ => Entry::unavailable(measure, vec![Reason::WithoutProbes(without_probes.clone())]),
     }
 }

@@ -78,7 +78,10 @@ mod tests {
 
     #[test]
     fn calls_have_a_number_arguments_and_a_name() {
-        let text = format!("{} 0x5 0x7ffe 0x200 0xffffffffffffffff 0x0 0x8 0x7ffe4711 0x7f00\n", libc::SYS_epoll_pwait);
+        let text = format!(
+            "{} 0x5 0x7ffe 0x200 0xffffffffffffffff 0x0 0x8 0x7ffe47110000 0x7f0000000000\n",
+            libc::SYS_epoll_pwait
+        );
         let call = Call::parse(&text).expect("complete");
         assert_eq!((call.descriptor(), call.arguments[3], call.name().as_str()), (5, u64::MAX, "epoll_pwait"));
         assert_eq!(Call { number: 9_999, arguments: [0; 6] }.name(), "syscall 9999");

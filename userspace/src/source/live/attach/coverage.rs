@@ -7,7 +7,7 @@ use super::{
     events::{Event, Loss},
 };
 use crate::source::{
-    coverage::{Entry, Reason, out_of_sight},
+    coverage::{DESCRIPTORS_VIA, Entry, NOW_AND_THEN, Reason, WAITERS_VIA, out_of_sight},
     live::read::cost::Timing,
     owners::Sight,
 };
@@ -116,6 +116,7 @@ fn of_machine(measure: Measure, attached: &Attached, circumstances: &Circumstanc
         }
         Measure::ProbeTime if circumstances.timing == Timing::Windows => Some(Reason::TimedInWindows),
         Measure::AcceptQueueDepth => circumstances.unseen.clone(),
+        Measure::Waiters | Measure::Descriptors => Some(Reason::Limit(NOW_AND_THEN)),
         _ => None,
     }
 }
@@ -164,6 +165,8 @@ fn via(measure: Measure, attached: &Attached) -> String {
         }
         Measure::Writes => hooks(&[Event::Written]),
         Measure::Owners => "/proc/PID/fd".to_owned(),
+        Measure::Waiters => WAITERS_VIA.to_owned(),
+        Measure::Descriptors => DESCRIPTORS_VIA.to_owned(),
         Measure::ThreadTimes => "/proc/PID/task/TID/schedstat".to_owned(),
         Measure::ProbeTime => "the kernel's program statistics".to_owned(),
     }
