@@ -80,7 +80,10 @@ parts! {
         pid: u32, tid: u32, comm: String, ended: bool, roles: Vec<Role>, accepts: u64, accept_share: Option<f64>,
         would_block: u64, accept_failed: Option<u64>, reads: u64, read_share: Option<f64>, read_bytes: u64, first_reads: u64,
         writes: u64, write_bytes: u64, on_cpu_us: Option<u64>, run_queue_us: Option<u64>, blocked_us: Option<u64>,
+        summed: Option<Summed>,
     }
+    /// What the threads of a sum were.
+    Summed { threads: u64, processes: u64, acceptors: u64, readers: u64, writers: u64, one_connection: u64, }
     /// How it is served.
     Pattern { name: PatternName, confidence: f64, evidence: Vec<String>, }
     /// What is wrong with it.
@@ -220,6 +223,14 @@ fn thread(t: &ThreadModel, accept_failed: bool, interval: &model::Interval) -> T
         on_cpu_us: t.on_cpu_us,
         run_queue_us: t.run_queue_us,
         blocked_us: t.blocked_us(interval),
+        summed: t.summed.as_deref().map(|summed| Summed {
+            threads: summed.threads,
+            processes: summed.processes,
+            acceptors: summed.acceptors,
+            readers: summed.readers,
+            writers: summed.writers,
+            one_connection: summed.one_connection,
+        }),
     }
 }
 

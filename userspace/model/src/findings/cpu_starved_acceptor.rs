@@ -4,6 +4,7 @@ use super::{FindingInput, FindingKind, duration, ms, percent, plural};
 use crate::{
     catalogue::thresholds,
     model::{Finding, Severity, ThreadModel},
+    patterns,
 };
 
 thresholds! {
@@ -11,7 +12,9 @@ thresholds! {
     /// CPUs stays far below.
     STARVED: f64 = 0.2, Share;
     /// A thread with this share of the accepts delays the listener noticeably.
-    MAIN_ACCEPTOR: f64 = 0.1, Share;
+    MAIN_ACCEPTOR: f64 = patterns::MAIN_ACCEPTOR, Share;
+    /// Of many threads that accept, none has so much: this part of an equal share is enough.
+    MAIN_PART: f64 = patterns::MAIN_PART, Share;
     /// The scheduler's own slices are several milliseconds: a shorter observation proves nothing.
     MIN_US: u64 = 500_000, Micros;
 }
@@ -20,7 +23,7 @@ pub(super) const KIND: FindingKind = FindingKind {
     id: "cpu_starved_acceptor",
     meaning: "The accepting thread has work but no CPU: other threads, a cgroup limit or its priority keep it waiting. The \
               times are from `/proc/PID/task/TID/schedstat`.",
-    when: "A living thread with {MAIN_ACCEPTOR} of the accepts was ready to run but had no CPU for {STARVED} of the time, \
+    when: "A living thread with {MAIN_ACCEPTOR} of the accepts, or {MAIN_PART} of an equal share, was ready to run but had no CPU for {STARVED} of the time, \
            observed for at least {MIN_US}.",
     severity: "warning",
     thresholds: THRESHOLDS,
@@ -29,11 +32,14 @@ pub(super) const KIND: FindingKind = FindingKind {
 
 fn find(input: &FindingInput<'_>) -> Option<Finding> {
     let l = input.listener;
+    // Shares are of the group. Its other shards have as many acceptors as this one, or so.
+    let shards = input.group.map_or(1, |group| group.open.count);
+    let acceptors = l.threads.iter().filter(|t| t.accepts > 0 && !t.ended).count() as u64 * shards;
     let starved = |t: &ThreadModel| {
         let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&input.interval)?);
         let span = cpu + queue + blocked;
         let share = queue as f64 / span.max(1) as f64;
-        let accepts = !t.ended && t.accept_share.is_some_and(|s| s >= MAIN_ACCEPTOR);
+        let accepts = !t.ended && t.accept_share.is_some_and(|s| patterns::is_main_acceptor(s, acceptors));
         (accepts && span >= MIN_US && share >= STARVED).then_some((share, queue, cpu))
     };
     let (thread, (share, queue, cpu)) =
@@ -88,6 +94,32 @@ mod tests {
     fn a_tenth_of_the_accepts_matters() {
         let found = severities(&KIND, waiting, [(0.095, 5_000_000), (0.1, 5_000_000), (0.105, 5_000_000)]);
         assert_eq!(found, [NONE, WARNING, WARNING]);
+    }
+
+    #[test]
+    fn among_many_half_of_an_equal_share_matters() {
+        let thirty = |case: &mut Case, share: f64| {
+            let one = ThreadModel { accepts: 10, ..case.listener.threads[0].clone() };
+            case.listener.threads = vec![one; 30];
+            waiting(case, (share, 5_000_000));
+        };
+        // An equal share is a thirtieth.
+        let found = severities(&KIND, thirty, [0.8 / 60.0, 0.99 / 60.0, 1.01 / 60.0, 1.0 / 30.0]);
+        assert_eq!(found, [NONE, NONE, WARNING, WARNING]);
+        // Of thirty that accepted, the others have ended.
+        let last = |case: &mut Case, share: f64| {
+            thirty(case, share);
+            case.listener.threads[1..].iter_mut().for_each(|t| t.ended = true);
+        };
+        assert_eq!(severities(&KIND, last, [0.09, 0.1]), [NONE, WARNING]);
+        // Thirty shards with a thread each.
+        let shard = |case: &mut Case, share: f64| {
+            case.shard().count = 30;
+            case.listener.threads.truncate(1);
+            case.listener.threads[0].accepts = 10;
+            waiting(case, (share, 5_000_000));
+        };
+        assert_eq!(severities(&KIND, shard, [0.99 / 60.0, 1.01 / 60.0]), [NONE, WARNING]);
     }
 
     #[test]
