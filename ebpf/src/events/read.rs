@@ -33,7 +33,9 @@ pub(crate) fn read(connection: MapValue<Connection>, key: u64, bytes: u32, copie
     // Bytes that were taken by another method were taken at another time, but not before they came.
     let now = if position == expected && taken_ns > since { taken_ns } else { stats::now() };
     if since != 0 {
-        record_span(field!(distributions.residency), since, now);
+        // Before the accept, bytes wait in the accept queue: that is not the reader's time.
+        let accepted_ns = field!(connection.accepted_ns).get();
+        record_span(field!(distributions.residency), since.max(accepted_ns), now);
     }
     field!(connection.consumed).set(position);
     if position != expected

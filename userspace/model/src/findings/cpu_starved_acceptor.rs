@@ -1,9 +1,9 @@
 //! A thread that accepts waits for a CPU.
 
-use super::{FindingInput, FindingKind, duration, ms, percent, plural};
+use super::{FindingInput, FindingKind, Found, duration, ms, percent, plural, stall};
 use crate::{
     catalogue::thresholds,
-    model::{Finding, Severity, ThreadModel},
+    model::{Severity, ThreadModel},
 };
 
 thresholds! {
@@ -12,6 +12,8 @@ thresholds! {
     STARVED: f64 = 0.2, Share;
     /// A thread with this share of the accepts delays the listener noticeably.
     MAIN_ACCEPTOR: f64 = 0.1, Share;
+    /// So does one of many, if it has this part of an equal share.
+    OF_EQUAL_SHARE: f64 = 0.5, Share;
     /// The scheduler's own slices are several milliseconds: a shorter observation proves nothing.
     MIN_US: u64 = 500_000, Micros;
 }
@@ -20,46 +22,83 @@ pub(super) const KIND: FindingKind = FindingKind {
     id: "cpu_starved_acceptor",
     meaning: "The accepting thread has work but no CPU: other threads, a cgroup limit or its priority keep it waiting. The \
               times are from `/proc/PID/task/TID/schedstat`.",
-    when: "A living thread with {MAIN_ACCEPTOR} of the accepts was ready to run but had no CPU for {STARVED} of the time, \
-           observed for at least {MIN_US}.",
+    when: "A living thread with {MAIN_ACCEPTOR} of the listener's accepts, or {OF_EQUAL_SHARE} of an equal share among those that \
+           accept, was ready to run but had no CPU for {STARVED} of the time, observed for at least {MIN_US}: in the last seconds, \
+           or else over the interval.",
     severity: "warning",
+    follows_from: &[],
     thresholds: THRESHOLDS,
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+/// The times of a thread, in microseconds.
+#[derive(Clone, Copy)]
+struct Times {
+    span: u64,
+    queue: u64,
+    cpu: u64,
+}
+
+impl Times {
+    fn share(self) -> f64 {
+        self.queue as f64 / self.span.max(1) as f64
+    }
+
+    fn starved(self) -> Option<Self> {
+        (self.span >= MIN_US && self.share() >= STARVED).then_some(self)
+    }
+}
+
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
-    let starved = |t: &ThreadModel| {
-        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&input.interval)?);
-        let span = cpu + queue + blocked;
-        let share = queue as f64 / span.max(1) as f64;
-        let accepts = !t.ended && t.accept_share.is_some_and(|s| s >= MAIN_ACCEPTOR);
-        (accepts && span >= MIN_US && share >= STARVED).then_some((share, queue, cpu))
+    let accepting = || l.threads.iter().filter(|t| !t.ended && t.accepts > 0);
+    let (all, many) = accepting().fold((0, 0), |(all, many), t| (all + t.accepts, many + 1));
+    let least = MAIN_ACCEPTOR.min(OF_EQUAL_SHARE / f64::from(many.max(1)));
+    let main = |t: &&ThreadModel| t.accepts as f64 >= least * all as f64;
+    // While a listener is quiet, what its threads do otherwise is not its concern.
+    let recent = |t: &ThreadModel| {
+        let lately = input.lately(t)?;
+        Some(Times { span: lately.span_us, queue: lately.run_queue_us?, cpu: lately.on_cpu_us? })
     };
-    let (thread, (share, queue, cpu)) =
-        l.threads.iter().filter_map(|t| starved(t).map(|s| (t, s))).max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
-    Some(Finding {
-        id: KIND.id,
-        severity: Severity::Warning,
-        summary: format!(
-            "{} (thread {}) accepts connections, but waited for a CPU {} of the time ({}).",
-            thread.comm,
-            thread.tid,
-            percent(share),
-            duration(queue)
-        ),
-        evidence: vec![
-            ("run_queue_share", share),
-            ("run_queue_ms", ms(queue)),
-            ("on_cpu_ms", ms(cpu)),
+    let interval = |t: &ThreadModel| {
+        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&input.interval)?);
+        Some(Times { span: cpu + queue + blocked, queue, cpu })
+    };
+    let worst = |times: &dyn Fn(&ThreadModel) -> Option<Times>| {
+        let starved = accepting().filter(main).filter_map(|t| Some((t, times(t)?.starved()?)));
+        starved.max_by(|a, b| a.1.share().total_cmp(&b.1.share()))
+    };
+    let now = worst(&recent);
+    // A thread of which the last seconds are not known may be waiting still.
+    let (thread, times) = now.or_else(|| worst(&interval))?;
+    let holds = now.is_some() || recent(thread).is_none_or(|times| times.span < MIN_US);
+    let said = |verb| {
+        format!(
+            "{} {verb} connections, but waited for a CPU {} of the time ({} of {}).",
+            stall::name(thread),
+            percent(times.share()),
+            duration(times.queue),
+            duration(times.span)
+        )
+    };
+    let advice = format!(
+        "Give the thread CPU time: no more busy threads than {}, a higher cgroup cpu.max or cpu.weight, a lower nice value, or \
+         a CPU of its own. More acceptors would compete for the same CPUs. A larger backlog only hides the problem.",
+        plural(input.cpus.into(), "CPU")
+    );
+    let found = Found::new(
+        &KIND,
+        Severity::Warning,
+        said(if holds { "accepts" } else { "accepted" }),
+        vec![
+            ("run_queue_share", times.share()),
+            ("run_queue_ms", ms(times.queue)),
+            ("on_cpu_ms", ms(times.cpu)),
             ("cpus", f64::from(input.cpus)),
         ],
-        advice: format!(
-            "Give the thread CPU time: no more busy threads than {}, a higher cgroup cpu.max or cpu.weight, a lower nice value, or \
-             a CPU of its own. More acceptors would compete for the same CPUs. A larger backlog only hides the problem.",
-            plural(input.cpus.into(), "CPU")
-        ),
-    })
+        advice.clone(),
+    );
+    Some(found.holding(holds).remembered(times.share(), said("accepted"), advice))
 }
 
 #[cfg(test)]
@@ -69,10 +108,12 @@ mod tests {
         *,
     };
 
-    /// Thread 1 made `accept_share` of the accepts; within 10 s it ran 1 s and waited for a CPU `queue_us`.
+    /// Thread 1 made `accept_share` of 1,000 accepts, thread 4 the others; within 10 s the first ran 1 s and waited for a
+    /// CPU `queue_us`.
     fn waiting(case: &mut Case, (accept_share, queue_us): (f64, u64)) {
+        case.listener.threads[3].accepts = ((1.0 - accept_share) * 1_000.0).round() as u64;
         let thread = &mut case.listener.threads[0];
-        thread.accept_share = Some(accept_share);
+        thread.accepts = (accept_share * 1_000.0).round() as u64;
         thread.on_cpu_us = Some(1_000_000);
         thread.run_queue_us = Some(queue_us);
     }
@@ -88,6 +129,34 @@ mod tests {
     fn a_tenth_of_the_accepts_matters() {
         let found = severities(&KIND, waiting, [(0.095, 5_000_000), (0.1, 5_000_000), (0.105, 5_000_000)]);
         assert_eq!(found, [NONE, WARNING, WARNING]);
+    }
+
+    #[test]
+    fn of_many_acceptors_half_an_equal_share_matters() {
+        // 40 acceptors: an equal share is 25 of 1,000.
+        let many = |case: &mut Case, accepts| {
+            waiting(case, (0.0, 5_000_000));
+            let one = case.listener.threads[0].clone();
+            case.listener.threads = (1..=40).map(|tid| ThreadModel { tid, accepts: 25, ..one.clone() }).collect();
+            case.listener.threads[1..].iter_mut().for_each(|t| t.run_queue_us = Some(0));
+            case.listener.threads[0].accepts = accepts;
+        };
+        assert_eq!(severities(&KIND, many, [0, 12, 13, 25]), [NONE, NONE, WARNING, WARNING]);
+    }
+
+    #[test]
+    fn the_last_seconds_tell_whether_it_holds() {
+        let lately = |queue_us: u64| {
+            let mut case = Case::with(|case| waiting(case, (1.0, 5_000_000)));
+            case.observe(3);
+            case.listener.threads[0].run_queue_us = Some(5_000_000 + queue_us);
+            let found = case.find(&KIND).unwrap();
+            (found.holds, found.summary)
+        };
+        let (holds, summary) = lately(600_000);
+        assert!(holds && summary.contains(" accepts connections, but waited for a CPU 20% of the time (600.0 ms of 3.0 s)"), "{summary}");
+        let (holds, summary) = lately(590_000);
+        assert!(!holds && summary.contains(" accepted connections, but waited for a CPU 56% of the time (5.6 s of 10.0 s)"), "{summary}");
     }
 
     #[test]
@@ -116,7 +185,7 @@ mod tests {
         assert_eq!(without(|t| t.ended = true), None);
         assert_eq!(without(|t| t.on_cpu_us = None), None);
         assert_eq!(without(|t| t.run_queue_us = None), None);
-        assert_eq!(without(|t| t.accept_share = None), None);
+        assert_eq!(without(|t| t.accepts = 0), None);
     }
 
     #[test]
@@ -124,14 +193,14 @@ mod tests {
         let mut case = Case::with(|case| waiting(case, (0.5, 2_500_000)));
         case.listener.threads[1] = ThreadModel {
             tid: 7,
-            accept_share: Some(0.5),
+            accepts: 500,
             on_cpu_us: Some(1_500_000),
             run_queue_us: Some(4_000_000),
             ..case.listener.threads[1].clone()
         };
         case.cpus = 2;
         let found = case.find(&KIND).unwrap();
-        assert_eq!(found.summary, "srv (thread 7) accepts connections, but waited for a CPU 40% of the time (4.0 s).");
+        assert_eq!(found.summary, "srv (thread 7) accepts connections, but waited for a CPU 40% of the time (4.0 s of 10.0 s).");
         let figures = [("run_queue_share", 0.4), ("run_queue_ms", 4_000.0), ("on_cpu_ms", 1_500.0), ("cpus", 2.0)];
         assert_eq!(found.evidence, figures);
         assert!(found.advice.contains("than 2 CPUs"), "{}", found.advice);

@@ -1,7 +1,7 @@
 //! The SYN queue refused SYNs, or had to answer with cookies.
 
-use super::{FindingInput, FindingKind, agree, plural};
-use crate::model::{Finding, Severity};
+use super::{FindingInput, FindingKind, Found, agree, plural};
+use crate::model::Severity;
 
 pub(super) const KIND: FindingKind = FindingKind {
     id: "syn_queue_overflow",
@@ -10,11 +10,12 @@ pub(super) const KIND: FindingKind = FindingKind {
     when: "The SYN queue was full in the interval, and refused SYNs or sent cookies instead. Where cookies are known for the \
            whole namespace only, the listener's SYN queue must have reached its backlog.",
     severity: "critical if SYNs were refused in the recent span, warning if earlier, info if only cookies were sent",
+    follows_from: &["accept_queue_overflow"],
     thresholds: &[],
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let refused = l.drops.syn_queue_full.unwrap_or(0);
     let own_cookies = l.total.cookies_sent;
@@ -39,8 +40,7 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
             format!("The SYN queue was full and refused {}.", plural(refused, "SYN")),
             "Turn tcp_syncookies on (1): then a full SYN queue refuses nobody. The backlog limits the SYN queue as it limits the \
              accept queue, so listen() and net.core.somaxconn enlarge both. Find out why handshakes do not complete: lost final \
-             ACKs, a flood, or TCP_DEFER_ACCEPT, which keeps connections in this queue on purpose. Cookies do not help against a \
-             full accept queue.",
+             ACKs, a flood, or TCP_DEFER_ACCEPT, which keeps connections in this queue on purpose.",
         )
     } else {
         (
@@ -54,7 +54,10 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
              tcp_syncookies at 1; 2 would always send cookies.",
         )
     };
-    Some(Finding { id: KIND.id, severity, summary, evidence, advice: advice.to_owned() })
+    // Cookies are counted for the interval only; where the SYN queue is full now, they may still be sent.
+    let full = l.now.syn_depth.is_some_and(|depth| depth >= l.now.backlog.max(1));
+    let holds = recent > 0 || l.rate.cookies_sent.map_or(refused == 0 && full, |rate| rate > 0.0);
+    Some(Found::new(&KIND, severity, summary, evidence, advice).holding(holds))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Threads wake up for connections that others take.
 
-use super::{FindingInput, FindingKind, plural};
+use super::{FindingInput, FindingKind, Found, plural};
 use crate::{
     catalogue::thresholds,
-    model::{Finding, Role, Severity},
+    model::{Role, Severity},
     words::prose::grouped,
 };
 
@@ -25,11 +25,12 @@ pub(super) const KIND: FindingKind = FindingKind {
     when: "At least {MIN_THREADS} acceptors have would-block accepts, {MIN_PER_SECOND} or more together, and {PER_ACCEPT} or more \
            per accept.",
     severity: "warning from {BAD_PER_ACCEPT} per accept on, else info",
+    follows_from: &[],
     thresholds: THRESHOLDS,
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let (rate, accepts) = (l.rate.would_block?, l.rate.accepts?);
     let herd = |t: &&crate::model::ThreadModel| t.would_block > 0 && !t.ended && t.roles.contains(&Role::Acceptor);
@@ -44,20 +45,22 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
     if per_accept.is_finite() {
         evidence.push(("would_block_per_accept", per_accept));
     }
-    Some(Finding {
-        id: KIND.id,
-        severity: if per_accept >= BAD_PER_ACCEPT { Severity::Warning } else { Severity::Info },
-        summary: format!(
-            "{} wake up for connections that others take. Per second, {} returned EAGAIN and {} returned a connection.",
+    let summary = |wake: &str, returned: &str| {
+        format!(
+            "{} {wake} up for connections that others {}. Per second, {} {returned} EAGAIN and {} {returned} a connection.",
             plural(threads, "thread"),
+            if wake == "wake" { "take" } else { "took" },
             plural(rate.round() as u64, "accept"),
             grouped(accepts.round() as u64)
-        ),
-        evidence,
-        advice: "Wake one thread per connection: use EPOLLEXCLUSIVE, a blocking accept, or one listener per thread (SO_REUSEPORT). More \
-                 acceptors make it worse. The backlog is not involved."
-            .to_owned(),
-    })
+        )
+    };
+    let severity = if per_accept >= BAD_PER_ACCEPT { Severity::Warning } else { Severity::Info };
+    let advice = "Wake one thread per connection: use EPOLLEXCLUSIVE, a blocking accept, or one listener per thread (SO_REUSEPORT). \
+                  More acceptors make it worse. The backlog is not involved.";
+    Some(
+        Found::new(&KIND, severity, summary("wake", "returned"), evidence, advice)
+            .remembered(rate, summary("woke", "returned"), advice),
+    )
 }
 
 #[cfg(test)]
