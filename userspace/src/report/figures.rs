@@ -1,4 +1,4 @@
-//! The figures of a listener or group as JSON: nested objects, made from the table of figures.
+//! The figures of a listener or group as JSON: nested objects, made from the table of figures by their paths.
 
 use listentop_model::{
     figures::{FIGURES, Figure, Unit, Value},
@@ -23,21 +23,40 @@ impl Figures {
 
 impl Serialize for Figures {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let part = |entry: &(&'static Figure, Json)| entry.0.place().0;
-        let mut map = serializer.serialize_map(None)?;
-        for entries in self.0.chunk_by(|a, b| part(a) == part(b)) {
-            map.serialize_entry(part(&entries[0]), &Part(entries))?;
-        }
-        map.end()
+        Part { figures: &self.0, depth: 0 }.serialize(serializer)
     }
 }
 
-/// The figures of one part.
-struct Part<'a>(&'a [(&'static Figure, Json)]);
+/// Figures whose paths begin with the same `depth` names.
+struct Part<'a> {
+    figures: &'a [(&'static Figure, Json)],
+    depth: usize,
+}
+
+impl Part<'_> {
+    /// The name of a figure, or of the part that it is in.
+    fn name(&self, entry: &(&'static Figure, Json)) -> &'static str {
+        entry.0.path.split('.').nth(self.depth).unwrap_or_default()
+    }
+
+    /// Whether a figure's path ends here.
+    fn is_figure(&self, entry: &(&'static Figure, Json)) -> bool {
+        entry.0.path.split('.').count() == self.depth + 1
+    }
+}
 
 impl Serialize for Part<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(figure, value)| (figure.place().1, value)))
+        let mut map = serializer.serialize_map(None)?;
+        for figures in self.figures.chunk_by(|a, b| self.name(a) == self.name(b)) {
+            let name = self.name(&figures[0]);
+            if self.is_figure(&figures[0]) {
+                map.serialize_entry(name, &figures[0].1)?;
+            } else {
+                map.serialize_entry(name, &Part { figures, depth: self.depth + 1 })?;
+            }
+        }
+        map.end()
     }
 }
 

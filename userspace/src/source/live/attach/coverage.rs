@@ -145,12 +145,22 @@ fn via(measure: Measure, attached: &Attached) -> String {
         Measure::DropCause => format!("{}; for SYNs the namespace's TcpExt counters", hooks(&[Event::AckRefused])),
         Measure::DropClients => hooks(&[Event::Syn, Event::AckRefused]),
         Measure::Accepts | Measure::WouldBlock => hooks(&[Event::Accepted]),
+        Measure::ClientGone => format!("{}: state of the connection", hooks(&[Event::Accepted])),
         Measure::OpenConnections => format!("accepts less {}", hooks(&[Event::Destroyed])),
         Measure::FirstByte => hooks(&[Event::Arrived]),
         Measure::FirstRead => hooks(&[Event::Read, Event::Spliced]),
+        Measure::Answer => format!(
+            "{} → {} → {}",
+            hooks(&[Event::Arrived]),
+            hooks(&[Event::Read, Event::Spliced]),
+            hooks(&[Event::Written])
+        ),
         Measure::Reads => hooks(&[Event::Read, Event::Spliced]),
         Measure::Residency => format!("{} → {}", hooks(&[Event::Arrived]), hooks(&[Event::Read, Event::Spliced])),
         Measure::QueuedBytes => format!("{} less copied_seq", hooks(&[Event::Arrived])),
+        Measure::OldestUnread => {
+            format!("iter/bpf_map_elem: connections; {} less copied_seq", hooks(&[Event::Arrived]))
+        }
         Measure::Writes => hooks(&[Event::Written]),
         Measure::Owners => "/proc/PID/fd".to_owned(),
         Measure::ThreadTimes => "/proc/PID/task/TID/schedstat".to_owned(),

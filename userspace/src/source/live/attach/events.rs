@@ -14,9 +14,9 @@ pub use super::declaration::{Definition, Event, Hook, Kind, Loss, Method, Part, 
 use super::declaration::{either, functions, hook, if_present, loss, optional, tracepoints};
 
 use Measure::{
-    AcceptQueuePeak, AcceptWait, Accepts, CookiesSent, DropCause, DropClients, Drops, Enqueued, FirstByte, FirstRead,
-    Handshake, OpenConnections, QueuedBytes, Reads, Residency, SynQueueDepth, SynRequests, SynackRetransmits,
-    WouldBlock, Writes,
+    AcceptQueuePeak, AcceptWait, Accepts, Answer, ClientGone, CookiesSent, DropCause, DropClients, Drops, Enqueued,
+    FirstByte, FirstRead, Handshake, OldestUnread, OpenConnections, QueuedBytes, Reads, Residency, SynQueueDepth,
+    SynRequests, SynackRetransmits, WouldBlock, Writes,
 };
 
 use Target::{Entry, Exit, Syscall, Tracepoint};
@@ -56,12 +56,12 @@ const URING_FAILED: Hook =
 const URING_ACCEPTS: Hook = optional(
     "uring_complete",
     URING,
-    &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
+    &[Accepts, AcceptWait, WouldBlock, ClientGone, OpenConnections, FirstByte, FirstRead],
     "accepts through io_uring are not counted until the connection is read or written",
 );
 
 /// What the end of inet_csk_accept provides. It shows failed accepts less well.
-const ACCEPTED: &[Measure] = &[Accepts, AcceptWait, OpenConnections, FirstByte, FirstRead];
+const ACCEPTED: &[Measure] = &[Accepts, AcceptWait, ClientGone, OpenConnections, FirstByte, FirstRead, OldestUnread];
 
 /// In the order of attaching. What ends a connection's record comes before what makes one, so that no record is left
 /// behind.
@@ -74,7 +74,7 @@ pub const EVENTS: &[Definition] = &[
     .essential(),
     Definition::of(
         Event::Read,
-        &[Reads, Residency, FirstRead, FirstByte, QueuedBytes],
+        &[Reads, Residency, FirstRead, FirstByte, QueuedBytes, OldestUnread, Answer],
         &[
             tracepoints(&[hook("recv_length", Tracepoint("sock_recv_length", 3))]),
             functions(&[hook("receive", Exit("tcp_recvmsg")), if_present("mptcp_receive", Exit("mptcp_recvmsg"))]),
@@ -87,19 +87,19 @@ pub const EVENTS: &[Definition] = &[
             functions(&[hook("splice_read", Exit("tcp_splice_read"))]),
             tracepoints(&[hook("exit_splice", Syscall("sys_exit_splice"))]).relies_on(&[(
                 URING,
-                loss(&[Reads, Residency, FirstRead], "reads by splice through io_uring are not counted"),
+                loss(&[Reads, Residency, FirstRead, Answer], "reads by splice through io_uring are not counted"),
             )]),
         ],
     )
-    .without(&[loss(&[Reads, Residency, FirstRead], "reads by splice(2) are not counted")]),
+    .without(&[loss(&[Reads, Residency, FirstRead, Answer], "reads by splice(2) are not counted")]),
     Definition::of(
         Event::Written,
-        &[Writes],
+        &[Writes, Answer],
         &[
             // Up to 6.4 sendfile uses a separate function, which the tracepoint does not see.
             tracepoints(&[
                 hook("send_length", Tracepoint("sock_send_length", 3)),
-                optional("send_page", Exit("tcp_sendpage"), &[Writes], "writes by sendfile(2) are not counted"),
+                optional("send_page", Exit("tcp_sendpage"), &[Writes, Answer], "writes by sendfile(2) are not counted"),
             ]),
             functions(&[
                 hook("send", Exit("tcp_sendmsg")),
@@ -175,7 +175,7 @@ pub const EVENTS: &[Definition] = &[
     .with_parts(&[Part::RequestsGivenUp]),
     Definition::of(
         Event::Accepted,
-        &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
+        &[Accepts, AcceptWait, WouldBlock, ClientGone, OpenConnections, FirstByte, FirstRead, OldestUnread],
         &[
             // A failed accept is seen at the end of the call, and where io_uring completes it. A tracepoint of the call
             // slows all calls down, so it comes second.
@@ -204,7 +204,7 @@ pub const EVENTS: &[Definition] = &[
     .with_parts(&[Part::FailedAccepts]),
     Definition::of(
         Event::Arrived,
-        &[Residency, FirstByte, QueuedBytes],
+        &[Residency, FirstByte, QueuedBytes, OldestUnread, Answer],
         &[
             tracepoints(&[hook("data_ready_of_connections", Tracepoint("sk_data_ready", 1))]),
             functions(&[hook("readable", Entry("sock_def_readable"))]),
@@ -212,7 +212,17 @@ pub const EVENTS: &[Definition] = &[
     ),
     Definition::of(
         Event::Enqueued,
-        &[AcceptQueuePeak, Enqueued, AcceptWait, Handshake, Residency, FirstByte, QueuedBytes],
+        &[
+            AcceptQueuePeak,
+            Enqueued,
+            AcceptWait,
+            Handshake,
+            Residency,
+            FirstByte,
+            QueuedBytes,
+            OldestUnread,
+            Answer,
+        ],
         &[
             functions(&[
                 hook("listen_stops", Entry("inet_csk_listen_stop")).brings(&[]),

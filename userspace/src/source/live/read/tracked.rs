@@ -199,6 +199,7 @@ impl TrackedListener {
             work: &counters.work,
             peaks: *peaks,
             now_ns,
+            walked_ns: now_ns,
         };
         ListenerSample {
             id: info.cookie,
