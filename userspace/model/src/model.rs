@@ -137,7 +137,7 @@ pub struct ListenerModel {
     pub threads: Vec<ThreadModel>,
     /// How it is served.
     pub pattern: Pattern,
-    /// What is wrong, worst first.
+    /// What is wrong: root causes, the worst first, and under each what follows from it.
     pub findings: Vec<Finding>,
     /// How it was at each step of [`Model::timeline`].
     pub history: History,
@@ -239,17 +239,37 @@ names! {
     }
 }
 
-/// One thing that is wrong with a listener.
+/// One thing that is wrong with a listener, or was in the interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Stable name, snake_case.
     pub id: &'static str,
     /// How bad.
     pub severity: Severity,
-    /// One sentence.
+    /// The finding of the same listener that explains this one; `None` for a root cause. It comes before this one.
+    pub follows_from: Option<&'static str>,
+    /// When it began, milliseconds since the epoch.
+    pub since_unix_ms: u64,
+    /// When it was last seen; `None` while it holds.
+    pub until_unix_ms: Option<u64>,
+    /// One or a few sentences.
     pub summary: String,
     /// The figures behind it: name (units in the name), value.
     pub evidence: Vec<(&'static str, f64)>,
-    /// What to do, and what not to change.
+    /// What to do, and what not to change. Of a consequence: where that is advised.
     pub advice: String,
+}
+
+/// How far a finding stands below its root cause: 0 for the root cause itself, 1 for what follows from it.
+#[must_use]
+pub fn depth(findings: &[Finding], at: usize) -> usize {
+    let mut depth = 0;
+    let mut place = at;
+    while let Some(cause) = findings.get(place).and_then(|finding| finding.follows_from) {
+        // Causes come first, so this ends.
+        let Some(above) = findings[..place].iter().rposition(|finding| finding.id == cause) else { break };
+        depth += 1;
+        place = above;
+    }
+    depth
 }

@@ -30,7 +30,11 @@ mod syn_backlog_reserve;
 mod syn_queue_overflow;
 mod would_block_storm;
 
-pub(crate) use self::{activity::Activity, memory::Memory};
+pub(crate) use self::{
+    activity::Activity,
+    causes::merge,
+    memory::{Memory, NOTHING},
+};
 use crate::{
     catalogue::{Threshold, thresholds},
     history::Timeline,

@@ -18,6 +18,6 @@ pub use self::{
         NOTHING, SAMPLED, UNAVAILABLE, bytes, clock, duration, interval, marked, percent, precise_duration, rate,
         short, short_bytes, status, whole_percent,
     },
-    prose::{agree, grouped, plural},
+    prose::{agree, finding_time, grouped, plural},
     text::{clean, fit, fit_middle, width, wrap},
 };
