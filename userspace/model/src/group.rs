@@ -13,7 +13,7 @@ use crate::{
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
     model::{ListenerModel, Model},
-    sample::Protocol,
+    sample::{Descriptors, Protocol, Waiter},
     shared::Shared,
 };
 
@@ -240,6 +240,14 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
         group: first.group,
         process: shards.iter().find_map(|shard| shard.process.clone()),
         holders,
+        waiters: waiters(shards),
+        descriptors: shards.iter().filter_map(|shard| shard.descriptors).max_by(Descriptors::by_use),
+        somaxconn: first.somaxconn,
+        limit_set_by: first.limit_set_by.filter(|by| shards.iter().all(|shard| shard.limit_set_by == Some(*by))),
+        backlog_wanted: first
+            .backlog_wanted
+            .filter(|all| shards.iter().all(|shard| shard.backlog_wanted == Some(*all))),
+        backlog_needed: shards.iter().filter_map(|shard| shard.backlog_needed).max(),
         opened_in_interval: shards.iter().all(|shard| shard.opened_in_interval),
         closed: none_open,
         now,
@@ -254,6 +262,17 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
         findings: Vec::new(),
         history: History::default(),
     }
+}
+
+/// The threads that wait for any of the open shards; `None` if they are not known of each.
+fn waiters(shards: &[&ListenerModel]) -> Option<Vec<Waiter>> {
+    let mut all: Vec<Waiter> = Vec::new();
+    for shard in shards.iter().filter(|shard| !shard.closed) {
+        all.extend_from_slice(shard.waiters.as_ref()?);
+    }
+    all.sort_by_key(|waiter| (waiter.pid, waiter.tid, waiter.how));
+    all.dedup();
+    Some(all)
 }
 
 /// Histories of open shards, added up step by step.

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 pub use crate::patterns::PatternName;
+pub use crate::sample::{Descriptors, LimitSetBy, ThreadState, WaitKind, Waiter};
 use crate::{
     coverage::Coverage,
     history::{History, Timeline},
@@ -119,6 +120,19 @@ pub struct ListenerModel {
     pub opened_in_interval: bool,
     /// It closed within the interval; its gauges are those of the last reading.
     pub closed: bool,
+    /// The threads that wait for its connections; `None` if that is not known.
+    pub waiters: Option<Vec<Waiter>>,
+    /// The descriptors of the accepting process that is nearest to its limit.
+    pub descriptors: Option<Descriptors>,
+    /// net.core.somaxconn of its namespace.
+    pub somaxconn: Option<u32>,
+    /// What set the limit of its accept queue; `None` without `somaxconn`.
+    pub limit_set_by: Option<LimitSetBy>,
+    /// The backlog that its program asked for; `None` if nobody saw it call listen(2).
+    pub backlog_wanted: Option<u32>,
+    /// The backlog that would have held the largest burst that was refused; `None` if none was, or what was refused was
+    /// no burst.
+    pub backlog_needed: Option<u32>,
     /// Gauges at the last sample.
     pub now: Gauges,
     /// Counts in the interval.
@@ -198,6 +212,8 @@ pub struct ThreadModel {
     pub on_cpu_us: Option<u64>,
     /// Time waiting for a CPU in the interval, in microseconds.
     pub run_queue_us: Option<u64>,
+    /// What it does; known only while a connection waits for it.
+    pub state: Option<ThreadState>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,
     /// The last time at which it was known to live, in microseconds of the interval; `None` while it lives. These

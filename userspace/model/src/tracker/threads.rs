@@ -194,6 +194,9 @@ impl State {
         }
         self.times(model, thread, clock);
         roles(model);
+        if thread.state != model.state {
+            model.state.clone_from(&thread.state);
+        }
         if thread.comm != model.comm {
             model.comm.clone_from(&thread.comm);
         }
@@ -260,6 +263,7 @@ fn new_model(thread: &ThreadSample) -> ThreadModel {
         reads_per_second: 0.0,
         on_cpu_us: None,
         run_queue_us: None,
+        state: None,
         known_from_us: 0,
         lived_until_us: None,
     }

@@ -218,6 +218,10 @@ impl TrackedListener {
             distributions,
             drops: drops(readings, self.drops.read(info.socket_drops)),
             threads: threads.samples(),
+            waiters: None,
+            descriptors: None,
+            somaxconn: None,
+            backlog_wanted: None,
         }
     }
 
