@@ -11,7 +11,7 @@ use crate::{
     coverage::Coverage,
     history::{History, Timeline},
     names::names,
-    sample::{Host, Losses, Process, Protocol},
+    sample::{Host, Losses, Process, Protocol, Summed, ThreadKey},
     shared::Shared,
 };
 pub use crate::{
@@ -169,12 +169,14 @@ names! {
     }
 }
 
-/// One thread's work for one listener.
+/// One thread's work for one listener; or, with `summed`, that of ended threads which are no longer listed one by one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThreadModel {
-    /// Process id.
+    /// Which thread it is. No two rows of a listener have the same, but for the sum, which is no thread.
+    pub key: ThreadKey,
+    /// Process id; 0 for a sum, and where listentop's PID namespace does not show it.
     pub pid: u32,
-    /// Thread id.
+    /// Thread id; 0 likewise.
     pub tid: u32,
     /// Command name.
     pub comm: String,
@@ -219,9 +221,33 @@ pub struct ThreadModel {
     /// The last time at which it was known to live, in microseconds of the interval; `None` while it lives. These
     /// times need no updates, so an idle listener costs nothing.
     pub lived_until_us: Option<u64>,
+    /// When it accepted, or tried to; `None` if it did not in the interval, and for a sum.
+    pub accepting: Option<Accepting>,
+    /// It is a sum over threads that ended in the interval; what they did in it.
+    pub summed: Option<Box<Summed>>,
+}
+
+/// When a thread accepted or tried to, in microseconds of the interval. What happened between two samples could be at
+/// any time between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepting {
+    /// It first did not before this time: that of the sample before.
+    pub from_us: u64,
+    /// And not after this time.
+    pub begun_us: u64,
+    /// It last did not before this time.
+    pub ending_us: u64,
+    /// And not after this time: that of the sample that showed it.
+    pub until_us: u64,
 }
 
 impl ThreadModel {
+    /// How many threads the row stands for.
+    #[must_use]
+    pub fn threads(&self) -> u64 {
+        self.summed.as_ref().map_or(1, |summed| summed.threads)
+    }
+
     /// The rest of its time in the interval, in microseconds: neither on a CPU nor waiting for one, so asleep or
     /// blocked. `None` if those times are not known.
     #[must_use]

@@ -8,8 +8,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::figures::{Counts, Distributions, GaugeSample};
 use crate::{coverage::Coverage, names::names, shared::Shared};
+pub use crate::{
+    figures::{Counts, Distributions, GaugeSample},
+    summed::{Summed, ThreadKey},
+};
 
 /// One reading of everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -279,7 +282,8 @@ pub struct ListenerSample {
     pub distributions: Distributions,
     /// Refused attempts.
     pub drops: DropsSample,
-    /// The threads that were seen working for it, including those that ended.
+    /// The threads that were seen working for it, including those that ended. No two have the same
+    /// [`ThreadSample::key`]; at most one is a sum.
     pub threads: Vec<ThreadSample>,
     /// The threads that wait for its connections, by process and thread; `None` if that is not known (yet).
     #[serde(default)]
@@ -324,13 +328,20 @@ pub struct DropsSample {
     pub clients_cover_syn: bool,
 }
 
-/// What one thread did for one listener.
+/// What one thread did for one listener; or, with `summed`, what the ended threads did that are no longer listed one by
+/// one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ThreadSample {
-    /// Process id (thread group id).
+    /// Process id (thread group id); 0 if listentop's PID namespace does not show it.
     pub pid: u32,
-    /// Thread id; 0 for the sum over ended threads that are no longer listed one by one.
+    /// Thread id; 0 likewise.
     pub tid: u32,
+    /// Process id in the initial PID namespace, in which every process has one; 0 if the source does not know it.
+    #[serde(default)]
+    pub initial_pid: u32,
+    /// Thread id there; 0 likewise.
+    #[serde(default)]
+    pub initial_tid: u32,
     /// When the thread started (CLOCK_BOOTTIME, nanoseconds): distinguishes it from a later thread with the same id.
     pub start_ns: u64,
     /// Command name of the thread when it was first seen working.
@@ -361,6 +372,9 @@ pub struct ThreadSample {
     /// What it does; read only while a connection waits for it.
     #[serde(default)]
     pub state: Option<ThreadState>,
+    /// It is a sum over ended threads, which are never listed one by one again; what they were.
+    #[serde(default)]
+    pub summed: Option<Box<Summed>>,
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ parts! {
         would_block: u64, accept_failed: Option<u64>, reads: u64, read_share: Option<f64>, read_bytes: u64, first_reads: u64,
         writes: u64, write_bytes: u64, on_cpu_us: Option<u64>, run_queue_us: Option<u64>, blocked_us: Option<u64>,
         state: Option<State>,
+        summed: Option<Summed>,
     }
     /// A thread that waits for its connections.
     WaiterEntry {
@@ -89,6 +90,8 @@ parts! {
     }
     /// What a thread does.
     State { letter: char, wchan: Option<String>, syscall: Option<String>, kernel_stack: Vec<String>, }
+    /// What the threads of a sum were.
+    Summed { threads: u64, processes: u64, acceptors: u64, readers: u64, writers: u64, one_connection: u64, }
     /// How it is served.
     Pattern { name: PatternName, confidence: f64, evidence: Vec<String>, }
     /// What is wrong with it.
@@ -232,6 +235,14 @@ fn thread(t: &ThreadModel, accept_failed: bool, interval: &model::Interval) -> T
         run_queue_us: t.run_queue_us,
         blocked_us: t.blocked_us(interval),
         state: t.state.clone().map(state),
+        summed: t.summed.as_deref().map(|summed| Summed {
+            threads: summed.threads,
+            processes: summed.processes,
+            acceptors: summed.acceptors,
+            readers: summed.readers,
+            writers: summed.writers,
+            one_connection: summed.one_connection,
+        }),
     }
 }
 

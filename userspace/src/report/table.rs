@@ -13,8 +13,8 @@ use listentop_model::{
 
 use listentop_model::words::losses::{self, Loss};
 use listentop_model::words::{
-    bytes, clean, duration, finding_time, fit, grouped, listener_endpoint, marked, netns, percent, process, rate, short, status, utc,
-    width, wrap,
+    bytes, clean, duration, finding_time, fit, grouped, listener_endpoint, marked, netns, percent, plural, process, rate, short,
+    status, thread_name, utc, width, wrap,
 };
 
 /// Lines are never made for less than this; a narrower terminal cuts them.
@@ -326,8 +326,9 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
     // So are its threads.
     if !l.threads.is_empty() && !is_group {
         lines.extend(grid(&threads(&l.threads, &model.interval), width, 2));
-        if l.threads.len() > THREADS {
-            lines.push(format!("  and {} threads more", l.threads.len() - THREADS));
+        let more: u64 = l.threads.iter().skip(THREADS).map(ThreadModel::threads).sum();
+        if more > 0 {
+            lines.push(format!("  and {}", plural(more, "more thread")));
         }
     }
     lines
@@ -388,8 +389,8 @@ fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
     // A time that was read once only is unknown, as is one from a file that cannot be read.
     let time = |us: Option<u64>| or_dash(us.map(duration));
     vec![
-        text_column("THREAD", 10, 0, ts().map(|t| clean(&t.comm))),
-        column("TID", 0, ts().map(|t| t.tid.to_string())),
+        text_column("THREAD", 10, 0, ts().map(thread_name)),
+        column("TID", 0, ts().map(|t| or_dash((t.tid != 0).then(|| t.tid.to_string())))),
         text_column("ROLES", 6, 3, ts().map(|t| t.roles.iter().map(|r| r.name()).collect::<Vec<_>>().join(","))),
         column("ACCEPTS", 1, ts().map(|t| short(t.accepts))),
         column("SHARE", 2, ts().map(|t| share(t.accept_share))),
@@ -401,7 +402,12 @@ fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
         column("ON CPU", 3, ts().map(|t| time(t.on_cpu_us))),
         column("RUNQ", 3, ts().map(|t| time(t.run_queue_us))),
         column("BLOCKED", 7, ts().map(|t| time(t.blocked_us(interval)))),
-        text_column("", 0, 8, ts().map(|t| if t.ended { "ended".to_owned() } else { String::new() })),
+        text_column(
+            "",
+            0,
+            8,
+            ts().map(|t| if t.ended && t.summed.is_none() { "ended".to_owned() } else { String::new() }),
+        ),
     ]
 }
 

@@ -4,6 +4,7 @@ use super::{FindingInput, FindingKind, Found, duration, ms, percent, plural, sta
 use crate::{
     catalogue::thresholds,
     model::{Severity, ThreadModel},
+    patterns,
 };
 
 thresholds! {
@@ -11,9 +12,9 @@ thresholds! {
     /// CPUs stays far below.
     STARVED: f64 = 0.2, Share;
     /// A thread with this share of the accepts delays the listener noticeably.
-    MAIN_ACCEPTOR: f64 = 0.1, Share;
-    /// So does one of many, if it has this part of an equal share.
-    OF_EQUAL_SHARE: f64 = 0.5, Share;
+    MAIN_ACCEPTOR: f64 = patterns::MAIN_ACCEPTOR, Share;
+    /// Of many threads that accept, none has so much: this part of an equal share is enough.
+    MAIN_PART: f64 = patterns::MAIN_PART, Share;
     /// The scheduler's own slices are several milliseconds: a shorter observation proves nothing.
     MIN_US: u64 = 500_000, Micros;
 }
@@ -22,9 +23,8 @@ pub(super) const KIND: FindingKind = FindingKind {
     id: "cpu_starved_acceptor",
     meaning: "The accepting thread has work but no CPU: other threads, a cgroup limit or its priority keep it waiting. The \
               times are from `/proc/PID/task/TID/schedstat`.",
-    when: "A living thread with {MAIN_ACCEPTOR} of the listener's accepts, or {OF_EQUAL_SHARE} of an equal share among those that \
-           accept, was ready to run but had no CPU for {STARVED} of the time, observed for at least {MIN_US}: in the last seconds, \
-           or else over the interval.",
+    when: "A living thread with {MAIN_ACCEPTOR} of the accepts, or {MAIN_PART} of an equal share, was ready to run but had no CPU \
+           for {STARVED} of the time, observed for at least {MIN_US}: in the last seconds, or else over the interval.",
     severity: "warning",
     follows_from: &[],
     thresholds: THRESHOLDS,
@@ -51,11 +51,11 @@ impl Times {
 
 fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
-    let accepting = || l.threads.iter().filter(|t| !t.ended && t.accepts > 0);
-    let (all, many) = accepting().fold((0, 0), |(all, many), t| (all + t.accepts, many + 1));
-    let least = MAIN_ACCEPTOR.min(OF_EQUAL_SHARE / f64::from(many.max(1)));
-    let main = |t: &&ThreadModel| t.accepts as f64 >= least * all as f64;
-    // While a listener is quiet, what its threads do otherwise is not its concern.
+    // Shares are of the group. Its other shards have as many acceptors as this one, or so.
+    let shards = input.group.map_or(1, |group| group.open.count);
+    let acceptors = l.threads.iter().filter(|t| t.accepts > 0 && !t.ended).count() as u64 * shards;
+    let is_main = |t: &ThreadModel| t.accept_share.is_some_and(|share| patterns::is_main_acceptor(share, acceptors));
+    let main = || l.threads.iter().filter(|t| !t.ended && is_main(t));
     let recent = |t: &ThreadModel| {
         let lately = input.lately(t)?;
         Some(Times { span: lately.span_us, queue: lately.run_queue_us?, cpu: lately.on_cpu_us? })
@@ -65,7 +65,7 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
         Some(Times { span: cpu + queue + blocked, queue, cpu })
     };
     let worst = |times: &dyn Fn(&ThreadModel) -> Option<Times>| {
-        let starved = accepting().filter(main).filter_map(|t| Some((t, times(t)?.starved()?)));
+        let starved = main().filter_map(|t| Some((t, times(t)?.starved()?)));
         starved.max_by(|a, b| a.1.share().total_cmp(&b.1.share()))
     };
     let now = worst(&recent);
@@ -108,12 +108,10 @@ mod tests {
         *,
     };
 
-    /// Thread 1 made `accept_share` of 1,000 accepts, thread 4 the others; within 10 s the first ran 1 s and waited for a
-    /// CPU `queue_us`.
+    /// Thread 1 made `accept_share` of the accepts; within 10 s it ran 1 s and waited for a CPU `queue_us`.
     fn waiting(case: &mut Case, (accept_share, queue_us): (f64, u64)) {
-        case.listener.threads[3].accepts = ((1.0 - accept_share) * 1_000.0).round() as u64;
         let thread = &mut case.listener.threads[0];
-        thread.accepts = (accept_share * 1_000.0).round() as u64;
+        thread.accept_share = Some(accept_share);
         thread.on_cpu_us = Some(1_000_000);
         thread.run_queue_us = Some(queue_us);
     }
@@ -132,31 +130,47 @@ mod tests {
     }
 
     #[test]
-    fn of_many_acceptors_half_an_equal_share_matters() {
-        // 40 acceptors: an equal share is 25 of 1,000.
-        let many = |case: &mut Case, accepts| {
-            waiting(case, (0.0, 5_000_000));
-            let one = case.listener.threads[0].clone();
-            case.listener.threads = (1..=40).map(|tid| ThreadModel { tid, accepts: 25, ..one.clone() }).collect();
-            case.listener.threads[1..].iter_mut().for_each(|t| t.run_queue_us = Some(0));
-            case.listener.threads[0].accepts = accepts;
+    fn among_many_half_of_an_equal_share_matters() {
+        let thirty = |case: &mut Case, share: f64| {
+            let one = ThreadModel { accepts: 10, ..case.listener.threads[0].clone() };
+            case.listener.threads = vec![one; 30];
+            waiting(case, (share, 5_000_000));
         };
-        assert_eq!(severities(&KIND, many, [0, 12, 13, 25]), [NONE, NONE, WARNING, WARNING]);
+        // An equal share is a thirtieth.
+        let found = severities(&KIND, thirty, [0.8 / 60.0, 0.99 / 60.0, 1.01 / 60.0, 1.0 / 30.0]);
+        assert_eq!(found, [NONE, NONE, WARNING, WARNING]);
+        // Of thirty that accepted, the others have ended.
+        let last = |case: &mut Case, share: f64| {
+            thirty(case, share);
+            case.listener.threads[1..].iter_mut().for_each(|t| t.ended = true);
+        };
+        assert_eq!(severities(&KIND, last, [0.09, 0.1]), [NONE, WARNING]);
+        // Thirty shards with a thread each.
+        let shard = |case: &mut Case, share: f64| {
+            case.shard().count = 30;
+            case.listener.threads.truncate(1);
+            case.listener.threads[0].accepts = 10;
+            waiting(case, (share, 5_000_000));
+        };
+        assert_eq!(severities(&KIND, shard, [0.99 / 60.0, 1.01 / 60.0]), [NONE, WARNING]);
     }
 
     #[test]
     fn the_last_seconds_tell_whether_it_holds() {
         let lately = |queue_us: u64| {
             let mut case = Case::with(|case| waiting(case, (1.0, 5_000_000)));
+            case.listener.threads[0].accepts = 1;
             case.observe(3);
             case.listener.threads[0].run_queue_us = Some(5_000_000 + queue_us);
             let found = case.find(&KIND).unwrap();
             (found.holds, found.summary)
         };
         let (holds, summary) = lately(600_000);
-        assert!(holds && summary.contains(" accepts connections, but waited for a CPU 20% of the time (600.0 ms of 3.0 s)"), "{summary}");
+        assert!(holds, "{summary}");
+        assert!(summary.ends_with(" accepts connections, but waited for a CPU 20% of the time (600.0 ms of 3.0 s)."), "{summary}");
         let (holds, summary) = lately(590_000);
-        assert!(!holds && summary.contains(" accepted connections, but waited for a CPU 56% of the time (5.6 s of 10.0 s)"), "{summary}");
+        assert!(!holds, "{summary}");
+        assert!(summary.ends_with(" accepted connections, but waited for a CPU 56% of the time (5.6 s of 10.0 s)."), "{summary}");
     }
 
     #[test]
@@ -185,7 +199,7 @@ mod tests {
         assert_eq!(without(|t| t.ended = true), None);
         assert_eq!(without(|t| t.on_cpu_us = None), None);
         assert_eq!(without(|t| t.run_queue_us = None), None);
-        assert_eq!(without(|t| t.accepts = 0), None);
+        assert_eq!(without(|t| t.accept_share = None), None);
     }
 
     #[test]
@@ -193,7 +207,7 @@ mod tests {
         let mut case = Case::with(|case| waiting(case, (0.5, 2_500_000)));
         case.listener.threads[1] = ThreadModel {
             tid: 7,
-            accepts: 500,
+            accept_share: Some(0.5),
             on_cpu_us: Some(1_500_000),
             run_queue_us: Some(4_000_000),
             ..case.listener.threads[1].clone()

@@ -8,7 +8,7 @@ mod threads;
 use crossterm::event::KeyCode;
 use listentop_model::{
     coverage::{Measure, Status},
-    model::{ListenerModel, Model},
+    model::{ListenerModel, Model, ThreadModel},
     words,
 };
 use ratatui::{
@@ -395,7 +395,7 @@ fn draw_tabs(
         let count = match tab {
             Section::Findings => format!(" {}", listener.findings.len()),
             Section::Threads if !threads::are_measured(model) => format!(" {}", words::UNAVAILABLE),
-            Section::Threads => format!(" {}", listener.threads.len()),
+            Section::Threads => format!(" {}", listener.threads.iter().map(ThreadModel::threads).sum::<u64>()),
             _ => String::new(),
         };
         if tab == current {
