@@ -8,7 +8,7 @@
 //! A place is claimed by the one atomic operation that every kernel has, an addition. A program that adds to
 //! [`Connection::claims`] and then reads 1 is alone. One that reads more withdraws and looks elsewhere.
 
-use listentop_abi::connection::{Connection, PLACES, Set};
+use listentop_abi::connection::{Connection, PLACES, STATE_SPILLED, Set};
 
 use crate::{
     config,
@@ -46,19 +46,19 @@ fn find_where(key: u64, live: impl Fn(MapValue<Connection>) -> bool) -> Option<M
 }
 
 /// Makes the record of a connection that has none; `false` if there is no room. The record may hold an earlier
-/// connection's data, so `fill` must set every field, except those that identify the connection.
+/// connection's data, so `fill` must set every field, except those that say whether it is in use. It gets the bits that
+/// `state` must have.
 #[inline(always)]
-pub(crate) fn insert(key: u64, fill: impl FnOnce(MapValue<Connection>)) -> bool {
+pub(crate) fn insert(key: u64, fill: impl FnOnce(MapValue<Connection>, u32)) -> bool {
     let Some(set) = set_of(key) else { return false };
-    let (connection, spilled) = match claim(set, key) {
+    let (connection, bits) = match claim(set, key) {
         Some(connection) => (connection, 0),
         None => match spill(set, key) {
-            Some(connection) => (connection, 1),
+            Some(connection) => (connection, STATE_SPILLED),
             None => return false,
         },
     };
-    fill(connection);
-    field!(connection.spilled).set(spilled);
+    fill(connection, bits);
     field!(connection.live).set(1);
     field!(connection.arriving).set(1);
     true
@@ -69,7 +69,7 @@ pub(crate) fn insert(key: u64, fill: impl FnOnce(MapValue<Connection>)) -> bool 
 pub(crate) fn end(key: u64, connection: MapValue<Connection>) {
     field!(connection.live).set(0);
     field!(connection.arriving).set(0);
-    if field!(connection.spilled).get() == 0 {
+    if field!(connection.state).get() & STATE_SPILLED == 0 {
         field!(connection.claims).add(-1);
         return;
     }
@@ -85,6 +85,14 @@ pub(crate) fn end(key: u64, connection: MapValue<Connection>) {
 fn set_of(key: u64) -> Option<MapValue<Set>> {
     let hash = (key >> 6).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     CONNECTIONS.value(hash as u32 & config::set_mask())
+}
+
+/// The record at a place of a set, below [`PLACES`], and the address that it belongs to, or did last. `None` if it never
+/// belonged to one.
+#[inline(always)]
+pub(crate) fn at(set: MapValue<Set>, place: usize) -> Option<(u64, MapValue<Connection>)> {
+    let key = field!(set.keys).wrapping(place).get();
+    if key == 0 { None } else { Some((key, connection(set, place))) }
 }
 
 /// The record at a place below [`PLACES`].

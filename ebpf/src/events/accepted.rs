@@ -5,7 +5,7 @@ use listentop_abi::listener::ListenerRef;
 use crate::{
     account::{self, Account},
     config, connections,
-    kernel::MaybeGone,
+    kernel::{CLOSE, CLOSE_WAIT, MaybeGone},
     record,
     stats::{self, record_span},
     values::field,
@@ -33,7 +33,19 @@ const ECANCELED: i64 = 125;
 /// The current thread got a connection. Returns whether it is a tracked connection that was not accepted before.
 #[inline(always)]
 pub(crate) fn accepted(child: MaybeGone) -> bool {
-    let Some(connection) = connections::find(child.0) else { return false };
+    note(child, true)
+}
+
+/// The current thread uses a connection whose accept no hook saw (io_uring's fixed files): it happened before now.
+#[inline(always)]
+pub(crate) fn accepted_before(child: MaybeGone) {
+    note(child, false);
+}
+
+/// `at_once`: the accept returns at this moment.
+#[inline(always)]
+fn note(child: MaybeGone, at_once: bool) -> bool {
+    let Some(connection) = record::of(child) else { return false };
     if field!(connection.accepted_ns).get() != 0 {
         return false;
     }
@@ -46,7 +58,28 @@ pub(crate) fn accepted(child: MaybeGone) -> bool {
     {
         record_span(field!(distributions.wait), enqueued_ns, now);
     }
+    if at_once
+        && client_is_gone(listener, child)
+        && enqueued_ns != 0
+        && let Some(distributions) = stats::distributions(listener)
+    {
+        record_span(field!(distributions.client_gone_wait), enqueued_ns, now);
+    }
     charge(listener);
+    true
+}
+
+/// Whether the client had gone when the connection was accepted; counts it then.
+#[inline(always)]
+fn client_is_gone(listener: ListenerRef, child: MaybeGone) -> bool {
+    let state = child.state();
+    if state != CLOSE_WAIT && state != CLOSE {
+        return false;
+    }
+    if let Some(stats) = stats::handshakes(listener) {
+        let counter = if state == CLOSE { field!(stats.client_reset) } else { field!(stats.client_closed) };
+        counter.add(1);
+    }
     true
 }
 
@@ -57,31 +90,35 @@ pub(crate) fn returned(socket: Option<MaybeGone>) -> Result<(), Option<MaybeGone
     if socket.is_some_and(accepted) {
         return Ok(());
     }
-    // One that another thread has closed already is gone, but was accepted.
     let Some(multipath) = socket.filter(|socket| socket.is_mptcp()) else { return Err(socket) };
     let subflow = multipath.first_subflow();
     if accepted(subflow) { Ok(()) } else { Err(Some(subflow)) }
 }
 
 /// The current thread got a connection from the listener that is in no table. Counts it, and tracks it from here on.
-/// Its wait, and the arrival times of the bytes that it holds, are unknown.
+/// Its wait, and the arrival times of the bytes that it holds, are unknown. `None`: another thread has closed it
+/// already.
 #[inline(always)]
 pub(crate) fn accepted_unknown(listener: ListenerRef, child: Option<MaybeGone>) {
-    if let Some(stats) = stats::of(listener) {
-        field!(stats.accepted_unknown).add(1);
-        // One that has a record was open when it was taken over at the start. If there is no room, that was counted as
-        // a loss before.
-        if config::started()
-            && let Some(child) = child
-            && connections::find(child.0).is_none()
-            && let Some(span) = child.receive_span()
-            && let Some(arrived) = record::track(listener, child, span, 0, stats::now(), 0, 0)
-        {
-            field!(stats.inherited_open).add(1);
-            field!(stats.arrived_bytes).add(u64::from(arrived));
-        }
-    }
     charge(listener);
+    let Some(stats) = stats::of(listener) else { return };
+    let Some(child) = child else {
+        // Its end counts it as accepted (`events::destroyed`), for no thread: one less of those, modulo 2^64.
+        field!(stats.untracked.accepts).add(u64::MAX);
+        return;
+    };
+    field!(stats.accepted_unknown).add(1);
+    client_is_gone(listener, child);
+    // One that has a record was open when it was taken over at the start. If there is no room, that was counted as a
+    // loss before.
+    if config::started()
+        && connections::find(child.0).is_none()
+        && let Some(position) = child.position()
+        && let Some(arrived) = record::track(listener, child, position, 0, stats::now(), 0, 0)
+    {
+        field!(stats.inherited_open).add(1);
+        field!(stats.arrived_bytes).add(u64::from(arrived));
+    }
 }
 
 #[inline(always)]

@@ -11,12 +11,12 @@ use aya_log_ebpf::debug;
 use listentop_abi::connection::Connection;
 
 use crate::{
-    config, connections,
+    config,
     context::{Arguments as _, argument, programs},
     events::{accepted, enqueued},
     kernel::{self, LISTEN, MaybeGone, Request},
     maps::{ATTEMPTS, listener_at},
-    stats,
+    record, stats,
     values::{Lookup as _, MapValue, field},
 };
 
@@ -96,7 +96,7 @@ fn complete_begins(ctx: &FEntryContext) {
     let now = stats::now();
     let handshake_ns = Request(ctx.arg(2)).since_synack_ns(now);
     let child = ctx.address(1);
-    enqueued::queued(listener, child, child.receive_span(), now, handshake_ns, sock.accept_depth() + 1, tcp.qlen());
+    enqueued::queued(listener, child, child.position(), now, handshake_ns, sock.accept_depth() + 1, tcp.qlen());
 }
 
 /// It returns null if the listener was closed meanwhile; the child has been destroyed.
@@ -130,8 +130,8 @@ fn queue_add(ctx: &FEntryContext) {
     let counted = |connection: MapValue<Connection>| {
         field!(connection.listener).get() == listener && field!(connection.accepted_ns).get() == 0
     };
-    if !connections::find(child.0).is_some_and(counted) {
-        enqueued::queued(listener, child, child.receive_span(), stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
+    if !record::of(child).is_some_and(counted) {
+        enqueued::queued(listener, child, child.position(), stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
     }
 }
 
@@ -143,7 +143,7 @@ fn migrate(ctx: &FExitContext) {
     if ctx.word(3) == 0 || ctx.word(2) != 0 {
         return;
     }
-    let Some(connection) = connections::find(child.0) else { return };
+    let Some(connection) = record::of(child) else { return };
     let Some(listener) = listener_at(sock.0) else { return };
     enqueued::moved(listener, connection, sock.accept_depth() + 1, sock.qlen());
 }

@@ -8,10 +8,14 @@ use listentop_abi::{listener::ListenerRef, loss::Loss};
 use crate::{
     config, connections,
     context::{Arguments as _, programs},
-    events::{arrived, destroyed, enqueued, listening, read, refused, written},
+    events::{
+        arrived, destroyed, enqueued, listening,
+        read::{self, Clocks},
+        refused, written,
+    },
     kernel::{Child, LISTEN, LiveSocket, MaybeGone, SYN_RECV},
     maps::{COMPLETING, INFO, listener_at},
-    stats,
+    record, stats,
     values::{Lookup as _, field},
 };
 
@@ -124,7 +128,10 @@ fn data_ready_of_connections(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub(crate) fn readable(sock: LiveSocket) {
     let Some(connection) = connections::find_for_arrival(sock.key()) else { return };
-    if let Some(tcp) = sock.tcp() {
+    // A record of another connection ends when a process uses the socket.
+    if field!(connection.identity_kept).get() == sock.identity()
+        && let Some(tcp) = sock.tcp()
+    {
         arrived::arrived(connection, tcp);
     }
 }
@@ -141,13 +148,15 @@ pub(crate) fn received(sock: LiveSocket, result: i32, flags: i32) {
     if result <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
         return;
     }
-    if let Some(connection) = connections::find(sock.key()) {
+    if let Some(connection) = record::find(sock.key(), || Some(sock.identity())) {
         if let Some(tcp) = sock.tcp() {
-            read::read(connection, sock.key(), result as u32, tcp.copied_seq(), tcp.taken_ns());
+            let taken_ns = tcp.taken_ns();
+            let clocks = Clocks { taken_ns, kept_ns: taken_ns };
+            read::read(connection, sock.key(), result as u32, |expected| tcp.reader_at(expected), clocks);
         }
     } else if sock.is_mptcp() {
         let subflow = sock.address().first_subflow();
-        if let Some(connection) = connections::find(subflow.0) {
+        if let Some(connection) = record::of(subflow) {
             read::read_multipath(connection, subflow.0, result as u32);
         }
     }
@@ -165,12 +174,13 @@ pub(crate) fn sent(sock: LiveSocket, result: i32) {
     if result <= 0 {
         return;
     }
-    if let Some(connection) = connections::find(sock.key()) {
-        written::written(connection, sock.key(), result as u32);
+    if let Some(connection) = record::find(sock.key(), || Some(sock.identity())) {
+        let sent_ns = |clock| sock.tcp().and_then(|tcp| tcp.sent_ns(clock)).unwrap_or_else(stats::now);
+        written::written(connection, sock.key(), result as u32, sent_ns);
     } else if sock.is_mptcp() {
         let subflow = sock.address().first_subflow();
-        if let Some(connection) = connections::find(subflow.0) {
-            written::written(connection, subflow.0, result as u32);
+        if let Some(connection) = record::of(subflow) {
+            written::written(connection, subflow.0, result as u32, |_| stats::now());
         }
     }
 }
@@ -232,6 +242,6 @@ pub(crate) fn listener_behind(socket: MaybeGone) -> Option<ListenerRef> {
 /// have enqueued one since; if it has counted that one, this does not take it again.
 #[inline(always)]
 fn newest_child(sock: LiveSocket) -> u64 {
-    let child = sock.address().accept_tail().child().0;
-    if child != 0 && connections::find(child).is_none() { child } else { 0 }
+    let child = sock.address().accept_tail().child();
+    if child.0 != 0 && record::of(child).is_none() { child.0 } else { 0 }
 }

@@ -6,10 +6,13 @@ use aya_ebpf::programs::{FExitContext, TracePointContext};
 use listentop_abi::listener::ListenerRef;
 
 use crate::{
-    connections,
     context::{programs, syscall_result},
-    events::{accepted, read},
-    kernel::{self, MaybeGone},
+    events::{
+        accepted,
+        read::{self, Clocks},
+    },
+    kernel::{self, MaybeGone, Position},
+    record,
 };
 
 programs! {
@@ -89,9 +92,11 @@ fn exit_splice(ctx: &TracePointContext) {
 /// The current thread moved `bytes` (above 0) out of a socket, which may be a connection, by splicing.
 #[inline(always)]
 pub(crate) fn spliced(socket: MaybeGone, bytes: u32) {
-    if let Some(connection) = connections::find(socket.0)
-        && let Some(copied) = socket.copied_seq()
+    if let Some(connection) = record::of(socket)
+        && let Some(position) = socket.position()
     {
-        read::read(connection, socket.0, bytes, copied, 0);
+        let reader_at = Position::within(position.copied, position.end);
+        let clocks = Clocks { taken_ns: 0, kept_ns: socket.packet_ns() };
+        read::read(connection, socket.0, bytes, |_| reader_at, clocks);
     }
 }

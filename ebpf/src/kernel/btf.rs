@@ -21,6 +21,8 @@ from_btf! {
     SOCK_V6_ADDRESS;
     SOCK_NET;
     SOCK_COOKIE;
+    /// `skc_hash`: of addresses and ports, once the socket is in the table of established ones.
+    SOCK_HASH;
     SOCK_SOCKET;
     SOCK_FLAGS;
     /// The spinlock of `sk_lock`; 0 if it cannot be read as a word.
@@ -39,6 +41,9 @@ from_btf! {
     TCP_COPIED_SEQ;
     TCP_SRTT_US;
     TCP_CLOCK_CACHE;
+    TCP_WSTAMP;
+    TCP_URG_DATA;
+    TCP_URG_SEQ;
     REQUEST_SK;
     REQUEST_NEXT;
     REQUEST_LISTENER;
@@ -97,6 +102,8 @@ from_btf! {
     FLAG_DONE;
     /// `SOCK_DEAD`: no process will use the socket any more.
     FLAG_DEAD;
+    /// `SOCK_URGINLINE`: an urgent byte is read like any other.
+    FLAG_URGINLINE;
     /// `IORING_OP_ACCEPT`.
     OP_ACCEPT;
     /// `IORING_OP_SPLICE`.

@@ -18,7 +18,9 @@ use super::{
         events::{Event, Method, Target},
     },
     bpf,
-    read::{cost::ProbeCost, listeners::Listeners, log::Log, losses, shared::SharedArray, threads::Threads},
+    read::{
+        cost::ProbeCost, listeners::Listeners, log::Log, losses, shared::SharedArray, threads::Threads, unread::Walk,
+    },
 };
 use crate::source::{
     Source,
@@ -123,7 +125,9 @@ impl LiveSource {
     fn note_losses(&mut self, hidden: u32) {
         let owners = coverage::note_hidden_owners(&mut self.entries, hidden);
         let forgotten = self.listeners.clients() > self.clients_remembered;
-        if owners | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
+        let every = self.listeners.walk.as_ref().and_then(Walk::every);
+        let walks = coverage::note_walks(&mut self.entries, every);
+        if owners | walks | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
             self.coverage = in_words(&self.entries);
         }
     }

@@ -16,6 +16,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("SOCK_V6_ADDRESS", "sock", "__sk_common.skc_v6_rcv_saddr"),
     ("SOCK_NET", "sock", "__sk_common.skc_net.net"),
     ("SOCK_COOKIE", "sock", "__sk_common.skc_cookie.counter"),
+    ("SOCK_HASH", "sock", "__sk_common.skc_hash"),
     ("SOCK_SOCKET", "sock", "sk_socket"),
     ("SOCK_FLAGS", "sock", "__sk_common.skc_flags"),
     ("TCP_QLEN", "tcp_sock", "inet_conn.icsk_accept_queue.qlen.counter"),
@@ -26,6 +27,9 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("TCP_COPIED_SEQ", "tcp_sock", "copied_seq"),
     ("TCP_SRTT_US", "tcp_sock", "srtt_us"),
     ("TCP_CLOCK_CACHE", "tcp_sock", "tcp_clock_cache"),
+    ("TCP_WSTAMP", "tcp_sock", "tcp_wstamp_ns"),
+    ("TCP_URG_DATA", "tcp_sock", "urg_data"),
+    ("TCP_URG_SEQ", "tcp_sock", "urg_seq"),
     ("REQUEST_SK", "request_sock", "sk"),
     ("REQUEST_NEXT", "request_sock", "dl_next"),
     ("REQUEST_LISTENER", "request_sock", "__req_common.skc_listener"),
@@ -114,6 +118,7 @@ const ENUMERATORS: &[(&str, &str)] = &[
     ("REASON_NO_SOCKET", "SKB_DROP_REASON_NO_SOCKET"),
     ("FLAG_DONE", "SOCK_DONE"),
     ("FLAG_DEAD", "SOCK_DEAD"),
+    ("FLAG_URGINLINE", "SOCK_URGINLINE"),
     ("OP_ACCEPT", "IORING_OP_ACCEPT"),
 ];
 

@@ -14,12 +14,15 @@ use super::{
     tables::Tables,
     threads::Threads,
     tracked::{Available, TrackedListener},
+    unread::Walk,
 };
 use crate::source::{live::attach::events::Part, owners::Scan};
 
 /// The listeners, and what user space must remember of each.
 pub(crate) struct Listeners {
     tables: Tables,
+    /// Over the connections, for what waits unread; `None` where the kernel does not allow that.
+    pub(crate) walk: Option<Walk>,
     free: Queue<MapData, u32>,
     /// Parts of measures that are known.
     parts: Vec<Part>,
@@ -44,11 +47,12 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     /// `parts`: parts of measures that are known.
-    pub(crate) fn new(tables: Tables, free: Queue<MapData, u32>, parts: Vec<Part>) -> Self {
+    pub(crate) fn new(tables: Tables, walk: Option<Walk>, free: Queue<MapData, u32>, parts: Vec<Part>) -> Self {
         let known = iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
         let (closed, namespaces) = (Vec::new(), BTreeSet::new());
         Self {
             tables,
+            walk,
             free,
             parts,
             known,
@@ -144,9 +148,19 @@ impl Listeners {
         self.namespaces.clear();
         self.ownerless = false;
         self.clients = self.clients_closed;
+        if let Some(walk) = &mut self.walk {
+            walk.begin();
+        }
         for (slot, known) in (0..).zip(&mut self.known) {
             let Some(known) = known.as_deref_mut().filter(|known| !known.reported_closed) else { continue };
-            samples.push(known.sample(&mut self.tables, slot, now_ns, &threads.of(slot), available)?);
+            samples.push(known.sample(
+                &mut self.tables,
+                slot,
+                now_ns,
+                &threads.of(slot),
+                available,
+                self.walk.as_mut(),
+            )?);
             let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.listener.clients);
             self.clients += clients;
             if known.reported_closed {

@@ -22,10 +22,10 @@ use super::{
         coverage::{self, Circumstances},
         programs::KernelPrograms,
     },
-    read::{cost::ProbeCost, listeners::Listeners, log::Log},
+    read::{cost::ProbeCost, listeners::Listeners, log::Log, unread::Walk},
 };
 use crate::source::live::error::StartError;
-use crate::source::{machine as host, namespaces, owners};
+use crate::source::{coverage::Reason, machine as host, namespaces, owners};
 
 /// How long the start waits for the owners of listeners.
 const OWNERS_PATIENCE: Duration = Duration::from_millis(200);
@@ -77,6 +77,7 @@ impl LiveSource {
         let table = maps::descriptor(&ebpf, "LISTENERS")?.try_clone_to_owned();
         let table = table.map_err(|error| StartError::Io("a map cannot be opened", error))?;
         let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", &machine.btf, Some(&table))?;
+        let walk = walk(&mut ebpf, machine);
         let takeover = Takeover::load(&mut ebpf, &machine.btf, &table)?;
 
         let attached = attach_hooks(&mut ebpf, options, machine, trials)?;
@@ -93,12 +94,13 @@ impl LiveSource {
             timing: probe_cost.timing().clone(),
             addresses_known: kallsyms::known(&machine.ranges),
             unseen,
+            not_walked: walk.as_ref().err().map(|error| Reason::NotWalked(error.to_string())),
         };
         let entries = coverage::of(&attached, &circumstances);
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(tables, free, attached.parts()),
+            listeners: Listeners::new(tables, walk.ok(), free, attached.parts()),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: host::host(),
@@ -116,6 +118,16 @@ impl LiveSource {
         source.listeners.discover();
         Ok(source)
     }
+}
+
+/// The iterators over the connections. All else works without them.
+fn walk(ebpf: &mut Ebpf, machine: &Machine) -> Result<Walk, StartError> {
+    let mut over = |map, program| {
+        let map = maps::descriptor(ebpf, map)?.try_clone_to_owned();
+        let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
+        iterator(ebpf, program, "bpf_map_elem", &machine.btf, Some(&map))
+    };
+    Ok(Walk::new([over("CONNECTIONS", "unread")?, over("SPILLED", "unread_spilled")?]))
 }
 
 fn start_log(ebpf: &mut Ebpf) -> Result<Log, StartError> {
