@@ -4,14 +4,17 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::PathBuf,
     thread,
 };
 
 use caps::Capability;
 use listentop_model::sample::{NamespaceCounters, NamespaceSample};
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::statfs::statfs,
+};
 
 use super::{coverage::Reason, owners};
 use crate::rights;
@@ -32,8 +35,14 @@ pub(super) fn names() -> HashMap<u32, String> {
     names
 }
 
+/// Magic number of the file system that namespaces are files of (`NSFS_MAGIC`, include/uapi/linux/magic.h).
+const NSFS: i64 = 0x6e73_6673;
+
+/// The namespaces under /run/netns. Anything may lie there: a FIFO, a directory, a link to a file, the rest of a name
+/// whose namespace is gone. Nothing is opened before it is known to be a namespace: opening a FIFO would wait for ever.
 fn named_files() -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path())
+    let is_namespace = |path: &PathBuf| statfs(path).is_ok_and(|system| i64::from(system.filesystem_type().0) == NSFS);
+    fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_namespace)
 }
 
 /// A file for each namespace that can be found: one of its processes', or one under /run/netns.
@@ -80,7 +89,8 @@ fn named() -> HashMap<u32, PathBuf> {
 /// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
 pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     // Reading this takes the right to trace the process.
-    let namespace = rights::privileged(|| File::open(file))?;
+    // O_NONBLOCK: a name may have become a FIFO's meanwhile.
+    let namespace = rights::privileged(|| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file))?;
     if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
         // We are there already, so no right is needed.
         return work();
@@ -108,11 +118,12 @@ pub(super) fn unseen() -> Option<Reason> {
 fn enter<T: Send>(namespace: File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     rights::privileged(|| {
         thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    setns(namespace, CloneFlags::CLONE_NEWNET)?;
-                    work()
-                })
+            let enter = move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET)?;
+                work()
+            };
+            thread::Builder::new()
+                .spawn_scoped(scope, enter)?
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace failed")))
         })
