@@ -108,6 +108,11 @@ pub(crate) fn message(line: &str) {
     }
 }
 
+/// Whether nobody took the last message.
+pub(crate) fn is_stalled() -> bool {
+    MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).stalled
+}
+
 /// Writes a few bytes without memory of its own, unless nobody takes them.
 pub(crate) fn last_words(fd: BorrowedFd<'_>, text: &str) {
     if wait_writable(fd, PollTimeout::ZERO) {

@@ -12,7 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::termios::{FlushArg, tcflush},
+    sys::termios::{FlowArg, FlushArg, tcflow, tcflush},
 };
 use tokio::sync::Notify;
 
@@ -142,11 +142,12 @@ pub(super) fn end_with(bytes: &[u8]) {
     if taken {
         return;
     }
-    // What the kernel holds for it as well: only so is there room.
+    // What the kernel holds for it as well: only so is there room. It may also be stopped (^S).
     queue.pending.clear();
     queue.cut = true;
     drop(queue);
     let _ = tcflush(io::stdout(), FlushArg::TCOFLUSH);
+    let _ = tcflow(io::stdout(), FlowArg::TCOON);
     let (mut queue, _) = Queue::wait(Queue::lock(), LAST_PATIENCE);
     queue.pending.push(CANCEL);
     queue.pending.extend_from_slice(bytes);

@@ -4,8 +4,11 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::PathBuf,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -76,11 +79,25 @@ pub(super) fn scanned(scan: &owners::Scan) -> HashMap<u32, PathBuf> {
 #[must_use]
 pub(crate) fn is_shown(name_or_inode: &str) -> bool {
     name_or_inode.parse().is_ok_and(|inode| all().contains_key(&inode))
-        || names().values().any(|name| name == name_or_inode)
+        || names().iter().any(|(inode, name)| name == name_or_inode && (name == "host" || named().contains_key(inode)))
 }
 
+/// The network namespaces under /run/netns: a link may lead to one of another type.
 fn named() -> HashMap<u32, PathBuf> {
-    named_files().filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path))).collect()
+    let of_network = |path: &PathBuf| {
+        let file = open(path).ok()?;
+        // SAFETY: it asks only.
+        let kind = unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) };
+        // Where the kernel does not say (before 4.11), it is tried.
+        (kind < 0 || kind == libc::CLONE_NEWNET).then(|| file.metadata().ok()).flatten()
+    };
+    named_files().filter_map(|path| Some((of_network(&path)?.ino() as u32, path))).collect()
+}
+
+/// Opens what was a namespace a moment ago.
+fn open(path: &Path) -> io::Result<File> {
+    // O_NONBLOCK: the name may have become a FIFO's.
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Runs `work` inside the namespace that `file` stands for, on a thread of its own.
@@ -89,8 +106,7 @@ fn named() -> HashMap<u32, PathBuf> {
 /// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
 pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     // Reading this takes the right to trace the process.
-    // O_NONBLOCK: a name may have become a FIFO's meanwhile.
-    let namespace = rights::privileged(|| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file))?;
+    let namespace = rights::privileged(|| open(file))?;
     if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
         // We are there already, so no right is needed.
         return work();

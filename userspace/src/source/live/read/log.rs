@@ -13,7 +13,7 @@ use listentop_model::{sample::Losses, words::losses};
 
 use super::{losses::counted, shared::SharedArray};
 use crate::{
-    rights,
+    output, rights,
     say::say,
     source::live::error::{NO_THREAD, StartError},
 };
@@ -42,6 +42,10 @@ impl Log {
             let mut printed = Losses::default();
             loop {
                 let last = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
+                if last && output::is_stalled() {
+                    // Nobody would read the rest, and writing it down for nobody takes time.
+                    return;
+                }
                 logger.flush();
                 // The probes count losses, and this prints them. Logging each would add code to the path of every read.
                 let now = counted(&counters);
