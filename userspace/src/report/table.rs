@@ -43,7 +43,8 @@ pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
     }
     let mut text = String::new();
     for line in lines {
-        text.push_str(fit(line.trim_end(), width).trim_end());
+        // Names are cleaned where they are put into columns; this holds for every sentence, too.
+        text.push_str(fit(clean(&line).trim_end(), width).trim_end());
         text.push('\n');
     }
     text

@@ -27,7 +27,7 @@ pub(crate) struct Activity {
 }
 
 /// Identity of a thread: process, thread, start.
-type Key = (u32, u32, u64);
+type Key = ThreadKey;
 
 fn key(t: &ThreadModel) -> Key {
     (t.pid, t.tid, t.start_ns)
