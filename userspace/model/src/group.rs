@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::{
-    findings,
     figures::{Combine as _, Counts, Distributions, Gauges, Rates},
+    findings,
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
     model::{ListenerModel, Model},

@@ -1,10 +1,7 @@
 //! accept(2) fails.
 
 use super::{FindingInput, FindingKind, Found, plural};
-use crate::{
-    model::Severity,
-    words::prose::grouped,
-};
+use crate::{model::Severity, words::prose::grouped};
 
 pub(super) const KIND: FindingKind = FindingKind {
     id: "accept_errors",
@@ -50,9 +47,11 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let descriptors = input.descriptors_in_words();
     let advice = match known.iter().max_by_key(|(n, _)| *n) {
         Some((_, "EMFILE")) => format!("The process has no file descriptor left (EMFILE{descriptors}): {limit}."),
-        Some((_, "ENFILE")) => "The whole machine has no file descriptor left (ENFILE): compare /proc/sys/fs/file-nr with \
+        Some((_, "ENFILE")) => {
+            "The whole machine has no file descriptor left (ENFILE): compare /proc/sys/fs/file-nr with \
                                 fs.file-max, and find the process that holds most."
-            .to_owned(),
+                .to_owned()
+        }
         Some(_) => "The kernel has no memory for connections (ENOMEM, ENOBUFS): look at the cgroup's memory limit, \
                     net.ipv4.tcp_mem and dmesg."
             .to_owned(),
@@ -126,7 +125,10 @@ mod tests {
         let some = Case::with(|case| failing(case, (2, 1, 9.0))).find(&KIND).unwrap();
         assert_eq!(some.summary, "2 accepts failed, 1,234 succeeded.");
         assert_eq!(some.evidence, [("failed", 2.0), ("accepts", 1234.0)]);
-        assert!(some.advice.starts_with("Most often the process has no file descriptor left (EMFILE): compare /proc/PID/limits"));
+        assert!(
+            some.advice
+                .starts_with("Most often the process has no file descriptor left (EMFILE): compare /proc/PID/limits")
+        );
         let one = Case::with(|case| failing(case, (1, 1, 9.0))).find(&KIND).unwrap();
         assert_eq!(one.summary, "1 accept failed, 1,234 succeeded.");
     }
@@ -144,7 +146,12 @@ mod tests {
         let cases = [
             ((10, 0, 0), "10 accepts failed (EMFILE), 1,234", "The process has no file descriptor left ", 3),
             ((0, 10, 0), "10 accepts failed (ENFILE), 1,234", "The whole machine has no file descriptor left ", 3),
-            ((0, 0, 10), "10 accepts failed (ENOMEM or ENOBUFS), 1,234", "The kernel has no memory for connections ", 3),
+            (
+                (0, 0, 10),
+                "10 accepts failed (ENOMEM or ENOBUFS), 1,234",
+                "The kernel has no memory for connections ",
+                3,
+            ),
             ((7, 1, 0), "10 accepts failed (7 EMFILE, 1 ENFILE, 2 otherwise)", "The process has no", 4),
             ((0, 0, 0), "10 accepts failed, 1,234", "Most often the process has no", 2),
         ];

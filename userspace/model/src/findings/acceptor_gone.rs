@@ -1,7 +1,7 @@
 //! Connections queue, and no thread accepts or waits for them.
 
 use super::{
-    Found, FindingInput, FindingKind, duration, ms,
+    FindingInput, FindingKind, Found, duration, ms,
     stall::{self, Why},
 };
 use crate::model::Severity;
@@ -31,7 +31,10 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
         "Find out why the program listens and does not accept: its accepting thread has ended, it has not begun yet, the \
          listener was taken out of its event loop, or a child process keeps a socket that it inherited (close-on-exec).{} A \
          larger backlog changes nothing.",
-        l.process.as_ref().map_or(String::new(), |process| format!(" Who holds it: lsof -nP -i TCP:{} -a -p {}.", l.port, process.pid))
+        l.process.as_ref().map_or(String::new(), |process| format!(
+            " Who holds it: lsof -nP -i TCP:{} -a -p {}.",
+            l.port, process.pid
+        ))
     );
     Some(
         Found::new(
@@ -82,7 +85,7 @@ mod tests {
     #[test]
     fn a_waiter_or_a_living_acceptor_will_take_them() {
         let mut case = abandoned();
-        case.listener.waiters = Some(vec![crate::fixtures::waiter(7, "srv")]);
+        case.listener.waiters = Some(vec![crate::fixtures::waiter(7, crate::sample::WaitKind::Epoll)]);
         assert_eq!(case.find(&KIND), None);
         let mut case = abandoned();
         case.listener.threads[2].accepts = 1;
@@ -103,10 +106,7 @@ mod tests {
     #[test]
     fn what_it_reports() {
         let found = abandoned().find(&KIND).unwrap();
-        assert_eq!(
-            found.summary,
-            "No thread accepts, or waits to: 2 connections wait, the oldest for 1.5 s."
-        );
+        assert_eq!(found.summary, "No thread accepts, or waits to: 2 connections wait, the oldest for 1.5 s.");
         let figures = [("oldest_waiting_ms", 1_500.0), ("depth", 2.0), ("limit", 17.0), ("holders", 1.0)];
         assert_eq!(found.evidence, figures);
     }

@@ -35,7 +35,6 @@ pub(super) const KIND: FindingKind = FindingKind {
 };
 
 fn find(input: &FindingInput<'_>) -> Option<Found> {
-    let l = input.listener;
     let acceptors: Vec<&ThreadModel> = input.acceptors().collect();
     let count = acceptors.len() as u64;
     let accepts: u64 = acceptors.iter().map(|t| t.accepts).sum();
@@ -165,7 +164,10 @@ mod tests {
             "srv (thread 1) made 900 of 1,200 accepts, 3.0 times an equal share among 4 acceptors. It takes 90% of a CPU, the \
              others take 10% at most."
         );
-        assert_eq!(found.evidence[..4], [("accepts", 900.0), ("all_accepts", 1_200.0), ("acceptors", 4.0), ("times_fair_share", 3.0)]);
+        assert_eq!(
+            found.evidence[..4],
+            [("accepts", 900.0), ("all_accepts", 1_200.0), ("acceptors", 4.0), ("times_fair_share", 3.0)]
+        );
         assert!(found.past.unwrap().summary.contains("It took 90% of a CPU, the others took 10%"));
     }
 }

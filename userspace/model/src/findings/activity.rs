@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 
 use super::HOLD_US;
-use crate::model::{Counts, ListenerModel, ThreadModel};
+use crate::{
+    model::{Counts, ListenerModel, ThreadModel},
+    sample::ThreadKey,
+};
 
 /// How far back the work of a thread is known, in microseconds. Its CPU time is read once a second.
 const THREADS_US: u64 = 3_000_000;
@@ -26,17 +29,10 @@ pub(crate) struct Activity {
     threads: Vec<Thread>,
 }
 
-/// Identity of a thread: process, thread, start.
-type Key = ThreadKey;
-
-fn key(t: &ThreadModel) -> Key {
-    (t.pid, t.tid, t.start_ns)
-}
-
 /// An acceptor over the last seconds.
 #[derive(Debug)]
 struct Thread {
-    key: Key,
+    key: ThreadKey,
     points: VecDeque<Point>,
 }
 
@@ -84,7 +80,7 @@ impl Thread {
 
 /// The living threads that accept, the one with most accepts first.
 pub(crate) fn acceptors(l: &ListenerModel) -> impl Iterator<Item = &ThreadModel> {
-    l.threads.iter().filter(|t| !t.ended && t.tid != 0 && t.accepts + t.would_block > 0)
+    l.threads.iter().filter(|t| !t.ended && t.summed.is_none() && t.accepts + t.would_block > 0)
 }
 
 impl Activity {
@@ -92,10 +88,10 @@ impl Activity {
     pub(crate) fn observe(&mut self, l: &ListenerModel, now_us: u64) {
         self.count(&l.total, now_us);
         let acceptors: Vec<&ThreadModel> = acceptors(l).take(THREADS).collect();
-        self.threads.retain(|thread| acceptors.iter().any(|t| key(t) == thread.key));
+        self.threads.retain(|thread| acceptors.iter().any(|t| t.key == thread.key));
         for t in acceptors {
-            let at = self.threads.iter().position(|thread| thread.key == key(t)).unwrap_or_else(|| {
-                self.threads.push(Thread { key: key(t), points: VecDeque::new() });
+            let at = self.threads.iter().position(|thread| thread.key == t.key).unwrap_or_else(|| {
+                self.threads.push(Thread { key: t.key, points: VecDeque::new() });
                 self.threads.len() - 1
             });
             self.threads[at].note(t, now_us);
@@ -104,7 +100,7 @@ impl Activity {
 
     /// What a thread did since `ago_us` before now, or a little longer; `None` if it is not followed.
     pub(crate) fn lately(&self, t: &ThreadModel, ago_us: u64, now_us: u64) -> Option<Lately> {
-        let points = &self.threads.iter().find(|thread| thread.key == key(t))?.points;
+        let points = &self.threads.iter().find(|thread| thread.key == t.key)?.points;
         let from = points.iter().rev().find(|point| point.at_us + ago_us <= now_us).or(points.front())?;
         let grown = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
         Some(Lately {

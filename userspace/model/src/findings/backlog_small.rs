@@ -1,10 +1,7 @@
 //! The backlog is small against bursts: the queue fills up though accepting keeps pace.
 
 use super::{FindingInput, FindingKind, Found, NO_BURST, duration, ms};
-use crate::{
-    catalogue::thresholds,
-    model::Severity,
-};
+use crate::{catalogue::thresholds, model::Severity};
 
 thresholds! {
     /// A queue whose mean depth is at most this share of its limit is drained well enough, so bursts filled it.

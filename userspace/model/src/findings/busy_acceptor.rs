@@ -1,7 +1,7 @@
 //! Connections wait long because the threads that accept have other work.
 
 use super::{
-    Found, FindingInput, FindingKind, duration, ms,
+    FindingInput, FindingKind, Found, ms,
     stall::{self, Why},
 };
 use crate::model::Severity;
@@ -26,7 +26,10 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let (doing, did) = match busiest {
         Some(t) => {
             let work = input.work(t);
-            (format!(" {} goes on working: {work}.", stall::name(t)), format!(" {} went on working: {work}.", stall::name(t)))
+            (
+                format!(" {} goes on working: {work}.", stall::name(t)),
+                format!(" {} went on working: {work}.", stall::name(t)),
+            )
         }
         None => {
             let rate = format!("{:.1} connections are accepted per second.", l.rate.accepts.unwrap_or(0.0));
@@ -57,7 +60,11 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
             advice.clone(),
         )
         .lasting(stall.oldest_us)
-        .remembered(stall.oldest_us as f64, format!("{}, though the program worked.{did}", capital(&then)), advice),
+        .remembered(
+            stall.oldest_us as f64,
+            format!("{}, though the program worked.{did}", capital(&then)),
+            advice,
+        ),
     )
 }
 
@@ -144,7 +151,10 @@ mod tests {
         assert_eq!(found.evidence, figures);
         assert!(found.advice.ends_with("perf top -t 1, or strace -c -p 1."), "{}", found.advice);
         let past = found.past.unwrap().summary;
-        assert!(past.starts_with("4 connections waited, the oldest for 2.3 s, though the program worked. srv"), "{past}");
+        assert!(
+            past.starts_with("4 connections waited, the oldest for 2.3 s, though the program worked. srv"),
+            "{past}"
+        );
         let mut unnamed = Case::with(|case| works(case, (2_300_000, 0.4, 10.0)));
         unnamed.listener.threads.clear();
         let unnamed = unnamed.find(&KIND).unwrap().summary;

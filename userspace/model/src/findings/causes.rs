@@ -1,6 +1,6 @@
 //! Which finding explains which: root causes first, what follows from each under it.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashSet};
 
 use super::{ALL, HOLD_US, memory::Remembered};
 use crate::model::{Finding, Severity};
@@ -10,23 +10,19 @@ use crate::model::{Finding, Severity};
 pub(super) fn arrange(mut all: Vec<Remembered>, now_us: u64, start_unix_ms: u64) -> Vec<Finding> {
     all.sort_by_key(|one| rank(one.found.id));
     let causes: Vec<Option<usize>> = all.iter().map(|one| cause(one, &all, now_us)).collect();
-    let follow = |parent: usize| (0..all.len()).filter(move |&i| causes[i] == Some(parent));
-    let mut order: Vec<(usize, Option<usize>)> = Vec::with_capacity(all.len());
     let mut roots: Vec<Vec<(usize, Option<usize>)>> = Vec::new();
     for root in (0..all.len()).filter(|&i| causes[i].is_none()) {
         let mut block = Vec::new();
         let mut open = vec![(root, None)];
         while let Some((at, parent)) = open.pop() {
             block.push((at, parent));
-            let mut next: Vec<_> = follow(at).map(|i| (i, Some(at))).collect();
-            next.reverse();
-            open.extend(next);
+            // The last one is taken first.
+            open.extend((0..all.len()).rev().filter(|&i| causes[i] == Some(at)).map(|i| (i, Some(at))));
         }
         roots.push(block);
     }
     let worst = |block: &[(usize, Option<usize>)]| block.iter().map(|&(i, _)| all[i].found.severity).max();
     roots.sort_by_key(|block| (Reverse(worst(block)), all[block[0].0].until_us.is_some()));
-    order.extend(roots.into_iter().flatten());
     let unix_ms = |us: i64| (start_unix_ms as i64).saturating_add(us.div_euclid(1_000)).max(0).unsigned_abs();
     let finding = |(at, parent): (usize, Option<usize>)| {
         let Remembered { found, since_us, until_us } = &all[at];
@@ -46,7 +42,7 @@ pub(super) fn arrange(mut all: Vec<Remembered>, now_us: u64, start_unix_ms: u64)
             advice,
         }
     };
-    order.into_iter().map(finding).collect()
+    roots.into_iter().flatten().map(finding).collect()
 }
 
 fn rank(id: &str) -> usize {
@@ -56,9 +52,9 @@ fn rank(id: &str) -> usize {
 /// The place of the finding that explains this one: the nearest of those that its kind names.
 fn cause(one: &Remembered, all: &[Remembered], now_us: u64) -> Option<usize> {
     let kind = ALL.get(rank(one.found.id))?;
-    kind.follows_from.iter().find_map(|id| {
-        all.iter().position(|other| other.found.id == *id && coincide(other, one, now_us as i64))
-    })
+    kind.follows_from
+        .iter()
+        .find_map(|id| all.iter().position(|other| other.found.id == *id && coincide(other, one, now_us as i64)))
 }
 
 /// Whether the times of the two fit: what goes on now is explained by what goes on now, or has just passed.
@@ -83,7 +79,8 @@ pub(crate) fn merge<'a>(listeners: impl Iterator<Item = &'a [Finding]>) -> Vec<F
     }
     let worst = |block: &[&Finding]| block.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Info);
     blocks.sort_by_key(|block| (Reverse(worst(block)), block[0].until_unix_ms.is_some()));
-    let mut known = std::collections::HashSet::new();
-    let new = |finding: &&Finding| known.insert((finding.id, &finding.summary));
-    blocks.into_iter().flatten().filter(new).cloned().collect()
+    let mut known = HashSet::new();
+    let mut all: Vec<&Finding> = blocks.into_iter().flatten().collect();
+    all.retain(|&finding| known.insert((finding.id, &finding.summary)));
+    all.into_iter().cloned().collect()
 }

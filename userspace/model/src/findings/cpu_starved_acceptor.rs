@@ -167,10 +167,16 @@ mod tests {
         };
         let (holds, summary) = lately(600_000);
         assert!(holds, "{summary}");
-        assert!(summary.ends_with(" accepts connections, but waited for a CPU 20% of the time (600.0 ms of 3.0 s)."), "{summary}");
+        assert!(
+            summary.ends_with(" accepts connections, but waited for a CPU 20% of the time (600.0 ms of 3.0 s)."),
+            "{summary}"
+        );
         let (holds, summary) = lately(590_000);
         assert!(!holds, "{summary}");
-        assert!(summary.ends_with(" accepted connections, but waited for a CPU 56% of the time (5.6 s of 10.0 s)."), "{summary}");
+        assert!(
+            summary.ends_with(" accepted connections, but waited for a CPU 56% of the time (5.6 s of 10.0 s)."),
+            "{summary}"
+        );
     }
 
     #[test]
@@ -214,7 +220,10 @@ mod tests {
         };
         case.cpus = 2;
         let found = case.find(&KIND).unwrap();
-        assert_eq!(found.summary, "srv (thread 7) accepts connections, but waited for a CPU 40% of the time (4.0 s of 10.0 s).");
+        assert_eq!(
+            found.summary,
+            "srv (thread 7) accepts connections, but waited for a CPU 40% of the time (4.0 s of 10.0 s)."
+        );
         let figures = [("run_queue_share", 0.4), ("run_queue_ms", 4_000.0), ("on_cpu_ms", 1_500.0), ("cpus", 2.0)];
         assert_eq!(found.evidence, figures);
         assert!(found.advice.contains("than 2 CPUs"), "{}", found.advice);

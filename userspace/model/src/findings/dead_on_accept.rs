@@ -86,10 +86,12 @@ mod tests {
 
     #[test]
     fn bounds() {
-        let found = severities(&KIND, gone, [(14, 50, 200_000), (15, 50, 200_000), (15, 200, 200_000), (15, 201, 200_000)]);
+        let found =
+            severities(&KIND, gone, [(14, 50, 200_000), (15, 50, 200_000), (15, 200, 200_000), (15, 201, 200_000)]);
         assert_eq!(found, [NONE, INFO, INFO, NONE]);
         // What is read are the middles of buckets: 96.5 and 104.9 ms.
-        let found = severities(&KIND, gone, [(15, 50, 96_000), (15, 50, 104_000), (20, 50, 104_000), (19, 50, 104_000)]);
+        let found =
+            severities(&KIND, gone, [(15, 50, 96_000), (15, 50, 104_000), (20, 50, 104_000), (19, 50, 104_000)]);
         assert_eq!(found, [NONE, INFO, WARNING, INFO]);
         let mut unknown = Case::with(|case| gone(case, (20, 50, 200_000)));
         unknown.listener.total.client_reset = None;

@@ -1,9 +1,6 @@
 //! One shard of a group does not accept while the others do.
 
-use super::{
-    FindingInput, FindingKind, Found, agree, ms, plural,
-    stall,
-};
+use super::{FindingInput, FindingKind, Found, agree, ms, plural, stall};
 use crate::model::Severity;
 
 pub(super) const KIND: FindingKind = FindingKind {

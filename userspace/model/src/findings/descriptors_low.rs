@@ -32,13 +32,20 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
          none left, accepts fail with EMFILE, and clients wait on the accept queue."
     );
     let said = |has: &str| {
-        format!("Process {pid} {has} {} of {} file descriptors open ({}).", grouped(open), grouped(limit), percent(share))
+        format!(
+            "Process {pid} {has} {} of {} file descriptors open ({}).",
+            grouped(open),
+            grouped(limit),
+            percent(share)
+        )
     };
-    let evidence = vec![("open", open as f64), ("soft_limit", limit as f64), ("left", limit.saturating_sub(open) as f64)];
-    Some(
-        Found::new(&KIND, Severity::Warning, said("has"), evidence, advice.clone())
-            .remembered(share, said("had"), advice),
-    )
+    let evidence =
+        vec![("open", open as f64), ("soft_limit", limit as f64), ("left", limit.saturating_sub(open) as f64)];
+    Some(Found::new(&KIND, Severity::Warning, said("has"), evidence, advice.clone()).remembered(
+        share,
+        said("had"),
+        advice,
+    ))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Connections wait and nobody accepts.
 
 use super::{
-    Found, FindingInput, FindingKind, duration, ms,
+    FindingInput, FindingKind, Found, duration, ms,
     stall::{self, Why},
 };
 use crate::model::Severity;
@@ -38,7 +38,9 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
             stall::name(t),
             stall::look(t)
         ),
-        (None, Some(t)) => format!("{}, which accepted before, has ended: find out why (logs, core dumps).", stall::name(t)),
+        (None, Some(t)) => {
+            format!("{}, which accepted before, has ended: find out why (logs, core dumps).", stall::name(t))
+        }
         (None, None) => format!(
             "No thread was seen accepting in the interval. {} Usual causes are a lock, a blocking call or a stopped process.",
             stall::look_at_owner(l)
@@ -111,10 +113,7 @@ mod tests {
     fn what_it_reports() {
         let case = Case::with(|case| waiting(case, 1_500_000));
         let found = case.find(&KIND).unwrap();
-        assert_eq!(
-            found.summary,
-            "Nothing was accepted for 10.0 s, while 4 connections wait, the oldest for 1.5 s."
-        );
+        assert_eq!(found.summary, "Nothing was accepted for 10.0 s, while 4 connections wait, the oldest for 1.5 s.");
         let figures =
             [("oldest_waiting_ms", 1_500.0), ("without_accept_ms", 10_000.0), ("depth", 4.0), ("limit", 17.0)];
         assert_eq!(found.evidence, figures);
@@ -126,10 +125,7 @@ mod tests {
         let one = one.find(&KIND).unwrap().summary;
         assert!(one.ends_with(" while 1 connection waits, for 1.5 s."), "{one}");
         let past = found.past.unwrap();
-        assert_eq!(
-            past.summary,
-            "Nothing was accepted for 10.0 s, while 4 connections waited, the oldest for 1.5 s."
-        );
+        assert_eq!(past.summary, "Nothing was accepted for 10.0 s, while 4 connections waited, the oldest for 1.5 s.");
     }
 
     #[test]
@@ -137,7 +133,10 @@ mod tests {
         let mut case = Case::with(|case| waiting(case, 1_500_000));
         case.listener.threads[1].accepts = 1;
         let advice = case.find(&KIND).unwrap().advice;
-        assert!(advice.starts_with("srv (thread 2) accepted before, and does nothing now. Look: strace -p 2, "), "{advice}");
+        assert!(
+            advice.starts_with("srv (thread 2) accepted before, and does nothing now. Look: strace -p 2, "),
+            "{advice}"
+        );
         case.listener.threads[1].ended = true;
         let advice = case.find(&KIND).unwrap().advice;
         assert!(advice.contains("srv (thread 2), which accepted before, has ended"), "{advice}");

@@ -47,7 +47,7 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
         None if queued >= QUEUED_BYTES && quiet > HUNG_US => quiet,
         _ => return None,
     };
-    let readers = || l.threads.iter().filter(|t| !t.ended && t.tid != 0 && t.reads + t.accepts > 0);
+    let readers = || l.threads.iter().filter(|t| !t.ended && t.summed.is_none() && t.reads + t.accepts > 0);
     let known: Vec<&ThreadModel> = readers().filter(|t| t.state.is_some()).collect();
     let awake = known.iter().any(|t| sleeps_in(t, WAITS_FOR_EVENTS));
     // A pool's thread sleeps on a futex until the event loop has work for it.
@@ -57,7 +57,8 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
         return None;
     }
     let thread = stuck.or_else(|| readers().next());
-    let state = stuck.and_then(|t| Some(format!(" {} is {}.", stall::name(t), stall::whereabouts(t)?))).unwrap_or_default();
+    let state =
+        stuck.and_then(|t| Some(format!(" {} is {}.", stall::name(t), stall::whereabouts(t)?))).unwrap_or_default();
     let who = thread.map_or_else(|| "the threads that read".to_owned(), stall::name);
     let look = thread.map_or_else(|| stall::look_at_owner(l), stall::look);
     let mut evidence = vec![("without_read_ms", ms(quiet)), ("queued_bytes", queued as f64)];
@@ -184,12 +185,20 @@ mod tests {
             ("open_connections", 50.0),
         ];
         assert_eq!(found.evidence, figures);
-        assert!(found.advice.contains("what srv (thread 1) does instead of reading. Look: strace -p 1,"), "{}", found.advice);
+        assert!(
+            found.advice.contains("what srv (thread 1) does instead of reading. Look: strace -p 1,"),
+            "{}",
+            found.advice
+        );
         let past = found.past.unwrap().summary;
         assert_eq!(past, "Nothing was read: 300 bytes waited unread on 50 open connections, the oldest for 3.4 s.");
         case.listener.threads[0].state = Some(thread_state('T', "do_signal_stop", ""));
         let found = case.find(&KIND).unwrap();
-        assert!(found.summary.ends_with("srv (thread 1) is stopped by a signal (state T) in do_signal_stop."), "{}", found.summary);
+        assert!(
+            found.summary.ends_with("srv (thread 1) is stopped by a signal (state T) in do_signal_stop."),
+            "{}",
+            found.summary
+        );
         assert!(found.advice.contains("Let it go on: kill -CONT 1."), "{}", found.advice);
     }
 }

@@ -3,7 +3,6 @@
 use super::{Found, HOLD_US};
 use crate::model::Severity;
 
-
 /// The findings of a listener in the interval so far.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -180,7 +179,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::findings::{hung_acceptor, Past};
+    use crate::findings::{Past, hung_acceptor};
 
     const S: u64 = 1_000_000;
 

@@ -39,7 +39,7 @@ use crate::{
     catalogue::{Threshold, thresholds},
     history::Timeline,
     model::{Finding, GroupModel, Interval, ListenerModel, NamespaceModel, Severity},
-    words::prose::{agree, duration, percent, plural},
+    words::prose::{agree, duration, grouped, percent, plural},
 };
 
 /// Every finding. A cause comes before what may follow from it. Root causes of the same severity are reported in this
@@ -191,6 +191,12 @@ impl FindingInput<'_> {
     /// Whether one of these findings was there at any time in the interval.
     fn ever(&self, ids: &[&str]) -> bool {
         self.found.iter().any(|found| ids.contains(&found.id)) || ids.iter().any(|id| self.memory.knows(id))
+    }
+
+    /// The descriptors of the accepting process, to be put behind an error: `: 40 of 40 open`.
+    fn descriptors_in_words(&self) -> String {
+        let open = self.listener.descriptors.as_ref();
+        open.map_or(String::new(), |open| format!(": {} of {} open", grouped(open.open), grouped(open.soft_limit)))
     }
 
     /// Attempts that the full accept queue refused in the interval, and in the recent span.

@@ -39,7 +39,10 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let found = Found::new(
         &KIND,
         if recent > 0 { Severity::Critical } else { Severity::Warning },
-        format!("{} were refused, and neither the accept queue nor the SYN queue{syn} was full.", plural(refused, "attempt")),
+        format!(
+            "{} were refused, and neither the accept queue nor the SYN queue{syn} was full.",
+            plural(refused, "attempt")
+        ),
         evidence,
         "Look for a client's address (ss -tn state syn-recv, tcpdump), and whether the host has a route back to it: ip route get \
          ADDRESS. If it has, look for memory: net.ipv4.tcp_mem, the cgroup's limit, dmesg. With tcp_syncookies=0 the last quarter \

@@ -45,7 +45,11 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let found = Found::new(
         &KIND,
         if recent > 0 { Severity::Critical } else { Severity::Warning },
-        format!("{} were refused without a known cause: {} of all.{peak}", plural(unexplained, "attempt"), percent(share)),
+        format!(
+            "{} were refused without a known cause: {} of all.{peak}",
+            plural(unexplained, "attempt"),
+            percent(share)
+        ),
         evidence,
         "Causes of refused SYNs are known one by one where functions of the kernel can be traced (listentop doctor says why they \
          cannot); otherwise only if one listener of the namespace refuses at a time. Compare nstat -az TcpExtListenOverflows \

@@ -1,11 +1,7 @@
 //! One shard gets far more connections than its share.
 
 use super::{FindingInput, FindingKind, Found};
-use crate::{
-    catalogue::thresholds,
-    model::Severity,
-    words::prose::grouped,
-};
+use crate::{catalogue::thresholds, model::Severity, words::prose::grouped};
 
 thresholds! {
     /// Connections per shard, on average. With fewer, a random spread is uneven by itself; at 100 a shard with twice

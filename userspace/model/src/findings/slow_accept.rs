@@ -1,11 +1,7 @@
 //! Connections wait long to be accepted, though the queue does not overflow.
 
 use super::{FindingInput, FindingKind, Found, MIN_VALUES, duration, ms};
-use crate::{
-    catalogue::thresholds,
-    histogram::Histogram,
-    model::Severity,
-};
+use crate::{catalogue::thresholds, histogram::Histogram, model::Severity};
 
 thresholds! {
     /// People notice 100 ms. Here half of that has passed before the program knows of the client.

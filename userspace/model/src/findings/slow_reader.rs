@@ -1,11 +1,7 @@
 //! Data waits long to be read, though connections are accepted in time.
 
 use super::{FindingInput, FindingKind, Found, MIN_VALUES, duration, ms};
-use crate::{
-    catalogue::thresholds,
-    histogram::Histogram,
-    model::Severity,
-};
+use crate::{catalogue::thresholds, histogram::Histogram, model::Severity};
 
 thresholds! {
     /// A request waits this long before the program starts on it: a delay that people notice.
@@ -48,7 +44,8 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     evidence.extend(l.now.queued_bytes.map(|n| ("queued_bytes", n as f64)));
     evidence.extend(l.now.open.map(|n| ("open_connections", n as f64)));
     // Only where that is so.
-    let prompt = l.distributions.accept_wait.as_ref().and_then(|h| h.quantile_us(0.99)).is_some_and(|us| us < SLOW_US / 2);
+    let prompt =
+        l.distributions.accept_wait.as_ref().and_then(|h| h.quantile_us(0.99)).is_some_and(|us| us < SLOW_US / 2);
     let queue = if prompt && input.refused_by_accept_queue().0 == 0 {
         " Connections are accepted in time: leave backlog and acceptors alone."
     } else {

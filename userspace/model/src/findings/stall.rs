@@ -175,7 +175,9 @@ pub(super) fn look(thread: &ThreadModel) -> String {
 /// The same for a listener of which no acceptor is known.
 pub(super) fn look_at_owner(l: &ListenerModel) -> String {
     let pid = l.process.as_ref().map(|process| process.pid);
-    pid.map_or(String::new(), |pid| format!("Look: strace -f -p {pid}, or gdb -p {pid} -batch -ex 'thread apply all backtrace'."))
+    pid.map_or(String::new(), |pid| {
+        format!("Look: strace -f -p {pid}, or gdb -p {pid} -batch -ex 'thread apply all backtrace'.")
+    })
 }
 
 /// `4 connections wait, the oldest for 1.5 s`; the same in the past tense.

@@ -70,11 +70,7 @@ mod tests {
 
     #[test]
     fn bounds() {
-        let found = severities(
-            &KIND,
-            refuse,
-            [(19, 97, 0), (20, 97, 0), (20, 31, 0), (20, 32, 0), (20, 97, 1)],
-        );
+        let found = severities(&KIND, refuse, [(19, 97, 0), (20, 97, 0), (20, 31, 0), (20, 32, 0), (20, 97, 1)]);
         assert_eq!(found, [NONE, WARNING, NONE, WARNING, NONE]);
         let unknown = Case::with(|case| {
             refuse(case, (20, 97, 0));

@@ -7,8 +7,8 @@ pub(super) const KIND: FindingKind = FindingKind {
     id: "syn_queue_overflow",
     meaning: "More handshakes are under way than the SYN queue holds. A SYN that is refused costs its client a second or more; \
               one that is answered with a cookie costs it nothing but some TCP options.",
-    when: "The SYN queue was full in the interval, and refused SYNs or sent cookies instead. Where cookies are known for the \
-           whole namespace only, the listener's SYN queue must have reached its backlog.",
+    when: "The SYN queue was full in the interval, and refused SYNs or sent cookies instead. For cookies the listener's SYN queue \
+           must have reached its backlog: with tcp_syncookies=2 they are sent in any case.",
     severity: "critical if SYNs were refused in the recent span, warning if earlier, info if only cookies were sent",
     follows_from: &["accept_queue_overflow"],
     thresholds: &[],
@@ -20,8 +20,11 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let refused = l.drops.syn_queue_full.unwrap_or(0);
     let own_cookies = l.total.cookies_sent;
     // If cookies are known for the whole namespace only, they are attributed to a listener whose SYN queue was full.
-    let was_full = l.now.syn_peak.is_some_and(|peak| peak >= l.now.backlog.max(1));
-    let cookies = own_cookies.or(input.namespace.and_then(|n| n.cookies_sent).filter(|_| was_full)).unwrap_or(0);
+    // With tcp_syncookies=2 they are sent although it is not.
+    let was_full = l.now.syn_peak.map(|peak| peak >= l.now.backlog.max(1));
+    let own_cookies = own_cookies.filter(|_| was_full != Some(false)).or(own_cookies.map(|_| 0));
+    let all_cookies = input.namespace.and_then(|n| n.cookies_sent).filter(|_| was_full == Some(true));
+    let cookies = own_cookies.or(all_cookies).unwrap_or(0);
     if refused == 0 && cookies == 0 {
         return None;
     }
@@ -102,6 +105,12 @@ mod tests {
             case.listener.total.cookies_sent = own;
         };
         assert_eq!(severities(&KIND, own, [None, Some(0), Some(1)]), [INFO, NONE, INFO]);
+        let always = |case: &mut Case, peak| {
+            case.listener.total.cookies_sent = Some(9);
+            case.listener.now.syn_peak = peak;
+        };
+        let found = severities(&KIND, always, [Some(15), Some(16), None]);
+        assert_eq!(found, [NONE, INFO, INFO], "with tcp_syncookies=2 cookies show nothing");
     }
 
     #[test]
