@@ -10,7 +10,7 @@ pub(super) const KIND: FindingKind = FindingKind {
     id: "busy_acceptor",
     meaning: "The thread that accepts works on, but too much for it comes: it is overloaded, or a slow call blocks its event loop \
               again and again. It is not stuck.",
-    when: "The oldest connection has waited longer than {HUNG_US}, no accept failed, and an acceptor accepted, read or wrote in \
+    when: "The oldest connection has waited longer than {HUNG_US}, and not less than the recent span, no accept failed, and an acceptor accepted, read or wrote in \
            the recent span, or used {BUSY_CPU} of a CPU since (by its state, or {CPU_TELLS_US} after the last accept).",
     severity: "critical",
     follows_from: &["cpu_starved_acceptor", "acceptor_imbalance", "shard_imbalance"],

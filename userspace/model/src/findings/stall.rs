@@ -11,9 +11,6 @@ use crate::{
     words::prose::grouped,
 };
 
-/// What counts as recent for the writes of a thread, in microseconds: as the recent span.
-const RECENT_US: u64 = 1_000_000;
-
 thresholds! {
     /// A thread that takes this share of a CPU works, even if it neither reads nor writes.
     BUSY_CPU: f64 = 0.05, Share;
@@ -48,9 +45,13 @@ impl<'a> FindingInput<'a> {
         let l = self.listener;
         let oldest_us = l.now.oldest_waiting_us.filter(|us| *us > HUNG_US && !l.closed)?;
         let accepts = l.rate.accepts?;
+        let works = accepts > 0.0 || self.acceptors().any(|thread| self.works(thread));
+        if works && oldest_us < self.recent_us() {
+            return None; // it may have worked before the oldest one came
+        }
         let why = if self.activity.fails(self.now_us()) {
             Why::Failing
-        } else if accepts > 0.0 || self.acceptors().any(|thread| self.works(thread)) {
+        } else if works {
             Why::Busy
         } else if self.nobody_waits() {
             Why::Gone
@@ -81,6 +82,11 @@ impl<'a> FindingInput<'a> {
         self.activity.without_accept_us(self.now_us())
     }
 
+    /// The length of the recent span, in microseconds.
+    fn recent_us(&self) -> u64 {
+        (self.interval.recent_seconds * 1e6).round() as u64
+    }
+
     /// What a thread did in the last seconds, as far as that is known.
     pub(super) fn lately(&self, thread: &ThreadModel) -> Option<Lately> {
         self.activity.lately(thread, CPU_TELLS_US, self.now_us())
@@ -93,7 +99,7 @@ impl<'a> FindingInput<'a> {
 
     /// Writes per second in the recent span.
     fn writes_per_second(&self, thread: &ThreadModel) -> f64 {
-        let lately = self.activity.lately(thread, RECENT_US, self.now_us()).filter(|lately| lately.span_us > 0);
+        let lately = self.activity.lately(thread, self.recent_us(), self.now_us()).filter(|lately| lately.span_us > 0);
         lately.map_or(0.0, |lately| lately.writes as f64 * 1e6 / lately.span_us as f64)
     }
 
