@@ -171,8 +171,14 @@ pub struct HandshakeCounters {
     pub client_closed: u64,
     /// Accepted connections that had ended by then: reset, or timed out.
     pub client_reset: u64,
+    /// Accepts that failed with EMFILE: the process has no descriptor left.
+    pub accept_failed_emfile: u64,
+    /// Accepts that failed with ENFILE: the machine has none left.
+    pub accept_failed_enfile: u64,
+    /// Accepts that failed with ENOMEM or ENOBUFS.
+    pub accept_failed_nomem: u64,
     /// Fills the cache lines.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 2],
 }
 
 /// Distributions, one record per slot and shard, added to atomically; the sum over the shards counts.
