@@ -114,12 +114,14 @@ impl Attached {
             .collect()
     }
 
-    /// Bits of [`settings`]: what the program on io_uring's completions is to report.
-    pub(crate) fn uring_settings(&self) -> u64 {
+    /// Bits of [`settings`]: what the program on io_uring's completions is to report, and what hooks show that need not
+    /// be inferred.
+    pub(crate) fn settings(&self) -> u64 {
         let by_tracepoints = |event| self.method(event).is_some_and(|method| method.kind == Some(Kind::Tracepoint));
         let accepts = if by_tracepoints(Event::Accepted) { settings::URING_ACCEPTS } else { 0 };
         let splices = if by_tracepoints(Event::Spliced) { settings::URING_SPLICES } else { 0 };
-        accepts | splices
+        let floods = if self.has(events::FLOOD) { settings::FLOODS } else { 0 };
+        accepts | splices | floods
     }
 }
 
