@@ -7,6 +7,7 @@ pub(crate) mod offsets;
 pub(crate) mod programs;
 pub(crate) mod refusal;
 pub(crate) mod signatures;
+pub(crate) mod silence;
 pub(crate) mod tracefs;
 
 #[cfg(test)]
@@ -83,6 +84,21 @@ impl Attached {
     /// Whether an event is seen by functions.
     pub(crate) fn is_by_function(&self, event: Event) -> bool {
         self.method(event).is_some_and(|method| method.kind == Some(Kind::Fentry))
+    }
+
+    /// Counts an event as one that nothing brings, because a hook of its method shows nothing: `target`, or else the hook
+    /// that is attached last. Returns whether something brought it so far.
+    pub(crate) fn silence(&mut self, event: Event, target: Option<Target>, refusal: Refusal) -> bool {
+        let Some(source) = self.source(event) else { return false };
+        let attached = |target: &Target| source.hooks.iter().any(|hook| hook.target == *target);
+        let Some(target) = target.filter(attached).or_else(|| Some(source.hooks.last()?.target)) else { return false };
+        let failure = Failure { refusals: vec![(target, refusal)], kind: None };
+        let Some(outcome) = self.outcomes.iter_mut().find(|outcome| outcome.definition.event == event) else {
+            return false;
+        };
+        (outcome.method, outcome.failure) = (None, Some(failure));
+        outcome.hooks.clear();
+        true
     }
 
     /// Every hook that is attached.

@@ -106,6 +106,7 @@ impl LiveSource {
             host: host::host(),
             coverage: crate::source::coverage::in_words(&entries),
             entries,
+            circumstances,
             attached,
             probe_cost,
             unfinished_queues,
