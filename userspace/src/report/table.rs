@@ -8,13 +8,13 @@ use std::{
 use listentop_model::{
     coverage::{Measure, Status},
     histogram::Histogram,
-    model::{Drops, GroupId, GroupModel, Interval, ListenerModel, Model, ThreadModel},
+    model::{Drops, GroupId, GroupModel, Interval, ListenerModel, Model, ThreadModel, depth},
 };
 
 use listentop_model::words::losses::{self, Loss};
 use listentop_model::words::{
-    bytes, clean, duration, fit, grouped, listener_endpoint, marked, netns, percent, process, rate, short, status, utc,
-    width, wrap,
+    bytes, clean, duration, finding_time, fit, grouped, listener_endpoint, marked, netns, percent, plural, process, rate, short,
+    status, thread_name, utc, width, wrap,
 };
 
 /// Lines are never made for less than this; a narrower terminal cuts them.
@@ -43,7 +43,8 @@ pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
     }
     let mut text = String::new();
     for line in lines {
-        text.push_str(fit(line.trim_end(), width).trim_end());
+        // Names are cleaned where they are put into columns; this holds for every sentence, too.
+        text.push_str(fit(clean(&line).trim_end(), width).trim_end());
         text.push('\n');
     }
     text
@@ -298,10 +299,16 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
     }
     let mut lines = vec![title];
     // A group's findings are in the blocks of its shards.
-    for finding in l.findings.iter().filter(|_| !is_group) {
-        let text = format!("{}: {} [{}]", finding.severity.name().to_uppercase(), finding.summary, finding.id);
-        lines.extend(indent(&text, "  ", "    ", width));
-        lines.extend(indent(&finding.advice, "    → ", "      ", width));
+    let findings = if is_group { &[][..] } else { &l.findings };
+    for (at, finding) in findings.iter().enumerate() {
+        let margin = "    ".repeat(depth(findings, at));
+        let (severity, when) = (finding.severity.name().to_uppercase(), finding_time(finding));
+        let text = format!("{severity}{when}: {} [{}]", clean(&finding.summary), finding.id);
+        lines.extend(indent(&text, &format!("{margin}  "), &format!("{margin}    "), width));
+        // What follows from something else has its advice there.
+        if finding.follows_from.is_none() {
+            lines.extend(indent(&clean(&finding.advice), &format!("{margin}    → "), &format!("{margin}      "), width));
+        }
     }
     let confidence = match l.pattern.confidence {
         c if c > 0.0 => format!(" ({})", percent(c)),
@@ -322,8 +329,9 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
     // So are its threads.
     if !l.threads.is_empty() && !is_group {
         lines.extend(grid(&threads(&l.threads, &model.interval), width, 2));
-        if l.threads.len() > THREADS {
-            lines.push(format!("  and {} threads more", l.threads.len() - THREADS));
+        let more: u64 = l.threads.iter().skip(THREADS).map(ThreadModel::threads).sum();
+        if more > 0 {
+            lines.push(format!("  and {}", plural(more, "more thread")));
         }
     }
     lines
@@ -401,8 +409,8 @@ fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
     // A time that was read once only is unknown, as is one from a file that cannot be read.
     let time = |us: Option<u64>| or_dash(us.map(duration));
     vec![
-        text_column("THREAD", 10, 0, ts().map(|t| clean(&t.comm))),
-        column("TID", 0, ts().map(|t| t.tid.to_string())),
+        text_column("THREAD", 10, 0, ts().map(thread_name)),
+        column("TID", 0, ts().map(|t| or_dash((t.tid != 0).then(|| t.tid.to_string())))),
         text_column("ROLES", 6, 3, ts().map(|t| t.roles.iter().map(|r| r.name()).collect::<Vec<_>>().join(","))),
         column("ACCEPTS", 1, ts().map(|t| short(t.accepts))),
         column("SHARE", 2, ts().map(|t| share(t.accept_share))),
@@ -414,7 +422,12 @@ fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
         column("ON CPU", 3, ts().map(|t| time(t.on_cpu_us))),
         column("RUNQ", 3, ts().map(|t| time(t.run_queue_us))),
         column("BLOCKED", 7, ts().map(|t| time(t.blocked_us(interval)))),
-        text_column("", 0, 8, ts().map(|t| if t.ended { "ended".to_owned() } else { String::new() })),
+        text_column(
+            "",
+            0,
+            8,
+            ts().map(|t| if t.ended && t.summed.is_none() { "ended".to_owned() } else { String::new() }),
+        ),
     ]
 }
 

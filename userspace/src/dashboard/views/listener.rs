@@ -8,7 +8,7 @@ mod threads;
 use crossterm::event::KeyCode;
 use listentop_model::{
     coverage::{Measure, Status},
-    model::{ListenerModel, Model},
+    model::{ListenerModel, Model, ThreadModel},
     words,
 };
 use ratatui::{
@@ -19,7 +19,6 @@ use ratatui::{
 
 use crate::dashboard::{
     action::Action,
-    group::fill,
     keymap::{Binding, Key::Plain, Others, Scope, bind, char},
     rows::{Row, RowId},
     state::State,
@@ -412,7 +411,7 @@ fn draw_tabs(
         let count = match tab {
             Section::Findings => format!(" {}", listener.findings.len()),
             Section::Threads if !threads::are_measured(model) => format!(" {}", words::UNAVAILABLE),
-            Section::Threads => format!(" {}", listener.threads.len()),
+            Section::Threads => format!(" {}", listener.threads.iter().map(ThreadModel::threads).sum::<u64>()),
             _ => String::new(),
         };
         if tab == current {
@@ -439,7 +438,7 @@ fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, 
             .map(|p| Point { at: p.at, value: Some(f64::from(p.accept_depth)), peak: p.accept_peak.map(f64::from) })
             .collect(),
         limit: Some((limit, "limit ")),
-        style: theme.fill(fill(&listener.now)),
+        style: theme.fill(listener.now.fill()),
         nothing: nothing(Measure::AcceptQueueDepth),
     }
     .draw(buf, depth, theme);
