@@ -1,14 +1,15 @@
 //! A thread accepts, or tries to.
 
-use listentop_abi::listener::ListenerRef;
+use listentop_abi::listener::{FLAG_MPTCP, ListenerRef};
 
 use crate::{
     account::{self, Account},
     config, connections,
     kernel::{CLOSE, CLOSE_WAIT, MaybeGone},
+    maps::INFO,
     record,
     stats::{self, record_span},
-    values::field,
+    values::{Lookup as _, field},
 };
 
 /// `EINTR`: a signal came; not a failure of the accept.
@@ -17,8 +18,18 @@ const EINTR: i64 = 4;
 pub(crate) const EAGAIN: i64 = 11;
 /// `ECONNABORTED`: the client gave up while it was queued; not a failure of the accept.
 const ECONNABORTED: i64 = 103;
+/// `EMFILE`: the process has no descriptor left.
+const EMFILE: i64 = 24;
+/// `ENFILE`: the machine has none left.
+const ENFILE: i64 = 23;
+/// `ENOMEM`.
+const ENOMEM: i64 = 12;
+/// `ENOBUFS`.
+const ENOBUFS: i64 = 105;
 /// `EINVAL`: the socket does not listen (any more).
 const EINVAL: i64 = 22;
+/// `EFAULT`: the address could not be passed. By then the connection has left the queue, and it is closed.
+const EFAULT: i64 = 14;
 /// `ECANCELED`: an accept of io_uring was cancelled while it waited.
 const ECANCELED: i64 = 125;
 
@@ -133,6 +144,19 @@ fn acceptor(listener: ListenerRef) -> Option<Account> {
     Some(account)
 }
 
+/// An accept that no other hook shows failed with `errno`. It may have taken a connection off the queue even so: that
+/// counts as accepted. Its end counts it for no thread, see `accepted_unknown`. (Functions count it where it leaves the
+/// queue.)
+#[inline(always)]
+pub(crate) fn failed_with_connection(listener: ListenerRef, errno: i64) {
+    if errno == EFAULT
+        && let Some(info) = INFO.value(listener.slot)
+        && field!(info.flags).get() & FLAG_MPTCP == 0
+    {
+        accepted_unknown(listener, None);
+    }
+}
+
 /// Whether an accept that failed with `errno` is a failure of the listener.
 #[inline(always)]
 pub(crate) fn is_failure(errno: i64) -> bool {
@@ -151,5 +175,18 @@ pub(crate) fn failed(listener: ListenerRef, errno: i64) {
         account.add(|work| field!(work.would_block), 1);
     } else {
         account.add(|work| field!(work.accept_failed), 1);
+        failed_for_want(listener, errno);
+    }
+}
+
+/// Counts the failures that say what is used up.
+#[inline(always)]
+fn failed_for_want(listener: ListenerRef, errno: i64) {
+    let Some(stats) = stats::handshakes(listener) else { return };
+    match errno {
+        EMFILE => field!(stats.accept_failed_emfile).add(1),
+        ENFILE => field!(stats.accept_failed_enfile).add(1),
+        ENOMEM | ENOBUFS => field!(stats.accept_failed_nomem).add(1),
+        _ => {}
     }
 }

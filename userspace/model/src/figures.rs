@@ -163,6 +163,12 @@ figures! {
     counter { accept_failed, "accepts.failed", Accepts, Calls,
         "if unavailable: also before Linux 5.15, and by tracepoints without tracefs",
         "accepts that failed with another error (EMFILE, …), without EINTR and ECONNABORTED", k => k.work.accept_failed }
+    counter { accept_failed_emfile, "accepts.failed_emfile", Accepts, Calls, "as `failed`",
+        "those that failed with EMFILE: the process had no file descriptor left", k => k.handshakes.accept_failed_emfile }
+    counter { accept_failed_enfile, "accepts.failed_enfile", Accepts, Calls, "as `failed`",
+        "those that failed with ENFILE: the machine had no file descriptor left", k => k.handshakes.accept_failed_enfile }
+    counter { accept_failed_nomem, "accepts.failed_nomem", Accepts, Calls, "as `failed`",
+        "those that failed with ENOMEM or ENOBUFS: the kernel had no memory left", k => k.handshakes.accept_failed_nomem }
     counter { client_closed, "accepts.client_gone.closed", ClientGone, Connections, "if unavailable",
         "those of `total` whose client had sent its FIN before they were accepted: it had closed, or finished sending and waits for the answer, which looks the same from here",
         k => k.handshakes.client_closed }
@@ -311,6 +317,9 @@ mod tests {
             ack_other: number(),
             migrated: number(),
             client_closed: number(),
+            accept_failed_emfile: number(),
+            accept_failed_enfile: number(),
+            accept_failed_nomem: number(),
             client_reset: number(),
             ..HandshakeCounters::default()
         };

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 pub use crate::patterns::PatternName;
+pub use crate::sample::{Descriptors, LimitSetBy, ThreadState, WaitKind, Waiter};
 use crate::{
     coverage::Coverage,
     history::{History, Timeline},
@@ -119,6 +120,19 @@ pub struct ListenerModel {
     pub opened_in_interval: bool,
     /// It closed within the interval; its gauges are those of the last reading.
     pub closed: bool,
+    /// The threads that wait for its connections; `None` if that is not known.
+    pub waiters: Option<Vec<Waiter>>,
+    /// The descriptors of the accepting process that is nearest to its limit.
+    pub descriptors: Option<Descriptors>,
+    /// net.core.somaxconn of its namespace.
+    pub somaxconn: Option<u32>,
+    /// What set the limit of its accept queue; `None` without `somaxconn`.
+    pub limit_set_by: Option<LimitSetBy>,
+    /// The backlog that its program asked for; `None` if nobody saw it call listen(2).
+    pub backlog_wanted: Option<u32>,
+    /// The backlog that would have held the largest burst that was refused; `None` if none was, or what was refused was
+    /// no burst.
+    pub backlog_needed: Option<u32>,
     /// Gauges at the last sample.
     pub now: Gauges,
     /// Counts in the interval.
@@ -137,7 +151,7 @@ pub struct ListenerModel {
     pub threads: Vec<ThreadModel>,
     /// How it is served.
     pub pattern: Pattern,
-    /// What is wrong, worst first.
+    /// What is wrong: root causes, the worst first, and under each what follows from it.
     pub findings: Vec<Finding>,
     /// How it was at each step of [`Model::timeline`].
     pub history: History,
@@ -200,6 +214,8 @@ pub struct ThreadModel {
     pub on_cpu_us: Option<u64>,
     /// Time waiting for a CPU in the interval, in microseconds.
     pub run_queue_us: Option<u64>,
+    /// What it does; known only while a connection waits for it.
+    pub state: Option<ThreadState>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,
     /// The last time at which it was known to live, in microseconds of the interval; `None` while it lives. These
@@ -264,17 +280,37 @@ names! {
     }
 }
 
-/// One thing that is wrong with a listener.
+/// One thing that is wrong with a listener, or was in the interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Stable name, snake_case.
     pub id: &'static str,
     /// How bad.
     pub severity: Severity,
-    /// One sentence.
+    /// The finding of the same listener that explains this one; `None` for a root cause. It comes before this one.
+    pub follows_from: Option<&'static str>,
+    /// When it began, milliseconds since the epoch.
+    pub since_unix_ms: u64,
+    /// When it was last seen; `None` while it holds.
+    pub until_unix_ms: Option<u64>,
+    /// One or a few sentences.
     pub summary: String,
     /// The figures behind it: name (units in the name), value.
     pub evidence: Vec<(&'static str, f64)>,
-    /// What to do, and what not to change.
+    /// What to do, and what not to change. Of a consequence: where that is advised.
     pub advice: String,
+}
+
+/// How far a finding stands below its root cause: 0 for the root cause itself, 1 for what follows from it.
+#[must_use]
+pub fn depth(findings: &[Finding], at: usize) -> usize {
+    let mut depth = 0;
+    let mut place = at;
+    while let Some(cause) = findings.get(place).and_then(|finding| finding.follows_from) {
+        // Causes come first, so this ends.
+        let Some(above) = findings[..place].iter().rposition(|finding| finding.id == cause) else { break };
+        depth += 1;
+        place = above;
+    }
+    depth
 }

@@ -8,12 +8,12 @@ use std::{
 use listentop_model::{
     coverage::{Measure, Status},
     histogram::Histogram,
-    model::{Drops, GroupId, GroupModel, Interval, ListenerModel, Model, ThreadModel},
+    model::{Drops, GroupId, GroupModel, Interval, ListenerModel, Model, ThreadModel, depth},
 };
 
 use listentop_model::words::losses::{self, Loss};
 use listentop_model::words::{
-    bytes, clean, duration, fit, grouped, listener_endpoint, marked, netns, percent, plural, process, rate, short,
+    bytes, clean, duration, finding_time, fit, grouped, listener_endpoint, marked, netns, percent, plural, process, rate, short,
     status, thread_name, utc, width, wrap,
 };
 
@@ -43,7 +43,8 @@ pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
     }
     let mut text = String::new();
     for line in lines {
-        text.push_str(fit(line.trim_end(), width).trim_end());
+        // Names are cleaned where they are put into columns; this holds for every sentence, too.
+        text.push_str(fit(clean(&line).trim_end(), width).trim_end());
         text.push('\n');
     }
     text
@@ -298,10 +299,16 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
     }
     let mut lines = vec![title];
     // A group's findings are in the blocks of its shards.
-    for finding in l.findings.iter().filter(|_| !is_group) {
-        let text = format!("{}: {} [{}]", finding.severity.name().to_uppercase(), finding.summary, finding.id);
-        lines.extend(indent(&text, "  ", "    ", width));
-        lines.extend(indent(&finding.advice, "    → ", "      ", width));
+    let findings = if is_group { &[][..] } else { &l.findings };
+    for (at, finding) in findings.iter().enumerate() {
+        let margin = "    ".repeat(depth(findings, at));
+        let (severity, when) = (finding.severity.name().to_uppercase(), finding_time(finding));
+        let text = format!("{severity}{when}: {} [{}]", clean(&finding.summary), finding.id);
+        lines.extend(indent(&text, &format!("{margin}  "), &format!("{margin}    "), width));
+        // What follows from something else has its advice there.
+        if finding.follows_from.is_none() {
+            lines.extend(indent(&clean(&finding.advice), &format!("{margin}    → "), &format!("{margin}      "), width));
+        }
     }
     let confidence = match l.pattern.confidence {
         c if c > 0.0 => format!(" ({})", percent(c)),

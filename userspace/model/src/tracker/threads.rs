@@ -258,6 +258,9 @@ impl State {
         }
         self.times(model, thread, clock);
         roles(model);
+        if thread.state != model.state {
+            model.state.clone_from(&thread.state);
+        }
         if thread.comm != model.comm {
             model.comm.clone_from(&thread.comm);
         }
@@ -344,6 +347,7 @@ fn new_model(key: ThreadKey, thread: &ThreadSample) -> ThreadModel {
         reads_per_second: 0.0,
         on_cpu_us: None,
         run_queue_us: None,
+        state: None,
         known_from_us: 0,
         lived_until_us: None,
         accepting: None,
