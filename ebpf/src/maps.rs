@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue},
 };
 use listentop_abi::{
-    connection::{Connection, PLACES, Set},
+    connection::{Connection, LISTED, PLACES, Set},
     limits::{DEFAULT_CONNECTIONS, DEFAULT_LISTENERS, DEFAULT_THREADS, DROPPED_CLIENTS},
     listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, ListenerRef, Peaks},
     loss::LOSSES as LOSS_COUNTERS,
@@ -60,6 +60,12 @@ pub(crate) static PEAKS: Array<Peaks> = Array::with_max_entries(DEFAULT_LISTENER
 /// an array begins at a page, and the records are laid out by cache lines. Size at load: a power of two.
 #[map]
 pub(crate) static CONNECTIONS: Array<Set> = Array::with_max_entries(DEFAULT_CONNECTIONS / PLACES as u32, MMAPABLE);
+
+/// Which sets have ever held a connection: a byte each, which is written once. The walk over the connections passes the
+/// others by. Size at load.
+#[map]
+pub(crate) static USED_SETS: Array<[u8; LISTED]> =
+    Array::with_max_entries(DEFAULT_CONNECTIONS / PLACES as u32 / LISTED as u32, 0);
 
 /// Connections that found their set full. Preallocated: no allocation in softirq. Size at load.
 #[map]

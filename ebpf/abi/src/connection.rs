@@ -37,8 +37,8 @@ pub struct Connection {
     /// The kernel's hash of its addresses and ports. A socket with another one is another connection: the end of this
     /// one was not seen, or a program disconnected the socket and uses it again. Set once.
     pub identity: u32,
-    /// Low half of the kernel's clock reading in the socket, as it was after the last read.
-    pub read_clock: u32,
+    /// Fills the word.
+    pub reserved: u32,
     /// When the first byte came that was read since the last write; 0 if none was.
     pub asked_ns: u64,
 
@@ -92,6 +92,10 @@ pub const PLACES: usize = 6;
 const PAIR: usize = 48;
 /// Words from one record of a pair to the other.
 const NEXT: usize = 8;
+
+/// Sets that one record of the list of used sets is about: a byte each. Few, because the verifier follows every turn of a
+/// loop over them.
+pub const LISTED: usize = 8;
 
 /// The connections whose addresses have the same hash.
 #[repr(C)]

@@ -11,24 +11,15 @@ use crate::{
     values::{MapValue, field},
 };
 
-/// What the socket shows after a read.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Clocks {
-    /// When the kernel took the bytes; 0 if that is unknown.
-    pub(crate) taken_ns: u64,
-    /// The clock reading that the kernel keeps in the socket; 0 if it was not read.
-    pub(crate) kept_ns: u64,
-}
-
 /// The current thread got `bytes` (above 0) from the connection. `reader_at` yields where the socket's reader is
-/// afterwards, from where it was expected.
+/// afterwards, from where it was expected; `taken_ns` is when the kernel took the bytes, 0 if that is unknown.
 #[inline(always)]
 pub(crate) fn read(
     connection: MapValue<Connection>,
     key: u64,
     bytes: u32,
     reader_at: impl FnOnce(u32) -> u32,
-    clocks: Clocks,
+    taken_ns: u64,
 ) {
     if field!(connection.accepted_ns).get() == 0 {
         accepted::accepted_before(MaybeGone(key));
@@ -44,7 +35,7 @@ pub(crate) fn read(
     let first = field!(connection.state).get() & STATE_READ == 0;
     let since = first_unread(connection, consumed);
     // Bytes that were taken by another method were taken at another time, but not before they came.
-    let now = if position == expected && clocks.taken_ns > since { clocks.taken_ns } else { stats::now() };
+    let now = if position == expected && taken_ns > since { taken_ns } else { stats::now() };
     if since != 0 {
         // Before the accept, bytes wait in the accept queue: that is not the reader's time.
         let accepted_ns = field!(connection.accepted_ns).get();
@@ -53,7 +44,6 @@ pub(crate) fn read(
             field!(connection.asked_ns).set(since);
         }
     }
-    field!(connection.read_clock).set(clocks.kept_ns as u32);
     field!(connection.consumed).set(position);
     if position != expected
         && let Some(stats) = stats::of(listener)
@@ -89,5 +79,5 @@ pub(crate) fn read_multipath(connection: MapValue<Connection>, key: u64, bytes: 
     let arrived = field!(connection.arrived).get();
     let expected = field!(connection.consumed).get().wrapping_add(bytes);
     let beyond = expected.wrapping_sub(arrived) as i32 > 0;
-    read(connection, key, bytes, |_| if beyond { arrived } else { expected }, Clocks::default());
+    read(connection, key, bytes, |_| if beyond { arrived } else { expected }, 0);
 }

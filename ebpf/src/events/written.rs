@@ -10,10 +10,9 @@ use crate::{
     values::{MapValue, field},
 };
 
-/// The current thread gave the kernel `bytes` (above 0) to send. `sent_ns` yields when, from the clock reading after the
-/// last read.
+/// The current thread gave the kernel `bytes` (above 0) to send. `sent_ns` yields when.
 #[inline(always)]
-pub(crate) fn written(connection: MapValue<Connection>, key: u64, bytes: u32, sent_ns: impl FnOnce(u32) -> u64) {
+pub(crate) fn written(connection: MapValue<Connection>, key: u64, bytes: u32, sent_ns: impl FnOnce() -> u64) {
     if field!(connection.accepted_ns).get() == 0 {
         accepted::accepted_before(MaybeGone(key));
     }
@@ -22,7 +21,7 @@ pub(crate) fn written(connection: MapValue<Connection>, key: u64, bytes: u32, se
     if asked_ns != 0 {
         field!(connection.asked_ns).set(0);
         if let Some(distributions) = stats::distributions(listener) {
-            record_span(field!(distributions.answer), asked_ns, sent_ns(field!(connection.read_clock).get()));
+            record_span(field!(distributions.answer), asked_ns, sent_ns());
         }
     }
     let remembered = field!(connection.writer).get();

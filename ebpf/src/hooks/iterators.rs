@@ -20,7 +20,7 @@ use crate::{
         self, AF_INET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone,
         Position, Request,
     },
-    maps::{ADDRESSES, AddressOwner, CONNECTIONS, INFO, LocalAddress, SPILLED},
+    maps::{ADDRESSES, AddressOwner, INFO, LocalAddress, SPILLED},
     record, stats,
     values::{Lookup as _, MapValue, Plain, field},
 };
@@ -135,16 +135,18 @@ impl<K: Plain> Element<K> {
     }
 }
 
-/// Walks [`CONNECTIONS`] for bytes that wait unread: a set of connections at a time.
+/// Walks over the sets of connections in use, for bytes that wait unread: some of [`USED_SETS`] at a time.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
 pub(crate) extern "C" fn unread(ctx: &Element<u32>) -> i32 {
-    let Some(set) = ctx.key().and_then(|index| CONNECTIONS.value(index)) else { return 0 };
-    for place in 0..PLACES {
-        if let Some((key, connection)) = connections::at(set, place) {
-            note_unread(MaybeGone(key), connection);
+    let Some(place) = ctx.key() else { return 0 };
+    connections::each_used(place, |set| {
+        for place in 0..PLACES {
+            if let Some((key, connection)) = connections::at(set, place) {
+                note_unread(MaybeGone(key), connection);
+            }
         }
-    }
+    });
     0
 }
 

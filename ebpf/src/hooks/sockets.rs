@@ -8,11 +8,7 @@ use listentop_abi::{listener::ListenerRef, loss::Loss};
 use crate::{
     config, connections,
     context::{Arguments as _, programs},
-    events::{
-        arrived, destroyed, enqueued, listening,
-        read::{self, Clocks},
-        refused, written,
-    },
+    events::{arrived, destroyed, enqueued, listening, read, refused, written},
     kernel::{Child, LISTEN, LiveSocket, MaybeGone, SYN_RECV},
     maps::{COMPLETING, INFO, listener_at},
     record, stats,
@@ -150,9 +146,8 @@ pub(crate) fn received(sock: LiveSocket, result: i32, flags: i32) {
     }
     if let Some(connection) = record::find(sock.key(), || Some(sock.identity())) {
         if let Some(tcp) = sock.tcp() {
-            let taken_ns = tcp.taken_ns();
-            let clocks = Clocks { taken_ns, kept_ns: taken_ns };
-            read::read(connection, sock.key(), result as u32, |expected| tcp.reader_at(expected), clocks);
+            let reader_at = |expected| tcp.reader_at(expected);
+            read::read(connection, sock.key(), result as u32, reader_at, tcp.taken_ns());
         }
     } else if sock.is_mptcp() {
         let subflow = sock.address().first_subflow();
@@ -175,12 +170,12 @@ pub(crate) fn sent(sock: LiveSocket, result: i32) {
         return;
     }
     if let Some(connection) = record::find(sock.key(), || Some(sock.identity())) {
-        let sent_ns = |clock| sock.tcp().and_then(|tcp| tcp.sent_ns(clock)).unwrap_or_else(stats::now);
+        let sent_ns = || sock.tcp().and_then(|tcp| tcp.sent_ns()).unwrap_or_else(stats::now);
         written::written(connection, sock.key(), result as u32, sent_ns);
     } else if sock.is_mptcp() {
         let subflow = sock.address().first_subflow();
         if let Some(connection) = record::of(subflow) {
-            written::written(connection, subflow.0, result as u32, |_| stats::now());
+            written::written(connection, subflow.0, result as u32, stats::now);
         }
     }
 }

@@ -7,10 +7,7 @@ use listentop_abi::listener::ListenerRef;
 
 use crate::{
     context::{programs, syscall_result},
-    events::{
-        accepted,
-        read::{self, Clocks},
-    },
+    events::{accepted, read},
     kernel::{self, MaybeGone, Position},
     record,
 };
@@ -96,7 +93,6 @@ pub(crate) fn spliced(socket: MaybeGone, bytes: u32) {
         && let Some(position) = socket.position()
     {
         let reader_at = Position::within(position.copied, position.end);
-        let clocks = Clocks { taken_ns: 0, kept_ns: socket.packet_ns() };
-        read::read(connection, socket.0, bytes, |_| reader_at, clocks);
+        read::read(connection, socket.0, bytes, |_| reader_at, 0);
     }
 }

@@ -41,7 +41,8 @@ from_btf! {
     TCP_COPIED_SEQ;
     TCP_SRTT_US;
     TCP_CLOCK_CACHE;
-    TCP_WSTAMP;
+    TCP_SND_NXT;
+    TCP_WRITE_SEQ;
     TCP_URG_DATA;
     TCP_URG_SEQ;
     REQUEST_SK;

@@ -166,15 +166,13 @@ impl LiveTcp {
         self.packet_ns()
     }
 
-    /// For a write that returns now: when the kernel sent what it took; `None` if it sent nothing yet, or something came
-    /// since. `read_clock`: low half of [`LiveTcp::packet_ns`] after the last read.
-    ///
-    /// The kernel reads the clock into the same field before it sends (`tcp_write_xmit`), and notes that time as the
-    /// packet's (`tcp_wstamp_ns`). So if the two are equal, and the field has changed since the read, it is that time.
+    /// For a write that returns now: a time within it, if all that was written is sent. The kernel reads the clock before
+    /// it sends (`tcp_write_xmit`, in every version since 5.10), into the same field. A packet that has come since makes
+    /// it later, but not later than now.
     #[inline(always)]
-    pub(crate) fn sent_ns(self, read_clock: u32) -> Option<u64> {
-        let clock = self.packet_ns();
-        if clock as u32 != read_clock && self.read::<u64>(&btf::TCP_WSTAMP) == clock { Some(clock) } else { None }
+    pub(crate) fn sent_ns(self) -> Option<u64> {
+        let all = self.read::<u32>(&btf::TCP_SND_NXT) == self.read::<u32>(&btf::TCP_WRITE_SEQ);
+        if all { Some(self.packet_ns()) } else { None }
     }
 
     /// Where its reader is, once that is not where it was `expected`: behind an urgent byte, for one, or behind bytes

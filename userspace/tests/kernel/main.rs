@@ -9,6 +9,7 @@ mod backends;
 mod before_start;
 mod burst;
 mod calls;
+mod clients;
 mod command_line;
 mod dashboard;
 mod drops;
@@ -23,6 +24,7 @@ mod reuseport;
 mod scale;
 mod tables_full;
 mod times;
+mod unread;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         reuseport::TESTS,
         before_start::TESTS,
         addresses::TESTS,
+        unread::TESTS,
+        clients::TESTS,
         calls::TESTS,
         calls::READING,
         calls::WRITING,

@@ -91,6 +91,15 @@ impl LiveSource {
         })
     }
 
+    /// Reads everything at every sample from now on, regardless of the cost: for tests, which sample often.
+    #[must_use]
+    pub fn at_every_sample(mut self) -> Self {
+        if let Some(walk) = &mut self.listeners.walk {
+            walk.be_lavish();
+        }
+        self
+    }
+
     /// Every hook that was tried at the start, with its outcome.
     #[must_use]
     pub fn trials(&self) -> &[Trial] {

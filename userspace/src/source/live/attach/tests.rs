@@ -1,6 +1,8 @@
 //! Every event with every method and every hook refused, one at a time, on a kernel that is made up: what is attached
 //! then, and what coverage says of it.
 
+use std::time::Duration;
+
 use std::collections::BTreeSet;
 
 use listentop_btf::Symbol;
@@ -97,7 +99,7 @@ fn absent(target: Target) -> Refusal {
 }
 
 fn circumstances() -> Circumstances {
-    Circumstances { timing: Timing::All, addresses_known: true, unseen: None }
+    Circumstances { timing: Timing::All, addresses_known: true, unseen: None, not_walked: None }
 }
 
 fn attached(kernel: &mut FakeKernel, kind: Option<Kind>) -> Result<Attached, (StartError, Vec<Trial>)> {
@@ -365,15 +367,41 @@ fn what_the_options_refuse_is_refused() {
 fn reasons_of_the_machine_are_added() {
     let attached = attached(&mut FakeKernel::default(), Some(Kind::Tracepoint)).expect("it takes everything");
     let unseen = Some(Reason::UnseenNamespaces(vec![caps::Capability::CAP_SYS_ADMIN]));
-    let poor = Circumstances { timing: Timing::None("EPERM".to_owned()), addresses_known: false, unseen };
+    let not_walked = Some(Reason::NotWalked("EINVAL".to_owned()));
+    let timing = Timing::None("EPERM".to_owned());
+    let poor = Circumstances { timing, addresses_known: false, unseen, not_walked };
     let mut entries = coverage::of(&attached, &poor);
     assert_eq!(entry(&entries, Measure::Drops).reasons, [Reason::HiddenAddresses]);
     assert_eq!(entry(&entries, Measure::ProbeTime).status(), Status::Unavailable);
     assert_eq!(entry(&entries, Measure::AcceptQueueDepth).status(), Status::Sampled);
+    assert_eq!(entry(&entries, Measure::OldestUnread).status(), Status::Unavailable);
+    assert_eq!(entry(&entries, Measure::QueuedBytes).status(), Status::Sampled);
+    assert!(!coverage::note_walks(&mut entries, Some(Duration::from_secs(1))), "it is unavailable anyway");
     assert!(coverage::note_hidden_owners(&mut entries, 2) && !coverage::note_hidden_owners(&mut entries, 2));
     assert_eq!(entry(&entries, Measure::Owners).reasons, [Reason::HiddenOwners(2)]);
     assert!(coverage::note_hidden_owners(&mut entries, 0));
     assert_eq!(entry(&entries, Measure::Owners).status(), Status::Measured);
     assert!(coverage::note_forgotten_clients(&mut entries) && !coverage::note_forgotten_clients(&mut entries));
     assert!(entry(&entries, Measure::DropClients).in_words().reason.ends_with("counted again when they came back"));
+}
+
+#[test]
+fn the_time_between_walks_is_said_and_taken_back() {
+    let attached = attached(&mut FakeKernel::default(), None).expect("it takes everything");
+    let mut entries = coverage::of(&attached, &circumstances());
+    let ms = |ms| Some(Duration::from_millis(ms));
+    let noted = [None, ms(520), ms(540), ms(720), None].map(|every| {
+        let new = coverage::note_walks(&mut entries, every);
+        (new, entry(&entries, Measure::OldestUnread).in_words().reason)
+    });
+    let words =
+        |every: &str| format!("read every {every} s, as reading takes long here: the age is that of the last reading");
+    let expected = [
+        (false, String::new()),
+        (true, words("0.5")),
+        (false, words("0.5")),
+        (true, words("0.7")),
+        (true, String::new()),
+    ];
+    assert_eq!(noted, expected);
 }

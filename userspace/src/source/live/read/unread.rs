@@ -30,6 +30,11 @@ impl Walk {
         Self { iterators, pace: Pace::new(Instant::now(), THRIFT), settled: false, walked_ns: 0 }
     }
 
+    /// From now on it runs for every sample with bytes that wait.
+    pub(crate) fn be_lavish(&mut self) {
+        self.pace.be_lavish();
+    }
+
     /// A new sample begins.
     pub(crate) fn begin(&mut self) {
         self.settled = false;

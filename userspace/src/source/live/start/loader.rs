@@ -6,7 +6,7 @@ use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     programs::{Iter, ProgramError},
 };
-use listentop_abi::connection::PLACES;
+use listentop_abi::connection::{LISTED, PLACES};
 use listentop_btf::KernelBtf;
 
 use super::machine::{Geometry, Machine};
@@ -105,6 +105,7 @@ fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry)
         .map_max_entries("DISTRIBUTIONS", geometry.records())
         .map_max_entries("PEAKS", slots * geometry.cpus)
         .map_max_entries("CONNECTIONS", connection_sets(options.max_connections))
+        .map_max_entries("USED_SETS", connection_sets(options.max_connections).div_ceil(LISTED as u32))
         .map_max_entries("SPILLED", options.max_connections.div_ceil(4))
         .map_max_entries("DROPPED", options.max_dropped_clients)
         .map_max_entries("THREADS", options.max_threads)

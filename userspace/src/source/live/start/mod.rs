@@ -132,7 +132,7 @@ fn walk(ebpf: &mut Ebpf, machine: &Machine) -> Result<Walk, StartError> {
         let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
         iterator(ebpf, program, "bpf_map_elem", &machine.btf, Some(&map))
     };
-    Ok(Walk::new([over("CONNECTIONS", "unread")?, over("SPILLED", "unread_spilled")?]))
+    Ok(Walk::new([over("USED_SETS", "unread")?, over("SPILLED", "unread_spilled")?]))
 }
 
 /// Descriptors that the probes take: one per map, program and hook, and a few for what is read at the start. More than
