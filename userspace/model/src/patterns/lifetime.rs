@@ -36,20 +36,34 @@ pub(super) fn of(readers: &[&Worker<'_>], accepts: u64) -> Lifetime {
         let few = sum(|r| r.number(Role::Reader)) * ACCEPTS_PER_READER <= accepts;
         return if few { Lifetime::Pool } else { Lifetime::Unclear };
     }
-    if share(sum(|r| r.of_several()), first) >= FITS {
+    if share(sum(of_several), first) >= FITS {
         return Lifetime::Pool;
     }
-    let threads = sum(|r| r.one_connection());
+    let threads = sum(one_connection);
     if share(threads, first) < FITS || threads < MIN_THREADS {
         return Lifetime::Unclear;
     }
-    let ended = sum(|r| if r.ended { r.one_connection() } else { 0 });
+    let ended = sum(|r| if r.ended { one_connection(r) } else { 0 });
     let starts = || readers.iter().filter(|r| r.summed.is_none() && r.first_reads == 1).map(|r| r.key.start_ns);
     let spread = starts().max().unwrap_or(0) - starts().min().unwrap_or(0);
     if share(ended, threads) >= MORTAL || spread > TOGETHER_US * 1_000 {
         Lifetime::Connection { threads, ended }
     } else {
         Lifetime::Unclear
+    }
+}
+
+/// How many of the worker's threads were the first to read exactly one connection.
+fn one_connection(worker: &Worker<'_>) -> u64 {
+    worker.summed.map_or(u64::from(worker.first_reads == 1), |summed| summed.one_connection)
+}
+
+/// Connections that were first read by those of the worker's threads that read several.
+fn of_several(worker: &Worker<'_>) -> u64 {
+    match worker.summed {
+        Some(summed) => worker.first_reads.saturating_sub(summed.one_connection),
+        None if worker.first_reads >= 2 => worker.first_reads,
+        None => 0,
     }
 }
 

@@ -324,20 +324,6 @@ impl<'a> Worker<'a> {
     fn processes(&self, role: Role) -> u64 {
         self.summed.map_or(0, |summed| summed.processes.min(self.number(role)))
     }
-
-    /// How many threads of it were the first to read exactly one connection.
-    pub(super) fn one_connection(&self) -> u64 {
-        self.summed.map_or(u64::from(self.first_reads == 1), |summed| summed.one_connection)
-    }
-
-    /// Connections that were first read by threads of it that read several.
-    pub(super) fn of_several(&self) -> u64 {
-        match self.summed {
-            Some(summed) => self.first_reads.saturating_sub(summed.one_connection),
-            None if self.first_reads >= 2 => self.first_reads,
-            None => 0,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -128,16 +128,13 @@ impl Threads {
             Some(state) if state.key == key => Some(place),
             _ => self.index.get(&key).copied(),
         };
-        let at = match at {
-            Some(at) => at,
-            None => {
-                let Some(baseline) = self.baseline(key, thread, from_zero, serial) else { return };
-                self.index.insert(key, self.states.len());
-                self.states.push(State::new(key, &baseline, clock));
-                models.push(new_model(key, thread));
-                models.len() - 1
-            }
-        };
+        let at = at.unwrap_or(self.states.len());
+        if at == self.states.len() {
+            let Some(baseline) = self.baseline(key, thread, from_zero, serial) else { return };
+            self.index.insert(key, at);
+            self.states.push(State::new(key, &baseline, clock));
+            models.push(new_model(key, thread));
+        }
         self.states[at].read(&mut models[at], thread, clock, serial);
     }
 
