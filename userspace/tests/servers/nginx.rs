@@ -10,7 +10,7 @@ use crate::support::{
     alone,
     exchange::{http, http_once, page},
     flood::flood,
-    load::{Arrivals, Load, Tally, idle},
+    load::{Arrivals, Load, PAUSE_MS, Tally, idle},
     report::{Fault, Report, Watching, number},
     server::{Folder, Server, User, installed, own_pid, signal},
     side_by_side,
@@ -180,6 +180,7 @@ fn reload(lab: &Lab) {
     let old = nginx.server.workers();
     let watching = Watching::start(lab);
     let mut tally = load(8).run();
+    sleep_ms(PAUSE_MS);
     signal(nginx.server.pid(), Signal::SIGHUP);
     wait_until("another worker alone", || {
         let now = nginx.server.workers();

@@ -19,7 +19,6 @@ use ratatui::{
 
 use crate::dashboard::{
     action::Action,
-    group::fill,
     keymap::{Binding, Key::Plain, Others, Scope, bind, char},
     rows::{Row, RowId},
     state::State,
@@ -439,7 +438,7 @@ fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, 
             .map(|p| Point { at: p.at, value: Some(f64::from(p.accept_depth)), peak: p.accept_peak.map(f64::from) })
             .collect(),
         limit: Some((limit, "limit ")),
-        style: theme.fill(fill(&listener.now)),
+        style: theme.fill(listener.now.fill()),
         nothing: nothing(Measure::AcceptQueueDepth),
     }
     .draw(buf, depth, theme);

@@ -22,7 +22,7 @@ use listentop_model::{
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use super::{queue_bar, text};
-use crate::dashboard::{group::fill, theme::Theme};
+use crate::dashboard::theme::Theme;
 
 /// Rows that it takes.
 pub(in crate::dashboard) const HEIGHT: u16 = 11;
@@ -72,7 +72,7 @@ pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, listener: &Listen
         }
         if i == 1 {
             let peak = listener.now.recent_accept_peak.map(|p| f64::from(p) / f64::from(listener.now.limit.max(1)));
-            queue_bar::draw(buf, (x + 1, area.y + 2), width - 2, (fill(&listener.now), peak), theme);
+            queue_bar::draw(buf, (x + 1, area.y + 2), width - 2, (listener.now.fill(), peak), theme);
         }
         if i < 4 {
             arrow(buf, (x + width, area.y + 2), gap, stage.flow.as_ref(), theme);
@@ -169,7 +169,7 @@ impl Words<'_> {
                 format!("{peak} peak"),
                 oldest,
             ],
-            style: if fill(now) >= 1.0 { theme.critical() } else { Style::new() },
+            style: if now.fill() >= 1.0 { theme.critical() } else { Style::new() },
             flow: Some((self.rate(self.listener.rate.accepts, Measure::Accepts), "accepted")),
         }
     }
