@@ -172,6 +172,12 @@ pub struct HandshakeCounters {
     pub client_closed: u64,
     /// Accepted connections that had ended by then: reset, or timed out.
     pub client_reset: u64,
+    /// Accepts that failed with EMFILE: the process has no descriptor left.
+    pub accept_failed_emfile: u64,
+    /// Accepts that failed with ENFILE: the machine has none left.
+    pub accept_failed_enfile: u64,
+    /// Accepts that failed with ENOMEM or ENOBUFS.
+    pub accept_failed_nomem: u64,
     /// Request sockets among `requests` that were made while no probe saw a SYN being processed.
     pub requests_without_syn: u64,
     /// Completed requests on CPUs where no probe has ever seen a request being made.
@@ -179,7 +185,7 @@ pub struct HandshakeCounters {
     /// Requests that were completed while no probe saw a final ACK being checked.
     pub completed_without_check: u64,
     /// Fills the cache lines.
-    pub reserved: [u64; 2],
+    pub reserved: [u64; 7],
 }
 
 /// Distributions, one record per slot and shard, added to atomically; the sum over the shards counts.
@@ -234,6 +240,6 @@ const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);
 const _: () = assert!(size_of::<ListenerCounters>() == 15 * 8 + 64 + 8);
 const _: () = assert!(size_of::<ListenerCounters>().is_multiple_of(64), "two CPUs' records share no cache line");
-const _: () = assert!(size_of::<HandshakeCounters>() == 128);
+const _: () = assert!(size_of::<HandshakeCounters>() == 192);
 const _: () = assert!(size_of::<ListenerDistributions>() == 8 * 4 * BUCKETS);
 const _: () = assert!(size_of::<ListenerDistributions>().is_multiple_of(64), "as above");

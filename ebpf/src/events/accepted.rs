@@ -18,6 +18,14 @@ const EINTR: i64 = 4;
 pub(crate) const EAGAIN: i64 = 11;
 /// `ECONNABORTED`: the client gave up while it was queued; not a failure of the accept.
 const ECONNABORTED: i64 = 103;
+/// `EMFILE`: the process has no descriptor left.
+const EMFILE: i64 = 24;
+/// `ENFILE`: the machine has none left.
+const ENFILE: i64 = 23;
+/// `ENOMEM`.
+const ENOMEM: i64 = 12;
+/// `ENOBUFS`.
+const ENOBUFS: i64 = 105;
 /// `EINVAL`: the socket does not listen (any more).
 const EINVAL: i64 = 22;
 /// `EFAULT`: the address could not be passed. By then the connection has left the queue, and it is closed.
@@ -166,5 +174,18 @@ pub(crate) fn failed(listener: ListenerRef, errno: i64) {
         account.add(|work| field!(work.would_block), 1);
     } else {
         account.add(|work| field!(work.accept_failed), 1);
+        failed_for_want(listener, errno);
+    }
+}
+
+/// Counts the failures that say what is used up.
+#[inline(always)]
+fn failed_for_want(listener: ListenerRef, errno: i64) {
+    let Some(stats) = stats::handshakes(listener) else { return };
+    match errno {
+        EMFILE => field!(stats.accept_failed_emfile).add(1),
+        ENFILE => field!(stats.accept_failed_enfile).add(1),
+        ENOMEM | ENOBUFS => field!(stats.accept_failed_nomem).add(1),
+        _ => {}
     }
 }

@@ -37,7 +37,9 @@ pub(crate) fn read(
     // Bytes that were taken by another method were taken at another time, but not before they came.
     let now = if position == expected && taken_ns > since { taken_ns } else { stats::now() };
     if since != 0 {
-        record_span(field!(distributions.residency), since, now);
+        // Before the accept, bytes wait in the accept queue: that is not the reader's time.
+        let accepted_ns = field!(connection.accepted_ns).get();
+        record_span(field!(distributions.residency), since.max(accepted_ns), now);
         if field!(connection.asked_ns).get() == 0 {
             field!(connection.asked_ns).set(since);
         }

@@ -70,7 +70,7 @@ fn listen_starts(ctx: &FExitContext) {
     if argument(ctx, LISTEN_RESULT.load()) as i32 == 0 && sock.is_tcp() {
         super::sockets::opens(sock);
         if config::debug() {
-            debug!(ctx, "listening: {:x}", sock.key());
+            debug!(ctx, "listening: {}", sock.address().cookie());
         }
     }
 }
@@ -81,7 +81,7 @@ fn listen_stops(ctx: &FEntryContext) {
     let sock = ctx.socket(0);
     super::sockets::closes(sock);
     if config::debug() {
-        debug!(ctx, "listens no more: {:x}", sock.key());
+        debug!(ctx, "listens no more: {}", sock.address().cookie());
     }
 }
 

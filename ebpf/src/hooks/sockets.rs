@@ -65,12 +65,12 @@ fn state_changes<const CHILDREN: bool>(ctx: &BtfTracePointContext) {
     if new == LISTEN {
         opens(sock);
         if config::debug() {
-            debug!(ctx, "listening: {:x}", sock.key());
+            debug!(ctx, "listening: {}", sock.address().cookie());
         }
     } else {
         closes(sock);
         if config::debug() {
-            debug!(ctx, "listens no more: {:x}", sock.key());
+            debug!(ctx, "listens no more: {}", sock.address().cookie());
         }
     }
 }

@@ -164,6 +164,12 @@ figures! {
     counter { accept_failed, "accepts.failed", Accepts, Calls,
         "if unavailable: also before Linux 5.15, and by tracepoints without tracefs",
         "accepts that failed with another error (EMFILE, …), without EINTR and ECONNABORTED", k => k.work.accept_failed }
+    counter { accept_failed_emfile, "accepts.failed_emfile", Accepts, Calls, "as `failed`",
+        "those that failed with EMFILE: the process had no file descriptor left", k => k.handshakes.accept_failed_emfile }
+    counter { accept_failed_enfile, "accepts.failed_enfile", Accepts, Calls, "as `failed`",
+        "those that failed with ENFILE: the machine had no file descriptor left", k => k.handshakes.accept_failed_enfile }
+    counter { accept_failed_nomem, "accepts.failed_nomem", Accepts, Calls, "as `failed`",
+        "those that failed with ENOMEM or ENOBUFS: the kernel had no memory left", k => k.handshakes.accept_failed_nomem }
     counter { client_closed, "accepts.client_gone.closed", ClientGone, Connections, "if unavailable",
         "those of `total` whose client had sent its FIN before they were accepted: it had closed, or finished sending and waits for the answer, which looks the same from here",
         k => k.handshakes.client_closed }
@@ -176,7 +182,8 @@ figures! {
         "of `closed` and `reset`: put on the queue → accepted" }
 
     gauge { open: Option<u64>, "connections.open", OpenConnections, Connections, Add, "if unavailable",
-        "accepted and not yet destroyed", k => Some(k.open()) }
+        "accepted and not yet destroyed. Among them are those that the program has closed, and that the kernel keeps until the client has acknowledged the last data",
+        k => Some(k.open()) }
     distribution { first_byte, "connections.first_byte_us", FirstByte, Microseconds, "if unavailable",
         "accepted → first payload byte arrived; 0 if it was there" }
     distribution { first_read, "connections.first_read_us", FirstRead, Microseconds, "if unavailable",
@@ -311,6 +318,9 @@ mod tests {
             ack_other: number(),
             migrated: number(),
             client_closed: number(),
+            accept_failed_emfile: number(),
+            accept_failed_enfile: number(),
+            accept_failed_nomem: number(),
             client_reset: number(),
             ..HandshakeCounters::default()
         };

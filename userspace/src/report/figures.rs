@@ -3,27 +3,57 @@
 use listentop_model::{
     figures::{FIGURES, Figure, Unit, Value},
     histogram::Histogram,
-    model::ListenerModel,
+    model::{LimitSetBy, ListenerModel},
 };
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 /// The figures of a listener, or of a group as one listener, in the order of [`FIGURES`]. It is written as an object
 /// with an object for each part: `{"accept_queue": {"depth": 3, …}, …}`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Figures(Vec<(&'static Figure, Json)>);
+pub struct Figures(Vec<(&'static Figure, Json)>, Limit);
 
 impl Figures {
     /// Reads them. `seconds` is the length of the interval.
     #[must_use]
     pub fn of(listener: &ListenerModel, seconds: f64) -> Self {
         let json = |figure: &'static Figure| (figure, Json::of(figure.value(listener, seconds), figure.unit));
-        Self(FIGURES.iter().map(json).collect())
+        Self(FIGURES.iter().map(json).collect(), Limit::of(listener))
     }
 }
 
 impl Serialize for Figures {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Part { figures: &self.0, depth: 0 }.serialize(serializer)
+        Part { figures: &self.0, depth: 0, limit: &self.1 }.serialize(serializer)
+    }
+}
+
+/// What is known of an accept queue's limit besides its figures: it seldom changes, or is no number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Limit {
+    set_by: Option<LimitSetBy>,
+    somaxconn: Option<u32>,
+    wanted: Option<u32>,
+    needed: Option<u32>,
+}
+
+impl Limit {
+    /// The object that it is written into.
+    const PART: &str = "accept_queue";
+
+    fn of(listener: &ListenerModel) -> Self {
+        Self {
+            set_by: listener.limit_set_by,
+            somaxconn: listener.somaxconn,
+            wanted: listener.backlog_wanted,
+            needed: listener.backlog_needed,
+        }
+    }
+
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry("limit_set_by", &self.set_by)?;
+        map.serialize_entry("somaxconn", &self.somaxconn)?;
+        map.serialize_entry("backlog_wanted", &self.wanted)?;
+        map.serialize_entry("backlog_needed", &self.needed)
     }
 }
 
@@ -31,6 +61,7 @@ impl Serialize for Figures {
 struct Part<'a> {
     figures: &'a [(&'static Figure, Json)],
     depth: usize,
+    limit: &'a Limit,
 }
 
 impl Part<'_> {
@@ -53,8 +84,11 @@ impl Serialize for Part<'_> {
             if self.is_figure(&figures[0]) {
                 map.serialize_entry(name, &figures[0].1)?;
             } else {
-                map.serialize_entry(name, &Part { figures, depth: self.depth + 1 })?;
+                map.serialize_entry(name, &Part { figures, depth: self.depth + 1, limit: self.limit })?;
             }
+        }
+        if self.depth == 1 && self.figures.first().is_some_and(|(figure, _)| figure.place().0 == Limit::PART) {
+            self.limit.write(&mut map)?;
         }
         map.end()
     }

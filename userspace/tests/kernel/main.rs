@@ -18,6 +18,7 @@ mod failures;
 mod handshake;
 mod lifecycle;
 mod machine;
+mod patterns;
 mod protocols;
 mod refused;
 mod reuseport;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         calls::WRITING,
         protocols::TESTS,
         lifecycle::TESTS,
+        patterns::TESTS,
         tables_full::TESTS,
         failures::TESTS,
         refused::TESTS,

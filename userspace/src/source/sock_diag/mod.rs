@@ -20,6 +20,8 @@ use listentop_model::{
     shared::Shared,
 };
 
+use crate::errors::Shortage;
+
 use super::{
     Source,
     coverage::{Entry, WithoutProbes, in_words},
@@ -42,6 +44,16 @@ pub enum StartError {
     /// Anything else.
     #[error("the kernel's list of sockets cannot be read: {0}")]
     Io(#[from] io::Error),
+}
+
+impl StartError {
+    /// What there is too little of, if that is the reason.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::NoList => None,
+            Self::Io(error) => Shortage::behind(error),
+        }
+    }
 }
 
 /// The kernel's list of sockets, read again and again.
@@ -76,7 +88,10 @@ impl SockDiagSource {
     pub fn start(without_probes: WithoutProbes) -> Result<Self, StartError> {
         let now = Instant::now();
         let mut reachable = ReachableNamespaces::open()?;
-        reachable.update(&namespaces::all());
+        match reachable.update(&namespaces::all()) {
+            Some(error) if Shortage::behind(&error).is_some() => return Err(error.into()),
+            _ => {}
+        }
         let circumstances = Circumstances {
             without_probes,
             unseen: reachable.unseen(),
@@ -136,7 +151,8 @@ impl SockDiagSource {
         if again {
             return;
         }
-        self.namespaces.update(&namespaces::scanned(scan));
+        // Coverage counts those that could not be opened.
+        let _ = self.namespaces.update(&namespaces::scanned(scan));
         self.circumstances.hidden = scan.hidden;
         self.circumstances.unseen = self.namespaces.unseen();
         for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {

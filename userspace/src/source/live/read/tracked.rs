@@ -237,6 +237,10 @@ impl TrackedListener {
             distributions,
             drops: drops(readings, self.drops.read(info.socket_drops)),
             threads: threads.samples(),
+            waiters: None,
+            descriptors: None,
+            somaxconn: None,
+            backlog_wanted: None,
         }
     }
 
@@ -246,6 +250,9 @@ impl TrackedListener {
         counts.enqueued = counts.enqueued.map(|enqueued| enqueued + self.unseen);
         for (count, part) in [
             (&mut counts.accept_failed, Part::FailedAccepts),
+            (&mut counts.accept_failed_emfile, Part::FailedAccepts),
+            (&mut counts.accept_failed_enfile, Part::FailedAccepts),
+            (&mut counts.accept_failed_nomem, Part::FailedAccepts),
             (&mut counts.syn_given_up, Part::RequestsGivenUp),
             (&mut counts.cookies_validated, Part::CookiesValidated),
         ] {

@@ -12,7 +12,7 @@ use listentop_btf::KernelBtf;
 use super::machine::{Geometry, Machine};
 use crate::source::live::error::StartError;
 use crate::{
-    errors,
+    errors::{self, Shortage},
     say::say,
     source::{
         live::{
@@ -123,7 +123,7 @@ fn refused(error: &EbpfError) -> StartError {
     let permitted = errors::errno(error) != Some(libc::EPERM);
     match (bpf::is_missing(), permitted && nix::unistd::geteuid().is_root()) {
         (true, _) => StartError::NoBpf,
-        (false, true) => StartError::Object(text),
+        (false, true) => StartError::object(error),
         (false, false) => StartError::NotPermitted(text),
     }
 }
@@ -162,7 +162,11 @@ fn iterator_refused(kind: &str, error: &ProgramError) -> StartError {
             if std::env::var_os("LISTENTOP_VERIFIER_LOG").is_some() {
                 say(error);
             }
-            StartError::Object(format!("iter/{kind}: {}", error.to_string().lines().next().unwrap_or_default()))
+            let text = format!("iter/{kind}: {}", error.to_string().lines().next().unwrap_or_default());
+            match Shortage::behind(error) {
+                Some(shortage) => StartError::Short(shortage, text),
+                None => StartError::Object(text),
+            }
         }
     }
 }

@@ -7,8 +7,11 @@ use listentop_abi::limits;
 use listentop_btf::KernelBtf;
 
 use super::kallsyms;
-use crate::source::live::{attach::offsets, error::StartError};
-use crate::{errors, source::namespaces};
+use crate::source::live::{
+    attach::offsets,
+    error::{NO_THREAD, StartError},
+};
+use crate::source::namespaces;
 
 /// Sizes of the maps.
 #[derive(Debug, Clone, Copy)]
@@ -63,9 +66,10 @@ impl Machine {
     pub(crate) fn read() -> Result<Self, StartError> {
         thread::scope(|scope| {
             // In parallel with the rest: the kernel takes longer to write its 200,000 symbols than its types.
-            let ranges = scope.spawn(kallsyms::discarding);
+            let ranges = thread::Builder::new().spawn_scoped(scope, kallsyms::discarding);
+            let ranges = ranges.map_err(|error| StartError::Io(NO_THREAD, error))?;
             let kernel = KernelBtf::from_kernel()?;
-            let btf = Btf::from_sys_fs().map_err(|error| StartError::Object(errors::chain(&error)))?;
+            let btf = Btf::from_sys_fs().map_err(|error| StartError::object(&error))?;
             let namespaces = namespaces::all().into_values().collect();
             // If the thread failed, the ranges are unknown.
             Ok(Self { kernel, btf, namespaces, ranges: ranges.join().unwrap_or_default() })
