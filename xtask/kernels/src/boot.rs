@@ -60,13 +60,17 @@ const LEFT_OUT: [&str; 24] = [
 const OF_NO_BACKEND: [&str; 4] =
     ["backends::", "failures::btf_that_cannot_be_read", "failures::fallback_without_btf", "refused::"];
 
-/// Tests of refused tracepoints. They start listentop many times, so they run on one of the kernels with these
-/// tracepoints.
-const OF_REFUSED_TRACEPOINTS: [&str; 3] =
-    ["refused::several_at_once", "refused::tracepoints_one_by_one", "refused::what_nothing_can_do_without"];
+/// Tests that take long and do not depend much on the kernel: one with every kind of hook is enough, with its first
+/// source. Those of refused tracepoints start listentop many times, those of patterns have many processes.
+const ON_ONE_KERNEL: [&str; 4] = [
+    "patterns::",
+    "refused::several_at_once",
+    "refused::tracepoints_one_by_one",
+    "refused::what_nothing_can_do_without",
+];
 
 /// The kernel that runs them.
-const WITH_ALL_TRACEPOINTS: &str = "6.18";
+const WITH_ALL_HOOKS: &str = "6.18";
 
 /// A kernel and its machine.
 pub(crate) struct Boot {
@@ -180,10 +184,11 @@ impl Boot {
             let only_different = *backend == "fentry" && backends.contains(&"auto") && !options.all;
             if !options.all && options.test.is_none() && self.kind != Kind::ManyCpus {
                 LEFT_OUT.iter().for_each(|name| tests.extend(["--skip", name]));
-                if self.kernel.series != WITH_ALL_TRACEPOINTS {
-                    OF_REFUSED_TRACEPOINTS.iter().for_each(|name| tests.extend(["--skip", name]));
+                let first = backends.first() == Some(backend);
+                if self.kernel.series != WITH_ALL_HOOKS || !first {
+                    ON_ONE_KERNEL.iter().for_each(|name| tests.extend(["--skip", name]));
                 }
-                if backends.first() != Some(backend) {
+                if !first {
                     OF_NO_BACKEND.iter().for_each(|name| tests.extend(["--skip", name]));
                 }
             }
