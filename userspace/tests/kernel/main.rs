@@ -17,6 +17,7 @@ mod failures;
 mod handshake;
 mod lifecycle;
 mod machine;
+mod probe_log;
 mod protocols;
 mod refused;
 mod reuseport;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         refused::TESTS,
         scale::TESTS,
         command_line::TESTS,
+        probe_log::TESTS,
         dashboard::TESTS,
     ];
     // Tests that change the machine, or need a kernel whose hooks are all known, are listed in our virtual machines
