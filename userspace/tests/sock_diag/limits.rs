@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Standard output that was never open is no success, and nothing is measured for it.
 fn closed_stdout() {
+    // SAFETY: the process is about to become the program, and nothing in it writes there before.
     let close = || if unsafe { libc::close(1) } < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) };
     for (arguments, closed) in [
         ("report --for 1h", true),
