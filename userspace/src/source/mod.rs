@@ -6,6 +6,7 @@ pub mod live;
 mod machine;
 mod namespaces;
 mod owners;
+mod pace;
 pub mod sock_diag;
 
 use std::{io, sync::Arc};

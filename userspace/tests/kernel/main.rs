@@ -9,6 +9,7 @@ mod backends;
 mod before_start;
 mod burst;
 mod calls;
+mod clients;
 mod command_line;
 mod dashboard;
 mod drops;
@@ -17,6 +18,7 @@ mod failures;
 mod handshake;
 mod lifecycle;
 mod machine;
+mod patterns;
 mod probe_log;
 mod protocols;
 mod refused;
@@ -24,6 +26,7 @@ mod reuseport;
 mod scale;
 mod tables_full;
 mod times;
+mod unread;
 
 use std::process::ExitCode;
 
@@ -42,11 +45,14 @@ fn main() -> ExitCode {
         reuseport::TESTS,
         before_start::TESTS,
         addresses::TESTS,
+        unread::TESTS,
+        clients::TESTS,
         calls::TESTS,
         calls::READING,
         calls::WRITING,
         protocols::TESTS,
         lifecycle::TESTS,
+        patterns::TESTS,
         tables_full::TESTS,
         failures::TESTS,
         refused::TESTS,

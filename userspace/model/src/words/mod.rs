@@ -15,11 +15,13 @@ pub mod text;
 pub use self::{
     charset::Charset,
     dates::utc,
-    names::{endpoint, endpoint_width, family, listener_endpoint, netns, process, process_within, severity_mark},
+    names::{
+        endpoint, endpoint_width, family, listener_endpoint, netns, process, process_within, severity_mark, thread_name,
+    },
     numbers::{
         NOTHING, SAMPLED, UNAVAILABLE, bytes, clock, duration, interval, marked, percent, precise_duration, rate,
         short, short_bytes, status, whole_percent,
     },
-    prose::{agree, grouped, plural},
+    prose::{agree, finding_time, grouped, plural},
     text::{clean, clean_json, fit, fit_middle, width, wrap},
 };

@@ -23,12 +23,12 @@ use super::{
         coverage::{self, Circumstances},
         programs::KernelPrograms,
     },
-    read::{cost::ProbeCost, listeners::Listeners, log::Log},
+    read::{cost::ProbeCost, listeners::Listeners, log::Log, unread::Walk},
 };
 use crate::source::live::error::{NO_THREAD, StartError};
 use crate::{
     errors::Shortage,
-    source::{machine as host, namespaces, owners},
+    source::{coverage::Reason, machine as host, namespaces, owners},
 };
 
 /// How long the start waits for the owners of listeners.
@@ -71,7 +71,7 @@ impl LiveSource {
         slots: u32,
         trials: &mut Vec<Trial>,
     ) -> Result<Self, StartError> {
-        let geometry = Geometry::new(slots);
+        let geometry = Geometry::new(slots, &machine.kernel);
         let mut ebpf = load(options, machine, geometry)?;
         let tables = maps::tables(&ebpf, geometry)?;
         let losses = maps::losses(&ebpf)?;
@@ -82,6 +82,7 @@ impl LiveSource {
         let table = maps::descriptor(&ebpf, "LISTENERS")?.try_clone_to_owned();
         let table = table.map_err(|error| StartError::Io("a map cannot be opened", error))?;
         let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", &machine.btf, Some(&table))?;
+        let walk = walk(&mut ebpf, machine);
         let takeover = Takeover::load(&mut ebpf, &machine.btf, &table)?;
 
         let attached = attach_hooks(&mut ebpf, options, machine, trials)?;
@@ -98,17 +99,19 @@ impl LiveSource {
             timing: probe_cost.timing().clone(),
             addresses_known: kallsyms::known(&machine.ranges),
             unseen,
+            not_walked: walk.as_ref().err().map(|error| Reason::NotWalked(error.to_string())),
         };
         let entries = coverage::of(&attached, &circumstances);
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(tables, free, attached.parts()),
+            listeners: Listeners::new(tables, walk.ok(), free, attached.parts()),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io(NO_THREAD, error))?,
             host: host::host(),
             coverage: crate::source::coverage::in_words(&entries),
             entries,
+            circumstances,
             attached,
             probe_cost,
             unfinished_queues,
@@ -121,6 +124,16 @@ impl LiveSource {
         source.listeners.discover();
         Ok(source)
     }
+}
+
+/// The iterators over the connections. All else works without them.
+fn walk(ebpf: &mut Ebpf, machine: &Machine) -> Result<Walk, StartError> {
+    let mut over = |map, program| {
+        let map = maps::descriptor(ebpf, map)?.try_clone_to_owned();
+        let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
+        iterator(ebpf, program, "bpf_map_elem", &machine.btf, Some(&map))
+    };
+    Ok(Walk::new([over("USED_SETS", "unread")?, over("SPILLED", "unread_spilled")?]))
 }
 
 /// Descriptors that the probes take: one per map, program and hook, and a few for what is read at the start. More than
@@ -181,8 +194,8 @@ fn attach_hooks(
 /// What the probes are to do. Before this is set, and where another program may interrupt them, they add to counters
 /// atomically.
 fn settings_for(attached: &Attached, geometry: Geometry) -> u64 {
-    let exclusive = geometry.exclusive() && !attached.uses_functions();
-    attached.uring_settings() | if exclusive { settings::EXCLUSIVE } else { 0 }
+    let exclusive = geometry.exclusive && !attached.uses_functions();
+    attached.settings() | if exclusive { settings::EXCLUSIVE } else { 0 }
 }
 
 /// Names of the programs that are loaded.
