@@ -20,6 +20,7 @@ mod handshake;
 mod lifecycle;
 mod machine;
 mod patterns;
+mod probe_log;
 mod protocols;
 mod refused;
 mod reuseport;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         refused::TESTS,
         scale::TESTS,
         command_line::TESTS,
+        probe_log::TESTS,
         dashboard::TESTS,
     ];
     // Tests that change the machine, or need a kernel whose hooks are all known, are listed in our virtual machines
