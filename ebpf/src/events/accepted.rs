@@ -1,14 +1,15 @@
 //! A thread accepts, or tries to.
 
-use listentop_abi::listener::ListenerRef;
+use listentop_abi::listener::{FLAG_MPTCP, ListenerRef};
 
 use crate::{
     account::{self, Account},
     config, connections,
     kernel::{CLOSE, CLOSE_WAIT, MaybeGone},
+    maps::INFO,
     record,
     stats::{self, record_span},
-    values::field,
+    values::{Lookup as _, field},
 };
 
 /// `EINTR`: a signal came; not a failure of the accept.
@@ -27,6 +28,8 @@ const ENOMEM: i64 = 12;
 const ENOBUFS: i64 = 105;
 /// `EINVAL`: the socket does not listen (any more).
 const EINVAL: i64 = 22;
+/// `EFAULT`: the address could not be passed. By then the connection has left the queue, and it is closed.
+const EFAULT: i64 = 14;
 /// `ECANCELED`: an accept of io_uring was cancelled while it waited.
 const ECANCELED: i64 = 125;
 
@@ -138,6 +141,19 @@ fn acceptor(listener: ListenerRef) -> Option<Account> {
         field!(stats.acceptor).set(u64::from(remember));
     }
     Some(account)
+}
+
+/// An accept that no other hook shows failed with `errno`. It may have taken a connection off the queue even so: that
+/// counts as accepted. Its end counts it for no thread, see `accepted_unknown`. (Functions count it where it leaves the
+/// queue.)
+#[inline(always)]
+pub(crate) fn failed_with_connection(listener: ListenerRef, errno: i64) {
+    if errno == EFAULT
+        && let Some(info) = INFO.value(listener.slot)
+        && field!(info.flags).get() & FLAG_MPTCP == 0
+    {
+        accepted_unknown(listener, None);
+    }
 }
 
 /// Whether an accept that failed with `errno` is a failure of the listener.

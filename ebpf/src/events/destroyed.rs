@@ -8,7 +8,7 @@ use listentop_abi::{
 use crate::{
     config, connections,
     kernel::LiveSocket,
-    maps::{ATTEMPTS, INFO},
+    maps::{self, INFO},
     record::first_unread,
     stats::{self, count, record_shared_span},
     values::{Lookup as _, field},
@@ -65,7 +65,7 @@ pub(crate) fn destroyed(sock: LiveSocket) {
 fn was_accepted(listener: ListenerRef) -> bool {
     let Some(info) = INFO.value(listener.slot) else { return false };
     // The kernel destroys a new connection at once if its listener closes at that moment.
-    let queueing = ATTEMPTS.value(0).is_some_and(|attempt| field!(attempt.queueing).get() != 0);
+    let queueing = maps::attempt().is_some_and(|attempt| field!(attempt.queueing).get() != 0);
     config::uring_accepts()
         && !queueing
         && field!(info.generation).get() == listener.generation

@@ -10,7 +10,7 @@ use crate::{
     context::{Arguments as _, programs},
     events::{arrived, destroyed, enqueued, listening, read, refused, written},
     kernel::{Child, LISTEN, LiveSocket, MaybeGone, SYN_RECV},
-    maps::{COMPLETING, INFO, listener_at},
+    maps::{self, INFO, listener_at},
     record, stats,
     values::{Lookup as _, field},
 };
@@ -54,7 +54,7 @@ fn state_changes<const CHILDREN: bool>(ctx: &BtfTracePointContext) {
     let sock = ctx.socket(0);
     if new == SYN_RECV {
         // The clone of the listener, not yet a socket of its own in any table.
-        if CHILDREN && let Some(completing) = COMPLETING.value(0) {
+        if CHILDREN && let Some(completing) = maps::completing() {
             field!(completing.child).set(sock.key());
         }
         return;
@@ -100,7 +100,7 @@ fn data_ready(ctx: &BtfTracePointContext) {
     let Some(listener) = listener(sock) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let mut child = 0;
-    if let Some(completing) = COMPLETING.value(0) {
+    if let Some(completing) = maps::completing() {
         child = field!(completing.child).get();
         field!(completing.child).set(0);
     }
@@ -200,7 +200,7 @@ fn retransmit_synack(ctx: &BtfTracePointContext) {
 /// this listener, the listener is tracked from here on.
 #[inline(always)]
 pub(crate) fn listener(sock: LiveSocket) -> Option<ListenerRef> {
-    let completing = COMPLETING.value(0)?;
+    let completing = maps::completing()?;
     let last = field!(completing.listener).get();
     // Where this program may be preempted, key and place may be of two listeners.
     if config::exclusive()

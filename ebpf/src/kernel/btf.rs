@@ -50,6 +50,16 @@ from_btf! {
     REQUEST_LISTENER;
     REQUEST_SNT_SYNACK;
     REQUEST_REFCNT;
+    /// `rsk_timer`.
+    REQUEST_TIMER;
+    /// `pprev` of its node in the table of established sockets; null while it is in none.
+    REQUEST_LISTED;
+    /// Byte and bit of `num_timeout`.
+    REQUEST_TIMEOUTS_BYTE;
+    REQUEST_TIMEOUTS_BIT;
+    /// `sk_reuseport_cb`, and in that the sockets that listen.
+    SOCK_REUSEPORT_CB;
+    REUSEPORT_SOCKS;
     NET_SYNCOOKIES;
     TCP_DEFER_ACCEPT;
     /// `is_mptcp`. Without MPTCP in the kernel the offsets of its structures are not set: see `HAS_MPTCP`.

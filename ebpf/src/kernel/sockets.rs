@@ -317,6 +317,15 @@ impl MaybeGone {
         (probe::<u8>(self.0, &btf::SOCK_REUSEPORT_BYTE).unwrap_or(0) >> btf::SOCK_REUSEPORT_BIT.load()) & 1 == 1
     }
 
+    /// Of a shard that stops listening: whether other shards may take what it leaves. The kernel keeps it in its group
+    /// only if they may (`reuseport_stop_listen_sock`, since 5.14).
+    #[inline(always)]
+    pub(crate) fn has_heirs(self) -> bool {
+        probe::<u64>(self.0, &btf::SOCK_REUSEPORT_CB)
+            .and_then(|group| probe::<u16>(group, &btf::REUSEPORT_SOCKS))
+            .is_some_and(|socks| socks != 0)
+    }
+
     #[inline(always)]
     pub(crate) fn v6only(self) -> bool {
         (probe::<u8>(self.0, &btf::SOCK_V6ONLY_BYTE).unwrap_or(0) >> btf::SOCK_V6ONLY_BIT.load()) & 1 == 1

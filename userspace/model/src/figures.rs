@@ -181,7 +181,8 @@ figures! {
         "of `closed` and `reset`: put on the queue → accepted" }
 
     gauge { open: Option<u64>, "connections.open", OpenConnections, Connections, Add, "if unavailable",
-        "accepted and not yet destroyed", k => Some(k.open()) }
+        "accepted and not yet destroyed. Among them are those that the program has closed, and that the kernel keeps until the client has acknowledged the last data",
+        k => Some(k.open()) }
     distribution { first_byte, "connections.first_byte_us", FirstByte, Microseconds, "if unavailable",
         "accepted → first payload byte arrived; 0 if it was there" }
     distribution { first_read, "connections.first_read_us", FirstRead, Microseconds, "if unavailable",

@@ -153,7 +153,8 @@ fn enter() -> io::Result<()> {
     }
     TAKEN.store(true, Ordering::SeqCst);
     enable_raw_mode().inspect_err(|_| TAKEN.store(false, Ordering::SeqCst))?;
-    execute!(Canvas::default(), EnterAlternateScreen, Clear(ClearType::All)).inspect_err(|_| give_back())
+    let mut canvas = Canvas::default();
+    execute!(canvas, EnterAlternateScreen, Clear(ClearType::All)).inspect_err(|_| give_back())
 }
 
 /// Gives the terminal back if it is taken, also one that takes nothing any more. A failure is not reported: the terminal

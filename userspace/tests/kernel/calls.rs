@@ -36,6 +36,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "calls::accept_on_a_replaced_descriptor", needs: NEEDS, run: replaced_descriptor },
     Test { name: "calls::io_uring_accept_would_block", needs: NEEDS, run: io_uring_would_block_accept },
     Test { name: "calls::would_block_and_failed_accepts", needs: NEEDS, run: |lab| non_blocking_accepts(lab, accept4) },
+    Test { name: "calls::accept_that_fails_with_a_connection", needs: NEEDS, run: accept_to_nowhere },
     Test { name: "calls::plain_accept", needs: NEEDS, run: |lab| non_blocking_accepts(lab, plain_accept) },
 ];
 
@@ -87,6 +88,29 @@ fn assert_accepts(watch: &mut Watch, n: u64) {
     assert_eq!(seen.now.open, Some(n));
     // io_uring first tries without blocking, and that is not counted.
     assert_eq!((seen.total.would_block, seen.total.accept_failed), (Some(0), failed(0)));
+}
+
+/// An accept that cannot pass the client's address has taken its connection off the queue, and closes it.
+fn accept_to_nowhere(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let clients: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    for _ in &clients {
+        let mut size: libc::socklen_t = 16;
+        let nowhere = std::ptr::without_provenance_mut(16);
+        // SAFETY: the kernel checks the address, and finds that it cannot write there.
+        let result = unsafe { libc::accept4(listener.as_raw_fd(), nowhere, &raw mut size, 0) };
+        let error = io::Error::last_os_error();
+        assert_eq!((result, error.raw_os_error()), (-1, Some(libc::EFAULT)));
+    }
+    drop(clients);
+    watch.sample_until("all have ended", |watch| watch.listener(PORT).now.open == Some(0));
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.enqueued, seen.total.accepts, seen.total.aborted), (Some(3), Some(3), Some(0)));
+    assert_eq!((seen.total.accept_failed, seen.now.accept_depth), (failed(3), 0));
+    let this = thread(seen, tid()).map(|thread| (thread.accepts, thread.accept_failed));
+    assert_eq!(this, Some((3, failed(3).unwrap_or(0))), "by this thread");
 }
 
 /// Half of the connections wait before the accept, half come while it waits.

@@ -163,7 +163,7 @@ impl Listener {
         let before = model.total;
         let mut grown = self.counters.read(&sample.counts, self.from_zero);
         let refused = self.drops.read(sample, self.from_zero);
-        self.refuses |= refused || self.drops.retold;
+        self.refuses |= refused || self.drops.newly_known;
         grown |= refused;
         let added = self.take_distributions(&mut model.distributions, sample);
         if let Some(added) = &added {

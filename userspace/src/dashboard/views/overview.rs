@@ -16,7 +16,7 @@ use ratatui::{
 use crate::dashboard::{
     action::Action,
     column::Column,
-    group::{Item, fill},
+    group::Item,
     keymap::{Binding, Key::Ctrl, Key::Plain, Others, Scope, bind, char},
     layout::{Needs, Place, layout},
     rows::Row,
@@ -316,8 +316,8 @@ fn accept_queue(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, state: &
     let room = words::width(&numbers).max(state.rows.numbers_width) as u16;
     let fullest = &item.fullest().now;
     let peak = fullest.recent_accept_peak.map(|p| f64::from(p) / f64::from(fullest.limit.max(1)));
-    queue_bar::draw(buf, (place.x, y), place.width.saturating_sub(room + 1), (fill(fullest), peak), state.theme);
-    text::right(buf, place.x, y, place.width, &numbers, state.theme.fill(fill(&item.figures().now)));
+    queue_bar::draw(buf, (place.x, y), place.width.saturating_sub(room + 1), (fullest.fill(), peak), state.theme);
+    text::right(buf, place.x, y, place.width, &numbers, state.theme.fill(item.figures().now.fill()));
 }
 
 fn trend(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, state: &State, model: &Model) {

@@ -14,8 +14,10 @@ use listentop_model::{
 
 use super::{
     attach::{
-        Attached, Trial, coverage,
+        Attached, Trial,
+        coverage::{self, Circumstances},
         events::{Event, Method, Target},
+        silence,
     },
     bpf,
     read::{
@@ -39,6 +41,8 @@ pub struct LiveSource {
     pub(super) owners: owners::Watch,
     pub(super) host: Host,
     pub(super) entries: Vec<Entry>,
+    /// What they depend on in addition to the hooks.
+    pub(super) circumstances: Circumstances,
     /// The same in words.
     pub(super) coverage: Vec<Coverage>,
     pub(super) attached: Attached,
@@ -78,7 +82,7 @@ impl LiveSource {
         let hidden = scan.hidden;
         let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
         self.listeners.recycle(&mut self.threads)?;
-        self.note_losses(hidden);
+        self.note_losses(hidden, missed_runs);
         Ok(Sample {
             monotonic_ns,
             unix_ms: machine::unix_ms(),
@@ -131,12 +135,17 @@ impl LiveSource {
     }
 
     /// Notes what coverage has lost since the last sample.
-    fn note_losses(&mut self, hidden: u32) {
+    fn note_losses(&mut self, hidden: u32, missed_runs: u64) {
+        let silent = silence::note(&mut self.attached, self.listeners.evidence(), missed_runs);
+        if silent {
+            self.entries = coverage::of(&self.attached, &self.circumstances);
+            self.listeners.set_parts(self.attached.parts());
+        }
         let owners = coverage::note_hidden_owners(&mut self.entries, hidden);
         let forgotten = self.listeners.clients() > self.clients_remembered;
         let every = self.listeners.walk.as_ref().and_then(Walk::every);
         let walks = coverage::note_walks(&mut self.entries, every);
-        if owners | walks | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
+        if silent | owners | walks | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
             self.coverage = in_words(&self.entries);
         }
     }

@@ -13,6 +13,7 @@ use super::{
     coverage::{self, Circumstances},
     events::{Definition, EVENTS, Event, Hook, Kind, Loss, Part, Target, URING_COMPLETE, all_hooks},
     refusal::Refusal,
+    silence::{self, Evidence},
 };
 use crate::source::{
     coverage::{Entry, Reason},
@@ -338,6 +339,55 @@ fn what_completes_a_measure_is_missed_where_the_kernel_has_it() {
     let refused = [(Target::Exit("inet_csk_reqsk_queue_drop"), not_permitted(), None)];
     let attached = attached(&mut FakeKernel::without(&refused), None).expect("nothing essential");
     assert!(!attached.parts().contains(&Part::RequestsGivenUp));
+}
+
+/// Where IPv6 is a module its functions are not in the kernel's types. They are not absent: IPv6 may be in use.
+#[test]
+fn functions_in_a_module_are_missed() {
+    let function = "cookie_v6_init_sequence";
+    let refused = [(Target::Entry(function), Refusal::InModule { function, module: "ipv6" }, None)];
+    let mut kernel = FakeKernel::without(&refused);
+    let attached = attached(&mut kernel, Some(Kind::Fentry)).expect("nothing essential");
+    let entries = covered(&attached);
+    assert_sound(&attached, &entries, &kernel, "ipv6 is a module");
+    let requests = entry(&entries, Measure::SynRequests).in_words();
+    assert_eq!(requests.status, Status::Unavailable);
+    assert!(requests.reason.contains("cookie_v6_init_sequence is in the module ipv6"), "{}", requests.reason);
+    assert_eq!(entry(&entries, Measure::DropCause).status(), Status::Sampled, "from the namespace's counters");
+}
+
+#[test]
+fn a_hook_that_shows_nothing_counts_as_missing() {
+    let many = 100;
+    let whole = Evidence { requests: many, enqueued: many, reads: many, arrived_bytes: many, ..Evidence::default() };
+    // Evidence, the hook that it is against, a measure that is lost, and what is left of another.
+    let cases = [
+        (
+            Evidence { requests: 0, completed_without_request: many, ..whole },
+            "fexit/inet_csk_reqsk_queue_hash_add",
+            Measure::SynRequests,
+        ),
+        (Evidence { requests_without_syn: many, ..whole }, "fentry/tcp_conn_request", Measure::CookiesSent),
+        (Evidence { completed_without_check: many, ..whole }, "fentry/tcp_check_req", Measure::Drops),
+        (Evidence { enqueued: 0, unseen: many, ..whole }, "fentry/inet_csk_complete_hashdance", Measure::Enqueued),
+        (Evidence { arrived_bytes: 0, ..whole }, "tp_btf/sk_data_ready", Measure::Residency),
+    ];
+    for (evidence, target, lost) in cases {
+        let mut attached = attached(&mut FakeKernel::default(), None).expect("it takes everything");
+        assert!(!silence::note(&mut attached, &whole, 0), "nothing is silent");
+        assert!(!silence::note(&mut attached, &evidence, many), "the kernel skipped as many runs");
+        assert!(silence::note(&mut attached, &evidence, 0), "{target}");
+        let found = entry(&covered(&attached), lost).in_words();
+        assert_eq!(found.status, Status::Unavailable, "{target}");
+        let reason = format!("{target}: never called while ");
+        assert!(found.reason.contains(&reason), "{}", found.reason);
+        for word in named(&found.via) {
+            assert!(attached.has(word), "{target}: {word}");
+        }
+        assert!(!silence::note(&mut attached, &evidence, 0), "{target} is no news");
+        let writes = entry(&covered(&attached), Measure::Writes).status();
+        assert_eq!(writes, Status::Measured, "{target}");
+    }
 }
 
 #[test]

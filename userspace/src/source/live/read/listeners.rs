@@ -16,7 +16,10 @@ use super::{
     tracked::{Available, TrackedListener},
     unread::Walk,
 };
-use crate::source::{live::attach::events::Part, owners::Scan};
+use crate::source::{
+    live::attach::{events::Part, silence::Evidence},
+    owners::Scan,
+};
 
 /// The listeners, and what user space must remember of each.
 pub(crate) struct Listeners {
@@ -43,6 +46,9 @@ pub(crate) struct Listeners {
     /// Clients that listeners had refused when they closed; and those of all listeners.
     clients_closed: u64,
     clients: u64,
+    /// What their counters show of hooks that see nothing: of listeners that have closed, and of all.
+    evidence_closed: Evidence,
+    evidence: Evidence,
 }
 
 impl Listeners {
@@ -64,6 +70,8 @@ impl Listeners {
             unseen_gone: 0,
             clients_closed: 0,
             clients: 0,
+            evidence_closed: Evidence::default(),
+            evidence: Evidence::default(),
         }
     }
 
@@ -107,6 +115,16 @@ impl Listeners {
         self.clients
     }
 
+    /// What the counters of all listeners that there were show of hooks that see nothing.
+    pub(crate) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Other parts of measures are known from now on.
+    pub(crate) fn set_parts(&mut self, parts: Vec<Part>) {
+        self.parts = parts;
+    }
+
     /// Whether a scan out of turn may find the owner of some listener.
     pub(crate) fn has_ownerless(&self) -> bool {
         self.ownerless
@@ -148,6 +166,7 @@ impl Listeners {
         self.namespaces.clear();
         self.ownerless = false;
         self.clients = self.clients_closed;
+        self.evidence = self.evidence_closed;
         if let Some(walk) = &mut self.walk {
             walk.begin();
         }
@@ -162,10 +181,14 @@ impl Listeners {
                 self.walk.as_mut(),
             )?);
             let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.listener.clients);
+            let evidence =
+                known.last.as_ref().map_or_else(Evidence::default, |(_, last)| last.counters.evidence(known.unseen));
             self.clients += clients;
+            self.evidence.add(evidence);
             if known.reported_closed {
                 self.closed.push(slot);
                 self.clients_closed += clients;
+                self.evidence_closed.add(evidence);
             }
             self.namespaces.insert(known.netns);
             self.ownerless |= known.owner.is_sought();

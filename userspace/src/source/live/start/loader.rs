@@ -75,6 +75,7 @@ pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> 
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
     let set_mask = connection_sets(options.max_connections) - 1;
     let discarding = machine.ranges.map(|(begin, end)| [begin, end]);
+    let packets = geometry.packets - 1;
     let (mask, shift, slots) = (geometry.shards() - 1, geometry.shard_shift, geometry.slots);
     let mut loader = EbpfLoader::new();
     loader.btf(&machine.btf);
@@ -87,6 +88,7 @@ pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> 
         .override_global("SHARD_MASK", &mask, true)
         .override_global("SHARD_SHIFT", &shift, true)
         .override_global("SLOTS", &slots, true)
+        .override_global("PACKETS_MASK", &packets, true)
         .override_global("SET_MASK", &set_mask, true);
     set_sizes(&mut loader, options, geometry);
     loader.load(OBJECT).map_err(|error| refused(&error))
@@ -100,6 +102,8 @@ fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry)
         .map_max_entries("FREE_SLOTS", slots)
         .map_max_entries("INFO", slots)
         .map_max_entries("ADDRESSES", slots)
+        .map_max_entries("COMPLETING", geometry.packets)
+        .map_max_entries("ATTEMPTS", geometry.packets)
         .map_max_entries("COUNTERS", geometry.records())
         .map_max_entries("HANDSHAKES", geometry.records())
         .map_max_entries("DISTRIBUTIONS", geometry.records())

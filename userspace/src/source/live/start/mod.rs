@@ -71,7 +71,7 @@ impl LiveSource {
         slots: u32,
         trials: &mut Vec<Trial>,
     ) -> Result<Self, StartError> {
-        let geometry = Geometry::new(slots);
+        let geometry = Geometry::new(slots, &machine.kernel);
         let mut ebpf = load(options, machine, geometry)?;
         let tables = maps::tables(&ebpf, geometry)?;
         let losses = maps::losses(&ebpf)?;
@@ -111,6 +111,7 @@ impl LiveSource {
             host: host::host(),
             coverage: crate::source::coverage::in_words(&entries),
             entries,
+            circumstances,
             attached,
             probe_cost,
             unfinished_queues,
@@ -193,8 +194,8 @@ fn attach_hooks(
 /// What the probes are to do. Before this is set, and where another program may interrupt them, they add to counters
 /// atomically.
 fn settings_for(attached: &Attached, geometry: Geometry) -> u64 {
-    let exclusive = geometry.exclusive() && !attached.uses_functions();
-    attached.uring_settings() | if exclusive { settings::EXCLUSIVE } else { 0 }
+    let exclusive = geometry.exclusive && !attached.uses_functions();
+    attached.settings() | if exclusive { settings::EXCLUSIVE } else { 0 }
 }
 
 /// Names of the programs that are loaded.
