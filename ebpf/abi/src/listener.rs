@@ -157,7 +157,7 @@ pub struct ListenerCounters {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandshakeCounters {
-    /// Request sockets made: put into the SYN queue.
+    /// Request sockets put into the SYN queue: made, or taken over from a shard that was closed.
     pub requests: u64,
     /// Request sockets that left the SYN queue without a connection: timed out, reset, or closed with their listener.
     pub given_up: u64,
@@ -173,14 +173,27 @@ pub struct HandshakeCounters {
     pub syn_other: u64,
     /// Final ACKs refused otherwise (allocation, route): two in `sk_drops` each.
     pub ack_other: u64,
-    /// Connections among `enqueued` that came from another shard's queue when that shard was closed.
+    /// Connections among `enqueued`, and request sockets among `requests`, that came from another shard's queues when
+    /// that shard was closed.
     pub migrated: u64,
     /// Accepted connections whose client had sent its FIN by then.
     pub client_closed: u64,
     /// Accepted connections that had ended by then: reset, or timed out.
     pub client_reset: u64,
+    /// Accepts that failed with EMFILE: the process has no descriptor left.
+    pub accept_failed_emfile: u64,
+    /// Accepts that failed with ENFILE: the machine has none left.
+    pub accept_failed_enfile: u64,
+    /// Accepts that failed with ENOMEM or ENOBUFS.
+    pub accept_failed_nomem: u64,
+    /// Request sockets among `requests` that were made while no probe saw a SYN being processed.
+    pub requests_without_syn: u64,
+    /// Completed requests on CPUs where no probe has ever seen a request being made.
+    pub completed_without_request: u64,
+    /// Requests that were completed while no probe saw a final ACK being checked.
+    pub completed_without_check: u64,
     /// Fills the cache lines.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 7],
 }
 
 /// Distributions, one record per slot and shard, added to atomically; the sum over the shards counts.
@@ -235,6 +248,6 @@ const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);
 const _: () = assert!(size_of::<ListenerCounters>() == 15 * 8 + 64 + 8);
 const _: () = assert!(size_of::<ListenerCounters>().is_multiple_of(64), "two CPUs' records share no cache line");
-const _: () = assert!(size_of::<HandshakeCounters>() == 128);
+const _: () = assert!(size_of::<HandshakeCounters>() == 192);
 const _: () = assert!(size_of::<ListenerDistributions>() == 8 * 4 * BUCKETS);
 const _: () = assert!(size_of::<ListenerDistributions>().is_multiple_of(64), "as above");

@@ -102,7 +102,7 @@ figures! {
         "connections put on the queue", k => k.counters.enqueued }
     // Functions that see SYNs see the accept queue, too.
     counter { migrated, "accept_queue.migrated", SynRequests, Connections, "if unavailable",
-        "those that came from another shard's queue, because that shard was closed (`net.ipv4.tcp_migrate_req`, or a BPF program)",
+        "connections, and requests of the SYN queue, that came from another shard's queues, because that shard was closed (`net.ipv4.tcp_migrate_req`, or a BPF program)",
         k => k.handshakes.migrated }
     counter { aborted, "accept_queue.aborted", Enqueued, Connections, "if unavailable",
         "connections that left the queue without being accepted, because the listener closed. (A connection that is reset while it waits is still accepted)",
@@ -122,7 +122,7 @@ figures! {
         "largest depth that was seen", k => Some(k.peaks.syn_queue.max(k.info.syn_depth)),
         sample => sample.syn_peak.max(sample.syn_depth) }
     counter { syn_requests, "syn_queue.requests", SynRequests, Requests, "if unavailable",
-        "request sockets made", k => k.handshakes.requests }
+        "request sockets made, or taken over from a shard that was closed", k => k.handshakes.requests }
     counter { synack_retransmits, "syn_queue.synack_retransmits", SynackRetransmits, SynAcks, "if unavailable",
         "SYN-ACKs sent again", k => k.counters.synack_retransmits }
     counter { syn_given_up, "syn_queue.given_up", SynRequests, Requests, "if unavailable",
@@ -155,7 +155,8 @@ figures! {
         "distinct pairs of remote address and port among them. If all listeners together refused more than about 65,000, some are forgotten and count again. The number is then an upper bound, as `coverage` says" }
 
     counter { accepts, "accepts.total", Accepts, Connections, "if unavailable",
-        "connections accepted", k => k.work.accepts }
+        "connections accepted: taken off the queue, also by an accept that then fails because it cannot write the client's address (EFAULT)",
+        k => k.work.accepts }
     rate { accepts, "accepts.per_second", Accepts, "if unavailable, or if the interval is empty",
         "`total` ÷ `interval.seconds`" }
     counter { would_block, "accepts.would_block", WouldBlock, Calls, "if unavailable",
@@ -163,6 +164,12 @@ figures! {
     counter { accept_failed, "accepts.failed", Accepts, Calls,
         "if unavailable: also before Linux 5.15, and by tracepoints without tracefs",
         "accepts that failed with another error (EMFILE, …), without EINTR and ECONNABORTED", k => k.work.accept_failed }
+    counter { accept_failed_emfile, "accepts.failed_emfile", Accepts, Calls, "as `failed`",
+        "those that failed with EMFILE: the process had no file descriptor left", k => k.handshakes.accept_failed_emfile }
+    counter { accept_failed_enfile, "accepts.failed_enfile", Accepts, Calls, "as `failed`",
+        "those that failed with ENFILE: the machine had no file descriptor left", k => k.handshakes.accept_failed_enfile }
+    counter { accept_failed_nomem, "accepts.failed_nomem", Accepts, Calls, "as `failed`",
+        "those that failed with ENOMEM or ENOBUFS: the kernel had no memory left", k => k.handshakes.accept_failed_nomem }
     counter { client_closed, "accepts.client_gone.closed", ClientGone, Connections, "if unavailable",
         "those of `total` whose client had sent its FIN before they were accepted: it had closed, or finished sending and waits for the answer, which looks the same from here",
         k => k.handshakes.client_closed }
@@ -175,7 +182,8 @@ figures! {
         "of `closed` and `reset`: put on the queue → accepted" }
 
     gauge { open: Option<u64>, "connections.open", OpenConnections, Connections, Add, "if unavailable",
-        "accepted and not yet destroyed", k => Some(k.open()) }
+        "accepted and not yet destroyed. Among them are those that the program has closed, and that the kernel keeps until the client has acknowledged the last data",
+        k => Some(k.open()) }
     distribution { first_byte, "connections.first_byte_us", FirstByte, Microseconds, "if unavailable",
         "accepted → first payload byte arrived; 0 if it was there" }
     distribution { first_read, "connections.first_read_us", FirstRead, Microseconds, "if unavailable",
@@ -310,6 +318,9 @@ mod tests {
             ack_other: number(),
             migrated: number(),
             client_closed: number(),
+            accept_failed_emfile: number(),
+            accept_failed_enfile: number(),
+            accept_failed_nomem: number(),
             client_reset: number(),
             ..HandshakeCounters::default()
         };

@@ -2,16 +2,17 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     net::{IpAddr, SocketAddr},
 };
 
 use crate::{
     figures::{Combine as _, Counts, Distributions, Gauges, Rates},
+    findings,
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
-    model::{Finding, ListenerModel, Model},
+    model::{ListenerModel, Model},
     sample::{Descriptors, Protocol, Waiter},
     shared::Shared,
 };
@@ -137,7 +138,8 @@ impl GroupModel {
         if let Some(&first) = self.places.first() {
             self.sum.pattern.clone_from(&listeners[first].pattern);
         }
-        self.sum.findings = findings(self.places.iter().map(|&at| &listeners[at]));
+        let findings = self.places.iter().map(|&at| &listeners[at].findings[..]);
+        self.sum.findings = findings::merge(findings);
     }
 
     /// Its shards, in the order of their numbers. `model` must be the one that has this group.
@@ -203,14 +205,6 @@ impl Distributions {
             }
         }
     }
-}
-
-/// What is wrong with any shard, worst first. What is the same at several shards is there once.
-fn findings<'a>(shards: impl Iterator<Item = &'a ListenerModel>) -> Vec<Finding> {
-    let mut findings: Vec<&Finding> = shards.flat_map(|shard| &shard.findings).collect();
-    findings.sort_by_key(|finding| Reverse(finding.severity));
-    let mut known = HashSet::new();
-    findings.into_iter().filter(|finding| known.insert((finding.id, &finding.summary))).cloned().collect()
 }
 
 /// The shards (at least one) as one listener. Gauges are those of open shards; if none is open, of all.

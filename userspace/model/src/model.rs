@@ -151,7 +151,7 @@ pub struct ListenerModel {
     pub threads: Vec<ThreadModel>,
     /// How it is served.
     pub pattern: Pattern,
-    /// What is wrong, worst first.
+    /// What is wrong: root causes, the worst first, and under each what follows from it.
     pub findings: Vec<Finding>,
     /// How it was at each step of [`Model::timeline`].
     pub history: History,
@@ -221,15 +221,14 @@ pub struct ThreadModel {
     /// The last time at which it was known to live, in microseconds of the interval; `None` while it lives. These
     /// times need no updates, so an idle listener costs nothing.
     pub lived_until_us: Option<u64>,
-    /// When it accepted, or tried to; `None` if it did not in the interval, and for a sum.
+    /// When it accepted; `None` if it did not in the interval, and for a sum.
     pub accepting: Option<Accepting>,
     /// It is a sum over threads that ended in the interval; what they did in it.
     pub summed: Option<Box<Summed>>,
 }
 
-/// When a thread accepted or tried to, in microseconds of the interval. What happened between two samples could be at
-/// any time between them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When a thread accepted, in microseconds of the interval. Where the source knows no times, it was between two samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accepting {
     /// It first did not before this time: that of the sample before.
     pub from_us: u64,
@@ -281,17 +280,37 @@ names! {
     }
 }
 
-/// One thing that is wrong with a listener.
+/// One thing that is wrong with a listener, or was in the interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Stable name, snake_case.
     pub id: &'static str,
     /// How bad.
     pub severity: Severity,
-    /// One sentence.
+    /// The finding of the same listener that explains this one; `None` for a root cause. It comes before this one.
+    pub follows_from: Option<&'static str>,
+    /// When it began, milliseconds since the epoch.
+    pub since_unix_ms: u64,
+    /// When it was last seen; `None` while it holds.
+    pub until_unix_ms: Option<u64>,
+    /// One or a few sentences.
     pub summary: String,
     /// The figures behind it: name (units in the name), value.
     pub evidence: Vec<(&'static str, f64)>,
-    /// What to do, and what not to change.
+    /// What to do, and what not to change. Of a consequence: where that is advised.
     pub advice: String,
+}
+
+/// How far a finding stands below its root cause: 0 for the root cause itself, 1 for what follows from it.
+#[must_use]
+pub fn depth(findings: &[Finding], at: usize) -> usize {
+    let mut depth = 0;
+    let mut place = at;
+    while let Some(cause) = findings.get(place).and_then(|finding| finding.follows_from) {
+        // Causes come first, so this ends.
+        let Some(above) = findings[..place].iter().rposition(|finding| finding.id == cause) else { break };
+        depth += 1;
+        place = above;
+    }
+    depth
 }

@@ -95,7 +95,8 @@ parts! {
     Pattern { name: PatternName, confidence: f64, evidence: Vec<String>, }
     /// What is wrong with it.
     FindingEntry {
-        id: &'static str, severity: Severity, summary: String, evidence: BTreeMap<&'static str, Number>, advice: String,
+        id: &'static str, severity: Severity, follows_from: Option<&'static str>, since: String, until: Option<String>,
+        summary: String, evidence: BTreeMap<&'static str, Number>, advice: String,
     }
 }
 
@@ -265,6 +266,9 @@ fn finding(f: &Finding) -> FindingEntry {
     FindingEntry {
         id: f.id,
         severity: f.severity,
+        follows_from: f.follows_from,
+        since: utc(f.since_unix_ms),
+        until: f.until_unix_ms.map(utc),
         summary: f.summary.clone(),
         evidence: f.evidence.iter().map(|(name, value)| (*name, Number(*value))).collect(),
         advice: f.advice.clone(),

@@ -131,6 +131,8 @@ pub enum Reason {
     OutsideProcesses(&'static str),
     /// Refused clients were forgotten, and may count again.
     ForgottenClients,
+    /// The kernel takes no iterator over the connections: its error.
+    NotWalked(String),
     /// The kernel may not be asked to time programs: its error.
     NotTimed(String),
     /// The kernel times programs for a moment each second.
@@ -159,6 +161,7 @@ impl Reason {
             | Self::ClosedNamespaces(_)
             | Self::OutsideProcesses(_)
             | Self::ForgottenClients
+            | Self::NotWalked(_)
             | Self::TimedInWindows
             | Self::ReadEvery(..)
             | Self::WithoutProbes(WithoutProbes::NotRequested) => Vec::new(),
@@ -222,6 +225,7 @@ impl fmt::Display for Reason {
             Self::ForgottenClients => f.write_str(
                 "an upper bound: so many were refused that some were forgotten, and counted again when they came back",
             ),
+            Self::NotWalked(error) => write!(f, "the connections cannot be walked over: {error}"),
             Self::NotTimed(error) => {
                 let remedy = rights::remedy(&[Capability::CAP_SYS_ADMIN]);
                 write!(f, "the kernel may not be asked to time programs ({error}): {remedy}")

@@ -4,14 +4,20 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
     thread,
 };
 
 use caps::Capability;
 use listentop_model::sample::{NamespaceCounters, NamespaceSample};
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::statfs::{FsType, statfs},
+};
 
 use super::{coverage::Reason, owners, proc};
 use crate::rights;
@@ -32,8 +38,14 @@ pub(super) fn names() -> HashMap<u32, String> {
     names
 }
 
+/// Magic number of the file system that namespaces are files of (`NSFS_MAGIC`, include/uapi/linux/magic.h).
+const NSFS: FsType = FsType(0x6e73_6673);
+
+/// The namespaces under /run/netns. Anything may lie there: a FIFO, a directory, a link to a file, the rest of a name
+/// whose namespace is gone. Nothing is opened before it is known to be a namespace: opening a FIFO would wait for ever.
 fn named_files() -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path())
+    let is_namespace = |path: &PathBuf| statfs(path).is_ok_and(|system| system.filesystem_type() == NSFS);
+    fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_namespace)
 }
 
 /// A file for each namespace that can be found: one of its processes', or one under /run/netns.
@@ -67,20 +79,34 @@ pub(super) fn scanned(scan: &owners::Scan) -> HashMap<u32, PathBuf> {
 #[must_use]
 pub(crate) fn is_shown(name_or_inode: &str) -> bool {
     name_or_inode.parse().is_ok_and(|inode| all().contains_key(&inode))
-        || names().values().any(|name| name == name_or_inode)
+        || names().iter().any(|(inode, name)| name == name_or_inode && (name == "host" || named().contains_key(inode)))
 }
 
+/// The network namespaces under /run/netns: a link may lead to one of another type.
 fn named() -> HashMap<u32, PathBuf> {
-    named_files().filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path))).collect()
+    let of_network = |path: &PathBuf| {
+        let file = open(path).ok()?;
+        // SAFETY: it asks only.
+        let kind = unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) };
+        // Where the kernel does not say (before 4.11), it is tried.
+        (kind < 0 || kind == libc::CLONE_NEWNET).then(|| file.metadata().ok()).flatten()
+    };
+    named_files().filter_map(|path| Some((of_network(&path)?.ino() as u32, path))).collect()
+}
+
+/// Opens what was a namespace a moment ago.
+fn open(path: &Path) -> io::Result<File> {
+    // O_NONBLOCK: the name may have become a FIFO's.
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Runs `work` inside the namespace that `file` stands for, on a thread of its own.
 ///
 /// # Errors
 /// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
-pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(super) fn inside<T: Send>(file: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     // Reading this takes the right to trace the process.
-    let namespace = rights::privileged(|| File::open(file))?;
+    let namespace = rights::privileged(|| open(file))?;
     if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
         // We are there already, so no right is needed.
         return work();
@@ -120,11 +146,12 @@ pub(super) fn unseen() -> Option<Reason> {
 fn enter<T: Send>(namespace: File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     rights::privileged(|| {
         thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    setns(namespace, CloneFlags::CLONE_NEWNET)?;
-                    work()
-                })
+            let enter = move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET)?;
+                work()
+            };
+            thread::Builder::new()
+                .spawn_scoped(scope, enter)?
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace failed")))
         })

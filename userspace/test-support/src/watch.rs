@@ -129,7 +129,8 @@ impl Watch {
     }
 
     /// Watches through these probes from now on.
-    pub fn by(lab: &Lab, mut source: LiveSource) -> Self {
+    pub fn by(lab: &Lab, source: LiveSource) -> Self {
+        let mut source = source.at_every_sample();
         let last = source.sample().expect("a first sample");
         let lost_before = last.losses.clone();
         let tracker = Tracker::new(&last);

@@ -65,7 +65,7 @@ fn four(lab: &Lab) {
 fn replaced(lab: &Lab) {
     let _machine = side_by_side();
     let folder = Folder::new();
-    let _server = start(&folder, 1, &["--max-requests", "40"]);
+    let _server = start(&folder, 1, &["--max-requests", "40", "--env", "PAUSE=0.02"]);
     let watching = Watching::start(lab);
     let tally = Load { port: PORT, connections: 150, at_once: 1, requests: 1, exchange: http_once }.run();
     sleep_ms(1100);

@@ -13,7 +13,7 @@ use test_support::{Lab, Test, lab::PORT, sleep_ms, wait_until};
 
 use crate::support::{
     exchange::http,
-    load::{Load, Tally},
+    load::{Load, PAUSE_MS, Tally},
     report::{Report, Watching},
     server::{Folder, Server, User, installed, listening, signal},
     side_by_side,
@@ -117,6 +117,7 @@ fn replaced_by_master(lab: &Lab) {
     let old = server.has_workers(1);
     let watching = Watching::start(lab);
     let mut tally = LOAD.run();
+    sleep_ms(PAUSE_MS);
     signal(server.pid(), Signal::SIGUSR2);
     wait_until("another worker alone", || {
         let now = server.workers();
@@ -146,6 +147,7 @@ fn replaced_with_new_socket(lab: &Lab) {
     server.listens(PORT, 1);
     let watching = Watching::start(lab);
     let mut tally = LOAD.run();
+    sleep_ms(PAUSE_MS);
     folder.write("go", "");
     wait_until("the old process has ended", || !folder.lines("ended").is_empty() && listening(PORT) == 1);
     tally.add(LOAD.run());

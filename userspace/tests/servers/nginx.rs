@@ -10,7 +10,7 @@ use crate::support::{
     alone,
     exchange::{http, http_once, page},
     flood::flood,
-    load::{Arrivals, Load, Tally, idle},
+    load::{Arrivals, Load, PAUSE_MS, Tally, idle},
     report::{Fault, Report, Watching, number},
     server::{Folder, Server, User, installed, own_pid, signal},
     side_by_side,
@@ -180,6 +180,7 @@ fn reload(lab: &Lab) {
     let old = nginx.server.workers();
     let watching = Watching::start(lab);
     let mut tally = load(8).run();
+    sleep_ms(PAUSE_MS);
     signal(nginx.server.pid(), Signal::SIGHUP);
     wait_until("another worker alone", || {
         let now = nginx.server.workers();
@@ -262,10 +263,10 @@ fn out_of_descriptors(lab: &Lab) {
     report.has_fault(PORT, &fault);
 }
 
-/// The worker shares one CPU with busy processes that come before it.
+/// The worker shares one CPU with busy processes that come before it: they have the tests' nice value of -15.
 fn without_a_cpu(lab: &Lab) {
     let _machine = alone();
-    let nginx = Nginx::start(&Setup { workers: 1, listen: "", main: "worker_priority 10; worker_cpu_affinity 1;" });
+    let nginx = Nginx::start(&Setup { workers: 1, listen: "", main: "worker_priority -5; worker_cpu_affinity 1;" });
     let watching = Watching::start(lab);
     let _busy: Vec<_> = (0..6)
         .map(|_| {

@@ -10,6 +10,7 @@ use super::{
     threads::Threads,
 };
 use crate::{
+    findings::{Activity, Memory},
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
     model::{Counts, Distributions, Drops, Gauges, GroupId, ListenerModel, Pattern, PatternName, Rates},
@@ -36,6 +37,10 @@ pub(crate) struct Listener {
     recent: Recent,
     /// Peak in the last sample.
     peak: Option<u32>,
+    /// When it last did what, for the findings.
+    pub(crate) activity: Activity,
+    /// What was found before.
+    pub(crate) findings: Memory,
     /// Something changed since patterns and findings were looked for, or they never were.
     dirty: bool,
     /// Its history ended, because it closed.
@@ -69,6 +74,8 @@ impl Listener {
             last: Distributions::default(),
             recent: Recent::default(),
             peak: None,
+            activity: Activity::default(),
+            findings: Memory::default(),
             dirty: true,
             ended: false,
             point: Point::default(),
@@ -156,7 +163,7 @@ impl Listener {
         let before = model.total;
         let mut grown = self.counters.read(&sample.counts, self.from_zero);
         let refused = self.drops.read(sample, self.from_zero);
-        self.refuses |= refused || self.drops.retold;
+        self.refuses |= refused || self.drops.newly_known;
         grown |= refused;
         let added = self.take_distributions(&mut model.distributions, sample);
         if let Some(added) = &added {
@@ -202,7 +209,8 @@ impl Listener {
     /// Whether patterns or findings may have changed. Those of an idle listener stay the same.
     pub(crate) fn is_dirty(&self, model: &ListenerModel) -> bool {
         let waiting = model.now.accept_depth > 0 || model.now.queued_bytes.is_some_and(|n| n > 0);
-        self.dirty || !model.closed && (waiting || !model.findings.is_empty())
+        let open = !model.closed && (waiting || !model.findings.is_empty());
+        self.dirty || open || self.findings.is_settling()
     }
 
     /// Patterns and findings are up to date.

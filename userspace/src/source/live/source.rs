@@ -14,11 +14,15 @@ use listentop_model::{
 
 use super::{
     attach::{
-        Attached, Trial, coverage,
+        Attached, Trial,
+        coverage::{self, Circumstances},
         events::{Event, Method, Target},
+        silence,
     },
     bpf,
-    read::{cost::ProbeCost, listeners::Listeners, log::Log, losses, shared::SharedArray, threads::Threads},
+    read::{
+        cost::ProbeCost, listeners::Listeners, log::Log, losses, shared::SharedArray, threads::Threads, unread::Walk,
+    },
 };
 use crate::source::{
     Source,
@@ -39,6 +43,8 @@ pub struct LiveSource {
     pub(super) waiting: waiting::Watch,
     pub(super) host: Host,
     pub(super) entries: Vec<Entry>,
+    /// What they depend on in addition to the hooks.
+    pub(super) circumstances: Circumstances,
     /// The same in words.
     pub(super) coverage: Vec<Coverage>,
     pub(super) attached: Attached,
@@ -83,7 +89,7 @@ impl LiveSource {
         self.sight.hidden = scan.hidden;
         let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
         self.listeners.recycle(&mut self.threads)?;
-        self.note_losses();
+        self.note_losses(missed_runs);
         Ok(Sample {
             monotonic_ns,
             unix_ms: machine::unix_ms(),
@@ -94,6 +100,15 @@ impl LiveSource {
             namespaces,
             listeners,
         })
+    }
+
+    /// Reads everything at every sample from now on, regardless of the cost: for tests, which sample often.
+    #[must_use]
+    pub fn at_every_sample(mut self) -> Self {
+        if let Some(walk) = &mut self.listeners.walk {
+            walk.be_lavish();
+        }
+        self
     }
 
     /// Every hook that was tried at the start, with its outcome.
@@ -127,10 +142,17 @@ impl LiveSource {
     }
 
     /// Notes what coverage has lost since the last sample.
-    fn note_losses(&mut self) {
+    fn note_losses(&mut self, missed_runs: u64) {
+        let silent = silence::note(&mut self.attached, self.listeners.evidence(), missed_runs);
+        if silent {
+            self.entries = coverage::of(&self.attached, &self.circumstances);
+            self.listeners.set_parts(self.attached.parts());
+        }
         let owners = coverage::note_sight(&mut self.entries, self.sight);
         let forgotten = self.listeners.clients() > self.clients_remembered;
-        if owners | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
+        let every = self.listeners.walk.as_ref().and_then(Walk::every);
+        let walks = coverage::note_walks(&mut self.entries, every);
+        if silent | owners | walks | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
             self.coverage = in_words(&self.entries);
         }
     }

@@ -42,8 +42,9 @@ impl ReachableNamespaces {
     }
 
     /// Opens namespaces that are new among `found`, and closes those that are not in it. An open socket would keep them
-    /// alive.
-    pub(super) fn update(&mut self, found: &HashMap<u32, PathBuf>) {
+    /// alive. Returns why the last one that could not be opened could not.
+    pub(super) fn update(&mut self, found: &HashMap<u32, PathBuf>) -> Option<io::Error> {
+        let mut refusal = None;
         self.by_inode.retain(|inode, _| *inode == self.own || found.contains_key(inode));
         self.closed.clear();
         self.files.retain(|inode, _| *inode == self.own);
@@ -60,11 +61,13 @@ impl ReachableNamespaces {
                 }
                 // Its last process has ended.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => {
+                Err(error) => {
                     self.closed.insert(*inode);
+                    refusal = Some(error);
                 }
             }
         }
+        refusal
     }
 
     /// Which namespaces' listeners are not seen; `None` if none are known of.

@@ -17,6 +17,10 @@ use super::{
     server::all_closed,
 };
 
+/// Between the loads of a process and of the one that replaces it. When each accepted is known from one sample of the
+/// report to the next, and these are 250 ms apart.
+pub(crate) const PAUSE_MS: u64 = 600;
+
 /// Connections that are made, used and closed, a few at a time.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {

@@ -33,7 +33,7 @@ pub(crate) struct DropTracker {
     /// Which of the totals are known.
     known: [bool; 3],
     /// That changed in this step.
-    pub(crate) retold: bool,
+    pub(crate) newly_known: bool,
     backlog: u32,
     /// The same sample once more would leave all this as it is.
     steady: bool,
@@ -66,7 +66,7 @@ impl DropTracker {
         let ack_other = self.ack_other.read(drops.ack_other, from_zero);
         grown += self.not_attempts.read(drops.not_attempts, from_zero);
         grown += self.clients.read(drops.clients, from_zero);
-        self.retold = self.clients_cover_syn != drops.clients_cover_syn;
+        self.newly_known = self.clients_cover_syn != drops.clients_cover_syn;
         self.clients_cover_syn = drops.clients_cover_syn;
         let given = [drops.syn_accept_queue_full, drops.syn_queue_full, drops.syn_other];
         let acks = [ack_overflow + cookie_ack_overflow, 0, ack_other];
@@ -77,8 +77,8 @@ impl DropTracker {
         // Figures can become known although nothing was refused: a measure became available, or all clients are now
         // seen.
         let known = [self.socket.sum, self.ack_overflow.sum, self.clients.sum].map(|sum| sum.is_some());
-        self.retold |= known != std::mem::replace(&mut self.known, known);
-        self.steady = same_backlog && self.near_full[0] == self.near_full[1] && !self.retold;
+        self.newly_known |= known != std::mem::replace(&mut self.known, known);
+        self.steady = same_backlog && self.near_full[0] == self.near_full[1] && !self.newly_known;
         grown + self.seen.iter().sum::<u64>() > 0
     }
 

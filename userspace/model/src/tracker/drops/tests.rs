@@ -97,7 +97,7 @@ fn each_row_of_the_table() {
         (ACK_ACCEPT_QUEUE, [0, 7, 0, 0, 0], 7),
         (ACK_OTHER, [0, 0, 0, 7, 0], 7),
         (DEFER_ACCEPT, [0, 0, 0, 0, 0], 0),
-        // A cookie's ACK on a full accept queue looks like a SYN there: no probe tells its packet from others.
+        // A cookie's ACK on a full accept queue looks like a SYN there: no probe distinguishes its packet from others.
         (SYN_ACCEPT_QUEUE, [7, 0, 0, 0, 0], 7),
     ];
     for (refusal, expected, attempts) in rows {
@@ -425,7 +425,7 @@ fn a_stray_packet_does_not_take_the_place_of_another_listeners_drop() {
     assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
 }
 
-/// No probe tells final ACKs, which count twice in the socket: no listener's bound takes from another's.
+/// Where no probe sees final ACKs, which count twice in the socket, no listener's bound takes from another's.
 #[test]
 fn bounds_of_several_listeners_stay_bounds() {
     let mut scene = scene(2);

@@ -31,6 +31,9 @@ const ACCEPT_CALLS: (Target, Target) = (Exit("__x64_sys_accept4"), Exit("__x64_s
 pub(crate) const URING_COMPLETE: &str = "io_uring_complete";
 const URING: Target = Tracepoint(URING_COMPLETE, 3);
 
+/// The function that decides about a SYN when the SYN queue is full.
+pub(crate) const FLOOD: Target = Exit("tcp_syn_flood_action");
+
 /// Every hook of every method of every event.
 pub fn all_hooks() -> impl Iterator<Item = &'static Hook> {
     EVENTS.iter().flat_map(|event| event.methods).flat_map(|method| method.hooks)
@@ -121,10 +124,12 @@ pub const EVENTS: &[Definition] = &[
                 hook("check", Exit("tcp_check_req")),
                 if_present("child_v6", Exit("tcp_v6_syn_recv_sock")),
                 hook("child_v4", Exit("tcp_v4_syn_recv_sock")),
+                hook("check_begins", Entry("tcp_check_req")).brings(&[]),
             ]),
             functions(&[
                 hook("check_by_packet", Exit("tcp_check_req")),
                 hook("cookie_child", Exit("tcp_get_cookie_sock")),
+                hook("check_begins", Entry("tcp_check_req")).brings(&[]),
             ])
             .limited(&[BY_PACKET]),
             tracepoints(&[hook("kfree_skb", Tracepoint("kfree_skb", 4))]),
@@ -138,10 +143,10 @@ pub const EVENTS: &[Definition] = &[
             if_present("cookie_v6", Entry("cookie_v6_init_sequence")).brings(&[CookiesSent]),
             hook("cookie_v4", Entry("cookie_v4_init_sequence")).brings(&[CookiesSent]),
             hook("request", Exit("inet_csk_reqsk_queue_hash_add")).brings(&[SynRequests, SynQueueDepth]),
-            // Where a compiler has merged it into its caller, the depths show the same.
+            // Where a compiler has merged it into its caller, the depths show nearly the same.
             optional(
                 "flood",
-                Exit("tcp_syn_flood_action"),
+                FLOOD,
                 &[DropCause],
                 "why a SYN was refused is inferred from queue depths",
             ),
@@ -169,7 +174,19 @@ pub const EVENTS: &[Definition] = &[
     Definition::of(
         Event::RequestGivenUp,
         &[],
-        &[functions(&[hook("request_drop", Exit("inet_csk_reqsk_queue_drop")).brings(&[SynRequests])])],
+        &[functions(&[
+            // It moves with its shard's requests where the kernel can do that.
+            optional(
+                "request_copied",
+                Exit("inet_reqsk_clone"),
+                &[SynRequests],
+                "requests that another shard takes over when their SYN-ACK is sent again are not counted there",
+            ),
+            // What times out may be taken out of the queue by a function that is part of this one.
+            hook("request_expired", Exit("reqsk_timer_handler")).brings(&[SynRequests]),
+            hook("request_expires", Entry("reqsk_timer_handler")).brings(&[]),
+            hook("request_drop", Exit("inet_csk_reqsk_queue_drop")).brings(&[SynRequests]),
+        ])],
     )
     .without(&[loss(&[SynRequests], "requests that are given up are not counted")])
     .with_parts(&[Part::RequestsGivenUp]),
@@ -207,7 +224,11 @@ pub const EVENTS: &[Definition] = &[
         &[Residency, FirstByte, QueuedBytes, OldestUnread, Answer],
         &[
             tracepoints(&[hook("data_ready_of_connections", Tracepoint("sk_data_ready", 1))]),
-            functions(&[hook("readable", Entry("sock_def_readable"))]),
+            // A subflow of MPTCP has a function of its own.
+            functions(&[
+                if_present("subflow_readable", Entry("subflow_data_ready")),
+                hook("readable", Entry("sock_def_readable")),
+            ]),
         ],
     ),
     Definition::of(
