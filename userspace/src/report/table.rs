@@ -13,8 +13,8 @@ use listentop_model::{
 
 use listentop_model::words::losses::{self, Loss};
 use listentop_model::words::{
-    bytes, clean, duration, finding_time, fit, grouped, listener_endpoint, marked, netns, percent, plural, process, rate, short,
-    status, thread_name, utc, width, wrap,
+    bytes, clean, duration, finding_time, fit, grouped, listener_endpoint, marked, netns, percent, plural, process,
+    rate, short, status, thread_name, utc, width, wrap,
 };
 
 /// Lines are never made for less than this; a narrower terminal cuts them.
@@ -307,7 +307,12 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
         lines.extend(indent(&text, &format!("{margin}  "), &format!("{margin}    "), width));
         // What follows from something else has its advice there.
         if finding.follows_from.is_none() {
-            lines.extend(indent(&clean(&finding.advice), &format!("{margin}    → "), &format!("{margin}      "), width));
+            lines.extend(indent(
+                &clean(&finding.advice),
+                &format!("{margin}    → "),
+                &format!("{margin}      "),
+                width,
+            ));
         }
     }
     let confidence = match l.pattern.confidence {
