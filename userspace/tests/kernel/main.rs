@@ -15,10 +15,12 @@ mod dashboard;
 mod drops;
 mod exact_counts;
 mod failures;
+mod findings;
 mod handshake;
 mod lifecycle;
 mod machine;
 mod patterns;
+mod probe_log;
 mod protocols;
 mod refused;
 mod reuseport;
@@ -67,9 +69,11 @@ fn main() -> ExitCode {
         patterns::TESTS,
         tables_full::TESTS,
         failures::TESTS,
+        findings::TESTS,
         refused::TESTS,
         scale::TESTS,
         command_line::TESTS,
+        probe_log::TESTS,
         dashboard::TESTS,
     ];
     // Tests that change the machine, or need a kernel whose hooks are all known, are listed in our virtual machines

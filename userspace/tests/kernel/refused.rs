@@ -232,7 +232,7 @@ fn several(lab: &Lab) {
     let refuse = ["tp_btf/sock_send_length", "tp_btf/kfree_skb", "tp_btf/tcp_retransmit_synack"].map(str::to_owned);
     let mut watch = Watch::with(lab, &options(Some(Kind::Tracepoint), &refuse));
     for measure in Measure::ALL {
-        let lost = *measure == Writes || *measure == SynackRetransmits || REFUSING.contains(measure);
+        let lost = [Writes, Measure::Answer, SynackRetransmits].contains(measure) || REFUSING.contains(measure);
         let (before, after) = (find(&whole, *measure), find(&watch.model().coverage, *measure));
         let expected = if lost { Status::Unavailable } else { before.status };
         assert_eq!(after.status, expected, "{}: {}", measure.name(), after.reason);
