@@ -15,6 +15,7 @@ mod dashboard;
 mod drops;
 mod exact_counts;
 mod failures;
+mod findings;
 mod handshake;
 mod lifecycle;
 mod machine;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         patterns::TESTS,
         tables_full::TESTS,
         failures::TESTS,
+        findings::TESTS,
         refused::TESTS,
         scale::TESTS,
         command_line::TESTS,
