@@ -388,11 +388,12 @@ fn owner_of(raw: MaybeGone) -> Option<MapValue<AddressOwner>> {
     }
     let is_v4 = key.address[..10] == [0; 10] && key.address[10] == 0xff && key.address[11] == 0xff;
     if is_v4 {
-        key.address = kernel::v4_mapped([0; 4]);
+        // The first twelve bytes say that it is IPv4.
+        [key.address[12], key.address[13], key.address[14], key.address[15]] = [0; 4];
         if let Some(owner) = ADDRESSES.value(&key) {
             return Some(owner);
         }
     }
-    key.address = [0; 16];
+    key.address = kernel::any_address();
     ADDRESSES.value(&key)
 }
