@@ -174,7 +174,7 @@ fn hang_with_persistent_clients(lab: &Lab) {
     let gate = Gate::new();
     let server = fork(|| {
         let clients: Vec<Socket> = (0..CLIENTS).map(|_| accept(&listener).expect("a connection")).collect();
-        for round in 0.. {
+        for round in 0..1_000 {
             if round == 10 {
                 gate.pass();
             }
@@ -242,7 +242,7 @@ fn stall(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 64);
     let server = fork(|| {
-        for n in 0.. {
+        for n in 0..1_000 {
             let client = accept(&listener).expect("a connection");
             if n == 5 {
                 sleep_ms(2_000);
