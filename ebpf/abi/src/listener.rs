@@ -66,6 +66,14 @@ pub struct ListenerInfo {
     pub defer_accept: u32,
     /// 1 if a connection showed it and not its opening. At the start it may be older than [`ListenerInfo::opened_ns`].
     pub noticed: u32,
+    /// net.core.somaxconn of its namespace at the poll; 0 if that cannot be read.
+    pub somaxconn: u32,
+    /// 1 if the listen(2) by which it began to listen was seen; the next two are of that call.
+    pub asked: u32,
+    /// The backlog that the program asked for.
+    pub asked_backlog: u32,
+    /// The backlog that it got.
+    pub first_backlog: u32,
 }
 
 /// Set in a [`ListenerInfo::cookie`] that is a number of our own: the socket has no cookie, and before 5.12 a program
@@ -234,7 +242,7 @@ pub struct Work {
 }
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);
-const _: () = assert!(size_of::<ListenerInfo>() == 136);
+const _: () = assert!(size_of::<ListenerInfo>() == 152);
 const _: () = assert!(core::mem::offset_of!(ListenerInfo, address).is_multiple_of(8), "the probes write it in words");
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);

@@ -4,7 +4,7 @@ use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerI
 
 use crate::{
     events::handshake,
-    kernel::{AF_INET, LiveSocket, MaybeGone},
+    kernel::{self, AF_INET, LiveSocket, MaybeGone},
     maps::{FREE_SLOTS, INFO, LISTENERS, listener_at},
     stats,
     values::{Lookup as _, MapValue, field},
@@ -27,6 +27,7 @@ pub(crate) fn begin(sock: LiveSocket, opened_ns: u64) -> Option<ListenerRef> {
     let drops = sock.drops();
     field!(info.opened_ns).set(opened_ns);
     field!(info.noticed).set(0);
+    field!(info.asked).set(0);
     field!(info.closed_ns).set(0);
     field!(info.first_drops).set(drops);
     field!(info.socket_drops).set(drops);
@@ -39,6 +40,16 @@ pub(crate) fn begin(sock: LiveSocket, opened_ns: u64) -> Option<ListenerRef> {
         return None;
     }
     Some(listener)
+}
+
+/// Notes the listen(2) by which a socket begins to listen, in the thread that calls it.
+#[inline(always)]
+pub(crate) fn called(sock: LiveSocket, listener: ListenerRef) {
+    let Some(asked) = kernel::current_backlog() else { return };
+    let Some(info) = INFO.value(listener.slot) else { return };
+    field!(info.asked_backlog).set(asked);
+    field!(info.first_backlog).set(sock.backlog());
+    field!(info.asked).set(1);
 }
 
 /// Its cookie. Where a program cannot have one made, the one that it has, or a number of our own, marked by its highest
@@ -113,4 +124,5 @@ pub(crate) fn identify(raw: MaybeGone, info: MapValue<ListenerInfo>) {
         field!(info.inode).set(inode);
     }
     field!(info.backlog).set(raw.backlog());
+    field!(info.somaxconn).set(raw.somaxconn());
 }

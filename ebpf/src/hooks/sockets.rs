@@ -78,8 +78,9 @@ fn state_changes<const CHILDREN: bool>(ctx: &BtfTracePointContext) {
 /// A TCP socket begins to listen.
 #[inline(always)]
 pub(crate) fn opens(sock: LiveSocket) {
-    if listening::begin(sock, stats::now()).is_none() {
-        stats::lost(Loss::Listeners);
+    match listening::begin(sock, stats::now()) {
+        Some(listener) => listening::called(sock, listener),
+        None => stats::lost(Loss::Listeners),
     }
 }
 

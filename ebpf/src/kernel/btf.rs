@@ -72,6 +72,7 @@ from_btf! {
     SKB_END_SEQ;
     REQUEST_RCV_ISN;
     NET_INUM;
+    NET_SOMAXCONN;
     /// From a `struct socket` to the number of the inode that it is embedded with.
     SOCKET_INO;
     SOCKET_SK;
@@ -94,6 +95,11 @@ from_btf! {
     FILE_FLAGS;
     /// The register that holds a system call's first argument when it returns.
     REGS_ARG0;
+    /// The register that holds its second argument, and the one that holds its number.
+    REGS_ARG1;
+    REGS_CALL;
+    /// The number of listen(2).
+    CALL_LISTEN;
     CQE_RES;
     KIOCB_OPCODE;
     KIOCB_FILE;

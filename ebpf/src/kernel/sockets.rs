@@ -332,6 +332,14 @@ impl MaybeGone {
     }
 
     #[inline(always)]
+    pub(crate) fn somaxconn(self) -> u32 {
+        if btf::NET_SOMAXCONN.load() == 0 {
+            return 0;
+        }
+        probe::<u64>(self.0, &btf::SOCK_NET).and_then(|net| probe(net, &btf::NET_SOMAXCONN)).unwrap_or(0)
+    }
+
+    #[inline(always)]
     pub(crate) fn netns(self) -> u32 {
         probe::<u64>(self.0, &btf::SOCK_NET).and_then(|net| probe(net, &btf::NET_INUM)).unwrap_or(0)
     }

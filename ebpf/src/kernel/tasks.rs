@@ -108,12 +108,32 @@ pub(crate) fn current_socket(fd: u32) -> Option<MaybeGone> {
 /// First argument of the system call that the current thread is returning from.
 #[inline(always)]
 pub(crate) fn current_argument() -> Option<u64> {
+    current_registers().and_then(call_argument)
+}
+
+/// The backlog that the current thread asks for; `None` if it is not in listen(2), or that cannot be seen.
+#[inline(always)]
+pub(crate) fn current_backlog() -> Option<u32> {
+    if btf::REGS_ARG1.load() == 0 || btf::REGS_CALL.load() == 0 {
+        return None;
+    }
+    let registers = current_registers()?;
+    if probe::<u32>(registers, &btf::REGS_CALL) != Some(btf::CALL_LISTEN.load()) {
+        return None;
+    }
+    // An `int`; the kernel takes a negative one for a very large one.
+    probe(registers, &btf::REGS_ARG1)
+}
+
+/// The registers (`struct pt_regs *`) with which the current thread entered the kernel.
+#[inline(always)]
+fn current_registers() -> Option<u64> {
     if btf::HAS_TASK_BTF.load() == 0 || btf::HAS_TASK_REGS.load() == 0 {
         return None;
     }
     // SAFETY: the current thread, with the type that the helper takes.
     let regs = unsafe { bpf_task_pt_regs(live_task().cast_mut().cast()) };
-    call_argument(regs as u64)
+    Some(regs as u64)
 }
 
 /// First argument of the system call whose registers (`struct pt_regs *`) these are.

@@ -84,6 +84,10 @@ names! {
         Writes = "writes",
         /// Which process holds a listener.
         Owners = "owners",
+        /// Which threads wait for a listener's connections, and what its acceptors do while some wait.
+        Waiters = "waiters",
+        /// Open descriptors of the accepting process, and their limit.
+        Descriptors = "descriptors",
         /// CPU, run-queue and blocked time of threads.
         ThreadTimes = "thread_times",
         /// Time that the probes take.

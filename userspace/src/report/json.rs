@@ -81,8 +81,7 @@ parts! {
         pid: u32, tid: u32, comm: String, ended: bool, roles: Vec<Role>, accepts: u64, accept_share: Option<f64>,
         would_block: u64, accept_failed: Option<u64>, reads: u64, read_share: Option<f64>, read_bytes: u64, first_reads: u64,
         writes: u64, write_bytes: u64, on_cpu_us: Option<u64>, run_queue_us: Option<u64>, blocked_us: Option<u64>,
-        state: Option<State>,
-        summed: Option<Summed>,
+        state: Option<State>, summed: Option<Summed>,
     }
     /// A thread that waits for its connections.
     WaiterEntry {

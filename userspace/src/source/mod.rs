@@ -7,7 +7,9 @@ mod machine;
 mod namespaces;
 mod owners;
 mod pace;
+mod proc;
 pub mod sock_diag;
+mod waiting;
 
 use std::{io, sync::Arc};
 
@@ -20,7 +22,7 @@ use sock_diag::SockDiagSource;
 
 pub use examine::{Examination, Origin, examine};
 pub(crate) use namespaces::is_shown as namespace_is_shown;
-pub(crate) use owners::{process_of, start_ticks};
+pub(crate) use proc::{process_of, start_ticks};
 
 /// Anything that samples can be read from.
 pub trait Source: Send {

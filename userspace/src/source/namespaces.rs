@@ -19,7 +19,7 @@ use nix::{
     sys::statfs::{FsType, statfs},
 };
 
-use super::{coverage::Reason, owners};
+use super::{coverage::Reason, owners, proc};
 use crate::rights;
 
 /// Where `ip netns` keeps named namespaces.
@@ -32,7 +32,7 @@ pub(super) fn names() -> HashMap<u32, String> {
         .filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path.file_name()?.to_str()?.to_owned())))
         .collect();
     // Reading this takes the right to trace process 1.
-    if let Some(inode) = rights::privileged(|| owners::namespace_of(1)) {
+    if let Some(inode) = rights::privileged(|| proc::namespace_of(1)) {
         names.insert(inode, "host".to_owned());
     }
     names
@@ -52,12 +52,12 @@ fn named_files() -> impl Iterator<Item = PathBuf> {
 #[must_use]
 pub(super) fn all() -> HashMap<u32, PathBuf> {
     let mut found = named();
-    for pid in owners::pids() {
-        if let Some(inode) = owners::namespace_of(pid) {
+    for pid in proc::pids() {
+        if let Some(inode) = proc::namespace_of(pid) {
             found.entry(inode).or_insert_with(|| format!("/proc/{pid}/ns/net").into());
         }
     }
-    if let Some(inode) = owners::namespace_of(std::process::id()) {
+    if let Some(inode) = proc::namespace_of(std::process::id()) {
         found.insert(inode, "/proc/self/ns/net".into());
     }
     found
@@ -114,6 +114,18 @@ pub(super) fn inside<T: Send>(file: &Path, work: impl FnOnce() -> io::Result<T> 
     enter(namespace, work)
 }
 
+/// net.core.somaxconn of a namespace; `None` if it cannot be entered, or `file` stands for another one by now. The file
+/// shows the value of the namespace of the thread that opens it.
+pub(super) fn somaxconn(file: &PathBuf, inode: u32) -> Option<u32> {
+    let read = || {
+        if proc::our_namespace() != Some(inode) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        fs::read_to_string("/proc/sys/net/core/somaxconn")
+    };
+    inside(file, read).ok()?.trim().parse().ok()
+}
+
 /// Whether other namespaces may be entered. That takes CAP_SYS_ADMIN in the user namespaces concerned, so it is tried.
 pub(super) fn may_enter() -> bool {
     File::open("/proc/self/ns/net").and_then(|own| enter(own, || Ok(()))).is_ok()
@@ -165,7 +177,7 @@ pub(super) fn sample(
 fn counters(inode: u32, processes: &[u32], name: Option<&String>) -> Option<NamespaceCounters> {
     for pid in std::iter::once(std::process::id()).chain(processes.iter().copied()) {
         // Since the process was seen here it may have changed its namespace, or ended and left its id to another one.
-        if owners::namespace_of(pid) == Some(inode)
+        if proc::namespace_of(pid) == Some(inode)
             && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
         {
             return parse(&text);
@@ -211,7 +223,7 @@ mod tests {
 
     #[test]
     fn our_own_namespace_has_counters() {
-        let inode = owners::namespace_of(std::process::id()).expect("we run");
+        let inode = proc::namespace_of(std::process::id()).expect("we run");
         let samples = sample(&[inode], &HashMap::new(), &names());
         assert!(samples[0].counters.is_some());
         assert!(all().contains_key(&inode));

@@ -19,6 +19,7 @@ mod findings;
 mod handshake;
 mod lifecycle;
 mod machine;
+mod owners;
 mod patterns;
 mod probe_log;
 mod protocols;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         calls::WRITING,
         protocols::TESTS,
         lifecycle::TESTS,
+        owners::TESTS,
         patterns::TESTS,
         tables_full::TESTS,
         failures::TESTS,

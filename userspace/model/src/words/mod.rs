@@ -4,6 +4,7 @@
 //!
 //! [`numbers`] is for tables, where columns are few; [`prose`] is for sentences.
 
+pub mod behind;
 pub mod charset;
 pub mod dates;
 pub mod losses;

@@ -27,7 +27,7 @@ use super::{
 use crate::source::{
     Source,
     coverage::{Entry, in_words},
-    machine, namespaces, owners,
+    machine, namespaces, owners, waiting,
 };
 
 /// Probes that are attached, and everything needed to read them. Dropping it detaches them.
@@ -39,6 +39,8 @@ pub struct LiveSource {
     pub(super) listeners: Listeners,
     pub(super) threads: Threads,
     pub(super) owners: owners::Watch,
+    pub(super) sight: owners::Sight,
+    pub(super) waiting: waiting::Watch,
     pub(super) host: Host,
     pub(super) entries: Vec<Entry>,
     /// What they depend on in addition to the hooks.
@@ -78,11 +80,16 @@ impl LiveSource {
         // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
         let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &names);
         self.threads.refresh(Instant::now())?;
-        self.listeners.assign_owners(scan);
-        let hidden = scan.hidden;
+        let (listeners, threads) = (&self.listeners, &self.threads);
+        if self.waiting.update(|| listeners.subjects(threads)) {
+            self.threads.describe(&self.waiting.known().states);
+            self.listeners.assign_surroundings(self.waiting.known());
+        }
+        self.listeners.assign_owners(scan, &self.threads);
+        self.sight.hidden = scan.hidden;
         let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
         self.listeners.recycle(&mut self.threads)?;
-        self.note_losses(hidden, missed_runs);
+        self.note_losses(missed_runs);
         Ok(Sample {
             monotonic_ns,
             unix_ms: machine::unix_ms(),
@@ -135,13 +142,13 @@ impl LiveSource {
     }
 
     /// Notes what coverage has lost since the last sample.
-    fn note_losses(&mut self, hidden: u32, missed_runs: u64) {
+    fn note_losses(&mut self, missed_runs: u64) {
         let silent = silence::note(&mut self.attached, self.listeners.evidence(), missed_runs);
         if silent {
             self.entries = coverage::of(&self.attached, &self.circumstances);
             self.listeners.set_parts(self.attached.parts());
         }
-        let owners = coverage::note_hidden_owners(&mut self.entries, hidden);
+        let owners = coverage::note_sight(&mut self.entries, self.sight);
         let forgotten = self.listeners.clients() > self.clients_remembered;
         let every = self.listeners.walk.as_ref().and_then(Walk::every);
         let walks = coverage::note_walks(&mut self.entries, every);

@@ -15,7 +15,10 @@ use super::{
     refused::{Certain, Refused},
     requests::{self, SynQueue, SynQueues},
 };
-use crate::source::owners::Owner;
+use crate::source::{
+    owners::Owner,
+    waiting::{self, Subject, Surroundings},
+};
 
 /// Passes through a list that changes meanwhile, at most.
 const PASSES: u32 = 3;
@@ -26,6 +29,8 @@ pub(super) struct TrackedListener {
     protocol: Protocol,
     opened_ns: Option<u64>,
     pub(super) owner: Owner,
+    /// Who waits for it, and the descriptors of its process.
+    pub(super) surroundings: Arc<Surroundings>,
     /// `sk_drops` with its wraps taken out; `None` where the kernel does not say.
     drops: Option<u64>,
     /// By how much that grew in the step under way.
@@ -40,6 +45,27 @@ pub(super) struct TrackedListener {
 }
 
 impl TrackedListener {
+    /// What it takes to look at its surroundings.
+    pub(super) fn subject(&self) -> Subject {
+        let queued = self.entry.depth > 0;
+        Subject {
+            id: self.entry.cookie,
+            inode: self.inode(),
+            holders: self.owner.holders.clone(),
+            accepting: Vec::new(),
+            queued,
+            urgent: queued,
+        }
+    }
+
+    /// Takes in what was found out about its surroundings.
+    pub(super) fn surround(&mut self, known: &waiting::Known) {
+        if let Some(found) = known.listeners.get(&self.entry.cookie).filter(|found| self.surroundings != **found) {
+            self.surroundings.clone_from(found);
+            self.last = None;
+        }
+    }
+
     /// Inode of its socket, by which /proc shows who holds it.
     pub(super) fn inode(&self) -> u64 {
         self.entry.inode.into()
@@ -53,6 +79,8 @@ pub(super) struct NetnsSockets {
     pub(super) listeners: Vec<TrackedListener>,
     /// What its counters show of refused attempts; `None` until they have been read.
     pub(super) refused: Option<Refused>,
+    /// Its net.core.somaxconn; `None` if it cannot be read.
+    somaxconn: Option<u32>,
     /// Its listeners have been read before: one that turns up now has opened since.
     begun: bool,
 }
@@ -60,7 +88,7 @@ pub(super) struct NetnsSockets {
 impl NetnsSockets {
     /// Those that `diag` lists.
     pub(super) fn new(diag: Diag) -> Self {
-        Self { diag, listeners: Vec::new(), refused: None, begun: false }
+        Self { diag, listeners: Vec::new(), refused: None, somaxconn: None, begun: false }
     }
 
     /// Reads its listeners. `now_ns`: when this is, on the monotonic clock.
@@ -122,6 +150,14 @@ impl NetnsSockets {
         }
     }
 
+    /// Takes in its net.core.somaxconn.
+    pub(super) fn limit(&mut self, somaxconn: Option<u32>) {
+        if self.somaxconn != somaxconn {
+            self.somaxconn = somaxconn;
+            self.listeners.iter_mut().for_each(|known| known.last = None);
+        }
+    }
+
     /// Reads the SYN queues of its listeners.
     ///
     /// # Errors
@@ -171,7 +207,8 @@ impl NetnsSockets {
 
     /// Samples its listeners.
     pub(super) fn sample(&mut self, netns: u32) -> impl Iterator<Item = Arc<ListenerSample>> {
-        self.listeners.iter_mut().map(move |known| known.sample(netns))
+        let somaxconn = self.somaxconn;
+        self.listeners.iter_mut().map(move |known| known.sample(netns, somaxconn))
     }
 
     fn dump(&mut self, wanted: Wanted, mut each: impl FnMut(Entry)) -> io::Result<Dump> {
@@ -233,6 +270,7 @@ impl TrackedListener {
             protocol: Protocol::Tcp,
             opened_ns,
             owner: Owner::default(),
+            surroundings: Arc::default(),
             certain: None,
             syn_queue: None,
             shard: false,
@@ -254,17 +292,17 @@ impl TrackedListener {
         self.last = None;
     }
 
-    fn sample(&mut self, netns: u32) -> Arc<ListenerSample> {
+    fn sample(&mut self, netns: u32, somaxconn: Option<u32>) -> Arc<ListenerSample> {
         let changed = self.owner.take_changed();
         if let Some(last) = self.last.as_ref().filter(|_| !changed) {
             return last.clone();
         }
-        let sample = Arc::new(self.describe(netns));
+        let sample = Arc::new(self.describe(netns, somaxconn));
         self.last = Some(sample.clone());
         sample
     }
 
-    fn describe(&self, netns: u32) -> ListenerSample {
+    fn describe(&self, netns: u32, somaxconn: Option<u32>) -> ListenerSample {
         let Entry { depth, backlog, .. } = self.entry;
         ListenerSample {
             id: self.entry.cookie,
@@ -294,9 +332,9 @@ impl TrackedListener {
                 ..DropsSample::default()
             },
             threads: Vec::new(),
-            waiters: None,
-            descriptors: None,
-            somaxconn: None,
+            waiters: self.surroundings.waiters.clone(),
+            descriptors: self.surroundings.descriptors,
+            somaxconn,
             backlog_wanted: None,
         }
     }

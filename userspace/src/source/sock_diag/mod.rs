@@ -27,11 +27,14 @@ use super::{
     coverage::{Entry, WithoutProbes, in_words},
     machine, namespaces, owners,
     pace::Pace,
+    waiting,
 };
 use coverage::Circumstances;
 use reachable::ReachableNamespaces;
 use refused::Refused;
 
+/// How often net.core.somaxconn is read: it seldom changes, and a namespace has to be entered for it.
+const LIMITS_EVERY: Duration = Duration::from_secs(5);
 /// Listeners and request sockets may each take a 25th of a core: 4 %.
 const THRIFT: u32 = 25;
 
@@ -63,6 +66,9 @@ pub struct SockDiagSource {
     requests_pace: Pace,
     counters: Vec<NamespaceSample>,
     owners: owners::Watch,
+    waiting: waiting::Watch,
+    /// When net.core.somaxconn is read again.
+    limits_due: Instant,
     /// Number of the scan that owners and namespaces were taken from last.
     scanned: u64,
     host: Host,
@@ -95,7 +101,7 @@ impl SockDiagSource {
         let circumstances = Circumstances {
             without_probes,
             unseen: reachable.unseen(),
-            hidden: 0,
+            sight: owners::Sight::of_machine(),
             listeners_every: None,
             requests_every: None,
             no_counters: false,
@@ -107,6 +113,8 @@ impl SockDiagSource {
             requests_pace: Pace::new(now, THRIFT),
             counters: Vec::new(),
             owners: owners::Watch::start()?,
+            waiting: waiting::Watch::start()?,
+            limits_due: now,
             scanned: 0,
             host: machine::host(),
             coverage: in_words(&entries),
@@ -153,11 +161,34 @@ impl SockDiagSource {
         }
         // Coverage counts those that could not be opened.
         let _ = self.namespaces.update(&namespaces::scanned(scan));
-        self.circumstances.hidden = scan.hidden;
+        self.circumstances.sight.hidden = scan.hidden;
         self.circumstances.unseen = self.namespaces.unseen();
         for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {
             let inode = known.inode();
             known.owner.update(inode, scan, false);
+        }
+    }
+
+    /// Takes in who waits, and has it looked for again.
+    fn take_surroundings(&mut self) {
+        let namespaces = &self.namespaces;
+        let listeners = || namespaces.by_inode.values().flat_map(|sockets| &sockets.listeners);
+        if self.waiting.update(|| listeners().map(listeners::TrackedListener::subject).collect()) {
+            for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {
+                known.surround(self.waiting.known());
+            }
+        }
+    }
+
+    /// Reads net.core.somaxconn of each namespace that holds a listener, now and then.
+    fn take_limits(&mut self, now: Instant) {
+        if now < self.limits_due {
+            return;
+        }
+        self.limits_due = now + LIMITS_EVERY;
+        for (inode, sockets) in self.namespaces.by_inode.iter_mut().filter(|(_, it)| !it.listeners.is_empty()) {
+            let file = self.namespaces.files.get(inode);
+            sockets.limit(file.and_then(|file| namespaces::somaxconn(file, *inode)));
         }
     }
 
@@ -195,6 +226,8 @@ impl SockDiagSource {
 impl Source for SockDiagSource {
     fn sample(&mut self) -> io::Result<Sample> {
         self.take_scan();
+        self.take_surroundings();
+        self.take_limits(Instant::now());
         let monotonic_ns = machine::monotonic_ns();
         let (begin, cpu) = (Instant::now(), machine::thread_cpu());
         if self.listeners_pace.is_due(begin) {

@@ -7,11 +7,13 @@ use std::{
 };
 
 use super::{listeners::NetnsSockets, netlink::Diag};
-use crate::source::{coverage::Reason, namespaces, owners};
+use crate::source::{coverage::Reason, namespaces, proc};
 
 /// Those namespaces, by inode.
 pub(super) struct ReachableNamespaces {
     pub(super) by_inode: BTreeMap<u32, NetnsSockets>,
+    /// Files by which they can be entered.
+    pub(super) files: HashMap<u32, PathBuf>,
     /// Inode of our own.
     own: u32,
     /// Whether we may enter others at all.
@@ -26,10 +28,17 @@ impl ReachableNamespaces {
     /// # Errors
     /// If the kernel cannot be asked.
     pub(super) fn open() -> io::Result<Self> {
-        let own = owners::our_namespace().unwrap_or(0);
+        let own = proc::our_namespace().unwrap_or(0);
         let diag = Diag::open()?;
         let may_enter = namespaces::may_enter();
-        Ok(Self { by_inode: BTreeMap::from([(own, NetnsSockets::new(diag))]), own, may_enter, closed: BTreeSet::new() })
+        let files = HashMap::from([(own, PathBuf::from("/proc/thread-self/ns/net"))]);
+        Ok(Self {
+            by_inode: BTreeMap::from([(own, NetnsSockets::new(diag))]),
+            files,
+            own,
+            may_enter,
+            closed: BTreeSet::new(),
+        })
     }
 
     /// Opens namespaces that are new among `found`, and closes those that are not in it. An open socket would keep them
@@ -38,6 +47,10 @@ impl ReachableNamespaces {
         let mut refusal = None;
         self.by_inode.retain(|inode, _| *inode == self.own || found.contains_key(inode));
         self.closed.clear();
+        self.files.retain(|inode, _| *inode == self.own);
+        for (inode, file) in found {
+            self.files.entry(*inode).or_insert_with(|| file.clone());
+        }
         for (inode, file) in found {
             if self.by_inode.contains_key(inode) {
                 continue;

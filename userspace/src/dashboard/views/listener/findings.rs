@@ -11,7 +11,8 @@ use ratatui::{
 
 use crate::dashboard::theme::Theme;
 
-/// Findings, each root cause with what follows from it, then the pattern, wrapped to `width`.
+/// Findings, each root cause with what follows from it, then the pattern, then what is known of limit and processes,
+/// wrapped to `width`.
 pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let paragraph = |lines: &mut Vec<Line<'static>>, indent: &str, text: &str, style: Style| {
@@ -54,6 +55,16 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
     ]));
     for sentence in &pattern.evidence {
         paragraph(&mut lines, "  ", sentence, Style::new());
+    }
+    let behind =
+        [words::behind::limit(listener), words::behind::waiters(listener), words::behind::descriptors(listener)];
+    if behind.iter().any(Option::is_some) {
+        lines.push(Line::raw(""));
+    }
+    for (label, sentence) in ["Limit: ", "Waiters: ", "Descriptors: "].into_iter().zip(behind) {
+        if let Some(sentence) = sentence {
+            paragraph(&mut lines, "", &format!("{label}{sentence}"), Style::new());
+        }
     }
     lines
 }

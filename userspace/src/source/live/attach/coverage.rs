@@ -9,8 +9,9 @@ use super::{
     events::{Event, Loss},
 };
 use crate::source::{
-    coverage::{Entry, Reason},
+    coverage::{DESCRIPTORS_VIA, Entry, NOW_AND_THEN, Reason, WAITERS_VIA, out_of_sight},
     live::read::cost::Timing,
+    owners::Sight,
 };
 
 /// What coverage depends on in addition to the hooks.
@@ -122,6 +123,7 @@ fn of_machine(measure: Measure, attached: &Attached, circumstances: &Circumstanc
         }
         Measure::ProbeTime if circumstances.timing == Timing::Windows => Some(Reason::TimedInWindows),
         Measure::AcceptQueueDepth => circumstances.unseen.clone(),
+        Measure::Waiters | Measure::Descriptors => Some(Reason::Limit(NOW_AND_THEN)),
         Measure::QueuedBytes if circumstances.not_walked.is_some() => {
             Some(Reason::Limit("bytes that the kernel takes by itself (sockmap, zero-copy receive) count as waiting"))
         }
@@ -173,6 +175,8 @@ fn via(measure: Measure, attached: &Attached) -> String {
         }
         Measure::Writes => hooks(&[Event::Written]),
         Measure::Owners => "/proc/PID/fd".to_owned(),
+        Measure::Waiters => WAITERS_VIA.to_owned(),
+        Measure::Descriptors => DESCRIPTORS_VIA.to_owned(),
         Measure::ThreadTimes => "/proc/PID/task/TID/schedstat".to_owned(),
         Measure::ProbeTime => "the kernel's program statistics".to_owned(),
     }
@@ -201,12 +205,14 @@ fn hooks(measure: Measure, events: &[Event], attached: &Attached) -> String {
     names.join(", ")
 }
 
-/// Notes how many processes' descriptors may not be read. Returns whether that is new.
-pub(crate) fn note_hidden_owners(entries: &mut [Entry], hidden: u32) -> bool {
-    let reasons = if hidden > 0 { vec![Reason::HiddenOwners(hidden)] } else { Vec::new() };
-    let Some(owners) = entries.iter_mut().find(|entry| entry.measure == Measure::Owners) else { return false };
-    let changed = owners.reasons != reasons;
-    owners.reasons = reasons;
+/// Notes which processes cannot be seen. Returns whether that is new.
+pub(crate) fn note_sight(entries: &mut [Entry], sight: Sight) -> bool {
+    let mut changed = false;
+    for entry in entries.iter_mut().filter(|entry| entry.available) {
+        let Some(reasons) = out_of_sight(entry.measure, sight) else { continue };
+        changed |= entry.reasons != reasons;
+        entry.reasons = reasons;
+    }
     changed
 }
 

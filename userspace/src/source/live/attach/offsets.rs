@@ -66,6 +66,8 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("FILE_PRIVATE_DATA", "file", "private_data"),
     ("FILE_FLAGS", "file", "f_flags"),
     ("REGS_ARG0", "pt_regs", ARGUMENT_REGISTER),
+    ("REGS_CALL", "pt_regs", CALL_REGISTER),
+    ("NET_SOMAXCONN", "net", "core.sysctl_somaxconn"),
     ("SKB_HEAD", "sk_buff", "head"),
     ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header"),
     ("SKB_NETWORK_HEADER", "sk_buff", "network_header"),
@@ -74,14 +76,30 @@ const MEMBERS: &[(&str, &str, &str)] = &[
 /// The member of `pt_regs` that still holds a call's first argument when the call returns.
 #[cfg(target_arch = "x86_64")]
 const ARGUMENT_REGISTER: &str = "di";
+/// Where the second argument is: a member, and how many bytes into it.
+#[cfg(target_arch = "x86_64")]
+const SECOND_ARGUMENT: (&str, u32) = ("si", 0);
+/// The member that holds the number of the call.
+#[cfg(target_arch = "x86_64")]
+const CALL_REGISTER: &str = "orig_ax";
 /// The member of `pt_regs` that still holds a call's first argument when the call returns (`regs[0]` has the result).
 #[cfg(target_arch = "aarch64")]
 const ARGUMENT_REGISTER: &str = "orig_x0";
+/// Where the second argument is: a member, and how many bytes into it.
+#[cfg(target_arch = "aarch64")]
+const SECOND_ARGUMENT: (&str, u32) = ("regs", 8);
+/// The member that holds the number of the call.
+#[cfg(target_arch = "aarch64")]
+const CALL_REGISTER: &str = "syscallno";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("define here which register keeps a system call's first argument on this architecture");
 
 /// Globals that the probes work without. On a kernel that lacks one, what needs it is unavailable or does not exist.
 pub(crate) const OPTIONAL: &[&str] = &[
+    // They tell what set the limit of a queue.
+    "REGS_ARG1",
+    "REGS_CALL",
+    "NET_SOMAXCONN",
     // io_uring may be configured out, and so may MPTCP.
     "CQE_RES",
     "KIOCB_OPCODE",
@@ -167,6 +185,9 @@ pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
     for (name, enumerator) in ENUMERATORS {
         put(name, btf.enumerator(enumerator));
     }
+    let (register, within) = SECOND_ARGUMENT;
+    put("REGS_ARG1", btf.member("pt_regs", register).map(|member| member.byte() + within));
+    put("CALL_LISTEN", Ok(libc::SYS_listen as u32));
     let bit = |path| btf.member("sock_common", path);
     put("SOCK_REUSEPORT_BYTE", bit("skc_reuseport").map(listentop_btf::Member::byte));
     put("SOCK_REUSEPORT_BIT", bit("skc_reuseport").map(listentop_btf::Member::bit));

@@ -19,6 +19,7 @@ use super::{
 use crate::source::{
     live::attach::{events::Part, silence::Evidence},
     owners::Scan,
+    waiting,
 };
 
 /// The listeners, and what user space must remember of each.
@@ -136,18 +137,38 @@ impl Listeners {
     }
 
     /// Gives each listener its owner, if the scan or some listener is new.
-    pub(crate) fn assign_owners(&mut self, scan: &Scan) {
+    pub(crate) fn assign_owners(&mut self, scan: &Scan, threads: &Threads) {
         let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
         let discovered = std::mem::take(&mut self.discovered);
         if again && !discovered {
             return;
         }
-        for known in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
+        for (slot, known) in (0..).zip(&mut self.known) {
+            let Some(known) = known.as_mut().filter(|known| !known.reported_closed) else { continue };
             known.owner.update(known.inode, scan, again);
+            known.owner.suppose(|| threads.of(slot).accepting());
             if known.owner.take_changed() {
                 known.last = None;
             }
         }
+    }
+
+    /// Gives each listener what was found out about its surroundings.
+    pub(crate) fn assign_surroundings(&mut self, known: &waiting::Known) {
+        for listener in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
+            let Some(found) = listener.cookie.and_then(|id| known.listeners.get(&id)) else { continue };
+            if listener.surroundings != *found {
+                listener.surroundings.clone_from(found);
+                listener.last = None;
+            }
+        }
+    }
+
+    /// The listeners whose surroundings are to be looked at.
+    pub(crate) fn subjects(&self, threads: &Threads) -> Vec<waiting::Subject> {
+        let known = (0..).zip(&self.known).filter_map(|(slot, known)| Some((slot, known.as_deref()?)));
+        let open = known.filter(|(_, known)| !known.reported_closed);
+        open.filter_map(|(slot, known)| known.subject(&threads.of(slot))).collect()
     }
 
     /// Samples every listener that is open or has closed since the last time. A listener without changes is shared with

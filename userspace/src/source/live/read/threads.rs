@@ -11,13 +11,18 @@ use listentop_abi::{
     listener::Work,
     thread::{ThreadKey, ThreadRecord},
 };
-use listentop_model::sample::ThreadSample;
+use listentop_model::sample::{ThreadSample, ThreadState};
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
 use super::shared::SharedArray;
+use crate::source::{
+    machine,
+    proc::{self, Stat},
+};
 
 /// A thread's times and name are read again after this long; the work itself is read at each sample.
 const TIMES_EVERY: Duration = Duration::from_secs(1);
-/// A thread that /proc does not show counts as ended when it did nothing for this long.
+/// The record of a thread that /proc does not show is freed when it did nothing for this long.
 const INVISIBLE_IDLE: Duration = Duration::from_secs(60);
 /// Ended threads that are kept one by one per listener; older ones are summed up.
 const DEPARTED: usize = 64;
@@ -38,7 +43,7 @@ pub(crate) struct Threads {
 }
 
 /// A thread's id in listentop's PID namespace, and its start.
-type Identity = (u32, u64);
+pub(crate) type Identity = (u32, u64);
 
 /// A thread's work for one listener.
 struct Seen {
@@ -70,6 +75,8 @@ struct Slot {
 struct Clock {
     /// Name, times and end; nothing about its work.
     observed: ThreadSample,
+    /// It could not be looked up.
+    unseen: bool,
     read_at: Instant,
     /// Number of the last refresh in which it had a record.
     wanted: u64,
@@ -90,6 +97,26 @@ impl OfListener<'_> {
     /// Their work altogether.
     pub(crate) fn work(&self) -> Work {
         self.slot.map(|slot| slot.work).unwrap_or_default()
+    }
+
+    /// The living threads that were seen accepting from the listener: process, thread, start.
+    pub(crate) fn acceptors(&self) -> Vec<(u32, u32, u64)> {
+        let records = self.slot.map_or(&[] as &[u32], |slot| &slot.records);
+        let seen = records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
+        seen.map(|seen| &seen.sample)
+            .filter(|t| t.pid != 0 && !t.ended && t.accepts + t.would_block + t.accept_failed > 0)
+            .map(|t| (t.pid, t.tid, t.start_ns))
+            .collect()
+    }
+
+    /// A process that accepts from the listener; `None` if none was seen that lives in our PID namespace.
+    pub(crate) fn accepting(&self) -> Option<u32> {
+        let records = &self.slot?.records;
+        let seen = records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
+        seen.map(|seen| &seen.sample)
+            .filter(|thread| thread.pid != 0 && !thread.ended)
+            .find(|thread| thread.accepts + thread.would_block > 0)
+            .map(|thread| thread.pid)
     }
 
     /// They and those that have ended, in order.
@@ -144,19 +171,21 @@ impl Threads {
                 seen.worked_at = now;
                 slot.changed = self.serial;
             }
-            // A thread outside our PID namespace cannot be looked up. It has ended when it was idle for long.
-            if record.pid == 0 {
-                seen.sample.ended = now.duration_since(seen.worked_at) > INVISIBLE_IDLE;
-            } else {
+            // A thread outside our PID namespace cannot be looked up.
+            let mut unseen = record.pid == 0;
+            if !unseen {
                 let clock = self.clocks.entry((record.tid, record.key.start_ns));
                 let clock = clock.or_insert_with(|| Clock::new(&seen.sample, now));
                 clock.wanted = self.serial;
                 clock.refresh(now);
+                unseen = clock.unseen;
                 if clock.update(&mut seen.sample) {
                     slot.changed = self.serial;
                 }
             }
-            if seen.sample.ended {
+            // The record of one that cannot be looked up is freed when it was idle for long. That does not mean that it has
+            // ended: if it works again, it goes on.
+            if seen.sample.ended || unseen && now.duration_since(seen.worked_at) > INVISIBLE_IDLE {
                 slot.changed = self.serial;
                 ended.push(index);
             }
@@ -176,6 +205,17 @@ impl Threads {
         Ok(())
     }
 
+    /// Takes in what threads do, by thread id and start; those that are missing are not known.
+    pub(crate) fn describe(&mut self, states: &HashMap<Identity, ThreadState>) {
+        for seen in self.seen.iter_mut().flatten() {
+            let state = states.get(&(seen.sample.tid, seen.key.start_ns));
+            if seen.sample.state.as_ref() != state {
+                seen.sample.state = state.cloned();
+                self.slots.entry(seen.key.slot).or_default().changed = self.serial;
+            }
+        }
+    }
+
     /// Frees a record: first its entry in the index, so that no probe finds it.
     fn release(&mut self, key: ThreadKey, record: u32) -> io::Result<()> {
         match self.index.remove(&key) {
@@ -186,7 +226,8 @@ impl Threads {
         self.free.push(&record, 0).map_err(io::Error::other)
     }
 
-    fn depart(&mut self, record: u32, seen: Seen) {
+    fn depart(&mut self, record: u32, mut seen: Seen) {
+        seen.sample.state = None;
         let slot = self.slots.entry(seen.key.slot).or_default();
         slot.records.retain(|of| *of != record);
         if slot.generation != seen.generation {
@@ -270,14 +311,16 @@ impl Clock {
             comm: thread.comm.clone(),
             ..ThreadSample::default()
         };
-        Self { observed, read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now), wanted: 0 }
+        Self { observed, unseen: false, read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now), wanted: 0 }
     }
 
     /// Reads /proc again if it is time.
     fn refresh(&mut self, now: Instant) {
         if now.duration_since(self.read_at) >= TIMES_EVERY {
             self.read_at = now;
-            self.observed.ended = !read_times(&mut self.observed);
+            let sighting = read_times(&mut self.observed);
+            self.observed.ended = sighting == Sighting::Ended;
+            self.unseen = sighting == Sighting::Unseen;
         }
     }
 
@@ -352,19 +395,30 @@ fn charge(sample: &mut ThreadSample, work: &Work, all: &mut Work) -> bool {
     changed
 }
 
-/// Reads a thread's name and times. Returns whether it is still there.
-fn read_times(sample: &mut ThreadSample) -> bool {
+/// What /proc says of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sighting {
+    Lives,
+    Ended,
+    /// It cannot be looked up, so nobody knows.
+    Unseen,
+}
+
+/// Reads a thread's name and times.
+fn read_times(sample: &mut ThreadSample) -> Sighting {
     let directory = format!("/proc/{}/task/{}", sample.pid, sample.tid);
-    match fs::read_to_string(format!("{directory}/stat")) {
-        Ok(stat) => match parse_stat(&stat) {
+    match proc::text(format!("{directory}/stat")) {
+        Ok(text) => match Stat::parse(&text) {
             // Another thread may have got the id since.
-            Some((_, start_ticks)) if start_ticks.abs_diff(sample.start_ns / NS_PER_TICK) > 1 => return false,
+            Some(stat) if !machine::is_start(stat.start_ticks, sample.start_ns) => return Sighting::Ended,
             // exec changes the name, but not the id and the start.
-            Some((comm, _)) => comm.clone_into(&mut sample.comm),
+            Some(stat) => stat.comm.clone_into(&mut sample.comm),
             None => {}
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => {
-            return false;
+            // /proc may hide it (hidepid). Signal 0 asks only whether somebody has the id.
+            let lives = !matches!(kill(Pid::from_raw(sample.tid as i32), None), Err(Errno::ESRCH));
+            return if lives { Sighting::Unseen } else { Sighting::Ended };
         }
         Err(_) => {}
     }
@@ -373,18 +427,7 @@ fn read_times(sample: &mut ThreadSample) -> bool {
         sample.on_cpu_ns = fields.next().flatten();
         sample.run_queue_ns = fields.next().flatten();
     }
-    true
-}
-
-/// /proc counts start times in USER_HZ, which is 100 on every architecture that we build for.
-const NS_PER_TICK: u64 = 10_000_000;
-
-/// Name and start time in ticks since boot (fields 2 and 22 of /proc/PID/stat). The name may hold anything, so it ends
-/// at the last ')'.
-fn parse_stat(stat: &str) -> Option<(&str, u64)> {
-    let (open, close) = (stat.find('(')?, stat.rfind(')')?);
-    let start = stat.get(close + 1..)?.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    Some((stat.get(open + 1..close)?, start))
+    Sighting::Lives
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -395,13 +438,6 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_with_blanks_and_brackets_are_whole() {
-        let stat = "12 (a ) (b) S 1 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 777 0 0";
-        assert_eq!(parse_stat(stat), Some(("a ) (b", 777)));
-        assert_eq!(parse_stat("12 (a"), None);
-    }
 
     #[test]
     fn a_thread_that_was_taken_for_ended_goes_on() {
@@ -460,13 +496,24 @@ mod tests {
 
     #[test]
     fn another_thread_with_the_same_id_is_not_the_same() {
-        let stat = fs::read_to_string("/proc/self/stat").expect("we run");
-        let (comm, ticks) = parse_stat(&stat).expect("the kernel's format");
+        let text = proc::text("/proc/self/stat").expect("we run");
+        let stat = Stat::parse(&text).expect("the kernel's format");
         let pid = std::process::id();
-        let mut sample = ThreadSample { pid, tid: pid, start_ns: ticks * NS_PER_TICK, ..ThreadSample::default() };
-        assert!(read_times(&mut sample));
-        assert_eq!(sample.comm, comm);
+        let start_ns = machine::start_ns(stat.start_ticks);
+        let mut sample = ThreadSample { pid, tid: pid, start_ns, ..ThreadSample::default() };
+        assert_eq!(read_times(&mut sample), Sighting::Lives);
+        assert_eq!(sample.comm, stat.comm);
         sample.start_ns += 1_000_000_000;
-        assert!(!read_times(&mut sample));
+        assert_eq!(read_times(&mut sample), Sighting::Ended);
+    }
+
+    #[test]
+    fn a_thread_that_proc_does_not_show_may_live() {
+        let own = std::process::id();
+        // /proc has no such place, but the thread has an id: as where /proc is mounted with hidepid.
+        let mut hidden = ThreadSample { pid: u32::MAX, tid: own, ..ThreadSample::default() };
+        assert_eq!(read_times(&mut hidden), Sighting::Unseen);
+        let mut gone = ThreadSample { pid: u32::MAX, tid: i32::MAX as u32, ..ThreadSample::default() };
+        assert_eq!(read_times(&mut gone), Sighting::Ended);
     }
 }

@@ -1,6 +1,7 @@
 //! One listener: what is remembered of it between two samples, and how a sample is made.
 
 use std::{
+    cell::Cell,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -21,7 +22,11 @@ use super::{
     threads::OfListener,
     unread::Walk,
 };
-use crate::source::{live::attach::events::Part, owners::Owner};
+use crate::source::{
+    live::attach::events::Part,
+    owners::Owner,
+    waiting::{Subject, Surroundings},
+};
 
 const AF_INET: u16 = 2;
 
@@ -33,6 +38,12 @@ pub(super) struct TrackedListener {
     /// The last sample with `closed` has been given out; only its connections live on.
     pub(super) reported_closed: bool,
     pub(super) owner: Owner,
+    /// Its cookie, once it has been sampled.
+    pub(super) cookie: Option<u64>,
+    /// Who waits for it, and the descriptors of its process.
+    pub(super) surroundings: Arc<Surroundings>,
+    /// Accepts that found nothing, when it was last looked at.
+    would_block: Cell<u64>,
     drops: Unwrapped,
     /// Expected accepts of unknown connections: those that were queued before the start. `None` if their number is not
     /// known.
@@ -58,6 +69,8 @@ pub(super) struct Readings {
     available: Available,
 }
 
+/// So many accepts that found nothing since the last look are worth another one.
+const STORM: u64 = 50;
 impl Readings {
     fn records(&self, now_ns: u64) -> Records<'_> {
         Records {
@@ -130,6 +143,9 @@ impl TrackedListener {
             netns: info.netns,
             reported_closed: false,
             owner: Owner::default(),
+            cookie: None,
+            surroundings: Arc::default(),
+            would_block: Cell::new(0),
             drops: Unwrapped { last: info.first_drops, total: 0 },
             expected_unknown,
             unseen: 0,
@@ -175,11 +191,28 @@ impl TrackedListener {
         let ListenerCounters { accepted_unknown, untracked_enqueued, .. } = readings.counters.listener;
         self.unseen = self.unseen.max(unseen(self.expected_unknown, untracked_enqueued, accepted_unknown));
         self.inode = info.inode;
+        self.cookie = Some(info.cookie);
         self.netns = info.netns;
         self.reported_closed = info.closed_ns != 0;
         let sample = Arc::new(self.describe(&readings, now_ns, threads, distributions));
         self.last = Some((sample.clone(), readings));
         Ok(sample)
+    }
+
+    /// What it takes to look at its surroundings; `None` before its first sample.
+    pub(super) fn subject(&self, threads: &OfListener<'_>) -> Option<Subject> {
+        let (sample, _) = self.last.as_ref()?;
+        let would_block = threads.work().would_block;
+        let storm = would_block.saturating_sub(self.would_block.replace(would_block)) >= STORM;
+        let queued = sample.gauges.accept_depth > 0;
+        Some(Subject {
+            id: sample.id,
+            inode: self.inode,
+            holders: self.owner.holders.clone(),
+            accepting: threads.acceptors(),
+            queued,
+            urgent: queued || storm,
+        })
     }
 
     /// Whether a sample of these readings would be the last one again. Notes for how long distributions are to be read.
@@ -237,10 +270,11 @@ impl TrackedListener {
             distributions,
             drops: drops(readings, self.drops.read(info.socket_drops)),
             threads: threads.samples(),
-            waiters: None,
-            descriptors: None,
-            somaxconn: None,
-            backlog_wanted: None,
+            waiters: self.surroundings.waiters.clone(),
+            descriptors: self.surroundings.descriptors,
+            somaxconn: (info.somaxconn != 0).then_some(info.somaxconn),
+            // A later listen(2) on the same socket is not seen; it may have changed the backlog.
+            backlog_wanted: (info.asked != 0 && info.backlog == info.first_backlog).then_some(info.asked_backlog),
         }
     }
 

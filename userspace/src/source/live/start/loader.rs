@@ -24,7 +24,7 @@ use crate::{
             },
             bpf,
         },
-        owners,
+        proc,
     },
 };
 
@@ -71,7 +71,7 @@ impl KernelGlobals {
 /// Loads the object with what the kernel's types, the options and the machine say; programs come later.
 pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> Result<Ebpf, StartError> {
     let globals = KernelGlobals::read(&machine.kernel)?;
-    let pid_namespace = owners::our_pid_namespace();
+    let pid_namespace = proc::our_pid_namespace();
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
     let set_mask = connection_sets(options.max_connections) - 1;
     let discarding = machine.ranges.map(|(begin, end)| [begin, end]);

@@ -28,7 +28,7 @@ use super::{
 use crate::source::live::error::{NO_THREAD, StartError};
 use crate::{
     errors::Shortage,
-    source::{coverage::Reason, machine as host, namespaces, owners},
+    source::{coverage::Reason, machine as host, namespaces, owners, waiting},
 };
 
 /// How long the start waits for the owners of listeners.
@@ -108,6 +108,8 @@ impl LiveSource {
             listeners: Listeners::new(tables, walk.ok(), free, attached.parts()),
             threads,
             owners: owners::Watch::start().map_err(|error| StartError::Io(NO_THREAD, error))?,
+            sight: owners::Sight::of_machine(),
+            waiting: waiting::Watch::start().map_err(|error| StartError::Io(NO_THREAD, error))?,
             host: host::host(),
             coverage: crate::source::coverage::in_words(&entries),
             entries,
