@@ -300,6 +300,9 @@ fn ascii() {
                 continue;
             }
             let unicode = picture(size, &app(size, &samples, actions));
+            // Every sign has an equivalent: `?` is for what names may hold.
+            let lost = unicode.chars().zip(picture_of.chars()).find(|(sign, c)| !sign.is_ascii() && *c == '?');
+            assert_eq!(lost, None, "{name} {size:?}");
             let blank = |text: &str| {
                 let blanks = |line: &str| line.chars().map(|c| if c == ' ' { ' ' } else { 'x' }).collect::<String>();
                 // The footer has the keys.

@@ -111,7 +111,12 @@ pub(crate) fn syn_refused(listener: ListenerRef, depths: Depths, flood: u32, soc
         FLOOD_COOKIE => false,
         // The kernel would have decided what to do about a full queue, and this would have been seen.
         _ if config::floods_are_seen() => false,
-        _ => depths.syn > depths.backlog && !kernel::cookies_allowed(sock),
+        // Older kernels call it full at the backlog, newer ones above it. At the backlog, little else refuses than a
+        // full accept queue.
+        _ => {
+            let full = depths.syn > depths.backlog || (depths.syn == depths.backlog && !depths.accept_queue_full());
+            full && !kernel::cookies_allowed(sock)
+        }
     };
     count(listener, |stats| {
         if syn_queue_full {

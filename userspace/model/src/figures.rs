@@ -197,7 +197,7 @@ figures! {
     rate { reads, "reads.per_second", Reads, "if unavailable, or if the interval is empty",
         "`count` ÷ `interval.seconds`" }
     distribution { residency, "reads.residency_us", Residency, Microseconds, "if unavailable",
-        "first unread byte arrived → the read that took it" }
+        "first unread byte arrived, or the connection was accepted if that was later → the read that took it" }
     distribution { bytes_per_read, "reads.bytes_per_read", Reads, Bytes, "if unavailable", "bytes per read" }
     gauge { queued_bytes: Option<u64>, "reads.queued_bytes", QueuedBytes, Bytes, Add, "if unavailable",
         "bytes that arrived and were not read yet, over all its connections", k => Some(k.queued_bytes()) }

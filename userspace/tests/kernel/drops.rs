@@ -6,7 +6,7 @@ use test_support::{
     Lab, Test, Watch,
     drops::{MixedRefusals, assert_adds_up},
     lab::{Counters, PORT},
-    sleep_ms,
+    skip, sleep_ms,
     sockets::{
         accept, attempt, attempt_with_late_ack, attempt_without_hearing, connect, cookie, defer_accept,
         give_up_refused, kernel_drops, listen, reset, send_all,
@@ -238,7 +238,10 @@ fn accept_queue_only(lab: &Lab) {
     let listener = listen(PORT, 4);
     let truth = Truth::begin(lab, &listener);
     let half_open: Vec<Socket> = (0..4).map(|_| attempt_without_hearing(PORT)).collect();
-    let waiting: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
+    let waiting = give_up_refused((0..5).map(|_| attempt(PORT)).collect());
+    if truth.grown("TCPReqQFullDrop") > 0 {
+        skip("this kernel's SYN queue refuses at its backlog, not above it".to_owned());
+    }
     let refused: Vec<Socket> = (0..6).map(|_| attempt(PORT)).collect();
     assert!(give_up_refused(refused).is_empty());
     settle(&mut watch);

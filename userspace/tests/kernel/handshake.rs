@@ -146,9 +146,9 @@ fn timed_out(lab: &Lab) {
     assert_eq!(depths(&watch), [Some(14), Some(3)], "the test's own load");
     watch.sample_until("all have timed out", |watch| depths(watch) == [Some(0), Some(0)]);
     watch.sample();
-    let seen = watch.by_id(cookie(&at_once)).total.clone();
+    let seen = watch.by_id(cookie(&at_once)).total;
     assert_eq!((seen.syn_requests, seen.syn_given_up, seen.synack_retransmits), (Some(14), Some(14), Some(0)));
-    let seen = watch.by_id(cookie(&later)).total.clone();
+    let seen = watch.by_id(cookie(&later)).total;
     assert_eq!((seen.syn_requests, seen.syn_given_up), (Some(3), Some(3)));
     // The clients repeat their SYNs, which have the SYN-ACKs sent again as well.
     assert!(seen.synack_retransmits >= Some(3), "{seen:?}");

@@ -65,17 +65,17 @@ fn thirty(lab: &Lab) {
     assert!(report.with_role(PORT, "acceptor").len() > 20, "{accepting:?}");
 }
 
+/// What follows where connections are refused. Those that wait for room in the accept queue fill the SYN queue too.
+const REFUSED: &[&str] = &["accept_queue_overflow", "syn_queue_overflow", "slow_accept"];
+
 /// Two processes serve ten requests a second, and sixty come. Those who are admitted wait for 1.7 s.
 fn overload(lab: &Lab) {
-    let fault =
-        Fault { root: "busy_acceptor", severity: &["critical"], follows: &["accept_queue_overflow", "slow_accept"] };
-    overloaded(lab, 200, &fault);
+    overloaded(lab, 200, &Fault { root: "busy_acceptor", severity: &["critical"], follows: REFUSED });
 }
 
 /// Two processes serve forty requests a second, and sixty come. Those who are admitted wait for 0.4 s.
 fn short_queue(lab: &Lab) {
-    let fault = Fault { root: "accept_queue_overflow", severity: &["critical"], follows: &["slow_accept"] };
-    overloaded(lab, 50, &fault);
+    overloaded(lab, 50, &Fault { root: "accept_queue_overflow", severity: &["critical"], follows: REFUSED });
 }
 
 fn overloaded(lab: &Lab, pause_ms: u32, fault: &Fault) {

@@ -23,18 +23,12 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let stall = input.stalled(Why::Busy)?;
     let busiest = input.acceptors().find(|t| input.works(t)).or_else(|| input.acceptors().next());
     let [now, then] = stall::waiting(l.now.accept_depth, stall.oldest_us);
-    let (doing, did) = match busiest {
-        Some(t) => {
-            let work = input.work(t);
-            (
-                format!(" {} goes on working: {work}.", stall::name(t)),
-                format!(" {} went on working: {work}.", stall::name(t)),
-            )
-        }
-        None => {
-            let rate = format!("{:.1} connections are accepted per second.", l.rate.accepts.unwrap_or(0.0));
-            (format!(" {rate}"), format!(" {}", rate.replace(" are ", " were ")))
-        }
+    let (doing, did) = if let Some(t) = busiest {
+        let (name, work) = (stall::name(t), input.work(t));
+        (format!(" {name} goes on working: {work}."), format!(" {name} went on working: {work}."))
+    } else {
+        let rate = format!("{:.1} connections are accepted per second.", l.rate.accepts.unwrap_or(0.0));
+        (format!(" {rate}"), format!(" {}", rate.replace(" are ", " were ")))
     };
     let mut evidence = vec![
         ("oldest_waiting_ms", ms(stall.oldest_us)),

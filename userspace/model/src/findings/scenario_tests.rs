@@ -14,8 +14,7 @@ const MS: u64 = 250;
 const NOT_BESIDE_A_STALL: &[&str] =
     &["Raise the backlog", "Turn tcp_syncookies on", "leave backlog and acceptors alone"];
 
-/// A listener with four threads and a backlog of 16 that does `step` in each quarter of a second. Every quarter but the
-/// last that `step` says (by returning false) counts.
+/// A listener with four threads and a backlog of 16 that does `step` in each quarter of a second.
 fn scene(ticks: u64, step: impl Fn(&mut Scene, u64)) -> Vec<Sample> {
     let mut l = listener(1, NS, "0.0.0.0:80", 16);
     l.process = process(1, "srv");
@@ -76,12 +75,12 @@ fn contradicts_nothing(findings: &[Finding]) {
 
 #[test]
 fn a_stopped_process() {
-    let found = watched(16, |scene, tick| match tick {
-        0..4 => ease(scene.listener(0)),
-        _ => {
-            pile_up(scene, tick - 3);
-            scene.listener(0).threads[0].state = Some(thread_state('T', "do_signal_stop", ""));
+    let found = watched(16, |scene, tick| {
+        if tick < 4 {
+            return ease(scene.listener(0));
         }
+        pile_up(scene, tick - 3);
+        scene.listener(0).threads[0].state = Some(thread_state('T', "do_signal_stop", ""));
     });
     assert_eq!(tree(&found), [("hung_acceptor", 0), ("accept_queue_overflow", 1)]);
     assert_eq!(

@@ -123,16 +123,14 @@ impl<'a> FindingInput<'a> {
             0 if rate > 0.0 => format!("under 1 {noun}"),
             count => plural(count, noun),
         };
-        let mut text = format!(
-            "{}, {} and {} per second",
+        let cpu = self.lately(thread).and_then(|lately| lately.on_cpu());
+        let cpu = cpu.map_or(String::new(), |share| format!(", {} of a CPU", percent(share)));
+        format!(
+            "{}, {} and {} per second{cpu}",
             count(thread.accepts_per_second, "accept"),
             count(thread.reads_per_second, "read"),
             count(self.writes_per_second(thread), "write")
-        );
-        if let Some(share) = self.lately(thread).and_then(|lately| lately.on_cpu()) {
-            text += &format!(", {} of a CPU", percent(share));
-        }
-        text
+        )
     }
 }
 
@@ -154,14 +152,9 @@ pub(super) fn whereabouts(thread: &ThreadModel) -> Option<String> {
         'I' => "idle",
         _ => "in a state of its own",
     };
-    let mut text = format!("{doing} (state {})", state.letter);
-    if let Some(wchan) = &state.wchan {
-        text += &format!(" in {wchan}");
-    }
-    if let Some(syscall) = &state.syscall {
-        text += &format!(", system call {syscall}");
-    }
-    Some(text)
+    let wchan = state.wchan.as_ref().map_or(String::new(), |wchan| format!(" in {wchan}"));
+    let syscall = state.syscall.as_ref().map_or(String::new(), |syscall| format!(", system call {syscall}"));
+    Some(format!("{doing} (state {}){wchan}{syscall}", state.letter))
 }
 
 /// A line to copy that shows what the thread does, or wakes it.

@@ -12,8 +12,8 @@ use crate::{
 };
 
 thresholds! {
-    /// In a large pool the acceptor's part is small: this part of an equal share of the reads, or of the writes, makes it
-    /// one of the pool.
+    /// In a large pool the acceptor's part is small: this part of an equal share of the reads, or of the writes, makes
+    /// it one of the pool.
     POOL_PART: f64 = 0.5, Share;
 }
 

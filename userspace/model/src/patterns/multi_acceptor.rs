@@ -11,8 +11,8 @@ use crate::{
 };
 
 thresholds! {
-    /// If so many connections were first read by another of the accepting threads than accepted them, work moves between
-    /// threads, and what one thread did says little.
+    /// If so many connections were first read by another of the accepting threads than accepted them, work moves
+    /// between threads, and what one thread did says little.
     MOVED: f64 = 0.05, Share;
 }
 

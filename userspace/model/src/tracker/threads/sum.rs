@@ -14,8 +14,8 @@ pub(super) struct Sum {
     work: [Counter; WORK],
     /// What the source's sum is known to hold so far.
     last: Summed,
-    /// What the threads of the interval were. A thread can turn out to have been another than it seemed, so a number may
-    /// have to be taken back.
+    /// What the threads of the interval were. A thread can turn out to have been another than it seemed, so a number
+    /// may have to be taken back.
     summed: [i64; Summed::N],
     recent: Recent,
     /// When there was first something to sum up, in microseconds of the interval.

@@ -235,12 +235,7 @@ impl Threads {
             slot.departed.clear();
             slot.older = None;
         }
-        slot.departed.push_back(seen.sample);
-        if slot.departed.len() > DEPARTED
-            && let Some(oldest) = slot.departed.pop_front()
-        {
-            slot.older.get_or_insert_with(ThreadSample::sum).sum_up(&oldest);
-        }
+        slot.keep(seen.sample);
     }
 
     /// Those of the listener at this slot.
@@ -264,6 +259,18 @@ impl Threads {
 }
 
 impl Slot {
+    /// Keeps a thread without a record: one by one, or if there are too many, in the sum. One that is not known to have
+    /// ended may work again, so it goes into the sum last.
+    fn keep(&mut self, sample: ThreadSample) {
+        self.departed.push_back(sample);
+        if self.departed.len() > DEPARTED {
+            let place = self.departed.iter().position(|thread| thread.ended).unwrap_or(0);
+            if let Some(oldest) = self.departed.remove(place) {
+                self.older.get_or_insert_with(ThreadSample::sum).sum_up(&oldest);
+            }
+        }
+    }
+
     /// A thread that was taken for ended and works again, with what it had done: no two samples are of one thread. (If
     /// it is in the sum by now, it goes on as another thread; its work counts once.)
     fn revived(&mut self, record: &ThreadRecord, now: Instant) -> Option<Seen> {
@@ -455,6 +462,21 @@ mod tests {
         assert_eq!((seen.sample.reads, seen.sample.ended, slot.work.reads), (104, false, 304));
         assert_eq!(slot.departed.iter().map(|t| t.initial_tid).collect::<Vec<_>>(), [6, 8]);
         assert!(slot.revived(&record(7, 4), now).is_none(), "it lives");
+    }
+
+    #[test]
+    fn the_oldest_that_has_ended_goes_into_the_sum() {
+        let mut slot = Slot::default();
+        let thread = |tid, ended| ThreadSample { tid, reads: u64::from(tid), ended, ..ThreadSample::default() };
+        (1..=64).for_each(|tid| slot.keep(thread(tid, tid != 1)));
+        assert!(slot.older.is_none() && slot.departed.len() == 64);
+        (65..=66).for_each(|tid| slot.keep(thread(tid, true)));
+        assert_eq!(slot.older.as_ref().map(|sum| sum.reads), Some(2 + 3), "the first may live");
+        assert_eq!(slot.departed.iter().map(|t| t.tid).take(2).collect::<Vec<_>>(), [1, 4]);
+        (67..=140).for_each(|tid| slot.keep(thread(tid, false)));
+        assert_eq!((slot.departed.len(), slot.departed[0].ended), (64, false));
+        let all: u64 = slot.departed.iter().chain(&slot.older).map(|t| t.reads).sum();
+        assert_eq!(all, (1..=140).sum::<u64>());
     }
 
     #[test]
