@@ -106,6 +106,7 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
     field!(info.oldest_ns).set(oldest_ns);
     field!(info.depth).set(raw.accept_depth());
     field!(info.backlog).set(raw.backlog());
+    field!(info.somaxconn).set(raw.somaxconn());
     field!(info.syn_depth).set(raw.qlen());
     field!(info.syn_young).set(raw.young());
     field!(info.defer_accept).set(raw.defer_accept());
