@@ -116,7 +116,7 @@ pub(super) fn inside<T: Send>(file: &Path, work: impl FnOnce() -> io::Result<T> 
 
 /// net.core.somaxconn of a namespace; `None` if it cannot be entered, or `file` stands for another one by now. The file
 /// shows the value of the namespace of the thread that opens it.
-pub(super) fn somaxconn(file: &PathBuf, inode: u32) -> Option<u32> {
+pub(super) fn somaxconn(file: &Path, inode: u32) -> Option<u32> {
     let read = || {
         if proc::our_namespace() != Some(inode) {
             return Err(io::ErrorKind::NotFound.into());

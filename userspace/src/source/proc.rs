@@ -74,8 +74,8 @@ pub(crate) fn process_of(tid: u32) -> Option<u32> {
 #[must_use]
 pub(super) fn namespace_of(pid: u32) -> Option<u32> {
     inode(format!("/proc/{pid}/ns/net"), "net").or_else(|| {
-        let others = tasks(pid).filter(|tid| *tid != pid).take(OTHERS);
-        others.filter_map(|tid| inode(format!("/proc/{pid}/task/{tid}/ns/net"), "net")).next()
+        let mut others = tasks(pid).filter(|tid| *tid != pid).take(OTHERS);
+        others.find_map(|tid| inode(format!("/proc/{pid}/task/{tid}/ns/net"), "net"))
     })
 }
 
@@ -132,7 +132,7 @@ mod tests {
     fn names_that_are_no_utf8_are_read() {
         let child = std::thread::spawn(|| {
             // SAFETY: a NUL-terminated name that outlives the call.
-            unsafe { libc::prctl(libc::PR_SET_NAME, b"a\xff\xfeb\0".as_ptr()) };
+            unsafe { libc::prctl(libc::PR_SET_NAME, c"a\xff\xfeb".as_ptr()) };
             let text = text("/proc/thread-self/stat").expect("we run");
             Stat::parse(&text).map(|stat| stat.comm.to_owned())
         });

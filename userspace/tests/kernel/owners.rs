@@ -107,6 +107,9 @@ fn name_that_is_no_utf8(lab: &Lab) {
     });
 }
 
+/// A way to wait, whether EPOLLEXCLUSIVE and EPOLLET are set, and what waits.
+type Way = (WaitKind, Option<bool>, Box<dyn Fn(Socket)>);
+
 /// One child at a time, so that nothing but the way to wait differs.
 fn each_way_to_wait(lab: &Lab) {
     let mut watch = Watch::start(lab);
@@ -122,7 +125,7 @@ fn each_way_to_wait(lab: &Lab) {
             drop(copy);
         }
     };
-    let ways: [(WaitKind, Option<bool>, Box<dyn Fn(Socket)>); 5] = [
+    let ways: [Way; 5] = [
         (WaitKind::Accept, None, Box::new(|listener| serve(&listener))),
         (WaitKind::Epoll, Some(true), Box::new(by_epoll(flags))),
         (WaitKind::Epoll, Some(false), Box::new(by_epoll(EpollFlags::EPOLLIN))),

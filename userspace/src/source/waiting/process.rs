@@ -103,7 +103,7 @@ struct Process<'a> {
 impl Process<'_> {
     /// A thread that is in a system call.
     fn thread(&mut self, tid: u32, call: &Call) -> io::Result<()> {
-        let is = |number: libc::c_long| call.number == i64::from(number);
+        let is = |number: libc::c_long| call.number == number;
         if is(libc::SYS_accept) || is(libc::SYS_accept4) {
             if let Some(inode) = self.socket(tid, call.descriptor()) {
                 self.waits(inode, tid, WaitKind::Accept, None);
@@ -183,9 +183,8 @@ impl Process<'_> {
     fn of_poll(&self, address: u64, count: u64) -> Vec<u32> {
         let count = usize::try_from(count).unwrap_or(0).min(MOST_POLLED);
         let memory = self.memory(address, count * 8).unwrap_or_default();
-        let entries = memory.chunks_exact(8).filter_map(|entry| {
-            let fd = i32::from_ne_bytes(entry[..4].try_into().ok()?);
-            let events = i16::from_ne_bytes(entry[4..6].try_into().ok()?);
+        let entries = memory.as_chunks::<8>().0.iter().filter_map(|[a, b, c, d, e, f, ..]| {
+            let (fd, events) = (i32::from_ne_bytes([*a, *b, *c, *d]), i16::from_ne_bytes([*e, *f]));
             u32::try_from(fd).ok().filter(|_| events & (libc::POLLIN | libc::POLLRDNORM) != 0)
         });
         entries.collect()
@@ -262,7 +261,7 @@ fn is_old(call: &Call, old: Old) -> bool {
         Old::Poll => libc::SYS_poll,
         Old::Select => libc::SYS_select,
     };
-    call.number == i64::from(number)
+    call.number == number
 }
 
 #[cfg(not(target_arch = "x86_64"))]
