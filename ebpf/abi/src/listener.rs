@@ -33,6 +33,8 @@ pub struct ListenerInfo {
     /// Where the takeover of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and
     /// [`AGAIN`]; [`WALKED`] when it has found nothing new.
     pub cursor: u64,
+    /// Cookie of the network namespace; 0 where the kernel has none.
+    pub net_cookie: u64,
     /// Counts the listeners that have had this slot. Written by user space only.
     pub generation: u32,
     /// Inode number of the network namespace.
@@ -61,6 +63,10 @@ pub struct ListenerInfo {
     pub defer_accept: u32,
     /// 1 if a connection showed it and not its opening. At the start it may be older than [`ListenerInfo::opened_ns`].
     pub noticed: u32,
+    /// Index of the interface that it is bound to; 0 if to none.
+    pub device: u32,
+    /// Fills the last word.
+    pub reserved: u32,
 }
 
 /// Set in a [`ListenerInfo::cookie`] that is a number of our own: the socket has no cookie, and before 5.12 a program
@@ -208,7 +214,7 @@ pub struct Work {
 }
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);
-const _: () = assert!(size_of::<ListenerInfo>() == 120);
+const _: () = assert!(size_of::<ListenerInfo>() == 136);
 const _: () = assert!(core::mem::offset_of!(ListenerInfo, address).is_multiple_of(8), "the probes write it in words");
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);

@@ -20,6 +20,7 @@ from_btf! {
     SOCK_V4_ADDRESS;
     SOCK_V6_ADDRESS;
     SOCK_NET;
+    SOCK_BOUND_DEVICE;
     SOCK_COOKIE;
     SOCK_SOCKET;
     SOCK_FLAGS;
@@ -31,6 +32,14 @@ from_btf! {
     /// Byte and bit of `skc_ipv6only`.
     SOCK_V6ONLY_BYTE;
     SOCK_V6ONLY_BIT;
+    /// Byte and lowest bit of `sk_userlocks`.
+    SOCK_USERLOCKS_BYTE;
+    SOCK_USERLOCKS_BIT;
+    /// 1 where `sk_userlocks` says that connect(2) has chosen the port.
+    KNOWS_CONNECTING;
+    /// Byte and bit of the flag for IP_TRANSPARENT in a socket; the byte is 0 where that is not known.
+    INET_TRANSPARENT_BYTE;
+    INET_TRANSPARENT_BIT;
     TCP_QLEN;
     TCP_YOUNG;
     TCP_ACCEPT_HEAD;
@@ -56,6 +65,10 @@ from_btf! {
     SKB_END_SEQ;
     REQUEST_RCV_ISN;
     NET_INUM;
+    /// `net_cookie`; 0 where a namespace has none, or not from its beginning.
+    NET_COOKIE;
+    /// Programs for `sk_lookup`; 0 where there can be none.
+    NET_SK_LOOKUP;
     /// From a `struct socket` to the number of the inode that it is embedded with.
     SOCKET_INO;
     SOCKET_SK;
@@ -95,6 +108,8 @@ from_btf! {
     REASON_NO_SOCKET;
     /// `SOCK_DONE`: a FIN was received.
     FLAG_DONE;
+    /// `SOCK_RCU_FREE`: the kernel has put the socket among those that listen. Children do not have it.
+    FLAG_LISTENED;
     /// `SOCK_DEAD`: no process will use the socket any more.
     FLAG_DEAD;
     /// `IORING_OP_ACCEPT`.

@@ -1,12 +1,14 @@
 //! Where samples come from. The only code that imports aya.
 
 pub mod coverage;
+mod devices;
 mod examine;
 pub mod live;
 mod machine;
 mod namespaces;
 mod owners;
 pub mod sock_diag;
+mod uninhabited;
 
 use std::{io, sync::Arc};
 

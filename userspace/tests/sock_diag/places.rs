@@ -33,7 +33,7 @@ fn two_namespaces(here: &Lab) {
         assert_eq!(watch.by_id(cookie(&other)).drops.total, Some(1));
         assert_eq!(watch.by_id(cookie(&other)).drops.accept_queue_full_on_syn, Some(1));
         assert_eq!(watch.by_id(cookie(&listener)).drops.total, Some(0));
-        for namespace in watch.model().namespaces.iter().filter(|n| [here.netns, there.netns].contains(&n.inode)) {
+        for namespace in watch.model().namespaces.iter().filter(|n| [here.netns, there.netns].contains(&n.id.inode)) {
             assert_eq!(namespace.unexplained_drops, Some(0), "{namespace:?}");
         }
         drop((clients, more));

@@ -103,7 +103,7 @@ fn judge_group(model: &mut Model, members: &Members) {
 /// Looks for findings at a listener; `group` is the place of its group.
 fn judge_findings(model: &mut Model, at: usize, group: Option<usize>) {
     let listener = &model.listeners[at];
-    let namespace = model.namespaces.binary_search_by_key(&listener.netns, |n| n.inode).ok();
+    let namespace = model.namespaces.binary_search_by_key(&listener.namespace(), |n| n.id).ok();
     let found = findings::find(&FindingInput {
         listener,
         group: group.map(|at| &model.groups[at]).filter(|group| group.open.count >= 2),

@@ -1,6 +1,7 @@
 //! The live source: attached probes, and how they are read.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
     time::Instant,
@@ -9,7 +10,7 @@ use std::{
 use aya::{Ebpf, programs::Program};
 use listentop_model::{
     coverage::Coverage,
-    sample::{Cost, Host, Losses, Sample},
+    sample::{Cost, Host, Losses, NamespaceId, NamespaceSample, Sample},
 };
 
 use super::{
@@ -18,12 +19,21 @@ use super::{
         events::{Event, Method, Target},
     },
     bpf,
-    read::{cost::ProbeCost, listeners::Listeners, log::Log, losses, shared::SharedArray, threads::Threads},
+    read::{
+        cost::ProbeCost,
+        listeners::{Inhabitants, Listeners},
+        log::Log,
+        losses,
+        shared::SharedArray,
+        threads::Threads,
+    },
 };
 use crate::source::{
     Source,
     coverage::{Entry, in_words},
+    devices::Devices,
     machine, namespaces, owners,
+    uninhabited::Uninhabited,
 };
 
 /// Probes that are attached, and everything needed to read them. Dropping it detaches them.
@@ -34,6 +44,8 @@ pub struct LiveSource {
     pub(super) losses: SharedArray<u64>,
     pub(super) listeners: Listeners,
     pub(super) threads: Threads,
+    pub(super) uninhabited: Uninhabited,
+    pub(super) devices: Devices,
     pub(super) owners: owners::Watch,
     pub(super) host: Host,
     pub(super) entries: Vec<Entry>,
@@ -70,11 +82,24 @@ impl LiveSource {
         let monotonic_ns = machine::monotonic_ns();
         self.listeners.discover();
         // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
-        let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &names);
+        let wanted: Vec<_> = self
+            .listeners
+            .namespaces()
+            .map(|(id, Inhabitants { opened_ns, open })| namespaces::Wanted {
+                id,
+                exists: open,
+                before: if open { self.uninhabited.before(id, opened_ns) } else { None },
+            })
+            .collect();
+        let mut namespaces = namespaces::sample(&wanted, &scan.namespaces, &names);
+        if self.devices.look_up(self.listeners.nameless(), scan) {
+            self.listeners.have_names();
+        }
         self.threads.refresh(Instant::now())?;
         self.listeners.assign_owners(scan);
         let hidden = scan.hidden;
-        let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
+        let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage, &self.devices)?;
+        self.note_vacated(&mut namespaces, &names);
         self.listeners.recycle(&mut self.threads)?;
         self.note_losses(hidden);
         Ok(Sample {
@@ -87,6 +112,24 @@ impl LiveSource {
             namespaces,
             listeners,
         })
+    }
+
+    /// The last listener of some namespaces has closed: their counters are read once more, for what comes after. The
+    /// namespace may be gone with it.
+    fn note_vacated(&mut self, namespaces: &mut [NamespaceSample], names: &HashMap<u32, String>) {
+        let scan = self.owners.current();
+        let vacated: Vec<NamespaceId> =
+            self.listeners.namespaces().filter(|(_, inhabitants)| !inhabitants.open).map(|(id, _)| id).collect();
+        for sample in namespaces.iter_mut().filter(|sample| vacated.contains(&sample.id)) {
+            let wanted = namespaces::Wanted { id: sample.id, exists: false, before: sample.before_listeners };
+            sample.counters =
+                namespaces::sample(&[wanted], &scan.namespaces, names).pop().and_then(|sample| sample.counters);
+            self.uninhabited.vacated(sample.id, sample.counters);
+        }
+        if self.uninhabited.is_news(scan.number) {
+            self.uninhabited.read(&namespaces::scanned(scan), &self.listeners.inhabited());
+            self.devices.retain(|id| self.listeners.has_namespace(id));
+        }
     }
 
     /// Every hook that was tried at the start, with its outcome.

@@ -25,7 +25,7 @@ use super::{
     read::{cost::ProbeCost, listeners::Listeners, log::Log},
 };
 use crate::source::live::error::StartError;
-use crate::source::{machine as host, namespaces, owners};
+use crate::source::{devices::Devices, machine as host, namespaces, owners, uninhabited::Uninhabited};
 
 /// How long the start waits for the owners of listeners.
 const OWNERS_PATIENCE: Duration = Duration::from_millis(200);
@@ -84,8 +84,8 @@ impl LiveSource {
         let settings = settings_for(&attached, geometry);
         maps::change_settings(&mut ebpf, settings)?;
         // Programs that return at once take nothing over.
-        let visited: &[_] = if options.empty { &[] } else { &machine.namespaces };
-        let unfinished_queues = takeover.run(&mut ebpf, visited, settings, &tables.info, geometry)?;
+        let visited: Vec<_> = if options.empty { Vec::new() } else { machine.namespaces.values().collect() };
+        let unfinished_queues = takeover.run(&mut ebpf, &visited, settings, &tables.info, geometry)?;
 
         let probe_cost = ProbeCost::start(options.probe_stats)
             .map_err(|error| StartError::Io("the probes cannot be timed", error))?;
@@ -100,6 +100,8 @@ impl LiveSource {
             losses,
             listeners: Listeners::new(tables, free, attached.parts()),
             threads,
+            uninhabited: Uninhabited::default(),
+            devices: Devices::default(),
             owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
             host: host::host(),
             coverage: crate::source::coverage::in_words(&entries),
@@ -114,6 +116,7 @@ impl LiveSource {
         };
         source.run_poll().map_err(|error| StartError::Io("the listeners cannot be read", error))?;
         source.listeners.discover();
+        source.uninhabited.read(&machine.namespaces, &source.listeners.inhabited());
         Ok(source)
     }
 }

@@ -43,7 +43,7 @@ impl Takeover {
     pub(super) fn run(
         self,
         ebpf: &mut Ebpf,
-        namespaces: &[PathBuf],
+        namespaces: &[&PathBuf],
         settings: u64,
         info: &SharedArray<ListenerInfo>,
         geometry: Geometry,
@@ -68,7 +68,7 @@ impl Takeover {
 }
 
 /// Runs an iterator over the sockets of each namespace.
-fn visit(sockets: &OwnedFd, namespaces: &[PathBuf]) {
+fn visit(sockets: &OwnedFd, namespaces: &[&PathBuf]) {
     for namespace in namespaces {
         // One that has gone meanwhile has nothing to take over. Coverage names those that may not be entered.
         let _ = namespaces::inside(namespace, || bpf::run_iterator(sockets.as_fd()));
