@@ -16,6 +16,7 @@ pub mod process;
 pub mod ring;
 pub mod sockets;
 pub mod spans;
+pub mod steering;
 pub mod watch;
 
 use std::{

@@ -146,7 +146,8 @@ pub fn defer_accept(socket: &Socket, seconds: libc::c_int) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds);
 }
 
-fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+/// Sets an option that is a number.
+pub fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
     let size = size_of_val(&value) as libc::socklen_t;
     // SAFETY: the value outlives the call, which reads `size` bytes of it.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };

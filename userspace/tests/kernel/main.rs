@@ -15,6 +15,7 @@ mod drops;
 mod exact_counts;
 mod failures;
 mod handshake;
+mod identity;
 mod lifecycle;
 mod machine;
 mod protocols;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         reuseport::TESTS,
         before_start::TESTS,
         addresses::TESTS,
+        identity::TESTS,
         calls::TESTS,
         calls::READING,
         calls::WRITING,
