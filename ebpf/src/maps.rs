@@ -122,6 +122,20 @@ pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(LOSS_COUNTERS, MM
 #[map]
 pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
 
+/// Processes that hold a listener. Used at the start only. Size at load.
+#[map]
+pub(crate) static HOLDERS: HashMap<Holder, u8> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Key of [`HOLDERS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Holder {
+    /// Process id in the initial PID namespace.
+    pub(crate) process: u32,
+    /// The listener's slot.
+    pub(crate) slot: u32,
+}
+
 /// Value of [`ATTEMPTS`]. What the numbers mean: `crate::kernel`.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -39,6 +39,7 @@ pub(crate) fn track(
         field!(connection.state).set(state);
         field!(connection.reader).set(0);
         field!(connection.writer).set(0);
+        field!(connection.holder).set(0);
         // A mark that ends where reading began has no meaning.
         for mark in 0..MARKS {
             field!(connection.mark_end).wrapping(mark).set(copied);
@@ -69,6 +70,18 @@ pub(crate) fn first_unread(connection: MapValue<Connection>, consumed: u32) -> u
         }
     }
     since
+}
+
+/// Ends the record of a connection that was taken over at the start, and takes back what that counted.
+#[inline(always)]
+pub(crate) fn let_go(key: u64, connection: MapValue<Connection>) {
+    if let Some(stats) = stats::of(field!(connection.listener).get()) {
+        // One less, modulo 2^64.
+        field!(stats.inherited_open).add(u64::MAX);
+        let unread = field!(connection.arrived).get().wrapping_sub(field!(connection.consumed).get());
+        field!(stats.otherwise_consumed_bytes).add(i64::from(unread as i32) as u64);
+    }
+    connections::end(key, connection);
 }
 
 /// Ends the record of a connection whose end no probe saw; another socket has its address by now.

@@ -36,8 +36,11 @@ pub struct Connection {
     pub live: u32,
     /// 1: it is in the table for those that found their set full.
     pub spilled: u32,
+    /// Of one that was open at the start: [`HELD_BY_STRANGER`] or [`HELD_BY_KIN`]; 0 if no holder was seen. Written by
+    /// the iterators of the start.
+    pub holder: u32,
     /// Fills the cache line.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 
     /// A line of another connection: the CPU fetches it together with this one, so both belong to the same side.
     pub beside: [u64; 8],
@@ -74,6 +77,11 @@ pub const STATE_READ: u32 = 1;
 pub const STATE_BASELINE: u32 = 2;
 /// It was found on the accept queue at the start.
 pub const STATE_WALKED: u32 = 4;
+
+/// A [`Connection::holder`]: a process that holds the listener, or descends from one that does.
+pub const HELD_BY_KIN: u32 = 1;
+/// A [`Connection::holder`]: only processes that have nothing to do with the listener.
+pub const HELD_BY_STRANGER: u32 = 2;
 
 /// Connections in a set. Their lines come in pairs: two of the process side, two of the softirq side, two with marks.
 pub const PLACES: usize = 6;

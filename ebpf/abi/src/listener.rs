@@ -65,8 +65,8 @@ pub struct ListenerInfo {
     pub noticed: u32,
     /// Index of the interface that it is bound to; 0 if to none.
     pub device: u32,
-    /// Fills the last word.
-    pub reserved: u32,
+    /// At the start: [`HOLDERS_FOUND`] or [`HOLDERS_MISSING`]; 0 while no process was seen that holds it.
+    pub holders: u32,
 }
 
 /// Set in a [`ListenerInfo::cookie`] that is a number of our own: the socket has no cookie, and before 5.12 a program
@@ -78,6 +78,10 @@ pub const FOUND: u64 = 1;
 pub const AGAIN: u64 = 2;
 /// A [`ListenerInfo::cursor`] that has reached the end of the queue without finding anything new.
 pub const WALKED: u64 = u64::MAX;
+/// A [`ListenerInfo::holders`]: all processes that hold it and can be seen are known.
+pub const HOLDERS_FOUND: u32 = 1;
+/// A [`ListenerInfo::holders`]: there were too many to remember.
+pub const HOLDERS_MISSING: u32 = 2;
 /// SO_REUSEPORT is set.
 pub const FLAG_REUSEPORT: u32 = 1;
 /// IPV6_V6ONLY is set.

@@ -63,7 +63,7 @@ pub(crate) struct TcpSocket {
 impl TcpSocket {
     /// The full socket that the iterator is at, if it is one.
     #[inline(always)]
-    fn get(&self) -> Option<LiveSocket> {
+    pub(super) fn get(&self) -> Option<LiveSocket> {
         // SAFETY: the socket in the iterator's context, which the iterator locks or holds while the program runs.
         unsafe { LiveSocket::visited(self.socket) }
     }

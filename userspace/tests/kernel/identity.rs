@@ -1,7 +1,10 @@
 //! What is different although it looks the same: listeners of one address on different devices, namespaces with one
 //! inode number, connections of different origin.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    os::fd::AsFd as _,
+};
 
 use listentop_model::{coverage::Measure, model::ListenerModel};
 use socket2::{Domain, Socket, Type};
@@ -9,6 +12,7 @@ use test_support::{
     Lab, Test, Watch,
     environment::older_than,
     lab::{PORT, any6, has_ipv6, loopback},
+    process::{Gate, close_inherited_but, fork, wait_for_ever},
     skip, sleep_ms,
     sockets::{
         accept, attempt, connect, connect_to, cookie, give_up_refused, kernel_drops, listen, listen_on, receive,
@@ -25,6 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "identity::link_local_scopes", needs: NEEDS, run: link_local },
     Test { name: "identity::outgoing_from_the_listening_port", needs: NEEDS, run: outgoing },
     Test { name: "identity::any_address_beside_a_specific_one", needs: NEEDS, run: any_beside_specific },
+    Test { name: "identity::connections_of_an_old_process", needs: NEEDS, run: old_process },
     Test { name: "identity::led_to_another_port", needs: NEEDS, run: led_to_another_port },
     Test { name: "identity::listen_that_fails", needs: NEEDS, run: listen_that_fails },
     Test { name: "identity::first_listener_later", needs: NEEDS, run: first_listener_later },
@@ -162,6 +167,52 @@ fn any_beside_specific(lab: &Lab) {
     let reads = |listener| watch.by_id(cookie(listener)).total.reads;
     assert_eq!((reads(&any), reads(&specific)), (Some(3), Some(0)));
     drop((of_specific, of_both));
+}
+
+/// An old process serves its connections to their end, while a new one listens. Whether they came through the new
+/// listener cannot be told. Those of its own process, and of that one's children, did.
+fn old_process(lab: &Lab) {
+    let [listens, drains, ready, done] = [0; 4].map(|_| Gate::new());
+    let mut old = fork(|| {
+        let listener = listen_on(any4(PORT), 16, |_| ());
+        listens.open(1);
+        let held: Vec<_> = (0..3).map(|_| accept(&listener)).collect();
+        drop(listener);
+        drains.open(1);
+        wait_for_ever();
+        drop(held);
+    });
+    listens.pass();
+    let of_old: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    drains.pass();
+    let _new = fork(|| {
+        let listener = listen_on(any4(PORT), 16, |_| ());
+        ready.open(1);
+        let (own, childs) = (accept(&listener), accept(&listener).expect("a connection"));
+        let _child = fork(|| {
+            close_inherited_but(childs.as_fd());
+            wait_for_ever();
+        });
+        drop(childs);
+        done.open(1);
+        wait_for_ever();
+        drop(own);
+    });
+    ready.pass();
+    let of_new = [connect(PORT), connect(PORT)];
+    done.pass();
+    sleep_ms(50);
+    let mut watch = Watch::fresh(lab);
+    let shown = |watch: &Watch| (watch.listener(PORT).now.open, watch.model().losses.ambiguous);
+    assert_eq!(shown(&watch), (Some(2), 3));
+    of_old.iter().for_each(|client| send_all(client, b"hello"));
+    watch.sample();
+    assert_eq!(watch.listener(PORT).now.queued_bytes, Some(0), "it arrived for nobody that is known");
+    old.kill();
+    sleep_ms(20);
+    watch.sample();
+    assert_eq!(shown(&watch), (Some(2), 3));
+    drop(of_new);
 }
 
 /// A BPF program leads connections to a listener at another port, as TPROXY does. Where there is one listener that they

@@ -46,6 +46,8 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("TASK_FILES", "task_struct", "files"),
     ("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
     ("TASK_PID", "task_struct", "pid"),
+    ("TASK_TGID", "task_struct", "tgid"),
+    ("TASK_REAL_PARENT", "task_struct", "real_parent"),
     ("TASK_THREAD_PID", "task_struct", "thread_pid"),
     ("TASK_GROUP_LEADER", "task_struct", "group_leader"),
     ("PID_LEVEL", "pid", "level"),
