@@ -62,7 +62,7 @@ fn open(watch: &Watch, listener: &Socket) -> u64 {
 /// Each listener, and each group, has its own device. Connections from before the start have inherited it.
 fn two_devices(lab: &Lab) {
     if let Err(error) = lab.add_device("one0") {
-        skip(&format!("no second device: {error}"));
+        skip(format!("no second device: {error}"));
     }
     let shards = [on_device("lo"), on_device("lo")];
     shards.iter().for_each(|shard| shard.set_nonblocking(true).expect("O_NONBLOCK"));
@@ -102,7 +102,7 @@ fn link_local(lab: &Lab) {
     }
     for name in ["one0", "two0"] {
         if let Err(error) = lab.add_device(name) {
-            skip(&format!("no second device: {error}"));
+            skip(format!("no second device: {error}"));
         }
     }
     let index = |name: &str| nix::net::if_::if_nametoindex(name).expect("it is there");
@@ -221,7 +221,7 @@ fn led_to_another_port(lab: &Lab) {
     let proxy = listen(PORT, 16);
     let steering = match Steering::to(&proxy, ELSEWHERE) {
         Ok(steering) => steering,
-        Err(error) => skip(&format!("no program can lead connections elsewhere: {error}")),
+        Err(error) => skip(format!("no program can lead connections elsewhere: {error}")),
     };
     let led = pair(&proxy, loopback(ELSEWHERE));
     let direct = pair(&proxy, loopback(PORT));

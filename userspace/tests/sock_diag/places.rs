@@ -100,7 +100,7 @@ fn first_listener_later(lab: &Lab) {
 /// Depths, SYN queues and groups are those of the listener on the device.
 fn two_devices(lab: &Lab) {
     if let Err(error) = lab.add_device("one0") {
-        skip(&format!("no second device: {error}"));
+        skip(format!("no second device: {error}"));
     }
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
     let on_device = |device: &str| {

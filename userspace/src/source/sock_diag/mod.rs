@@ -27,6 +27,7 @@ use super::{
     machine, namespaces, owners,
 };
 use coverage::Circumstances;
+use listeners::NetnsSockets;
 use pace::Pace;
 use reachable::ReachableNamespaces;
 
@@ -156,7 +157,7 @@ impl SockDiagSource {
         for sockets in self.namespaces.by_inode.values_mut() {
             sockets.read_listeners(now_ns)?;
         }
-        let wanted = self.namespaces.pick(|sockets| sockets.is_inhabited());
+        let wanted = self.namespaces.pick(NetnsSockets::is_inhabited);
         self.counters = namespaces::sample(&wanted, &scan.namespaces, &names);
         for namespace in &self.counters {
             if let Some(sockets) = self.namespaces.by_inode.get_mut(&namespace.id.inode) {
