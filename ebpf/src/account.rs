@@ -76,6 +76,7 @@ fn open(key: ThreadKey, listener: ListenerRef) -> Option<(Account, u32)> {
             field!(record.generation).set(listener.generation);
             field!(record.pid).set(pid);
             field!(record.tid).set(tid);
+            field!(record.initial_pid).set(kernel::current_process());
             field!(record.comm).set_words(kernel::current_name());
             field!(record.key.slot).set(key.slot);
             field!(record.key.start_ns).set(key.start_ns);

@@ -70,6 +70,13 @@ fn is_same_address(one: MapValue<ListenerInfo>, other: MapValue<ListenerInfo>) -
         && field!(one.address).words()[1] == field!(other.address).words()[1]
 }
 
+/// The first listener that was noted at a listener's address: connections of a group count for it.
+#[inline(always)]
+pub(crate) fn first_shard(raw: MaybeGone) -> Option<ListenerRef> {
+    let owner = ADDRESSES.value(&local_address(raw))?;
+    Some(field!(owner.listener).get())
+}
+
 /// What has come into question so far.
 struct Candidates {
     first: ListenerRef,

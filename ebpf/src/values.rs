@@ -41,7 +41,7 @@ macro_rules! plain {
         $(unsafe impl Plain for $name {})*
     };
 }
-plain!(u8, u16, u32, i32, u64, i64, [u8; 4], [u8; 16]);
+plain!(u8, u16, u32, i32, u64, i64, [u8; 4], [u8; 8], [u8; 16]);
 
 /// A value of a map, or a part of one: not null, aligned, and valid for the rest of the program's run.
 pub(crate) struct MapValue<T>(*mut T);

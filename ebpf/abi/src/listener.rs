@@ -30,6 +30,11 @@ pub struct ListenerInfo {
     pub oldest_ns: u64,
     /// Inode number of the socket, as in `socket:[N]` under /proc/PID/fd.
     pub inode: u64,
+    /// Since when the oldest byte waits that an accepted connection has not read, at the last walk over the
+    /// connections; 0 if none waits. User space clears it before each walk, as the next.
+    pub unread_ns: u64,
+    /// Bytes that count as waiting and do not, at that walk: the sockets have passed them without a counted read.
+    pub passed_bytes: u64,
     /// Where the takeover of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and
     /// [`AGAIN`]; [`WALKED`] when it has found nothing new.
     pub cursor: u64,
@@ -149,12 +154,12 @@ pub struct ListenerCounters {
     pub moved_away: u64,
 }
 
-/// Counters of handshakes that only hooks on functions of the kernel show, one record per slot and shard, added to
-/// atomically.
+/// Counters that are seldom added to, one record per slot and shard, added to atomically: of handshakes, which only
+/// hooks on functions of the kernel show, and of clients that were gone when they were accepted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandshakeCounters {
-    /// Request sockets made: put into the SYN queue.
+    /// Request sockets put into the SYN queue: made, or taken over from a shard that was closed.
     pub requests: u64,
     /// Request sockets that left the SYN queue without a connection: timed out, reset, or closed with their listener.
     pub given_up: u64,
@@ -170,8 +175,25 @@ pub struct HandshakeCounters {
     pub syn_other: u64,
     /// Final ACKs refused otherwise (allocation, route): two in `sk_drops` each.
     pub ack_other: u64,
-    /// Connections among `enqueued` that came from another shard's queue when that shard was closed.
+    /// Connections among `enqueued`, and request sockets among `requests`, that came from another shard's queues when
+    /// that shard was closed.
     pub migrated: u64,
+    /// Accepted connections whose client had sent its FIN by then.
+    pub client_closed: u64,
+    /// Accepted connections that had ended by then: reset, or timed out.
+    pub client_reset: u64,
+    /// Accepts that failed with EMFILE: the process has no descriptor left.
+    pub accept_failed_emfile: u64,
+    /// Accepts that failed with ENFILE: the machine has none left.
+    pub accept_failed_enfile: u64,
+    /// Accepts that failed with ENOMEM or ENOBUFS.
+    pub accept_failed_nomem: u64,
+    /// Request sockets among `requests` that were made while no probe saw a SYN being processed.
+    pub requests_without_syn: u64,
+    /// Completed requests on CPUs where no probe has ever seen a request being made.
+    pub completed_without_request: u64,
+    /// Requests that were completed while no probe saw a final ACK being checked.
+    pub completed_without_check: u64,
     /// Fills the cache lines.
     pub reserved: [u64; 7],
 }
@@ -192,6 +214,10 @@ pub struct ListenerDistributions {
     pub residency: Buckets,
     /// Bytes per read; the unit is a byte.
     pub bytes_per_read: Buckets,
+    /// Accept wait of the connections whose client was gone by then.
+    pub client_gone_wait: Buckets,
+    /// Answer time.
+    pub answer: Buckets,
 }
 
 /// What was done for a listener.
@@ -218,12 +244,12 @@ pub struct Work {
 }
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);
-const _: () = assert!(size_of::<ListenerInfo>() == 136);
+const _: () = assert!(size_of::<ListenerInfo>() == 152);
 const _: () = assert!(core::mem::offset_of!(ListenerInfo, address).is_multiple_of(8), "the probes write it in words");
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);
 const _: () = assert!(size_of::<ListenerCounters>() == 15 * 8 + 64 + 8);
 const _: () = assert!(size_of::<ListenerCounters>().is_multiple_of(64), "two CPUs' records share no cache line");
-const _: () = assert!(size_of::<HandshakeCounters>() == 128);
-const _: () = assert!(size_of::<ListenerDistributions>() == 6 * 4 * BUCKETS);
+const _: () = assert!(size_of::<HandshakeCounters>() == 192);
+const _: () = assert!(size_of::<ListenerDistributions>() == 8 * 4 * BUCKETS);
 const _: () = assert!(size_of::<ListenerDistributions>().is_multiple_of(64), "as above");

@@ -26,8 +26,8 @@ pub struct ThreadRecord {
     pub pid: u32,
     /// Thread id in listentop's PID namespace; 0 likewise.
     pub tid: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// Process id in the initial PID namespace, in which [`ThreadKey::tid`] is, too.
+    pub initial_pid: u32,
     /// Its work.
     pub work: Work,
     /// Command name when the record was made, NUL-padded.

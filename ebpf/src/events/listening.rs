@@ -3,6 +3,7 @@
 use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef, NO_COOKIE};
 
 use crate::{
+    events::handshake,
     kernel::{AF_INET, LiveSocket, MaybeGone},
     maps::{FREE_SLOTS, INFO, LISTENERS, listener_at},
     stats,
@@ -67,6 +68,10 @@ pub(crate) fn end(sock: LiveSocket) {
         // A listener that opened and closed between two polls was never identified.
         identify(sock.address(), info);
         field!(info.socket_drops).set(sock.drops());
+        if !sock.address().has_heirs() {
+            // What waits in its SYN queue has nobody to complete it.
+            handshake::requests_given_up(listener, sock.address().qlen());
+        }
         forget(key, info, stats::now());
     }
 }

@@ -7,7 +7,7 @@
 use core::ffi::c_void;
 
 use listentop_abi::{
-    connection::{HELD_BY_KIN, HELD_BY_STRANGER, STATE_BASELINE},
+    connection::{HELD_BY_KIN, HELD_BY_STRANGER, SHARD_UNKNOWN, STATE_BASELINE},
     listener::{HOLDERS_FOUND, HOLDERS_MISSING},
     loss::Loss,
 };
@@ -17,7 +17,7 @@ use crate::{
     connections,
     kernel::{self, MaybeGone},
     maps::{HOLDERS, Holder, INFO},
-    record, stats,
+    origin, record, stats,
     values::{Lookup as _, field},
 };
 
@@ -53,14 +53,26 @@ impl TaskFile {
 pub(crate) extern "C" fn find_holders(ctx: &TaskFile) -> i32 {
     let Some((task, socket)) = ctx.get() else { return 0 };
     let Some(listener) = listener_behind(socket) else { return 0 };
-    let Some(info) = INFO.value(listener.slot) else { return 0 };
-    let holder = Holder { process: kernel::process_of(task), slot: listener.slot };
-    if HOLDERS.insert(&holder, &1, 0).is_err() {
+    let process = kernel::process_of(task);
+    note(process, listener.slot);
+    // A process may hold one shard of a group, and connections that count for another.
+    let raw = if socket.is_mptcp() { socket.first_subflow() } else { socket };
+    if let Some(first) = origin::first_shard(raw)
+        && first != listener
+    {
+        note(process, first.slot);
+    }
+    0
+}
+
+#[inline(always)]
+fn note(process: u32, slot: u32) {
+    let Some(info) = INFO.value(slot) else { return };
+    if HOLDERS.insert(&Holder { process, slot }, &1, 0).is_err() {
         field!(info.holders).set(HOLDERS_MISSING);
     } else if field!(info.holders).get() == 0 {
         field!(info.holders).set(HOLDERS_FOUND);
     }
-    0
 }
 
 /// Notes whether a connection that was taken over is held by a process that has to do with its listener.
@@ -70,7 +82,8 @@ pub(crate) extern "C" fn find_strangers(ctx: &TaskFile) -> i32 {
     let Some((mut task, socket)) = ctx.get() else { return 0 };
     let key = if socket.is_mptcp() { socket.first_subflow() } else { socket };
     let Some(connection) = connections::find(key.0) else { return 0 };
-    if field!(connection.state).get() & STATE_BASELINE == 0 || field!(connection.holder).get() == HELD_BY_KIN {
+    let known = field!(connection.holder).get();
+    if field!(connection.state).get() & STATE_BASELINE == 0 || known & HELD_BY_KIN != 0 {
         return 0;
     }
     let slot = field!(connection.slot).get();
@@ -89,7 +102,7 @@ pub(crate) extern "C" fn find_strangers(ctx: &TaskFile) -> i32 {
             break;
         }
     }
-    field!(connection.holder).set(holder);
+    field!(connection.holder).set(known | holder);
     0
 }
 
@@ -99,8 +112,11 @@ pub(crate) extern "C" fn find_strangers(ctx: &TaskFile) -> i32 {
 pub(crate) extern "C" fn let_go(ctx: &TcpSocket) -> i32 {
     let Some(sock) = ctx.get() else { return 0 };
     let Some(connection) = connections::find(sock.key()) else { return 0 };
-    if field!(connection.holder).get() == HELD_BY_STRANGER {
-        stats::lost(Loss::AmbiguousOrigin);
+    let holder = field!(connection.holder).get();
+    if holder & (HELD_BY_KIN | HELD_BY_STRANGER) == HELD_BY_STRANGER {
+        if holder & SHARD_UNKNOWN == 0 {
+            stats::lost(Loss::AmbiguousOrigin);
+        }
         record::let_go(sock.key(), connection);
     }
     0

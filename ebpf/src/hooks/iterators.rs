@@ -7,7 +7,7 @@
 use core::ffi::c_void;
 
 use listentop_abi::{
-    connection::{STATE_BASELINE, STATE_WALKED},
+    connection::{Connection, PLACES, SHARD_UNKNOWN, STATE_BASELINE, STATE_SPILLED, STATE_WALKED},
     limits::QUEUE_STRETCH,
     listener::{AGAIN, FOUND, ListenerRef, NO_COOKIE, WALKED},
     loss::Loss,
@@ -17,12 +17,13 @@ use crate::{
     config, connections,
     events::listening,
     kernel::{
-        CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone, Request,
+        CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone, Position,
+        Request,
     },
-    maps::INFO,
+    maps::{INFO, SPILLED},
     origin::{self, Origin},
     record, stats,
-    values::{Lookup as _, MapValue, field},
+    values::{Lookup as _, MapValue, Plain, field},
 };
 
 /// Time after which a socket that does not listen is closed, rather than changing its state: the hook runs before the
@@ -97,7 +98,14 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
     let oldest_ns = if head.is_null() {
         0
     } else {
-        let tracked = connections::find(head.child().0).map_or(0, |connection| field!(connection.enqueued_ns).get());
+        // Only if it waits still, and is not another connection that had the address before.
+        let child = head.child();
+        let tracked = connections::find(child.0)
+            .filter(|connection| {
+                let connection = *connection;
+                field!(connection.accepted_ns).get() == 0 && child.identity() == Some(field!(connection.identity).get())
+            })
+            .map_or(0, |connection| field!(connection.enqueued_ns).get());
         if tracked != 0 { tracked } else { head.enqueued_ns() }
     };
     field!(info.oldest_ns).set(oldest_ns);
@@ -111,6 +119,111 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
     field!(info.device).set(raw.device());
     field!(info.polled_ns).set(stats::now());
     0
+}
+
+/// Context of iter/bpf_map_elem on a map with keys of another type.
+#[repr(C)]
+pub(crate) struct Element<K> {
+    meta: *const c_void,
+    map: *const c_void,
+    key: *mut K,
+    value: *mut c_void,
+}
+
+impl<K: Plain> Element<K> {
+    /// Its key; `None` after the last element.
+    #[inline(always)]
+    fn key(&self) -> Option<K> {
+        if self.key.is_null() {
+            return None;
+        }
+        // SAFETY: as for `MapElement`: the iterator passes a pointer to the element's key, which is aligned.
+        Some(unsafe { MapValue::new(self.key) }.get())
+    }
+}
+
+/// Walks over the sets of connections in use, for bytes that wait unread: some of [`USED_SETS`] at a time.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub(crate) extern "C" fn unread(ctx: &Element<u32>) -> i32 {
+    let Some(place) = ctx.key() else { return 0 };
+    connections::each_used(place, |set| {
+        for place in 0..PLACES {
+            if let Some((key, connection)) = connections::at(set, place) {
+                note_unread(MaybeGone(key), connection);
+            }
+        }
+    });
+    0
+}
+
+/// The same for [`SPILLED`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub(crate) extern "C" fn unread_spilled(ctx: &Element<u64>) -> i32 {
+    let Some(key) = ctx.key() else { return 0 };
+    if let Some(connection) = SPILLED.value(&key) {
+        note_unread(MaybeGone(key), connection);
+    }
+    0
+}
+
+/// Notes with its listener since when the connection's oldest unread byte waits, and how many bytes seem to wait that
+/// its socket has passed.
+///
+/// The record alone is read if all was read. Otherwise the socket is asked: something in the kernel may have taken the
+/// bytes (sockmap, zero-copy receive), an urgent byte is passed over, and a disconnected socket holds nothing.
+#[inline(always)]
+fn note_unread(socket: MaybeGone, connection: MapValue<Connection>) {
+    // What waits before the accept is the accept queue's.
+    let accepted_ns = field!(connection.accepted_ns).get();
+    if field!(connection.live).get() == 0 || accepted_ns == 0 {
+        return;
+    }
+    let consumed = field!(connection.consumed).get();
+    let arrived = field!(connection.arrived).get();
+    if arrived.wrapping_sub(consumed) as i32 <= 0 {
+        return;
+    }
+    let listener = field!(connection.listener).get();
+    let Some(info) = INFO.value(listener.slot) else { return };
+    if field!(info.generation).get() != listener.generation {
+        return;
+    }
+    let position = reader_of(socket, connection, consumed, arrived);
+    let waiting = arrived.wrapping_sub(position) as i32 > 0;
+    // A read that is under way has moved the socket's reader, and its probe has yet to run. If nothing was read since
+    // the walk before, that is not the reason.
+    if field!(connection.checked).get() == consumed {
+        field!(info.passed_bytes).add_alone(u64::from(position.wrapping_sub(consumed)));
+    } else {
+        field!(connection.checked).set(consumed);
+    }
+    if waiting {
+        // What came unannounced was there when the connection was accepted.
+        let since = record::first_unread(connection, position).max(accepted_ns);
+        let oldest = field!(info.unread_ns).get();
+        if oldest == 0 || since < oldest {
+            field!(info.unread_ns).set(since);
+        }
+    }
+}
+
+/// Where a connection's reader is, by its socket, between `consumed` and `arrived`.
+#[inline(always)]
+fn reader_of(socket: MaybeGone, connection: MapValue<Connection>, consumed: u32, arrived: u32) -> u32 {
+    if socket.identity() != Some(field!(connection.identity).get()) {
+        // It is another connection by now.
+        return arrived;
+    }
+    // A subflow's bytes move on to the socket above it before they are read.
+    if socket.mptcp().is_some() {
+        return consumed;
+    }
+    let Some(copied) = socket.copied_seq() else { return consumed };
+    let passed = copied.wrapping_sub(consumed) as i32 > 0;
+    let reader = Position::within(if passed { copied } else { consumed }, arrived);
+    if reader != arrived && socket.is_urgent(reader) { reader.wrapping_add(1) } else { reader }
 }
 
 /// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues. Each pass covers a
@@ -219,6 +332,9 @@ pub(crate) extern "C" fn find_connections(ctx: &TcpSocket) -> i32 {
     } else if shards > 1 {
         // The shard that it came through is unknown. The group's sums are right.
         stats::lost(Loss::AmbiguousOrigin);
+        if let Some(connection) = connections::find(raw.0) {
+            field!(connection.holder).set(SHARD_UNKNOWN);
+        }
     }
     0
 }
@@ -234,10 +350,10 @@ fn is_open(state: i32) -> bool {
 fn take_over(listener: ListenerRef, socket: MaybeGone, enqueued_ns: u64, accepted_ns: u64, state: u32) -> bool {
     let Some(stats) = stats::of(listener) else { return true };
     // If that cannot be read, the socket is gone.
-    let Some(span) = socket.receive_span() else { return true };
+    let Some(position) = socket.position() else { return true };
     // What it holds came after the handshake, and no later than now.
     let arrived_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
-    let Some(arrived) = record::track(listener, socket, span, enqueued_ns, accepted_ns, arrived_ns, state) else {
+    let Some(arrived) = record::track(listener, socket, position, enqueued_ns, accepted_ns, arrived_ns, state) else {
         return false;
     };
     field!(stats.arrived_bytes).add(u64::from(arrived));
@@ -263,7 +379,7 @@ fn opened_meanwhile(listener: ListenerRef, child: MaybeGone) {
         return;
     }
     field!(connection.accepted_ns).set(stats::now());
-    field!(connection.state).set(STATE_BASELINE);
+    field!(connection.state).set(STATE_BASELINE | field!(connection.state).get() & STATE_SPILLED);
     field!(stats.inherited_waiting).add(u64::MAX);
     field!(stats.inherited_open).add(1);
 }

@@ -22,6 +22,8 @@ from_btf! {
     SOCK_NET;
     SOCK_BOUND_DEVICE;
     SOCK_COOKIE;
+    /// `skc_hash`: of addresses and ports, once the socket is in the table of established ones.
+    SOCK_HASH;
     SOCK_SOCKET;
     SOCK_FLAGS;
     /// The spinlock of `sk_lock`; 0 if it cannot be read as a word.
@@ -48,11 +50,25 @@ from_btf! {
     TCP_COPIED_SEQ;
     TCP_SRTT_US;
     TCP_CLOCK_CACHE;
+    TCP_SND_NXT;
+    TCP_WRITE_SEQ;
+    TCP_URG_DATA;
+    TCP_URG_SEQ;
     REQUEST_SK;
     REQUEST_NEXT;
     REQUEST_LISTENER;
     REQUEST_SNT_SYNACK;
     REQUEST_REFCNT;
+    /// `rsk_timer`.
+    REQUEST_TIMER;
+    /// `pprev` of its node in the table of established sockets; null while it is in none.
+    REQUEST_LISTED;
+    /// Byte and bit of `num_timeout`.
+    REQUEST_TIMEOUTS_BYTE;
+    REQUEST_TIMEOUTS_BIT;
+    /// `sk_reuseport_cb`, and in that the sockets that listen.
+    SOCK_REUSEPORT_CB;
+    REUSEPORT_SOCKS;
     NET_SYNCOOKIES;
     TCP_DEFER_ACCEPT;
     /// `is_mptcp`. Without MPTCP in the kernel the offsets of its structures are not set: see `HAS_MPTCP`.
@@ -114,6 +130,8 @@ from_btf! {
     FLAG_LISTENED;
     /// `SOCK_DEAD`: no process will use the socket any more.
     FLAG_DEAD;
+    /// `SOCK_URGINLINE`: an urgent byte is read like any other.
+    FLAG_URGINLINE;
     /// `IORING_OP_ACCEPT`.
     OP_ACCEPT;
     /// `IORING_OP_SPLICE`.

@@ -22,6 +22,12 @@ pub(crate) fn current_thread() -> (u32, u64) {
     unsafe { (direct(task, &btf::TASK_PID), direct(task, &btf::TASK_START_BOOTTIME)) }
 }
 
+/// The current process' id in the initial PID namespace.
+#[inline(always)]
+pub(crate) fn current_process() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
 /// Address of the current thread's `task_struct`.
 #[inline(always)]
 fn current_task() -> u64 {

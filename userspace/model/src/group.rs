@@ -1,18 +1,14 @@
 //! SO_REUSEPORT groups: several listeners at one address, seen as one.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-    fmt,
-    net::IpAddr,
-};
+use std::{cmp::Reverse, collections::HashMap, fmt, net::IpAddr};
 
 use crate::{
     figures::{Combine as _, Counts, Distributions, Gauges, Rates},
+    findings,
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
-    model::{Finding, ListenerModel, Model},
-    sample::{Device, NamespaceId, Protocol},
+    model::{ListenerModel, Model},
+    sample::{Descriptors, Device, NamespaceId, Protocol, Waiter},
     shared::Shared,
     words,
 };
@@ -142,7 +138,8 @@ impl GroupModel {
         if let Some(&first) = self.places.first() {
             self.sum.pattern.clone_from(&listeners[first].pattern);
         }
-        self.sum.findings = findings(self.places.iter().map(|&at| &listeners[at]));
+        let findings = self.places.iter().map(|&at| &listeners[at].findings[..]);
+        self.sum.findings = findings::merge(findings);
     }
 
     /// Its shards, in the order of their numbers. `model` must be the one that has this group.
@@ -210,14 +207,6 @@ impl Distributions {
     }
 }
 
-/// What is wrong with any shard, worst first. What is the same at several shards is there once.
-fn findings<'a>(shards: impl Iterator<Item = &'a ListenerModel>) -> Vec<Finding> {
-    let mut findings: Vec<&Finding> = shards.flat_map(|shard| &shard.findings).collect();
-    findings.sort_by_key(|finding| Reverse(finding.severity));
-    let mut known = HashSet::new();
-    findings.into_iter().filter(|finding| known.insert((finding.id, &finding.summary))).cloned().collect()
-}
-
 /// The shards (at least one) as one listener. Gauges are those of open shards; if none is open, of all.
 fn sum(shards: &[&ListenerModel]) -> ListenerModel {
     let first = shards[0];
@@ -253,6 +242,14 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
         group: first.group,
         process: shards.iter().find_map(|shard| shard.process.clone()),
         holders,
+        waiters: waiters(shards),
+        descriptors: shards.iter().filter_map(|shard| shard.descriptors).max_by(Descriptors::by_use),
+        somaxconn: first.somaxconn,
+        limit_set_by: first.limit_set_by.filter(|by| shards.iter().all(|shard| shard.limit_set_by == Some(*by))),
+        backlog_wanted: first
+            .backlog_wanted
+            .filter(|all| shards.iter().all(|shard| shard.backlog_wanted == Some(*all))),
+        backlog_needed: shards.iter().filter_map(|shard| shard.backlog_needed).max(),
         opened_in_interval: shards.iter().all(|shard| shard.opened_in_interval),
         closed: none_open,
         now,
@@ -267,6 +264,17 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
         findings: Vec::new(),
         history: History::default(),
     }
+}
+
+/// The threads that wait for any of the open shards; `None` if they are not known of each.
+fn waiters(shards: &[&ListenerModel]) -> Option<Vec<Waiter>> {
+    let mut all: Vec<Waiter> = Vec::new();
+    for shard in shards.iter().filter(|shard| !shard.closed) {
+        all.extend_from_slice(shard.waiters.as_ref()?);
+    }
+    all.sort_by_key(|waiter| (waiter.pid, waiter.tid, waiter.how));
+    all.dedup();
+    Some(all)
 }
 
 /// Histories of open shards, added up step by step.

@@ -15,6 +15,7 @@ pub mod model;
 pub mod patterns;
 pub mod sample;
 pub mod shared;
+pub mod summed;
 pub mod tracker;
 pub mod words;
 

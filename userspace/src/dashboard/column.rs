@@ -10,7 +10,7 @@ use listentop_model::{
     words,
 };
 
-use super::group::{Item, fill};
+use super::group::Item;
 
 /// What is fixed about a column.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ columns! {
         measure: Some(Measure::AcceptQueueDepth),
         help: "Connections waiting to be accepted, and the limit: the backlog plus the one more that the kernel admits. In the bar \
                ┃ marks the peak of the recent span. Of a group: the bar is its fullest shard, the numbers are sums.",
-        key: |item, _| Key::Number(fill(&item.fullest().now)),
+        key: |item, _| Key::Number(item.fullest().now.fill()),
         text: |cell| {
             let now = &cell.figures().now;
             format!("{}/{}", cell.count(Some(now.accept_depth)), words::short(now.limit.into()))

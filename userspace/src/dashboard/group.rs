@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use listentop_model::{
     histogram::Histogram,
     history::History,
-    model::{Distributions, Gauges, GroupId, GroupModel, ListenerModel, Model},
+    model::{Distributions, GroupId, GroupModel, ListenerModel, Model},
 };
 
 /// A group of which at least two shards are shown.
@@ -76,10 +76,4 @@ impl<'a> Item<'a> {
             Self::Group(group, model) => Cow::Owned(group.history(model)),
         }
     }
-}
-
-/// How full an accept queue is, 0 to 1 (and above, where a backlog was made smaller).
-#[must_use]
-pub fn fill(now: &Gauges) -> f64 {
-    now.fill()
 }

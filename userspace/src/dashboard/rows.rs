@@ -153,7 +153,8 @@ impl Rows {
                 0 | 1 => 0,
                 more => 1 + digits(more as u32 - 1),
             };
-            self.process_width = self.process_width.max(process.comm.len() + 2 + digits(process.pid) + holders);
+            self.process_width =
+                self.process_width.max(words::width(&words::clean(&process.comm)) + 2 + digits(process.pid) + holders);
         }
     }
 

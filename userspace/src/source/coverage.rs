@@ -91,6 +91,8 @@ pub enum Reason {
     HiddenOwners(u32),
     /// Refused clients were forgotten, and may count again.
     ForgottenClients,
+    /// The kernel takes no iterator over the connections: its error.
+    NotWalked(String),
     /// The kernel may not be asked to time programs: its error.
     NotTimed(String),
     /// The kernel times programs for a moment each second.
@@ -117,6 +119,7 @@ impl Reason {
             | Self::Limit(_)
             | Self::ClosedNamespaces(_)
             | Self::ForgottenClients
+            | Self::NotWalked(_)
             | Self::TimedInWindows
             | Self::ReadEvery(..)
             | Self::WithoutProbes(WithoutProbes::NotRequested) => Vec::new(),
@@ -171,6 +174,7 @@ impl fmt::Display for Reason {
             Self::ForgottenClients => f.write_str(
                 "an upper bound: so many were refused that some were forgotten, and counted again when they came back",
             ),
+            Self::NotWalked(error) => write!(f, "the connections cannot be walked over: {error}"),
             Self::NotTimed(error) => {
                 let remedy = rights::remedy(&[Capability::CAP_SYS_ADMIN]);
                 write!(f, "the kernel may not be asked to time programs ({error}): {remedy}")

@@ -6,15 +6,21 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd as _},
-        unix::{fs::MetadataExt, net::UnixDatagram},
+        unix::{
+            fs::{MetadataExt, OpenOptionsExt},
+            net::UnixDatagram,
+        },
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
 use caps::Capability;
 use listentop_model::sample::{NamespaceCounters, NamespaceId, NamespaceSample};
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::statfs::statfs,
+};
 
 use super::{coverage::Reason, owners};
 use crate::rights;
@@ -38,8 +44,14 @@ pub(super) fn names() -> HashMap<u32, String> {
     names
 }
 
+/// Magic number of the file system that namespaces are files of (`NSFS_MAGIC`, include/uapi/linux/magic.h).
+const NSFS: i64 = 0x6e73_6673;
+
+/// The namespaces under /run/netns. Anything may lie there: a FIFO, a directory, a link to a file, the rest of a name
+/// whose namespace is gone. Nothing is opened before it is known to be a namespace: opening a FIFO would wait for ever.
 fn named_files() -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path())
+    let is_namespace = |path: &PathBuf| statfs(path).is_ok_and(|system| i64::from(system.filesystem_type().0) == NSFS);
+    fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_namespace)
 }
 
 /// A file for each namespace that can be found: one of its processes', or one under /run/netns.
@@ -73,11 +85,25 @@ pub(super) fn scanned(scan: &owners::Scan) -> HashMap<u32, PathBuf> {
 #[must_use]
 pub(crate) fn is_shown(name_or_inode: &str) -> bool {
     name_or_inode.parse().is_ok_and(|inode| all().contains_key(&inode))
-        || names().values().any(|name| name == name_or_inode)
+        || names().iter().any(|(inode, name)| name == name_or_inode && (name == "host" || named().contains_key(inode)))
 }
 
+/// The network namespaces under /run/netns: a link may lead to one of another type.
 fn named() -> HashMap<u32, PathBuf> {
-    named_files().filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path))).collect()
+    let of_network = |path: &PathBuf| {
+        let file = open(path).ok()?;
+        // SAFETY: it asks only.
+        let kind = unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) };
+        // Where the kernel does not say (before 4.11), it is tried.
+        (kind < 0 || kind == libc::CLONE_NEWNET).then(|| file.metadata().ok()).flatten()
+    };
+    named_files().filter_map(|path| Some((of_network(&path)?.ino() as u32, path))).collect()
+}
+
+/// Opens what was a namespace a moment ago.
+fn open(path: &Path) -> io::Result<File> {
+    // O_NONBLOCK: the name may have become a FIFO's.
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Runs `work` inside the namespace that `file` stands for, on a thread of its own.
@@ -86,7 +112,7 @@ fn named() -> HashMap<u32, PathBuf> {
 /// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
 pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     // Reading this takes the right to trace the process.
-    let namespace = rights::privileged(|| File::open(file))?;
+    let namespace = rights::privileged(|| open(file))?;
     if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
         // We are there already, so no right is needed.
         return work();
@@ -114,11 +140,12 @@ pub(super) fn unseen() -> Option<Reason> {
 fn enter<T: Send>(namespace: File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     rights::privileged(|| {
         thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    setns(namespace, CloneFlags::CLONE_NEWNET)?;
-                    work()
-                })
+            let enter = move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET)?;
+                work()
+            };
+            thread::Builder::new()
+                .spawn_scoped(scope, enter)?
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace failed")))
         })
@@ -126,13 +153,15 @@ fn enter<T: Send>(namespace: File, work: impl FnOnce() -> io::Result<T> + Send) 
 }
 
 /// A namespace to sample.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) id: NamespaceId,
     /// Something listens there, so it exists. Otherwise its inode may be another one's by now.
     pub(super) exists: bool,
     /// See [`NamespaceSample::before_listeners`].
     pub(super) before: Option<NamespaceCounters>,
+    /// A file that led there when it was found: on a busy machine a search for processes takes seconds.
+    pub(super) file: Option<PathBuf>,
 }
 
 /// Samples the namespaces that hold a listener. `processes`: some that are in each.
@@ -171,7 +200,8 @@ fn counters(wanted: &Wanted, processes: &[u32], name: Option<&String>) -> Option
         }
     }
     let named = name.map(|name| PathBuf::from(NAMED).join(name));
-    let mut files = named.into_iter().chain(processes().map(|pid| format!("/proc/{pid}/ns/net").into()));
+    let mut files =
+        wanted.file.iter().cloned().chain(named).chain(processes().map(|pid| format!("/proc/{pid}/ns/net").into()));
     files.find_map(|file| {
         let (cookie, counters) = inside(&file, look_around).ok()?;
         (id.cookie.is_none() || cookie == id.cookie).then_some(counters)
@@ -247,7 +277,7 @@ mod tests {
     fn our_own_namespace_has_counters() {
         let inode = owners::namespace_of(std::process::id()).expect("we run");
         let id = NamespaceId { inode, cookie: our_cookie() };
-        let wanted = |id, exists| sample(&[Wanted { id, exists, before: None }], &HashMap::new(), &names());
+        let wanted = |id, exists| sample(&[Wanted { id, exists, before: None, file: None }], &HashMap::new(), &names());
         assert!(wanted(id, true)[0].counters.is_some());
         assert!(wanted(id, false)[0].counters.is_some());
         if id.cookie.is_some() {

@@ -145,7 +145,7 @@ pub(crate) fn process_of(tid: u32) -> Option<u32> {
 fn describe(pid: u32) -> Option<Process> {
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
     let container = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().as_deref().and_then(container);
-    Some(Process { pid, comm, container })
+    Some(Process { pid, comm, container, pod: None, service: None })
 }
 
 /// The container id in a cgroup path (64 hexadecimal digits, as Docker, containerd, CRI-O and Podman name them; shown
@@ -297,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_process_that_has_changed_is_shown_anew() {
-        let process = |pid, comm: &str| Process { pid, comm: comm.to_owned(), container: None };
+        let process =
+            |pid, comm: &str| Process { pid, comm: comm.to_owned(), container: None, pod: None, service: None };
         let scan = |processes: &[Process]| Scan {
             holders: HashMap::from([(1, vec![7, 8])]),
             processes: processes.iter().map(|process| (process.pid, process.clone())).collect(),

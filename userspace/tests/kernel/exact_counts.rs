@@ -21,8 +21,8 @@ use test_support::{
     lab::{Counters, PORT},
     sleep_ms,
     sockets::{
-        accept, attempt, attempt_with_late_ack, connect, give_up_refused_and_count, kernel_drops, listen, queued,
-        receive_all, retransmits, send_all,
+        accept, attempt, attempt_with_late_ack, connect, established, give_up_refused_and_count, kernel_drops, listen,
+        queued, receive_all, retransmits, send_all,
     },
     tid, wait_until,
     watch::{assert_counts, count, thread},
@@ -305,12 +305,13 @@ fn load(next: &AtomicU64, end: u64) {
 /// again: which attempts are refused then is a race. Returns connections that have sent requests and are not enqueued
 /// yet.
 ///
-/// A packet may wait while its CPU's ksoftirqd runs: a queue is full, and a final ACK refused, only when the kernel says
-/// so.
+/// A packet may wait while its CPU's ksoftirqd runs. So each step is done only when the kernel says so: requests made, the
+/// queue full, final ACKs refused.
 fn overflow(lab: &Lab, listener: &Socket, pause: &Pause, demand: &mut Demand) -> Vec<Socket> {
     pause.asked.store(true, Ordering::SeqCst);
     wait_until("no acceptor accepts", || pause.idle.load(Ordering::SeqCst) == ACCEPTORS);
     let late: Vec<Socket> = (0..LATE).map(|_| attempt_with_late_ack(PORT)).collect();
+    wait_until("requests are in the SYN queue", || late.iter().all(established));
     let mut attempts: Vec<Socket> = (0..BACKLOG as usize + 1 + REFUSED).map(|_| attempt(PORT)).collect();
     wait_until("the queue is full", || queued(listener) as usize > BACKLOG as usize);
     let (before, drops_before) = (lab.counters(), kernel_drops(listener));

@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "identity::outgoing_from_the_listening_port", needs: NEEDS, run: outgoing },
     Test { name: "identity::any_address_beside_a_specific_one", needs: NEEDS, run: any_beside_specific },
     Test { name: "identity::connections_of_an_old_process", needs: NEEDS, run: old_process },
+    Test { name: "identity::shards_of_several_processes", needs: NEEDS, run: shards_of_processes },
     Test { name: "identity::led_to_another_port", needs: NEEDS, run: led_to_another_port },
     Test { name: "identity::listen_that_fails", needs: NEEDS, run: listen_that_fails },
     Test { name: "identity::first_listener_later", needs: NEEDS, run: first_listener_later },
@@ -213,6 +214,30 @@ fn old_process(lab: &Lab) {
     watch.sample();
     assert_eq!(shown(&watch), (Some(2), 3));
     drop(of_new);
+}
+
+/// Each process holds a shard and its connections, not the others': the sum over the group is right.
+fn shards_of_processes(lab: &Lab) {
+    const OPEN: u64 = 8;
+    let (listens, accepted) = (Gate::new(), Gate::new());
+    let _servers = [(); 2].map(|()| {
+        fork(|| {
+            let listener = listen_on(loopback(PORT), 16, |socket| socket.set_reuse_port(true).expect("SO_REUSEPORT"));
+            listens.open(1);
+            let mut held = Vec::new();
+            loop {
+                held.push(accept(&listener));
+                accepted.open(1);
+            }
+        })
+    });
+    (0..2).for_each(|_| listens.pass());
+    let clients: Vec<Socket> = (0..OPEN).map(|_| connect(PORT)).collect();
+    (0..OPEN).for_each(|_| accepted.pass());
+    let watch = Watch::fresh(lab);
+    let open: u64 = watch.listeners(PORT).iter().map(|shard| shard.now.open.expect("it is measured")).sum();
+    assert_eq!((open, watch.model().losses.ambiguous), (OPEN, OPEN));
+    drop(clients);
 }
 
 /// A BPF program leads connections to a listener at another port, as TPROXY does. Where there is one listener that they

@@ -9,6 +9,7 @@ mod backends;
 mod before_start;
 mod burst;
 mod calls;
+mod clients;
 mod command_line;
 mod dashboard;
 mod drops;
@@ -18,12 +19,14 @@ mod handshake;
 mod identity;
 mod lifecycle;
 mod machine;
+mod patterns;
 mod protocols;
 mod refused;
 mod reuseport;
 mod scale;
 mod tables_full;
 mod times;
+mod unread;
 
 use std::process::ExitCode;
 
@@ -43,11 +46,14 @@ fn main() -> ExitCode {
         before_start::TESTS,
         addresses::TESTS,
         identity::TESTS,
+        unread::TESTS,
+        clients::TESTS,
         calls::TESTS,
         calls::READING,
         calls::WRITING,
         protocols::TESTS,
         lifecycle::TESTS,
+        patterns::TESTS,
         tables_full::TESTS,
         failures::TESTS,
         refused::TESTS,

@@ -12,11 +12,15 @@ use crate::load::Load;
 use crate::options::SETTLING;
 use crate::tool::Tool;
 
-/// Bounds of the design.
+/// Bounds of the design, as ratios of throughput and in nanoseconds of listentop's own.
+///
+/// Keep-alive requests have no bound against nothing attached: what the tracepoints themselves cost is not ours to keep
+/// small. The page shows it, with empty programs beside it.
 const CONNECT_RATIO: f64 = 0.97;
-const KEEPALIVE_RATIO: f64 = 0.98;
-const NS_PER_CONNECTION: f64 = 1000.0;
-const NS_PER_READ: f64 = 150.0;
+const CONNECT_OWN_RATIO: f64 = 0.98;
+const KEEPALIVE_OWN_RATIO: f64 = 0.97;
+const NS_PER_CONNECTION: f64 = 600.0;
+const NS_PER_READ: f64 = 120.0;
 const START: Duration = Duration::from_millis(500);
 /// Numbers of listeners, with the dashboard's bounds: share of a core and resident memory at four refreshes a second.
 const DASHBOARDS: [(usize, f64, u64); 2] = [(1_000, 0.02, 64 << 20), (10_000, 0.1, 256 << 20)];
@@ -135,19 +139,23 @@ pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
     let read = read.map(|ns| Uncertain { value: ns.value / reads, error: ns.error / reads });
     let seconds = |times: &[Duration]| Uncertain::of(&times.iter().map(Duration::as_secs_f64).collect::<Vec<f64>>());
     let mut bounds = Vec::new();
-    for (load, bound) in [(Load::Connect, CONNECT_RATIO), (Load::KeepAlive, KEEPALIVE_RATIO)] {
+    for (load, bound, own) in
+        [(Load::Connect, Some(CONNECT_RATIO), CONNECT_OWN_RATIO), (Load::KeepAlive, None, KEEPALIVE_OWN_RATIO)]
+    {
         let ratio = |base| {
             let comparison = results.comparison(load, Tool::Listentop, base)?;
             Some(Uncertain { value: comparison.ratio, error: comparison.error })
         };
         let floor = results.comparison(load, Tool::Empty, Tool::Nothing).map(|floor| floor.ratio);
-        let what = format!("{}, attached : not attached", load.name());
-        // No tool on these hooks can be faster.
-        let remark = floor.filter(|floor| *floor < bound);
-        let remark = remark.map(|floor| format!("empty programs on these hooks: {floor:.3}"));
-        bounds.push(Bound::at_least(&what, bound, ratio(Tool::Nothing)).with_remark(remark));
-        let what = "the same, listentop's own part: attached : empty programs on its hooks";
-        bounds.push(Bound::at_least(what, bound, ratio(Tool::Empty)));
+        if let Some(bound) = bound {
+            let what = format!("{}, attached : not attached", load.name());
+            // No tool on these hooks can be faster.
+            let remark = floor.filter(|floor| *floor < bound);
+            let remark = remark.map(|floor| format!("empty programs on these hooks: {floor:.3}"));
+            bounds.push(Bound::at_least(&what, bound, ratio(Tool::Nothing)).with_remark(remark));
+        }
+        let what = format!("{}, listentop's own part: attached : empty programs on its hooks", load.name());
+        bounds.push(Bound::at_least(&what, own, ratio(Tool::Empty)));
     }
     let what = "probe time per accepted connection, all hooks together";
     bounds.push(Bound::at_most_ns(what, NS_PER_CONNECTION, connect));
@@ -186,9 +194,8 @@ fn throughput(page: &mut String, results: &Results) -> Result<()> {
          each run, so that the new programs are warm. A ratio is taken within a round. The table has medians of the rounds with their \
          standard error. *Nothing* against nothing compares two runs in the middle of the round with two at its ends: how much \
          equal runs differ.\n\n\
-         The bounds of the budget are for listentop against nothing. Only its own part can be kept small: these loads do little \
-         besides what is measured, so the kernel's cost of calling any program reaches the bound or exceeds it \
-         ([instructions.md](instructions.md): by functions too). *Empty programs* return at once. They cost what the kernel needs to \
+         The budget bounds what is listentop's own: these loads do little besides what is measured, so the kernel's cost of \
+         calling any program is a large part of what they lose ([instructions.md](instructions.md): by functions too). *Empty programs* return at once. They cost what the kernel needs to \
          call a program at each of these tracepoints, so no tool that uses them costs less. *A system call traced* is a part of that: \
          while any tool traces one system call, the kernel uses a slower exit path for every system call of every process. Without \
          functions (fentry) no other hook sees an accept. nginx, as one process, serves a file of 1 KiB to wrk, for a second in each \
@@ -323,6 +330,7 @@ mod tests {
                 (Load::Connect, Tool::Empty, Tool::Nothing, 0.99),
                 (Load::KeepAlive, Tool::Empty, Tool::Nothing, 0.976),
                 (Load::Connect, Tool::Listentop, Tool::Empty, 0.995),
+                (Load::KeepAlive, Tool::Listentop, Tool::Empty, 0.96),
             ]
             .map(|(load, tool, base, ratio)| Throughput { load, tool, base, comparison: comparison(ratio) })
             .into(),
@@ -351,12 +359,13 @@ mod tests {
         let page = markdown(&results(600, 0.985)).unwrap();
         for row in [
             "| connect/accept/close, attached : not attached | ≥ 0.97 | 0.985 ± 0.000 | met |",
-            "| keep-alive requests, attached : not attached | ≥ 0.98 | 0.985 ± 0.000 | met |",
-            "| the same, listentop's own part: attached : empty programs on its hooks | ≥ 0.97 | 0.995 ± 0.000 | met |",
-            "| probe time per accepted connection, all hooks together | ≤ 1000 ns | 400 ± 0 ns | met |",
+            "| connect/accept/close, listentop's own part: attached : empty programs on its hooks | ≥ 0.98 | 0.995 ± 0.000 | met |",
+            "| keep-alive requests, listentop's own part: attached : empty programs on its hooks | ≥ 0.97 | 0.960 ± 0.000 | **missed** |",
+            "| keep-alive requests | listentop | nothing | 1 | 20000 | 19700 | 0.985 ± 0.000 | 0.985 to 0.985 |",
+            "| probe time per accepted connection, all hooks together | ≤ 600 ns | 400 ± 0 ns | met |",
             "| the same, against bpftrace measuring accept wait alone | ≤ 500 ns | 400 ± 0 ns | met |",
             // Two reads per request.
-            "| probe time per read, writes and arrivals included | ≤ 150 ns | 100 ± 0 ns | met |",
+            "| probe time per read, writes and arrivals included | ≤ 120 ns | 100 ± 0 ns | met |",
             "| start of `listentop report` until it measures, median | ≤ 500 ms | 100 ms | met |",
             "| start of the dashboard until its first frame with listeners, median | ≤ 500 ms | 510 ms | **missed** |",
             "| connect/accept/close | listentop | nothing | 1 | 20000 | 19700 | 0.985 ± 0.000 | 0.985 to 0.985 |",
@@ -375,18 +384,13 @@ mod tests {
 
     #[test]
     fn the_budget_is_missed() {
-        let page = markdown(&results(800, 0.975)).unwrap();
+        let page = markdown(&results(900, 0.965)).unwrap();
         assert!(
-            page.contains("| connect/accept/close, attached : not attached | ≥ 0.97 | 0.975 ± 0.000 | met |"),
+            page.contains("| connect/accept/close, attached : not attached | ≥ 0.97 | 0.965 ± 0.000 | **missed** |"),
             "{page}"
         );
-        assert!(
-            page.contains(
-                "| keep-alive requests, attached : not attached | ≥ 0.98 | 0.975 ± 0.000 | **missed**; empty programs on these hooks: 0.976 |"
-            ),
-            "{page}"
-        );
-        assert!(page.contains("accept wait alone | ≤ 500 ns | 600 ± 0 ns | **missed** |"), "{page}");
+        assert!(page.contains("all hooks together | ≤ 600 ns | 700 ± 0 ns | **missed** |"), "{page}");
+        assert!(page.contains("accept wait alone | ≤ 500 ns | 700 ± 0 ns | **missed** |"), "{page}");
     }
 
     /// A bound without a row could get worse unnoticed.
@@ -418,6 +422,6 @@ mod tests {
         results.bpftrace_skipped = Some("bpftrace is not installed".to_owned());
         let page = markdown(&results).unwrap();
         assert!(page.contains("accept wait alone | | skipped: bpftrace is not installed | |"), "{page}");
-        assert!(page.contains("writes and arrivals included | ≤ 150 ns | not measured |  |"), "{page}");
+        assert!(page.contains("writes and arrivals included | ≤ 120 ns | not measured |  |"), "{page}");
     }
 }

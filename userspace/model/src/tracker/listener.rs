@@ -2,12 +2,15 @@
 
 use super::{
     Clock,
+    bursts::Bursts,
     counters::Counters,
     drops::{DropTracker, attribution::CAUSES},
+    limit::Limit,
     recent::{Recent, for_each},
     threads::Threads,
 };
 use crate::{
+    findings::{Activity, Memory},
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
     model::{Counts, Distributions, Drops, Gauges, GroupId, ListenerModel, Pattern, PatternName, Rates},
@@ -34,12 +37,18 @@ pub(crate) struct Listener {
     recent: Recent,
     /// Peak in the last sample.
     peak: Option<u32>,
+    /// When it last did what, for the findings.
+    pub(crate) activity: Activity,
+    /// What was found before.
+    pub(crate) findings: Memory,
     /// Something changed since patterns and findings were looked for, or they never were.
     dirty: bool,
     /// Its history ended, because it closed.
     ended: bool,
     /// Sums at the last point of history.
     point: Point,
+    limit: Limit,
+    bursts: Bursts,
 }
 
 #[derive(Debug, Default)]
@@ -65,9 +74,13 @@ impl Listener {
             last: Distributions::default(),
             recent: Recent::default(),
             peak: None,
+            activity: Activity::default(),
+            findings: Memory::default(),
             dirty: true,
             ended: false,
             point: Point::default(),
+            limit: Limit::default(),
+            bursts: Bursts::default(),
         };
         let mut model = new_model(sample, from_zero);
         state.take_counts(&mut model, sample, clock);
@@ -122,6 +135,7 @@ impl Listener {
             model.process.clone_from(&sample.process);
         }
         model.holders.clone_from(&sample.holders);
+        self.take_surroundings(model, sample);
         model.netns = sample.netns;
         model.net_cookie = sample.net_cookie;
         model.protocol = sample.protocol;
@@ -132,11 +146,26 @@ impl Listener {
         model.group = group_of(sample);
     }
 
+    /// What is known of the processes behind it, and of its limit.
+    fn take_surroundings(&mut self, model: &mut ListenerModel, sample: &ListenerSample) {
+        self.dirty |= model.waiters != sample.waiters
+            || model.descriptors != sample.descriptors
+            || model.somaxconn != sample.somaxconn;
+        if model.waiters != sample.waiters {
+            model.waiters.clone_from(&sample.waiters);
+        }
+        model.descriptors = sample.descriptors;
+        model.backlog_wanted = sample.backlog_wanted;
+        // Of a closed listener they may not be read any more.
+        model.somaxconn = sample.somaxconn.or(model.somaxconn.filter(|_| sample.closed));
+        model.limit_set_by = self.limit.set_by(sample.gauges.backlog, model.somaxconn, sample.backlog_wanted);
+    }
+
     fn take_counts(&mut self, model: &mut ListenerModel, sample: &ListenerSample, clock: &Clock) {
         let before = model.total;
         let mut grown = self.counters.read(&sample.counts, self.from_zero);
         let refused = self.drops.read(sample, self.from_zero);
-        self.refuses |= refused || self.drops.retold;
+        self.refuses |= refused || self.drops.newly_known;
         grown |= refused;
         let added = self.take_distributions(&mut model.distributions, sample);
         if let Some(added) = &added {
@@ -182,7 +211,8 @@ impl Listener {
     /// Whether patterns or findings may have changed. Those of an idle listener stay the same.
     pub(crate) fn is_dirty(&self, model: &ListenerModel) -> bool {
         let waiting = model.now.accept_depth > 0 || model.now.queued_bytes.is_some_and(|n| n > 0);
-        self.dirty || !model.closed && (waiting || !model.findings.is_empty())
+        let open = !model.closed && (waiting || !model.findings.is_empty());
+        self.dirty || open || self.findings.is_settling()
     }
 
     /// Patterns and findings are up to date.
@@ -206,6 +236,8 @@ impl Listener {
                 }
             }
         }
+        let needed = self.bursts.step(&model.now, &model.drops, step_ns);
+        model.backlog_needed = model.backlog_needed.max(needed);
         self.history(model, clock, timeline, step_ns);
     }
 
@@ -277,6 +309,7 @@ impl Listener {
             && model.rate == self.recent.rates(&model.total, &model.drops, clock.recent_seconds())
             && model.recent_drops == self.recent.drops(&model.drops)
             && self.drops.is_steady()
+            && self.bursts.is_over()
             && model.now.recent_accept_peak == self.peak
             && model.history.is_steady_from(clock.first_recent())
             && point == quiet
@@ -312,6 +345,12 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
         group: group_of(sample),
         process: sample.process.clone(),
         holders: sample.holders.clone(),
+        waiters: None,
+        descriptors: None,
+        somaxconn: None,
+        limit_set_by: None,
+        backlog_wanted: None,
+        backlog_needed: None,
         opened_in_interval,
         closed: false,
         now: Gauges::default(),

@@ -1,9 +1,11 @@
 //! From samples to the model, one sample at a time.
 
+mod bursts;
 mod clock;
 mod counters;
 mod drops;
 mod groups;
+mod limit;
 mod listener;
 mod namespaces;
 mod recent;

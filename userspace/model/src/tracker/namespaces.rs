@@ -171,6 +171,7 @@ impl Namespace {
             listener.netns_name.clone_from(&self.name);
         }
         state.drops.rest();
+        state.drops.unread = !self.readable;
         // Attempts that turn out to be another listener's are no longer unexplained here.
         state.refuses = state.drops.pending > 0 || listener.drops.unexplained.is_some_and(|n| n > 0);
     }

@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::text::{clean, fit, width};
+use super::{
+    prose::grouped,
+    text::{clean, fit, width},
+};
 use crate::{
     device::Device,
-    model::{ListenerModel, Severity},
+    model::{ListenerModel, Severity, ThreadModel},
 };
 
 /// Address and port as they are written everywhere: `[::]:80`; a dual-stack or all-addresses socket is `*:80`.
@@ -70,6 +73,15 @@ pub fn process_within(listener: &ListenerModel, columns: usize) -> String {
     match &listener.process {
         Some(process) if width(&whole) > columns => fit(&clean(&process.comm), columns),
         _ => fit(&whole, columns),
+    }
+}
+
+/// Name of a thread; of a sum, how many ended threads it is, as short as a name: `(20,000 ended)`.
+#[must_use]
+pub fn thread_name(thread: &ThreadModel) -> String {
+    match &thread.summed {
+        Some(summed) => format!("({} ended)", grouped(summed.threads)),
+        None => clean(&thread.comm),
     }
 }
 

@@ -102,7 +102,7 @@ fn lines(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
 /// A row per measure: its status, its hooks, and the reason if it is not measured in full.
 fn measures(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
     let room = usize::from(width).saturating_sub(MEASURE + STATUS + 3);
-    let head = ("VIA, AND WHY NOT MORE", theme.label());
+    let head = ("MEASURED VIA, REASON", theme.label());
     let mut lines = vec![row("MEASURE", ("STATUS", theme.label()), head)];
     for (i, coverage) in model.coverage.iter().enumerate() {
         let (mark, style) = match coverage.status {

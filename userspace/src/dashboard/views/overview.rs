@@ -3,7 +3,7 @@
 use crossterm::event::KeyCode;
 use listentop_model::{
     coverage::Measure,
-    model::{ListenerModel, Model},
+    model::{ListenerModel, Model, depth},
     words,
 };
 use ratatui::{
@@ -16,7 +16,7 @@ use ratatui::{
 use crate::dashboard::{
     action::Action,
     column::Column,
-    group::{Item, fill},
+    group::Item,
     keymap::{Binding, Key::Ctrl, Key::Plain, Others, Scope, bind, char},
     layout::{Needs, Place, layout},
     rows::Row,
@@ -316,8 +316,8 @@ fn accept_queue(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, state: &
     let room = words::width(&numbers).max(state.rows.numbers_width) as u16;
     let fullest = &item.fullest().now;
     let peak = fullest.recent_accept_peak.map(|p| f64::from(p) / f64::from(fullest.limit.max(1)));
-    queue_bar::draw(buf, (place.x, y), place.width.saturating_sub(room + 1), (fill(fullest), peak), state.theme);
-    text::right(buf, place.x, y, place.width, &numbers, state.theme.fill(fill(&item.figures().now)));
+    queue_bar::draw(buf, (place.x, y), place.width.saturating_sub(room + 1), (fullest.fill(), peak), state.theme);
+    text::right(buf, place.x, y, place.width, &numbers, state.theme.fill(item.figures().now.fill()));
 }
 
 fn trend(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, state: &State, model: &Model) {
@@ -387,16 +387,20 @@ fn missing(item: Item<'_>, places: &[Place], theme: Theme, model: &Model) -> Vec
 fn findings(figures: &ListenerModel, area: Rect, theme: Theme) -> Vec<(String, Style)> {
     let width = usize::from(area.width);
     let mut lines: Vec<(String, Style)> = Vec::new();
-    for finding in &figures.findings {
-        let mark = words::severity_mark(finding.severity);
+    for (at, finding) in figures.findings.iter().enumerate() {
+        let (mark, when) = (words::severity_mark(finding.severity), words::finding_time(finding));
         let style = theme.severity(finding.severity);
-        let text = format!("{mark} {}: {}", finding.severity.name(), finding.summary);
+        let margin = "  ".repeat(depth(&figures.findings, at));
+        let text = format!("{margin}{mark} {}{when}: {}", finding.severity.name(), words::clean(&finding.summary));
         if area.height <= 4 {
             lines.push((text, style));
             continue;
         }
         lines.extend(words::wrap(&text, width - 2).into_iter().map(|line| (line, style)));
-        let advice = words::wrap(&finding.advice, width - 4).into_iter();
+        if finding.follows_from.is_some() {
+            continue; // what to do stands there
+        }
+        let advice = words::wrap(&words::clean(&finding.advice), width - 4).into_iter();
         lines.extend(advice.map(|line| (format!("  {line}"), Style::new())));
     }
     if lines.is_empty() {

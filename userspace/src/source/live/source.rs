@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
     time::Instant,
 };
 
@@ -15,8 +16,10 @@ use listentop_model::{
 
 use super::{
     attach::{
-        Attached, Trial, coverage,
+        Attached, Trial,
+        coverage::{self, Circumstances},
         events::{Event, Method, Target},
+        silence,
     },
     bpf,
     read::{
@@ -26,6 +29,7 @@ use super::{
         losses,
         shared::SharedArray,
         threads::Threads,
+        unread::Walk,
     },
 };
 use crate::source::{
@@ -46,9 +50,13 @@ pub struct LiveSource {
     pub(super) threads: Threads,
     pub(super) uninhabited: Uninhabited,
     pub(super) devices: Devices,
+    /// A file that leads into each namespace, by inode.
+    pub(super) files: HashMap<u32, PathBuf>,
     pub(super) owners: owners::Watch,
     pub(super) host: Host,
     pub(super) entries: Vec<Entry>,
+    /// What they depend on in addition to the hooks.
+    pub(super) circumstances: Circumstances,
     /// The same in words.
     pub(super) coverage: Vec<Coverage>,
     pub(super) attached: Attached,
@@ -89,6 +97,7 @@ impl LiveSource {
                 id,
                 exists: open,
                 before: if open { self.uninhabited.before(id, opened_ns) } else { None },
+                file: self.files.get(&id.inode).cloned(),
             })
             .collect();
         let mut namespaces = namespaces::sample(&wanted, &scan.namespaces, &names);
@@ -101,7 +110,7 @@ impl LiveSource {
         let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage, &self.devices)?;
         self.note_vacated(&mut namespaces, &names);
         self.listeners.recycle(&mut self.threads)?;
-        self.note_losses(hidden);
+        self.note_losses(hidden, missed_runs);
         Ok(Sample {
             monotonic_ns,
             unix_ms: machine::unix_ms(),
@@ -121,15 +130,30 @@ impl LiveSource {
         let vacated: Vec<NamespaceId> =
             self.listeners.namespaces().filter(|(_, inhabitants)| !inhabitants.open).map(|(id, _)| id).collect();
         for sample in namespaces.iter_mut().filter(|sample| vacated.contains(&sample.id)) {
-            let wanted = namespaces::Wanted { id: sample.id, exists: false, before: sample.before_listeners };
+            let wanted = namespaces::Wanted {
+                id: sample.id,
+                exists: false,
+                before: sample.before_listeners,
+                file: self.files.get(&sample.id.inode).cloned(),
+            };
             sample.counters =
                 namespaces::sample(&[wanted], &scan.namespaces, names).pop().and_then(|sample| sample.counters);
             self.uninhabited.vacated(sample.id, sample.counters);
         }
         if self.uninhabited.is_news(scan.number) {
-            self.uninhabited.read(&namespaces::scanned(scan), &self.listeners.inhabited());
+            self.files = namespaces::scanned(scan);
+            self.uninhabited.read(&self.files, &self.listeners.inhabited());
             self.devices.retain(|id| self.listeners.has_namespace(id));
         }
+    }
+
+    /// Reads everything at every sample from now on, regardless of the cost: for tests, which sample often.
+    #[must_use]
+    pub fn at_every_sample(mut self) -> Self {
+        if let Some(walk) = &mut self.listeners.walk {
+            walk.be_lavish();
+        }
+        self
     }
 
     /// Every hook that was tried at the start, with its outcome.
@@ -163,10 +187,17 @@ impl LiveSource {
     }
 
     /// Notes what coverage has lost since the last sample.
-    fn note_losses(&mut self, hidden: u32) {
+    fn note_losses(&mut self, hidden: u32, missed_runs: u64) {
+        let silent = silence::note(&mut self.attached, self.listeners.evidence(), missed_runs);
+        if silent {
+            self.entries = coverage::of(&self.attached, &self.circumstances);
+            self.listeners.set_parts(self.attached.parts());
+        }
         let owners = coverage::note_hidden_owners(&mut self.entries, hidden);
         let forgotten = self.listeners.clients() > self.clients_remembered;
-        if owners | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
+        let every = self.listeners.walk.as_ref().and_then(Walk::every);
+        let walks = coverage::note_walks(&mut self.entries, every);
+        if silent | owners | walks | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
             self.coverage = in_words(&self.entries);
         }
     }

@@ -351,6 +351,10 @@ impl TrackedListener {
                 ..DropsSample::default()
             },
             threads: Vec::new(),
+            waiters: None,
+            descriptors: None,
+            somaxconn: None,
+            backlog_wanted: None,
         }
     }
 }

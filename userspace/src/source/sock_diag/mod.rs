@@ -4,7 +4,6 @@
 mod coverage;
 mod listeners;
 mod netlink;
-mod pace;
 mod reachable;
 mod refused;
 mod requests;
@@ -21,15 +20,20 @@ use listentop_model::{
     shared::Shared,
 };
 
+use crate::errors::Shortage;
+
 use super::{
     Source,
     coverage::{Entry, WithoutProbes, in_words},
     machine, namespaces, owners,
+    pace::Pace,
 };
 use coverage::Circumstances;
 use listeners::NetnsSockets;
-use pace::Pace;
 use reachable::ReachableNamespaces;
+
+/// Listeners and request sockets may each take a 25th of a core: 4 %.
+const THRIFT: u32 = 25;
 
 /// Why sock_diag cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,16 @@ pub enum StartError {
     /// Anything else.
     #[error("the kernel's list of sockets cannot be read: {0}")]
     Io(#[from] io::Error),
+}
+
+impl StartError {
+    /// What there is too little of, if that is the reason.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::NoList => None,
+            Self::Io(error) => Shortage::behind(error),
+        }
+    }
 }
 
 /// The kernel's list of sockets, read again and again.
@@ -74,7 +88,10 @@ impl SockDiagSource {
     pub fn start(without_probes: WithoutProbes) -> Result<Self, StartError> {
         let now = Instant::now();
         let mut reachable = ReachableNamespaces::open()?;
-        reachable.update(&namespaces::all());
+        match reachable.update(&namespaces::all()) {
+            Some(error) if Shortage::behind(&error).is_some() => return Err(error.into()),
+            _ => {}
+        }
         let circumstances = Circumstances {
             without_probes,
             unseen: reachable.unseen(),
@@ -86,8 +103,8 @@ impl SockDiagSource {
         let entries = coverage::of(&circumstances);
         let mut source = Self {
             namespaces: reachable,
-            listeners_pace: Pace::new(now),
-            requests_pace: Pace::new(now),
+            listeners_pace: Pace::new(now, THRIFT),
+            requests_pace: Pace::new(now, THRIFT),
             counters: Vec::new(),
             owners: owners::Watch::start()?,
             scanned: 0,
@@ -134,7 +151,8 @@ impl SockDiagSource {
         if again {
             return;
         }
-        self.namespaces.update(&namespaces::scanned(scan));
+        // Coverage counts those that could not be opened.
+        let _ = self.namespaces.update(&namespaces::scanned(scan));
         self.circumstances.hidden = scan.hidden;
         self.circumstances.unseen = self.namespaces.unseen();
         for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {

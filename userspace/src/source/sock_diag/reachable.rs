@@ -24,6 +24,8 @@ pub(super) struct ReachableNamespaces {
     may_enter: bool,
     /// Those that are known and could not be entered.
     closed: BTreeSet<u32>,
+    /// A file that leads into each.
+    files: HashMap<u32, PathBuf>,
 }
 
 impl ReachableNamespaces {
@@ -35,14 +37,22 @@ impl ReachableNamespaces {
         let own = owners::our_namespace().unwrap_or(0);
         let diag = Diag::open()?;
         let may_enter = namespaces::may_enter();
-        Ok(Self { by_inode: BTreeMap::from([(own, NetnsSockets::new(diag))]), own, may_enter, closed: BTreeSet::new() })
+        Ok(Self {
+            by_inode: BTreeMap::from([(own, NetnsSockets::new(diag))]),
+            own,
+            may_enter,
+            closed: BTreeSet::new(),
+            files: HashMap::new(),
+        })
     }
 
     /// Opens namespaces that are new among `found`, and closes those that are not in it. An open socket would keep them
-    /// alive.
-    pub(super) fn update(&mut self, found: &HashMap<u32, PathBuf>) {
+    /// alive. Returns why the last one that could not be opened could not.
+    pub(super) fn update(&mut self, found: &HashMap<u32, PathBuf>) -> Option<io::Error> {
+        let mut refusal = None;
         self.by_inode.retain(|inode, _| *inode == self.own || found.contains_key(inode));
         self.closed.clear();
+        self.files.clone_from(found);
         for (inode, file) in found {
             if self.by_inode.contains_key(inode) {
                 continue;
@@ -53,11 +63,13 @@ impl ReachableNamespaces {
                 }
                 // Its last process has ended.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => {
+                Err(error) => {
                     self.closed.insert(*inode);
+                    refusal = Some(error);
                 }
             }
         }
+        refusal
     }
 
     /// Which namespaces' listeners are not seen; `None` if none are known of.
@@ -77,6 +89,7 @@ impl ReachableNamespaces {
                 id: NamespaceId { inode: *inode, cookie: sockets.cookie },
                 exists: true,
                 before: sockets.before_listeners,
+                file: self.files.get(inode).cloned(),
             })
             .collect()
     }

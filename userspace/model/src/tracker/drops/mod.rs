@@ -30,10 +30,12 @@ pub(crate) struct DropTracker {
     clients_cover_syn: bool,
     /// Whether the accept queue came near its limit, in this step and in the one before.
     near_full: [bool; 2],
+    /// The namespace's counters could not be read in the last step.
+    pub(crate) unread: bool,
     /// Which of the totals are known.
     known: [bool; 3],
     /// That changed in this step.
-    pub(crate) retold: bool,
+    pub(crate) newly_known: bool,
     backlog: u32,
     /// The same sample once more would leave all this as it is.
     steady: bool,
@@ -58,7 +60,8 @@ impl DropTracker {
         let same_backlog = std::mem::replace(&mut self.backlog, queue.backlog) == queue.backlog;
         let near =
             queue.accept_peak.is_none_or(|peak| u64::from(peak.max(queue.accept_depth)) + 1 + limit / MARGIN >= limit);
-        self.near_full = [near, self.near_full[0]];
+        // What is pending may be of any step since the namespace's counters were read last.
+        self.near_full = [near, self.near_full[0] || (self.unread && self.near_full[1])];
 
         let mut grown = self.socket.read(drops.socket_drops, from_zero);
         let ack_overflow = self.ack_overflow.read(drops.ack_overflow, from_zero);
@@ -66,7 +69,7 @@ impl DropTracker {
         let ack_other = self.ack_other.read(drops.ack_other, from_zero);
         grown += self.not_attempts.read(drops.not_attempts, from_zero);
         grown += self.clients.read(drops.clients, from_zero);
-        self.retold = self.clients_cover_syn != drops.clients_cover_syn;
+        self.newly_known = self.clients_cover_syn != drops.clients_cover_syn;
         self.clients_cover_syn = drops.clients_cover_syn;
         let given = [drops.syn_accept_queue_full, drops.syn_queue_full, drops.syn_other];
         let acks = [ack_overflow + cookie_ack_overflow, 0, ack_other];
@@ -77,8 +80,8 @@ impl DropTracker {
         // Figures can become known although nothing was refused: a measure became available, or all clients are now
         // seen.
         let known = [self.socket.sum, self.ack_overflow.sum, self.clients.sum].map(|sum| sum.is_some());
-        self.retold |= known != std::mem::replace(&mut self.known, known);
-        self.steady = same_backlog && self.near_full[0] == self.near_full[1] && !self.retold;
+        self.newly_known |= known != std::mem::replace(&mut self.known, known);
+        self.steady = same_backlog && self.near_full[0] == self.near_full[1] && !self.newly_known;
         grown + self.seen.iter().sum::<u64>() > 0
     }
 

@@ -88,7 +88,7 @@ fn it_is_steady_when_nothing_about_the_queue_changes() {
     assert!(tracker.is_steady());
     l.drops.clients_cover_syn = false;
     tracker.read(&l, false);
-    assert!(!tracker.is_steady() && tracker.retold, "clients are not all seen any more");
+    assert!(!tracker.is_steady() && tracker.newly_known, "clients are not all seen any more");
 }
 
 #[test]

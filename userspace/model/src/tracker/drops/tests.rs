@@ -97,7 +97,7 @@ fn each_row_of_the_table() {
         (ACK_ACCEPT_QUEUE, [0, 7, 0, 0, 0], 7),
         (ACK_OTHER, [0, 0, 0, 7, 0], 7),
         (DEFER_ACCEPT, [0, 0, 0, 0, 0], 0),
-        // A cookie's ACK on a full accept queue looks like a SYN there: no probe tells its packet from others.
+        // A cookie's ACK on a full accept queue looks like a SYN there: no probe distinguishes its packet from others.
         (SYN_ACCEPT_QUEUE, [7, 0, 0, 0, 0], 7),
     ];
     for (refusal, expected, attempts) in rows {
@@ -387,6 +387,34 @@ fn a_namespace_whose_first_listener_comes_later_has_exact_drops() {
     }
 }
 
+/// The counters turn up when the queue has long been empty: what was refused meanwhile still has its cause.
+#[test]
+fn causes_of_what_was_refused_before_counters_turn_up_are_found() {
+    let mut scene = Scene::new(vec![]);
+    let mut namespace = crate::fixtures::quiet()[0].namespaces[0].clone();
+    namespace.before_listeners = namespace.counters;
+    let mut l = listener(9, NS, "127.0.0.1:9", 16);
+    l.opened_ns = Some(scene.now.monotonic_ns + 1);
+    scene.now.listeners.push(l);
+    scene.now.namespaces.push(namespace);
+    for (syns, readable) in [(12, false), (0, false), (0, false), (0, false), (0, true), (0, true)] {
+        refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, syns);
+        refuse(&mut scene, 0, ACK_ACCEPT_QUEUE, syns / 4);
+        if syns == 0 {
+            scene.listener(0).gauges.accept_peak = Some(0);
+        }
+        let counters = scene.now.namespaces[0].counters;
+        if !readable {
+            scene.now.namespaces[0].counters = None;
+        }
+        scene.tick(250);
+        scene.now.namespaces[0].counters = counters;
+    }
+    let model = run(&scene.samples());
+    check(&model, 0, [12, 3, 0, 0, 0]);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+}
+
 /// Nobody was known who is in the namespace, so its counters are read from the second sample on only.
 #[test]
 fn a_namespace_whose_counters_turn_up_late_counts_from_there_or_from_its_beginning() {
@@ -449,7 +477,7 @@ fn a_stray_packet_does_not_take_the_place_of_another_listeners_drop() {
     assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
 }
 
-/// No probe tells final ACKs, which count twice in the socket: no listener's bound takes from another's.
+/// Where no probe sees final ACKs, which count twice in the socket, no listener's bound takes from another's.
 #[test]
 fn bounds_of_several_listeners_stay_bounds() {
     let mut scene = scene(2);

@@ -17,6 +17,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("SOCK_NET", "sock", "__sk_common.skc_net.net"),
     ("SOCK_BOUND_DEVICE", "sock", "__sk_common.skc_bound_dev_if"),
     ("SOCK_COOKIE", "sock", "__sk_common.skc_cookie.counter"),
+    ("SOCK_HASH", "sock", "__sk_common.skc_hash"),
     ("SOCK_SOCKET", "sock", "sk_socket"),
     ("SOCK_FLAGS", "sock", "__sk_common.skc_flags"),
     ("TCP_QLEN", "tcp_sock", "inet_conn.icsk_accept_queue.qlen.counter"),
@@ -27,10 +28,18 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("TCP_COPIED_SEQ", "tcp_sock", "copied_seq"),
     ("TCP_SRTT_US", "tcp_sock", "srtt_us"),
     ("TCP_CLOCK_CACHE", "tcp_sock", "tcp_clock_cache"),
+    ("TCP_SND_NXT", "tcp_sock", "snd_nxt"),
+    ("TCP_WRITE_SEQ", "tcp_sock", "write_seq"),
+    ("TCP_URG_DATA", "tcp_sock", "urg_data"),
+    ("TCP_URG_SEQ", "tcp_sock", "urg_seq"),
     ("REQUEST_SK", "request_sock", "sk"),
     ("REQUEST_NEXT", "request_sock", "dl_next"),
     ("REQUEST_LISTENER", "request_sock", "__req_common.skc_listener"),
     ("REQUEST_SNT_SYNACK", "tcp_request_sock", "snt_synack"),
+    ("REQUEST_TIMER", "request_sock", "rsk_timer"),
+    ("REQUEST_LISTED", "request_sock", "__req_common.skc_node.pprev"),
+    ("SOCK_REUSEPORT_CB", "sock", "sk_reuseport_cb"),
+    ("REUSEPORT_SOCKS", "sock_reuseport", "num_socks"),
     ("REQUEST_REFCNT", "request_sock", "__req_common.skc_refcnt.refs.counter"),
     ("NET_SYNCOOKIES", "net", "ipv4.sysctl_tcp_syncookies"),
     ("TCP_DEFER_ACCEPT", "tcp_sock", "inet_conn.icsk_accept_queue.rskq_defer_accept"),
@@ -101,6 +110,14 @@ pub(crate) const OPTIONAL: &[&str] = &[
     "NET_SK_LOOKUP",
     // 5.12.
     "NET_COOKIE",
+    // Without these the hooks on a request's timer are not used ([`OF_REQUESTS`]).
+    "REQUEST_TIMER",
+    "REQUEST_LISTED",
+    "REQUEST_TIMEOUTS_BYTE",
+    "REQUEST_TIMEOUTS_BIT",
+    // Without these, requests of a shard that closes count as given up also where another shard takes them.
+    "SOCK_REUSEPORT_CB",
+    "REUSEPORT_SOCKS",
     // Packets are dropped with a reason since 5.17; functions need none.
     "REASON_LISTEN_OVERFLOW",
     "REASON_NO_SOCKET",
@@ -108,6 +125,16 @@ pub(crate) const OPTIONAL: &[&str] = &[
 
 /// The globals without which MPTCP is unknown.
 pub(crate) const MPTCP: &[&str] = &["TCP_IS_MPTCP", "TCP_ULP_DATA", "SUBFLOW_CONN", "MPTCP_FIRST"];
+
+/// The members without which the hooks on a request's timer show nothing.
+pub(crate) const OF_REQUESTS: &[(&str, &str)] =
+    &[("request_sock", "rsk_timer"), ("request_sock", "__req_common.skc_node.pprev"), ("request_sock", "num_timeout")];
+
+/// Whether the kernel's processing of packets is part of tasks that others may preempt (PREEMPT_RT): then spinlocks have
+/// owners.
+pub(crate) fn is_real_time(btf: &KernelBtf) -> bool {
+    btf.member("sock", "sk_lock.slock.lock.owner").is_ok()
+}
 
 /// A frozen global that says whether programs may call a helper, and the kernel's function behind the helper.
 const HELPERS: &[(&str, &str)] = &[
@@ -128,6 +155,7 @@ const ENUMERATORS: &[(&str, &str)] = &[
     ("FLAG_DONE", "SOCK_DONE"),
     ("FLAG_DEAD", "SOCK_DEAD"),
     ("FLAG_LISTENED", "SOCK_RCU_FREE"),
+    ("FLAG_URGINLINE", "SOCK_URGINLINE"),
     ("OP_ACCEPT", "IORING_OP_ACCEPT"),
 ];
 
@@ -156,6 +184,9 @@ pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
     let bit = |path| btf.member("sock_common", path);
     put("SOCK_REUSEPORT_BYTE", bit("skc_reuseport").map(listentop_btf::Member::byte));
     put("SOCK_REUSEPORT_BIT", bit("skc_reuseport").map(listentop_btf::Member::bit));
+    let timeouts = || btf.member("request_sock", "num_timeout");
+    put("REQUEST_TIMEOUTS_BYTE", timeouts().map(listentop_btf::Member::byte));
+    put("REQUEST_TIMEOUTS_BIT", timeouts().map(listentop_btf::Member::bit));
     put("SOCK_V6ONLY_BYTE", bit("skc_ipv6only").map(listentop_btf::Member::byte));
     put("SOCK_V6ONLY_BIT", bit("skc_ipv6only").map(listentop_btf::Member::bit));
     let locks = || btf.member("sock", "sk_userlocks");

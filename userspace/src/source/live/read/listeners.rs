@@ -18,8 +18,13 @@ use super::{
     tables::Tables,
     threads::Threads,
     tracked::{Available, TrackedListener},
+    unread::Walk,
 };
-use crate::source::{devices::Devices, live::attach::events::Part, owners::Scan};
+use crate::source::{
+    devices::Devices,
+    live::attach::{events::Part, silence::Evidence},
+    owners::Scan,
+};
 
 /// The listeners of a namespace.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +38,8 @@ pub(crate) struct Inhabitants {
 /// The listeners, and what user space must remember of each.
 pub(crate) struct Listeners {
     tables: Tables,
+    /// Over the connections, for what waits unread; `None` where the kernel does not allow that.
+    pub(crate) walk: Option<Walk>,
     free: Queue<MapData, u32>,
     /// Parts of measures that are known.
     parts: Vec<Part>,
@@ -55,14 +62,18 @@ pub(crate) struct Listeners {
     /// Clients that listeners had refused when they closed; and those of all listeners.
     clients_closed: u64,
     clients: u64,
+    /// What their counters show of hooks that see nothing: of listeners that have closed, and of all.
+    evidence_closed: Evidence,
+    evidence: Evidence,
 }
 
 impl Listeners {
     /// `parts`: parts of measures that are known.
-    pub(crate) fn new(tables: Tables, free: Queue<MapData, u32>, parts: Vec<Part>) -> Self {
+    pub(crate) fn new(tables: Tables, walk: Option<Walk>, free: Queue<MapData, u32>, parts: Vec<Part>) -> Self {
         let known = iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
         Self {
             tables,
+            walk,
             free,
             parts,
             known,
@@ -75,6 +86,8 @@ impl Listeners {
             unseen_gone: 0,
             clients_closed: 0,
             clients: 0,
+            evidence_closed: Evidence::default(),
+            evidence: Evidence::default(),
         }
     }
 
@@ -120,6 +133,16 @@ impl Listeners {
     /// Refused clients that were counted, of all listeners that there were.
     pub(crate) fn clients(&self) -> u64 {
         self.clients
+    }
+
+    /// What the counters of all listeners that there were show of hooks that see nothing.
+    pub(crate) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Other parts of measures are known from now on.
+    pub(crate) fn set_parts(&mut self, parts: Vec<Part>) {
+        self.parts = parts;
     }
 
     /// Whether a scan out of turn may find the owner of some listener.
@@ -187,14 +210,30 @@ impl Listeners {
         self.nameless.clear();
         self.ownerless = false;
         self.clients = self.clients_closed;
+        self.evidence = self.evidence_closed;
+        if let Some(walk) = &mut self.walk {
+            walk.begin();
+        }
         for (slot, known) in (0..).zip(&mut self.known) {
             let Some(known) = known.as_deref_mut().filter(|known| !known.reported_closed) else { continue };
-            samples.push(known.sample(&mut self.tables, slot, now_ns, &threads.of(slot), available, devices)?);
+            samples.push(known.sample(
+                &mut self.tables,
+                slot,
+                now_ns,
+                &threads.of(slot),
+                available,
+                devices,
+                self.walk.as_mut(),
+            )?);
             let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.listener.clients);
+            let evidence =
+                known.last.as_ref().map_or_else(Evidence::default, |(_, last)| last.counters.evidence(known.unseen));
             self.clients += clients;
+            self.evidence.add(evidence);
             if known.reported_closed {
                 self.closed.push(slot);
                 self.clients_closed += clients;
+                self.evidence_closed.add(evidence);
             }
             inhabit(&mut self.namespaces, known);
             if known.device != 0 {

@@ -45,6 +45,8 @@ struct Seen {
     key: ThreadKey,
     generation: u32,
     sample: ThreadSample,
+    /// What an earlier record of it had counted, if it was taken for ended.
+    earlier: Work,
     worked_at: Instant,
 }
 
@@ -56,7 +58,7 @@ struct Slot {
     generation: u32,
     /// Those that ended last.
     departed: VecDeque<ThreadSample>,
-    /// Sums over those that are no longer kept one by one; thread id 0.
+    /// The sum over those that are no longer kept one by one.
     older: Option<ThreadSample>,
     /// All work of theirs.
     work: Work,
@@ -135,9 +137,9 @@ impl Threads {
             let slot = self.slots.entry(record.key.slot).or_default();
             let seen = seen.get_or_insert_with(|| {
                 slot.records.push(index);
-                Box::new(Seen::new(&record, now))
+                Box::new(slot.revived(&record, now).unwrap_or_else(|| Seen::new(&record, now)))
             });
-            if charge(&mut seen.sample, &record.work, &mut slot.work) {
+            if charge(&mut seen.sample, &sum(&seen.earlier, &record.work), &mut slot.work) {
                 seen.worked_at = now;
                 slot.changed = self.serial;
             }
@@ -163,7 +165,8 @@ impl Threads {
             if let Some(mut seen) = self.seen[index as usize].take() {
                 // Once more: it may have worked between the reading and its end.
                 let slot = self.slots.entry(seen.key.slot).or_default();
-                charge(&mut seen.sample, &self.records.read(index).work, &mut slot.work);
+                let work = sum(&seen.earlier, &self.records.read(index).work);
+                charge(&mut seen.sample, &work, &mut slot.work);
                 self.release(seen.key, index)?;
                 self.depart(index, *seen);
             }
@@ -193,20 +196,7 @@ impl Threads {
         if slot.departed.len() > DEPARTED
             && let Some(oldest) = slot.departed.pop_front()
         {
-            let older = slot.older.get_or_insert_with(|| ThreadSample {
-                pid: oldest.pid,
-                comm: "(ended)".to_owned(),
-                ended: true,
-                ..ThreadSample::default()
-            });
-            older.accepts += oldest.accepts;
-            older.would_block += oldest.would_block;
-            older.accept_failed += oldest.accept_failed;
-            older.reads += oldest.reads;
-            older.read_bytes += oldest.read_bytes;
-            older.first_reads += oldest.first_reads;
-            older.writes += oldest.writes;
-            older.write_bytes += oldest.write_bytes;
+            slot.older.get_or_insert_with(ThreadSample::sum).sum_up(&oldest);
         }
     }
 
@@ -230,16 +220,34 @@ impl Threads {
     }
 }
 
+impl Slot {
+    /// A thread that was taken for ended and works again, with what it had done: no two samples are of one thread. (If
+    /// it is in the sum by now, it goes on as another thread; its work counts once.)
+    fn revived(&mut self, record: &ThreadRecord, now: Instant) -> Option<Seen> {
+        let key = record.key;
+        let is = |sample: &ThreadSample| (sample.initial_tid, sample.start_ns) == (key.tid, key.start_ns);
+        let sample = self.departed.remove(self.departed.iter().position(is)?)?;
+        Some(Seen {
+            earlier: work_of(&sample),
+            sample: ThreadSample { ended: false, ..sample },
+            ..Seen::new(record, now)
+        })
+    }
+}
+
 impl Seen {
     fn new(record: &ThreadRecord, now: Instant) -> Self {
         let sample = ThreadSample {
             pid: record.pid,
             tid: record.tid,
+            initial_pid: record.initial_pid,
+            initial_tid: record.key.tid,
             start_ns: record.key.start_ns,
             comm: text(&record.comm),
             ..ThreadSample::default()
         };
-        Self { key: record.key, generation: record.generation, sample, worked_at: now }
+        let (key, generation) = (record.key, record.generation);
+        Self { key, generation, sample, earlier: Work::default(), worked_at: now }
     }
 }
 
@@ -277,6 +285,33 @@ impl Clock {
             (observed.ended, observed.on_cpu_ns, observed.run_queue_ns);
         sample.comm.clone_from(&observed.comm);
         true
+    }
+}
+
+/// What a sample has counted.
+fn work_of(sample: &ThreadSample) -> Work {
+    Work {
+        reads: sample.reads,
+        read_bytes: sample.read_bytes,
+        writes: sample.writes,
+        write_bytes: sample.write_bytes,
+        accepts: sample.accepts,
+        would_block: sample.would_block,
+        accept_failed: sample.accept_failed,
+        first_reads: sample.first_reads,
+    }
+}
+
+fn sum(a: &Work, b: &Work) -> Work {
+    Work {
+        reads: a.reads + b.reads,
+        read_bytes: a.read_bytes + b.read_bytes,
+        writes: a.writes + b.writes,
+        write_bytes: a.write_bytes + b.write_bytes,
+        accepts: a.accepts + b.accepts,
+        would_block: a.would_block + b.would_block,
+        accept_failed: a.accept_failed + b.accept_failed,
+        first_reads: a.first_reads + b.first_reads,
     }
 }
 
@@ -350,6 +385,31 @@ mod tests {
         let stat = "12 (a ) (b) S 1 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 777 0 0";
         assert_eq!(parse_stat(stat), Some(("a ) (b", 777)));
         assert_eq!(parse_stat("12 (a"), None);
+    }
+
+    #[test]
+    fn a_thread_that_was_taken_for_ended_goes_on() {
+        let key = ThreadKey { slot: 3, tid: 7, start_ns: 9 };
+        let record = |tid, reads| ThreadRecord {
+            key: ThreadKey { tid, ..key },
+            initial_pid: 5,
+            work: Work { reads, ..Work::default() },
+            ..ThreadRecord::default()
+        };
+        let now = Instant::now();
+        let mut slot = Slot::default();
+        for tid in [6, 7, 8] {
+            let mut seen = Seen::new(&record(tid, 0), now);
+            charge(&mut seen.sample, &record(tid, 100).work, &mut slot.work);
+            seen.sample.ended = true;
+            slot.departed.push_back(seen.sample);
+        }
+        assert!(slot.revived(&record(9, 1), now).is_none(), "it is new");
+        let mut seen = slot.revived(&record(7, 4), now).expect("it had departed");
+        assert!(charge(&mut seen.sample, &sum(&seen.earlier, &record(7, 4).work), &mut slot.work));
+        assert_eq!((seen.sample.reads, seen.sample.ended, slot.work.reads), (104, false, 304));
+        assert_eq!(slot.departed.iter().map(|t| t.initial_tid).collect::<Vec<_>>(), [6, 8]);
+        assert!(slot.revived(&record(7, 4), now).is_none(), "it lives");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
     distributions::Totals,
     tables::{Counters, Tables},
     threads::OfListener,
+    unread::Walk,
 };
 use crate::source::{devices::Devices, live::attach::events::Part, owners::Owner};
 
@@ -56,7 +57,23 @@ pub(super) struct Readings {
     info: ListenerInfo,
     pub(super) counters: Counters,
     peaks: Peaks,
+    /// When the connections were last walked over, if any of its bytes wait.
+    walked_ns: u64,
     available: Available,
+}
+
+impl Readings {
+    fn records(&self, now_ns: u64) -> Records<'_> {
+        Records {
+            info: &self.info,
+            counters: &self.counters.listener,
+            handshakes: &self.counters.handshakes,
+            work: &self.counters.work,
+            peaks: self.peaks,
+            now_ns,
+            walked_ns: self.walked_ns,
+        }
+    }
 }
 
 /// Samples after a change in which distributions are read.
@@ -137,6 +154,7 @@ impl TrackedListener {
         threads: &OfListener<'_>,
         available: Available,
         devices: &Devices,
+        walk: Option<&mut Walk>,
     ) -> io::Result<Arc<ListenerSample>> {
         let mut info = tables.info.read(slot);
         // The time of the poll and the position of the queue's take-over are not part of a sample.
@@ -145,7 +163,16 @@ impl TrackedListener {
         let mut peaks = tables.take_peaks(slot);
         peaks.accept_queue = peaks.accept_queue.max(info.depth);
         peaks.syn_queue = peaks.syn_queue.max(info.syn_depth);
-        let readings = Readings { info, counters: tables.counters(slot, threads.work()), peaks, available };
+        let counters = tables.counters(slot, threads.work());
+        let mut readings = Readings { info, counters, peaks, walked_ns: 0, available };
+        let waits = readings.records(now_ns).unread_bytes() > 0;
+        if let Some(walk) = walk.filter(|_| waits) {
+            readings.walked_ns = walk.settle(&tables.info)?;
+            let found = tables.info.read(slot);
+            (readings.info.unread_ns, readings.info.passed_bytes) = (found.unread_ns, found.passed_bytes);
+        } else {
+            (readings.info.unread_ns, readings.info.passed_bytes) = (0, 0);
+        }
         if self.is_as_before(&readings, threads)
             && let Some((last, _)) = self.last.as_ref()
         {
@@ -199,16 +226,9 @@ impl TrackedListener {
         distributions: Distributions,
         devices: &Devices,
     ) -> ListenerSample {
-        let Readings { info, counters, peaks, available } = readings;
+        let Readings { info, available, .. } = readings;
         let has = |measure| available.has(measure);
-        let records = Records {
-            info,
-            counters: &counters.listener,
-            handshakes: &counters.handshakes,
-            work: &counters.work,
-            peaks: *peaks,
-            now_ns,
-        };
+        let records = readings.records(now_ns);
         ListenerSample {
             id: info.cookie,
             netns: self.namespace.inode,
@@ -228,6 +248,10 @@ impl TrackedListener {
             distributions,
             drops: drops(readings, self.drops.read(info.socket_drops)),
             threads: threads.samples(),
+            waiters: None,
+            descriptors: None,
+            somaxconn: None,
+            backlog_wanted: None,
         }
     }
 
@@ -237,6 +261,9 @@ impl TrackedListener {
         counts.enqueued = counts.enqueued.map(|enqueued| enqueued + self.unseen);
         for (count, part) in [
             (&mut counts.accept_failed, Part::FailedAccepts),
+            (&mut counts.accept_failed_emfile, Part::FailedAccepts),
+            (&mut counts.accept_failed_enfile, Part::FailedAccepts),
+            (&mut counts.accept_failed_nomem, Part::FailedAccepts),
             (&mut counts.syn_given_up, Part::RequestsGivenUp),
             (&mut counts.cookies_validated, Part::CookiesValidated),
         ] {
