@@ -166,16 +166,19 @@ fn at_address(key: LocalAddress, v4: bool) -> Origin {
     let mut found = Candidates::none();
     found.look_on_devices(key, v4);
     if v4 {
-        found.look_on_devices(LocalAddress { address: kernel::v4_mapped([0; 4]), ..key }, v4);
+        let mut any = key;
+        // The first twelve bytes say that it is IPv4.
+        [any.address[12], any.address[13], any.address[14], any.address[15]] = [0; 4];
+        found.look_on_devices(any, v4);
     }
-    found.look_on_devices(LocalAddress { address: [0; 16], ..key }, v4);
+    found.look_on_devices(LocalAddress { address: kernel::any_address(), ..key }, v4);
     found.origin()
 }
 
 /// The key of the entry for all listeners of the namespace that have the same traits.
 #[inline(always)]
 fn whole_namespace(key: LocalAddress) -> LocalAddress {
-    LocalAddress { address: [0; 16], port: 0, traits: key.traits | ALL, ..key }
+    LocalAddress { address: kernel::any_address(), port: 0, traits: key.traits | ALL, ..key }
 }
 
 #[inline(always)]

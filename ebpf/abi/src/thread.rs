@@ -32,8 +32,11 @@ pub struct ThreadRecord {
     pub work: Work,
     /// Command name when the record was made, NUL-padded.
     pub comm: [u8; 16],
-    /// Fills two cache lines: threads on different CPUs must not share one.
-    pub filler: [u64; 2],
+    /// When it first accepted a connection; 0 if it did not. The record fills two cache lines: threads on different CPUs
+    /// must not share one.
+    pub first_accept_ns: u64,
+    /// When it last did.
+    pub last_accept_ns: u64,
 }
 
 const _: () = assert!(size_of::<ThreadKey>() == 16);

@@ -68,7 +68,7 @@ fn note(child: MaybeGone, at_once: bool) -> bool {
     {
         record_span(field!(distributions.client_gone_wait), enqueued_ns, now);
     }
-    charge(listener);
+    charge(listener, now);
     true
 }
 
@@ -103,7 +103,8 @@ pub(crate) fn returned(socket: Option<MaybeGone>) -> Result<(), Option<MaybeGone
 /// already.
 #[inline(always)]
 pub(crate) fn accepted_unknown(listener: ListenerRef, child: Option<MaybeGone>) {
-    charge(listener);
+    let now = stats::now();
+    charge(listener, now);
     let Some(stats) = stats::of(listener) else { return };
     let Some(child) = child else {
         // Its end counts it as accepted (`events::destroyed`), for no thread: one less of those, modulo 2^64.
@@ -117,7 +118,7 @@ pub(crate) fn accepted_unknown(listener: ListenerRef, child: Option<MaybeGone>) 
     if config::started()
         && connections::find(child.0).is_none()
         && let Some(position) = child.position()
-        && let Some(arrived) = record::track(listener, child, position, 0, stats::now(), 0, 0)
+        && let Some(arrived) = record::track(listener, child, position, 0, now, 0, 0)
     {
         field!(stats.inherited_open).add(1);
         field!(stats.arrived_bytes).add(u64::from(arrived));
@@ -125,9 +126,9 @@ pub(crate) fn accepted_unknown(listener: ListenerRef, child: Option<MaybeGone>) 
 }
 
 #[inline(always)]
-fn charge(listener: ListenerRef) {
+fn charge(listener: ListenerRef, now: u64) {
     if let Some(account) = acceptor(listener) {
-        account.add(|work| field!(work.accepts), 1);
+        account.accepted(now);
     }
 }
 

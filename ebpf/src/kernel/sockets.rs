@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_skc_to_tcp_sock, generated::bpf_get_socket_cookie},
 };
 
-use super::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Request, btf, direct, number, probe};
+use super::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Request, any_address, btf, direct, number, probe};
 use crate::values::Plain;
 
 /// A socket that the kernel passed: a live pointer, see [`super`].
@@ -316,7 +316,7 @@ impl MaybeGone {
 
     #[inline(always)]
     pub(crate) fn v6_address(self) -> [u8; 16] {
-        probe(self.0, &btf::SOCK_V6_ADDRESS).unwrap_or([0; 16])
+        probe(self.0, &btf::SOCK_V6_ADDRESS).unwrap_or_else(any_address)
     }
 
     #[inline(always)]

@@ -102,7 +102,7 @@ figures! {
         "connections put on the queue", k => k.counters.enqueued }
     // Functions that see SYNs see the accept queue, too.
     counter { migrated, "accept_queue.migrated", SynRequests, Connections, "if unavailable",
-        "those that came from another shard's queue, because that shard was closed (`net.ipv4.tcp_migrate_req`, or a BPF program)",
+        "connections, and requests of the SYN queue, that came from another shard's queues, because that shard was closed (`net.ipv4.tcp_migrate_req`, or a BPF program)",
         k => k.handshakes.migrated }
     counter { aborted, "accept_queue.aborted", Enqueued, Connections, "if unavailable",
         "connections that left the queue without being accepted, because the listener closed. (A connection that is reset while it waits is still accepted)",
@@ -122,7 +122,7 @@ figures! {
         "largest depth that was seen", k => Some(k.peaks.syn_queue.max(k.info.syn_depth)),
         sample => sample.syn_peak.max(sample.syn_depth) }
     counter { syn_requests, "syn_queue.requests", SynRequests, Requests, "if unavailable",
-        "request sockets made", k => k.handshakes.requests }
+        "request sockets made, or taken over from a shard that was closed", k => k.handshakes.requests }
     counter { synack_retransmits, "syn_queue.synack_retransmits", SynackRetransmits, SynAcks, "if unavailable",
         "SYN-ACKs sent again", k => k.counters.synack_retransmits }
     counter { syn_given_up, "syn_queue.given_up", SynRequests, Requests, "if unavailable",
@@ -155,7 +155,8 @@ figures! {
         "distinct pairs of remote address and port among them. If all listeners together refused more than about 65,000, some are forgotten and count again. The number is then an upper bound, as `coverage` says" }
 
     counter { accepts, "accepts.total", Accepts, Connections, "if unavailable",
-        "connections accepted", k => k.work.accepts }
+        "connections accepted: taken off the queue, also by an accept that then fails because it cannot write the client's address (EFAULT)",
+        k => k.work.accepts }
     rate { accepts, "accepts.per_second", Accepts, "if unavailable, or if the interval is empty",
         "`total` ÷ `interval.seconds`" }
     counter { would_block, "accepts.would_block", WouldBlock, Calls, "if unavailable",

@@ -233,15 +233,14 @@ pub struct ThreadModel {
     /// The last time at which it was known to live, in microseconds of the interval; `None` while it lives. These
     /// times need no updates, so an idle listener costs nothing.
     pub lived_until_us: Option<u64>,
-    /// When it accepted, or tried to; `None` if it did not in the interval, and for a sum.
+    /// When it accepted; `None` if it did not in the interval, and for a sum.
     pub accepting: Option<Accepting>,
     /// It is a sum over threads that ended in the interval; what they did in it.
     pub summed: Option<Box<Summed>>,
 }
 
-/// When a thread accepted or tried to, in microseconds of the interval. What happened between two samples could be at
-/// any time between them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When a thread accepted, in microseconds of the interval. Where the source knows no times, it was between two samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accepting {
     /// It first did not before this time: that of the sample before.
     pub from_us: u64,

@@ -382,6 +382,12 @@ pub struct ThreadSample {
     pub ended: bool,
     /// Connections it accepted.
     pub accepts: u64,
+    /// When it first accepted one (CLOCK_MONOTONIC, nanoseconds); `None` if it did not, or the source does not know.
+    #[serde(default)]
+    pub first_accept_ns: Option<u64>,
+    /// When it last did.
+    #[serde(default)]
+    pub last_accept_ns: Option<u64>,
     /// Its accepts that returned EAGAIN.
     pub would_block: u64,
     /// Its accepts that failed otherwise.

@@ -217,7 +217,7 @@ mod tests {
     fn a_recording_from_before_sums_has_none() {
         let mut json = serde_json::to_value(thread(1, 2, "t")).unwrap();
         let fields = json.as_object_mut().unwrap();
-        for field in ["summed", "initial_pid", "initial_tid"] {
+        for field in ["summed", "initial_pid", "initial_tid", "first_accept_ns", "last_accept_ns"] {
             assert!(fields.remove(field).is_some(), "{field}");
         }
         assert_eq!(serde_json::from_value::<ThreadSample>(json).unwrap(), thread(1, 2, "t"));

@@ -9,14 +9,9 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::termios::{FlowArg, FlushArg, tcflow, tcflush},
-};
+use bounded_write::{CANCEL, Writer, make_room, wait_writable};
+use nix::{errno::Errno, poll::PollTimeout};
 use tokio::sync::Notify;
-
-use crate::output::Writer;
 
 /// How long the end waits for a terminal to take what was drawn.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,8 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LAST_PATIENCE: Duration = Duration::from_millis(200);
 /// How often the thread looks whether what it writes is still wanted, while the terminal takes nothing.
 const GLANCE: Duration = Duration::from_millis(50);
-/// CAN: ends a sequence that was cut off in its middle.
-const CANCEL: u8 = 0x18;
 
 /// What is to be written. A static, because the hook for panics writes, too.
 struct Queue {
@@ -104,8 +97,7 @@ fn write_all(writer: &Writer, mut left: &[u8]) -> nix::Result<()> {
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) if Queue::lock().cut => return Ok(()),
             Err(Errno::EAGAIN) => {
-                let mut fds = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
-                let _ = poll(&mut fds, PollTimeout::try_from(GLANCE).unwrap_or(PollTimeout::ZERO));
+                let _ = wait_writable(out.as_fd(), PollTimeout::try_from(GLANCE).unwrap_or(PollTimeout::ZERO));
             }
             Err(error) => return Err(error),
         }
@@ -142,12 +134,10 @@ pub(super) fn end_with(bytes: &[u8]) {
     if taken {
         return;
     }
-    // What the kernel holds for it as well: only so is there room. It may also be stopped (^S).
     queue.pending.clear();
     queue.cut = true;
     drop(queue);
-    let _ = tcflush(io::stdout(), FlushArg::TCOFLUSH);
-    let _ = tcflow(io::stdout(), FlowArg::TCOON);
+    make_room(io::stdout().as_fd());
     let (mut queue, _) = Queue::wait(Queue::lock(), LAST_PATIENCE);
     queue.pending.push(CANCEL);
     queue.pending.extend_from_slice(bytes);
@@ -204,12 +194,10 @@ fn basic(parameters: &str) -> String {
     let mut basic: Vec<String> = Vec::new();
     while let Some(code) = codes.next() {
         let mut ahead = codes.clone();
-        let index = match (code, ahead.next(), ahead.next().map(str::parse::<u8>)) {
-            ("38" | "48", Some("5"), Some(Ok(index @ 0..16))) => index,
-            _ => {
-                basic.push(code.to_owned());
-                continue;
-            }
+        let parts = (code, ahead.next(), ahead.next().map(str::parse::<u8>));
+        let ("38" | "48", Some("5"), Some(Ok(index @ 0..16))) = parts else {
+            basic.push(code.to_owned());
+            continue;
         };
         codes = ahead;
         let first = match (code, index < 8) {

@@ -19,7 +19,7 @@ use caps::Capability;
 use listentop_model::sample::{NamespaceCounters, NamespaceId, NamespaceSample};
 use nix::{
     sched::{CloneFlags, setns},
-    sys::statfs::statfs,
+    sys::statfs::{FsType, statfs},
 };
 
 use super::{coverage::Reason, owners};
@@ -45,12 +45,12 @@ pub(super) fn names() -> HashMap<u32, String> {
 }
 
 /// Magic number of the file system that namespaces are files of (`NSFS_MAGIC`, include/uapi/linux/magic.h).
-const NSFS: i64 = 0x6e73_6673;
+const NSFS: FsType = FsType(0x6e73_6673);
 
 /// The namespaces under /run/netns. Anything may lie there: a FIFO, a directory, a link to a file, the rest of a name
 /// whose namespace is gone. Nothing is opened before it is known to be a namespace: opening a FIFO would wait for ever.
 fn named_files() -> impl Iterator<Item = PathBuf> {
-    let is_namespace = |path: &PathBuf| statfs(path).is_ok_and(|system| i64::from(system.filesystem_type().0) == NSFS);
+    let is_namespace = |path: &PathBuf| statfs(path).is_ok_and(|system| system.filesystem_type() == NSFS);
     fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_namespace)
 }
 
@@ -110,7 +110,7 @@ fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
-pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(super) fn inside<T: Send>(file: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     // Reading this takes the right to trace the process.
     let namespace = rights::privileged(|| open(file))?;
     if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {

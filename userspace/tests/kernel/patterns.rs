@@ -88,8 +88,8 @@ fn worker(listener: &Socket, connections: Option<u64>) -> Forked {
     })
 }
 
-fn sum(listener: &ListenerModel, of: fn(&ThreadModel) -> u64) -> Option<u64> {
-    Some(listener.threads.iter().map(of).sum())
+fn sum(listener: &ListenerModel, of: fn(&ThreadModel) -> u64) -> u64 {
+    listener.threads.iter().map(of).sum()
 }
 
 /// The rows add up to the listener's figures, and no two are of one thread.
@@ -98,12 +98,12 @@ fn assert_sums(watch: &Watch, listener: &ListenerModel) {
         return;
     }
     let total = &listener.total;
-    assert_eq!(sum(listener, |t| t.accepts), total.accepts, "accepts");
-    assert_eq!(sum(listener, |t| t.would_block), total.would_block, "would-block accepts");
-    assert_eq!(sum(listener, |t| t.reads), total.reads, "reads");
-    assert_eq!(sum(listener, |t| t.read_bytes), total.read_bytes, "bytes read");
-    assert_eq!(sum(listener, |t| t.writes), total.writes, "writes");
-    assert_eq!(sum(listener, |t| t.write_bytes), total.write_bytes, "bytes written");
+    assert_eq!(Some(sum(listener, |t| t.accepts)), total.accepts, "accepts");
+    assert_eq!(Some(sum(listener, |t| t.would_block)), total.would_block, "would-block accepts");
+    assert_eq!(Some(sum(listener, |t| t.reads)), total.reads, "reads");
+    assert_eq!(Some(sum(listener, |t| t.read_bytes)), total.read_bytes, "bytes read");
+    assert_eq!(Some(sum(listener, |t| t.writes)), total.writes, "writes");
+    assert_eq!(Some(sum(listener, |t| t.write_bytes)), total.write_bytes, "bytes written");
     let mut keys: Vec<_> = listener.threads.iter().filter(|t| t.summed.is_none()).map(|t| t.key).collect();
     keys.sort_unstable();
     let all = keys.len();
@@ -138,7 +138,7 @@ fn thread_per_connection(lab: &Lab) {
         let seen = watch.listener(port);
         assert_eq!((seen.total.accepts, seen.total.reads), (Some(connections), Some(connections)));
         // The acceptor, and a thread for each connection.
-        assert_eq!(sum(seen, ThreadModel::threads), Some(1 + connections), "each thread counts once");
+        assert_eq!(sum(seen, ThreadModel::threads), 1 + connections, "each thread counts once");
         let evidence = listentop_model::words::grouped(connections) + " other threads read one connection each";
         assert_pattern(&watch, port, "thread_per_connection", &evidence);
         if let Some(row) = seen.threads.iter().find(|t| t.summed.is_some()) {

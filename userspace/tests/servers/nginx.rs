@@ -263,10 +263,10 @@ fn out_of_descriptors(lab: &Lab) {
     report.has_fault(PORT, &fault);
 }
 
-/// The worker shares one CPU with busy processes that come before it.
+/// The worker shares one CPU with busy processes that come before it: they have the tests' nice value of -15.
 fn without_a_cpu(lab: &Lab) {
     let _machine = alone();
-    let nginx = Nginx::start(&Setup { workers: 1, listen: "", main: "worker_priority 10; worker_cpu_affinity 1;" });
+    let nginx = Nginx::start(&Setup { workers: 1, listen: "", main: "worker_priority -5; worker_cpu_affinity 1;" });
     let watching = Watching::start(lab);
     let _busy: Vec<_> = (0..6)
         .map(|_| {

@@ -1,14 +1,12 @@
 //! The program without rights, and with `--probes`.
 
 use std::{
-    ffi::OsStr,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
     os::{
         fd::OwnedFd,
-        unix::{ffi::OsStrExt as _, fs::symlink, process::CommandExt as _},
+        unix::{fs::symlink, process::CommandExt as _},
     },
-    path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
 
@@ -16,10 +14,7 @@ use listentop_model::coverage::Measure;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
-    sys::{
-        resource::{Resource, setrlimit},
-        stat::Mode,
-    },
+    sys::stat::Mode,
     unistd::mkfifo,
 };
 use serde_json::Value;
@@ -45,27 +40,18 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::filters_that_nothing_passed", run: Run::Anywhere(unpassed_filters) },
     Test { name: "command_line::filter_by_name_of_a_namespace", run: Run::InLab(named_namespace) },
     Test { name: "command_line::a_filtered_process_that_ends", run: Run::Anywhere(process_that_ends) },
-    Test { name: "command_line::names_longer_than_the_kernel_keeps", run: Run::Anywhere(long_names) },
-    Test { name: "command_line::no_control_character_is_printed", run: Run::Anywhere(control_characters) },
-    Test { name: "command_line::columns_stay_aligned", run: Run::Anywhere(aligned) },
-    Test { name: "command_line::only_ascii_in_the_c_locale", run: Run::Anywhere(c_locale) },
-    Test { name: "command_line::stdout_that_is_closed", run: Run::Anywhere(closed_stdout) },
-    Test { name: "command_line::stdout_that_nobody_reads_on", run: Run::Anywhere(unread_stdout) },
-    Test { name: "command_line::too_few_descriptors", run: Run::Anywhere(few_descriptors) },
-    Test { name: "command_line::too_few_threads", run: Run::InLab(few_threads) },
-    Test { name: "command_line::too_little_memory", run: Run::Anywhere(little_memory) },
     Test { name: "command_line::odd_entries_among_named_namespaces", run: Run::InLab(odd_namespaces) },
     Test { name: "command_line::without_bpf", run: Run::Anywhere(without_bpf) },
 ];
 
 /// The program without probes, and with these arguments, separated by blanks.
-fn listentop(arguments: &str) -> Command {
+pub(crate) fn listentop(arguments: &str) -> Command {
     let mut command = Command::new(environment::program());
     command.args(["--probes", "sock_diag"]).args(arguments.split_whitespace()).stdin(Stdio::null());
     command
 }
 
-fn run(arguments: &str) -> Output {
+pub(crate) fn run(arguments: &str) -> Output {
     listentop(arguments).output().expect("it runs")
 }
 
@@ -74,12 +60,12 @@ fn run_as_nobody(arguments: &str, stdin: Stdio) -> Output {
     ProgramCopy::new("nobody").as_nobody(arguments).stdin(stdin).output().expect("it runs")
 }
 
-fn report(output: &Output) -> Value {
+pub(crate) fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
 }
 
 /// Lines on stderr.
-fn lines(output: &Output) -> Vec<String> {
+pub(crate) fn lines(output: &Output) -> Vec<String> {
     String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect()
 }
 
@@ -316,7 +302,7 @@ fn process_that_ends() {
     assert!(row.contains(&format!("sleep[{}]", holder.id())) && row.contains("closed"), "{row}");
 }
 
-fn end(child: &mut Child) {
+pub(crate) fn end(child: &mut Child) {
     child.kill().expect("it runs");
     child.wait().expect("our child");
 }
@@ -362,256 +348,6 @@ fn odd_namespaces(lab: &Lab) {
         assert_eq!((output.status.code(), lines(&output).len()), (Some(2), 1), "{name}: {:?}", lines(&output));
     }
     drop(listener);
-}
-
-/// A process of this name that holds a listener.
-struct Named {
-    child: Child,
-    directory: PathBuf,
-}
-
-impl Named {
-    fn start(name: &OsStr, port: u16) -> Self {
-        let directory = std::env::temp_dir().join(format!("listentop-named-{}-{port}", std::process::id()));
-        fs::create_dir_all(&directory).expect("a directory");
-        let program = directory.join(name);
-        fs::copy("/bin/sleep", &program).expect("a copy");
-        let stdin = Stdio::from(OwnedFd::from(listen(port, 16)));
-        // Not by its own name where programs are one file (busybox): the first argument says what it is.
-        let child = Command::new(&program).arg0("sleep").arg("1000").stdin(stdin).spawn().expect("it runs");
-        Self { child, directory }
-    }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        end(&mut self.child);
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// The kernel keeps 15 bytes of a name: a longer one is looked for as it is kept.
-fn long_names() {
-    let long = "a-name-of-21-bytes-xx";
-    let _named = Named::start(OsStr::new(long), PORT);
-    for (given, notes) in [(long, 1), (&long[..15], 0)] {
-        let output = run(&format!("report --for 100ms --format json --comm {given}"));
-        assert_eq!((output.status.code(), lines(&output).len()), (Some(0), 1 + notes), "{:?}", lines(&output));
-        assert_eq!(report(&output)["listeners"][0]["process"]["comm"], long[..15]);
-        if notes > 0 {
-            let note = format!("listentop: --comm {given}: the kernel keeps 15 bytes of a name");
-            assert!(lines(&output)[0].starts_with(&note), "{:?}", lines(&output));
-        }
-    }
-}
-
-/// Characters that control a terminal, or reorder or hide what stands beside them: an escape sequence, a C1 control, an
-/// override of direction, a zero-width space.
-const HOSTILE: &str = "x\u{1b}[2J\u{9b}\u{202e}\u{200b}z";
-
-fn assert_harmless(text: &[u8], of: &str) {
-    let text = std::str::from_utf8(text).unwrap_or_else(|error| panic!("{of}: {error}"));
-    let harmful = text.chars().find(|c| (c.is_control() && *c != '\n') || "\u{202e}\u{200b}".contains(*c));
-    assert_eq!(harmful, None, "{of}: {text:?}");
-}
-
-/// Neither a name of a process nor an argument of the user's brings one to the terminal, in any format.
-fn control_characters() {
-    let _named = Named::start(OsStr::new(HOSTILE), PORT);
-    let port = PORT.to_string();
-    for format in ["table", "json"] {
-        let output =
-            listentop("report --for 100ms --format").args([format, "--port", &port]).output().expect("it runs");
-        assert_eq!(output.status.code(), Some(0), "{:?}", lines(&output));
-        assert_harmless(&output.stdout, format);
-        if format == "json" {
-            let kept = String::from_utf8_lossy(&HOSTILE.as_bytes()).into_owned();
-            assert_eq!(report(&output)["listeners"][0]["process"]["comm"], kept.as_str(), "it means the same");
-        }
-    }
-    for arguments in [
-        &["report", "--netns", HOSTILE][..],
-        &["report", "--port", HOSTILE],
-        &["report", "--for", "100ms", "--comm", HOSTILE],
-        &["report", "--for", HOSTILE],
-        &["report", "--format", HOSTILE],
-        &[HOSTILE],
-        &["doctor", "--comm", HOSTILE],
-    ] {
-        let output = Command::new(environment::program()).args(arguments).output().expect("it runs");
-        assert_ne!(output.status.code(), Some(0), "{arguments:?}");
-        assert_harmless(&output.stderr, &format!("{arguments:?}"));
-        assert_harmless(&output.stdout, &format!("{arguments:?}"));
-    }
-    let mut not_utf8 = listentop("report --for 100ms --comm");
-    let output = not_utf8.arg(OsStr::from_bytes(b"\xff\x1b[2J")).output().expect("it runs");
-    assert_eq!(output.status.code(), Some(5));
-    assert_harmless(&output.stderr, "a name that is no UTF-8");
-}
-
-/// Wide and combining characters, in the C locale too.
-fn aligned() {
-    let _wide = Named::start(OsStr::new("日本語"), PORT);
-    let _combining = Named::start(OsStr::new("e\u{301}e\u{301}"), PORT + 1);
-    let _plain = Named::start(OsStr::new("plain"), PORT + 2);
-    for locale in ["C", "C.UTF-8"] {
-        let mut command = listentop("report --for 100ms");
-        for port in PORT..PORT + 3 {
-            command.args(["--port", &port.to_string()]);
-        }
-        let output = command.env("LC_ALL", locale).output().expect("it runs");
-        let table = String::from_utf8(output.stdout).expect("text");
-        // The column behind the names is right-aligned: its heading and its values end at one place.
-        let end = |row: &str| {
-            let behind = row.split_whitespace().nth(4).expect("a column");
-            let at = row.find(&format!(" {behind} ")).expect("it is there") + 1 + behind.len();
-            listentop_model::words::width(&row[..at])
-        };
-        let heading = table.lines().find(|line| line.starts_with("LISTENER")).expect("a heading");
-        let ends: Vec<usize> =
-            table.lines().skip_while(|line| !line.starts_with("LISTENER")).skip(1).take(3).map(end).collect();
-        assert_eq!(ends.len(), 3, "{table}");
-        assert!(ends.iter().all(|at| *at == end(heading)), "{locale}: {ends:?}\n{table}");
-        assert_eq!(table.is_ascii(), locale == "C", "{table}");
-    }
-}
-
-/// In the C locale only ASCII is written, except in JSON, which is UTF-8.
-fn c_locale() {
-    let _named = Named::start(OsStr::new("d\u{e9}mon"), PORT);
-    for (variables, ascii) in [
-        (&[("LC_ALL", "C")][..], true),
-        (&[("LANG", "POSIX")], true),
-        (&[("LC_CTYPE", "C"), ("LANG", "en_GB.UTF-8")], true),
-        (&[], true),
-        (&[("LANG", "en_GB.UTF-8")], false),
-    ] {
-        let mut command = listentop(&format!("report --for 100ms --port {PORT}"));
-        for name in ["LC_ALL", "LC_CTYPE", "LANG"] {
-            command.env_remove(name);
-        }
-        let output = command.envs(variables.iter().copied()).output().expect("it runs");
-        let table = String::from_utf8(output.stdout).expect("text");
-        assert_eq!(table.is_ascii(), ascii, "{variables:?}: {table}");
-        assert!(table.contains(if ascii { "d?mon[" } else { "d\u{e9}mon[" }), "{table}");
-    }
-    let output = listentop(&format!("report --for 100ms --format json --port {PORT}")).env("LC_ALL", "C").output();
-    assert_eq!(report(&output.expect("it runs"))["listeners"][0]["process"]["comm"], "d\u{e9}mon");
-}
-
-/// Standard output that was never open is no success, and nothing is measured for it.
-fn closed_stdout() {
-    for (arguments, redirection) in [
-        ("report --for 1h", ">&-"),
-        ("report --for 1h --format json", ">&-"),
-        ("report --for 1h", "1</dev/null"),
-        ("doctor", ">&-"),
-        ("--help", ">&-"),
-        ("--version", "1</dev/null"),
-    ] {
-        let script = format!("exec \"$0\" --probes sock_diag {arguments} {redirection}");
-        let mut command = Command::new("sh");
-        let output = command.args(["-c", &script]).arg(environment::program()).output().expect("it runs");
-        let lines = lines(&output);
-        assert_eq!((output.status.code(), lines.len()), (Some(1), 1), "{arguments} {redirection}: {lines:?}");
-        assert!(lines[0].contains("cannot be written: it is closed"), "{lines:?}");
-    }
-    // What is redirected to nowhere on purpose is written.
-    let nowhere =
-        listentop("report --for 100ms").stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it runs");
-    assert_eq!(nowhere.code(), Some(0));
-}
-
-/// A reader that has gone, as with `| head`: no message, and the status that shells know from SIGPIPE.
-fn unread_stdout() {
-    for arguments in ["report --for 200ms --format json", "report --for 200ms", "doctor", "--help"] {
-        let mut child = listentop(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-        drop(child.stdout.take());
-        let output = child.wait_with_output().expect("it ends");
-        let said: Vec<String> = lines(&output).into_iter().filter(|line| line != "measuring").collect();
-        assert_eq!((output.status.code(), said), (Some(141), Vec::new()), "{arguments}");
-    }
-}
-
-/// The program under a limit of the shell's.
-fn limited(limit: &str, arguments: &str) -> Output {
-    let script = format!("ulimit {limit} && exec \"$0\" {arguments}");
-    Command::new("bash").args(["-c", &script]).arg(environment::program()).output().expect("bash runs it")
-}
-
-/// One line says what there is too little of, and what would help.
-fn assert_short(output: &Output, of: &str, remedy: &str) {
-    let lines = lines(output);
-    let last = lines.last().map_or("", String::as_str);
-    assert_eq!(output.status.code(), Some(6), "{of}: {lines:?}");
-    assert!(last.starts_with("listentop: ") && last.contains(remedy), "{of}: {lines:?}");
-    assert!(!lines.iter().any(|line| line.contains("panicked")), "{lines:?}");
-    assert!(output.stdout.is_empty(), "{of}");
-}
-
-fn few_descriptors() {
-    // The loader of programs needs one or two itself.
-    for limit in [6, 8] {
-        let output = limited(&format!("-n {limit}"), "--probes sock_diag report --for 100ms");
-        assert_short(&output, &format!("{limit} descriptors"), "raise 'ulimit -n'");
-    }
-    // The hooks for which nothing is left must not look as if this kernel did not have them.
-    if std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
-        for limit in [20, 60, 100] {
-            let output = limited(&format!("-n {limit}"), "report --for 100ms");
-            assert_short(&output, &format!("{limit} descriptors"), "they take 128 descriptors");
-        }
-    }
-    // The soft limit alone does not matter.
-    let soft = limited("-S -n 10", "--probes sock_diag report --for 100ms");
-    assert_eq!(soft.status.code(), Some(0), "{:?}", lines(&soft));
-}
-
-fn few_threads(_: &Lab) {
-    let copy = ProgramCopy::new("threads");
-    let run = |limit: u64| {
-        let mut command = copy.as_nobody("--probes sock_diag report --for 100ms");
-        // SAFETY: one system call between fork and exec. It limits the user whom the process has become.
-        unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NPROC, limit, limit)?)) };
-        command.output()
-    };
-    let mut short = 0;
-    // As many as it takes, and the processes that this user may have already.
-    for limit in 1..64 {
-        match run(limit) {
-            // Not even the program itself.
-            Err(_) => {}
-            Ok(output) if output.status.code() == Some(0) => break,
-            Ok(output) => {
-                assert_short(&output, &format!("{limit} threads"), "raise 'ulimit -u'");
-                short += 1;
-            }
-        }
-    }
-    assert!(short > 0, "every number of threads is enough");
-}
-
-fn little_memory() {
-    let (mut short, mut enough) = (0, false);
-    // From what the program itself takes, in steps that are small enough to run out in many places.
-    for kibibytes in (4_000..200_000).step_by(2_000) {
-        let output = limited(&format!("-v {kibibytes}"), "report --for 100ms");
-        match output.status.code() {
-            Some(0) => {
-                enough = true;
-                break;
-            }
-            // The loader of programs cannot even map it, or the runtime of Rust its first bytes.
-            _ if !lines(&output).iter().any(|line| line.starts_with("listentop: ")) => {
-                assert!(short == 0, "{kibibytes}: {:?} {:?}", output.status, lines(&output));
-            }
-            _ => {
-                assert_short(&output, &format!("{kibibytes} KiB"), "raise 'ulimit");
-                short += 1;
-            }
-        }
-    }
-    assert!(short > 0 && enough, "{short}");
 }
 
 /// bpf(2) fails with ENOSYS: as in a kernel without it, or under the seccomp filter of some containers.

@@ -145,7 +145,8 @@ fn a_hung_acceptor_shows_and_a_slow_one_does_not() {
         l.gauges.oldest_waiting_us = Some(3_000_000);
         l.closed = tick == 7;
     });
-    assert_eq!(ids(&closed), [""; 0], "closed");
+    assert_eq!(ids(&closed), ["hung_acceptor"], "it did");
+    assert!(closed[0].until_unix_ms.is_some(), "closed");
 }
 
 fn ease_once(l: &mut ListenerSample, tick: u64) {

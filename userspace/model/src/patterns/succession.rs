@@ -17,6 +17,8 @@ thresholds! {
     MISSED: u64 = 10, Count;
     /// And its successor started so much later than itself: those that start together wait together.
     APART_US: u64 = 2_000_000, Micros;
+    /// The end of a thread shows with such a delay.
+    SEEN_US: u64 = 1_000_000, Micros;
 }
 
 /// The workers, where acceptors that followed one another are one, with the name of the last.
@@ -45,20 +47,24 @@ fn successors(workers: &[Worker<'_>]) -> Vec<(usize, usize)> {
     // Those whose place may be taken. A living one that accepted after all others had begun has not stopped.
     let mut free: Vec<(usize, Accepting)> = Vec::new();
     let mut pairs = Vec::new();
-    for &(place, at) in &acceptors {
+    let acceptors = &acceptors[..];
+    for &(place, at) in acceptors {
         let next = &workers[place];
         let takes = |(before, was): &(usize, Accepting)| {
             let before = &workers[*before];
-            let apart_ns = if before.ended { 0 } else { APART_US * 1_000 };
-            next.key.start_ns > before.key.start_ns + apart_ns && hands_over(was, &at, next.ended)
+            // One that lived on may only have been idle.
+            let gone = before.ended && before.lived_until_us <= at.from_us + HANDOVER_US + SEEN_US;
+            let apart_ns = if gone { 0 } else { APART_US * 1_000 };
+            next.key.start_ns > before.key.start_ns + apart_ns
+                && hands_over(was, &at, next.ended)
+                && (gone || misses(was, before, acceptors, workers))
         };
         // Of several, the one that stopped last.
         let latest = (0..free.len()).filter(|&i| takes(&free[i])).max_by_key(|&i| free[i].1.until_us);
         if let Some(latest) = latest {
             pairs.push((free.swap_remove(latest).0, place));
         }
-        let idle = || at.ending_us <= last_start + HANDOVER_US && misses(&at, next, &acceptors, workers);
-        if next.ended || idle() {
+        if next.ended || at.ending_us <= last_start + HANDOVER_US {
             free.push((place, at));
         }
     }
@@ -391,6 +397,24 @@ mod tests {
         }
         let pattern = server.pattern();
         assert_eq!(pattern.evidence[0], "2 processes accept from the same socket", "{pattern:?}");
+    }
+
+    #[test]
+    fn those_that_lived_together_did_not_follow_one_another() {
+        // The second accepts when the first has stopped; both end with the server, so much later.
+        let together = |later: usize| {
+            let mut server = Server::new(1);
+            server.start(0, 10, 10, 1_000);
+            server.start(0, 20, 20, 1_500);
+            server.work(8, 0, &[(10, 10)]);
+            server.work(later, 0, &[(20, 10)]);
+            server.end(0, 10);
+            server.work(12, 0, &[(20, 10)]);
+            server.end(0, 20);
+            server.work(1, 0, &[]);
+            name(&server.pattern())
+        };
+        assert_eq!([0, 7, 9, 20].map(together), ["single_thread", "single_thread", "multi_acceptor", "multi_acceptor"]);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Worker<'a> {
     pub(super) tid: u32,
     pub(super) comm: &'a str,
     pub(super) ended: bool,
+    /// When it was last known to live, if it has ended, in microseconds of the interval.
+    pub(super) lived_until_us: u64,
     pub(super) accepts: u64,
     pub(super) would_block: u64,
     pub(super) reads: u64,
@@ -236,7 +238,9 @@ pub(super) fn share(part: u64, whole: u64) -> f64 {
 impl<'a> Worker<'a> {
     /// A thread that has done nothing yet.
     fn new(thread: &'a ThreadModel) -> Self {
-        Self { key: thread.key, tid: thread.tid, comm: &thread.comm, ended: thread.ended, ..Self::default() }
+        let lived_until_us = thread.lived_until_us.unwrap_or(0);
+        let (key, tid, comm, ended) = (thread.key, thread.tid, &thread.comm, thread.ended);
+        Self { key, tid, comm, ended, lived_until_us, ..Self::default() }
     }
 
     /// Adds what the thread did for one shard.

@@ -246,8 +246,6 @@ impl State {
     fn read(&mut self, model: &mut ThreadModel, thread: &ThreadSample, clock: &Clock, serial: u64) {
         self.seen = serial;
         let (accepts, reads) = (model.accepts, model.reads);
-        let tries = |model: &ThreadModel| model.accepts + model.would_block + model.accept_failed;
-        let tried = tries(model);
         for (counter, now) in self.work.iter_mut().zip(work_of(thread)) {
             counter.read(Some(now), false);
         }
@@ -255,8 +253,8 @@ impl State {
         if (model.accepts, model.reads) != (accepts, reads) {
             self.recent.begin(clock.step(), (accepts, reads));
         }
-        if tries(model) != tried {
-            accepted(model, clock);
+        if model.accepts != accepts {
+            accepted(model, thread, clock);
         }
         self.times(model, thread, clock);
         roles(model);
@@ -289,12 +287,15 @@ impl State {
     }
 }
 
-/// Notes that it accepted, or tried to, since the sample before.
-fn accepted(model: &mut ThreadModel, clock: &Clock) {
-    let (before, now) = (clock.previous_ns() / 1000, clock.elapsed_ns() / 1000);
+/// Notes when it accepted since the sample before.
+fn accepted(model: &mut ThreadModel, thread: &ThreadSample, clock: &Clock) {
+    let between = (clock.previous_ns(), clock.elapsed_ns());
+    let exact = |ns: u64| (clock.elapsed_at(ns), clock.elapsed_at(ns));
+    let (from, begun) = thread.first_accept_ns.map_or(between, exact);
+    let (ending, until) = thread.last_accept_ns.map_or(between, exact);
     let accepting =
-        model.accepting.get_or_insert(Accepting { from_us: before, begun_us: now, ending_us: before, until_us: now });
-    (accepting.ending_us, accepting.until_us) = (before, now);
+        model.accepting.get_or_insert(Accepting { from_us: from / 1000, begun_us: begun / 1000, ..<_>::default() });
+    (accepting.ending_us, accepting.until_us) = (ending / 1000, until / 1000);
 }
 
 fn work_of(t: &ThreadSample) -> [u64; WORK] {

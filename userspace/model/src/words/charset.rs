@@ -87,7 +87,7 @@ const fn equivalent(c: char) -> Option<char> {
         // And from below, the more ink the higher.
         '▁' => '_',
         '▂' => ',',
-        '▃' => '~',
+        '▃' => '-',
         '▄' => '=',
         '▅' => '+',
         '▆' => '*',
@@ -139,7 +139,7 @@ mod tests {
             ("── *:80 ×4 ─", "-- *:80 x4 -"),
             ("日本[7]", "????[7]"),
             ("e\u{301}t\u{e9}", "et?"),
-            ("·▁▂▃▄▅▆▇█", "._,~=+*%#"),
+            ("·▁▂▃▄▅▆▇█", "._,-=+*%#"),
             ("plain", "plain"),
         ] {
             assert_eq!(Charset::Ascii.of_text(text), ascii);

@@ -227,7 +227,7 @@ impl Fault {
 const OWN_LOAD: &str = "the test's own load did not come about";
 
 /// The beginning of such a message if other programs keep the CPUs busy; else nothing.
-fn under_pressure() -> String {
+pub(crate) fn under_pressure() -> String {
     let share = cpu_pressure();
     if share > PRESSURE { format!("{OWN_LOAD}: tasks wait for a CPU {share} % of the time. ") } else { String::new() }
 }

@@ -193,16 +193,40 @@ fn it_accepted_between_the_samples_around_it() {
     let mut samples = some([1, 2, 3]);
     course.step(&samples);
     samples[0].accepts = 1;
-    samples[1].would_block = 1;
+    samples[1].accepts = 1;
+    samples[2].would_block = 1;
     course.step(&samples);
     course.step(&samples);
-    samples[0].accept_failed = 2;
+    samples[0].accepts = 2;
     course.step(&samples);
     let times = |tid| {
         let of = course.models.iter().find(|t| t.tid == tid).unwrap().accepting;
         of.map(|at| [at.from_us, at.begun_us, at.ending_us, at.until_us].map(|us| us / 1_000_000))
     };
     assert_eq!([1, 2, 3].map(times), [Some([2, 3, 4, 5]), Some([2, 3, 2, 3]), None]);
+}
+
+#[test]
+fn a_source_may_know_when_it_accepted() {
+    let mut course = Course::new(&some([1, 2]));
+    let mut samples = some([1, 2]);
+    // The clock of the samples was 0 at the interval's start. The second accepted before that, too.
+    for (t, first) in samples.iter_mut().zip([1_500_000_000, 0]) {
+        (t.accepts, t.first_accept_ns, t.last_accept_ns) = (3, Some(first), Some(1_900_000_000));
+    }
+    course.step(&samples);
+    let times = |course: &Course| {
+        let mut rows: Vec<_> = course.models.iter().collect();
+        rows.sort_by_key(|t| t.tid);
+        rows.iter()
+            .map(|t| t.accepting.map(|at| [at.from_us, at.begun_us, at.ending_us, at.until_us]).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let early = [0, 0, 1_900_000, 1_900_000];
+    assert_eq!(times(&course), [[1_500_000, 1_500_000, 1_900_000, 1_900_000], early]);
+    (samples[0].accepts, samples[0].last_accept_ns) = (4, Some(2_200_000_000));
+    course.step(&samples);
+    assert_eq!(times(&course), [[1_500_000, 1_500_000, 2_200_000, 2_200_000], early]);
 }
 
 #[test]

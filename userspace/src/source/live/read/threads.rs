@@ -139,6 +139,7 @@ impl Threads {
                 slot.records.push(index);
                 Box::new(slot.revived(&record, now).unwrap_or_else(|| Seen::new(&record, now)))
             });
+            note_accepts(&mut seen.sample, &record);
             if charge(&mut seen.sample, &sum(&seen.earlier, &record.work), &mut slot.work) {
                 seen.worked_at = now;
                 slot.changed = self.serial;
@@ -165,8 +166,9 @@ impl Threads {
             if let Some(mut seen) = self.seen[index as usize].take() {
                 // Once more: it may have worked between the reading and its end.
                 let slot = self.slots.entry(seen.key.slot).or_default();
-                let work = sum(&seen.earlier, &self.records.read(index).work);
-                charge(&mut seen.sample, &work, &mut slot.work);
+                let record = self.records.read(index);
+                note_accepts(&mut seen.sample, &record);
+                charge(&mut seen.sample, &sum(&seen.earlier, &record.work), &mut slot.work);
                 self.release(seen.key, index)?;
                 self.depart(index, *seen);
             }
@@ -286,6 +288,13 @@ impl Clock {
         sample.comm.clone_from(&observed.comm);
         true
     }
+}
+
+/// Notes when the thread accepted. If an earlier record of it knew, that was the first time.
+fn note_accepts(sample: &mut ThreadSample, record: &ThreadRecord) {
+    let known = |ns: u64| (ns != 0).then_some(ns);
+    sample.first_accept_ns = sample.first_accept_ns.or(known(record.first_accept_ns));
+    sample.last_accept_ns = known(record.last_accept_ns).or(sample.last_accept_ns);
 }
 
 /// What a sample has counted.
@@ -410,6 +419,21 @@ mod tests {
         assert_eq!((seen.sample.reads, seen.sample.ended, slot.work.reads), (104, false, 304));
         assert_eq!(slot.departed.iter().map(|t| t.initial_tid).collect::<Vec<_>>(), [6, 8]);
         assert!(slot.revived(&record(7, 4), now).is_none(), "it lives");
+    }
+
+    #[test]
+    fn the_first_accept_is_of_the_first_record_and_the_last_of_the_last() {
+        let record =
+            |first_accept_ns, last_accept_ns| ThreadRecord { first_accept_ns, last_accept_ns, ..<_>::default() };
+        let mut sample = ThreadSample::default();
+        let mut note = |record: ThreadRecord| {
+            note_accepts(&mut sample, &record);
+            (sample.first_accept_ns, sample.last_accept_ns)
+        };
+        assert_eq!(note(record(0, 0)), (None, None));
+        assert_eq!(note(record(5, 9)), (Some(5), Some(9)));
+        assert_eq!(note(record(0, 0)), (Some(5), Some(9)), "a new record of it");
+        assert_eq!(note(record(20, 30)), (Some(5), Some(30)));
     }
 
     #[test]

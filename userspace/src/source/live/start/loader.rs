@@ -174,3 +174,27 @@ fn iterator_refused(kind: &str, error: &ProgramError) -> StartError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::{Object, generated::BPF_PSEUDO_CALL};
+
+    use super::OBJECT;
+
+    /// `BPF_JMP | BPF_CALL`.
+    const CALL: u8 = 0x85;
+
+    /// Kernels up to 6.x refuse an object whose programs call functions of its `.text` (aya#1649). A helper that the
+    /// compiler does not inline, or a part of `core` that may panic, makes such a call.
+    #[test]
+    fn no_program_calls_a_function_of_the_object() {
+        let object = Object::parse(OBJECT).expect("the probes are an object");
+        assert!(object.programs.len() > 40, "it has all programs: {}", object.programs.len());
+        for function in object.functions.values() {
+            let call = function.instructions.iter().position(|instruction| {
+                instruction.code == CALL && u32::from(instruction.src_reg()) == BPF_PSEUDO_CALL
+            });
+            assert_eq!(call, None, "{} calls a function of the object: make that #[inline(always)]", function.name);
+        }
+    }
+}
