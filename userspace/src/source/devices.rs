@@ -90,7 +90,7 @@ pub(super) fn name_of(socket: &impl AsFd, index: u32) -> io::Result<Device> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::owners;
+    use crate::source::proc;
 
     #[test]
     fn loopback_is_the_first_of_every_namespace() {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_has_no_name_is_asked_for_again_with_the_next_scan() {
-        let inode = owners::our_namespace().expect("we run");
+        let inode = proc::our_namespace().expect("we run");
         let id = NamespaceId { inode, cookie: namespaces::our_cookie() };
         let mut devices = Devices::default();
         let mut scan =

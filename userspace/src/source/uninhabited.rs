@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn namespaces_are_read_once_and_forgotten_when_they_are_gone() {
-        let inode = crate::source::owners::our_namespace().expect("we run");
+        let inode = crate::source::proc::our_namespace().expect("we run");
         let id = NamespaceId { inode, cookie: namespaces::our_cookie() };
         let found = HashMap::from([(inode, PathBuf::from("/proc/self/ns/net"))]);
         let mut uninhabited = Uninhabited::default();
