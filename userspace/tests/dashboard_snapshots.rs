@@ -445,7 +445,7 @@ fn coverage_cost_and_pause_stand_in_every_view() {
         for actions in [vec![], vec![Action::Open], vec![Action::Show("help")], vec![Action::Show("coverage")]] {
             let actions = [actions, vec![Action::Pause]].concat();
             let text = picture(size, &app(size, &fixtures::overflow(), &actions));
-            for word in ["23 measured, 3 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
+            for word in ["23 measured, 5 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
                 assert!(text.contains(word), "no {word:?} in:\n{text}");
             }
         }
