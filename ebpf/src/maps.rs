@@ -140,10 +140,24 @@ pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(LOSS_COUNTERS, MMAPABLE);
 
-/// Local address → the listener there, for the connections that are open at the start. Used at the start only. Size at
-/// load.
+/// Local address → the listeners there, for the connections that are open at the start; and all listeners of a
+/// namespace. Used at the start only. Size at load.
 #[map]
 pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Processes that hold a listener. Used at the start only. Size at load.
+#[map]
+pub(crate) static HOLDERS: HashMap<Holder, u8> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Key of [`HOLDERS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Holder {
+    /// Process id in the initial PID namespace.
+    pub(crate) process: u32,
+    /// The listener's slot.
+    pub(crate) slot: u32,
+}
 
 /// Value of [`ATTEMPTS`]. What the numbers mean: `crate::kernel`.
 #[repr(C)]
@@ -205,8 +219,12 @@ pub(crate) struct LocalAddress {
     pub(crate) address: [u8; 16],
     /// Inode number of the network namespace.
     pub(crate) netns: u32,
-    /// Local port; as wide as this, so that the key has no padding.
+    /// Local port; as wide as this, so that the key has no padding. 0 in an entry for a whole namespace.
     pub(crate) port: u32,
+    /// Index of the interface that it is bound to; 0 if to none.
+    pub(crate) device: u32,
+    /// What else a connection inherits: see `crate::origin`.
+    pub(crate) traits: u32,
 }
 
 /// Value of [`ADDRESSES`].
@@ -215,6 +233,8 @@ pub(crate) struct LocalAddress {
 pub(crate) struct AddressOwner {
     /// The first listener that was found there.
     pub(crate) listener: ListenerRef,
-    /// Listeners with that address: more than one if they share it by SO_REUSEPORT.
-    pub(crate) shards: u64,
+    /// Listeners with that key: more than one if they share the address by SO_REUSEPORT.
+    pub(crate) shards: u32,
+    /// See `crate::origin`.
+    pub(crate) flags: u32,
 }

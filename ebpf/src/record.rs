@@ -40,6 +40,7 @@ pub(crate) fn track(
         field!(connection.state).set(state | bits);
         field!(connection.reader).set(0);
         field!(connection.writer).set(0);
+        field!(connection.holder).set(0);
         field!(connection.identity).set(identity);
         field!(connection.identity_kept).set(identity);
         field!(connection.asked_ns).set(0);
@@ -76,6 +77,18 @@ pub(crate) fn first_unread(connection: MapValue<Connection>, consumed: u32) -> u
         }
     }
     since
+}
+
+/// Ends the record of a connection that was taken over at the start, and takes back what that counted.
+#[inline(always)]
+pub(crate) fn let_go(key: u64, connection: MapValue<Connection>) {
+    if let Some(stats) = stats::of(field!(connection.listener).get()) {
+        // One less, modulo 2^64.
+        field!(stats.inherited_open).add(u64::MAX);
+        let unread = field!(connection.arrived).get().wrapping_sub(field!(connection.consumed).get());
+        field!(stats.otherwise_consumed_bytes).add(i64::from(unread as i32) as u64);
+    }
+    connections::end(key, connection);
 }
 
 /// The record of the connection at an address, which has this `identity`. If the record is of another one, which had the

@@ -37,8 +37,9 @@ pub struct Connection {
     /// The kernel's hash of its addresses and ports. A socket with another one is another connection: the end of this
     /// one was not seen, or a program disconnected the socket and uses it again. Set once.
     pub identity: u32,
-    /// Fills the word.
-    pub reserved: u32,
+    /// Of one that was open at the start: [`HELD_BY_KIN`] | [`HELD_BY_STRANGER`] | [`SHARD_UNKNOWN`]. Written by the
+    /// iterators of the start.
+    pub holder: u32,
     /// When the first byte came that was read since the last write; 0 if none was.
     pub asked_ns: u64,
 
@@ -85,6 +86,13 @@ pub const STATE_BASELINE: u32 = 2;
 pub const STATE_WALKED: u32 = 4;
 /// It is in the table for those that found their set full.
 pub const STATE_SPILLED: u32 = 8;
+
+/// Bit of a [`Connection::holder`]: a process holds it that holds the listener too, or descends from one that does.
+pub const HELD_BY_KIN: u32 = 1;
+/// Likewise: a process holds it that has nothing to do with the listener.
+pub const HELD_BY_STRANGER: u32 = 2;
+/// Likewise: it is counted as ambiguous already, because its shard is unknown.
+pub const SHARD_UNKNOWN: u32 = 4;
 
 /// Connections in a set. Their lines come in pairs: two of the process side, two of the softirq side, two with marks.
 pub const PLACES: usize = 6;

@@ -38,6 +38,8 @@ pub struct ListenerInfo {
     /// Where the takeover of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and
     /// [`AGAIN`]; [`WALKED`] when it has found nothing new.
     pub cursor: u64,
+    /// Cookie of the network namespace; 0 where the kernel has none.
+    pub net_cookie: u64,
     /// Counts the listeners that have had this slot. Written by user space only.
     pub generation: u32,
     /// Inode number of the network namespace.
@@ -74,6 +76,10 @@ pub struct ListenerInfo {
     pub asked_backlog: u32,
     /// The backlog that it got.
     pub first_backlog: u32,
+    /// Index of the interface that it is bound to; 0 if to none.
+    pub device: u32,
+    /// At the start: [`HOLDERS_FOUND`] or [`HOLDERS_MISSING`]; 0 while no process was seen that holds it.
+    pub holders: u32,
 }
 
 /// Set in a [`ListenerInfo::cookie`] that is a number of our own: the socket has no cookie, and before 5.12 a program
@@ -85,6 +91,10 @@ pub const FOUND: u64 = 1;
 pub const AGAIN: u64 = 2;
 /// A [`ListenerInfo::cursor`] that has reached the end of the queue without finding anything new.
 pub const WALKED: u64 = u64::MAX;
+/// A [`ListenerInfo::holders`]: all processes that hold it and can be seen are known.
+pub const HOLDERS_FOUND: u32 = 1;
+/// A [`ListenerInfo::holders`]: there were too many to remember.
+pub const HOLDERS_MISSING: u32 = 2;
 /// SO_REUSEPORT is set.
 pub const FLAG_REUSEPORT: u32 = 1;
 /// IPV6_V6ONLY is set.
@@ -242,7 +252,7 @@ pub struct Work {
 }
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);
-const _: () = assert!(size_of::<ListenerInfo>() == 152);
+const _: () = assert!(size_of::<ListenerInfo>() == 168);
 const _: () = assert!(core::mem::offset_of!(ListenerInfo, address).is_multiple_of(8), "the probes write it in words");
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);

@@ -69,6 +69,13 @@ pub(crate) fn end(sock: LiveSocket) {
     let key = sock.key();
     let Some(listener) = listener_at(key) else { return };
     if let Some(info) = INFO.value(listener.slot) {
+        if !sock.has_listened() {
+            // listen(2) fails. Nobody could find the socket, so its records are untouched.
+            field!(info.cookie).set(0);
+            let _ = LISTENERS.remove(&key);
+            let _ = FREE_SLOTS.push(&listener.slot, 0);
+            return;
+        }
         // A listener that opened and closed between two polls was never identified.
         identify(sock.address(), info);
         field!(info.socket_drops).set(sock.drops());
@@ -120,6 +127,8 @@ pub(crate) fn identify(raw: MaybeGone, info: MapValue<ListenerInfo>) {
     field!(info.port).set(raw.port());
     field!(info.flags).set(flags);
     field!(info.netns).set(raw.netns());
+    field!(info.net_cookie).set(raw.net_cookie());
+    field!(info.device).set(raw.device());
     if inode != 0 {
         field!(info.inode).set(inode);
     }

@@ -7,7 +7,7 @@
 use core::ffi::c_void;
 
 use listentop_abi::{
-    connection::{Connection, PLACES, STATE_BASELINE, STATE_SPILLED, STATE_WALKED},
+    connection::{Connection, PLACES, SHARD_UNKNOWN, STATE_BASELINE, STATE_SPILLED, STATE_WALKED},
     limits::QUEUE_STRETCH,
     listener::{AGAIN, FOUND, ListenerRef, NO_COOKIE, WALKED},
     loss::Loss,
@@ -17,10 +17,11 @@ use crate::{
     config, connections,
     events::listening,
     kernel::{
-        self, AF_INET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone,
-        Position, Request,
+        CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone, Position,
+        Request,
     },
-    maps::{ADDRESSES, AddressOwner, INFO, LocalAddress, SPILLED},
+    maps::{INFO, SPILLED},
+    origin::{self, Origin},
     record, stats,
     values::{Lookup as _, MapValue, Plain, field},
 };
@@ -63,7 +64,7 @@ pub(crate) struct TcpSocket {
 impl TcpSocket {
     /// The full socket that the iterator is at, if it is one.
     #[inline(always)]
-    fn get(&self) -> Option<LiveSocket> {
+    pub(super) fn get(&self) -> Option<LiveSocket> {
         // SAFETY: the socket in the iterator's context, which the iterator locks or holds while the program runs.
         unsafe { LiveSocket::visited(self.socket) }
     }
@@ -84,6 +85,10 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
         if now.saturating_sub(last_seen) > CLOSING_NS {
             listening::forget(raw.0, info, now);
         }
+        return 0;
+    }
+    if !raw.has_listened() {
+        // listen(2) is under way, and may fail.
         return 0;
     }
     if field!(info.port).get() == 0 || field!(info.inode).get() == 0 {
@@ -111,6 +116,8 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
     field!(info.syn_young).set(raw.young());
     field!(info.defer_accept).set(raw.defer_accept());
     field!(info.socket_drops).set(raw.drops());
+    // A listener may be bound to another one at any time.
+    field!(info.device).set(raw.device());
     field!(info.polled_ns).set(stats::now());
     0
 }
@@ -287,16 +294,7 @@ pub(crate) extern "C" fn find_listeners(ctx: &TcpSocket) -> i32 {
         // A connection came after the probes were attached and showed the listener: that says nothing about its age.
         field!(info.opened_ns).set(0);
     }
-    let address = local_address(raw);
-    if let Some(owner) = ADDRESSES.value(&address) {
-        if field!(owner.listener).get() != listener {
-            field!(owner.shards).add_alone(1);
-        }
-    } else {
-        // There is room: the table has as many entries as there are slots, and user space returns no slot before the
-        // walk ends.
-        let _ = ADDRESSES.insert(&address, &AddressOwner { listener, shards: 1 }, 0);
-    }
+    origin::note(raw, listener, info);
     0
 }
 
@@ -316,15 +314,28 @@ pub(crate) extern "C" fn find_connections(ctx: &TcpSocket) -> i32 {
     if raw.socket() == 0 || raw.dead() || connections::find(raw.0).is_some() {
         return 0;
     }
-    let Some(owner) = owner_of(raw) else { return 0 };
-    if !take_over(field!(owner.listener).get(), raw, 0, stats::now(), STATE_BASELINE) {
+    let (listener, shards) = match origin::of(raw) {
+        Origin::None => return 0,
+        Origin::Listener(listener, shards) => (listener, shards),
+        Origin::Ambiguous => {
+            // Both visits find it; what the first counted may be gone.
+            if config::started() {
+                stats::lost(Loss::AmbiguousOrigin);
+            }
+            return 0;
+        }
+    };
+    if !take_over(listener, raw, 0, stats::now(), STATE_BASELINE) {
         // The second visit also finds connections for which the first had no room.
         if !config::started() {
             stats::lost(Loss::Connections);
         }
-    } else if field!(owner.shards).get() > 1 {
+    } else if shards > 1 {
         // The shard that it came through is unknown. The group's sums are right.
-        stats::lost(Loss::AmbiguousShard);
+        stats::lost(Loss::AmbiguousOrigin);
+        if let Some(connection) = connections::find(raw.0) {
+            field!(connection.holder).set(SHARD_UNKNOWN);
+        }
     }
     0
 }
@@ -372,29 +383,4 @@ fn opened_meanwhile(listener: ListenerRef, child: MaybeGone) {
     field!(connection.state).set(STATE_BASELINE | field!(connection.state).get() & STATE_SPILLED);
     field!(stats.inherited_waiting).add(u64::MAX);
     field!(stats.inherited_open).add(1);
-}
-
-#[inline(always)]
-fn local_address(raw: MaybeGone) -> LocalAddress {
-    let address = if raw.family() == AF_INET { kernel::v4_mapped(raw.v4_address()) } else { raw.v6_address() };
-    LocalAddress { address, netns: raw.netns(), port: u32::from(raw.port()) }
-}
-
-/// The listener that a connection came through, by its local address: the exact one, else IPv4's wildcard, else IPv6's.
-#[inline(always)]
-fn owner_of(raw: MaybeGone) -> Option<MapValue<AddressOwner>> {
-    let mut key = local_address(raw);
-    if let Some(owner) = ADDRESSES.value(&key) {
-        return Some(owner);
-    }
-    let is_v4 = key.address[..10] == [0; 10] && key.address[10] == 0xff && key.address[11] == 0xff;
-    if is_v4 {
-        // The first twelve bytes say that it is IPv4.
-        [key.address[12], key.address[13], key.address[14], key.address[15]] = [0; 4];
-        if let Some(owner) = ADDRESSES.value(&key) {
-            return Some(owner);
-        }
-    }
-    key.address = kernel::any_address();
-    ADDRESSES.value(&key)
 }

@@ -20,6 +20,7 @@ from_btf! {
     SOCK_V4_ADDRESS;
     SOCK_V6_ADDRESS;
     SOCK_NET;
+    SOCK_BOUND_DEVICE;
     SOCK_COOKIE;
     /// `skc_hash`: of addresses and ports, once the socket is in the table of established ones.
     SOCK_HASH;
@@ -33,6 +34,14 @@ from_btf! {
     /// Byte and bit of `skc_ipv6only`.
     SOCK_V6ONLY_BYTE;
     SOCK_V6ONLY_BIT;
+    /// Byte and lowest bit of `sk_userlocks`.
+    SOCK_USERLOCKS_BYTE;
+    SOCK_USERLOCKS_BIT;
+    /// 1 where `sk_userlocks` says that connect(2) has chosen the port.
+    KNOWS_CONNECTING;
+    /// Byte and bit of the flag for IP_TRANSPARENT in a socket; the byte is 0 where that is not known.
+    INET_TRANSPARENT_BYTE;
+    INET_TRANSPARENT_BIT;
     TCP_QLEN;
     TCP_YOUNG;
     TCP_ACCEPT_HEAD;
@@ -73,6 +82,10 @@ from_btf! {
     REQUEST_RCV_ISN;
     NET_INUM;
     NET_SOMAXCONN;
+    /// `net_cookie`; 0 where a namespace has none, or not from its beginning.
+    NET_COOKIE;
+    /// Programs for `sk_lookup`; 0 where there can be none.
+    NET_SK_LOOKUP;
     /// From a `struct socket` to the number of the inode that it is embedded with.
     SOCKET_INO;
     SOCKET_SK;
@@ -80,6 +93,8 @@ from_btf! {
     TASK_FILES;
     TASK_START_BOOTTIME;
     TASK_PID;
+    TASK_TGID;
+    TASK_REAL_PARENT;
     TASK_THREAD_PID;
     TASK_GROUP_LEADER;
     PID_LEVEL;
@@ -117,6 +132,8 @@ from_btf! {
     REASON_NO_SOCKET;
     /// `SOCK_DONE`: a FIN was received.
     FLAG_DONE;
+    /// `SOCK_RCU_FREE`: the kernel has put the socket among those that listen. Children do not have it.
+    FLAG_LISTENED;
     /// `SOCK_DEAD`: no process will use the socket any more.
     FLAG_DEAD;
     /// `SOCK_URGINLINE`: an urgent byte is read like any other.

@@ -15,6 +15,7 @@
 //! value.
 
 mod btf;
+mod inherited;
 mod packets;
 mod requests;
 mod sockets;

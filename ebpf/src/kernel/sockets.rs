@@ -59,6 +59,13 @@ impl LiveSocket {
         i32::from(self.read::<u8>(&btf::SOCK_STATE))
     }
 
+    /// Whether it has ever listened. A call of listen(2) that fails sets the state, and finds out then that the port is
+    /// another's.
+    #[inline(always)]
+    pub(crate) fn has_listened(self) -> bool {
+        (self.read::<u64>(&btf::SOCK_FLAGS) >> btf::FLAG_LISTENED.load()) & 1 == 1
+    }
+
     #[inline(always)]
     pub(crate) fn is_tcp(self) -> bool {
         let family: u16 = self.read(&btf::SOCK_FAMILY);
@@ -388,6 +395,12 @@ impl MaybeGone {
     #[inline(always)]
     pub(crate) fn inode(self) -> u64 {
         probe(self.socket(), &btf::SOCKET_INO).unwrap_or(0)
+    }
+
+    /// As [`LiveSocket::has_listened`].
+    #[inline(always)]
+    pub(crate) fn has_listened(self) -> bool {
+        (probe::<u64>(self.0, &btf::SOCK_FLAGS).unwrap_or(0) >> btf::FLAG_LISTENED.load()) & 1 == 1
     }
 
     /// Whether no process will use it again (`SOCK_DEAD`).

@@ -57,6 +57,19 @@ pub(crate) fn current_ids() -> (u32, u32) {
     (id_of(leader), id_of(task))
 }
 
+/// The id of the process that a task belongs to, in the initial PID namespace; 0 if it is gone.
+#[inline(always)]
+pub(crate) fn process_of(task: u64) -> u32 {
+    probe(task, &btf::TASK_TGID).unwrap_or(0)
+}
+
+/// The task that a process descends from; 0 for the first one.
+#[inline(always)]
+pub(crate) fn parent_of(task: u64) -> u64 {
+    let parent = probe(task, &btf::TASK_REAL_PARENT).unwrap_or(0);
+    if parent == task { 0 } else { parent }
+}
+
 /// The current thread's command name, NUL-padded, as two words of memory.
 #[inline(always)]
 pub(crate) fn current_name() -> [u64; 2] {

@@ -1,11 +1,6 @@
 //! SO_REUSEPORT groups: several listeners at one address, seen as one.
 
-use std::{
-    cmp::Reverse,
-    collections::HashMap,
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::{cmp::Reverse, collections::HashMap, fmt, net::IpAddr};
 
 use crate::{
     figures::{Combine as _, Counts, Distributions, Gauges, Rates},
@@ -13,27 +8,32 @@ use crate::{
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
     model::{ListenerModel, Model},
-    sample::{Descriptors, Protocol, Waiter},
+    sample::{Descriptors, Device, NamespaceId, Protocol, Waiter},
     shared::Shared,
+    words,
 };
 
 /// Identity of a SO_REUSEPORT group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId {
-    /// Inode of the namespace.
-    pub netns: u32,
+    /// The namespace.
+    pub namespace: NamespaceId,
     /// Transport.
     pub protocol: Protocol,
     /// Local port.
     pub port: u16,
     /// Local address.
     pub address: IpAddr,
+    /// The interface that its shards are bound to.
+    pub device: Option<Device>,
 }
 
-/// As in JSON: `tcp/4026531840/0.0.0.0:80`.
+/// As in JSON: `tcp/4026531840/0.0.0.0:80`, `tcp/4026531840/0.0.0.0%eth0:80`.
 impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.protocol, self.netns, SocketAddr::new(self.address, self.port))
+        // `*` would hide that this is about `::`.
+        let endpoint = words::endpoint(self.address, self.port, true, self.device.as_ref());
+        write!(f, "{}/{}/{endpoint}", self.protocol, self.namespace.inode)
     }
 }
 
@@ -232,10 +232,12 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
     ListenerModel {
         id: first.id,
         netns: first.netns,
+        net_cookie: first.net_cookie,
         netns_name: first.netns_name.clone(),
         protocol: first.protocol,
         address: first.address,
         port: first.port,
+        device: first.device,
         v6only: first.v6only,
         group: first.group,
         process: shards.iter().find_map(|shard| shard.process.clone()),

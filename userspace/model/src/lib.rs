@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod coverage;
+pub mod device;
 pub mod figures;
 pub mod findings;
 #[cfg(any(test, feature = "fixtures"))]

@@ -11,7 +11,7 @@ use crate::{
     coverage::Coverage,
     history::{History, Timeline},
     names::names,
-    sample::{Host, Losses, Process, Protocol, Summed, ThreadKey},
+    sample::{Device, Host, Losses, NamespaceId, Process, Protocol, Summed, ThreadKey},
     shared::Shared,
 };
 pub use crate::{
@@ -32,9 +32,9 @@ pub struct Model {
     pub cost: CostModel,
     /// What was not tracked since the probes were attached.
     pub losses: Losses,
-    /// Network namespaces, by inode.
+    /// Network namespaces, in the order of their ids.
     pub namespaces: Vec<NamespaceModel>,
-    /// Listeners by (netns, port, address, id): open ones, and those that closed within the interval (`closed` set).
+    /// Listeners by (netns, port, address, device, id): open ones, and those that closed within the interval (`closed` set).
     /// Copies of a model share the listeners that did not change.
     pub listeners: Shared<ListenerModel>,
     /// SO_REUSEPORT groups of at least two shards, in the order of their first listeners.
@@ -74,8 +74,8 @@ pub struct CostModel {
 /// A network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamespaceModel {
-    /// Inode number.
-    pub inode: u32,
+    /// Which.
+    pub id: NamespaceId,
     /// Name, where it has one.
     pub name: Option<String>,
     /// ListenOverflows in the interval.
@@ -100,6 +100,8 @@ pub struct ListenerModel {
     pub id: u64,
     /// Inode of its namespace.
     pub netns: u32,
+    /// Cookie of its namespace: see [`NamespaceId`].
+    pub net_cookie: Option<u64>,
     /// Name of its namespace, where it has one.
     pub netns_name: Option<String>,
     /// Transport.
@@ -108,6 +110,8 @@ pub struct ListenerModel {
     pub address: IpAddr,
     /// Local port.
     pub port: u16,
+    /// The interface that it is bound to; `None` if to none.
+    pub device: Option<Device>,
     /// IPV6_V6ONLY.
     pub v6only: bool,
     /// The SO_REUSEPORT group that it is a shard of.
@@ -155,6 +159,14 @@ pub struct ListenerModel {
     pub findings: Vec<Finding>,
     /// How it was at each step of [`Model::timeline`].
     pub history: History,
+}
+
+impl ListenerModel {
+    /// Its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> NamespaceId {
+        NamespaceId { inode: self.netns, cookie: self.net_cookie }
+    }
 }
 
 names! {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{coverage::Coverage, names::names, shared::Shared};
 pub use crate::{
+    device::Device,
     figures::{Counts, Distributions, GaugeSample},
     summed::{Summed, ThreadKey},
 };
@@ -75,8 +76,9 @@ pub struct Losses {
     /// Connections whose beginning or end no probe saw: counted as soon as that is noticed, without waits.
     #[serde(default)]
     pub unseen: u64,
-    /// Connections that were open at the start and may have come through another shard of their group. The group's
-    /// sums are right.
+    /// Connections that were open at the start, of which it cannot be told through which listener they came. If that
+    /// can only be shards of one group, each counts for one of them, and the group's sums are right. Otherwise it
+    /// counts for none.
     #[serde(default)]
     pub ambiguous: u64,
     /// Anything else: queued sockets that could not be identified, queues too long to be taken over at the start.
@@ -85,7 +87,7 @@ pub struct Losses {
 
 impl Losses {
     /// Everything that was lost. Skipped runs are left out: they may have lost nothing. So are ambiguous connections:
-    /// only their shard is in doubt.
+    /// none began while it was measured.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.listeners + self.connections + self.threads + self.unseen + self.other
@@ -106,15 +108,31 @@ impl Losses {
     }
 }
 
+/// Identity of a network namespace. The kernel gives an inode number to another namespace as soon as one is gone, but
+/// never a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NamespaceId {
+    /// Inode number, as `readlink /proc/PID/ns/net` shows.
+    pub inode: u32,
+    /// `net->net_cookie`; `None` where the kernel has none (before 5.12). Then only the inode number is known.
+    #[serde(default)]
+    pub cookie: Option<u64>,
+}
+
 /// One network namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceSample {
-    /// Inode number of the namespace, as `readlink /proc/PID/ns/net` shows.
-    pub inode: u32,
+    /// Which.
+    #[serde(flatten)]
+    pub id: NamespaceId,
     /// Its name under /run/netns, where it has one; `host` for the namespace of process 1.
     pub name: Option<String>,
     /// Its TCP counters, cumulative since the namespace was made; `None` if they cannot be read.
     pub counters: Option<NamespaceCounters>,
+    /// The same, read before any of its present listeners opened; `None` if they were not. What has been refused since
+    /// was refused by these listeners.
+    #[serde(default)]
+    pub before_listeners: Option<NamespaceCounters>,
 }
 
 /// The TcpExt counters of /proc/net/netstat that concern listeners, under the kernel's names.
@@ -256,15 +274,21 @@ pub struct ListenerSample {
     pub id: u64,
     /// Inode number of its network namespace.
     pub netns: u32,
+    /// Cookie of its network namespace: see [`NamespaceId`].
+    #[serde(default)]
+    pub net_cookie: Option<u64>,
     /// Transport.
     pub protocol: Protocol,
     /// Local address. `::` is dual-stack unless `v6only` is set.
     pub address: IpAddr,
     /// Local port.
     pub port: u16,
+    /// The interface that it is bound to, by SO_BINDTODEVICE or the scope of a link-local address; `None` if to none.
+    #[serde(default)]
+    pub device: Option<Device>,
     /// IPV6_V6ONLY is set.
     pub v6only: bool,
-    /// SO_REUSEPORT is set: listeners of the same netns, protocol, address and port form a group, each a shard.
+    /// SO_REUSEPORT is set: listeners of the same netns, protocol, address, port and device form a group, each a shard.
     pub reuseport: bool,
     /// The process that holds it; of several, the one that started first. `None` if no holder can be seen.
     pub process: Option<Process>,
@@ -297,6 +321,14 @@ pub struct ListenerSample {
     /// The backlog that its program asked for when it called listen(2) last; `None` if nobody saw the call.
     #[serde(default)]
     pub backlog_wanted: Option<u32>,
+}
+
+impl ListenerSample {
+    /// Its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> NamespaceId {
+        NamespaceId { inode: self.netns, cookie: self.net_cookie }
+    }
 }
 
 /// Attempts that a listener's queues refused. The model turns these into drops by cause.

@@ -70,7 +70,7 @@ impl Filter {
         }
         model.retain(|listener| self.passes(listener));
         if !self.netns.is_empty() {
-            model.namespaces.retain(|namespace| self.passes_netns(namespace.inode, namespace.name.as_deref()));
+            model.namespaces.retain(|namespace| self.passes_netns(namespace.id.inode, namespace.name.as_deref()));
         }
     }
 

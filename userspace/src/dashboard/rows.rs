@@ -146,7 +146,7 @@ impl Rows {
         // A group's limit is a sum: room for one more digit each.
         let numbers = 2 * digits(listener.now.limit).min(4) + 1 + 2 * usize::from(extra > 0);
         self.numbers_width = self.numbers_width.max(numbers.min(9));
-        let address = words::endpoint_width(listener.address, listener.port, listener.v6only);
+        let address = words::endpoint_width(listener.address, listener.port, listener.v6only, listener.device.as_ref());
         self.address_width = self.address_width.max(address + extra);
         if let Some(process) = &listener.process {
             let holders = match listener.holders.len() {

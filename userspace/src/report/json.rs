@@ -60,21 +60,21 @@ parts! {
         other: u64, }
     /// A network namespace.
     Namespace {
-        inode: u32, name: Option<String>, listen_overflows: Option<u64>, listen_drops: Option<u64>,
+        inode: u32, net_cookie: Option<u64>, name: Option<String>, listen_overflows: Option<u64>, listen_drops: Option<u64>,
         unexplained_drops: Option<i64>, syn_queue_full_drops: Option<u64>, cookies_sent: Option<u64>,
         cookies_failed: Option<u64>,
     }
     /// A listener.
     Listener {
-        id: u64, netns: u32, netns_name: Option<String>, protocol: Protocol, address: IpAddr, port: u16, v6only: bool,
-        group: Option<String>, process: Option<Process>, holders: Option<u32>, opened_in_interval: bool, closed: bool,
-        #[serde(flatten)] figures: Figures, waiters: Option<Vec<WaiterEntry>>, descriptors: Option<Descriptors>,
-        threads: Vec<Thread>, pattern: Pattern, findings: Vec<FindingEntry>,
+        id: u64, netns: u32, net_cookie: Option<u64>, netns_name: Option<String>, protocol: Protocol, address: IpAddr,
+        port: u16, device: Option<String>, v6only: bool, group: Option<String>, process: Option<Process>, holders: Option<u32>,
+        opened_in_interval: bool, closed: bool, #[serde(flatten)] figures: Figures, waiters: Option<Vec<WaiterEntry>>,
+        descriptors: Option<Descriptors>, threads: Vec<Thread>, pattern: Pattern, findings: Vec<FindingEntry>,
     }
     /// The shards at one address.
     Group {
-        id: String, netns: u32, netns_name: Option<String>, protocol: Protocol, address: IpAddr, port: u16,
-        shards: Vec<u64>, #[serde(flatten)] figures: Figures, pattern: Pattern, findings: Vec<FindingEntry>,
+        id: String, netns: u32, net_cookie: Option<u64>, netns_name: Option<String>, protocol: Protocol, address: IpAddr,
+        port: u16, device: Option<String>, shards: Vec<u64>, #[serde(flatten)] figures: Figures, pattern: Pattern, findings: Vec<FindingEntry>,
     }
     /// One of its threads.
     Thread {
@@ -158,7 +158,8 @@ pub fn json(model: &Model) -> Report {
 
 fn namespace(n: &NamespaceModel) -> Namespace {
     Namespace {
-        inode: n.inode,
+        inode: n.id.inode,
+        net_cookie: n.id.cookie,
         name: n.name.clone(),
         listen_overflows: n.listen_overflows,
         listen_drops: n.listen_drops,
@@ -173,10 +174,12 @@ fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
     Listener {
         id: l.id,
         netns: l.netns,
+        net_cookie: l.net_cookie,
         netns_name: l.netns_name.clone(),
         protocol: l.protocol,
         address: l.address,
         port: l.port,
+        device: l.device.map(|device| device.name().to_owned()),
         v6only: l.v6only,
         group: l.group.map(|group| group.to_string()),
         process: l.process.clone(),
@@ -196,11 +199,13 @@ fn group(g: &GroupModel, model: &Model) -> Group {
     let full = g.full(model);
     Group {
         id: g.id.to_string(),
-        netns: g.id.netns,
+        netns: g.id.namespace.inode,
+        net_cookie: g.id.namespace.cookie,
         netns_name: full.netns_name.clone(),
         protocol: g.id.protocol,
         address: g.id.address,
         port: g.id.port,
+        device: g.id.device.map(|device| device.name().to_owned()),
         shards: g.shards.clone(),
         figures: Figures::of(&full, model.interval.seconds),
         pattern: pattern(&full.pattern),

@@ -152,7 +152,7 @@ fn head(model: &Model, width: usize) -> Vec<String> {
     lines.extend(indent(&lost(model), "", "  ", width));
     for n in &model.namespaces {
         if let Some(unexplained) = n.unexplained_drops.filter(|d| *d != 0) {
-            let name = n.name.as_deref().map_or_else(|| n.inode.to_string(), clean);
+            let name = n.name.as_deref().map_or_else(|| n.id.inode.to_string(), clean);
             let what = if unexplained > 0 {
                 "refused attempts that no listener accounts for"
             } else {

@@ -1,6 +1,7 @@
 //! Where samples come from. The only code that imports aya.
 
 pub mod coverage;
+mod devices;
 mod examine;
 pub mod live;
 mod machine;
@@ -9,6 +10,7 @@ mod owners;
 mod pace;
 mod proc;
 pub mod sock_diag;
+mod uninhabited;
 mod waiting;
 
 use std::{io, sync::Arc};

@@ -5,15 +5,18 @@ use std::{
     fs::{self, File},
     io,
     os::{
-        fd::AsRawFd as _,
-        unix::fs::{MetadataExt, OpenOptionsExt},
+        fd::{AsFd, AsRawFd as _},
+        unix::{
+            fs::{MetadataExt, OpenOptionsExt},
+            net::UnixDatagram,
+        },
     },
     path::{Path, PathBuf},
     thread,
 };
 
 use caps::Capability;
-use listentop_model::sample::{NamespaceCounters, NamespaceSample};
+use listentop_model::sample::{NamespaceCounters, NamespaceId, NamespaceSample};
 use nix::{
     sched::{CloneFlags, setns},
     sys::statfs::{FsType, statfs},
@@ -24,6 +27,9 @@ use crate::rights;
 
 /// Where `ip netns` keeps named namespaces.
 const NAMED: &str = "/run/netns";
+
+/// Socket option (include/uapi/asm-generic/socket.h).
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// Names by inode: those under /run/netns, and `host` for that of process 1.
 #[must_use]
@@ -158,33 +164,91 @@ fn enter<T: Send>(namespace: File, work: impl FnOnce() -> io::Result<T> + Send) 
     })
 }
 
+/// A namespace to sample.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) id: NamespaceId,
+    /// Something listens there, so it exists. Otherwise its inode may be another one's by now.
+    pub(super) exists: bool,
+    /// See [`NamespaceSample::before_listeners`].
+    pub(super) before: Option<NamespaceCounters>,
+    /// A file that led there when it was found: on a busy machine a search for processes takes seconds.
+    pub(super) file: Option<PathBuf>,
+}
+
 /// Samples the namespaces that hold a listener. `processes`: some that are in each.
 #[must_use]
 pub(super) fn sample(
-    inodes: &[u32],
+    wanted: &[Wanted],
     processes: &HashMap<u32, Vec<u32>>,
     names: &HashMap<u32, String>,
 ) -> Vec<NamespaceSample> {
-    let sample = |inode: &u32| NamespaceSample {
-        inode: *inode,
-        name: names.get(inode).cloned(),
-        counters: counters(*inode, processes.get(inode).map_or(&[], Vec::as_slice), names.get(inode)),
+    let sample = |wanted: &Wanted| {
+        let inode = wanted.id.inode;
+        let processes = processes.get(&inode).map_or(&[][..], Vec::as_slice);
+        NamespaceSample {
+            id: wanted.id,
+            name: names.get(&inode).cloned(),
+            counters: counters(wanted, processes, names.get(&inode)),
+            before_listeners: wanted.before,
+        }
     };
-    rights::privileged(|| inodes.iter().map(sample).collect())
+    rights::privileged(|| wanted.iter().map(sample).collect())
 }
 
 /// Reads a namespace's counters through a process in it, else by entering it by name.
-fn counters(inode: u32, processes: &[u32], name: Option<&String>) -> Option<NamespaceCounters> {
-    for pid in std::iter::once(std::process::id()).chain(processes.iter().copied()) {
-        // Since the process was seen here it may have changed its namespace, or ended and left its id to another one.
-        if proc::namespace_of(pid) == Some(inode)
-            && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
-        {
-            return parse(&text);
+fn counters(wanted: &Wanted, processes: &[u32], name: Option<&String>) -> Option<NamespaceCounters> {
+    let id = wanted.id;
+    let processes = || std::iter::once(std::process::id()).chain(processes.iter().copied());
+    if wanted.exists || id.cookie.is_none() {
+        for pid in processes() {
+            // Since the process was seen here it may have changed its namespace, or ended and left its id to another
+            // one.
+            if proc::namespace_of(pid) == Some(id.inode)
+                && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
+            {
+                return parse(&text);
+            }
         }
     }
-    let file = PathBuf::from(NAMED).join(name?);
-    inside(&file, || fs::read_to_string("/proc/thread-self/net/netstat")).ok().as_deref().and_then(parse)
+    let named = name.map(|name| PathBuf::from(NAMED).join(name));
+    let mut files =
+        wanted.file.iter().cloned().chain(named).chain(processes().map(|pid| format!("/proc/{pid}/ns/net").into()));
+    files.find_map(|file| {
+        let (cookie, counters) = inside(&file, look_around).ok()?;
+        (id.cookie.is_none() || cookie == id.cookie).then_some(counters)
+    })
+}
+
+/// Cookie and counters of the calling thread's namespace.
+///
+/// # Errors
+/// If the counters cannot be read.
+pub(super) fn look_around() -> io::Result<(Option<u64>, NamespaceCounters)> {
+    let text = fs::read_to_string("/proc/thread-self/net/netstat")?;
+    Ok((our_cookie(), parse(&text).ok_or(io::ErrorKind::InvalidData)?))
+}
+
+/// Cookie of the calling thread's namespace; `None` before Linux 5.14.
+pub(super) fn our_cookie() -> Option<u64> {
+    cookie_of(&UnixDatagram::unbound().ok()?)
+}
+
+/// Cookie of the namespace that a socket belongs to, whatever sort of socket that is; `None` before Linux 5.14.
+pub(super) fn cookie_of(socket: &impl AsFd) -> Option<u64> {
+    let mut cookie = 0_u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the number outlives the call, which writes at most `size` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    (result == 0 && cookie != 0).then_some(cookie)
 }
 
 /// Reads the TcpExt lines of /proc/net/netstat: one of names, one of values.
@@ -224,8 +288,14 @@ mod tests {
     #[test]
     fn our_own_namespace_has_counters() {
         let inode = proc::namespace_of(std::process::id()).expect("we run");
-        let samples = sample(&[inode], &HashMap::new(), &names());
-        assert!(samples[0].counters.is_some());
+        let id = NamespaceId { inode, cookie: our_cookie() };
+        let wanted = |id, exists| sample(&[Wanted { id, exists, before: None, file: None }], &HashMap::new(), &names());
+        assert!(wanted(id, true)[0].counters.is_some());
+        assert!(wanted(id, false)[0].counters.is_some());
+        if id.cookie.is_some() {
+            let gone = NamespaceId { cookie: Some(u64::MAX), ..id };
+            assert_eq!(wanted(gone, false)[0].counters, None, "another one, which had this inode before");
+        }
         assert!(all().contains_key(&inode));
         assert!(is_shown(&inode.to_string()));
         assert!(!is_shown("1") && !is_shown("no such name") && !is_shown(""));

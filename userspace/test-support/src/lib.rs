@@ -17,6 +17,7 @@ pub mod ring;
 pub mod sockets;
 pub mod sockmap;
 pub mod spans;
+pub mod steering;
 pub mod watch;
 
 use std::{

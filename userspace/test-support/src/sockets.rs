@@ -2,14 +2,17 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd as _},
+    thread,
     time::Duration,
 };
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     sys::socket::{MsgFlags, recv, send},
+    unistd::Pid,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -164,7 +167,8 @@ pub fn syn_retries(socket: &Socket, retries: libc::c_int) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, retries);
 }
 
-fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+/// Sets an option that is a number.
+pub fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
     set_to(socket, level, name, &value);
 }
 
@@ -205,11 +209,40 @@ pub fn established(attempt: &Socket) -> bool {
 
 /// Closes the refused attempts, so that they are not repeated; returns the others.
 pub fn give_up_refused(attempts: Vec<Socket>) -> Vec<Socket> {
+    handshakes_are_decided();
     attempts.into_iter().filter(established).collect()
+}
+
+/// Waits until the kernel has decided about each attempt that was made before.
+///
+/// A packet on loopback mostly is processed before the call that sends it returns. But a CPU that is busy leaves packets
+/// to its ksoftirqd, for as long as it takes. An attempt of which nothing has come back yet looks like a refused one.
+/// Each CPU processes its packets in order: so its own packet has come back when all earlier ones are processed. A
+/// handshake takes three of them, each of which the kernel sends when it processes the one before.
+pub fn handshakes_are_decided() {
+    const PACKETS: usize = 3;
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("our CPUs");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            let own = socket.local_addr().expect("it is bound");
+            socket.set_read_timeout(Some(patience())).expect("SO_RCVTIMEO");
+            for _ in 0..PACKETS {
+                for cpu in (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true)) {
+                    let mut only = CpuSet::new();
+                    only.set(cpu).expect("it is in the set");
+                    sched_setaffinity(Pid::from_raw(0), &only).expect("a CPU of ours");
+                    socket.send_to(&[1], own).expect("it is sent");
+                    socket.recv(&mut [0; 1]).expect("it comes back");
+                }
+            }
+        });
+    });
 }
 
 /// As [`give_up_refused`], with the number of SYNs that the refused attempts sent.
 pub fn give_up_refused_and_count(attempts: Vec<Socket>) -> (Vec<Socket>, u64) {
+    handshakes_are_decided();
     let mut refused = 0;
     let mut admitted = attempts;
     admitted.retain(|attempt| {

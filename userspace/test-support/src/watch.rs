@@ -47,7 +47,7 @@ fn become_known(lab: &Lab, source: &mut LiveSource) {
     let listener = sockets::listen(1, 0);
     wait_until("the namespace's counters are found", || {
         let sample = source.sample().expect("a sample");
-        sample.namespaces.iter().any(|namespace| namespace.inode == lab.netns && namespace.counters.is_some())
+        sample.namespaces.iter().any(|namespace| namespace.id.inode == lab.netns && namespace.counters.is_some())
     });
     drop(listener);
     // A source reports the close of a listener in one sample only.
@@ -227,7 +227,7 @@ impl Watch {
 
     /// The test's namespace.
     pub fn namespace(&self) -> &NamespaceModel {
-        self.model().namespaces.iter().find(|n| n.inode == self.netns).expect("the namespace is seen")
+        self.model().namespaces.iter().find(|n| n.id.inode == self.netns).expect("the namespace is seen")
     }
 }
 

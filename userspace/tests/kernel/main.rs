@@ -17,6 +17,7 @@ mod exact_counts;
 mod failures;
 mod findings;
 mod handshake;
+mod identity;
 mod lifecycle;
 mod machine;
 mod owners;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         reuseport::TESTS,
         before_start::TESTS,
         addresses::TESTS,
+        identity::TESTS,
         unread::TESTS,
         clients::TESTS,
         calls::TESTS,

@@ -65,8 +65,9 @@ fn thirty(lab: &Lab) {
     assert!(report.with_role(PORT, "acceptor").len() > 20, "{accepting:?}");
 }
 
-/// What follows where connections are refused. Those that wait for room in the accept queue fill the SYN queue too.
-const REFUSED: &[&str] = &["accept_queue_overflow", "syn_queue_overflow", "slow_accept"];
+/// What follows where connections are refused. Those that wait for room in the accept queue fill the SYN queue too. And
+/// PHP reads the end of a request's input only after the script.
+const REFUSED: &[&str] = &["accept_queue_overflow", "syn_queue_overflow", "slow_accept", "slow_reader"];
 
 /// Two processes serve ten requests a second, and sixty come. Those who are admitted wait for 1.7 s.
 fn overload(lab: &Lab) {

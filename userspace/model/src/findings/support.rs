@@ -73,7 +73,13 @@ impl Case {
     /// One of four open shards, which accept 240 connections per second together.
     pub(super) fn shard(&mut self) -> &mut OpenShards {
         let l = &self.listener;
-        let id = GroupId { netns: l.netns, protocol: l.protocol, port: l.port, address: l.address };
+        let id = GroupId {
+            namespace: l.namespace(),
+            protocol: l.protocol,
+            port: l.port,
+            address: l.address,
+            device: l.device,
+        };
         let group = GroupModel::new(id, &[0], &Shared::from(vec![l.clone()]));
         let open = OpenShards { count: 4, enqueued: 900, busiest: (2, 300), accepts_per_second: 240.0 };
         &mut self.group.insert(GroupModel { open, ..group }).open

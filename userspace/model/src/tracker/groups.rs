@@ -103,7 +103,7 @@ fn judge_group(model: &mut Model, states: &mut [Listener], members: &Members) {
 /// Looks for findings at a listener; `group` is the place of its group.
 fn judge_findings(model: &mut Model, state: &mut Listener, at: usize, group: Option<usize>) {
     let listener = &model.listeners[at];
-    let namespace = model.namespaces.binary_search_by_key(&listener.netns, |n| n.inode).ok();
+    let namespace = model.namespaces.binary_search_by_key(&listener.namespace(), |n| n.id).ok();
     state.activity.observe(listener, (model.interval.seconds * 1e6).round() as u64);
     let input = FindingInput {
         listener,

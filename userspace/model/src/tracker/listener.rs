@@ -104,8 +104,8 @@ impl Listener {
         self.take_counts(model, sample, clock);
         // A thread that is new at a known listener has done all its work since the last sample.
         self.threads.read(&mut model.threads, &sample.threads, true, clock, serial);
-        let moved = (model.netns, model.port, model.address, model.group)
-            != (sample.netns, sample.port, sample.address, group_of(sample));
+        let moved = (model.namespace(), model.port, model.address, model.device, model.group)
+            != (sample.namespace(), sample.port, sample.address, sample.device, group_of(sample));
         self.take_state(model, sample);
         moved
     }
@@ -137,9 +137,11 @@ impl Listener {
         model.holders.clone_from(&sample.holders);
         self.take_surroundings(model, sample);
         model.netns = sample.netns;
+        model.net_cookie = sample.net_cookie;
         model.protocol = sample.protocol;
         model.address = sample.address;
         model.port = sample.port;
+        model.device = sample.device;
         model.v6only = sample.v6only;
         model.group = group_of(sample);
     }
@@ -321,10 +323,11 @@ fn peak(sample: &ListenerSample) -> Option<u32> {
 
 fn group_of(sample: &ListenerSample) -> Option<GroupId> {
     sample.reuseport.then_some(GroupId {
-        netns: sample.netns,
+        namespace: sample.namespace(),
         protocol: sample.protocol,
         port: sample.port,
         address: sample.address,
+        device: sample.device,
     })
 }
 
@@ -332,10 +335,12 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
     ListenerModel {
         id: sample.id,
         netns: sample.netns,
+        net_cookie: sample.net_cookie,
         netns_name: None,
         protocol: sample.protocol,
         address: sample.address,
         port: sample.port,
+        device: sample.device,
         v6only: sample.v6only,
         group: group_of(sample),
         process: sample.process.clone(),

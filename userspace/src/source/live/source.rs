@@ -1,15 +1,17 @@
 //! The live source: attached probes, and how they are read.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
     time::Instant,
 };
 
 use aya::{Ebpf, programs::Program};
 use listentop_model::{
     coverage::Coverage,
-    sample::{Cost, Host, Losses, Sample},
+    sample::{Cost, Host, Losses, NamespaceId, NamespaceSample, Sample},
 };
 
 use super::{
@@ -21,13 +23,22 @@ use super::{
     },
     bpf,
     read::{
-        cost::ProbeCost, listeners::Listeners, log::Log, losses, shared::SharedArray, threads::Threads, unread::Walk,
+        cost::ProbeCost,
+        listeners::{Inhabitants, Listeners},
+        log::Log,
+        losses,
+        shared::SharedArray,
+        threads::Threads,
+        unread::Walk,
     },
 };
 use crate::source::{
     Source,
     coverage::{Entry, in_words},
-    machine, namespaces, owners, waiting,
+    devices::Devices,
+    machine, namespaces, owners,
+    uninhabited::Uninhabited,
+    waiting,
 };
 
 /// Probes that are attached, and everything needed to read them. Dropping it detaches them.
@@ -38,6 +49,10 @@ pub struct LiveSource {
     pub(super) losses: SharedArray<u64>,
     pub(super) listeners: Listeners,
     pub(super) threads: Threads,
+    pub(super) uninhabited: Uninhabited,
+    pub(super) devices: Devices,
+    /// A file that leads into each namespace, by inode.
+    pub(super) files: HashMap<u32, PathBuf>,
     pub(super) owners: owners::Watch,
     pub(super) sight: owners::Sight,
     pub(super) waiting: waiting::Watch,
@@ -78,7 +93,20 @@ impl LiveSource {
         let monotonic_ns = machine::monotonic_ns();
         self.listeners.discover();
         // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
-        let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &names);
+        let wanted: Vec<_> = self
+            .listeners
+            .namespaces()
+            .map(|(id, Inhabitants { opened_ns, open })| namespaces::Wanted {
+                id,
+                exists: open,
+                before: if open { self.uninhabited.before(id, opened_ns) } else { None },
+                file: self.files.get(&id.inode).cloned(),
+            })
+            .collect();
+        let mut namespaces = namespaces::sample(&wanted, &scan.namespaces, &names);
+        if self.devices.look_up(self.listeners.nameless(), scan) {
+            self.listeners.have_names();
+        }
         self.threads.refresh(Instant::now())?;
         let (listeners, threads) = (&self.listeners, &self.threads);
         if self.waiting.update(|| listeners.subjects(threads)) {
@@ -87,7 +115,8 @@ impl LiveSource {
         }
         self.listeners.assign_owners(scan, &self.threads);
         self.sight.hidden = scan.hidden;
-        let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
+        let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage, &self.devices)?;
+        self.note_vacated(&mut namespaces, &names);
         self.listeners.recycle(&mut self.threads)?;
         self.note_losses(missed_runs);
         Ok(Sample {
@@ -100,6 +129,30 @@ impl LiveSource {
             namespaces,
             listeners,
         })
+    }
+
+    /// The last listener of some namespaces has closed: their counters are read once more, for what comes after. The
+    /// namespace may be gone with it.
+    fn note_vacated(&mut self, namespaces: &mut [NamespaceSample], names: &HashMap<u32, String>) {
+        let scan = self.owners.current();
+        let vacated: Vec<NamespaceId> =
+            self.listeners.namespaces().filter(|(_, inhabitants)| !inhabitants.open).map(|(id, _)| id).collect();
+        for sample in namespaces.iter_mut().filter(|sample| vacated.contains(&sample.id)) {
+            let wanted = namespaces::Wanted {
+                id: sample.id,
+                exists: false,
+                before: sample.before_listeners,
+                file: self.files.get(&sample.id.inode).cloned(),
+            };
+            sample.counters =
+                namespaces::sample(&[wanted], &scan.namespaces, names).pop().and_then(|sample| sample.counters);
+            self.uninhabited.vacated(sample.id, sample.counters);
+        }
+        if self.uninhabited.is_news(scan.number) {
+            self.files = namespaces::scanned(scan);
+            self.uninhabited.read(&self.files, &self.listeners.inhabited());
+            self.devices.retain(|id| self.listeners.has_namespace(id));
+        }
     }
 
     /// Reads everything at every sample from now on, regardless of the cost: for tests, which sample often.

@@ -30,8 +30,8 @@ use super::{
     waiting,
 };
 use coverage::Circumstances;
+use listeners::NetnsSockets;
 use reachable::ReachableNamespaces;
-use refused::Refused;
 
 /// How often net.core.somaxconn is read: it seldom changes, and a namespace has to be entered for it.
 const LIMITS_EVERY: Duration = Duration::from_secs(5);
@@ -195,25 +195,21 @@ impl SockDiagSource {
     /// Reads listeners, and behind them the counters of their namespaces.
     fn read(&mut self, now_ns: u64) -> io::Result<()> {
         let (names, scan) = (namespaces::names(), self.owners.current());
-        let unread: Vec<u32> = self
-            .namespaces
-            .by_inode
-            .iter()
-            .filter(|(_, sockets)| sockets.refused.is_none())
-            .map(|(inode, _)| *inode)
-            .collect();
+        let unread = self.namespaces.pick(|sockets| sockets.refused.is_none());
         for sample in namespaces::sample(&unread, &scan.namespaces, &names) {
-            if let (Some(sockets), Some(counters)) = (self.namespaces.by_inode.get_mut(&sample.inode), sample.counters)
+            if let (Some(sockets), Some(counters)) =
+                (self.namespaces.by_inode.get_mut(&sample.id.inode), sample.counters)
             {
-                sockets.refused = Some(Refused::new(&counters));
+                sockets.begin_to_count(&counters);
             }
         }
         for sockets in self.namespaces.by_inode.values_mut() {
             sockets.read_listeners(now_ns)?;
         }
-        self.counters = namespaces::sample(&self.namespaces.inhabited(), &scan.namespaces, &names);
+        let wanted = self.namespaces.pick(NetnsSockets::is_inhabited);
+        self.counters = namespaces::sample(&wanted, &scan.namespaces, &names);
         for namespace in &self.counters {
-            if let Some(sockets) = self.namespaces.by_inode.get_mut(&namespace.inode) {
+            if let Some(sockets) = self.namespaces.by_inode.get_mut(&namespace.id.inode) {
                 sockets.read_counters(namespace.counters.as_ref());
             }
         }

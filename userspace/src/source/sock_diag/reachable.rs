@@ -6,8 +6,14 @@ use std::{
     path::PathBuf,
 };
 
+use listentop_model::sample::NamespaceId;
+
 use super::{listeners::NetnsSockets, netlink::Diag};
-use crate::source::{coverage::Reason, namespaces, proc};
+use crate::source::{
+    coverage::Reason,
+    namespaces::{self, Wanted},
+    proc,
+};
 
 /// Those namespaces, by inode.
 pub(super) struct ReachableNamespaces {
@@ -78,9 +84,17 @@ impl ReachableNamespaces {
         (!self.closed.is_empty()).then_some(Reason::ClosedNamespaces(self.closed.len()))
     }
 
-    /// Inodes of those that hold a listener.
-    pub(super) fn inhabited(&self) -> Vec<u32> {
-        let inhabited = self.by_inode.iter().filter(|(_, sockets)| !sockets.listeners.is_empty());
-        inhabited.map(|(inode, _)| *inode).collect()
+    /// Those that `wanted` picks, to be sampled.
+    pub(super) fn pick(&self, wanted: impl Fn(&NetnsSockets) -> bool) -> Vec<Wanted> {
+        let picked = self.by_inode.iter().filter(|(_, sockets)| wanted(sockets));
+        // Our socket keeps a namespace, so no other one has its inode.
+        picked
+            .map(|(inode, sockets)| Wanted {
+                id: NamespaceId { inode: *inode, cookie: sockets.cookie },
+                exists: true,
+                before: sockets.before_listeners,
+                file: self.files.get(inode).cloned(),
+            })
+            .collect()
     }
 }

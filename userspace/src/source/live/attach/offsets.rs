@@ -1,7 +1,7 @@
 //! What the probes must know about the running kernel's structures: each global of `ebpf/src/kernel/btf.rs`, and where
 //! its value comes from.
 
-use listentop_btf::{BtfError, KernelBtf};
+use listentop_btf::{BtfError, KernelBtf, Symbol};
 
 /// A frozen global and the member whose byte offset it holds.
 const MEMBERS: &[(&str, &str, &str)] = &[
@@ -15,6 +15,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("SOCK_V4_ADDRESS", "sock", "__sk_common.skc_rcv_saddr"),
     ("SOCK_V6_ADDRESS", "sock", "__sk_common.skc_v6_rcv_saddr"),
     ("SOCK_NET", "sock", "__sk_common.skc_net.net"),
+    ("SOCK_BOUND_DEVICE", "sock", "__sk_common.skc_bound_dev_if"),
     ("SOCK_COOKIE", "sock", "__sk_common.skc_cookie.counter"),
     ("SOCK_HASH", "sock", "__sk_common.skc_hash"),
     ("SOCK_SOCKET", "sock", "sk_socket"),
@@ -54,6 +55,8 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("TASK_FILES", "task_struct", "files"),
     ("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
     ("TASK_PID", "task_struct", "pid"),
+    ("TASK_TGID", "task_struct", "tgid"),
+    ("TASK_REAL_PARENT", "task_struct", "real_parent"),
     ("TASK_THREAD_PID", "task_struct", "thread_pid"),
     ("TASK_GROUP_LEADER", "task_struct", "group_leader"),
     ("PID_LEVEL", "pid", "level"),
@@ -115,6 +118,16 @@ pub(crate) const OPTIONAL: &[&str] = &[
     // Without it, a connection that is enqueued while the start finds it may get two records. All kernels tried have
     // it.
     "SOCK_SPINLOCK",
+    // What a connection from before the start has inherited; each says more than the address alone.
+    "SOCK_USERLOCKS_BYTE",
+    "SOCK_USERLOCKS_BIT",
+    "KNOWS_CONNECTING",
+    "INET_TRANSPARENT_BYTE",
+    "INET_TRANSPARENT_BIT",
+    // 5.9.
+    "NET_SK_LOOKUP",
+    // 5.12.
+    "NET_COOKIE",
     // Without these the hooks on a request's timer are not used ([`OF_REQUESTS`]).
     "REQUEST_TIMER",
     "REQUEST_LISTED",
@@ -159,6 +172,7 @@ const ENUMERATORS: &[(&str, &str)] = &[
     ("REASON_NO_SOCKET", "SKB_DROP_REASON_NO_SOCKET"),
     ("FLAG_DONE", "SOCK_DONE"),
     ("FLAG_DEAD", "SOCK_DEAD"),
+    ("FLAG_LISTENED", "SOCK_RCU_FREE"),
     ("FLAG_URGINLINE", "SOCK_URGINLINE"),
     ("OP_ACCEPT", "IORING_OP_ACCEPT"),
 ];
@@ -196,6 +210,19 @@ pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
     put("REQUEST_TIMEOUTS_BIT", timeouts().map(listentop_btf::Member::bit));
     put("SOCK_V6ONLY_BYTE", bit("skc_ipv6only").map(listentop_btf::Member::byte));
     put("SOCK_V6ONLY_BIT", bit("skc_ipv6only").map(listentop_btf::Member::bit));
+    let locks = || btf.member("sock", "sk_userlocks");
+    put("SOCK_USERLOCKS_BYTE", locks().map(listentop_btf::Member::byte));
+    put("SOCK_USERLOCKS_BIT", locks().map(listentop_btf::Member::bit));
+    // Four bits until 6.17, which has the fifth, for connect(2).
+    put("KNOWS_CONNECTING", locks().map(|locks| u32::from(locks.width > 4)));
+    put("INET_TRANSPARENT_BYTE", transparent(btf).map(|bits| bits / 8));
+    put("INET_TRANSPARENT_BIT", transparent(btf).map(|bits| bits % 8));
+    put("NET_COOKIE", net_cookie(btf));
+    let programs = btf.member("net", "bpf.run_array").and_then(|array| {
+        let place = btf.enumerator("NETNS_BPF_SK_LOOKUP")?;
+        Ok(array.byte() + place * size_of::<u64>() as u32)
+    });
+    put("NET_SK_LOOKUP", programs);
     // `struct socket_alloc { struct socket socket; struct inode vfs_inode; }`: the inode follows the socket.
     let inode = btf
         .member("socket_alloc", "vfs_inode")
@@ -228,4 +255,23 @@ pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
     // Only where the types show what they splice.
     put("OP_SPLICE", btf.member("io_splice", "splice_fd_in").and_then(|_| btf.enumerator("IORING_OP_SPLICE")));
     offsets
+}
+
+/// Position in bits of the flag for IP_TRANSPARENT: one of `inet_flags` since 6.6, a bit field before.
+fn transparent(btf: &KernelBtf) -> Result<u32, BtfError> {
+    let flags = btf.member("inet_sock", "inet_flags").and_then(|flags| {
+        let flag = btf.enumerator("INET_FLAGS_TRANSPARENT")?;
+        Ok(flags.bits + flag)
+    });
+    flags.or_else(|_| btf.member("inet_sock", "transparent").map(|flag| flag.bits))
+}
+
+/// Offset of a namespace's cookie. Up to 5.11 it is an atomic number, which the kernel sets when somebody asks for it:
+/// then it does not identify a namespace from its beginning.
+fn net_cookie(btf: &KernelBtf) -> Result<u32, BtfError> {
+    let cookie = btf.member("net", "net_cookie")?;
+    match btf.member("net", "net_cookie.counter") {
+        Ok(_) => Err(BtfError::Missing(Symbol::Member("net.net_cookie as a number".to_owned()))),
+        Err(_) => Ok(cookie.byte()),
+    }
 }

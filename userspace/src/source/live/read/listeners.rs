@@ -1,13 +1,17 @@
 //! Listeners: samples of what the probes wrote about each slot. A slot that is no longer used is given back.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     io, iter, ptr,
 };
 
 use aya::maps::{MapData, Queue};
 use listentop_abi::listener::{ListenerInfo, Work};
-use listentop_model::{coverage::Coverage, sample::ListenerSample, shared::Shared};
+use listentop_model::{
+    coverage::Coverage,
+    sample::{ListenerSample, NamespaceId},
+    shared::Shared,
+};
 
 use super::{
     distributions,
@@ -17,10 +21,20 @@ use super::{
     unread::Walk,
 };
 use crate::source::{
+    devices::Devices,
     live::attach::{events::Part, silence::Evidence},
     owners::Scan,
     waiting,
 };
+
+/// The listeners of a namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inhabitants {
+    /// When the first of them opened; 0 if before the probes were attached.
+    pub(crate) opened_ns: u64,
+    /// One of them is open.
+    pub(crate) open: bool,
+}
 
 /// The listeners, and what user space must remember of each.
 pub(crate) struct Listeners {
@@ -35,7 +49,9 @@ pub(crate) struct Listeners {
     /// Slots of listeners that closed and whose connections live on.
     closed: Vec<u32>,
     /// Namespaces that hold a listener.
-    namespaces: BTreeSet<u32>,
+    namespaces: BTreeMap<NamespaceId, Inhabitants>,
+    /// Interfaces that listeners are bound to, without a name yet.
+    nameless: Vec<(NamespaceId, u32)>,
     /// Some listener has no known owner yet, and few scans have looked for it.
     ownerless: bool,
     /// Number of the scan that owners were taken from last.
@@ -56,15 +72,15 @@ impl Listeners {
     /// `parts`: parts of measures that are known.
     pub(crate) fn new(tables: Tables, walk: Option<Walk>, free: Queue<MapData, u32>, parts: Vec<Part>) -> Self {
         let known = iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
-        let (closed, namespaces) = (Vec::new(), BTreeSet::new());
         Self {
             tables,
             walk,
             free,
             parts,
             known,
-            closed,
-            namespaces,
+            closed: Vec::new(),
+            namespaces: BTreeMap::new(),
+            nameless: Vec::new(),
             ownerless: false,
             scanned: 0,
             discovered: false,
@@ -89,8 +105,12 @@ impl Listeners {
                 // It opened since the poll and is not identified yet: next time.
                 continue;
             }
-            *known = Some(Box::new(TrackedListener::new(&info, &self.tables, slot)));
-            self.namespaces.insert(info.netns);
+            let tracked = TrackedListener::new(&info, &self.tables, slot);
+            inhabit(&mut self.namespaces, &tracked);
+            if tracked.device != 0 {
+                self.nameless.push((tracked.namespace, tracked.device));
+            }
+            *known = Some(Box::new(tracked));
             self.ownerless = true;
             self.discovered = true;
         }
@@ -131,9 +151,31 @@ impl Listeners {
         self.ownerless
     }
 
-    /// Namespaces that hold a listener, in order.
-    pub(crate) fn namespaces(&self) -> Vec<u32> {
-        self.namespaces.iter().copied().collect()
+    /// Namespaces that hold a listener, or did in the last sample, in order.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = (NamespaceId, Inhabitants)> {
+        self.namespaces.iter().map(|(id, inhabitants)| (*id, *inhabitants))
+    }
+
+    /// Inodes of the namespaces that hold a listener.
+    pub(crate) fn inhabited(&self) -> HashSet<u32> {
+        self.namespaces.keys().map(|id| id.inode).collect()
+    }
+
+    /// Whether a namespace holds a listener.
+    pub(crate) fn has_namespace(&self, id: NamespaceId) -> bool {
+        self.namespaces.contains_key(&id)
+    }
+
+    /// Interfaces that listeners are bound to, without a name yet.
+    pub(crate) fn nameless(&self) -> &[(NamespaceId, u32)] {
+        &self.nameless
+    }
+
+    /// Their names are known now, or some are.
+    pub(crate) fn have_names(&mut self) {
+        for known in self.known.iter_mut().flatten().filter(|known| known.device != 0) {
+            known.last = None;
+        }
     }
 
     /// Gives each listener its owner, if the scan or some listener is new.
@@ -181,10 +223,12 @@ impl Listeners {
         now_ns: u64,
         threads: &Threads,
         coverage: &[Coverage],
+        devices: &Devices,
     ) -> io::Result<Shared<ListenerSample>> {
         let available = Available::of(coverage, &self.parts);
         let mut samples = Shared::default();
         self.namespaces.clear();
+        self.nameless.clear();
         self.ownerless = false;
         self.clients = self.clients_closed;
         self.evidence = self.evidence_closed;
@@ -199,6 +243,7 @@ impl Listeners {
                 now_ns,
                 &threads.of(slot),
                 available,
+                devices,
                 self.walk.as_mut(),
             )?);
             let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.listener.clients);
@@ -211,7 +256,10 @@ impl Listeners {
                 self.clients_closed += clients;
                 self.evidence_closed.add(evidence);
             }
-            self.namespaces.insert(known.netns);
+            inhabit(&mut self.namespaces, known);
+            if known.device != 0 {
+                self.nameless.push((known.namespace, known.device));
+            }
             self.ownerless |= known.owner.is_sought();
         }
         self.tables.distributions.unmap_unused();
@@ -242,4 +290,12 @@ impl Listeners {
         }
         Ok(())
     }
+}
+
+/// Counts a listener among those of its namespace.
+fn inhabit(namespaces: &mut BTreeMap<NamespaceId, Inhabitants>, known: &TrackedListener) {
+    let opened_ns = known.opened_ns;
+    let inhabitants = namespaces.entry(known.namespace).or_insert(Inhabitants { opened_ns, open: false });
+    inhabitants.opened_ns = inhabitants.opened_ns.min(opened_ns);
+    inhabitants.open |= !known.reported_closed;
 }

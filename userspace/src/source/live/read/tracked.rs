@@ -13,7 +13,7 @@ use listentop_abi::listener::{
 use listentop_model::{
     coverage::{Coverage, Measure, Status},
     figures::Records,
-    sample::{Counts, Distributions, DropsSample, GaugeSample, ListenerSample, Protocol},
+    sample::{Counts, Distributions, DropsSample, GaugeSample, ListenerSample, NamespaceId, Protocol},
 };
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
     unread::Walk,
 };
 use crate::source::{
+    devices::Devices,
     live::attach::events::Part,
     owners::Owner,
     waiting::{Subject, Surroundings},
@@ -34,7 +35,11 @@ const AF_INET: u16 = 2;
 pub(super) struct TrackedListener {
     pub(super) generation: u32,
     pub(super) inode: u64,
-    pub(super) netns: u32,
+    pub(super) namespace: NamespaceId,
+    /// Index of the interface that it is bound to; 0 if to none.
+    pub(super) device: u32,
+    /// When it opened; 0 if before the probes were attached.
+    pub(super) opened_ns: u64,
     /// The last sample with `closed` has been given out; only its connections live on.
     pub(super) reported_closed: bool,
     pub(super) owner: Owner,
@@ -140,7 +145,9 @@ impl TrackedListener {
         Self {
             generation: info.generation,
             inode: info.inode,
-            netns: info.netns,
+            namespace: namespace(info),
+            device: info.device,
+            opened_ns: info.opened_ns,
             reported_closed: false,
             owner: Owner::default(),
             cookie: None,
@@ -163,6 +170,7 @@ impl TrackedListener {
         now_ns: u64,
         threads: &OfListener<'_>,
         available: Available,
+        devices: &Devices,
         walk: Option<&mut Walk>,
     ) -> io::Result<Arc<ListenerSample>> {
         let mut info = tables.info.read(slot);
@@ -192,9 +200,10 @@ impl TrackedListener {
         self.unseen = self.unseen.max(unseen(self.expected_unknown, untracked_enqueued, accepted_unknown));
         self.inode = info.inode;
         self.cookie = Some(info.cookie);
-        self.netns = info.netns;
+        self.namespace = namespace(&info);
+        self.device = info.device;
         self.reported_closed = info.closed_ns != 0;
-        let sample = Arc::new(self.describe(&readings, now_ns, threads, distributions));
+        let sample = Arc::new(self.describe(&readings, now_ns, threads, distributions, devices));
         self.last = Some((sample.clone(), readings));
         Ok(sample)
     }
@@ -249,16 +258,19 @@ impl TrackedListener {
         now_ns: u64,
         threads: &OfListener<'_>,
         distributions: Distributions,
+        devices: &Devices,
     ) -> ListenerSample {
         let Readings { info, available, .. } = readings;
         let has = |measure| available.has(measure);
         let records = readings.records(now_ns);
         ListenerSample {
             id: info.cookie,
-            netns: info.netns,
+            netns: self.namespace.inode,
+            net_cookie: self.namespace.cookie,
             protocol: if info.flags & FLAG_MPTCP != 0 { Protocol::Mptcp } else { Protocol::Tcp },
             address: address(info),
             port: info.port,
+            device: (info.device != 0).then(|| devices.get(self.namespace, info.device)),
             v6only: info.flags & FLAG_V6ONLY != 0,
             reuseport: info.flags & FLAG_REUSEPORT != 0,
             process: self.owner.process.clone(),
@@ -319,6 +331,10 @@ fn drops(readings: &Readings, socket_drops: u64) -> DropsSample {
 /// taken over. If `expected` is unknown, the result is 0.
 fn unseen(expected: Option<u64>, untracked_enqueued: u64, accepted_unknown: u64) -> u64 {
     expected.map_or(0, |expected| accepted_unknown.saturating_sub(expected + untracked_enqueued))
+}
+
+fn namespace(info: &ListenerInfo) -> NamespaceId {
+    NamespaceId { inode: info.netns, cookie: (info.net_cookie != 0).then_some(info.net_cookie) }
 }
 
 fn address(info: &ListenerInfo) -> IpAddr {

@@ -94,6 +94,9 @@ pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> 
     loader.load(OBJECT).map_err(|error| refused(&error))
 }
 
+/// Processes that may hold a listener, on average.
+const HOLDERS_PER_LISTENER: u32 = 8;
+
 /// Sets how many entries each map has.
 fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry) {
     let slots = geometry.slots;
@@ -101,7 +104,8 @@ fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry)
         .map_max_entries("LISTENERS", slots)
         .map_max_entries("FREE_SLOTS", slots)
         .map_max_entries("INFO", slots)
-        .map_max_entries("ADDRESSES", slots)
+        .map_max_entries("ADDRESSES", 2 * slots)
+        .map_max_entries("HOLDERS", HOLDERS_PER_LISTENER * slots)
         .map_max_entries("COMPLETING", geometry.packets)
         .map_max_entries("ATTEMPTS", geometry.packets)
         .map_max_entries("COUNTERS", geometry.records())

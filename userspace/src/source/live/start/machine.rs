@@ -1,6 +1,6 @@
 //! The properties of the machine to which the probes are adapted.
 
-use std::{path::PathBuf, thread};
+use std::{collections::HashMap, path::PathBuf, thread};
 
 use aya::Btf;
 use listentop_abi::limits;
@@ -55,8 +55,8 @@ impl Geometry {
 pub(crate) struct Machine {
     pub(crate) kernel: KernelBtf,
     pub(crate) btf: Btf,
-    /// Network namespaces, by a file that leads into each.
-    pub(crate) namespaces: Vec<PathBuf>,
+    /// Network namespaces by inode, with a file that leads into each.
+    pub(crate) namespaces: HashMap<u32, PathBuf>,
     /// Where the functions lie that discard packets.
     pub(crate) ranges: kallsyms::Ranges,
 }
@@ -70,7 +70,7 @@ impl Machine {
             let ranges = ranges.map_err(|error| StartError::Io(NO_THREAD, error))?;
             let kernel = KernelBtf::from_kernel()?;
             let btf = Btf::from_sys_fs().map_err(|error| StartError::object(&error))?;
-            let namespaces = namespaces::all().into_values().collect();
+            let namespaces = namespaces::all();
             // If the thread failed, the ranges are unknown.
             Ok(Self { kernel, btf, namespaces, ranges: ranges.join().unwrap_or_default() })
         })

@@ -28,7 +28,9 @@ use super::{
 use crate::source::live::error::{NO_THREAD, StartError};
 use crate::{
     errors::Shortage,
-    source::{coverage::Reason, machine as host, namespaces, owners, waiting},
+    source::{
+        coverage::Reason, devices::Devices, machine as host, namespaces, owners, uninhabited::Uninhabited, waiting,
+    },
 };
 
 /// How long the start waits for the owners of listeners.
@@ -90,8 +92,8 @@ impl LiveSource {
         let settings = settings_for(&attached, geometry);
         maps::change_settings(&mut ebpf, settings)?;
         // Programs that return at once take nothing over.
-        let visited: &[_] = if options.empty { &[] } else { &machine.namespaces };
-        let unfinished_queues = takeover.run(&mut ebpf, visited, settings, &tables.info, geometry)?;
+        let visited: Vec<_> = if options.empty { Vec::new() } else { machine.namespaces.values().collect() };
+        let unfinished_queues = takeover.run(&mut ebpf, &visited, settings, &tables.info, geometry)?;
 
         let probe_cost = ProbeCost::start(options.probe_stats)
             .map_err(|error| StartError::Io("the probes cannot be timed", error))?;
@@ -107,6 +109,9 @@ impl LiveSource {
             losses,
             listeners: Listeners::new(tables, walk.ok(), free, attached.parts()),
             threads,
+            uninhabited: Uninhabited::default(),
+            devices: Devices::default(),
+            files: machine.namespaces.clone(),
             owners: owners::Watch::start().map_err(|error| StartError::Io(NO_THREAD, error))?,
             sight: owners::Sight::of_machine(),
             waiting: waiting::Watch::start().map_err(|error| StartError::Io(NO_THREAD, error))?,
@@ -124,6 +129,7 @@ impl LiveSource {
         };
         source.run_poll().map_err(|error| StartError::Io("the listeners cannot be read", error))?;
         source.listeners.discover();
+        source.uninhabited.read(&machine.namespaces, &source.listeners.inhabited());
         Ok(source)
     }
 }
