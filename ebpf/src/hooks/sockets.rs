@@ -9,7 +9,7 @@ use crate::{
     config, connections,
     context::{Arguments as _, programs},
     events::{arrived, destroyed, enqueued, listening, read, refused, written},
-    kernel::{Child, LISTEN, LiveSocket, MaybeGone, SYN_RECV},
+    kernel::{Child, LISTEN, LiveSocket, LiveTcp, MaybeGone, SYN_RECV},
     maps::{self, INFO, listener_at},
     record, stats,
     values::{Lookup as _, field},
@@ -171,7 +171,7 @@ pub(crate) fn sent(sock: LiveSocket, result: i32) {
         return;
     }
     if let Some(connection) = record::find(sock.key(), || Some(sock.identity())) {
-        let sent_ns = || sock.tcp().and_then(|tcp| tcp.sent_ns()).unwrap_or_else(stats::now);
+        let sent_ns = || sock.tcp().and_then(LiveTcp::sent_ns).unwrap_or_else(stats::now);
         written::written(connection, sock.key(), result as u32, sent_ns);
     } else if sock.is_mptcp() {
         let subflow = sock.address().first_subflow();

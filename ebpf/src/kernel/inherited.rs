@@ -41,7 +41,7 @@ impl MaybeGone {
     /// chosen the port.
     #[inline(always)]
     pub(crate) fn outgoing(self) -> Option<bool> {
-        if self.user_locks() & (PORT_BOUND | CONNECTING_BOUND * u8::from(knows_connecting())) != 0 {
+        if self.user_locks() & (PORT_BOUND | (CONNECTING_BOUND * u8::from(knows_connecting()))) != 0 {
             return Some(true);
         }
         if knows_connecting() { Some(false) } else { None }

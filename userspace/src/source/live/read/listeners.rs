@@ -242,8 +242,7 @@ impl Listeners {
                 slot,
                 now_ns,
                 &threads.of(slot),
-                available,
-                devices,
+                (available, devices),
                 self.walk.as_mut(),
             )?);
             let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.listener.clients);

@@ -169,8 +169,7 @@ impl TrackedListener {
         slot: u32,
         now_ns: u64,
         threads: &OfListener<'_>,
-        available: Available,
-        devices: &Devices,
+        (available, devices): (Available, &Devices),
         walk: Option<&mut Walk>,
     ) -> io::Result<Arc<ListenerSample>> {
         let mut info = tables.info.read(slot);
