@@ -22,8 +22,8 @@ static SHARD_MASK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SHARD_SHIFT: Global<u32> = Global::new(0);
 
-/// Places for what is known of the packet at hand on one CPU, less one: 0 where nothing comes between the functions that
-/// process a packet.
+/// Places for what is known of the packet at hand on one CPU, less one: 0 where nothing comes between the functions
+/// that process a packet.
 #[unsafe(no_mangle)]
 static PACKETS_MASK: Global<u32> = Global::new(0);
 

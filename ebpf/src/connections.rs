@@ -118,8 +118,8 @@ pub(crate) fn each_used(place: u32, mut with: impl FnMut(MapValue<Set>)) {
     }
 }
 
-/// The record at a place of a set, below [`PLACES`], and the address that it belongs to, or did last. `None` if it never
-/// belonged to one.
+/// The record at a place of a set, below [`PLACES`], and the address that it belongs to, or did last. `None` if it
+/// never belonged to one.
 #[inline(always)]
 pub(crate) fn at(set: MapValue<Set>, place: usize) -> Option<(u64, MapValue<Connection>)> {
     let key = field!(set.keys).wrapping(place).get();

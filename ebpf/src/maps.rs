@@ -95,9 +95,9 @@ pub(crate) static THREADS: Array<ThreadRecord> = Array::with_max_entries(DEFAULT
 
 /// The handshake that this CPU processes.
 ///
-/// Softirq writes it, with bottom halves off, so no other program of the CPU comes in between: see [`completing`]. Where
-/// a listener opens or wakes in a process, `crate::config::exclusive` decides whether the remembered listener may be
-/// used. Size at load: more than 1 on real-time kernels.
+/// Softirq writes it, with bottom halves off, so no other program of the CPU comes in between: see [`completing`].
+/// Where a listener opens or wakes in a process, `crate::config::exclusive` decides whether the remembered listener may
+/// be used. Size at load: more than 1 on real-time kernels.
 #[map]
 static COMPLETING: PerCpuArray<Completing> = PerCpuArray::with_max_entries(1, 0);
 
@@ -120,8 +120,8 @@ pub(crate) fn completing() -> Option<MapValue<Completing>> {
 }
 
 /// What the kernel's functions have shown about the packet that this CPU processes. They run in softirq, with bottom
-/// halves off, so one packet's functions follow one another and nothing else writes the record: see [`attempt`]. Size at
-/// load: more than 1 on real-time kernels.
+/// halves off, so one packet's functions follow one another and nothing else writes the record: see [`attempt`]. Size
+/// at load: more than 1 on real-time kernels.
 #[map]
 static ATTEMPTS: PerCpuArray<Attempt> = PerCpuArray::with_max_entries(1, 0);
 

@@ -91,8 +91,8 @@ pub(crate) fn let_go(key: u64, connection: MapValue<Connection>) {
     connections::end(key, connection);
 }
 
-/// The record of the connection at an address, which has this `identity`. If the record is of another one, which had the
-/// address before, it ends.
+/// The record of the connection at an address, which has this `identity`. If the record is of another one, which had
+/// the address before, it ends.
 #[inline(always)]
 pub(crate) fn find(key: u64, identity: impl FnOnce() -> Option<u32>) -> Option<MapValue<Connection>> {
     let connection = connections::find(key)?;

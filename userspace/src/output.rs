@@ -1,5 +1,6 @@
-//! Standard output and standard error. What is written to the first arrives, or its loss is an error. What is written to
-//! the second never holds the program up: a pipe that nobody reads, or a terminal that is stopped, loses lines instead.
+//! Standard output and standard error. What is written to the first arrives, or its loss is an error. What is written
+//! to the second never holds the program up: a pipe that nobody reads, or a terminal that is stopped, loses lines
+//! instead.
 
 use std::{
     io,

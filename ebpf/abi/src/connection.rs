@@ -101,8 +101,8 @@ const PAIR: usize = 48;
 /// Words from one record of a pair to the other.
 const NEXT: usize = 8;
 
-/// Sets that one record of the list of used sets is about: a byte each. Few, because the verifier follows every turn of a
-/// loop over them.
+/// Sets that one record of the list of used sets is about: a byte each. Few, because the verifier follows every turn of
+/// a loop over them.
 pub const LISTED: usize = 8;
 
 /// The connections whose addresses have the same hash.

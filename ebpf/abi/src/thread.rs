@@ -32,8 +32,8 @@ pub struct ThreadRecord {
     pub work: Work,
     /// Command name when the record was made, NUL-padded.
     pub comm: [u8; 16],
-    /// When it first accepted a connection; 0 if it did not. The record fills two cache lines: threads on different CPUs
-    /// must not share one.
+    /// When it first accepted a connection; 0 if it did not. The record fills two cache lines: threads on different
+    /// CPUs must not share one.
     pub first_accept_ns: u64,
     /// When it last did.
     pub last_accept_ns: u64,

@@ -56,9 +56,9 @@ pub(crate) fn destroyed(sock: LiveSocket) {
     connections::end(key, connection);
 }
 
-/// Whether a connection that ends without a known accept was accepted all the same: into a fixed file of io_uring, or by
-/// a thread whose accept has not returned yet. Only a listener that stops listening throws connections away, so it was
-/// if the listener goes on.
+/// Whether a connection that ends without a known accept was accepted all the same: into a fixed file of io_uring, or
+/// by a thread whose accept has not returned yet. Only a listener that stops listening throws connections away, so it
+/// was if the listener goes on.
 ///
 /// Functions see every accept. Of a multipath connection the first subflow may end before the accept.
 #[inline(always)]

@@ -28,8 +28,8 @@ pub(crate) fn read(
     let Some(distributions) = stats::distributions(listener) else { return };
     let consumed = field!(connection.consumed).get();
 
-    // Usually the reader moved by what was returned. Otherwise bytes were skipped (urgent ones), taken by another method
-    // (splice, zero copy, another thread) or returned transformed (kTLS): then the kernel's position counts.
+    // Usually the reader moved by what was returned. Otherwise bytes were skipped (urgent ones), taken by another
+    // method (splice, zero copy, another thread) or returned transformed (kTLS): then the kernel's position counts.
     let expected = consumed.wrapping_add(bytes);
     let position = reader_at(expected);
     let first = field!(connection.state).get() & STATE_READ == 0;

@@ -146,8 +146,8 @@ fn request(ctx: &FExitContext) {
     }
 }
 
-/// inet_csk_reqsk_queue_drop(sk, req) returns whether it took the request out of the SYN queue: it was reset or, on older
-/// kernels, timed out.
+/// inet_csk_reqsk_queue_drop(sk, req) returns whether it took the request out of the SYN queue: it was reset or, on
+/// older kernels, timed out.
 #[inline(always)]
 fn request_drop(ctx: &FExitContext) {
     if let Some(attempt) = maps::attempt()

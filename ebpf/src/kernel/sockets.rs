@@ -173,9 +173,9 @@ impl LiveTcp {
         self.packet_ns()
     }
 
-    /// For a write that returns now: a time within it, if all that was written is sent. The kernel reads the clock before
-    /// it sends (`tcp_write_xmit`, in every version since 5.10), into the same field. A packet that has come since makes
-    /// it later, but not later than now.
+    /// For a write that returns now: a time within it, if all that was written is sent. The kernel reads the clock
+    /// before it sends (`tcp_write_xmit`, in every version since 5.10), into the same field. A packet that has come
+    /// since makes it later, but not later than now.
     #[inline(always)]
     pub(crate) fn sent_ns(self) -> Option<u64> {
         let all = self.read::<u32>(&btf::TCP_SND_NXT) == self.read::<u32>(&btf::TCP_WRITE_SEQ);

@@ -21,7 +21,8 @@ use nix::{
 /// How to write to a descriptor without waiting in write(2).
 #[derive(Debug)]
 pub enum Writer {
-    /// The same pipe or terminal, opened again: O_NONBLOCK on our own descriptor would hold for everybody who shares it.
+    /// The same pipe or terminal, opened again: O_NONBLOCK on our own descriptor would hold for everybody who shares
+    /// it.
     Again(File),
     /// A socket, which takes MSG_DONTWAIT.
     Socket,
@@ -99,8 +100,8 @@ fn open_again(fd: BorrowedFd<'_>) -> Option<File> {
 /// CAN: ends an escape sequence that was cut off in its middle.
 pub const CANCEL: u8 = 0x18;
 
-/// Makes room on a terminal that takes nothing any more: drops what the kernel holds for it, and lets it go on if it was
-/// stopped (^S). What is written next should begin with [`CANCEL`].
+/// Makes room on a terminal that takes nothing any more: drops what the kernel holds for it, and lets it go on if it
+/// was stopped (^S). What is written next should begin with [`CANCEL`].
 pub fn make_room(terminal: BorrowedFd<'_>) {
     // It is no terminal, or gone.
     let _ = tcflush(terminal, FlushArg::TCOFLUSH);

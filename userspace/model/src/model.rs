@@ -34,8 +34,8 @@ pub struct Model {
     pub losses: Losses,
     /// Network namespaces, in the order of their ids.
     pub namespaces: Vec<NamespaceModel>,
-    /// Listeners by (netns, port, address, device, id): open ones, and those that closed within the interval (`closed` set).
-    /// Copies of a model share the listeners that did not change.
+    /// Listeners by (netns, port, address, device, id): open ones, and those that closed within the interval (`closed`
+    /// set). Copies of a model share the listeners that did not change.
     pub listeners: Shared<ListenerModel>,
     /// SO_REUSEPORT groups of at least two shards, in the order of their first listeners.
     pub groups: Shared<GroupModel>,
@@ -134,8 +134,8 @@ pub struct ListenerModel {
     pub limit_set_by: Option<LimitSetBy>,
     /// The backlog that its program asked for; `None` if nobody saw it call listen(2).
     pub backlog_wanted: Option<u32>,
-    /// The backlog that would have held the largest burst that was refused; `None` if none was, or what was refused was
-    /// no burst.
+    /// The backlog that would have held the largest burst that was refused; `None` if none was, or what was refused
+    /// was no burst.
     pub backlog_needed: Option<u32>,
     /// Gauges at the last sample.
     pub now: Gauges,
@@ -239,7 +239,8 @@ pub struct ThreadModel {
     pub summed: Option<Box<Summed>>,
 }
 
-/// When a thread accepted, in microseconds of the interval. Where the source knows no times, it was between two samples.
+/// When a thread accepted, in microseconds of the interval. Where the source knows no times, it was between two
+/// samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accepting {
     /// It first did not before this time: that of the sample before.

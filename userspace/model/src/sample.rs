@@ -288,7 +288,8 @@ pub struct ListenerSample {
     pub device: Option<Device>,
     /// IPV6_V6ONLY is set.
     pub v6only: bool,
-    /// SO_REUSEPORT is set: listeners of the same netns, protocol, address, port and device form a group, each a shard.
+    /// SO_REUSEPORT is set: listeners of the same netns, protocol, address, port and device form a group, each a
+    /// shard.
     pub reuseport: bool,
     /// The process that holds it; of several, the one that started first. `None` if no holder can be seen.
     pub process: Option<Process>,

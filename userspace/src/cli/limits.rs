@@ -2,8 +2,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the soft limit of open descriptors to the hard one: listentop holds one per program, map and hook, and one per
-/// network namespace. The soft limit of 1,024 protects programs that use select(2), and this one does not.
+/// Raises the soft limit of open descriptors to the hard one: listentop holds one per program, map and hook, and one
+/// per network namespace. The soft limit of 1,024 protects programs that use select(2), and this one does not.
 pub(super) fn raise() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard

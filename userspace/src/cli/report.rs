@@ -56,8 +56,8 @@ pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
     Ok(if cli.filter.passed_nothing(&model) { NOTHING_PASSED } else { OK })
 }
 
-/// The signals that end the measuring, upon which the report is printed. SIGHUP too, unless nohup(1) has it ignored: the
-/// terminal is gone, but the report may go to a file.
+/// The signals that end the measuring, upon which the report is printed. SIGHUP too, unless nohup(1) has it ignored:
+/// the terminal is gone, but the report may go to a file.
 fn endings() -> Vec<Signal> {
     let ignored = |signal: Signal| {
         let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();

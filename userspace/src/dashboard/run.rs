@@ -185,8 +185,8 @@ async fn show(
     }
 }
 
-/// Does what the state requests, and draws unless nothing changed. A terminal that has not taken the last frame yet gets
-/// no other: returns whether something is left to draw.
+/// Does what the state requests, and draws unless nothing changed. A terminal that has not taken the last frame yet
+/// gets no other: returns whether something is left to draw.
 fn take_effect(
     effect: Effect,
     app: &App,

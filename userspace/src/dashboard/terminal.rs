@@ -157,8 +157,8 @@ fn enter() -> io::Result<()> {
     execute!(canvas, EnterAlternateScreen, Clear(ClearType::All)).inspect_err(|_| give_back())
 }
 
-/// Gives the terminal back if it is taken, also one that takes nothing any more. A failure is not reported: the terminal
-/// is gone then.
+/// Gives the terminal back if it is taken, also one that takes nothing any more. A failure is not reported: the
+/// terminal is gone then.
 fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let _ = disable_raw_mode();

@@ -1,7 +1,8 @@
 //! Colours and characters.
 //!
-//! Views draw in Unicode; [`Theme::settle`] replaces what the terminal cannot show. Colours: only the sixteen of the terminal's own palette, and never as the only carrier of a meaning. Everything that
-//! is coloured is also a word, a symbol or a weight.
+//! Views draw in Unicode; [`Theme::settle`] replaces what the terminal cannot show. Colours: only the sixteen of the
+//! terminal's own palette, and never as the only carrier of a meaning. Everything that is coloured is also a word, a
+//! symbol or a weight.
 
 use std::ffi::OsStr;
 

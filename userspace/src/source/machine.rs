@@ -37,8 +37,8 @@ fn cpus_in(list: &str) -> Option<u32> {
     list.trim().split(',').map(range).try_fold(0_u32, |sum, cpus| sum.checked_add(cpus?))
 }
 
-/// By how much the clocks of our time namespace are ahead of the kernel's, in nanoseconds. The kernel's own times (those
-/// that probes note) have no offset; what system calls and /proc show has.
+/// By how much the clocks of our time namespace are ahead of the kernel's, in nanoseconds. The kernel's own times
+/// (those that probes note) have no offset; what system calls and /proc show has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct ClockOffsets {
     monotonic: i64,
@@ -48,8 +48,8 @@ struct ClockOffsets {
 fn offsets() -> ClockOffsets {
     static OFFSETS: OnceLock<ClockOffsets> = OnceLock::new();
     *OFFSETS.get_or_init(|| {
-        // The file tells of the namespace in which our children would be. Only unshare(2) makes that another one, and we
-        // do not call it.
+        // The file tells of the namespace in which our children would be. Only unshare(2) makes that another one, and
+        // we do not call it.
         fs::read_to_string("/proc/self/timens_offsets").map_or_else(|_| ClockOffsets::default(), |text| parse(&text))
     })
 }

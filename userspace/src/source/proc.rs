@@ -99,8 +99,8 @@ fn inode(link: impl AsRef<Path>, kind: &str) -> Option<u32> {
     link.to_str()?.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Whether /proc hides processes of other users altogether (`hidepid=2` or `4` of proc(5)), so that not even their number
-/// is known.
+/// Whether /proc hides processes of other users altogether (`hidepid=2` or `4` of proc(5)), so that not even their
+/// number is known.
 pub(super) fn hides_processes() -> bool {
     text("/proc/self/mounts").is_ok_and(|mounts| mount_hides_processes(&mounts))
 }

@@ -215,10 +215,10 @@ pub fn give_up_refused(attempts: Vec<Socket>) -> Vec<Socket> {
 
 /// Waits until the kernel has decided about each attempt that was made before.
 ///
-/// A packet on loopback mostly is processed before the call that sends it returns. But a CPU that is busy leaves packets
-/// to its ksoftirqd, for as long as it takes. An attempt of which nothing has come back yet looks like a refused one.
-/// Each CPU processes its packets in order: so its own packet has come back when all earlier ones are processed. A
-/// handshake takes three of them, each of which the kernel sends when it processes the one before.
+/// A packet on loopback mostly is processed before the call that sends it returns. But a CPU that is busy leaves
+/// packets to its ksoftirqd, for as long as it takes. An attempt of which nothing has come back yet looks like a
+/// refused one. Each CPU processes its packets in order: so its own packet has come back when all earlier ones are
+/// processed. A handshake takes three of them, each of which the kernel sends when it processes the one before.
 pub fn handshakes_are_decided() {
     const PACKETS: usize = 3;
     let allowed = sched_getaffinity(Pid::from_raw(0)).expect("our CPUs");

@@ -211,7 +211,8 @@ fn io_uring_fixed_file_unused(lab: &Lab) {
     assert_eq!(watch.listener(PORT).total.aborted, Some(2), "two were thrown away");
 }
 
-/// dup2(2) puts another listener at the descriptor at which a thread waits: the thread accepts from the first one still.
+/// dup2(2) puts another listener at the descriptor at which a thread waits: the thread accepts from the first one
+/// still.
 fn replaced_descriptor(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let (first, second) = (listen(PORT, 16), listen(PORT + 1, 16));

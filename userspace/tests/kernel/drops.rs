@@ -253,7 +253,8 @@ fn accept_queue_only(lab: &Lab) {
     drop((half_open, waiting));
 }
 
-/// The last quarter of tcp_max_syn_backlog refuses, while the accept queue is at its backlog, where it still admits one.
+/// The last quarter of tcp_max_syn_backlog refuses, while the accept queue is at its backlog, where it still admits
+/// one.
 fn last_quarter_only(lab: &Lab) {
     lab.sysctl("ipv4/tcp_syncookies", "0");
     lab.sysctl("ipv4/tcp_max_syn_backlog", "16");

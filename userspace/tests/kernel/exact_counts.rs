@@ -307,8 +307,8 @@ fn load(next: &AtomicU64, end: u64) {
 /// again: which attempts are refused then is a race. Returns connections that have sent requests and are not enqueued
 /// yet.
 ///
-/// A packet may wait while its CPU's ksoftirqd runs. So each step is done only when the kernel says so: requests made, the
-/// queue full, final ACKs refused.
+/// A packet may wait while its CPU's ksoftirqd runs. So each step is done only when the kernel says so: requests made,
+/// the queue full, final ACKs refused.
 fn overflow(lab: &Lab, listener: &Socket, pause: &Pause, demand: &mut Demand) -> Vec<Socket> {
     pause.asked.store(true, Ordering::SeqCst);
     wait_until("no acceptor accepts", || pause.idle.load(Ordering::SeqCst) == ACCEPTORS);

@@ -1,5 +1,5 @@
-//! What /proc tells of the processes behind a listener: who holds it, who waits for it, what set its limit, and what its
-//! acceptor does.
+//! What /proc tells of the processes behind a listener: who holds it, who waits for it, what set its limit, and what
+//! its acceptor does.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 

@@ -62,7 +62,8 @@ fn log_of_the_probes(lab: &Lab) {
     }
 }
 
-/// Whether a text holds an address of the kernel's, whose upper half of the address space begins with a bit that is set.
+/// Whether a text holds an address of the kernel's, whose upper half of the address space begins with a bit that is
+/// set.
 fn has_kernel_address(text: &str) -> bool {
     let words = text.split(|c: char| !c.is_ascii_hexdigit());
     words.filter(|word| word.len() == 16).any(|word| u64::from_str_radix(word, 16).is_ok_and(|n| n >> 63 == 1))

@@ -159,8 +159,8 @@ fn third_of_this_kernel() -> usize {
     numbers.sum::<usize>() % 3
 }
 
-/// Refuses every hook that is attached where nothing is refused, one at a time. In a virtual machine of ours, where each
-/// start takes long, every third: which, depends on the kernel.
+/// Refuses every hook that is attached where nothing is refused, one at a time. In a virtual machine of ours, where
+/// each start takes long, every third: which, depends on the kernel.
 fn one_by_one(lab: &Lab, kind: Kind) {
     let (source, coverage) = whole(kind);
     let attached: Vec<Target> = targets().into_iter().filter(|target| source.is_attached(*target)).collect();

@@ -3,8 +3,8 @@
 //!
 //! Each test starts a server of the distribution in network and process namespaces of its own, and drives it with a
 //! load of which everything is known. What it checks is the JSON report. A test whose server is not installed is
-//! skipped with the reason, and fails where CI is set: `.ci/run` installs them. Several run at a time, except those that
-//! measure the machine's CPUs.
+//! skipped with the reason, and fails where CI is set: `.ci/run` installs them. Several run at a time, except those
+//! that measure the machine's CPUs.
 
 mod apache;
 mod gunicorn;

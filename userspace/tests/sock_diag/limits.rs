@@ -1,4 +1,5 @@
-//! Standard output that takes nothing, and limits of descriptors, threads and memory: one line, and a status of its own.
+//! Standard output that takes nothing, and limits of descriptors, threads and memory: one line, and a status of its
+//! own.
 
 use std::{
     fs::File,

@@ -136,7 +136,8 @@ impl Activity {
         now_us.saturating_sub(self.read_us.or(self.begun_us).unwrap_or(0))
     }
 
-    /// Whether accepts fail: one did a moment ago, or none has succeeded since. A server may wait before it tries again.
+    /// Whether accepts fail: one did a moment ago, or none has succeeded since. A server may wait before it tries
+    /// again.
     pub(crate) fn fails(&self, now_us: u64) -> bool {
         self.failed_us.is_some_and(|at| now_us.saturating_sub(at) <= HOLD_US || self.accepts == self.accepts_at_failure)
     }

@@ -2,8 +2,8 @@
 
 use crate::model::{Drops, Gauges};
 
-/// Refusals that go on for longer are no burst: the queue would have overflowed with any backlog. It is also when clients
-/// begin to try again (the first retransmission of a SYN), so that attempts are no clients.
+/// Refusals that go on for longer are no burst: the queue would have overflowed with any backlog. It is also when
+/// clients begin to try again (the first retransmission of a SYN), so that attempts are no clients.
 const LONGEST_NS: u64 = 1_000_000_000;
 
 /// The refusals of one listener, as episodes.
@@ -40,7 +40,8 @@ impl Bursts {
         if attempts == 0 {
             let episode = self.episode.as_mut()?;
             episode.quiet_ns += step_ns;
-            // Half empty: the acceptors have caught up. A queue that stays nearly full is overloaded, not hit by a burst.
+            // Half empty: the acceptors have caught up. A queue that stays nearly full is overloaded, not hit by a
+            // burst.
             return if now.accept_depth <= now.limit / 2 { self.episode.take()?.needed() } else { None };
         }
         let episode =

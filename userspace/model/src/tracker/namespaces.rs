@@ -187,8 +187,8 @@ impl Namespace {
     }
 
     /// Takes counters in. `seen` is how many refused attempts its listeners saw within the interval; `None` at the
-    /// start. Counters that are new have a baseline if they were read before the listeners opened. Otherwise, if they hold
-    /// exactly what was seen, they belong to the interval; else they are the baseline.
+    /// start. Counters that are new have a baseline if they were read before the listeners opened. Otherwise, if they
+    /// hold exactly what was seen, they belong to the interval; else they are the baseline.
     fn read(&mut self, sample: &NamespaceSample, seen: Option<u64>) {
         if self.name != sample.name {
             self.name.clone_from(&sample.name);

@@ -1,7 +1,7 @@
 //! Names of containers, pods and services, read from the paths in /proc/PID/cgroup.
 //!
-//! There is no standard; each runtime names its cgroups in its own way. A path may hold several names: a container within
-//! a container, a service within either. The innermost one is the process'.
+//! There is no standard; each runtime names its cgroups in its own way. A path may hold several names: a container
+//! within a container, a service within either. The innermost one is the process'.
 
 use listentop_model::sample::Process;
 

@@ -113,8 +113,8 @@ fn descriptors(path: &str, each: &mut impl FnMut(u64)) -> io::Result<usize> {
     Ok(count)
 }
 
-/// Each socket in the tables of a process that few processes have: those of threads (CLONE_FILES, unshare), and those of
-/// io_uring, whose files need no descriptor.
+/// Each socket in the tables of a process that few processes have: those of threads (CLONE_FILES, unshare), and those
+/// of io_uring, whose files need no descriptor.
 fn look_closer(pid: u32, mut each: impl FnMut(u64)) {
     for tid in proc::tasks(pid).filter(|tid| *tid != pid && has_own_table(pid, *tid)) {
         // Without the right to read it the process' own table could not be read either.
@@ -130,8 +130,8 @@ fn look_closer(pid: u32, mut each: impl FnMut(u64)) {
 /// `KCMP_FILES` (linux/kcmp.h).
 const KCMP_FILES: libc::c_int = 2;
 
-/// Whether a thread has a descriptor table that is not its process'. Where the kernel does not compare tables, it is said
-/// to: looking then costs time only.
+/// Whether a thread has a descriptor table that is not its process'. Where the kernel does not compare tables, it is
+/// said to: looking then costs time only.
 fn has_own_table(pid: u32, tid: u32) -> bool {
     // SAFETY: takes numbers only.
     let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, tid, KCMP_FILES, 0, 0) };
@@ -150,7 +150,8 @@ fn rings(pid: u32) -> Vec<u32> {
     proc::numbers(format!("/proc/{pid}/fd")).filter(is_ring).collect()
 }
 
-/// The sockets in the file table of an io_uring, from its fdinfo: lines such as `    0: socket:[4711]` below `UserFiles`.
+/// The sockets in the file table of an io_uring, from its fdinfo: lines such as `    0: socket:[4711]` below
+/// `UserFiles`.
 fn ring_files(fdinfo: &str) -> impl Iterator<Item = u64> {
     let table = fdinfo.lines().skip_while(|line| !line.starts_with("UserFiles:")).skip(1);
     let entries = table.take_while(|line| line.starts_with(' '));

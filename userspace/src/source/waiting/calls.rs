@@ -8,8 +8,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads /proc/PID/task/TID/syscall. `None` for a thread that runs, or sleeps outside a system call; and for one of a
-    /// 32-bit program, whose calls have other numbers.
+    /// Reads /proc/PID/task/TID/syscall. `None` for a thread that runs, or sleeps outside a system call; and for one of
+    /// a 32-bit program, whose calls have other numbers.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut fields = text.split_ascii_whitespace();
         let number = fields.next()?.parse().ok().filter(|number| *number >= 0)?;

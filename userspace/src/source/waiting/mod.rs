@@ -1,5 +1,5 @@
-//! Who waits for a listener's connections, what the threads do that should accept them, and how many descriptors are left
-//! to accept into: read from /proc, on a thread of its own, because that may take long.
+//! Who waits for a listener's connections, what the threads do that should accept them, and how many descriptors are
+//! left to accept into: read from /proc, on a thread of its own, because that may take long.
 
 mod calls;
 mod polls;

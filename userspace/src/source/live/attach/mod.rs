@@ -86,8 +86,8 @@ impl Attached {
         self.method(event).is_some_and(|method| method.kind == Some(Kind::Fentry))
     }
 
-    /// Counts an event as one that nothing brings, because a hook of its method shows nothing: `target`, or else the hook
-    /// that is attached last. Returns whether something brought it so far.
+    /// Counts an event as one that nothing brings, because a hook of its method shows nothing: `target`, or else the
+    /// hook that is attached last. Returns whether something brought it so far.
     pub(crate) fn silence(&mut self, event: Event, target: Option<Target>, refusal: Refusal) -> bool {
         let Some(source) = self.source(event) else { return false };
         let attached = |target: &Target| source.hooks.iter().any(|hook| hook.target == *target);

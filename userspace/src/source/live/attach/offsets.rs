@@ -148,8 +148,8 @@ pub(crate) const MPTCP: &[&str] = &["TCP_IS_MPTCP", "TCP_ULP_DATA", "SUBFLOW_CON
 pub(crate) const OF_REQUESTS: &[(&str, &str)] =
     &[("request_sock", "rsk_timer"), ("request_sock", "__req_common.skc_node.pprev"), ("request_sock", "num_timeout")];
 
-/// Whether the kernel's processing of packets is part of tasks that others may preempt (PREEMPT_RT): then spinlocks have
-/// owners.
+/// Whether the kernel's processing of packets is part of tasks that others may preempt (PREEMPT_RT): then spinlocks
+/// have owners.
 pub(crate) fn is_real_time(btf: &KernelBtf) -> bool {
     btf.member("sock", "sk_lock.slock.lock.owner").is_ok()
 }

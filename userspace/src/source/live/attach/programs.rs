@@ -31,7 +31,8 @@ impl<'a> KernelPrograms<'a> {
         Self { ebpf, btf, kernel, tracefs: tracefs::available_to_this_thread() }
     }
 
-    /// The module that has a function which is not in the kernel itself. Every kernel that listentop supports knows IPv6.
+    /// The module that has a function which is not in the kernel itself. Every kernel that listentop supports knows
+    /// IPv6.
     fn module_of(&self, function: &str) -> Option<&'static str> {
         let lacks = |name| matches!(self.kernel.function(name), Err(BtfError::Missing(Symbol::Function(_))));
         (function.contains("v6") && lacks(function) && lacks("tcp_v6_rcv")).then_some("ipv6")

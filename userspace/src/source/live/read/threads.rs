@@ -183,8 +183,8 @@ impl Threads {
                     slot.changed = self.serial;
                 }
             }
-            // The record of one that cannot be looked up is freed when it was idle for long. That does not mean that it has
-            // ended: if it works again, it goes on.
+            // The record of one that cannot be looked up is freed when it was idle for long. That does not mean that it
+            // has ended: if it works again, it goes on.
             if seen.sample.ended || unseen && now.duration_since(seen.worked_at) > INVISIBLE_IDLE {
                 slot.changed = self.serial;
                 ended.push(index);
