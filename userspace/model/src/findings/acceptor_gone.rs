@@ -11,7 +11,8 @@ pub(super) const KIND: FindingKind = FindingKind {
     meaning: "Nobody will take these connections: the socket listens, but no thread accepts from it or polls it. It takes the place \
               of `hung_acceptor`.",
     when: "The conditions of `hung_acceptor` hold, no living thread accepted in the interval, and it is known that no thread \
-           blocks in accept, nor in a poll, of this listener.",
+           blocks in accept, nor in a poll, of this listener. An acceptor has ended, or the listener opened in the interval: \
+           otherwise a thread may be busy elsewhere that accepted before.",
     severity: "critical",
     follows_from: &[],
     thresholds: &[],
@@ -25,7 +26,7 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
         return None; // `dead_shard` reports it, and compares it with the rest of the group
     }
     let [now, then] = stall::waiting(l.now.accept_depth, stall.oldest_us);
-    let last = l.threads.iter().find(|t| t.ended && t.accepts > 0);
+    let last = l.threads.iter().find(|t| t.ended && t.accepts > 0 && t.summed.is_none());
     let last = last.map_or(String::new(), |t| format!(" {}, which accepted before, has ended.", stall::name(t)));
     let advice = format!(
         "Find out why the program listens and does not accept: its accepting thread has ended, it has not begun yet, the \
@@ -71,6 +72,7 @@ mod tests {
             case.listener.now.oldest_waiting_us = Some(1_500_000);
             case.listener.holders = vec![7];
             case.listener.waiters = Some(Vec::new());
+            case.listener.opened_in_interval = true;
         })
     }
 
@@ -92,6 +94,15 @@ mod tests {
         assert_eq!(case.find(&KIND), None, "it hangs");
         case.listener.threads[2].ended = true;
         assert!(case.find(&KIND).unwrap().summary.ends_with("srv (thread 3), which accepted before, has ended."));
+    }
+
+    #[test]
+    fn a_listener_from_before_may_have_an_acceptor_that_was_never_seen() {
+        let mut case = abandoned();
+        case.listener.opened_in_interval = false;
+        assert!(case.find(&KIND).is_none() && case.find(&hung_acceptor::KIND).is_some());
+        (case.listener.threads[2].accepts, case.listener.threads[2].ended) = (1, true);
+        assert!(case.find(&KIND).is_some() && case.find(&hung_acceptor::KIND).is_none(), "its acceptor has ended");
     }
 
     #[test]

@@ -12,7 +12,7 @@ thresholds! {
     MIN_PER_ACCEPTOR: u64 = 100, Count;
     /// Times its equal share: more than chance gives any acceptor.
     UNEVEN: f64 = 2.0, Times;
-    /// Of two acceptors the busiest has at most twice its share, if it has all connections. This share of all is enough.
+    /// Of two acceptors the busiest has at most twice its share, if it has all connections. This share is enough.
     OF_TWO: f64 = 0.9, Share;
     /// Share of a CPU that the busiest takes. With less it has time for more: epoll wakes the same worker first, so a
     /// server at ease is uneven, and nobody suffers.

@@ -26,7 +26,8 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
         return None;
     }
     let quiet = input.quiet_us();
-    let (thread, ended) = (input.acceptors().next(), l.threads.iter().find(|t| t.ended && t.accepts > 0));
+    let (thread, ended) =
+        (input.acceptors().next(), l.threads.iter().find(|t| t.ended && t.accepts > 0 && t.summed.is_none()));
     let does = thread.and_then(stall::whereabouts).map(|place| (place, thread));
     let state = match (thread, &does) {
         (Some(t), Some((place, _))) => format!(" {} is {place}.", stall::name(t)),

@@ -30,6 +30,7 @@ fn make(case: &mut Case, id: &str) {
         "acceptor_gone" => {
             waits(l);
             l.waiters = Some(Vec::new());
+            l.opened_in_interval = true;
         }
         "dead_shard" => {
             waits(l);

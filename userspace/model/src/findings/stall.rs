@@ -92,9 +92,12 @@ impl<'a> FindingInput<'a> {
         self.activity.lately(thread, CPU_TELLS_US, self.now_us())
     }
 
-    /// Whether no thread is known that accepts or may wake up for a connection.
+    /// Whether no thread accepts or may wake up for a connection. A listener from before the interval may have an
+    /// acceptor that is busy elsewhere and was never seen, unless one is known to have ended.
     fn nobody_waits(&self) -> bool {
-        self.listener.waiters.as_ref().is_some_and(Vec::is_empty) && self.acceptors().next().is_none()
+        let l = self.listener;
+        let history_is_known = l.opened_in_interval || l.threads.iter().any(|t| t.ended && t.accepts > 0);
+        history_is_known && l.waiters.as_ref().is_some_and(Vec::is_empty) && self.acceptors().next().is_none()
     }
 
     /// Writes per second in the recent span.
