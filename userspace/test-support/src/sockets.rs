@@ -265,6 +265,11 @@ pub fn queued(listener: &Socket) -> u32 {
     tcp_info(listener).tcpi_unacked
 }
 
+/// Packets that a connection has sent and the other side has not acknowledged.
+pub fn unacknowledged(connection: &Socket) -> u32 {
+    tcp_info(connection).tcpi_unacked
+}
+
 fn tcp_info(socket: &Socket) -> libc::tcp_info {
     // SAFETY: zero is valid for all members.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
