@@ -19,6 +19,7 @@ use test_support::{
     process::{Forked, Gate, fork},
     sleep_ms,
     sockets::{accept, attempt_with_late_ack, connect, listen, receive, send_all},
+    wait_until,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -91,6 +92,9 @@ fn stopped(lab: &Lab) {
     let server = fork(|| serve(&listener));
     watch.during(request);
     send(Signal::SIGSTOP, &server);
+    // Until the signal arrives it accepts.
+    let stat = format!("/proc/{}/stat", server.pid());
+    wait_until("it is stopped", || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
     let clients: Vec<Socket> = (0..4).map(|_| connect(PORT)).collect();
     watch.during(|| sleep_ms(2_500));
     let seen = watch.listener(PORT);
