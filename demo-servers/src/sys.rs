@@ -1,11 +1,16 @@
 //! Small functions over system calls that several programs here use.
 
 use anyhow::Context;
+use bounded_write::Writer;
+use listentop_model::words::clean;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::CString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// CLOCK_MONOTONIC in nanoseconds. All processes of the machine share this clock.
 #[must_use]
@@ -60,9 +65,25 @@ pub fn block(signals: &[Signal]) -> anyhow::Result<SigSet> {
     Ok(mask)
 }
 
-/// Writes a line to stderr. Errors are ignored: a closed terminal must not end the program.
+/// How long a message waits for its reader.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The last message was not taken: none waits until one is.
+static STALLED: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line, or several, to stderr. Nothing in it controls the terminal. Errors are ignored: neither a closed
+/// terminal nor one that takes nothing may end the program or hold it up.
 pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    for line in line.to_string().lines() {
+        put(&format!("{}\n", clean(line)));
+    }
+}
+
+/// Writes to stderr what may control the terminal. Errors are ignored as by [`say`].
+pub(crate) fn put(text: &str) {
+    let stderr = std::io::stderr();
+    let patience = if STALLED.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+    let written = Writer::to(stderr.as_fd()).write(stderr.as_fd(), text.as_bytes(), patience);
+    STALLED.store(written.is_err_and(|error| error.kind() == ErrorKind::TimedOut), Ordering::Relaxed);
 }
 
 /// Writes one line of JSON to stdout and flushes it.

@@ -23,6 +23,7 @@ const TESTS: &[Test] = &[
     Test { name: "a_killed_lab_leaves_nothing", run: a_killed_lab_leaves_nothing },
     Test { name: "a_lost_child_ends_everything_with_one_line", run: a_lost_child_ends_everything_with_one_line },
     Test { name: "the_terminal_is_restored_after_a_dashboard_was_killed", run: after_a_killed_dashboard },
+    Test { name: "the_terminal_is_restored_although_it_takes_nothing", run: on_a_terminal_that_takes_nothing },
     Test { name: "a_panic_lets_the_dashboard_restore_the_terminal", run: after_a_panic },
     Test {
         name: "a_panic_restores_the_terminal_if_the_dashboard_does_not",
@@ -134,7 +135,15 @@ fn a_report_prints_its_progress() {
 }
 
 fn signals_end_everything() {
-    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
+    for (signal, code) in [
+        (Signal::SIGTERM, 143),
+        (Signal::SIGINT, 130),
+        (Signal::SIGHUP, 129),
+        (Signal::SIGQUIT, 131),
+        (Signal::SIGUSR1, 138),
+        (Signal::SIGUSR2, 140),
+        (Signal::SIGALRM, 142),
+    ] {
         let lab = lab("signal", "overflow --for 60", "echo measuring >&2; exec sleep 60");
         let running = running(&lab);
         kill(Pid::from_raw(lab.id() as i32), signal).unwrap();
@@ -178,6 +187,22 @@ fn after_a_killed_dashboard() {
     assert_eq!(session.end(), 137, "{}", session.shown());
     assert!(session.echoes(), "{}", session.shown());
     assert!(session.after_dashboard().contains("SIGKILL"), "{}", session.shown());
+}
+
+/// A dashboard fills the terminal, which takes nothing any more, and does not end either: it is killed, and what the
+/// terminal takes later restores it.
+fn on_a_terminal_that_takes_nothing() {
+    let script = format!("{TAKE}; trap '' TERM; echo measuring >&2; exec yes");
+    let session = Session::start("overflow", &stand_in("stalled", &script));
+    session.wait_for("y\ny\n");
+    session.stop_reading();
+    let running = Running::wait(session.lab());
+    session.signal(Signal::SIGUSR1);
+    running.assert_nothing_left();
+    assert!(session.echoes(), "the terminal's modes are not restored");
+    session.go_on_reading();
+    assert_eq!(session.end(), 138);
+    session.after_dashboard();
 }
 
 /// The message of the panic is printed once, when the terminal is restored.

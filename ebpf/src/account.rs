@@ -17,24 +17,37 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) struct Account {
     work: MapValue<Work>,
-    own: bool,
+    /// The thread's own record.
+    record: Option<MapValue<ThreadRecord>>,
 }
 
 impl Account {
     /// The account in a thread's own record.
     #[inline(always)]
     fn of(record: MapValue<ThreadRecord>) -> Self {
-        Self { work: field!(record.work), own: true }
+        Self { work: field!(record.work), record: Some(record) }
     }
 
     /// Adds to one of its counters. Only the thread itself writes its own record, so that takes no atomic operation.
     #[inline(always)]
     pub(crate) fn add(self, counter: impl Fn(MapValue<Work>) -> MapValue<u64>, value: u64) {
         let counter = counter(self.work);
-        if self.own {
+        if self.record.is_some() {
             counter.add_alone(value);
         } else {
             counter.add(value);
+        }
+    }
+
+    /// Counts a connection that the thread accepted.
+    #[inline(always)]
+    pub(crate) fn accepted(self, now: u64) {
+        self.add(|work| field!(work.accepts), 1);
+        if let Some(record) = self.record {
+            field!(record.last_accept_ns).set(now);
+            if field!(record.first_accept_ns).get() == 0 {
+                field!(record.first_accept_ns).set(now);
+            }
         }
     }
 }
@@ -76,6 +89,7 @@ fn open(key: ThreadKey, listener: ListenerRef) -> Option<(Account, u32)> {
             field!(record.generation).set(listener.generation);
             field!(record.pid).set(pid);
             field!(record.tid).set(tid);
+            field!(record.initial_pid).set(kernel::current_process());
             field!(record.comm).set_words(kernel::current_name());
             field!(record.key.slot).set(key.slot);
             field!(record.key.start_ns).set(key.start_ns);
@@ -87,5 +101,5 @@ fn open(key: ThreadKey, listener: ListenerRef) -> Option<(Account, u32)> {
     }
     stats::lost(Loss::Threads);
     let stats = stats::of(listener)?;
-    Some((Account { work: field!(stats.untracked), own: false }, 0))
+    Some((Account { work: field!(stats.untracked), record: None }, 0))
 }

@@ -3,7 +3,7 @@
 
 use core::cell::UnsafeCell;
 
-use aya_ebpf::Global;
+use aya_ebpf::{Global, helpers::bpf_get_current_pid_tgid};
 use listentop_abi::settings;
 
 /// 1: every program returns at once. The floor against which the probes' cost is measured.
@@ -21,6 +21,11 @@ static SHARD_MASK: Global<u32> = Global::new(0);
 /// log2 of the statistics records per listener.
 #[unsafe(no_mangle)]
 static SHARD_SHIFT: Global<u32> = Global::new(0);
+
+/// Places for what is known of the packet at hand on one CPU, less one: 0 where nothing comes between the functions
+/// that process a packet.
+#[unsafe(no_mangle)]
+static PACKETS_MASK: Global<u32> = Global::new(0);
 
 /// Sets of connections, less one: a mask for the hash.
 #[unsafe(no_mangle)]
@@ -82,6 +87,23 @@ pub(crate) fn uring_accepts() -> bool {
 #[inline(always)]
 pub(crate) fn uring_splices() -> bool {
     set() & settings::URING_SPLICES != 0
+}
+
+/// Whether a hook shows each SYN that finds the SYN queue full.
+#[inline(always)]
+pub(crate) fn floods_are_seen() -> bool {
+    set() & settings::FLOODS != 0
+}
+
+/// Where this CPU's record of the packet at hand is. Usually a CPU processes one packet at a time. On real-time kernels
+/// the processing is part of a task, which another task may preempt: there each task has its place.
+#[inline(always)]
+pub(crate) fn packet_place() -> u32 {
+    let mask = PACKETS_MASK.load();
+    if mask == 0 {
+        return 0;
+    }
+    bpf_get_current_pid_tgid() as u32 & mask
 }
 
 #[inline(always)]

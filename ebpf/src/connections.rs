@@ -8,11 +8,11 @@
 //! A place is claimed by the one atomic operation that every kernel has, an addition. A program that adds to
 //! [`Connection::claims`] and then reads 1 is alone. One that reads more withdraws and looks elsewhere.
 
-use listentop_abi::connection::{Connection, PLACES, Set};
+use listentop_abi::connection::{Connection, LISTED, PLACES, STATE_SPILLED, Set};
 
 use crate::{
     config,
-    maps::{BLANK, CONNECTIONS, SPILLED},
+    maps::{BLANK, CONNECTIONS, SPILLED, USED_SETS},
     values::{Lookup as _, MapValue, field},
 };
 
@@ -46,19 +46,19 @@ fn find_where(key: u64, live: impl Fn(MapValue<Connection>) -> bool) -> Option<M
 }
 
 /// Makes the record of a connection that has none; `false` if there is no room. The record may hold an earlier
-/// connection's data, so `fill` must set every field, except those that identify the connection.
+/// connection's data, so `fill` must set every field, except those that say whether it is in use. It gets the bits that
+/// `state` must have.
 #[inline(always)]
-pub(crate) fn insert(key: u64, fill: impl FnOnce(MapValue<Connection>)) -> bool {
+pub(crate) fn insert(key: u64, fill: impl FnOnce(MapValue<Connection>, u32)) -> bool {
     let Some(set) = set_of(key) else { return false };
-    let (connection, spilled) = match claim(set, key) {
+    let (connection, bits) = match claim(set, key) {
         Some(connection) => (connection, 0),
         None => match spill(set, key) {
-            Some(connection) => (connection, 1),
+            Some(connection) => (connection, STATE_SPILLED),
             None => return false,
         },
     };
-    fill(connection);
-    field!(connection.spilled).set(spilled);
+    fill(connection, bits);
     field!(connection.live).set(1);
     field!(connection.arriving).set(1);
     true
@@ -69,7 +69,7 @@ pub(crate) fn insert(key: u64, fill: impl FnOnce(MapValue<Connection>)) -> bool 
 pub(crate) fn end(key: u64, connection: MapValue<Connection>) {
     field!(connection.live).set(0);
     field!(connection.arriving).set(0);
-    if field!(connection.spilled).get() == 0 {
+    if field!(connection.state).get() & STATE_SPILLED == 0 {
         field!(connection.claims).add(-1);
         return;
     }
@@ -83,8 +83,47 @@ pub(crate) fn end(key: u64, connection: MapValue<Connection>) {
 /// (Knuth, "The Art of Computer Programming", 6.4).
 #[inline(always)]
 fn set_of(key: u64) -> Option<MapValue<Set>> {
+    CONNECTIONS.value(index_of(key))
+}
+
+/// Its place in the array.
+#[inline(always)]
+fn index_of(key: u64) -> u32 {
     let hash = (key >> 6).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    CONNECTIONS.value(hash as u32 & config::set_mask())
+    hash as u32 & config::set_mask()
+}
+
+/// Notes that the set for an address is in use.
+#[inline(always)]
+fn note_used(key: u64) {
+    let index = index_of(key);
+    if let Some(used) = USED_SETS.value(index / LISTED as u32) {
+        let used = used.wrapping(index as usize);
+        if used.get() == 0 {
+            used.set(1);
+        }
+    }
+}
+
+/// The sets in use among the [`LISTED`] at a place of [`USED_SETS`].
+#[inline(always)]
+pub(crate) fn each_used(place: u32, mut with: impl FnMut(MapValue<Set>)) {
+    let Some(listed) = USED_SETS.value(place) else { return };
+    for which in 0..LISTED {
+        if listed.wrapping(which).get() != 0
+            && let Some(set) = CONNECTIONS.value(place * LISTED as u32 + which as u32)
+        {
+            with(set);
+        }
+    }
+}
+
+/// The record at a place of a set, below [`PLACES`], and the address that it belongs to, or did last. `None` if it
+/// never belonged to one.
+#[inline(always)]
+pub(crate) fn at(set: MapValue<Set>, place: usize) -> Option<(u64, MapValue<Connection>)> {
+    let key = field!(set.keys).wrapping(place).get();
+    if key == 0 { None } else { Some((key, connection(set, place))) }
 }
 
 /// The record at a place below [`PLACES`].
@@ -120,6 +159,7 @@ fn claim(set: MapValue<Set>, key: u64) -> Option<MapValue<Connection>> {
         if field!(connection.claims).get() == 0 && try_claim(connection) {
             field!(set.next).set(place as u32 + 1);
             kept.set(key);
+            note_used(key);
             return Some(connection);
         }
     }

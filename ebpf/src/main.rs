@@ -30,6 +30,7 @@ mod events;
 mod hooks;
 mod kernel;
 mod maps;
+mod origin;
 mod record;
 mod stats;
 mod values;

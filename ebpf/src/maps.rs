@@ -6,14 +6,17 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue},
 };
 use listentop_abi::{
-    connection::{Connection, PLACES, Set},
+    connection::{Connection, LISTED, PLACES, Set},
     limits::{DEFAULT_CONNECTIONS, DEFAULT_LISTENERS, DEFAULT_THREADS, DROPPED_CLIENTS},
     listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, ListenerRef, Peaks},
     loss::LOSSES as LOSS_COUNTERS,
     thread::{ThreadKey, ThreadRecord},
 };
 
-use crate::values::Lookup as _;
+use crate::{
+    config,
+    values::{Lookup as _, MapValue},
+};
 
 /// `BPF_F_MMAPABLE`: user space maps the array and reads it without a system call per record.
 const MMAPABLE: u32 = 1 << 10;
@@ -61,6 +64,12 @@ pub(crate) static PEAKS: Array<Peaks> = Array::with_max_entries(DEFAULT_LISTENER
 #[map]
 pub(crate) static CONNECTIONS: Array<Set> = Array::with_max_entries(DEFAULT_CONNECTIONS / PLACES as u32, MMAPABLE);
 
+/// Which sets have ever held a connection: a byte each, which is written once. The walk over the connections passes the
+/// others by. Size at load.
+#[map]
+pub(crate) static USED_SETS: Array<[u8; LISTED]> =
+    Array::with_max_entries(DEFAULT_CONNECTIONS / PLACES as u32 / LISTED as u32, 0);
+
 /// Connections that found their set full. Preallocated: no allocation in softirq. Size at load.
 #[map]
 pub(crate) static SPILLED: HashMap<u64, Connection> = HashMap::with_max_entries(DEFAULT_CONNECTIONS / 4, 0);
@@ -86,10 +95,11 @@ pub(crate) static THREADS: Array<ThreadRecord> = Array::with_max_entries(DEFAULT
 
 /// The handshake that this CPU processes.
 ///
-/// Softirq writes it, with bottom halves off, so no other program of the CPU comes in between. Where a listener opens
-/// or wakes in a process, `crate::config::exclusive` decides whether the remembered listener may be used.
+/// Softirq writes it, with bottom halves off, so no other program of the CPU comes in between: see [`completing`].
+/// Where a listener opens or wakes in a process, `crate::config::exclusive` decides whether the remembered listener may
+/// be used. Size at load: more than 1 on real-time kernels.
 #[map]
-pub(crate) static COMPLETING: PerCpuArray<Completing> = PerCpuArray::with_max_entries(1, 0);
+static COMPLETING: PerCpuArray<Completing> = PerCpuArray::with_max_entries(1, 0);
 
 /// The value of [`COMPLETING`].
 #[repr(C)]
@@ -103,10 +113,23 @@ pub(crate) struct Completing {
     pub(crate) listener: ListenerRef,
 }
 
+/// The value of [`COMPLETING`] for the handshake at hand.
+#[inline(always)]
+pub(crate) fn completing() -> Option<MapValue<Completing>> {
+    COMPLETING.value(config::packet_place())
+}
+
 /// What the kernel's functions have shown about the packet that this CPU processes. They run in softirq, with bottom
-/// halves off, so one packet's functions follow one another and nothing else writes the record.
+/// halves off, so one packet's functions follow one another and nothing else writes the record: see [`attempt`]. Size
+/// at load: more than 1 on real-time kernels.
 #[map]
-pub(crate) static ATTEMPTS: PerCpuArray<Attempt> = PerCpuArray::with_max_entries(1, 0);
+static ATTEMPTS: PerCpuArray<Attempt> = PerCpuArray::with_max_entries(1, 0);
+
+/// The value of [`ATTEMPTS`] for the packet at hand.
+#[inline(always)]
+pub(crate) fn attempt() -> Option<MapValue<Attempt>> {
+    ATTEMPTS.value(config::packet_place())
+}
 
 /// Clients that were refused, to count each once. LRU, so that a flood of clients does not fill it for good. Size at
 /// load.
@@ -117,10 +140,24 @@ pub(crate) static DROPPED: LruHashMap<DroppedClient, u8> = LruHashMap::with_max_
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(LOSS_COUNTERS, MMAPABLE);
 
-/// Local address → the listener there, for the connections that are open at the start. Used at the start only. Size at
-/// load.
+/// Local address → the listeners there, for the connections that are open at the start; and all listeners of a
+/// namespace. Used at the start only. Size at load.
 #[map]
 pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Processes that hold a listener. Used at the start only. Size at load.
+#[map]
+pub(crate) static HOLDERS: HashMap<Holder, u8> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Key of [`HOLDERS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Holder {
+    /// Process id in the initial PID namespace.
+    pub(crate) process: u32,
+    /// The listener's slot.
+    pub(crate) slot: u32,
+}
 
 /// Value of [`ATTEMPTS`]. What the numbers mean: `crate::kernel`.
 #[repr(C)]
@@ -136,12 +173,28 @@ pub(crate) struct Attempt {
     pub(crate) accept: u32,
     /// Depth of the SYN queue then.
     pub(crate) syn: u32,
-    /// 1 while in inet_csk_complete_hashdance with a child for the accept queue of `listener`.
+    /// Not 0 while in inet_csk_complete_hashdance with a child for the accept queue of `listener`.
     pub(crate) queueing: u32,
     /// See `queueing`.
     pub(crate) listener: ListenerRef,
     /// Whether a child was made of the final ACK, until tcp_check_req returns.
     pub(crate) child: u32,
+    /// 1 while in tcp_check_req.
+    pub(crate) checking: u32,
+    /// 1 once a request was seen being made. Never cleared.
+    pub(crate) requested: u32,
+    /// Depth of the accept queue when the final ACK came; 0 if that was not seen.
+    pub(crate) ack_accept: u32,
+    /// How often the request's timer had expired before, in the kernel's units.
+    pub(crate) expiries: u32,
+    /// Fills the word.
+    pub(crate) reserved: u32,
+    /// The request whose timer expires, until reqsk_timer_handler returns; else 0.
+    pub(crate) expiring: u64,
+    /// The listener that the request belongs to.
+    pub(crate) expiring_of: u64,
+    /// The copy of the request that goes on in another shard's SYN queue; 0 if there is none.
+    pub(crate) copy: u64,
 }
 
 /// Key of [`DROPPED`].
@@ -166,8 +219,12 @@ pub(crate) struct LocalAddress {
     pub(crate) address: [u8; 16],
     /// Inode number of the network namespace.
     pub(crate) netns: u32,
-    /// Local port; as wide as this, so that the key has no padding.
+    /// Local port; as wide as this, so that the key has no padding. 0 in an entry for a whole namespace.
     pub(crate) port: u32,
+    /// Index of the interface that it is bound to; 0 if to none.
+    pub(crate) device: u32,
+    /// What else a connection inherits: see `crate::origin`.
+    pub(crate) traits: u32,
 }
 
 /// Value of [`ADDRESSES`].
@@ -176,6 +233,8 @@ pub(crate) struct LocalAddress {
 pub(crate) struct AddressOwner {
     /// The first listener that was found there.
     pub(crate) listener: ListenerRef,
-    /// Listeners with that address: more than one if they share it by SO_REUSEPORT.
-    pub(crate) shards: u64,
+    /// Listeners with that key: more than one if they share the address by SO_REUSEPORT.
+    pub(crate) shards: u32,
+    /// See `crate::origin`.
+    pub(crate) flags: u32,
 }

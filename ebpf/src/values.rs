@@ -41,7 +41,7 @@ macro_rules! plain {
         $(unsafe impl Plain for $name {})*
     };
 }
-plain!(u8, u16, u32, i32, u64, i64, [u8; 4], [u8; 16]);
+plain!(u8, u16, u32, i32, u64, i64, [u8; 4], [u8; 8], [u8; 16]);
 
 /// A value of a map, or a part of one: not null, aligned, and valid for the rest of the program's run.
 pub(crate) struct MapValue<T>(*mut T);
@@ -137,13 +137,25 @@ impl MapValue<[u8; 16]> {
     /// For a field at a multiple of 8 bytes in its record, which `listentop_abi` asserts.
     #[inline(always)]
     pub(crate) fn set_words(self, words: [u64; 2]) {
+        let halves = self.halves();
+        halves.wrapping(0).set(words[0]);
+        halves.wrapping(1).set(words[1]);
+    }
+
+    /// Reads all bytes, as two words.
+    #[inline(always)]
+    pub(crate) fn words(self) -> [u64; 2] {
+        let halves = self.halves();
+        [halves.wrapping(0).get(), halves.wrapping(1).get()]
+    }
+
+    #[inline(always)]
+    fn halves(self) -> MapValue<[u64; 2]> {
         #[expect(
             clippy::cast_ptr_alignment,
             reason = "map values are aligned to 8 bytes, and so is the field in its record"
         )]
-        let halves = MapValue(self.0.cast::<[u64; 2]>());
-        halves.wrapping(0).set(words[0]);
-        halves.wrapping(1).set(words[1]);
+        MapValue(self.0.cast::<[u64; 2]>())
     }
 
     /// The same, from bytes.

@@ -81,5 +81,5 @@ fn record() -> anyhow::Result<()> {
 fn narrow(sample: &mut Sample, netns: u32) {
     sample.host.kernel.truncate(sample.host.kernel.find('-').unwrap_or(sample.host.kernel.len()));
     sample.listeners.retain(|listener| listener.netns == netns);
-    sample.namespaces.retain(|namespace| namespace.inode == netns);
+    sample.namespaces.retain(|namespace| namespace.id.inode == netns);
 }

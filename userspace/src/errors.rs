@@ -21,6 +21,52 @@ pub(crate) fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
 }
 
+/// What there can be too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// This process may not open more files.
+    Descriptors,
+    /// The machine has too many open files.
+    Files,
+    /// No thread can be started.
+    Threads,
+    /// No memory.
+    Memory,
+}
+
+impl Shortage {
+    /// What an error comes from; `None` if from no shortage.
+    pub(crate) fn behind(error: &(dyn Error + 'static)) -> Option<Self> {
+        Self::of(errno(error)?)
+    }
+
+    /// What a number of a system error means.
+    pub(crate) const fn of(errno: i32) -> Option<Self> {
+        match errno {
+            libc::EMFILE => Some(Self::Descriptors),
+            libc::ENFILE => Some(Self::Files),
+            // Of the calls that are made here, only those that start threads fail so.
+            libc::EAGAIN => Some(Self::Threads),
+            libc::ENOMEM => Some(Self::Memory),
+            _ => None,
+        }
+    }
+
+    /// What would help, for the end of a sentence.
+    pub(crate) const fn remedy(self) -> &'static str {
+        match self {
+            Self::Descriptors => "too few descriptors: raise 'ulimit -n' (LimitNOFILE= in a unit)",
+            Self::Files => "the machine has too many open files: raise fs.file-max",
+            Self::Threads => {
+                "too few processes or threads: raise 'ulimit -u', or pids.max of the cgroup (TasksMax= in a unit)"
+            }
+            Self::Memory => {
+                "too little memory: raise 'ulimit -v', or lower --max-connections, --max-listeners and --max-threads"
+            }
+        }
+    }
+}
+
 /// An error, its cause, the cause of that, and so on.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
@@ -46,6 +92,16 @@ mod tests {
         assert_eq!(chain(&Outer::Cause(io())), "the call failed: Operation not permitted (os error 1)");
         assert_eq!(chain(&Outer::Named(io())), "the call failed: Operation not permitted (os error 1)");
         assert_eq!(chain(&Outer::Alone), "nothing behind it");
+    }
+
+    #[test]
+    fn a_shortage_is_a_number_not_a_sentence() {
+        let behind = |number| Shortage::behind(&Outer::Cause(io::Error::from_raw_os_error(number)));
+        assert_eq!(behind(libc::EMFILE), Some(Shortage::Descriptors));
+        assert_eq!(behind(libc::EAGAIN), Some(Shortage::Threads));
+        assert_eq!(behind(libc::ENOMEM), Some(Shortage::Memory));
+        assert_eq!(behind(libc::EPERM), None);
+        assert_eq!(Shortage::behind(&io::Error::other("Cannot allocate memory")), None);
     }
 
     #[test]

@@ -11,7 +11,11 @@ pub mod cli;
 pub mod dashboard;
 pub mod doctor;
 mod errors;
+mod output;
 pub mod report;
 pub mod rights;
 mod say;
 pub mod source;
+
+/// Exit code of a program that has too few descriptors, threads or bytes of memory.
+pub const SHORT: u8 = 6;

@@ -1,5 +1,7 @@
 //! The command `listentop`.
 
+mod memory;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -109,12 +109,21 @@ impl Session {
         Self::of(command, size, true)
     }
 
+    /// The same on a terminal of this type, in this locale.
+    fn on_terminal(term: &str, locale: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_listentop"));
+        command.args(["--probes", "sock_diag"]).env_remove("NO_COLOR").env("TERM", term).env("LC_ALL", locale);
+        Self::of(command, (120, 40), true)
+    }
+
     fn of(mut command: Command, (columns, rows): (u16, u16), controlling: bool) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
         let before = tcgetattr(&slave).unwrap();
         let end = || slave.try_clone().unwrap();
-        command.env("TERM", "xterm-256color");
+        if !command.get_envs().any(|(name, _)| name == "TERM") {
+            command.env("TERM", "xterm-256color");
+        }
         command.stdin(end()).stdout(end()).stderr(end());
         let raw = master.as_raw_fd();
         // SAFETY: only async-signal-safe calls between fork and exec, on descriptors that are open there.
@@ -233,13 +242,105 @@ fn ctrl_c_quits_also_while_a_filter_is_typed() {
     session.assert_end(10);
 }
 
+/// All that would end a process.
+const ENDING: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+];
+
 #[test]
 fn signals_end_it() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in ENDING {
         let mut session = started();
         session.signal(signal);
         session.assert_end(100 + signal as i32);
     }
+}
+
+/// Draws more than the kernel holds for a terminal that nobody reads.
+fn stall(session: &mut Session) {
+    for key in std::iter::repeat_n("?", 60) {
+        session.send(key);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A terminal that takes nothing any more, as that of an ssh whose connection stalls: signals end the dashboard all the
+/// same, and what the terminal takes later restores it.
+#[test]
+fn signals_end_it_on_a_terminal_that_takes_nothing() {
+    for signal in ENDING {
+        let mut session = started();
+        stall(&mut session);
+        session.signal(signal);
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = session.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it is deaf to {signal}");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status.code(), Some(100 + signal as i32));
+        assert_eq!(tcgetattr(&session.slave).unwrap(), session.before, "the terminal's modes are not as before");
+        session.wait_for(LEAVE_ALTERNATE);
+        let leave = session.output.rfind(LEAVE_ALTERNATE).unwrap();
+        session.wait_for(SHOW_CURSOR);
+        assert!(!session.output[leave..].contains("coverage"), "it draws after giving the screen back");
+    }
+}
+
+/// When it takes something again, it shows what is, not all that was.
+#[test]
+fn a_terminal_that_stalled_shows_the_present() {
+    let mut session = started();
+    stall(&mut session);
+    // The help is closed again.
+    session.send("/qq");
+    session.wait_for("No listener passes the filter");
+    // It is not far behind: no frame was drawn while another waited.
+    assert!(session.output.matches("How to read it").count() < 20, "old frames were kept");
+    session.send("\x03");
+    session.assert_end(10);
+}
+
+/// Every view in the C locale, and the same on Linux's console, whatever the locale.
+#[test]
+fn only_ascii_where_nothing_else_can_be_shown() {
+    let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for (term, locale, ascii) in
+        [("xterm", "C", true), ("xterm", "POSIX", true), ("linux", "C.UTF-8", true), ("xterm", "C.UTF-8", false)]
+    {
+        let mut session = Session::on_terminal(term, locale);
+        session.wait_for("quit");
+        let mut drawn = std::mem::take(&mut session.output);
+        for (key, view) in [("\r", "ACCEPTORS"), ("?", "How to read it"), ("c", "STATUS"), ("c", "ACCEPTORS")] {
+            session.send(key);
+            session.wait_for(view);
+            drawn.push_str(&session.output);
+        }
+        let foreign: Vec<char> = drawn.chars().filter(|c| !c.is_ascii()).collect();
+        assert_eq!(foreign.is_empty(), ascii, "{term} {locale}: {foreign:?}");
+        // Colours by number are for terminals that have 256.
+        assert!(!drawn.contains("38;5;") && !drawn.contains("48;5;"), "{term}");
+        assert!(colours(&drawn) > 0, "{term}");
+        session.send("q");
+        session.assert_end(0);
+    }
+}
+
+#[test]
+fn a_terminal_that_cannot_place_its_cursor_is_refused_in_one_line() {
+    let mut session = Session::on_terminal("dumb", "C.UTF-8");
+    let status = session.end();
+    assert!(session.output.starts_with("listentop: this terminal cannot place its cursor (TERM=dumb)"));
+    assert_eq!((status.code(), session.output.lines().count()), (Some(1), 1), "{}", session.output);
+    assert_eq!(tcgetattr(&session.slave).unwrap(), session.before, "the terminal was touched");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use listentop_model::{
     model::{Role, ThreadModel},
     sample::Sample,
     tracker::Tracker,
+    words::Charset,
 };
 use ratatui::{Terminal, backend::TestBackend};
 
@@ -271,6 +272,87 @@ fn too_small() {
     }
 }
 
+/// Where a terminal shows ASCII alone, every picture is as wide as before.
+#[test]
+fn ascii() {
+    let views: [(&str, Vec<Sample>, &[Action]); 5] = [
+        ("overview", fixtures::dead_shard(), &[Action::ToggleFoldAll, Action::Down]),
+        ("listener", overflow(), &[Action::Open]),
+        ("over_time", overflow(), &[Action::Open, Action::NextSection, Action::NextSection]),
+        ("help", patterns(), &[Action::Show("help")]),
+        ("coverage", overflow(), &[Action::Show("coverage")]),
+    ];
+    for (name, samples, actions) in views {
+        for size in SIZES {
+            let mut ascii = App::new(DashboardOptions { charset: Charset::Ascii, ..options(true) });
+            ascii.update(Action::Resize(size.0, size.1));
+            show(&mut ascii, &samples);
+            for &action in actions {
+                ascii.update(action);
+            }
+            let picture_of = picture(size, &ascii);
+            assert!(picture_of.is_ascii(), "{picture_of}");
+            if size != SIZES[2] {
+                assert_picture(&format!("ascii_{name}"), size, &ascii);
+            }
+            if name == "help" {
+                // Keys that have a sign are words there.
+                continue;
+            }
+            let unicode = picture(size, &app(size, &samples, actions));
+            // Every sign has an equivalent: `?` is for what names may hold.
+            let lost = unicode.chars().zip(picture_of.chars()).find(|(sign, c)| !sign.is_ascii() && *c == '?');
+            assert_eq!(lost, None, "{name} {size:?}");
+            let blank = |text: &str| {
+                let blanks = |line: &str| line.chars().map(|c| if c == ' ' { ' ' } else { 'x' }).collect::<String>();
+                // The footer has the keys.
+                text.lines().take(usize::from(size.1) - 1).map(blanks).collect::<Vec<_>>()
+            };
+            assert_eq!(blank(&picture_of), blank(&unicode), "{name} {size:?}");
+        }
+    }
+}
+
+/// Names of wide and combining characters, and of such as control a terminal: every column stays where it is.
+#[test]
+fn names_of_any_characters_keep_the_columns() {
+    let drawn = |comm: &str, size, charset| {
+        let mut samples = fixtures::overflow();
+        for sample in &mut samples {
+            let listener = &mut sample.listeners[0];
+            listener.process.as_mut().unwrap().comm = comm.to_owned();
+            listener.threads.iter_mut().for_each(|thread| thread.comm = comm.to_owned());
+        }
+        let mut app = App::new(DashboardOptions { charset, ..options(true) });
+        app.update(Action::Resize(size, 40));
+        show(&mut app, &samples);
+        let overview = picture((size, 40), &app);
+        app.update(Action::Open);
+        (overview, picture((size, 40), &app))
+    };
+    // A cell behind a wide character is blank, and counts.
+    let end = |text: &str, comm: &str| {
+        let row = text.lines().find(|line| line.contains("[2201]")).unwrap_or_else(|| panic!("no {comm} in:\n{text}"));
+        row[row.find("[2201]").unwrap()..].to_owned()
+    };
+    for size in [120, 200] {
+        let (plain, _) = drawn("abcdef", size, Charset::Unicode);
+        for (comm, charset) in [
+            ("日本語", Charset::Unicode),
+            ("日本語", Charset::Ascii),
+            ("e\u{301}bcdef", Charset::Unicode),
+            ("a\u{202e}cdef", Charset::Unicode),
+            ("a\u{200b}c\u{1b}ef", Charset::Unicode),
+        ] {
+            let (overview, listener) = drawn(comm, size, charset);
+            let plain = if charset == Charset::Ascii { charset.of_text(&plain).into_owned() } else { plain.clone() };
+            assert_eq!(end(&overview, comm), end(&plain, comm), "{comm:?} {charset:?}");
+            let harmful = |c: char| c.is_control() && c != '\n' || "\u{202e}\u{200b}".contains(c);
+            assert!(!overview.contains(harmful) && !listener.contains(harmful), "{comm:?}");
+        }
+    }
+}
+
 #[test]
 fn before_the_first_sample() {
     let mut waiting = App::new(options(true));
@@ -363,7 +445,7 @@ fn coverage_cost_and_pause_stand_in_every_view() {
         for actions in [vec![], vec![Action::Open], vec![Action::Show("help")], vec![Action::Show("coverage")]] {
             let actions = [actions, vec![Action::Pause]].concat();
             let text = picture(size, &app(size, &fixtures::overflow(), &actions));
-            for word in ["20 measured, 3 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
+            for word in ["23 measured, 5 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
                 assert!(text.contains(word), "no {word:?} in:\n{text}");
             }
         }

@@ -9,8 +9,9 @@ use xtask_support::cargo::{self, Executable};
 use xtask_support::{process, root, setup};
 
 /// Test targets that need root. `kernel` loads probes into the running kernel, `rights` starts the program with chosen
-/// capabilities, and the others make network namespaces. `demo` loads probes too.
-const ROOT_TESTS: [&str; 6] = ["kernel", "sock_diag", "lab", "demo", "netns", "rights"];
+/// capabilities, `servers` starts real servers, and the others make network namespaces. `demo` and `servers` load
+/// probes too.
+const ROOT_TESTS: [&str; 7] = ["kernel", "servers", "sock_diag", "lab", "demo", "netns", "rights"];
 
 enum Outcome {
     Passed,

@@ -154,10 +154,10 @@ impl Crew {
         let number = self.members.len();
         let mut readers = Vec::new();
         if let Some(out) = child.stdout.take() {
-            readers.push(self.read(out, move |line| Event::Out(number, line)));
+            readers.push(self.read(out, move |line| Event::Out(number, line))?);
         }
         if let Some(err) = child.stderr.take() {
-            readers.push(self.read(err, move |line| Event::Err(number, line)));
+            readers.push(self.read(err, move |line| Event::Err(number, line))?);
         }
         self.members.push(Member {
             name: name.to_owned(),
@@ -176,9 +176,9 @@ impl Crew {
         &self,
         stream: impl Read + Send + 'static,
         event: impl Fn(String) -> Event + Send + 'static,
-    ) -> std::thread::JoinHandle<()> {
+    ) -> anyhow::Result<std::thread::JoinHandle<()>> {
         let sender = self.sender.clone();
-        std::thread::spawn(move || {
+        let read = move || {
             let mut stream = BufReader::new(stream);
             let mut line = Vec::new();
             while stream.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
@@ -188,7 +188,8 @@ impl Crew {
                 }
                 line.clear();
             }
-        })
+        };
+        std::thread::Builder::new().spawn(read).context("cannot start a thread for what processes print")
     }
 
     /// The next event, if one comes in time. Keeps what processes print.

@@ -84,20 +84,31 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     show(&mut crew, options, scenario, &programs)
 }
 
+/// Signals that end the lab: all that would end it without restoring the terminal.
+const ENDING: [Signal; 7] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+];
+
 /// Turns the lab's signals into events.
 fn follow_signals(sender: Sender<Event>) -> anyhow::Result<()> {
     // SIGTTOU: putting the terminal back must not stop a lab in the background.
-    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGTTOU];
-    let mask = block(&signals)?;
+    let mask = block(&[&ENDING[..], &[Signal::SIGCHLD, Signal::SIGTTOU]].concat())?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
-    std::thread::spawn(move || {
+    let follow = move || {
         while let Ok(Some(signal)) = signals.read_signal() {
             let Ok(signal) = Signal::try_from(signal.ssi_signo as i32) else { continue };
             if sender.send(Event::Signal(signal)).is_err() {
                 return;
             }
         }
-    });
+    };
+    std::thread::Builder::new().spawn(follow).context("cannot start a thread for signals")?;
     Ok(())
 }
 
@@ -131,9 +142,7 @@ fn wait(crew: &mut Crew, deadline: Option<Instant>, mut done: impl FnMut(&Event)
                     return Ok(Outcome::ListentopEnded);
                 }
             }
-            Some(Event::Signal(signal @ (Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP))) => {
-                return Ok(Outcome::Signalled(signal));
-            }
+            Some(Event::Signal(signal)) if ENDING.contains(&signal) => return Ok(Outcome::Signalled(signal)),
             Some(_) => {}
             None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Ok(Outcome::Done),
             None => {}

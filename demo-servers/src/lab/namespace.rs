@@ -24,7 +24,7 @@ impl Namespace {
     pub fn create(sysctls: &[(&str, &str)]) -> anyhow::Result<Self> {
         // Each thread has its own namespace: a thread that ends afterwards makes it.
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
+            let make = || {
                 unshare(CloneFlags::CLONE_NEWNET).map_err(|error| match error {
                     Errno::EPERM => anyhow!("making a network namespace needs root (CAP_SYS_ADMIN)"),
                     error => anyhow!("cannot make a network namespace: {error}"),
@@ -37,7 +37,8 @@ impl Namespace {
                 let file = File::open("/proc/thread-self/ns/net").context("cannot open the lab's namespace")?;
                 let inode = file.metadata().context("cannot read the lab's namespace")?.st_ino();
                 Ok(Self { file, inode })
-            });
+            };
+            let thread = std::thread::Builder::new().spawn_scoped(scope, make).context("cannot start a thread")?;
             thread.join().map_err(|_| anyhow!("a thread panicked"))?
         })
     }

@@ -1,8 +1,8 @@
 //! Progress of a run without a dashboard, on stderr: on a terminal one line that is overwritten, elsewhere a line now
 //! and then.
 
-use crate::sys::say;
-use std::io::{IsTerminal, Write};
+use crate::sys::{put, say};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// Time between two updates on a terminal.
@@ -42,7 +42,7 @@ impl Progress {
         } else if elapsed + MARGIN >= self.total {
             erase();
         } else {
-            let _ = write!(std::io::stderr(), "{ERASE}{line}\r");
+            put(&format!("{ERASE}{line}\r"));
         }
     }
 }
@@ -58,7 +58,7 @@ fn next(elapsed: Duration, total: Duration, in_place: bool) -> Option<Duration> 
 /// Erases the progress line, so that another line can be printed on stderr.
 pub(super) fn erase() {
     if std::io::stderr().is_terminal() {
-        let _ = write!(std::io::stderr(), "{ERASE}");
+        put(ERASE);
     }
 }
 

@@ -1,13 +1,21 @@
 //! The settings of the terminal before the dashboard, to restore them if the dashboard is killed.
 
 use crate::sys::say;
+use bounded_write::{CANCEL, Writer, make_room};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Leaves the alternate screen, shows the cursor, and ends mouse reports, bracketed paste and colours.
 const RESET: &[u8] = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\r\n";
+
+/// How long the terminal may take for that.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// And then, once what it did not take is dropped.
+const LAST_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Messages of panics while the dashboard has the screen: they would disappear with it.
 static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
@@ -53,9 +61,14 @@ impl Terminal {
         if let Some(settings) = &self.settings {
             let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, settings);
         }
-        let mut stdout = std::io::stdout();
+        let stdout = std::io::stdout();
         if stdout.is_terminal() {
-            let _ = stdout.write_all(RESET).and_then(|()| stdout.flush());
+            let out = stdout.as_fd();
+            let writer = Writer::to(out);
+            if writer.write(out, RESET, PATIENCE).is_err() {
+                make_room(out);
+                let _ = writer.write(out, &[&[CANCEL], RESET].concat(), LAST_PATIENCE);
+            }
         }
     }
 }

@@ -12,7 +12,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The escape sequence by which a dashboard enters its screen.
 pub const ENTER: &str = "\x1b[?1049h";
@@ -25,6 +27,7 @@ pub struct Session {
     shell: Child,
     slave: OwnedFd,
     shown: Arc<Mutex<Vec<u8>>>,
+    reads: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -48,15 +51,19 @@ impl Session {
         };
         let shell = command.spawn().unwrap();
         let shown = Arc::new(Mutex::new(Vec::new()));
-        let (mut master, seen) = (File::from(pty.master), Arc::clone(&shown));
+        let reads = Arc::new(AtomicBool::new(true));
+        let (mut master, seen, reading) = (File::from(pty.master), Arc::clone(&shown), Arc::clone(&reads));
         // The slave stays open here, so this thread ends with the test's process.
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(count) = master.read(&mut buffer) {
                 seen.lock().unwrap().extend_from_slice(&buffer[..count]);
+                while !reading.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
         });
-        Self { shell, slave: pty.slave, shown }
+        Self { shell, slave: pty.slave, shown, reads }
     }
 
     /// The lab's process.
@@ -72,6 +79,16 @@ impl Session {
     /// Sends the lab a signal.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.lab()), signal).unwrap();
+    }
+
+    /// Reads nothing any more: the terminal takes nothing as soon as it is full.
+    pub fn stop_reading(&self) {
+        self.reads.store(false, Ordering::Relaxed);
+    }
+
+    /// Reads again.
+    pub fn go_on_reading(&self) {
+        self.reads.store(true, Ordering::Relaxed);
     }
 
     /// Everything that was written to the terminal so far.

@@ -20,11 +20,11 @@ pub struct Connection {
     pub listener: ListenerRef,
     /// When it was put on the accept queue; 0 if that was before the start and is unknown. Set once.
     pub enqueued_ns: u64,
-    /// When it was accepted; 0 while it waits. Written by the process side, as all up to `reserved`.
+    /// When it was accepted; 0 while it waits. Written by the process side, as all up to `asked_ns`.
     pub accepted_ns: u64,
     /// Sequence number after the last payload byte that was read.
     pub consumed: u32,
-    /// [`STATE_READ`] | [`STATE_BASELINE`] | [`STATE_WALKED`].
+    /// [`STATE_READ`] | [`STATE_BASELINE`] | [`STATE_WALKED`] | [`STATE_SPILLED`].
     pub state: u32,
     /// Index + 1 of the record of the thread that read last, to try first at the next read; 0: none.
     pub reader: u32,
@@ -34,10 +34,14 @@ pub struct Connection {
     pub claims: u32,
     /// 1 from when it is filled until the connection's end.
     pub live: u32,
-    /// 1: it is in the table for those that found their set full.
-    pub spilled: u32,
-    /// Fills the cache line.
-    pub reserved: [u32; 3],
+    /// The kernel's hash of its addresses and ports. A socket with another one is another connection: the end of this
+    /// one was not seen, or a program disconnected the socket and uses it again. Set once.
+    pub identity: u32,
+    /// Of one that was open at the start: [`HELD_BY_KIN`] | [`HELD_BY_STRANGER`] | [`SHARD_UNKNOWN`]. Written by the
+    /// iterators of the start.
+    pub holder: u32,
+    /// When the first byte came that was read since the last write; 0 if none was.
+    pub asked_ns: u64,
 
     /// A line of another connection: the CPU fetches it together with this one, so both belong to the same side.
     pub beside: [u64; 8],
@@ -53,8 +57,14 @@ pub struct Connection {
     pub next_mark: u32,
     /// A copy of `mark_end` for the softirq side to read.
     pub kept_end: [u32; MARKS],
+    /// As `identity`.
+    pub identity_kept: u32,
+    /// How many want to end it because its end was not seen: the one that reads 1 does. Seldom written.
+    pub ending: u32,
+    /// `consumed` when the walk for unread bytes came by last. Written by that walk.
+    pub checked: u32,
     /// Fills the cache line.
-    pub reserved_kept: [u32; 8],
+    pub reserved_kept: [u32; 5],
 
     /// A line of another connection, as above.
     pub beside_kept: [u64; 8],
@@ -74,6 +84,15 @@ pub const STATE_READ: u32 = 1;
 pub const STATE_BASELINE: u32 = 2;
 /// It was found on the accept queue at the start.
 pub const STATE_WALKED: u32 = 4;
+/// It is in the table for those that found their set full.
+pub const STATE_SPILLED: u32 = 8;
+
+/// Bit of a [`Connection::holder`]: a process holds it that holds the listener too, or descends from one that does.
+pub const HELD_BY_KIN: u32 = 1;
+/// Likewise: a process holds it that has nothing to do with the listener.
+pub const HELD_BY_STRANGER: u32 = 2;
+/// Likewise: it is counted as ambiguous already, because its shard is unknown.
+pub const SHARD_UNKNOWN: u32 = 4;
 
 /// Connections in a set. Their lines come in pairs: two of the process side, two of the softirq side, two with marks.
 pub const PLACES: usize = 6;
@@ -81,6 +100,10 @@ pub const PLACES: usize = 6;
 const PAIR: usize = 48;
 /// Words from one record of a pair to the other.
 const NEXT: usize = 8;
+
+/// Sets that one record of the list of used sets is about: a byte each. Few, because the verifier follows every turn of
+/// a loop over them.
+pub const LISTED: usize = 8;
 
 /// The connections whose addresses have the same hash.
 #[repr(C)]
@@ -110,6 +133,7 @@ impl Set {
 }
 
 const _: () = assert!(size_of::<Connection>() == 320);
+const _: () = assert!(core::mem::offset_of!(Connection, beside) == 64);
 const _: () = assert!(core::mem::offset_of!(Connection, arriving) == 128);
 const _: () = assert!(core::mem::offset_of!(Connection, mark_end) == 256);
 const _: () = assert!(core::mem::offset_of!(Set, lines) == 128);

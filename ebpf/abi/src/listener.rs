@@ -30,9 +30,16 @@ pub struct ListenerInfo {
     pub oldest_ns: u64,
     /// Inode number of the socket, as in `socket:[N]` under /proc/PID/fd.
     pub inode: u64,
+    /// Since when the oldest byte waits that an accepted connection has not read, at the last walk over the
+    /// connections; 0 if none waits. User space clears it before each walk, as the next.
+    pub unread_ns: u64,
+    /// Bytes that count as waiting and do not, at that walk: the sockets have passed them without a counted read.
+    pub passed_bytes: u64,
     /// Where the takeover of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and
     /// [`AGAIN`]; [`WALKED`] when it has found nothing new.
     pub cursor: u64,
+    /// Cookie of the network namespace; 0 where the kernel has none.
+    pub net_cookie: u64,
     /// Counts the listeners that have had this slot. Written by user space only.
     pub generation: u32,
     /// Inode number of the network namespace.
@@ -61,6 +68,18 @@ pub struct ListenerInfo {
     pub defer_accept: u32,
     /// 1 if a connection showed it and not its opening. At the start it may be older than [`ListenerInfo::opened_ns`].
     pub noticed: u32,
+    /// net.core.somaxconn of its namespace at the poll; 0 if that cannot be read.
+    pub somaxconn: u32,
+    /// 1 if the listen(2) by which it began to listen was seen; the next two are of that call.
+    pub asked: u32,
+    /// The backlog that the program asked for.
+    pub asked_backlog: u32,
+    /// The backlog that it got.
+    pub first_backlog: u32,
+    /// Index of the interface that it is bound to; 0 if to none.
+    pub device: u32,
+    /// At the start: [`HOLDERS_FOUND`] or [`HOLDERS_MISSING`]; 0 while no process was seen that holds it.
+    pub holders: u32,
 }
 
 /// Set in a [`ListenerInfo::cookie`] that is a number of our own: the socket has no cookie, and before 5.12 a program
@@ -72,6 +91,10 @@ pub const FOUND: u64 = 1;
 pub const AGAIN: u64 = 2;
 /// A [`ListenerInfo::cursor`] that has reached the end of the queue without finding anything new.
 pub const WALKED: u64 = u64::MAX;
+/// A [`ListenerInfo::holders`]: all processes that hold it and can be seen are known.
+pub const HOLDERS_FOUND: u32 = 1;
+/// A [`ListenerInfo::holders`]: there were too many to remember.
+pub const HOLDERS_MISSING: u32 = 2;
 /// SO_REUSEPORT is set.
 pub const FLAG_REUSEPORT: u32 = 1;
 /// IPV6_V6ONLY is set.
@@ -139,12 +162,12 @@ pub struct ListenerCounters {
     pub moved_away: u64,
 }
 
-/// Counters of handshakes that only hooks on functions of the kernel show, one record per slot and shard, added to
-/// atomically.
+/// Counters that are seldom added to, one record per slot and shard, added to atomically: of handshakes, which only
+/// hooks on functions of the kernel show, and of clients that were gone when they were accepted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandshakeCounters {
-    /// Request sockets made: put into the SYN queue.
+    /// Request sockets put into the SYN queue: made, or taken over from a shard that was closed.
     pub requests: u64,
     /// Request sockets that left the SYN queue without a connection: timed out, reset, or closed with their listener.
     pub given_up: u64,
@@ -160,8 +183,25 @@ pub struct HandshakeCounters {
     pub syn_other: u64,
     /// Final ACKs refused otherwise (allocation, route): two in `sk_drops` each.
     pub ack_other: u64,
-    /// Connections among `enqueued` that came from another shard's queue when that shard was closed.
+    /// Connections among `enqueued`, and request sockets among `requests`, that came from another shard's queues when
+    /// that shard was closed.
     pub migrated: u64,
+    /// Accepted connections whose client had sent its FIN by then.
+    pub client_closed: u64,
+    /// Accepted connections that had ended by then: reset, or timed out.
+    pub client_reset: u64,
+    /// Accepts that failed with EMFILE: the process has no descriptor left.
+    pub accept_failed_emfile: u64,
+    /// Accepts that failed with ENFILE: the machine has none left.
+    pub accept_failed_enfile: u64,
+    /// Accepts that failed with ENOMEM or ENOBUFS.
+    pub accept_failed_nomem: u64,
+    /// Request sockets among `requests` that were made while no probe saw a SYN being processed.
+    pub requests_without_syn: u64,
+    /// Completed requests on CPUs where no probe has ever seen a request being made.
+    pub completed_without_request: u64,
+    /// Requests that were completed while no probe saw a final ACK being checked.
+    pub completed_without_check: u64,
     /// Fills the cache lines.
     pub reserved: [u64; 7],
 }
@@ -182,6 +222,10 @@ pub struct ListenerDistributions {
     pub residency: Buckets,
     /// Bytes per read; the unit is a byte.
     pub bytes_per_read: Buckets,
+    /// Accept wait of the connections whose client was gone by then.
+    pub client_gone_wait: Buckets,
+    /// Answer time.
+    pub answer: Buckets,
 }
 
 /// What was done for a listener.
@@ -208,12 +252,12 @@ pub struct Work {
 }
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);
-const _: () = assert!(size_of::<ListenerInfo>() == 120);
+const _: () = assert!(size_of::<ListenerInfo>() == 168);
 const _: () = assert!(core::mem::offset_of!(ListenerInfo, address).is_multiple_of(8), "the probes write it in words");
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);
 const _: () = assert!(size_of::<ListenerCounters>() == 15 * 8 + 64 + 8);
 const _: () = assert!(size_of::<ListenerCounters>().is_multiple_of(64), "two CPUs' records share no cache line");
-const _: () = assert!(size_of::<HandshakeCounters>() == 128);
-const _: () = assert!(size_of::<ListenerDistributions>() == 6 * 4 * BUCKETS);
+const _: () = assert!(size_of::<HandshakeCounters>() == 192);
+const _: () = assert!(size_of::<ListenerDistributions>() == 8 * 4 * BUCKETS);
 const _: () = assert!(size_of::<ListenerDistributions>().is_multiple_of(64), "as above");

@@ -11,8 +11,9 @@ pub enum Loss {
     /// A call (accept, read, write) of a thread that found the thread table full. Nothing remembers which threads those
     /// are.
     Threads = 2,
-    /// An open connection at the start could have come through several shards: it counts for one of them.
-    AmbiguousShard = 3,
+    /// An open connection at the start could have come through several listeners. It counts for one of them if they
+    /// are shards of one group, else for none.
+    AmbiguousOrigin = 3,
     /// A child was enqueued, and the hook did not know its socket.
     UnknownChild = 4,
     /// No probe saw a connection end: found out when another connection got its socket's memory.

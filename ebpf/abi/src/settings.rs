@@ -9,3 +9,5 @@ pub const STARTED: u64 = 2;
 pub const URING_ACCEPTS: u64 = 4;
 /// They count its splices, too.
 pub const URING_SPLICES: u64 = 8;
+/// A hook shows each SYN that finds the SYN queue full: one that it does not show found room.
+pub const FLOODS: u64 = 16;

@@ -26,14 +26,17 @@ pub struct ThreadRecord {
     pub pid: u32,
     /// Thread id in listentop's PID namespace; 0 likewise.
     pub tid: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// Process id in the initial PID namespace, in which [`ThreadKey::tid`] is, too.
+    pub initial_pid: u32,
     /// Its work.
     pub work: Work,
     /// Command name when the record was made, NUL-padded.
     pub comm: [u8; 16],
-    /// Fills two cache lines: threads on different CPUs must not share one.
-    pub filler: [u64; 2],
+    /// When it first accepted a connection; 0 if it did not. The record fills two cache lines: threads on different
+    /// CPUs must not share one.
+    pub first_accept_ns: u64,
+    /// When it last did.
+    pub last_accept_ns: u64,
 }
 
 const _: () = assert!(size_of::<ThreadKey>() == 16);

@@ -5,7 +5,7 @@ use listentop_abi::{connection::Connection, histogram::UNIT_SHIFT, listener::Lis
 use crate::{
     connections,
     events::handshake,
-    kernel::{Child, MaybeGone},
+    kernel::{Child, MaybeGone, Position},
     record::{self, track},
     stats::{self, count},
     values::{MapValue, field},
@@ -28,16 +28,16 @@ pub(crate) fn enqueued(listener: ListenerRef, child: Option<Child>, accept_depth
     // If a handshake was measured just now, the packet's stamp is this moment's. With TCP Fast Open there is none yet.
     let stamped = if handshake != 0 { child.packet_ns } else { 0 };
     let enqueued_ns = if stamped != 0 { stamped } else { stats::now() };
-    queued(listener, child.sock, child.span, enqueued_ns, u64::from(handshake) * 1000, accept_depth, syn_depth);
+    queued(listener, child.sock, child.position, enqueued_ns, u64::from(handshake) * 1000, accept_depth, syn_depth);
 }
 
-/// Counts it, and remembers that it was put there at `enqueued_ns`. `span` is its [`MaybeGone::receive_span`];
+/// Counts it, and remembers that it was put there at `enqueued_ns`. `position` is its [`MaybeGone::position`];
 /// `handshake_ns` is 0 if that time is unknown.
 #[inline(always)]
 pub(crate) fn queued(
     listener: ListenerRef,
     child: MaybeGone,
-    span: Option<(u32, u32)>,
+    position: Option<Position>,
     enqueued_ns: u64,
     handshake_ns: u64,
     accept_depth: u32,
@@ -55,9 +55,9 @@ pub(crate) fn queued(
     {
         stats::record(field!(distributions.handshake), handshake_ns >> UNIT_SHIFT);
     }
-    // Without a span its memory could not be read, so it is no longer a connection.
-    if let Some(span) = span {
-        if let Some(arrived) = track(listener, child, span, enqueued_ns, 0, enqueued_ns, 0) {
+    // Without a position its memory could not be read, so it is no longer a connection.
+    if let Some(position) = position {
+        if let Some(arrived) = track(listener, child, position, enqueued_ns, 0, enqueued_ns, 0) {
             if arrived != 0 {
                 count(field!(stats.arrived_bytes), u64::from(arrived));
             }

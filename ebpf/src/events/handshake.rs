@@ -3,6 +3,7 @@
 use listentop_abi::listener::{HandshakeCounters, ListenerRef};
 
 use crate::{
+    config,
     events::refused,
     kernel::{self, FLOOD_COOKIE, FLOOD_DROP, LiveSocket, Packet},
     stats,
@@ -21,11 +22,10 @@ pub(crate) struct Depths {
 }
 
 impl Depths {
-    /// Whether a full accept queue is the cause of a refusal. The kernel refuses above the backlog
-    /// (`sk_acceptq_is_full`). But this looks later, and another CPU may have accepted a connection in between.
+    /// Whether the accept queue refuses: above the backlog, not at it (`sk_acceptq_is_full`).
     #[inline(always)]
     pub(crate) fn accept_queue_full(self) -> bool {
-        self.accept >= self.backlog
+        self.accept > self.backlog
     }
 }
 
@@ -43,10 +43,43 @@ pub(crate) fn requested(listener: ListenerRef, accept_depth: u32, syn_depth: u32
     count(listener, |stats| field!(stats.requests));
 }
 
+/// A request was made while no program saw a SYN being processed.
+#[inline(always)]
+pub(crate) fn requested_without_syn(listener: ListenerRef) {
+    count(listener, |stats| field!(stats.requests_without_syn));
+}
+
+/// A request was completed on a CPU where no program has ever seen one being made.
+#[inline(always)]
+pub(crate) fn completed_without_request(listener: ListenerRef) {
+    count(listener, |stats| field!(stats.completed_without_request));
+}
+
+/// A request was completed while no program saw a final ACK being checked.
+#[inline(always)]
+pub(crate) fn completed_without_check(listener: ListenerRef) {
+    count(listener, |stats| field!(stats.completed_without_check));
+}
+
 /// A request left the SYN queue without a connection.
 #[inline(always)]
 pub(crate) fn request_given_up(listener: ListenerRef) {
-    count(listener, |stats| field!(stats.given_up));
+    requests_given_up(listener, 1);
+}
+
+/// So many requests did.
+#[inline(always)]
+pub(crate) fn requests_given_up(listener: ListenerRef, requests: u32) {
+    if let Some(stats) = stats::handshakes(listener) {
+        field!(stats.given_up).add(u64::from(requests));
+    }
+}
+
+/// A request of a shard that was closed goes on in this listener's SYN queue, or has just been completed for it.
+#[inline(always)]
+pub(crate) fn request_migrated(listener: ListenerRef, accept_depth: u32, syn_depth: u32) {
+    requested(listener, accept_depth, syn_depth);
+    migrated(listener);
 }
 
 /// A SYN was answered with a cookie.
@@ -76,8 +109,14 @@ pub(crate) fn syn_refused(listener: ListenerRef, depths: Depths, flood: u32, soc
     let syn_queue_full = match flood {
         FLOOD_DROP => true,
         FLOOD_COOKIE => false,
-        // Older kernels call it full at the backlog, newer ones above it. At the backlog little else refuses.
-        _ => depths.syn >= depths.backlog && !kernel::cookies_allowed(sock),
+        // The kernel would have decided what to do about a full queue, and this would have been seen.
+        _ if config::floods_are_seen() => false,
+        // Older kernels call it full at the backlog, newer ones above it. At the backlog, little else refuses than a
+        // full accept queue.
+        _ => {
+            let full = depths.syn > depths.backlog || (depths.syn == depths.backlog && !depths.accept_queue_full());
+            full && !kernel::cookies_allowed(sock)
+        }
     };
     count(listener, |stats| {
         if syn_queue_full {

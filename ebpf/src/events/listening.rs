@@ -3,7 +3,8 @@
 use listentop_abi::listener::{FLAG_MPTCP, FLAG_REUSEPORT, FLAG_V6ONLY, ListenerInfo, ListenerRef, NO_COOKIE};
 
 use crate::{
-    kernel::{AF_INET, LiveSocket, MaybeGone},
+    events::handshake,
+    kernel::{self, AF_INET, LiveSocket, MaybeGone},
     maps::{FREE_SLOTS, INFO, LISTENERS, listener_at},
     stats,
     values::{Lookup as _, MapValue, field},
@@ -26,6 +27,7 @@ pub(crate) fn begin(sock: LiveSocket, opened_ns: u64) -> Option<ListenerRef> {
     let drops = sock.drops();
     field!(info.opened_ns).set(opened_ns);
     field!(info.noticed).set(0);
+    field!(info.asked).set(0);
     field!(info.closed_ns).set(0);
     field!(info.first_drops).set(drops);
     field!(info.socket_drops).set(drops);
@@ -38,6 +40,16 @@ pub(crate) fn begin(sock: LiveSocket, opened_ns: u64) -> Option<ListenerRef> {
         return None;
     }
     Some(listener)
+}
+
+/// Notes the listen(2) by which a socket begins to listen, in the thread that calls it.
+#[inline(always)]
+pub(crate) fn called(sock: LiveSocket, listener: ListenerRef) {
+    let Some(asked) = kernel::current_backlog() else { return };
+    let Some(info) = INFO.value(listener.slot) else { return };
+    field!(info.asked_backlog).set(asked);
+    field!(info.first_backlog).set(sock.backlog());
+    field!(info.asked).set(1);
 }
 
 /// Its cookie. Where a program cannot have one made, the one that it has, or a number of our own, marked by its highest
@@ -57,9 +69,20 @@ pub(crate) fn end(sock: LiveSocket) {
     let key = sock.key();
     let Some(listener) = listener_at(key) else { return };
     if let Some(info) = INFO.value(listener.slot) {
+        if !sock.has_listened() {
+            // listen(2) fails. Nobody could find the socket, so its records are untouched.
+            field!(info.cookie).set(0);
+            let _ = LISTENERS.remove(&key);
+            let _ = FREE_SLOTS.push(&listener.slot, 0);
+            return;
+        }
         // A listener that opened and closed between two polls was never identified.
         identify(sock.address(), info);
         field!(info.socket_drops).set(sock.drops());
+        if !sock.address().has_heirs() {
+            // What waits in its SYN queue has nobody to complete it.
+            handshake::requests_given_up(listener, sock.address().qlen());
+        }
         forget(key, info, stats::now());
     }
 }
@@ -104,8 +127,11 @@ pub(crate) fn identify(raw: MaybeGone, info: MapValue<ListenerInfo>) {
     field!(info.port).set(raw.port());
     field!(info.flags).set(flags);
     field!(info.netns).set(raw.netns());
+    field!(info.net_cookie).set(raw.net_cookie());
+    field!(info.device).set(raw.device());
     if inode != 0 {
         field!(info.inode).set(inode);
     }
     field!(info.backlog).set(raw.backlog());
+    field!(info.somaxconn).set(raw.somaxconn());
 }

@@ -11,29 +11,38 @@ use crate::{
     values::{MapValue, field},
 };
 
-/// The current thread got `bytes` (above 0) from the connection. `copied` is the socket's `copied_seq` afterwards;
-/// `taken_ns` is when the kernel took them, 0 if that is unknown.
+/// The current thread got `bytes` (above 0) from the connection. `reader_at` yields where the socket's reader is
+/// afterwards, from where it was expected; `taken_ns` is when the kernel took the bytes, 0 if that is unknown.
 #[inline(always)]
-pub(crate) fn read(connection: MapValue<Connection>, key: u64, bytes: u32, copied: u32, taken_ns: u64) {
+pub(crate) fn read(
+    connection: MapValue<Connection>,
+    key: u64,
+    bytes: u32,
+    reader_at: impl FnOnce(u32) -> u32,
+    taken_ns: u64,
+) {
     if field!(connection.accepted_ns).get() == 0 {
-        // An accept that no hook saw (io_uring's fixed files): it happened before now.
-        accepted::accepted(MaybeGone(key));
+        accepted::accepted_before(MaybeGone(key));
     }
     let listener = field!(connection.listener).get();
     let Some(distributions) = stats::distributions(listener) else { return };
     let consumed = field!(connection.consumed).get();
 
-    // Usually copied_seq moved by what was returned, and by one more if the FIN was taken with it. Otherwise bytes were
-    // taken by another method (splice, zero copy, another thread) or returned transformed (kTLS): then the kernel's
-    // position counts.
+    // Usually the reader moved by what was returned. Otherwise bytes were skipped (urgent ones), taken by another
+    // method (splice, zero copy, another thread) or returned transformed (kTLS): then the kernel's position counts.
     let expected = consumed.wrapping_add(bytes);
-    let position = if copied.wrapping_sub(expected) <= 1 { expected } else { copied };
+    let position = reader_at(expected);
     let first = field!(connection.state).get() & STATE_READ == 0;
     let since = first_unread(connection, consumed);
     // Bytes that were taken by another method were taken at another time, but not before they came.
     let now = if position == expected && taken_ns > since { taken_ns } else { stats::now() };
     if since != 0 {
-        record_span(field!(distributions.residency), since, now);
+        // Before the accept, bytes wait in the accept queue: that is not the reader's time.
+        let accepted_ns = field!(connection.accepted_ns).get();
+        record_span(field!(distributions.residency), since.max(accepted_ns), now);
+        if field!(connection.asked_ns).get() == 0 {
+            field!(connection.asked_ns).set(since);
+        }
     }
     field!(connection.consumed).set(position);
     if position != expected
@@ -70,5 +79,5 @@ pub(crate) fn read_multipath(connection: MapValue<Connection>, key: u64, bytes: 
     let arrived = field!(connection.arrived).get();
     let expected = field!(connection.consumed).get().wrapping_add(bytes);
     let beyond = expected.wrapping_sub(arrived) as i32 > 0;
-    read(connection, key, bytes, if beyond { arrived } else { expected }, 0);
+    read(connection, key, bytes, |_| if beyond { arrived } else { expected }, 0);
 }

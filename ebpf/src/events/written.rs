@@ -6,17 +6,24 @@ use crate::{
     account,
     events::accepted,
     kernel::MaybeGone,
+    stats::{self, record_span},
     values::{MapValue, field},
 };
 
-/// The current thread gave the kernel `bytes` (above 0) to send.
+/// The current thread gave the kernel `bytes` (above 0) to send. `sent_ns` yields when.
 #[inline(always)]
-pub(crate) fn written(connection: MapValue<Connection>, key: u64, bytes: u32) {
+pub(crate) fn written(connection: MapValue<Connection>, key: u64, bytes: u32, sent_ns: impl FnOnce() -> u64) {
     if field!(connection.accepted_ns).get() == 0 {
-        // As for reads: an accept that no hook saw.
-        accepted::accepted(MaybeGone(key));
+        accepted::accepted_before(MaybeGone(key));
     }
     let listener = field!(connection.listener).get();
+    let asked_ns = field!(connection.asked_ns).get();
+    if asked_ns != 0 {
+        field!(connection.asked_ns).set(0);
+        if let Some(distributions) = stats::distributions(listener) {
+            record_span(field!(distributions.answer), asked_ns, sent_ns());
+        }
+    }
     let remembered = field!(connection.writer).get();
     if let Some((account, remember)) = account::current(listener, remembered) {
         field!(connection.writer).set(remember);

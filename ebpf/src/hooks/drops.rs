@@ -8,7 +8,7 @@ use crate::{
     config,
     context::{Arguments as _, programs},
     events::refused::refused,
-    kernel::{self, Refusal},
+    kernel::{self, MaybeGone, Refusal},
     maps::listener_at,
 };
 
@@ -30,6 +30,7 @@ fn kfree_skb(ctx: &BtfTracePointContext) {
     let Some(listener) = listener_at(receiver) else { return };
     refused(listener, refusal, ctx.packet(0));
     if config::debug() {
-        debug!(ctx, "refused: listener {:x}, reason {}", receiver, ctx.arg::<u32>(2));
+        // By its cookie, as everywhere: addresses in the kernel are nobody's business.
+        debug!(ctx, "refused: listener {}, reason {}", MaybeGone(receiver).cookie(), ctx.arg::<u32>(2));
     }
 }

@@ -11,13 +11,13 @@ use aya_log_ebpf::debug;
 use listentop_abi::connection::Connection;
 
 use crate::{
-    config, connections,
+    config,
     context::{Arguments as _, argument, programs},
-    events::{accepted, enqueued},
-    kernel::{self, LISTEN, MaybeGone, Request},
-    maps::{ATTEMPTS, listener_at},
-    stats,
-    values::{Lookup as _, MapValue, field},
+    events::{accepted, enqueued, handshake},
+    kernel::{self, LISTEN, LiveTcp, MaybeGone, Request},
+    maps::{self, listener_at},
+    record, stats,
+    values::{MapValue, field},
 };
 
 /// Position of what `inet_csk_listen_start` returns: (sk, backlog) up to 5.16, (sk) since.
@@ -38,6 +38,11 @@ static MPTCP_RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static MPTCP_RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
 
+/// In inet_csk_complete_hashdance: the child of the listener's own request.
+const QUEUEING: u32 = 1;
+/// The child of a request that belonged to another shard, which has closed.
+const MOVING: u32 = 2;
+
 programs! {
     fexit("inet_csk_listen_start") listen_starts(FExitContext);
     fentry("inet_csk_listen_stop") listen_stops(FEntryContext);
@@ -48,6 +53,7 @@ programs! {
     fexit("inet_csk_accept") accept(FExitContext);
     fexit("inet_csk_accept") accept_by_listener(FExitContext);
     fentry("sock_def_readable") readable(FEntryContext);
+    fentry("subflow_data_ready") subflow_readable(FEntryContext);
     fexit("tcp_recvmsg") receive(FExitContext);
     fexit("mptcp_recvmsg") mptcp_receive(FExitContext);
     fexit("tcp_splice_read") splice_read(FExitContext);
@@ -64,7 +70,7 @@ fn listen_starts(ctx: &FExitContext) {
     if argument(ctx, LISTEN_RESULT.load()) as i32 == 0 && sock.is_tcp() {
         super::sockets::opens(sock);
         if config::debug() {
-            debug!(ctx, "listening: {:x}", sock.key());
+            debug!(ctx, "listening: {}", sock.address().cookie());
         }
     }
 }
@@ -75,7 +81,7 @@ fn listen_stops(ctx: &FEntryContext) {
     let sock = ctx.socket(0);
     super::sockets::closes(sock);
     if config::debug() {
-        debug!(ctx, "listens no more: {:x}", sock.key());
+        debug!(ctx, "listens no more: {}", sock.address().cookie());
     }
 }
 
@@ -83,7 +89,7 @@ fn listen_stops(ctx: &FEntryContext) {
 /// request. The record is made before, because another CPU may accept the child before this one returns.
 #[inline(always)]
 fn complete_begins(ctx: &FEntryContext) {
-    let Some(attempt) = ATTEMPTS.value(0) else { return };
+    let Some(attempt) = maps::attempt() else { return };
     field!(attempt.queueing).set(0);
     if ctx.word(3) as u8 == 0 {
         return;
@@ -91,22 +97,34 @@ fn complete_begins(ctx: &FEntryContext) {
     let sock = ctx.socket(0);
     let Some(listener) = super::sockets::listener(sock) else { return };
     let Some(tcp) = sock.tcp() else { return };
-    field!(attempt.queueing).set(1);
+    let request = Request(ctx.arg(2));
+    field!(attempt.queueing).set(if request.listener() == sock.key() { QUEUEING } else { MOVING });
     field!(attempt.listener).set(listener);
+    if field!(attempt.requested).get() == 0 {
+        handshake::completed_without_request(listener);
+    }
+    if field!(attempt.checking).get() == 0 {
+        handshake::completed_without_check(listener);
+    }
     let now = stats::now();
-    let handshake_ns = Request(ctx.arg(2)).since_synack_ns(now);
+    let handshake_ns = request.since_synack_ns(now);
     let child = ctx.address(1);
-    enqueued::queued(listener, child, child.receive_span(), now, handshake_ns, sock.accept_depth() + 1, tcp.qlen());
+    enqueued::queued(listener, child, child.position(), now, handshake_ns, sock.accept_depth() + 1, tcp.qlen());
 }
 
 /// It returns null if the listener was closed meanwhile; the child has been destroyed.
 #[inline(always)]
 fn complete_ends(ctx: &FExitContext) {
-    let Some(attempt) = ATTEMPTS.value(0) else { return };
+    let Some(attempt) = maps::attempt() else { return };
     let queueing = field!(attempt.queueing).get();
     field!(attempt.queueing).set(0);
+    let listener = field!(attempt.listener).get();
     if queueing != 0 && ctx.word(4) == 0 {
-        enqueued::not_queued(field!(attempt.listener).get());
+        enqueued::not_queued(listener);
+    } else if queueing == MOVING {
+        // The request of a shard that was closed; its connection is on this one's queue.
+        let sock = ctx.socket(0);
+        handshake::request_migrated(listener, sock.accept_depth(), sock.tcp().map_or(0, LiveTcp::qlen));
     }
 }
 
@@ -114,7 +132,7 @@ fn complete_ends(ctx: &FExitContext) {
 /// cookie, or of data in a SYN (TCP Fast Open), is about to be put on the accept queue.
 #[inline(always)]
 fn queue_add(ctx: &FEntryContext) {
-    let Some(attempt) = ATTEMPTS.value(0) else { return };
+    let Some(attempt) = maps::attempt() else { return };
     if field!(attempt.queueing).get() != 0 {
         // Called by inet_csk_complete_hashdance, and counted.
         return;
@@ -130,8 +148,8 @@ fn queue_add(ctx: &FEntryContext) {
     let counted = |connection: MapValue<Connection>| {
         field!(connection.listener).get() == listener && field!(connection.accepted_ns).get() == 0
     };
-    if !connections::find(child.0).is_some_and(counted) {
-        enqueued::queued(listener, child, child.receive_span(), stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
+    if !record::of(child).is_some_and(counted) {
+        enqueued::queued(listener, child, child.position(), stats::now(), 0, sock.accept_depth() + 1, tcp.qlen());
     }
 }
 
@@ -143,7 +161,7 @@ fn migrate(ctx: &FExitContext) {
     if ctx.word(3) == 0 || ctx.word(2) != 0 {
         return;
     }
-    let Some(connection) = connections::find(child.0) else { return };
+    let Some(connection) = record::of(child) else { return };
     let Some(listener) = listener_at(sock.0) else { return };
     enqueued::moved(listener, connection, sock.accept_depth() + 1, sock.qlen());
 }
@@ -187,6 +205,15 @@ fn dequeued(ctx: &FExitContext) -> bool {
 /// sock_def_readable(sk), which every socket calls through `sk_data_ready` unless something in the kernel reads it.
 #[inline(always)]
 fn readable(ctx: &FEntryContext) {
+    let sock = ctx.socket(0);
+    if sock.state() != LISTEN {
+        super::sockets::readable(sock);
+    }
+}
+
+/// subflow_data_ready(sk): the same for a subflow of MPTCP, which wakes the socket above it.
+#[inline(always)]
+fn subflow_readable(ctx: &FEntryContext) {
     let sock = ctx.socket(0);
     if sock.state() != LISTEN {
         super::sockets::readable(sock);

@@ -12,9 +12,9 @@ use listentop_abi::listener::ListenerRef;
 use crate::{
     context::{Arguments as _, argument, programs},
     events::handshake::{self, Depths},
-    kernel::{self, ADDED, COOKIE, FLOOD_DROP, LiveSocket, LiveTcp, NOTHING, Packet, Request, UNSURE},
-    maps::{ATTEMPTS, listener_at},
-    values::{Lookup as _, field},
+    kernel::{self, ADDED, COOKIE, FLOOD_DROP, LiveSocket, LiveTcp, MaybeGone, NOTHING, Packet, Request, UNSURE},
+    maps::{self, Attempt, listener_at},
+    values::{MapValue, field},
 };
 
 /// Position of what `inet_csk_reqsk_queue_hash_add` returns; none on kernels where it returns nothing.
@@ -40,10 +40,14 @@ programs! {
     fexit("tcp_conn_request") syn_ends(FExitContext);
     fexit("inet_csk_reqsk_queue_hash_add") request(FExitContext);
     fexit("inet_csk_reqsk_queue_drop") request_drop(FExitContext);
+    fentry("reqsk_timer_handler") request_expires(FEntryContext);
+    fexit("reqsk_timer_handler") request_expired(FExitContext);
+    fexit("inet_reqsk_clone") request_copied(FExitContext);
     fexit("tcp_syn_flood_action") flood(FExitContext);
     fentry("cookie_v4_init_sequence") cookie_v4(FEntryContext);
     fentry("cookie_v6_init_sequence") cookie_v6(FEntryContext);
     fentry("tcp_get_cookie_sock") cookie_back(FEntryContext);
+    fentry("tcp_check_req") check_begins(FEntryContext);
     fexit("tcp_v4_syn_recv_sock") child_v4(FExitContext);
     fexit("tcp_v6_syn_recv_sock") child_v6(FExitContext);
     fexit("tcp_check_req") check(FExitContext);
@@ -61,22 +65,41 @@ fn depths(sock: LiveSocket) -> Option<Depths> {
     Some(Depths { accept: sock.accept_depth(), backlog: sock.backlog(), syn: sock.tcp()?.qlen() })
 }
 
+/// The same behind a final ACK. Another CPU may have accepted a connection since the kernel looked at the queue, so the
+/// depth before counts too.
+#[inline(always)]
+fn ack_depths(sock: LiveSocket) -> Option<Depths> {
+    let after = depths(sock)?;
+    let before = maps::attempt().map_or(0, |attempt| field!(attempt.ack_accept).get());
+    Some(Depths { accept: after.accept.max(before), ..after })
+}
+
 /// tcp_conn_request(ops, af_ops, sk, skb): a SYN for a listener.
 #[inline(always)]
 fn syn_begins(ctx: &FEntryContext) {
-    let Some(attempt) = ATTEMPTS.value(0) else { return };
+    let Some(attempt) = maps::attempt() else { return };
     let sock = ctx.socket(2);
     field!(attempt.inside).set(1);
+    packet_begins(attempt);
     field!(attempt.outcome).set(NOTHING);
     field!(attempt.flood).set(UNSURE);
     field!(attempt.accept).set(sock.accept_depth());
     field!(attempt.syn).set(sock.tcp().map_or(0, LiveTcp::qlen));
 }
 
+/// What an earlier packet has left behind is not this one's.
+#[inline(always)]
+fn packet_begins(attempt: MapValue<Attempt>) {
+    field!(attempt.child).set(kernel::NO_CHILD);
+    field!(attempt.queueing).set(0);
+    field!(attempt.checking).set(0);
+    field!(attempt.ack_accept).set(0);
+}
+
 /// tcp_conn_request returns: the outcome of the SYN.
 #[inline(always)]
 fn syn_ends(ctx: &FExitContext) {
-    let Some(attempt) = ATTEMPTS.value(0) else { return };
+    let Some(attempt) = maps::attempt() else { return };
     let began = field!(attempt.inside).get() != 0;
     field!(attempt.inside).set(0);
     let outcome = field!(attempt.outcome).get();
@@ -102,7 +125,10 @@ fn syn_ends(ctx: &FExitContext) {
 /// there already.
 #[inline(always)]
 fn request(ctx: &FExitContext) {
-    if let Some(attempt) = ATTEMPTS.value(0) {
+    let mut inside = true;
+    if let Some(attempt) = maps::attempt() {
+        inside = field!(attempt.inside).get() != 0;
+        field!(attempt.requested).set(1);
         // A request that was there already counts too: nothing was refused.
         field!(attempt.outcome).set(ADDED);
     }
@@ -115,17 +141,79 @@ fn request(ctx: &FExitContext) {
     if let Some(tcp) = sock.tcp() {
         handshake::requested(listener, sock.accept_depth(), tcp.qlen());
     }
+    if !inside {
+        handshake::requested_without_syn(listener);
+    }
 }
 
-/// inet_csk_reqsk_queue_drop(sk, req) returns whether it took the request out of the SYN queue: it timed out, or was
-/// reset.
+/// inet_csk_reqsk_queue_drop(sk, req) returns whether it took the request out of the SYN queue: it was reset or, on
+/// older kernels, timed out.
 #[inline(always)]
 fn request_drop(ctx: &FExitContext) {
+    if let Some(attempt) = maps::attempt()
+        && field!(attempt.expiring).get() == ctx.word(1)
+    {
+        // The end of its timer need not tell what became of it.
+        field!(attempt.expiring).set(0);
+    }
     if ctx.word(2) as u8 == 0 {
         return;
     }
-    if let Some(listener) = known(ctx.socket(0)) {
+    // Its own listener: the socket may be a shard that takes over from it.
+    if let Some(listener) = listener_at(Request(ctx.word(1)).listener()) {
         handshake::request_given_up(listener);
+    }
+}
+
+/// reqsk_timer_handler(timer): the SYN-ACK is sent again, or the request is given up. The function that takes it out of
+/// the SYN queue may be a part of this one.
+#[inline(always)]
+fn request_expires(ctx: &FEntryContext) {
+    let Some(attempt) = maps::attempt() else { return };
+    let request = Request::of_timer(ctx.address(0));
+    // One that has left the queue already has been completed meanwhile.
+    let waiting = request.is_listed();
+    field!(attempt.expiring).set(if waiting { request.0 } else { 0 });
+    field!(attempt.expiring_of).set(request.listener());
+    field!(attempt.expiries).set(request.expiries());
+    field!(attempt.copy).set(0);
+}
+
+/// reqsk_timer_handler returns.
+#[inline(always)]
+fn request_expired(_: &FExitContext) {
+    let Some(attempt) = maps::attempt() else { return };
+    let request = Request(field!(attempt.expiring).get());
+    let copy = Request(field!(attempt.copy).get());
+    field!(attempt.expiring).set(0);
+    field!(attempt.copy).set(0);
+    if request.is_null() {
+        return;
+    }
+    if !copy.is_null() {
+        // Its listener has closed. The copy is listed if it goes on, and free again if it does not.
+        let shard = MaybeGone(copy.listener());
+        if copy.is_listed()
+            && let Some(listener) = listener_at(shard.0)
+        {
+            handshake::request_migrated(listener, shard.accept_depth(), shard.qlen());
+        }
+        return;
+    }
+    // One that goes on waiting has expired once more. One that does not is free, and may be another request by now.
+    let goes_on = request.expiries() == field!(attempt.expiries).get().wrapping_add(1);
+    if !goes_on && let Some(listener) = listener_at(field!(attempt.expiring_of).get()) {
+        handshake::request_given_up(listener);
+    }
+}
+
+/// inet_reqsk_clone(req, sk) returns a copy of the request for the shard `sk`.
+#[inline(always)]
+fn request_copied(ctx: &FExitContext) {
+    if let Some(attempt) = maps::attempt()
+        && field!(attempt.expiring).get() == ctx.word(0)
+    {
+        field!(attempt.copy).set(ctx.word(2));
     }
 }
 
@@ -134,7 +222,7 @@ fn request_drop(ctx: &FExitContext) {
 #[inline(always)]
 fn flood(ctx: &FExitContext) {
     let refused = argument(ctx, FLOOD_RESULT.load()) as u8 == 0;
-    if let Some(attempt) = ATTEMPTS.value(0) {
+    if let Some(attempt) = maps::attempt() {
         field!(attempt.flood).set(if refused { FLOOD_DROP } else { kernel::FLOOD_COOKIE });
     }
 }
@@ -153,7 +241,7 @@ fn cookie_v6(_: &FEntryContext) {
 
 #[inline(always)]
 fn cookie() {
-    if let Some(attempt) = ATTEMPTS.value(0) {
+    if let Some(attempt) = maps::attempt() {
         field!(attempt.outcome).set(COOKIE);
     }
 }
@@ -161,8 +249,30 @@ fn cookie() {
 /// tcp_get_cookie_sock(sk, skb, req, …): a cookie that came back was valid.
 #[inline(always)]
 fn cookie_back(ctx: &FEntryContext) {
-    if let Some(listener) = known(ctx.socket(0)) {
+    let sock = ctx.socket(0);
+    if let Some(attempt) = maps::attempt() {
+        packet_begins(attempt);
+        field!(attempt.ack_accept).set(sock.accept_depth());
+    }
+    if let Some(listener) = known(sock) {
         handshake::cookie_validated(listener);
+    }
+}
+
+/// tcp_check_req(sk, skb, req, …): a packet for a request, usually the final ACK.
+#[inline(always)]
+fn check_begins(ctx: &FEntryContext) {
+    let Some(attempt) = maps::attempt() else { return };
+    packet_begins(attempt);
+    field!(attempt.checking).set(1);
+    field!(attempt.ack_accept).set(ctx.socket(0).accept_depth());
+}
+
+/// tcp_check_req returns: what the packet left is no other packet's.
+#[inline(always)]
+fn check_ends() {
+    if let Some(attempt) = maps::attempt() {
+        packet_begins(attempt);
     }
 }
 
@@ -192,7 +302,7 @@ fn child_v6(ctx: &FExitContext) {
 
 #[inline(always)]
 fn child_made() {
-    if let Some(attempt) = ATTEMPTS.value(0) {
+    if let Some(attempt) = maps::attempt() {
         field!(attempt.child).set(kernel::MADE);
     }
 }
@@ -200,12 +310,12 @@ fn child_made() {
 #[inline(always)]
 fn child_refused(sock: LiveSocket, packet: Packet, request: Request) {
     let mut inside = false;
-    if let Some(attempt) = ATTEMPTS.value(0) {
+    if let Some(attempt) = maps::attempt() {
         field!(attempt.child).set(kernel::REFUSED);
         inside = field!(attempt.inside).get() != 0;
     }
     let Some(listener) = known(sock) else { return };
-    let Some(depths) = depths(sock) else { return };
+    let Some(depths) = ack_depths(sock) else { return };
     if inside {
         // TCP Fast Open: the SYN goes on as an ordinary one, though the kernel has counted a drop.
         handshake::ignored(listener);
@@ -219,9 +329,9 @@ fn child_refused(sock: LiveSocket, packet: Packet, request: Request) {
 /// made one first: then that child gets the packet, and nothing is counted.
 #[inline(always)]
 fn check(ctx: &FExitContext) {
-    let Some(attempt) = ATTEMPTS.value(0) else { return };
+    let Some(attempt) = maps::attempt() else { return };
     let child = field!(attempt.child).get();
-    field!(attempt.child).set(kernel::NO_CHILD);
+    check_ends();
     if child != kernel::NO_CHILD || argument(ctx, CHECK_RESULT.load()) != 0 {
         return;
     }
@@ -235,16 +345,18 @@ fn check(ctx: &FExitContext) {
 /// the depth of the queue show whether a final ACK was refused.
 #[inline(always)]
 fn check_by_packet(ctx: &FExitContext) {
+    let sock = ctx.socket(0);
+    let depths = ack_depths(sock);
+    check_ends();
     if argument(ctx, CHECK_RESULT.load()) != 0 {
         return;
     }
-    let sock = ctx.socket(0);
     let Some(listener) = known(sock) else { return };
     // Another CPU completed the handshake first, and the child gets the packet.
     if kernel::byte_at(ctx.arg(4)) != Some(0) {
         return;
     }
-    let Some(depths) = depths(sock) else { return };
+    let Some(depths) = depths else { return };
     let packet = ctx.packet(1);
     if depths.accept_queue_full() && packet.would_complete(sock, Request(ctx.arg(2))) {
         handshake::ack_refused(listener, depths, false, packet);
@@ -261,7 +373,7 @@ fn cookie_child(ctx: &FExitContext) {
     }
     let sock = ctx.socket(0);
     if let Some(listener) = known(sock)
-        && let Some(depths) = depths(sock)
+        && let Some(depths) = ack_depths(sock)
     {
         handshake::ack_refused(listener, depths, true, ctx.packet(1));
     }

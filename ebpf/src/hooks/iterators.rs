@@ -7,7 +7,7 @@
 use core::ffi::c_void;
 
 use listentop_abi::{
-    connection::{STATE_BASELINE, STATE_WALKED},
+    connection::{Connection, PLACES, SHARD_UNKNOWN, STATE_BASELINE, STATE_SPILLED, STATE_WALKED},
     limits::QUEUE_STRETCH,
     listener::{AGAIN, FOUND, ListenerRef, NO_COOKIE, WALKED},
     loss::Loss,
@@ -17,12 +17,13 @@ use crate::{
     config, connections,
     events::listening,
     kernel::{
-        self, AF_INET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone,
+        CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone, Position,
         Request,
     },
-    maps::{ADDRESSES, AddressOwner, INFO, LocalAddress},
+    maps::{INFO, SPILLED},
+    origin::{self, Origin},
     record, stats,
-    values::{Lookup as _, MapValue, field},
+    values::{Lookup as _, MapValue, Plain, field},
 };
 
 /// Time after which a socket that does not listen is closed, rather than changing its state: the hook runs before the
@@ -63,7 +64,7 @@ pub(crate) struct TcpSocket {
 impl TcpSocket {
     /// The full socket that the iterator is at, if it is one.
     #[inline(always)]
-    fn get(&self) -> Option<LiveSocket> {
+    pub(super) fn get(&self) -> Option<LiveSocket> {
         // SAFETY: the socket in the iterator's context, which the iterator locks or holds while the program runs.
         unsafe { LiveSocket::visited(self.socket) }
     }
@@ -86,6 +87,10 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
         }
         return 0;
     }
+    if !raw.has_listened() {
+        // listen(2) is under way, and may fail.
+        return 0;
+    }
     if field!(info.port).get() == 0 || field!(info.inode).get() == 0 {
         listening::identify(raw, info);
     }
@@ -93,18 +98,133 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
     let oldest_ns = if head.is_null() {
         0
     } else {
-        let tracked = connections::find(head.child().0).map_or(0, |connection| field!(connection.enqueued_ns).get());
+        // Only if it waits still, and is not another connection that had the address before.
+        let child = head.child();
+        let tracked = connections::find(child.0)
+            .filter(|connection| {
+                let connection = *connection;
+                field!(connection.accepted_ns).get() == 0 && child.identity() == Some(field!(connection.identity).get())
+            })
+            .map_or(0, |connection| field!(connection.enqueued_ns).get());
         if tracked != 0 { tracked } else { head.enqueued_ns() }
     };
     field!(info.oldest_ns).set(oldest_ns);
     field!(info.depth).set(raw.accept_depth());
     field!(info.backlog).set(raw.backlog());
+    field!(info.somaxconn).set(raw.somaxconn());
     field!(info.syn_depth).set(raw.qlen());
     field!(info.syn_young).set(raw.young());
     field!(info.defer_accept).set(raw.defer_accept());
     field!(info.socket_drops).set(raw.drops());
+    // A listener may be bound to another one at any time.
+    field!(info.device).set(raw.device());
     field!(info.polled_ns).set(stats::now());
     0
+}
+
+/// Context of iter/bpf_map_elem on a map with keys of another type.
+#[repr(C)]
+pub(crate) struct Element<K> {
+    meta: *const c_void,
+    map: *const c_void,
+    key: *mut K,
+    value: *mut c_void,
+}
+
+impl<K: Plain> Element<K> {
+    /// Its key; `None` after the last element.
+    #[inline(always)]
+    fn key(&self) -> Option<K> {
+        if self.key.is_null() {
+            return None;
+        }
+        // SAFETY: as for `MapElement`: the iterator passes a pointer to the element's key, which is aligned.
+        Some(unsafe { MapValue::new(self.key) }.get())
+    }
+}
+
+/// Walks over the sets of connections in use, for bytes that wait unread: some of [`USED_SETS`] at a time.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub(crate) extern "C" fn unread(ctx: &Element<u32>) -> i32 {
+    let Some(place) = ctx.key() else { return 0 };
+    connections::each_used(place, |set| {
+        for place in 0..PLACES {
+            if let Some((key, connection)) = connections::at(set, place) {
+                note_unread(MaybeGone(key), connection);
+            }
+        }
+    });
+    0
+}
+
+/// The same for [`SPILLED`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub(crate) extern "C" fn unread_spilled(ctx: &Element<u64>) -> i32 {
+    let Some(key) = ctx.key() else { return 0 };
+    if let Some(connection) = SPILLED.value(&key) {
+        note_unread(MaybeGone(key), connection);
+    }
+    0
+}
+
+/// Notes with its listener since when the connection's oldest unread byte waits, and how many bytes seem to wait that
+/// its socket has passed.
+///
+/// The record alone is read if all was read. Otherwise the socket is asked: something in the kernel may have taken the
+/// bytes (sockmap, zero-copy receive), an urgent byte is passed over, and a disconnected socket holds nothing.
+#[inline(always)]
+fn note_unread(socket: MaybeGone, connection: MapValue<Connection>) {
+    // What waits before the accept is the accept queue's.
+    let accepted_ns = field!(connection.accepted_ns).get();
+    if field!(connection.live).get() == 0 || accepted_ns == 0 {
+        return;
+    }
+    let consumed = field!(connection.consumed).get();
+    let arrived = field!(connection.arrived).get();
+    if arrived.wrapping_sub(consumed) as i32 <= 0 {
+        return;
+    }
+    let listener = field!(connection.listener).get();
+    let Some(info) = INFO.value(listener.slot) else { return };
+    if field!(info.generation).get() != listener.generation {
+        return;
+    }
+    let position = reader_of(socket, connection, consumed, arrived);
+    let waiting = arrived.wrapping_sub(position) as i32 > 0;
+    // A read that is under way has moved the socket's reader, and its probe has yet to run. If nothing was read since
+    // the walk before, that is not the reason.
+    if field!(connection.checked).get() == consumed {
+        field!(info.passed_bytes).add_alone(u64::from(position.wrapping_sub(consumed)));
+    } else {
+        field!(connection.checked).set(consumed);
+    }
+    if waiting {
+        // What came unannounced was there when the connection was accepted.
+        let since = record::first_unread(connection, position).max(accepted_ns);
+        let oldest = field!(info.unread_ns).get();
+        if oldest == 0 || since < oldest {
+            field!(info.unread_ns).set(since);
+        }
+    }
+}
+
+/// Where a connection's reader is, by its socket, between `consumed` and `arrived`.
+#[inline(always)]
+fn reader_of(socket: MaybeGone, connection: MapValue<Connection>, consumed: u32, arrived: u32) -> u32 {
+    if socket.identity() != Some(field!(connection.identity).get()) {
+        // It is another connection by now.
+        return arrived;
+    }
+    // A subflow's bytes move on to the socket above it before they are read.
+    if socket.mptcp().is_some() {
+        return consumed;
+    }
+    let Some(copied) = socket.copied_seq() else { return consumed };
+    let passed = copied.wrapping_sub(consumed) as i32 > 0;
+    let reader = Position::within(if passed { copied } else { consumed }, arrived);
+    if reader != arrived && socket.is_urgent(reader) { reader.wrapping_add(1) } else { reader }
 }
 
 /// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues. Each pass covers a
@@ -174,16 +294,7 @@ pub(crate) extern "C" fn find_listeners(ctx: &TcpSocket) -> i32 {
         // A connection came after the probes were attached and showed the listener: that says nothing about its age.
         field!(info.opened_ns).set(0);
     }
-    let address = local_address(raw);
-    if let Some(owner) = ADDRESSES.value(&address) {
-        if field!(owner.listener).get() != listener {
-            field!(owner.shards).add_alone(1);
-        }
-    } else {
-        // There is room: the table has as many entries as there are slots, and user space returns no slot before the
-        // walk ends.
-        let _ = ADDRESSES.insert(&address, &AddressOwner { listener, shards: 1 }, 0);
-    }
+    origin::note(raw, listener, info);
     0
 }
 
@@ -203,15 +314,28 @@ pub(crate) extern "C" fn find_connections(ctx: &TcpSocket) -> i32 {
     if raw.socket() == 0 || raw.dead() || connections::find(raw.0).is_some() {
         return 0;
     }
-    let Some(owner) = owner_of(raw) else { return 0 };
-    if !take_over(field!(owner.listener).get(), raw, 0, stats::now(), STATE_BASELINE) {
+    let (listener, shards) = match origin::of(raw) {
+        Origin::None => return 0,
+        Origin::Listener(listener, shards) => (listener, shards),
+        Origin::Ambiguous => {
+            // Both visits find it; what the first counted may be gone.
+            if config::started() {
+                stats::lost(Loss::AmbiguousOrigin);
+            }
+            return 0;
+        }
+    };
+    if !take_over(listener, raw, 0, stats::now(), STATE_BASELINE) {
         // The second visit also finds connections for which the first had no room.
         if !config::started() {
             stats::lost(Loss::Connections);
         }
-    } else if field!(owner.shards).get() > 1 {
+    } else if shards > 1 {
         // The shard that it came through is unknown. The group's sums are right.
-        stats::lost(Loss::AmbiguousShard);
+        stats::lost(Loss::AmbiguousOrigin);
+        if let Some(connection) = connections::find(raw.0) {
+            field!(connection.holder).set(SHARD_UNKNOWN);
+        }
     }
     0
 }
@@ -227,10 +351,10 @@ fn is_open(state: i32) -> bool {
 fn take_over(listener: ListenerRef, socket: MaybeGone, enqueued_ns: u64, accepted_ns: u64, state: u32) -> bool {
     let Some(stats) = stats::of(listener) else { return true };
     // If that cannot be read, the socket is gone.
-    let Some(span) = socket.receive_span() else { return true };
+    let Some(position) = socket.position() else { return true };
     // What it holds came after the handshake, and no later than now.
     let arrived_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
-    let Some(arrived) = record::track(listener, socket, span, enqueued_ns, accepted_ns, arrived_ns, state) else {
+    let Some(arrived) = record::track(listener, socket, position, enqueued_ns, accepted_ns, arrived_ns, state) else {
         return false;
     };
     field!(stats.arrived_bytes).add(u64::from(arrived));
@@ -256,31 +380,7 @@ fn opened_meanwhile(listener: ListenerRef, child: MaybeGone) {
         return;
     }
     field!(connection.accepted_ns).set(stats::now());
-    field!(connection.state).set(STATE_BASELINE);
+    field!(connection.state).set(STATE_BASELINE | field!(connection.state).get() & STATE_SPILLED);
     field!(stats.inherited_waiting).add(u64::MAX);
     field!(stats.inherited_open).add(1);
-}
-
-#[inline(always)]
-fn local_address(raw: MaybeGone) -> LocalAddress {
-    let address = if raw.family() == AF_INET { kernel::v4_mapped(raw.v4_address()) } else { raw.v6_address() };
-    LocalAddress { address, netns: raw.netns(), port: u32::from(raw.port()) }
-}
-
-/// The listener that a connection came through, by its local address: the exact one, else IPv4's wildcard, else IPv6's.
-#[inline(always)]
-fn owner_of(raw: MaybeGone) -> Option<MapValue<AddressOwner>> {
-    let mut key = local_address(raw);
-    if let Some(owner) = ADDRESSES.value(&key) {
-        return Some(owner);
-    }
-    let is_v4 = key.address[..10] == [0; 10] && key.address[10] == 0xff && key.address[11] == 0xff;
-    if is_v4 {
-        key.address = kernel::v4_mapped([0; 4]);
-        if let Some(owner) = ADDRESSES.value(&key) {
-            return Some(owner);
-        }
-    }
-    key.address = [0; 16];
-    ADDRESSES.value(&key)
 }

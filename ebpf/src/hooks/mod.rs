@@ -3,6 +3,7 @@
 mod drops;
 mod functions;
 mod handshake;
+mod holders;
 mod iterators;
 mod sockets;
 mod syscalls;

@@ -9,9 +9,9 @@ use crate::{
     config, connections,
     context::{Arguments as _, programs},
     events::{arrived, destroyed, enqueued, listening, read, refused, written},
-    kernel::{Child, LISTEN, LiveSocket, MaybeGone, SYN_RECV},
-    maps::{COMPLETING, INFO, listener_at},
-    stats,
+    kernel::{Child, LISTEN, LiveSocket, LiveTcp, MaybeGone, SYN_RECV},
+    maps::{self, INFO, listener_at},
+    record, stats,
     values::{Lookup as _, field},
 };
 
@@ -54,7 +54,7 @@ fn state_changes<const CHILDREN: bool>(ctx: &BtfTracePointContext) {
     let sock = ctx.socket(0);
     if new == SYN_RECV {
         // The clone of the listener, not yet a socket of its own in any table.
-        if CHILDREN && let Some(completing) = COMPLETING.value(0) {
+        if CHILDREN && let Some(completing) = maps::completing() {
             field!(completing.child).set(sock.key());
         }
         return;
@@ -65,12 +65,12 @@ fn state_changes<const CHILDREN: bool>(ctx: &BtfTracePointContext) {
     if new == LISTEN {
         opens(sock);
         if config::debug() {
-            debug!(ctx, "listening: {:x}", sock.key());
+            debug!(ctx, "listening: {}", sock.address().cookie());
         }
     } else {
         closes(sock);
         if config::debug() {
-            debug!(ctx, "listens no more: {:x}", sock.key());
+            debug!(ctx, "listens no more: {}", sock.address().cookie());
         }
     }
 }
@@ -78,8 +78,9 @@ fn state_changes<const CHILDREN: bool>(ctx: &BtfTracePointContext) {
 /// A TCP socket begins to listen.
 #[inline(always)]
 pub(crate) fn opens(sock: LiveSocket) {
-    if listening::begin(sock, stats::now()).is_none() {
-        stats::lost(Loss::Listeners);
+    match listening::begin(sock, stats::now()) {
+        Some(listener) => listening::called(sock, listener),
+        None => stats::lost(Loss::Listeners),
     }
 }
 
@@ -100,7 +101,7 @@ fn data_ready(ctx: &BtfTracePointContext) {
     let Some(listener) = listener(sock) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let mut child = 0;
-    if let Some(completing) = COMPLETING.value(0) {
+    if let Some(completing) = maps::completing() {
         child = field!(completing.child).get();
         field!(completing.child).set(0);
     }
@@ -124,7 +125,10 @@ fn data_ready_of_connections(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub(crate) fn readable(sock: LiveSocket) {
     let Some(connection) = connections::find_for_arrival(sock.key()) else { return };
-    if let Some(tcp) = sock.tcp() {
+    // A record of another connection ends when a process uses the socket.
+    if field!(connection.identity_kept).get() == sock.identity()
+        && let Some(tcp) = sock.tcp()
+    {
         arrived::arrived(connection, tcp);
     }
 }
@@ -141,13 +145,14 @@ pub(crate) fn received(sock: LiveSocket, result: i32, flags: i32) {
     if result <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
         return;
     }
-    if let Some(connection) = connections::find(sock.key()) {
+    if let Some(connection) = record::find(sock.key(), || Some(sock.identity())) {
         if let Some(tcp) = sock.tcp() {
-            read::read(connection, sock.key(), result as u32, tcp.copied_seq(), tcp.taken_ns());
+            let reader_at = |expected| tcp.reader_at(expected);
+            read::read(connection, sock.key(), result as u32, reader_at, tcp.taken_ns());
         }
     } else if sock.is_mptcp() {
         let subflow = sock.address().first_subflow();
-        if let Some(connection) = connections::find(subflow.0) {
+        if let Some(connection) = record::of(subflow) {
             read::read_multipath(connection, subflow.0, result as u32);
         }
     }
@@ -165,12 +170,13 @@ pub(crate) fn sent(sock: LiveSocket, result: i32) {
     if result <= 0 {
         return;
     }
-    if let Some(connection) = connections::find(sock.key()) {
-        written::written(connection, sock.key(), result as u32);
+    if let Some(connection) = record::find(sock.key(), || Some(sock.identity())) {
+        let sent_ns = || sock.tcp().and_then(LiveTcp::sent_ns).unwrap_or_else(stats::now);
+        written::written(connection, sock.key(), result as u32, sent_ns);
     } else if sock.is_mptcp() {
         let subflow = sock.address().first_subflow();
-        if let Some(connection) = connections::find(subflow.0) {
-            written::written(connection, subflow.0, result as u32);
+        if let Some(connection) = record::of(subflow) {
+            written::written(connection, subflow.0, result as u32, stats::now);
         }
     }
 }
@@ -195,7 +201,7 @@ fn retransmit_synack(ctx: &BtfTracePointContext) {
 /// this listener, the listener is tracked from here on.
 #[inline(always)]
 pub(crate) fn listener(sock: LiveSocket) -> Option<ListenerRef> {
-    let completing = COMPLETING.value(0)?;
+    let completing = maps::completing()?;
     let last = field!(completing.listener).get();
     // Where this program may be preempted, key and place may be of two listeners.
     if config::exclusive()
@@ -232,6 +238,6 @@ pub(crate) fn listener_behind(socket: MaybeGone) -> Option<ListenerRef> {
 /// have enqueued one since; if it has counted that one, this does not take it again.
 #[inline(always)]
 fn newest_child(sock: LiveSocket) -> u64 {
-    let child = sock.address().accept_tail().child().0;
-    if child != 0 && connections::find(child).is_none() { child } else { 0 }
+    let child = sock.address().accept_tail().child();
+    if child.0 != 0 && record::of(child).is_none() { child.0 } else { 0 }
 }

@@ -6,10 +6,10 @@ use aya_ebpf::programs::{FExitContext, TracePointContext};
 use listentop_abi::listener::ListenerRef;
 
 use crate::{
-    connections,
     context::{programs, syscall_result},
     events::{accepted, read},
-    kernel::{self, MaybeGone},
+    kernel::{self, MaybeGone, Position},
+    record,
 };
 
 programs! {
@@ -25,7 +25,9 @@ programs! {
 fn exit_accept(ctx: &TracePointContext) {
     let ret = syscall_result(ctx);
     if ret < 0 {
-        without_connection(ret, kernel::current_argument);
+        if let Some(listener) = without_connection(ret, kernel::current_argument) {
+            accepted::failed_with_connection(listener, -ret);
+        }
     } else if let Err(child) = accepted::returned(kernel::current_socket(ret as u32))
         && let Some(listener) = kernel::current_argument().and_then(listener_at)
     {
@@ -36,7 +38,7 @@ fn exit_accept(ctx: &TracePointContext) {
 /// The same where another hook shows those that bring a connection.
 #[inline(always)]
 fn exit_accept_without_connection(ctx: &TracePointContext) {
-    without_connection(syscall_result(ctx), kernel::current_argument);
+    let _ = without_connection(syscall_result(ctx), kernel::current_argument);
 }
 
 /// The function of accept4(2), which takes its arguments as registers, returns. The name is x86-64's; the loader
@@ -54,18 +56,19 @@ fn accept_ends(ctx: &FExitContext) {
 
 #[inline(always)]
 fn call_ends(ctx: &FExitContext) {
-    without_connection(ctx.arg(1), || kernel::call_argument(ctx.arg(0)));
+    let _ = without_connection(ctx.arg(1), || kernel::call_argument(ctx.arg(0)));
 }
 
-/// An accept on the descriptor `fd` returns: counts it if it brought no connection and that is a failure.
+/// An accept on the descriptor `fd` returns: counts it if it brought no connection and that is a failure. Returns the
+/// listener then.
 #[inline(always)]
-fn without_connection(ret: i64, fd: impl FnOnce() -> Option<u64>) {
-    if ret < 0
-        && accepted::is_failure(-ret)
-        && let Some(listener) = fd().and_then(listener_at)
-    {
-        accepted::failed(listener, -ret);
+fn without_connection(ret: i64, fd: impl FnOnce() -> Option<u64>) -> Option<ListenerRef> {
+    if ret >= 0 || !accepted::is_failure(-ret) {
+        return None;
     }
+    let listener = fd().and_then(listener_at)?;
+    accepted::failed(listener, -ret);
+    Some(listener)
 }
 
 /// The listener at a descriptor of the current process.
@@ -89,9 +92,10 @@ fn exit_splice(ctx: &TracePointContext) {
 /// The current thread moved `bytes` (above 0) out of a socket, which may be a connection, by splicing.
 #[inline(always)]
 pub(crate) fn spliced(socket: MaybeGone, bytes: u32) {
-    if let Some(connection) = connections::find(socket.0)
-        && let Some(copied) = socket.copied_seq()
+    if let Some(connection) = record::of(socket)
+        && let Some(position) = socket.position()
     {
-        read::read(connection, socket.0, bytes, copied, 0);
+        let reader_at = Position::within(position.copied, position.end);
+        read::read(connection, socket.0, bytes, |_| reader_at, 0);
     }
 }

@@ -48,6 +48,9 @@ fn accept(request: u64, result: i32) {
             && let Some(listener) = listener_of(request)
         {
             accepted::failed(listener, errno);
+            if config::uring_accepts() {
+                accepted::failed_with_connection(listener, errno);
+            }
         }
     } else if config::uring_accepts()
         && !kernel::accepts_into_fixed_file(request)

@@ -20,7 +20,10 @@ from_btf! {
     SOCK_V4_ADDRESS;
     SOCK_V6_ADDRESS;
     SOCK_NET;
+    SOCK_BOUND_DEVICE;
     SOCK_COOKIE;
+    /// `skc_hash`: of addresses and ports, once the socket is in the table of established ones.
+    SOCK_HASH;
     SOCK_SOCKET;
     SOCK_FLAGS;
     /// The spinlock of `sk_lock`; 0 if it cannot be read as a word.
@@ -31,6 +34,14 @@ from_btf! {
     /// Byte and bit of `skc_ipv6only`.
     SOCK_V6ONLY_BYTE;
     SOCK_V6ONLY_BIT;
+    /// Byte and lowest bit of `sk_userlocks`.
+    SOCK_USERLOCKS_BYTE;
+    SOCK_USERLOCKS_BIT;
+    /// 1 where `sk_userlocks` says that connect(2) has chosen the port.
+    KNOWS_CONNECTING;
+    /// Byte and bit of the flag for IP_TRANSPARENT in a socket; the byte is 0 where that is not known.
+    INET_TRANSPARENT_BYTE;
+    INET_TRANSPARENT_BIT;
     TCP_QLEN;
     TCP_YOUNG;
     TCP_ACCEPT_HEAD;
@@ -39,11 +50,25 @@ from_btf! {
     TCP_COPIED_SEQ;
     TCP_SRTT_US;
     TCP_CLOCK_CACHE;
+    TCP_SND_NXT;
+    TCP_WRITE_SEQ;
+    TCP_URG_DATA;
+    TCP_URG_SEQ;
     REQUEST_SK;
     REQUEST_NEXT;
     REQUEST_LISTENER;
     REQUEST_SNT_SYNACK;
     REQUEST_REFCNT;
+    /// `rsk_timer`.
+    REQUEST_TIMER;
+    /// `pprev` of its node in the table of established sockets; null while it is in none.
+    REQUEST_LISTED;
+    /// Byte and bit of `num_timeout`.
+    REQUEST_TIMEOUTS_BYTE;
+    REQUEST_TIMEOUTS_BIT;
+    /// `sk_reuseport_cb`, and in that the sockets that listen.
+    SOCK_REUSEPORT_CB;
+    REUSEPORT_SOCKS;
     NET_SYNCOOKIES;
     TCP_DEFER_ACCEPT;
     /// `is_mptcp`. Without MPTCP in the kernel the offsets of its structures are not set: see `HAS_MPTCP`.
@@ -56,6 +81,11 @@ from_btf! {
     SKB_END_SEQ;
     REQUEST_RCV_ISN;
     NET_INUM;
+    NET_SOMAXCONN;
+    /// `net_cookie`; 0 where a namespace has none, or not from its beginning.
+    NET_COOKIE;
+    /// Programs for `sk_lookup`; 0 where there can be none.
+    NET_SK_LOOKUP;
     /// From a `struct socket` to the number of the inode that it is embedded with.
     SOCKET_INO;
     SOCKET_SK;
@@ -63,6 +93,8 @@ from_btf! {
     TASK_FILES;
     TASK_START_BOOTTIME;
     TASK_PID;
+    TASK_TGID;
+    TASK_REAL_PARENT;
     TASK_THREAD_PID;
     TASK_GROUP_LEADER;
     PID_LEVEL;
@@ -78,6 +110,11 @@ from_btf! {
     FILE_FLAGS;
     /// The register that holds a system call's first argument when it returns.
     REGS_ARG0;
+    /// The register that holds its second argument, and the one that holds its number.
+    REGS_ARG1;
+    REGS_CALL;
+    /// The number of listen(2).
+    CALL_LISTEN;
     CQE_RES;
     KIOCB_OPCODE;
     KIOCB_FILE;
@@ -95,8 +132,12 @@ from_btf! {
     REASON_NO_SOCKET;
     /// `SOCK_DONE`: a FIN was received.
     FLAG_DONE;
+    /// `SOCK_RCU_FREE`: the kernel has put the socket among those that listen. Children do not have it.
+    FLAG_LISTENED;
     /// `SOCK_DEAD`: no process will use the socket any more.
     FLAG_DEAD;
+    /// `SOCK_URGINLINE`: an urgent byte is read like any other.
+    FLAG_URGINLINE;
     /// `IORING_OP_ACCEPT`.
     OP_ACCEPT;
     /// `IORING_OP_SPLICE`.

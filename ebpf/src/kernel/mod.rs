@@ -15,6 +15,7 @@
 //! value.
 
 mod btf;
+mod inherited;
 mod packets;
 mod requests;
 mod sockets;
@@ -41,6 +42,8 @@ pub(crate) const ESTABLISHED: i32 = 1;
 pub(crate) const FIN_WAIT1: i32 = 4;
 /// `TCP_FIN_WAIT2`.
 pub(crate) const FIN_WAIT2: i32 = 5;
+/// `TCP_CLOSE`.
+pub(crate) const CLOSE: i32 = 7;
 /// `TCP_CLOSE_WAIT`.
 pub(crate) const CLOSE_WAIT: i32 = 8;
 /// `TCP_LAST_ACK`.

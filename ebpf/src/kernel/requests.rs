@@ -12,6 +12,25 @@ impl Request {
         self.0 == 0
     }
 
+    /// The request that a `struct timer_list` is part of.
+    #[inline(always)]
+    pub(crate) fn of_timer(timer: MaybeGone) -> Self {
+        Self(timer.0.wrapping_sub(u64::from(btf::REQUEST_TIMER.load())))
+    }
+
+    /// Whether it is in the kernel's table, as each request of a SYN queue is.
+    #[inline(always)]
+    pub(crate) fn is_listed(self) -> bool {
+        probe::<u64>(self.0, &btf::REQUEST_LISTED).is_some_and(|pprev| pprev != 0)
+    }
+
+    /// How often its timer has expired and started again. Up to 6.x it shares its byte with a flag.
+    #[inline(always)]
+    pub(crate) fn expiries(self) -> u32 {
+        let byte = probe::<u8>(self.0, &btf::REQUEST_TIMEOUTS_BYTE).unwrap_or(0);
+        u32::from(byte) >> btf::REQUEST_TIMEOUTS_BIT.load()
+    }
+
     /// Its child, once the handshake is complete.
     #[inline(always)]
     pub(crate) fn child(self) -> MaybeGone {

@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_skc_to_tcp_sock, generated::bpf_get_socket_cookie},
 };
 
-use super::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Request, btf, direct, number, probe};
+use super::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Request, any_address, btf, direct, number, probe};
 use crate::values::Plain;
 
 /// A socket that the kernel passed: a live pointer, see [`super`].
@@ -59,6 +59,13 @@ impl LiveSocket {
         i32::from(self.read::<u8>(&btf::SOCK_STATE))
     }
 
+    /// Whether it has ever listened. A call of listen(2) that fails sets the state, and finds out then that the port is
+    /// another's.
+    #[inline(always)]
+    pub(crate) fn has_listened(self) -> bool {
+        (self.read::<u64>(&btf::SOCK_FLAGS) >> btf::FLAG_LISTENED.load()) & 1 == 1
+    }
+
     #[inline(always)]
     pub(crate) fn is_tcp(self) -> bool {
         let family: u16 = self.read(&btf::SOCK_FAMILY);
@@ -93,6 +100,12 @@ impl LiveSocket {
         }
         // SAFETY: a live socket, which is what the helper takes.
         unsafe { bpf_get_socket_cookie(self.0.cast_mut().cast()) }
+    }
+
+    /// See [`MaybeGone::identity`].
+    #[inline(always)]
+    pub(crate) fn identity(self) -> u32 {
+        self.read(&btf::SOCK_HASH)
     }
 
     /// The same socket as a `struct tcp_sock`; `None` if it is no full TCP socket.
@@ -160,12 +173,48 @@ impl LiveTcp {
         self.packet_ns()
     }
 
+    /// For a write that returns now: a time within it, if all that was written is sent. The kernel reads the clock
+    /// before it sends (`tcp_write_xmit`, in every version since 5.10), into the same field. A packet that has come
+    /// since makes it later, but not later than now.
+    #[inline(always)]
+    pub(crate) fn sent_ns(self) -> Option<u64> {
+        let all = self.read::<u32>(&btf::TCP_SND_NXT) == self.read::<u32>(&btf::TCP_WRITE_SEQ);
+        if all { Some(self.packet_ns()) } else { None }
+    }
+
+    /// Where its reader is, once that is not where it was `expected`: behind an urgent byte, for one, or behind bytes
+    /// that something else took. The FIN, which takes a number too, is no byte.
+    #[inline(always)]
+    pub(crate) fn reader_at(self, expected: u32) -> u32 {
+        let copied = self.copied_seq();
+        if copied == expected { copied } else { Position::within(copied, self.payload_end()) }
+    }
+
     /// Sequence number after the last payload byte that arrived in order: `rcv_nxt` without the FIN, which takes a
     /// number too.
     #[inline(always)]
     pub(crate) fn payload_end(self) -> u32 {
         let fin = (self.read::<u64>(&btf::SOCK_FLAGS) >> btf::FLAG_DONE.load()) as u32 & 1;
         self.read::<u32>(&btf::TCP_RCV_NXT).wrapping_sub(fin)
+    }
+}
+
+/// Where a connection is, and which it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Position {
+    /// `copied_seq`: the sequence number of the first byte that was not read.
+    pub(crate) copied: u32,
+    /// Sequence number after the last payload byte that arrived.
+    pub(crate) end: u32,
+    /// See [`MaybeGone::identity`].
+    pub(crate) identity: u32,
+}
+
+impl Position {
+    /// A reader's position, without the FIN that it may have read.
+    #[inline(always)]
+    pub(crate) fn within(copied: u32, end: u32) -> u32 {
+        if copied.wrapping_sub(end) as i32 > 0 { end } else { copied }
     }
 }
 
@@ -178,8 +227,8 @@ pub(crate) struct Child {
     pub(crate) srtt_us: u32,
     /// See [`MaybeGone::packet_ns`].
     pub(crate) packet_ns: u64,
-    /// See [`MaybeGone::receive_span`].
-    pub(crate) span: Option<(u32, u32)>,
+    /// See [`MaybeGone::position`].
+    pub(crate) position: Option<Position>,
 }
 
 impl Child {
@@ -192,10 +241,14 @@ impl Child {
                 sock,
                 srtt_us: child.srtt_us(),
                 packet_ns: child.packet_ns(),
-                span: Some((child.copied_seq(), child.payload_end())),
+                position: Some(Position {
+                    copied: child.copied_seq(),
+                    end: child.payload_end(),
+                    identity: child.read(&btf::SOCK_HASH),
+                }),
             },
             // Another one came behind it, or it was accepted already.
-            None => Self { sock, srtt_us: sock.srtt_us(), packet_ns: sock.packet_ns(), span: sock.receive_span() },
+            None => Self { sock, srtt_us: sock.srtt_us(), packet_ns: sock.packet_ns(), position: sock.position() },
         }
     }
 }
@@ -263,7 +316,7 @@ impl MaybeGone {
 
     #[inline(always)]
     pub(crate) fn v6_address(self) -> [u8; 16] {
-        probe(self.0, &btf::SOCK_V6_ADDRESS).unwrap_or([0; 16])
+        probe(self.0, &btf::SOCK_V6_ADDRESS).unwrap_or_else(any_address)
     }
 
     #[inline(always)]
@@ -271,9 +324,26 @@ impl MaybeGone {
         (probe::<u8>(self.0, &btf::SOCK_REUSEPORT_BYTE).unwrap_or(0) >> btf::SOCK_REUSEPORT_BIT.load()) & 1 == 1
     }
 
+    /// Of a shard that stops listening: whether other shards may take what it leaves. The kernel keeps it in its group
+    /// only if they may (`reuseport_stop_listen_sock`, since 5.14).
+    #[inline(always)]
+    pub(crate) fn has_heirs(self) -> bool {
+        probe::<u64>(self.0, &btf::SOCK_REUSEPORT_CB)
+            .and_then(|group| probe::<u16>(group, &btf::REUSEPORT_SOCKS))
+            .is_some_and(|socks| socks != 0)
+    }
+
     #[inline(always)]
     pub(crate) fn v6only(self) -> bool {
         (probe::<u8>(self.0, &btf::SOCK_V6ONLY_BYTE).unwrap_or(0) >> btf::SOCK_V6ONLY_BIT.load()) & 1 == 1
+    }
+
+    #[inline(always)]
+    pub(crate) fn somaxconn(self) -> u32 {
+        if btf::NET_SOMAXCONN.load() == 0 {
+            return 0;
+        }
+        probe::<u64>(self.0, &btf::SOCK_NET).and_then(|net| probe(net, &btf::NET_SOMAXCONN)).unwrap_or(0)
     }
 
     #[inline(always)]
@@ -327,22 +397,44 @@ impl MaybeGone {
         probe(self.socket(), &btf::SOCKET_INO).unwrap_or(0)
     }
 
+    /// As [`LiveSocket::has_listened`].
+    #[inline(always)]
+    pub(crate) fn has_listened(self) -> bool {
+        (probe::<u64>(self.0, &btf::SOCK_FLAGS).unwrap_or(0) >> btf::FLAG_LISTENED.load()) & 1 == 1
+    }
+
     /// Whether no process will use it again (`SOCK_DEAD`).
     #[inline(always)]
     pub(crate) fn dead(self) -> bool {
         (probe::<u64>(self.0, &btf::SOCK_FLAGS).unwrap_or(0) >> btf::FLAG_DEAD.load()) & 1 == 1
     }
 
-    /// (`copied_seq`, sequence number after the last payload byte that arrived).
+    /// What tells this connection from others that have its address: the kernel's hash of addresses and ports. It is in
+    /// the cache line that the kernel reads first, and a socket that connects again gets another.
     #[inline(always)]
-    pub(crate) fn receive_span(self) -> Option<(u32, u32)> {
+    pub(crate) fn identity(self) -> Option<u32> {
+        probe(self.0, &btf::SOCK_HASH)
+    }
+
+    /// Where the connection is; `None` if its memory cannot be read.
+    #[inline(always)]
+    pub(crate) fn position(self) -> Option<Position> {
+        let identity = self.identity()?;
         let copied = probe::<u32>(self.0, &btf::TCP_COPIED_SEQ)?;
         let next = probe::<u32>(self.0, &btf::TCP_RCV_NXT)?;
         if next == copied {
-            return Some((copied, next));
+            return Some(Position { copied, end: next, identity });
         }
         let fin = (probe::<u64>(self.0, &btf::SOCK_FLAGS)? >> btf::FLAG_DONE.load()) as u32 & 1;
-        Some((copied, next.wrapping_sub(fin)))
+        Some(Position { copied, end: next.wrapping_sub(fin), identity })
+    }
+
+    /// Whether the byte at this position is urgent and will not be read with the others.
+    #[inline(always)]
+    pub(crate) fn is_urgent(self, position: u32) -> bool {
+        probe::<u16>(self.0, &btf::TCP_URG_DATA).is_some_and(|urgent| urgent != 0)
+            && probe::<u32>(self.0, &btf::TCP_URG_SEQ) == Some(position)
+            && (probe::<u64>(self.0, &btf::SOCK_FLAGS).unwrap_or(0) >> btf::FLAG_URGINLINE.load()) & 1 == 0
     }
 
     /// As [`LiveTcp::packet_ns`]; 0 if it cannot be read or was never set (TCP Fast Open).

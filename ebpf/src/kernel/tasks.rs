@@ -22,6 +22,12 @@ pub(crate) fn current_thread() -> (u32, u64) {
     unsafe { (direct(task, &btf::TASK_PID), direct(task, &btf::TASK_START_BOOTTIME)) }
 }
 
+/// The current process' id in the initial PID namespace.
+#[inline(always)]
+pub(crate) fn current_process() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
 /// Address of the current thread's `task_struct`.
 #[inline(always)]
 fn current_task() -> u64 {
@@ -49,6 +55,19 @@ pub(crate) fn current_ids() -> (u32, u32) {
     let task = current_task();
     let leader = probe::<u64>(task, &btf::TASK_GROUP_LEADER).unwrap_or(0);
     (id_of(leader), id_of(task))
+}
+
+/// The id of the process that a task belongs to, in the initial PID namespace; 0 if it is gone.
+#[inline(always)]
+pub(crate) fn process_of(task: u64) -> u32 {
+    probe(task, &btf::TASK_TGID).unwrap_or(0)
+}
+
+/// The task that a process descends from; 0 for the first one.
+#[inline(always)]
+pub(crate) fn parent_of(task: u64) -> u64 {
+    let parent = probe(task, &btf::TASK_REAL_PARENT).unwrap_or(0);
+    if parent == task { 0 } else { parent }
 }
 
 /// The current thread's command name, NUL-padded, as two words of memory.
@@ -102,12 +121,32 @@ pub(crate) fn current_socket(fd: u32) -> Option<MaybeGone> {
 /// First argument of the system call that the current thread is returning from.
 #[inline(always)]
 pub(crate) fn current_argument() -> Option<u64> {
+    current_registers().and_then(call_argument)
+}
+
+/// The backlog that the current thread asks for; `None` if it is not in listen(2), or that cannot be seen.
+#[inline(always)]
+pub(crate) fn current_backlog() -> Option<u32> {
+    if btf::REGS_ARG1.load() == 0 || btf::REGS_CALL.load() == 0 {
+        return None;
+    }
+    let registers = current_registers()?;
+    if probe::<u32>(registers, &btf::REGS_CALL) != Some(btf::CALL_LISTEN.load()) {
+        return None;
+    }
+    // An `int`; the kernel takes a negative one for a very large one.
+    probe(registers, &btf::REGS_ARG1)
+}
+
+/// The registers (`struct pt_regs *`) with which the current thread entered the kernel.
+#[inline(always)]
+fn current_registers() -> Option<u64> {
     if btf::HAS_TASK_BTF.load() == 0 || btf::HAS_TASK_REGS.load() == 0 {
         return None;
     }
     // SAFETY: the current thread, with the type that the helper takes.
     let regs = unsafe { bpf_task_pt_regs(live_task().cast_mut().cast()) };
-    call_argument(regs as u64)
+    Some(regs as u64)
 }
 
 /// First argument of the system call whose registers (`struct pt_regs *`) these are.

@@ -62,22 +62,32 @@ names! {
         Accepts = "accepts",
         /// Would-block accepts.
         WouldBlock = "would_block",
+        /// Connections whose client was gone when they were accepted.
+        ClientGone = "client_gone",
         /// Open connections.
         OpenConnections = "open_connections",
         /// First-byte time.
         FirstByte = "first_byte",
         /// First-read time.
         FirstRead = "first_read",
+        /// Answer time.
+        Answer = "answer",
         /// Reads and bytes read.
         Reads = "reads",
         /// Residency.
         Residency = "residency",
         /// Bytes waiting unread.
         QueuedBytes = "queued_bytes",
+        /// Age of the oldest unread byte.
+        OldestUnread = "oldest_unread",
         /// Writes and bytes written.
         Writes = "writes",
         /// Which process holds a listener.
         Owners = "owners",
+        /// Which threads wait for a listener's connections, and what its acceptors do while some wait.
+        Waiters = "waiters",
+        /// Open descriptors of the accepting process, and their limit.
+        Descriptors = "descriptors",
         /// CPU, run-queue and blocked time of threads.
         ThreadTimes = "thread_times",
         /// Time that the probes take.

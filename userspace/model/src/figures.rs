@@ -31,15 +31,31 @@ pub struct Records<'a> {
     pub peaks: Peaks,
     /// When the gauges were read.
     pub now_ns: u64,
+    /// When the connections were last walked over, for what waits unread.
+    pub walked_ns: u64,
 }
 
 impl Records<'_> {
     /// Bytes that arrived and did not leave. The counters are not read at one instant, so a moment's excess of reads
     /// counts as 0.
     fn queued_bytes(&self) -> u64 {
+        self.unread_bytes().saturating_sub(self.info.passed_bytes)
+    }
+
+    /// The same by the counters alone, before the sockets are asked.
+    #[must_use]
+    pub fn unread_bytes(&self) -> u64 {
         let left = self.work.read_bytes.wrapping_add(self.counters.otherwise_consumed_bytes);
         let waiting = self.counters.arrived_bytes.wrapping_sub(left) as i64;
         waiting.max(0).unsigned_abs()
+    }
+
+    /// Age of the oldest unread byte of an accepted connection, when the connections were walked over; 0 if none waits.
+    fn oldest_unread_us(&self) -> u64 {
+        match (self.queued_bytes(), self.info.unread_ns) {
+            (0, _) | (_, 0) => 0,
+            (_, since) => self.walked_ns.saturating_sub(since) / 1000,
+        }
     }
 
     /// Connections that were accepted, or open at the start, and are not destroyed.
@@ -66,6 +82,7 @@ impl Records<'_> {
 //     peak { as a gauge without Sum, sample => the value that may be the largest }
 //     derived { as a gauge, sample => value }: a gauge that no source reads
 //     rate { counter, "json.path", Measure, "when null", "meaning" }: per second of the interval
+//     share { id, "json.path", Measure, "when null", "meaning", counts => share }: a part of the interval's counts
 //     drops { field, "json.path", Measure, Unit, Sum, "when null", "meaning" }
 //     distribution { field, "json.path", Measure, Unit, "when null", "meaning" }
 //
@@ -85,7 +102,7 @@ figures! {
         "connections put on the queue", k => k.counters.enqueued }
     // Functions that see SYNs see the accept queue, too.
     counter { migrated, "accept_queue.migrated", SynRequests, Connections, "if unavailable",
-        "those that came from another shard's queue, because that shard was closed (`net.ipv4.tcp_migrate_req`, or a BPF program)",
+        "connections, and requests of the SYN queue, that came from another shard's queues, because that shard was closed (`net.ipv4.tcp_migrate_req`, or a BPF program)",
         k => k.handshakes.migrated }
     counter { aborted, "accept_queue.aborted", Enqueued, Connections, "if unavailable",
         "connections that left the queue without being accepted, because the listener closed. (A connection that is reset while it waits is still accepted)",
@@ -105,7 +122,7 @@ figures! {
         "largest depth that was seen", k => Some(k.peaks.syn_queue.max(k.info.syn_depth)),
         sample => sample.syn_peak.max(sample.syn_depth) }
     counter { syn_requests, "syn_queue.requests", SynRequests, Requests, "if unavailable",
-        "request sockets made", k => k.handshakes.requests }
+        "request sockets made, or taken over from a shard that was closed", k => k.handshakes.requests }
     counter { synack_retransmits, "syn_queue.synack_retransmits", SynackRetransmits, SynAcks, "if unavailable",
         "SYN-ACKs sent again", k => k.counters.synack_retransmits }
     counter { syn_given_up, "syn_queue.given_up", SynRequests, Requests, "if unavailable",
@@ -138,7 +155,8 @@ figures! {
         "distinct pairs of remote address and port among them. If all listeners together refused more than about 65,000, some are forgotten and count again. The number is then an upper bound, as `coverage` says" }
 
     counter { accepts, "accepts.total", Accepts, Connections, "if unavailable",
-        "connections accepted", k => k.work.accepts }
+        "connections accepted: taken off the queue, also by an accept that then fails because it cannot write the client's address (EFAULT)",
+        k => k.work.accepts }
     rate { accepts, "accepts.per_second", Accepts, "if unavailable, or if the interval is empty",
         "`total` ÷ `interval.seconds`" }
     counter { would_block, "accepts.would_block", WouldBlock, Calls, "if unavailable",
@@ -146,13 +164,32 @@ figures! {
     counter { accept_failed, "accepts.failed", Accepts, Calls,
         "if unavailable: also before Linux 5.15, and by tracepoints without tracefs",
         "accepts that failed with another error (EMFILE, …), without EINTR and ECONNABORTED", k => k.work.accept_failed }
+    counter { accept_failed_emfile, "accepts.failed_emfile", Accepts, Calls, "as `failed`",
+        "those that failed with EMFILE: the process had no file descriptor left", k => k.handshakes.accept_failed_emfile }
+    counter { accept_failed_enfile, "accepts.failed_enfile", Accepts, Calls, "as `failed`",
+        "those that failed with ENFILE: the machine had no file descriptor left", k => k.handshakes.accept_failed_enfile }
+    counter { accept_failed_nomem, "accepts.failed_nomem", Accepts, Calls, "as `failed`",
+        "those that failed with ENOMEM or ENOBUFS: the kernel had no memory left", k => k.handshakes.accept_failed_nomem }
+    counter { client_closed, "accepts.client_gone.closed", ClientGone, Connections, "if unavailable",
+        "those of `total` whose client had sent its FIN before they were accepted: it had closed, or finished sending and waits for the answer, which looks the same from here",
+        k => k.handshakes.client_closed }
+    counter { client_reset, "accepts.client_gone.reset", ClientGone, Connections, "if unavailable",
+        "those of `total` that had ended before they were accepted: the client had reset them, or they had timed out",
+        k => k.handshakes.client_reset }
+    share { client_gone, "accepts.client_gone.share", ClientGone, "if unavailable, or if nothing was accepted",
+        "(`closed` + `reset`) ÷ `total`", total => total.client_gone_share() }
+    distribution { client_gone_wait, "accepts.client_gone.wait_us", ClientGone, Microseconds, "if unavailable",
+        "of `closed` and `reset`: put on the queue → accepted" }
 
     gauge { open: Option<u64>, "connections.open", OpenConnections, Connections, Add, "if unavailable",
-        "accepted and not yet destroyed", k => Some(k.open()) }
+        "accepted and not yet destroyed. Among them are those that the program has closed, and that the kernel keeps until the client has acknowledged the last data",
+        k => Some(k.open()) }
     distribution { first_byte, "connections.first_byte_us", FirstByte, Microseconds, "if unavailable",
         "accepted → first payload byte arrived; 0 if it was there" }
     distribution { first_read, "connections.first_read_us", FirstRead, Microseconds, "if unavailable",
         "accepted → first successful read" }
+    distribution { answer, "connections.answer_us", Answer, Microseconds, "if unavailable",
+        "first unread byte arrived → first write after the read that took it. Where a client sends on before it is answered (pipelining, HTTP/2), one write answers all that was read before it: a bound then, and fewer values than requests" }
 
     counter { reads, "reads.count", Reads, Calls, "if unavailable", "successful reads", k => k.work.reads }
     counter { read_bytes, "reads.bytes", Reads, Bytes, "if unavailable", "bytes that they took",
@@ -160,14 +197,26 @@ figures! {
     rate { reads, "reads.per_second", Reads, "if unavailable, or if the interval is empty",
         "`count` ÷ `interval.seconds`" }
     distribution { residency, "reads.residency_us", Residency, Microseconds, "if unavailable",
-        "first unread byte arrived → the read that took it" }
+        "first unread byte arrived, or the connection was accepted if that was later → the read that took it" }
     distribution { bytes_per_read, "reads.bytes_per_read", Reads, Bytes, "if unavailable", "bytes per read" }
     gauge { queued_bytes: Option<u64>, "reads.queued_bytes", QueuedBytes, Bytes, Add, "if unavailable",
         "bytes that arrived and were not read yet, over all its connections", k => Some(k.queued_bytes()) }
+    gauge { oldest_unread_us: Option<u64>, "reads.oldest_unread_us", OldestUnread, Microseconds, Largest,
+        "if unavailable",
+        "age of the oldest byte that arrived and was not read yet, over its accepted connections, from the later of arrival and accept; 0 if none waits. If a read left a part of five and more arrivals, an upper bound",
+        k => Some(k.oldest_unread_us()) }
 
     counter { writes, "writes.count", Writes, Calls, "if unavailable", "successful writes", k => k.work.writes }
     counter { write_bytes, "writes.bytes", Writes, Bytes, "if unavailable", "bytes that the kernel took",
         k => k.work.write_bytes }
+}
+
+impl Counts {
+    /// The part of the accepts that went to clients that were gone.
+    fn client_gone_share(&self) -> Option<f64> {
+        let (accepts, gone) = (self.accepts?, self.client_closed? + self.client_reset?);
+        (accepts > 0).then(|| gone as f64 / accepts as f64)
+    }
 }
 
 #[cfg(test)]
@@ -213,6 +262,8 @@ mod tests {
             let merged = figure.sum == Sum::Merged;
             assert_eq!(merged, figure.kind == Kind::Distribution, "{}", figure.id);
             assert_eq!(figure.unit == Unit::PerSecond, figure.kind == Kind::Rate, "{}", figure.id);
+            assert_eq!(figure.unit == Unit::Share, figure.kind == Kind::Share, "{}", figure.id);
+            assert_eq!(figure.sum == Sum::OfSums, figure.kind == Kind::Share, "{}", figure.id);
             assert_eq!(figure.unit == Unit::Flag, figure.sum == Sum::Any, "{}", figure.id);
             assert!(figure.kind != Kind::Peak || figure.sum == Sum::Largest, "{}", figure.id);
         }
@@ -266,6 +317,11 @@ mod tests {
             syn_other: number(),
             ack_other: number(),
             migrated: number(),
+            client_closed: number(),
+            accept_failed_emfile: number(),
+            accept_failed_enfile: number(),
+            accept_failed_nomem: number(),
+            client_reset: number(),
             ..HandshakeCounters::default()
         };
         let info = ListenerInfo {
@@ -275,6 +331,8 @@ mod tests {
             syn_young: 5,
             defer_accept: 1,
             oldest_ns: 9_000,
+            unread_ns: 5_000,
+            passed_bytes: 50,
             ..ListenerInfo::default()
         };
         // Their names, as the records themselves write them.
@@ -291,7 +349,7 @@ mod tests {
         work: &'a Work,
     ) -> Records<'a> {
         let peaks = Peaks { accept_queue: 13, syn_queue: 12 };
-        Records { info, counters, handshakes, work, peaks, now_ns: 2_009_500 }
+        Records { info, counters, handshakes, work, peaks, now_ns: 2_009_500, walked_ns: 2_008_500 }
     }
 
     /// `syn_requests` is read from `requests`, `accepts` from the `accepts` of the threads, and so on.
@@ -319,7 +377,8 @@ mod tests {
             syn_peak: Some(12),
             defer_accept: Some(true),
             open: Some(work.accepts + counters.inherited_open - counters.accepted_unknown - counters.closed),
-            queued_bytes: Some(counters.arrived_bytes - work.read_bytes - counters.otherwise_consumed_bytes),
+            queued_bytes: Some(counters.arrived_bytes - work.read_bytes - counters.otherwise_consumed_bytes - 50),
+            oldest_unread_us: Some(2_003),
         };
         assert_eq!(gauges, expected);
         let none =
@@ -334,7 +393,35 @@ mod tests {
     fn more_reads_than_arrivals_are_nothing_unread() {
         let (info, counters, handshakes, work, _) = numbered();
         let early = ListenerCounters { arrived_bytes: 5, ..counters };
-        assert_eq!(records(&info, &early, &handshakes, &work).queued_bytes(), 0);
+        let records = records(&info, &early, &handshakes, &work);
+        assert_eq!((records.queued_bytes(), records.oldest_unread_us()), (0, 0));
+    }
+
+    #[test]
+    fn what_the_sockets_have_passed_waits_no_more() {
+        let (info, counters, handshakes, work, _) = numbered();
+        let unread = records(&info, &counters, &handshakes, &work).unread_bytes();
+        for (passed_bytes, queued, oldest) in [(unread - 1, 1, 2_003), (unread, 0, 0), (unread + 1, 0, 0)] {
+            let info = ListenerInfo { passed_bytes, ..info };
+            let records = records(&info, &counters, &handshakes, &work);
+            assert_eq!((records.queued_bytes(), records.oldest_unread_us()), (queued, oldest));
+        }
+        let queued_only = ListenerInfo { unread_ns: 0, ..info };
+        let records = records(&queued_only, &counters, &handshakes, &work);
+        assert_eq!(records.oldest_unread_us(), 0, "what waits is on connections that wait to be accepted");
+    }
+
+    #[test]
+    fn the_share_of_clients_that_were_gone() {
+        let counts = |accepts| Counts {
+            accepts: Some(accepts),
+            client_closed: Some(2),
+            client_reset: Some(1),
+            ..Counts::default()
+        };
+        assert_eq!(counts(4).client_gone_share(), Some(0.75));
+        assert_eq!(counts(0).client_gone_share(), None);
+        assert_eq!(Counts { client_reset: None, ..counts(4) }.client_gone_share(), None);
     }
 
     #[test]

@@ -1,38 +1,39 @@
 //! SO_REUSEPORT groups: several listeners at one address, seen as one.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::{cmp::Reverse, collections::HashMap, fmt, net::IpAddr};
 
 use crate::{
     figures::{Combine as _, Counts, Distributions, Gauges, Rates},
+    findings,
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
-    model::{Finding, ListenerModel, Model},
-    sample::Protocol,
+    model::{ListenerModel, Model},
+    sample::{Descriptors, Device, NamespaceId, Protocol, Waiter},
     shared::Shared,
+    words,
 };
 
 /// Identity of a SO_REUSEPORT group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId {
-    /// Inode of the namespace.
-    pub netns: u32,
+    /// The namespace.
+    pub namespace: NamespaceId,
     /// Transport.
     pub protocol: Protocol,
     /// Local port.
     pub port: u16,
     /// Local address.
     pub address: IpAddr,
+    /// The interface that its shards are bound to.
+    pub device: Option<Device>,
 }
 
-/// As in JSON: `tcp/4026531840/0.0.0.0:80`.
+/// As in JSON: `tcp/4026531840/0.0.0.0:80`, `tcp/4026531840/0.0.0.0%eth0:80`.
 impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.protocol, self.netns, SocketAddr::new(self.address, self.port))
+        // `*` would hide that this is about `::`.
+        let endpoint = words::endpoint(self.address, self.port, true, self.device.as_ref());
+        write!(f, "{}/{}/{endpoint}", self.protocol, self.namespace.inode)
     }
 }
 
@@ -137,7 +138,8 @@ impl GroupModel {
         if let Some(&first) = self.places.first() {
             self.sum.pattern.clone_from(&listeners[first].pattern);
         }
-        self.sum.findings = findings(self.places.iter().map(|&at| &listeners[at]));
+        let findings = self.places.iter().map(|&at| &listeners[at].findings[..]);
+        self.sum.findings = findings::merge(findings);
     }
 
     /// Its shards, in the order of their numbers. `model` must be the one that has this group.
@@ -205,14 +207,6 @@ impl Distributions {
     }
 }
 
-/// What is wrong with any shard, worst first. What is the same at several shards is there once.
-fn findings<'a>(shards: impl Iterator<Item = &'a ListenerModel>) -> Vec<Finding> {
-    let mut findings: Vec<&Finding> = shards.flat_map(|shard| &shard.findings).collect();
-    findings.sort_by_key(|finding| Reverse(finding.severity));
-    let mut known = HashSet::new();
-    findings.into_iter().filter(|finding| known.insert((finding.id, &finding.summary))).cloned().collect()
-}
-
 /// The shards (at least one) as one listener. Gauges are those of open shards; if none is open, of all.
 fn sum(shards: &[&ListenerModel]) -> ListenerModel {
     let first = shards[0];
@@ -238,14 +232,24 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
     ListenerModel {
         id: first.id,
         netns: first.netns,
+        net_cookie: first.net_cookie,
         netns_name: first.netns_name.clone(),
         protocol: first.protocol,
         address: first.address,
         port: first.port,
+        device: first.device,
         v6only: first.v6only,
         group: first.group,
         process: shards.iter().find_map(|shard| shard.process.clone()),
         holders,
+        waiters: waiters(shards),
+        descriptors: shards.iter().filter_map(|shard| shard.descriptors).max_by(Descriptors::by_use),
+        somaxconn: first.somaxconn,
+        limit_set_by: first.limit_set_by.filter(|by| shards.iter().all(|shard| shard.limit_set_by == Some(*by))),
+        backlog_wanted: first
+            .backlog_wanted
+            .filter(|all| shards.iter().all(|shard| shard.backlog_wanted == Some(*all))),
+        backlog_needed: shards.iter().filter_map(|shard| shard.backlog_needed).max(),
         opened_in_interval: shards.iter().all(|shard| shard.opened_in_interval),
         closed: none_open,
         now,
@@ -260,6 +264,17 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
         findings: Vec::new(),
         history: History::default(),
     }
+}
+
+/// The threads that wait for any of the open shards; `None` if they are not known of each.
+fn waiters(shards: &[&ListenerModel]) -> Option<Vec<Waiter>> {
+    let mut all: Vec<Waiter> = Vec::new();
+    for shard in shards.iter().filter(|shard| !shard.closed) {
+        all.extend_from_slice(shard.waiters.as_ref()?);
+    }
+    all.sort_by_key(|waiter| (waiter.pid, waiter.tid, waiter.how));
+    all.dedup();
+    Some(all)
 }
 
 /// Histories of open shards, added up step by step.

@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod coverage;
+pub mod device;
 pub mod figures;
 pub mod findings;
 #[cfg(any(test, feature = "fixtures"))]
@@ -14,6 +15,7 @@ pub mod model;
 pub mod patterns;
 pub mod sample;
 pub mod shared;
+pub mod summed;
 pub mod tracker;
 pub mod words;
 

@@ -6,11 +6,12 @@
 use std::net::IpAddr;
 
 pub use crate::patterns::PatternName;
+pub use crate::sample::{Descriptors, LimitSetBy, ThreadState, WaitKind, Waiter};
 use crate::{
     coverage::Coverage,
     history::{History, Timeline},
     names::names,
-    sample::{Host, Losses, Process, Protocol},
+    sample::{Device, Host, Losses, NamespaceId, Process, Protocol, Summed, ThreadKey},
     shared::Shared,
 };
 pub use crate::{
@@ -31,10 +32,10 @@ pub struct Model {
     pub cost: CostModel,
     /// What was not tracked since the probes were attached.
     pub losses: Losses,
-    /// Network namespaces, by inode.
+    /// Network namespaces, in the order of their ids.
     pub namespaces: Vec<NamespaceModel>,
-    /// Listeners by (netns, port, address, id): open ones, and those that closed within the interval (`closed` set).
-    /// Copies of a model share the listeners that did not change.
+    /// Listeners by (netns, port, address, device, id): open ones, and those that closed within the interval (`closed`
+    /// set). Copies of a model share the listeners that did not change.
     pub listeners: Shared<ListenerModel>,
     /// SO_REUSEPORT groups of at least two shards, in the order of their first listeners.
     pub groups: Shared<GroupModel>,
@@ -73,8 +74,8 @@ pub struct CostModel {
 /// A network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamespaceModel {
-    /// Inode number.
-    pub inode: u32,
+    /// Which.
+    pub id: NamespaceId,
     /// Name, where it has one.
     pub name: Option<String>,
     /// ListenOverflows in the interval.
@@ -99,6 +100,8 @@ pub struct ListenerModel {
     pub id: u64,
     /// Inode of its namespace.
     pub netns: u32,
+    /// Cookie of its namespace: see [`NamespaceId`].
+    pub net_cookie: Option<u64>,
     /// Name of its namespace, where it has one.
     pub netns_name: Option<String>,
     /// Transport.
@@ -107,6 +110,8 @@ pub struct ListenerModel {
     pub address: IpAddr,
     /// Local port.
     pub port: u16,
+    /// The interface that it is bound to; `None` if to none.
+    pub device: Option<Device>,
     /// IPV6_V6ONLY.
     pub v6only: bool,
     /// The SO_REUSEPORT group that it is a shard of.
@@ -119,6 +124,19 @@ pub struct ListenerModel {
     pub opened_in_interval: bool,
     /// It closed within the interval; its gauges are those of the last reading.
     pub closed: bool,
+    /// The threads that wait for its connections; `None` if that is not known.
+    pub waiters: Option<Vec<Waiter>>,
+    /// The descriptors of the accepting process that is nearest to its limit.
+    pub descriptors: Option<Descriptors>,
+    /// net.core.somaxconn of its namespace.
+    pub somaxconn: Option<u32>,
+    /// What set the limit of its accept queue; `None` without `somaxconn`.
+    pub limit_set_by: Option<LimitSetBy>,
+    /// The backlog that its program asked for; `None` if nobody saw it call listen(2).
+    pub backlog_wanted: Option<u32>,
+    /// The backlog that would have held the largest burst that was refused; `None` if none was, or what was refused
+    /// was no burst.
+    pub backlog_needed: Option<u32>,
     /// Gauges at the last sample.
     pub now: Gauges,
     /// Counts in the interval.
@@ -137,10 +155,18 @@ pub struct ListenerModel {
     pub threads: Vec<ThreadModel>,
     /// How it is served.
     pub pattern: Pattern,
-    /// What is wrong, worst first.
+    /// What is wrong: root causes, the worst first, and under each what follows from it.
     pub findings: Vec<Finding>,
     /// How it was at each step of [`Model::timeline`].
     pub history: History,
+}
+
+impl ListenerModel {
+    /// Its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> NamespaceId {
+        NamespaceId { inode: self.netns, cookie: self.net_cookie }
+    }
 }
 
 names! {
@@ -155,12 +181,14 @@ names! {
     }
 }
 
-/// One thread's work for one listener.
+/// One thread's work for one listener; or, with `summed`, that of ended threads which are no longer listed one by one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThreadModel {
-    /// Process id.
+    /// Which thread it is. No two rows of a listener have the same, but for the sum, which is no thread.
+    pub key: ThreadKey,
+    /// Process id; 0 for a sum, and where listentop's PID namespace does not show it.
     pub pid: u32,
-    /// Thread id.
+    /// Thread id; 0 likewise.
     pub tid: u32,
     /// Command name.
     pub comm: String,
@@ -198,14 +226,40 @@ pub struct ThreadModel {
     pub on_cpu_us: Option<u64>,
     /// Time waiting for a CPU in the interval, in microseconds.
     pub run_queue_us: Option<u64>,
+    /// What it does; known only while a connection waits for it.
+    pub state: Option<ThreadState>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,
     /// The last time at which it was known to live, in microseconds of the interval; `None` while it lives. These
     /// times need no updates, so an idle listener costs nothing.
     pub lived_until_us: Option<u64>,
+    /// When it accepted; `None` if it did not in the interval, and for a sum.
+    pub accepting: Option<Accepting>,
+    /// It is a sum over threads that ended in the interval; what they did in it.
+    pub summed: Option<Box<Summed>>,
+}
+
+/// When a thread accepted, in microseconds of the interval. Where the source knows no times, it was between two
+/// samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Accepting {
+    /// It first did not before this time: that of the sample before.
+    pub from_us: u64,
+    /// And not after this time.
+    pub begun_us: u64,
+    /// It last did not before this time.
+    pub ending_us: u64,
+    /// And not after this time: that of the sample that showed it.
+    pub until_us: u64,
 }
 
 impl ThreadModel {
+    /// How many threads the row stands for.
+    #[must_use]
+    pub fn threads(&self) -> u64 {
+        self.summed.as_ref().map_or(1, |summed| summed.threads)
+    }
+
     /// The rest of its time in the interval, in microseconds: neither on a CPU nor waiting for one, so asleep or
     /// blocked. `None` if those times are not known.
     #[must_use]
@@ -239,17 +293,37 @@ names! {
     }
 }
 
-/// One thing that is wrong with a listener.
+/// One thing that is wrong with a listener, or was in the interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Stable name, snake_case.
     pub id: &'static str,
     /// How bad.
     pub severity: Severity,
-    /// One sentence.
+    /// The finding of the same listener that explains this one; `None` for a root cause. It comes before this one.
+    pub follows_from: Option<&'static str>,
+    /// When it began, milliseconds since the epoch.
+    pub since_unix_ms: u64,
+    /// When it was last seen; `None` while it holds.
+    pub until_unix_ms: Option<u64>,
+    /// One or a few sentences.
     pub summary: String,
     /// The figures behind it: name (units in the name), value.
     pub evidence: Vec<(&'static str, f64)>,
-    /// What to do, and what not to change.
+    /// What to do, and what not to change. Of a consequence: where that is advised.
     pub advice: String,
+}
+
+/// How far a finding stands below its root cause: 0 for the root cause itself, 1 for what follows from it.
+#[must_use]
+pub fn depth(findings: &[Finding], at: usize) -> usize {
+    let mut depth = 0;
+    let mut place = at;
+    while let Some(cause) = findings.get(place).and_then(|finding| finding.follows_from) {
+        // Causes come first, so this ends.
+        let Some(above) = findings[..place].iter().rposition(|finding| finding.id == cause) else { break };
+        depth += 1;
+        place = above;
+    }
+    depth
 }

@@ -8,8 +8,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::figures::{Counts, Distributions, GaugeSample};
 use crate::{coverage::Coverage, names::names, shared::Shared};
+pub use crate::{
+    device::Device,
+    figures::{Counts, Distributions, GaugeSample},
+    summed::{Summed, ThreadKey},
+};
 
 /// One reading of everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,8 +76,9 @@ pub struct Losses {
     /// Connections whose beginning or end no probe saw: counted as soon as that is noticed, without waits.
     #[serde(default)]
     pub unseen: u64,
-    /// Connections that were open at the start and may have come through another shard of their group. The group's
-    /// sums are right.
+    /// Connections that were open at the start, of which it cannot be told through which listener they came. If that
+    /// can only be shards of one group, each counts for one of them, and the group's sums are right. Otherwise it
+    /// counts for none.
     #[serde(default)]
     pub ambiguous: u64,
     /// Anything else: queued sockets that could not be identified, queues too long to be taken over at the start.
@@ -82,7 +87,7 @@ pub struct Losses {
 
 impl Losses {
     /// Everything that was lost. Skipped runs are left out: they may have lost nothing. So are ambiguous connections:
-    /// only their shard is in doubt.
+    /// none began while it was measured.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.listeners + self.connections + self.threads + self.unseen + self.other
@@ -103,15 +108,31 @@ impl Losses {
     }
 }
 
+/// Identity of a network namespace. The kernel gives an inode number to another namespace as soon as one is gone, but
+/// never a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NamespaceId {
+    /// Inode number, as `readlink /proc/PID/ns/net` shows.
+    pub inode: u32,
+    /// `net->net_cookie`; `None` where the kernel has none (before 5.12). Then only the inode number is known.
+    #[serde(default)]
+    pub cookie: Option<u64>,
+}
+
 /// One network namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceSample {
-    /// Inode number of the namespace, as `readlink /proc/PID/ns/net` shows.
-    pub inode: u32,
+    /// Which.
+    #[serde(flatten)]
+    pub id: NamespaceId,
     /// Its name under /run/netns, where it has one; `host` for the namespace of process 1.
     pub name: Option<String>,
     /// Its TCP counters, cumulative since the namespace was made; `None` if they cannot be read.
     pub counters: Option<NamespaceCounters>,
+    /// The same, read before any of its present listeners opened; `None` if they were not. What has been refused since
+    /// was refused by these listeners.
+    #[serde(default)]
+    pub before_listeners: Option<NamespaceCounters>,
 }
 
 /// The TcpExt counters of /proc/net/netstat that concern listeners, under the kernel's names.
@@ -154,8 +175,96 @@ pub struct Process {
     pub pid: u32,
     /// Command name, as in /proc/PID/comm.
     pub comm: String,
-    /// Container id (or a systemd unit's name where there is no container), read from the process' cgroup.
+    /// Container: its id or, where the runtime gives names, its name; outside any container, `service`. From the
+    /// process' cgroup, as the next two.
     pub container: Option<String>,
+    /// The pod that the container belongs to: its unique id in Kubernetes, its short id in Podman.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// The innermost systemd service that it runs in.
+    #[serde(default)]
+    pub service: Option<String>,
+}
+
+names! {
+    /// How a thread waits for connections.
+    pub enum WaitKind {
+        /// In accept or accept4.
+        Accept = "accept",
+        /// In epoll_wait and its relatives.
+        Epoll = "epoll",
+        /// In poll or ppoll.
+        Poll = "poll",
+        /// In select or pselect.
+        Select = "select",
+        /// In io_uring_enter, with an accept or poll in the ring.
+        IoUring = "io_uring",
+    }
+}
+
+/// A thread that waits for a listener's next connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiter {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id; 0 where only the process is known: it polls the listener, and none of its threads was seen waiting.
+    pub tid: u32,
+    /// Command name of the thread (of the process, without a thread).
+    pub comm: String,
+    /// How it waits.
+    pub how: WaitKind,
+    /// EPOLLEXCLUSIVE is set; `None` if it does not wait by epoll.
+    pub exclusive: Option<bool>,
+    /// EPOLLET (edge-triggered) is set; `None` if it does not wait by epoll.
+    pub edge: Option<bool>,
+    /// It was asleep there when last looked at. Otherwise it was doing something else just then: its epoll still polls
+    /// the listener, or it waited there a moment ago.
+    pub waits: bool,
+}
+
+/// The descriptors of an accepting process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptors {
+    /// The process: of several, the one that is nearest to its limit.
+    pub pid: u32,
+    /// Descriptors that are open.
+    pub open: u64,
+    /// RLIMIT_NOFILE, the soft limit: accept fails (EMFILE) beyond it.
+    pub soft_limit: u64,
+}
+
+impl Descriptors {
+    /// Orders by how much of the limit is in use.
+    #[must_use]
+    pub fn by_use(&self, other: &Self) -> std::cmp::Ordering {
+        let parts = |one: &Self, other: &Self| u128::from(one.open) * u128::from(other.soft_limit);
+        parts(self, other).cmp(&parts(other, self))
+    }
+}
+
+/// What a thread does at the moment, or sleeps in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadState {
+    /// As in /proc/PID/stat: R runs or may run, S sleeps, D sleeps uninterruptibly, T is stopped, t is traced, …
+    pub letter: char,
+    /// The kernel function that it sleeps in; `None` if it does not sleep, or the kernel does not say.
+    pub wchan: Option<String>,
+    /// The system call that it is in; `None` if it is in none, or that may not be read.
+    pub syscall: Option<String>,
+    /// Functions of its kernel stack, the innermost first; empty if it is not in the kernel, or that may not be read.
+    pub kernel_stack: Vec<String>,
+}
+
+names! {
+    /// What set the limit of an accept queue.
+    pub enum LimitSetBy {
+        /// The argument of listen(2): somaxconn would allow more.
+        Program = "program",
+        /// net.core.somaxconn: the program wanted more.
+        Somaxconn = "somaxconn",
+        /// One of the two: they are equal, or it cannot be told.
+        Either = "either",
+    }
 }
 
 /// One listening socket.
@@ -165,15 +274,22 @@ pub struct ListenerSample {
     pub id: u64,
     /// Inode number of its network namespace.
     pub netns: u32,
+    /// Cookie of its network namespace: see [`NamespaceId`].
+    #[serde(default)]
+    pub net_cookie: Option<u64>,
     /// Transport.
     pub protocol: Protocol,
     /// Local address. `::` is dual-stack unless `v6only` is set.
     pub address: IpAddr,
     /// Local port.
     pub port: u16,
+    /// The interface that it is bound to, by SO_BINDTODEVICE or the scope of a link-local address; `None` if to none.
+    #[serde(default)]
+    pub device: Option<Device>,
     /// IPV6_V6ONLY is set.
     pub v6only: bool,
-    /// SO_REUSEPORT is set: listeners of the same netns, protocol, address and port form a group, each a shard.
+    /// SO_REUSEPORT is set: listeners of the same netns, protocol, address, port and device form a group, each a
+    /// shard.
     pub reuseport: bool,
     /// The process that holds it; of several, the one that started first. `None` if no holder can be seen.
     pub process: Option<Process>,
@@ -191,8 +307,29 @@ pub struct ListenerSample {
     pub distributions: Distributions,
     /// Refused attempts.
     pub drops: DropsSample,
-    /// The threads that were seen working for it, including those that ended.
+    /// The threads that were seen working for it, including those that ended. No two have the same
+    /// [`ThreadSample::key`]; at most one is a sum.
     pub threads: Vec<ThreadSample>,
+    /// The threads that wait for its connections, by process and thread; `None` if that is not known (yet).
+    #[serde(default)]
+    pub waiters: Option<Vec<Waiter>>,
+    /// The descriptors of its accepting process.
+    #[serde(default)]
+    pub descriptors: Option<Descriptors>,
+    /// net.core.somaxconn of its namespace at the reading.
+    #[serde(default)]
+    pub somaxconn: Option<u32>,
+    /// The backlog that its program asked for when it called listen(2) last; `None` if nobody saw the call.
+    #[serde(default)]
+    pub backlog_wanted: Option<u32>,
+}
+
+impl ListenerSample {
+    /// Its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> NamespaceId {
+        NamespaceId { inode: self.netns, cookie: self.net_cookie }
+    }
 }
 
 /// Attempts that a listener's queues refused. The model turns these into drops by cause.
@@ -224,13 +361,20 @@ pub struct DropsSample {
     pub clients_cover_syn: bool,
 }
 
-/// What one thread did for one listener.
+/// What one thread did for one listener; or, with `summed`, what the ended threads did that are no longer listed one by
+/// one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ThreadSample {
-    /// Process id (thread group id).
+    /// Process id (thread group id); 0 if listentop's PID namespace does not show it.
     pub pid: u32,
-    /// Thread id; 0 for the sum over ended threads that are no longer listed one by one.
+    /// Thread id; 0 likewise.
     pub tid: u32,
+    /// Process id in the initial PID namespace, in which every process has one; 0 if the source does not know it.
+    #[serde(default)]
+    pub initial_pid: u32,
+    /// Thread id there; 0 likewise.
+    #[serde(default)]
+    pub initial_tid: u32,
     /// When the thread started (CLOCK_BOOTTIME, nanoseconds): distinguishes it from a later thread with the same id.
     pub start_ns: u64,
     /// Command name of the thread when it was first seen working.
@@ -239,6 +383,12 @@ pub struct ThreadSample {
     pub ended: bool,
     /// Connections it accepted.
     pub accepts: u64,
+    /// When it first accepted one (CLOCK_MONOTONIC, nanoseconds); `None` if it did not, or the source does not know.
+    #[serde(default)]
+    pub first_accept_ns: Option<u64>,
+    /// When it last did.
+    #[serde(default)]
+    pub last_accept_ns: Option<u64>,
     /// Its accepts that returned EAGAIN.
     pub would_block: u64,
     /// Its accepts that failed otherwise.
@@ -258,6 +408,12 @@ pub struct ThreadSample {
     pub on_cpu_ns: Option<u64>,
     /// Time runnable but waiting for a CPU since the thread started, in nanoseconds.
     pub run_queue_ns: Option<u64>,
+    /// What it does; read only while a connection waits for it.
+    #[serde(default)]
+    pub state: Option<ThreadState>,
+    /// It is a sum over ended threads, which are never listed one by one again; what they were.
+    #[serde(default)]
+    pub summed: Option<Box<Summed>>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! Which listeners are shown.
 
-use clap::Args;
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
+
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
 use listentop_model::model::{ListenerModel, Model};
 
 use super::values;
@@ -17,12 +22,36 @@ pub(super) struct Filter {
     /// (repeatable)
     #[arg(long, global = true, value_name = "PID", value_parser = values::pid)]
     pub(super) pid: Vec<u32>,
-    /// Only listeners of processes or threads with this name (repeatable)
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(super) comm: Vec<String>,
+    /// Only listeners of processes or threads with this name; of a longer name its first 15 bytes, which are all that
+    /// the kernel keeps (repeatable)
+    #[arg(long, global = true, value_name = "NAME", value_parser = OsStringValueParser::new().map(Comm::new))]
+    pub(super) comm: Vec<Comm>,
     /// Only listeners in this network namespace, by name or inode number (repeatable)
     #[arg(long, global = true, value_name = "NAME|INODE")]
     pub(super) netns: Vec<String>,
+}
+
+/// Bytes of a name that the kernel keeps (`TASK_COMM_LEN`, include/linux/sched.h, without the 0 at the end).
+const KEPT: usize = 15;
+
+/// The name of a process or thread to look for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Comm {
+    given: OsString,
+    /// What the kernel keeps of it, as samples have it: what is no UTF-8 is replaced.
+    kept: String,
+}
+
+impl Comm {
+    fn new(given: OsString) -> Self {
+        let bytes = given.as_bytes();
+        let kept = String::from_utf8_lossy(&bytes[..bytes.len().min(KEPT)]).into_owned();
+        Self { given, kept }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.given.len() > KEPT
+    }
 }
 
 /// A process that a filter names, as it was at the start.
@@ -41,7 +70,7 @@ impl Filter {
         }
         model.retain(|listener| self.passes(listener));
         if !self.netns.is_empty() {
-            model.namespaces.retain(|namespace| self.passes_netns(namespace.inode, namespace.name.as_deref()));
+            model.namespaces.retain(|namespace| self.passes_netns(namespace.id.inode, namespace.name.as_deref()));
         }
     }
 
@@ -67,11 +96,26 @@ impl Filter {
         self.pid.iter().map(named).collect()
     }
 
+    /// What a reader must know about the filters at the start, in lines.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let cut = self.comm.iter().filter(|comm| comm.is_cut());
+        let note = |comm: &Comm| {
+            let given = comm.given.to_string_lossy();
+            format!("--comm {given}: the kernel keeps {KEPT} bytes of a name, so this looks for '{}'", comm.kept)
+        };
+        cut.map(note).collect()
+    }
+
+    /// Whether there are filters and no listener passed them. `model` is what they left.
+    pub(super) fn passed_nothing(&self, model: &Model) -> bool {
+        !self.is_empty() && model.listeners.is_empty()
+    }
+
     /// What a reader must know about the filters at the end of a report, in lines. `named` are the processes that
     /// existed at its start.
     pub(super) fn remarks(&self, model: &Model, named: &[NamedProcess]) -> Vec<String> {
         let mut remarks = Vec::new();
-        if !self.is_empty() && model.listeners.is_empty() {
+        if self.passed_nothing(model) {
             remarks.push(format!("no listener passed the filter: {self}"));
         }
         let ended = named.iter().filter(|process| source::start_ticks(process.pid) != Some(process.started));
@@ -91,8 +135,8 @@ impl Filter {
                 || listener.holders.contains(pid)
                 || listener.threads.iter().any(|t| t.pid == *pid)
         };
-        let any_comm = |comm: &String| {
-            process.is_some_and(|p| p.comm == *comm) || listener.threads.iter().any(|t| t.comm == *comm)
+        let any_comm = |comm: &Comm| {
+            process.is_some_and(|p| p.comm == comm.kept) || listener.threads.iter().any(|t| t.comm == comm.kept)
         };
         (self.port.is_empty() || self.port.contains(&listener.port))
             && (self.pid.is_empty() || self.pid.iter().any(any_pid))
@@ -110,7 +154,7 @@ impl std::fmt::Display for Filter {
         let mut words = Vec::new();
         words.extend(self.port.iter().map(|port| format!("--port {port}")));
         words.extend(self.pid.iter().map(|pid| format!("--pid {pid}")));
-        words.extend(self.comm.iter().map(|comm| format!("--comm {comm}")));
+        words.extend(self.comm.iter().map(|comm| format!("--comm {}", comm.kept)));
         words.extend(self.netns.iter().map(|netns| format!("--netns {netns}")));
         f.write_str(&words.join(" "))
     }
@@ -118,6 +162,8 @@ impl std::fmt::Display for Filter {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use listentop_model::{fixtures, tracker::Tracker};
 
     use super::*;
@@ -153,7 +199,27 @@ mod tests {
             })
             .expect("the fixture has workers");
         assert_eq!(ports(&Filter { pid: vec![worker], ..Filter::default() }), [worked]);
-        assert_eq!(ports(&Filter { comm: vec!["no such name".to_owned()], ..Filter::default() }), [] as [u16; 0]);
+        assert_eq!(
+            ports(&Filter { comm: vec![Comm::new("no such name".into())], ..Filter::default() }),
+            [] as [u16; 0]
+        );
         assert_eq!(ports(&Filter { netns: vec!["1".to_owned()], ..Filter::default() }), [] as [u16; 0]);
+    }
+
+    #[test]
+    fn names_are_compared_as_the_kernel_keeps_them() {
+        for (given, kept, cut) in [
+            (&b"nginx"[..], "nginx", false),
+            (b"exactly15bytes!", "exactly15bytes!", false),
+            (b"a-name-of-16-byt", "a-name-of-16-by", true),
+            // A character that does not fit whole is replaced, as it is where names are read.
+            ("fourteen bytes\u{e9}".as_bytes(), "fourteen bytes\u{fffd}", true),
+            (b"not\xffUTF-8", "not\u{fffd}UTF-8", false),
+        ] {
+            let comm = Comm::new(OsStr::from_bytes(given).to_owned());
+            assert_eq!((comm.kept.as_str(), comm.is_cut()), (kept, cut));
+            let filter = Filter { comm: vec![comm], ..Filter::default() };
+            assert_eq!((filter.notes().len(), filter.to_string()), (usize::from(cut), format!("--comm {kept}")));
+        }
     }
 }

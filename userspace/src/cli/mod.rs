@@ -3,21 +3,25 @@
 mod doctor;
 mod feed;
 mod filter;
+mod limits;
 mod options;
 mod report;
 mod top;
 mod values;
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _},
+    os::fd::AsFd as _,
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use clap::{Parser as _, error::ErrorKind};
 
 use crate::{
-    errors, rights,
-    say::say,
+    dashboard,
+    errors::{self, Shortage},
+    output, rights,
+    say::{charset, say},
     source::{self, Source, StartError},
 };
 use options::{Cli, Command};
@@ -32,6 +36,12 @@ const UNUSABLE: u8 = 2;
 const IMPOSSIBLE: u8 = 3;
 /// `listentop doctor`: some measures are unavailable.
 const PARTIAL: u8 = 4;
+/// `listentop report`: no listener passed the filters. The report is printed.
+const NOTHING_PASSED: u8 = 5;
+/// Too few descriptors, threads or bytes of memory; one line on stderr says of what, and what would help.
+const SHORT: u8 = crate::SHORT;
+/// Whoever read standard output is gone, as with `| head`. A shell reports a program that SIGPIPE ended so, too.
+const UNREAD: u8 = 128 + libc::SIGPIPE as u8;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +50,48 @@ enum Failure {
     Usage(String),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("{0} cannot be written: {1}")]
+    Output(&'static str, #[source] io::Error),
     #[error(transparent)]
     Other(#[from] anyhow::Error),
+}
+
+impl Failure {
+    /// The exit code.
+    fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => UNUSABLE,
+            Self::Output(_, error) if error.kind() == io::ErrorKind::BrokenPipe => UNREAD,
+            _ if self.shortage().is_some() => SHORT,
+            Self::Start(_) => IMPOSSIBLE,
+            Self::Output(..) | Self::Other(_) => FAILED,
+        }
+    }
+
+    /// What there is too little of, if that is the reason.
+    fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Usage(_) | Self::Output(..) => None,
+            Self::Start(error) => error.shortage(),
+            Self::Other(error) => Shortage::behind(&**error),
+        }
+    }
+
+    /// What to say about it, in one line; nothing to someone who stopped reading on purpose.
+    fn line(&self) -> Option<String> {
+        if self.code() == UNREAD {
+            return None;
+        }
+        let text = match self {
+            Self::Other(error) => errors::chain(&**error),
+            other => other.to_string(),
+        };
+        let text = errors::one_line(&text);
+        Some(match self.shortage() {
+            Some(shortage) if !text.contains(shortage.remedy()) => format!("{text}; {}", shortage.remedy()),
+            _ => text,
+        })
+    }
 }
 
 /// Parses the command line and runs it. `listentop --help` lists the exit codes.
@@ -59,20 +109,33 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            say(format_args!("listentop: {}", one_line(&failure)));
-            ExitCode::from(match failure {
-                Failure::Usage(_) => UNUSABLE,
-                Failure::Start(_) => IMPOSSIBLE,
-                Failure::Other(_) => FAILED,
-            })
-        }
+        Err(failure) => failed(&failure),
     }
+}
+
+const OUT_OF_MEMORY: &str = "listentop: memory ran out; too little memory: raise 'ulimit -v', or lower --max-connections, \
+    --max-listeners and --max-threads\n";
+
+/// Ends the program because there is no memory left. It allocates nothing.
+pub fn out_of_memory() -> ! {
+    dashboard::give_back_at_once();
+    output::last_words(io::stderr().as_fd(), OUT_OF_MEMORY);
+    // SAFETY: it ends the process, without anything that would run at its end.
+    unsafe { libc::_exit(SHORT.into()) }
+}
+
+/// Says why, and returns the exit code for it.
+fn failed(failure: &Failure) -> ExitCode {
+    if let Some(line) = failure.line() {
+        say(format_args!("listentop: {line}"));
+    }
+    ExitCode::from(failure.code())
 }
 
 /// Starts the source and gives up the privileges that only the start required. If it is not the best source, one line
 /// on stderr explains why, and what would help.
 fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
+    limits::raise();
     let started = source::start(options)?;
     if let Some(notice) = started.notice {
         say(format_args!("listentop: {}", errors::one_line(&notice)));
@@ -83,35 +146,22 @@ fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
 
 /// Prints help and version as clap does, but a mistake in one line.
 fn usage(error: &clap::Error) -> ExitCode {
-    let name = Cli::command().get_name().to_owned();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return match written(error.print().and_then(|()| io::stdout().flush())) {
+        // With the weights of clap on a terminal, without them elsewhere.
+        let text = error.render();
+        let text = if io::stdout().is_terminal() { text.ansi().to_string() } else { text.to_string() };
+        return match print("standard output", &charset().of_text(&text)) {
             Ok(()) => ExitCode::from(OK),
-            Err(error) => {
-                say(format_args!("{name}: standard output cannot be written: {error}"));
-                ExitCode::from(FAILED)
-            }
+            Err(failure) => failed(&failure),
         };
     }
     let text = error.to_string();
     let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-    say(format_args!("{name}: {} (try '{name} --help')", first.join(" ").trim_start_matches("error: ")));
-    ExitCode::from(UNUSABLE)
+    let line = first.join(" ");
+    failed(&Failure::Usage(format!("{} (try 'listentop --help')", line.trim_start_matches("error: "))))
 }
 
-/// A reader that closes the pipe early (`| head`) is no failure; a full disk is.
-fn written(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
-}
-
-fn one_line(failure: &Failure) -> String {
-    let text = match failure {
-        Failure::Usage(text) => text.clone(),
-        Failure::Start(error) => error.to_string(),
-        Failure::Other(error) => format!("{error:#}"),
-    };
-    errors::one_line(&text)
+/// Prints `what`.
+fn print(what: &'static str, text: &str) -> Result<(), Failure> {
+    output::print(text).map_err(|error| Failure::Output(what, error))
 }

@@ -18,14 +18,18 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "listentop", version, about, args_conflicts_with_subcommands = false)]
 #[command(
-    after_help = "The dashboard needs a terminal of at least 80x24. A NO_COLOR in the environment that is not empty turns colours off.\n\n\
+    after_help = "The dashboard needs a terminal of at least 80x24. A NO_COLOR in the environment that is not empty turns colours off. \
+                        A locale without UTF-8 (LC_ALL, LC_CTYPE, LANG) gets ASCII.\n\n\
                         Exit status:\n  \
                         0      success\n  \
                         1      failure, or terminal missing or too small\n  \
                         2      wrong command line, or a filter that no listener can pass\n  \
                         3      nothing can be measured here\n  \
                         4      doctor only: some measures are unavailable\n  \
-                        128+N  signal N ended the dashboard"
+                        5      report only: no listener passed the filters; the report is printed\n  \
+                        6      too few descriptors, threads or bytes of memory\n  \
+                        128+N  signal N ended the dashboard\n  \
+                        141    whoever read the output is gone"
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -66,7 +70,8 @@ pub(super) struct Top {
 /// Options of the report.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Report {
-    /// How long to measure (10s, 500ms, 2m). SIGINT and SIGTERM end it early, and the report is still printed
+    /// How long to measure (10s, 500ms, 2m). SIGINT, SIGTERM and SIGHUP end it early, and the report is still
+    /// printed
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
     pub(super) duration: Duration,
     /// Output format

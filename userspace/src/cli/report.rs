@@ -1,23 +1,27 @@
 //! `listentop report`.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     time::Duration,
 };
 
 use anyhow::Context as _;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix,
     time::{Instant, MissedTickBehavior},
 };
 
 use super::{
-    Failure, OK,
+    Failure, NOTHING_PASSED, OK,
     feed::Feed,
     options::{Cli, Report},
-    start, written,
+    print, start,
 };
-use crate::{report, say::say};
+use crate::{
+    output, report,
+    say::{charset, say},
+};
 
 /// Time between two samples of a report: short enough to separate the end of a listener, the time of a peak and the
 /// cause of a refused SYN from the next.
@@ -25,26 +29,68 @@ const SAMPLING: Duration = Duration::from_millis(250);
 /// Width of the table if standard output is not a terminal.
 const WIDTH: u16 = 120;
 
+/// What is printed, in messages.
+const REPORT: &str = "the report";
+
 pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
+    // Before the time is spent.
+    output::check().map_err(|error| Failure::Output(REPORT, error))?;
     let named = cli.filter.check().map_err(Failure::Usage)?;
+    for note in cli.filter.notes() {
+        say(format_args!("listentop: {note}"));
+    }
     let source = start(&cli.probing.options())?;
     let mut feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(measure(&mut feed, options.duration))?;
+    // From here on a signal ends the program as usual: a reader that takes nothing must not make it deaf.
+    endings().into_iter().for_each(restore);
     let model = feed.model();
     let remarks = cli.filter.remarks(&model, &named);
     for remark in &remarks {
         say(format_args!("listentop: {remark}"));
     }
-    let page = report::Page { remarks: &remarks, width: usize::from(width(WIDTH)) };
-    print(&(options.format.write)(&model, &page)?)
+    let page = report::Page { remarks: &remarks, width: usize::from(width(WIDTH)), charset: charset() };
+    print(REPORT, &(options.format.write)(&model, &page)?)?;
+    Ok(if cli.filter.passed_nothing(&model) { NOTHING_PASSED } else { OK })
 }
 
-/// Samples until the time is over, or SIGINT or SIGTERM arrives.
+/// The signals that end the measuring, upon which the report is printed. SIGHUP too, unless nohup(1) has it ignored:
+/// the terminal is gone, but the report may go to a file.
+fn endings() -> Vec<Signal> {
+    let ignored = |signal: Signal| {
+        let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: it asks only, and fills `action` if it returns 0.
+        let handler = unsafe {
+            (libc::sigaction(signal as i32, std::ptr::null(), action.as_mut_ptr()) == 0)
+                .then(|| action.assume_init().sa_sigaction)
+        };
+        handler == Some(libc::SIG_IGN)
+    };
+    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+    signals.into_iter().filter(|&signal| signal != Signal::SIGHUP || !ignored(signal)).collect()
+}
+
+/// Has a signal end the program, as it does at the start.
+fn restore(signal: Signal) {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no code of ours runs in the default action.
+    let _ = unsafe { sigaction(signal, &default) };
+}
+
+/// Samples until the time is over, or one of these signals arrives.
 async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let (sender, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+    for signal in endings() {
+        let mut signals = unix::signal(unix::SignalKind::from_raw(signal as i32))?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            // One is enough.
+            let _ = sender.try_send(());
+        });
+    }
     // Scripts wait for this line before they start their load.
     say("measuring");
     let end = Instant::now() + duration;
@@ -54,8 +100,7 @@ async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
         let over = tokio::select! {
             _ = tick.tick() => false,
             () = tokio::time::sleep_until(end) => true,
-            _ = interrupt.recv() => true,
-            _ = terminate.recv() => true,
+            _ = ended.recv() => true,
         };
         feed.advance().context("reading the source failed")?;
         if over {
@@ -71,11 +116,4 @@ pub(super) fn width(otherwise: u16) -> u16 {
     } else {
         otherwise
     }
-}
-
-/// Writes a report.
-pub(super) fn print(text: &str) -> Result<u8, Failure> {
-    let mut out = io::stdout().lock();
-    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).context("the report cannot be written")?;
-    Ok(OK)
 }

@@ -6,12 +6,17 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::{mpsc, watch};
 
 use super::{Failure, OK, feed::Feed, options::Cli, start};
-use crate::dashboard::{self, DashboardOptions, Ended, Theme};
+use crate::{
+    dashboard::{self, DashboardOptions, Ended, Theme},
+    say::{charset, say},
+};
 
 pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     // Before anything is attached: the dashboard cannot run without a terminal.
     dashboard::usable()?;
     cli.filter.check().map_err(Failure::Usage)?;
+    // It is gone when the dashboard appears, which shows the filters as they are compared.
+    cli.filter.notes().into_iter().for_each(|note| say(format_args!("listentop: {note}")));
     if cli.probing.log_probes && std::io::stderr().is_terminal() {
         return Err(
             anyhow!("the log would overwrite the dashboard; redirect stderr to a file (--log-probes 2>FILE)").into()
@@ -26,6 +31,7 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     let options = DashboardOptions {
         refresh,
         color: Theme::color_allowed(std::env::var_os("NO_COLOR").as_deref()),
+        charset: Theme::charset_of(std::env::var_os("TERM").as_deref(), charset()),
         host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
         source: name,
         filters: cli.filter.to_string(),

@@ -60,7 +60,7 @@ impl App {
 
     /// The keys for the footer: each with its word, the most useful first.
     pub(super) fn footer(&self) -> impl Iterator<Item = (String, &'static str)> {
-        keymap::footer(self.scope(), openers())
+        keymap::footer(self.scope(), openers(), self.state.theme.charset())
     }
 
     /// Takes the newest model: shows it, or holds it back while paused.

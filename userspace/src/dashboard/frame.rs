@@ -17,6 +17,11 @@ use super::{
 pub fn draw(frame: &mut Frame<'_>, app: &App) {
     let area = frame.area();
     let buf = frame.buffer_mut();
+    draw_all(buf, area, app);
+    app.state.theme.settle(buf);
+}
+
+fn draw_all(buf: &mut Buffer, area: Rect, app: &App) {
     let state = &app.state;
     if geometry::is_too_small(area.width, area.height) {
         return too_small::draw(buf, area, state.theme);

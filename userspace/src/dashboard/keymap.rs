@@ -3,6 +3,7 @@
 //! The keys of a view stand in the view's file. Those that several views share are here.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use listentop_model::words::Charset;
 
 use super::action::Action;
 
@@ -128,9 +129,14 @@ pub fn action(event: KeyEvent, scope: &Scope, openers: impl Iterator<Item = &'st
     binding.map(|binding| binding.action)
 }
 
-/// How a key is written.
+/// How a key is written: in words where its sign cannot be.
 #[must_use]
-pub fn name(key: Key) -> String {
+pub fn name(key: Key, charset: Charset) -> String {
+    if charset == Charset::Ascii
+        && let Some(word) = word(key)
+    {
+        return word.to_owned();
+    }
     match key {
         Ctrl(c) => format!("^{}", c.to_ascii_uppercase()),
         Plain(KeyCode::Char(' ')) => "Space".to_owned(),
@@ -147,14 +153,28 @@ pub fn name(key: Key) -> String {
     }
 }
 
+/// The word for a key that has a sign.
+const fn word(key: Key) -> Option<&'static str> {
+    Some(match key {
+        Plain(KeyCode::Up) => "Up",
+        Plain(KeyCode::Down) => "Down",
+        Plain(KeyCode::Left) => "Left",
+        Plain(KeyCode::Right) => "Right",
+        Plain(KeyCode::BackTab) => "S-Tab",
+        Plain(KeyCode::Backspace) => "BkSp",
+        _ => return None,
+    })
+}
+
 /// What the footer shows in `scope`: key and word, the most useful first.
 pub(super) fn footer(
     scope: &'static Scope,
     openers: impl Iterator<Item = &'static Binding>,
+    charset: Charset,
 ) -> impl Iterator<Item = (String, &'static str)> {
     let common = (scope.others == Others::AsEverywhere).then(|| everywhere(openers)).into_iter().flatten();
     let shown = scope.bindings.iter().chain(common).filter(|binding| !binding.footer.is_empty());
-    shown.map(|binding| (name(binding.keys[0]), binding.footer))
+    shown.map(move |binding| (name(binding.keys[0], charset), binding.footer))
 }
 
 #[cfg(test)]
@@ -188,7 +208,7 @@ mod tests {
         for table in tables.chain([everywhere(openers()).collect::<Vec<_>>()]) {
             let keys: Vec<Key> = table.iter().flat_map(|binding| binding.keys).copied().collect();
             for (i, key) in keys.iter().enumerate() {
-                assert!(!keys[..i].contains(key), "{} is bound twice", name(*key));
+                assert!(!keys[..i].contains(key), "{} is bound twice", name(*key, Charset::Unicode));
             }
         }
     }
@@ -204,7 +224,7 @@ mod tests {
                     Ctrl(c) => KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL),
                     Plain(code) => KeyEvent::new(code, KeyModifiers::NONE),
                 };
-                assert_eq!(means(event, scope), Some(binding.action), "{}", name(*key));
+                assert_eq!(means(event, scope), Some(binding.action), "{}", name(*key, Charset::Ascii));
             }
         }
     }
@@ -259,22 +279,25 @@ mod tests {
             (Plain(KeyCode::Enter), "Enter"),
             (Plain(KeyCode::F(1)), "F1"),
         ] {
-            assert_eq!(name(key), text);
+            assert_eq!(name(key, Charset::Unicode), text);
+            let ascii = name(key, Charset::Ascii);
+            assert!(ascii.is_ascii() && (!text.is_ascii() || ascii == text), "{ascii}");
         }
     }
 
     #[test]
     fn the_footer_fits_the_smallest_screen() {
-        for scope in scopes() {
-            let used: usize = footer(scope, openers()).map(|(key, word)| key.chars().count() + word.len() + 3).sum();
-            assert!(used < 80, "{}: {used}", scope.title);
+        for (scope, charset) in scopes().into_iter().flat_map(|s| [(s, Charset::Unicode), (s, Charset::Ascii)]) {
+            let footer = footer(scope, openers(), charset);
+            let used: usize = footer.map(|(key, word)| key.chars().count() + word.len() + 3).sum();
+            assert!(used < 80, "{}: {used} {charset:?}", scope.title);
         }
     }
 
     #[test]
     fn the_footer_ends_with_how_to_leave() {
         for scope in scopes() {
-            let words: Vec<&str> = footer(scope, openers()).map(|(_, word)| word).collect();
+            let words: Vec<&str> = footer(scope, openers(), Charset::Unicode).map(|(_, word)| word).collect();
             match scope.others {
                 Others::AsEverywhere => {
                     let views = openers().map(|binding| binding.footer).filter(|word| !word.is_empty());

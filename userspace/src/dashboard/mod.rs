@@ -14,6 +14,7 @@ pub mod keymap;
 pub mod layout;
 pub mod rows;
 mod run;
+mod screen;
 mod state;
 mod terminal;
 pub mod theme;
@@ -23,6 +24,9 @@ mod widgets;
 
 use std::time::Duration;
 
+use listentop_model::words::Charset;
+
+pub(crate) use self::terminal::give_back_at_once;
 pub use self::{
     action::{Action, Effect},
     app::App,
@@ -40,6 +44,8 @@ pub struct DashboardOptions {
     pub refresh: Duration,
     /// Use colours. [`Theme::color_allowed`] reads NO_COLOR.
     pub color: bool,
+    /// The characters that the terminal can show.
+    pub charset: Charset,
     /// Name of the machine, if it is known.
     pub host: Option<String>,
     /// Where the models come from, such as `live`, for the header.
@@ -53,6 +59,7 @@ impl Default for DashboardOptions {
         Self {
             refresh: Duration::from_millis(250),
             color: true,
+            charset: Charset::Unicode,
             host: None,
             source: "live".to_owned(),
             filters: String::new(),

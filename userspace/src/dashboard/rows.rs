@@ -146,14 +146,15 @@ impl Rows {
         // A group's limit is a sum: room for one more digit each.
         let numbers = 2 * digits(listener.now.limit).min(4) + 1 + 2 * usize::from(extra > 0);
         self.numbers_width = self.numbers_width.max(numbers.min(9));
-        let address = words::endpoint_width(listener.address, listener.port, listener.v6only);
+        let address = words::endpoint_width(listener.address, listener.port, listener.v6only, listener.device.as_ref());
         self.address_width = self.address_width.max(address + extra);
         if let Some(process) = &listener.process {
             let holders = match listener.holders.len() {
                 0 | 1 => 0,
                 more => 1 + digits(more as u32 - 1),
             };
-            self.process_width = self.process_width.max(process.comm.len() + 2 + digits(process.pid) + holders);
+            self.process_width =
+                self.process_width.max(words::width(&words::clean(&process.comm)) + 2 + digits(process.pid) + holders);
         }
     }
 

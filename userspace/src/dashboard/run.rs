@@ -15,6 +15,7 @@ use super::{
     action::{Action, Effect},
     frame,
     input::Input,
+    screen,
     terminal::{self, Guard},
 };
 
@@ -34,7 +35,7 @@ pub enum Control {
 pub enum Ended {
     /// By key.
     Quit,
-    /// By this signal (SIGINT, SIGTERM, SIGHUP).
+    /// By this signal.
     Signal(i32),
     /// The terminal went away.
     TerminalLost,
@@ -65,11 +66,26 @@ pub async fn run(
     }
 }
 
+/// Signals that end the dashboard. Each would end the process, and leave the terminal in raw mode.
+const ENDING: [i32; 12] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    // The limit of CPU time (ulimit -t) is reached.
+    libc::SIGXCPU,
+    libc::SIGPWR,
+];
+
 /// The signals that end or stop the dashboard, or change its size.
 struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
+    ended: mpsc::UnboundedReceiver<i32>,
     stop: Signal,
     resume: Signal,
     resized: Signal,
@@ -77,10 +93,13 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
+        let (sender, ended) = mpsc::unbounded_channel();
+        for number in ENDING {
+            let (mut signals, sender) = (signal(SignalKind::from_raw(number))?, sender.clone());
+            tokio::spawn(async move { while signals.recv().await.is_some() && sender.send(number).is_ok() {} });
+        }
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            ended,
             stop: signal(SignalKind::from_raw(libc::SIGTSTP))?,
             resume: signal(SignalKind::from_raw(libc::SIGCONT))?,
             resized: signal(SignalKind::window_change())?,
@@ -90,9 +109,7 @@ impl Signals {
     /// The next of them.
     async fn next(&mut self) -> Heard {
         tokio::select! {
-            _ = self.interrupt.recv() => Heard::End(libc::SIGINT),
-            _ = self.terminate.recv() => Heard::End(libc::SIGTERM),
-            _ = self.hangup.recv() => Heard::End(libc::SIGHUP),
+            Some(number) = self.ended.recv() => Heard::End(number),
             _ = self.stop.recv() => Heard::Stop,
             _ = self.resume.recv() => Heard::Resume,
             _ = self.resized.recv() => Heard::Resized,
@@ -136,11 +153,13 @@ async fn show(
         app.set_model(model);
     }
     let mut effect = Effect::Redraw;
+    // Something changed that could not be drawn.
+    let mut stale = false;
     loop {
         if effect == Effect::Quit {
             return Ok(Ended::Quit);
         }
-        take_effect(effect, &app, controls, guard)?;
+        stale = take_effect(effect, &app, controls, guard, stale)?;
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
@@ -153,6 +172,7 @@ async fn show(
                 Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input)),
                 None => Turn::End(Ended::TerminalLost),
             },
+            () = screen::taken(), if stale => Turn::Continue(Effect::Redraw),
             _ = check.tick() => {
                 if terminal::is_gone() { Turn::End(Ended::TerminalLost) } else { Turn::Continue(Effect::None) }
             }
@@ -165,13 +185,15 @@ async fn show(
     }
 }
 
-/// Does what the state requests, and draws unless nothing changed.
+/// Does what the state requests, and draws unless nothing changed. A terminal that has not taken the last frame yet
+/// gets no other: returns whether something is left to draw.
 fn take_effect(
     effect: Effect,
     app: &App,
     controls: &mpsc::UnboundedSender<Control>,
     guard: &mut Guard,
-) -> anyhow::Result<()> {
+    stale: bool,
+) -> anyhow::Result<bool> {
     match effect {
         Effect::None | Effect::Quit | Effect::Redraw => {}
         Effect::Suspend => guard.suspend()?,
@@ -183,10 +205,17 @@ fn take_effect(
     if !Guard::is_taken() {
         anyhow::bail!("the dashboard ended because a part of listentop panicked");
     }
-    if effect != Effect::None {
-        guard.screen().draw(|frame| frame::draw(frame, app))?;
+    if let Some(error) = screen::failure() {
+        return Err(anyhow::Error::new(error).context("the terminal cannot be written"));
     }
-    Ok(())
+    if effect == Effect::None {
+        return Ok(stale);
+    }
+    if screen::is_busy() {
+        return Ok(true);
+    }
+    guard.screen().draw(|frame| frame::draw(frame, app))?;
+    Ok(false)
 }
 
 fn on_signal(heard: &Heard, app: &mut App, guard: &mut Guard) -> io::Result<Turn> {

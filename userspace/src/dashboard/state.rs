@@ -53,7 +53,7 @@ impl State {
     /// Before the first model.
     pub(super) fn new(options: DashboardOptions) -> Self {
         Self {
-            theme: Theme::new(options.color),
+            theme: Theme::new(options.color).with_charset(options.charset),
             refresh: options.refresh,
             options,
             size: (geometry::MIN_COLUMNS, geometry::MIN_ROWS),

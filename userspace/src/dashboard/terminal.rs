@@ -1,21 +1,21 @@
 //! The terminal while the dashboard has it, and giving it back: at the end, on an error, on a panic, while suspended.
 
 use std::{
-    io::{self, BufWriter, IsTerminal, Stdout, Write},
+    ffi::OsStr,
+    io::{self, IsTerminal},
     mem::ManuallyDrop,
     os::fd::AsFd,
     panic,
     sync::{
-        Mutex, Once, PoisonError,
+        Mutex, Once, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use anyhow::Context as _;
 use crossterm::{
-    cursor::Show,
     execute,
-    terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+    terminal::{Clear, ClearType, EnterAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -28,21 +28,35 @@ use ratatui::{
     layout::{Position, Rect},
 };
 
-use super::geometry::{self, MIN_COLUMNS, MIN_ROWS};
+use super::{
+    geometry::{self, MIN_COLUMNS, MIN_ROWS},
+    screen::{self, Canvas},
+};
+use crate::output;
 
 /// The terminal is in raw mode, on the alternate screen. A static, because the panic hook has to know.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Held by a thread that panics, from before it gives the terminal back until it has printed why.
 static PANICKING: Mutex<()> = Mutex::new(());
 static HOOK: Once = Once::new();
+/// The terminal's settings before it was taken first.
+static BEFORE: OnceLock<libc::termios> = OnceLock::new();
 
-/// Checks that standard output is a terminal, and large enough.
+/// Leaves the alternate screen, takes back colours and weights, shows the cursor.
+const LEAVE: &str = "\x1b[0m\x1b[?1049l\x1b[?25h";
+
+/// Checks that standard output is a terminal, one that can place its cursor, and large enough.
 ///
 /// # Errors
 /// It is not; in one line, why, and what to do.
 pub fn usable() -> anyhow::Result<()> {
     if !io::stdout().is_terminal() {
         anyhow::bail!("standard output is not a terminal; use 'listentop report'");
+    }
+    if std::env::var_os("TERM").as_deref().is_some_and(is_dumb) {
+        anyhow::bail!(
+            "this terminal cannot place its cursor (TERM=dumb); use 'listentop report', or set TERM to what the terminal is"
+        );
     }
     let (columns, rows) = crossterm::terminal::size().context("the size of the terminal is unknown")?;
     if geometry::is_too_small(columns, rows) {
@@ -54,7 +68,12 @@ pub fn usable() -> anyhow::Result<()> {
     Ok(())
 }
 
-type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
+/// Whether TERM says that the terminal can only append to a line.
+fn is_dumb(term: &OsStr) -> bool {
+    term == "dumb"
+}
+
+type Screen = Terminal<CrosstermBackend<Canvas>>;
 
 /// The terminal, taken; dropping it gives it back.
 pub(super) struct Guard {
@@ -78,9 +97,9 @@ impl Guard {
                 before(info);
             }));
         });
+        screen::start().context("cannot start a thread for the screen")?;
         enter()?;
-        // A frame is written in one go: a terminal never shows half of it.
-        let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout()));
+        let backend = CrosstermBackend::new(Canvas::default());
         Ok(Self { screen: ManuallyDrop::new(Terminal::new(backend).inspect_err(|_| give_back())?) })
     }
 
@@ -125,18 +144,36 @@ impl Drop for Guard {
 }
 
 fn enter() -> io::Result<()> {
+    if BEFORE.get().is_none() {
+        let mut before = std::mem::MaybeUninit::uninit();
+        // SAFETY: it fills `before` if it returns 0.
+        if let Some(before) = unsafe { (libc::tcgetattr(1, before.as_mut_ptr()) == 0).then(|| before.assume_init()) } {
+            let _ = BEFORE.set(before);
+        }
+    }
     TAKEN.store(true, Ordering::SeqCst);
     enable_raw_mode().inspect_err(|_| TAKEN.store(false, Ordering::SeqCst))?;
-    execute!(io::stdout(), EnterAlternateScreen, Clear(ClearType::All)).inspect_err(|_| give_back())
+    let mut canvas = Canvas::default();
+    execute!(canvas, EnterAlternateScreen, Clear(ClearType::All)).inspect_err(|_| give_back())
 }
 
-/// Gives the terminal back if it is taken. A failure is not reported: the terminal is gone then.
+/// Gives the terminal back if it is taken, also one that takes nothing any more. A failure is not reported: the
+/// terminal is gone then.
 fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let _ = disable_raw_mode();
-        let mut out = io::stdout();
-        let _ = execute!(out, LeaveAlternateScreen, Show);
-        let _ = out.flush();
+        screen::end_with(LEAVE.as_bytes());
+    }
+}
+
+/// The same without memory and without waiting for a lock.
+pub(crate) fn give_back_at_once() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        if let Some(before) = BEFORE.get() {
+            // SAFETY: the settings are whole.
+            unsafe { libc::tcsetattr(1, libc::TCSANOW, before) };
+        }
+        output::last_words(io::stdout().as_fd(), LEAVE);
     }
 }
 

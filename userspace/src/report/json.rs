@@ -7,7 +7,7 @@ use listentop_model::{
     model::{
         self, Finding, GroupModel, ListenerModel, Model, NamespaceModel, PatternName, Role, Severity, ThreadModel,
     },
-    sample::{Host, Process, Protocol},
+    sample::{Descriptors, Host, Process, Protocol, WaitKind, Waiter},
     words::utc,
 };
 use serde::{Serialize, Serializer};
@@ -60,32 +60,43 @@ parts! {
         other: u64, }
     /// A network namespace.
     Namespace {
-        inode: u32, name: Option<String>, listen_overflows: Option<u64>, listen_drops: Option<u64>,
+        inode: u32, net_cookie: Option<u64>, name: Option<String>, listen_overflows: Option<u64>, listen_drops: Option<u64>,
         unexplained_drops: Option<i64>, syn_queue_full_drops: Option<u64>, cookies_sent: Option<u64>,
         cookies_failed: Option<u64>,
     }
     /// A listener.
     Listener {
-        id: u64, netns: u32, netns_name: Option<String>, protocol: Protocol, address: IpAddr, port: u16, v6only: bool,
-        group: Option<String>, process: Option<Process>, holders: Option<u32>, opened_in_interval: bool, closed: bool,
-        #[serde(flatten)] figures: Figures, threads: Vec<Thread>, pattern: Pattern, findings: Vec<FindingEntry>,
+        id: u64, netns: u32, net_cookie: Option<u64>, netns_name: Option<String>, protocol: Protocol, address: IpAddr,
+        port: u16, device: Option<String>, v6only: bool, group: Option<String>, process: Option<Process>, holders: Option<u32>,
+        opened_in_interval: bool, closed: bool, #[serde(flatten)] figures: Figures, waiters: Option<Vec<WaiterEntry>>,
+        descriptors: Option<Descriptors>, threads: Vec<Thread>, pattern: Pattern, findings: Vec<FindingEntry>,
     }
     /// The shards at one address.
     Group {
-        id: String, netns: u32, netns_name: Option<String>, protocol: Protocol, address: IpAddr, port: u16,
-        shards: Vec<u64>, #[serde(flatten)] figures: Figures, pattern: Pattern, findings: Vec<FindingEntry>,
+        id: String, netns: u32, net_cookie: Option<u64>, netns_name: Option<String>, protocol: Protocol, address: IpAddr,
+        port: u16, device: Option<String>, shards: Vec<u64>, #[serde(flatten)] figures: Figures, pattern: Pattern, findings: Vec<FindingEntry>,
     }
     /// One of its threads.
     Thread {
         pid: u32, tid: u32, comm: String, ended: bool, roles: Vec<Role>, accepts: u64, accept_share: Option<f64>,
         would_block: u64, accept_failed: Option<u64>, reads: u64, read_share: Option<f64>, read_bytes: u64, first_reads: u64,
         writes: u64, write_bytes: u64, on_cpu_us: Option<u64>, run_queue_us: Option<u64>, blocked_us: Option<u64>,
+        state: Option<State>, summed: Option<Summed>,
     }
+    /// A thread that waits for its connections.
+    WaiterEntry {
+        pid: u32, tid: Option<u32>, comm: String, how: WaitKind, exclusive: Option<bool>, edge: Option<bool>, waits: bool,
+    }
+    /// What a thread does.
+    State { letter: char, wchan: Option<String>, syscall: Option<String>, kernel_stack: Vec<String>, }
+    /// What the threads of a sum were.
+    Summed { threads: u64, processes: u64, acceptors: u64, readers: u64, writers: u64, one_connection: u64, }
     /// How it is served.
     Pattern { name: PatternName, confidence: f64, evidence: Vec<String>, }
     /// What is wrong with it.
     FindingEntry {
-        id: &'static str, severity: Severity, summary: String, evidence: BTreeMap<&'static str, Number>, advice: String,
+        id: &'static str, severity: Severity, follows_from: Option<&'static str>, since: String, until: Option<String>,
+        summary: String, evidence: BTreeMap<&'static str, Number>, advice: String,
     }
 }
 
@@ -147,7 +158,8 @@ pub fn json(model: &Model) -> Report {
 
 fn namespace(n: &NamespaceModel) -> Namespace {
     Namespace {
-        inode: n.inode,
+        inode: n.id.inode,
+        net_cookie: n.id.cookie,
         name: n.name.clone(),
         listen_overflows: n.listen_overflows,
         listen_drops: n.listen_drops,
@@ -162,10 +174,12 @@ fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
     Listener {
         id: l.id,
         netns: l.netns,
+        net_cookie: l.net_cookie,
         netns_name: l.netns_name.clone(),
         protocol: l.protocol,
         address: l.address,
         port: l.port,
+        device: l.device.map(|device| device.name().to_owned()),
         v6only: l.v6only,
         group: l.group.map(|group| group.to_string()),
         process: l.process.clone(),
@@ -173,6 +187,8 @@ fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
         opened_in_interval: l.opened_in_interval,
         closed: l.closed,
         figures: Figures::of(l, interval.seconds),
+        waiters: l.waiters.as_ref().map(|waiters| waiters.iter().map(waiter).collect()),
+        descriptors: l.descriptors,
         threads: l.threads.iter().map(|t| thread(t, l.total.accept_failed.is_some(), interval)).collect(),
         pattern: pattern(&l.pattern),
         findings: l.findings.iter().map(finding).collect(),
@@ -183,11 +199,13 @@ fn group(g: &GroupModel, model: &Model) -> Group {
     let full = g.full(model);
     Group {
         id: g.id.to_string(),
-        netns: g.id.netns,
+        netns: g.id.namespace.inode,
+        net_cookie: g.id.namespace.cookie,
         netns_name: full.netns_name.clone(),
         protocol: g.id.protocol,
         address: g.id.address,
         port: g.id.port,
+        device: g.id.device.map(|device| device.name().to_owned()),
         shards: g.shards.clone(),
         figures: Figures::of(&full, model.interval.seconds),
         pattern: pattern(&full.pattern),
@@ -220,13 +238,42 @@ fn thread(t: &ThreadModel, accept_failed: bool, interval: &model::Interval) -> T
         on_cpu_us: t.on_cpu_us,
         run_queue_us: t.run_queue_us,
         blocked_us: t.blocked_us(interval),
+        state: t.state.clone().map(state),
+        summed: t.summed.as_deref().map(|summed| Summed {
+            threads: summed.threads,
+            processes: summed.processes,
+            acceptors: summed.acceptors,
+            readers: summed.readers,
+            writers: summed.writers,
+            one_connection: summed.one_connection,
+        }),
     }
+}
+
+fn waiter(w: &Waiter) -> WaiterEntry {
+    WaiterEntry {
+        pid: w.pid,
+        tid: (w.tid != 0).then_some(w.tid),
+        comm: w.comm.clone(),
+        how: w.how,
+        exclusive: w.exclusive,
+        edge: w.edge,
+        waits: w.waits,
+    }
+}
+
+fn state(state: model::ThreadState) -> State {
+    let model::ThreadState { letter, wchan, syscall, kernel_stack } = state;
+    State { letter, wchan, syscall, kernel_stack }
 }
 
 fn finding(f: &Finding) -> FindingEntry {
     FindingEntry {
         id: f.id,
         severity: f.severity,
+        follows_from: f.follows_from,
+        since: utc(f.since_unix_ms),
+        until: f.until_unix_ms.map(utc),
         summary: f.summary.clone(),
         evidence: f.evidence.iter().map(|(name, value)| (*name, Number(*value))).collect(),
         advice: f.advice.clone(),

@@ -5,7 +5,10 @@ pub mod json;
 pub mod table;
 
 use anyhow::Context as _;
-use listentop_model::model::Model;
+use listentop_model::{
+    model::Model,
+    words::{Charset, clean_json},
+};
 
 pub use self::{
     json::{Report, json},
@@ -19,6 +22,8 @@ pub struct Page<'a> {
     pub remarks: &'a [String],
     /// Columns of the terminal.
     pub width: usize,
+    /// The characters that it can show. JSON is UTF-8 always (RFC 8259).
+    pub charset: Charset,
 }
 
 /// A format of the report.
@@ -34,12 +39,18 @@ pub struct Format {
 
 /// Every format, the default first. The command line takes its list from here.
 pub static FORMATS: &[Format] = &[
-    Format { name: "table", help: "For people", write: |model, page| Ok(table(model, page.remarks, page.width)) },
+    Format {
+        name: "table",
+        help: "For people",
+        write: |model, page| Ok(page.charset.of_text(&table(model, page.remarks, page.width)).into_owned()),
+    },
     Format {
         name: "json",
         help: "For programs: schema 1, see docs/schema.md",
         write: |model, _| {
-            Ok(serde_json::to_string(&json(model)).context("the report cannot be written as JSON")? + "\n")
+            let json = serde_json::to_string(&json(model)).context("the report cannot be written as JSON")? + "\n";
+            // It may be shown on a terminal, too.
+            Ok(clean_json(&json).into_owned())
         },
     },
 ];

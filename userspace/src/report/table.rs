@@ -8,13 +8,13 @@ use std::{
 use listentop_model::{
     coverage::{Measure, Status},
     histogram::Histogram,
-    model::{Drops, GroupId, GroupModel, Interval, ListenerModel, Model, ThreadModel},
+    model::{Drops, GroupId, GroupModel, Interval, ListenerModel, Model, ThreadModel, depth},
 };
 
 use listentop_model::words::losses::{self, Loss};
 use listentop_model::words::{
-    bytes, clean, duration, fit, grouped, listener_endpoint, marked, netns, percent, process, rate, short, status, utc,
-    width, wrap,
+    bytes, clean, duration, finding_time, fit, grouped, listener_endpoint, marked, netns, percent, plural, process,
+    rate, short, status, thread_name, utc, width, wrap,
 };
 
 /// Lines are never made for less than this; a narrower terminal cuts them.
@@ -43,7 +43,8 @@ pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
     }
     let mut text = String::new();
     for line in lines {
-        text.push_str(fit(line.trim_end(), width).trim_end());
+        // Names are cleaned where they are put into columns; this holds for every sentence, too.
+        text.push_str(fit(clean(&line).trim_end(), width).trim_end());
         text.push('\n');
     }
     text
@@ -151,7 +152,7 @@ fn head(model: &Model, width: usize) -> Vec<String> {
     lines.extend(indent(&lost(model), "", "  ", width));
     for n in &model.namespaces {
         if let Some(unexplained) = n.unexplained_drops.filter(|d| *d != 0) {
-            let name = n.name.as_deref().map_or_else(|| n.inode.to_string(), clean);
+            let name = n.name.as_deref().map_or_else(|| n.id.inode.to_string(), clean);
             let what = if unexplained > 0 {
                 "refused attempts that no listener accounts for"
             } else {
@@ -298,10 +299,21 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
     }
     let mut lines = vec![title];
     // A group's findings are in the blocks of its shards.
-    for finding in l.findings.iter().filter(|_| !is_group) {
-        let text = format!("{}: {} [{}]", finding.severity.name().to_uppercase(), finding.summary, finding.id);
-        lines.extend(indent(&text, "  ", "    ", width));
-        lines.extend(indent(&finding.advice, "    → ", "      ", width));
+    let findings = if is_group { &[][..] } else { &l.findings };
+    for (at, finding) in findings.iter().enumerate() {
+        let margin = "    ".repeat(depth(findings, at));
+        let (severity, when) = (finding.severity.name().to_uppercase(), finding_time(finding));
+        let text = format!("{severity}{when}: {} [{}]", clean(&finding.summary), finding.id);
+        lines.extend(indent(&text, &format!("{margin}  "), &format!("{margin}    "), width));
+        // What follows from something else has its advice there.
+        if finding.follows_from.is_none() {
+            lines.extend(indent(
+                &clean(&finding.advice),
+                &format!("{margin}    → "),
+                &format!("{margin}      "),
+                width,
+            ));
+        }
     }
     let confidence = match l.pattern.confidence {
         c if c > 0.0 => format!(" ({})", percent(c)),
@@ -314,17 +326,35 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
         let aborted = format!("aborted {}: they left the accept queue without being accepted", grouped(aborted));
         lines.extend(indent(&aborted, "  ", "    ", width));
     }
+    lines.extend(clients_gone(model, l).iter().flat_map(|text| indent(text, "  ", "    ", width)));
+    lines.extend(oldest_unread(model, l).iter().flat_map(|text| indent(text, "  ", "    ", width)));
     if l.distributions.each().into_iter().any(Option::is_some) {
         lines.extend(grid(&distributions(model, l), width, 2));
     }
     // So are its threads.
     if !l.threads.is_empty() && !is_group {
         lines.extend(grid(&threads(&l.threads, &model.interval), width, 2));
-        if l.threads.len() > THREADS {
-            lines.push(format!("  and {} threads more", l.threads.len() - THREADS));
+        let more: u64 = l.threads.iter().skip(THREADS).map(ThreadModel::threads).sum();
+        if more > 0 {
+            lines.push(format!("  and {}", plural(more, "more thread")));
         }
     }
     lines
+}
+
+/// What went to clients that were gone; nothing if nothing did.
+fn clients_gone(model: &Model, l: &ListenerModel) -> Option<String> {
+    let (closed, reset) = l.total.client_closed.zip(l.total.client_reset).filter(|(a, b)| a + b > 0)?;
+    let of = |n| marked(Some(grouped(n)), status(model, Measure::ClientGone));
+    Some(format!("clients gone before they were accepted: {} closed, {} reset", of(closed), of(reset)))
+}
+
+/// How old the oldest unread byte is; nothing if none waits.
+fn oldest_unread(model: &Model, l: &ListenerModel) -> Option<String> {
+    let age = l.now.oldest_unread_us.filter(|age| *age > 0)?;
+    let of = |text, measure| marked(Some(text), status(model, measure));
+    let queued = marked(l.now.queued_bytes.map(bytes), status(model, Measure::QueuedBytes));
+    Some(format!("unread {queued}, the oldest for {}", of(duration(age), Measure::OldestUnread)))
 }
 
 fn drops(model: &Model, l: &ListenerModel) -> String {
@@ -351,12 +381,14 @@ fn distributions(model: &Model, l: &ListenerModel) -> Vec<Column> {
     type Quantile = fn(&Histogram, f64) -> Option<String>;
     let us: Quantile = |h, p| if p >= 1.0 { h.max_us() } else { h.quantile_us(p) }.map(duration);
     let sizes: Quantile = |h, p| if p >= 1.0 { h.max_units() } else { h.quantile_units(p) }.map(bytes);
-    let rows: [(&str, &Option<Histogram>, Measure, Quantile); 6] = [
+    let rows: [(&str, &Option<Histogram>, Measure, Quantile); 8] = [
         ("handshake", &d.handshake, Measure::Handshake, us),
         ("accept wait", &d.accept_wait, Measure::AcceptWait, us),
+        ("client gone", &d.client_gone_wait, Measure::ClientGone, us),
         ("first byte", &d.first_byte, Measure::FirstByte, us),
         ("first read", &d.first_read, Measure::FirstRead, us),
         ("residency", &d.residency, Measure::Residency, us),
+        ("answer", &d.answer, Measure::Answer, us),
         ("bytes per read", &d.bytes_per_read, Measure::Reads, sizes),
     ];
     let quantile = |p: f64| {
@@ -382,8 +414,8 @@ fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
     // A time that was read once only is unknown, as is one from a file that cannot be read.
     let time = |us: Option<u64>| or_dash(us.map(duration));
     vec![
-        text_column("THREAD", 10, 0, ts().map(|t| clean(&t.comm))),
-        column("TID", 0, ts().map(|t| t.tid.to_string())),
+        text_column("THREAD", 10, 0, ts().map(thread_name)),
+        column("TID", 0, ts().map(|t| or_dash((t.tid != 0).then(|| t.tid.to_string())))),
         text_column("ROLES", 6, 3, ts().map(|t| t.roles.iter().map(|r| r.name()).collect::<Vec<_>>().join(","))),
         column("ACCEPTS", 1, ts().map(|t| short(t.accepts))),
         column("SHARE", 2, ts().map(|t| share(t.accept_share))),
@@ -395,7 +427,12 @@ fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
         column("ON CPU", 3, ts().map(|t| time(t.on_cpu_us))),
         column("RUNQ", 3, ts().map(|t| time(t.run_queue_us))),
         column("BLOCKED", 7, ts().map(|t| time(t.blocked_us(interval)))),
-        text_column("", 0, 8, ts().map(|t| if t.ended { "ended".to_owned() } else { String::new() })),
+        text_column(
+            "",
+            0,
+            8,
+            ts().map(|t| if t.ended && t.summed.is_none() { "ended".to_owned() } else { String::new() }),
+        ),
     ]
 }
 

@@ -88,7 +88,8 @@ fn figures_are_written_in_their_order() {
     for figure in FIGURES {
         let (part, field) = figure.place();
         let start = listeners.find(&format!(r#""{part}":{{"#)).unwrap();
-        let at = start + listeners[start..].find(&format!(r#""{field}":"#)).unwrap();
+        // A field may be in an object of its own within the part.
+        let at = field.split('.').fold(start, |at, name| at + listeners[at..].find(&format!(r#""{name}":"#)).unwrap());
         assert!(at > from, "{} comes too early", figure.path);
         from = at;
     }
@@ -247,7 +248,14 @@ fn documented() -> BTreeSet<String> {
 #[test]
 fn the_documentation_has_every_field_and_no_other() {
     let mut fields_of_reports = BTreeSet::new();
-    for samples in [fixtures::dead_shard(), fixtures::quiet(), fixtures::overflow(), fixtures::distinct()] {
+    let machines = [
+        fixtures::dead_shard(),
+        fixtures::quiet(),
+        fixtures::overflow(),
+        fixtures::distinct(),
+        fixtures::per_connection(),
+    ];
+    for samples in machines {
         fields(&value(&samples), "", &mut fields_of_reports);
     }
     // An object may be `null` in some reports: a process that cannot be seen, for one.
@@ -275,6 +283,36 @@ fn table_of_a_dead_shard_at_80_columns() {
 #[test]
 fn table_of_a_quiet_machine() {
     insta::assert_snapshot!(table(&model(&fixtures::quiet()), &[], 160));
+}
+
+#[test]
+fn ended_threads_that_are_summed_up_are_one_row() {
+    let model = model(&fixtures::per_connection());
+    let text = table(&model, &[], 120);
+    let row = text.lines().find(|line| line.contains("(122 ended)")).unwrap_or_else(|| panic!("{text}"));
+    let cells: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(cells[2..7], ["-", "reader,writer", "0", "0%", "0"], "{row}");
+    assert!(!row.ends_with("ended"), "{row}");
+    let json = serde_json::to_value(json(&model)).unwrap();
+    let threads = json["listeners"][0]["threads"].as_array().unwrap();
+    let summed: Vec<_> = threads.iter().filter(|t| !t["summed"].is_null()).collect();
+    let expected = serde_json::json!({
+        "threads": 122, "processes": 122, "acceptors": 0, "readers": 122, "writers": 122, "one_connection": 122
+    });
+    assert_eq!((summed.len(), &summed[0]["summed"], &summed[0]["reads"]), (1, &expected, &serde_json::json!(122 * 6)));
+    let reads: u64 = threads.iter().filter_map(|t| t["reads"].as_u64()).sum();
+    assert_eq!(Some(reads), json["listeners"][0]["reads"]["count"].as_u64());
+    assert_eq!(json["listeners"][0]["pattern"]["name"], "process_per_connection");
+}
+
+#[test]
+fn threads_that_are_not_shown_are_counted() {
+    let mut samples = fixtures::per_connection();
+    for sample in &mut samples {
+        sample.listeners[0].threads.extend((0..9).map(|tid| fixtures::thread(1, 1 + tid, "idle")));
+    }
+    // 1 acceptor, 6 that ended, 9 idle ones and the sum: 17 rows.
+    assert!(table(&model(&samples), &[], 120).contains("\n  and 5 more threads\n"));
 }
 
 #[test]

@@ -40,8 +40,8 @@ pub(super) fn start(kept: Vec<Capability>) -> Result<(), RightsError> {
         }
     };
     let thread = std::thread::Builder::new().name("rights".to_owned()).spawn(run);
-    thread.map_err(|error| RightsError(format!("no thread can be started: {error}")))?;
-    restricted.recv().unwrap_or_else(|_| Err(RightsError("the thread that keeps some failed".to_owned())))?;
+    thread.map_err(RightsError::NoThread)?;
+    restricted.recv().unwrap_or_else(|_| Err(RightsError::Refused("the thread that keeps some failed".to_owned())))?;
     // Of two callers at once one wins, and the other's thread ends.
     let _ = KEEPER.set(Keeper { kept, jobs });
     Ok(())

@@ -30,8 +30,14 @@ const KEEPER: [Capability; 3] =
 
 /// Why capabilities could not be given up.
 #[derive(Debug, thiserror::Error)]
-#[error("capabilities cannot be given up: {0}")]
-pub struct RightsError(String);
+pub enum RightsError {
+    /// The kernel refuses it.
+    #[error("capabilities cannot be given up: {0}")]
+    Refused(String),
+    /// It takes another thread.
+    #[error("capabilities cannot be given up: no thread can be started: {0}")]
+    NoThread(#[source] std::io::Error),
+}
 
 /// The effective capabilities that the process had at the first call, before any was given up.
 pub fn held() -> &'static CapsHashSet {

@@ -11,7 +11,7 @@ use super::RightsError;
 pub(super) fn restrict(keep: &[Capability]) -> Result<(), RightsError> {
     // Remembers the process' set before anything is given up.
     super::held();
-    let failed = |error: caps::errors::CapsError| RightsError(error.to_string());
+    let failed = |error: caps::errors::CapsError| RightsError::Refused(error.to_string());
     let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;
     let keep: CapsHashSet = keep.iter().copied().filter(|kept| permitted.contains(kept)).collect();
     // First, because it needs CAP_SETPCAP. Without it the set stays, which no_new_privs makes meaningless.
@@ -24,7 +24,7 @@ pub(super) fn restrict(keep: &[Capability]) -> Result<(), RightsError> {
     caps::set(None, CapSet::Effective, &keep).map_err(failed)?;
     caps::set(None, CapSet::Permitted, &keep).map_err(failed)?;
     caps::clear(None, CapSet::Inheritable).map_err(failed)?;
-    nix::sys::prctl::set_no_new_privs().map_err(|error| RightsError(error.to_string()))
+    nix::sys::prctl::set_no_new_privs().map_err(|error| RightsError::Refused(error.to_string()))
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ pub(super) fn needed_to_sample(held: &CapsHashSet) -> Result<Vec<Capability>, Ri
     let trial = || restrict(&[]).map(|()| (bpf_answers(), shown(&before.1)));
     let after = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, trial);
-        let thread = thread.map_err(|error| RightsError(format!("no thread can be started: {error}")))?;
-        thread.join().unwrap_or_else(|_| Err(RightsError("the trial failed".to_owned())))
+        let thread = thread.map_err(RightsError::NoThread)?;
+        thread.join().unwrap_or_else(|_| Err(RightsError::Refused("the trial failed".to_owned())))
     })?;
     // A process that has ended meanwhile was not hidden.
     let hidden = shown(&before.1).iter().any(|pid| !after.1.contains(pid));

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use caps::Capability;
 use listentop_model::coverage::{Coverage, Measure, Status};
 
-use super::live::{self, Failure, Refusal, Target};
+use super::{
+    live::{self, Failure, Refusal, Target},
+    owners::Sight,
+};
 use crate::rights;
 
 /// How well a measure is covered, and why not better.
@@ -62,6 +65,39 @@ impl Entry {
     }
 }
 
+/// Where it is seen who waits for connections.
+pub(crate) const WAITERS_VIA: &str = "/proc/PID/task/TID/syscall, fdinfo of epolls and io_urings";
+/// Where the descriptors of a process are counted.
+pub(crate) const DESCRIPTORS_VIA: &str = "/proc/PID/fd, /proc/PID/limits";
+/// How often that is.
+pub(crate) const NOW_AND_THEN: &str =
+    "read every half second while something waits or is new, else every 10 s; less often where that takes long";
+
+/// What of a measure that /proc provides cannot be known; `None` if it comes from elsewhere.
+pub(crate) fn out_of_sight(measure: Measure, sight: Sight) -> Option<Vec<Reason>> {
+    let mut reasons = Vec::new();
+    let (unknown, of_descriptors) = match measure {
+        Measure::Owners => ("owners", true),
+        Measure::Waiters => ("threads that wait", true),
+        Measure::Descriptors => ("the descriptors of processes", false),
+        Measure::ThreadTimes => ("the times of threads", false),
+        _ => return None,
+    };
+    if matches!(measure, Measure::Waiters | Measure::Descriptors) {
+        reasons.push(Reason::Limit(NOW_AND_THEN));
+    }
+    if sight.hidden > 0 && of_descriptors {
+        reasons.push(Reason::HiddenOwners(sight.hidden));
+    }
+    if sight.hidepid {
+        reasons.push(Reason::HiddenProcesses(unknown));
+    }
+    if sight.confined {
+        reasons.push(Reason::OutsideProcesses(unknown));
+    }
+    Some(reasons)
+}
+
 /// All entries in words.
 pub(crate) fn in_words(entries: &[Entry]) -> Vec<Coverage> {
     entries.iter().map(Entry::in_words).collect()
@@ -89,8 +125,14 @@ pub enum Reason {
     ClosedNamespaces(usize),
     /// The descriptors of so many processes may not be read.
     HiddenOwners(u32),
+    /// /proc does not show processes of other users (`hidepid`): what cannot be known.
+    HiddenProcesses(&'static str),
+    /// Processes outside listentop's PID namespace have no id in it: what cannot be known.
+    OutsideProcesses(&'static str),
     /// Refused clients were forgotten, and may count again.
     ForgottenClients,
+    /// The kernel takes no iterator over the connections: its error.
+    NotWalked(String),
     /// The kernel may not be asked to time programs: its error.
     NotTimed(String),
     /// The kernel times programs for a moment each second.
@@ -112,11 +154,14 @@ impl Reason {
             Self::UnseenNamespaces(wanted) => wanted.clone(),
             Self::ForeignNamespaces | Self::NotTimed(_) => vec![Capability::CAP_SYS_ADMIN],
             Self::HiddenOwners(_) => OWNERS.to_vec(),
+            Self::HiddenProcesses(_) => vec![Capability::CAP_SYS_PTRACE],
             Self::WithoutProbes(WithoutProbes::Failed(error)) => error.wanted(),
             Self::Without(_, _, None)
             | Self::Limit(_)
             | Self::ClosedNamespaces(_)
+            | Self::OutsideProcesses(_)
             | Self::ForgottenClients
+            | Self::NotWalked(_)
             | Self::TimedInWindows
             | Self::ReadEvery(..)
             | Self::WithoutProbes(WithoutProbes::NotRequested) => Vec::new(),
@@ -168,9 +213,19 @@ impl fmt::Display for Reason {
             Self::HiddenOwners(count) => {
                 write!(f, "the descriptors of {count} processes may not be read; {}", rights::remedy(&OWNERS))
             }
+            Self::HiddenProcesses(unknown) => {
+                let remedy = rights::remedy(&[Capability::CAP_SYS_PTRACE]);
+                write!(f, "{unknown} of other users are not known, as /proc hides their processes (hidepid); {remedy}")
+            }
+            Self::OutsideProcesses(unknown) => write!(
+                f,
+                "{unknown} outside this PID namespace are not known; start listentop in the host's \
+                 (hostPID, --pid host)"
+            ),
             Self::ForgottenClients => f.write_str(
                 "an upper bound: so many were refused that some were forgotten, and counted again when they came back",
             ),
+            Self::NotWalked(error) => write!(f, "the connections cannot be walked over: {error}"),
             Self::NotTimed(error) => {
                 let remedy = rights::remedy(&[Capability::CAP_SYS_ADMIN]);
                 write!(f, "the kernel may not be asked to time programs ({error}): {remedy}")

@@ -1,24 +1,30 @@
 //! Where samples come from. The only code that imports aya.
 
 pub mod coverage;
+mod devices;
 mod examine;
 pub mod live;
 mod machine;
 mod namespaces;
 mod owners;
+mod pace;
+mod proc;
 pub mod sock_diag;
+mod uninhabited;
+mod waiting;
 
 use std::{io, sync::Arc};
 
 use listentop_model::{coverage::Coverage, sample::Sample};
 
+use crate::errors::Shortage;
 use coverage::WithoutProbes;
 use live::{Kind, LiveSource};
 use sock_diag::SockDiagSource;
 
 pub use examine::{Examination, Origin, examine};
 pub(crate) use namespaces::is_shown as namespace_is_shown;
-pub(crate) use owners::{process_of, start_ticks};
+pub(crate) use proc::{process_of, start_ticks};
 
 /// Anything that samples can be read from.
 pub trait Source: Send {
@@ -72,6 +78,17 @@ pub enum StartError {
     Nothing(Arc<live::StartError>, sock_diag::StartError),
 }
 
+impl StartError {
+    /// What there is too little of, if that is the reason.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Live(error) => error.shortage(),
+            Self::SockDiag(error) => error.shortage(),
+            Self::Nothing(live, other) => live.shortage().or_else(|| other.shortage()),
+        }
+    }
+}
+
 /// A source that was started.
 pub struct Started {
     /// The source.
@@ -100,7 +117,8 @@ pub fn start(options: &Options) -> Result<Started, StartError> {
         Probes::Tracepoint => live(options, Kind::Tracepoint),
         Probes::Auto => LiveSource::start(&options.live)
             .map(|source| Started { source: Box::new(source), notice: None })
-            .or_else(without_probes),
+            // Whoever limits it did not mean to have less measured.
+            .or_else(|error| if error.shortage().is_some() { Err(error.into()) } else { without_probes(error) }),
     }
 }
 

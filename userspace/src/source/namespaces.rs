@@ -4,20 +4,32 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
+    os::{
+        fd::{AsFd, AsRawFd as _},
+        unix::{
+            fs::{MetadataExt, OpenOptionsExt},
+            net::UnixDatagram,
+        },
+    },
+    path::{Path, PathBuf},
     thread,
 };
 
 use caps::Capability;
-use listentop_model::sample::{NamespaceCounters, NamespaceSample};
-use nix::sched::{CloneFlags, setns};
+use listentop_model::sample::{NamespaceCounters, NamespaceId, NamespaceSample};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::statfs::{FsType, statfs},
+};
 
-use super::{coverage::Reason, owners};
+use super::{coverage::Reason, owners, proc};
 use crate::rights;
 
 /// Where `ip netns` keeps named namespaces.
 const NAMED: &str = "/run/netns";
+
+/// Socket option (include/uapi/asm-generic/socket.h).
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// Names by inode: those under /run/netns, and `host` for that of process 1.
 #[must_use]
@@ -26,26 +38,32 @@ pub(super) fn names() -> HashMap<u32, String> {
         .filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path.file_name()?.to_str()?.to_owned())))
         .collect();
     // Reading this takes the right to trace process 1.
-    if let Some(inode) = rights::privileged(|| owners::namespace_of(1)) {
+    if let Some(inode) = rights::privileged(|| proc::namespace_of(1)) {
         names.insert(inode, "host".to_owned());
     }
     names
 }
 
+/// Magic number of the file system that namespaces are files of (`NSFS_MAGIC`, include/uapi/linux/magic.h).
+const NSFS: FsType = FsType(0x6e73_6673);
+
+/// The namespaces under /run/netns. Anything may lie there: a FIFO, a directory, a link to a file, the rest of a name
+/// whose namespace is gone. Nothing is opened before it is known to be a namespace: opening a FIFO would wait for ever.
 fn named_files() -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path())
+    let is_namespace = |path: &PathBuf| statfs(path).is_ok_and(|system| system.filesystem_type() == NSFS);
+    fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_namespace)
 }
 
 /// A file for each namespace that can be found: one of its processes', or one under /run/netns.
 #[must_use]
 pub(super) fn all() -> HashMap<u32, PathBuf> {
     let mut found = named();
-    for pid in owners::pids() {
-        if let Some(inode) = owners::namespace_of(pid) {
+    for pid in proc::pids() {
+        if let Some(inode) = proc::namespace_of(pid) {
             found.entry(inode).or_insert_with(|| format!("/proc/{pid}/ns/net").into());
         }
     }
-    if let Some(inode) = owners::namespace_of(std::process::id()) {
+    if let Some(inode) = proc::namespace_of(std::process::id()) {
         found.insert(inode, "/proc/self/ns/net".into());
     }
     found
@@ -67,25 +85,51 @@ pub(super) fn scanned(scan: &owners::Scan) -> HashMap<u32, PathBuf> {
 #[must_use]
 pub(crate) fn is_shown(name_or_inode: &str) -> bool {
     name_or_inode.parse().is_ok_and(|inode| all().contains_key(&inode))
-        || names().values().any(|name| name == name_or_inode)
+        || names().iter().any(|(inode, name)| name == name_or_inode && (name == "host" || named().contains_key(inode)))
 }
 
+/// The network namespaces under /run/netns: a link may lead to one of another type.
 fn named() -> HashMap<u32, PathBuf> {
-    named_files().filter_map(|path| Some((fs::metadata(&path).ok()?.ino() as u32, path))).collect()
+    let of_network = |path: &PathBuf| {
+        let file = open(path).ok()?;
+        // SAFETY: it asks only.
+        let kind = unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) };
+        // Where the kernel does not say (before 4.11), it is tried.
+        (kind < 0 || kind == libc::CLONE_NEWNET).then(|| file.metadata().ok()).flatten()
+    };
+    named_files().filter_map(|path| Some((of_network(&path)?.ino() as u32, path))).collect()
+}
+
+/// Opens what was a namespace a moment ago.
+fn open(path: &Path) -> io::Result<File> {
+    // O_NONBLOCK: the name may have become a FIFO's.
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Runs `work` inside the namespace that `file` stands for, on a thread of its own.
 ///
 /// # Errors
 /// If the namespace is gone or may not be entered (CAP_SYS_ADMIN), or what `work` says.
-pub(super) fn inside<T: Send>(file: &PathBuf, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(super) fn inside<T: Send>(file: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     // Reading this takes the right to trace the process.
-    let namespace = rights::privileged(|| File::open(file))?;
+    let namespace = rights::privileged(|| open(file))?;
     if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
         // We are there already, so no right is needed.
         return work();
     }
     enter(namespace, work)
+}
+
+/// net.core.somaxconn of a namespace; `None` if it cannot be entered, or `file` stands for another one by now. The file
+/// shows the value of the namespace of the thread that opens it.
+pub(super) fn somaxconn(file: &Path, inode: u32) -> Option<u32> {
+    let read = || {
+        if proc::our_namespace() != Some(inode) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        fs::read_to_string("/proc/sys/net/core/somaxconn")
+    };
+    inside(file, read).ok()?.trim().parse().ok()
 }
 
 /// Whether other namespaces may be entered. That takes CAP_SYS_ADMIN in the user namespaces concerned, so it is tried.
@@ -108,44 +152,103 @@ pub(super) fn unseen() -> Option<Reason> {
 fn enter<T: Send>(namespace: File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     rights::privileged(|| {
         thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    setns(namespace, CloneFlags::CLONE_NEWNET)?;
-                    work()
-                })
+            let enter = move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET)?;
+                work()
+            };
+            thread::Builder::new()
+                .spawn_scoped(scope, enter)?
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace failed")))
         })
     })
 }
 
+/// A namespace to sample.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) id: NamespaceId,
+    /// Something listens there, so it exists. Otherwise its inode may be another one's by now.
+    pub(super) exists: bool,
+    /// See [`NamespaceSample::before_listeners`].
+    pub(super) before: Option<NamespaceCounters>,
+    /// A file that led there when it was found: on a busy machine a search for processes takes seconds.
+    pub(super) file: Option<PathBuf>,
+}
+
 /// Samples the namespaces that hold a listener. `processes`: some that are in each.
 #[must_use]
 pub(super) fn sample(
-    inodes: &[u32],
+    wanted: &[Wanted],
     processes: &HashMap<u32, Vec<u32>>,
     names: &HashMap<u32, String>,
 ) -> Vec<NamespaceSample> {
-    let sample = |inode: &u32| NamespaceSample {
-        inode: *inode,
-        name: names.get(inode).cloned(),
-        counters: counters(*inode, processes.get(inode).map_or(&[], Vec::as_slice), names.get(inode)),
+    let sample = |wanted: &Wanted| {
+        let inode = wanted.id.inode;
+        let processes = processes.get(&inode).map_or(&[][..], Vec::as_slice);
+        NamespaceSample {
+            id: wanted.id,
+            name: names.get(&inode).cloned(),
+            counters: counters(wanted, processes, names.get(&inode)),
+            before_listeners: wanted.before,
+        }
     };
-    rights::privileged(|| inodes.iter().map(sample).collect())
+    rights::privileged(|| wanted.iter().map(sample).collect())
 }
 
 /// Reads a namespace's counters through a process in it, else by entering it by name.
-fn counters(inode: u32, processes: &[u32], name: Option<&String>) -> Option<NamespaceCounters> {
-    for pid in std::iter::once(std::process::id()).chain(processes.iter().copied()) {
-        // Since the process was seen here it may have changed its namespace, or ended and left its id to another one.
-        if owners::namespace_of(pid) == Some(inode)
-            && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
-        {
-            return parse(&text);
+fn counters(wanted: &Wanted, processes: &[u32], name: Option<&String>) -> Option<NamespaceCounters> {
+    let id = wanted.id;
+    let processes = || std::iter::once(std::process::id()).chain(processes.iter().copied());
+    if wanted.exists || id.cookie.is_none() {
+        for pid in processes() {
+            // Since the process was seen here it may have changed its namespace, or ended and left its id to another
+            // one.
+            if proc::namespace_of(pid) == Some(id.inode)
+                && let Ok(text) = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
+            {
+                return parse(&text);
+            }
         }
     }
-    let file = PathBuf::from(NAMED).join(name?);
-    inside(&file, || fs::read_to_string("/proc/thread-self/net/netstat")).ok().as_deref().and_then(parse)
+    let named = name.map(|name| PathBuf::from(NAMED).join(name));
+    let mut files =
+        wanted.file.iter().cloned().chain(named).chain(processes().map(|pid| format!("/proc/{pid}/ns/net").into()));
+    files.find_map(|file| {
+        let (cookie, counters) = inside(&file, look_around).ok()?;
+        (id.cookie.is_none() || cookie == id.cookie).then_some(counters)
+    })
+}
+
+/// Cookie and counters of the calling thread's namespace.
+///
+/// # Errors
+/// If the counters cannot be read.
+pub(super) fn look_around() -> io::Result<(Option<u64>, NamespaceCounters)> {
+    let text = fs::read_to_string("/proc/thread-self/net/netstat")?;
+    Ok((our_cookie(), parse(&text).ok_or(io::ErrorKind::InvalidData)?))
+}
+
+/// Cookie of the calling thread's namespace; `None` before Linux 5.14.
+pub(super) fn our_cookie() -> Option<u64> {
+    cookie_of(&UnixDatagram::unbound().ok()?)
+}
+
+/// Cookie of the namespace that a socket belongs to, whatever sort of socket that is; `None` before Linux 5.14.
+pub(super) fn cookie_of(socket: &impl AsFd) -> Option<u64> {
+    let mut cookie = 0_u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the number outlives the call, which writes at most `size` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    (result == 0 && cookie != 0).then_some(cookie)
 }
 
 /// Reads the TcpExt lines of /proc/net/netstat: one of names, one of values.
@@ -184,9 +287,15 @@ mod tests {
 
     #[test]
     fn our_own_namespace_has_counters() {
-        let inode = owners::namespace_of(std::process::id()).expect("we run");
-        let samples = sample(&[inode], &HashMap::new(), &names());
-        assert!(samples[0].counters.is_some());
+        let inode = proc::namespace_of(std::process::id()).expect("we run");
+        let id = NamespaceId { inode, cookie: our_cookie() };
+        let wanted = |id, exists| sample(&[Wanted { id, exists, before: None, file: None }], &HashMap::new(), &names());
+        assert!(wanted(id, true)[0].counters.is_some());
+        assert!(wanted(id, false)[0].counters.is_some());
+        if id.cookie.is_some() {
+            let gone = NamespaceId { cookie: Some(u64::MAX), ..id };
+            assert_eq!(wanted(gone, false)[0].counters, None, "another one, which had this inode before");
+        }
         assert!(all().contains_key(&inode));
         assert!(is_shown(&inode.to_string()));
         assert!(!is_shown("1") && !is_shown("no such name") && !is_shown(""));

@@ -52,6 +52,12 @@ pub fn probes() -> Option<String> {
     env::var("LISTENTOP_TEST_PROBES").ok().filter(|name| !name.is_empty())
 }
 
+/// Whether only those tests are to run that functions see in another way than the default options do
+/// (LISTENTOP_TEST_ONLY_DIFFERENT).
+pub fn only_different() -> bool {
+    env::var_os("LISTENTOP_TEST_ONLY_DIFFERENT").is_some_and(|value| !value.is_empty())
+}
+
 /// The default options, with the kind of probes that all tests use.
 ///
 /// # Panics

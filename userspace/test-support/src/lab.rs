@@ -3,8 +3,9 @@
 use std::{
     collections::HashMap,
     fs,
+    io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::linux::fs::MetadataExt as _,
+    os::{fd::AsRawFd as _, linux::fs::MetadataExt as _},
     thread,
 };
 
@@ -50,6 +51,27 @@ impl Lab {
         fs::write(format!("/proc/sys/net/{path}"), value).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
+    /// Makes an interface of this name: one end of a pair, and up.
+    ///
+    /// # Errors
+    /// If the kernel has no such interfaces.
+    pub fn add_device(&self, name: &str) -> io::Result<()> {
+        let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, None)?;
+        (&socket).write_all(&new_link(name, "veth"))?;
+        let mut answer = [0; 64];
+        let length = (&socket).read(&mut answer)?;
+        // A message's header, then the error.
+        let error = answer
+            .get(16..20)
+            .filter(|_| length >= 20)
+            .map_or(0, |error| i32::from_ne_bytes([error[0], error[1], error[2], error[3]]));
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(-error));
+        }
+        up(name);
+        Ok(())
+    }
+
     /// The namespace's TcpExt counters, as the kernel has them now.
     pub fn counters(&self) -> Counters {
         let path = format!("/proc/{}/net/netstat", self.anchor.pid());
@@ -93,19 +115,50 @@ pub fn has_ipv6() -> bool {
 }
 
 fn loopback_up() {
-    use std::os::fd::AsRawFd as _;
+    up("lo");
+}
+
+/// Sets an interface of the calling thread's namespace up.
+fn up(name: &str) {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
     // SAFETY: zero is valid for all members.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
-        *place = *byte as libc::c_char;
+    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *place = byte as libc::c_char;
     }
     // SAFETY: the request names an interface and outlives the call, which fills in its flags.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) };
-    assert_eq!(result, 0, "lo has flags");
+    assert_eq!(result, 0, "{name} has flags");
     // SAFETY: the call before filled in the flags.
     unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
     // SAFETY: as above; the call reads the flags.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
-    assert_eq!(result, 0, "lo goes up");
+    assert_eq!(result, 0, "{name} goes up");
+}
+
+/// An rtnetlink message that makes an interface of this kind (rtnetlink(7)).
+fn new_link(name: &str, kind: &str) -> Vec<u8> {
+    const IFLA_IFNAME: u16 = 3;
+    const IFLA_LINKINFO: u16 = 18;
+    const IFLA_INFO_KIND: u16 = 1;
+    let attribute = |number: u16, value: &[u8]| {
+        let mut bytes = (4 + value.len() as u16).to_ne_bytes().to_vec();
+        bytes.extend(number.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let mut name = name.as_bytes().to_vec();
+    name.push(0);
+    // An empty `struct ifinfomsg`.
+    let mut body = vec![0; 16];
+    body.extend(attribute(IFLA_IFNAME, &name));
+    body.extend(attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, kind.as_bytes())));
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+    let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
+    message.extend(libc::RTM_NEWLINK.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+    message.extend(body);
+    message
 }

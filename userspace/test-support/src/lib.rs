@@ -15,7 +15,9 @@ pub mod lab;
 pub mod process;
 pub mod ring;
 pub mod sockets;
+pub mod sockmap;
 pub mod spans;
+pub mod steering;
 pub mod watch;
 
 use std::{

@@ -90,6 +90,19 @@ pub fn attempt_with_late_ack_to(address: SocketAddr) -> Socket {
     socket
 }
 
+/// A connection attempt that does not hear any answer: no final ACK follows. It stays half open until it times out, or
+/// until an answer finds that the client has gone.
+pub fn attempt_without_hearing(port: u16) -> Socket {
+    let socket = client(loopback(port));
+    socket.set_nonblocking(true).expect("O_NONBLOCK");
+    // A classic BPF program (Documentation/networking/filter.rst) that lets 0 bytes of each packet pass.
+    let mut nothing = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut nothing };
+    set_to(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program);
+    begin(&socket, loopback(port));
+    socket
+}
+
 fn begin(socket: &Socket, address: SocketAddr) {
     match socket.connect(&address.into()) {
         Ok(()) => {}
@@ -149,10 +162,20 @@ pub fn defer_accept(socket: &Socket, seconds: libc::c_int) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds);
 }
 
-fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
-    let size = size_of_val(&value) as libc::socklen_t;
+/// TCP_SYNCNT: how often a client sends its SYN again, or a listener its SYN-ACK.
+pub fn syn_retries(socket: &Socket, retries: libc::c_int) {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, retries);
+}
+
+/// Sets an option that is a number.
+pub fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+    set_to(socket, level, name, &value);
+}
+
+fn set_to<T>(socket: &Socket, level: libc::c_int, name: libc::c_int, value: &T) {
+    let size = size_of_val(value) as libc::socklen_t;
     // SAFETY: the value outlives the call, which reads `size` bytes of it.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), size) };
     assert_eq!(result, 0, "option {name}: {}", io::Error::last_os_error());
 }
 

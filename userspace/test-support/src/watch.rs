@@ -47,7 +47,7 @@ fn become_known(lab: &Lab, source: &mut LiveSource) {
     let listener = sockets::listen(1, 0);
     wait_until("the namespace's counters are found", || {
         let sample = source.sample().expect("a sample");
-        sample.namespaces.iter().any(|namespace| namespace.inode == lab.netns && namespace.counters.is_some())
+        sample.namespaces.iter().any(|namespace| namespace.id.inode == lab.netns && namespace.counters.is_some())
     });
     drop(listener);
     // A source reports the close of a listener in one sample only.
@@ -74,6 +74,11 @@ pub(crate) fn take_hidden() -> u64 {
     HIDDEN.swap(0, Ordering::Relaxed)
 }
 
+/// Adds events that the kernel hid from the probes in a test that fails: it is repeated.
+pub fn note_hidden(events: u64) {
+    HIDDEN.fetch_add(events, Ordering::Relaxed);
+}
+
 /// Compares a count with the kernel's own, where listentop cannot detect that its count is incomplete: a SYN-ACK that a
 /// timer sends again is seen by one probe only. If the count is too low the test is repeated, as if listentop had
 /// reported the difference; except in a virtual machine of ours.
@@ -81,7 +86,7 @@ pub fn assert_whole(counted: Option<u64>, by_the_kernel: u64) {
     if !test_harness::own_machine()
         && let Some(counted) = counted
     {
-        HIDDEN.fetch_add(by_the_kernel.saturating_sub(counted), Ordering::Relaxed);
+        note_hidden(by_the_kernel.saturating_sub(counted));
     }
     assert_eq!(counted, Some(by_the_kernel));
 }
@@ -89,7 +94,7 @@ pub fn assert_whole(counted: Option<u64>, by_the_kernel: u64) {
 impl Drop for Watch {
     fn drop(&mut self) {
         if thread::panicking() {
-            HIDDEN.fetch_add(self.hidden(), Ordering::Relaxed);
+            note_hidden(self.hidden());
         }
         // Probes that a failed test may have disturbed are not used again.
         if self.usual
@@ -124,7 +129,8 @@ impl Watch {
     }
 
     /// Watches through these probes from now on.
-    pub fn by(lab: &Lab, mut source: LiveSource) -> Self {
+    pub fn by(lab: &Lab, source: LiveSource) -> Self {
+        let mut source = source.at_every_sample();
         let last = source.sample().expect("a first sample");
         let lost_before = last.losses.clone();
         let tracker = Tracker::new(&last);
@@ -221,7 +227,7 @@ impl Watch {
 
     /// The test's namespace.
     pub fn namespace(&self) -> &NamespaceModel {
-        self.model().namespaces.iter().find(|n| n.inode == self.netns).expect("the namespace is seen")
+        self.model().namespaces.iter().find(|n| n.id.inode == self.netns).expect("the namespace is seen")
     }
 }
 

@@ -173,7 +173,7 @@ fn later_namespace(lab: &Lab) {
     Lab::beside(|other| {
         let there = listen(PORT, 4);
         let namespace = |watch: &Watch| {
-            let found = watch.model().namespaces.iter().find(|namespace| namespace.inode == other.netns);
+            let found = watch.model().namespaces.iter().find(|namespace| namespace.id.inode == other.netns);
             found.and_then(|namespace| Some((namespace.listen_drops?, namespace.unexplained_drops)))
         };
         let refuse = |watch: &mut Watch, refused: u64| {

@@ -174,9 +174,14 @@ fn assert_counts_within_missed(missed: u64, functions: &Counts, tracepoints: &Co
 fn assert_same_counts(a: &ListenerModel, b: &ListenerModel) {
     let counts = |l: &ListenerModel| {
         let t = &l.total;
-        [t.enqueued, t.accepts, t.would_block, t.accept_failed, t.reads, t.read_bytes, t.writes, t.write_bytes]
+        let calls = [t.enqueued, t.accepts, t.would_block, t.accept_failed];
+        (calls, [t.reads, t.read_bytes, t.writes, t.write_bytes], [t.client_closed, t.client_reset])
     };
-    assert_eq!(counts(a), counts(b), "enqueued, accepts, would-block, failed, reads, bytes, writes, bytes");
+    assert_eq!(
+        counts(a),
+        counts(b),
+        "enqueued, accepts, would-block, failed; reads, bytes, writes, bytes; closed, reset"
+    );
     assert_eq!(a.total.synack_retransmits, b.total.synack_retransmits);
     let now = |l: &ListenerModel| (l.now.open, l.now.queued_bytes, l.now.accept_depth, l.now.accept_peak);
     assert_eq!(now(a), now(b), "open, queued bytes, depth, peak");
@@ -194,6 +199,7 @@ fn assert_same_distributions(a: &Distributions, b: &Distributions) {
         ("first byte", &a.first_byte, &b.first_byte),
         ("first read", &a.first_read, &b.first_read),
         ("residency", &a.residency, &b.residency),
+        ("answer", &a.answer, &b.answer),
     ] {
         compare(what, a.as_ref(), b.as_ref());
     }

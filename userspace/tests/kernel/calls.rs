@@ -32,8 +32,11 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "calls::io_uring_accept", needs: NEEDS, run: io_uring_accept },
     Test { name: "calls::io_uring_multishot_accept", needs: NEEDS, run: io_uring_multishot_accept },
     Test { name: "calls::io_uring_accept_into_a_fixed_file", needs: NEEDS, run: io_uring_fixed_file },
+    Test { name: "calls::io_uring_accept_into_a_fixed_file_unused", needs: NEEDS, run: io_uring_fixed_file_unused },
+    Test { name: "calls::accept_on_a_replaced_descriptor", needs: NEEDS, run: replaced_descriptor },
     Test { name: "calls::io_uring_accept_would_block", needs: NEEDS, run: io_uring_would_block_accept },
     Test { name: "calls::would_block_and_failed_accepts", needs: NEEDS, run: |lab| non_blocking_accepts(lab, accept4) },
+    Test { name: "calls::accept_that_fails_with_a_connection", needs: NEEDS, run: accept_to_nowhere },
     Test { name: "calls::plain_accept", needs: NEEDS, run: |lab| non_blocking_accepts(lab, plain_accept) },
 ];
 
@@ -85,6 +88,29 @@ fn assert_accepts(watch: &mut Watch, n: u64) {
     assert_eq!(seen.now.open, Some(n));
     // io_uring first tries without blocking, and that is not counted.
     assert_eq!((seen.total.would_block, seen.total.accept_failed), (Some(0), failed(0)));
+}
+
+/// An accept that cannot pass the client's address has taken its connection off the queue, and closes it.
+fn accept_to_nowhere(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let clients: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    for _ in &clients {
+        let mut size: libc::socklen_t = 16;
+        let nowhere = std::ptr::without_provenance_mut(16);
+        // SAFETY: the kernel checks the address, and finds that it cannot write there.
+        let result = unsafe { libc::accept4(listener.as_raw_fd(), nowhere, &raw mut size, 0) };
+        let error = io::Error::last_os_error();
+        assert_eq!((result, error.raw_os_error()), (-1, Some(libc::EFAULT)));
+    }
+    drop(clients);
+    watch.sample_until("all have ended", |watch| watch.listener(PORT).now.open == Some(0));
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.enqueued, seen.total.accepts, seen.total.aborted), (Some(3), Some(3), Some(0)));
+    assert_eq!((seen.total.accept_failed, seen.now.accept_depth), (failed(3), 0));
+    let this = thread(seen, tid()).map(|thread| (thread.accepts, thread.accept_failed));
+    assert_eq!(this, Some((3, failed(3).unwrap_or(0))), "by this thread");
 }
 
 /// Half of the connections wait before the accept, half come while it waits.
@@ -152,6 +178,58 @@ fn io_uring_fixed_file(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.total.accepts, seen.total.reads, seen.total.read_bytes), (Some(1), Some(1), Some(5)));
     assert_eq!(thread(seen, tid()).map(|thread| (thread.accepts, thread.reads)), Some((1, 1)));
+}
+
+/// Connections that are accepted in this way, and end without a read or a write, were accepted. Only those that still
+/// wait when the listener closes were not.
+fn io_uring_fixed_file_unused(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let mut ring = ring();
+    if let Err(error) = ring.submitter().register_files_sparse(4) {
+        skip(format!("io_uring has no sparse table of files here (since 5.19): {error}"));
+    }
+    let clients: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
+    for place in 0..3 {
+        let slot = types::DestinationSlot::try_from_slot_target(place).expect("a slot of the table");
+        let fd = types::Fd(listener.as_raw_fd());
+        let accept = opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).file_index(Some(slot));
+        push(&mut ring, &accept.build());
+        complete(&mut ring);
+    }
+    for place in 0..2 {
+        push(&mut ring, &opcode::Close::new(types::Fixed(place)).build());
+        complete(&mut ring);
+    }
+    drop(clients);
+    watch.sample_until("the connections end", |watch| watch.listener(PORT).total.accepts >= Some(2));
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.total.enqueued, seen.total.aborted), (Some(5), Some(0)));
+    assert_eq!(seen.now.accept_depth, 2);
+    drop(listener);
+    watch.sample();
+    assert_eq!(watch.listener(PORT).total.aborted, Some(2), "two were thrown away");
+}
+
+/// dup2(2) puts another listener at the descriptor at which a thread waits: the thread accepts from the first one
+/// still.
+fn replaced_descriptor(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let (first, second) = (listen(PORT, 16), listen(PORT + 1, 16));
+    let waiting = first.try_clone().expect("a descriptor");
+    let client = std::thread::scope(|scope| {
+        let server = scope.spawn(|| waiting.accept().expect("a connection"));
+        test_support::sleep_ms(50);
+        // SAFETY: both descriptors are open; the replaced one stays one of a socket.
+        assert!(unsafe { libc::dup2(second.as_raw_fd(), waiting.as_raw_fd()) } >= 0);
+        let client = connect(PORT);
+        drop(server.join().expect("the thread accepts"));
+        client
+    });
+    watch.sample();
+    let accepts = |port| (watch.listener(port).total.enqueued, watch.listener(port).total.accepts);
+    assert_eq!((accepts(PORT), accepts(PORT + 1)), ((Some(1), Some(1)), (Some(0), Some(0))));
+    drop(client);
 }
 
 /// An accept of io_uring that returns at once: by IORING_ACCEPT_DONTWAIT since 6.10, on some kernels before that if the

@@ -6,10 +6,10 @@ use test_support::{
     Lab, Test, Watch,
     drops::{MixedRefusals, assert_adds_up},
     lab::{Counters, PORT},
-    sleep_ms,
+    skip, sleep_ms,
     sockets::{
-        accept, attempt, attempt_with_late_ack, connect, cookie, defer_accept, give_up_refused, kernel_drops, listen,
-        reset, send_all,
+        accept, attempt, attempt_with_late_ack, attempt_without_hearing, connect, cookie, defer_accept,
+        give_up_refused, kernel_drops, listen, reset, send_all,
     },
     wait_until,
     watch::assert_whole,
@@ -27,6 +27,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "drops::reset_on_overflow", needs: NEEDS, run: reset_on_overflow },
     Test { name: "drops::syn_queue_full_without_cookies", needs: NEEDS, run: syn_queue_full },
     Test { name: "drops::last_quarter_of_the_syn_backlog", needs: NEEDS, run: last_quarter },
+    Test { name: "drops::full_accept_queue_beside_a_syn_queue_at_its_limit", needs: NEEDS, run: accept_queue_only },
+    Test { name: "drops::last_quarter_beside_an_accept_queue_at_its_backlog", needs: NEEDS, run: last_quarter_only },
+    Test { name: "drops::ignored_packets_after_cookies", needs: NEEDS, run: ignored_after_cookies },
     Test { name: "drops::cookies_instead_of_drops", needs: NEEDS, run: cookies },
     Test { name: "drops::final_ack_with_a_cookie", needs: NEEDS, run: cookie_final_ack },
     Test { name: "drops::stray_resets_are_no_attempts", needs: NEEDS, run: stray_resets },
@@ -226,6 +229,78 @@ fn last_quarter(lab: &Lab) {
     let seen = watch.listener(PORT);
     assert_eq!((seen.drops.total, seen.drops.other), (Some(drops), Some(drops)), "{:?}", seen.drops);
     assert_eq!(seen.drops.unexplained, Some(0));
+}
+
+/// The accept queue is above its backlog, the SYN queue at it: the kernel refuses above.
+fn accept_queue_only(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_syncookies", "0");
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 4);
+    let truth = Truth::begin(lab, &listener);
+    let half_open: Vec<Socket> = (0..4).map(|_| attempt_without_hearing(PORT)).collect();
+    let waiting = give_up_refused((0..5).map(|_| attempt(PORT)).collect());
+    if truth.grown("TCPReqQFullDrop") > 0 {
+        skip("this kernel's SYN queue refuses at its backlog, not above it".to_owned());
+    }
+    let refused: Vec<Socket> = (0..6).map(|_| attempt(PORT)).collect();
+    assert!(give_up_refused(refused).is_empty());
+    settle(&mut watch);
+    assert_eq!((truth.grown("ListenOverflows"), truth.grown("TCPReqQFullDrop")), (6, 0), "the test's own load");
+    let seen = watch.listener(PORT);
+    assert_eq!((seen.now.accept_depth, seen.now.syn_depth), (5, Some(4)), "the test's own load");
+    let causes = (seen.drops.accept_queue_full_on_syn, seen.drops.syn_queue_full, seen.drops.other);
+    assert_eq!((seen.drops.total, causes), (Some(6), (Some(6), Some(0), Some(0))), "{:?}", seen.drops);
+    drop((half_open, waiting));
+}
+
+/// The last quarter of tcp_max_syn_backlog refuses, while the accept queue is at its backlog, where it still admits
+/// one.
+fn last_quarter_only(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_syncookies", "0");
+    lab.sysctl("ipv4/tcp_max_syn_backlog", "16");
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 20);
+    let truth = Truth::begin(lab, &listener);
+    let waiting: Vec<Socket> = (0..20).map(|_| connect(PORT)).collect();
+    let others: Vec<Socket> = (0..20).map(|_| attempt_without_hearing(PORT)).collect();
+    drop(others);
+    settle(&mut watch);
+    let drops = truth.grown("ListenDrops");
+    assert!(drops > 0, "the test's own load");
+    assert_eq!((truth.grown("ListenOverflows"), truth.grown("TCPReqQFullDrop")), (0, 0), "the test's own load");
+    let seen = watch.listener(PORT);
+    assert_eq!(seen.now.accept_depth, 20, "the test's own load");
+    let causes = (seen.drops.accept_queue_full_on_syn, seen.drops.syn_queue_full, seen.drops.other);
+    assert_eq!((seen.drops.total, causes), (Some(drops), (Some(0), Some(0), Some(drops))), "{:?}", seen.drops);
+    drop(waiting);
+}
+
+/// A final ACK with a cookie makes a connection without the kernel's usual check. What that leaves behind is not taken
+/// for a part of the next packet, which is ignored on purpose.
+fn ignored_after_cookies(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let (by_cookie, deferring) = (listen(PORT, 16), listen(PORT + 1, 16));
+    defer_accept(&deferring, 5);
+    let truth = Truth::begin(lab, &deferring);
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        lab.sysctl("ipv4/tcp_syncookies", "2");
+        clients.push(connect(PORT));
+        lab.sysctl("ipv4/tcp_syncookies", "0");
+        clients.push(connect(PORT + 1));
+    }
+    settle(&mut watch);
+    let ignored = truth.grown("TCPDeferAcceptDrop");
+    assert_eq!(
+        (ignored, truth.grown("SyncookiesRecv"), truth.grown("ListenDrops")),
+        (10, 10, 0),
+        "the test's own load"
+    );
+    for listener in [&by_cookie, &deferring] {
+        let seen = watch.by_id(cookie(listener));
+        assert_eq!((seen.drops.total, seen.drops.unexplained), (Some(0), Some(0)), "{:?}", seen.drops);
+    }
+    drop(clients);
 }
 
 /// With cookies a full SYN queue refuses no client. A client that returns its cookie is enqueued and accepted as usual.

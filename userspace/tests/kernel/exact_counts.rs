@@ -223,6 +223,8 @@ fn assert_exact_counts(seen: &ListenerModel, owns: &[Own], connections: u64, siz
     assert_eq!(count(seen.distributions.first_byte.as_ref()), connections);
     assert_eq!(count(seen.distributions.first_read.as_ref()), connections);
     assert_eq!(count(seen.distributions.residency.as_ref()), sum(owns, |own| own.reads));
+    // A request is read in parts, and answered by two writes.
+    assert_eq!(count(seen.distributions.answer.as_ref()), connections);
     assert_eq!(seen.distributions.bytes_per_read, Some(sizes));
 
     assert_eq!(seen.now.accept_depth, 0);

@@ -8,8 +8,8 @@ use test_support::{
     lab::{PORT, has_ipv6, loopback, loopback6},
     skip, sleep_ms,
     sockets::{
-        accept, attempt, attempt_with_late_ack, connect, connect_to, cookie, give_up_refused, kernel_drops, listen,
-        listen_on, retransmits,
+        accept, attempt, attempt_with_late_ack, attempt_without_hearing, connect, connect_to, cookie, defer_accept,
+        give_up_refused, kernel_drops, listen, listen_on, retransmits, send_all, syn_retries,
     },
     watch::{assert_ms, count},
 };
@@ -23,6 +23,10 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "handshake::clients_of_refused_syns", needs: NEEDS, run: clients },
     Test { name: "handshake::cookies_by_listener", needs: NEEDS, run: cookies },
     Test { name: "handshake::connections_of_a_closed_shard_move", needs: NEEDS, run: migrated },
+    Test { name: "handshake::requests_that_time_out", needs: NEEDS, run: timed_out },
+    Test { name: "handshake::requests_of_a_closed_listener", needs: NEEDS, run: closed },
+    Test { name: "handshake::requests_of_a_closed_shard_move", needs: NEEDS, run: requests_move },
+    Test { name: "handshake::requests_of_a_closed_shard_move_when_they_expire", needs: NEEDS, run: expiring_move },
 ];
 
 /// Completed and abandoned requests, and a peak between two samples.
@@ -126,21 +130,120 @@ fn cookies(lab: &Lab) {
     drop(connected);
 }
 
-/// With net.ipv4.tcp_migrate_req the queue of a closing shard moves to another shard.
-fn migrated(lab: &Lab) {
+/// Requests that get no final ACK: some at once, others after their SYN-ACK was sent again. Each is given up once.
+fn timed_out(lab: &Lab) {
+    lab.sysctl("ipv4/tcp_synack_retries", "0");
+    let mut watch = Watch::start(lab);
+    let (at_once, later) = (listen(PORT, 64), listen(PORT + 1, 64));
+    syn_retries(&later, 1);
+    let clients: Vec<Socket> = (0..14).map(|_| attempt_without_hearing(PORT)).collect();
+    let others: Vec<Socket> = (0..3).map(|_| attempt_without_hearing(PORT + 1)).collect();
+    others.iter().for_each(|client| syn_retries(client, 1));
+    // A client that is gone repeats no SYN.
+    drop(clients);
+    let depths = |watch: &Watch| [PORT, PORT + 1].map(|port| watch.listener(port).now.syn_depth);
+    watch.sample();
+    assert_eq!(depths(&watch), [Some(14), Some(3)], "the test's own load");
+    watch.sample_until("all have timed out", |watch| depths(watch) == [Some(0), Some(0)]);
+    watch.sample();
+    let seen = watch.by_id(cookie(&at_once)).total;
+    assert_eq!((seen.syn_requests, seen.syn_given_up, seen.synack_retransmits), (Some(14), Some(14), Some(0)));
+    let seen = watch.by_id(cookie(&later)).total;
+    assert_eq!((seen.syn_requests, seen.syn_given_up), (Some(3), Some(3)));
+    // The clients repeat their SYNs, which have the SYN-ACKs sent again as well.
+    assert!(seen.synack_retransmits >= Some(3), "{seen:?}");
+    drop(others);
+}
+
+/// What waits in the SYN queue of a listener that closes is given up.
+fn closed(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 64);
+    let (id, served) = (cookie(&listener), connect(PORT));
+    let clients: Vec<Socket> = (0..5).map(|_| attempt_without_hearing(PORT)).collect();
+    watch.sample();
+    assert_eq!(watch.by_id(id).now.syn_depth, Some(5), "the test's own load");
+    drop(listener);
+    watch.sample();
+    let seen = watch.by_id(id);
+    assert!(seen.closed);
+    assert_eq!((seen.total.syn_requests, seen.total.syn_given_up, seen.total.aborted), (Some(6), Some(5), Some(1)));
+    drop((clients, served));
+}
+
+/// Two shards in a namespace where the queues of a shard that closes move to the other.
+fn shards(lab: &Lab) -> (Socket, Socket) {
     // Some 5.10 kernels have the sysctl but not the function.
     let symbols = std::fs::read_to_string("/proc/kallsyms").expect("every Linux has it");
     if !symbols.lines().any(|line| line.ends_with(" reuseport_migrate_sock")) {
         skip("this kernel moves no connections between shards (net.ipv4.tcp_migrate_req, 5.14)".to_owned());
     }
     lab.sysctl("ipv4/tcp_migrate_req", "1");
-    let mut watch = Watch::start(lab);
     let shard = || {
         let shard = listen_on(loopback(PORT), 64, |socket| socket.set_reuse_port(true).expect("SO_REUSEPORT"));
         shard.set_nonblocking(true).expect("O_NONBLOCK");
         shard
     };
-    let (stays, goes) = (shard(), shard());
+    (shard(), shard())
+}
+
+/// Closes a shard with requests in its SYN queue, while the other one has requests too. Returns the ids of the one that
+/// stays and the one that goes, and how many requests that had.
+fn close_with_requests(watch: &mut Watch, stays: &Socket, goes: Socket, all: u64) -> (u64, u64, u64) {
+    watch.sample();
+    let (stays_id, goes_id) = (cookie(stays), cookie(&goes));
+    let requests = |id| watch.by_id(id).total.syn_requests.expect("it is measured");
+    let (own, other) = (requests(stays_id), requests(goes_id));
+    assert!(own + other == all && other > 0, "the test's own load: {own}, {other}");
+    drop(goes);
+    watch.sample();
+    let left = watch.by_id(goes_id);
+    assert!(left.closed);
+    assert_eq!((left.total.syn_requests, left.total.syn_given_up), (Some(other), Some(0)));
+    (stays_id, goes_id, other)
+}
+
+/// A request of a closed shard whose final ACK comes is the other shard's.
+fn requests_move(lab: &Lab) {
+    let (stays, goes) = shards(lab);
+    [&stays, &goes].into_iter().for_each(|shard| defer_accept(shard, 5));
+    let mut watch = Watch::start(lab);
+    let before = lab.counters();
+    // Their final ACKs come with their first data.
+    let clients: Vec<Socket> = (0..40).map(|_| connect(PORT)).collect();
+    let (stays_id, _, other) = close_with_requests(&mut watch, &stays, goes, 40);
+    clients.iter().for_each(|client| send_all(client, b"x"));
+    watch.sample_until("all are enqueued", |watch| watch.by_id(stays_id).now.accept_depth == 40);
+    watch.sample();
+    assert_eq!(lab.counters().since(&before, "TCPMigrateReqSuccess"), other, "the test's own load");
+    let seen = watch.by_id(stays_id);
+    assert_eq!((seen.total.enqueued, seen.total.migrated), (Some(40), Some(other)));
+    assert_eq!((seen.total.syn_requests, seen.total.syn_given_up), (Some(40), Some(0)));
+    assert_eq!((seen.now.syn_depth, seen.drops.total), (Some(0), Some(0)), "{:?}", seen.drops);
+    assert_eq!(count(seen.distributions.handshake.as_ref()), 40);
+    drop(clients);
+}
+
+/// One whose SYN-ACK is sent again goes on in the other shard's SYN queue.
+fn expiring_move(lab: &Lab) {
+    let (stays, goes) = shards(lab);
+    let mut watch = Watch::start(lab);
+    let before = lab.counters();
+    let clients: Vec<Socket> = (0..20).map(|_| attempt_without_hearing(PORT)).collect();
+    let (stays_id, _, other) = close_with_requests(&mut watch, &stays, goes, 20);
+    watch.sample_until("all have moved", |watch| watch.by_id(stays_id).now.syn_depth == Some(20));
+    watch.sample();
+    assert_eq!(lab.counters().since(&before, "TCPMigrateReqSuccess"), other, "the test's own load");
+    let seen = watch.by_id(stays_id);
+    assert_eq!((seen.total.syn_requests, seen.total.syn_given_up), (Some(20), Some(0)));
+    assert_eq!((seen.total.enqueued, seen.total.migrated), (Some(0), Some(other)));
+    drop(clients);
+}
+
+/// With net.ipv4.tcp_migrate_req the queue of a closing shard moves to another shard.
+fn migrated(lab: &Lab) {
+    let (stays, goes) = shards(lab);
+    let mut watch = Watch::start(lab);
     let clients: Vec<Socket> = (0..40).map(|_| connect(PORT)).collect();
     watch.sample();
     let (stays_id, goes_id) = (cookie(&stays), cookie(&goes));

@@ -20,9 +20,12 @@ use test_support::{
 
 const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads, Measure::Writes];
 
+const ARRIVALS: &[Measure] = &[Measure::Accepts, Measure::QueuedBytes, Measure::Residency, Measure::FirstByte];
+
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "protocols::mptcp_listener_and_plain_clients", needs: NEEDS, run: mptcp_plain },
     Test { name: "protocols::mptcp_listener_and_multipath_clients", needs: NEEDS, run: mptcp_multipath },
+    Test { name: "protocols::mptcp_arrivals", needs: ARRIVALS, run: mptcp_arrivals },
     Test { name: "protocols::fast_open", needs: NEEDS, run: fast_open },
     Test { name: "protocols::deferred_accepts_are_marked", needs: NEEDS, run: deferring },
 ];
@@ -82,16 +85,38 @@ fn mptcp_plain(lab: &Lab) {
     serve(&mut watch, &listener, &clients);
 }
 
+fn mptcp_clients(n: usize) -> Vec<Socket> {
+    let client = || {
+        let client = mptcp();
+        client.connect(&loopback(PORT).into()).expect("it connects");
+        client
+    };
+    std::iter::repeat_with(client).take(n).collect()
+}
+
+/// What arrives on a subflow wakes the socket above it.
+fn mptcp_arrivals(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = mptcp_listener();
+    let clients = mptcp_clients(3);
+    let servers: Vec<Socket> = clients.iter().map(|_| accept(&listener).expect("a connection")).collect();
+    clients.iter().for_each(|client| send_all(client, b"hello"));
+    watch.sample_until("all bytes wait", |watch| watch.listener(PORT).now.queued_bytes == Some(15));
+    for server in &servers {
+        receive_all(server, 5);
+    }
+    watch.sample();
+    let seen = watch.listener(PORT);
+    assert_eq!(seen.now.queued_bytes, Some(0));
+    assert_eq!(count(seen.distributions.residency.as_ref()), 3);
+    assert_eq!(count(seen.distributions.first_byte.as_ref()), 3);
+    clients.iter().for_each(|client| client.shutdown(Shutdown::Both).expect("it is connected"));
+}
+
 fn mptcp_multipath(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = mptcp_listener();
-    let clients: Vec<Socket> = (0..5)
-        .map(|_| {
-            let client = mptcp();
-            client.connect(&loopback(PORT).into()).expect("it connects");
-            client
-        })
-        .collect();
+    let clients = mptcp_clients(5);
     serve(&mut watch, &listener, &clients);
     // A non-blocking listener with an empty queue.
     listener.set_nonblocking(true).expect("O_NONBLOCK");

@@ -152,12 +152,21 @@ fn assert_counts(watch: &mut Watch, hook: &str) {
     assert_eq!((seen.writes, seen.write_bytes), (expected(Writes, 1), expected(Writes, 2)), "without {hook}");
 }
 
-/// Refuses every hook that is attached where nothing is refused, one at a time.
+/// A number below 3 that differs between one kernel's version and the next.
+fn third_of_this_kernel() -> usize {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("every Linux has it");
+    let numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<usize>().ok());
+    numbers.sum::<usize>() % 3
+}
+
+/// Refuses every hook that is attached where nothing is refused, one at a time. In a virtual machine of ours, where
+/// each start takes long, every third: which, depends on the kernel.
 fn one_by_one(lab: &Lab, kind: Kind) {
     let (source, coverage) = whole(kind);
     let attached: Vec<Target> = targets().into_iter().filter(|target| source.is_attached(*target)).collect();
     assert!(attached.len() >= EVENTS.iter().filter(|definition| definition.essential).count());
-    for refused in attached {
+    let (first, step) = if test_harness::own_machine() { (third_of_this_kernel(), 3) } else { (0, 1) };
+    for refused in attached.into_iter().skip(first).step_by(step) {
         let name = refused.to_string();
         match LiveSource::start(&options(Some(kind), std::slice::from_ref(&name))) {
             Ok(mut now) => {
@@ -223,7 +232,7 @@ fn several(lab: &Lab) {
     let refuse = ["tp_btf/sock_send_length", "tp_btf/kfree_skb", "tp_btf/tcp_retransmit_synack"].map(str::to_owned);
     let mut watch = Watch::with(lab, &options(Some(Kind::Tracepoint), &refuse));
     for measure in Measure::ALL {
-        let lost = *measure == Writes || *measure == SynackRetransmits || REFUSING.contains(measure);
+        let lost = [Writes, Measure::Answer, SynackRetransmits].contains(measure) || REFUSING.contains(measure);
         let (before, after) = (find(&whole, *measure), find(&watch.model().coverage, *measure));
         let expected = if lost { Status::Unavailable } else { before.status };
         assert_eq!(after.status, expected, "{}: {}", measure.name(), after.reason);

@@ -52,7 +52,7 @@ fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
     let threads = threads(pid);
     for thread in &threads {
         let allowed = match thread.name.as_str() {
-            "owners" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE]),
+            "owners" | "waiters" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE]),
             "rights" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN]),
             _ => sampling,
         };
@@ -61,7 +61,7 @@ fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
         assert!(thread.no_new_privs(), "{thread:?}");
         assert!(bounding.is_none_or(|bounding| thread.set("CapBnd") == bounding), "{thread:?}");
     }
-    for name in ["listentop", "owners", "rights"] {
+    for name in ["listentop", "owners", "waiters", "rights"] {
         assert!(threads.iter().any(|thread| thread.name == name), "{threads:?}");
     }
 }

@@ -51,7 +51,7 @@ fn final_ack_against_syn(lab: &Lab) {
     // The number of clients cannot be measured without probes.
     assert_eq!(drops.clients, None);
     assert_eq!(
-        watch.model().namespaces.iter().find(|n| n.inode == lab.netns).expect("ours").unexplained_drops,
+        watch.model().namespaces.iter().find(|n| n.id.inode == lab.netns).expect("ours").unexplained_drops,
         Some(0)
     );
     drop(waiting);

@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
-    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::symlink, process::CommandExt as _},
+    },
     process::{Child, Command, Output, Stdio},
 };
 
@@ -11,6 +14,8 @@ use listentop_model::coverage::Measure;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
+    sys::stat::Mode,
+    unistd::mkfifo,
 };
 use serde_json::Value;
 use test_support::{
@@ -35,17 +40,18 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::filters_that_nothing_passed", run: Run::Anywhere(unpassed_filters) },
     Test { name: "command_line::filter_by_name_of_a_namespace", run: Run::InLab(named_namespace) },
     Test { name: "command_line::a_filtered_process_that_ends", run: Run::Anywhere(process_that_ends) },
+    Test { name: "command_line::odd_entries_among_named_namespaces", run: Run::InLab(odd_namespaces) },
     Test { name: "command_line::without_bpf", run: Run::Anywhere(without_bpf) },
 ];
 
 /// The program without probes, and with these arguments, separated by blanks.
-fn listentop(arguments: &str) -> Command {
+pub(crate) fn listentop(arguments: &str) -> Command {
     let mut command = Command::new(environment::program());
     command.args(["--probes", "sock_diag"]).args(arguments.split_whitespace()).stdin(Stdio::null());
     command
 }
 
-fn run(arguments: &str) -> Output {
+pub(crate) fn run(arguments: &str) -> Output {
     listentop(arguments).output().expect("it runs")
 }
 
@@ -54,12 +60,12 @@ fn run_as_nobody(arguments: &str, stdin: Stdio) -> Output {
     ProgramCopy::new("nobody").as_nobody(arguments).stdin(stdin).output().expect("it runs")
 }
 
-fn report(output: &Output) -> Value {
+pub(crate) fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
 }
 
 /// Lines on stderr.
-fn lines(output: &Output) -> Vec<String> {
+pub(crate) fn lines(output: &Output) -> Vec<String> {
     String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect()
 }
 
@@ -183,7 +189,8 @@ fn full() -> File {
 /// If stderr cannot be written, messages are lost, and everything else works as usual.
 fn unwritable_stderr() {
     for (arguments, code) in [
-        ("report --for 100ms --format json --comm nobody", 0),
+        ("report --for 100ms --format json", 0),
+        ("report --for 100ms --comm nobody", 5),
         ("report --for nothing", 2),
         ("report --pid 4194304", 2),
         ("top", 1),
@@ -229,25 +236,25 @@ fn impossible_filters() {
     }
 }
 
-/// If no listener passes the filters, listentop says so and repeats them.
+/// If no listener passes the filters, listentop says so and repeats them, and its exit status is one of its own.
 fn unpassed_filters() {
     for filter in ["--port 1", "--comm nobody", "--port 1 --comm nobody"] {
         let said = format!("no listener passed the filter: {filter}");
         let output = run(&format!("report --for 100ms {filter}"));
         assert_eq!(
             (output.status.code(), lines(&output)),
-            (Some(0), vec!["measuring".to_owned(), format!("listentop: {said}")])
+            (Some(5), vec!["measuring".to_owned(), format!("listentop: {said}")])
         );
         let table = String::from_utf8_lossy(&output.stdout);
         assert!(table.contains(&format!("({said})")) && !table.contains("(no listener)"), "{table}");
         let output = run(&format!("report --for 100ms --format json {filter}"));
-        assert_eq!((output.status.code(), lines(&output).len()), (Some(0), 2));
+        assert_eq!((output.status.code(), lines(&output).len()), (Some(5), 2));
         assert_eq!(report(&output)["listeners"].as_array().map(Vec::len), Some(0));
     }
 }
 
-/// A name in /run/netns, in a mount namespace of the test's own.
-fn named_namespace(lab: &Lab) {
+/// Gives the test's own network namespace a name, `blue`, in a mount namespace of its own.
+fn name_namespace() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private");
@@ -255,6 +262,11 @@ fn named_namespace(lab: &Lab) {
     fs::create_dir("/run/netns").expect("an empty /run");
     fs::write("/run/netns/blue", "").expect("a place for it");
     mount(Some("/proc/thread-self/ns/net"), "/run/netns/blue", none, MsFlags::MS_BIND, none).expect("a name for it");
+}
+
+/// A name in /run/netns, in a mount namespace of the test's own.
+fn named_namespace(lab: &Lab) {
+    name_namespace();
     let listener = listen(PORT, 16);
     for filter in ["blue", &lab.netns.to_string()] {
         let output = run(&format!("report --for 100ms --format json --netns {filter}"));
@@ -290,9 +302,52 @@ fn process_that_ends() {
     assert!(row.contains(&format!("sleep[{}]", holder.id())) && row.contains("closed"), "{row}");
 }
 
-fn end(child: &mut Child) {
+pub(crate) fn end(child: &mut Child) {
     child.kill().expect("it runs");
     child.wait().expect("our child");
+}
+
+/// What is no network namespace under /run/netns is skipped: it neither makes listentop wait nor is taken for one.
+fn odd_namespaces(lab: &Lab) {
+    name_namespace();
+    mkfifo("/run/netns/fifo", Mode::S_IRWXU).expect("a FIFO");
+    fs::write("/run/netns/file", "").expect("a file");
+    fs::create_dir("/run/netns/directory").expect("a directory");
+    for (target, link) in [
+        ("/etc/passwd", "link"),
+        ("/run/netns/fifo", "link-to-fifo"),
+        ("/nowhere", "dangling"),
+        ("/dev/zero", "device"),
+        ("/proc/self/ns/mnt", "other-type"),
+        // As some use it to name a container's.
+        ("/proc/self/ns/net", "link-to-blue"),
+    ] {
+        symlink(target, format!("/run/netns/{link}")).expect("a link");
+    }
+    let listener = listen(PORT, 16);
+    let within = |arguments: &str| {
+        let mut child = listentop(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        test_support::wait_until("it ends", || child.try_wait().expect("our child").is_some());
+        child.wait_with_output().expect("it has ended")
+    };
+    for name in ["blue", "link-to-blue"] {
+        let output = within(&format!("report --for 100ms --format json --netns {name}"));
+        // One namespace has two names here, and is shown by one.
+        let code = output.status.code();
+        if code == Some(0) {
+            let report = report(&output);
+            assert_eq!(report["listeners"][0]["netns"], lab.netns);
+            let (_, _, reason) = coverage(&report, Measure::AcceptQueueDepth);
+            assert!(!reason.contains("could not be entered"), "{reason}");
+        } else {
+            assert_eq!(code, Some(2), "{:?}", lines(&output));
+        }
+    }
+    for name in ["fifo", "file", "directory", "link", "link-to-fifo", "dangling", "device", "other-type"] {
+        let output = within(&format!("report --for 100ms --netns {name}"));
+        assert_eq!((output.status.code(), lines(&output).len()), (Some(2), 1), "{name}: {:?}", lines(&output));
+    }
+    drop(listener);
 }
 
 /// bpf(2) fails with ENOSYS: as in a kernel without it, or under the seccomp filter of some containers.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::expected::Expected;
 use crate::guest::{self, Programs};
 use crate::image::Image;
 use crate::machine::{Clock, End, Machine};
@@ -16,8 +17,11 @@ use crate::{Options, machine};
 use listentop_guest::plan::{Event, Plan, Run};
 use xtask_support::process;
 
-/// The sources of samples, as `--probes` names them.
-pub(crate) const BACKENDS: [&str; 3] = ["fentry", "tracepoint", "sock_diag"];
+/// The sources of samples, as `--probes` names them. `auto` mixes the next two, and is what users get.
+pub(crate) const BACKENDS: [&str; 4] = ["auto", "fentry", "tracepoint", "sock_diag"];
+
+/// With this variable the kernel tests are those of what `--probes fentry` sees in another way than `auto`.
+const ONLY_DIFFERENT: &str = "LISTENTOP_TEST_ONLY_DIFFERENT";
 
 /// How much slower an emulated machine is than a usual one: the tests multiply their limits by it.
 const SLOWNESS: u32 = 10;
@@ -52,17 +56,21 @@ const LEFT_OUT: [&str; 24] = [
     "times::residency_of",
 ];
 
-/// Tests that choose their probes themselves: once for each kernel is enough.
+/// Tests that choose their probes themselves: once for each kernel is enough, with its first source.
 const OF_NO_BACKEND: [&str; 4] =
     ["backends::", "failures::btf_that_cannot_be_read", "failures::fallback_without_btf", "refused::"];
 
-/// Tests of refused tracepoints. They start listentop many times, so they run on one of the kernels with these
-/// tracepoints.
-const OF_REFUSED_TRACEPOINTS: [&str; 3] =
-    ["refused::several_at_once", "refused::tracepoints_one_by_one", "refused::what_nothing_can_do_without"];
+/// Tests that take long and do not depend much on the kernel: one with every kind of hook is enough, with its first
+/// source. Those of refused tracepoints start listentop many times, those of patterns have many processes.
+const ON_ONE_KERNEL: [&str; 4] = [
+    "patterns::",
+    "refused::several_at_once",
+    "refused::tracepoints_one_by_one",
+    "refused::what_nothing_can_do_without",
+];
 
 /// The kernel that runs them.
-const WITH_ALL_TRACEPOINTS: &str = "6.18";
+const WITH_ALL_HOOKS: &str = "6.18";
 
 /// A kernel and its machine.
 pub(crate) struct Boot {
@@ -78,6 +86,8 @@ pub(crate) enum Kind {
     Usual,
     /// Two CPUs and 62 more possible ones: per-CPU maps have room for all.
     ManyCpus,
+    /// Two CPUs, and a kernel whose processing of packets can be preempted.
+    RealTime,
 }
 
 /// The outcome of a boot.
@@ -92,7 +102,7 @@ impl Boot {
     /// Its name in tables.
     pub(crate) fn title(&self) -> String {
         match self.kind {
-            Kind::Usual => self.kernel.series.clone(),
+            Kind::Usual | Kind::RealTime => self.kernel.series.clone(),
             Kind::ManyCpus => format!("{} with 64 possible CPUs", self.kernel.series),
         }
     }
@@ -101,23 +111,25 @@ impl Boot {
     ///
     /// # Errors
     /// When the machine cannot be started. Failures inside are part of the outcome.
-    pub(crate) fn run(&self, programs: &Programs, options: &Options, logs: &Path) -> Result<Booted> {
+    pub(crate) fn run(
+        &self,
+        programs: &Programs,
+        expected: &Expected,
+        options: &Options,
+        logs: &Path,
+    ) -> Result<Booted> {
         let name = match self.kind {
-            Kind::Usual => self.kernel.release.clone(),
+            Kind::Usual | Kind::RealTime => self.kernel.release.clone(),
             Kind::ManyCpus => format!("{}-64-cpus", self.kernel.release),
         };
-        let backends =
-            BACKENDS.iter().copied().filter(|name| options.probes.as_deref().is_none_or(|only| only == *name));
-        // Without probes there are no per-CPU maps.
-        let backends = backends.filter(|name| self.kind == Kind::Usual || *name != "sock_diag");
-        let backends: Vec<&'static str> = backends.collect();
+        let backends = self.backends(expected, options.probes.as_deref());
         let file_system = logs.join(format!("{name}.cpio"));
         guest::write_file_system(&file_system, &programs.files(), &self.image, self.plan(&backends, options))?;
         let machine = Machine {
             kernel: self.image.kernel.clone(),
             file_system: file_system.clone(),
             cpus: match self.kind {
-                Kind::Usual => "2".to_owned(),
+                Kind::Usual | Kind::RealTime => "2".to_owned(),
                 // The kernel counts possible CPUs only in further sockets.
                 Kind::ManyCpus => "2,sockets=32,cores=2,maxcpus=64".to_owned(),
             },
@@ -137,6 +149,21 @@ impl Boot {
         Ok(Booted { outcomes: sorter.outcomes, trouble })
     }
 
+    /// The sources of samples that are tested there; `only`: the one that was asked for.
+    fn backends(&self, expected: &Expected, only: Option<&str>) -> Vec<&'static str> {
+        // Where tracepoints do not suffice, `auto` is functions.
+        let by_tracepoints = expected.entry(&self.title(), "tracepoint").is_none_or(|entry| entry.refused.is_none());
+        let chosen = |name: &str| match (only, self.kind) {
+            (Some(only), _) => only == name,
+            (None, Kind::Usual) => name != "auto" || by_tracepoints,
+            // Without probes there are no per-CPU maps.
+            (None, Kind::ManyCpus) => name == "fentry" || name == "tracepoint",
+            // `auto` uses programs of both kinds there.
+            (None, Kind::RealTime) => name == "auto",
+        };
+        BACKENDS.into_iter().filter(|name| chosen(name)).collect()
+    }
+
     fn plan(&self, backends: &[&'static str], options: &Options) -> Plan {
         let mut plan = Plan { timed: true, ..Plan::default() };
         for backend in backends {
@@ -151,18 +178,25 @@ impl Boot {
             match (&options.test, self.kind) {
                 (Some(name), _) => tests.push(name),
                 (None, Kind::ManyCpus) => tests.push("machine::"),
-                (None, Kind::Usual) => {}
+                (None, Kind::Usual | Kind::RealTime) => {}
             }
-            if !options.all && options.test.is_none() && self.kind == Kind::Usual {
+            // What `auto` has shown already need not be shown again.
+            let only_different = *backend == "fentry" && backends.contains(&"auto") && !options.all;
+            if !options.all && options.test.is_none() && self.kind != Kind::ManyCpus {
                 LEFT_OUT.iter().for_each(|name| tests.extend(["--skip", name]));
-                if self.kernel.series != WITH_ALL_TRACEPOINTS {
-                    OF_REFUSED_TRACEPOINTS.iter().for_each(|name| tests.extend(["--skip", name]));
+                let first = backends.first() == Some(backend);
+                if self.kernel.series != WITH_ALL_HOOKS || !first {
+                    ON_ONE_KERNEL.iter().for_each(|name| tests.extend(["--skip", name]));
                 }
-                if *backend == "tracepoint" {
+                if !first {
                     OF_NO_BACKEND.iter().for_each(|name| tests.extend(["--skip", name]));
                 }
             }
-            plan.runs.push(run(Purpose::Tests, backend, &tests, Duration::from_mins(15)));
+            let mut run = run(Purpose::Tests, backend, &tests, Duration::from_mins(15));
+            if only_different {
+                run.environment.push((ONLY_DIFFERENT.to_owned(), "1".to_owned()));
+            }
+            plan.runs.push(run);
         }
         plan
     }

@@ -44,7 +44,7 @@ pub(crate) fn obtain(apt: &Apt, kernel: &Kernel, dir: &Path) -> Result<Image> {
     let contents = if let Some(contents) = known.filter(|contents| contents.wanted == MODULES) {
         contents
     } else {
-        process::announce(&format!("fetching and unpacking Linux {} (once; 20 to 40 MB)", kernel.release));
+        process::announce(&format!("fetching and unpacking Linux {} (once; 20 to 110 MB)", kernel.release));
         let contents = unpack(apt, kernel, &dir).with_context(|| format!("Linux {}", kernel.release))?;
         fs::write(&note, serde_json::to_vec(&contents)?).with_context(|| format!("cannot write {}", note.display()))?;
         contents

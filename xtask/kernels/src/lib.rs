@@ -31,7 +31,7 @@ use packages::Kernel;
 use xtask_support::{cargo, exit, process};
 
 /// The kernels that are tested by default.
-const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
+const SERIES: [&str; 6] = ["5.10", "6.1", "6.12", "6.12-rt", "6.18", "7"];
 
 /// The kernel that also boots with many possible CPUs.
 const MANY_CPUS: &str = "6.18";
@@ -40,7 +40,8 @@ const MANY_CPUS: &str = "6.18";
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask kernels", max_term_width = 120)]
 struct Options {
-    /// Kernels, such as 6.12 or 6.1.0-50: the newest that Debian has of each [default: 5.10 6.1 6.12 6.18 7]
+    /// Kernels, such as 6.12 or 6.1.0-50: the newest that Debian has of each; 6.12-rt: a real-time one
+    /// [default: 5.10 6.1 6.12 6.12-rt 6.18 7]
     versions: Vec<String>,
     /// Write the results to xtask/kernels.toml and docs/kernels.md, instead of comparing them
     #[arg(long, conflicts_with = "test")]
@@ -91,7 +92,7 @@ fn run(options: &Options) -> Result<()> {
     let dir = root.join("target/kernels");
     let boots = boots(options, &dir)?;
     let programs = Programs::build()?;
-    let booted = run_all(&boots, &programs, options, &dir)?;
+    let booted = run_all(&boots, &programs, &expected, options, &dir)?;
 
     let mut found = Expected { measures: measures(&booted), runs: Vec::new() };
     let mut wrong = Vec::new();
@@ -159,7 +160,7 @@ fn boots(options: &Options, dir: &Path) -> Result<Vec<Boot>> {
     for (kernel, image) in obtain_all(&series, dir, options.mirror.as_deref())? {
         let many = kernel.series == MANY_CPUS;
         let boot = |kind| Boot { kernel: kernel.clone(), image: image.clone(), kind };
-        boots.push(boot(Kind::Usual));
+        boots.push(boot(if kernel.is_real_time() { Kind::RealTime } else { Kind::Usual }));
         if many {
             boots.push(boot(Kind::ManyCpus));
         }
@@ -168,7 +169,13 @@ fn boots(options: &Options, dir: &Path) -> Result<Vec<Boot>> {
 }
 
 /// Runs all machines, some at a time. The newest kernels are first: they allow the most, so they take longest.
-fn run_all(boots: &[Boot], programs: &Programs, options: &Options, dir: &Path) -> Result<Vec<Booted>> {
+fn run_all(
+    boots: &[Boot],
+    programs: &Programs,
+    expected: &Expected,
+    options: &Options,
+    dir: &Path,
+) -> Result<Vec<Booted>> {
     let logs: PathBuf = dir.join("logs");
     fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
     // A machine leaves a third of its CPU idle: attaching and detaching functions mostly waits.
@@ -187,7 +194,7 @@ fn run_all(boots: &[Boot], programs: &Programs, options: &Options, dir: &Path) -
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
                     let Some(next) = next else { return };
-                    let booted = boots[next].run(programs, options, &logs);
+                    let booted = boots[next].run(programs, expected, options, &logs);
                     done.lock().unwrap_or_else(PoisonError::into_inner)[next] = Some(booted);
                 }
             });

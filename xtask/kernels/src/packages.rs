@@ -5,12 +5,20 @@ use std::collections::BTreeMap;
 /// A kernel that Debian has, as packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// The series that was asked for, such as `6.12` or `7`.
+    /// The series that was asked for, such as `6.12`, `7` or `6.12-rt`.
     pub series: String,
-    /// `uname -r` without the flavour, such as `6.12.107+deb13`.
+    /// `uname -r` without the flavour, such as `6.12.107+deb13`; with `-rt` for a real-time kernel.
     pub release: String,
     /// The packages with image and modules: one up to 6.18, two after that.
     pub packages: Vec<Package>,
+}
+
+impl Kernel {
+    /// Whether it is a real-time kernel.
+    #[must_use]
+    pub fn is_real_time(&self) -> bool {
+        self.series.ends_with(REAL_TIME_MARK)
+    }
 }
 
 /// A package in one version.
@@ -22,8 +30,12 @@ pub struct Package {
     pub version: String,
 }
 
-/// The kernels' flavour: small, with everything built in that virtual machines need.
-const FLAVOUR: &str = "-cloud-amd64";
+/// The kernels' usual flavour: small, with everything built in that virtual machines need.
+const USUAL: &str = "-cloud-amd64";
+/// The flavour of real-time kernels (PREEMPT_RT).
+const REAL_TIME: &str = "-rt-amd64";
+/// What is behind a series or a release to name a real-time kernel.
+const REAL_TIME_MARK: &str = "-rt";
 /// Up to 6.18 this package has image and modules. Later it only depends on the other two.
 const WHOLE: &str = "linux-image-";
 const IMAGE: &str = "linux-binary-";
@@ -36,7 +48,7 @@ pub fn parse_index(index: &str) -> BTreeMap<String, Package> {
     for stanza in index.split("\n\n") {
         let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let Some(name) = field("Package:") else { continue };
-        if release(name).is_none() {
+        if release(name, USUAL).or_else(|| release(name, REAL_TIME)).is_none() {
             continue;
         }
         if let Some(version) = field("Version:") {
@@ -46,22 +58,23 @@ pub fn parse_index(index: &str) -> BTreeMap<String, Package> {
     found
 }
 
-/// The kernel release of a package with an image or modules.
-fn release(package: &str) -> Option<&str> {
+/// The kernel release of a package with an image or modules of a flavour.
+fn release<'a>(package: &'a str, flavour: &str) -> Option<&'a str> {
     let rest = [WHOLE, IMAGE, MODULES].iter().find_map(|prefix| package.strip_prefix(prefix))?;
-    let release = rest.strip_suffix(FLAVOUR)?;
+    let release = rest.strip_suffix(flavour)?;
     release.starts_with(|first: char| first.is_ascii_digit()).then_some(release)
 }
 
 /// The newest kernel whose version begins with `series`, number by number: `6.1` is not `6.12`.
 #[must_use]
 pub fn newest(packages: &BTreeMap<String, Package>, series: &str) -> Option<Kernel> {
+    let (flavour, mark) = if series.ends_with(REAL_TIME_MARK) { (REAL_TIME, REAL_TIME_MARK) } else { (USUAL, "") };
     let wanted = numbers(series);
-    let releases = packages.keys().filter_map(|name| release(name));
+    let releases = packages.keys().filter_map(|name| release(name, flavour));
     let mut releases: Vec<&str> = releases.filter(|release| numbers(release).starts_with(&wanted)).collect();
     releases.sort_by_key(|release| numbers(release));
     releases.into_iter().rev().find_map(|release| {
-        let package = |prefix: &str| packages.get(&format!("{prefix}{release}{FLAVOUR}")).cloned();
+        let package = |prefix: &str| packages.get(&format!("{prefix}{release}{flavour}")).cloned();
         let apart = package(IMAGE).zip(package(MODULES)).map(|(image, modules)| vec![image, modules]);
         // Where a linux-binary package has no linux-modules package, its linux-image package has the modules.
         let packages = match apart {
@@ -69,7 +82,7 @@ pub fn newest(packages: &BTreeMap<String, Package>, series: &str) -> Option<Kern
             None => package(IMAGE).into_iter().chain(package(WHOLE)).collect(),
         };
         let usable = packages.iter().any(|package| !package.name.starts_with(MODULES));
-        usable.then(|| Kernel { series: series.to_owned(), release: release.to_owned(), packages })
+        usable.then(|| Kernel { series: series.to_owned(), release: format!("{release}{mark}"), packages })
     })
 }
 
@@ -104,6 +117,9 @@ Version: 6.12.107-1
 Package: linux-image-6.12.107+deb13-amd64
 Version: 6.12.107-1
 
+Package: linux-image-6.12.117+deb13-rt-amd64
+Version: 6.12.117-1
+
 Package: linux-image-cloud-amd64
 Version: 6.12.107-1
 
@@ -134,6 +150,13 @@ Version: 7.3.1-1~bpo13+1
     }
 
     #[test]
+    fn a_real_time_kernel_is_a_series_of_its_own() {
+        let packages = vec!["linux-image-6.12.117+deb13-rt-amd64=6.12.117-1".to_owned()];
+        assert_eq!(found("6.12-rt"), Some(("6.12.117+deb13-rt".to_owned(), packages)));
+        assert_eq!(found("6.1-rt"), None);
+    }
+
+    #[test]
     fn image_and_modules_apart_are_taken_together() {
         let (release, packages) = found("7").unwrap();
         assert_eq!(release, "7.2.12+deb13", "7.3.1 has no image");
@@ -143,7 +166,7 @@ Version: 7.3.1-1~bpo13+1
 
     #[test]
     fn other_packages_and_debug_symbols_are_ignored() {
-        assert_eq!(parse_index(INDEX).len(), 8);
+        assert_eq!(parse_index(INDEX).len(), 9);
         assert_eq!(found("9"), None);
         assert_eq!(found("6.2"), None);
     }

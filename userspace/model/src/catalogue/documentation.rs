@@ -44,7 +44,7 @@ fn pattern_thresholds() -> Vec<Threshold> {
 }
 
 /// The sections of the document by their names.
-fn sections() -> [(&'static str, String); 5] {
+fn sections() -> [(&'static str, String); 6] {
     let patterns = patterns::ALL.iter().map(|p| row([format!("`{}`", p.name).as_str(), p.seen, p.programs]));
     let unknown = row(["`unknown`", "anything else; the evidence says what was seen", ""]);
     let pattern_thresholds = pattern_thresholds();
@@ -52,6 +52,10 @@ fn sections() -> [(&'static str, String); 5] {
         let thresholds: Vec<Threshold> = f.thresholds.iter().chain(findings::SHARED).copied().collect();
         let text = |text| fill(text, &thresholds);
         row([format!("`{}`", f.id).as_str(), f.meaning, &text(f.when), &text(f.severity)])
+    });
+    let explained = findings::ALL.iter().filter(|f| !f.follows_from.is_empty()).map(|f| {
+        let causes: Vec<String> = f.follows_from.iter().map(|id| format!("`{id}`")).collect();
+        row([format!("`{}`", f.id).as_str(), &causes.join(", ")])
     });
     let own = findings::ALL.iter().flat_map(|f| {
         let id = format!("`{}`", f.id);
@@ -66,6 +70,7 @@ fn sections() -> [(&'static str, String); 5] {
         ),
         ("pool", fill(POOL, &pattern_thresholds)),
         ("findings", table(&["finding", "what it means", "when", "severity"], findings)),
+        ("finding causes", table(&["finding", "follows from, the nearest first"], explained)),
         ("finding thresholds", table(&["finding", "threshold", "value", "why"], shared.chain(own))),
     ]
 }

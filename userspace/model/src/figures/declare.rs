@@ -59,6 +59,14 @@ macro_rules! figures {
             @sort [$($c)*] [$($g)*] [$($p)*] [$($v)*] [$($d)*] [$($h)*] [$($all)* (rate $entry)]; $($rest)*
         }
     };
+    (
+        @sort [$($c:tt)*] [$($g:tt)*] [$($p:tt)*] [$($v:tt)*] [$($d:tt)*] [$($h:tt)*] [$($all:tt)*];
+        share $entry:tt $($rest:tt)*
+    ) => {
+        figures! {
+            @sort [$($c)*] [$($g)*] [$($p)*] [$($v)*] [$($d)*] [$($h)*] [$($all)* (share $entry)]; $($rest)*
+        }
+    };
     (@sort [$($c:tt)*] [$($g:tt)*] [$($p:tt)*] [$($v:tt)*] [$($d:tt)*] [$($h:tt)*] [$($all:tt)*];) => {
         counters! { $($c)* }
         gauges! { [$($g)*] [$($p)*] [$($v)*] }
@@ -83,6 +91,12 @@ macro_rules! figure {
             @ concat!(stringify!($of), "_per_second"), $path, Rate, PerSecond, $measure, Add, $null, $help,
             |l, seconds| l.total.$of.filter(|_| seconds > 0.0).map(|count| count as f64 / seconds).into()
         )
+    };
+    ((share { $id:ident, $path:literal, $measure:ident, $null:literal, $help:literal, $total:ident => $share:expr })) => {
+        figure!(@ stringify!($id), $path, Share, Share, $measure, OfSums, $null, $help, |l, _| {
+            let $total = &l.total;
+            $share.into()
+        })
     };
     ((gauge {
         $id:ident: $type:ty, $path:literal, $measure:ident, $unit:ident, $sum:ident, $null:literal, $help:literal, $($from:tt)*

@@ -9,6 +9,8 @@ names! {
         Counter = "counter",
         /// A counter divided by the length of the interval.
         Rate = "rate",
+        /// A part of a counter, from 0 to 1.
+        Share = "share",
         /// A value at the last sample.
         Gauge = "gauge",
         /// The largest value within the interval.
@@ -25,6 +27,8 @@ names! {
         Add = "sum",
         /// They are added up, if they are known of every shard.
         AddKnown = "sum if all are known",
+        /// It is worked out from the sums.
+        OfSums = "of the sums",
         /// The largest counts.
         Largest = "largest",
         /// It is set if it is set for any shard.
@@ -57,6 +61,8 @@ names! {
         Microseconds = "µs",
         /// Events per second.
         PerSecond = "per second",
+        /// A part, from 0 to 1.
+        Share = "share",
         /// Yes or no.
         Flag = "flag",
     }
@@ -115,7 +121,7 @@ pub enum Value<'a> {
     Unknown,
     /// An integer.
     Number(u64),
-    /// A rate per second.
+    /// A rate per second, or a share.
     Rate(f64),
     /// Yes or no.
     Flag(bool),

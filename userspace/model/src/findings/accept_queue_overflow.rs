@@ -1,18 +1,29 @@
 //! The accept queue refused attempts.
 
-use super::{FindingInput, FindingKind, duration, ms, plural};
-use crate::model::{Finding, Severity};
+use super::{FindingInput, FindingKind, Found, duration, ms, plural};
+use crate::model::Severity;
 
 pub(super) const KIND: FindingKind = FindingKind {
     id: "accept_queue_overflow",
     meaning: "The program accepts too slowly. Every refused attempt costs its client a second or more.",
     when: "The accept queue was full and refused SYNs or final ACKs in the interval.",
     severity: "critical if it refused any in the recent span, else warning",
+    follows_from: &[
+        "accept_errors",
+        "acceptor_gone",
+        "dead_shard",
+        "hung_acceptor",
+        "busy_acceptor",
+        "cpu_starved_acceptor",
+        "acceptor_imbalance",
+        "shard_imbalance",
+        "backlog_small",
+    ],
     thresholds: &[],
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let on_syn = l.drops.accept_queue_full_on_syn.unwrap_or(0);
     let on_ack = l.drops.accept_queue_full_on_ack.unwrap_or(0);
@@ -37,22 +48,22 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
     let half = wait.map_or(String::new(), |us| {
         format!(" Half of the accepted connections had waited {} or longer.", duration(us))
     });
-    Some(Finding {
-        id: KIND.id,
-        severity: if recent > 0 { Severity::Critical } else { Severity::Warning },
-        summary: format!(
+    let found = Found::new(
+        &KIND,
+        if recent > 0 { Severity::Critical } else { Severity::Warning },
+        format!(
             "The accept queue (limit {}) was full and refused {} and {}.{half}",
             l.now.limit,
             plural(on_syn, "SYN"),
             plural(on_ack, "final ACK"),
         ),
         evidence,
-        advice: "Make the program accept sooner: accept until EAGAIN, move work off the accepting thread, or add acceptors. A larger \
+        "Make the program accept sooner: accept until EAGAIN, move work off the accepting thread, or add acceptors. A larger \
                  backlog (listen() and net.core.somaxconn) helps against bursts only; if accepting is too slow on average, clients \
                  just wait longer. Leave tcp_abort_on_overflow, tcp_syncookies and tcp_max_syn_backlog alone: none of them makes \
-                 room in this queue."
-            .to_owned(),
-    })
+                 room in this queue.",
+    );
+    Some(found.holding(recent > 0))
 }
 
 #[cfg(test)]

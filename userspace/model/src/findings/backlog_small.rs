@@ -1,34 +1,34 @@
 //! The backlog is small against bursts: the queue fills up though accepting keeps pace.
 
-use super::{FindingInput, FindingKind, duration, ms};
-use crate::{
-    catalogue::thresholds,
-    model::{Finding, Severity},
-};
+use super::{FindingInput, FindingKind, Found, NO_BURST, duration, ms};
+use crate::{catalogue::thresholds, model::Severity};
 
 thresholds! {
     /// A queue whose mean depth is at most this share of its limit is drained well enough, so bursts filled it.
     CALM: f64 = 0.25, Share;
     /// Fewer points of history have no meaningful mean.
     MIN_POINTS: u64 = 4, Count;
-    /// If half of the accepts wait longer than this, accepting is slow: that is no burst.
-    PROMPT_US: u64 = 20_000, Micros;
+    /// If 1 in 100 accepts waits longer than this, accepting is slow: that is no burst.
+    PROMPT_US: u64 = 500_000, Micros;
 }
 
 pub(super) const KIND: FindingKind = FindingKind {
     id: "backlog_small",
     meaning: "The program keeps pace on average, but bursts do not fit into the queue. A larger backlog does help here.",
     when: "The peak reached the limit, but the mean depth over at least {MIN_POINTS} points of history is at most {CALM} of \
-           the limit, and half of the accepts waited at most {PROMPT_US}.",
+           the limit, and p99 of accept wait is at most {PROMPT_US}. Not beside a stall: accepts that fail, an acceptor that hangs, \
+           is busy, starved or gone.",
     severity: "warning if the queue refused attempts, else info",
+    follows_from: &[],
     thresholds: THRESHOLDS,
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let peak = l.now.accept_peak?;
-    if peak < l.now.limit {
+    // A queue that nobody empties is full whatever its length.
+    if peak < l.now.limit || input.ever(NO_BURST) || input.beside("cpu_starved_acceptor") {
         return None;
     }
     let depths: Vec<f64> = l.history.points(input.timeline).map(|p| f64::from(p.accept_depth)).collect();
@@ -36,34 +36,36 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
         return None;
     }
     let mean = depths.iter().sum::<f64>() / depths.len() as f64;
-    let wait = l.distributions.accept_wait.as_ref()?.quantile_us(0.5)?;
-    if mean > CALM * f64::from(l.now.limit) || wait > PROMPT_US {
+    let waits = l.distributions.accept_wait.as_ref()?;
+    let (wait, longest) = (waits.quantile_us(0.5)?, waits.quantile_us(0.99)?);
+    if mean > CALM * f64::from(l.now.limit) || longest > PROMPT_US {
         return None;
     }
-    let refused = l.drops.accept_queue_full_on_syn.unwrap_or(0) + l.drops.accept_queue_full_on_ack.unwrap_or(0);
-    Some(Finding {
-        id: KIND.id,
-        severity: if refused > 0 { Severity::Warning } else { Severity::Info },
-        summary: format!(
+    let (refused, _) = input.refused_by_accept_queue();
+    let found = Found::new(
+        &KIND,
+        if refused > 0 { Severity::Warning } else { Severity::Info },
+        format!(
             "Bursts fill the accept queue (peak {peak}, limit {}), but on average it is nearly empty (mean depth {mean:.1}). \
              Half of the accepted connections waited {} or less.",
             l.now.limit,
             duration(wait)
         ),
-        evidence: vec![
+        vec![
             ("peak", f64::from(peak)),
             ("limit", f64::from(l.now.limit)),
             ("mean_depth", mean),
             ("accept_wait_p50_ms", ms(wait)),
             ("refused", refused as f64),
         ],
-        advice: format!(
+        format!(
             "Raise the backlog: both the argument of listen() and net.core.somaxconn, which caps it silently. What counts is the \
              result, now {}; usual values of somaxconn are 128 and 4096. It takes effect when the program calls listen() again. \
              More acceptors are not needed for this.",
             l.now.backlog
         ),
-    })
+    );
+    Some(found.holding(l.now.recent_accept_peak.is_none_or(|peak| peak >= l.now.limit)))
 }
 
 #[cfg(test)]
@@ -110,10 +112,30 @@ mod tests {
 
     #[test]
     fn accepting_is_prompt() {
-        // What is read are the middles of buckets: 19.9 ms and 22.0 ms.
-        let wait = |us| after(|case| case.listener.distributions.accept_wait = durations(&[(us, 10), (us * 9, 9)]));
-        assert_eq!([19_900, 21_500].map(wait), [INFO, NONE]);
+        // What is read are the middles of buckets: 486.5 and 520.1 ms.
+        let wait = |us| after(|case| case.listener.distributions.accept_wait = durations(&[(100, 10), (us, 9)]));
+        assert_eq!([486_000, 520_000].map(wait), [INFO, NONE]);
         assert_eq!(after(|case| case.listener.distributions.accept_wait = None), NONE);
+    }
+
+    #[test]
+    fn a_queue_that_nobody_empties_needs_no_larger_backlog() {
+        let mut case = burst();
+        case.remember("hung_acceptor");
+        assert_eq!(case.find(&KIND), None);
+        let mut case = burst();
+        case.remember("slow_accept");
+        assert!(case.find(&KIND).is_some());
+    }
+
+    #[test]
+    fn it_holds_while_the_recent_peak_reaches_the_limit() {
+        let holds = |peak| {
+            let mut case = burst();
+            case.listener.now.recent_accept_peak = peak;
+            case.find(&KIND).unwrap().holds
+        };
+        assert_eq!([Some(79), Some(80), None].map(holds), [false, true, true]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A thread that accepts waits for a CPU.
 
-use super::{FindingInput, FindingKind, duration, ms, percent, plural};
+use super::{FindingInput, FindingKind, Found, duration, ms, percent, plural, stall};
 use crate::{
     catalogue::thresholds,
-    model::{Finding, Severity, ThreadModel},
+    model::{Severity, ThreadModel},
+    patterns,
 };
 
 thresholds! {
@@ -11,7 +12,9 @@ thresholds! {
     /// CPUs stays far below.
     STARVED: f64 = 0.2, Share;
     /// A thread with this share of the accepts delays the listener noticeably.
-    MAIN_ACCEPTOR: f64 = 0.1, Share;
+    MAIN_ACCEPTOR: f64 = patterns::MAIN_ACCEPTOR, Share;
+    /// Of many threads that accept, none has so much: this part of an equal share is enough.
+    MAIN_PART: f64 = patterns::MAIN_PART, Share;
     /// The scheduler's own slices are several milliseconds: a shorter observation proves nothing.
     MIN_US: u64 = 500_000, Micros;
 }
@@ -20,46 +23,82 @@ pub(super) const KIND: FindingKind = FindingKind {
     id: "cpu_starved_acceptor",
     meaning: "The accepting thread has work but no CPU: other threads, a cgroup limit or its priority keep it waiting. The \
               times are from `/proc/PID/task/TID/schedstat`.",
-    when: "A living thread with {MAIN_ACCEPTOR} of the accepts was ready to run but had no CPU for {STARVED} of the time, \
-           observed for at least {MIN_US}.",
+    when: "A living thread with {MAIN_ACCEPTOR} of the accepts, or {MAIN_PART} of an equal share, was ready to run but had no CPU \
+           for {STARVED} of the time, observed for at least {MIN_US}: in the last seconds, or else over the interval.",
     severity: "warning",
+    follows_from: &[],
     thresholds: THRESHOLDS,
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+/// The times of a thread, in microseconds.
+#[derive(Clone, Copy)]
+struct Times {
+    span: u64,
+    queue: u64,
+    cpu: u64,
+}
+
+impl Times {
+    fn share(self) -> f64 {
+        self.queue as f64 / self.span.max(1) as f64
+    }
+
+    fn starved(self) -> Option<Self> {
+        (self.span >= MIN_US && self.share() >= STARVED).then_some(self)
+    }
+}
+
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
-    let starved = |t: &ThreadModel| {
-        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&input.interval)?);
-        let span = cpu + queue + blocked;
-        let share = queue as f64 / span.max(1) as f64;
-        let accepts = !t.ended && t.accept_share.is_some_and(|s| s >= MAIN_ACCEPTOR);
-        (accepts && span >= MIN_US && share >= STARVED).then_some((share, queue, cpu))
+    // Shares are of the group. Its other shards have as many acceptors as this one, or so.
+    let shards = input.group.map_or(1, |group| group.open.count);
+    let acceptors = l.threads.iter().filter(|t| t.accepts > 0 && !t.ended).count() as u64 * shards;
+    let is_main = |t: &ThreadModel| t.accept_share.is_some_and(|share| patterns::is_main_acceptor(share, acceptors));
+    let main = || l.threads.iter().filter(|t| !t.ended && is_main(t));
+    let recent = |t: &ThreadModel| {
+        let lately = input.lately(t)?;
+        Some(Times { span: lately.span_us, queue: lately.run_queue_us?, cpu: lately.on_cpu_us? })
     };
-    let (thread, (share, queue, cpu)) =
-        l.threads.iter().filter_map(|t| starved(t).map(|s| (t, s))).max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
-    Some(Finding {
-        id: KIND.id,
-        severity: Severity::Warning,
-        summary: format!(
-            "{} (thread {}) accepts connections, but waited for a CPU {} of the time ({}).",
-            thread.comm,
-            thread.tid,
-            percent(share),
-            duration(queue)
-        ),
-        evidence: vec![
-            ("run_queue_share", share),
-            ("run_queue_ms", ms(queue)),
-            ("on_cpu_ms", ms(cpu)),
+    let interval = |t: &ThreadModel| {
+        let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&input.interval)?);
+        Some(Times { span: cpu + queue + blocked, queue, cpu })
+    };
+    let worst = |times: &dyn Fn(&ThreadModel) -> Option<Times>| {
+        let starved = main().filter_map(|t| Some((t, times(t)?.starved()?)));
+        starved.max_by(|a, b| a.1.share().total_cmp(&b.1.share()))
+    };
+    let now = worst(&recent);
+    // A thread of which the last seconds are not known may be waiting still.
+    let (thread, times) = now.or_else(|| worst(&interval))?;
+    let holds = now.is_some() || recent(thread).is_none_or(|times| times.span < MIN_US);
+    let said = |verb| {
+        format!(
+            "{} {verb} connections, but waited for a CPU {} of the time ({} of {}).",
+            stall::name(thread),
+            percent(times.share()),
+            duration(times.queue),
+            duration(times.span)
+        )
+    };
+    let advice = format!(
+        "Give the thread CPU time: no more busy threads than {}, a higher cgroup cpu.max or cpu.weight, a lower nice value, or \
+         a CPU of its own. More acceptors would compete for the same CPUs. A larger backlog only hides the problem.",
+        plural(input.cpus.into(), "CPU")
+    );
+    let found = Found::new(
+        &KIND,
+        Severity::Warning,
+        said(if holds { "accepts" } else { "accepted" }),
+        vec![
+            ("run_queue_share", times.share()),
+            ("run_queue_ms", ms(times.queue)),
+            ("on_cpu_ms", ms(times.cpu)),
             ("cpus", f64::from(input.cpus)),
         ],
-        advice: format!(
-            "Give the thread CPU time: no more busy threads than {}, a higher cgroup cpu.max or cpu.weight, a lower nice value, or \
-             a CPU of its own. More acceptors would compete for the same CPUs. A larger backlog only hides the problem.",
-            plural(input.cpus.into(), "CPU")
-        ),
-    })
+        advice.clone(),
+    );
+    Some(found.holding(holds).remembered(times.share(), said("accepted"), advice))
 }
 
 #[cfg(test)]
@@ -88,6 +127,56 @@ mod tests {
     fn a_tenth_of_the_accepts_matters() {
         let found = severities(&KIND, waiting, [(0.095, 5_000_000), (0.1, 5_000_000), (0.105, 5_000_000)]);
         assert_eq!(found, [NONE, WARNING, WARNING]);
+    }
+
+    #[test]
+    fn among_many_half_of_an_equal_share_matters() {
+        let thirty = |case: &mut Case, share: f64| {
+            let one = ThreadModel { accepts: 10, ..case.listener.threads[0].clone() };
+            case.listener.threads = vec![one; 30];
+            waiting(case, (share, 5_000_000));
+        };
+        // An equal share is a thirtieth.
+        let found = severities(&KIND, thirty, [0.8 / 60.0, 0.99 / 60.0, 1.01 / 60.0, 1.0 / 30.0]);
+        assert_eq!(found, [NONE, NONE, WARNING, WARNING]);
+        // Of thirty that accepted, the others have ended.
+        let last = |case: &mut Case, share: f64| {
+            thirty(case, share);
+            case.listener.threads[1..].iter_mut().for_each(|t| t.ended = true);
+        };
+        assert_eq!(severities(&KIND, last, [0.09, 0.1]), [NONE, WARNING]);
+        // Thirty shards with a thread each.
+        let shard = |case: &mut Case, share: f64| {
+            case.shard().count = 30;
+            case.listener.threads.truncate(1);
+            case.listener.threads[0].accepts = 10;
+            waiting(case, (share, 5_000_000));
+        };
+        assert_eq!(severities(&KIND, shard, [0.99 / 60.0, 1.01 / 60.0]), [NONE, WARNING]);
+    }
+
+    #[test]
+    fn the_last_seconds_tell_whether_it_holds() {
+        let lately = |queue_us: u64| {
+            let mut case = Case::with(|case| waiting(case, (1.0, 5_000_000)));
+            case.listener.threads[0].accepts = 1;
+            case.observe(3);
+            case.listener.threads[0].run_queue_us = Some(5_000_000 + queue_us);
+            let found = case.find(&KIND).unwrap();
+            (found.holds, found.summary)
+        };
+        let (holds, summary) = lately(600_000);
+        assert!(holds, "{summary}");
+        assert!(
+            summary.ends_with(" accepts connections, but waited for a CPU 20% of the time (600.0 ms of 3.0 s)."),
+            "{summary}"
+        );
+        let (holds, summary) = lately(590_000);
+        assert!(!holds, "{summary}");
+        assert!(
+            summary.ends_with(" accepted connections, but waited for a CPU 56% of the time (5.6 s of 10.0 s)."),
+            "{summary}"
+        );
     }
 
     #[test]
@@ -131,7 +220,10 @@ mod tests {
         };
         case.cpus = 2;
         let found = case.find(&KIND).unwrap();
-        assert_eq!(found.summary, "srv (thread 7) accepts connections, but waited for a CPU 40% of the time (4.0 s).");
+        assert_eq!(
+            found.summary,
+            "srv (thread 7) accepts connections, but waited for a CPU 40% of the time (4.0 s of 10.0 s)."
+        );
         let figures = [("run_queue_share", 0.4), ("run_queue_ms", 4_000.0), ("on_cpu_ms", 1_500.0), ("cpus", 2.0)];
         assert_eq!(found.evidence, figures);
         assert!(found.advice.contains("than 2 CPUs"), "{}", found.advice);

@@ -1,48 +1,67 @@
 //! One shard of a group does not accept while the others do.
 
-use super::{FindingInput, FindingKind, agree, ms, plural};
-use crate::model::{Finding, Severity};
+use super::{FindingInput, FindingKind, Found, agree, ms, plural, stall};
+use crate::model::Severity;
 
 pub(super) const KIND: FindingKind = FindingKind {
     id: "dead_shard",
-    meaning: "The kernel goes on sending clients to this shard, where nobody serves them. It replaces `hung_acceptor`.",
-    when: "The conditions of `hung_acceptor` hold, and other shards of the group accept.",
+    meaning: "The kernel goes on sending clients to this shard, where nobody serves them. It takes the place of \
+              `hung_acceptor` and `acceptor_gone`.",
+    when: "The conditions of `hung_acceptor` or `acceptor_gone` hold, and other shards of the group accept.",
     severity: "critical",
+    follows_from: &[],
     thresholds: &[],
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let (l, group) = (input.listener, &input.group?.open);
     if !input.is_dead_shard() {
         return None;
     }
     let refused = l.drops.total.unwrap_or(0);
     let (others, waiting) = (group.count - 1, u64::from(l.now.accept_depth));
-    Some(Finding {
-        id: KIND.id,
-        severity: Severity::Critical,
-        summary: format!(
-            "This shard accepts nothing, while {} {} {:.0} connections per second. {} {} in its queue.",
-            plural(others, "other shard"),
-            agree(others, "accepts", "accept"),
-            group.accepts_per_second,
-            plural(waiting, "connection"),
-            agree(waiting, "waits", "wait"),
+    let (oldest, rate) = (l.now.oldest_waiting_us.unwrap_or(0), group.accepts_per_second);
+    let (shards, connections) = (plural(others, "other shard"), plural(waiting, "connection"));
+    let thread = input.acceptors().next();
+    let state = thread.and_then(|t| Some(format!(" {} is {}.", stall::name(t), stall::whereabouts(t)?)));
+    let state = state.unwrap_or_default();
+    let advice = format!(
+        "Find out where its thread is stuck. {} The kernel assigns clients to shards by hash and never moves them: this shard's \
+         clients get no service until its thread accepts again or its listener closes. With net.ipv4.tcp_migrate_req=1 a \
+         closing listener's waiting connections move to another shard. More shards or a larger backlog do not help these \
+         clients.",
+        thread.map_or_else(|| stall::look_at_owner(l), stall::look)
+    );
+    Some(
+        Found::new(
+            &KIND,
+            Severity::Critical,
+            format!(
+                "This shard accepts nothing, while {shards} {} {rate:.0} connections per second. {connections} {} in its queue.{state}",
+                agree(others, "accepts", "accept"),
+                agree(waiting, "waits", "wait"),
+            ),
+            vec![
+                ("shards", group.count as f64),
+                ("group_accepts_per_second", rate),
+                ("depth", f64::from(l.now.accept_depth)),
+                ("oldest_waiting_ms", ms(oldest)),
+                ("refused", refused as f64),
+            ],
+            advice.clone(),
+        )
+        .lasting(oldest)
+        .remembered(
+            oldest as f64,
+            format!(
+                "This shard accepted nothing, while {shards} accepted {rate:.0} connections per second. {connections} waited in its \
+                 queue.{}",
+                state.replace(" is ", " was ")
+            ),
+            advice,
         ),
-        evidence: vec![
-            ("shards", group.count as f64),
-            ("group_accepts_per_second", group.accepts_per_second),
-            ("depth", f64::from(l.now.accept_depth)),
-            ("oldest_waiting_ms", ms(l.now.oldest_waiting_us.unwrap_or(0))),
-            ("refused", refused as f64),
-        ],
-        advice: "Find out where its thread is stuck. The kernel assigns clients to shards by hash and never moves them: this shard's \
-                 clients get no service until its thread accepts again or its listener closes. With net.ipv4.tcp_migrate_req=1 a \
-                 closing listener's waiting connections move to another shard. More shards or a larger backlog do not help these \
-                 clients."
-            .to_owned(),
-    })
+    )
 }
 
 #[cfg(test)]

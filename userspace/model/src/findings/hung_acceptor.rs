@@ -1,51 +1,81 @@
 //! Connections wait and nobody accepts.
 
-use super::{FindingInput, FindingKind, agree, duration, ms, plural};
-use crate::model::{Finding, Severity};
+use super::{
+    FindingInput, FindingKind, Found, duration, ms,
+    stall::{self, Why},
+};
+use crate::model::Severity;
 
 pub(super) const KIND: FindingKind = FindingKind {
     id: "hung_acceptor",
-    meaning: "The accepting thread hangs: every server pauses, but not for this long with work waiting.",
-    when: "The oldest connection has waited longer than {HUNG_US}, and nothing was accepted in the recent span.",
+    meaning: "The accepting thread hangs: every server pauses, but not for this long with work waiting. A thread that goes on \
+              working is busy (`busy_acceptor`).",
+    when: "The oldest connection has waited longer than {HUNG_US}, nothing was accepted in the recent span, no accept failed, \
+           and no acceptor read, wrote or used a CPU meanwhile.",
     severity: "critical",
+    follows_from: &[],
     thresholds: &[],
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
-    let oldest = input.hung_us()?;
-    if input.is_dead_shard() {
-        return None; // `dead_shard` reports it, and compares it with the rest of the group
+    let hung = input.stalled(Why::Stuck)?;
+    // These report it, and say more.
+    if input.is_dead_shard() || input.beside("cpu_starved_acceptor") {
+        return None;
     }
-    let last = l.threads.iter().find(|t| t.accepts > 0);
-    let who = match last {
-        Some(t) if t.ended => format!("{} (thread {}), which accepted before, has ended", t.comm, t.tid),
-        Some(t) => format!("find out where {} (thread {}), which accepted before, is stuck", t.comm, t.tid),
-        None => "no thread was seen accepting".to_owned(),
+    let quiet = input.quiet_us();
+    let (thread, ended) =
+        (input.acceptors().next(), l.threads.iter().find(|t| t.ended && t.accepts > 0 && t.summed.is_none()));
+    let does = thread.and_then(stall::whereabouts).map(|place| (place, thread));
+    let state = match (thread, &does) {
+        (Some(t), Some((place, _))) => format!(" {} is {place}.", stall::name(t)),
+        _ => String::new(),
     };
-    let tid = last.map_or_else(|| "TID".to_owned(), |t| t.tid.to_string());
-    let waiting = u64::from(l.now.accept_depth);
-    Some(Finding {
-        id: KIND.id,
-        severity: Severity::Critical,
-        summary: format!(
-            "Nothing was accepted in the last {:.1} s, while {} {}, the oldest for {}.",
-            input.interval.recent_seconds,
-            plural(waiting, "connection"),
-            agree(waiting, "waits", "wait"),
-            duration(oldest)
+    let advice = match (thread, ended) {
+        (Some(t), _) => format!(
+            "{} accepted before, and does nothing now. {} Usual causes are a lock, a blocking call or a stopped process.",
+            stall::name(t),
+            stall::look(t)
         ),
-        evidence: vec![
-            ("oldest_waiting_ms", ms(oldest)),
-            ("depth", f64::from(l.now.accept_depth)),
-            ("limit", f64::from(l.now.limit)),
-        ],
-        advice: format!(
-            "In the program, {who} (/proc/{tid}/stack, /proc/{tid}/wchan, a debugger). Usual causes are a lock, a blocking call or a \
-             descriptor limit. A larger backlog changes nothing."
+        (None, Some(t)) => {
+            format!("{}, which accepted before, has ended: find out why (logs, core dumps).", stall::name(t))
+        }
+        (None, None) => format!(
+            "No thread was seen accepting in the interval. {} Usual causes are a lock, a blocking call or a stopped process.",
+            stall::look_at_owner(l)
         ),
-    })
+    };
+    let [now, then] = stall::waiting(l.now.accept_depth, hung.oldest_us);
+    Some(
+        Found::new(
+            &KIND,
+            Severity::Critical,
+            format!("Nothing was accepted for {}, while {now}.{state}", duration(quiet)),
+            vec![
+                ("oldest_waiting_ms", ms(hung.oldest_us)),
+                ("without_accept_ms", ms(quiet)),
+                ("depth", f64::from(l.now.accept_depth)),
+                ("limit", f64::from(l.now.limit)),
+            ],
+            format!("{advice} A larger backlog changes nothing."),
+        )
+        .lasting(hung.oldest_us)
+        .remembered(
+            hung.oldest_us as f64,
+            format!("Nothing was accepted for {}, while {then}.{}", duration(quiet), state.replace(" is ", " was ")),
+            match thread {
+                Some(t) => format!(
+                    "What {} did at that time its log shows, or a tracer that runs when it happens again: perf trace -p {}. A larger \
+                     backlog changes nothing.",
+                    stall::name(t),
+                    t.pid
+                ),
+                None => format!("{advice} A larger backlog changes nothing."),
+            },
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -82,18 +112,21 @@ mod tests {
 
     #[test]
     fn what_it_reports() {
-        let mut case = Case::with(|case| waiting(case, 1_500_000));
-        case.interval.recent_seconds = 1.0;
+        let case = Case::with(|case| waiting(case, 1_500_000));
         let found = case.find(&KIND).unwrap();
-        assert_eq!(
-            found.summary,
-            "Nothing was accepted in the last 1.0 s, while 4 connections wait, the oldest for 1.5 s."
-        );
-        assert_eq!(found.evidence, [("oldest_waiting_ms", 1_500.0), ("depth", 4.0), ("limit", 17.0)]);
-        assert!(found.advice.contains("no thread was seen accepting (/proc/TID/stack, "), "{}", found.advice);
-        case.listener.now.accept_depth = 1;
-        let one = case.find(&KIND).unwrap().summary;
-        assert!(one.contains("1 connection waits, "), "{one}");
+        assert_eq!(found.summary, "Nothing was accepted for 10.0 s, while 4 connections wait, the oldest for 1.5 s.");
+        let figures =
+            [("oldest_waiting_ms", 1_500.0), ("without_accept_ms", 10_000.0), ("depth", 4.0), ("limit", 17.0)];
+        assert_eq!(found.evidence, figures);
+        assert!(found.advice.starts_with("No thread was seen accepting in the interval."), "{}", found.advice);
+        let one = Case::with(|case| {
+            waiting(case, 1_500_000);
+            case.listener.now.accept_depth = 1;
+        });
+        let one = one.find(&KIND).unwrap().summary;
+        assert!(one.ends_with(" while 1 connection waits, for 1.5 s."), "{one}");
+        let past = found.past.unwrap();
+        assert_eq!(past.summary, "Nothing was accepted for 10.0 s, while 4 connections waited, the oldest for 1.5 s.");
     }
 
     #[test]
@@ -102,7 +135,7 @@ mod tests {
         case.listener.threads[1].accepts = 1;
         let advice = case.find(&KIND).unwrap().advice;
         assert!(
-            advice.contains("find out where srv (thread 2), which accepted before, is stuck (/proc/2/stack, "),
+            advice.starts_with("srv (thread 2) accepted before, and does nothing now. Look: strace -p 2, "),
             "{advice}"
         );
         case.listener.threads[1].ended = true;

@@ -1,41 +1,71 @@
 //! What is wrong with a listener, with evidence and advice. A file per finding, each a pure function of the
-//! `FindingInput`.
+//! `FindingInput`. `memory.rs` knows since when each holds, and remembers what has passed; `causes.rs` puts them into
+//! order: root causes first, what follows from each under it.
 //!
 //! A new finding is a file here, its `mod` line and its line in [`ALL`].
 
 mod accept_errors;
 mod accept_queue_overflow;
+mod acceptor_gone;
+mod acceptor_imbalance;
+mod activity;
 mod backlog_small;
+mod busy_acceptor;
+mod causes;
+mod connections_lost_on_close;
 mod cpu_starved_acceptor;
+mod dead_on_accept;
 mod dead_shard;
+mod descriptors_low;
 mod hung_acceptor;
+mod hung_reader;
+mod memory;
+mod refused_otherwise;
+mod refused_unexplained;
 mod shard_imbalance;
 mod slow_accept;
 mod slow_reader;
+mod stall;
+mod syn_backlog_reserve;
 mod syn_queue_overflow;
 mod would_block_storm;
 
+pub(crate) use self::{
+    activity::Activity,
+    causes::merge,
+    memory::{Memory, NOTHING},
+};
 use crate::{
     catalogue::{Threshold, thresholds},
-    histogram::Histogram,
     history::Timeline,
-    model::{Finding, GroupModel, Interval, ListenerModel, NamespaceModel},
-    words::prose::{agree, duration, percent, plural},
+    model::{Finding, GroupModel, Interval, ListenerModel, NamespaceModel, Severity},
+    words::prose::{agree, duration, grouped, percent, plural},
 };
 
-/// Every finding. Those of the same severity are reported in this order.
+/// Every finding. A cause comes before what may follow from it. Root causes of the same severity are reported in this
+/// order.
 pub const ALL: &[&FindingKind] = &[
+    &accept_errors::KIND,
+    &cpu_starved_acceptor::KIND,
+    &acceptor_gone::KIND,
     &dead_shard::KIND,
     &hung_acceptor::KIND,
+    &acceptor_imbalance::KIND,
+    &shard_imbalance::KIND,
+    &busy_acceptor::KIND,
+    &hung_reader::KIND,
+    &backlog_small::KIND,
     &accept_queue_overflow::KIND,
     &syn_queue_overflow::KIND,
-    &accept_errors::KIND,
-    &backlog_small::KIND,
+    &syn_backlog_reserve::KIND,
+    &refused_otherwise::KIND,
+    &refused_unexplained::KIND,
+    &connections_lost_on_close::KIND,
     &slow_accept::KIND,
+    &dead_on_accept::KIND,
     &slow_reader::KIND,
-    &cpu_starved_acceptor::KIND,
+    &descriptors_low::KIND,
     &would_block_storm::KIND,
-    &shard_imbalance::KIND,
 ];
 
 /// What a finding's file declares. The documentation shows the texts, with the thresholds' values for their names.
@@ -49,10 +79,13 @@ pub struct FindingKind {
     pub when: &'static str,
     /// Which severity it has when.
     pub severity: &'static str,
+    /// The findings that explain it, the nearest first. Beside one of them it is no root cause: it follows from that
+    /// one, and so does what to do.
+    pub follows_from: &'static [&'static str],
     /// The bounds that are its own.
     pub thresholds: &'static [Threshold],
     /// Looks for it.
-    pub(crate) find: fn(&FindingInput<'_>) -> Option<Finding>,
+    pub(crate) find: fn(&FindingInput<'_>) -> Option<Found>,
 }
 
 /// What a finding may look at.
@@ -65,6 +98,66 @@ pub(crate) struct FindingInput<'a> {
     pub(crate) cpus: u32,
     pub(crate) interval: Interval,
     pub(crate) timeline: &'a Timeline,
+    /// When it last did what.
+    pub(crate) activity: &'a Activity,
+    /// What was found before.
+    pub(crate) memory: &'a Memory,
+    /// What was found now, of the kinds that come before in [`ALL`].
+    pub(crate) found: &'a [Found],
+}
+
+/// What a finding's file reports.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) id: &'static str,
+    pub(crate) severity: Severity,
+    pub(crate) summary: String,
+    pub(crate) evidence: Vec<(&'static str, f64)>,
+    pub(crate) advice: String,
+    /// It holds now; otherwise it did earlier in the interval.
+    pub(crate) holds: bool,
+    /// For how long it has held at least, in microseconds.
+    pub(crate) for_us: u64,
+    /// What will be said of it when it has passed; `None`: nothing.
+    pub(crate) past: Option<Past>,
+}
+
+/// A finding in the past tense.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Past {
+    pub(crate) summary: String,
+    pub(crate) advice: String,
+    /// How bad it was: of several times the worst is remembered.
+    pub(crate) weight: f64,
+}
+
+impl Found {
+    /// A finding that holds now and is forgotten when it has passed.
+    fn new(
+        kind: &FindingKind,
+        severity: Severity,
+        summary: String,
+        evidence: Vec<(&'static str, f64)>,
+        advice: impl Into<String>,
+    ) -> Self {
+        let advice = advice.into();
+        Self { id: kind.id, severity, summary, evidence, advice, holds: true, for_us: 0, past: None }
+    }
+
+    /// It may no longer hold.
+    fn holding(self, holds: bool) -> Self {
+        Self { holds, ..self }
+    }
+
+    /// It has held for so long.
+    fn lasting(self, for_us: u64) -> Self {
+        Self { for_us, ..self }
+    }
+
+    /// What to say of it later, with its weight among several times.
+    fn remembered(self, weight: f64, summary: String, advice: impl Into<String>) -> Self {
+        Self { past: Some(Past { summary, advice: advice.into(), weight }), ..self }
+    }
 }
 
 thresholds! {
@@ -73,42 +166,76 @@ thresholds! {
     HUNG_US: u64 = 1_000_000, Micros;
     /// Fewer values than this have no meaningful 99th percentile.
     MIN_VALUES: u64 = 20, Count;
+    /// A finding keeps the severity that it had for this long, and one that has passed can explain others for this
+    /// long: what comes and goes within this time is one thing.
+    HOLD_US: u64 = 5_000_000, Micros;
 }
 
 /// The bounds that several findings share.
 pub const SHARED: &[Threshold] = THRESHOLDS;
 
+/// Findings that say why a queue is not emptied: then it is full for that reason, not because of a burst.
+const NO_BURST: &[&str] = &["accept_errors", "acceptor_gone", "dead_shard", "hung_acceptor", "busy_acceptor"];
+
 impl FindingInput<'_> {
-    /// How long the oldest connection has waited, in microseconds, if that is too long and nothing was accepted
-    /// recently.
-    pub(crate) fn hung_us(&self) -> Option<u64> {
-        let l = self.listener;
-        let oldest = l.now.oldest_waiting_us.filter(|us| *us > HUNG_US)?;
-        (!l.closed && l.rate.accepts == Some(0.0)).then_some(oldest)
+    /// The length of the interval, in microseconds.
+    pub(crate) fn now_us(&self) -> u64 {
+        (self.interval.seconds * 1e6).round() as u64
     }
 
-    /// Whether the listener hangs while other shards of its group accept.
-    pub(crate) fn is_dead_shard(&self) -> bool {
-        self.group.is_some_and(|g| g.open.accepts_per_second > 0.0) && self.hung_us().is_some()
+    /// Whether this finding holds beside the one that is looked for, or held until a moment ago.
+    fn beside(&self, id: &str) -> bool {
+        self.found.iter().any(|found| found.id == id && found.holds) || self.memory.held_lately(id, self.now_us())
+    }
+
+    /// Whether one of these findings was there at any time in the interval.
+    fn ever(&self, ids: &[&str]) -> bool {
+        self.found.iter().any(|found| ids.contains(&found.id)) || ids.iter().any(|id| self.memory.knows(id))
+    }
+
+    /// The descriptors of the accepting process, to be put behind an error: `: 40 of 40 open`.
+    fn descriptors_in_words(&self) -> String {
+        let open = self.listener.descriptors.as_ref();
+        open.map_or(String::new(), |open| format!(": {} of {} open", grouped(open.open), grouped(open.soft_limit)))
+    }
+
+    /// Attempts that the full accept queue refused in the interval, and in the recent span.
+    fn refused_by_accept_queue(&self) -> (u64, u64) {
+        let sum = |drops: &crate::model::Drops| {
+            drops.accept_queue_full_on_syn.unwrap_or(0) + drops.accept_queue_full_on_ack.unwrap_or(0)
+        };
+        (sum(&self.listener.drops), sum(&self.listener.recent_drops))
     }
 }
 
-/// All that is wrong, worst first.
-pub(crate) fn find(input: &FindingInput<'_>) -> Vec<Finding> {
-    let mut found: Vec<Finding> = ALL.iter().filter_map(|kind| (kind.find)(input)).collect();
-    found.sort_by_key(|f| std::cmp::Reverse(f.severity));
-    found
+/// All that is wrong: root causes first, the worst before the others, and under each what follows from it.
+pub(crate) fn find(input: &FindingInput<'_>, memory: &mut Memory) -> Vec<Finding> {
+    let mut found: Vec<Found> = Vec::new();
+    for kind in ALL {
+        if let Some(new) = (kind.find)(&FindingInput { found: &found, memory, ..*input }) {
+            found.push(new.holding_if(!input.listener.closed));
+        }
+    }
+    let now_us = input.now_us();
+    causes::arrange(memory.update(found, now_us), now_us, input.interval.start_unix_ms)
 }
 
-/// The recent distribution if it has enough values, otherwise the interval's.
-fn meaningful<'a>(recent: Option<&'a Histogram>, interval: Option<&'a Histogram>) -> Option<&'a Histogram> {
-    [recent, interval].into_iter().flatten().find(|h| h.count() >= MIN_VALUES)
+impl Found {
+    /// Nothing holds any more at a listener that has closed.
+    fn holding_if(self, open: bool) -> Self {
+        let holds = self.holds && open;
+        self.holding(holds)
+    }
 }
 
 fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
 }
 
+#[cfg(test)]
+mod pair_tests;
+#[cfg(test)]
+mod scenario_tests;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -1,11 +1,7 @@
 //! One shard gets far more connections than its share.
 
-use super::{FindingInput, FindingKind};
-use crate::{
-    catalogue::thresholds,
-    model::{Finding, Severity},
-    words::prose::grouped,
-};
+use super::{FindingInput, FindingKind, Found};
+use crate::{catalogue::thresholds, model::Severity, words::prose::grouped};
 
 thresholds! {
     /// Connections per shard, on average. With fewer, a random spread is uneven by itself; at 100 a shard with twice
@@ -23,11 +19,12 @@ pub(super) const KIND: FindingKind = FindingKind {
     when: "The busiest shard received {UNEVEN} times its equal share, or {OF_TWO} of all connections to two shards. On average \
            each shard received at least {MIN_PER_SHARD}. Only the busiest shard has this finding.",
     severity: "warning if that shard refused attempts in the recent span, else info",
+    follows_from: &[],
     thresholds: THRESHOLDS,
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let (l, group) = (input.listener, &input.group?.open);
     let (busiest, enqueued) = group.busiest;
     if busiest != l.id || l.closed || group.enqueued < MIN_PER_SHARD * group.count {
@@ -37,26 +34,25 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
     if times < UNEVEN.min(group.count as f64 * OF_TWO) {
         return None;
     }
-    Some(Finding {
-        id: KIND.id,
-        severity: if l.recent_drops.total.unwrap_or(0) > 0 { Severity::Warning } else { Severity::Info },
-        summary: format!(
+    Some(Found::new(
+        &KIND,
+        if l.recent_drops.total.unwrap_or(0) > 0 { Severity::Warning } else { Severity::Info },
+        format!(
             "This shard received {} of the group's {} connections: {times:.1} times an equal share among {} shards.",
             grouped(enqueued),
             grouped(group.enqueued),
             group.count
         ),
-        evidence: vec![
+        vec![
             ("enqueued", enqueued as f64),
             ("group_enqueued", group.enqueued as f64),
             ("shards", group.count as f64),
             ("times_fair_share", times),
         ],
-        advice: "The kernel chooses shards by a hash over addresses and ports. The spread is uneven with few clients that use few \
+        "The kernel chooses shards by a hash over addresses and ports. The spread is uneven with few clients that use few \
                  ports, behind a proxy, with SO_INCOMING_CPU or a BPF program, and if shards were opened late. A full shard does \
-                 not spill over into others. Check how shards are chosen before you add some."
-            .to_owned(),
-    })
+                 not spill over into others. Check how shards are chosen before you add some.",
+    ))
 }
 
 #[cfg(test)]

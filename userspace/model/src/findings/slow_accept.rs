@@ -1,10 +1,7 @@
 //! Connections wait long to be accepted, though the queue does not overflow.
 
-use super::{FindingInput, FindingKind, duration, meaningful, ms};
-use crate::{
-    catalogue::thresholds,
-    model::{Finding, Severity},
-};
+use super::{FindingInput, FindingKind, Found, MIN_VALUES, duration, ms};
+use crate::{catalogue::thresholds, histogram::Histogram, model::Severity};
 
 thresholds! {
     /// People notice 100 ms. Here half of that has passed before the program knows of the client.
@@ -15,39 +12,55 @@ thresholds! {
 
 pub(super) const KIND: FindingKind = FindingKind {
     id: "slow_accept",
-    meaning: "Clients wait noticeably before the program takes their connection, though none is refused.",
-    when: "p99 of accept wait is {SLOW_US} or more, of at least {MIN_VALUES} values, and the accept queue refused nothing.",
+    meaning: "Clients wait noticeably before the program takes their connection.",
+    when: "p99 of accept wait is {SLOW_US} or more, of at least {MIN_VALUES} values, and the accept queue refused nothing: in the \
+           recent span, or else over the interval. It holds now if the recent accepts waited so long.",
     severity: "warning from {VERY_SLOW_US} on, else info",
+    follows_from: &[
+        "accept_errors",
+        "acceptor_gone",
+        "dead_shard",
+        "hung_acceptor",
+        "busy_acceptor",
+        "cpu_starved_acceptor",
+        "acceptor_imbalance",
+        "shard_imbalance",
+        "backlog_small",
+        "accept_queue_overflow",
+    ],
     thresholds: THRESHOLDS,
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
-    let refused = l.drops.accept_queue_full_on_syn.unwrap_or(0) + l.drops.accept_queue_full_on_ack.unwrap_or(0);
-    let wait = meaningful(l.recent_distributions.accept_wait.as_ref(), l.distributions.accept_wait.as_ref())?;
-    let (p50, p99) = (wait.quantile_us(0.5)?, wait.quantile_us(0.99)?);
-    if refused > 0 || p99 < SLOW_US {
-        return None;
-    }
-    Some(Finding {
-        id: KIND.id,
-        severity: if p99 >= VERY_SLOW_US { Severity::Warning } else { Severity::Info },
-        summary: format!(
-            "Connections wait long before they are accepted: half of them {} or longer, 1 in 100 {} or longer. None was refused.",
-            duration(p50),
-            duration(p99)
-        ),
-        evidence: vec![
+    let (refused, _) = input.refused_by_accept_queue();
+    let slow = |wait: Option<&Histogram>, at_least: u64| {
+        let wait = wait.filter(|h| h.count() >= at_least)?;
+        let (p50, p99) = (wait.quantile_us(0.5)?, wait.quantile_us(0.99)?);
+        (p99 >= SLOW_US).then_some((wait.count(), p50, p99))
+    };
+    let (recent, interval) = (l.recent_distributions.accept_wait.as_ref(), l.distributions.accept_wait.as_ref());
+    let (accepts, p50, p99) = slow(recent, MIN_VALUES).or_else(|| slow(interval, MIN_VALUES))?;
+    let holds = slow(recent, 1).is_some();
+    let none = if refused == 0 { " None was refused." } else { "" };
+    let half = format!("half of them {} or longer, 1 in 100 {} or longer.", duration(p50), duration(p99));
+    let were = format!("Connections waited long before they were accepted: {half}");
+    let advice = "The accepting thread does something else first: long requests in the event loop, a blocking call, or it has no \
+                  CPU. Move that work elsewhere or add acceptors. A larger backlog would only lengthen the wait.";
+    let found = Found::new(
+        &KIND,
+        if p99 >= VERY_SLOW_US { Severity::Warning } else { Severity::Info },
+        if holds { format!("Connections wait long before they are accepted: {half}{none}") } else { were.clone() },
+        vec![
             ("accept_wait_p50_ms", ms(p50)),
             ("accept_wait_p99_ms", ms(p99)),
-            ("accepts", wait.count() as f64),
+            ("accepts", accepts as f64),
             ("depth", f64::from(l.now.accept_depth)),
         ],
-        advice: "The accepting thread does something else first: long requests in the event loop, a blocking call, or it has no CPU. \
-                 Move that work elsewhere or add acceptors. A larger backlog would only lengthen the wait."
-            .to_owned(),
-    })
+        advice,
+    );
+    Some(found.holding(holds).remembered(p99 as f64, were, advice))
 }
 
 #[cfg(test)]
@@ -81,18 +94,24 @@ mod tests {
             case.listener.recent_distributions.accept_wait = durations(&[(100, recent)]);
             case.listener.distributions.accept_wait = durations(&[(60_000, all)]);
         };
-        assert_eq!(severities(&KIND, both, [(19, 19), (19, 20), (20, 20)]), [NONE, INFO, NONE]);
+        assert_eq!(severities(&KIND, both, [(19, 19), (19, 20), (20, 20)]), [NONE, INFO, INFO]);
+        let holds = |(us, recent)| {
+            let mut case = Case::new();
+            case.listener.recent_distributions.accept_wait = durations(&[(us, recent)]);
+            case.listener.distributions.accept_wait = durations(&[(60_000, 20)]);
+            case.find(&KIND).unwrap().holds
+        };
+        assert_eq!([(100, 20), (60_000, 0), (60_000, 1), (60_000, 20)].map(holds), [false, false, true, true]);
     }
 
     #[test]
-    fn a_queue_that_overflows_has_its_own_finding() {
-        let refuse = |case: &mut Case, (on_syn, on_ack)| {
-            waiting(case, 60_000);
+    fn where_none_was_refused_it_says_so() {
+        let says = |on_syn| {
+            let mut case = Case::with(|case| waiting(case, 60_000));
             case.listener.drops.accept_queue_full_on_syn = on_syn;
-            case.listener.drops.accept_queue_full_on_ack = on_ack;
+            case.find(&KIND).unwrap().summary.ends_with(" None was refused.")
         };
-        let found = severities(&KIND, refuse, [(None, None), (Some(0), Some(0)), (Some(1), None), (None, Some(1))]);
-        assert_eq!(found, [INFO, INFO, NONE, NONE]);
+        assert_eq!([None, Some(0), Some(1)].map(says), [true, true, false]);
     }
 
     #[test]

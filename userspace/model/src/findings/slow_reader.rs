@@ -1,60 +1,70 @@
 //! Data waits long to be read, though connections are accepted in time.
 
-use super::{FindingInput, FindingKind, duration, meaningful, ms, plural};
-use crate::{
-    catalogue::thresholds,
-    model::{Finding, Severity},
-};
+use super::{FindingInput, FindingKind, Found, MIN_VALUES, duration, ms};
+use crate::{catalogue::thresholds, histogram::Histogram, model::Severity};
 
 thresholds! {
     /// A request waits this long before the program starts on it: a delay that people notice.
     SLOW_US: u64 = 100_000, Micros;
     /// Clients with a timeout of one second give up.
     VERY_SLOW_US: u64 = 1_000_000, Micros;
-    /// Unread bytes while nothing is read: more than requests in flight would leave.
-    QUEUED_BYTES: u64 = 1 << 20, Bytes;
 }
 
 pub(super) const KIND: FindingKind = FindingKind {
     id: "slow_reader",
-    meaning: "Requests have arrived, but the program starts on them late. Accepting is not the problem.",
-    when: "p99 of residency is {SLOW_US} or more, of at least {MIN_VALUES} values; or {QUEUED_BYTES} wait unread and nothing was \
-           read in the recent span. A listener that hangs (`hung_acceptor`) does not have this finding.",
-    severity: "warning from {VERY_SLOW_US} on, or if nothing is read; else info",
+    meaning: "Requests have arrived on accepted connections, but the program starts on them late. What waited before the accept is \
+              the accept queue's (`slow_accept`).",
+    when: "p99 of residency is {SLOW_US} or more, of at least {MIN_VALUES} values: in the recent span, or else over the interval. It \
+           holds now if the recent reads took what had waited so long.",
+    severity: "warning from {VERY_SLOW_US} on, else info",
+    follows_from: &[
+        "hung_reader",
+        "accept_errors",
+        "cpu_starved_acceptor",
+        "dead_shard",
+        "hung_acceptor",
+        "busy_acceptor",
+    ],
     thresholds: THRESHOLDS,
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
-    if input.hung_us().is_some() {
-        return None;
-    }
-    let residency = meaningful(l.recent_distributions.residency.as_ref(), l.distributions.residency.as_ref());
-    let p99 = residency.and_then(|h| h.quantile_us(0.99));
-    let queued = l.now.queued_bytes.unwrap_or(0);
-    let stuck = !l.closed && queued >= QUEUED_BYTES && l.rate.reads == Some(0.0);
-    let summary = match p99 {
-        _ if stuck => format!("{} wait unread, and nothing was read recently.", plural(queued, "byte")),
-        Some(us) if us >= SLOW_US => {
-            format!("Data waits long before it is read: for 1 read in 100 it had waited {} or longer.", duration(us))
-        }
-        _ => return None,
+    let slow = |residency: Option<&Histogram>, at_least: u64| {
+        let residency = residency.filter(|h| h.count() >= at_least)?;
+        let (p50, p99) = (residency.quantile_us(0.5)?, residency.quantile_us(0.99)?);
+        (p99 >= SLOW_US).then_some((residency.count(), p50, p99))
     };
-    let mut evidence = vec![("queued_bytes", queued as f64)];
-    evidence.extend(p99.map(|us| ("residency_p99_ms", ms(us))));
-    evidence.extend(residency.and_then(|h| h.quantile_us(0.5)).map(|us| ("residency_p50_ms", ms(us))));
+    let recent = l.recent_distributions.residency.as_ref();
+    let (reads, p50, p99) =
+        slow(recent, MIN_VALUES).or_else(|| slow(l.distributions.residency.as_ref(), MIN_VALUES))?;
+    let holds = slow(recent, 1).is_some();
+    let mut evidence = vec![("residency_p99_ms", ms(p99)), ("residency_p50_ms", ms(p50)), ("reads", reads as f64)];
+    evidence.extend(l.now.queued_bytes.map(|n| ("queued_bytes", n as f64)));
     evidence.extend(l.now.open.map(|n| ("open_connections", n as f64)));
-    Some(Finding {
-        id: KIND.id,
-        severity: if stuck || p99.is_some_and(|us| us >= VERY_SLOW_US) { Severity::Warning } else { Severity::Info },
-        summary,
+    // Only where that is so.
+    let prompt =
+        l.distributions.accept_wait.as_ref().and_then(|h| h.quantile_us(0.99)).is_some_and(|us| us < SLOW_US / 2);
+    let queue = if prompt && input.refused_by_accept_queue().0 == 0 {
+        " Connections are accepted in time: leave backlog and acceptors alone."
+    } else {
+        ""
+    };
+    let advice = format!(
+        "The reading threads are busy or blocked: the table of threads shows whether they run, wait for a CPU or sleep. More \
+         readers or less work per request help.{queue} Larger receive buffers would only hide the delay."
+    );
+    let late = format!("for 1 read in 100 it had waited {} or longer.", duration(p99));
+    let were = format!("Data waited long before it was read: {late}");
+    let found = Found::new(
+        &KIND,
+        if p99 >= VERY_SLOW_US { Severity::Warning } else { Severity::Info },
+        if holds { format!("Data waits long before it is read: {late}") } else { were.clone() },
         evidence,
-        advice: "The reading threads are busy or blocked: the table of threads shows whether they run, wait for a CPU or sleep. More \
-                 readers or less work per request help. The accept queue is fine: leave backlog and acceptors alone. Larger \
-                 receive buffers would only hide the delay."
-            .to_owned(),
-    })
+        advice.clone(),
+    );
+    Some(found.holding(holds).remembered(p99 as f64, were, advice))
 }
 
 #[cfg(test)]
@@ -84,44 +94,28 @@ mod tests {
     }
 
     #[test]
-    fn a_mebibyte_unread_while_nothing_is_read() {
-        let unread = |case: &mut Case, (bytes, reads, closed)| {
-            case.listener.now.queued_bytes = bytes;
-            case.listener.rate.reads = reads;
-            case.listener.closed = closed;
+    fn it_holds_while_recent_reads_are_late() {
+        let holds = |recent: &[(u64, u64)]| {
+            let mut case = Case::new();
+            case.listener.recent_distributions.residency = durations(recent);
+            case.listener.distributions.residency = durations(&[(200_000, 20)]);
+            let found = case.find(&KIND).unwrap();
+            (found.holds, found.summary.starts_with("Data waits "))
         };
-        let idle = Some(0.0);
-        let found = severities(
-            &KIND,
-            unread,
-            [
-                (Some(1_000_000), idle, false),
-                (Some(1_048_575), idle, false),
-                (Some(1_048_576), idle, false),
-                (Some(1_100_000), idle, false),
-            ],
-        );
-        assert_eq!(found, [NONE, NONE, WARNING, WARNING]);
-        let found = severities(
-            &KIND,
-            unread,
-            [
-                (None, idle, false),
-                (Some(1 << 20), Some(0.5), false),
-                (Some(1 << 20), None, false),
-                (Some(1 << 20), idle, true),
-            ],
-        );
-        assert_eq!(found, [NONE; 4]);
+        assert_eq!(holds(&[(200_000, 1)]), (true, true));
+        assert_eq!(holds(&[]), (false, false));
+        assert_eq!(holds(&[(200, 30)]), (false, false));
     }
 
     #[test]
-    fn a_listener_that_hangs_has_another_finding() {
-        let hung = |case: &mut Case, oldest| {
-            residency(case, 200_000);
-            case.listener.now.oldest_waiting_us = Some(oldest);
+    fn the_accept_queue_is_fine_only_where_it_is() {
+        let says = |wait_us, refused| {
+            let mut case = Case::with(|case| residency(case, 200_000));
+            case.listener.distributions.accept_wait = durations(&[(wait_us, 30)]);
+            case.listener.drops.accept_queue_full_on_ack = Some(refused);
+            case.find(&KIND).unwrap().advice.contains("leave backlog and acceptors alone")
         };
-        assert_eq!(severities(&KIND, hung, [1_000_000, 1_000_001]), [INFO, NONE]);
+        assert_eq!([says(48_000, 0), says(52_000, 0), says(200, 1)], [true, false, false]);
     }
 
     #[test]
@@ -134,17 +128,17 @@ mod tests {
             "Data waits long before it is read: for 1 read in 100 it had waited 192.9 ms or longer."
         );
         let figures = [
-            ("queued_bytes", 0.0),
             ("residency_p99_ms", 192.938),
             ("residency_p50_ms", 2.032),
+            ("reads", 100.0),
+            ("queued_bytes", 0.0),
             ("open_connections", 7.0),
         ];
         assert_eq!(found.evidence, figures);
-        case.listener.now.queued_bytes = Some(2 << 20);
         case.listener.now.open = None;
-        let found = case.find(&KIND).unwrap();
-        assert_eq!(found.summary, "2,097,152 bytes wait unread, and nothing was read recently.");
-        assert_eq!(found.evidence[0], ("queued_bytes", 2_097_152.0));
-        assert_eq!((found.severity, found.evidence.len()), (Severity::Warning, 3));
+        case.listener.now.queued_bytes = None;
+        assert_eq!(case.find(&KIND).unwrap().evidence.len(), 3);
+        let past = found.past.unwrap().summary;
+        assert!(past.starts_with("Data waited long before it was read: for 1 read in 100"), "{past}");
     }
 }

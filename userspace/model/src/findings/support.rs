@@ -2,13 +2,13 @@
 
 use listentop_abi::histogram::{UNIT_NS, index};
 
-use super::{FindingInput, FindingKind};
+use super::{ALL, Activity, FindingInput, FindingKind, Found, Memory};
 use crate::{
     fixtures::{Scene, listener, thread},
     group::{GroupId, OpenShards},
     histogram::Histogram,
     history::{HistoryPoint, Timeline},
-    model::{Finding, GroupModel, Interval, ListenerModel, NamespaceModel, Severity},
+    model::{GroupModel, Interval, ListenerModel, NamespaceModel, Severity},
     shared::Shared,
     tracker::Tracker,
 };
@@ -22,6 +22,9 @@ pub(super) struct Case {
     pub(super) cpus: u32,
     pub(super) interval: Interval,
     timeline: Timeline,
+    activity: Activity,
+    memory: Memory,
+    found: Vec<Found>,
 }
 
 impl Case {
@@ -44,6 +47,9 @@ impl Case {
             cpus: model.host.cpus,
             interval: model.interval,
             timeline: model.timeline.clone(),
+            activity: Activity::default(),
+            memory: Memory::default(),
+            found: Vec::new(),
         }
     }
 
@@ -67,14 +73,38 @@ impl Case {
     /// One of four open shards, which accept 240 connections per second together.
     pub(super) fn shard(&mut self) -> &mut OpenShards {
         let l = &self.listener;
-        let id = GroupId { netns: l.netns, protocol: l.protocol, port: l.port, address: l.address };
+        let id = GroupId {
+            namespace: l.namespace(),
+            protocol: l.protocol,
+            port: l.port,
+            address: l.address,
+            device: l.device,
+        };
         let group = GroupModel::new(id, &[0], &Shared::from(vec![l.clone()]));
         let open = OpenShards { count: 4, enqueued: 900, busiest: (2, 300), accepts_per_second: 240.0 };
         &mut self.group.insert(GroupModel { open, ..group }).open
     }
 
+    /// So many seconds ago the listener and its threads were as they are now.
+    pub(super) fn observe(&mut self, seconds_ago: u64) {
+        let at = self.input().now_us() - seconds_ago * 1_000_000;
+        self.activity.observe(&self.listener, at);
+    }
+
+    /// The last accept was so many seconds ago.
+    pub(super) fn quiet(&mut self, seconds_ago: u64) {
+        self.listener.total.accepts = Some(self.listener.total.accepts.unwrap_or(0) + 1);
+        self.observe(seconds_ago);
+    }
+
+    /// This finding is there too, and holds.
+    pub(super) fn remember(&mut self, id: &str) {
+        let kind = ALL.iter().find(|kind| kind.id == id).expect("a finding");
+        self.found.push(Found::new(kind, Severity::Warning, String::new(), Vec::new(), ""));
+    }
+
     /// The finding, if this is one.
-    pub(super) fn find(&self, kind: &FindingKind) -> Option<Finding> {
+    pub(super) fn find(&self, kind: &FindingKind) -> Option<Found> {
         (kind.find)(&self.input())
     }
 
@@ -86,6 +116,9 @@ impl Case {
             cpus: self.cpus,
             interval: self.interval,
             timeline: &self.timeline,
+            activity: &self.activity,
+            memory: &self.memory,
+            found: &self.found,
         }
     }
 }

@@ -1,26 +1,30 @@
 //! The SYN queue refused SYNs, or had to answer with cookies.
 
-use super::{FindingInput, FindingKind, agree, plural};
-use crate::model::{Finding, Severity};
+use super::{FindingInput, FindingKind, Found, agree, plural};
+use crate::model::Severity;
 
 pub(super) const KIND: FindingKind = FindingKind {
     id: "syn_queue_overflow",
     meaning: "More handshakes are under way than the SYN queue holds. A SYN that is refused costs its client a second or more; \
               one that is answered with a cookie costs it nothing but some TCP options.",
-    when: "The SYN queue was full in the interval, and refused SYNs or sent cookies instead. Where cookies are known for the \
-           whole namespace only, the listener's SYN queue must have reached its backlog.",
+    when: "The SYN queue was full in the interval, and refused SYNs or sent cookies instead. For cookies the listener's SYN queue \
+           must have reached its backlog: with tcp_syncookies=2 they are sent in any case.",
     severity: "critical if SYNs were refused in the recent span, warning if earlier, info if only cookies were sent",
+    follows_from: &["accept_queue_overflow"],
     thresholds: &[],
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let refused = l.drops.syn_queue_full.unwrap_or(0);
     let own_cookies = l.total.cookies_sent;
     // If cookies are known for the whole namespace only, they are attributed to a listener whose SYN queue was full.
-    let was_full = l.now.syn_peak.is_some_and(|peak| peak >= l.now.backlog.max(1));
-    let cookies = own_cookies.or(input.namespace.and_then(|n| n.cookies_sent).filter(|_| was_full)).unwrap_or(0);
+    // With tcp_syncookies=2 they are sent although it is not.
+    let was_full = l.now.syn_peak.map(|peak| peak >= l.now.backlog.max(1));
+    let own_cookies = own_cookies.filter(|_| was_full != Some(false)).or(own_cookies.map(|_| 0));
+    let all_cookies = input.namespace.and_then(|n| n.cookies_sent).filter(|_| was_full == Some(true));
+    let cookies = own_cookies.or(all_cookies).unwrap_or(0);
     if refused == 0 && cookies == 0 {
         return None;
     }
@@ -39,8 +43,7 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
             format!("The SYN queue was full and refused {}.", plural(refused, "SYN")),
             "Turn tcp_syncookies on (1): then a full SYN queue refuses nobody. The backlog limits the SYN queue as it limits the \
              accept queue, so listen() and net.core.somaxconn enlarge both. Find out why handshakes do not complete: lost final \
-             ACKs, a flood, or TCP_DEFER_ACCEPT, which keeps connections in this queue on purpose. Cookies do not help against a \
-             full accept queue.",
+             ACKs, a flood, or TCP_DEFER_ACCEPT, which keeps connections in this queue on purpose.",
         )
     } else {
         (
@@ -54,7 +57,10 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
              tcp_syncookies at 1; 2 would always send cookies.",
         )
     };
-    Some(Finding { id: KIND.id, severity, summary, evidence, advice: advice.to_owned() })
+    // Cookies are counted for the interval only; where the SYN queue is full now, they may still be sent.
+    let full = l.now.syn_depth.is_some_and(|depth| depth >= l.now.backlog.max(1));
+    let holds = recent > 0 || l.rate.cookies_sent.map_or(refused == 0 && full, |rate| rate > 0.0);
+    Some(Found::new(&KIND, severity, summary, evidence, advice).holding(holds))
 }
 
 #[cfg(test)]
@@ -99,6 +105,12 @@ mod tests {
             case.listener.total.cookies_sent = own;
         };
         assert_eq!(severities(&KIND, own, [None, Some(0), Some(1)]), [INFO, NONE, INFO]);
+        let always = |case: &mut Case, peak| {
+            case.listener.total.cookies_sent = Some(9);
+            case.listener.now.syn_peak = peak;
+        };
+        let found = severities(&KIND, always, [Some(15), Some(16), None]);
+        assert_eq!(found, [NONE, INFO, INFO], "with tcp_syncookies=2 cookies show nothing");
     }
 
     #[test]

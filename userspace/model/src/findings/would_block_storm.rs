@@ -1,9 +1,9 @@
 //! Threads wake up for connections that others take.
 
-use super::{FindingInput, FindingKind, plural};
+use super::{FindingInput, FindingKind, Found, agree, plural};
 use crate::{
     catalogue::thresholds,
-    model::{Finding, Role, Severity},
+    model::{Role, Severity},
     words::prose::grouped,
 };
 
@@ -25,11 +25,12 @@ pub(super) const KIND: FindingKind = FindingKind {
     when: "At least {MIN_THREADS} acceptors have would-block accepts, {MIN_PER_SECOND} or more together, and {PER_ACCEPT} or more \
            per accept.",
     severity: "warning from {BAD_PER_ACCEPT} per accept on, else info",
+    follows_from: &[],
     thresholds: THRESHOLDS,
     find,
 };
 
-fn find(input: &FindingInput<'_>) -> Option<Finding> {
+fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let (rate, accepts) = (l.rate.would_block?, l.rate.accepts?);
     let herd = |t: &&crate::model::ThreadModel| t.would_block > 0 && !t.ended && t.roles.contains(&Role::Acceptor);
@@ -44,20 +45,46 @@ fn find(input: &FindingInput<'_>) -> Option<Finding> {
     if per_accept.is_finite() {
         evidence.push(("would_block_per_accept", per_accept));
     }
-    Some(Finding {
-        id: KIND.id,
-        severity: if per_accept >= BAD_PER_ACCEPT { Severity::Warning } else { Severity::Info },
-        summary: format!(
-            "{} wake up for connections that others take. Per second, {} returned EAGAIN and {} returned a connection.",
+    let summary = |wake: &str, returned: &str| {
+        format!(
+            "{} {wake} up for connections that others {}. Per second, {} {returned} EAGAIN and {} {returned} a connection.",
             plural(threads, "thread"),
+            if wake == "wake" { "take" } else { "took" },
             plural(rate.round() as u64, "accept"),
             grouped(accepts.round() as u64)
-        ),
-        evidence,
-        advice: "Wake one thread per connection: use EPOLLEXCLUSIVE, a blocking accept, or one listener per thread (SO_REUSEPORT). More \
-                 acceptors make it worse. The backlog is not involved."
-            .to_owned(),
-    })
+        )
+    };
+    // Those that epoll wakes for every connection, and those that it wakes one at a time.
+    let by_epoll = |exclusive| {
+        let waiters = l.waiters.iter().flatten().filter(move |waiter| waiter.exclusive == Some(exclusive));
+        waiters.count() as u64
+    };
+    let (all_at_once, one_at_a_time) = (by_epoll(false), by_epoll(true));
+    if l.waiters.is_some() {
+        evidence.push(("epoll_without_exclusive", all_at_once as f64));
+        evidence.push(("epoll_exclusive", one_at_a_time as f64));
+    }
+    let epoll = match (all_at_once, one_at_a_time) {
+        (0, 0) => String::new(),
+        (0, _) => format!(" All {one_at_a_time} that poll it use EPOLLEXCLUSIVE already."),
+        (n, _) => format!(" {} without EPOLLEXCLUSIVE.", plural(n, "thread") + agree(n, " polls it", " poll it")),
+    };
+    let summary = |wake: &str, returned: &str| summary(wake, returned) + &epoll;
+    let severity = if per_accept >= BAD_PER_ACCEPT { Severity::Warning } else { Severity::Info };
+    let ways = if all_at_once == 0 && one_at_a_time > 0 {
+        "accept once per wake-up, use a blocking accept"
+    } else {
+        "use EPOLLEXCLUSIVE, a blocking accept"
+    };
+    let advice = format!(
+        "Wake one thread per connection: {ways}, or one listener per thread (SO_REUSEPORT). More acceptors make it worse. The \
+         backlog is not involved."
+    );
+    Some(Found::new(&KIND, severity, summary("wake", "returned"), evidence, advice.clone()).remembered(
+        rate,
+        summary("woke", "returned"),
+        advice,
+    ))
 }
 
 #[cfg(test)]
@@ -129,6 +156,28 @@ mod tests {
         assert_eq!(found.evidence, figures);
         let none = Case::with(|case| herd(case, (200.0, 0.0))).find(&KIND).unwrap();
         assert_eq!(none.evidence.len(), 3, "a share of nothing is left out");
+    }
+
+    #[test]
+    fn waiters_show_why() {
+        let polling = |exclusive: &[bool]| {
+            let mut case = Case::with(|case| herd(case, (200.0, 100.0)));
+            let waiter = |&exclusive| crate::sample::Waiter {
+                exclusive: Some(exclusive),
+                ..crate::fixtures::waiter(7, crate::sample::WaitKind::Epoll)
+            };
+            case.listener.waiters = Some(exclusive.iter().map(waiter).collect());
+            let found = case.find(&KIND).unwrap();
+            assert_eq!(found.evidence[4].0, "epoll_without_exclusive");
+            (found.summary, found.advice.contains("use EPOLLEXCLUSIVE"), found.evidence[4].1, found.evidence[5].1)
+        };
+        let (summary, advised, without, with) = polling(&[false, false, true]);
+        assert!(summary.ends_with(" 2 threads poll it without EPOLLEXCLUSIVE."), "{summary}");
+        assert_eq!((advised, without.to_bits(), with.to_bits()), (true, 2f64.to_bits(), 1f64.to_bits()));
+        let (summary, advised, ..) = polling(&[true, true]);
+        assert!(summary.ends_with(" All 2 that poll it use EPOLLEXCLUSIVE already.") && !advised, "{summary}");
+        let (summary, advised, ..) = polling(&[]);
+        assert!(summary.ends_with(" returned a connection.") && advised, "{summary}");
     }
 
     #[test]

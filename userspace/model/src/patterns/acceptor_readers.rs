@@ -3,9 +3,13 @@
 use super::{
     OneAcceptor, PatternKind, PatternName, Work, found,
     lifetime::{self, Lifetime},
-    percent, plural,
+    percent,
+    work::crowd,
 };
-use crate::{model::Pattern, words::prose::grouped};
+use crate::{
+    model::{Pattern, Role},
+    words::prose::grouped,
+};
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: PatternName::AcceptorReaders,
@@ -21,8 +25,9 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
         return None;
     }
     let others = one.others_reads();
-    let who = plural(readers.len() as u64, "other thread");
-    let evidence = vec![one.evidence(), format!("{who} made {} of {} reads", percent(others), grouped(work.reads))];
+    let who = crowd(&readers, Role::Reader, Some(one.thread));
+    let mut evidence = one.evidence();
+    evidence.push(format!("{who} made {} of {} reads", percent(others), grouped(work.reads)));
     found(KIND.name, one.accepts.min(others), evidence)
 }
 
@@ -69,8 +74,24 @@ mod tests {
     #[test]
     fn others_make_nine_tenths_of_the_reads() {
         let names = [(105, 895), (101, 899), (100, 900), (95, 905)].map(|(own, others)| pool(own, others).name);
-        use PatternName::{AcceptorReaders, Unknown};
-        assert_eq!(names, [Unknown, Unknown, AcceptorReaders, AcceptorReaders]);
+        use PatternName::{AcceptorInPool, AcceptorReaders};
+        assert_eq!(names, [AcceptorInPool, AcceptorInPool, AcceptorReaders, AcceptorReaders]);
+    }
+
+    #[test]
+    fn readers_in_other_processes_are_called_so() {
+        let who = |threads: [(u32, u32); 4]| {
+            let pattern = of(&threads, |l| {
+                l.accept(0, 60, 50);
+                (1..4).for_each(|t| l.read(t, 100, 20, 50));
+            });
+            assert_eq!(name(&pattern), "acceptor_readers");
+            pattern.evidence[1].clone()
+        };
+        assert_eq!(who([(1, 1), (2, 2), (3, 3), (4, 4)]), "3 other processes made 100% of 300 reads");
+        assert_eq!(who([(1, 1), (2, 2), (2, 3), (2, 4)]), "3 threads of another process made 100% of 300 reads");
+        assert_eq!(who([(1, 1), (2, 2), (2, 3), (3, 4)]), "3 other threads of 2 processes made 100% of 300 reads");
+        assert_eq!(who([(1, 1), (1, 2), (1, 3), (1, 4)]), "3 other threads made 100% of 300 reads");
     }
 
     #[test]

@@ -1,7 +1,13 @@
 //! `message_balancing`: one thread accepts and reads everything, other threads do the work and write the answers.
 
-use super::{FITS, MIN_WORK, OneAcceptor, PatternKind, PatternName, Work, found, percent, plural, work::share};
-use crate::{model::Pattern, words::prose::grouped};
+use super::{
+    FITS, MIN_WORK, OneAcceptor, PatternKind, PatternName, Work, found, percent,
+    work::{crowd, share},
+};
+use crate::{
+    model::{Pattern, Role},
+    words::prose::grouped,
+};
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: PatternName::MessageBalancing,
@@ -20,17 +26,10 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
     if reads.min(others) < FITS {
         return None;
     }
-    let writers = work.workers.iter().filter(|w| w.writes > 0 && !std::ptr::eq(*w, one.thread)).count();
-    let evidence = vec![
-        one.evidence(),
-        format!("it made {} of {} reads", percent(reads), grouped(work.reads)),
-        format!(
-            "{} made {} of {} writes",
-            plural(writers as u64, "other thread"),
-            percent(others),
-            grouped(work.writes)
-        ),
-    ];
+    let writers = crowd(&work.other_writers(one.thread), Role::Writer, Some(one.thread));
+    let mut evidence = one.evidence();
+    evidence.push(format!("it made {} of {} reads", percent(reads), grouped(work.reads)));
+    evidence.push(format!("{writers} made {} of {} writes", percent(others), grouped(work.writes)));
     found(KIND.name, one.accepts.min(reads).min(others), evidence)
 }
 
@@ -82,13 +81,19 @@ mod tests {
     #[test]
     fn the_acceptor_makes_nine_tenths_of_the_reads() {
         let reads = |own| name(&dispatcher([own, 1_000 - own], [0, 1_000]));
-        assert_eq!([895, 899, 900, 905].map(reads), ["unknown", "unknown", "message_balancing", "message_balancing"]);
+        assert_eq!(
+            [895, 899, 900, 905].map(reads),
+            ["acceptor_in_pool", "acceptor_in_pool", "message_balancing", "message_balancing"]
+        );
     }
 
     #[test]
     fn others_make_nine_tenths_of_the_writes() {
         let writes = |others| name(&dispatcher([1_000, 0], [1_000 - others, others]));
-        assert_eq!([895, 899, 900, 905].map(writes), ["unknown", "unknown", "message_balancing", "message_balancing"]);
+        assert_eq!(
+            [895, 899, 900, 905].map(writes),
+            ["acceptor_in_pool", "acceptor_in_pool", "message_balancing", "message_balancing"]
+        );
     }
 
     #[test]

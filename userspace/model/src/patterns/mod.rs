@@ -3,6 +3,7 @@
 //!
 //! A new pattern is a file here, its `mod` line and its line in `patterns!` below.
 
+mod acceptor_in_pool;
 mod acceptor_readers;
 mod lifetime;
 mod message_balancing;
@@ -11,10 +12,11 @@ mod one_acceptor;
 mod process_per_connection;
 mod sharded;
 mod single_thread;
+mod succession;
 mod thread_per_connection;
 mod work;
 
-pub(crate) use work::Work;
+pub(crate) use work::{MAIN_ACCEPTOR, MAIN_PART, Work, is_main_acceptor};
 
 use self::one_acceptor::OneAcceptor;
 use crate::{
@@ -67,6 +69,8 @@ patterns! {
     ProcessPerConnection = "process_per_connection" in process_per_connection,
     /// One thread accepts, a new thread reads each connection.
     ThreadPerConnection = "thread_per_connection" in thread_per_connection,
+    /// One thread accepts, and is one of those that read or write.
+    AcceptorInPool = "acceptor_in_pool" in acceptor_in_pool,
     /// One thread accepts; each connection is then read by one of several others.
     AcceptorReaders = "acceptor_readers" in acceptor_readers,
 }
@@ -82,7 +86,14 @@ thresholds! {
 }
 
 /// The bounds that the patterns share.
-pub const SHARED: &[&[Threshold]] = &[THRESHOLDS, work::THRESHOLDS, lifetime::THRESHOLDS];
+pub const SHARED: &[&[Threshold]] = &[
+    THRESHOLDS,
+    work::THRESHOLDS,
+    succession::THRESHOLDS,
+    lifetime::THRESHOLDS,
+    multi_acceptor::THRESHOLDS,
+    acceptor_in_pool::THRESHOLDS,
+];
 
 /// The pattern that fits, if one does.
 pub(crate) fn recognise(work: &Work) -> Pattern {

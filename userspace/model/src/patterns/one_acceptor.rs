@@ -1,7 +1,7 @@
-//! Work in which one thread does all the accepting: the condition that five patterns share.
+//! Work in which one thread does all the accepting: the condition that six patterns share.
 
 use super::{
-    MIN_WORK, Work, percent,
+    MIN_WORK, Work, percent, succession,
     work::{Worker, share},
 };
 use crate::words::prose::grouped;
@@ -31,8 +31,11 @@ impl<'w, 'a> OneAcceptor<'w, 'a> {
         share(self.work.reads - self.thread.reads, self.work.reads)
     }
 
-    /// The first piece of evidence.
-    pub(super) fn evidence(&self) -> String {
-        format!("{} made {} of {} accepts", self.thread.label(), percent(self.accepts), grouped(self.work.accepts))
+    /// The first pieces of evidence.
+    pub(super) fn evidence(&self) -> Vec<String> {
+        let (share, all) = (percent(self.accepts), grouped(self.work.accepts));
+        let mut evidence = vec![format!("{} made {share} of {all} accepts", self.thread.label())];
+        evidence.extend(succession::evidence([self.thread].into_iter()));
+        evidence
     }
 }

@@ -4,9 +4,12 @@ use super::{
     OneAcceptor, PatternKind, PatternName, Work, agree, found,
     lifetime::{self, Lifetime},
     percent, plural,
-    work::share,
+    work::{processes, share},
 };
-use crate::model::Pattern;
+use crate::{
+    model::{Pattern, Role},
+    words::prose::grouped,
+};
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: PatternName::ProcessPerConnection,
@@ -17,21 +20,19 @@ pub(super) const KIND: PatternKind = PatternKind {
 
 fn fits(work: &Work<'_>) -> Option<Pattern> {
     let one = OneAcceptor::of(work)?;
-    let readers: Vec<_> = one.other_readers().into_iter().filter(|r| r.pid != one.thread.pid).collect();
+    let readers: Vec<_> = one.other_readers().into_iter().filter(|r| r.key.pid != one.thread.key.pid).collect();
     let Lifetime::Connection { threads, ended } = lifetime::of(&readers, work.accepts) else { return None };
-    let mut pids: Vec<u32> = readers.iter().map(|r| r.pid).collect();
-    pids.sort_unstable();
-    pids.dedup();
     let others = share(readers.iter().map(|r| r.reads).sum(), work.reads);
-    let alone = share(pids.len() as u64, readers.len() as u64);
-    let evidence = vec![
-        one.evidence(),
-        format!(
-            "{threads} other processes read one connection each; {ended} of them {} ended",
-            agree(ended as u64, "has", "have")
-        ),
-        format!("they made {} of {}", percent(others), plural(work.reads, "read")),
-    ];
+    let all = readers.iter().map(|r| r.number(Role::Reader)).sum();
+    let alone = share(processes(&readers, Role::Reader), all);
+    let mut evidence = one.evidence();
+    evidence.push(format!(
+        "{} other processes read one connection each; {} of them {} ended",
+        grouped(threads),
+        grouped(ended),
+        agree(ended, "has", "have")
+    ));
+    evidence.push(format!("they made {} of {}", percent(others), plural(work.reads, "read")));
     found(KIND.name, one.accepts.min(others).min(alone), evidence)
 }
 
@@ -49,7 +50,7 @@ mod tests {
         assert_eq!(
             pattern.evidence,
             [
-                "srv (thread 100) made 100% of 30 accepts",
+                "srv (process 100) made 100% of 30 accepts",
                 "30 other processes read one connection each; 29 of them have ended",
                 "they made 100% of 90 reads",
             ]

@@ -1,6 +1,6 @@
 //! `sharded`: SO_REUSEPORT, each acceptor has its own listener.
 
-use super::{PatternKind, PatternName, Work, found, percent, work::share};
+use super::{PatternKind, PatternName, Work, agree, found, percent, succession, work::share};
 use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
@@ -12,7 +12,7 @@ pub(super) const KIND: PatternKind = PatternKind {
 };
 
 fn fits(work: &Work<'_>) -> Option<Pattern> {
-    let used = work.shards.iter().filter(|accepts| **accepts > 0).count();
+    let used = work.shards.iter().filter(|shard| shard.accepts > 0).count();
     let mut owned: Vec<usize> = work.acceptors().filter(|w| w.accepts > 0).map(|w| w.main_shard.0).collect();
     owned.sort_unstable();
     owned.dedup();
@@ -20,12 +20,17 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
         return None;
     }
     let own = share(work.workers.iter().map(|w| w.main_shard.1).sum(), work.accepts);
-    let busiest = work.shards.iter().max().copied().unwrap_or(0);
-    let evidence = vec![
-        format!("{} listeners share the address, {used} of them accepted connections", work.shards.len()),
+    let busiest = work.shards.iter().map(|shard| shard.accepts).max().unwrap_or(0);
+    let closed = match work.shards.iter().filter(|shard| shard.closed).count() {
+        0 => String::new(),
+        n => format!(", {n} {} closed", agree(n as u64, "has", "have")),
+    };
+    let mut evidence = vec![
+        format!("{} listeners share the address, {used} of them accepted connections{closed}", work.shards.len()),
         format!("threads made {} of {} accepts from their own listener", percent(own), grouped(work.accepts)),
         format!("the busiest listener had {} of the accepts", percent(share(busiest, work.accepts))),
     ];
+    evidence.extend(succession::evidence(work.acceptors()));
     found(KIND.name, own, evidence)
 }
 

@@ -21,14 +21,12 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
     if reads.min(writes) < FITS {
         return None;
     }
-    let evidence = vec![
-        one.evidence(),
-        format!("it made {} of {} reads", percent(reads), grouped(work.reads)),
-        match work.writes {
-            0 => "no writes were seen".to_owned(),
-            n => format!("it made {} of {} writes", percent(writes), grouped(n)),
-        },
-    ];
+    let mut evidence = one.evidence();
+    evidence.push(format!("it made {} of {} reads", percent(reads), grouped(work.reads)));
+    evidence.push(match work.writes {
+        0 => "no writes were seen".to_owned(),
+        n => format!("it made {} of {} writes", percent(writes), grouped(n)),
+    });
     found(KIND.name, one.accepts.min(reads).min(writes), evidence)
 }
 
@@ -71,7 +69,7 @@ mod tests {
 
     #[test]
     fn it_makes_nine_tenths_of_the_reads_and_of_the_writes() {
-        let expected = ["unknown", "unknown", "single_thread", "single_thread"];
+        let expected = ["acceptor_in_pool", "acceptor_in_pool", "single_thread", "single_thread"];
         assert_eq!([895, 899, 900, 905].map(|own| name(&server([own, 1_000 - own], [9, 0]))), expected);
         assert_eq!([895, 899, 900, 905].map(|own| name(&server([99, 0], [own, 1_000 - own]))), expected);
     }

@@ -28,6 +28,11 @@ fn each_pattern_is_recognised() {
         l.read(0, 200, 60, 50);
         (1..4).for_each(|t| l.write(t, 66));
     });
+    let shared = of(&pool, |l| {
+        l.accept(0, 60, 50);
+        (0..4).for_each(|t| l.read(t, 40, 15, 50));
+        (0..4).for_each(|t| l.write(t, 40));
+    });
     let multi = of(&pool, |l| {
         for t in 0..4 {
             l.accept(t, 20, 50);
@@ -38,6 +43,7 @@ fn each_pattern_is_recognised() {
         (single, P::SingleThread, "100% of 50 accepts"),
         (readers, P::AcceptorReaders, "3 other threads made 100% of 120 reads"),
         (messages, P::MessageBalancing, "3 other threads made 100% of 198 writes"),
+        (shared, P::AcceptorInPool, "it made 25% of 160 reads, 3 other threads made 75%"),
         (multi, P::MultiAcceptor, "4 threads of one process accept from the same socket"),
         (per_connection(30, |_| 100, 1, |_| true), P::ThreadPerConnection, "30 other threads read one connection each"),
         (per_connection(30, |_| 100, 1_000_000_000, |_| false), P::ThreadPerConnection, "0 of them have ended"),
@@ -52,16 +58,17 @@ fn each_pattern_is_recognised() {
 
 #[test]
 fn what_fits_none_is_unknown() {
-    let pool = [(1, 1), (1, 2), (1, 3), (1, 4)];
     let few = of(&[(1, 1)], |l| {
         l.accept(0, MIN_ACCEPTS - 1, 50);
         l.read(0, 100, 19, 50);
     });
     let idle = of(&[], |_| {});
-    let mixed_reads = of(&pool, |l| {
+    // Others read a connection or two each: a pool, or not?
+    let many: Vec<_> = (1..=40).map(|tid| (1, tid)).collect();
+    let mixed_reads = of(&many, |l| {
         l.accept(0, 60, 50);
-        l.read(0, 60, 30, 50);
-        l.read(1, 60, 30, 50);
+        l.read(0, 60, 0, 50);
+        (1..40).for_each(|t| l.read(t, 2, 1 + t as u64 % 2, 50));
     });
     let no_reads = of(&[(1, 1)], |l| l.accept(0, 60, 50));
     let mut l = listener(1, NS, "0.0.0.0:80", 128);
@@ -77,7 +84,7 @@ fn what_fits_none_is_unknown() {
     let cases = [
         (few, "only 19 accepts"),
         (idle, "no accepts"),
-        (mixed_reads, "50% of 120 reads by the acceptor"),
+        (mixed_reads, "43% of 138 reads by the acceptor, the rest by 39 other threads"),
         (no_reads, "0 reads"),
         (writes_unknown, "fits no pattern"),
         (unclear, "20 other threads"),

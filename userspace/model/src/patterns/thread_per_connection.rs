@@ -5,7 +5,7 @@ use super::{
     lifetime::{self, Lifetime},
     percent, plural,
 };
-use crate::model::Pattern;
+use crate::{model::Pattern, words::prose::grouped};
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: PatternName::ThreadPerConnection,
@@ -18,14 +18,14 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
     let one = OneAcceptor::of(work)?;
     let Lifetime::Connection { threads, ended } = lifetime::of(&one.other_readers(), work.accepts) else { return None };
     let others = one.others_reads();
-    let evidence = vec![
-        one.evidence(),
-        format!(
-            "{threads} other threads read one connection each; {ended} of them {} ended",
-            agree(ended as u64, "has", "have")
-        ),
-        format!("they made {} of {}", percent(others), plural(work.reads, "read")),
-    ];
+    let mut evidence = one.evidence();
+    evidence.push(format!(
+        "{} other threads read one connection each; {} of them {} ended",
+        grouped(threads),
+        grouped(ended),
+        agree(ended, "has", "have")
+    ));
+    evidence.push(format!("they made {} of {}", percent(others), plural(work.reads, "read")));
     found(KIND.name, one.accepts.min(others), evidence)
 }
 

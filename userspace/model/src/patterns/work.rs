@@ -1,29 +1,47 @@
 //! The work seen at one listener, or at the shards of a group taken together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use super::{percent, plural};
+use super::{percent, plural, succession};
 use crate::{
     catalogue::thresholds,
-    model::{ListenerModel, Role},
+    model::{Accepting, ListenerModel, Role, ThreadModel},
+    sample::{Summed, ThreadKey},
 };
 
 thresholds! {
     /// A thread with this share of the accepts is an acceptor of its own; with less it helps out. The same share of the
     /// would-block accepts makes it one too: a thread that always comes too late still shows.
     ACCEPTOR_SHARE: f64 = 0.05, Share;
+    /// Among many acceptors, this part of an equal share is enough.
+    EQUAL_PART: f64 = 0.25, Share;
+    /// More threads than this that accept less are no helpers: they wait at the socket too, and another one is faster.
+    HELPERS: u64 = 3, Count;
     /// Fewer would-block accepts make no acceptor: a thread may try once in a while.
     MIN_WOULD_BLOCK: u64 = 20, Count;
 }
 
-/// One thread's work, over all shards.
+/// A thread with this share of the accepts is one on which a listener depends.
+pub(crate) const MAIN_ACCEPTOR: f64 = 0.1;
+/// Where many accept, this part of an equal share makes a thread one of those.
+pub(crate) const MAIN_PART: f64 = 0.5;
+
+/// Whether a thread with this share of the accepts is one of those on which a listener depends. `acceptors` is how many
+/// accept: of thirty that share evenly, each is one, though none has a tenth.
+pub(crate) fn is_main_acceptor(share: f64, acceptors: u64) -> bool {
+    share >= MAIN_ACCEPTOR.min(MAIN_PART / acceptors.max(1) as f64)
+}
+
+/// One thread's work, over all shards; or that of several, as one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Worker<'a> {
-    pub(super) pid: u32,
+    pub(super) key: ThreadKey,
+    /// Thread id as it is shown; 0 if it is not visible.
     pub(super) tid: u32,
     pub(super) comm: &'a str,
-    pub(super) start_ns: u64,
     pub(super) ended: bool,
+    /// When it was last known to live, if it has ended, in microseconds of the interval.
+    pub(super) lived_until_us: u64,
     pub(super) accepts: u64,
     pub(super) would_block: u64,
     pub(super) reads: u64,
@@ -31,6 +49,23 @@ pub(crate) struct Worker<'a> {
     pub(super) writes: u64,
     /// The shard from which it accepted most, and how many.
     pub(super) main_shard: (usize, u64),
+    pub(super) accepting: Option<Accepting>,
+    /// It is the only thread seen of its process, and the first one; others work, too.
+    pub(super) alone: bool,
+    /// It stands for ended threads; what they were.
+    pub(super) summed: Option<Summed>,
+    /// The acceptors before it, whose work it has: it took over from them.
+    pub(super) earlier: Earlier,
+}
+
+/// Acceptors whose place others have taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Earlier {
+    pub(super) threads: u64,
+    /// Their processes, if not those of their successors.
+    pub(super) pids: BTreeSet<u32>,
+    /// Processes that are known by number only.
+    pub(super) processes: u64,
 }
 
 /// All work.
@@ -38,8 +73,8 @@ pub(crate) struct Worker<'a> {
 pub(crate) struct Work<'a> {
     /// Workers by accepts, descending.
     pub(super) workers: Vec<Worker<'a>>,
-    /// Accepts of each listener: one, or a group's shards.
-    pub(super) shards: Vec<u64>,
+    /// Each listener: one, or a group's shards.
+    pub(super) shards: Vec<Shard>,
     pub(super) accepts: u64,
     would_block: u64,
     pub(super) reads: u64,
@@ -49,47 +84,41 @@ pub(crate) struct Work<'a> {
     pub(super) writes_measured: bool,
 }
 
+/// One listener of a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shard {
+    pub(super) accepts: u64,
+    pub(super) closed: bool,
+}
+
 impl<'a> Work<'a> {
     /// Adds up the threads of these listeners.
     pub(crate) fn of(listeners: impl IntoIterator<Item = &'a ListenerModel>) -> Self {
         let mut workers: Vec<Worker<'a>> = Vec::new();
-        let mut index: HashMap<(u32, u32, u64), usize> = HashMap::new();
+        let mut index: HashMap<ThreadKey, usize> = HashMap::new();
         let mut shards = Vec::new();
         let (mut accepts_measured, mut reads_measured, mut writes_measured) = (true, true, true);
         for (shard, listener) in listeners.into_iter().enumerate() {
             accepts_measured &= listener.total.accepts.is_some();
             reads_measured &= listener.total.reads.is_some();
             writes_measured &= listener.total.writes.is_some();
-            shards.push(listener.threads.iter().map(|t| t.accepts).sum());
+            let accepts = listener.threads.iter().map(|t| t.accepts).sum();
+            shards.push(Shard { accepts, closed: listener.closed });
             for thread in &listener.threads {
-                let at = *index.entry((thread.pid, thread.tid, thread.start_ns)).or_insert_with(|| {
-                    workers.push(Worker {
-                        pid: thread.pid,
-                        tid: thread.tid,
-                        comm: &thread.comm,
-                        start_ns: thread.start_ns,
-                        ended: thread.ended,
-                        accepts: 0,
-                        would_block: 0,
-                        reads: 0,
-                        first_reads: 0,
-                        writes: 0,
-                        main_shard: (0, 0),
-                    });
+                if let Some(summed) = thread.summed.as_deref() {
+                    workers.extend(Worker::of_sum(thread, summed, shard));
+                    continue;
+                }
+                let at = *index.entry(thread.key).or_insert_with(|| {
+                    workers.push(Worker::new(thread));
                     workers.len() - 1
                 });
-                let worker = &mut workers[at];
-                worker.accepts += thread.accepts;
-                worker.would_block += thread.would_block;
-                worker.reads += thread.reads;
-                worker.first_reads += thread.first_reads;
-                worker.writes += thread.writes;
-                if thread.accepts > worker.main_shard.1 {
-                    worker.main_shard = (shard, thread.accepts);
-                }
+                workers[at].add(thread, shard);
             }
         }
-        workers.sort_by_key(|w| (std::cmp::Reverse(w.accepts), w.tid));
+        note_alone(&mut workers);
+        let mut workers = succession::merged(workers);
+        workers.sort_by_key(|w| (std::cmp::Reverse(w.accepts), w.key.tid));
         let sum = |f: fn(&Worker<'_>) -> u64| workers.iter().map(f).sum();
         Work {
             accepts: sum(|w| w.accepts),
@@ -106,10 +135,17 @@ impl<'a> Work<'a> {
 
     /// The threads that accept in earnest, most accepts first.
     pub(super) fn acceptors(&self) -> impl Iterator<Item = &Worker<'a>> {
-        self.workers.iter().filter(|w| {
-            share(w.accepts, self.accepts) >= ACCEPTOR_SHARE
-                || w.would_block >= MIN_WOULD_BLOCK && share(w.would_block, self.would_block) >= ACCEPTOR_SHARE
-        })
+        let enough = |of: fn(&Worker<'_>) -> u64| {
+            let n = self.workers.iter().filter(|w| of(w) > 0).count().max(1);
+            ACCEPTOR_SHARE.min(EQUAL_PART / n as f64)
+        };
+        let (accepts, would_block) = (enough(|w| w.accepts), enough(|w| w.would_block));
+        let in_earnest = move |w: &Worker<'_>| {
+            share(w.accepts, self.accepts) >= accepts
+                || w.would_block >= MIN_WOULD_BLOCK && share(w.would_block, self.would_block) >= would_block
+        };
+        let helpers = self.workers.iter().filter(|w| w.accepts > 0 && !in_earnest(w)).count() as u64;
+        self.workers.iter().filter(move |w| in_earnest(w) || w.accepts > 0 && helpers > HELPERS)
     }
 
     /// The only thread that accepts, if there is only one, with its share of the accepts.
@@ -121,20 +157,25 @@ impl<'a> Work<'a> {
 
     /// The threads that read, except this one.
     pub(super) fn other_readers(&self, than: &Worker<'a>) -> Vec<&Worker<'a>> {
-        let id = (than.pid, than.tid, than.start_ns);
-        self.workers.iter().filter(|w| w.reads > 0 && (w.pid, w.tid, w.start_ns) != id).collect()
+        self.workers.iter().filter(|w| w.reads > 0 && !std::ptr::eq(*w, than)).collect()
+    }
+
+    /// The threads that write, except this one.
+    pub(super) fn other_writers(&self, than: &Worker<'a>) -> Vec<&Worker<'a>> {
+        self.workers.iter().filter(|w| w.writes > 0 && !std::ptr::eq(*w, than)).collect()
     }
 
     /// What was seen, for a pattern that fits none.
     pub(super) fn describe(&self) -> Vec<String> {
         let mut seen = vec![by_threads(self, "accept", self.accepts, Role::Acceptor)];
+        seen.extend(succession::evidence(self.acceptors()));
         match (self.reads_measured, self.only_acceptor()) {
             (false, _) => seen.push("reads are not measured here".to_owned()),
             (true, Some((acceptor, _))) if self.reads > 0 => {
                 let own = share(acceptor.reads, self.reads);
-                let rest = match self.other_readers(acceptor).len() as u64 {
-                    0 => String::new(),
-                    n => format!(", the rest by {}", plural(n, "other thread")),
+                let rest = match &self.other_readers(acceptor)[..] {
+                    [] => String::new(),
+                    others => format!(", the rest by {}", crowd(others, Role::Reader, Some(acceptor))),
                 };
                 seen.push(format!("{} of {} by the acceptor{rest}", percent(own), plural(self.reads, "read")));
             }
@@ -152,13 +193,41 @@ impl<'a> Work<'a> {
 
 /// "345 accepts by 2 threads".
 fn by_threads(work: &Work<'_>, what: &str, n: u64, role: Role) -> String {
-    let has = |w: &&Worker<'_>| match role {
-        Role::Acceptor => w.accepts > 0,
-        Role::Reader => w.reads > 0,
-        Role::Writer => w.writes > 0,
-    };
-    let threads = work.workers.iter().filter(has).count() as u64;
-    format!("{} by {}", plural(n, what), plural(threads, "thread"))
+    let those: Vec<_> = work.workers.iter().filter(|w| w.number(role) > 0).collect();
+    format!("{} by {}", plural(n, what), crowd(&those, role, None))
+}
+
+/// How many these are, and in how many processes: "3 threads", "3 processes", "6 threads of 3 processes". `than`: they
+/// are others than this one, "3 other threads" of its process or "3 other processes".
+pub(super) fn crowd(those: &[&Worker<'_>], role: Role, than: Option<&Worker<'_>>) -> String {
+    // One without accepts is an acceptor too if it tries.
+    let threads: u64 = those.iter().map(|w| if w.summed.is_some() { w.number(role) } else { 1 }).sum();
+    let processes = processes(those, role);
+    let elsewhere = than.is_some_and(|than| those.iter().all(|w| w.key.pid != than.key.pid));
+    let other = if than.is_some() { "other " } else { "" };
+    let separate = processes == threads && (elsewhere || than.is_none() && threads > 1);
+    match processes {
+        _ if separate && threads > 0 => plural(threads, &format!("{other}process")),
+        1 if elsewhere => format!("{} of another process", plural(threads, "thread")),
+        0 | 1 => plural(threads, &format!("{other}thread")),
+        _ => format!("{} of {}", plural(threads, &format!("{other}thread")), plural(processes, "process")),
+    }
+}
+
+/// How many processes these are. Of those in a sum that were not the first thread of theirs, none is known.
+pub(super) fn processes(those: &[&Worker<'_>], role: Role) -> u64 {
+    let known: BTreeSet<u32> = those.iter().filter(|w| w.summed.is_none()).map(|w| w.key.pid).collect();
+    known.len() as u64 + those.iter().map(|w| w.processes(role)).sum::<u64>()
+}
+
+/// Notes which workers are the only one seen of their process, where there are several processes.
+fn note_alone(workers: &mut [Worker<'_>]) {
+    let mut of_process: HashMap<u32, usize> = HashMap::new();
+    workers.iter().for_each(|w| *of_process.entry(w.key.pid).or_default() += 1);
+    for worker in workers {
+        let only = of_process.len() > 1 && of_process[&worker.key.pid] == 1;
+        worker.alone = only && worker.key.is_first_of_its_process();
+    }
 }
 
 /// `part` of `whole`; 0 of nothing.
@@ -166,106 +235,100 @@ pub(super) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
+    /// A thread that has done nothing yet.
+    fn new(thread: &'a ThreadModel) -> Self {
+        let lived_until_us = thread.lived_until_us.unwrap_or(0);
+        let (key, tid, comm, ended) = (thread.key, thread.tid, &thread.comm, thread.ended);
+        Self { key, tid, comm, ended, lived_until_us, ..Self::default() }
+    }
+
+    /// Adds what the thread did for one shard.
+    fn add(&mut self, thread: &ThreadModel, shard: usize) {
+        self.accepts += thread.accepts;
+        self.would_block += thread.would_block;
+        self.reads += thread.reads;
+        self.first_reads += thread.first_reads;
+        self.writes += thread.writes;
+        if thread.accepts > self.main_shard.1 {
+            self.main_shard = (shard, thread.accepts);
+        }
+        self.accepting = match (self.accepting, thread.accepting) {
+            (Some(a), Some(b)) => Some(Accepting {
+                from_us: a.from_us.min(b.from_us),
+                begun_us: a.begun_us.min(b.begun_us),
+                ending_us: a.ending_us.max(b.ending_us),
+                until_us: a.until_us.max(b.until_us),
+            }),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// The threads of a sum: those that accepted, and the others.
+    fn of_sum(row: &'a ThreadModel, summed: &Summed, shard: usize) -> [Self; 2] {
+        let of = |summed: Summed| Self { summed: Some(summed), ended: true, ..Self::new(row) };
+        // The first threads of processes may be of either kind; most are of the one that has most threads.
+        let accepting = summed.acceptors.min(summed.processes.saturating_sub(summed.threads - summed.acceptors));
+        let acceptors = Self {
+            accepts: row.accepts,
+            would_block: row.would_block,
+            reads: summed.acceptors_reads,
+            first_reads: summed.acceptors_first_reads,
+            writes: summed.acceptors_writes,
+            main_shard: (shard, row.accepts),
+            ..of(Summed {
+                threads: summed.acceptors,
+                acceptors: summed.acceptors,
+                processes: accepting,
+                ..Summed::default()
+            })
+        };
+        let others = Self {
+            reads: row.reads.saturating_sub(summed.acceptors_reads),
+            first_reads: row.first_reads.saturating_sub(summed.acceptors_first_reads),
+            writes: row.writes.saturating_sub(summed.acceptors_writes),
+            ..of(Summed {
+                threads: summed.threads - summed.acceptors.min(summed.threads),
+                processes: summed.processes - accepting,
+                readers: summed.readers,
+                writers: summed.writers,
+                one_connection: summed.one_connection,
+                ..Summed::default()
+            })
+        };
+        [acceptors, others]
+    }
+
     /// How evidence names it.
     pub(super) fn label(&self) -> String {
-        format!("{} (thread {})", self.comm, self.tid)
+        match (self.tid, self.alone) {
+            _ if self.summed.is_some() => "ended threads".to_owned(),
+            (0, _) => self.comm.to_owned(),
+            (tid, true) => format!("{} (process {tid})", self.comm),
+            (tid, false) => format!("{} (thread {tid})", self.comm),
+        }
+    }
+
+    /// How many threads in this role it stands for.
+    pub(super) fn number(&self, role: Role) -> u64 {
+        match (&self.summed, role) {
+            (Some(summed), Role::Acceptor) => summed.acceptors,
+            // Those that accepted and those that did not are apart.
+            (Some(summed), Role::Reader) if summed.acceptors > 0 => summed.acceptors * u64::from(self.reads > 0),
+            (Some(summed), Role::Writer) if summed.acceptors > 0 => summed.acceptors * u64::from(self.writes > 0),
+            (Some(summed), Role::Reader) => summed.readers,
+            (Some(summed), Role::Writer) => summed.writers,
+            (None, Role::Acceptor) => u64::from(self.accepts > 0),
+            (None, Role::Reader) => u64::from(self.reads > 0),
+            (None, Role::Writer) => u64::from(self.writes > 0),
+        }
+    }
+
+    /// How many processes ended with its threads, if it stands for several.
+    fn processes(&self, role: Role) -> u64 {
+        self.summed.map_or(0, |summed| summed.processes.min(self.number(role)))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{
-        super::support::{name, of},
-        *,
-    };
-
-    const TWO: [(u32, u32); 2] = [(1, 1), (1, 2)];
-
-    /// Of a thousand accepts, the second thread makes so many.
-    fn helper(accepts: u64) -> &'static str {
-        name(&of(&TWO, |l| {
-            l.accept(0, 1_000 - accepts, 50);
-            l.accept(1, accepts, 50);
-            l.read(0, 100, 50, 50);
-        }))
-    }
-
-    #[test]
-    fn a_twentieth_of_the_accepts_makes_an_acceptor() {
-        let expected = ["single_thread", "single_thread", "multi_acceptor", "multi_acceptor"];
-        assert_eq!([47, 49, 50, 52].map(helper), expected);
-    }
-
-    /// Would-block accepts of the first thread, which makes all accepts, and of the second.
-    fn would_block((first, second): (u64, u64)) -> &'static str {
-        name(&of(&TWO, |l| {
-            l.accept(0, 100, 50);
-            l.read(0, 100, 50, 50);
-            l.would_block(0, first);
-            l.would_block(1, second);
-        }))
-    }
-
-    #[test]
-    fn a_twentieth_of_the_would_block_accepts_makes_an_acceptor() {
-        let shares = [(953, 47), (951, 49), (950, 50), (948, 52)].map(would_block);
-        assert_eq!(shares, ["single_thread", "single_thread", "multi_acceptor", "multi_acceptor"]);
-        let counts = [(0, 19), (0, 20), (0, 21)].map(would_block);
-        assert_eq!(counts, ["single_thread", "multi_acceptor", "multi_acceptor"]);
-    }
-
-    fn described(work: impl FnOnce(&mut crate::sample::ListenerSample)) -> Vec<String> {
-        let pattern = of(&[(1, 1), (1, 2), (1, 3)], work);
-        assert_eq!(name(&pattern), "unknown");
-        pattern.evidence
-    }
-
-    #[test]
-    fn a_description_has_one_and_several_of_each() {
-        let one = described(|l| {
-            l.accept(0, 1_345, 50);
-            l.write(1, 1);
-        });
-        assert_eq!(
-            one,
-            ["1,345 accepts by 1 thread", "0 reads by 0 threads", "1 write by 1 thread", "this fits no pattern"]
-        );
-        let several = described(|l| {
-            l.accept(0, 20, 50);
-            l.read(0, 50, 20, 50);
-            l.read(1, 50, 20, 50);
-            (0..3).for_each(|t| l.write(t, 400));
-        });
-        assert_eq!(
-            several[1..3],
-            ["50% of 100 reads by the acceptor, the rest by 1 other thread", "1,200 writes by 3 threads"]
-        );
-        let one_read = described(|l| {
-            l.accept(0, 20, 50);
-            l.read(0, 1, 1, 50);
-        });
-        assert_eq!(one_read[1], "100% of 1 read by the acceptor");
-        let three = described(|l| {
-            l.accept(0, 20, 50);
-            (0..3).for_each(|t| l.read(t, 40, 20, 50));
-        });
-        assert_eq!(three[1], "33% of 120 reads by the acceptor, the rest by 2 other threads");
-    }
-
-    #[test]
-    fn readers_of_several_acceptors_are_counted() {
-        // Three acceptors that make too little of the accepts together.
-        let threads: Vec<_> = (1..=40).map(|tid| (1, tid)).collect();
-        let pattern = of(&threads, |l| {
-            (0..40).for_each(|t| l.accept(t, 10, 50));
-            (0..2).for_each(|t| l.read(t, 10, 10, 50));
-        });
-        assert_eq!(pattern.evidence[..2], ["400 accepts by 40 threads", "20 reads by 2 threads"]);
-    }
-
-    #[test]
-    fn a_share_of_nothing_is_none() {
-        assert_eq!((share(0, 0).to_bits(), share(1, 4).to_bits()), (0.0f64.to_bits(), 0.25f64.to_bits()));
-    }
-}
+mod tests;

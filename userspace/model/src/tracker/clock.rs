@@ -66,6 +66,11 @@ impl Clock {
         self.recent.len()
     }
 
+    /// The interval's length at a time of the samples' clock, at most now; 0 if that was before it began.
+    pub(crate) fn elapsed_at(&self, ns: u64) -> u64 {
+        self.elapsed_ns.saturating_sub(self.last_ns.saturating_sub(ns))
+    }
+
     pub(crate) fn seconds(&self) -> f64 {
         self.elapsed_ns as f64 / 1e9
     }
@@ -114,6 +119,13 @@ mod tests {
             let (i, r) = run(at);
             assert!((i - interval).abs() < 1e-9 && (r - recent).abs() < 1e-9, "{at:?}: {i} {r}");
         }
+    }
+
+    #[test]
+    fn times_of_the_samples_clock_are_times_of_the_interval() {
+        let mut clock = Clock::new(1_000);
+        clock.advance(3_000);
+        assert_eq!([0, 999, 1_000, 2_500, 3_000, 3_001].map(|ns| clock.elapsed_at(ns)), [0, 0, 0, 1_500, 2_000, 2_000]);
     }
 
     #[test]

@@ -37,6 +37,21 @@ impl Counter {
     pub(crate) fn restart(&mut self) {
         self.last = self.last.map(|_| 0);
     }
+
+    /// The last reading; 0 if there was none.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.unwrap_or(0)
+    }
+
+    /// Takes over what another counter has grown by.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sum = Some(self.sum.unwrap_or(0) + other.sum.unwrap_or(0));
+    }
+
+    /// From now on the readings hold so much more, by which this counter has not grown.
+    pub(crate) fn shift(&mut self, by: u64) {
+        self.last = Some(self.last() + by);
+    }
 }
 
 /// All counters of a listener, in the order of [`Counts::values`].
@@ -86,6 +101,19 @@ mod tests {
             }
             assert_eq!(counter.sum, sum, "{readings:?} from zero: {from_zero}");
         }
+    }
+
+    #[test]
+    fn a_counter_takes_over_another() {
+        let (mut one, mut other) = (Counter::default(), Counter::default());
+        one.read(Some(5), true);
+        other.read(Some(100), false);
+        other.read(Some(130), false);
+        one.add(&other);
+        one.shift(other.last());
+        assert_eq!((one.sum, one.last()), (Some(35), 135));
+        assert_eq!(one.read(Some(137), false), 2, "what the other counted after its last reading");
+        assert_eq!(one.sum, Some(37));
     }
 
     #[test]

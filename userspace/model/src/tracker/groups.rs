@@ -45,7 +45,7 @@ impl Groups {
             let is_dirty = states[at].is_dirty(&model.listeners[at]);
             match model.listeners[at].group {
                 Some(group) => concerned.push((group, !is_dirty)),
-                None if is_dirty => judge_one(model, at),
+                None if is_dirty => judge_one(model, states, at),
                 None => {}
             }
         }
@@ -59,7 +59,7 @@ impl Groups {
                 model.groups.handles_mut()[at] = Arc::new(sum);
             }
             if !still {
-                judge_group(model, members);
+                judge_group(model, states, members);
                 live.extend(&members.listeners);
             }
             if let Some(at) = members.group {
@@ -73,15 +73,15 @@ impl Groups {
     }
 }
 
-fn judge_one(model: &mut Model, at: usize) {
+fn judge_one(model: &mut Model, states: &mut [Listener], at: usize) {
     let listener = &mut model.listeners[at];
     let (accepts, reads) = work(listener);
     set_shares(&mut listener.threads, accepts, reads);
     listener.pattern = patterns::recognise(&Work::of([&*listener]));
-    judge_findings(model, at, None);
+    judge_findings(model, &mut states[at], at, None);
 }
 
-fn judge_group(model: &mut Model, members: &Members) {
+fn judge_group(model: &mut Model, states: &mut [Listener], members: &Members) {
     let (mut accepts, mut reads) = (0, 0);
     for &at in &members.listeners {
         let (a, r) = work(&model.listeners[at]);
@@ -96,22 +96,27 @@ fn judge_group(model: &mut Model, members: &Members) {
         if model.listeners[at].pattern != pattern {
             model.listeners[at].pattern.clone_from(&pattern);
         }
-        judge_findings(model, at, members.group);
+        judge_findings(model, &mut states[at], at, members.group);
     }
 }
 
 /// Looks for findings at a listener; `group` is the place of its group.
-fn judge_findings(model: &mut Model, at: usize, group: Option<usize>) {
+fn judge_findings(model: &mut Model, state: &mut Listener, at: usize, group: Option<usize>) {
     let listener = &model.listeners[at];
-    let namespace = model.namespaces.binary_search_by_key(&listener.netns, |n| n.inode).ok();
-    let found = findings::find(&FindingInput {
+    let namespace = model.namespaces.binary_search_by_key(&listener.namespace(), |n| n.id).ok();
+    state.activity.observe(listener, (model.interval.seconds * 1e6).round() as u64);
+    let input = FindingInput {
         listener,
         group: group.map(|at| &model.groups[at]).filter(|group| group.open.count >= 2),
         namespace: namespace.map(|at| &model.namespaces[at]),
         cpus: model.host.cpus,
         interval: model.interval,
         timeline: &model.timeline,
-    });
+        activity: &state.activity,
+        memory: &findings::NOTHING,
+        found: &[],
+    };
+    let found = findings::find(&input, &mut state.findings);
     if model.listeners[at].findings != found {
         model.listeners[at].findings = found;
     }

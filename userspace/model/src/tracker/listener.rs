@@ -2,12 +2,15 @@
 
 use super::{
     Clock,
+    bursts::Bursts,
     counters::Counters,
     drops::{DropTracker, attribution::CAUSES},
+    limit::Limit,
     recent::{Recent, for_each},
     threads::Threads,
 };
 use crate::{
+    findings::{Activity, Memory},
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline},
     model::{Counts, Distributions, Drops, Gauges, GroupId, ListenerModel, Pattern, PatternName, Rates},
@@ -34,12 +37,18 @@ pub(crate) struct Listener {
     recent: Recent,
     /// Peak in the last sample.
     peak: Option<u32>,
+    /// When it last did what, for the findings.
+    pub(crate) activity: Activity,
+    /// What was found before.
+    pub(crate) findings: Memory,
     /// Something changed since patterns and findings were looked for, or they never were.
     dirty: bool,
     /// Its history ended, because it closed.
     ended: bool,
     /// Sums at the last point of history.
     point: Point,
+    limit: Limit,
+    bursts: Bursts,
 }
 
 #[derive(Debug, Default)]
@@ -65,9 +74,13 @@ impl Listener {
             last: Distributions::default(),
             recent: Recent::default(),
             peak: None,
+            activity: Activity::default(),
+            findings: Memory::default(),
             dirty: true,
             ended: false,
             point: Point::default(),
+            limit: Limit::default(),
+            bursts: Bursts::default(),
         };
         let mut model = new_model(sample, from_zero);
         state.take_counts(&mut model, sample, clock);
@@ -91,8 +104,8 @@ impl Listener {
         self.take_counts(model, sample, clock);
         // A thread that is new at a known listener has done all its work since the last sample.
         self.threads.read(&mut model.threads, &sample.threads, true, clock, serial);
-        let moved = (model.netns, model.port, model.address, model.group)
-            != (sample.netns, sample.port, sample.address, group_of(sample));
+        let moved = (model.namespace(), model.port, model.address, model.device, model.group)
+            != (sample.namespace(), sample.port, sample.address, sample.device, group_of(sample));
         self.take_state(model, sample);
         moved
     }
@@ -122,12 +135,30 @@ impl Listener {
             model.process.clone_from(&sample.process);
         }
         model.holders.clone_from(&sample.holders);
+        self.take_surroundings(model, sample);
         model.netns = sample.netns;
+        model.net_cookie = sample.net_cookie;
         model.protocol = sample.protocol;
         model.address = sample.address;
         model.port = sample.port;
+        model.device = sample.device;
         model.v6only = sample.v6only;
         model.group = group_of(sample);
+    }
+
+    /// What is known of the processes behind it, and of its limit.
+    fn take_surroundings(&mut self, model: &mut ListenerModel, sample: &ListenerSample) {
+        self.dirty |= model.waiters != sample.waiters
+            || model.descriptors != sample.descriptors
+            || model.somaxconn != sample.somaxconn;
+        if model.waiters != sample.waiters {
+            model.waiters.clone_from(&sample.waiters);
+        }
+        model.descriptors = sample.descriptors;
+        model.backlog_wanted = sample.backlog_wanted;
+        // Of a closed listener they may not be read any more.
+        model.somaxconn = sample.somaxconn.or(model.somaxconn.filter(|_| sample.closed));
+        model.limit_set_by = self.limit.set_by(sample.gauges.backlog, model.somaxconn, sample.backlog_wanted);
     }
 
     fn take_counts(&mut self, model: &mut ListenerModel, sample: &ListenerSample, clock: &Clock) {
@@ -180,7 +211,8 @@ impl Listener {
     /// Whether patterns or findings may have changed. Those of an idle listener stay the same.
     pub(crate) fn is_dirty(&self, model: &ListenerModel) -> bool {
         let waiting = model.now.accept_depth > 0 || model.now.queued_bytes.is_some_and(|n| n > 0);
-        self.dirty || !model.closed && (waiting || !model.findings.is_empty())
+        let open = !model.closed && (waiting || !model.findings.is_empty());
+        self.dirty || open || self.findings.is_settling()
     }
 
     /// Patterns and findings are up to date.
@@ -204,6 +236,8 @@ impl Listener {
                 }
             }
         }
+        let needed = self.bursts.step(&model.now, &model.drops, step_ns);
+        model.backlog_needed = model.backlog_needed.max(needed);
         self.history(model, clock, timeline, step_ns);
     }
 
@@ -275,6 +309,7 @@ impl Listener {
             && model.rate == self.recent.rates(&model.total, &model.drops, clock.recent_seconds())
             && model.recent_drops == self.recent.drops(&model.drops)
             && self.drops.is_steady()
+            && self.bursts.is_over()
             && model.now.recent_accept_peak == self.peak
             && model.history.is_steady_from(clock.first_recent())
             && point == quiet
@@ -288,10 +323,11 @@ fn peak(sample: &ListenerSample) -> Option<u32> {
 
 fn group_of(sample: &ListenerSample) -> Option<GroupId> {
     sample.reuseport.then_some(GroupId {
-        netns: sample.netns,
+        namespace: sample.namespace(),
         protocol: sample.protocol,
         port: sample.port,
         address: sample.address,
+        device: sample.device,
     })
 }
 
@@ -299,14 +335,22 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
     ListenerModel {
         id: sample.id,
         netns: sample.netns,
+        net_cookie: sample.net_cookie,
         netns_name: None,
         protocol: sample.protocol,
         address: sample.address,
         port: sample.port,
+        device: sample.device,
         v6only: sample.v6only,
         group: group_of(sample),
         process: sample.process.clone(),
         holders: sample.holders.clone(),
+        waiters: None,
+        descriptors: None,
+        somaxconn: None,
+        limit_set_by: None,
+        backlog_wanted: None,
+        backlog_needed: None,
         opened_in_interval,
         closed: false,
         now: Gauges::default(),

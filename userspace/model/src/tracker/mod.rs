@@ -1,9 +1,11 @@
 //! From samples to the model, one sample at a time.
 
+mod bursts;
 mod clock;
 mod counters;
 mod drops;
 mod groups;
+mod limit;
 mod listener;
 mod namespaces;
 mod recent;
@@ -44,6 +46,8 @@ pub struct Tracker {
     index: HashMap<u64, usize>,
     /// Where the listeners of the last sample are, in its order. Samples mostly keep their order.
     places: Vec<usize>,
+    /// How many different listeners the sample at hand has had so far.
+    present: usize,
     namespaces: Namespaces,
 }
 
@@ -82,6 +86,7 @@ impl Tracker {
             groups: Groups::default(),
             index: HashMap::new(),
             places: Vec::new(),
+            present: 0,
             namespaces: Namespaces::default(),
         };
         tracker.take(first);
@@ -133,6 +138,7 @@ impl Tracker {
         self.cost.read(&mut self.model.cost, &sample.cost, &self.clock);
         let mut reorder = false;
         self.places.resize(sample.listeners.len(), usize::MAX);
+        self.present = 0;
         // A socket that stopped listening and listens again is in the sample more than once: its earlier life comes
         // first, wherever in the sample it is.
         let mut begun = Vec::new();
@@ -147,7 +153,8 @@ impl Tracker {
         for (place, listener) in begun {
             reorder |= self.take_listener(place, listener);
         }
-        if self.listeners.len() > sample.listeners.len() {
+        // Not the length of the sample: a socket that is in it twice may hide one that is missing.
+        if self.listeners.len() > self.present {
             for (at, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.seen != self.serial) {
                 if !self.model.listeners[at].closed {
                     self.listeners[at].vanish(&mut self.model.listeners[at]);
@@ -184,6 +191,7 @@ impl Tracker {
         self.places[place] = known.unwrap_or(self.listeners.len());
         if let Some(at) = known {
             let slot = &mut self.slots[at];
+            self.present += usize::from(slot.seen != self.serial);
             slot.seen = self.serial;
             if slot.is_idle && Arc::ptr_eq(&slot.last, sample) {
                 return false;
@@ -197,6 +205,7 @@ impl Tracker {
         // The counts in the first sample are the baseline. A listener that opened later begins at zero.
         let from_zero = self.serial > 1 && sample.opened_ns.is_some();
         let (state, model) = Listener::new(sample, from_zero, &self.clock, self.serial);
+        self.present += 1;
         self.index.insert(sample.id, self.listeners.len());
         self.listeners.push(state);
         self.slots.push(Slot { last: sample.clone(), seen: self.serial, is_idle: false });
@@ -234,9 +243,9 @@ impl Tracker {
         true
     }
 
-    /// Orders listeners by (netns, port, address, id).
+    /// Orders listeners by (netns, port, address, device, id).
     fn sort(&mut self) {
-        let key = |m: &ListenerModel| (m.netns, m.port, m.address, m.id);
+        let key = |m: &ListenerModel| (m.namespace(), m.port, m.address, m.device, m.id);
         let mut order: Vec<usize> = (0..self.listeners.len()).collect();
         order.sort_by_key(|&i| key(&self.model.listeners[i]));
         permute(&mut self.listeners, &order);

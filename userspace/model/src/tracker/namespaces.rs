@@ -13,13 +13,13 @@ use super::{
 };
 use crate::{
     model::{ListenerModel, Model, NamespaceModel},
-    sample::{NamespaceCounters, NamespaceSample, Sample},
+    sample::{NamespaceCounters, NamespaceId, NamespaceSample, Sample},
 };
 
-/// All namespaces seen, by inode.
+/// All namespaces seen.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
-    by_inode: HashMap<u32, Namespace>,
+    by_id: HashMap<NamespaceId, Namespace>,
     /// A sample was taken before.
     begun: bool,
 }
@@ -58,34 +58,34 @@ impl Namespaces {
         model: &mut Model,
     ) -> Vec<usize> {
         // Most listeners refuse nothing. They are not touched.
-        let mut members: HashMap<u32, Vec<usize>> = HashMap::new();
+        let mut members: HashMap<NamespaceId, Vec<usize>> = HashMap::new();
         for &at in live {
             if !states[at].refuses {
                 continue;
             }
             let state = &mut states[at];
             state.returned = state.drops.settle_sum();
-            members.entry(model.listeners[at].netns).or_default().push(at);
+            members.entry(model.listeners[at].namespace()).or_default().push(at);
         }
         // Namespaces whose name or counters are new. This concerns all of their listeners.
-        let mut turned_up: Vec<u32> = Vec::new();
-        for namespace in self.by_inode.values_mut() {
+        let mut turned_up: Vec<NamespaceId> = Vec::new();
+        for namespace in self.by_id.values_mut() {
             namespace.readable = false;
         }
         for namespace in &sample.namespaces {
-            let members = members.get(&namespace.inode).map_or(&[][..], Vec::as_slice);
+            let members = members.get(&namespace.id).map_or(&[][..], Vec::as_slice);
             let seen: u64 =
                 members.iter().map(|&at| states[at].drops.seen.iter().sum::<u64>() + states[at].drops.fresh).sum();
-            let entry = self.by_inode.entry(namespace.inode).or_default();
+            let entry = self.by_id.entry(namespace.id).or_default();
             if entry.name != namespace.name || (entry.last.is_none() && namespace.counters.is_some()) {
-                turned_up.push(namespace.inode);
+                turned_up.push(namespace.id);
             }
             let seen = entry.explained + seen;
             entry.read(namespace, self.begun.then_some(seen));
         }
         let complete = sample.losses.listeners == 0;
-        for (inode, members) in &members {
-            let namespace = self.by_inode.entry(*inode).or_default();
+        for (id, members) in &members {
+            let namespace = self.by_id.entry(*id).or_default();
             for &at in members {
                 let state = &states[at];
                 for (i, cause) in [Cause::AcceptQueueFull, Cause::SynQueueFull, Cause::Other].into_iter().enumerate() {
@@ -102,33 +102,33 @@ impl Namespaces {
                 namespace.pools.settle(&mut trackers, complete);
             }
         }
-        for (inode, namespace) in &mut self.by_inode {
-            if namespace.readable && !members.contains_key(inode) {
+        for (id, namespace) in &mut self.by_id {
+            if namespace.readable && !members.contains_key(id) {
                 namespace.pools.settle(&mut [], complete);
             }
         }
         let mut concerned = live.to_vec();
         if !turned_up.is_empty() {
-            concerned.extend((0..states.len()).filter(|&at| turned_up.contains(&model.listeners[at].netns)));
+            concerned.extend((0..states.len()).filter(|&at| turned_up.contains(&model.listeners[at].namespace())));
             concerned.sort_unstable();
             concerned.dedup();
         }
         // Known attempts come first: they leave less room for unexplained ones.
         let mut affected: Vec<usize> = concerned.clone();
-        affected.retain(|&at| states[at].refuses || turned_up.contains(&model.listeners[at].netns));
+        affected.retain(|&at| states[at].refuses || turned_up.contains(&model.listeners[at].namespace()));
         for &at in &affected {
-            let namespace = self.by_inode.entry(model.listeners[at].netns).or_default();
+            let namespace = self.by_id.entry(model.listeners[at].namespace()).or_default();
             let most = namespace.readable.then_some(0);
             namespace.account(&states[at], &mut model.listeners[at], most);
         }
-        for namespace in self.by_inode.values_mut() {
+        for namespace in self.by_id.values_mut() {
             namespace.room = namespace.drops.sum.filter(|_| namespace.readable).map(|drops| {
                 let all = drops + namespace.before;
                 all.saturating_sub(namespace.explained)
             });
         }
         for &at in &affected {
-            let namespace = self.by_inode.entry(model.listeners[at].netns).or_default();
+            let namespace = self.by_id.entry(model.listeners[at].namespace()).or_default();
             namespace.account_unexplained(&mut states[at], &mut model.listeners[at]);
         }
         self.begun = true;
@@ -138,8 +138,8 @@ impl Namespaces {
 
     fn publish(&self, model: &mut Model) {
         model.namespaces.clear();
-        model.namespaces.extend(self.by_inode.iter().map(|(inode, n)| NamespaceModel {
-            inode: *inode,
+        model.namespaces.extend(self.by_id.iter().map(|(id, n)| NamespaceModel {
+            id: *id,
             name: n.name.clone(),
             listen_overflows: n.overflows.sum,
             listen_drops: n.drops.sum,
@@ -149,7 +149,7 @@ impl Namespaces {
             cookies_sent: n.cookies_sent.sum,
             cookies_failed: n.cookies_failed.sum,
         }));
-        model.namespaces.sort_unstable_by_key(|n| n.inode);
+        model.namespaces.sort_unstable_by_key(|n| n.id);
     }
 }
 
@@ -171,19 +171,34 @@ impl Namespace {
             listener.netns_name.clone_from(&self.name);
         }
         state.drops.rest();
+        state.drops.unread = !self.readable;
         // Attempts that turn out to be another listener's are no longer unexplained here.
         state.refuses = state.drops.pending > 0 || listener.drops.unexplained.is_some_and(|n| n > 0);
     }
 
+    /// Takes these counters as the baseline.
+    fn begin(&mut self, counters: NamespaceCounters) {
+        self.overflows.read(Some(counters.listen_overflows), false);
+        self.drops.read(Some(counters.listen_drops), false);
+        self.syn_queue_full.read(Some(counters.req_q_full_drop), false);
+        self.cookies_sent.read(Some(counters.syncookies_sent), false);
+        self.cookies_failed.read(Some(counters.syncookies_failed), false);
+        self.last = Some(counters);
+    }
+
     /// Takes counters in. `seen` is how many refused attempts its listeners saw within the interval; `None` at the
-    /// start. If the counters are new and hold exactly these, they belong to the interval. Otherwise they are the
-    /// baseline.
+    /// start. Counters that are new have a baseline if they were read before the listeners opened. Otherwise, if they
+    /// hold exactly what was seen, they belong to the interval; else they are the baseline.
     fn read(&mut self, sample: &NamespaceSample, seen: Option<u64>) {
         if self.name != sample.name {
             self.name.clone_from(&sample.name);
         }
         let Some(now) = sample.counters else { return };
         self.readable = true;
+        if let Some(before) = sample.before_listeners.filter(|_| self.last.is_none() && seen.is_some()) {
+            // What the counters have gained since is its listeners', all of which opened within the interval.
+            self.begin(before);
+        }
         let from_zero = self.last.is_none() && seen == Some(now.listen_drops);
         if self.last.is_none() && !from_zero {
             self.before = seen.unwrap_or(0);

@@ -1,39 +1,44 @@
 //! The threads of one listener: their work since the baseline, roles, shares and times.
+//!
+//! Ended threads that are no longer listed one by one are one row, their sum. A thread that goes from a row of its own
+//! into the sum takes its work along, so the rows always add up to what the listener's threads did in the interval.
+
+mod recent;
+mod sum;
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
 };
 
+use self::{recent::Recent, sum::Sum};
 use super::{Clock, Counter, permute};
 use crate::{
-    model::{Role, ThreadModel},
-    sample::ThreadSample,
+    model::{Accepting, Role, ThreadModel},
+    sample::{ThreadKey, ThreadSample},
 };
 
-/// Threads kept per listener after their source forgot them. A server with a thread per connection makes them without
-/// end.
+/// Threads kept per listener after their source forgot them, unless the source has their sum. A server with a thread
+/// per connection makes them without end.
 const ENDED_KEPT: usize = 512;
 
-/// Identity of a thread. Ids are reused; the start time distinguishes threads with the same id.
-type Key = (u32, u32, u64);
-
-fn key(t: &ThreadSample) -> Key {
-    (t.pid, t.tid, t.start_ns)
-}
+/// Counters of a thread's work.
+const WORK: usize = 8;
+// Their places.
+const ACCEPTS: usize = 0;
+const WOULD_BLOCK: usize = 1;
+const ACCEPT_FAILED: usize = 2;
+const READS: usize = 3;
+const READ_BYTES: usize = 4;
+const FIRST_READS: usize = 5;
+const WRITES: usize = 6;
+const WRITE_BYTES: usize = 7;
 
 /// Bookkeeping of one thread.
 #[derive(Debug)]
 struct State {
-    key: Key,
-    accepts: Counter,
-    would_block: Counter,
-    accept_failed: Counter,
-    reads: Counter,
-    read_bytes: Counter,
-    first_reads: Counter,
-    writes: Counter,
-    write_bytes: Counter,
+    key: ThreadKey,
+    work: [Counter; WORK],
     on_cpu: Counter,
     run_queue: Counter,
     /// The interval's length when it was first seen.
@@ -42,15 +47,24 @@ struct State {
     last_alive_ns: Option<u64>,
     /// Serial number of the last sample that had it.
     seen: u64,
-    /// (step, accepts, reads) at the start of the steps of the recent span in which it accepted or read.
-    recent: VecDeque<(u64, u64, u64)>,
+    recent: Recent,
+}
+
+/// A thread that had ended before the interval, as its source goes on showing it. It has no row.
+#[derive(Debug)]
+struct Former {
+    work: [u64; WORK],
+    /// Serial number of the last sample that had it.
+    seen: u64,
 }
 
 /// The threads of a listener, in the order of its `ListenerModel::threads`.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
     states: Vec<State>,
-    index: HashMap<Key, usize>,
+    index: HashMap<ThreadKey, usize>,
+    former: HashMap<ThreadKey, Former>,
+    sum: Option<Sum>,
 }
 
 impl Threads {
@@ -64,33 +78,29 @@ impl Threads {
         clock: &Clock,
         serial: u64,
     ) {
+        let row = self.sum.as_ref().and_then(|_| models.iter().position(|t| t.summed.is_some()));
+        let row = row.map(|at| models.remove(at));
+        let mut sum = None;
         for (place, thread) in threads.iter().enumerate() {
-            // Most listeners have one thread, or few in a steady order: look there before asking the index.
-            let key = key(thread);
-            let at = match self.states.get(place) {
-                Some(state) if state.key == key => place,
-                _ => *self.index.entry(key).or_insert_with(|| {
-                    self.states.push(State::new(thread, from_zero, clock));
-                    models.push(new_model(thread));
-                    models.len() - 1
-                }),
-            };
-            self.states[at].read(&mut models[at], thread, clock, serial);
+            if thread.summed.is_some() {
+                sum = Some(thread);
+            } else {
+                self.read_thread(models, (place, thread), from_zero, clock, serial);
+            }
         }
         for (state, model) in self.states.iter_mut().zip(models.iter_mut()) {
             if state.seen != serial {
                 state.ended(model, true, clock);
             }
-            state.rates(model, clock);
+            (model.accepts_per_second, model.reads_per_second) =
+                state.recent.rates((model.accepts, model.reads), clock);
         }
-        if threads.iter().any(|thread| thread.tid == 0) {
-            // Threads that are missing are in that sum: here too they would count twice.
-            self.keep(models, |state| state.seen == serial);
+        if let Some(sample) = sum {
+            self.read_sum(models, sample, from_zero, clock, serial);
         } else if self.states.len() > threads.len() + ENDED_KEPT {
-            self.forget(models, serial);
+            self.forget(models, clock, serial);
         }
-        let order =
-            |t: &ThreadModel| (Reverse(t.accepts), Reverse(t.reads), Reverse(t.writes), t.pid, t.tid, t.start_ns);
+        self.former.retain(|_, former| former.seen == serial);
         if !models.is_sorted_by_key(order) {
             let mut by: Vec<usize> = (0..models.len()).collect();
             by.sort_by_key(|&i| order(&models[i]));
@@ -98,25 +108,101 @@ impl Threads {
             permute(&mut self.states, &by);
             self.reindex();
         }
+        if let Some(row) = self.sum.as_mut().and_then(|sum| sum.row(row, clock)) {
+            models.insert(models.partition_point(|model| order(model) <= order(&row)), row);
+        }
+    }
+
+    /// Takes one thread in; `place` is its place in the sample.
+    fn read_thread(
+        &mut self,
+        models: &mut Vec<ThreadModel>,
+        (place, thread): (usize, &ThreadSample),
+        from_zero: bool,
+        clock: &Clock,
+        serial: u64,
+    ) {
+        // Most listeners have one thread, or few in a steady order: look there before asking the index.
+        let key = thread.key();
+        let at = match self.states.get(place) {
+            Some(state) if state.key == key => Some(place),
+            _ => self.index.get(&key).copied(),
+        };
+        let at = at.unwrap_or(self.states.len());
+        if at == self.states.len() {
+            let Some(baseline) = self.baseline(key, thread, from_zero, serial) else { return };
+            self.index.insert(key, at);
+            self.states.push(State::new(key, &baseline, clock));
+            models.push(new_model(key, thread));
+        }
+        self.states[at].read(&mut models[at], thread, clock, serial);
+    }
+
+    /// What a thread without a row had done before the interval; `None` if it gets no row, because it had ended by
+    /// then.
+    fn baseline(&mut self, key: ThreadKey, thread: &ThreadSample, from_zero: bool, serial: u64) -> Option<[u64; WORK]> {
+        let work = work_of(thread);
+        match self.former.get_mut(&key) {
+            Some(former) if thread.ended && former.work == work => former.seen = serial,
+            // It was taken for ended.
+            Some(_) => return self.former.remove(&key).map(|former| former.work),
+            None if from_zero => return Some([0; WORK]),
+            None if thread.ended => drop(self.former.insert(key, Former { work, seen: serial })),
+            None => return Some(work),
+        }
+        None
+    }
+
+    /// Takes the source's sum in: it has every thread that is missing from the sample.
+    fn read_sum(
+        &mut self,
+        models: &mut Vec<ThreadModel>,
+        sample: &ThreadSample,
+        from_zero: bool,
+        clock: &Clock,
+        serial: u64,
+    ) {
+        let sum = self.sum.get_or_insert_with(|| Sum::new((!from_zero).then_some(sample), clock));
+        let mut missing = false;
+        for (state, model) in self.states.iter().zip(&*models).filter(|(state, _)| state.seen != serial) {
+            missing = true;
+            sum.take(state, model);
+            sum.expect(&state.key, state.work.map(|counter| counter.last()));
+        }
+        for (key, former) in self.former.iter().filter(|(_, former)| former.seen != serial) {
+            sum.expect(key, former.work);
+        }
+        sum.read(sample, clock);
+        if missing {
+            self.keep(models, |state| state.seen == serial);
+        }
     }
 
     /// Whether the same threads once more would leave everything about them as it is.
     pub(crate) fn rest(&self, clock: &Clock) -> bool {
         self.states.iter().all(|state| state.recent.is_empty() && state.first_seen_ns < clock.elapsed_ns())
+            && self.sum.as_ref().is_none_or(Sum::rests)
     }
 
     /// Its listener was reset: earlier threads start from zero.
     pub(crate) fn restart(&mut self) {
         for state in &mut self.states {
-            state.work().into_iter().for_each(Counter::restart);
+            state.work.iter_mut().for_each(Counter::restart);
+        }
+        self.former.clear();
+        if let Some(sum) = &mut self.sum {
+            sum.restart();
         }
     }
 
-    /// Forgets the threads that were missing from the last sample, those with the least work first.
-    fn forget(&mut self, models: &mut Vec<ThreadModel>, serial: u64) {
+    /// Sums up threads that were missing from the last sample, those that ended first.
+    fn forget(&mut self, models: &mut Vec<ThreadModel>, clock: &Clock, serial: u64) {
         let mut gone: Vec<usize> = (0..models.len()).filter(|&i| self.states[i].seen != serial).collect();
         gone.sort_by_key(|&i| (Reverse(self.states[i].last_alive_ns), i));
-        let gone: HashSet<Key> = gone.into_iter().skip(ENDED_KEPT / 2).map(|i| self.states[i].key).collect();
+        let gone = gone.split_off(gone.len().min(ENDED_KEPT / 2));
+        let sum = self.sum.get_or_insert_with(|| Sum::new(None, clock));
+        gone.iter().for_each(|&i| sum.take(&self.states[i], &models[i]));
+        let gone: HashSet<ThreadKey> = gone.into_iter().map(|i| self.states[i].key).collect();
         self.keep(models, |state| !gone.contains(&state.key));
     }
 
@@ -133,67 +219,48 @@ impl Threads {
     }
 }
 
+/// The order of the rows.
+fn order(t: &ThreadModel) -> (Reverse<u64>, Reverse<u64>, Reverse<u64>, u32, u32, u64) {
+    (Reverse(t.accepts), Reverse(t.reads), Reverse(t.writes), t.pid, t.tid, t.start_ns)
+}
+
 impl State {
-    fn new(thread: &ThreadSample, from_zero: bool, clock: &Clock) -> Self {
+    /// A thread that had done `baseline` before the interval.
+    fn new(key: ThreadKey, baseline: &[u64; WORK], clock: &Clock) -> Self {
         let mut state = State {
-            key: key(thread),
-            accepts: Counter::default(),
-            would_block: Counter::default(),
-            accept_failed: Counter::default(),
-            reads: Counter::default(),
-            read_bytes: Counter::default(),
-            first_reads: Counter::default(),
-            writes: Counter::default(),
-            write_bytes: Counter::default(),
+            key,
+            work: [Counter::default(); WORK],
             on_cpu: Counter::default(),
             run_queue: Counter::default(),
             first_seen_ns: clock.elapsed_ns(),
             last_alive_ns: None,
             seen: 0,
-            recent: VecDeque::new(),
+            recent: Recent::default(),
         };
-        for (counter, now) in state.work().into_iter().zip(work_of(thread)) {
-            // A thread did its work in the step in which it appears, so its counters start from zero there.
-            counter.read(Some(if from_zero { 0 } else { now }), false);
+        for (counter, before) in state.work.iter_mut().zip(baseline) {
+            counter.read(Some(*before), false);
         }
         state
-    }
-
-    fn work(&mut self) -> [&mut Counter; 8] {
-        [
-            &mut self.accepts,
-            &mut self.would_block,
-            &mut self.accept_failed,
-            &mut self.reads,
-            &mut self.read_bytes,
-            &mut self.first_reads,
-            &mut self.writes,
-            &mut self.write_bytes,
-        ]
     }
 
     fn read(&mut self, model: &mut ThreadModel, thread: &ThreadSample, clock: &Clock, serial: u64) {
         self.seen = serial;
         let (accepts, reads) = (model.accepts, model.reads);
-        for (counter, now) in self.work().into_iter().zip(work_of(thread)) {
+        for (counter, now) in self.work.iter_mut().zip(work_of(thread)) {
             counter.read(Some(now), false);
         }
-        let sum = |c: &Counter| c.sum.unwrap_or(0);
-        model.accepts = sum(&self.accepts);
-        model.would_block = sum(&self.would_block);
-        model.accept_failed = sum(&self.accept_failed);
-        model.reads = sum(&self.reads);
-        model.read_bytes = sum(&self.read_bytes);
-        model.first_reads = sum(&self.first_reads);
-        model.writes = sum(&self.writes);
-        model.write_bytes = sum(&self.write_bytes);
-        if (model.accepts, model.reads) != (accepts, reads)
-            && self.recent.back().is_none_or(|&(step, ..)| step != clock.step())
-        {
-            self.recent.push_back((clock.step(), accepts, reads));
+        show(&self.work, model);
+        if (model.accepts, model.reads) != (accepts, reads) {
+            self.recent.begin(clock.step(), (accepts, reads));
+        }
+        if model.accepts != accepts {
+            accepted(model, thread, clock);
         }
         self.times(model, thread, clock);
         roles(model);
+        if thread.state != model.state {
+            model.state.clone_from(&thread.state);
+        }
         if thread.comm != model.comm {
             model.comm.clone_from(&thread.comm);
         }
@@ -218,28 +285,48 @@ impl State {
         model.known_from_us = self.first_seen_ns / 1000;
         model.lived_until_us = self.last_alive_ns.map(|ns| ns / 1000);
     }
-
-    fn rates(&mut self, model: &mut ThreadModel, clock: &Clock) {
-        while self.recent.front().is_some_and(|&(step, ..)| step < clock.first_recent()) {
-            self.recent.pop_front();
-        }
-        // A recent step has a length, so the recent span has one.
-        let seconds = clock.recent_seconds();
-        let rate = |now: u64, before: Option<u64>| match before {
-            Some(before) => now.saturating_sub(before) as f64 / seconds,
-            None => 0.0,
-        };
-        model.accepts_per_second = rate(model.accepts, self.recent.front().map(|r| r.1));
-        model.reads_per_second = rate(model.reads, self.recent.front().map(|r| r.2));
-    }
 }
 
-fn work_of(t: &ThreadSample) -> [u64; 8] {
-    [t.accepts, t.would_block, t.accept_failed, t.reads, t.read_bytes, t.first_reads, t.writes, t.write_bytes]
+/// Notes when it accepted since the sample before.
+fn accepted(model: &mut ThreadModel, thread: &ThreadSample, clock: &Clock) {
+    let between = (clock.previous_ns(), clock.elapsed_ns());
+    let exact = |ns: u64| (clock.elapsed_at(ns), clock.elapsed_at(ns));
+    let (from, begun) = thread.first_accept_ns.map_or(between, exact);
+    let (ending, until) = thread.last_accept_ns.map_or(between, exact);
+    let accepting =
+        model.accepting.get_or_insert(Accepting { from_us: from / 1000, begun_us: begun / 1000, ..<_>::default() });
+    (accepting.ending_us, accepting.until_us) = (ending / 1000, until / 1000);
 }
 
-fn new_model(thread: &ThreadSample) -> ThreadModel {
+fn work_of(t: &ThreadSample) -> [u64; WORK] {
+    let mut work = [0; WORK];
+    work[ACCEPTS] = t.accepts;
+    work[WOULD_BLOCK] = t.would_block;
+    work[ACCEPT_FAILED] = t.accept_failed;
+    work[READS] = t.reads;
+    work[READ_BYTES] = t.read_bytes;
+    work[FIRST_READS] = t.first_reads;
+    work[WRITES] = t.writes;
+    work[WRITE_BYTES] = t.write_bytes;
+    work
+}
+
+/// Writes the growth of a row's counters into its model.
+fn show(work: &[Counter; WORK], model: &mut ThreadModel) {
+    let sum = |place: usize| work[place].sum.unwrap_or(0);
+    model.accepts = sum(ACCEPTS);
+    model.would_block = sum(WOULD_BLOCK);
+    model.accept_failed = sum(ACCEPT_FAILED);
+    model.reads = sum(READS);
+    model.read_bytes = sum(READ_BYTES);
+    model.first_reads = sum(FIRST_READS);
+    model.writes = sum(WRITES);
+    model.write_bytes = sum(WRITE_BYTES);
+}
+
+fn new_model(key: ThreadKey, thread: &ThreadSample) -> ThreadModel {
     ThreadModel {
+        key,
         pid: thread.pid,
         tid: thread.tid,
         comm: thread.comm.clone(),
@@ -260,8 +347,11 @@ fn new_model(thread: &ThreadSample) -> ThreadModel {
         reads_per_second: 0.0,
         on_cpu_us: None,
         run_queue_us: None,
+        state: None,
         known_from_us: 0,
         lived_until_us: None,
+        accepting: None,
+        summed: None,
     }
 }
 
@@ -288,3 +378,5 @@ pub(crate) fn set_shares(threads: &mut [ThreadModel], accepts: u64, reads: u64) 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod truth_tests;

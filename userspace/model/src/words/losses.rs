@@ -85,10 +85,10 @@ pub fn of(losses: &Losses) -> Vec<Loss> {
         Loss {
             count: losses.ambiguous,
             noun: "connection",
-            brief: " of an unknown shard",
-            remedy: " of an unknown shard, open at the start",
-            meaning: "connections that were open at the start: they count for one shard of their group, perhaps the wrong one; the group's \
-                      sums are right",
+            brief: " of an unknown listener",
+            remedy: " of an unknown listener or shard, open at the start",
+            meaning: "connections that were open at the start, of which it cannot be told through which listener they came: those of a \
+                      group count for one of its shards, others for none",
         },
     ];
     all.into_iter().filter(|loss| loss.count > 0).collect()
@@ -96,8 +96,8 @@ pub fn of(losses: &Losses) -> Vec<Loss> {
 
 /// Whether something is certainly missing, and what that means for the numbers.
 ///
-/// A skipped run need not have lost anything. What was unseen at first is counted later. Where only the shard of a
-/// connection is unknown, the group's sums are right.
+/// A skipped run need not have lost anything. What was unseen at first is counted later. Connections from before the
+/// start, of which the listener cannot be told, did not begin while it was measured.
 #[must_use]
 pub fn verdict(losses: &Losses) -> (bool, &'static str) {
     if losses.total() > losses.unseen {
@@ -105,7 +105,7 @@ pub fn verdict(losses: &Losses) -> (bool, &'static str) {
     } else if losses.unseen + losses.missed_runs > 0 {
         (false, "numbers may be too low")
     } else {
-        (false, "shares of shards may be wrong")
+        (false, "some connections from before the start count for none or for another shard")
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
             ("1 probe run skipped", "1 probe run skipped by the kernel"),
             ("1 connection unseen", "1 connection that no probe saw begin or end"),
             ("1 other loss", "1 other loss"),
-            ("1 connection of an unknown shard", "1 connection of an unknown shard, open at the start"),
+            ("1 connection of an unknown listener", "1 connection of an unknown listener or shard, open at the start"),
         ];
         assert_eq!(words, expected.map(|(brief, remedy)| (brief.to_owned(), remedy.to_owned())));
         for (i, loss) in losses.iter().enumerate() {
@@ -142,7 +142,7 @@ mod tests {
         assert!(of(&Losses::default()).is_empty());
         let some = of(&Losses { connections: 1_234, other: 2, ambiguous: 3, ..Losses::default() });
         let brief: Vec<String> = some.iter().map(Loss::brief).collect();
-        assert_eq!(brief, ["1,234 connections (table full)", "2 other losses", "3 connections of an unknown shard"]);
+        assert_eq!(brief, ["1,234 connections (table full)", "2 other losses", "3 connections of an unknown listener"]);
     }
 
     #[test]
@@ -155,7 +155,10 @@ mod tests {
             (Losses { unseen: 2, missed_runs: 3, ..none.clone() }, (false, "numbers may be too low")),
             (Losses { unseen: 1, ..none.clone() }, (false, "numbers may be too low")),
             (Losses { missed_runs: 1, ambiguous: 3, ..none.clone() }, (false, "numbers may be too low")),
-            (Losses { ambiguous: 3, ..none.clone() }, (false, "shares of shards may be wrong")),
+            (
+                Losses { ambiguous: 3, ..none.clone() },
+                (false, "some connections from before the start count for none or for another shard"),
+            ),
         ] {
             assert_eq!(verdict(&losses), verdict_of, "{losses:?}");
         }

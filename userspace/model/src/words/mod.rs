@@ -4,6 +4,8 @@
 //!
 //! [`numbers`] is for tables, where columns are few; [`prose`] is for sentences.
 
+pub mod behind;
+pub mod charset;
 pub mod dates;
 pub mod losses;
 pub mod names;
@@ -12,12 +14,15 @@ pub mod prose;
 pub mod text;
 
 pub use self::{
+    charset::Charset,
     dates::utc,
-    names::{endpoint, endpoint_width, family, listener_endpoint, netns, process, process_within, severity_mark},
+    names::{
+        endpoint, endpoint_width, family, listener_endpoint, netns, process, process_within, severity_mark, thread_name,
+    },
     numbers::{
         NOTHING, SAMPLED, UNAVAILABLE, bytes, clock, duration, interval, marked, percent, precise_duration, rate,
         short, short_bytes, status, whole_percent,
     },
-    prose::{agree, grouped, plural},
-    text::{clean, fit, fit_middle, width, wrap},
+    prose::{agree, finding_time, grouped, plural},
+    text::{clean, clean_json, fit, fit_middle, width, wrap},
 };

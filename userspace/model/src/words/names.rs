@@ -2,35 +2,46 @@
 
 use std::net::IpAddr;
 
-use super::text::{clean, fit, width};
-use crate::model::{ListenerModel, Severity};
+use super::{
+    prose::grouped,
+    text::{clean, fit, width},
+};
+use crate::{
+    device::Device,
+    model::{ListenerModel, Severity, ThreadModel},
+};
 
 /// Address and port as they are written everywhere: `[::]:80`; a dual-stack or all-addresses socket is `*:80`.
 ///
-/// `0.0.0.0` stays as it is: it accepts IPv4 only, which `*` would hide.
+/// `0.0.0.0` stays as it is: it accepts IPv4 only, which `*` would hide. A device comes behind the address, as ss(8)
+/// writes it: `127.0.0.1%lo:80`, `[fe80::1]%eth0:80`.
 #[must_use]
-pub fn endpoint(address: IpAddr, port: u16, v6only: bool) -> String {
+pub fn endpoint(address: IpAddr, port: u16, v6only: bool, device: Option<&Device>) -> String {
+    let (mark, device) = device.map_or(("", ""), |device| ("%", device.name()));
     match address {
-        IpAddr::V4(a) => format!("{a}:{port}"),
-        IpAddr::V6(a) if a.is_unspecified() && !v6only => format!("*:{port}"),
-        IpAddr::V6(a) => format!("[{a}]:{port}"),
+        IpAddr::V4(a) => format!("{a}{mark}{device}:{port}"),
+        IpAddr::V6(a) if a.is_unspecified() && !v6only => format!("*{mark}{device}:{port}"),
+        IpAddr::V6(a) => format!("[{a}]{mark}{device}:{port}"),
     }
 }
 
 /// Columns that [`endpoint`] takes, without making the text: a refresh measures thousands.
 #[must_use]
-pub fn endpoint_width(address: IpAddr, port: u16, v6only: bool) -> usize {
+pub fn endpoint_width(address: IpAddr, port: u16, v6only: bool, device: Option<&Device>) -> usize {
     let digits = |n: u16| n.checked_ilog10().unwrap_or(0) as usize + 1;
-    match address {
+    // A device's name is ASCII.
+    let behind = device.map_or(0, |device| 1 + device.name().len());
+    let address = match address {
         IpAddr::V4(a) => a.octets().into_iter().map(|byte| digits(byte.into())).sum::<usize>() + 4 + digits(port),
-        IpAddr::V6(_) => endpoint(address, port, v6only).len(),
-    }
+        IpAddr::V6(_) => endpoint(address, port, v6only, None).len(),
+    };
+    address + behind
 }
 
 /// [`endpoint`] of a listener.
 #[must_use]
 pub fn listener_endpoint(listener: &ListenerModel) -> String {
-    endpoint(listener.address, listener.port, listener.v6only)
+    endpoint(listener.address, listener.port, listener.v6only, listener.device.as_ref())
 }
 
 /// IPv4, IPv6 or both.
@@ -62,6 +73,15 @@ pub fn process_within(listener: &ListenerModel, columns: usize) -> String {
     match &listener.process {
         Some(process) if width(&whole) > columns => fit(&clean(&process.comm), columns),
         _ => fit(&whole, columns),
+    }
+}
+
+/// Name of a thread; of a sum, how many ended threads it is, as short as a name: `(20,000 ended)`.
+#[must_use]
+pub fn thread_name(thread: &ThreadModel) -> String {
+    match &thread.summed {
+        Some(summed) => format!("({} ended)", grouped(summed.threads)),
+        None => clean(&thread.comm),
     }
 }
 
@@ -102,8 +122,10 @@ mod tests {
         for address in ["0.0.0.0", "127.0.0.1", "192.168.100.99", "::", "::1", "2001:db8::1"] {
             for (port, v6only) in [(0, false), (9, true), (80, false), (65_535, true)] {
                 let address = address.parse().unwrap();
-                let text = endpoint(address, port, v6only);
-                assert_eq!(endpoint_width(address, port, v6only), text.len(), "{text}");
+                for device in [None, Some(Device::new(2, b"eth0"))] {
+                    let text = endpoint(address, port, v6only, device.as_ref());
+                    assert_eq!(endpoint_width(address, port, v6only, device.as_ref()), text.len(), "{text}");
+                }
             }
         }
     }
@@ -111,10 +133,14 @@ mod tests {
     #[test]
     fn endpoints() {
         let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        assert_eq!(endpoint("0.0.0.0".parse().unwrap(), 80, false), "0.0.0.0:80");
-        assert_eq!(endpoint(any, 80, false), "*:80");
-        assert_eq!(endpoint(any, 80, true), "[::]:80");
-        assert_eq!(endpoint("fe80::1".parse().unwrap(), 80, false), "[fe80::1]:80");
+        assert_eq!(endpoint("0.0.0.0".parse().unwrap(), 80, false, None), "0.0.0.0:80");
+        assert_eq!(endpoint(any, 80, false, None), "*:80");
+        assert_eq!(endpoint(any, 80, true, None), "[::]:80");
+        assert_eq!(endpoint("fe80::1".parse().unwrap(), 80, false, None), "[fe80::1]:80");
+        let device = Some(Device::new(2, b"eth0"));
+        assert_eq!(endpoint("127.0.0.1".parse().unwrap(), 80, false, device.as_ref()), "127.0.0.1%eth0:80");
+        assert_eq!(endpoint("fe80::1".parse().unwrap(), 80, false, device.as_ref()), "[fe80::1]%eth0:80");
+        assert_eq!(endpoint(any, 80, false, device.as_ref()), "*%eth0:80");
     }
 
     #[test]

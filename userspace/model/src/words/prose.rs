@@ -1,5 +1,8 @@
 //! Numbers in sentences: whole words, plurals, units apart from their number.
 
+use super::utc;
+use crate::model::Finding;
+
 /// A count with thousands separated: `12,345`.
 #[must_use]
 pub fn grouped(count: u64) -> String {
@@ -53,6 +56,19 @@ pub fn duration(us: u64) -> String {
 #[must_use]
 pub fn percent(share: f64) -> String {
     format!("{:.0}%", share * 100.0)
+}
+
+/// When a finding holds or held: ` since 17:03:12 UTC`, or `, 17:03:12 to 17:03:14 UTC` for one that has passed.
+#[must_use]
+pub fn finding_time(finding: &Finding) -> String {
+    // 2026-11-28T17:03:12.345Z
+    let time = |unix_ms| utc(unix_ms)[11..19].to_owned();
+    let since = time(finding.since_unix_ms);
+    match finding.until_unix_ms.map(time) {
+        None => format!(" since {since} UTC"),
+        Some(until) if until == since => format!(", at {since} UTC"),
+        Some(until) => format!(", {since} to {until} UTC"),
+    }
 }
 
 #[cfg(test)]
@@ -114,6 +130,23 @@ mod tests {
         ] {
             assert_eq!(duration(us), text);
         }
+    }
+
+    #[test]
+    fn a_finding_holds_since_a_time_or_held_until_one() {
+        let finding = |until_unix_ms| Finding {
+            id: "hung_acceptor",
+            severity: crate::model::Severity::Warning,
+            follows_from: None,
+            since_unix_ms: 951_782_399_100,
+            until_unix_ms,
+            summary: String::new(),
+            evidence: Vec::new(),
+            advice: String::new(),
+        };
+        assert_eq!(finding_time(&finding(None)), " since 23:59:59 UTC");
+        assert_eq!(finding_time(&finding(Some(951_782_399_999))), ", at 23:59:59 UTC");
+        assert_eq!(finding_time(&finding(Some(951_782_401_000))), ", 23:59:59 to 00:00:01 UTC");
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn lines(width: u16, theme: Theme) -> Vec<Line<'static>> {
     for (title, bindings) in keys() {
         lines.extend(heading(title, theme));
         for binding in bindings {
-            let keys: Vec<String> = binding.keys.iter().map(|&key| keymap::name(key)).collect();
+            let keys: Vec<String> = binding.keys.iter().map(|&key| keymap::name(key, theme.charset())).collect();
             lines.extend(entry(&keys.join(" "), binding.help, width, theme));
         }
     }

@@ -8,7 +8,7 @@ mod threads;
 use crossterm::event::KeyCode;
 use listentop_model::{
     coverage::{Measure, Status},
-    model::{ListenerModel, Model},
+    model::{ListenerModel, Model, ThreadModel},
     words,
 };
 use ratatui::{
@@ -83,7 +83,8 @@ const EXPLAINED: &[(&str, &str)] = &[
     ),
     (
         "oldest, none waits",
-        "How long the connection at the head of the accept queue has waited so far; none waits if it is empty.",
+        "Under ACCEPT QUEUE: how long the connection at its head has waited so far. Under RECEIVE QUEUES: how long the oldest unread byte \
+         has waited, since it arrived or, if later, since its connection was accepted. none waits: there is none.",
     ),
     ("accepted/s", "Connections taken from the accept queue per second."),
     (
@@ -98,7 +99,16 @@ const EXPLAINED: &[(&str, &str)] = &[
         "Accepts per second that returned EAGAIN: a thread was woken and found no connection. Also: empty.",
     ),
     ("failed", "Accepts that failed with another error in the interval, such as a lack of file descriptors (EMFILE)."),
-    ("open", "Connections that were accepted and are not yet destroyed."),
+    (
+        "gone",
+        "Accepts in the interval that went to clients that were gone: they had closed, or reset the connection, while they waited. \
+         A client that only closed its side and waits for the answer counts too.",
+    ),
+    (
+        "open",
+        "Connections that were accepted and are not yet destroyed: also those that the program has closed, while the client has yet to \
+         acknowledge the last data.",
+    ),
     ("unread, left", "Bytes that arrived on open connections and are not read yet."),
     ("reads/s, read", "Successful reads per second, and the bytes that they took per second."),
     (
@@ -141,7 +151,14 @@ const EXPLAINED: &[(&str, &str)] = &[
         "residency",
         "From the arrival of the first unread byte until a thread reads it: how long requests wait for a reader.",
     ),
+    ("client gone", "Accept wait of the connections whose client was gone when they were accepted."),
+    (
+        "answer, ans.",
+        "From the arrival of the first unread byte until the first write after it was read: what the server takes, seen from outside. \
+         Where clients send on before they are answered (pipelining, HTTP/2), one write answers all that was read: a bound.",
+    ),
     ("bytes per read", "How much one read takes. Small reads cost CPU."),
+    ("nothing seen yet", "The distribution has no value in the span that is shown."),
     ("count, n", "How many values a distribution has."),
     (
         "p50, p90, p99, max",
@@ -325,7 +342,7 @@ impl Parts {
         // Graphs and distributions get separate places if eight rows are left for the tabbed section.
         let rest = body.height.saturating_sub(1 + pipeline::HEIGHT + 1);
         let graphs = if rest >= 18 { 10.max(rest / 4) } else { 0 };
-        let columns = if rest >= 40 && body.width >= 120 { 20 } else { 0 };
+        let columns = if rest >= 42 && body.width >= 120 { 22 } else { 0 };
         let [title, pipeline, graph, distribution, tabs, tabbed] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Length(pipeline::HEIGHT),
@@ -394,7 +411,7 @@ fn draw_tabs(
         let count = match tab {
             Section::Findings => format!(" {}", listener.findings.len()),
             Section::Threads if !threads::are_measured(model) => format!(" {}", words::UNAVAILABLE),
-            Section::Threads => format!(" {}", listener.threads.len()),
+            Section::Threads => format!(" {}", listener.threads.iter().map(ThreadModel::threads).sum::<u64>()),
             _ => String::new(),
         };
         if tab == current {

@@ -3,7 +3,7 @@
 use crossterm::event::KeyCode;
 use listentop_model::{
     coverage::Measure,
-    model::{ListenerModel, Model},
+    model::{ListenerModel, Model, depth},
     words,
 };
 use ratatui::{
@@ -387,16 +387,20 @@ fn missing(item: Item<'_>, places: &[Place], theme: Theme, model: &Model) -> Vec
 fn findings(figures: &ListenerModel, area: Rect, theme: Theme) -> Vec<(String, Style)> {
     let width = usize::from(area.width);
     let mut lines: Vec<(String, Style)> = Vec::new();
-    for finding in &figures.findings {
-        let mark = words::severity_mark(finding.severity);
+    for (at, finding) in figures.findings.iter().enumerate() {
+        let (mark, when) = (words::severity_mark(finding.severity), words::finding_time(finding));
         let style = theme.severity(finding.severity);
-        let text = format!("{mark} {}: {}", finding.severity.name(), finding.summary);
+        let margin = "  ".repeat(depth(&figures.findings, at));
+        let text = format!("{margin}{mark} {}{when}: {}", finding.severity.name(), words::clean(&finding.summary));
         if area.height <= 4 {
             lines.push((text, style));
             continue;
         }
         lines.extend(words::wrap(&text, width - 2).into_iter().map(|line| (line, style)));
-        let advice = words::wrap(&finding.advice, width - 4).into_iter();
+        if finding.follows_from.is_some() {
+            continue; // what to do stands there
+        }
+        let advice = words::wrap(&words::clean(&finding.advice), width - 4).into_iter();
         lines.extend(advice.map(|line| (format!("  {line}"), Style::new())));
     }
     if lines.is_empty() {

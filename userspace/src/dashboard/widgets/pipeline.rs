@@ -5,6 +5,7 @@
 //! ┌───────────┐ 340 ┌──────────┐ 120 ┌───────────┐  ┌───────────┐ 1.2k┌──────────┐
 //! │12 now     │────▶│██████████│────▶│1 thread   │─▶│500 open   │────▶│4 threads │
 //! │11 young   │ /s  │129 of 129│ /s  │1 process  │  │12K unread │ /s  │3.4MiB/s  │
+//! │           │     │          │     │3 gone     │  │oldest 2ms │     │answer 5ms│
 //! └────┬──────┘     └────┬─────┘     └───────────┘  └───────────┘     └──────────┘
 //!      │                 └▶ 12 final ACKs refused: accept queue full (3.4/s)
 //!      ├▶ 340 SYNs refused: accept queue full (34/s)
@@ -192,13 +193,35 @@ impl Words<'_> {
                         format!("{brief} empty"),
                     ],
                 ),
-                match self.listener.total.accept_failed {
-                    Some(failed) if failed > 0 => format!("{} failed", words::short(failed)),
-                    _ => String::new(),
-                },
+                self.failed_or_gone(),
             ],
             style: Style::new(),
             flow: None,
+        }
+    }
+
+    /// What went wrong with accepts: nothing, if nothing did.
+    fn failed_or_gone(&self) -> String {
+        let total = &self.listener.total;
+        let some = |count: Option<u64>| count.filter(|count| *count > 0);
+        let failed = some(total.accept_failed).map(|n| format!("{} failed", words::short(n)));
+        let gone = total.client_closed.zip(total.client_reset).map(|(closed, reset)| closed + reset);
+        let gone = some(gone).map(|n| self.marked(Some(words::short(n)), Measure::ClientGone));
+        match (failed, gone) {
+            (Some(failed), Some(gone)) => self.fitting(2, [format!("{failed}, {gone} gone"), failed]),
+            (None, Some(gone)) => self.fitting(2, [format!("{gone} clients gone"), format!("{gone} gone")]),
+            (failed, None) => failed.unwrap_or_default(),
+        }
+    }
+
+    /// How old the oldest unread byte is.
+    fn oldest_unread(&self) -> String {
+        match self.listener.now.oldest_unread_us {
+            Some(0) => "none waits".to_owned(),
+            age => {
+                let age = self.marked(age.map(words::duration), Measure::OldestUnread);
+                self.fitting(3, [format!("oldest {age}"), format!("{age} old"), age])
+            }
         }
     }
 
@@ -213,7 +236,7 @@ impl Words<'_> {
                 format!("{} open", self.marked(now.open.map(words::short), Measure::OpenConnections)),
                 self.fitting(3, [format!("{unread} unread"), format!("{unread} left")]),
                 self.fitting(3, [format!("residency p99 {residency}"), format!("p99 {residency}")]),
-                String::new(),
+                self.oldest_unread(),
             ],
             style: Style::new(),
             flow: Some((self.rate(rate.reads, Measure::Reads), "reads")),
@@ -226,13 +249,18 @@ impl Words<'_> {
             self.acting(Role::Writer).map(|acting| self.number(4, acting.len(), Measure::Writes, ("writer", "wr.")));
         let bytes = self.listener.rate.read_bytes.map(|rate| format!("{}/s", words::bytes(rate as u64)));
         let per_second = self.marked(bytes, Measure::Reads);
+        let p99 = self.listener.recent_distributions.answer.as_ref().and_then(|h| h.quantile_us(0.99));
+        let answer = self.marked(p99.map(words::duration), Measure::Answer);
         Stage {
             title: "READERS",
             lines: [
                 self.marked(readers, Measure::Reads),
                 self.fitting(4, [format!("{per_second} read"), per_second]),
                 self.marked(writers, Measure::Writes),
-                String::new(),
+                self.fitting(
+                    4,
+                    [format!("answer p99 {answer}"), format!("answer {answer}"), format!("ans. {answer}"), answer],
+                ),
             ],
             style: Style::new(),
             flow: None,

@@ -6,6 +6,7 @@ use caps::Capability;
 use listentop_btf::BtfError;
 
 use crate::{
+    errors::{self, Shortage},
     rights,
     source::live::attach::{events::Event, refusal::Failure},
 };
@@ -42,10 +43,16 @@ pub enum StartError {
     /// The kernel, or aya, refuses the object or something in it.
     #[error("the probes cannot be attached: {0}")]
     Object(String),
+    /// Too few descriptors or too little memory for the object or something in it.
+    #[error("the probes cannot be attached: {1}; {remedy}", remedy = .0.remedy())]
+    Short(Shortage, String),
     /// Anything else.
     #[error("{0}: {1}")]
     Io(&'static str, #[source] io::Error),
 }
+
+/// What fails where a thread cannot be started.
+pub(crate) const NO_THREAD: &str = "no thread can be started";
 
 fn essential(event: Event, failure: &Failure) -> String {
     let event = event.name();
@@ -59,6 +66,24 @@ impl StartError {
     /// The object has no map of this name.
     pub(crate) fn no_map(name: &str) -> Self {
         Self::Object(format!("the object has no map {name}"))
+    }
+
+    /// Something in the object is refused.
+    pub(crate) fn object(error: &(dyn std::error::Error + 'static)) -> Self {
+        let text = errors::chain(error);
+        match Shortage::behind(error) {
+            Some(shortage) => Self::Short(shortage, text),
+            None => Self::Object(text),
+        }
+    }
+
+    /// What there is too little of, if that is the reason.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Short(shortage, _) => Some(*shortage),
+            Self::Io(_, error) => Shortage::behind(error),
+            _ => None,
+        }
     }
 
     /// The capabilities that would help, in addition to those that loading a program requires.

@@ -1,29 +1,44 @@
 //! The live source: attached probes, and how they are read.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
     time::Instant,
 };
 
 use aya::{Ebpf, programs::Program};
 use listentop_model::{
     coverage::Coverage,
-    sample::{Cost, Host, Losses, Sample},
+    sample::{Cost, Host, Losses, NamespaceId, NamespaceSample, Sample},
 };
 
 use super::{
     attach::{
-        Attached, Trial, coverage,
+        Attached, Trial,
+        coverage::{self, Circumstances},
         events::{Event, Method, Target},
+        silence,
     },
     bpf,
-    read::{cost::ProbeCost, listeners::Listeners, log::Log, losses, shared::SharedArray, threads::Threads},
+    read::{
+        cost::ProbeCost,
+        listeners::{Inhabitants, Listeners},
+        log::Log,
+        losses,
+        shared::SharedArray,
+        threads::Threads,
+        unread::Walk,
+    },
 };
 use crate::source::{
     Source,
     coverage::{Entry, in_words},
+    devices::Devices,
     machine, namespaces, owners,
+    uninhabited::Uninhabited,
+    waiting,
 };
 
 /// Probes that are attached, and everything needed to read them. Dropping it detaches them.
@@ -34,9 +49,17 @@ pub struct LiveSource {
     pub(super) losses: SharedArray<u64>,
     pub(super) listeners: Listeners,
     pub(super) threads: Threads,
+    pub(super) uninhabited: Uninhabited,
+    pub(super) devices: Devices,
+    /// A file that leads into each namespace, by inode.
+    pub(super) files: HashMap<u32, PathBuf>,
     pub(super) owners: owners::Watch,
+    pub(super) sight: owners::Sight,
+    pub(super) waiting: waiting::Watch,
     pub(super) host: Host,
     pub(super) entries: Vec<Entry>,
+    /// What they depend on in addition to the hooks.
+    pub(super) circumstances: Circumstances,
     /// The same in words.
     pub(super) coverage: Vec<Coverage>,
     pub(super) attached: Attached,
@@ -70,13 +93,32 @@ impl LiveSource {
         let monotonic_ns = machine::monotonic_ns();
         self.listeners.discover();
         // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
-        let namespaces = namespaces::sample(&self.listeners.namespaces(), &scan.namespaces, &names);
+        let wanted: Vec<_> = self
+            .listeners
+            .namespaces()
+            .map(|(id, Inhabitants { opened_ns, open })| namespaces::Wanted {
+                id,
+                exists: open,
+                before: if open { self.uninhabited.before(id, opened_ns) } else { None },
+                file: self.files.get(&id.inode).cloned(),
+            })
+            .collect();
+        let mut namespaces = namespaces::sample(&wanted, &scan.namespaces, &names);
+        if self.devices.look_up(self.listeners.nameless(), scan) {
+            self.listeners.have_names();
+        }
         self.threads.refresh(Instant::now())?;
-        self.listeners.assign_owners(scan);
-        let hidden = scan.hidden;
-        let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage)?;
+        let (listeners, threads) = (&self.listeners, &self.threads);
+        if self.waiting.update(|| listeners.subjects(threads)) {
+            self.threads.describe(&self.waiting.known().states);
+            self.listeners.assign_surroundings(self.waiting.known());
+        }
+        self.listeners.assign_owners(scan, &self.threads);
+        self.sight.hidden = scan.hidden;
+        let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage, &self.devices)?;
+        self.note_vacated(&mut namespaces, &names);
         self.listeners.recycle(&mut self.threads)?;
-        self.note_losses(hidden);
+        self.note_losses(missed_runs);
         Ok(Sample {
             monotonic_ns,
             unix_ms: machine::unix_ms(),
@@ -87,6 +129,39 @@ impl LiveSource {
             namespaces,
             listeners,
         })
+    }
+
+    /// The last listener of some namespaces has closed: their counters are read once more, for what comes after. The
+    /// namespace may be gone with it.
+    fn note_vacated(&mut self, namespaces: &mut [NamespaceSample], names: &HashMap<u32, String>) {
+        let scan = self.owners.current();
+        let vacated: Vec<NamespaceId> =
+            self.listeners.namespaces().filter(|(_, inhabitants)| !inhabitants.open).map(|(id, _)| id).collect();
+        for sample in namespaces.iter_mut().filter(|sample| vacated.contains(&sample.id)) {
+            let wanted = namespaces::Wanted {
+                id: sample.id,
+                exists: false,
+                before: sample.before_listeners,
+                file: self.files.get(&sample.id.inode).cloned(),
+            };
+            sample.counters =
+                namespaces::sample(&[wanted], &scan.namespaces, names).pop().and_then(|sample| sample.counters);
+            self.uninhabited.vacated(sample.id, sample.counters);
+        }
+        if self.uninhabited.is_news(scan.number) {
+            self.files = namespaces::scanned(scan);
+            self.uninhabited.read(&self.files, &self.listeners.inhabited());
+            self.devices.retain(|id| self.listeners.has_namespace(id));
+        }
+    }
+
+    /// Reads everything at every sample from now on, regardless of the cost: for tests, which sample often.
+    #[must_use]
+    pub fn at_every_sample(mut self) -> Self {
+        if let Some(walk) = &mut self.listeners.walk {
+            walk.be_lavish();
+        }
+        self
     }
 
     /// Every hook that was tried at the start, with its outcome.
@@ -120,10 +195,17 @@ impl LiveSource {
     }
 
     /// Notes what coverage has lost since the last sample.
-    fn note_losses(&mut self, hidden: u32) {
-        let owners = coverage::note_hidden_owners(&mut self.entries, hidden);
+    fn note_losses(&mut self, missed_runs: u64) {
+        let silent = silence::note(&mut self.attached, self.listeners.evidence(), missed_runs);
+        if silent {
+            self.entries = coverage::of(&self.attached, &self.circumstances);
+            self.listeners.set_parts(self.attached.parts());
+        }
+        let owners = coverage::note_sight(&mut self.entries, self.sight);
         let forgotten = self.listeners.clients() > self.clients_remembered;
-        if owners | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
+        let every = self.listeners.walk.as_ref().and_then(Walk::every);
+        let walks = coverage::note_walks(&mut self.entries, every);
+        if silent | owners | walks | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
             self.coverage = in_words(&self.entries);
         }
     }

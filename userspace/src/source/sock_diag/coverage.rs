@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use listentop_model::coverage::Measure;
 
-use crate::source::coverage::{Entry, Reason, WithoutProbes};
+use crate::source::{
+    coverage::{DESCRIPTORS_VIA, Entry, Reason, WAITERS_VIA, WithoutProbes, out_of_sight},
+    owners::Sight,
+};
 
 /// What it depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +16,8 @@ pub(super) struct Circumstances {
     pub(super) without_probes: WithoutProbes,
     /// Which namespaces' listeners are not seen.
     pub(super) unseen: Option<Reason>,
-    /// Processes whose descriptors may not be read.
-    pub(super) hidden: u32,
+    /// Which processes can be seen.
+    pub(super) sight: Sight,
     /// Time between two readings of the listeners, where it is longer than that between two samples.
     pub(super) listeners_every: Option<Duration>,
     /// The same for SYN queues.
@@ -29,7 +32,7 @@ pub(super) fn of(circumstances: &Circumstances) -> Vec<Entry> {
 }
 
 fn one(measure: Measure, circumstances: &Circumstances) -> Entry {
-    let Circumstances { without_probes, unseen, hidden, listeners_every, requests_every, no_counters } = circumstances;
+    let Circumstances { without_probes, unseen, sight, listeners_every, requests_every, no_counters } = circumstances;
     let sampled = |via, reasons| Entry::available(measure, via, reasons);
     match measure {
         Measure::AcceptQueueDepth => {
@@ -57,9 +60,10 @@ fn one(measure: Measure, circumstances: &Circumstances) -> Entry {
                 "inferred from counters, exactly where one listener drops at a time; the rest stays unexplained";
             sampled("the namespace's TcpExt counters", vec![Reason::Limit(inferred)])
         }
-        Measure::Owners => {
-            let hidden = (*hidden > 0).then_some(Reason::HiddenOwners(*hidden));
-            sampled("/proc/PID/fd", hidden.into_iter().collect())
+        Measure::Owners => sampled("/proc/PID/fd", out_of_sight(measure, *sight).unwrap_or_default()),
+        Measure::Waiters | Measure::Descriptors => {
+            let via = if measure == Measure::Waiters { WAITERS_VIA } else { DESCRIPTORS_VIA };
+            sampled(via, out_of_sight(measure, *sight).unwrap_or_default())
         }
         _ => Entry::unavailable(measure, vec![Reason::WithoutProbes(without_probes.clone())]),
     }

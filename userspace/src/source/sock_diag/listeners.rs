@@ -7,7 +7,7 @@ use std::{
 };
 
 use listentop_model::sample::{
-    Counts, Distributions, DropsSample, GaugeSample, ListenerSample, NamespaceCounters, Protocol,
+    Counts, Device, Distributions, DropsSample, GaugeSample, ListenerSample, NamespaceCounters, NamespaceId, Protocol,
 };
 
 use super::{
@@ -15,7 +15,10 @@ use super::{
     refused::{Certain, Refused},
     requests::{self, SynQueue, SynQueues},
 };
-use crate::source::owners::Owner;
+use crate::source::{
+    owners::Owner,
+    waiting::{self, Subject, Surroundings},
+};
 
 /// Passes through a list that changes meanwhile, at most.
 const PASSES: u32 = 3;
@@ -24,8 +27,12 @@ const PASSES: u32 = 3;
 pub(super) struct TrackedListener {
     entry: Entry,
     protocol: Protocol,
+    /// The interface that it is bound to.
+    device: Option<Device>,
     opened_ns: Option<u64>,
     pub(super) owner: Owner,
+    /// Who waits for it, and the descriptors of its process.
+    pub(super) surroundings: Arc<Surroundings>,
     /// `sk_drops` with its wraps taken out; `None` where the kernel does not say.
     drops: Option<u64>,
     /// By how much that grew in the step under way.
@@ -40,6 +47,27 @@ pub(super) struct TrackedListener {
 }
 
 impl TrackedListener {
+    /// What it takes to look at its surroundings.
+    pub(super) fn subject(&self) -> Subject {
+        let queued = self.entry.depth > 0;
+        Subject {
+            id: self.entry.cookie,
+            inode: self.inode(),
+            holders: self.owner.holders.clone(),
+            accepting: Vec::new(),
+            queued,
+            urgent: queued,
+        }
+    }
+
+    /// Takes in what was found out about its surroundings.
+    pub(super) fn surround(&mut self, known: &waiting::Known) {
+        if let Some(found) = known.listeners.get(&self.entry.cookie).filter(|found| self.surroundings != **found) {
+            self.surroundings.clone_from(found);
+            self.last = None;
+        }
+    }
+
     /// Inode of its socket, by which /proc shows who holds it.
     pub(super) fn inode(&self) -> u64 {
         self.entry.inode.into()
@@ -49,10 +77,20 @@ impl TrackedListener {
 /// The sockets of one network namespace, and what is remembered of them between two samples.
 pub(super) struct NetnsSockets {
     diag: Diag,
+    /// Its cookie.
+    pub(super) cookie: Option<u64>,
     /// Its listeners in the order in which the kernel listed them last.
     pub(super) listeners: Vec<TrackedListener>,
     /// What its counters show of refused attempts; `None` until they have been read.
     pub(super) refused: Option<Refused>,
+    /// Its net.core.somaxconn; `None` if it cannot be read.
+    somaxconn: Option<u32>,
+    /// Its counters before its present listeners opened, if they were read then.
+    pub(super) before_listeners: Option<NamespaceCounters>,
+    /// Its counters when it had no listener, if they were read then.
+    vacant: Option<NamespaceCounters>,
+    /// Its last listener has just gone.
+    vacated: bool,
     /// Its listeners have been read before: one that turns up now has opened since.
     begun: bool,
 }
@@ -60,7 +98,28 @@ pub(super) struct NetnsSockets {
 impl NetnsSockets {
     /// Those that `diag` lists.
     pub(super) fn new(diag: Diag) -> Self {
-        Self { diag, listeners: Vec::new(), refused: None, begun: false }
+        Self {
+            cookie: diag.cookie(),
+            diag,
+            listeners: Vec::new(),
+            refused: None,
+            somaxconn: None,
+            before_listeners: None,
+            vacant: None,
+            vacated: false,
+            begun: false,
+        }
+    }
+
+    /// Its counters, read before its listeners are for the first time.
+    pub(super) fn begin_to_count(&mut self, counters: &NamespaceCounters) {
+        self.refused = Some(Refused::new(counters));
+        self.vacant = Some(*counters);
+    }
+
+    /// Whether its counters are those of listeners: it has some, or had until now.
+    pub(super) fn is_inhabited(&self) -> bool {
+        self.vacated || !self.listeners.is_empty()
     }
 
     /// Reads its listeners. `now_ns`: when this is, on the monotonic clock.
@@ -84,8 +143,10 @@ impl NetnsSockets {
             for (known, entry) in self.listeners.iter_mut().zip(entries) {
                 known.read(entry);
             }
+            self.name_devices();
             return Ok(());
         }
+        let were_none = self.listeners.is_empty();
         let mut before: HashMap<u64, TrackedListener> =
             self.listeners.drain(..).map(|known| (known.entry.cookie, known)).collect();
         let mut seen = HashSet::with_capacity(entries.len());
@@ -102,6 +163,13 @@ impl NetnsSockets {
             };
             self.listeners.push(known);
         }
+        match (were_none, self.listeners.is_empty()) {
+            // What was there at the first reading may have been there before the counters were read.
+            (true, false) => self.before_listeners = self.vacant.filter(|_| opened_ns.is_some()),
+            (false, true) => self.vacated = true,
+            _ => {}
+        }
+        self.name_devices();
         if new {
             self.mark_mptcp()?;
             self.mark_shards();
@@ -119,6 +187,14 @@ impl NetnsSockets {
         self.is_in_order(entries) || {
             let seen: HashSet<u64> = entries.iter().map(|entry| entry.cookie).collect();
             self.listeners.iter().all(|known| seen.contains(&known.entry.cookie))
+        }
+    }
+
+    /// Takes in its net.core.somaxconn.
+    pub(super) fn limit(&mut self, somaxconn: Option<u32>) {
+        if self.somaxconn != somaxconn {
+            self.somaxconn = somaxconn;
+            self.listeners.iter_mut().for_each(|known| known.last = None);
         }
     }
 
@@ -148,6 +224,9 @@ impl NetnsSockets {
 
     /// Takes the namespace's counters in, read after its listeners.
     pub(super) fn read_counters(&mut self, counters: Option<&NamespaceCounters>) {
+        if std::mem::take(&mut self.vacated) {
+            (self.vacant, self.before_listeners) = (counters.copied(), None);
+        }
         let (Some(refused), Some(counters)) = (&mut self.refused, counters) else { return };
         let grown: Vec<(u64, u64)> = self
             .listeners
@@ -169,9 +248,22 @@ impl NetnsSockets {
         }
     }
 
-    /// Samples its listeners.
-    pub(super) fn sample(&mut self, netns: u32) -> impl Iterator<Item = Arc<ListenerSample>> {
-        self.listeners.iter_mut().map(move |known| known.sample(netns))
+    /// Samples its listeners. `inode`: that of the namespace.
+    pub(super) fn sample(&mut self, inode: u32) -> impl Iterator<Item = Arc<ListenerSample>> {
+        let somaxconn = self.somaxconn;
+        let id = NamespaceId { inode, cookie: self.cookie };
+        self.listeners.iter_mut().map(move |known| known.sample(id, somaxconn))
+    }
+
+    /// Names the interfaces that listeners are bound to.
+    fn name_devices(&mut self) {
+        for known in &mut self.listeners {
+            let index = known.entry.interface;
+            if known.device.map_or(0, |device| device.index()) != index {
+                known.device = (index != 0).then(|| self.diag.device(index));
+                known.last = None;
+            }
+        }
     }
 
     fn dump(&mut self, wanted: Wanted, mut each: impl FnMut(Entry)) -> io::Result<Dump> {
@@ -231,8 +323,10 @@ impl TrackedListener {
             drops,
             entry,
             protocol: Protocol::Tcp,
+            device: None,
             opened_ns,
             owner: Owner::default(),
+            surroundings: Arc::default(),
             certain: None,
             syn_queue: None,
             shard: false,
@@ -254,24 +348,26 @@ impl TrackedListener {
         self.last = None;
     }
 
-    fn sample(&mut self, netns: u32) -> Arc<ListenerSample> {
+    fn sample(&mut self, namespace: NamespaceId, somaxconn: Option<u32>) -> Arc<ListenerSample> {
         let changed = self.owner.take_changed();
         if let Some(last) = self.last.as_ref().filter(|_| !changed) {
             return last.clone();
         }
-        let sample = Arc::new(self.describe(netns));
+        let sample = Arc::new(self.describe(namespace, somaxconn));
         self.last = Some(sample.clone());
         sample
     }
 
-    fn describe(&self, netns: u32) -> ListenerSample {
+    fn describe(&self, namespace: NamespaceId, somaxconn: Option<u32>) -> ListenerSample {
         let Entry { depth, backlog, .. } = self.entry;
         ListenerSample {
             id: self.entry.cookie,
-            netns,
+            netns: namespace.inode,
+            net_cookie: namespace.cookie,
             protocol: self.protocol,
             address: self.entry.address,
             port: self.entry.port,
+            device: self.device,
             v6only: self.entry.v6only,
             reuseport: self.shard,
             process: self.owner.process.clone(),
@@ -294,6 +390,10 @@ impl TrackedListener {
                 ..DropsSample::default()
             },
             threads: Vec::new(),
+            waiters: self.surroundings.waiters.clone(),
+            descriptors: self.surroundings.descriptors,
+            somaxconn,
+            backlog_wanted: None,
         }
     }
 }

@@ -4,7 +4,6 @@
 mod coverage;
 mod listeners;
 mod netlink;
-mod pace;
 mod reachable;
 mod refused;
 mod requests;
@@ -21,15 +20,23 @@ use listentop_model::{
     shared::Shared,
 };
 
+use crate::errors::Shortage;
+
 use super::{
     Source,
     coverage::{Entry, WithoutProbes, in_words},
     machine, namespaces, owners,
+    pace::Pace,
+    waiting,
 };
 use coverage::Circumstances;
-use pace::Pace;
+use listeners::NetnsSockets;
 use reachable::ReachableNamespaces;
-use refused::Refused;
+
+/// How often net.core.somaxconn is read: it seldom changes, and a namespace has to be entered for it.
+const LIMITS_EVERY: Duration = Duration::from_secs(5);
+/// Listeners and request sockets may each take a 25th of a core: 4 %.
+const THRIFT: u32 = 25;
 
 /// Why sock_diag cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +49,16 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
+impl StartError {
+    /// What there is too little of, if that is the reason.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::NoList => None,
+            Self::Io(error) => Shortage::behind(error),
+        }
+    }
+}
+
 /// The kernel's list of sockets, read again and again.
 pub struct SockDiagSource {
     namespaces: ReachableNamespaces,
@@ -49,6 +66,9 @@ pub struct SockDiagSource {
     requests_pace: Pace,
     counters: Vec<NamespaceSample>,
     owners: owners::Watch,
+    waiting: waiting::Watch,
+    /// When net.core.somaxconn is read again.
+    limits_due: Instant,
     /// Number of the scan that owners and namespaces were taken from last.
     scanned: u64,
     host: Host,
@@ -74,11 +94,14 @@ impl SockDiagSource {
     pub fn start(without_probes: WithoutProbes) -> Result<Self, StartError> {
         let now = Instant::now();
         let mut reachable = ReachableNamespaces::open()?;
-        reachable.update(&namespaces::all());
+        match reachable.update(&namespaces::all()) {
+            Some(error) if Shortage::behind(&error).is_some() => return Err(error.into()),
+            _ => {}
+        }
         let circumstances = Circumstances {
             without_probes,
             unseen: reachable.unseen(),
-            hidden: 0,
+            sight: owners::Sight::of_machine(),
             listeners_every: None,
             requests_every: None,
             no_counters: false,
@@ -86,10 +109,12 @@ impl SockDiagSource {
         let entries = coverage::of(&circumstances);
         let mut source = Self {
             namespaces: reachable,
-            listeners_pace: Pace::new(now),
-            requests_pace: Pace::new(now),
+            listeners_pace: Pace::new(now, THRIFT),
+            requests_pace: Pace::new(now, THRIFT),
             counters: Vec::new(),
             owners: owners::Watch::start()?,
+            waiting: waiting::Watch::start()?,
+            limits_due: now,
             scanned: 0,
             host: machine::host(),
             coverage: in_words(&entries),
@@ -134,8 +159,9 @@ impl SockDiagSource {
         if again {
             return;
         }
-        self.namespaces.update(&namespaces::scanned(scan));
-        self.circumstances.hidden = scan.hidden;
+        // Coverage counts those that could not be opened.
+        let _ = self.namespaces.update(&namespaces::scanned(scan));
+        self.circumstances.sight.hidden = scan.hidden;
         self.circumstances.unseen = self.namespaces.unseen();
         for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {
             let inode = known.inode();
@@ -143,28 +169,47 @@ impl SockDiagSource {
         }
     }
 
+    /// Takes in who waits, and has it looked for again.
+    fn take_surroundings(&mut self) {
+        let namespaces = &self.namespaces;
+        let listeners = || namespaces.by_inode.values().flat_map(|sockets| &sockets.listeners);
+        if self.waiting.update(|| listeners().map(listeners::TrackedListener::subject).collect()) {
+            for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {
+                known.surround(self.waiting.known());
+            }
+        }
+    }
+
+    /// Reads net.core.somaxconn of each namespace that holds a listener, now and then.
+    fn take_limits(&mut self, now: Instant) {
+        if now < self.limits_due {
+            return;
+        }
+        self.limits_due = now + LIMITS_EVERY;
+        for (inode, sockets) in self.namespaces.by_inode.iter_mut().filter(|(_, it)| !it.listeners.is_empty()) {
+            let file = self.namespaces.files.get(inode);
+            sockets.limit(file.and_then(|file| namespaces::somaxconn(file, *inode)));
+        }
+    }
+
     /// Reads listeners, and behind them the counters of their namespaces.
     fn read(&mut self, now_ns: u64) -> io::Result<()> {
         let (names, scan) = (namespaces::names(), self.owners.current());
-        let unread: Vec<u32> = self
-            .namespaces
-            .by_inode
-            .iter()
-            .filter(|(_, sockets)| sockets.refused.is_none())
-            .map(|(inode, _)| *inode)
-            .collect();
+        let unread = self.namespaces.pick(|sockets| sockets.refused.is_none());
         for sample in namespaces::sample(&unread, &scan.namespaces, &names) {
-            if let (Some(sockets), Some(counters)) = (self.namespaces.by_inode.get_mut(&sample.inode), sample.counters)
+            if let (Some(sockets), Some(counters)) =
+                (self.namespaces.by_inode.get_mut(&sample.id.inode), sample.counters)
             {
-                sockets.refused = Some(Refused::new(&counters));
+                sockets.begin_to_count(&counters);
             }
         }
         for sockets in self.namespaces.by_inode.values_mut() {
             sockets.read_listeners(now_ns)?;
         }
-        self.counters = namespaces::sample(&self.namespaces.inhabited(), &scan.namespaces, &names);
+        let wanted = self.namespaces.pick(NetnsSockets::is_inhabited);
+        self.counters = namespaces::sample(&wanted, &scan.namespaces, &names);
         for namespace in &self.counters {
-            if let Some(sockets) = self.namespaces.by_inode.get_mut(&namespace.inode) {
+            if let Some(sockets) = self.namespaces.by_inode.get_mut(&namespace.id.inode) {
                 sockets.read_counters(namespace.counters.as_ref());
             }
         }
@@ -177,6 +222,8 @@ impl SockDiagSource {
 impl Source for SockDiagSource {
     fn sample(&mut self) -> io::Result<Sample> {
         self.take_scan();
+        self.take_surroundings();
+        self.take_limits(Instant::now());
         let monotonic_ns = machine::monotonic_ns();
         let (begin, cpu) = (Instant::now(), machine::thread_cpu());
         if self.listeners_pace.is_due(begin) {

@@ -1,7 +1,13 @@
 //! The kernel's list of sockets, asked for through NETLINK_SOCK_DIAG (sock_diag(7)).
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    time::Duration,
+};
 
+use listentop_model::sample::Device;
 use netlink_packet_core::{
     DefaultNla, DoneBuffer, DoneMessage, Emitable as _, ErrorBuffer, ErrorMessage, NLM_F_DUMP, NLM_F_REQUEST,
     NetlinkBuffer, NetlinkHeader, NlasIterator, Parseable as _,
@@ -19,6 +25,8 @@ use nix::sys::{
     socket::{setsockopt, sockopt},
     time::{TimeVal, TimeValLike as _},
 };
+
+use crate::source::{devices, namespaces};
 
 /// Bytes of `struct inet_diag_msg` (include/uapi/linux/inet_diag.h): what comes before the attributes.
 const MESSAGE: usize = 72;
@@ -98,6 +106,21 @@ impl Diag {
         socket.bind_auto()?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
         Ok(Self { socket, buffer: vec![0; BUFFER], sequence: 0 })
+    }
+
+    /// Cookie of its namespace; `None` before Linux 5.14.
+    pub(super) fn cookie(&self) -> Option<u64> {
+        namespaces::cookie_of(&self.descriptor())
+    }
+
+    /// An interface of its namespace.
+    pub(super) fn device(&self, index: u32) -> Device {
+        devices::name_of(&self.descriptor(), index).unwrap_or_else(|_| Device::unnamed(index))
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket keeps its descriptor open for as long as it is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 
     /// Passes every socket of this sort to `each`.

@@ -20,28 +20,33 @@ pub(super) struct SynQueue {
 /// address, and it is unknown which of them has the requests.
 pub(super) type SynQueues = HashMap<u64, Option<SynQueue>>;
 
-/// Counts request sockets. One belongs to the listener at exactly its local address, otherwise to the one at any
-/// address.
+/// Counts request sockets. One belongs to a listener on its device, otherwise to one on no device: of these, to the one
+/// at exactly its local address, otherwise to the one at any address.
 pub(super) fn assign<'a>(requests: &[Entry], listeners: impl Iterator<Item = &'a Entry> + Clone) -> SynQueues {
     let mut queues = SynQueues::new();
     if requests.is_empty() {
         return queues;
     }
-    let mut at: HashMap<(u16, IpAddr), Vec<&Entry>> = HashMap::new();
+    let mut at: HashMap<(u16, IpAddr, u32), Vec<&Entry>> = HashMap::new();
     for listener in listeners {
-        at.entry((listener.port, listener.address.to_canonical())).or_default().push(listener);
+        at.entry((listener.port, listener.address.to_canonical(), listener.interface)).or_default().push(listener);
     }
     let dual_stack = |listener: &&Entry| !listener.v6only;
     for request in requests {
         let address = request.address.to_canonical();
-        let exact = at.get(&(request.port, address));
-        let any = |address: IpAddr| at.get(&(request.port, address));
-        let found = match address {
-            IpAddr::V4(_) => exact
-                .or_else(|| any(Ipv4Addr::UNSPECIFIED.into()))
-                .or_else(|| any(Ipv6Addr::UNSPECIFIED.into()).filter(|listeners| listeners.iter().any(dual_stack))),
-            IpAddr::V6(_) => exact.or_else(|| any(Ipv6Addr::UNSPECIFIED.into())),
+        let on_device = |device: u32| {
+            let exact = at.get(&(request.port, address, device));
+            let any = |address: IpAddr| at.get(&(request.port, address, device));
+            match address {
+                IpAddr::V4(_) => exact
+                    .or_else(|| any(Ipv4Addr::UNSPECIFIED.into()))
+                    .or_else(|| any(Ipv6Addr::UNSPECIFIED.into()).filter(|listeners| listeners.iter().any(dual_stack))),
+                IpAddr::V6(_) => exact.or_else(|| any(Ipv6Addr::UNSPECIFIED.into())),
+            }
         };
+        // A request has its listener's device. From a link-local address, or in a VRF, one for a listener on no device
+        // has the device that it came by.
+        let found = on_device(request.interface).or_else(|| (request.interface != 0).then(|| on_device(0)).flatten());
         match found.map(Vec::as_slice) {
             Some([listener]) => {
                 let queue = queues.entry(listener.cookie).or_insert(Some(SynQueue::default()));
@@ -94,6 +99,29 @@ mod tests {
         assert_eq!(counted(&requests, &listeners, 2), Some(Some((2, 1))));
         assert_eq!(counted(&requests, &listeners, 1), Some(Some((1, 1))));
         assert_eq!(counted(&requests, &listeners, 3), None);
+    }
+
+    #[test]
+    fn a_request_has_its_listeners_device() {
+        let on = |interface, entry| Entry { interface, ..entry };
+        let listeners = [
+            entry(1, "0.0.0.0", 80),
+            on(2, entry(2, "0.0.0.0", 80)),
+            on(3, entry(3, "0.0.0.0", 80)),
+            entry(4, "::", 81),
+            on(2, entry(5, "fe80::1", 82)),
+            on(3, entry(6, "fe80::1", 82)),
+        ];
+        let requests = [
+            entry(90, "10.0.0.1", 80),
+            on(2, entry(91, "10.0.0.1", 80)),
+            on(2, entry(92, "10.0.0.1", 80)),
+            on(7, entry(93, "fe80::1", 81)),
+            on(3, entry(94, "fe80::1", 82)),
+        ];
+        let depths = [1, 2, 3, 4, 5, 6].map(|cookie| counted(&requests, &listeners, cookie));
+        let some = |depth| Some(Some((depth, depth)));
+        assert_eq!(depths, [some(1), some(2), None, some(1), None, some(1)]);
     }
 
     #[test]

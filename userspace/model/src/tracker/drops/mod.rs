@@ -30,6 +30,8 @@ pub(crate) struct DropTracker {
     clients_cover_syn: bool,
     /// Whether the accept queue came near its limit, in this step and in the one before.
     near_full: [bool; 2],
+    /// The namespace's counters could not be read in the last step.
+    pub(crate) unread: bool,
     /// Which of the totals are known.
     known: [bool; 3],
     /// That changed in this step.
@@ -58,7 +60,8 @@ impl DropTracker {
         let same_backlog = std::mem::replace(&mut self.backlog, queue.backlog) == queue.backlog;
         let near =
             queue.accept_peak.is_none_or(|peak| u64::from(peak.max(queue.accept_depth)) + 1 + limit / MARGIN >= limit);
-        self.near_full = [near, self.near_full[0]];
+        // What is pending may be of any step since the namespace's counters were read last.
+        self.near_full = [near, self.near_full[0] || (self.unread && self.near_full[1])];
 
         let mut grown = self.socket.read(drops.socket_drops, from_zero);
         let ack_overflow = self.ack_overflow.read(drops.ack_overflow, from_zero);

@@ -363,6 +363,58 @@ fn a_namespace_that_turns_up_with_its_listeners_counts_from_its_beginning() {
     }
 }
 
+/// Its counters were not 0, but were read when it had no listener. So were they where listeners had closed before.
+#[test]
+fn a_namespace_whose_first_listener_comes_later_has_exact_drops() {
+    for (read, expected) in [(true, [54, 209, 0, 0, 0]), (false, [0, 209, 0, 0, 54])] {
+        let mut scene = Scene::new(vec![]);
+        let mut namespace = crate::fixtures::quiet()[0].namespaces[0].clone();
+        namespace.before_listeners = namespace.counters.filter(|_| read);
+        let mut l = listener(9, NS, "127.0.0.1:9", 16);
+        l.opened_ns = Some(scene.now.monotonic_ns + 1);
+        scene.now.listeners.push(l);
+        scene.now.namespaces.push(namespace);
+        refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, 54);
+        scene.tick(250);
+        refuse(&mut scene, 0, ACK_ACCEPT_QUEUE, 209);
+        scene.tick(250);
+        scene.tick(250);
+        let model = run(&scene.samples());
+        check(&model, 0, expected);
+        let counted = if read { 263 } else { 209 };
+        let namespace = &model.namespaces[0];
+        assert_eq!((namespace.listen_drops, namespace.unexplained_drops), (Some(counted), Some(0)));
+    }
+}
+
+/// The counters turn up when the queue has long been empty: what was refused meanwhile still has its cause.
+#[test]
+fn causes_of_what_was_refused_before_counters_turn_up_are_found() {
+    let mut scene = Scene::new(vec![]);
+    let mut namespace = crate::fixtures::quiet()[0].namespaces[0].clone();
+    namespace.before_listeners = namespace.counters;
+    let mut l = listener(9, NS, "127.0.0.1:9", 16);
+    l.opened_ns = Some(scene.now.monotonic_ns + 1);
+    scene.now.listeners.push(l);
+    scene.now.namespaces.push(namespace);
+    for (syns, readable) in [(12, false), (0, false), (0, false), (0, false), (0, true), (0, true)] {
+        refuse(&mut scene, 0, SYN_ACCEPT_QUEUE, syns);
+        refuse(&mut scene, 0, ACK_ACCEPT_QUEUE, syns / 4);
+        if syns == 0 {
+            scene.listener(0).gauges.accept_peak = Some(0);
+        }
+        let counters = scene.now.namespaces[0].counters;
+        if !readable {
+            scene.now.namespaces[0].counters = None;
+        }
+        scene.tick(250);
+        scene.now.namespaces[0].counters = counters;
+    }
+    let model = run(&scene.samples());
+    check(&model, 0, [12, 3, 0, 0, 0]);
+    assert_eq!(model.namespaces[0].unexplained_drops, Some(0));
+}
+
 /// Nobody was known who is in the namespace, so its counters are read from the second sample on only.
 #[test]
 fn a_namespace_whose_counters_turn_up_late_counts_from_there_or_from_its_beginning() {

@@ -30,8 +30,16 @@ fn what_waits_or_was_found_is_looked_at_again() {
     assert_eq!(dirty(|model| model.now.queued_bytes = Some(0)), [false, false]);
     assert_eq!(dirty(|model| model.now.queued_bytes = Some(1)), [true, false]);
     let finding = |model: &mut ListenerModel| {
-        let (summary, advice) = (String::new(), String::new());
-        model.findings.push(Finding { id: "x", severity: Severity::Info, summary, evidence: Vec::new(), advice });
+        model.findings.push(Finding {
+            id: "x",
+            severity: Severity::Info,
+            follows_from: None,
+            since_unix_ms: 0,
+            until_unix_ms: None,
+            summary: String::new(),
+            evidence: Vec::new(),
+            advice: String::new(),
+        });
     };
     assert_eq!(dirty(finding), [true, false]);
 }

@@ -1,6 +1,7 @@
 //! What follows from one sample to the next.
 
 use super::*;
+use crate::sample::{Device, NamespaceCounters};
 
 #[test]
 fn host_and_coverage_are_those_of_the_last_sample() {
@@ -158,4 +159,70 @@ fn a_listener_at_rest_is_left_alone_after_it_was_busy() {
     let before = tracker.model().listeners.handles()[0].clone();
     samples[11..].iter().for_each(|sample| tracker.push(sample));
     assert!(Arc::ptr_eq(&before, &tracker.model().listeners.handles()[0]));
+}
+
+/// A sample has one socket twice, because it stopped to listen and listens again, and lacks another one: it is as long
+/// as there are listeners.
+#[test]
+fn a_listener_that_is_missing_is_closed_though_another_is_there_twice() {
+    let mut scene = Scene::new((1..=2).map(|id| listener(id, NS, &format!("0.0.0.0:{id}"), 16)).collect());
+    scene.tick(250);
+    let mut again = scene.now.listeners[0].clone();
+    again.opened_ns = Some(scene.now.monotonic_ns);
+    scene.listener(0).closed = true;
+    scene.now.listeners.retain(|listener| listener.id == 1);
+    scene.now.listeners.push(again);
+    scene.tick(250);
+    let model = run(&scene.samples());
+    assert_eq!(model.listeners.iter().map(|l| (l.id, l.closed)).collect::<Vec<_>>(), [(1, false), (2, true)]);
+}
+
+#[test]
+fn an_inode_number_that_is_used_again_is_another_namespace() {
+    let mut first = listener(1, NS, "0.0.0.0:80", 16);
+    first.net_cookie = Some(10);
+    first.reuseport = true;
+    let mut scene = Scene::new(vec![first]);
+    scene.now.namespaces[0].id.cookie = Some(10);
+    let mut second = scene.now.listeners[0].clone();
+    let mut samples = vec![scene.now.clone()];
+    for (listener, drops) in [(None, 5), (None, 0)].into_iter().chain([(Some(()), 3), (None, 0)]) {
+        if listener.is_some() {
+            // The first namespace is gone; the second one's counters began with 0.
+            (second.id, second.net_cookie, second.opened_ns) = (2, Some(11), Some(scene.now.monotonic_ns));
+            scene.now.listeners = vec![second.clone()].into();
+            scene.now.namespaces[0].id.cookie = Some(11);
+            *scene.counters(0) = NamespaceCounters::default();
+        }
+        scene.listener(0).refuse(0, drops);
+        scene.counters(0).listen_overflows += drops;
+        scene.counters(0).listen_drops += drops;
+        scene.now.monotonic_ns += 250_000_000;
+        samples.push(scene.now.clone());
+    }
+    let model = run(&samples);
+    let seen: Vec<_> = model.listeners.iter().map(|l| (l.id, l.closed, l.drops.total, l.group)).collect();
+    assert_eq!((seen[0].0, seen[0].1, seen[0].2), (1, true, Some(5)));
+    assert_eq!((seen[1].0, seen[1].1, seen[1].2), (2, false, Some(3)));
+    assert_ne!(seen[0].3, seen[1].3, "they are no shards of one group");
+    let namespaces: Vec<_> =
+        model.namespaces.iter().map(|n| (n.id.cookie, n.listen_drops, n.unexplained_drops)).collect();
+    assert_eq!(namespaces, [(Some(10), Some(5), Some(0)), (Some(11), Some(3), Some(0))]);
+}
+
+#[test]
+fn shards_are_on_the_same_device() {
+    let on = |id, device: Option<Device>| {
+        let mut listener = listener(id, NS, "0.0.0.0:80", 16);
+        (listener.reuseport, listener.device) = (true, device);
+        listener
+    };
+    let (lo, other) = (Some(Device::new(1, b"lo")), Some(Device::new(2, b"lo2")));
+    let scene = Scene::new(vec![on(5, lo), on(1, other), on(4, None), on(2, other), on(3, lo)]);
+    let model = run(&scene.samples());
+    let groups: Vec<_> = model.groups.iter().map(|g| (g.id.to_string(), g.shards.clone())).collect();
+    let named = |device: &str| format!("tcp/{NS}/0.0.0.0{device}:80");
+    assert_eq!(groups, [(named("%lo"), vec![3, 5]), (named("%lo2"), vec![1, 2])]);
+    assert_eq!(model.listeners.iter().map(|l| l.id).collect::<Vec<_>>(), [4, 3, 5, 1, 2]);
+    assert_eq!(model.groups[0].sum.device, lo);
 }

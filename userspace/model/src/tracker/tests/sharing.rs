@@ -75,7 +75,7 @@ fn a_listener_that_comes_or_goes_disturbs_no_other() {
     scene.now.listeners.push(new);
     scene.now.listeners.extend(old.handles().iter().cloned());
     let mut namespace = scene.now.namespaces[0].clone();
-    namespace.inode += 1;
+    namespace.id.inode += 1;
     scene.now.namespaces.push(namespace);
     scene.tick(250);
     scene.now.listeners.remove(0);

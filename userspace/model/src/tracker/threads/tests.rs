@@ -34,11 +34,14 @@ fn some(tids: impl IntoIterator<Item = u32>) -> Vec<ThreadSample> {
 #[test]
 fn threads_that_ended_are_kept_up_to_a_number() {
     // 512 are kept. With one more, half of that number stays.
-    for (ended, kept) in [(480, 480), (512, 512), (513, 256), (540, 256)] {
+    for (ended, kept) in [(480_u32, 480_usize), (512, 512), (513, 256), (540, 256)] {
         let mut course = Course::new(&some(1..=ended + 1));
         course.step(&some([1]));
-        let gone = course.models.iter().filter(|t| t.ended).count();
-        assert_eq!((gone, course.models.len()), (kept, kept + 1), "{ended} ended");
+        let (sums, threads): (Vec<_>, Vec<_>) = course.models.iter().partition(|t| t.summed.is_some());
+        let gone = threads.iter().filter(|t| t.ended).count();
+        assert_eq!((gone, threads.len()), (kept, kept + 1), "{ended} ended");
+        let summed: u64 = sums.iter().map(|t| t.threads()).sum();
+        assert_eq!((sums.len(), summed), (usize::from(ended as usize > kept), u64::from(ended) - kept as u64));
     }
 }
 
@@ -50,6 +53,7 @@ fn those_that_ended_first_are_forgotten_first() {
     course.step(&some([1]));
     let mut tids = course.tids();
     tids.sort_unstable();
+    assert_eq!(tids.remove(0), 0, "the sum of those that ended in the first step");
     assert_eq!(tids, (1..=1).chain(301..=556).collect::<Vec<_>>());
 }
 
@@ -103,11 +107,126 @@ fn would_block_and_failed_accepts_make_an_acceptor() {
     }
 }
 
+/// A sum over these threads.
+fn sum(threads: &[ThreadSample]) -> ThreadSample {
+    let mut sum = ThreadSample::sum();
+    threads.iter().for_each(|t| sum.sum_up(t));
+    sum
+}
+
+/// A thread that has read so often, and was the first to read one connection.
+fn reader(tid: u32, reads: u64) -> ThreadSample {
+    ThreadSample { reads, first_reads: 1, ..thread(1, tid, "srv") }
+}
+
 #[test]
 fn a_sum_of_threads_takes_the_place_of_those_that_are_missing() {
+    let mut course = Course::new(&some([1]));
+    course.step(&[thread(1, 1, "srv"), reader(2, 7), reader(3, 5)]);
+    // The second worked once more before it ended; a fourth came and went between two samples.
+    course.step(&[sum(&[reader(2, 8), reader(4, 2)]), thread(1, 1, "srv"), reader(3, 5)]);
+    let rows: Vec<_> = course.models.iter().map(|t| (t.tid, t.reads, t.threads(), t.ended)).collect();
+    assert_eq!(rows, [(0, 10, 2, true), (3, 5, 1, false), (1, 0, 1, false)]);
+    let summed = course.models[0].summed.as_deref().unwrap();
+    assert_eq!((summed.readers, summed.one_connection, summed.processes), (2, 2, 0));
+    assert_eq!((&course.models[0].comm[..], &course.models[0].roles[..]), ("(ended)", &[Role::Reader][..]));
+    course.step(&[sum(&[reader(2, 8), reader(4, 2)]), thread(1, 1, "srv"), reader(3, 5)]);
+    assert_eq!(course.models.iter().map(|t| t.reads).sum::<u64>(), 15, "nothing happened");
+}
+
+#[test]
+fn what_a_thread_did_before_the_interval_does_not_come_back_with_the_sum() {
+    // One lives, one has ended and is listed, one is summed up.
+    let mut course =
+        Course::new(&[sum(&[reader(9, 1_000)]), reader(1, 100), ThreadSample { ended: true, ..reader(2, 10) }]);
+    assert_eq!(course.tids(), [1], "threads that had ended before are not of the interval");
+    course.step(&[sum(&[reader(9, 1_000), reader(2, 10), reader(1, 103)])]);
+    let row = &course.models[0];
+    assert_eq!((course.models.len(), row.reads, row.threads()), (1, 3, 1));
+    // It read the connection first before the interval.
+    assert_eq!((row.first_reads, row.summed.as_ref().map(|s| s.one_connection)), (0, Some(0)));
+}
+
+#[test]
+fn a_thread_that_was_taken_for_ended_goes_on_from_where_it_was() {
+    let ended = |reads| ThreadSample { ended: true, ..reader(2, reads) };
+    let mut course = Course::new(&[reader(1, 100), ended(10)]);
+    course.step(&[reader(1, 100), ended(10)]);
+    assert_eq!(course.tids(), [1]);
+    course.step(&[reader(1, 100), reader(2, 14)]);
+    let rows: Vec<_> = course.models.iter().map(|t| (t.tid, t.reads, t.ended)).collect();
+    assert_eq!(rows, [(2, 4, false), (1, 0, false)]);
+}
+
+#[test]
+fn a_sum_without_a_source_of_its_own_has_the_work_of_those_it_took() {
+    let mut course = Course::new(&[]);
+    course.step(&(1..=600).map(|tid| reader(tid, 2)).collect::<Vec<_>>());
+    course.step(&[]);
+    assert_eq!(course.models.iter().map(|t| t.reads).sum::<u64>(), 1_200);
+    assert_eq!(course.models.iter().map(ThreadModel::threads).sum::<u64>(), 600);
+}
+
+#[test]
+fn threads_that_are_not_visible_are_no_sum_and_differ() {
+    let hidden = |tid| ThreadSample { initial_pid: 7, initial_tid: tid, reads: 3, ..thread(0, 0, "srv") };
+    let mut course = Course::new(&[]);
+    course.step(&[hidden(8), hidden(9), reader(1, 1)]);
+    course.step(&[hidden(8), hidden(9)]);
+    let rows: Vec<_> = course.models.iter().map(|t| (t.key.tid, t.reads, t.ended)).collect();
+    assert_eq!(rows, [(8, 3, false), (9, 3, false), (1, 1, true)], "the last is kept: nobody has its sum");
+}
+
+#[test]
+fn after_a_restart_of_the_listener_sums_begin_anew() {
+    let mut course = Course::new(&[]);
+    course.step(&[sum(&[reader(8, 50)]), reader(1, 100), reader(2, 20)]);
+    course.threads.restart();
+    // In its new life the second has read 5 and ended, and so has a third.
+    course.step(&[sum(&[reader(2, 5), reader(3, 1)]), reader(1, 2)]);
+    assert_eq!(course.models.iter().map(|t| t.reads).sum::<u64>(), 50 + 102 + 25 + 1);
+}
+
+#[test]
+fn it_accepted_between_the_samples_around_it() {
+    let mut course = Course::new(&some([1, 2, 3]));
+    let mut samples = some([1, 2, 3]);
+    course.step(&samples);
+    samples[0].accepts = 1;
+    samples[1].accepts = 1;
+    samples[2].would_block = 1;
+    course.step(&samples);
+    course.step(&samples);
+    samples[0].accepts = 2;
+    course.step(&samples);
+    let times = |tid| {
+        let of = course.models.iter().find(|t| t.tid == tid).unwrap().accepting;
+        of.map(|at| [at.from_us, at.begun_us, at.ending_us, at.until_us].map(|us| us / 1_000_000))
+    };
+    assert_eq!([1, 2, 3].map(times), [Some([2, 3, 4, 5]), Some([2, 3, 2, 3]), None]);
+}
+
+#[test]
+fn a_source_may_know_when_it_accepted() {
     let mut course = Course::new(&some([1, 2]));
-    course.step(&some([1, 0]));
-    assert_eq!(course.tids(), [0, 1]);
+    let mut samples = some([1, 2]);
+    // The clock of the samples was 0 at the interval's start. The second accepted before that, too.
+    for (t, first) in samples.iter_mut().zip([1_500_000_000, 0]) {
+        (t.accepts, t.first_accept_ns, t.last_accept_ns) = (3, Some(first), Some(1_900_000_000));
+    }
+    course.step(&samples);
+    let times = |course: &Course| {
+        let mut rows: Vec<_> = course.models.iter().collect();
+        rows.sort_by_key(|t| t.tid);
+        rows.iter()
+            .map(|t| t.accepting.map(|at| [at.from_us, at.begun_us, at.ending_us, at.until_us]).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let early = [0, 0, 1_900_000, 1_900_000];
+    assert_eq!(times(&course), [[1_500_000, 1_500_000, 1_900_000, 1_900_000], early]);
+    (samples[0].accepts, samples[0].last_accept_ns) = (4, Some(2_200_000_000));
+    course.step(&samples);
+    assert_eq!(times(&course), [[1_500_000, 1_500_000, 2_200_000, 2_200_000], early]);
 }
 
 #[test]

@@ -37,12 +37,14 @@ fn time(units: u64) -> String {
 }
 
 /// Every distribution, in the order of a connection's life.
-const ALL: [Kind; 6] = [
+const ALL: [Kind; 8] = [
     Kind { name: "handshake", pick: |d| d.handshake.as_ref(), measure: Measure::Handshake, unit: time },
     Kind { name: "accept wait", pick: |d| d.accept_wait.as_ref(), measure: Measure::AcceptWait, unit: time },
+    Kind { name: "client gone", pick: |d| d.client_gone_wait.as_ref(), measure: Measure::ClientGone, unit: time },
     Kind { name: "first byte", pick: |d| d.first_byte.as_ref(), measure: Measure::FirstByte, unit: time },
     Kind { name: "first read", pick: |d| d.first_read.as_ref(), measure: Measure::FirstRead, unit: time },
     Kind { name: "residency", pick: |d| d.residency.as_ref(), measure: Measure::Residency, unit: time },
+    Kind { name: "answer", pick: |d| d.answer.as_ref(), measure: Measure::Answer, unit: time },
     Kind { name: "bytes per read", pick: |d| d.bytes_per_read.as_ref(), measure: Measure::Reads, unit: words::bytes },
 ];
 
@@ -116,13 +118,13 @@ impl Choice {
         }
     }
 
-    /// All of them under a title, three in a row.
+    /// All of them under a title, in rows of three.
     pub(super) fn draw_all(self, buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
         let span = if self.recent { "recent span" } else { "interval" };
         text::rule(buf, area, &format!("Distributions over the {span} (i: the other)"), theme);
         let inner = Rect { x: area.x + 1, y: area.y + 1, width: area.width - 2, height: area.height - 1 };
         let of = self.of(listener);
-        let rows: [Rect; 2] = Layout::vertical([Constraint::Fill(1); 2]).areas(inner);
+        let rows: [Rect; 3] = Layout::vertical([Constraint::Fill(1); 3]).areas(inner);
         for (row, kinds) in rows.into_iter().zip(ALL.chunks(3)) {
             let cells: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).spacing(3).areas(row);
             for (cell, kind) in cells.into_iter().zip(kinds) {

@@ -1,6 +1,9 @@
 //! The findings about a listener, and its pattern, each with the evidence.
 
-use listentop_model::{model::ListenerModel, words};
+use listentop_model::{
+    model::{ListenerModel, depth},
+    words,
+};
 use ratatui::{
     style::Style,
     text::{Line, Span},
@@ -8,7 +11,8 @@ use ratatui::{
 
 use crate::dashboard::theme::Theme;
 
-/// Findings, worst first, then the pattern, wrapped to `width`.
+/// Findings, each root cause with what follows from it, then the pattern, then what is known of limit and processes,
+/// wrapped to `width`.
 pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let paragraph = |lines: &mut Vec<Line<'static>>, indent: &str, text: &str, style: Style| {
@@ -20,15 +24,21 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
     if listener.findings.is_empty() {
         lines.push(Line::raw("No findings: no measure shows clients that wait or are refused."));
     }
-    for finding in &listener.findings {
-        let mark = words::severity_mark(finding.severity);
-        let head = format!("{mark} {} {}: {}", finding.severity.name(), finding.id, finding.summary);
-        paragraph(&mut lines, "", &head, theme.severity(finding.severity));
-        paragraph(&mut lines, "  ", &finding.advice, Style::new());
+    for (at, finding) in listener.findings.iter().enumerate() {
+        let margin = "    ".repeat(depth(&listener.findings, at));
+        let inner = format!("{margin}  ");
+        let (mark, when) = (words::severity_mark(finding.severity), words::finding_time(finding));
+        let summary = words::clean(&finding.summary);
+        let head = format!("{mark} {}{when} {}: {summary}", finding.severity.name(), finding.id);
+        paragraph(&mut lines, &margin, &head, theme.severity(finding.severity));
+        // What follows from something else has its advice there.
+        if finding.follows_from.is_none() {
+            paragraph(&mut lines, &inner, &words::clean(&finding.advice), Style::new());
+        }
         let evidence: Vec<String> =
             finding.evidence.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
         if !evidence.is_empty() {
-            paragraph(&mut lines, "  ", &evidence.join(" · "), theme.label());
+            paragraph(&mut lines, &inner, &evidence.join(" · "), theme.label());
         }
     }
     lines.push(Line::raw(""));
@@ -45,6 +55,16 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
     ]));
     for sentence in &pattern.evidence {
         paragraph(&mut lines, "  ", sentence, Style::new());
+    }
+    let behind =
+        [words::behind::limit(listener), words::behind::waiters(listener), words::behind::descriptors(listener)];
+    if behind.iter().any(Option::is_some) {
+        lines.push(Line::raw(""));
+    }
+    for (label, sentence) in ["Limit: ", "Waiters: ", "Descriptors: "].into_iter().zip(behind) {
+        if let Some(sentence) = sentence {
+            paragraph(&mut lines, "", &format!("{label}{sentence}"), Style::new());
+        }
     }
     lines
 }

@@ -95,8 +95,8 @@ fn movements_choose_a_distribution_where_there_are_some() {
         (Action::Down, 1),
         (Action::Down, 2),
         (Action::Up, 1),
-        (Action::Last, 5),
-        (Action::Down, 5),
+        (Action::Last, 7),
+        (Action::Down, 7),
         (Action::PageUp, 0),
     ] {
         listener.update(action, &mut state);

@@ -65,10 +65,7 @@ pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: 
     let head = format!("{:name_width$} {:roles_width$}", "THREAD", if roles_width > 4 { "ROLES" } else { "ARW" });
     let mut lines = vec![Line::styled(head + &numbers(&|column| column.0.to_owned()), theme.label())];
     for thread in &listener.threads {
-        let ended = if thread.ended { " ended" } else { "" };
-        let id = format!("[{}]{ended}", thread.tid);
-        let comm = words::fit(&words::clean(&thread.comm), name_width.saturating_sub(id.len()).max(1));
-        let name = words::fit(&format!("{comm}{id}"), name_width);
+        let name = words::fit(&name(thread, name_width), name_width);
         let pad = name_width.saturating_sub(words::width(&name));
         let roles = roles(&thread.roles, roles_width > 4);
         let style = if thread.ended { theme.label() } else { Style::new() };
@@ -88,6 +85,18 @@ pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: 
     lines
 }
 
+/// A thread's name with its id, which says more than the end of a long name.
+fn name(thread: &ThreadModel, columns: usize) -> String {
+    let ended = if thread.ended { " ended" } else { "" };
+    let id = match thread.tid {
+        _ if thread.summed.is_some() => String::new(),
+        // It is not visible from here.
+        0 => ended.to_owned(),
+        tid => format!("[{tid}]{ended}"),
+    };
+    words::fit(&words::thread_name(thread), columns.saturating_sub(id.len()).max(1)) + &id
+}
+
 /// Roles in words, or as letters: A accepts, R reads, W writes.
 fn roles(roles: &[Role], words: bool) -> String {
     let of = |role, word: &'static str, letter: &'static str| match (roles.contains(&role), words) {
@@ -102,6 +111,8 @@ fn roles(roles: &[Role], words: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use listentop_model::{fixtures, tracker::Tracker};
+
     use super::*;
 
     #[test]
@@ -110,6 +121,22 @@ mod tests {
         assert_eq!(roles(&both, true), "accepts reads");
         assert_eq!(roles(&both, false), "AR·");
         assert_eq!(roles(&[], false), "···");
+    }
+
+    #[test]
+    fn a_row_is_named_after_its_thread_or_the_number_of_its_threads() {
+        let samples = fixtures::per_connection();
+        let mut tracker = Tracker::new(&samples[0]);
+        samples[1..].iter().for_each(|sample| tracker.push(sample));
+        let threads = &tracker.model().listeners[0].threads;
+        let of = |wanted: fn(&&ThreadModel) -> bool| threads.iter().find(wanted).expect("there is one").clone();
+        let (sum, ended, mut acceptor) =
+            (of(|t| t.summed.is_some()), of(|t| t.ended && t.summed.is_none()), of(|t| !t.ended));
+        assert_eq!(name(&sum, 32), "(122 ended)");
+        assert_eq!(name(&ended, 32), format!("postgres[{}] ended", ended.tid));
+        assert_eq!(name(&acceptor, 32), "postgres[4100]");
+        acceptor.tid = 0;
+        assert_eq!(name(&acceptor, 32), "postgres", "a thread that is not visible from here has no id");
     }
 
     #[test]

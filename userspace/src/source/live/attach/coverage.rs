@@ -1,5 +1,7 @@
 //! What the attached hooks let us measure. All of it is derived from [`super::events`] and from what is attached.
 
+use std::time::Duration;
+
 use listentop_model::coverage::Measure;
 
 use super::{
@@ -7,8 +9,9 @@ use super::{
     events::{Event, Loss},
 };
 use crate::source::{
-    coverage::{Entry, Reason},
+    coverage::{DESCRIPTORS_VIA, Entry, NOW_AND_THEN, Reason, WAITERS_VIA, out_of_sight},
     live::read::cost::Timing,
+    owners::Sight,
 };
 
 /// What coverage depends on in addition to the hooks.
@@ -20,6 +23,8 @@ pub(crate) struct Circumstances {
     pub addresses_known: bool,
     /// Why not all listeners were found that were open before the start.
     pub unseen: Option<Reason>,
+    /// Why the connections cannot be walked over.
+    pub not_walked: Option<Reason>,
 }
 
 /// Coverage of every measure.
@@ -51,6 +56,9 @@ fn unavailable(measure: Measure, attached: &Attached, circumstances: &Circumstan
     }
     if let (Measure::ProbeTime, Timing::None(error)) = (measure, &circumstances.timing) {
         reasons.push(Reason::NotTimed(error.clone()));
+    }
+    if measure == Measure::OldestUnread {
+        reasons.extend(circumstances.not_walked.clone());
     }
     reasons
 }
@@ -115,6 +123,10 @@ fn of_machine(measure: Measure, attached: &Attached, circumstances: &Circumstanc
         }
         Measure::ProbeTime if circumstances.timing == Timing::Windows => Some(Reason::TimedInWindows),
         Measure::AcceptQueueDepth => circumstances.unseen.clone(),
+        Measure::Waiters | Measure::Descriptors => Some(Reason::Limit(NOW_AND_THEN)),
+        Measure::QueuedBytes if circumstances.not_walked.is_some() => {
+            Some(Reason::Limit("bytes that the kernel takes by itself (sockmap, zero-copy receive) count as waiting"))
+        }
         _ => None,
     }
 }
@@ -145,14 +157,26 @@ fn via(measure: Measure, attached: &Attached) -> String {
         Measure::DropCause => format!("{}; for SYNs the namespace's TcpExt counters", hooks(&[Event::AckRefused])),
         Measure::DropClients => hooks(&[Event::Syn, Event::AckRefused]),
         Measure::Accepts | Measure::WouldBlock => hooks(&[Event::Accepted]),
+        Measure::ClientGone => format!("{}: state of the connection", hooks(&[Event::Accepted])),
         Measure::OpenConnections => format!("accepts less {}", hooks(&[Event::Destroyed])),
         Measure::FirstByte => hooks(&[Event::Arrived]),
         Measure::FirstRead => hooks(&[Event::Read, Event::Spliced]),
+        Measure::Answer => format!(
+            "{} → {} → {}",
+            hooks(&[Event::Arrived]),
+            hooks(&[Event::Read, Event::Spliced]),
+            hooks(&[Event::Written])
+        ),
         Measure::Reads => hooks(&[Event::Read, Event::Spliced]),
         Measure::Residency => format!("{} → {}", hooks(&[Event::Arrived]), hooks(&[Event::Read, Event::Spliced])),
         Measure::QueuedBytes => format!("{} less copied_seq", hooks(&[Event::Arrived])),
+        Measure::OldestUnread => {
+            format!("iter/bpf_map_elem: connections; {} less copied_seq", hooks(&[Event::Arrived]))
+        }
         Measure::Writes => hooks(&[Event::Written]),
         Measure::Owners => "/proc/PID/fd".to_owned(),
+        Measure::Waiters => WAITERS_VIA.to_owned(),
+        Measure::Descriptors => DESCRIPTORS_VIA.to_owned(),
         Measure::ThreadTimes => "/proc/PID/task/TID/schedstat".to_owned(),
         Measure::ProbeTime => "the kernel's program statistics".to_owned(),
     }
@@ -181,12 +205,14 @@ fn hooks(measure: Measure, events: &[Event], attached: &Attached) -> String {
     names.join(", ")
 }
 
-/// Notes how many processes' descriptors may not be read. Returns whether that is new.
-pub(crate) fn note_hidden_owners(entries: &mut [Entry], hidden: u32) -> bool {
-    let reasons = if hidden > 0 { vec![Reason::HiddenOwners(hidden)] } else { Vec::new() };
-    let Some(owners) = entries.iter_mut().find(|entry| entry.measure == Measure::Owners) else { return false };
-    let changed = owners.reasons != reasons;
-    owners.reasons = reasons;
+/// Notes which processes cannot be seen. Returns whether that is new.
+pub(crate) fn note_sight(entries: &mut [Entry], sight: Sight) -> bool {
+    let mut changed = false;
+    for entry in entries.iter_mut().filter(|entry| entry.available) {
+        let Some(reasons) = out_of_sight(entry.measure, sight) else { continue };
+        changed |= entry.reasons != reasons;
+        entry.reasons = reasons;
+    }
     changed
 }
 
@@ -198,4 +224,21 @@ pub(crate) fn note_forgotten_clients(entries: &mut [Entry]) -> bool {
         clients.reasons.push(Reason::ForgottenClients);
     }
     new
+}
+
+/// Notes how often the connections are walked over; `None`: at each refresh. Returns whether that is new.
+pub(crate) fn note_walks(entries: &mut [Entry], every: Option<Duration>) -> bool {
+    let Some(unread) = entries.iter_mut().find(|entry| entry.measure == Measure::OldestUnread) else { return false };
+    // To a tenth of a second, as it is written: not every change is news.
+    let tenths = |duration: Duration| duration.as_millis() / 100;
+    let before = unread.reasons.iter().find_map(|reason| match reason {
+        Reason::ReadEvery(every, _) => *every,
+        _ => None,
+    });
+    if !unread.available || before.map(tenths) == every.map(tenths) {
+        return false;
+    }
+    unread.reasons.retain(|reason| !matches!(reason, Reason::ReadEvery(..)));
+    unread.reasons.extend(every.map(|every| Reason::ReadEvery(Some(every), ": the age is that of the last reading")));
+    true
 }

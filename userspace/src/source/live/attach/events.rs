@@ -14,9 +14,9 @@ pub use super::declaration::{Definition, Event, Hook, Kind, Loss, Method, Part, 
 use super::declaration::{either, functions, hook, if_present, loss, optional, tracepoints};
 
 use Measure::{
-    AcceptQueuePeak, AcceptWait, Accepts, CookiesSent, DropCause, DropClients, Drops, Enqueued, FirstByte, FirstRead,
-    Handshake, OpenConnections, QueuedBytes, Reads, Residency, SynQueueDepth, SynRequests, SynackRetransmits,
-    WouldBlock, Writes,
+    AcceptQueuePeak, AcceptWait, Accepts, Answer, ClientGone, CookiesSent, DropCause, DropClients, Drops, Enqueued,
+    FirstByte, FirstRead, Handshake, OldestUnread, OpenConnections, QueuedBytes, Reads, Residency, SynQueueDepth,
+    SynRequests, SynackRetransmits, WouldBlock, Writes,
 };
 
 use Target::{Entry, Exit, Syscall, Tracepoint};
@@ -30,6 +30,9 @@ const ACCEPT_CALLS: (Target, Target) = (Exit("__x64_sys_accept4"), Exit("__x64_s
 /// The tracepoint of io_uring's completions.
 pub(crate) const URING_COMPLETE: &str = "io_uring_complete";
 const URING: Target = Tracepoint(URING_COMPLETE, 3);
+
+/// The function that decides about a SYN when the SYN queue is full.
+pub(crate) const FLOOD: Target = Exit("tcp_syn_flood_action");
 
 /// Every hook of every method of every event.
 pub fn all_hooks() -> impl Iterator<Item = &'static Hook> {
@@ -56,12 +59,12 @@ const URING_FAILED: Hook =
 const URING_ACCEPTS: Hook = optional(
     "uring_complete",
     URING,
-    &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
+    &[Accepts, AcceptWait, WouldBlock, ClientGone, OpenConnections, FirstByte, FirstRead],
     "accepts through io_uring are not counted until the connection is read or written",
 );
 
 /// What the end of inet_csk_accept provides. It shows failed accepts less well.
-const ACCEPTED: &[Measure] = &[Accepts, AcceptWait, OpenConnections, FirstByte, FirstRead];
+const ACCEPTED: &[Measure] = &[Accepts, AcceptWait, ClientGone, OpenConnections, FirstByte, FirstRead, OldestUnread];
 
 /// In the order of attaching. What ends a connection's record comes before what makes one, so that no record is left
 /// behind.
@@ -74,7 +77,7 @@ pub const EVENTS: &[Definition] = &[
     .essential(),
     Definition::of(
         Event::Read,
-        &[Reads, Residency, FirstRead, FirstByte, QueuedBytes],
+        &[Reads, Residency, FirstRead, FirstByte, QueuedBytes, OldestUnread, Answer],
         &[
             tracepoints(&[hook("recv_length", Tracepoint("sock_recv_length", 3))]),
             functions(&[hook("receive", Exit("tcp_recvmsg")), if_present("mptcp_receive", Exit("mptcp_recvmsg"))]),
@@ -87,19 +90,19 @@ pub const EVENTS: &[Definition] = &[
             functions(&[hook("splice_read", Exit("tcp_splice_read"))]),
             tracepoints(&[hook("exit_splice", Syscall("sys_exit_splice"))]).relies_on(&[(
                 URING,
-                loss(&[Reads, Residency, FirstRead], "reads by splice through io_uring are not counted"),
+                loss(&[Reads, Residency, FirstRead, Answer], "reads by splice through io_uring are not counted"),
             )]),
         ],
     )
-    .without(&[loss(&[Reads, Residency, FirstRead], "reads by splice(2) are not counted")]),
+    .without(&[loss(&[Reads, Residency, FirstRead, Answer], "reads by splice(2) are not counted")]),
     Definition::of(
         Event::Written,
-        &[Writes],
+        &[Writes, Answer],
         &[
             // Up to 6.4 sendfile uses a separate function, which the tracepoint does not see.
             tracepoints(&[
                 hook("send_length", Tracepoint("sock_send_length", 3)),
-                optional("send_page", Exit("tcp_sendpage"), &[Writes], "writes by sendfile(2) are not counted"),
+                optional("send_page", Exit("tcp_sendpage"), &[Writes, Answer], "writes by sendfile(2) are not counted"),
             ]),
             functions(&[
                 hook("send", Exit("tcp_sendmsg")),
@@ -121,10 +124,12 @@ pub const EVENTS: &[Definition] = &[
                 hook("check", Exit("tcp_check_req")),
                 if_present("child_v6", Exit("tcp_v6_syn_recv_sock")),
                 hook("child_v4", Exit("tcp_v4_syn_recv_sock")),
+                hook("check_begins", Entry("tcp_check_req")).brings(&[]),
             ]),
             functions(&[
                 hook("check_by_packet", Exit("tcp_check_req")),
                 hook("cookie_child", Exit("tcp_get_cookie_sock")),
+                hook("check_begins", Entry("tcp_check_req")).brings(&[]),
             ])
             .limited(&[BY_PACKET]),
             tracepoints(&[hook("kfree_skb", Tracepoint("kfree_skb", 4))]),
@@ -138,10 +143,10 @@ pub const EVENTS: &[Definition] = &[
             if_present("cookie_v6", Entry("cookie_v6_init_sequence")).brings(&[CookiesSent]),
             hook("cookie_v4", Entry("cookie_v4_init_sequence")).brings(&[CookiesSent]),
             hook("request", Exit("inet_csk_reqsk_queue_hash_add")).brings(&[SynRequests, SynQueueDepth]),
-            // Where a compiler has merged it into its caller, the depths show the same.
+            // Where a compiler has merged it into its caller, the depths show nearly the same.
             optional(
                 "flood",
-                Exit("tcp_syn_flood_action"),
+                FLOOD,
                 &[DropCause],
                 "why a SYN was refused is inferred from queue depths",
             ),
@@ -169,13 +174,25 @@ pub const EVENTS: &[Definition] = &[
     Definition::of(
         Event::RequestGivenUp,
         &[],
-        &[functions(&[hook("request_drop", Exit("inet_csk_reqsk_queue_drop")).brings(&[SynRequests])])],
+        &[functions(&[
+            // It moves with its shard's requests where the kernel can do that.
+            optional(
+                "request_copied",
+                Exit("inet_reqsk_clone"),
+                &[SynRequests],
+                "requests that another shard takes over when their SYN-ACK is sent again are not counted there",
+            ),
+            // What times out may be taken out of the queue by a function that is part of this one.
+            hook("request_expired", Exit("reqsk_timer_handler")).brings(&[SynRequests]),
+            hook("request_expires", Entry("reqsk_timer_handler")).brings(&[]),
+            hook("request_drop", Exit("inet_csk_reqsk_queue_drop")).brings(&[SynRequests]),
+        ])],
     )
     .without(&[loss(&[SynRequests], "requests that are given up are not counted")])
     .with_parts(&[Part::RequestsGivenUp]),
     Definition::of(
         Event::Accepted,
-        &[Accepts, AcceptWait, WouldBlock, OpenConnections, FirstByte, FirstRead],
+        &[Accepts, AcceptWait, WouldBlock, ClientGone, OpenConnections, FirstByte, FirstRead, OldestUnread],
         &[
             // A failed accept is seen at the end of the call, and where io_uring completes it. A tracepoint of the call
             // slows all calls down, so it comes second.
@@ -204,15 +221,29 @@ pub const EVENTS: &[Definition] = &[
     .with_parts(&[Part::FailedAccepts]),
     Definition::of(
         Event::Arrived,
-        &[Residency, FirstByte, QueuedBytes],
+        &[Residency, FirstByte, QueuedBytes, OldestUnread, Answer],
         &[
             tracepoints(&[hook("data_ready_of_connections", Tracepoint("sk_data_ready", 1))]),
-            functions(&[hook("readable", Entry("sock_def_readable"))]),
+            // A subflow of MPTCP has a function of its own.
+            functions(&[
+                if_present("subflow_readable", Entry("subflow_data_ready")),
+                hook("readable", Entry("sock_def_readable")),
+            ]),
         ],
     ),
     Definition::of(
         Event::Enqueued,
-        &[AcceptQueuePeak, Enqueued, AcceptWait, Handshake, Residency, FirstByte, QueuedBytes],
+        &[
+            AcceptQueuePeak,
+            Enqueued,
+            AcceptWait,
+            Handshake,
+            Residency,
+            FirstByte,
+            QueuedBytes,
+            OldestUnread,
+            Answer,
+        ],
         &[
             functions(&[
                 hook("listen_stops", Entry("inet_csk_listen_stop")).brings(&[]),

@@ -7,6 +7,7 @@ pub(crate) mod offsets;
 pub(crate) mod programs;
 pub(crate) mod refusal;
 pub(crate) mod signatures;
+pub(crate) mod silence;
 pub(crate) mod tracefs;
 
 #[cfg(test)]
@@ -85,6 +86,21 @@ impl Attached {
         self.method(event).is_some_and(|method| method.kind == Some(Kind::Fentry))
     }
 
+    /// Counts an event as one that nothing brings, because a hook of its method shows nothing: `target`, or else the
+    /// hook that is attached last. Returns whether something brought it so far.
+    pub(crate) fn silence(&mut self, event: Event, target: Option<Target>, refusal: Refusal) -> bool {
+        let Some(source) = self.source(event) else { return false };
+        let attached = |target: &Target| source.hooks.iter().any(|hook| hook.target == *target);
+        let Some(target) = target.filter(attached).or_else(|| Some(source.hooks.last()?.target)) else { return false };
+        let failure = Failure { refusals: vec![(target, refusal)], kind: None };
+        let Some(outcome) = self.outcomes.iter_mut().find(|outcome| outcome.definition.event == event) else {
+            return false;
+        };
+        (outcome.method, outcome.failure) = (None, Some(failure));
+        outcome.hooks.clear();
+        true
+    }
+
     /// Every hook that is attached.
     pub(crate) fn hooks(&self) -> impl Iterator<Item = &'static Hook> {
         self.outcomes.iter().flat_map(|outcome| &outcome.hooks).copied()
@@ -114,12 +130,14 @@ impl Attached {
             .collect()
     }
 
-    /// Bits of [`settings`]: what the program on io_uring's completions is to report.
-    pub(crate) fn uring_settings(&self) -> u64 {
+    /// Bits of [`settings`]: what the program on io_uring's completions is to report, and what hooks show that need not
+    /// be inferred.
+    pub(crate) fn settings(&self) -> u64 {
         let by_tracepoints = |event| self.method(event).is_some_and(|method| method.kind == Some(Kind::Tracepoint));
         let accepts = if by_tracepoints(Event::Accepted) { settings::URING_ACCEPTS } else { 0 };
         let splices = if by_tracepoints(Event::Spliced) { settings::URING_SPLICES } else { 0 };
-        accepts | splices
+        let floods = if self.has(events::FLOOD) { settings::FLOODS } else { 0 };
+        accepts | splices | floods
     }
 }
 

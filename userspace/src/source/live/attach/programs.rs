@@ -31,6 +31,21 @@ impl<'a> KernelPrograms<'a> {
         Self { ebpf, btf, kernel, tracefs: tracefs::available_to_this_thread() }
     }
 
+    /// The module that has a function which is not in the kernel itself. Every kernel that listentop supports knows
+    /// IPv6.
+    fn module_of(&self, function: &str) -> Option<&'static str> {
+        let lacks = |name| matches!(self.kernel.function(name), Err(BtfError::Missing(Symbol::Function(_))));
+        (function.contains("v6") && lacks(function) && lacks("tcp_v6_rcv")).then_some("ipv6")
+    }
+
+    /// Whether the function passes what the program takes.
+    fn check_function(&self, function: &'static str) -> Result<(), Refusal> {
+        match self.module_of(function) {
+            Some(module) => Err(Refusal::InModule { function, module }),
+            None => signatures::check(self.kernel, function),
+        }
+    }
+
     /// Whether the tracepoint passes what the program takes.
     fn check_tracepoint(&self, name: &'static str, needed: u32) -> Result<(), Refusal> {
         let signature = self.kernel.tracepoint(name)?;
@@ -76,7 +91,7 @@ impl Programs for KernelPrograms<'_> {
         match hook.target {
             Target::Tracepoint(name, arguments) => self.check_tracepoint(name, arguments)?,
             Target::Syscall(_) => self.check_syscall(hook.program)?,
-            Target::Entry(name) | Target::Exit(name) => signatures::check(self.kernel, name)?,
+            Target::Entry(name) | Target::Exit(name) => self.check_function(name)?,
         }
         let btf = self.btf;
         let program = self.ebpf.program_mut(hook.program).ok_or_else(|| Refusal::no_program(hook.program))?;
@@ -118,6 +133,7 @@ impl Programs for KernelPrograms<'_> {
 
     fn lacks(&self, target: Target) -> bool {
         let found = match target {
+            Target::Entry(name) | Target::Exit(name) if self.module_of(name).is_some() => return false,
             Target::Entry(name) | Target::Exit(name) => self.kernel.function(name),
             Target::Tracepoint(name, _) => self.kernel.tracepoint(name),
             Target::Syscall(_) => return false,

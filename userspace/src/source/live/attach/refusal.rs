@@ -49,6 +49,17 @@ pub enum Refusal {
         /// The parameter, or `its result`.
         what: &'static str,
     },
+    /// The function is in a module, where probes are not attached.
+    #[error("{function} is in the module {module}, where probes on functions are not attached")]
+    InModule {
+        /// Which function.
+        function: &'static str,
+        /// The module.
+        module: &'static str,
+    },
+    /// It is attached, and was not called where it must have been.
+    #[error("never called while {0}: a compiler may have merged the function into its caller")]
+    Silent(&'static str),
     /// The function has no such parameter.
     #[error("{function} has no parameter {parameter} on this kernel")]
     NoParameter {

@@ -3,7 +3,7 @@
 
 use listentop_btf::{KernelBtf, Value};
 
-use super::refusal::Refusal;
+use super::{offsets, refusal::Refusal};
 
 /// What a frozen global holds the position of.
 enum Position {
@@ -50,6 +50,7 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("reuseport_migrate_sock", 3, ""),
     ("inet_csk_accept", 0, "sk"),
     ("sock_def_readable", 0, "sk"),
+    ("subflow_data_ready", 0, "sk"),
     ("tcp_recvmsg", 0, "sk"),
     ("mptcp_recvmsg", 0, "sk"),
     ("tcp_splice_read", 0, "sock"),
@@ -63,8 +64,12 @@ const FIXED: &[(&str, u32, &str)] = &[
     ("tcp_conn_request", 2, "sk"),
     ("tcp_conn_request", 3, "skb"),
     ("inet_csk_reqsk_queue_hash_add", 0, "sk"),
-    ("inet_csk_reqsk_queue_drop", 0, "sk"),
+    ("inet_csk_reqsk_queue_drop", 1, "req"),
     ("inet_csk_reqsk_queue_drop", 2, ""),
+    ("reqsk_timer_handler", 0, "t"),
+    ("inet_reqsk_clone", 0, "req"),
+    ("inet_reqsk_clone", 1, "sk"),
+    ("inet_reqsk_clone", 2, ""),
     ("tcp_get_cookie_sock", 0, "sk"),
     ("tcp_get_cookie_sock", 1, "skb"),
     ("tcp_v4_syn_recv_sock", 0, "sk"),
@@ -112,6 +117,11 @@ pub(crate) fn check(kernel: &KernelBtf, function: &str) -> Result<(), Refusal> {
         if there != Some(*position) {
             let what = if name.is_empty() { "its result" } else { *name };
             return Err(Refusal::Moved { function: function.to_owned(), what });
+        }
+    }
+    if function == "reqsk_timer_handler" {
+        for (structure, path) in offsets::OF_REQUESTS {
+            kernel.member(structure, path)?;
         }
     }
     for (.., position) in POSITIONS.iter().filter(|(_, of, _)| *of == function) {

@@ -1,6 +1,8 @@
 //! Every event with every method and every hook refused, one at a time, on a kernel that is made up: what is attached
 //! then, and what coverage says of it.
 
+use std::time::Duration;
+
 use std::collections::BTreeSet;
 
 use listentop_btf::Symbol;
@@ -11,10 +13,12 @@ use super::{
     coverage::{self, Circumstances},
     events::{Definition, EVENTS, Event, Hook, Kind, Loss, Part, Target, URING_COMPLETE, all_hooks},
     refusal::Refusal,
+    silence::{self, Evidence},
 };
 use crate::source::{
     coverage::{Entry, Reason},
     live::{StartError, read::cost::Timing},
+    owners::Sight,
 };
 
 /// When a kernel refuses a target.
@@ -97,7 +101,7 @@ fn absent(target: Target) -> Refusal {
 }
 
 fn circumstances() -> Circumstances {
-    Circumstances { timing: Timing::All, addresses_known: true, unseen: None }
+    Circumstances { timing: Timing::All, addresses_known: true, unseen: None, not_walked: None }
 }
 
 fn attached(kernel: &mut FakeKernel, kind: Option<Kind>) -> Result<Attached, (StartError, Vec<Trial>)> {
@@ -170,8 +174,8 @@ fn assert_consequences(attached: &Attached, whole: &[Entry], target: Target, ref
         let losses = declared_losses(attached, measure);
         let expected = match (lost, losses.is_empty()) {
             (true, _) => Status::Unavailable,
-            (false, true) => Status::Measured,
-            (false, false) => Status::Sampled,
+            (false, true) if !is_read_now_and_then(measure) => Status::Measured,
+            (false, _) => Status::Sampled,
         };
         let reason = now.in_words().reason;
         if refusal.is_absence_of(target) && !lost {
@@ -183,10 +187,15 @@ fn assert_consequences(attached: &Attached, whole: &[Entry], target: Target, ref
         if now.status() == Status::Unavailable && before.status() != Status::Unavailable {
             assert!(named(&reason).contains(&target), "{what}: {measure}: {reason}");
         }
-        if now.status() == Status::Sampled {
+        if now.status() == Status::Sampled && !is_read_now_and_then(measure) {
             assert!(losses.iter().any(|loss| reason.contains(loss)), "{what}: {measure}: {reason}");
         }
     }
+}
+
+/// What /proc shows, whatever the hooks.
+fn is_read_now_and_then(measure: Measure) -> bool {
+    matches!(measure, Measure::Waiters | Measure::Descriptors)
 }
 
 #[test]
@@ -196,7 +205,7 @@ fn nothing_refused_loses_nothing() {
         let attached = attached(&mut kernel, kind).expect("it takes everything");
         let entries = covered(&attached);
         assert_sound(&attached, &entries, &kernel, "nothing refused");
-        for entry in &entries {
+        for entry in entries.iter().filter(|entry| !is_read_now_and_then(entry.measure)) {
             assert_eq!(entry.status(), Status::Measured, "{kind:?}: {:?}", entry.in_words());
         }
         assert_eq!(attached.parts(), [Part::CookiesValidated, Part::RequestsGivenUp, Part::FailedAccepts]);
@@ -338,6 +347,55 @@ fn what_completes_a_measure_is_missed_where_the_kernel_has_it() {
     assert!(!attached.parts().contains(&Part::RequestsGivenUp));
 }
 
+/// Where IPv6 is a module its functions are not in the kernel's types. They are not absent: IPv6 may be in use.
+#[test]
+fn functions_in_a_module_are_missed() {
+    let function = "cookie_v6_init_sequence";
+    let refused = [(Target::Entry(function), Refusal::InModule { function, module: "ipv6" }, None)];
+    let mut kernel = FakeKernel::without(&refused);
+    let attached = attached(&mut kernel, Some(Kind::Fentry)).expect("nothing essential");
+    let entries = covered(&attached);
+    assert_sound(&attached, &entries, &kernel, "ipv6 is a module");
+    let requests = entry(&entries, Measure::SynRequests).in_words();
+    assert_eq!(requests.status, Status::Unavailable);
+    assert!(requests.reason.contains("cookie_v6_init_sequence is in the module ipv6"), "{}", requests.reason);
+    assert_eq!(entry(&entries, Measure::DropCause).status(), Status::Sampled, "from the namespace's counters");
+}
+
+#[test]
+fn a_hook_that_shows_nothing_counts_as_missing() {
+    let many = 100;
+    let whole = Evidence { requests: many, enqueued: many, reads: many, arrived_bytes: many, ..Evidence::default() };
+    // Evidence, the hook that it is against, a measure that is lost, and what is left of another.
+    let cases = [
+        (
+            Evidence { requests: 0, completed_without_request: many, ..whole },
+            "fexit/inet_csk_reqsk_queue_hash_add",
+            Measure::SynRequests,
+        ),
+        (Evidence { requests_without_syn: many, ..whole }, "fentry/tcp_conn_request", Measure::CookiesSent),
+        (Evidence { completed_without_check: many, ..whole }, "fentry/tcp_check_req", Measure::Drops),
+        (Evidence { enqueued: 0, unseen: many, ..whole }, "fentry/inet_csk_complete_hashdance", Measure::Enqueued),
+        (Evidence { arrived_bytes: 0, ..whole }, "tp_btf/sk_data_ready", Measure::Residency),
+    ];
+    for (evidence, target, lost) in cases {
+        let mut attached = attached(&mut FakeKernel::default(), None).expect("it takes everything");
+        assert!(!silence::note(&mut attached, &whole, 0), "nothing is silent");
+        assert!(!silence::note(&mut attached, &evidence, many), "the kernel skipped as many runs");
+        assert!(silence::note(&mut attached, &evidence, 0), "{target}");
+        let found = entry(&covered(&attached), lost).in_words();
+        assert_eq!(found.status, Status::Unavailable, "{target}");
+        let reason = format!("{target}: never called while ");
+        assert!(found.reason.contains(&reason), "{}", found.reason);
+        for word in named(&found.via) {
+            assert!(attached.has(word), "{target}: {word}");
+        }
+        assert!(!silence::note(&mut attached, &evidence, 0), "{target} is no news");
+        let writes = entry(&covered(&attached), Measure::Writes).status();
+        assert_eq!(writes, Status::Measured, "{target}");
+    }
+}
+
 #[test]
 fn a_method_that_fails_half_way_leaves_nothing() {
     // The last hook of the first method: what was attached before it goes again.
@@ -365,15 +423,50 @@ fn what_the_options_refuse_is_refused() {
 fn reasons_of_the_machine_are_added() {
     let attached = attached(&mut FakeKernel::default(), Some(Kind::Tracepoint)).expect("it takes everything");
     let unseen = Some(Reason::UnseenNamespaces(vec![caps::Capability::CAP_SYS_ADMIN]));
-    let poor = Circumstances { timing: Timing::None("EPERM".to_owned()), addresses_known: false, unseen };
+    let not_walked = Some(Reason::NotWalked("EINVAL".to_owned()));
+    let timing = Timing::None("EPERM".to_owned());
+    let poor = Circumstances { timing, addresses_known: false, unseen, not_walked };
     let mut entries = coverage::of(&attached, &poor);
     assert_eq!(entry(&entries, Measure::Drops).reasons, [Reason::HiddenAddresses]);
     assert_eq!(entry(&entries, Measure::ProbeTime).status(), Status::Unavailable);
     assert_eq!(entry(&entries, Measure::AcceptQueueDepth).status(), Status::Sampled);
-    assert!(coverage::note_hidden_owners(&mut entries, 2) && !coverage::note_hidden_owners(&mut entries, 2));
+    assert_eq!(entry(&entries, Measure::OldestUnread).status(), Status::Unavailable);
+    assert_eq!(entry(&entries, Measure::QueuedBytes).status(), Status::Sampled);
+    assert!(!coverage::note_walks(&mut entries, Some(Duration::from_secs(1))), "it is unavailable anyway");
+    let hidden = Sight { hidden: 2, ..Sight::default() };
+    assert!(coverage::note_sight(&mut entries, hidden) && !coverage::note_sight(&mut entries, hidden));
     assert_eq!(entry(&entries, Measure::Owners).reasons, [Reason::HiddenOwners(2)]);
-    assert!(coverage::note_hidden_owners(&mut entries, 0));
+    assert_eq!(entry(&entries, Measure::ThreadTimes).status(), Status::Measured);
+    assert!(coverage::note_sight(&mut entries, Sight::default()));
     assert_eq!(entry(&entries, Measure::Owners).status(), Status::Measured);
+    for blind in [Sight { hidepid: true, ..Sight::default() }, Sight { confined: true, ..Sight::default() }] {
+        assert!(coverage::note_sight(&mut entries, blind));
+        for measure in [Measure::Owners, Measure::ThreadTimes] {
+            let entry = entry(&entries, measure);
+            assert_eq!((entry.status(), entry.reasons.len()), (Status::Sampled, 1), "{measure}");
+        }
+    }
     assert!(coverage::note_forgotten_clients(&mut entries) && !coverage::note_forgotten_clients(&mut entries));
     assert!(entry(&entries, Measure::DropClients).in_words().reason.ends_with("counted again when they came back"));
+}
+
+#[test]
+fn the_time_between_walks_is_said_and_taken_back() {
+    let attached = attached(&mut FakeKernel::default(), None).expect("it takes everything");
+    let mut entries = coverage::of(&attached, &circumstances());
+    let ms = |ms| Some(Duration::from_millis(ms));
+    let noted = [None, ms(520), ms(540), ms(720), None].map(|every| {
+        let new = coverage::note_walks(&mut entries, every);
+        (new, entry(&entries, Measure::OldestUnread).in_words().reason)
+    });
+    let words =
+        |every: &str| format!("read every {every} s, as reading takes long here: the age is that of the last reading");
+    let expected = [
+        (false, String::new()),
+        (true, words("0.5")),
+        (false, words("0.5")),
+        (true, words("0.7")),
+        (true, String::new()),
+    ];
+    assert_eq!(noted, expected);
 }

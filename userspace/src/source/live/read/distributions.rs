@@ -15,7 +15,7 @@ use listentop_model::{histogram::Histogram, sample::Distributions};
 
 use super::shared::WindowedArray;
 
-/// Number of distributions in [`ListenerDistributions`], which has them in the order of [`Distributions`].
+/// Number of distributions in [`ListenerDistributions`].
 const DISTRIBUTIONS: usize = Distributions::N;
 
 /// The distributions of one listener, with 64-bit buckets; the probes' wrap at 32.
@@ -77,8 +77,10 @@ fn places(record: *mut ListenerDistributions) -> [*mut Buckets; DISTRIBUTIONS] {
         [
             &raw mut (*record).wait,
             &raw mut (*record).handshake,
+            &raw mut (*record).client_gone_wait,
             &raw mut (*record).first_byte,
             &raw mut (*record).first_read,
+            &raw mut (*record).answer,
             &raw mut (*record).residency,
             &raw mut (*record).bytes_per_read,
         ]

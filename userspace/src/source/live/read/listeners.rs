@@ -1,25 +1,46 @@
 //! Listeners: samples of what the probes wrote about each slot. A slot that is no longer used is given back.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     io, iter, ptr,
 };
 
 use aya::maps::{MapData, Queue};
 use listentop_abi::listener::{ListenerInfo, Work};
-use listentop_model::{coverage::Coverage, sample::ListenerSample, shared::Shared};
+use listentop_model::{
+    coverage::Coverage,
+    sample::{ListenerSample, NamespaceId},
+    shared::Shared,
+};
 
 use super::{
     distributions,
     tables::Tables,
     threads::Threads,
     tracked::{Available, TrackedListener},
+    unread::Walk,
 };
-use crate::source::{live::attach::events::Part, owners::Scan};
+use crate::source::{
+    devices::Devices,
+    live::attach::{events::Part, silence::Evidence},
+    owners::Scan,
+    waiting,
+};
+
+/// The listeners of a namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inhabitants {
+    /// When the first of them opened; 0 if before the probes were attached.
+    pub(crate) opened_ns: u64,
+    /// One of them is open.
+    pub(crate) open: bool,
+}
 
 /// The listeners, and what user space must remember of each.
 pub(crate) struct Listeners {
     tables: Tables,
+    /// Over the connections, for what waits unread; `None` where the kernel does not allow that.
+    pub(crate) walk: Option<Walk>,
     free: Queue<MapData, u32>,
     /// Parts of measures that are known.
     parts: Vec<Part>,
@@ -28,7 +49,9 @@ pub(crate) struct Listeners {
     /// Slots of listeners that closed and whose connections live on.
     closed: Vec<u32>,
     /// Namespaces that hold a listener.
-    namespaces: BTreeSet<u32>,
+    namespaces: BTreeMap<NamespaceId, Inhabitants>,
+    /// Interfaces that listeners are bound to, without a name yet.
+    nameless: Vec<(NamespaceId, u32)>,
     /// Some listener has no known owner yet, and few scans have looked for it.
     ownerless: bool,
     /// Number of the scan that owners were taken from last.
@@ -40,26 +63,32 @@ pub(crate) struct Listeners {
     /// Clients that listeners had refused when they closed; and those of all listeners.
     clients_closed: u64,
     clients: u64,
+    /// What their counters show of hooks that see nothing: of listeners that have closed, and of all.
+    evidence_closed: Evidence,
+    evidence: Evidence,
 }
 
 impl Listeners {
     /// `parts`: parts of measures that are known.
-    pub(crate) fn new(tables: Tables, free: Queue<MapData, u32>, parts: Vec<Part>) -> Self {
+    pub(crate) fn new(tables: Tables, walk: Option<Walk>, free: Queue<MapData, u32>, parts: Vec<Part>) -> Self {
         let known = iter::repeat_with(|| None).take(tables.geometry.slots as usize).collect();
-        let (closed, namespaces) = (Vec::new(), BTreeSet::new());
         Self {
             tables,
+            walk,
             free,
             parts,
             known,
-            closed,
-            namespaces,
+            closed: Vec::new(),
+            namespaces: BTreeMap::new(),
+            nameless: Vec::new(),
             ownerless: false,
             scanned: 0,
             discovered: false,
             unseen_gone: 0,
             clients_closed: 0,
             clients: 0,
+            evidence_closed: Evidence::default(),
+            evidence: Evidence::default(),
         }
     }
 
@@ -76,8 +105,12 @@ impl Listeners {
                 // It opened since the poll and is not identified yet: next time.
                 continue;
             }
-            *known = Some(Box::new(TrackedListener::new(&info, &self.tables, slot)));
-            self.namespaces.insert(info.netns);
+            let tracked = TrackedListener::new(&info, &self.tables, slot);
+            inhabit(&mut self.namespaces, &tracked);
+            if tracked.device != 0 {
+                self.nameless.push((tracked.namespace, tracked.device));
+            }
+            *known = Some(Box::new(tracked));
             self.ownerless = true;
             self.discovered = true;
         }
@@ -103,29 +136,81 @@ impl Listeners {
         self.clients
     }
 
+    /// What the counters of all listeners that there were show of hooks that see nothing.
+    pub(crate) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Other parts of measures are known from now on.
+    pub(crate) fn set_parts(&mut self, parts: Vec<Part>) {
+        self.parts = parts;
+    }
+
     /// Whether a scan out of turn may find the owner of some listener.
     pub(crate) fn has_ownerless(&self) -> bool {
         self.ownerless
     }
 
-    /// Namespaces that hold a listener, in order.
-    pub(crate) fn namespaces(&self) -> Vec<u32> {
-        self.namespaces.iter().copied().collect()
+    /// Namespaces that hold a listener, or did in the last sample, in order.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = (NamespaceId, Inhabitants)> {
+        self.namespaces.iter().map(|(id, inhabitants)| (*id, *inhabitants))
+    }
+
+    /// Inodes of the namespaces that hold a listener.
+    pub(crate) fn inhabited(&self) -> HashSet<u32> {
+        self.namespaces.keys().map(|id| id.inode).collect()
+    }
+
+    /// Whether a namespace holds a listener.
+    pub(crate) fn has_namespace(&self, id: NamespaceId) -> bool {
+        self.namespaces.contains_key(&id)
+    }
+
+    /// Interfaces that listeners are bound to, without a name yet.
+    pub(crate) fn nameless(&self) -> &[(NamespaceId, u32)] {
+        &self.nameless
+    }
+
+    /// Their names are known now, or some are.
+    pub(crate) fn have_names(&mut self) {
+        for known in self.known.iter_mut().flatten().filter(|known| known.device != 0) {
+            known.last = None;
+        }
     }
 
     /// Gives each listener its owner, if the scan or some listener is new.
-    pub(crate) fn assign_owners(&mut self, scan: &Scan) {
+    pub(crate) fn assign_owners(&mut self, scan: &Scan, threads: &Threads) {
         let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
         let discovered = std::mem::take(&mut self.discovered);
         if again && !discovered {
             return;
         }
-        for known in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
+        for (slot, known) in (0..).zip(&mut self.known) {
+            let Some(known) = known.as_mut().filter(|known| !known.reported_closed) else { continue };
             known.owner.update(known.inode, scan, again);
+            known.owner.suppose(|| threads.of(slot).accepting());
             if known.owner.take_changed() {
                 known.last = None;
             }
         }
+    }
+
+    /// Gives each listener what was found out about its surroundings.
+    pub(crate) fn assign_surroundings(&mut self, known: &waiting::Known) {
+        for listener in self.known.iter_mut().flatten().filter(|known| !known.reported_closed) {
+            let Some(found) = listener.cookie.and_then(|id| known.listeners.get(&id)) else { continue };
+            if listener.surroundings != *found {
+                listener.surroundings.clone_from(found);
+                listener.last = None;
+            }
+        }
+    }
+
+    /// The listeners whose surroundings are to be looked at.
+    pub(crate) fn subjects(&self, threads: &Threads) -> Vec<waiting::Subject> {
+        let known = (0..).zip(&self.known).filter_map(|(slot, known)| Some((slot, known.as_deref()?)));
+        let open = known.filter(|(_, known)| !known.reported_closed);
+        open.filter_map(|(slot, known)| known.subject(&threads.of(slot))).collect()
     }
 
     /// Samples every listener that is open or has closed since the last time. A listener without changes is shared with
@@ -138,22 +223,42 @@ impl Listeners {
         now_ns: u64,
         threads: &Threads,
         coverage: &[Coverage],
+        devices: &Devices,
     ) -> io::Result<Shared<ListenerSample>> {
         let available = Available::of(coverage, &self.parts);
         let mut samples = Shared::default();
         self.namespaces.clear();
+        self.nameless.clear();
         self.ownerless = false;
         self.clients = self.clients_closed;
+        self.evidence = self.evidence_closed;
+        if let Some(walk) = &mut self.walk {
+            walk.begin();
+        }
         for (slot, known) in (0..).zip(&mut self.known) {
             let Some(known) = known.as_deref_mut().filter(|known| !known.reported_closed) else { continue };
-            samples.push(known.sample(&mut self.tables, slot, now_ns, &threads.of(slot), available)?);
+            samples.push(known.sample(
+                &mut self.tables,
+                slot,
+                now_ns,
+                &threads.of(slot),
+                (available, devices),
+                self.walk.as_mut(),
+            )?);
             let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.listener.clients);
+            let evidence =
+                known.last.as_ref().map_or_else(Evidence::default, |(_, last)| last.counters.evidence(known.unseen));
             self.clients += clients;
+            self.evidence.add(evidence);
             if known.reported_closed {
                 self.closed.push(slot);
                 self.clients_closed += clients;
+                self.evidence_closed.add(evidence);
             }
-            self.namespaces.insert(known.netns);
+            inhabit(&mut self.namespaces, known);
+            if known.device != 0 {
+                self.nameless.push((known.namespace, known.device));
+            }
             self.ownerless |= known.owner.is_sought();
         }
         self.tables.distributions.unmap_unused();
@@ -184,4 +289,12 @@ impl Listeners {
         }
         Ok(())
     }
+}
+
+/// Counts a listener among those of its namespace.
+fn inhabit(namespaces: &mut BTreeMap<NamespaceId, Inhabitants>, known: &TrackedListener) {
+    let opened_ns = known.opened_ns;
+    let inhabitants = namespaces.entry(known.namespace).or_insert(Inhabitants { opened_ns, open: false });
+    inhabitants.opened_ns = inhabitants.opened_ns.min(opened_ns);
+    inhabitants.open |= !known.reported_closed;
 }

@@ -12,7 +12,11 @@ use aya_log::EbpfLogger;
 use listentop_model::{sample::Losses, words::losses};
 
 use super::{losses::counted, shared::SharedArray};
-use crate::{rights, say::say};
+use crate::{
+    output, rights,
+    say::say,
+    source::live::error::{NO_THREAD, StartError},
+};
 
 /// How often the log is read.
 const EVERY: Duration = Duration::from_millis(50);
@@ -28,9 +32,9 @@ impl Log {
     ///
     /// # Errors
     /// If the object has no log, or no thread can be started.
-    pub(crate) fn start(ebpf: &mut Ebpf, counters: SharedArray<u64>) -> Result<Self, String> {
+    pub(crate) fn start(ebpf: &mut Ebpf, counters: SharedArray<u64>) -> Result<Self, StartError> {
         static STDERR: Stderr = Stderr;
-        let mut logger = EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| error.to_string())?;
+        let mut logger = EbpfLogger::init_with_logger(ebpf, &STDERR).map_err(|error| StartError::object(&error))?;
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("probe log".to_owned()).spawn(move || {
             // What it reads is mapped already, so it needs no rights. If they cannot be given up, it continues.
@@ -38,6 +42,10 @@ impl Log {
             let mut printed = Losses::default();
             loop {
                 let last = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
+                if last && output::is_stalled() {
+                    // Nobody would read the rest, and writing it down for nobody takes time.
+                    return;
+                }
                 logger.flush();
                 // The probes count losses, and this prints them. Logging each would add code to the path of every read.
                 let now = counted(&counters);
@@ -50,7 +58,7 @@ impl Log {
                 }
             }
         });
-        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(|error| error.to_string())?) })
+        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(|error| StartError::Io(NO_THREAD, error))?) })
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn counted(losses: &SharedArray<u64>) -> Losses {
         threads: loss(Loss::Threads),
         missed_runs: 0,
         unseen: loss(Loss::UnseenEnd),
-        ambiguous: loss(Loss::AmbiguousShard),
+        ambiguous: loss(Loss::AmbiguousOrigin),
         other: loss(Loss::UnknownChild),
     }
 }

@@ -9,3 +9,4 @@ pub(crate) mod shared;
 pub(crate) mod tables;
 pub(crate) mod threads;
 mod tracked;
+pub(crate) mod unread;

@@ -68,6 +68,11 @@ impl<T: Copy> SharedArray<T> {
         Ok(Self { mapping: Mapping::new(fd, 0, bytes)?, length, values: PhantomData })
     }
 
+    /// Number of elements.
+    pub(crate) fn length(&self) -> u32 {
+        self.length
+    }
+
     /// Address of an element; it is valid for as long as the array is.
     pub(crate) fn pointer(&self, index: u32) -> *mut T {
         assert!(index < self.length, "element {index} of {}", self.length);

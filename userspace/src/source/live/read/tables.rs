@@ -9,7 +9,7 @@ use std::{
 use listentop_abi::listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, Peaks, Work};
 
 use super::shared::{SharedArray, WindowedArray};
-use crate::source::live::start::machine::Geometry;
+use crate::source::live::{attach::silence::Evidence, start::machine::Geometry};
 
 /// The tables, by slot.
 pub(crate) struct Tables {
@@ -37,6 +37,23 @@ impl Counters {
         let ListenerCounters { untracked_enqueued, aborted, closed, moved_away, .. } = self.listener;
         (enqueued + inherited_waiting + inherited_open)
             .saturating_sub(untracked_enqueued + aborted + closed + moved_away)
+    }
+
+    /// What they show of hooks that see nothing. `unseen`: accepted connections that no hook saw enqueued.
+    pub(crate) fn evidence(&self, unseen: u64) -> Evidence {
+        let HandshakeCounters { requests, requests_without_syn, .. } = self.handshakes;
+        let HandshakeCounters { completed_without_request, completed_without_check, .. } = self.handshakes;
+        let ListenerCounters { enqueued, arrived_bytes, .. } = self.listener;
+        Evidence {
+            requests,
+            requests_without_syn,
+            completed_without_request,
+            completed_without_check,
+            enqueued,
+            unseen,
+            reads: self.work.reads,
+            arrived_bytes,
+        }
     }
 
     /// Whether any of its connections may be in a distribution.

@@ -11,13 +11,18 @@ use listentop_abi::{
     listener::Work,
     thread::{ThreadKey, ThreadRecord},
 };
-use listentop_model::sample::ThreadSample;
+use listentop_model::sample::{ThreadSample, ThreadState};
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
 use super::shared::SharedArray;
+use crate::source::{
+    machine,
+    proc::{self, Stat},
+};
 
 /// A thread's times and name are read again after this long; the work itself is read at each sample.
 const TIMES_EVERY: Duration = Duration::from_secs(1);
-/// A thread that /proc does not show counts as ended when it did nothing for this long.
+/// The record of a thread that /proc does not show is freed when it did nothing for this long.
 const INVISIBLE_IDLE: Duration = Duration::from_secs(60);
 /// Ended threads that are kept one by one per listener; older ones are summed up.
 const DEPARTED: usize = 64;
@@ -38,13 +43,15 @@ pub(crate) struct Threads {
 }
 
 /// A thread's id in listentop's PID namespace, and its start.
-type Identity = (u32, u64);
+pub(crate) type Identity = (u32, u64);
 
 /// A thread's work for one listener.
 struct Seen {
     key: ThreadKey,
     generation: u32,
     sample: ThreadSample,
+    /// What an earlier record of it had counted, if it was taken for ended.
+    earlier: Work,
     worked_at: Instant,
 }
 
@@ -56,7 +63,7 @@ struct Slot {
     generation: u32,
     /// Those that ended last.
     departed: VecDeque<ThreadSample>,
-    /// Sums over those that are no longer kept one by one; thread id 0.
+    /// The sum over those that are no longer kept one by one.
     older: Option<ThreadSample>,
     /// All work of theirs.
     work: Work,
@@ -68,6 +75,8 @@ struct Slot {
 struct Clock {
     /// Name, times and end; nothing about its work.
     observed: ThreadSample,
+    /// It could not be looked up.
+    unseen: bool,
     read_at: Instant,
     /// Number of the last refresh in which it had a record.
     wanted: u64,
@@ -88,6 +97,26 @@ impl OfListener<'_> {
     /// Their work altogether.
     pub(crate) fn work(&self) -> Work {
         self.slot.map(|slot| slot.work).unwrap_or_default()
+    }
+
+    /// The living threads that were seen accepting from the listener: process, thread, start.
+    pub(crate) fn acceptors(&self) -> Vec<(u32, u32, u64)> {
+        let records = self.slot.map_or(&[] as &[u32], |slot| &slot.records);
+        let seen = records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
+        seen.map(|seen| &seen.sample)
+            .filter(|t| t.pid != 0 && !t.ended && t.accepts + t.would_block + t.accept_failed > 0)
+            .map(|t| (t.pid, t.tid, t.start_ns))
+            .collect()
+    }
+
+    /// A process that accepts from the listener; `None` if none was seen that lives in our PID namespace.
+    pub(crate) fn accepting(&self) -> Option<u32> {
+        let records = &self.slot?.records;
+        let seen = records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
+        seen.map(|seen| &seen.sample)
+            .filter(|thread| thread.pid != 0 && !thread.ended)
+            .find(|thread| thread.accepts + thread.would_block > 0)
+            .map(|thread| thread.pid)
     }
 
     /// They and those that have ended, in order.
@@ -135,25 +164,28 @@ impl Threads {
             let slot = self.slots.entry(record.key.slot).or_default();
             let seen = seen.get_or_insert_with(|| {
                 slot.records.push(index);
-                Box::new(Seen::new(&record, now))
+                Box::new(slot.revived(&record, now).unwrap_or_else(|| Seen::new(&record, now)))
             });
-            if charge(&mut seen.sample, &record.work, &mut slot.work) {
+            note_accepts(&mut seen.sample, &record);
+            if charge(&mut seen.sample, &sum(&seen.earlier, &record.work), &mut slot.work) {
                 seen.worked_at = now;
                 slot.changed = self.serial;
             }
-            // A thread outside our PID namespace cannot be looked up. It has ended when it was idle for long.
-            if record.pid == 0 {
-                seen.sample.ended = now.duration_since(seen.worked_at) > INVISIBLE_IDLE;
-            } else {
+            // A thread outside our PID namespace cannot be looked up.
+            let mut unseen = record.pid == 0;
+            if !unseen {
                 let clock = self.clocks.entry((record.tid, record.key.start_ns));
                 let clock = clock.or_insert_with(|| Clock::new(&seen.sample, now));
                 clock.wanted = self.serial;
                 clock.refresh(now);
+                unseen = clock.unseen;
                 if clock.update(&mut seen.sample) {
                     slot.changed = self.serial;
                 }
             }
-            if seen.sample.ended {
+            // The record of one that cannot be looked up is freed when it was idle for long. That does not mean that it
+            // has ended: if it works again, it goes on.
+            if seen.sample.ended || unseen && now.duration_since(seen.worked_at) > INVISIBLE_IDLE {
                 slot.changed = self.serial;
                 ended.push(index);
             }
@@ -163,12 +195,25 @@ impl Threads {
             if let Some(mut seen) = self.seen[index as usize].take() {
                 // Once more: it may have worked between the reading and its end.
                 let slot = self.slots.entry(seen.key.slot).or_default();
-                charge(&mut seen.sample, &self.records.read(index).work, &mut slot.work);
+                let record = self.records.read(index);
+                note_accepts(&mut seen.sample, &record);
+                charge(&mut seen.sample, &sum(&seen.earlier, &record.work), &mut slot.work);
                 self.release(seen.key, index)?;
                 self.depart(index, *seen);
             }
         }
         Ok(())
+    }
+
+    /// Takes in what threads do, by thread id and start; those that are missing are not known.
+    pub(crate) fn describe(&mut self, states: &HashMap<Identity, ThreadState>) {
+        for seen in self.seen.iter_mut().flatten() {
+            let state = states.get(&(seen.sample.tid, seen.key.start_ns));
+            if seen.sample.state.as_ref() != state {
+                seen.sample.state = state.cloned();
+                self.slots.entry(seen.key.slot).or_default().changed = self.serial;
+            }
+        }
     }
 
     /// Frees a record: first its entry in the index, so that no probe finds it.
@@ -181,7 +226,8 @@ impl Threads {
         self.free.push(&record, 0).map_err(io::Error::other)
     }
 
-    fn depart(&mut self, record: u32, seen: Seen) {
+    fn depart(&mut self, record: u32, mut seen: Seen) {
+        seen.sample.state = None;
         let slot = self.slots.entry(seen.key.slot).or_default();
         slot.records.retain(|of| *of != record);
         if slot.generation != seen.generation {
@@ -189,25 +235,7 @@ impl Threads {
             slot.departed.clear();
             slot.older = None;
         }
-        slot.departed.push_back(seen.sample);
-        if slot.departed.len() > DEPARTED
-            && let Some(oldest) = slot.departed.pop_front()
-        {
-            let older = slot.older.get_or_insert_with(|| ThreadSample {
-                pid: oldest.pid,
-                comm: "(ended)".to_owned(),
-                ended: true,
-                ..ThreadSample::default()
-            });
-            older.accepts += oldest.accepts;
-            older.would_block += oldest.would_block;
-            older.accept_failed += oldest.accept_failed;
-            older.reads += oldest.reads;
-            older.read_bytes += oldest.read_bytes;
-            older.first_reads += oldest.first_reads;
-            older.writes += oldest.writes;
-            older.write_bytes += oldest.write_bytes;
-        }
+        slot.keep(seen.sample);
     }
 
     /// Those of the listener at this slot.
@@ -230,16 +258,46 @@ impl Threads {
     }
 }
 
+impl Slot {
+    /// Keeps a thread without a record: one by one, or if there are too many, in the sum. One that is not known to have
+    /// ended may work again, so it goes into the sum last.
+    fn keep(&mut self, sample: ThreadSample) {
+        self.departed.push_back(sample);
+        if self.departed.len() > DEPARTED {
+            let place = self.departed.iter().position(|thread| thread.ended).unwrap_or(0);
+            if let Some(oldest) = self.departed.remove(place) {
+                self.older.get_or_insert_with(ThreadSample::sum).sum_up(&oldest);
+            }
+        }
+    }
+
+    /// A thread that was taken for ended and works again, with what it had done: no two samples are of one thread. (If
+    /// it is in the sum by now, it goes on as another thread; its work counts once.)
+    fn revived(&mut self, record: &ThreadRecord, now: Instant) -> Option<Seen> {
+        let key = record.key;
+        let is = |sample: &ThreadSample| (sample.initial_tid, sample.start_ns) == (key.tid, key.start_ns);
+        let sample = self.departed.remove(self.departed.iter().position(is)?)?;
+        Some(Seen {
+            earlier: work_of(&sample),
+            sample: ThreadSample { ended: false, ..sample },
+            ..Seen::new(record, now)
+        })
+    }
+}
+
 impl Seen {
     fn new(record: &ThreadRecord, now: Instant) -> Self {
         let sample = ThreadSample {
             pid: record.pid,
             tid: record.tid,
+            initial_pid: record.initial_pid,
+            initial_tid: record.key.tid,
             start_ns: record.key.start_ns,
             comm: text(&record.comm),
             ..ThreadSample::default()
         };
-        Self { key: record.key, generation: record.generation, sample, worked_at: now }
+        let (key, generation) = (record.key, record.generation);
+        Self { key, generation, sample, earlier: Work::default(), worked_at: now }
     }
 }
 
@@ -253,14 +311,16 @@ impl Clock {
             comm: thread.comm.clone(),
             ..ThreadSample::default()
         };
-        Self { observed, read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now), wanted: 0 }
+        Self { observed, unseen: false, read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now), wanted: 0 }
     }
 
     /// Reads /proc again if it is time.
     fn refresh(&mut self, now: Instant) {
         if now.duration_since(self.read_at) >= TIMES_EVERY {
             self.read_at = now;
-            self.observed.ended = !read_times(&mut self.observed);
+            let sighting = read_times(&mut self.observed);
+            self.observed.ended = sighting == Sighting::Ended;
+            self.unseen = sighting == Sighting::Unseen;
         }
     }
 
@@ -277,6 +337,40 @@ impl Clock {
             (observed.ended, observed.on_cpu_ns, observed.run_queue_ns);
         sample.comm.clone_from(&observed.comm);
         true
+    }
+}
+
+/// Notes when the thread accepted. If an earlier record of it knew, that was the first time.
+fn note_accepts(sample: &mut ThreadSample, record: &ThreadRecord) {
+    let known = |ns: u64| (ns != 0).then_some(ns);
+    sample.first_accept_ns = sample.first_accept_ns.or(known(record.first_accept_ns));
+    sample.last_accept_ns = known(record.last_accept_ns).or(sample.last_accept_ns);
+}
+
+/// What a sample has counted.
+fn work_of(sample: &ThreadSample) -> Work {
+    Work {
+        reads: sample.reads,
+        read_bytes: sample.read_bytes,
+        writes: sample.writes,
+        write_bytes: sample.write_bytes,
+        accepts: sample.accepts,
+        would_block: sample.would_block,
+        accept_failed: sample.accept_failed,
+        first_reads: sample.first_reads,
+    }
+}
+
+fn sum(a: &Work, b: &Work) -> Work {
+    Work {
+        reads: a.reads + b.reads,
+        read_bytes: a.read_bytes + b.read_bytes,
+        writes: a.writes + b.writes,
+        write_bytes: a.write_bytes + b.write_bytes,
+        accepts: a.accepts + b.accepts,
+        would_block: a.would_block + b.would_block,
+        accept_failed: a.accept_failed + b.accept_failed,
+        first_reads: a.first_reads + b.first_reads,
     }
 }
 
@@ -301,19 +395,30 @@ fn charge(sample: &mut ThreadSample, work: &Work, all: &mut Work) -> bool {
     changed
 }
 
-/// Reads a thread's name and times. Returns whether it is still there.
-fn read_times(sample: &mut ThreadSample) -> bool {
+/// What /proc says of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sighting {
+    Lives,
+    Ended,
+    /// It cannot be looked up, so nobody knows.
+    Unseen,
+}
+
+/// Reads a thread's name and times.
+fn read_times(sample: &mut ThreadSample) -> Sighting {
     let directory = format!("/proc/{}/task/{}", sample.pid, sample.tid);
-    match fs::read_to_string(format!("{directory}/stat")) {
-        Ok(stat) => match parse_stat(&stat) {
+    match proc::text(format!("{directory}/stat")) {
+        Ok(text) => match Stat::parse(&text) {
             // Another thread may have got the id since.
-            Some((_, start_ticks)) if start_ticks.abs_diff(sample.start_ns / NS_PER_TICK) > 1 => return false,
+            Some(stat) if !machine::is_start(stat.start_ticks, sample.start_ns) => return Sighting::Ended,
             // exec changes the name, but not the id and the start.
-            Some((comm, _)) => comm.clone_into(&mut sample.comm),
+            Some(stat) => stat.comm.clone_into(&mut sample.comm),
             None => {}
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => {
-            return false;
+            // /proc may hide it (hidepid). Signal 0 asks only whether somebody has the id.
+            let lives = !matches!(kill(Pid::from_raw(sample.tid as i32), None), Err(Errno::ESRCH));
+            return if lives { Sighting::Unseen } else { Sighting::Ended };
         }
         Err(_) => {}
     }
@@ -322,18 +427,7 @@ fn read_times(sample: &mut ThreadSample) -> bool {
         sample.on_cpu_ns = fields.next().flatten();
         sample.run_queue_ns = fields.next().flatten();
     }
-    true
-}
-
-/// /proc counts start times in USER_HZ, which is 100 on every architecture that we build for.
-const NS_PER_TICK: u64 = 10_000_000;
-
-/// Name and start time in ticks since boot (fields 2 and 22 of /proc/PID/stat). The name may hold anything, so it ends
-/// at the last ')'.
-fn parse_stat(stat: &str) -> Option<(&str, u64)> {
-    let (open, close) = (stat.find('(')?, stat.rfind(')')?);
-    let start = stat.get(close + 1..)?.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    Some((stat.get(open + 1..close)?, start))
+    Sighting::Lives
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -346,21 +440,80 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_with_blanks_and_brackets_are_whole() {
-        let stat = "12 (a ) (b) S 1 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 777 0 0";
-        assert_eq!(parse_stat(stat), Some(("a ) (b", 777)));
-        assert_eq!(parse_stat("12 (a"), None);
+    fn a_thread_that_was_taken_for_ended_goes_on() {
+        let key = ThreadKey { slot: 3, tid: 7, start_ns: 9 };
+        let record = |tid, reads| ThreadRecord {
+            key: ThreadKey { tid, ..key },
+            initial_pid: 5,
+            work: Work { reads, ..Work::default() },
+            ..ThreadRecord::default()
+        };
+        let now = Instant::now();
+        let mut slot = Slot::default();
+        for tid in [6, 7, 8] {
+            let mut seen = Seen::new(&record(tid, 0), now);
+            charge(&mut seen.sample, &record(tid, 100).work, &mut slot.work);
+            seen.sample.ended = true;
+            slot.departed.push_back(seen.sample);
+        }
+        assert!(slot.revived(&record(9, 1), now).is_none(), "it is new");
+        let mut seen = slot.revived(&record(7, 4), now).expect("it had departed");
+        assert!(charge(&mut seen.sample, &sum(&seen.earlier, &record(7, 4).work), &mut slot.work));
+        assert_eq!((seen.sample.reads, seen.sample.ended, slot.work.reads), (104, false, 304));
+        assert_eq!(slot.departed.iter().map(|t| t.initial_tid).collect::<Vec<_>>(), [6, 8]);
+        assert!(slot.revived(&record(7, 4), now).is_none(), "it lives");
+    }
+
+    #[test]
+    fn the_oldest_that_has_ended_goes_into_the_sum() {
+        let mut slot = Slot::default();
+        let thread = |tid, ended| ThreadSample { tid, reads: u64::from(tid), ended, ..ThreadSample::default() };
+        (1..=64).for_each(|tid| slot.keep(thread(tid, tid != 1)));
+        assert!(slot.older.is_none() && slot.departed.len() == 64);
+        (65..=66).for_each(|tid| slot.keep(thread(tid, true)));
+        assert_eq!(slot.older.as_ref().map(|sum| sum.reads), Some(2 + 3), "the first may live");
+        assert_eq!(slot.departed.iter().map(|t| t.tid).take(2).collect::<Vec<_>>(), [1, 4]);
+        (67..=140).for_each(|tid| slot.keep(thread(tid, false)));
+        assert_eq!((slot.departed.len(), slot.departed[0].ended), (64, false));
+        let all: u64 = slot.departed.iter().chain(&slot.older).map(|t| t.reads).sum();
+        assert_eq!(all, (1..=140).sum::<u64>());
+    }
+
+    #[test]
+    fn the_first_accept_is_of_the_first_record_and_the_last_of_the_last() {
+        let record =
+            |first_accept_ns, last_accept_ns| ThreadRecord { first_accept_ns, last_accept_ns, ..<_>::default() };
+        let mut sample = ThreadSample::default();
+        let mut note = |record: ThreadRecord| {
+            note_accepts(&mut sample, &record);
+            (sample.first_accept_ns, sample.last_accept_ns)
+        };
+        assert_eq!(note(record(0, 0)), (None, None));
+        assert_eq!(note(record(5, 9)), (Some(5), Some(9)));
+        assert_eq!(note(record(0, 0)), (Some(5), Some(9)), "a new record of it");
+        assert_eq!(note(record(20, 30)), (Some(5), Some(30)));
     }
 
     #[test]
     fn another_thread_with_the_same_id_is_not_the_same() {
-        let stat = fs::read_to_string("/proc/self/stat").expect("we run");
-        let (comm, ticks) = parse_stat(&stat).expect("the kernel's format");
+        let text = proc::text("/proc/self/stat").expect("we run");
+        let stat = Stat::parse(&text).expect("the kernel's format");
         let pid = std::process::id();
-        let mut sample = ThreadSample { pid, tid: pid, start_ns: ticks * NS_PER_TICK, ..ThreadSample::default() };
-        assert!(read_times(&mut sample));
-        assert_eq!(sample.comm, comm);
+        let start_ns = machine::start_ns(stat.start_ticks);
+        let mut sample = ThreadSample { pid, tid: pid, start_ns, ..ThreadSample::default() };
+        assert_eq!(read_times(&mut sample), Sighting::Lives);
+        assert_eq!(sample.comm, stat.comm);
         sample.start_ns += 1_000_000_000;
-        assert!(!read_times(&mut sample));
+        assert_eq!(read_times(&mut sample), Sighting::Ended);
+    }
+
+    #[test]
+    fn a_thread_that_proc_does_not_show_may_live() {
+        let own = std::process::id();
+        // /proc has no such place, but the thread has an id: as where /proc is mounted with hidepid.
+        let mut hidden = ThreadSample { pid: u32::MAX, tid: own, ..ThreadSample::default() };
+        assert_eq!(read_times(&mut hidden), Sighting::Unseen);
+        let mut gone = ThreadSample { pid: u32::MAX, tid: i32::MAX as u32, ..ThreadSample::default() };
+        assert_eq!(read_times(&mut gone), Sighting::Ended);
     }
 }

@@ -1,6 +1,7 @@
 //! One listener: what is remembered of it between two samples, and how a sample is made.
 
 use std::{
+    cell::Cell,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -12,15 +13,21 @@ use listentop_abi::listener::{
 use listentop_model::{
     coverage::{Coverage, Measure, Status},
     figures::Records,
-    sample::{Counts, Distributions, DropsSample, GaugeSample, ListenerSample, Protocol},
+    sample::{Counts, Distributions, DropsSample, GaugeSample, ListenerSample, NamespaceId, Protocol},
 };
 
 use super::{
     distributions::Totals,
     tables::{Counters, Tables},
     threads::OfListener,
+    unread::Walk,
 };
-use crate::source::{live::attach::events::Part, owners::Owner};
+use crate::source::{
+    devices::Devices,
+    live::attach::events::Part,
+    owners::Owner,
+    waiting::{Subject, Surroundings},
+};
 
 const AF_INET: u16 = 2;
 
@@ -28,10 +35,20 @@ const AF_INET: u16 = 2;
 pub(super) struct TrackedListener {
     pub(super) generation: u32,
     pub(super) inode: u64,
-    pub(super) netns: u32,
+    pub(super) namespace: NamespaceId,
+    /// Index of the interface that it is bound to; 0 if to none.
+    pub(super) device: u32,
+    /// When it opened; 0 if before the probes were attached.
+    pub(super) opened_ns: u64,
     /// The last sample with `closed` has been given out; only its connections live on.
     pub(super) reported_closed: bool,
     pub(super) owner: Owner,
+    /// Its cookie, once it has been sampled.
+    pub(super) cookie: Option<u64>,
+    /// Who waits for it, and the descriptors of its process.
+    pub(super) surroundings: Arc<Surroundings>,
+    /// Accepts that found nothing, when it was last looked at.
+    would_block: Cell<u64>,
     drops: Unwrapped,
     /// Expected accepts of unknown connections: those that were queued before the start. `None` if their number is not
     /// known.
@@ -52,7 +69,25 @@ pub(super) struct Readings {
     info: ListenerInfo,
     pub(super) counters: Counters,
     peaks: Peaks,
+    /// When the connections were last walked over, if any of its bytes wait.
+    walked_ns: u64,
     available: Available,
+}
+
+/// So many accepts that found nothing since the last look are worth another one.
+const STORM: u64 = 50;
+impl Readings {
+    fn records(&self, now_ns: u64) -> Records<'_> {
+        Records {
+            info: &self.info,
+            counters: &self.counters.listener,
+            handshakes: &self.counters.handshakes,
+            work: &self.counters.work,
+            peaks: self.peaks,
+            now_ns,
+            walked_ns: self.walked_ns,
+        }
+    }
 }
 
 /// Samples after a change in which distributions are read.
@@ -110,9 +145,14 @@ impl TrackedListener {
         Self {
             generation: info.generation,
             inode: info.inode,
-            netns: info.netns,
+            namespace: namespace(info),
+            device: info.device,
+            opened_ns: info.opened_ns,
             reported_closed: false,
             owner: Owner::default(),
+            cookie: None,
+            surroundings: Arc::default(),
+            would_block: Cell::new(0),
             drops: Unwrapped { last: info.first_drops, total: 0 },
             expected_unknown,
             unseen: 0,
@@ -129,7 +169,8 @@ impl TrackedListener {
         slot: u32,
         now_ns: u64,
         threads: &OfListener<'_>,
-        available: Available,
+        (available, devices): (Available, &Devices),
+        walk: Option<&mut Walk>,
     ) -> io::Result<Arc<ListenerSample>> {
         let mut info = tables.info.read(slot);
         // The time of the poll and the position of the queue's take-over are not part of a sample.
@@ -138,7 +179,16 @@ impl TrackedListener {
         let mut peaks = tables.take_peaks(slot);
         peaks.accept_queue = peaks.accept_queue.max(info.depth);
         peaks.syn_queue = peaks.syn_queue.max(info.syn_depth);
-        let readings = Readings { info, counters: tables.counters(slot, threads.work()), peaks, available };
+        let counters = tables.counters(slot, threads.work());
+        let mut readings = Readings { info, counters, peaks, walked_ns: 0, available };
+        let waits = readings.records(now_ns).unread_bytes() > 0;
+        if let Some(walk) = walk.filter(|_| waits) {
+            readings.walked_ns = walk.settle(&tables.info)?;
+            let found = tables.info.read(slot);
+            (readings.info.unread_ns, readings.info.passed_bytes) = (found.unread_ns, found.passed_bytes);
+        } else {
+            (readings.info.unread_ns, readings.info.passed_bytes) = (0, 0);
+        }
         if self.is_as_before(&readings, threads)
             && let Some((last, _)) = self.last.as_ref()
         {
@@ -148,11 +198,29 @@ impl TrackedListener {
         let ListenerCounters { accepted_unknown, untracked_enqueued, .. } = readings.counters.listener;
         self.unseen = self.unseen.max(unseen(self.expected_unknown, untracked_enqueued, accepted_unknown));
         self.inode = info.inode;
-        self.netns = info.netns;
+        self.cookie = Some(info.cookie);
+        self.namespace = namespace(&info);
+        self.device = info.device;
         self.reported_closed = info.closed_ns != 0;
-        let sample = Arc::new(self.describe(&readings, now_ns, threads, distributions));
+        let sample = Arc::new(self.describe(&readings, now_ns, threads, distributions, devices));
         self.last = Some((sample.clone(), readings));
         Ok(sample)
+    }
+
+    /// What it takes to look at its surroundings; `None` before its first sample.
+    pub(super) fn subject(&self, threads: &OfListener<'_>) -> Option<Subject> {
+        let (sample, _) = self.last.as_ref()?;
+        let would_block = threads.work().would_block;
+        let storm = would_block.saturating_sub(self.would_block.replace(would_block)) >= STORM;
+        let queued = sample.gauges.accept_depth > 0;
+        Some(Subject {
+            id: sample.id,
+            inode: self.inode,
+            holders: self.owner.holders.clone(),
+            accepting: threads.acceptors(),
+            queued,
+            urgent: queued || storm,
+        })
     }
 
     /// Whether a sample of these readings would be the last one again. Notes for how long distributions are to be read.
@@ -189,23 +257,19 @@ impl TrackedListener {
         now_ns: u64,
         threads: &OfListener<'_>,
         distributions: Distributions,
+        devices: &Devices,
     ) -> ListenerSample {
-        let Readings { info, counters, peaks, available } = readings;
+        let Readings { info, available, .. } = readings;
         let has = |measure| available.has(measure);
-        let records = Records {
-            info,
-            counters: &counters.listener,
-            handshakes: &counters.handshakes,
-            work: &counters.work,
-            peaks: *peaks,
-            now_ns,
-        };
+        let records = readings.records(now_ns);
         ListenerSample {
             id: info.cookie,
-            netns: info.netns,
+            netns: self.namespace.inode,
+            net_cookie: self.namespace.cookie,
             protocol: if info.flags & FLAG_MPTCP != 0 { Protocol::Mptcp } else { Protocol::Tcp },
             address: address(info),
             port: info.port,
+            device: (info.device != 0).then(|| devices.get(self.namespace, info.device)),
             v6only: info.flags & FLAG_V6ONLY != 0,
             reuseport: info.flags & FLAG_REUSEPORT != 0,
             process: self.owner.process.clone(),
@@ -217,6 +281,11 @@ impl TrackedListener {
             distributions,
             drops: drops(readings, self.drops.read(info.socket_drops)),
             threads: threads.samples(),
+            waiters: self.surroundings.waiters.clone(),
+            descriptors: self.surroundings.descriptors,
+            somaxconn: (info.somaxconn != 0).then_some(info.somaxconn),
+            // A later listen(2) on the same socket is not seen; it may have changed the backlog.
+            backlog_wanted: (info.asked != 0 && info.backlog == info.first_backlog).then_some(info.asked_backlog),
         }
     }
 
@@ -226,6 +295,9 @@ impl TrackedListener {
         counts.enqueued = counts.enqueued.map(|enqueued| enqueued + self.unseen);
         for (count, part) in [
             (&mut counts.accept_failed, Part::FailedAccepts),
+            (&mut counts.accept_failed_emfile, Part::FailedAccepts),
+            (&mut counts.accept_failed_enfile, Part::FailedAccepts),
+            (&mut counts.accept_failed_nomem, Part::FailedAccepts),
             (&mut counts.syn_given_up, Part::RequestsGivenUp),
             (&mut counts.cookies_validated, Part::CookiesValidated),
         ] {
@@ -258,6 +330,10 @@ fn drops(readings: &Readings, socket_drops: u64) -> DropsSample {
 /// taken over. If `expected` is unknown, the result is 0.
 fn unseen(expected: Option<u64>, untracked_enqueued: u64, accepted_unknown: u64) -> u64 {
     expected.map_or(0, |expected| accepted_unknown.saturating_sub(expected + untracked_enqueued))
+}
+
+fn namespace(info: &ListenerInfo) -> NamespaceId {
+    NamespaceId { inode: info.netns, cookie: (info.net_cookie != 0).then_some(info.net_cookie) }
 }
 
 fn address(info: &ListenerInfo) -> IpAddr {

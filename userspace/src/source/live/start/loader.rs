@@ -6,13 +6,13 @@ use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     programs::{Iter, ProgramError},
 };
-use listentop_abi::connection::PLACES;
+use listentop_abi::connection::{LISTED, PLACES};
 use listentop_btf::KernelBtf;
 
 use super::machine::{Geometry, Machine};
 use crate::source::live::error::StartError;
 use crate::{
-    errors,
+    errors::{self, Shortage},
     say::say,
     source::{
         live::{
@@ -24,7 +24,7 @@ use crate::{
             },
             bpf,
         },
-        owners,
+        proc,
     },
 };
 
@@ -71,10 +71,11 @@ impl KernelGlobals {
 /// Loads the object with what the kernel's types, the options and the machine say; programs come later.
 pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> Result<Ebpf, StartError> {
     let globals = KernelGlobals::read(&machine.kernel)?;
-    let pid_namespace = owners::our_pid_namespace();
+    let pid_namespace = proc::our_pid_namespace();
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
     let set_mask = connection_sets(options.max_connections) - 1;
     let discarding = machine.ranges.map(|(begin, end)| [begin, end]);
+    let packets = geometry.packets - 1;
     let (mask, shift, slots) = (geometry.shards() - 1, geometry.shard_shift, geometry.slots);
     let mut loader = EbpfLoader::new();
     loader.btf(&machine.btf);
@@ -87,10 +88,14 @@ pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> 
         .override_global("SHARD_MASK", &mask, true)
         .override_global("SHARD_SHIFT", &shift, true)
         .override_global("SLOTS", &slots, true)
+        .override_global("PACKETS_MASK", &packets, true)
         .override_global("SET_MASK", &set_mask, true);
     set_sizes(&mut loader, options, geometry);
     loader.load(OBJECT).map_err(|error| refused(&error))
 }
+
+/// Processes that may hold a listener, on average.
+const HOLDERS_PER_LISTENER: u32 = 8;
 
 /// Sets how many entries each map has.
 fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry) {
@@ -99,12 +104,16 @@ fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry)
         .map_max_entries("LISTENERS", slots)
         .map_max_entries("FREE_SLOTS", slots)
         .map_max_entries("INFO", slots)
-        .map_max_entries("ADDRESSES", slots)
+        .map_max_entries("ADDRESSES", 2 * slots)
+        .map_max_entries("HOLDERS", HOLDERS_PER_LISTENER * slots)
+        .map_max_entries("COMPLETING", geometry.packets)
+        .map_max_entries("ATTEMPTS", geometry.packets)
         .map_max_entries("COUNTERS", geometry.records())
         .map_max_entries("HANDSHAKES", geometry.records())
         .map_max_entries("DISTRIBUTIONS", geometry.records())
         .map_max_entries("PEAKS", slots * geometry.cpus)
         .map_max_entries("CONNECTIONS", connection_sets(options.max_connections))
+        .map_max_entries("USED_SETS", connection_sets(options.max_connections).div_ceil(LISTED as u32))
         .map_max_entries("SPILLED", options.max_connections.div_ceil(4))
         .map_max_entries("DROPPED", options.max_dropped_clients)
         .map_max_entries("THREADS", options.max_threads)
@@ -118,7 +127,7 @@ fn refused(error: &EbpfError) -> StartError {
     let permitted = errors::errno(error) != Some(libc::EPERM);
     match (bpf::is_missing(), permitted && nix::unistd::geteuid().is_root()) {
         (true, _) => StartError::NoBpf,
-        (false, true) => StartError::Object(text),
+        (false, true) => StartError::object(error),
         (false, false) => StartError::NotPermitted(text),
     }
 }
@@ -157,7 +166,35 @@ fn iterator_refused(kind: &str, error: &ProgramError) -> StartError {
             if std::env::var_os("LISTENTOP_VERIFIER_LOG").is_some() {
                 say(error);
             }
-            StartError::Object(format!("iter/{kind}: {}", error.to_string().lines().next().unwrap_or_default()))
+            let text = format!("iter/{kind}: {}", error.to_string().lines().next().unwrap_or_default());
+            match Shortage::behind(error) {
+                Some(shortage) => StartError::Short(shortage, text),
+                None => StartError::Object(text),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::{Object, generated::BPF_PSEUDO_CALL};
+
+    use super::OBJECT;
+
+    /// `BPF_JMP | BPF_CALL`.
+    const CALL: u8 = 0x85;
+
+    /// Kernels up to 6.x refuse an object whose programs call functions of its `.text` (aya#1649). A helper that the
+    /// compiler does not inline, or a part of `core` that may panic, makes such a call.
+    #[test]
+    fn no_program_calls_a_function_of_the_object() {
+        let object = Object::parse(OBJECT).expect("the probes are an object");
+        assert!(object.programs.len() > 40, "it has all programs: {}", object.programs.len());
+        for function in object.functions.values() {
+            let call = function.instructions.iter().position(|instruction| {
+                instruction.code == CALL && u32::from(instruction.src_reg()) == BPF_PSEUDO_CALL
+            });
+            assert_eq!(call, None, "{} calls a function of the object: make that #[inline(always)]", function.name);
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The properties of the machine to which the probes are adapted.
 
-use std::{path::PathBuf, thread};
+use std::{collections::HashMap, path::PathBuf, thread};
 
 use aya::Btf;
 use listentop_abi::limits;
 use listentop_btf::KernelBtf;
 
 use super::kallsyms;
-use crate::source::live::error::StartError;
-use crate::{errors, source::namespaces};
+use crate::source::live::{
+    attach::offsets,
+    error::{NO_THREAD, StartError},
+};
+use crate::source::namespaces;
 
 /// Sizes of the maps.
 #[derive(Debug, Clone, Copy)]
@@ -16,14 +19,25 @@ pub(crate) struct Geometry {
     pub(crate) slots: u32,
     pub(crate) shard_shift: u32,
     pub(crate) cpus: u32,
+    /// Whether each CPU has statistics records of its own, and programs at tracepoints are not preempted. A real-time
+    /// kernel preempts them.
+    pub(crate) exclusive: bool,
+    /// Places for what is known of the packet at hand, on each CPU.
+    pub(crate) packets: u32,
 }
 
+/// Those on a real-time kernel: tasks that process packets there and preempt one another have places of their own, by
+/// their numbers. Few do so at a time, and each needs some 100 bytes.
+const PACKETS_OF_TASKS: u32 = 256;
+
 impl Geometry {
-    pub(crate) fn new(slots: u32) -> Self {
+    pub(crate) fn new(slots: u32, kernel: &KernelBtf) -> Self {
         let cpus = aya::util::nr_cpus().map_or(1, u32::from);
         // Many listeners share the load; one record each is enough then, and memory matters more.
         let shards = if slots > 4096 { 1 } else { cpus.next_power_of_two().min(limits::MAX_SHARDS) };
-        Self { slots, shard_shift: shards.ilog2(), cpus }
+        let real_time = offsets::is_real_time(kernel);
+        let packets = if real_time { PACKETS_OF_TASKS } else { 1 };
+        Self { slots, shard_shift: shards.ilog2(), cpus, exclusive: shards >= cpus && !real_time, packets }
     }
 
     /// Statistics records per listener.
@@ -35,20 +49,14 @@ impl Geometry {
     pub(crate) fn records(self) -> u32 {
         self.slots << self.shard_shift
     }
-
-    /// Whether each CPU has statistics records of its own, and programs at tracepoints are not preempted. A real-time
-    /// kernel preempts them.
-    pub(crate) fn exclusive(self) -> bool {
-        self.shards() >= self.cpus && !std::path::Path::new("/sys/kernel/realtime").exists()
-    }
 }
 
 /// What this machine's kernel is like.
 pub(crate) struct Machine {
     pub(crate) kernel: KernelBtf,
     pub(crate) btf: Btf,
-    /// Network namespaces, by a file that leads into each.
-    pub(crate) namespaces: Vec<PathBuf>,
+    /// Network namespaces by inode, with a file that leads into each.
+    pub(crate) namespaces: HashMap<u32, PathBuf>,
     /// Where the functions lie that discard packets.
     pub(crate) ranges: kallsyms::Ranges,
 }
@@ -58,10 +66,11 @@ impl Machine {
     pub(crate) fn read() -> Result<Self, StartError> {
         thread::scope(|scope| {
             // In parallel with the rest: the kernel takes longer to write its 200,000 symbols than its types.
-            let ranges = scope.spawn(kallsyms::discarding);
+            let ranges = thread::Builder::new().spawn_scoped(scope, kallsyms::discarding);
+            let ranges = ranges.map_err(|error| StartError::Io(NO_THREAD, error))?;
             let kernel = KernelBtf::from_kernel()?;
-            let btf = Btf::from_sys_fs().map_err(|error| StartError::Object(errors::chain(&error)))?;
-            let namespaces = namespaces::all().into_values().collect();
+            let btf = Btf::from_sys_fs().map_err(|error| StartError::object(&error))?;
+            let namespaces = namespaces::all();
             // If the thread failed, the ranges are unknown.
             Ok(Self { kernel, btf, namespaces, ranges: ranges.join().unwrap_or_default() })
         })

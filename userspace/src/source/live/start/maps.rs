@@ -30,7 +30,7 @@ pub(super) fn descriptor<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a
 /// An error of aya's.
 #[expect(clippy::needless_pass_by_value, reason = "`map_err` passes the error by value")]
 fn refused(error: MapError) -> StartError {
-    StartError::Object(crate::errors::chain(&error))
+    StartError::object(&error)
 }
 
 /// An array, mapped.

@@ -10,6 +10,7 @@ use std::{thread, time::Duration};
 
 use aya::Ebpf;
 use listentop_abi::{limits, loss::Loss, settings};
+use nix::sys::resource::{Resource, getrlimit};
 
 use loader::{iterator, load};
 use machine::{Geometry, Machine};
@@ -22,10 +23,15 @@ use super::{
         coverage::{self, Circumstances},
         programs::KernelPrograms,
     },
-    read::{cost::ProbeCost, listeners::Listeners, log::Log},
+    read::{cost::ProbeCost, listeners::Listeners, log::Log, unread::Walk},
 };
-use crate::source::live::error::StartError;
-use crate::source::{machine as host, namespaces, owners};
+use crate::source::live::error::{NO_THREAD, StartError};
+use crate::{
+    errors::Shortage,
+    source::{
+        coverage::Reason, devices::Devices, machine as host, namespaces, owners, uninhabited::Uninhabited, waiting,
+    },
+};
 
 /// How long the start waits for the owners of listeners.
 const OWNERS_PATIENCE: Duration = Duration::from_millis(200);
@@ -44,6 +50,7 @@ impl LiveSource {
     /// # Errors
     /// As [`LiveSource::start`].
     pub fn try_start(options: &Options, trials: &mut Vec<Trial>) -> Result<Self, StartError> {
+        check_descriptors()?;
         let machine = Machine::read()?;
         let slots = options.max_listeners.unwrap_or(limits::DEFAULT_LISTENERS);
         let mut source = Self::with_slots(options, &machine, slots, trials)?;
@@ -66,7 +73,7 @@ impl LiveSource {
         slots: u32,
         trials: &mut Vec<Trial>,
     ) -> Result<Self, StartError> {
-        let geometry = Geometry::new(slots);
+        let geometry = Geometry::new(slots, &machine.kernel);
         let mut ebpf = load(options, machine, geometry)?;
         let tables = maps::tables(&ebpf, geometry)?;
         let losses = maps::losses(&ebpf)?;
@@ -77,6 +84,7 @@ impl LiveSource {
         let table = maps::descriptor(&ebpf, "LISTENERS")?.try_clone_to_owned();
         let table = table.map_err(|error| StartError::Io("a map cannot be opened", error))?;
         let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", &machine.btf, Some(&table))?;
+        let walk = walk(&mut ebpf, machine);
         let takeover = Takeover::load(&mut ebpf, &machine.btf, &table)?;
 
         let attached = attach_hooks(&mut ebpf, options, machine, trials)?;
@@ -84,8 +92,8 @@ impl LiveSource {
         let settings = settings_for(&attached, geometry);
         maps::change_settings(&mut ebpf, settings)?;
         // Programs that return at once take nothing over.
-        let visited: &[_] = if options.empty { &[] } else { &machine.namespaces };
-        let unfinished_queues = takeover.run(&mut ebpf, visited, settings, &tables.info, geometry)?;
+        let visited: Vec<_> = if options.empty { Vec::new() } else { machine.namespaces.values().collect() };
+        let unfinished_queues = takeover.run(&mut ebpf, &visited, settings, &tables.info, geometry)?;
 
         let probe_cost = ProbeCost::start(options.probe_stats)
             .map_err(|error| StartError::Io("the probes cannot be timed", error))?;
@@ -93,17 +101,24 @@ impl LiveSource {
             timing: probe_cost.timing().clone(),
             addresses_known: kallsyms::known(&machine.ranges),
             unseen,
+            not_walked: walk.as_ref().err().map(|error| Reason::NotWalked(error.to_string())),
         };
         let entries = coverage::of(&attached, &circumstances);
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(tables, free, attached.parts()),
+            listeners: Listeners::new(tables, walk.ok(), free, attached.parts()),
             threads,
-            owners: owners::Watch::start().map_err(|error| StartError::Io("no thread can be started", error))?,
+            uninhabited: Uninhabited::default(),
+            devices: Devices::default(),
+            files: machine.namespaces.clone(),
+            owners: owners::Watch::start().map_err(|error| StartError::Io(NO_THREAD, error))?,
+            sight: owners::Sight::of_machine(),
+            waiting: waiting::Watch::start().map_err(|error| StartError::Io(NO_THREAD, error))?,
             host: host::host(),
             coverage: crate::source::coverage::in_words(&entries),
             entries,
+            circumstances,
             attached,
             probe_cost,
             unfinished_queues,
@@ -114,13 +129,48 @@ impl LiveSource {
         };
         source.run_poll().map_err(|error| StartError::Io("the listeners cannot be read", error))?;
         source.listeners.discover();
+        source.uninhabited.read(&machine.namespaces, &source.listeners.inhabited());
         Ok(source)
+    }
+}
+
+/// The iterators over the connections. All else works without them.
+fn walk(ebpf: &mut Ebpf, machine: &Machine) -> Result<Walk, StartError> {
+    let mut over = |map, program| {
+        let map = maps::descriptor(ebpf, map)?.try_clone_to_owned();
+        let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
+        iterator(ebpf, program, "bpf_map_elem", &machine.btf, Some(&map))
+    };
+    Ok(Walk::new([over("USED_SETS", "unread")?, over("SPILLED", "unread_spilled")?]))
+}
+
+/// Descriptors that the probes take: one per map, program and hook, and a few for what is read at the start. More than
+/// they take on any kernel.
+pub(crate) const DESCRIPTORS: u64 = 128;
+
+/// Checks that there are enough. The hooks that come after the last one would be refused otherwise, as if this kernel
+/// did not have them.
+fn check_descriptors() -> Result<(), StartError> {
+    let short = |text| StartError::Short(Shortage::Descriptors, text);
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
+    // Reading the directory takes one itself.
+    let open = match std::fs::read_dir("/proc/self/fd") {
+        Ok(open) => open.count() as u64,
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => limit,
+        // Without /proc nobody knows.
+        Err(_) => 0,
+    };
+    let free = limit.saturating_sub(open);
+    if free < DESCRIPTORS {
+        Err(short(format!("they take {DESCRIPTORS} descriptors, and {free} are free")))
+    } else {
+        Ok(())
     }
 }
 
 fn start_log(ebpf: &mut Ebpf) -> Result<Log, StartError> {
     let losses = maps::losses(ebpf)?;
-    Log::start(ebpf, losses).map_err(StartError::Object)
+    Log::start(ebpf, losses)
 }
 
 /// Attaches the hooks on a separate thread, because that may need a private mount namespace.
@@ -132,8 +182,11 @@ fn attach_hooks(
 ) -> Result<Attached, StartError> {
     let wanted = Wanted { kind: options.kind, refuse: &options.refuse };
     let attach = || attach::attach(&mut KernelPrograms::new(ebpf, &machine.btf, &machine.kernel), wanted);
-    let attached = thread::scope(|scope| scope.spawn(attach).join())
-        .map_err(|_| StartError::Object("the attaching thread failed".to_owned()))?;
+    let attached = thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, attach);
+        let thread = thread.map_err(|error| StartError::Io(NO_THREAD, error))?;
+        thread.join().map_err(|_| StartError::Object("the attaching thread failed".to_owned()))
+    })?;
     match attached {
         Ok(attached) => {
             trials.clone_from(&attached.trials);
@@ -149,8 +202,8 @@ fn attach_hooks(
 /// What the probes are to do. Before this is set, and where another program may interrupt them, they add to counters
 /// atomically.
 fn settings_for(attached: &Attached, geometry: Geometry) -> u64 {
-    let exclusive = geometry.exclusive() && !attached.uses_functions();
-    attached.uring_settings() | if exclusive { settings::EXCLUSIVE } else { 0 }
+    let exclusive = geometry.exclusive && !attached.uses_functions();
+    attached.settings() | if exclusive { settings::EXCLUSIVE } else { 0 }
 }
 
 /// Names of the programs that are loaded.

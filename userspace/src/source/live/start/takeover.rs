@@ -20,12 +20,25 @@ use crate::source::{
     namespaces,
 };
 
+/// The programs that have worked when the start has ended.
+const PROGRAMS: [&str; 6] =
+    ["find_listeners", "walk_queues", "find_connections", "find_holders", "find_strangers", "let_go"];
+
 /// The iterators that find what exists. They are loaded before anything is attached, so that the time between attaching
 /// and their work is short.
 pub(super) struct Takeover {
     listening: OwnedFd,
     walk: OwnedFd,
     connected: OwnedFd,
+    /// `None` where the kernel does not take one of them: then nobody knows who holds a connection.
+    holders: Option<Holders>,
+}
+
+/// The iterators that find out who holds what.
+struct Holders {
+    find: OwnedFd,
+    strangers: OwnedFd,
+    let_go: OwnedFd,
 }
 
 impl Takeover {
@@ -35,6 +48,7 @@ impl Takeover {
             listening: iterator(ebpf, "find_listeners", "tcp", btf, None)?,
             walk: iterator(ebpf, "walk_queues", "bpf_map_elem", btf, Some(table))?,
             connected: iterator(ebpf, "find_connections", "tcp", btf, None)?,
+            holders: Holders::load(ebpf, btf).ok(),
         })
     }
 
@@ -43,7 +57,7 @@ impl Takeover {
     pub(super) fn run(
         self,
         ebpf: &mut Ebpf,
-        namespaces: &[PathBuf],
+        namespaces: &[&PathBuf],
         settings: u64,
         info: &SharedArray<ListenerInfo>,
         geometry: Geometry,
@@ -56,8 +70,11 @@ impl Takeover {
         change_settings(ebpf, settings | settings::STARTED)?;
         // An accept that ended between the two has made no record, so the pass is repeated.
         visit(&self.connected, namespaces);
+        if let Some(holders) = &self.holders {
+            holders.run(namespaces);
+        }
         drop(self);
-        for name in ["find_listeners", "walk_queues", "find_connections"] {
+        for name in PROGRAMS {
             if let Some(Program::Iter(program)) = ebpf.program_mut(name) {
                 // Their work is done. Only programs that still work should stay in the kernel.
                 let _ = program.unload();
@@ -67,8 +84,26 @@ impl Takeover {
     }
 }
 
+impl Holders {
+    fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, StartError> {
+        Ok(Self {
+            find: iterator(ebpf, "find_holders", "task_file", btf, None)?,
+            strangers: iterator(ebpf, "find_strangers", "task_file", btf, None)?,
+            let_go: iterator(ebpf, "let_go", "tcp", btf, None)?,
+        })
+    }
+
+    /// Takes connections away from listeners that only strangers hold. If that fails they stay where their addresses
+    /// say.
+    fn run(&self, namespaces: &[&PathBuf]) {
+        if bpf::run_iterator(self.find.as_fd()).is_ok() && bpf::run_iterator(self.strangers.as_fd()).is_ok() {
+            visit(&self.let_go, namespaces);
+        }
+    }
+}
+
 /// Runs an iterator over the sockets of each namespace.
-fn visit(sockets: &OwnedFd, namespaces: &[PathBuf]) {
+fn visit(sockets: &OwnedFd, namespaces: &[&PathBuf]) {
     for namespace in namespaces {
         // One that has gone meanwhile has nothing to take over. Coverage names those that may not be entered.
         let _ = namespaces::inside(namespace, || bpf::run_iterator(sockets.as_fd()));

@@ -1,0 +1,193 @@
+//! What a listener and its acceptors did lately.
+
+use std::collections::VecDeque;
+
+use super::HOLD_US;
+use crate::{
+    model::{Counts, ListenerModel, ThreadModel},
+    sample::ThreadKey,
+};
+
+/// How far back the work of a thread is known, in microseconds. Its CPU time is read once a second.
+const THREADS_US: u64 = 3_000_000;
+/// Acceptors that are followed: those with most accepts.
+const THREADS: usize = 32;
+
+/// When a listener was last seen doing something, in microseconds of the interval, and what its acceptors did lately.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// When it was first looked at.
+    begun_us: Option<u64>,
+    accepts: Option<u64>,
+    accepted_us: Option<u64>,
+    reads: Option<u64>,
+    read_us: Option<u64>,
+    failures: Option<u64>,
+    failed_us: Option<u64>,
+    /// Accepts that had succeeded when one last failed.
+    accepts_at_failure: Option<u64>,
+    threads: Vec<Thread>,
+}
+
+/// An acceptor over the last seconds.
+#[derive(Debug)]
+struct Thread {
+    key: ThreadKey,
+    points: VecDeque<Point>,
+}
+
+/// What it had done at a time.
+#[derive(Debug)]
+struct Point {
+    at_us: u64,
+    writes: u64,
+    on_cpu_us: Option<u64>,
+    run_queue_us: Option<u64>,
+}
+
+/// What a thread did lately.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lately {
+    /// In how many microseconds.
+    pub(crate) span_us: u64,
+    pub(crate) writes: u64,
+    pub(crate) on_cpu_us: Option<u64>,
+    pub(crate) run_queue_us: Option<u64>,
+}
+
+impl Lately {
+    /// The share of the time that it was on a CPU.
+    pub(crate) fn on_cpu(&self) -> Option<f64> {
+        Some(self.on_cpu_us? as f64 / self.span_us.max(1) as f64)
+    }
+}
+
+impl Thread {
+    fn note(&mut self, t: &ThreadModel, now_us: u64) {
+        self.points.retain(|point| point.at_us < now_us);
+        // One point from before stays, so that the whole span is covered.
+        while self.points.get(1).is_some_and(|second| second.at_us + THREADS_US <= now_us) {
+            self.points.pop_front();
+        }
+        self.points.push_back(Point {
+            at_us: now_us,
+            writes: t.writes,
+            on_cpu_us: t.on_cpu_us,
+            run_queue_us: t.run_queue_us,
+        });
+    }
+}
+
+/// The living threads that accept, the one with most accepts first.
+pub(crate) fn acceptors(l: &ListenerModel) -> impl Iterator<Item = &ThreadModel> {
+    l.threads.iter().filter(|t| !t.ended && t.summed.is_none() && t.accepts + t.would_block > 0)
+}
+
+impl Activity {
+    /// Takes a listener as it is now.
+    pub(crate) fn observe(&mut self, l: &ListenerModel, now_us: u64) {
+        self.count(&l.total, now_us);
+        let acceptors: Vec<&ThreadModel> = acceptors(l).take(THREADS).collect();
+        self.threads.retain(|thread| acceptors.iter().any(|t| t.key == thread.key));
+        for t in acceptors {
+            let at = self.threads.iter().position(|thread| thread.key == t.key).unwrap_or_else(|| {
+                self.threads.push(Thread { key: t.key, points: VecDeque::new() });
+                self.threads.len() - 1
+            });
+            self.threads[at].note(t, now_us);
+        }
+    }
+
+    /// What a thread did since `ago_us` before now, or a little longer; `None` if it is not followed.
+    pub(crate) fn lately(&self, t: &ThreadModel, ago_us: u64, now_us: u64) -> Option<Lately> {
+        let points = &self.threads.iter().find(|thread| thread.key == t.key)?.points;
+        let from = points.iter().rev().find(|point| point.at_us + ago_us <= now_us).or(points.front())?;
+        let grown = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
+        Some(Lately {
+            span_us: now_us.saturating_sub(from.at_us),
+            writes: t.writes.saturating_sub(from.writes),
+            on_cpu_us: grown(t.on_cpu_us, from.on_cpu_us),
+            run_queue_us: grown(t.run_queue_us, from.run_queue_us),
+        })
+    }
+
+    fn count(&mut self, total: &Counts, now_us: u64) {
+        self.begun_us.get_or_insert(now_us);
+        if total.accepts > self.accepts.or(Some(0)) {
+            self.accepted_us = Some(now_us);
+        }
+        if total.reads > self.reads.or(Some(0)) {
+            self.read_us = Some(now_us);
+        }
+        if total.accept_failed > self.failures.or(Some(0)) {
+            self.failed_us = Some(now_us);
+            self.accepts_at_failure = total.accepts;
+        }
+        (self.accepts, self.reads, self.failures) = (total.accepts, total.reads, total.accept_failed);
+    }
+
+    /// For how long nothing was accepted, at least.
+    pub(crate) fn without_accept_us(&self, now_us: u64) -> u64 {
+        now_us.saturating_sub(self.accepted_us.or(self.begun_us).unwrap_or(0))
+    }
+
+    /// For how long nothing was read, at least.
+    pub(crate) fn without_read_us(&self, now_us: u64) -> u64 {
+        now_us.saturating_sub(self.read_us.or(self.begun_us).unwrap_or(0))
+    }
+
+    /// Whether accepts fail: one did a moment ago, or none has succeeded since. A server may wait before it tries
+    /// again.
+    pub(crate) fn fails(&self, now_us: u64) -> bool {
+        self.failed_us.is_some_and(|at| now_us.saturating_sub(at) <= HOLD_US || self.accepts == self.accepts_at_failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::findings::support::Case;
+
+    const S: u64 = 1_000_000;
+
+    #[test]
+    fn a_listener_is_active_when_its_counts_grow() {
+        let counts = |accepts, reads, failed| Counts {
+            accepts: Some(accepts),
+            reads: Some(reads),
+            accept_failed: Some(failed),
+            ..Counts::default()
+        };
+        let mut activity = Activity::default();
+        activity.count(&counts(0, 0, 0), 0);
+        assert_eq!((activity.without_accept_us(5 * S), activity.fails(5 * S)), (5 * S, false));
+        activity.count(&counts(3, 1, 0), 2 * S);
+        activity.count(&counts(3, 2, 0), 3 * S);
+        assert_eq!((activity.without_accept_us(5 * S), activity.without_read_us(5 * S)), (3 * S, 2 * S));
+        activity.count(&counts(3, 2, 1), 4 * S);
+        assert!(activity.fails(4 * S) && activity.fails(100 * S), "none has succeeded since");
+        activity.count(&counts(4, 2, 1), 5 * S);
+        assert_eq!((activity.fails(9 * S), activity.fails(10 * S)), (true, false));
+    }
+
+    #[test]
+    fn the_last_seconds_of_an_acceptor() {
+        let mut l = Case::new().listener;
+        let mut activity = Activity::default();
+        l.threads[0].accepts = 1;
+        for second in 0..=9 {
+            l.threads[0].writes = second * second;
+            l.threads[0].on_cpu_us = (second > 2).then_some(second * S / 2);
+            activity.observe(&l, second * S);
+        }
+        let lately = activity.lately(&l.threads[0], S, 9 * S).unwrap();
+        assert_eq!((lately.span_us, lately.writes, lately.on_cpu()), (S, 81 - 64, Some(0.5)));
+        let longer = activity.lately(&l.threads[0], 3 * S, 9 * S).unwrap();
+        assert_eq!((longer.span_us, longer.writes, longer.on_cpu_us), (3 * S, 81 - 36, Some(3 * S / 2)));
+        assert!(activity.lately(&l.threads[0], 60 * S, 9 * S).unwrap().span_us <= 4 * S, "no older point is kept");
+        assert_eq!(activity.lately(&l.threads[1], S, 9 * S), None, "it does not accept");
+        l.threads[0].ended = true;
+        activity.observe(&l, 10 * S);
+        assert!(activity.threads.is_empty());
+    }
+}

@@ -1,0 +1,157 @@
+//! Connections wait long because the threads that accept have other work.
+
+use super::{
+    FindingInput, FindingKind, Found, ms,
+    stall::{self, Why},
+};
+use crate::model::Severity;
+
+pub(super) const KIND: FindingKind = FindingKind {
+    id: "busy_acceptor",
+    meaning: "The thread that accepts works on, but too much for it comes: it is overloaded, or a slow call blocks its event loop \
+              again and again. It is not stuck.",
+    when: "The oldest connection has waited longer than {HUNG_US}, and not less than the recent span, no accept failed, and an acceptor accepted, read or wrote in \
+           the recent span, or used {BUSY_CPU} of a CPU since (by its state, or {CPU_TELLS_US} after the last accept).",
+    severity: "critical",
+    follows_from: &["cpu_starved_acceptor", "acceptor_imbalance", "shard_imbalance"],
+    thresholds: stall::THRESHOLDS,
+    find,
+};
+
+fn find(input: &FindingInput<'_>) -> Option<Found> {
+    let l = input.listener;
+    let stall = input.stalled(Why::Busy)?;
+    let busiest = input.acceptors().find(|t| input.works(t)).or_else(|| input.acceptors().next());
+    let [now, then] = stall::waiting(l.now.accept_depth, stall.oldest_us);
+    let (doing, did) = if let Some(t) = busiest {
+        let (name, work) = (stall::name(t), input.work(t));
+        (format!(" {name} goes on working: {work}."), format!(" {name} went on working: {work}."))
+    } else {
+        let rate = format!("{:.1} connections are accepted per second.", l.rate.accepts.unwrap_or(0.0));
+        (format!(" {rate}"), format!(" {}", rate.replace(" are ", " were ")))
+    };
+    let mut evidence = vec![
+        ("oldest_waiting_ms", ms(stall.oldest_us)),
+        ("depth", f64::from(l.now.accept_depth)),
+        ("accepts_per_second", l.rate.accepts.unwrap_or(0.0)),
+    ];
+    evidence.extend(l.rate.reads.map(|rate| ("reads_per_second", rate)));
+    evidence.extend(l.rate.writes.map(|rate| ("writes_per_second", rate)));
+    evidence.extend(busiest.and_then(|t| input.lately(t)?.on_cpu()).map(|share| ("on_cpu_share", share)));
+    let profile = busiest.map_or(String::new(), |t| {
+        format!(" To see what takes its time: perf top -t {tid}, or strace -c -p {tid}.", tid = t.tid)
+    });
+    let advice = format!(
+        "Do less on the thread that accepts: move slow work and blocking calls to other threads, make requests cheaper, or add \
+         acceptors. The clients wait for its work, not for a larger backlog, which would only lengthen the wait.{profile}"
+    );
+    Some(
+        Found::new(
+            &KIND,
+            Severity::Critical,
+            format!("{}, though the program works.{doing}", capital(&now)),
+            evidence,
+            advice.clone(),
+        )
+        .lasting(stall.oldest_us)
+        .remembered(
+            stall.oldest_us as f64,
+            format!("{}, though the program worked.{did}", capital(&then)),
+            advice,
+        ),
+    )
+}
+
+/// With a capital letter, as a sentence begins.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            hung_acceptor,
+            support::{CRITICAL, Case, NONE, severities},
+        },
+        *,
+    };
+
+    /// Thread 1 accepts for the listener, at which a connection waits; per second it accepts and reads so often.
+    fn works(case: &mut Case, (oldest_us, accepts, reads): (u64, f64, f64)) {
+        let l = &mut case.listener;
+        l.now.accept_depth = 4;
+        l.now.oldest_waiting_us = Some(oldest_us);
+        l.rate.accepts = Some(accepts);
+        l.rate.reads = Some(reads);
+        l.rate.writes = Some(reads);
+        l.threads[0].accepts = 9;
+        l.threads[0].accepts_per_second = accepts;
+        l.threads[0].reads_per_second = reads;
+    }
+
+    #[test]
+    fn a_second_is_too_long_also_if_it_works() {
+        let found = severities(&KIND, works, [(1_000_000, 2.0, 9.0), (1_000_001, 2.0, 9.0), (1_000_001, 0.0, 9.0)]);
+        assert_eq!(found, [NONE, CRITICAL, CRITICAL]);
+    }
+
+    #[test]
+    fn a_thread_that_does_nothing_is_not_busy_and_one_that_works_does_not_hang() {
+        for (reads, kind, other) in [(0.0, &hung_acceptor::KIND, &KIND), (0.5, &KIND, &hung_acceptor::KIND)] {
+            let case = Case::with(|case| works(case, (3_000_000, 0.0, reads)));
+            assert!(case.find(kind).is_some() && case.find(other).is_none(), "{reads} reads");
+        }
+    }
+
+    #[test]
+    fn writes_are_work() {
+        let mut case = Case::with(|case| works(case, (3_000_000, 0.0, 0.0)));
+        case.observe(1);
+        case.listener.threads[0].writes = 1;
+        assert!(case.find(&KIND).is_some());
+    }
+
+    #[test]
+    fn cpu_time_is_work_once_it_is_the_stalls() {
+        // 9 s ago it had used 0 of its CPU time; within the last 3 s so much of a CPU.
+        let share = |case: &mut Case, (quiet_seconds, share): (u64, f64)| {
+            works(case, (3_000_000, 0.0, 0.0));
+            case.quiet(quiet_seconds);
+            let used = case.listener.threads[0].on_cpu_us.unwrap();
+            case.observe(3);
+            case.listener.threads[0].on_cpu_us = Some(used + (3e6 * share) as u64);
+        };
+        let found = severities(&KIND, share, [(3, 0.049), (3, 0.05), (2, 0.5)]);
+        assert_eq!(found, [NONE, CRITICAL, NONE]);
+    }
+
+    #[test]
+    fn what_it_reports() {
+        let found = Case::with(|case| works(case, (2_300_000, 0.4, 10.0))).find(&KIND).unwrap();
+        assert_eq!(
+            found.summary,
+            "4 connections wait, the oldest for 2.3 s, though the program works. srv (thread 1) goes on working: under 1 \
+             accept, 10 reads and 0 writes per second."
+        );
+        let figures = [
+            ("oldest_waiting_ms", 2_300.0),
+            ("depth", 4.0),
+            ("accepts_per_second", 0.4),
+            ("reads_per_second", 10.0),
+            ("writes_per_second", 10.0),
+        ];
+        assert_eq!(found.evidence, figures);
+        assert!(found.advice.ends_with("perf top -t 1, or strace -c -p 1."), "{}", found.advice);
+        let past = found.past.unwrap().summary;
+        assert!(
+            past.starts_with("4 connections waited, the oldest for 2.3 s, though the program worked. srv"),
+            "{past}"
+        );
+        let mut unnamed = Case::with(|case| works(case, (2_300_000, 0.4, 10.0)));
+        unnamed.listener.threads.clear();
+        let unnamed = unnamed.find(&KIND).unwrap().summary;
+        assert!(unnamed.ends_with("works. 0.4 connections are accepted per second."), "{unnamed}");
+    }
+}

@@ -1,0 +1,195 @@
+//! Connections that wait too long, and why nobody takes them.
+
+use super::{
+    FindingInput, HUNG_US,
+    activity::{self, Lately},
+    duration, percent, plural,
+};
+use crate::{
+    catalogue::thresholds,
+    model::{ListenerModel, ThreadModel},
+    words::prose::grouped,
+};
+
+thresholds! {
+    /// A thread that takes this share of a CPU works, even if it neither reads nor writes.
+    BUSY_CPU: f64 = 0.05, Share;
+    /// CPU time is read once a second. Only after this long without an accept is what was read since then the stall's.
+    CPU_TELLS_US: u64 = 3_000_000, Micros;
+}
+
+/// What keeps connections waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Accepts fail.
+    Failing,
+    /// The threads that accept do other work.
+    Busy,
+    /// Nobody accepts, nor waits to.
+    Gone,
+    /// The threads that accept do nothing.
+    Stuck,
+}
+
+/// Connections wait longer than `HUNG_US`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stall {
+    /// How long the oldest has waited.
+    pub(super) oldest_us: u64,
+    pub(super) why: Why,
+}
+
+impl<'a> FindingInput<'a> {
+    /// Whether connections wait too long to be accepted, and why. `None` too where accepts are not measured.
+    pub(super) fn stall(&self) -> Option<Stall> {
+        let l = self.listener;
+        let oldest_us = l.now.oldest_waiting_us.filter(|us| *us > HUNG_US && !l.closed)?;
+        let accepts = l.rate.accepts?;
+        let works = accepts > 0.0 || self.acceptors().any(|thread| self.works(thread));
+        if works && oldest_us < self.recent_us() {
+            return None; // it may have worked before the oldest one came
+        }
+        let why = if self.activity.fails(self.now_us()) {
+            Why::Failing
+        } else if works {
+            Why::Busy
+        } else if self.nobody_waits() {
+            Why::Gone
+        } else {
+            Why::Stuck
+        };
+        Some(Stall { oldest_us, why })
+    }
+
+    /// A stall for this reason.
+    pub(super) fn stalled(&self, why: Why) -> Option<Stall> {
+        self.stall().filter(|stall| stall.why == why)
+    }
+
+    /// Whether the listener is stuck or abandoned while other shards of its group accept.
+    pub(super) fn is_dead_shard(&self) -> bool {
+        self.group.is_some_and(|group| group.open.accepts_per_second > 0.0)
+            && self.stall().is_some_and(|stall| matches!(stall.why, Why::Stuck | Why::Gone))
+    }
+
+    /// The living threads that accept, the one with most accepts first.
+    pub(super) fn acceptors(&self) -> impl Iterator<Item = &'a ThreadModel> {
+        activity::acceptors(self.listener)
+    }
+
+    /// For how long nothing was accepted, at least.
+    pub(super) fn quiet_us(&self) -> u64 {
+        self.activity.without_accept_us(self.now_us())
+    }
+
+    /// The length of the recent span, in microseconds.
+    fn recent_us(&self) -> u64 {
+        (self.interval.recent_seconds * 1e6).round() as u64
+    }
+
+    /// What a thread did in the last seconds, as far as that is known.
+    pub(super) fn lately(&self, thread: &ThreadModel) -> Option<Lately> {
+        self.activity.lately(thread, CPU_TELLS_US, self.now_us())
+    }
+
+    /// Whether no thread accepts or may wake up for a connection. A listener from before the interval may have an
+    /// acceptor that is busy elsewhere and was never seen, unless one is known to have ended.
+    fn nobody_waits(&self) -> bool {
+        let l = self.listener;
+        let history_is_known = l.opened_in_interval || l.threads.iter().any(|t| t.ended && t.accepts > 0);
+        history_is_known && l.waiters.as_ref().is_some_and(Vec::is_empty) && self.acceptors().next().is_none()
+    }
+
+    /// Writes per second in the recent span.
+    fn writes_per_second(&self, thread: &ThreadModel) -> f64 {
+        let lately = self.activity.lately(thread, self.recent_us(), self.now_us()).filter(|lately| lately.span_us > 0);
+        lately.map_or(0.0, |lately| lately.writes as f64 * 1e6 / lately.span_us as f64)
+    }
+
+    /// Whether the thread was at work in the recent span.
+    pub(super) fn works(&self, thread: &ThreadModel) -> bool {
+        let counted = [thread.accepts_per_second, thread.reads_per_second, self.writes_per_second(thread)];
+        let runs = match &thread.state {
+            Some(state) => state.letter == 'R',
+            // What the thread used before the stall is not in this span.
+            None => {
+                self.quiet_us() >= CPU_TELLS_US
+                    && self.lately(thread).and_then(|lately| lately.on_cpu()).is_some_and(|share| share >= BUSY_CPU)
+            }
+        };
+        counted.into_iter().any(|rate| rate > 0.0) || runs
+    }
+
+    /// What the thread did in the recent span: `12 accepts, 10 reads and 10 writes per second, 98% of a CPU`.
+    pub(super) fn work(&self, thread: &ThreadModel) -> String {
+        let count = |rate: f64, noun| match rate.round() as u64 {
+            0 if rate > 0.0 => format!("under 1 {noun}"),
+            count => plural(count, noun),
+        };
+        let cpu = self.lately(thread).and_then(|lately| lately.on_cpu());
+        let cpu = cpu.map_or(String::new(), |share| format!(", {} of a CPU", percent(share)));
+        format!(
+            "{}, {} and {} per second{cpu}",
+            count(thread.accepts_per_second, "accept"),
+            count(thread.reads_per_second, "read"),
+            count(self.writes_per_second(thread), "write")
+        )
+    }
+}
+
+/// The thread in words: `srv (thread 7)`.
+pub(super) fn name(thread: &ThreadModel) -> String {
+    format!("{} (thread {})", thread.comm, thread.tid)
+}
+
+/// Where a thread is, as far as it can be read: `asleep in futex_wait_queue (system call futex)`.
+pub(super) fn whereabouts(thread: &ThreadModel) -> Option<String> {
+    let state = thread.state.as_ref()?;
+    let doing = match state.letter {
+        'R' => "running or ready to run",
+        'S' => "asleep",
+        'D' => "asleep and cannot be interrupted",
+        'T' => "stopped by a signal",
+        't' => "stopped by a debugger",
+        'Z' | 'X' => "ended",
+        'I' => "idle",
+        _ => "in a state of its own",
+    };
+    let wchan = state.wchan.as_ref().map_or(String::new(), |wchan| format!(" in {wchan}"));
+    let syscall = state.syscall.as_ref().map_or(String::new(), |syscall| format!(", system call {syscall}"));
+    Some(format!("{doing} (state {}){wchan}{syscall}", state.letter))
+}
+
+/// A line to copy that shows what the thread does, or wakes it.
+pub(super) fn look(thread: &ThreadModel) -> String {
+    let (pid, tid) = (thread.pid, thread.tid);
+    let stack = match thread.state.as_ref().map(|state| &state.kernel_stack[..]) {
+        Some([]) | None => String::new(),
+        Some(stack) => format!(" Its kernel stack: {}.", stack.join(" < ")),
+    };
+    match thread.state.as_ref().map(|state| state.letter) {
+        Some('T') => format!("Let it go on: kill -CONT {pid}.{stack}"),
+        Some('t') => format!("Let the debugger go on, or find it: grep TracerPid /proc/{pid}/status.{stack}"),
+        _ => format!("Look: strace -p {tid}, or gdb -p {pid} -batch -ex 'thread apply all backtrace'.{stack}"),
+    }
+}
+
+/// The same for a listener of which no acceptor is known.
+pub(super) fn look_at_owner(l: &ListenerModel) -> String {
+    let pid = l.process.as_ref().map(|process| process.pid);
+    pid.map_or(String::new(), |pid| {
+        format!("Look: strace -f -p {pid}, or gdb -p {pid} -batch -ex 'thread apply all backtrace'.")
+    })
+}
+
+/// `4 connections wait, the oldest for 1.5 s`; the same in the past tense.
+pub(super) fn waiting(depth: u32, oldest_us: u64) -> [String; 2] {
+    let oldest = duration(oldest_us);
+    match depth {
+        1 => [format!("1 connection waits, for {oldest}"), format!("1 connection waited, for {oldest}")],
+        n => [
+            format!("{} connections wait, the oldest for {oldest}", grouped(n.into())),
+            format!("{} connections waited, the oldest for {oldest}", grouped(n.into())),
+        ],
+    }
+}

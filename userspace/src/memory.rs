@@ -1,0 +1,40 @@
+//! Memory that runs out (ulimit -v) ends the program as every other failure does: by one line and an exit code of its
+//! own. Rust's runtime would abort it, and leave a terminal in raw mode.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+
+/// The usual allocator, which ends the program when it has nothing left.
+struct OrEnd;
+
+#[global_allocator]
+static ALLOCATOR: OrEnd = OrEnd;
+
+// SAFETY: every call goes to the system's allocator, and what it returns is passed on.
+unsafe impl GlobalAlloc for OrEnd {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        or_end(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        or_end(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        or_end(unsafe { System.realloc(block, layout, size) })
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+fn or_end(block: *mut u8) -> *mut u8 {
+    if block.is_null() {
+        listentop::cli::out_of_memory();
+    }
+    block
+}

@@ -1,0 +1,230 @@
+//! Who holds a socket: found in /proc/PID/fd, on a thread of its own, because a machine may have many processes.
+
+mod cgroup;
+mod scan;
+
+use std::{
+    collections::HashSet,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use listentop_model::sample::Process;
+
+pub(super) use scan::{Scan, describe, is_socket};
+
+use super::proc;
+use crate::rights;
+
+/// What listentop can see of the processes of its machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// Processes whose descriptors may not be read (without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH).
+    pub hidden: u32,
+    /// /proc does not show processes of other users, so nobody can say how many there are.
+    pub hidepid: bool,
+    /// It runs in a PID namespace of its own: processes outside have no id in it.
+    pub confined: bool,
+}
+
+impl Sight {
+    /// What does not change while listentop runs. `hidden` is for each scan to say.
+    pub(super) fn of_machine() -> Self {
+        // The right to trace processes is also that to see them.
+        let hidepid = proc::hides_processes() && !rights::has(caps::Capability::CAP_SYS_PTRACE);
+        Self { hidden: 0, hidepid, confined: proc::our_pid_namespace() != 0 }
+    }
+}
+
+/// A listener without an owner causes extra scans until this many found none. Some have no visible owner: the kernel's
+/// own, and those of processes outside our PID namespace.
+const SCANS: u32 = 4;
+
+/// After so many scans that did not find a holder, the process that accepts is taken for it.
+const SUPPOSE_AFTER: u32 = 1;
+
+/// Who holds a socket, as far as scans have shown.
+#[derive(Debug, Default)]
+pub(super) struct Owner {
+    /// The one that started first, if there are several.
+    pub process: Option<Process>,
+    /// All that hold it, in that order; empty while that is unknown.
+    pub holders: Vec<u32>,
+    /// Scans that did not find it.
+    scans: u32,
+    changed: bool,
+}
+
+impl Owner {
+    /// Updates it from a scan. `again`: that scan was used before, for other sockets.
+    pub(super) fn update(&mut self, inode: u64, scan: &Scan, again: bool) {
+        let Some(holders) = scan.holders.get(&inode) else {
+            self.scans = self.scans.saturating_add(u32::from(!again));
+            return;
+        };
+        if self.holders != *holders {
+            self.holders.clone_from(holders);
+            self.changed = true;
+        }
+        let process = holders.iter().find_map(|pid| scan.processes.get(pid));
+        if process.is_some() && self.process.as_ref() != process {
+            self.process = process.cloned();
+            self.changed = true;
+        }
+    }
+
+    /// Takes a process that was seen accepting from the socket for its owner, as long as no scan shows one.
+    pub(super) fn suppose(&mut self, accepting: impl FnOnce() -> Option<u32>) {
+        if self.process.is_none()
+            && self.scans >= SUPPOSE_AFTER
+            && let Some(process) = accepting().and_then(describe)
+        {
+            self.holders = vec![process.pid];
+            self.process = Some(process);
+            self.changed = true;
+        }
+    }
+
+    /// Whether an extra scan may find it.
+    pub(super) fn is_sought(&self) -> bool {
+        self.process.is_none() && self.scans < SCANS
+    }
+
+    /// Whether it has changed since this was asked last.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+}
+
+/// What a scan is to find.
+struct Wanted {
+    /// Inodes of sockets.
+    sockets: HashSet<u64>,
+    /// Look also where sockets seldom are: see [`scan::scan`].
+    thorough: bool,
+}
+
+/// Scans in the background, as often as it costs little.
+pub(super) struct Watch {
+    requests: Option<mpsc::Sender<Wanted>>,
+    results: mpsc::Receiver<(Scan, Duration)>,
+    latest: Scan,
+    busy: bool,
+    due: Instant,
+}
+
+/// Shortest time between two scans.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// A scan is repeated after this many times its own duration at the earliest: 2 % of a core at most.
+const THRIFT: u32 = 50;
+/// A listener without an owner asks for a scan at most this often.
+const IMPATIENT: Duration = Duration::from_millis(500);
+
+impl Watch {
+    /// Starts the thread; it ends with the watch.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (requests, wanted) = mpsc::channel::<Wanted>();
+        let (sender, results) = mpsc::channel();
+        std::thread::Builder::new().name("owners".to_owned()).spawn(move || {
+            // If that fails, the thread goes on with the rights that it has.
+            let _ = rights::restrict_to_owners();
+            while let Ok(Wanted { sockets, thorough }) = wanted.recv() {
+                let begin = Instant::now();
+                let found = scan::scan(&sockets, thorough);
+                if sender.send((found, begin.elapsed())).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { requests: Some(requests), results, latest: Scan::default(), busy: false, due: Instant::now() })
+    }
+
+    /// The latest scan; asks for another when one is due. `wanted`: inodes of the sockets that listen now.
+    pub(super) fn latest(&mut self, wanted: impl Fn() -> HashSet<u64>, unknown: bool) -> &Scan {
+        self.collect(Duration::ZERO);
+        let now = Instant::now();
+        if !self.busy && (now >= self.due || (unknown && now + SHORTEST >= self.due + IMPATIENT)) {
+            self.request(wanted(), unknown);
+        }
+        &self.latest
+    }
+
+    /// The latest scan, whether or not another is due.
+    pub(super) fn current(&self) -> &Scan {
+        &self.latest
+    }
+
+    /// Scans now and waits for it, but not longer than `patience`.
+    pub(super) fn first(&mut self, wanted: HashSet<u64>, patience: Duration) {
+        self.request(wanted, true);
+        self.collect(patience);
+    }
+
+    fn request(&mut self, sockets: HashSet<u64>, thorough: bool) {
+        let wanted = Wanted { sockets, thorough };
+        self.busy = self.requests.as_ref().is_some_and(|requests| requests.send(wanted).is_ok());
+    }
+
+    fn collect(&mut self, patience: Duration) {
+        if let Ok((scan, took)) = self.results.recv_timeout(patience) {
+            self.latest = Scan { number: self.latest.number + 1, ..scan };
+            self.busy = false;
+            self.due = Instant::now() + SHORTEST.max(took * THRIFT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn who_accepts_is_taken_for_the_owner_until_one_is_found() {
+        let own = std::process::id();
+        let mut owner = Owner::default();
+        owner.suppose(|| Some(own));
+        assert_eq!(owner.process, None, "no scan has looked for it");
+        owner.update(1, &Scan::default(), false);
+        owner.suppose(|| None);
+        assert_eq!(owner.process, None, "nobody was seen");
+        owner.suppose(|| Some(own));
+        assert_eq!(owner.process.as_ref().map(|process| process.pid), Some(own));
+        assert!(owner.take_changed());
+        owner.suppose(|| panic!("it has one"));
+    }
+
+    #[test]
+    fn a_process_that_has_changed_is_shown_anew() {
+        let process =
+            |pid, comm: &str| Process { pid, comm: comm.to_owned(), container: None, pod: None, service: None };
+        let scan = |processes: &[Process]| Scan {
+            holders: HashMap::from([(1, vec![7, 8])]),
+            processes: processes.iter().map(|process| (process.pid, process.clone())).collect(),
+            ..Scan::default()
+        };
+        let mut owner = Owner::default();
+        for (processes, shown, changed) in [
+            (vec![process(7, "sh")], process(7, "sh"), true),
+            (vec![process(7, "sh")], process(7, "sh"), false),
+            // It has another name: exec, prctl, or another process with its id.
+            (vec![process(7, "server")], process(7, "server"), true),
+            // The first that still lives.
+            (vec![process(8, "worker")], process(8, "worker"), true),
+            // No holder is alive: the last known one stays.
+            (vec![], process(8, "worker"), false),
+        ] {
+            owner.update(1, &scan(&processes), false);
+            let now_changed = owner.take_changed();
+            assert_eq!((owner.process.as_ref(), now_changed), (Some(&shown), changed));
+            assert_eq!(owner.holders, [7, 8]);
+        }
+        owner.update(1, &Scan { holders: HashMap::from([(1, vec![8])]), ..Scan::default() }, false);
+        assert!(owner.take_changed());
+        assert_eq!(owner.holders, [8]);
+    }
+}
