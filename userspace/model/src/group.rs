@@ -252,6 +252,7 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
         backlog_needed: shards.iter().filter_map(|shard| shard.backlog_needed).max(),
         opened_in_interval: shards.iter().all(|shard| shard.opened_in_interval),
         closed: none_open,
+        closed_us: shards.iter().filter_map(|shard| shard.closed_us).max().filter(|_| none_open),
         now,
         total,
         rate,

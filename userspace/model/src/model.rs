@@ -124,6 +124,8 @@ pub struct ListenerModel {
     pub opened_in_interval: bool,
     /// It closed within the interval; its gauges are those of the last reading.
     pub closed: bool,
+    /// When, in microseconds of the interval: at the latest, because a sample shows it.
+    pub closed_us: Option<u64>,
     /// The threads that wait for its connections; `None` if that is not known.
     pub waiters: Option<Vec<Waiter>>,
     /// The descriptors of the accepting process that is nearest to its limit.

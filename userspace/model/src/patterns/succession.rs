@@ -53,7 +53,8 @@ fn successors(workers: &[Worker<'_>]) -> Vec<(usize, usize)> {
         let takes = |(before, was): &(usize, Accepting)| {
             let before = &workers[*before];
             // One that lived on may only have been idle.
-            let gone = before.ended && before.lived_until_us <= at.from_us + HANDOVER_US + SEEN_US;
+            let gone_us = before.closed_us.or(before.ended.then_some(before.lived_until_us));
+            let gone = gone_us.is_some_and(|gone_us| gone_us <= at.from_us + HANDOVER_US + SEEN_US);
             let apart_ns = if gone { 0 } else { APART_US * 1_000 };
             next.key.start_ns > before.key.start_ns + apart_ns
                 && hands_over(was, &at, next.ended)
@@ -64,7 +65,7 @@ fn successors(workers: &[Worker<'_>]) -> Vec<(usize, usize)> {
         if let Some(latest) = latest {
             pairs.push((free.swap_remove(latest).0, place));
         }
-        if next.ended || at.ending_us <= last_start + HANDOVER_US {
+        if next.ended || next.closed_us.is_some() || at.ending_us <= last_start + HANDOVER_US {
             free.push((place, at));
         }
     }

@@ -42,6 +42,9 @@ pub(crate) struct Worker<'a> {
     pub(super) ended: bool,
     /// When it was last known to live, if it has ended, in microseconds of the interval.
     pub(super) lived_until_us: u64,
+    /// When the last listener that it accepted from closed, in microseconds of the interval, if all have: whether its
+    /// threads live is not looked up any more, but it accepts no more.
+    pub(super) closed_us: Option<u64>,
     pub(super) accepts: u64,
     pub(super) would_block: u64,
     pub(super) reads: u64,
@@ -110,10 +113,14 @@ impl<'a> Work<'a> {
                     continue;
                 }
                 let at = *index.entry(thread.key).or_insert_with(|| {
-                    workers.push(Worker::new(thread));
+                    workers.push(Worker { closed_us: Some(0), ..Worker::new(thread) });
                     workers.len() - 1
                 });
                 workers[at].add(thread, shard);
+                if thread.accepts > 0 {
+                    let closed_us = listener.closed_us.filter(|_| listener.closed);
+                    workers[at].closed_us = workers[at].closed_us.zip(closed_us).map(|(a, b)| a.max(b));
+                }
             }
         }
         note_alone(&mut workers);

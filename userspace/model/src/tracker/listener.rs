@@ -85,7 +85,7 @@ impl Listener {
         let mut model = new_model(sample, from_zero);
         state.take_counts(&mut model, sample, clock);
         state.threads.read(&mut model.threads, &sample.threads, from_zero, clock, serial);
-        state.take_state(&mut model, sample);
+        state.take_state(&mut model, sample, clock);
         (state, model)
     }
 
@@ -106,7 +106,7 @@ impl Listener {
         self.threads.read(&mut model.threads, &sample.threads, true, clock, serial);
         let moved = (model.namespace(), model.port, model.address, model.device, model.group)
             != (sample.namespace(), sample.port, sample.address, sample.device, group_of(sample));
-        self.take_state(model, sample);
+        self.take_state(model, sample, clock);
         moved
     }
 
@@ -123,13 +123,14 @@ impl Listener {
         model.opened_in_interval = true;
     }
 
-    fn take_state(&mut self, model: &mut ListenerModel, sample: &ListenerSample) {
+    fn take_state(&mut self, model: &mut ListenerModel, sample: &ListenerSample, clock: &Clock) {
         let before = (model.now, model.closed);
         model.now.take(&sample.gauges);
         model.now.recent_accept_peak = model.now.recent_accept_peak.max(peak(sample));
         self.dirty |= before != (model.now, sample.closed);
         self.peak = peak(sample);
         model.closed = sample.closed;
+        model.closed_us = model.closed_us.or(Some(clock.elapsed_ns() / 1_000)).filter(|_| sample.closed);
         // The holder of a closed listener is still worth knowing.
         if model.process != sample.process && !(sample.closed && sample.process.is_none()) {
             model.process.clone_from(&sample.process);
@@ -178,9 +179,10 @@ impl Listener {
     }
 
     /// It is missing from a sample: closed.
-    pub(crate) fn vanish(&mut self, model: &mut ListenerModel) {
+    pub(crate) fn vanish(&mut self, model: &mut ListenerModel, clock: &Clock) {
         self.dirty |= !model.closed;
         model.closed = true;
+        model.closed_us = model.closed_us.or(Some(clock.elapsed_ns() / 1_000));
     }
 
     /// Adds what the distributions gained to the interval's and returns it; `None` if they gained nothing.
@@ -353,6 +355,7 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
         backlog_needed: None,
         opened_in_interval,
         closed: false,
+        closed_us: None,
         now: Gauges::default(),
         total: Counts::default(),
         rate: Rates::default(),

@@ -157,7 +157,7 @@ impl Tracker {
         if self.listeners.len() > self.present {
             for (at, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.seen != self.serial) {
                 if !self.model.listeners[at].closed {
-                    self.listeners[at].vanish(&mut self.model.listeners[at]);
+                    self.listeners[at].vanish(&mut self.model.listeners[at], &self.clock);
                     slot.is_idle = false;
                 }
             }

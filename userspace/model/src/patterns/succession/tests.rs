@@ -257,6 +257,24 @@ fn a_listener_that_followed_another_is_no_shard_beside_it() {
 }
 
 #[test]
+fn threads_of_a_closed_listener_accept_no_more() {
+    // Nobody looks any more whether they live. The one that closed much later lived together with the other.
+    let closed_after = |steps: usize| {
+        let mut server = Server::new(2);
+        server.start(0, 10, 10, 1_000);
+        server.work(4, 0, &[(10, 10)]);
+        server.start(1, 20, 20, 1_900);
+        server.work(steps, 1, &[(20, 10)]);
+        server.scene.listener(0).closed = true;
+        server.work(1, 1, &[(20, 10)]);
+        // The closed one is not in the samples any more.
+        server.work(19, 0, &[(20, 10)]);
+        name(&server.pattern())
+    };
+    assert_eq!([0, 7, 9, 20].map(closed_after), ["single_thread", "single_thread", "sharded", "sharded"]);
+}
+
+#[test]
 fn shards_that_followed_others_are_as_many_as_there_are_at_a_time() {
     let mut server = Server::new(8);
     for n in 0..4 {

@@ -47,14 +47,15 @@ fn what_waits_or_was_found_is_looked_at_again() {
 #[test]
 fn a_listener_that_vanishes_is_looked_at_once_more() {
     let (mut state, mut model, _) = begun();
-    state.vanish(&mut model);
+    let clock = Clock::new(0);
+    state.vanish(&mut model, &clock);
     assert!(model.closed && state.is_dirty(&model));
     state.judged();
-    state.vanish(&mut model);
+    state.vanish(&mut model, &clock);
     assert!(!state.is_dirty(&model));
     // What is to be looked at for another reason still is.
     state.dirty = true;
-    state.vanish(&mut model);
+    state.vanish(&mut model, &clock);
     assert!(state.is_dirty(&model));
 }
 
