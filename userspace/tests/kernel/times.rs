@@ -7,8 +7,9 @@ use test_support::{
     environment::slowness,
     lab::PORT,
     now_ns, sleep_ms,
-    sockets::{accept, connect, listen, readable, receive, send_all},
+    sockets::{accept, connect, listen, queued, readable, receive, send_all},
     spans::{Spans, When},
+    wait_until,
     watch::{assert_ms, assert_within, count},
 };
 
@@ -286,7 +287,14 @@ fn hung_acceptor(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
     let first = connect(PORT);
-    drop(accept(&listener));
+    // A thread that does nothing else: this one takes samples, which is work.
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let accepting = listener.try_clone().expect("a descriptor");
+    let acceptor = std::thread::spawn(move || {
+        drop(accept(&accepting).expect("the first connection"));
+        let _ = wait.recv();
+    });
+    wait_until("the first is accepted", || queued(&listener) == 0);
     let (enqueued, clients) = When::doing(|| [connect(PORT), connect(PORT)]);
     watch.during(|| sleep_ms(2500));
     let (sampled, ()) = When::doing(|| watch.sample());
@@ -295,5 +303,6 @@ fn hung_acceptor(lab: &Lab) {
     assert_eq!(seen.now.accept_depth, 2);
     let findings: Vec<&str> = seen.findings.iter().map(|finding| finding.id).collect();
     assert!(findings.contains(&"hung_acceptor"), "{findings:?}");
-    drop((first, clients));
+    drop((first, clients, release));
+    acceptor.join().expect("it has accepted");
 }
