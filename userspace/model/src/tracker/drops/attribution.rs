@@ -16,6 +16,9 @@ pub(crate) enum Cause {
 
 /// Number of causes.
 pub(crate) const CAUSES: usize = 3;
+/// A listener that refuses alone is undecided without progress for so many steps at most, which is five seconds of a
+/// report. What is pending is its own, so time decides it; unless the pools hold what it will never claim.
+const PATIENCE: u32 = 20;
 const ALL: [Cause; CAUSES] = [Cause::AcceptQueueFull, Cause::SynQueueFull, Cause::Other];
 
 /// Refused SYNs of one namespace whose listener is not known yet, by cause.
@@ -25,8 +28,8 @@ pub(crate) struct Pools {
     left: [i64; CAUSES],
     /// Added in the step under way.
     fresh: [i64; CAUSES],
-    /// The step before ended with more than one answer.
-    undecided: bool,
+    /// So many steps have ended with more than one answer, one after the other, and found nothing.
+    undecided: u32,
     /// The step before gave up on some that had not all arrived: the pools may hold what no listener will claim.
     stale: bool,
 }
@@ -45,19 +48,37 @@ impl Pools {
         for (left, fresh) in self.left.iter_mut().zip(self.fresh) {
             *left += fresh;
         }
-        while self.find(listeners, complete && !self.stale) {}
+        let mut found = false;
+        while self.find(listeners, complete && !self.stale) {
+            found = true;
+        }
         let pending = listeners.iter().filter(|l| l.pending > 0).count();
         let causes = self.left.iter().filter(|left| **left > 0).count();
         let decided = pending == 0 || causes < 2;
         let exact = self.left.iter().sum::<i64>() == listeners.iter().map(|l| l.pending as i64).sum::<i64>();
-        let give_up = !decided && (pending > 1 || exact || self.undecided);
+        // Under load the two kinds of counters are read so far apart that they never agree in one step.
+        let alone = complete && !self.stale && pending == 1;
+        self.undecided = match decided {
+            true => 0,
+            false if alone && found => 1,
+            false => self.undecided + 1,
+        };
+        let give_up = !decided && (pending > 1 || exact || self.undecided > if alone { PATIENCE } else { 1 });
+        let wait = !decided && !give_up && alone;
         self.stale = give_up && !exact;
-        self.undecided = !decided;
         for listener in listeners {
-            listener.give_up(if give_up { 0 } else { listener.fresh });
+            listener.give_up(match (give_up, wait) {
+                (true, _) => 0,
+                (false, true) => listener.pending,
+                (false, false) => listener.fresh,
+            });
         }
         for (left, fresh) in self.left.iter_mut().zip(self.fresh) {
-            *left = if give_up && exact { 0 } else { (*left).clamp(fresh.min(0), fresh.max(0)) };
+            *left = match (give_up && exact, wait) {
+                (true, _) => 0,
+                (false, true) => *left,
+                (false, false) => (*left).clamp(fresh.min(0), fresh.max(0)),
+            };
         }
         self.fresh = [0; CAUSES];
     }
@@ -123,23 +144,44 @@ mod tests {
     }
 
     #[test]
-    fn one_listener_gets_another_step_to_be_decided_and_several_do_not() {
+    fn a_listener_alone_gets_time_to_be_decided_and_several_do_not() {
         let (mut pools_of_one, mut one, mut idle) = (pools([2, 2, 0]), pending(3, true), pending(0, true));
-        pools_of_one.settle(&mut [&mut one, &mut idle], true);
-        assert_eq!(outcome(&one), ([1, 1, 0], 0, 1), "two of the three are certain");
-        assert_eq!((pools_of_one.left, pools_of_one.undecided, pools_of_one.stale), ([1, 1, 0], true, false));
+        for step in 1..=PATIENCE {
+            pools_of_one.settle(&mut [&mut one, &mut idle], true);
+            assert_eq!(outcome(&one), ([1, 1, 0], 0, 1), "two of the three are certain");
+            assert_eq!((pools_of_one.left, pools_of_one.undecided, pools_of_one.stale), ([1, 1, 0], step, false));
+        }
         pools_of_one.settle(&mut [&mut one, &mut idle], true);
         assert_eq!(outcome(&one), ([1, 1, 0], 1, 0));
-        assert_eq!((pools_of_one.left, pools_of_one.undecided, pools_of_one.stale), ([0, 0, 0], true, true));
+        assert_eq!((pools_of_one.left, pools_of_one.stale), ([0, 0, 0], true));
 
         let (mut pools, mut first, mut second) = (pools([2, 2, 0]), pending(1, true), pending(1, true));
         pools.settle(&mut [&mut first, &mut second], true);
         assert_eq!([outcome(&first), outcome(&second)], [([0, 0, 0], 1, 0); 2]);
-        assert_eq!((pools.left, pools.undecided, pools.stale), ([2, 2, 0], true, true));
+        assert_eq!((pools.left, pools.undecided, pools.stale), ([2, 2, 0], 1, true));
         // What is left may be nobody's: it is not given to the one that has more than that.
         let mut late = pending(5, true);
         pools.settle(&mut [&mut late], true);
         assert_eq!(late.found, [0, 0, 0]);
+    }
+
+    #[test]
+    fn counters_that_lag_behind_in_every_step_leave_nothing_unexplained() {
+        // In each step 50 and 14 are refused. The namespace's counters are read later than the socket's, so they have
+        // 5 of each more, and they had before.
+        let (mut steady, mut one) = (Pools::default(), pending(0, true));
+        for step in 0..100 {
+            let ahead = if step == 0 { 5 } else { 0 };
+            steady.add(Cause::AcceptQueueFull, 50 + ahead);
+            steady.add(Cause::SynQueueFull, 14 + ahead);
+            (one.pending, one.fresh) = (one.pending + 64, 64);
+            steady.settle(&mut [&mut one], true);
+            assert!(one.pending <= 10 && one.ambiguous == 0, "step {step}: {one:?}");
+        }
+        steady.add(Cause::AcceptQueueFull, -5);
+        steady.add(Cause::SynQueueFull, -5);
+        steady.settle(&mut [&mut one], true);
+        assert_eq!(outcome(&one), ([5_000, 1_400, 0], 0, 0));
     }
 
     #[test]
