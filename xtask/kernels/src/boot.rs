@@ -63,13 +63,17 @@ const OF_MANY_STARTS: [&str; 4] = [
 /// The kernel that runs them, and all that `--probes fentry` sees in another way than `auto`.
 const WITH_ALL_HOOKS: &str = "6.18";
 
-/// Tests of what listentop says of counts that other tests have proven: the newest kernel is enough, with its first
-/// source. `cargo xtask test` runs them on the running kernel as well.
+/// Tests of what listentop says of counts that other tests have proven: one kernel is enough. `cargo xtask test` runs
+/// them on the running kernel as well, by tracepoints where it refuses functions.
 const OF_WORDS: [&str; 6] =
     ["failures::killed_under_load", "failures::two_at_once", "findings::", "owners::", "patterns::", "probe_log::"];
 
-/// The kernel that runs them.
-const NEWEST: &str = "7";
+/// The kernel that runs them: functions are all that it has.
+const BY_FUNCTIONS: &str = "6.1";
+
+/// The kernel that runs the tests by tracepoints alone: the oldest that has them all. `cargo xtask test` runs them on
+/// the running kernel, and `auto` uses most of them.
+const BY_TRACEPOINTS: &str = "6.12";
 
 /// A kernel and its machine.
 pub(crate) struct Boot {
@@ -148,17 +152,19 @@ impl Boot {
         Ok(Booted { outcomes: sorter.outcomes, trouble })
     }
 
+    /// How many tests run there, as far as that is known.
+    pub(crate) fn tests(&self, expected: &Expected) -> usize {
+        let title = self.title();
+        expected.runs.iter().filter(|entry| entry.kernel == title).map(|entry| entry.tests).sum()
+    }
+
     /// The sources of samples that are tested there; `only`: the one that was asked for.
     fn backends(&self, expected: &Expected, only: Option<&str>) -> Vec<&'static str> {
         // Where tracepoints do not suffice, `auto` is functions.
         let by_tracepoints = expected.entry(&self.title(), "tracepoint").is_none_or(|entry| entry.refused.is_none());
         let chosen = |name: &str| match (only, self.kind) {
             (Some(only), _) => only == name,
-            (None, Kind::Usual) => match name {
-                "auto" => by_tracepoints,
-                "fentry" => !by_tracepoints || self.kernel.series == WITH_ALL_HOOKS,
-                _ => true,
-            },
+            (None, Kind::Usual) => name != "auto" || by_tracepoints,
             // Without probes there are no per-CPU maps.
             (None, Kind::ManyCpus) => name == "fentry" || name == "tracepoint",
             // `auto` uses programs of both kinds there.
@@ -167,12 +173,27 @@ impl Boot {
         BACKENDS.into_iter().filter(|name| chosen(name)).collect()
     }
 
+    /// Whether the tests run with this source; otherwise only its coverage is looked at.
+    fn is_tested(&self, backend: &str, backends: &[&str], options: &Options) -> bool {
+        if options.measures {
+            return false;
+        }
+        if options.all || options.test.is_some() || options.probes.is_some() || self.kind != Kind::Usual {
+            return true;
+        }
+        match backend {
+            "fentry" => !backends.contains(&"auto") || self.kernel.series == WITH_ALL_HOOKS,
+            "tracepoint" => self.kernel.series == BY_TRACEPOINTS || !crate::SERIES.contains(&&*self.kernel.series),
+            _ => true,
+        }
+    }
+
     fn plan(&self, backends: &[&'static str], options: &Options) -> Plan {
         let mut plan = Plan { timed: true, ..Plan::default() };
         for backend in backends {
             let report = [guest::LISTENTOP, "--probes", backend, "report", "--for", "200ms", "--format", "json"];
             plan.runs.push(run(Purpose::Coverage, backend, &report, Duration::from_secs(120)));
-            if options.measures {
+            if !self.is_tested(backend, backends, options) {
                 continue;
             }
             // Without probes other tests run.
@@ -191,7 +212,7 @@ impl Boot {
                 if self.kernel.series != WITH_ALL_HOOKS || !first {
                     OF_MANY_STARTS.iter().for_each(|name| tests.extend(["--skip", name]));
                 }
-                if self.kernel.series != NEWEST || !first {
+                if self.kernel.series != BY_FUNCTIONS || !first {
                     OF_WORDS.iter().for_each(|name| tests.extend(["--skip", name]));
                 }
                 if !first {

@@ -168,7 +168,7 @@ fn boots(options: &Options, dir: &Path) -> Result<Vec<Boot>> {
     Ok(boots)
 }
 
-/// Runs all machines, some at a time. The newest kernels are first: they allow the most, so they take longest.
+/// Runs all machines, some at a time. Those with most tests are first, so that no long one is left over at the end.
 fn run_all(
     boots: &[Boot],
     programs: &Programs,
@@ -186,7 +186,9 @@ fn run_all(
         boots.len(),
         logs.display()
     ));
-    let waiting: Mutex<Vec<usize>> = Mutex::new((0..boots.len()).collect());
+    let mut shortest_first: Vec<usize> = (0..boots.len()).collect();
+    shortest_first.sort_by_key(|&at| boots[at].tests(expected));
+    let waiting: Mutex<Vec<usize>> = Mutex::new(shortest_first);
     let done: Mutex<Vec<Option<Result<Booted>>>> = Mutex::new(boots.iter().map(|_| None).collect());
     thread::scope(|scope| {
         for _ in 0..jobs {
