@@ -46,11 +46,7 @@ fn owner(watch: &Watch) -> Option<(u32, usize)> {
 
 /// A child that listens at [`PORT`] and then does something with the socket.
 fn server(backlog: i32, work: impl FnOnce(Socket)) -> Forked {
-    fork(|| {
-        process::close_inherited();
-        work(listen(PORT, backlog));
-        process::wait_for_ever();
-    })
+    process::server(PORT, backlog, work)
 }
 
 fn serve(listener: &Socket) {
