@@ -4,6 +4,7 @@ pub(crate) mod acceptor_gone;
 pub(crate) mod acceptor_imbalance;
 pub(crate) mod dead_on_accept;
 pub(crate) mod descriptors_low;
+pub(crate) mod hung_reader;
 pub(crate) mod refused_attempts;
 
 use listentop_model::{

@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         findings::acceptor_imbalance::TESTS,
         findings::dead_on_accept::TESTS,
         findings::descriptors_low::TESTS,
+        findings::hung_reader::TESTS,
         findings::refused_attempts::TESTS,
         refused::TESTS,
         scale::TESTS,

@@ -1,6 +1,7 @@
 //! Threads that were seen working: what they did (from the probes) and where their time went (from /proc).
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     fs, io, ptr,
     time::{Duration, Instant},
@@ -101,22 +102,26 @@ impl OfListener<'_> {
 
     /// The living threads that were seen accepting from the listener: process, thread, start.
     pub(crate) fn acceptors(&self) -> Vec<(u32, u32, u64)> {
+        self.living().filter(|t| accepts(t)).map(|t| (t.pid, t.tid, t.start_ns)).collect()
+    }
+
+    /// The same, with those that were seen reading; before the others those that did most.
+    pub(crate) fn workers(&self) -> Vec<(u32, u32, u64)> {
+        let mut workers: Vec<&ThreadSample> = self.living().filter(|t| t.reads > 0 || accepts(t)).collect();
+        workers.sort_by_key(|t| Reverse(t.reads + t.accepts));
+        workers.into_iter().map(|t| (t.pid, t.tid, t.start_ns)).collect()
+    }
+
+    /// The living threads that are in our PID namespace.
+    fn living(&self) -> impl Iterator<Item = &ThreadSample> {
         let records = self.slot.map_or(&[] as &[u32], |slot| &slot.records);
         let seen = records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
-        seen.map(|seen| &seen.sample)
-            .filter(|t| t.pid != 0 && !t.ended && t.accepts + t.would_block + t.accept_failed > 0)
-            .map(|t| (t.pid, t.tid, t.start_ns))
-            .collect()
+        seen.map(|seen| &seen.sample).filter(|t| t.pid != 0 && !t.ended)
     }
 
     /// A process that accepts from the listener; `None` if none was seen that lives in our PID namespace.
     pub(crate) fn accepting(&self) -> Option<u32> {
-        let records = &self.slot?.records;
-        let seen = records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
-        seen.map(|seen| &seen.sample)
-            .filter(|thread| thread.pid != 0 && !thread.ended)
-            .find(|thread| thread.accepts + thread.would_block > 0)
-            .map(|thread| thread.pid)
+        self.living().find(|thread| thread.accepts + thread.would_block > 0).map(|thread| thread.pid)
     }
 
     /// They and those that have ended, in order.
@@ -128,6 +133,11 @@ impl OfListener<'_> {
         samples.sort_unstable_by_key(|thread| (thread.pid, thread.tid, thread.start_ns));
         samples
     }
+}
+
+/// Whether a thread was seen accepting, or trying to.
+fn accepts(thread: &ThreadSample) -> bool {
+    thread.accepts + thread.would_block + thread.accept_failed > 0
 }
 
 impl Threads {
