@@ -207,9 +207,9 @@ mod tests {
             thread.reads = 1;
             thread.state = Some(thread_state('S', wchan, syscall));
         }
-        assert!(case.find(&KIND).unwrap().summary.contains("srv (thread 2) is asleep in hrtimer_nanosleep"));
+        assert!(case.find(&KIND).unwrap().summary.contains("srv (thread 2) is asleep (state S) in hrtimer_nanosleep"));
         case.listener.threads[1].ended = true;
-        assert!(case.find(&KIND).unwrap().summary.contains("srv (thread 1) is asleep in wait_woken"));
+        assert!(case.find(&KIND).unwrap().summary.contains("srv (thread 1) is asleep (state S) in wait_woken"));
     }
 
     #[test]
