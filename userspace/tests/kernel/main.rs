@@ -27,6 +27,7 @@ mod protocols;
 mod refused;
 mod reuseport;
 mod scale;
+mod sight;
 mod tables_full;
 mod times;
 mod unread;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         before_start::TESTS,
         addresses::TESTS,
         identity::TESTS,
+        sight::TESTS,
         unread::TESTS,
         clients::TESTS,
         calls::TESTS,

@@ -306,7 +306,7 @@ mod tests {
         let earlier = one(memory.update(vec![], 62 * S));
         assert_eq!((earlier.found.summary.as_str(), earlier.until_us), ("It was 5.", Some(1_000_000)));
         memory.correct(ID, &[], 500_000);
-        assert!(memory.update(vec![], 63 * S).is_empty());
+        assert_eq!(memory.update(vec![], 63 * S), []);
     }
 
     #[test]

@@ -421,6 +421,8 @@ fn read_times(sample: &mut ThreadSample) -> Sighting {
         Ok(text) => match Stat::parse(&text) {
             // Another thread may have got the id since.
             Some(stat) if !machine::is_start(stat.start_ticks, sample.start_ns) => return Sighting::Ended,
+            // It does nothing any more, whether or not its parent has waited for it.
+            Some(stat) if matches!(stat.state, 'Z' | 'X' | 'x') => return Sighting::Ended,
             // exec changes the name, but not the id and the start.
             Some(stat) => stat.comm.clone_into(&mut sample.comm),
             None => {}
@@ -515,6 +517,22 @@ mod tests {
         assert_eq!(sample.comm, stat.comm);
         sample.start_ns += 1_000_000_000;
         assert_eq!(read_times(&mut sample), Sighting::Ended);
+    }
+
+    #[test]
+    fn one_that_its_parent_has_not_waited_for_has_ended() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().expect("every Linux has it");
+        let text = proc::text(format!("/proc/{}/stat", child.id())).expect("it runs");
+        let start_ns = machine::start_ns(Stat::parse(&text).expect("the kernel's format").start_ticks);
+        let mut sample = ThreadSample { pid: child.id(), tid: child.id(), start_ns, ..ThreadSample::default() };
+        assert_eq!(read_times(&mut sample), Sighting::Lives);
+        child.kill().expect("it runs");
+        let began = Instant::now();
+        while read_times(&mut sample) != Sighting::Ended {
+            assert!(began.elapsed() < Duration::from_secs(10), "it is there still");
+            std::thread::yield_now();
+        }
+        child.wait().expect("our child");
     }
 
     #[test]
