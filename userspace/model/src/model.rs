@@ -228,7 +228,7 @@ pub struct ThreadModel {
     pub on_cpu_us: Option<u64>,
     /// Time waiting for a CPU in the interval, in microseconds.
     pub run_queue_us: Option<u64>,
-    /// What it does; known only while a connection waits for it.
+    /// What it does; known only while connections or unread bytes wait for it.
     pub state: Option<ThreadState>,
     /// Since when it is known, in microseconds of the interval.
     pub known_from_us: u64,

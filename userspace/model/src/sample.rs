@@ -408,7 +408,7 @@ pub struct ThreadSample {
     pub on_cpu_ns: Option<u64>,
     /// Time runnable but waiting for a CPU since the thread started, in nanoseconds.
     pub run_queue_ns: Option<u64>,
-    /// What it does; read only while a connection waits for it.
+    /// What it does; read only while connections or unread bytes wait for it.
     #[serde(default)]
     pub state: Option<ThreadState>,
     /// It is a sum over ended threads, which are never listed one by one again; what they were.

@@ -135,9 +135,10 @@ impl Filter {
                 || listener.holders.contains(pid)
                 || listener.threads.iter().any(|t| t.pid == *pid)
         };
-        let any_comm = |comm: &Comm| {
-            process.is_some_and(|p| p.comm == comm.kept) || listener.threads.iter().any(|t| t.comm == comm.kept)
-        };
+        // The name of a sum over ended threads is no program's.
+        let threads = || listener.threads.iter().filter(|t| t.summed.is_none());
+        let any_comm =
+            |comm: &Comm| process.is_some_and(|p| p.comm == comm.kept) || threads().any(|t| t.comm == comm.kept);
         (self.port.is_empty() || self.port.contains(&listener.port))
             && (self.pid.is_empty() || self.pid.iter().any(any_pid))
             && (self.comm.is_empty() || self.comm.iter().any(any_comm))
@@ -164,7 +165,7 @@ impl std::fmt::Display for Filter {
 mod tests {
     use std::ffi::OsStr;
 
-    use listentop_model::{fixtures, tracker::Tracker};
+    use listentop_model::{fixtures, sample::ThreadSample, tracker::Tracker};
 
     use super::*;
 
@@ -204,6 +205,25 @@ mod tests {
             [] as [u16; 0]
         );
         assert_eq!(ports(&Filter { netns: vec!["1".to_owned()], ..Filter::default() }), [] as [u16; 0]);
+    }
+
+    #[test]
+    fn a_name_is_that_of_a_program_not_of_a_sum() {
+        let mut samples = fixtures::quiet();
+        let name = ThreadSample::sum().comm;
+        for (reads, sample) in (1..).zip(&mut samples) {
+            let of_program = ThreadSample { pid: 77, tid: 77, comm: name.clone(), reads, ..ThreadSample::default() };
+            sample.listeners[0].threads.push(ThreadSample { reads, ..ThreadSample::sum() });
+            sample.listeners[1].threads.push(of_program);
+        }
+        let own = samples[0].listeners[1].port;
+        let mut tracker = Tracker::new(&samples[0]);
+        samples[1..].iter().for_each(|sample| tracker.push(sample));
+        let mut model = tracker.model().clone();
+        let named = |listener: &ListenerModel| listener.threads.iter().any(|thread| thread.comm == name);
+        assert_eq!(model.listeners.iter().filter(|listener| named(listener)).count(), 2, "both are shown");
+        Filter { comm: vec![Comm::new(name.clone().into())], ..Filter::default() }.apply(&mut model);
+        assert_eq!(model.listeners.iter().map(|listener| listener.port).collect::<Vec<_>>(), [own]);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use nix::{
     },
     unistd::{ForkResult, Pid, pipe2},
 };
+use socket2::Socket;
+
+use crate::sockets;
 
 /// A child process. Dropping it kills it.
 pub struct Forked {
@@ -57,6 +60,15 @@ pub fn fork_as(pid: u32, work: impl FnOnce()) {
         }
         child => assert_eq!(child, libc::c_long::from(wanted), "{}", std::io::Error::last_os_error()),
     }
+}
+
+/// A child that holds nothing but a listener on loopback, does something with it, and then waits to be killed.
+pub fn server(port: u16, backlog: i32, work: impl FnOnce(Socket)) -> Forked {
+    fork(|| {
+        close_inherited();
+        work(sockets::listen(port, backlog));
+        wait_for_ever();
+    })
 }
 
 /// Keeps the calling thread on one CPU: the first that it may run on.

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd as _},
     thread,
     time::Duration,
@@ -285,18 +285,60 @@ fn tcp_info(socket: &Socket) -> libc::tcp_info {
 /// Sends a reset from a loopback port that no socket has: a bare TCP header (RFC 9293). The kernel adds the IPv4
 /// header.
 pub fn reset(from: u16, to: u16) {
-    const HEADER_WORDS: u8 = 5;
     const RST: u8 = 4;
+    let own = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).expect("a raw socket");
+    socket.send_to(&header((own, from), (own, to), RST), &loopback(to).into()).expect("it is sent");
+}
+
+/// Sends a SYN to a loopback port, as if it came from this address and port, which need not be this machine's.
+pub fn syn_from(from: IpAddr, port: u16, to: u16) {
+    const SYN: u8 = 2;
+    let (domain, level, option, own) = match from {
+        IpAddr::V4(_) => (Domain::IPV4, libc::IPPROTO_IP, libc::IP_HDRINCL, IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        IpAddr::V6(_) => (Domain::IPV6, libc::IPPROTO_IPV6, libc::IPV6_HDRINCL, IpAddr::V6(Ipv6Addr::LOCALHOST)),
+    };
+    let segment = header((from, port), (own, to), SYN);
+    let packet = match (from, own) {
+        // The kernel fills in the length, the id and the checksum (raw(7)).
+        (IpAddr::V4(from), IpAddr::V4(own)) => {
+            let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, libc::IPPROTO_TCP as u8, 0, 0];
+            packet.extend(from.octets().into_iter().chain(own.octets()).chain(segment));
+            packet
+        }
+        (IpAddr::V6(from), IpAddr::V6(own)) => {
+            let mut packet = vec![0x60, 0, 0, 0, 0, segment.len() as u8, libc::IPPROTO_TCP as u8, 64];
+            packet.extend(from.octets().into_iter().chain(own.octets()).chain(segment));
+            packet
+        }
+        _ => unreachable!("both are of one family"),
+    };
+    let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW))).expect("a raw socket");
+    set(&socket, level, option, 1);
+    // The port of a raw socket is the protocol, or nothing.
+    socket.send_to(&packet, &SocketAddr::new(own, 0).into()).expect("it is sent");
+}
+
+/// A bare TCP header (RFC 9293) with these flags.
+fn header((source, from): (IpAddr, u16), (destination, to): (IpAddr, u16), flags: u8) -> [u8; 20] {
+    const HEADER_WORDS: u8 = 5;
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
     let mut header = [0; 20];
     header[..2].copy_from_slice(&from.to_be_bytes());
     header[2..4].copy_from_slice(&to.to_be_bytes());
-    (header[12], header[13]) = (HEADER_WORDS << 4, RST);
+    (header[12], header[13]) = (HEADER_WORDS << 4, flags);
+    // A window.
+    header[14] = 0x40;
     // The checksum covers both addresses, the protocol and the length too (RFC 9293, section 3.1).
-    let pseudo = [0x7f00, 1, 0x7f00, 1, libc::IPPROTO_TCP as u16, header.len() as u16];
-    let words = header.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).chain(pseudo);
-    let sum: u32 = words.map(u32::from).sum();
-    let sum = !(sum + (sum >> 16)) as u16;
-    header[16..18].copy_from_slice(&sum.to_be_bytes());
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).expect("a raw socket");
-    socket.send_to(&header, &loopback(to).into()).expect("it is sent");
+    let pseudo = [octets(source), octets(destination), vec![0, libc::IPPROTO_TCP as u8, 0, header.len() as u8]];
+    let bytes: Vec<u8> = pseudo.concat().into_iter().chain(header).collect();
+    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    header[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    header
 }

@@ -1,5 +1,12 @@
 //! Findings about servers with one known fault each: the root cause comes first, and what has passed is told so.
 
+pub(crate) mod acceptor_gone;
+pub(crate) mod acceptor_imbalance;
+pub(crate) mod dead_on_accept;
+pub(crate) mod descriptors_low;
+pub(crate) mod hung_reader;
+pub(crate) mod refused_attempts;
+
 use listentop_model::{
     coverage::Measure,
     histogram::Histogram,
@@ -64,6 +71,32 @@ fn request() {
     let client = connect(PORT);
     send_all(&client, b"x");
     receive(&client, 10);
+}
+
+/// The finding of this kind.
+fn find<'a>(listener: &'a ListenerModel, id: &str) -> Option<&'a Finding> {
+    listener.findings.iter().find(|finding| finding.id == id)
+}
+
+/// Samples until the listener on this port, which is the only one there, has a finding of this kind.
+fn until_found(watch: &mut Watch, port: u16, id: &str) {
+    watch.sample_until(id, |watch| {
+        let seen = watch.listeners(port);
+        seen.first().is_some_and(|seen| find(seen, id).is_some())
+    });
+}
+
+/// Samples until programs listen on these ports.
+fn until_open(watch: &mut Watch, ports: impl IntoIterator<Item = u16>) {
+    for port in ports {
+        watch.sample_until("it listens", |watch| !watch.listeners(port).is_empty());
+    }
+}
+
+/// A figure of a finding's evidence.
+fn figure(finding: &Finding, name: &str) -> f64 {
+    let found = finding.evidence.iter().find(|(known, _)| *known == name);
+    found.unwrap_or_else(|| panic!("no {name} in {finding:#?}")).1
 }
 
 fn send(signal: Signal, to: &Forked) {

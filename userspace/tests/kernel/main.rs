@@ -27,6 +27,7 @@ mod protocols;
 mod refused;
 mod reuseport;
 mod scale;
+mod sight;
 mod tables_full;
 mod times;
 mod unread;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         before_start::TESTS,
         addresses::TESTS,
         identity::TESTS,
+        sight::TESTS,
         unread::TESTS,
         clients::TESTS,
         calls::TESTS,
@@ -74,6 +76,12 @@ fn main() -> ExitCode {
         tables_full::TESTS,
         failures::TESTS,
         findings::TESTS,
+        findings::acceptor_gone::TESTS,
+        findings::acceptor_imbalance::TESTS,
+        findings::dead_on_accept::TESTS,
+        findings::descriptors_low::TESTS,
+        findings::hung_reader::TESTS,
+        findings::refused_attempts::TESTS,
         refused::TESTS,
         scale::TESTS,
         command_line::TESTS,

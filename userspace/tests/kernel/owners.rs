@@ -1,7 +1,7 @@
 //! What /proc tells of the processes behind a listener: who holds it, who waits for it, what set its limit, and what
 //! its acceptor does.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _};
 
 use listentop_model::{
     coverage::Measure,
@@ -46,11 +46,7 @@ fn owner(watch: &Watch) -> Option<(u32, usize)> {
 
 /// A child that listens at [`PORT`] and then does something with the socket.
 fn server(backlog: i32, work: impl FnOnce(Socket)) -> Forked {
-    fork(|| {
-        process::close_inherited();
-        work(listen(PORT, backlog));
-        process::wait_for_ever();
-    })
+    process::server(PORT, backlog, work)
 }
 
 fn serve(listener: &Socket) {
@@ -125,7 +121,12 @@ fn each_way_to_wait(lab: &Lab) {
             drop(copy);
         }
     };
-    let ways: [Way; 5] = [
+    let epoll_of = |polled: &dyn AsFd, flags: EpollFlags| {
+        let epoll = Epoll::new(EpollCreateFlags::empty()).expect("an epoll");
+        epoll.add(polled.as_fd(), EpollEvent::new(flags, 1)).expect("it is new");
+        epoll
+    };
+    let ways: [Way; 8] = [
         (WaitKind::Accept, None, Box::new(|listener| serve(&listener))),
         (WaitKind::Epoll, Some(true), Box::new(by_epoll(flags))),
         (WaitKind::Epoll, Some(false), Box::new(by_epoll(EpollFlags::EPOLLIN))),
@@ -134,6 +135,38 @@ fn each_way_to_wait(lab: &Lab) {
             None,
             Box::new(|listener: Socket| {
                 let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+            }),
+        ),
+        (
+            WaitKind::Epoll,
+            Some(true),
+            Box::new(move |listener: Socket| {
+                let inner = epoll_of(&listener, flags);
+                let middle = epoll_of(&inner.0, EpollFlags::EPOLLIN);
+                let outer = epoll_of(&middle.0, EpollFlags::EPOLLIN);
+                let _ = outer.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE);
+            }),
+        ),
+        (
+            WaitKind::Epoll,
+            Some(false),
+            // The inner one has moved, and another epoll has its old descriptor.
+            Box::new(move |listener: Socket| {
+                let mut inner = epoll_of(&listener, EpollFlags::EPOLLIN);
+                let outer = epoll_of(&inner.0, EpollFlags::EPOLLIN);
+                let moved = inner.0.try_clone().expect("a descriptor");
+                let other = Epoll::new(EpollCreateFlags::empty()).expect("an epoll");
+                nix::unistd::dup2(&other.0, &mut inner.0).expect("a descriptor");
+                let _ = outer.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE);
+                drop(moved);
+            }),
+        ),
+        (
+            WaitKind::Poll,
+            None,
+            Box::new(move |listener: Socket| {
+                let inner = epoll_of(&listener, EpollFlags::EPOLLIN);
+                let _ = poll(&mut [PollFd::new(inner.0.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
             }),
         ),
         (

@@ -100,8 +100,14 @@ impl Activity {
 
     /// What a thread did since `ago_us` before now, or a little longer; `None` if it is not followed.
     pub(crate) fn lately(&self, t: &ThreadModel, ago_us: u64, now_us: u64) -> Option<Lately> {
+        self.since(t, ago_us, u64::MAX, now_us)
+    }
+
+    /// The same, but never for longer than `most_us`: then it is what it did since something happened.
+    pub(crate) fn since(&self, t: &ThreadModel, ago_us: u64, most_us: u64, now_us: u64) -> Option<Lately> {
         let points = &self.threads.iter().find(|thread| thread.key == t.key)?.points;
-        let from = points.iter().rev().find(|point| point.at_us + ago_us <= now_us).or(points.front())?;
+        let mut allowed = points.iter().filter(|point| now_us.saturating_sub(point.at_us) <= most_us);
+        let from = allowed.clone().rev().find(|point| point.at_us + ago_us <= now_us).or_else(|| allowed.next())?;
         let grown = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
         Some(Lately {
             span_us: now_us.saturating_sub(from.at_us),
@@ -184,6 +190,8 @@ mod tests {
         assert_eq!((lately.span_us, lately.writes, lately.on_cpu()), (S, 81 - 64, Some(0.5)));
         let longer = activity.lately(&l.threads[0], 3 * S, 9 * S).unwrap();
         assert_eq!((longer.span_us, longer.writes, longer.on_cpu_us), (3 * S, 81 - 36, Some(3 * S / 2)));
+        let since = activity.since(&l.threads[0], 3 * S, 2 * S + 1, 9 * S).unwrap();
+        assert_eq!((since.span_us, since.writes), (2 * S, 81 - 49), "what it did before is not in it");
         assert!(activity.lately(&l.threads[0], 60 * S, 9 * S).unwrap().span_us <= 4 * S, "no older point is kept");
         assert_eq!(activity.lately(&l.threads[1], S, 9 * S), None, "it does not accept");
         l.threads[0].ended = true;

@@ -21,7 +21,8 @@ pub(super) const KIND: FindingKind = FindingKind {
 fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let stall = input.stalled(Why::Busy)?;
-    let busiest = input.acceptors().find(|t| input.works(t)).or_else(|| input.acceptors().next());
+    let busiest =
+        input.acceptors().find(|t| input.works_since(t, stall.oldest_us)).or_else(|| input.acceptors().next());
     let [now, then] = stall::waiting(l.now.accept_depth, stall.oldest_us);
     let (doing, did) = if let Some(t) = busiest {
         let (name, work) = (stall::name(t), input.work(t));
@@ -114,17 +115,35 @@ mod tests {
     }
 
     #[test]
+    fn a_write_before_the_oldest_came_is_not_the_stalls() {
+        // It was looked at 1.5 s and 1 s ago, and wrote in between. The recent span is 1 s.
+        for (oldest_us, wrote_later, busy) in [(1_400_000, 0, false), (1_600_000, 0, true), (1_400_000, 1, true)] {
+            let mut case = Case::with(|case| works(case, (oldest_us, 0.0, 0.0)));
+            case.interval.recent_seconds = 1.2;
+            case.observe_us(1_500_000);
+            case.listener.threads[0].writes = 1;
+            case.observe_us(1_000_000);
+            case.listener.threads[0].writes += wrote_later;
+            let found = [&KIND, &hung_acceptor::KIND].map(|kind| case.find(kind).is_some());
+            assert_eq!(found, [busy, !busy], "{oldest_us} {wrote_later}");
+        }
+    }
+
+    #[test]
     fn cpu_time_is_work_once_it_is_the_stalls() {
-        // 9 s ago it had used 0 of its CPU time; within the last 3 s so much of a CPU.
-        let share = |case: &mut Case, (quiet_seconds, share): (u64, f64)| {
+        // The last accept was so many seconds ago; since 3 s ago, or 2, it has used so much of a CPU.
+        let share = |case: &mut Case, (quiet_seconds, since, share): (u64, u64, f64)| {
             works(case, (3_000_000, 0.0, 0.0));
             case.quiet(quiet_seconds);
             let used = case.listener.threads[0].on_cpu_us.unwrap();
-            case.observe(3);
-            case.listener.threads[0].on_cpu_us = Some(used + (3e6 * share) as u64);
+            case.observe(since);
+            case.listener.threads[0].on_cpu_us = Some(used + (2e6 * share) as u64);
+            if since > 2 {
+                case.observe(2);
+            }
         };
-        let found = severities(&KIND, share, [(3, 0.049), (3, 0.05), (2, 0.5)]);
-        assert_eq!(found, [NONE, CRITICAL, NONE]);
+        let cases = [(3, 2, 0.049), (3, 2, 0.05), (2, 2, 0.5), (3, 3, 0.5)];
+        assert_eq!(severities(&KIND, share, cases), [NONE, CRITICAL, NONE, NONE]);
     }
 
     #[test]

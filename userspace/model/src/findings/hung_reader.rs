@@ -18,6 +18,23 @@ thresholds! {
 /// are left on purpose.
 const WAITS_FOR_EVENTS: &[&str] =
     &["ep_poll", "do_epoll_wait", "epoll_wait", "epoll_pwait", "epoll_pwait2", "io_cqring_wait", "io_uring_enter"];
+/// Where a thread sleeps that waits for one thing: a connection, the bytes of one client. It is stuck for all others,
+/// but of several threads it is less likely the one that others wait for.
+const WAITS_FOR_ONE: &[&str] = &[
+    "accept",
+    "accept4",
+    "inet_csk_accept",
+    "read",
+    "readv",
+    "recvfrom",
+    "recvmsg",
+    "sk_wait_data",
+    "wait_woken",
+    "poll",
+    "ppoll",
+    "select",
+    "pselect6",
+];
 /// Where a thread of a pool sleeps that has nothing to do.
 const WAITS_FOR_WORK: &[&str] = &["futex", "futex_wait", "futex_wait_queue", "futex_wait_queue_me"];
 
@@ -52,7 +69,8 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let awake = known.iter().any(|t| sleeps_in(t, WAITS_FOR_EVENTS));
     // A pool's thread sleeps on a futex until the event loop has work for it.
     let idle = |t: &ThreadModel| sleeps_in(t, WAITS_FOR_EVENTS) || awake && sleeps_in(t, WAITS_FOR_WORK);
-    let stuck = known.iter().copied().find(|t| !idle(t));
+    let elsewhere = |t: &&ThreadModel| !idle(t);
+    let stuck = known.iter().copied().filter(elsewhere).min_by_key(|t| sleeps_in(t, WAITS_FOR_ONE));
     if awake && stuck.is_none() {
         return None;
     }
@@ -89,8 +107,10 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     )
 }
 
+/// One that is stopped is in no system call, though it will go on in one.
 fn sleeps_in(thread: &ThreadModel, known: &[&str]) -> bool {
-    let places = thread.state.as_ref().map(|state| [state.wchan.as_deref(), state.syscall.as_deref()]);
+    let state = thread.state.as_ref().filter(|state| state.letter == 'S');
+    let places = state.map(|state| [state.wchan.as_deref(), state.syscall.as_deref()]);
     places.into_iter().flatten().flatten().any(|place| known.contains(&place))
 }
 
@@ -168,6 +188,28 @@ mod tests {
             ],
         );
         assert_eq!(found, [NONE, CRITICAL, NONE, CRITICAL, CRITICAL, WARNING]);
+    }
+
+    #[test]
+    fn a_stopped_thread_waits_for_nothing() {
+        let mut case = Case::with(|case| unread(case, (Some(2_000_000), 2)));
+        case.listener.threads[0].state = Some(thread_state('T', "do_signal_stop", "epoll_wait"));
+        let found = case.find(&KIND).unwrap();
+        assert_eq!(Some(found.severity), CRITICAL);
+        assert!(found.summary.contains("srv (thread 1) is stopped by a signal"), "{}", found.summary);
+    }
+
+    #[test]
+    fn of_several_threads_the_one_that_waits_for_no_client_is_named() {
+        let mut case = Case::with(|case| unread(case, (Some(2_000_000), 2)));
+        let states = [("wait_woken", "recvfrom"), ("hrtimer_nanosleep", "clock_nanosleep"), ("", "read")];
+        for (thread, (wchan, syscall)) in case.listener.threads.iter_mut().zip(states) {
+            thread.reads = 1;
+            thread.state = Some(thread_state('S', wchan, syscall));
+        }
+        assert!(case.find(&KIND).unwrap().summary.contains("srv (thread 2) is asleep (state S) in hrtimer_nanosleep"));
+        case.listener.threads[1].ended = true;
+        assert!(case.find(&KIND).unwrap().summary.contains("srv (thread 1) is asleep (state S) in wait_woken"));
     }
 
     #[test]

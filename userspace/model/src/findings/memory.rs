@@ -32,8 +32,10 @@ struct Entry {
     holds: bool,
     /// How often it came.
     times: u64,
-    /// The worst time, for when it has passed.
+    /// The worst of the earlier times, for when it has passed.
     worst: Option<Worst>,
+    /// The worst of the last time, or of the present one.
+    latest: Option<Worst>,
     /// The severity that is shown, and when it was last found.
     severity: Severity,
     severe_us: u64,
@@ -64,6 +66,15 @@ impl Memory {
     /// Whether it will change with time alone: a severity is held, or something will be forgotten.
     pub(crate) fn is_settling(&self) -> bool {
         self.entries.iter().any(|entry| entry.settling)
+    }
+
+    /// One of these findings was there, and is not any more, but what it was said of goes on since `began_us`: more is
+    /// known of that now, and it has another name. So that time of it is forgotten.
+    pub(super) fn correct(&mut self, ids: &[&str], found: &[Found], began_us: i64) {
+        let is_other = |entry: &Entry| {
+            ids.contains(&entry.id) && entry.until_us >= began_us && !found.iter().any(|found| found.id == entry.id)
+        };
+        self.entries.retain_mut(|entry| !is_other(entry) || entry.correct());
     }
 
     /// Takes what was found now. Returns that, with what has passed and is remembered.
@@ -105,6 +116,7 @@ impl Entry {
             holds: found.holds,
             times: 1,
             worst: None,
+            latest: None,
             severity: found.severity,
             severe_us: now_us,
             settling: false,
@@ -118,11 +130,12 @@ impl Entry {
             if !self.holds && began - self.until_us > HOLD_US as i64 {
                 self.since_us = began;
                 self.times += 1;
+                self.worst = self.take_worst();
             }
             self.since_us = self.since_us.min(began);
             self.until_us = now;
             if let Some(past) = found.past.clone()
-                && self.worst.as_ref().is_none_or(|worst| past.weight >= worst.weight)
+                && self.latest.as_ref().is_none_or(|worst| past.weight >= worst.weight)
             {
                 let weight = past.weight;
                 let severity = found.severity;
@@ -135,7 +148,7 @@ impl Entry {
                     past: None,
                     ..found
                 };
-                self.worst = Some(Worst { found, weight, since_us: self.since_us, until_us: now });
+                self.latest = Some(Worst { found, weight, since_us: self.since_us, until_us: now });
             }
         }
         self.holds = found.holds;
@@ -143,9 +156,30 @@ impl Entry {
         Remembered { since_us: self.since_us, until_us: (!found.holds).then_some(self.until_us), found }
     }
 
+    /// The worst of all times; of equal ones the last.
+    fn worst(&self) -> Option<&Worst> {
+        let both = self.worst.iter().chain(&self.latest);
+        both.max_by(|a, b| a.weight.total_cmp(&b.weight))
+    }
+
+    fn take_worst(&mut self) -> Option<Worst> {
+        let both = [self.worst.take(), self.latest.take()].into_iter().flatten();
+        both.max_by(|a, b| a.weight.total_cmp(&b.weight))
+    }
+
+    /// The last time was something else. Returns whether there were others.
+    fn correct(&mut self) -> bool {
+        self.times -= 1;
+        self.latest = None;
+        if let Some(worst) = &self.worst {
+            (self.since_us, self.until_us, self.holds) = (worst.since_us, worst.until_us, false);
+        }
+        self.times > 0 && self.worst.is_some()
+    }
+
     /// What is said of it when it was not found any more; `None` if it is forgotten.
     fn passed(&mut self, now_us: u64) -> Option<Remembered> {
-        let worst = self.worst.as_ref()?;
+        let worst = self.worst()?;
         let mut found = worst.found.clone();
         let (since_us, until_us) = (worst.since_us, Some(worst.until_us));
         // Clients are no longer left waiting. What was only worth knowing is not any more.
@@ -254,6 +288,25 @@ mod tests {
         let past = one(memory.update(vec![], 81 * S));
         assert_eq!(past.found.summary, "It was 5. It happened 2 times.");
         assert_eq!((past.since_us, past.until_us), (1_000_000, Some(1_000_000)));
+    }
+
+    #[test]
+    fn what_gets_another_name_is_not_remembered_by_the_first() {
+        const ID: &[&str] = &["hung_acceptor"];
+        let mut memory = Memory::default();
+        memory.update(vec![found(Severity::Critical, 5.0)], S);
+        memory.update(vec![], 2 * S);
+        memory.update(vec![found(Severity::Critical, 9.0)], 60 * S);
+        memory.correct(ID, &[found(Severity::Critical, 9.0)], 59_000_000);
+        memory.correct(&["acceptor_gone"], &[], 59_000_000);
+        memory.correct(ID, &[], 60_000_001);
+        let past = one(memory.update(vec![], 61 * S)).found.summary;
+        assert_eq!(past, "It was 9. It happened 2 times.", "it is there, or another one, or it was before");
+        memory.correct(ID, &[], 59_000_000);
+        let earlier = one(memory.update(vec![], 62 * S));
+        assert_eq!((earlier.found.summary.as_str(), earlier.until_us), ("It was 5.", Some(1_000_000)));
+        memory.correct(ID, &[], 500_000);
+        assert_eq!(memory.update(vec![], 63 * S), []);
     }
 
     #[test]

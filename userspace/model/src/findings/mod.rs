@@ -177,6 +177,9 @@ pub const SHARED: &[Threshold] = THRESHOLDS;
 /// Findings that say why a queue is not emptied: then it is full for that reason, not because of a burst.
 const NO_BURST: &[&str] = &["accept_errors", "acceptor_gone", "dead_shard", "hung_acceptor", "busy_acceptor"];
 
+/// Names of a stall in which nobody works. One stall has one of them.
+const STANDSTILLS: &[&str] = &["acceptor_gone", "dead_shard", "hung_acceptor"];
+
 impl FindingInput<'_> {
     /// The length of the interval, in microseconds.
     pub(crate) fn now_us(&self) -> u64 {
@@ -217,6 +220,10 @@ pub(crate) fn find(input: &FindingInput<'_>, memory: &mut Memory) -> Vec<Finding
         }
     }
     let now_us = input.now_us();
+    // Who waits, and which threads have ended, is known a moment later than that nobody accepts.
+    if let Some(stall) = input.stall().filter(|stall| stall.why != stall::Why::Busy) {
+        memory.correct(STANDSTILLS, &found, now_us as i64 - stall.oldest_us as i64);
+    }
     causes::arrange(memory.update(found, now_us), now_us, input.interval.start_unix_ms)
 }
 

@@ -14,9 +14,13 @@ use crate::{
 thresholds! {
     /// A thread that takes this share of a CPU works, even if it neither reads nor writes.
     BUSY_CPU: f64 = 0.05, Share;
-    /// CPU time is read once a second. Only after this long without an accept is what was read since then the stall's.
+    /// After so long without an accept the CPU time that a thread used tells whether it works. It is read once a second,
+    /// so what was read up to a second after the last accept may be of before.
     CPU_TELLS_US: u64 = 3_000_000, Micros;
 }
+
+/// How old a CPU time may be when it is looked at.
+const CPU_READ_US: u64 = 1_000_000;
 
 /// What keeps connections waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +49,7 @@ impl<'a> FindingInput<'a> {
         let l = self.listener;
         let oldest_us = l.now.oldest_waiting_us.filter(|us| *us > HUNG_US && !l.closed)?;
         let accepts = l.rate.accepts?;
-        let works = accepts > 0.0 || self.acceptors().any(|thread| self.works(thread));
+        let works = accepts > 0.0 || self.acceptors().any(|thread| self.works_since(thread, oldest_us));
         if works && oldest_us < self.recent_us() {
             return None; // it may have worked before the oldest one came
         }
@@ -100,24 +104,30 @@ impl<'a> FindingInput<'a> {
         history_is_known && l.waiters.as_ref().is_some_and(Vec::is_empty) && self.acceptors().next().is_none()
     }
 
-    /// Writes per second in the recent span.
-    fn writes_per_second(&self, thread: &ThreadModel) -> f64 {
-        let lately = self.activity.lately(thread, self.recent_us(), self.now_us()).filter(|lately| lately.span_us > 0);
+    /// Writes per second in the recent span, which may be a little longer, but not than `most_us`.
+    fn writes_per_second(&self, thread: &ThreadModel, most_us: u64) -> f64 {
+        let lately = self.activity.since(thread, self.recent_us(), most_us, self.now_us());
+        let lately = lately.filter(|lately| lately.span_us > 0);
         lately.map_or(0.0, |lately| lately.writes as f64 * 1e6 / lately.span_us as f64)
     }
 
-    /// Whether the thread was at work in the recent span.
-    pub(super) fn works(&self, thread: &ThreadModel) -> bool {
-        let counted = [thread.accepts_per_second, thread.reads_per_second, self.writes_per_second(thread)];
+    /// Whether the thread was at work in the recent span, while a connection waits that came `oldest_us` ago. What it did
+    /// before is not the stall's: a thread may answer a request and then hang.
+    pub(super) fn works_since(&self, thread: &ThreadModel, oldest_us: u64) -> bool {
+        let counted = [thread.accepts_per_second, thread.reads_per_second, self.writes_per_second(thread, oldest_us)];
         let runs = match &thread.state {
             Some(state) => state.letter == 'R',
-            // What the thread used before the stall is not in this span.
             None => {
-                self.quiet_us() >= CPU_TELLS_US
-                    && self.lately(thread).and_then(|lately| lately.on_cpu()).is_some_and(|share| share >= BUSY_CPU)
+                self.quiet_us() >= CPU_TELLS_US && self.cpu_since_quiet(thread).is_some_and(|share| share >= BUSY_CPU)
             }
         };
         counted.into_iter().any(|rate| rate > 0.0) || runs
+    }
+
+    /// The share of a CPU that the thread took lately, without what it may have used before the last accept.
+    fn cpu_since_quiet(&self, thread: &ThreadModel) -> Option<f64> {
+        let certain_us = self.quiet_us().saturating_sub(CPU_READ_US);
+        self.activity.since(thread, CPU_TELLS_US - CPU_READ_US, certain_us, self.now_us())?.on_cpu()
     }
 
     /// What the thread did in the recent span: `12 accepts, 10 reads and 10 writes per second, 98% of a CPU`.
@@ -132,7 +142,7 @@ impl<'a> FindingInput<'a> {
             "{}, {} and {} per second{cpu}",
             count(thread.accepts_per_second, "accept"),
             count(thread.reads_per_second, "read"),
-            count(self.writes_per_second(thread), "write")
+            count(self.writes_per_second(thread, u64::MAX), "write")
         )
     }
 }

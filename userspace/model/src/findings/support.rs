@@ -87,7 +87,12 @@ impl Case {
 
     /// So many seconds ago the listener and its threads were as they are now.
     pub(super) fn observe(&mut self, seconds_ago: u64) {
-        let at = self.input().now_us() - seconds_ago * 1_000_000;
+        self.observe_us(seconds_ago * 1_000_000);
+    }
+
+    /// The same, in microseconds.
+    pub(super) fn observe_us(&mut self, ago_us: u64) {
+        let at = self.input().now_us() - ago_us;
         self.activity.observe(&self.listener, at);
     }
 

@@ -55,7 +55,8 @@ impl TrackedListener {
             inode: self.inode(),
             holders: self.owner.holders.clone(),
             accepting: Vec::new(),
-            queued,
+            // Without probes no thread is known.
+            awaited: Vec::new(),
             urgent: queued,
         }
     }

@@ -27,8 +27,8 @@ pub(super) struct Subject {
     pub holders: Vec<u32>,
     /// The threads that were seen accepting from it and live: process, thread, start.
     pub accepting: Vec<(u32, u32, u64)>,
-    /// A connection waits for it.
-    pub queued: bool,
+    /// The threads whose state is of interest now: connections wait for them, or unread bytes do. Likewise.
+    pub awaited: Vec<(u32, u32, u64)>,
     /// Something about it is of interest now: it is new, connections wait, or accepts find nothing.
     pub urgent: bool,
 }
@@ -47,7 +47,7 @@ pub(super) struct Surroundings {
 pub(super) struct Known {
     /// By the listener's cookie.
     pub listeners: HashMap<u64, Arc<Surroundings>>,
-    /// By thread id and start: the threads that were seen accepting from a listener for which connections wait.
+    /// By thread id and start: the threads that something waits for.
     pub states: HashMap<(u32, u64), ThreadState>,
 }
 
@@ -154,19 +154,17 @@ impl Worker {
         let mut due: Vec<&Subject> = subjects.iter().filter(|subject| self.is_due(subject, now)).collect();
         // What is of interest first; of these, and of the others, what was not looked at for longest.
         due.sort_by_key(|subject| (!subject.urgent, self.listeners.get(&subject.id).and_then(|known| known.looked_at)));
-        let mut states = HashMap::new();
+        let in_time = || machine::thread_cpu().saturating_sub(cpu) <= LONGEST;
         for subject in due {
-            if machine::thread_cpu().saturating_sub(cpu) > LONGEST {
+            if !in_time() {
                 break;
             }
             self.look(subject, &inodes, &mut looks, now);
-            if subject.queued {
-                let threads = subject.accepting.iter().take(MOST_STATES);
-                states.extend(
-                    threads.filter_map(|&(pid, tid, start_ns)| {
-                        Some(((tid, start_ns), process::state(pid, tid, start_ns)?))
-                    }),
-                );
+        }
+        let mut states = HashMap::new();
+        for subject in subjects.iter().filter(|_| in_time()) {
+            for &(pid, tid, start_ns) in subject.awaited.iter().take(MOST_STATES) {
+                states.extend(process::state(pid, tid, start_ns).map(|state| ((tid, start_ns), state)));
             }
         }
         let listeners: HashMap<u64, Arc<Surroundings>> = self

@@ -1,5 +1,7 @@
 //! What an epoll or an io_uring waits for, as its fdinfo shows.
 
+use std::collections::HashMap;
+
 /// EPOLLEXCLUSIVE and EPOLLET (linux/eventpoll.h).
 const EXCLUSIVE: u32 = 1 << 28;
 const EDGE: u32 = 1 << 31;
@@ -9,6 +11,10 @@ const READABLE: u32 = 0x001 | 0x040;
 /// A file in an epoll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Polled {
+    /// Its descriptor when it was added.
+    pub descriptor: u32,
+    /// Files that were added at the same descriptor and are listed before it.
+    pub offset: u32,
     /// Inode of the file. Descriptor numbers may be reused, and the file may have several, so they are no identity.
     pub inode: u64,
     /// Device of the inode, as the kernel numbers devices.
@@ -20,13 +26,20 @@ pub(super) struct Polled {
 /// The files that an epoll polls for reading: lines such as
 /// `tfd:        5 events: 80000019 data:  5  pos:0 ino:4a1f sdev:9`.
 pub(super) fn of_epoll(fdinfo: &str) -> impl Iterator<Item = Polled> {
-    fdinfo.lines().filter_map(|line| {
+    let mut seen: HashMap<u32, u32> = HashMap::new();
+    fdinfo.lines().filter_map(move |line| {
         let rest = line.strip_prefix("tfd:")?;
+        let descriptor = rest.split_ascii_whitespace().next()?.parse().ok()?;
+        let next = seen.entry(descriptor).or_default();
+        let offset = *next;
+        *next += 1;
         let value = |name: &str| rest.split_once(name)?.1.split_ascii_whitespace().next();
         let events = u32::from_str_radix(value("events:")?, 16).ok()?;
         let number = |name| u64::from_str_radix(value(name)?, 16).ok();
         // A file that waited once (EPOLLONESHOT) and was not armed again has no events left.
         (events & READABLE != 0).then_some(Polled {
+            descriptor,
+            offset,
             inode: number(" ino:")?,
             device: number(" sdev:")?,
             exclusive: events & EXCLUSIVE != 0,
@@ -57,10 +70,19 @@ mod tests {
             tfd:        6 events:       19 data: ffff00000000aa07  pos:0 ino:4a20 sdev:9\n\
             tfd:        7 events:        4 data:                7  pos:0 ino:4a21 sdev:9\n\
             tfd:        8 events: 40000000 data:                8  pos:0 ino:4a22 sdev:9\n\
+            tfd:        8 events:       19 data:                9  pos:0 ino:4a23 sdev:9\n\
             tfd: broken\n";
-        let polled = |inode, exclusive, edge| Polled { inode, device: 9, exclusive, edge };
+        let polled = |(descriptor, offset), inode, exclusive, edge| Polled {
+            descriptor,
+            offset,
+            inode,
+            device: 9,
+            exclusive,
+            edge,
+        };
         let found: Vec<Polled> = of_epoll(fdinfo).collect();
-        assert_eq!(found, [polled(0x4a1f, true, true), polled(0x4a20, false, false)]);
+        let expected = [((5, 0), 0x4a1f, true, true), ((6, 0), 0x4a20, false, false), ((8, 1), 0x4a23, false, false)];
+        assert_eq!(found, expected.map(|(place, inode, exclusive, edge)| polled(place, inode, exclusive, edge)));
     }
 
     #[test]

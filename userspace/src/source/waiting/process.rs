@@ -3,13 +3,15 @@
 use std::{
     collections::HashMap,
     fs, io,
-    os::unix::fs::MetadataExt,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use listentop_model::sample::{Descriptors, ThreadState, WaitKind, Waiter};
 use nix::{
     sys::{
+        epoll::{Epoll, EpollCreateFlags},
         stat::{major, minor},
         uio::{RemoteIoVec, process_vm_readv},
     },
@@ -41,9 +43,10 @@ const EPOLL_THRIFT: u32 = 200;
 
 /// What is remembered of epolls: reading one takes long where it has many files.
 #[derive(Default)]
-pub(super) struct Cache(HashMap<(u32, u64, u32), Epoll>);
+pub(super) struct Cache(HashMap<(u32, u64, u32), Listed>);
 
-struct Epoll {
+/// What an epoll polls.
+struct Listed {
     polled: Vec<Polled>,
     again: Instant,
 }
@@ -114,21 +117,31 @@ impl Process<'_> {
             }
         } else if is(libc::SYS_ppoll) || is_old(call, Old::Poll) {
             let descriptors = self.of_poll(call.arguments[0], call.arguments[1]);
-            self.wait_for_any(tid, &descriptors, WaitKind::Poll);
+            self.wait_for_any(tid, &descriptors, WaitKind::Poll)?;
         } else if is(libc::SYS_pselect6) || is_old(call, Old::Select) {
             let descriptors = self.of_select(call.arguments[0], call.arguments[1]);
-            self.wait_for_any(tid, &descriptors, WaitKind::Select);
+            self.wait_for_any(tid, &descriptors, WaitKind::Select)?;
         } else if is(libc::SYS_io_uring_enter) {
             self.ring(tid, call);
         }
         Ok(())
     }
 
-    fn wait_for_any(&mut self, tid: u32, descriptors: &[u32], how: WaitKind) {
-        let mut inodes: Vec<u64> = descriptors.iter().filter_map(|fd| self.socket(tid, *fd)).collect();
+    /// A thread that waits for any of these: listeners, or epolls that poll some.
+    fn wait_for_any(&mut self, tid: u32, descriptors: &[u32], how: WaitKind) -> io::Result<()> {
+        let mut inodes = Vec::new();
+        for fd in descriptors {
+            let Ok(link) = fs::read_link(format!("/proc/{}/task/{tid}/fd/{fd}", self.pid)) else { continue };
+            match link.to_str() {
+                Some(EPOLL) => inodes.extend(self.epoll(tid, *fd)?.iter().map(|polled| polled.inode)),
+                Some(link) => inodes.extend(is_socket(link)),
+                None => {}
+            }
+        }
         inodes.sort_unstable();
         inodes.dedup();
         inodes.into_iter().for_each(|inode| self.waits(inode, tid, how, None));
+        Ok(())
     }
 
     fn waits(&mut self, inode: u64, tid: u32, how: WaitKind, flags: Option<(bool, bool)>) {
@@ -158,7 +171,7 @@ impl Process<'_> {
         is_socket(link.to_str()?).filter(|inode| self.inodes.contains(inode))
     }
 
-    /// Those of the listeners that an epoll polls.
+    /// Those of the listeners that an epoll polls, itself or through epolls in it.
     fn epoll(&mut self, tid: u32, fd: u32) -> io::Result<Vec<Polled>> {
         let (now, key) = (Instant::now(), (self.pid, self.start, fd));
         if let Some(known) = self.cache.0.get(&key).filter(|known| known.again > now) {
@@ -167,16 +180,44 @@ impl Process<'_> {
         if open_descriptors(self.pid)? > MOST_DESCRIPTORS {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        // It may have been closed meanwhile.
-        let Ok(info) = text(&format!("/proc/{}/task/{tid}/fdinfo/{fd}", self.pid)) else { return Ok(Vec::new()) };
-        let device = socket_device();
-        let is_ours = |polled: &Polled| {
-            self.inodes.contains(&polled.inode) && device.is_none_or(|device| device == polled.device)
-        };
-        let polled: Vec<Polled> = polls::of_epoll(&info).filter(is_ours).collect();
+        let mut polled = Vec::new();
+        self.polled_by(tid, fd, 0, &mut polled);
         let again = now + EPOLL_AGAIN.max(now.elapsed() * EPOLL_THRIFT);
-        self.cache.0.insert(key, Epoll { polled: polled.clone(), again });
+        self.cache.0.insert(key, Listed { polled: polled.clone(), again });
         Ok(polled)
+    }
+
+    /// Adds those of the listeners that an epoll polls. It is in so many others.
+    fn polled_by(&self, tid: u32, fd: u32, nests: u32, found: &mut Vec<Polled>) {
+        // It may have been closed meanwhile.
+        let Ok(info) = text(&format!("/proc/{}/task/{tid}/fdinfo/{fd}", self.pid)) else { return };
+        let (sockets, epolls) = (socket_place(), epoll_place());
+        for polled in polls::of_epoll(&info) {
+            if self.inodes.contains(&polled.inode) && sockets.is_none_or(|(device, _)| device == polled.device) {
+                found.push(polled);
+            } else if nests < MOST_NESTS
+                && epolls == Some((polled.device, polled.inode))
+                && let Some(inner) = self.inner(tid, fd, &polled)
+            {
+                self.polled_by(tid, inner, nests + 1, found);
+            }
+        }
+    }
+
+    /// A descriptor of an epoll in another one. All epolls have one inode, so that tells nothing; and what is at the
+    /// descriptor by which it was added may be another one by now.
+    fn inner(&self, tid: u32, outer: u32, polled: &Polled) -> Option<u32> {
+        let directory = format!("/proc/{}/task/{tid}/fd", self.pid);
+        let is_epoll =
+            |fd: &u32| fs::read_link(format!("{directory}/{fd}")).is_ok_and(|link| link.as_os_str() == EPOLL);
+        let own = Some(polled.descriptor).filter(is_epoll);
+        match own.map(|fd| is_target(tid, fd, outer, polled)) {
+            Some(Some(true) | None) => own,
+            // Where files cannot be compared there is no other way to find it.
+            Some(Some(false)) | None => {
+                proc::numbers(&directory).filter(is_epoll).find(|fd| is_target(tid, *fd, outer, polled) == Some(true))
+            }
+        }
     }
 
     /// The descriptors that a poll waits for: `struct pollfd` in the process' memory.
@@ -232,7 +273,7 @@ impl Process<'_> {
         }
         for fd in proc::numbers(format!("/proc/{}/fd", self.pid)) {
             let link = fs::read_link(format!("/proc/{}/fd/{fd}", self.pid));
-            if !link.is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]") {
+            if !link.is_ok_and(|link| link.as_os_str() == EPOLL) {
                 continue;
             }
             for polled in self.epoll(self.pid, fd)? {
@@ -269,16 +310,49 @@ fn is_old(_: &Call, _: Old) -> bool {
     false
 }
 
-/// The device of all sockets, as the kernel numbers it: that of a socket of our own.
-fn socket_device() -> Option<u64> {
-    static DEVICE: std::sync::OnceLock<Option<u64>> = std::sync::OnceLock::new();
-    *DEVICE.get_or_init(|| {
-        use std::os::fd::AsRawFd as _;
-        let socket = std::os::unix::net::UnixDatagram::unbound().ok()?;
-        let device = fs::metadata(format!("/proc/thread-self/fd/{}", socket.as_raw_fd())).ok()?.dev();
-        // MKDEV: 12 bits and 20.
-        Some(major(device) << 20 | minor(device))
-    })
+/// Where the link of an epoll's descriptor leads.
+const EPOLL: &str = "anon_inode:[eventpoll]";
+/// So deep the kernel lets epolls be in one another (EP_MAX_NESTS, fs/eventpoll.c).
+const MOST_NESTS: u32 = 4;
+/// `KCMP_EPOLL_TFD` (linux/kcmp.h).
+const KCMP_EPOLL_TFD: libc::c_int = 7;
+
+/// `struct kcmp_epoll_slot` (linux/kcmp.h).
+#[repr(C)]
+struct EpollSlot {
+    epoll: u32,
+    target: u32,
+    offset: u32,
+}
+
+/// Whether the file at a descriptor of a thread is this one in its epoll; `None` if the kernel cannot compare them
+/// (CONFIG_KCMP).
+fn is_target(tid: u32, fd: u32, epoll: u32, polled: &Polled) -> Option<bool> {
+    let slot = EpollSlot { epoll, target: polled.descriptor, offset: polled.offset };
+    // SAFETY: takes numbers, and the address of a structure of that type, which outlives the call.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, tid, tid, KCMP_EPOLL_TFD, fd, &raw const slot) };
+    if order >= 0 { Some(order == 0) } else { None }
+}
+
+/// A device as the kernel numbers it, and an inode.
+type Place = (u64, u64);
+
+/// That of a socket of our own; the device is that of all sockets.
+fn socket_place() -> Option<Place> {
+    static PLACE: OnceLock<Option<Place>> = OnceLock::new();
+    *PLACE.get_or_init(|| place_of(&std::os::unix::net::UnixDatagram::unbound().ok()?))
+}
+
+/// That of an epoll of our own, which all epolls have.
+fn epoll_place() -> Option<Place> {
+    static PLACE: OnceLock<Option<Place>> = OnceLock::new();
+    *PLACE.get_or_init(|| place_of(&Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).ok()?.0))
+}
+
+fn place_of(file: &impl AsRawFd) -> Option<Place> {
+    let found = fs::metadata(format!("/proc/thread-self/fd/{}", file.as_raw_fd())).ok()?;
+    // MKDEV: 12 bits and 20.
+    Some((major(found.dev()) << 20 | minor(found.dev()), found.ino()))
 }
 
 /// Descriptors that are counted one by one, at most.

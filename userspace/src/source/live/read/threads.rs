@@ -1,6 +1,7 @@
 //! Threads that were seen working: what they did (from the probes) and where their time went (from /proc).
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     fs, io, ptr,
     time::{Duration, Instant},
@@ -101,22 +102,26 @@ impl OfListener<'_> {
 
     /// The living threads that were seen accepting from the listener: process, thread, start.
     pub(crate) fn acceptors(&self) -> Vec<(u32, u32, u64)> {
+        self.living().filter(|t| accepts(t)).map(|t| (t.pid, t.tid, t.start_ns)).collect()
+    }
+
+    /// The same, with those that were seen reading; before the others those that did most.
+    pub(crate) fn workers(&self) -> Vec<(u32, u32, u64)> {
+        let mut workers: Vec<&ThreadSample> = self.living().filter(|t| t.reads > 0 || accepts(t)).collect();
+        workers.sort_by_key(|t| Reverse(t.reads + t.accepts));
+        workers.into_iter().map(|t| (t.pid, t.tid, t.start_ns)).collect()
+    }
+
+    /// The living threads that are in our PID namespace.
+    fn living(&self) -> impl Iterator<Item = &ThreadSample> {
         let records = self.slot.map_or(&[] as &[u32], |slot| &slot.records);
         let seen = records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
-        seen.map(|seen| &seen.sample)
-            .filter(|t| t.pid != 0 && !t.ended && t.accepts + t.would_block + t.accept_failed > 0)
-            .map(|t| (t.pid, t.tid, t.start_ns))
-            .collect()
+        seen.map(|seen| &seen.sample).filter(|t| t.pid != 0 && !t.ended)
     }
 
     /// A process that accepts from the listener; `None` if none was seen that lives in our PID namespace.
     pub(crate) fn accepting(&self) -> Option<u32> {
-        let records = &self.slot?.records;
-        let seen = records.iter().filter_map(|record| self.threads.seen[*record as usize].as_deref());
-        seen.map(|seen| &seen.sample)
-            .filter(|thread| thread.pid != 0 && !thread.ended)
-            .find(|thread| thread.accepts + thread.would_block > 0)
-            .map(|thread| thread.pid)
+        self.living().find(|thread| thread.accepts + thread.would_block > 0).map(|thread| thread.pid)
     }
 
     /// They and those that have ended, in order.
@@ -128,6 +133,11 @@ impl OfListener<'_> {
         samples.sort_unstable_by_key(|thread| (thread.pid, thread.tid, thread.start_ns));
         samples
     }
+}
+
+/// Whether a thread was seen accepting, or trying to.
+fn accepts(thread: &ThreadSample) -> bool {
+    thread.accepts + thread.would_block + thread.accept_failed > 0
 }
 
 impl Threads {
@@ -411,6 +421,8 @@ fn read_times(sample: &mut ThreadSample) -> Sighting {
         Ok(text) => match Stat::parse(&text) {
             // Another thread may have got the id since.
             Some(stat) if !machine::is_start(stat.start_ticks, sample.start_ns) => return Sighting::Ended,
+            // It does nothing any more, whether or not its parent has waited for it.
+            Some(stat) if matches!(stat.state, 'Z' | 'X' | 'x') => return Sighting::Ended,
             // exec changes the name, but not the id and the start.
             Some(stat) => stat.comm.clone_into(&mut sample.comm),
             None => {}
@@ -505,6 +517,22 @@ mod tests {
         assert_eq!(sample.comm, stat.comm);
         sample.start_ns += 1_000_000_000;
         assert_eq!(read_times(&mut sample), Sighting::Ended);
+    }
+
+    #[test]
+    fn one_that_its_parent_has_not_waited_for_has_ended() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().expect("every Linux has it");
+        let text = proc::text(format!("/proc/{}/stat", child.id())).expect("it runs");
+        let start_ns = machine::start_ns(Stat::parse(&text).expect("the kernel's format").start_ticks);
+        let mut sample = ThreadSample { pid: child.id(), tid: child.id(), start_ns, ..ThreadSample::default() };
+        assert_eq!(read_times(&mut sample), Sighting::Lives);
+        child.kill().expect("it runs");
+        let began = Instant::now();
+        while read_times(&mut sample) != Sighting::Ended {
+            assert!(began.elapsed() < Duration::from_secs(10), "it is there still");
+            std::thread::yield_now();
+        }
+        child.wait().expect("our child");
     }
 
     #[test]

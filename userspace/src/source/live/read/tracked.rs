@@ -76,6 +76,11 @@ pub(super) struct Readings {
 
 /// So many accepts that found nothing since the last look are worth another one.
 const STORM: u64 = 50;
+/// While bytes wait unread for so long, it is of interest what their readers do.
+const UNREAD_US: u64 = 500_000;
+/// The same where their age is not known.
+const UNREAD_BYTES: u64 = 64 << 10;
+
 impl Readings {
     fn records(&self, now_ns: u64) -> Records<'_> {
         Records {
@@ -212,13 +217,23 @@ impl TrackedListener {
         let (sample, _) = self.last.as_ref()?;
         let would_block = threads.work().would_block;
         let storm = would_block.saturating_sub(self.would_block.replace(would_block)) >= STORM;
-        let queued = sample.gauges.accept_depth > 0;
+        let gauges = &sample.gauges;
+        let queued = gauges.accept_depth > 0;
+        let unread = gauges
+            .oldest_unread_us
+            .map_or(gauges.queued_bytes.is_some_and(|bytes| bytes >= UNREAD_BYTES), |age| age >= UNREAD_US);
+        let accepting = threads.acceptors();
+        let awaited = match (unread, queued) {
+            (true, _) => threads.workers(),
+            (false, true) => accepting.clone(),
+            (false, false) => Vec::new(),
+        };
         Some(Subject {
             id: sample.id,
             inode: self.inode,
             holders: self.owner.holders.clone(),
-            accepting: threads.acceptors(),
-            queued,
+            accepting,
+            awaited,
             urgent: queued || storm,
         })
     }
