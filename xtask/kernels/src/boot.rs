@@ -49,8 +49,14 @@ const LEFT_OUT: [&str; 15] = [
 
 /// Tests that choose their probes themselves, and those of what every source reads in the same way (whose a listener
 /// is, and where): once for each kernel is enough, with its first source.
-const OF_NO_BACKEND: [&str; 5] =
-    ["backends::", "failures::btf_that_cannot_be_read", "failures::fallback_without_btf", "identity::", "refused::"];
+const OF_NO_BACKEND: [&str; 6] = [
+    "backends::",
+    "failures::btf_that_cannot_be_read",
+    "failures::fallback_without_btf",
+    "identity::",
+    "refused::",
+    "sight::",
+];
 
 /// Tests that start listentop many times: one kernel with every kind of hook is enough, with its first source.
 const OF_MANY_STARTS: [&str; 4] = [
