@@ -169,7 +169,7 @@ names! {
 }
 
 /// A process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Process id (thread group id) in listentop's own PID namespace.
     pub pid: u32,

@@ -29,6 +29,30 @@ pub(super) struct Filter {
     /// Only listeners in this network namespace, by name or inode number (repeatable)
     #[arg(long, global = true, value_name = "NAME|INODE")]
     pub(super) netns: Vec<String>,
+    /// Only listeners of processes in this container, by name or by id, whole or its beginning (repeatable)
+    #[arg(long, global = true, value_name = "ID|NAME")]
+    pub(super) container: Vec<String>,
+    /// Only listeners of processes in this pod, by id, whole or its beginning (repeatable)
+    #[arg(long, global = true, value_name = "ID")]
+    pub(super) pod: Vec<String>,
+    /// Only listeners of processes in this systemd service; `.service` may be left out (repeatable)
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) service: Vec<String>,
+}
+
+/// Of a shorter beginning of an id, too many containers have it by chance.
+const BEGINNING: usize = 4;
+
+/// Whether a container or a pod is the one that is wanted. Ids are known by their first 12 digits, or whole.
+fn is_named(known: &str, wanted: &str) -> bool {
+    let is_id =
+        |text: &str| text.len() >= BEGINNING && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    known == wanted || is_id(known) && is_id(wanted) && (known.starts_with(wanted) || wanted.starts_with(known))
+}
+
+/// Whether a service is the one that is wanted.
+fn is_service(known: &str, wanted: &str) -> bool {
+    known == wanted || known.strip_suffix(".service") == Some(wanted)
 }
 
 /// Bytes of a name that the kernel keeps (`TASK_COMM_LEN`, include/linux/sched.h, without the 0 at the end).
@@ -125,7 +149,13 @@ impl Filter {
 
     /// Whether there is no filter.
     pub(super) fn is_empty(&self) -> bool {
-        self.port.is_empty() && self.pid.is_empty() && self.comm.is_empty() && self.netns.is_empty()
+        self.port.is_empty()
+            && self.pid.is_empty()
+            && self.comm.is_empty()
+            && self.netns.is_empty()
+            && self.container.is_empty()
+            && self.pod.is_empty()
+            && self.service.is_empty()
     }
 
     fn passes(&self, listener: &ListenerModel) -> bool {
@@ -143,11 +173,19 @@ impl Filter {
             && (self.pid.is_empty() || self.pid.iter().any(any_pid))
             && (self.comm.is_empty() || self.comm.iter().any(any_comm))
             && (self.netns.is_empty() || self.passes_netns(listener.netns, listener.netns_name.as_deref()))
+            && passes_name(&self.container, process.and_then(|p| p.container.as_deref()), is_named)
+            && passes_name(&self.pod, process.and_then(|p| p.pod.as_deref()), is_named)
+            && passes_name(&self.service, process.and_then(|p| p.service.as_deref()), is_service)
     }
 
     fn passes_netns(&self, inode: u32, name: Option<&str>) -> bool {
         self.netns.iter().any(|wanted| name == Some(wanted) || wanted.parse() == Ok(inode))
     }
+}
+
+/// Whether nothing is wanted, or what is known is one of it.
+fn passes_name(wanted: &[String], known: Option<&str>, is: fn(&str, &str) -> bool) -> bool {
+    wanted.is_empty() || known.is_some_and(|known| wanted.iter().any(|wanted| is(known, wanted)))
 }
 
 impl std::fmt::Display for Filter {
@@ -157,6 +195,9 @@ impl std::fmt::Display for Filter {
         words.extend(self.pid.iter().map(|pid| format!("--pid {pid}")));
         words.extend(self.comm.iter().map(|comm| format!("--comm {}", comm.kept)));
         words.extend(self.netns.iter().map(|netns| format!("--netns {netns}")));
+        words.extend(self.container.iter().map(|container| format!("--container {container}")));
+        words.extend(self.pod.iter().map(|pod| format!("--pod {pod}")));
+        words.extend(self.service.iter().map(|service| format!("--service {service}")));
         f.write_str(&words.join(" "))
     }
 }
@@ -224,6 +265,53 @@ mod tests {
         assert_eq!(model.listeners.iter().filter(|listener| named(listener)).count(), 2, "both are shown");
         Filter { comm: vec![Comm::new(name.clone().into())], ..Filter::default() }.apply(&mut model);
         assert_eq!(model.listeners.iter().map(|listener| listener.port).collect::<Vec<_>>(), [own]);
+    }
+
+    #[test]
+    fn containers_pods_and_services_are_told_by_name_or_by_the_beginning_of_an_id() {
+        let [id, pod] = ["0123456789ab", "2b8e0f6a-1111-4222-8333-444455556666"];
+        let whole = format!("{id}{}", "0".repeat(52));
+        for (known, wanted, expected) in [
+            (id, id, true),
+            (id, &whole, true),
+            (id, "0123", true),
+            (id, "012", false),
+            (id, "0124", false),
+            (pod, "2b8e0f6a", true),
+            ("web", "web", true),
+            ("website", "web", false),
+            ("beef", "beefcake", false),
+        ] {
+            assert_eq!(is_named(known, wanted), expected, "{known} {wanted}");
+        }
+        let services = ["nginx.service", "nginx", "ngin", "nginx.socket"].map(|of| is_service("nginx.service", of));
+        assert_eq!(services, [true, true, false, false]);
+
+        let mut samples = fixtures::quiet();
+        for sample in &mut samples {
+            let names = [("0123456789ab", "2b8e0f6a-1111", "a.service"), ("web", "x", "nginx.service")];
+            for (listener, (container, pod, service)) in sample.listeners.iter_mut().zip(names) {
+                let process = listener.process.get_or_insert_default();
+                process.container = Some(container.to_owned());
+                (process.pod, process.service) = (Some(pod.to_owned()), Some(service.to_owned()));
+            }
+        }
+        let [first, second] = [0, 1].map(|at| samples[0].listeners[at].port);
+        let shown = |filter: Filter| {
+            let mut tracker = Tracker::new(&samples[0]);
+            samples[1..].iter().for_each(|sample| tracker.push(sample));
+            let mut model = tracker.model().clone();
+            filter.apply(&mut model);
+            model.listeners.iter().map(|listener| listener.port).collect::<Vec<_>>()
+        };
+        let named = |name: &str| vec![name.to_owned()];
+        assert_eq!(shown(Filter { container: named("0123456789"), ..Filter::default() }), [first]);
+        assert_eq!(shown(Filter { pod: named("2b8e0f6a"), ..Filter::default() }), [first]);
+        let service = Filter { service: named("nginx"), ..Filter::default() };
+        assert_eq!(service.to_string(), "--service nginx");
+        assert_eq!(shown(service), [second]);
+        let both = Filter { container: named("web"), service: named("a"), ..Filter::default() };
+        assert_eq!(shown(both), [] as [u16; 0]);
     }
 
     #[test]

@@ -47,24 +47,28 @@ const LEFT_OUT: [&str; 15] = [
     "times::residency_of",
 ];
 
-/// Tests that choose their probes themselves, and those of what every source reads in the same way (whose a listener
-/// is, and where): once for each kernel is enough, with its first source.
-const OF_NO_BACKEND: [&str; 6] = [
-    "backends::",
-    "failures::btf_that_cannot_be_read",
-    "failures::fallback_without_btf",
-    "identity::",
-    "refused::",
-    "sight::",
-];
+/// Tests that choose their probes themselves: once for each kernel is enough, with its first source.
+const OF_NO_BACKEND: [&str; 4] =
+    ["backends::", "failures::btf_that_cannot_be_read", "failures::fallback_without_btf", "refused::"];
+
+/// Tests of what iterators and /proc show, whatever the probes: what was there before the start, and whose a listener
+/// is, and where. The oldest kernel and the newest are enough, with their first source.
+const OF_SURROUNDINGS: [&str; 3] = ["before_start::", "identity::", "sight::"];
+
+/// The oldest and the newest kernel.
+const OLDEST: &str = "5.10";
+const NEWEST: &str = "7";
+
+/// The slowest of them: one of the kernels is enough.
+const UNDER_LOAD: [&str; 1] = ["before_start::load_at_the_start"];
+
+/// Tests that have nothing to do with packets that are processed while others are, which is what a real-time kernel
+/// has of its own.
+const NOT_OF_PACKETS: [&str; 6] = ["addresses::", "calls::", "clients::", "lifecycle::", "reuseport::", "unread::"];
 
 /// Tests that start listentop many times: one kernel with every kind of hook is enough, with its first source.
-const OF_MANY_STARTS: [&str; 4] = [
-    "before_start::load_at_the_start",
-    "refused::several_at_once",
-    "refused::tracepoints_one_by_one",
-    "refused::what_nothing_can_do_without",
-];
+const OF_MANY_STARTS: [&str; 3] =
+    ["refused::several_at_once", "refused::tracepoints_one_by_one", "refused::what_nothing_can_do_without"];
 
 /// The kernel that runs them, and all that `--probes fentry` sees in another way than `auto`.
 const WITH_ALL_HOOKS: &str = "6.18";
@@ -194,6 +198,24 @@ impl Boot {
         }
     }
 
+    /// Tests that do not run there, by the beginnings of their names. `first`: with the kernel's first source.
+    fn left_out(&self, first: bool) -> Vec<&'static str> {
+        let is = |series: &str| self.kernel.series == series;
+        [
+            (false, &LEFT_OUT[..]),
+            (first && is(WITH_ALL_HOOKS), &OF_MANY_STARTS),
+            (first && (is(OLDEST) || is(NEWEST)), &OF_SURROUNDINGS),
+            (first && is(NEWEST), &UNDER_LOAD),
+            (first && is(BY_FUNCTIONS), &OF_WORDS),
+            (first, &OF_NO_BACKEND),
+            (self.kind != Kind::RealTime, &NOT_OF_PACKETS),
+        ]
+        .into_iter()
+        .filter(|(run, _)| !run)
+        .flat_map(|(_, names)| names.iter().copied())
+        .collect()
+    }
+
     fn plan(&self, backends: &[&'static str], options: &Options) -> Plan {
         let mut plan = Plan { timed: true, ..Plan::default() };
         for backend in backends {
@@ -213,17 +235,8 @@ impl Boot {
             // What `auto` has shown already need not be shown again.
             let only_different = *backend == "fentry" && backends.contains(&"auto") && !options.all;
             if !options.all && options.test.is_none() && self.kind != Kind::ManyCpus {
-                LEFT_OUT.iter().for_each(|name| tests.extend(["--skip", name]));
                 let first = backends.first() == Some(backend);
-                if self.kernel.series != WITH_ALL_HOOKS || !first {
-                    OF_MANY_STARTS.iter().for_each(|name| tests.extend(["--skip", name]));
-                }
-                if self.kernel.series != BY_FUNCTIONS || !first {
-                    OF_WORDS.iter().for_each(|name| tests.extend(["--skip", name]));
-                }
-                if !first {
-                    OF_NO_BACKEND.iter().for_each(|name| tests.extend(["--skip", name]));
-                }
+                self.left_out(first).into_iter().for_each(|name| tests.extend(["--skip", name]));
             }
             let mut run = run(Purpose::Tests, backend, &tests, Duration::from_mins(20));
             if only_different {
