@@ -175,13 +175,12 @@ fn assert_same_counts(a: &ListenerModel, b: &ListenerModel) {
     let counts = |l: &ListenerModel| {
         let t = &l.total;
         let calls = [t.enqueued, t.accepts, t.would_block, t.accept_failed];
-        (calls, [t.reads, t.read_bytes, t.writes, t.write_bytes], [t.client_closed, t.client_reset])
+        (calls, [t.reads, t.read_bytes, t.writes, t.write_bytes])
     };
-    assert_eq!(
-        counts(a),
-        counts(b),
-        "enqueued, accepts, would-block, failed; reads, bytes, writes, bytes; closed, reset"
-    );
+    assert_eq!(counts(a), counts(b), "enqueued, accepts, would-block, failed; reads, bytes, writes, bytes");
+    // Some clients leave while they are accepted. A tracepoint looks whether they have a moment later than a function.
+    assert!(a.total.client_closed <= b.total.client_closed, "{:?} {:?}", a.total, b.total);
+    assert_eq!((a.total.client_reset, b.total.client_reset), (Some(0), Some(0)), "no client resets");
     assert_eq!(a.total.synack_retransmits, b.total.synack_retransmits);
     let now = |l: &ListenerModel| (l.now.open, l.now.queued_bytes, l.now.accept_depth, l.now.accept_peak);
     assert_eq!(now(a), now(b), "open, queued bytes, depth, peak");
