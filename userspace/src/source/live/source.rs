@@ -161,6 +161,7 @@ impl LiveSource {
         if let Some(walk) = &mut self.listeners.walk {
             walk.be_lavish();
         }
+        self.owners.be_lavish();
         self
     }
 

@@ -13,7 +13,7 @@ use listentop_model::sample::Process;
 
 pub(super) use scan::{Scan, describe, is_socket};
 
-use super::proc;
+use super::{machine, proc};
 use crate::rights;
 
 /// What listentop can see of the processes of its machine.
@@ -111,11 +111,14 @@ pub(super) struct Watch {
     latest: Scan,
     busy: bool,
     due: Instant,
+    /// A scan is due after the shortest time, regardless of its cost.
+    lavish: bool,
 }
 
 /// Shortest time between two scans.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// A scan is repeated after this many times its own duration at the earliest: 2 % of a core at most.
+/// A scan is repeated after this many times its CPU time at the earliest: 2 % of a core at most. On a busy machine, where
+/// owners matter most, it takes much longer than that.
 const THRIFT: u32 = 50;
 /// A listener without an owner asks for a scan at most this often.
 const IMPATIENT: Duration = Duration::from_millis(500);
@@ -132,14 +135,21 @@ impl Watch {
             // If that fails, the thread goes on with the rights that it has.
             let _ = rights::restrict_to_owners();
             while let Ok(Wanted { sockets, thorough }) = wanted.recv() {
-                let begin = Instant::now();
+                let before = machine::thread_cpu();
                 let found = scan::scan(&sockets, thorough);
-                if sender.send((found, begin.elapsed())).is_err() {
+                if sender.send((found, machine::thread_cpu().saturating_sub(before))).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { requests: Some(requests), results, latest: Scan::default(), busy: false, due: Instant::now() })
+        let due = Instant::now();
+        Ok(Self { requests: Some(requests), results, latest: Scan::default(), busy: false, due, lavish: false })
+    }
+
+    /// From now on scans are due soon after one another.
+    pub(super) fn be_lavish(&mut self) {
+        self.lavish = true;
+        self.due = Instant::now();
     }
 
     /// The latest scan; asks for another when one is due. `wanted`: inodes of the sockets that listen now.
@@ -172,7 +182,8 @@ impl Watch {
         if let Ok((scan, took)) = self.results.recv_timeout(patience) {
             self.latest = Scan { number: self.latest.number + 1, ..scan };
             self.busy = false;
-            self.due = Instant::now() + SHORTEST.max(took * THRIFT);
+            let thrift = if self.lavish { 0 } else { THRIFT };
+            self.due = Instant::now() + SHORTEST.max(took * thrift);
         }
     }
 }
