@@ -15,6 +15,7 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::{Parser as _, error::ErrorKind};
 
 use crate::{
@@ -130,6 +131,18 @@ fn failed(failure: &Failure) -> ExitCode {
         say(format_args!("listentop: {line}"));
     }
     ExitCode::from(failure.code())
+}
+
+/// Descriptors that the runtime opens: epoll, its waker, and a pair of sockets for signals, with copies.
+const OF_THE_RUNTIME: usize = 8;
+
+/// The runtime, to be made before the source: while this is the only thread, nobody else takes the descriptors that are
+/// found to be free. tokio panics if it cannot open its sockets for signals.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    limits::raise();
+    let free: io::Result<Vec<_>> = (0..OF_THE_RUNTIME).map(|_| std::fs::File::open("/dev/null")).collect();
+    drop(free.context("cannot start the runtime")?);
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
 /// Starts the source and gives up the privileges that only the start required. If it is not the best source, one line

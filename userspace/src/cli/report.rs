@@ -16,7 +16,7 @@ use super::{
     Failure, NOTHING_PASSED, OK,
     feed::Feed,
     options::{Cli, Report},
-    print, start,
+    print, runtime, start,
 };
 use crate::{
     output, report,
@@ -39,10 +39,9 @@ pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
     for note in cli.filter.notes() {
         say(format_args!("listentop: {note}"));
     }
+    let runtime = runtime()?;
     let source = start(&cli.probing.options())?;
     let mut feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(measure(&mut feed, options.duration))?;
     // From here on a signal ends the program as usual: a reader that takes nothing must not make it deaf.
     endings().into_iter().for_each(restore);

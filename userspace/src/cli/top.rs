@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{mpsc, watch};
 
-use super::{Failure, OK, feed::Feed, options::Cli, start};
+use super::{Failure, OK, feed::Feed, options::Cli, runtime, start};
 use crate::{
     dashboard::{self, DashboardOptions, Ended, Theme},
     say::{charset, say},
@@ -22,11 +22,10 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
             anyhow!("the log would overwrite the dashboard; redirect stderr to a file (--log-probes 2>FILE)").into()
         );
     }
+    let runtime = runtime()?;
     let source = start(&cli.probing.options())?;
     let name = source.name().to_owned();
     let feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let refresh = cli.refresh();
     let options = DashboardOptions {
         refresh,

@@ -210,7 +210,9 @@ fn assert_same_distributions(a: &Distributions, b: &Distributions) {
 fn compare(what: &str, a: Option<&Histogram>, b: Option<&Histogram>) {
     let (a, b) = (a.expect("it is measured"), b.expect("it is measured"));
     assert_eq!(a.count(), b.count(), "{what}");
-    for p in [0.5, 0.9] {
+    // Where probes take twenty times as long, one time in ten something else runs between the two ends.
+    let quantiles = if slowness() > 1 { &[0.5][..] } else { &[0.5, 0.9] };
+    for &p in quantiles {
         let (x, y) = (a.quantile_ns(p).unwrap_or(0) as f64, b.quantile_ns(p).unwrap_or(0) as f64);
         let between = 50_000.0 * f64::from(slowness());
         assert!((x - y).abs() <= x.max(y) / 8.0 + between, "{what}: {x} ns and {y} ns at p{p}");

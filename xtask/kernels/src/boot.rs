@@ -28,7 +28,8 @@ const SLOWNESS: u32 = 10;
 
 /// Tests that run only with `--all`. The kernel makes no difference to them, or other tests show the same; and
 /// emulation is slow.
-const LEFT_OUT: [&str; 15] = [
+const LEFT_OUT: [&str; 17] = [
+    "characters::",
     "command_line::",
     "dashboard::",
     "lifecycle::a_thousand_short_lived_threads",
@@ -38,6 +39,7 @@ const LEFT_OUT: [&str; 15] = [
     "lifecycle::inherited",
     "lifecycle::passed",
     "lifecycle::shared",
+    "limits::",
     // These change the whole machine. They run on the one with many possible CPUs.
     "machine::clock_steps_under_a_report",
     "machine::many_possible_cpus",
