@@ -261,7 +261,7 @@ fn somaxconn() -> u32 {
 /// The lab's namespace is the test's own, so its somaxconn may be changed.
 fn what_set_the_limit(lab: &Lab) {
     let before = listen(PORT + 1, 77);
-    let mut watch = Watch::start(lab);
+    let mut watch = Watch::fresh(lab);
     let set = |value: u32| std::fs::write("/proc/sys/net/core/somaxconn", value.to_string()).expect("our namespace");
     let limit = somaxconn();
     let small = listen(PORT, 50);
