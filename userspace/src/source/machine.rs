@@ -72,7 +72,26 @@ const NS_PER_SECOND: i64 = 1_000_000_000;
 /// When a thread started by the kernel's own clock, from its start time in /proc, in ticks since boot as our time
 /// namespace counts them.
 pub(super) fn start_ns(ticks: u64) -> u64 {
-    (ticks * NS_PER_TICK).saturating_add_signed(offsets().boottime.saturating_neg())
+    (ticks * NS_PER_TICK).saturating_add_signed(offset_of_starts().saturating_neg())
+}
+
+/// What is added to start times in /proc in our time namespace. Before Linux 5.11 nothing is. This program has started a
+/// moment ago by one of the two.
+fn offset_of_starts() -> i64 {
+    static OFFSET: OnceLock<i64> = OnceLock::new();
+    *OFFSET.get_or_init(|| {
+        let offset = offsets().boottime;
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok();
+        let now = now.map(|time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64);
+        let start = super::proc::start_ticks(std::process::id()).map(|ticks| ticks * NS_PER_TICK);
+        now.zip(start).map_or(offset, |(now, start)| applied(offset, now, start))
+    })
+}
+
+/// `offset` if it is part of this program's `start`, otherwise 0; `now` is a moment later, and has it.
+fn applied(offset: i64, now: u64, start: u64) -> i64 {
+    let without = now.saturating_add_signed(offset.saturating_neg());
+    if now.abs_diff(start) <= without.abs_diff(start) { offset } else { 0 }
 }
 
 /// Whether a start time in /proc, which has whole ticks, is the one that the kernel notes in nanoseconds.
@@ -127,6 +146,18 @@ mod tests {
             assert_eq!(cpus_in(list), cpus, "{list:?}");
         }
         assert!(online_cpus() >= thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32));
+    }
+
+    #[test]
+    fn whether_start_times_have_the_offset_shows_at_our_own() {
+        let second = 1_000_000_000;
+        for offset in [100_000 * second, -100 * second] {
+            // By the kernel's clock it started 40 ms ago.
+            let (now, started) = ((5_000 * second + offset) as u64, 5_000 * second - 40_000_000);
+            assert_eq!(applied(offset, now, (started + offset) as u64), offset);
+            assert_eq!(applied(offset, now, started as u64), 0);
+        }
+        assert_eq!(applied(0, 5, 4), 0);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use listentop_model::sample::{NamespaceCounters, NamespaceId};
 
 use super::{machine, namespaces};
 
-/// Namespaces without listeners, and those that had none before.
+/// Namespaces without listeners, and those that had none before. Only those with a cookie: without one, another
+/// namespace may have got the inode since its counters were read.
 #[derive(Debug, Default)]
 pub(super) struct Uninhabited {
     /// Their counters, and when these had been read.
@@ -32,7 +33,7 @@ impl Uninhabited {
         let known: HashSet<u32> = self.read.keys().map(|id| id.inode).collect();
         for (inode, file) in found.iter().filter(|(inode, _)| !inhabited.contains(inode) && !known.contains(inode)) {
             // One that may not be entered stays without.
-            if let Ok((cookie, counters)) = namespaces::inside(file, namespaces::look_around) {
+            if let Ok((cookie @ Some(_), counters)) = namespaces::inside(file, namespaces::look_around) {
                 let id = NamespaceId { inode: *inode, cookie };
                 self.read.insert(id, (machine::monotonic_ns(), counters));
             }
@@ -51,7 +52,7 @@ impl Uninhabited {
     /// The last listener of a namespace has closed, and its counters have been read since.
     pub(super) fn vacated(&mut self, id: NamespaceId, counters: Option<NamespaceCounters>) {
         self.before.remove(&id);
-        if let Some(counters) = counters {
+        if let Some(counters) = counters.filter(|_| id.cookie.is_some()) {
             self.read.insert(id, (machine::monotonic_ns(), counters));
         }
     }
@@ -80,6 +81,10 @@ mod tests {
         assert_eq!(uninhabited.before(ID, 1), None, "that one opened before the counters were read");
         uninhabited.vacated(ID, None);
         assert_eq!(uninhabited.before(ID, machine::monotonic_ns()), None);
+        let nameless = NamespaceId { cookie: None, ..ID };
+        uninhabited.vacated(nameless, Some(counters(5)));
+        let later = machine::monotonic_ns() + 1;
+        assert_eq!(uninhabited.before(nameless, later), None, "it may be another one by now");
     }
 
     #[test]

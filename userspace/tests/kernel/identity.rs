@@ -297,8 +297,10 @@ fn listen_that_fails(lab: &Lab) {
         watch.sample();
     }
     let connected = pair(&first, loopback(PORT));
+    // Before 5.12 a socket has a cookie when somebody asks for it.
+    let id = cookie(&first);
     watch.sample();
-    assert_eq!(watch.listeners(PORT).iter().map(|seen| seen.id).collect::<Vec<_>>(), [cookie(&first)]);
+    assert_eq!(watch.listeners(PORT).iter().map(|seen| seen.id).collect::<Vec<_>>(), [id]);
     assert_eq!(watch.listener(PORT).total.enqueued, Some(1));
     // Once the port is free, the same socket listens, and stops.
     drop((first, connected));
@@ -339,7 +341,12 @@ fn first_listener_later(lab: &Lab) {
         assert!(refused >= 30, "the test's own load: {refused}");
         if watch.is_available(Measure::Drops) {
             let drops = watch.by_id(cookie(&listener)).drops;
-            assert_eq!((drops.total, drops.unexplained), (Some(refused), Some(0)), "turn {turn}: {drops:?}");
+            assert_eq!(drops.total, Some(refused), "turn {turn}: {drops:?}");
+            // A namespace without a cookie may be another one than that of which the counters were read before.
+            if older_than(5, 14) {
+                continue;
+            }
+            assert_eq!(drops.unexplained, Some(0), "turn {turn}: {drops:?}");
             assert_eq!(drops.accept_queue_full_on_syn, Some(refused));
             let namespace = watch.namespace();
             assert_eq!((namespace.listen_drops, namespace.unexplained_drops), (Some(refused), Some(0)));

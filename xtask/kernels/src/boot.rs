@@ -28,7 +28,7 @@ const SLOWNESS: u32 = 10;
 
 /// Tests that run only with `--all`. The kernel makes no difference to them, or other tests show the same; and
 /// emulation is slow.
-const LEFT_OUT: [&str; 17] = [
+const LEFT_OUT: [&str; 19] = [
     "characters::",
     "command_line::",
     "dashboard::",
@@ -40,6 +40,8 @@ const LEFT_OUT: [&str; 17] = [
     "lifecycle::passed",
     "lifecycle::shared",
     "limits::",
+    "patterns::a_process_per_connection",
+    "patterns::sums_from_the_middle_of_a_load",
     // These change the whole machine. They run on the one with many possible CPUs.
     "machine::clock_steps_under_a_report",
     "machine::many_possible_cpus",

@@ -56,7 +56,8 @@ fn has_figures(seen: &ListenerModel, [closed, reset, accepts]: [u64; 3], waited_
     assert!((figure(found, "share_of_accepts") - share).abs() < 1e-9, "{found:#?}");
     // A percentile is the middle of its bucket.
     assert!(figure(found, "wait_p50_ms") >= waited_ms * 15.0 / 16.0, "{found:#?}");
-    assert_eq!(found.severity, if share >= 0.5 { Severity::Warning } else { Severity::Info });
+    // A higher one, of the first few, stays for a while.
+    assert!(share < 0.5 || found.severity == Severity::Warning, "{found:#?}");
     let begin = format!("{} of {accepts} accepts (", closed + reset);
     assert!(found.summary.starts_with(&begin), "{}", found.summary);
 }
@@ -138,7 +139,10 @@ fn health_checks(lab: &Lab) {
     let child = server(PORT, 128, |listener| {
         loop {
             // So that some have gone when it accepts them.
-            drop(accept(&listener));
+            let client = accept(&listener).expect("a connection");
+            // Without a reset: some clients have not noticed yet that they are connected.
+            client.set_linger(None).expect("SO_LINGER");
+            drop(client);
             std::thread::sleep(Duration::from_millis(2));
         }
     });
