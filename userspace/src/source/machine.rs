@@ -75,8 +75,8 @@ pub(super) fn start_ns(ticks: u64) -> u64 {
     (ticks * NS_PER_TICK).saturating_add_signed(offset_of_starts().saturating_neg())
 }
 
-/// What is added to start times in /proc in our time namespace. Before Linux 5.11 nothing is. This program has started a
-/// moment ago by one of the two.
+/// What is added to start times in /proc in our time namespace. Before Linux 5.11 nothing is. This program has started
+/// a moment ago by one of the two.
 fn offset_of_starts() -> i64 {
     static OFFSET: OnceLock<i64> = OnceLock::new();
     *OFFSET.get_or_init(|| {

@@ -291,14 +291,14 @@ fn listen_that_fails(lab: &Lab) {
     };
     let [first, second] = [0, 1].map(bound);
     first.listen(5).expect("the first one may");
+    // Before 5.12 a socket has a cookie when somebody asks for it.
+    let id = cookie(&first);
     for _ in 0..40 {
         let error = second.listen(5).expect_err("the port is taken");
         assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
         watch.sample();
     }
     let connected = pair(&first, loopback(PORT));
-    // Before 5.12 a socket has a cookie when somebody asks for it.
-    let id = cookie(&first);
     watch.sample();
     assert_eq!(watch.listeners(PORT).iter().map(|seen| seen.id).collect::<Vec<_>>(), [id]);
     assert_eq!(watch.listener(PORT).total.enqueued, Some(1));

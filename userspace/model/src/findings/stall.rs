@@ -14,7 +14,7 @@ use crate::{
 thresholds! {
     /// A thread that takes this share of a CPU works, even if it neither reads nor writes.
     BUSY_CPU: f64 = 0.05, Share;
-    /// After so long without an accept the CPU time that a thread used tells whether it works. It is read once a second,
+    /// After so long without an accept the CPU time that a thread used tells whether it works. It is read every second,
     /// so what was read up to a second after the last accept may be of before.
     CPU_TELLS_US: u64 = 3_000_000, Micros;
 }
@@ -111,8 +111,8 @@ impl<'a> FindingInput<'a> {
         lately.map_or(0.0, |lately| lately.writes as f64 * 1e6 / lately.span_us as f64)
     }
 
-    /// Whether the thread was at work in the recent span, while a connection waits that came `oldest_us` ago. What it did
-    /// before is not the stall's: a thread may answer a request and then hang.
+    /// Whether the thread was at work in the recent span, while a connection waits that came `oldest_us` ago. What it
+    /// did before is not the stall's: a thread may answer a request and then hang.
     pub(super) fn works_since(&self, thread: &ThreadModel, oldest_us: u64) -> bool {
         let counted = [thread.accepts_per_second, thread.reads_per_second, self.writes_per_second(thread, oldest_us)];
         let runs = match &thread.state {

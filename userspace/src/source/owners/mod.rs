@@ -117,8 +117,8 @@ pub(super) struct Watch {
 
 /// Shortest time between two scans.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// A scan is repeated after this many times its CPU time at the earliest: 2 % of a core at most. On a busy machine, where
-/// owners matter most, it takes much longer than that.
+/// A scan is repeated after this many times its CPU time at the earliest: 2 % of a core at most. On a busy machine,
+/// where owners matter most, it takes much longer than that.
 const THRIFT: u32 = 50;
 /// A listener without an owner asks for a scan at most this often.
 const IMPATIENT: Duration = Duration::from_millis(500);
