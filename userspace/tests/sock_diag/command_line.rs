@@ -79,11 +79,11 @@ fn coverage(report: &Value, measure: Measure) -> (String, bool, String) {
 
 /// Checks that the coverage of every measure is that of the source without probes, with the reason.
 fn assert_sampled(report: &Value, remedy: &str) {
-    use Measure::{AcceptQueueDepth, DropCause, Drops, Owners, SynQueueDepth};
+    use Measure::{AcceptQueueDepth, Descriptors, DropCause, Drops, Owners, SynQueueDepth, Waiters};
     for measure in Measure::ALL {
         let (status, via, reason) = coverage(report, *measure);
         match measure {
-            AcceptQueueDepth | SynQueueDepth | Drops | DropCause => {
+            AcceptQueueDepth | SynQueueDepth | Drops | DropCause | Waiters | Descriptors => {
                 assert_eq!((status.as_str(), via), ("sampled", true), "{measure}");
                 assert!(!reason.is_empty(), "{measure}");
             }

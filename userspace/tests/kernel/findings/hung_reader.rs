@@ -190,7 +190,11 @@ fn on_purpose(lab: &Lab) {
     ask(&clients);
     let others = &clients[..CLIENTS - 1];
     answered(others);
-    watch.sample_until("its age is known", |watch| watch.listener(PORT).now.oldest_unread_us > Some(1_600_000));
+    watch.sample_until("its age and its reader's state are known", |watch| {
+        let seen = watch.listener(PORT);
+        let known = seen.threads.iter().any(|thread| thread.tid == child.pid() && thread.state.is_some());
+        known && seen.now.oldest_unread_us > Some(1_600_000)
+    });
     let seen = watch.listener(PORT);
     assert_eq!(seen.now.queued_bytes, Some(5));
     let thread = seen.threads.iter().find(|thread| thread.tid == child.pid()).expect("it reads");
