@@ -28,7 +28,7 @@ const SLOWNESS: u32 = 10;
 
 /// Tests that run only with `--all`. The kernel makes no difference to them, or other tests show the same; and
 /// emulation is slow.
-const LEFT_OUT: [&str; 19] = [
+const LEFT_OUT: [&str; 18] = [
     "characters::",
     "command_line::",
     "dashboard::",
@@ -40,8 +40,7 @@ const LEFT_OUT: [&str; 19] = [
     "lifecycle::passed",
     "lifecycle::shared",
     "limits::",
-    "patterns::a_process_per_connection",
-    "patterns::sums_from_the_middle_of_a_load",
+    "patterns::",
     // These change the whole machine. They run on the one with many possible CPUs.
     "machine::clock_steps_under_a_report",
     "machine::many_possible_cpus",
@@ -76,8 +75,8 @@ const WITH_ALL_HOOKS: &str = "6.18";
 
 /// Tests of what listentop says of counts that other tests have proven: one kernel is enough. `cargo xtask test` runs
 /// them on the running kernel as well, by tracepoints where it refuses functions.
-const OF_WORDS: [&str; 6] =
-    ["failures::killed_under_load", "failures::two_at_once", "findings::", "owners::", "patterns::", "probe_log::"];
+const OF_WORDS: [&str; 5] =
+    ["failures::killed_under_load", "failures::two_at_once", "findings::", "owners::", "probe_log::"];
 
 /// The kernel that runs them: functions are all that it has.
 const BY_FUNCTIONS: &str = "6.1";
@@ -241,7 +240,7 @@ impl Boot {
                 let first = backends.first() == Some(backend);
                 self.left_out(first).into_iter().for_each(|name| tests.extend(["--skip", name]));
             }
-            let mut run = run(Purpose::Tests, backend, &tests, Duration::from_mins(20));
+            let mut run = run(Purpose::Tests, backend, &tests, Duration::from_mins(30));
             if only_different {
                 run.environment.push((ONLY_DIFFERENT.to_owned(), "1".to_owned()));
             }

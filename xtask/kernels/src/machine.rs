@@ -19,7 +19,7 @@ use xtask_support::process;
 const QEMU: &str = "qemu-system-x86_64";
 
 /// A machine that runs longer is stopped.
-pub const LIMIT: Duration = Duration::from_mins(40);
+pub const LIMIT: Duration = Duration::from_mins(50);
 
 /// Kernel options of every machine.
 ///
