@@ -73,8 +73,8 @@ const OF_MANY_STARTS: [&str; 3] =
 /// The kernel that runs them.
 const WITH_ALL_HOOKS: &str = "6.18";
 
-/// Tests of what listentop says of counts that other tests have proven: one kernel is enough. `cargo xtask test` runs
-/// them on the running kernel as well, by tracepoints where it refuses functions.
+/// Tests of what listentop says of counts that other tests have proven, and of how it ends: one kernel is enough.
+/// `cargo xtask test` runs them on the running kernel as well, by tracepoints where it refuses functions.
 const OF_WORDS: [&str; 5] =
     ["failures::killed_under_load", "failures::two_at_once", "findings::", "owners::", "probe_log::"];
 

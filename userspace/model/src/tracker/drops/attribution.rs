@@ -43,7 +43,8 @@ impl Pools {
     /// Ends a step: finds causes for what is pending. `complete`: all listeners of the namespace are tracked.
     ///
     /// The counters of one sample are read one after another, so they can disagree about the latest attempts. Such
-    /// attempts fit one step later. What does not fit then never will.
+    /// attempts fit one step later. Under load the next ones disagree then: a listener that refuses alone keeps them
+    /// for up to [`PATIENCE`] steps without progress. Of several, what does not fit after a step never will.
     pub(crate) fn settle(&mut self, listeners: &mut [&mut DropTracker], complete: bool) {
         for (left, fresh) in self.left.iter_mut().zip(self.fresh) {
             *left += fresh;
@@ -56,7 +57,6 @@ impl Pools {
         let causes = self.left.iter().filter(|left| **left > 0).count();
         let decided = pending == 0 || causes < 2;
         let exact = self.left.iter().sum::<i64>() == listeners.iter().map(|l| l.pending as i64).sum::<i64>();
-        // Under load the two kinds of counters are read so far apart that they never agree in one step.
         let alone = complete && !self.stale && pending == 1;
         self.undecided = match decided {
             true => 0,
