@@ -210,10 +210,12 @@ impl Listener {
         added
     }
 
-    /// Whether patterns or findings may have changed. Those of an idle listener stay the same.
+    /// Whether patterns or findings may have changed. Those of an idle listener stay the same, and so does a finding
+    /// that has passed.
     pub(crate) fn is_dirty(&self, model: &ListenerModel) -> bool {
         let waiting = model.now.accept_depth > 0 || model.now.queued_bytes.is_some_and(|n| n > 0);
-        let open = !model.closed && (waiting || !model.findings.is_empty());
+        let holds = || model.findings.iter().any(|finding| finding.until_unix_ms.is_none());
+        let open = !model.closed && (waiting || holds());
         self.dirty || open || self.findings.is_settling()
     }
 

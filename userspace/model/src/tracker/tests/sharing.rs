@@ -63,6 +63,21 @@ fn listeners_shared_with_the_sample_before_are_left_alone_and_come_out_the_same(
     scene.listener(0).read(0, 3, 10, 50);
     (0..100).for_each(|_| scene.tick(250));
     assert!(assert_sharing_makes_no_difference(&scene.samples()) > 0.9);
+    // Nor has a finding that has passed. (The first 14 seconds it is recent.)
+    let mut scene = one();
+    scene.tick(250);
+    scene.listener(0).enqueue(17, 17);
+    scene.listener(0).refuse(40, 0);
+    scene.counters(0).listen_overflows += 40;
+    scene.counters(0).listen_drops += 40;
+    scene.tick(250);
+    scene.listener(0).accept(0, 17, 500_000);
+    (0..400).for_each(|_| scene.tick(250));
+    let samples = scene.samples();
+    let mut tracker = Tracker::new(&samples[0]);
+    samples[1..].iter().for_each(|sample| tracker.push(sample));
+    assert!(!tracker.model().listeners[0].findings.is_empty(), "it is remembered");
+    assert!(assert_sharing_makes_no_difference(&samples) > 0.8);
 }
 
 #[test]
