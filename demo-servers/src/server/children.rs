@@ -29,6 +29,7 @@ impl Children {
     /// No process can be started.
     pub(crate) fn fork(
         &self,
+        service: &Service,
         slot: &'static Slot,
         essential: bool,
         body: impl FnOnce() -> anyhow::Result<()>,
@@ -46,6 +47,7 @@ impl Children {
                 let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
                 let status = if getppid() == parent {
                     slot.adopt();
+                    let body = || service.prepare_thread().and_then(|()| body());
                     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
                         Ok(Ok(())) => 0,
                         Ok(Err(error)) => {

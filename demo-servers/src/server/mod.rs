@@ -5,10 +5,13 @@ mod children;
 mod connection;
 mod event_loop;
 pub mod listen;
+mod neighbours;
 pub mod options;
 mod patterns;
+mod queue;
 mod ring;
 pub mod service;
+pub mod work;
 
 use crate::sys::{block, limit_open_files, now_ns, print_json, set_thread_name};
 use anyhow::{Context, anyhow};
@@ -59,12 +62,19 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGCHLD];
     let mask = block(&signals)?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")?;
+    if let Some(cpu) = options.pin {
+        neighbours::pin(cpu)?;
+    }
     let listeners = listen::open(&options)?;
     set_thread_name(&options.name);
     let service = Arc::new(Service::new(options)?);
 
     let mut running = Running::default();
-    if let Err(error) = patterns::start(&service, &listeners, &mut running) {
+    let started = patterns::start(&service, &listeners, &mut running).and_then(|()| {
+        running.threads.extend(neighbours::hogs(&service)?);
+        Ok(())
+    });
+    if let Err(error) = started {
         service.fail(error);
     } else {
         let address = listeners.address;
