@@ -1,7 +1,6 @@
 //! Signals, stalls, delays and ends of `demo-server`.
 
 use clap::ValueEnum;
-use demo_servers::lab::scenarios;
 use demo_servers::server::options::Pattern;
 use demo_test_support::{Server, alive, eventually, run, stress};
 use nix::sys::signal::{Signal, kill};
@@ -246,17 +245,21 @@ fn bad_input_is_one_line_and_an_exit_status() {
 fn a_bad_command_line_of_the_lab_is_one_line() {
     let missing = "--headless --listentop /nonexistent/listentop";
     for (options, code, part) in [
-        ("nonsense", 2, scenarios::DEFAULT),
+        ("nonsense", 2, lessons::DEFAULT),
         ("--bogus", 2, "--bogus"),
         ("--headless --format xml", 2, "xml"),
         ("--headless --for abc", 2, "2m"),
         (missing, 2, "/nonexistent/listentop"),
         ("patterns --listentop /bin/true", 2, "--headless"),
+        ("patterns --format json --listentop /bin/true", 2, "--format"),
+        ("patterns --short", 2, "--check"),
     ] {
         let (status, stdout, stderr) = run("lab", options);
         assert_eq!((status, stdout.as_str()), (Some(code), ""), "{stderr}");
         assert!(stderr.lines().count() == 1 && stderr.contains(part), "{options}: {stderr}");
     }
     let (status, stdout, _) = run("lab", "--list");
-    assert_eq!((status, stdout.lines().count()), (Some(0), scenarios::ALL.len()));
+    assert_eq!((status, stdout), (Some(0), lessons::list_text()));
+    let (status, stdout, _) = run("lab", "--list --format json");
+    assert_eq!((status, stdout), (Some(0), format!("{:#}\n", lessons::list_json())));
 }

@@ -6,20 +6,23 @@ use super::schedule::Schedule;
 use super::summary::{Latencies, Summary};
 use super::table::Table;
 use super::timers::{Ticket, Timers};
-use crate::sys::{now_ns, say};
+use crate::sys::{now_ns, print_json, say};
 use anyhow::Context;
+use lab_control::{Connection as Lab, FromLab, Order, ToLab};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use std::iter::Peekable;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 const TIMER: u64 = u64::MAX;
 const SIGNAL: u64 = u64::MAX - 1;
+const LAB: u64 = u64::MAX - 2;
 
 /// Number of arrivals to start before events are handled, so that neither starves the other.
 const ARRIVALS: usize = 64;
@@ -43,7 +46,7 @@ pub(super) struct Engine<'a> {
     timer: TimerFd,
     armed_ns: u64,
     start_ns: u64,
-    schedule: Peekable<Schedule>,
+    schedule: Schedule,
     table: Table,
     connecting: Timers,
     responding: Timers,
@@ -52,23 +55,28 @@ pub(super) struct Engine<'a> {
     recorded: Recorded,
     next_source: u8,
     ended: bool,
+    signals: &'a SignalFd,
+    lab: Option<Lab>,
 }
 
 impl<'a> Engine<'a> {
-    pub(super) fn new(options: &'a Options, signals: &SignalFd) -> anyhow::Result<Self> {
+    pub(super) fn new(options: &'a Options, signals: &'a SignalFd, lab: Option<Lab>) -> anyhow::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot create an epoll instance")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("cannot create a timerfd")?;
         let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(&timer, EpollEvent::new(edge, TIMER)).context("epoll_ctl")?;
         epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL)).context("epoll_ctl")?;
+        if let Some(lab) = &lab {
+            epoll.add(&lab.reader, EpollEvent::new(EpollFlags::EPOLLIN, LAB)).context("epoll_ctl")?;
+        }
         Ok(Self {
             options,
             epoll,
             timer,
             armed_ns: 0,
             start_ns: now_ns(),
-            schedule: Schedule::new(options).peekable(),
+            schedule: Schedule::new(options),
             table: Table::default(),
             connecting: Timers::default(),
             responding: Timers::default(),
@@ -77,6 +85,8 @@ impl<'a> Engine<'a> {
             recorded: Recorded::default(),
             next_source: 0,
             ended: false,
+            signals,
+            lab,
         })
     }
 
@@ -108,19 +118,65 @@ impl<'a> Engine<'a> {
             for event in &events[..count] {
                 match event.data() {
                     TIMER => {}
-                    SIGNAL => self.ended = true,
+                    SIGNAL => self.signalled()?,
+                    LAB => self.ordered()?,
                     token => self.advance(token, event.events(), &mut buffer),
                 }
             }
         }
-        self.summary.unfinished = self.table.open;
-        self.count_unfinished_connects();
-        self.summary.seconds = (now_ns() - self.start_ns) as f64 / 1e9;
-        self.summary.start_delay_us = self.recorded.start_delay.summary();
-        self.summary.connect_us = self.recorded.connect.summary();
-        self.summary.response_us = self.recorded.response.summary();
-        self.summary.first_response_us = self.recorded.first_response.summary();
-        Ok(self.summary)
+        Ok(self.results())
+    }
+
+    /// What was counted so far.
+    fn results(&self) -> Summary {
+        let mut summary = self.summary.clone();
+        summary.unfinished = self.table.open;
+        self.count_unfinished_connects(&mut summary);
+        summary.seconds = (now_ns() - self.start_ns) as f64 / 1e9;
+        summary.start_delay_us = self.recorded.start_delay.summary();
+        summary.connect_us = self.recorded.connect.summary();
+        summary.response_us = self.recorded.response.summary();
+        summary.first_response_us = self.recorded.first_response.summary();
+        summary
+    }
+
+    /// SIGUSR1 asks for the results so far; all other signals end the load.
+    fn signalled(&mut self) -> anyhow::Result<()> {
+        while let Some(signal) = self.signals.read_signal().context("signalfd")? {
+            if signal.ssi_signo == Signal::SIGUSR1 as u32 {
+                print_json(&self.results())?;
+            } else {
+                self.ended = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out what the lab orders.
+    fn ordered(&mut self) -> anyhow::Result<()> {
+        while let Some(lab) = &mut self.lab {
+            let answer = match lab.reader.receive() {
+                Ok(Some(FromLab::Order { number, order: Order::Rate { percent } })) if percent > 0 => {
+                    self.schedule.go_on_at(f64::from(percent) / 100.0);
+                    Some(ToLab::Done { number, error: None })
+                }
+                Ok(Some(FromLab::Order { number, .. })) => {
+                    Some(ToLab::Done { number, error: Some("a load has nothing but a rate".to_owned()) })
+                }
+                Ok(Some(_)) => None,
+                Ok(None) | Err(_) => {
+                    self.epoll.delete(lab.reader.as_fd()).context("epoll_ctl")?;
+                    self.lab = None;
+                    return Ok(());
+                }
+            };
+            // Without a reader of the answer the next message fails too.
+            let _ = answer.map(|answer| lab.writer.send(&answer));
+            if !lab.reader.has_more() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn arm(&mut self, wake_ns: u64) -> anyhow::Result<()> {
@@ -133,7 +189,7 @@ impl<'a> Engine<'a> {
     }
 
     fn next_deadline(&mut self) -> Option<u64> {
-        let arrival = self.schedule.peek().map(|offset| self.start_ns.saturating_add(*offset));
+        let arrival = self.schedule.peek().map(|offset| self.start_ns.saturating_add(offset));
         let table = &self.table;
         [&mut self.connecting, &mut self.responding, &mut self.thinking]
             .into_iter()
@@ -146,7 +202,7 @@ impl<'a> Engine<'a> {
         for _ in 0..ARRIVALS {
             let now = now_ns();
             let start = self.start_ns;
-            let Some(offset) = self.schedule.next_if(|offset| start.saturating_add(*offset) <= now) else { return };
+            let Some(offset) = self.schedule.next_until(now.saturating_sub(start)) else { return };
             self.begin(start + offset);
         }
     }
@@ -233,11 +289,11 @@ impl<'a> Engine<'a> {
     }
 
     /// Adds the connects that are still under way to the slow ones and to the retries.
-    fn count_unfinished_connects(&mut self) {
+    fn count_unfinished_connects(&self, summary: &mut Summary) {
         let now = now_ns();
         for connection in self.table.iter().filter(|connection| connection.phase == Phase::Connecting) {
-            self.summary.slow_connects.count(now - connection.intended_ns);
-            self.summary.syn_retries.count(retransmissions(&connection.fd).unwrap_or(0));
+            summary.slow_connects.count(now - connection.intended_ns);
+            summary.syn_retries.count(retransmissions(&connection.fd).unwrap_or(0));
         }
     }
 

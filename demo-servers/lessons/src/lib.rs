@@ -1,0 +1,45 @@
+//! The lessons of the lab: a file per lesson, with data and text.
+//!
+//! A new lesson is a file in the folder of its part, with its `mod` line and its place in [`ALL`]. [`format`] explains
+//! what it consists of, [`figure`] how it names figures. docs/lab.md is made from the lessons:
+//! `UPDATE_DOCS=1 cargo test -p lessons`.
+
+mod accepting;
+#[cfg(test)]
+mod documentation;
+pub mod figure;
+pub mod format;
+mod list;
+#[cfg(test)]
+mod tests;
+mod who;
+
+pub use format::{Act, Bounds, Change, Expectation, Lesson, Load, Part, Prediction, Program, Server, Setup, Step};
+pub use list::{list_json, list_text};
+
+/// The lesson that is shown when the command line names none.
+pub const DEFAULT: &str = "patterns";
+
+/// The word that opens the menu instead of a lesson.
+pub const MENU: &str = "course";
+
+/// All lessons in the order of the course.
+pub const ALL: &[&Lesson] = &[&accepting::overflow::LESSON, &who::patterns::LESSON];
+
+/// The lesson of this name.
+///
+/// # Errors
+/// No lesson has this name. The message is one line that lists those that exist.
+pub fn find(name: &str) -> Result<&'static Lesson, String> {
+    ALL.iter().copied().find(|lesson| lesson.name == name).ok_or_else(|| {
+        let known: Vec<_> = ALL.iter().map(|lesson| lesson.name).collect();
+        format!("unknown lesson '{name}': the lessons are {}", known.join(", "))
+    })
+}
+
+/// The lesson that follows in the course.
+#[must_use]
+pub fn next(lesson: &Lesson) -> Option<&'static Lesson> {
+    let place = ALL.iter().position(|other| other.name == lesson.name)?;
+    ALL.get(place + 1).copied()
+}

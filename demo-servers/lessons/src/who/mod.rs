@@ -1,0 +1,3 @@
+//! Which threads and processes accept, which read.
+
+pub(crate) mod patterns;
