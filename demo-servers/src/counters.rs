@@ -186,10 +186,11 @@ pub struct TotalReport {
     pub open: u64,
     /// Threads or processes that ended and whose counters were folded into the entry `ended`.
     pub folded: u64,
-    /// CPU time of the server's process and of its children that have ended, in microseconds.
+    /// CPU time of the server's process and of its children, in microseconds.
     #[serde(default)]
     pub cpu_us: u64,
-    /// How often a thread of these processes gave up the CPU to wait (voluntary context switches).
+    /// How often a thread of the server's process, or of its children that have ended, gave up the CPU to wait (voluntary
+    /// context switches).
     #[serde(default)]
     pub switches: u64,
 }

@@ -1,7 +1,6 @@
 //! Signals, stalls, delays and ends of `demo-server`.
 
 use clap::ValueEnum;
-use demo_servers::lab::scenarios;
 use demo_servers::server::options::Pattern;
 use demo_test_support::{Server, alive, eventually, run, stress};
 use nix::sys::signal::{Signal, kill};
@@ -123,6 +122,17 @@ fn work_and_read_delays_take_their_time() {
             assert!(if cpu { spent >= 100 } else { spent < 50 }, "{pattern} {option}: {spent} ms of CPU time");
         }
     }
+}
+
+#[test]
+fn the_cpu_time_of_children_that_run_counts() {
+    let mut server = Server::start("--pattern prefork --threads 2 --cpu-us 20000");
+    let summary = stress(&server, "--rate 100 --connections 10");
+    assert_eq!(summary.completed, 10);
+    let running = server.report().total.cpu_us;
+    assert!(running >= 200_000, "{running}");
+    let ended = server.end(Signal::SIGTERM).total.cpu_us;
+    assert!(ended >= running, "{ended} {running}: they were reaped");
 }
 
 #[test]
@@ -300,17 +310,21 @@ fn bad_input_is_one_line_and_an_exit_status() {
 fn a_bad_command_line_of_the_lab_is_one_line() {
     let missing = "--headless --listentop /nonexistent/listentop";
     for (options, code, part) in [
-        ("nonsense", 2, scenarios::DEFAULT),
+        ("nonsense", 2, lessons::DEFAULT),
         ("--bogus", 2, "--bogus"),
         ("--headless --format xml", 2, "xml"),
         ("--headless --for abc", 2, "2m"),
         (missing, 2, "/nonexistent/listentop"),
         ("patterns --listentop /bin/true", 2, "--headless"),
+        ("patterns --format json --listentop /bin/true", 2, "--format"),
+        ("patterns --short", 2, "--check"),
     ] {
         let (status, stdout, stderr) = run("lab", options);
         assert_eq!((status, stdout.as_str()), (Some(code), ""), "{stderr}");
         assert!(stderr.lines().count() == 1 && stderr.contains(part), "{options}: {stderr}");
     }
     let (status, stdout, _) = run("lab", "--list");
-    assert_eq!((status, stdout.lines().count()), (Some(0), scenarios::ALL.len()));
+    assert_eq!((status, stdout), (Some(0), lessons::list_text()));
+    let (status, stdout, _) = run("lab", "--list --format json");
+    assert_eq!((status, stdout), (Some(0), format!("{:#}\n", lessons::list_json())));
 }

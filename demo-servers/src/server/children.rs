@@ -6,7 +6,9 @@ use crate::sys::say;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{ForkResult, Pid, fork, getppid};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -63,6 +65,14 @@ impl Children {
                 unsafe { libc::_exit(status) }
             }
         }
+    }
+
+    /// CPU time of the children that run, in microseconds. Those that were reaped count for the server's process.
+    pub(crate) fn cpu_us(&self) -> u64 {
+        let children = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has just ended has no clock; it counts when it is reaped.
+        let clock = |child: &Pid| clock_gettime(clock_getcpuclockid(*child).ok()?).ok();
+        children.keys().filter_map(clock).map(|time| time.num_microseconds().unsigned_abs()).sum()
     }
 
     /// Reaps children that have ended. If an essential one ended unexpectedly, the server ends.

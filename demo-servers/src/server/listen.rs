@@ -35,6 +35,15 @@ pub fn open(options: &Options) -> anyhow::Result<Listeners> {
     Ok(Listeners { sockets, address })
 }
 
+/// One more listener on the same address and port.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn another(options: &Options, address: SocketAddr) -> anyhow::Result<Arc<OwnedFd>> {
+    let socket = open_one(options, address).with_context(|| format!("cannot listen on {address}"))?;
+    Ok(Arc::new(OwnedFd::from(socket)))
+}
+
 fn open_one(options: &Options, address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// How often a stalled thread checks whether it was released.
+const RELEASE_CHECK: Duration = Duration::from_millis(20);
+
 /// One running server.
 #[derive(Debug)]
 pub struct Service {
@@ -79,14 +82,29 @@ impl Service {
         self.board.shared().stalled_until_ns.fetch_max(until, Relaxed);
     }
 
-    /// The time (CLOCK_MONOTONIC, nanoseconds) until which nothing is accepted; `None` outside of stalls.
+    /// Stops accepting until [`Self::release`].
+    pub fn stall(&self) {
+        self.board.shared().stalled_until_ns.store(u64::MAX, Relaxed);
+    }
+
+    /// Ends a stall, except a scheduled one.
+    pub fn release(&self) {
+        self.board.shared().stalled_until_ns.store(0, Relaxed);
+    }
+
+    /// The time (CLOCK_MONOTONIC, nanoseconds) until which nothing is accepted; `None` outside of stalls. A stall
+    /// without an end is looked at again soon, because nothing wakes a thread when it is released.
     pub fn stalled_until(&self) -> Option<u64> {
         let now = now_ns();
         let scheduled = self.options.stall.iter().filter_map(|stall| {
             let from = self.started_ns + stall.start.as_nanos() as u64;
             (from <= now).then(|| from + stall.length.as_nanos() as u64)
         });
-        scheduled.chain([self.board.shared().stalled_until_ns.load(Relaxed)]).filter(|&until| until > now).max()
+        scheduled.chain([self.board.shared().stalled_until_ns.load(Relaxed)]).filter(|&until| until > now).max().map(
+            |until| {
+                if until == u64::MAX { now + RELEASE_CHECK.as_nanos() as u64 } else { until }
+            },
+        )
     }
 
     /// Sleeps for `duration`, or until the server ends.

@@ -4,6 +4,7 @@ use super::connection::{Connection, Failure, Phase, connect};
 use super::engine::Engine;
 use super::kind::Kind;
 use super::options::Options;
+use super::summary::Summary;
 use super::tcp_info;
 use super::timers::Ticket;
 use crate::sys::now_ns;
@@ -159,12 +160,12 @@ impl Engine<'_> {
     }
 
     /// Adds the connects that are still under way to the slow ones and to the retries.
-    pub(super) fn count_unfinished_connects(&mut self) {
+    pub(super) fn count_unfinished_connects(&self, summary: &mut Summary) {
         let now = now_ns();
         for connection in self.table.iter().filter(|connection| connection.phase == Phase::Connecting) {
-            self.summary.slow_connects.count(now.saturating_sub(connection.attempt_ns));
+            summary.slow_connects.count(now.saturating_sub(connection.attempt_ns));
             let retries = tcp_info::read(&connection.fd).map_or(0, |info| info.retransmissions);
-            self.summary.syn_retries.count(retries);
+            summary.syn_retries.count(retries);
         }
     }
 

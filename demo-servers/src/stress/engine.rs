@@ -1,5 +1,6 @@
 //! The event loop: one thread, edge-triggered epoll, a timerfd for arrivals and deadlines. What a connection does is in
-//! `attempts` (connect, fail, try again), `requests`, `misbehave` and `pool`.
+//! `attempts` (connect, fail, try again), `requests`, `misbehave` and `pool`; what others ask of
+//! the load is in `orders`.
 
 use super::attempts::Attempts;
 use super::connection::Phase;
@@ -12,16 +13,17 @@ use super::table::Table;
 use super::timers::Timers;
 use crate::sys::{now_ns, say};
 use anyhow::Context;
+use lab_control::Connection as Lab;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use std::iter::Peekable;
 use std::time::Duration;
 
 const TIMER: u64 = u64::MAX;
 const SIGNAL: u64 = u64::MAX - 1;
+const LAB: u64 = u64::MAX - 2;
 
 /// Number of arrivals to start before events are handled, so that neither starves the other.
 const ARRIVALS: usize = 64;
@@ -46,7 +48,7 @@ pub(super) struct Engine<'a> {
     timer: TimerFd,
     armed_ns: u64,
     pub(super) start_ns: u64,
-    schedule: Peekable<Schedule>,
+    pub(super) schedule: Schedule,
     pub(super) kinds: Kinds,
     pub(super) table: Table,
     pub(super) connecting: Timers,
@@ -60,24 +62,29 @@ pub(super) struct Engine<'a> {
     pub(super) waiting: Waiting,
     pub(super) summary: Summary,
     pub(super) recorded: Recorded,
-    ended: bool,
+    pub(super) ended: bool,
+    pub(super) signals: &'a SignalFd,
+    pub(super) lab: Option<Lab>,
 }
 
 impl<'a> Engine<'a> {
-    pub(super) fn new(options: &'a Options, signals: &SignalFd) -> anyhow::Result<Self> {
+    pub(super) fn new(options: &'a Options, signals: &'a SignalFd, lab: Option<Lab>) -> anyhow::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot create an epoll instance")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("cannot create a timerfd")?;
         let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(&timer, EpollEvent::new(edge, TIMER)).context("epoll_ctl")?;
         epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL)).context("epoll_ctl")?;
+        if let Some(lab) = &lab {
+            epoll.add(&lab.reader, EpollEvent::new(EpollFlags::EPOLLIN, LAB)).context("epoll_ctl")?;
+        }
         Ok(Self {
             options,
             epoll,
             timer,
             armed_ns: 0,
             start_ns: now_ns(),
-            schedule: Schedule::new(options).peekable(),
+            schedule: Schedule::new(options),
             kinds: Kinds::new(options),
             table: Table::default(),
             connecting: Timers::default(),
@@ -90,6 +97,8 @@ impl<'a> Engine<'a> {
             summary: Summary { target: options.target.to_string(), ..Summary::default() },
             recorded: Recorded::default(),
             ended: false,
+            signals,
+            lab,
         })
     }
 
@@ -121,12 +130,13 @@ impl<'a> Engine<'a> {
             for event in &events[..count] {
                 match event.data() {
                     TIMER => {}
-                    SIGNAL => self.ended = true,
+                    SIGNAL => self.signalled()?,
+                    LAB => self.ordered()?,
                     token => self.advance(token, event.events(), &mut buffer),
                 }
             }
         }
-        Ok(self.sum_up())
+        Ok(self.results())
     }
 
     /// Whether anything is under way or to come.
@@ -139,13 +149,12 @@ impl<'a> Engine<'a> {
             || (self.users > 0 && self.user_may_start(now_ns()))
     }
 
-    fn sum_up(mut self) -> Summary {
-        self.summary.unfinished = self.table.open + self.attempts.count() + self.waiting.count();
-        if self.options.pool.is_some() {
-            self.summary.unfinished = self.waiting.count() + self.table.open - self.waiting.idle(&self.table);
-        }
-        self.count_unfinished_connects();
-        let summary = &mut self.summary;
+    /// What was counted so far.
+    pub(super) fn results(&mut self) -> Summary {
+        let mut summary = self.summary.clone();
+        let idle = if self.options.pool.is_some() { self.waiting.idle(&self.table) } else { 0 };
+        summary.unfinished = self.table.open - idle + self.attempts.count() + self.waiting.count();
+        self.count_unfinished_connects(&mut summary);
         summary.seconds = (now_ns() - self.start_ns) as f64 / 1e9;
         summary.goodput_per_second = summary.completed as f64 / summary.seconds;
         summary.start_delay_us = self.recorded.start_delay.summary();
@@ -153,7 +162,7 @@ impl<'a> Engine<'a> {
         summary.response_us = self.recorded.response.summary();
         summary.first_response_us = self.recorded.first_response.summary();
         summary.pool = self.options.pool.map(|size| self.waiting.summary(size, &self.recorded.pool_wait));
-        self.summary
+        summary
     }
 
     fn arm(&mut self, wake_ns: u64) -> anyhow::Result<()> {
@@ -166,7 +175,7 @@ impl<'a> Engine<'a> {
     }
 
     fn next_deadline(&mut self) -> Option<u64> {
-        let arrival = self.schedule.peek().map(|offset| self.start_ns.saturating_add(*offset));
+        let arrival = self.schedule.peek().map(|offset| self.start_ns.saturating_add(offset));
         let user = (self.users > 0 && self.user_may_start(now_ns())).then_some(0);
         let table = &self.table;
         [&mut self.connecting, &mut self.responding, &mut self.thinking, &mut self.ticking]
@@ -182,7 +191,7 @@ impl<'a> Engine<'a> {
         for _ in 0..ARRIVALS {
             let now = now_ns();
             let start = self.start_ns;
-            let Some(offset) = self.schedule.next_if(|offset| start.saturating_add(*offset) <= now) else { break };
+            let Some(offset) = self.schedule.next_until(now.saturating_sub(start)) else { break };
             self.arrived(start + offset);
         }
         for _ in 0..ARRIVALS {

@@ -56,8 +56,8 @@ fn target(text: &str) -> Result<SocketAddr, String> {
 /// Loads a server with connections that start at fixed times, however slow the server is (open loop). With --closed,
 /// users wait for the server instead.
 ///
-/// Prints its results as one line of JSON on stdout when it ends, also by SIGTERM, SIGINT or SIGHUP, and progress on
-/// stderr. Latencies count from the intended start: if the generator itself is late, that is part of them.
+/// Prints its results as one line of JSON on stdout when it ends, also by SIGTERM, SIGINT or SIGHUP, and upon SIGUSR1
+/// those so far; progress goes to stderr. Latencies count from the intended start: if the generator itself is late, that is part of them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "stress", version)]
 pub struct Options {

@@ -1,0 +1,3 @@
+//! From the SYN to accept(2).
+
+pub(crate) mod overflow;
