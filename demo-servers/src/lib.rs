@@ -11,5 +11,6 @@ pub mod storm;
 pub mod stress;
 pub mod sys;
 pub mod target;
+pub mod wire;
 
 use duration_arg as duration;

@@ -1,6 +1,7 @@
 //! Load only goes to loopback or to an address of the generator's own network namespace, not to other machines.
 
 use crate::cli::usage;
+use crate::wire;
 use nix::ifaddrs::getifaddrs;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,8 @@ pub struct Place {
     pub own_namespace: Option<bool>,
     /// Addresses of the interfaces in the network namespace.
     pub addresses: Vec<IpAddr>,
+    /// The other ends of lines that `wire` made. They lead to the namespace of the server and no further.
+    pub far_ends: Vec<IpAddr>,
 }
 
 impl Place {
@@ -37,7 +40,7 @@ impl Place {
                     .collect()
             },
         );
-        Self { own_namespace, addresses }
+        Self { own_namespace, addresses, far_ends: far_ends() }
     }
 
     /// Refuses a target that load could harm.
@@ -60,11 +63,21 @@ impl Place {
             };
             return Err(usage(format!("target {target} refused: {reason} only loopback addresses are allowed")));
         }
-        if self.addresses.iter().any(|local| local.to_canonical() == address) {
+        if self.addresses.iter().chain(&self.far_ends).any(|near| near.to_canonical() == address) {
             return Ok(());
         }
         Err(usage(format!("target {target} refused: it is no address of this network namespace")))
     }
+}
+
+/// The other ends of interfaces that `wire` made: networks of four addresses, of which two are hosts.
+fn far_ends() -> Vec<IpAddr> {
+    let other = |interface: nix::ifaddrs::InterfaceAddress| {
+        let own = interface.address?.as_sockaddr_in().map(|own| u32::from(own.ip()))?;
+        let mask = interface.netmask?.as_sockaddr_in().map(|mask| u32::from(mask.ip()))?;
+        (interface.interface_name == wire::CLIENT && mask == !3).then(|| IpAddr::from(std::net::Ipv4Addr::from(own ^ 3)))
+    };
+    getifaddrs().map_or_else(|_| Vec::new(), |interfaces| interfaces.filter_map(other).collect())
 }
 
 #[cfg(test)]
@@ -72,7 +85,11 @@ mod tests {
     use super::*;
 
     fn place(own_namespace: Option<bool>) -> Place {
-        Place { own_namespace, addresses: ["10.1.2.3", "fd00::1"].map(|text| text.parse().unwrap()).to_vec() }
+        Place {
+            own_namespace,
+            addresses: ["10.1.2.3", "fd00::1"].map(|text| text.parse().unwrap()).to_vec(),
+            far_ends: vec!["10.77.0.1".parse().unwrap()],
+        }
     }
 
     fn allowed(place: &Place, target: &str) -> bool {
@@ -90,7 +107,7 @@ mod tests {
 
     #[test]
     fn everything_else_needs_a_namespace_and_a_local_address() {
-        for target in ["10.1.2.3:80", "[fd00::1]:80", "[::ffff:10.1.2.3]:80"] {
+        for target in ["10.1.2.3:80", "[fd00::1]:80", "[::ffff:10.1.2.3]:80", "10.77.0.1:80"] {
             assert!(!allowed(&place(None), target), "{target}");
             assert!(!allowed(&place(Some(false)), target), "{target}");
             assert!(allowed(&place(Some(true)), target), "{target}");

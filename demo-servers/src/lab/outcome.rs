@@ -156,8 +156,9 @@ pub(super) struct Little {
 
 /// The largest deviation in percent. Waits are known to 1/16; depths are read every 10 ms, later on a busy machine.
 pub(super) const DEVIATION: f64 = 15.0;
-/// The least mean depth: below it the queue is empty at nearly all readings.
-const LEAST_DEPTH: f64 = 0.1;
+/// The least number of connections seen waiting, over all readings. With fewer, chance alone makes the measured depth
+/// uncertain by 5 % and more, and three times that is the largest deviation.
+const LEAST_SEEN: f64 = 400.0;
 /// The least number of waits.
 const LEAST_WAITS: f64 = 50.0;
 
@@ -200,7 +201,7 @@ fn of_queue(lesson: &Lesson, server: &'static str, port: u16, end: &Snapshot) ->
     if waiting > 0.05 * queue.integral {
         return not(law, format!("{} connections still wait", queue.last));
     }
-    if count < LEAST_WAITS || queue.mean < LEAST_DEPTH {
+    if count < LEAST_WAITS || queue.mean * queue.samples as f64 < LEAST_SEEN {
         return not(law, "the queue is nearly always empty: too little to measure it by".to_owned());
     }
     let product = count * mean_us / 1e6;

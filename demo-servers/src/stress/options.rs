@@ -196,7 +196,7 @@ mod tests {
         let arguments = std::iter::once("stress").chain(arguments.split_whitespace()).map(Into::into);
         let options: Options = parse(arguments).map_err(|refusal| refusal.line)?;
         options
-            .check(&Place { own_namespace: Some(false), addresses: Vec::new() })
+            .check(&Place { own_namespace: Some(false), addresses: Vec::new(), far_ends: Vec::new() })
             .map_err(|error| error.to_string())?;
         Ok(options)
     }
