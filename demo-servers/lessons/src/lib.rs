@@ -10,6 +10,7 @@ mod documentation;
 pub mod figure;
 pub mod format;
 mod list;
+mod measuring;
 #[cfg(test)]
 mod tests;
 mod who;
@@ -24,7 +25,19 @@ pub const DEFAULT: &str = "patterns";
 pub const MENU: &str = "course";
 
 /// All lessons in the order of the course.
-pub const ALL: &[&Lesson] = &[&accepting::overflow::LESSON, &who::patterns::LESSON];
+pub const ALL: &[&Lesson] = &[
+    &accepting::handshake::LESSON,
+    &accepting::overflow::LESSON,
+    &accepting::burst_or_overload::LESSON,
+    &accepting::somaxconn_clamp::LESSON,
+    &accepting::abort_on_overflow::LESSON,
+    &accepting::stalled_acceptor::LESSON,
+    &accepting::out_of_descriptors::LESSON,
+    &accepting::restart::LESSON,
+    &who::patterns::LESSON,
+    &who::cold_shard::LESSON,
+    &measuring::littles_law::LESSON,
+];
 
 /// The lesson of this name.
 ///
