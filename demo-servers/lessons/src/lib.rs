@@ -31,6 +31,7 @@ pub const ALL: &[&Lesson] = &[
     &accepting::burst_or_overload::LESSON,
     &accepting::somaxconn_clamp::LESSON,
     &accepting::abort_on_overflow::LESSON,
+    &accepting::syn_flood::LESSON,
     &accepting::stalled_acceptor::LESSON,
     &accepting::out_of_descriptors::LESSON,
     &accepting::restart::LESSON,

@@ -8,3 +8,4 @@ pub(crate) mod overflow;
 pub(crate) mod restart;
 pub(crate) mod somaxconn_clamp;
 pub(crate) mod stalled_acceptor;
+pub(crate) mod syn_flood;
