@@ -40,6 +40,7 @@ pub(crate) fn run() -> Result<()> {
     let mut outcomes = vec![
         ("unit and integration tests", unprivileged(&built)),
         ("documentation tests", cargo_test(cargo::command("test").arg("--doc"), "the documentation tests")),
+        ("protocols", cargo_test(cargo::command("test").args(["--package", cargo::PROTOCOLS]), "the protocols' tests")),
     ];
     for name in ROOT_TESTS {
         let target = built.iter().find(|built| built.kind == "test" && built.target == name);

@@ -5,15 +5,20 @@
 //! `UPDATE_DOCS=1 cargo test -p lessons`.
 
 mod accepting;
+mod between;
+mod communication;
 #[cfg(test)]
 mod documentation;
 pub mod figure;
 pub mod format;
 mod list;
 mod measuring;
+mod programs;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod who;
+mod wire;
 
 pub use format::{Act, Bounds, Change, Expectation, Lesson, Load, Part, Prediction, Program, Server, Setup, Step};
 pub use list::{list_json, list_text};
@@ -36,7 +41,25 @@ pub const ALL: &[&Lesson] = &[
     &accepting::out_of_descriptors::LESSON,
     &accepting::restart::LESSON,
     &who::patterns::LESSON,
+    &who::thundering_herd::LESSON,
     &who::cold_shard::LESSON,
+    &who::per_connection::LESSON,
+    &who::threads_vs_processes::LESSON,
+    &who::cpu_starved::LESSON,
+    &who::event_loop_blocked::LESSON,
+    &who::async_runtime::LESSON,
+    &reading::slow_reader::LESSON,
+    &reading::eager_acceptor::LESSON,
+    &reading::nagle::LESSON,
+    &reading::slow_client::LESSON,
+    &communication::request_response::LESSON,
+    &communication::polling_long_polling_push::LESSON,
+    &communication::stateful_or_not::LESSON,
+    &wire::protocols::LESSON,
+    &wire::tls::LESSON,
+    &between::proxy::LESSON,
+    &between::pool::LESSON,
+    &between::retry_storm::LESSON,
     &measuring::littles_law::LESSON,
 ];
 

@@ -8,13 +8,12 @@ use std::fmt::Write as _;
 /// The lessons in course order, each part with its heading.
 #[must_use]
 pub fn list_text() -> String {
-    let width = ALL.iter().map(|lesson| lesson.name.len()).max().unwrap_or(0);
     let mut text = String::new();
     for part in Part::ALL {
-        let mut lessons = ALL.iter().filter(|lesson| lesson.part == part).peekable();
-        if lessons.peek().is_some() {
-            let _ = writeln!(text, "{}", part.title());
-        }
+        let lessons: Vec<_> = ALL.iter().filter(|lesson| lesson.part == part).collect();
+        // Of each part alone: one long name must not push all titles beyond 80 columns.
+        let Some(width) = lessons.iter().map(|lesson| lesson.name.len()).max() else { continue };
+        let _ = writeln!(text, "{}", part.title());
         for lesson in lessons {
             let _ = writeln!(text, "  {:<width$}  {}", lesson.name, lesson.title);
         }

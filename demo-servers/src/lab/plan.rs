@@ -63,7 +63,8 @@ impl Plan {
                 Some(Change::Server(name, from, to)) if name == server.name => server.options.replace(from, to),
                 _ => server.options.to_owned(),
             };
-            let fixed = format!("--port {} --name {} {}", server.port, server.name, server.program.options);
+            // The program's own options come first: they may be a subcommand.
+            let fixed = format!("{} --port {} --name {}", server.program.options, server.port, server.name);
             let arguments = arguments(&format!("{fixed} {own}"), port);
             Server { name: server.name, port: server.port, step: server.step, program: server.program, arguments }
         });
@@ -74,7 +75,7 @@ impl Plan {
             };
             let target = port(load.server).unwrap_or_default();
             let seed = if load.program.seeded { format!("--seed {}", options.seed) } else { String::new() };
-            let fixed = format!("--target 127.0.0.1:{target} {} {seed}", load.program.options);
+            let fixed = format!("{} --target 127.0.0.1:{target} {seed}", load.program.options);
             Load {
                 name: load.name,
                 step: load.step,

@@ -5,11 +5,14 @@ mod children;
 mod connection;
 mod event_loop;
 pub mod listen;
+mod neighbours;
 pub mod options;
 mod orders;
 mod patterns;
+mod queue;
 mod ring;
 pub mod service;
+pub mod work;
 
 use crate::sys::{block, limit_open_files, now_ns, print_json, set_thread_name};
 use anyhow::{Context, anyhow};
@@ -62,13 +65,20 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGCHLD];
     let mask = block(&signals)?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")?;
+    if let Some(cpu) = options.pin {
+        neighbours::pin(cpu)?;
+    }
     let mut listeners = listen::open(&options)?;
     let mut lab = Connection::of_environment(Role::Server).context("the lab's control socket")?;
     set_thread_name(&options.name);
     let service = Arc::new(Service::new(options)?);
 
     let mut running = Running::default();
-    if let Err(error) = patterns::start(&service, &listeners, &mut running) {
+    let started = patterns::start(&service, &listeners, &mut running).and_then(|()| {
+        running.threads.extend(neighbours::hogs(&service)?);
+        Ok(())
+    });
+    if let Err(error) = started {
         service.fail(error);
     } else {
         let address = listeners.address;
@@ -95,7 +105,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     running.children.wait_for_all(&service);
     drop(listeners);
-    print_report(&service)?;
+    print_report(&service, &running.children)?;
     service.take_failure().map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
@@ -126,7 +136,7 @@ fn control(
         }
         while let Some(signal) = signals.read_signal().context("signalfd")? {
             match Signal::try_from(signal.ssi_signo as i32) {
-                Ok(Signal::SIGUSR1) => print_report(service)?,
+                Ok(Signal::SIGUSR1) => print_report(service, &running.children)?,
                 Ok(Signal::SIGUSR2) => service.stall_now(Duration::from_millis(service.options.stall_for)),
                 Ok(Signal::SIGCHLD) => running.children.reap(service),
                 _ => service.stop(),
@@ -139,7 +149,9 @@ fn control(
     Ok(())
 }
 
-fn print_report(service: &Service) -> anyhow::Result<()> {
+fn print_report(service: &Service, children: &Children) -> anyhow::Result<()> {
     let uptime = u64::try_from(service.uptime().as_millis()).unwrap_or(u64::MAX);
-    print_json(&service.board.report(&service.options.pattern.name(), uptime))
+    let mut report = service.board.report(&service.options.pattern.name(), uptime);
+    report.total.cpu_us += children.cpu_us();
+    print_json(&report)
 }

@@ -1,11 +1,18 @@
 //! `stress`: an open-loop load generator.
 
+mod attempts;
 mod connection;
 mod engine;
+pub mod kind;
+mod misbehave;
 pub mod options;
+mod orders;
+mod pool;
+mod requests;
 pub mod schedule;
 pub mod summary;
 mod table;
+mod tcp_info;
 mod timers;
 
 pub(crate) use connection::reset_on_close;

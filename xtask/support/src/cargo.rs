@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::process;
 
+/// The package of the protocols' servers and clients, which no other build includes.
+pub const PROTOCOLS: &str = "demo-protocols";
+
 /// A file that only the checkout's directory has.
 const MARK: &str = "rust-toolchain.toml";
 

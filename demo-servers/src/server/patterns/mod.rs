@@ -3,10 +3,12 @@
 mod acceptor_readers;
 mod message_balancing;
 mod multi_acceptor;
+mod prefork;
 mod process_per_connection;
 mod sharded;
 mod single_thread;
 mod thread_per_connection;
+mod thread_pool;
 
 use super::Running;
 use super::acceptor::{Acceptor, PAUSE, accept_error, non_blocking};
@@ -32,6 +34,8 @@ pub(super) fn start(service: &Arc<Service>, listeners: &Listeners, running: &mut
         Pattern::Sharded => sharded::start(service, &listeners.sockets, running),
         Pattern::ThreadPerConnection => thread_per_connection::start(service, listener, running),
         Pattern::ProcessPerConnection => process_per_connection::start(service, listener, running),
+        Pattern::ThreadPool => thread_pool::start(service, listener, running),
+        Pattern::Prefork => prefork::start(service, listener, running),
     }
 }
 
