@@ -75,7 +75,8 @@ fn far_ends() -> Vec<IpAddr> {
     let other = |interface: nix::ifaddrs::InterfaceAddress| {
         let own = interface.address?.as_sockaddr_in().map(|own| u32::from(own.ip()))?;
         let mask = interface.netmask?.as_sockaddr_in().map(|mask| u32::from(mask.ip()))?;
-        (interface.interface_name == wire::CLIENT && mask == !3).then(|| IpAddr::from(std::net::Ipv4Addr::from(own ^ 3)))
+        (interface.interface_name == wire::CLIENT && mask == !3)
+            .then(|| IpAddr::from(std::net::Ipv4Addr::from(own ^ 3)))
     };
     getifaddrs().map_or_else(|_| Vec::new(), |interfaces| interfaces.filter_map(other).collect())
 }

@@ -15,7 +15,7 @@
 //!
 //! A path consists of keys separated by dots. `[N]` behind a key picks an element, `[*]` all of them, `[word]` those
 //! whose `id`, `name`, `role` or `comm` is this word or begins with it and `-`, or whose `roles` contain it. An object
-//! counts as a list of one: `pattern[sharded]`.
+//! or a word counts as a list of one: `pattern[sharded]`, `limit_set_by[somaxconn]`.
 //!
 //! `FIGURE@STEP` is the value at the end of that step instead of the end of the run. Numbers, `+ - * /` and parentheses
 //! combine figures. `sum`, `min`, `max`, `mean` and `count` take the values of one path. `count` of what is not there is

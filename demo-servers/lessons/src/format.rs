@@ -119,6 +119,9 @@ pub const DEMO_SERVER: Program = Program { package: "demo-servers", binary: "dem
 /// The open loop.
 pub const STRESS: Program = Program { package: "demo-servers", binary: "stress", options: "--quiet", seeded: true };
 
+/// SYNs from addresses that do not answer.
+pub const FLOOD: Program = Program { package: "demo-servers", binary: "flood", options: "", seeded: true };
+
 /// A server of a lesson.
 #[derive(Debug, Clone, Copy)]
 pub struct Server {

@@ -12,6 +12,7 @@ mod documentation;
 pub mod figure;
 pub mod format;
 mod list;
+mod measuring;
 mod programs;
 mod reading;
 #[cfg(test)]
@@ -30,9 +31,18 @@ pub const MENU: &str = "course";
 
 /// All lessons in the order of the course.
 pub const ALL: &[&Lesson] = &[
+    &accepting::handshake::LESSON,
     &accepting::overflow::LESSON,
+    &accepting::burst_or_overload::LESSON,
+    &accepting::somaxconn_clamp::LESSON,
+    &accepting::abort_on_overflow::LESSON,
+    &accepting::syn_flood::LESSON,
+    &accepting::stalled_acceptor::LESSON,
+    &accepting::out_of_descriptors::LESSON,
+    &accepting::restart::LESSON,
     &who::patterns::LESSON,
     &who::thundering_herd::LESSON,
+    &who::cold_shard::LESSON,
     &who::per_connection::LESSON,
     &who::threads_vs_processes::LESSON,
     &who::cpu_starved::LESSON,
@@ -50,6 +60,7 @@ pub const ALL: &[&Lesson] = &[
     &between::proxy::LESSON,
     &between::pool::LESSON,
     &between::retry_storm::LESSON,
+    &measuring::littles_law::LESSON,
 ];
 
 /// The lesson of this name.

@@ -70,7 +70,7 @@ fn verdict(
 /// A number that listentop and a program both counted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Total {
-    /// The server.
+    /// The server; of those that have a port in turn, the first.
     pub(super) server: &'static str,
     /// What was counted.
     pub(super) what: &'static str,
@@ -99,7 +99,8 @@ const COUNTED: [(&str, &str, &str); 4] = [
     ("writes", "/writes/count", "/total/writes"),
 ];
 
-/// Compares what listentop and the servers counted. Servers that do not count it have no rows.
+/// Compares what listentop and the servers counted. Servers that do not count it have no rows. Those that have a port in
+/// turn are one row: a connection may move from one to the next.
 pub(super) fn totals(lesson: &Lesson, end: &Snapshot) -> Vec<Total> {
     let missed = end.report.as_ref().map_or(0, |report| {
         let cost = |name: &str| report["own_cost"][name].as_u64().unwrap_or(0);
@@ -107,15 +108,22 @@ pub(super) fn totals(lesson: &Lesson, end: &Snapshot) -> Vec<Total> {
     });
     let mut rows = Vec::new();
     for server in lesson.setup.servers {
-        let Ok(listener) = end.of_server(lesson, server.name) else { continue };
+        let same_port: Vec<_> = lesson.setup.servers.iter().filter(|other| other.port == server.port).collect();
+        if same_port[0].name != server.name {
+            continue;
+        }
         for (what, of_listentop, of_program) in COUNTED {
-            let number = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_u64);
-            let printed = |outputs: &std::collections::BTreeMap<String, Value>| {
-                outputs.get(server.name).and_then(|output| number(output, of_program))
+            // All of them, or nothing: a part of a sum is no sum.
+            let sum = |number: &dyn Fn(&str) -> Option<u64>| {
+                same_port.iter().map(|server| number(server.name)).sum::<Option<u64>>()
             };
-            let (Some(seen), Some(after)) = (number(&listener, of_listentop), printed(&end.servers)) else { continue };
-            let before = printed(&end.servers_before).unwrap_or(after);
-            rows.push(total(server.name, what, seen, before, after, missed));
+            let number = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_u64);
+            let seen = sum(&|name| number(&end.of_server(lesson, name).ok()?, of_listentop));
+            let after = sum(&|name| number(end.servers.get(name)?, of_program));
+            let before = sum(&|name| number(end.servers_before.get(name)?, of_program));
+            if let (Some(seen), Some(after)) = (seen, after) {
+                rows.push(total(server.name, what, seen, before.unwrap_or(after), after, missed));
+            }
         }
     }
     rows
@@ -201,7 +209,7 @@ fn of_queue(lesson: &Lesson, server: &'static str, port: u16, end: &Snapshot) ->
     if waiting > 0.05 * queue.integral {
         return not(law, format!("{} connections still wait", queue.last));
     }
-    if count < LEAST_WAITS || queue.mean * queue.samples as f64 < LEAST_SEEN {
+    if count < LEAST_WAITS || queue.mean * (queue.samples as f64) < LEAST_SEEN {
         return not(law, "the queue is nearly always empty: too little to measure it by".to_owned());
     }
     let product = count * mean_us / 1e6;

@@ -165,7 +165,9 @@ mod tests {
             for one in plan.loads.iter().filter(|load| load.program == lessons::format::STRESS) {
                 let options: stress::options::Options = parse(line("stress", &one.arguments))
                     .unwrap_or_else(|refusal| panic!("{}: {}", lesson.name, refusal.line));
-                options.check(&Place { own_namespace: Some(false), addresses: Vec::new(), far_ends: Vec::new() }).expect(lesson.name);
+                options
+                    .check(&Place { own_namespace: Some(false), addresses: Vec::new(), far_ends: Vec::new() })
+                    .expect(lesson.name);
             }
         }
     }

@@ -128,6 +128,9 @@ fn step<'a>(value: &'a Value, key: &Key) -> Result<Vec<&'a Value>, String> {
 
 fn is_named(element: &Value, name: &str) -> bool {
     let matches = |text: &str| text == name || text.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+    if let Some(text) = element.as_str() {
+        return matches(text);
+    }
     ["id", "name", "role", "comm"].iter().any(|member| element[*member].as_str().is_some_and(matches))
         || element["roles"].as_array().is_some_and(|roles| roles.iter().any(|role| role == name))
 }
@@ -189,6 +192,7 @@ mod tests {
             ("count(listentop:single_thread:findings[slow_accept])", 1.0),
             ("count(listentop:single_thread:findings[dead_shard])", 0.0),
             ("count(listentop:single_thread:pattern[single_thread])", 1.0),
+            ("count(listentop:single_thread:pattern.name[single_thread])", 1.0),
             ("count(listentop:single_thread:pattern[sharded])", 0.0),
             ("count(listentop:single_thread:shards[*])", 1.0),
             ("server:sharded:total.accepts", 9.0),

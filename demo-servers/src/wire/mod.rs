@@ -7,7 +7,7 @@
 mod link;
 mod relay;
 
-pub(crate) use CLIENT;
+pub(crate) use link::CLIENT;
 
 use crate::cli::usage;
 use crate::lab::namespace::Namespace;

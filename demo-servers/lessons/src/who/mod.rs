@@ -1,6 +1,7 @@
 //! Which threads and processes accept, which read.
 
 pub(crate) mod async_runtime;
+pub(crate) mod cold_shard;
 pub(crate) mod cpu_starved;
 pub(crate) mod event_loop_blocked;
 pub(crate) mod patterns;
