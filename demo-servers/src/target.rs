@@ -56,6 +56,9 @@ impl Place {
         if address.is_loopback() {
             return Ok(());
         }
+        if self.far_ends.iter().any(|far| *far == address) {
+            return Ok(());
+        }
         if self.own_namespace != Some(true) {
             let reason = match self.own_namespace {
                 Some(_) => "in the network namespace of process 1",
@@ -63,14 +66,15 @@ impl Place {
             };
             return Err(usage(format!("target {target} refused: {reason} only loopback addresses are allowed")));
         }
-        if self.addresses.iter().chain(&self.far_ends).any(|near| near.to_canonical() == address) {
+        if self.addresses.iter().any(|local| local.to_canonical() == address) {
             return Ok(());
         }
         Err(usage(format!("target {target} refused: it is no address of this network namespace")))
     }
 }
 
-/// The other ends of interfaces that `wire` made: networks of four addresses, of which two are hosts.
+/// The other end of the interface that `wire` made, in a namespace with nothing else but loopback: no way leads further.
+/// It is a network of four addresses, of which two are hosts.
 fn far_ends() -> Vec<IpAddr> {
     let other = |interface: nix::ifaddrs::InterfaceAddress| {
         let own = interface.address?.as_sockaddr_in().map(|own| u32::from(own.ip()))?;
@@ -78,7 +82,10 @@ fn far_ends() -> Vec<IpAddr> {
         (interface.interface_name == wire::CLIENT && mask == !3)
             .then(|| IpAddr::from(std::net::Ipv4Addr::from(own ^ 3)))
     };
-    getifaddrs().map_or_else(|_| Vec::new(), |interfaces| interfaces.filter_map(other).collect())
+    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let interfaces: Vec<_> = interfaces.collect();
+    let alone = interfaces.iter().all(|interface| ["lo", wire::CLIENT].contains(&&*interface.interface_name));
+    if alone { interfaces.into_iter().filter_map(other).collect() } else { Vec::new() }
 }
 
 #[cfg(test)]
@@ -108,7 +115,7 @@ mod tests {
 
     #[test]
     fn everything_else_needs_a_namespace_and_a_local_address() {
-        for target in ["10.1.2.3:80", "[fd00::1]:80", "[::ffff:10.1.2.3]:80", "10.77.0.1:80"] {
+        for target in ["10.1.2.3:80", "[fd00::1]:80", "[::ffff:10.1.2.3]:80"] {
             assert!(!allowed(&place(None), target), "{target}");
             assert!(!allowed(&place(Some(false)), target), "{target}");
             assert!(allowed(&place(Some(true)), target), "{target}");
@@ -116,6 +123,13 @@ mod tests {
         for target in ["10.1.2.4:80", "192.0.2.1:80", "[2001:db8::1]:80", "0.0.0.0:80", "[::]:80", "127.0.0.1:0"] {
             assert!(!allowed(&place(Some(false)), target), "{target}");
             assert!(!allowed(&place(Some(true)), target), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_far_end_of_a_line_is_allowed() {
+        for own in [None, Some(false), Some(true)] {
+            assert!(allowed(&place(own), "10.77.0.1:80") && !allowed(&place(own), "10.77.0.2:80"));
         }
     }
 
