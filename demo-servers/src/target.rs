@@ -56,7 +56,7 @@ impl Place {
         if address.is_loopback() {
             return Ok(());
         }
-        if self.far_ends.iter().any(|far| *far == address) {
+        if self.far_ends.contains(&address) {
             return Ok(());
         }
         if self.own_namespace != Some(true) {
@@ -73,8 +73,8 @@ impl Place {
     }
 }
 
-/// The other end of the interface that `wire` made, in a namespace with nothing else but loopback: no way leads further.
-/// It is a network of four addresses, of which two are hosts.
+/// The other end of the interface that `wire` made, in a namespace with nothing else but loopback: no way leads
+/// further. It is a network of four addresses, of which two are hosts.
 fn far_ends() -> Vec<IpAddr> {
     let other = |interface: nix::ifaddrs::InterfaceAddress| {
         let own = interface.address?.as_sockaddr_in().map(|own| u32::from(own.ip()))?;

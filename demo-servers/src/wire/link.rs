@@ -1,5 +1,5 @@
-//! Virtual interfaces: a pair that joins two network namespaces, its addresses, and what the kernel must not do to frames
-//! that a program carries.
+//! Virtual interfaces: a pair that joins two network namespaces, its addresses, and what the kernel must not do to
+//! frames that a program carries.
 
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;

@@ -1,8 +1,8 @@
 //! `wire`: runs a client on a host of its own, at the far end of a line with delay and loss.
 //!
-//! Three network namespaces in a row: that of the caller, where the server is, one for the line, and one for the client.
-//! Two pairs of virtual interfaces join them, and this program carries the frames from one to the other. (The kernel's
-//! own netem would do that too, but many kernels lack it.)
+//! Three network namespaces in a row: that of the caller, where the server is, one for the line, and one for the
+//! client. Two pairs of virtual interfaces join them, and this program carries the frames from one to the other. (The
+//! kernel's own netem would do that too, but many kernels lack it.)
 
 mod link;
 mod relay;
@@ -61,8 +61,8 @@ pub struct Options {
     /// At the end, print {"frames":…,"lost":…} on stderr
     #[arg(long)]
     pub report: bool,
-    /// The client and its arguments, such as `stress --target 127.0.0.1:7001 --rate 10`. A name without `/` is a program
-    /// beside this one
+    /// The client and its arguments, such as `stress --target 127.0.0.1:7001 --rate 10`. A name without `/` is a
+    /// program beside this one
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CLIENT")]
     pub client: Vec<OsString>,
 }
