@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod counters;
+pub mod flood;
 pub mod lab;
 pub mod protocol;
 pub mod server;

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod dashboard;
 pub mod doctor;
 mod errors;
+pub mod lab;
 mod output;
 pub mod report;
 pub mod rights;

@@ -9,9 +9,9 @@ use xtask_support::cargo::{self, Executable};
 use xtask_support::{process, root, setup};
 
 /// Test targets that need root. `kernel` loads probes into the running kernel, `rights` starts the program with chosen
-/// capabilities, `servers` starts real servers, and the others make network namespaces. `demo` and `servers` load
-/// probes too.
-const ROOT_TESTS: [&str; 7] = ["kernel", "servers", "sock_diag", "lab", "demo", "netns", "rights"];
+/// capabilities, `servers` starts real servers, and the others make network namespaces. `lessons`, `demo` and
+/// `servers` load probes too.
+const ROOT_TESTS: [&str; 8] = ["kernel", "servers", "sock_diag", "lab", "lessons", "demo", "netns", "rights"];
 
 enum Outcome {
     Passed,
@@ -40,6 +40,7 @@ pub(crate) fn run() -> Result<()> {
     let mut outcomes = vec![
         ("unit and integration tests", unprivileged(&built)),
         ("documentation tests", cargo_test(cargo::command("test").arg("--doc"), "the documentation tests")),
+        ("protocols", cargo_test(cargo::command("test").args(["--package", cargo::PROTOCOLS]), "the protocols' tests")),
     ];
     for name in ROOT_TESTS {
         let target = built.iter().find(|built| built.kind == "test" && built.target == name);

@@ -35,6 +35,15 @@ pub fn open(options: &Options) -> anyhow::Result<Listeners> {
     Ok(Listeners { sockets, address })
 }
 
+/// One more listener on the same address and port.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn another(options: &Options, address: SocketAddr) -> anyhow::Result<Arc<OwnedFd>> {
+    let socket = open_one(options, address).with_context(|| format!("cannot listen on {address}"))?;
+    Ok(Arc::new(OwnedFd::from(socket)))
+}
+
 fn open_one(options: &Options, address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -43,6 +52,14 @@ fn open_one(options: &Options, address: SocketAddr) -> std::io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(!options.pattern.accept_blocks())?;
+    // Accepted connections inherit these.
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.set_tcp_nodelay(options.nodelay)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(options.backlog)?;
     Ok(socket)

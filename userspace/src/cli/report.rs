@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use lab_control::FromLab;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use tokio::{
     signal::unix,
@@ -19,6 +20,7 @@ use super::{
     print, runtime, start,
 };
 use crate::{
+    lab::{self, Lab},
     output, report,
     say::{charset, say},
 };
@@ -40,9 +42,10 @@ pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
         say(format_args!("listentop: {note}"));
     }
     let runtime = runtime()?;
+    let mut lab = Lab::of_environment()?;
     let source = start(&cli.probing.options())?;
     let mut feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
-    runtime.block_on(measure(&mut feed, options.duration))?;
+    runtime.block_on(measure(&mut feed, options.duration, &mut lab))?;
     // From here on a signal ends the program as usual: a reader that takes nothing must not make it deaf.
     endings().into_iter().for_each(restore);
     let model = feed.model();
@@ -78,8 +81,8 @@ fn restore(signal: Signal) {
     let _ = unsafe { sigaction(signal, &default) };
 }
 
-/// Samples until the time is over, or one of these signals arrives.
-async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
+/// Samples until the time is over, or one of these signals arrives. A lab gets what was measured so far when it asks.
+async fn measure(feed: &mut Feed, duration: Duration, lab: &mut Option<Lab>) -> anyhow::Result<()> {
     let (sender, mut ended) = tokio::sync::mpsc::channel::<()>(1);
     for signal in endings() {
         let mut signals = unix::signal(unix::SignalKind::from_raw(signal as i32))?;
@@ -96,12 +99,23 @@ async fn measure(feed: &mut Feed, duration: Duration) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval_at(Instant::now() + SAMPLING, SAMPLING);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let mut asked = None;
         let over = tokio::select! {
             _ = tick.tick() => false,
+            message = lab::next(lab) => match message {
+                FromLab::Report { number } => {
+                    asked = Some(number);
+                    false
+                }
+                _ => continue,
+            },
             () = tokio::time::sleep_until(end) => true,
             _ = ended.recv() => true,
         };
         feed.advance().context("reading the source failed")?;
+        if let (Some(number), Some(lab)) = (asked, &*lab) {
+            lab.report(number, &feed.model()).context("the lab takes no report")?;
+        }
         if over {
             return Ok(());
         }

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::process;
 
+/// The package of the protocols' servers and clients, which no other build includes.
+pub const PROTOCOLS: &str = "demo-protocols";
+
 /// A file that only the checkout's directory has.
 const MARK: &str = "rust-toolchain.toml";
 
@@ -52,7 +55,7 @@ pub fn command(subcommand: &str) -> Command {
 pub struct Binaries {
     /// The tool itself.
     pub listentop: PathBuf,
-    /// Runs the scenarios.
+    /// Runs the lessons.
     pub lab: PathBuf,
     /// A server with a given acceptor/reader pattern.
     pub demo_server: PathBuf,
@@ -62,14 +65,16 @@ pub struct Binaries {
     pub stress: PathBuf,
 }
 
-/// Builds everything that users run, in release, and returns the paths.
+/// Builds everything that users run, in release, and the programs of `extra` packages, and returns the paths. All are
+/// in one directory.
 ///
 /// # Errors
 /// When the build fails (cargo has printed the reason) or lacks one of the binaries.
-pub fn build_release() -> Result<Binaries> {
+pub fn build_release(extra: &[&str]) -> Result<Binaries> {
     process::announce("building listentop and the demo servers in release (the first time takes a few minutes)");
     let mut cargo = command("build");
     cargo.args(["--release", "--bins", "--package", "listentop", "--package", "demo-servers"]);
+    cargo.args(extra.iter().flat_map(|package| ["--package", package]));
     let built = executables(&mut cargo, "the build")?;
     let binary = |name: &str| {
         let found = built.iter().find(|built| built.kind == "bin" && built.target == name);
