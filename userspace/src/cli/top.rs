@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Failure, OK, feed::Feed, options::Cli, runtime, start};
 use crate::{
-    dashboard::{self, DashboardOptions, Ended, Theme},
+    dashboard::{self, DashboardOptions, Ended, Palette, Theme},
     say::{charset, say},
 };
 
@@ -23,17 +23,17 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
         );
     }
     let runtime = runtime()?;
-    let source = start(&cli.probing.options())?;
-    let name = source.name().to_owned();
-    let feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
+    let started = start(&cli.probing.options())?;
+    let name = started.source.name().to_owned();
+    let feed = Feed::start(started.source, cli.filter.clone()).context("reading the source failed")?;
     let refresh = cli.refresh();
     let options = DashboardOptions {
         refresh,
-        color: Theme::color_allowed(std::env::var_os("NO_COLOR").as_deref()),
-        charset: Theme::charset_of(std::env::var_os("TERM").as_deref(), charset()),
         host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
         source: name,
         filters: cli.filter.to_string(),
+        notice: started.notice,
+        ..look()
     };
     let (ended, reader) = runtime.block_on(async move {
         let (models, receiver) = watch::channel(None);
@@ -54,4 +54,16 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
             Err(_) => Err(anyhow!("the source panicked").into()),
         },
     }
+}
+
+/// How the dashboard looks on this terminal.
+pub(super) fn look() -> DashboardOptions {
+    let variable = |name| std::env::var_os(name);
+    let term = variable("TERM");
+    let palette = if Theme::color_allowed(variable("NO_COLOR").as_deref()) {
+        Palette::of_terminal(term.as_deref(), variable("COLORTERM").as_deref(), false)
+    } else {
+        Palette::None
+    };
+    DashboardOptions { palette, charset: Theme::charset_of(term.as_deref(), charset()), ..DashboardOptions::default() }
 }

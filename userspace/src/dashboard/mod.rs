@@ -5,10 +5,14 @@
 
 pub mod action;
 pub mod app;
+mod bundle;
+mod clipboard;
 pub mod column;
+pub mod filter;
 mod frame;
 pub mod geometry;
 pub mod group;
+mod hits;
 mod input;
 pub mod keymap;
 pub mod layout;
@@ -16,6 +20,7 @@ pub mod rows;
 mod run;
 mod screen;
 mod state;
+pub mod still;
 mod terminal;
 pub mod theme;
 mod view;
@@ -32,9 +37,12 @@ pub use self::{
     app::App,
     frame::draw,
     geometry::{MIN_COLUMNS, MIN_ROWS},
+    keymap::Remapped,
+    layout::Columns,
     run::{Control, Ended, run},
+    still::still,
     terminal::usable,
-    theme::Theme,
+    theme::{Palette, Theme},
 };
 
 /// Settings of the dashboard at its start.
@@ -42,8 +50,8 @@ pub use self::{
 pub struct DashboardOptions {
     /// Time between two models at first; keys change it.
     pub refresh: Duration,
-    /// Use colours. [`Theme::color_allowed`] reads NO_COLOR.
-    pub color: bool,
+    /// The colours. [`Theme::color_allowed`] reads NO_COLOR.
+    pub palette: Palette,
     /// The characters that the terminal can show.
     pub charset: Charset,
     /// Name of the machine, if it is known.
@@ -52,17 +60,35 @@ pub struct DashboardOptions {
     pub source: String,
     /// The command line's filters as they were given (`--port 80`); empty without filters.
     pub filters: String,
+    /// Why not more is measured, and what would help.
+    pub notice: Option<String>,
+    /// Keys that the user gave to actions.
+    pub keys: Remapped,
+    /// Columns that are always shown.
+    pub wanted: Columns,
+    /// Columns that are never shown.
+    pub unwanted: Columns,
+    /// Ring the terminal's bell when clients of one more listener are refused or wait too long.
+    pub bell: bool,
+    /// React to the mouse.
+    pub mouse: bool,
 }
 
 impl Default for DashboardOptions {
     fn default() -> Self {
         Self {
             refresh: Duration::from_millis(250),
-            color: true,
+            palette: Palette::Dark,
             charset: Charset::Unicode,
             host: None,
             source: "live".to_owned(),
             filters: String::new(),
+            notice: None,
+            keys: Remapped::default(),
+            wanted: Columns::default(),
+            unwanted: Columns::default(),
+            bell: false,
+            mouse: true,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The loop: models and keys in, frames out.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
-use crossterm::event::{Event, KeyEventKind};
+use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEventKind};
 use listentop_model::model::Model;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     App, DashboardOptions,
     action::{Action, Effect},
-    frame,
+    bundle, frame,
     input::Input,
     screen,
     terminal::{self, Guard},
@@ -57,7 +57,7 @@ pub async fn run(
 ) -> anyhow::Result<Ended> {
     // Handlers first: from the moment the terminal is taken, no signal may end the process without giving it back.
     let signals = Signals::new()?;
-    let mut guard = Guard::take()?;
+    let mut guard = Guard::take(options.mouse)?;
     let input = Input::start()?;
     match show(models, &controls, options, signals, &mut guard, input).await {
         // If the terminal is gone, any failure comes from that.
@@ -159,7 +159,8 @@ async fn show(
         if effect == Effect::Quit {
             return Ok(Ended::Quit);
         }
-        stale = take_effect(effect, &app, controls, guard, stale)?;
+        screen::send(&app.take_outbox());
+        stale = take_effect(effect, &mut app, controls, guard, stale)?;
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
@@ -189,7 +190,7 @@ async fn show(
 /// gets no other: returns whether something is left to draw.
 fn take_effect(
     effect: Effect,
-    app: &App,
+    app: &mut App,
     controls: &mpsc::UnboundedSender<Control>,
     guard: &mut Guard,
     stale: bool,
@@ -197,6 +198,16 @@ fn take_effect(
     match effect {
         Effect::None | Effect::Quit | Effect::Redraw => {}
         Effect::Suspend => guard.suspend()?,
+        Effect::Bundle => {
+            let written = bundle::write(app, Path::new("."));
+            app.say(match written {
+                Ok(directory) => {
+                    let directory = directory.canonicalize().unwrap_or(directory);
+                    format!("evidence bundle: {}", directory.display())
+                }
+                Err(error) => format!("no evidence bundle could be written: {error:#}"),
+            });
+        }
         Effect::SetInterval(interval) => {
             // The receiver is gone only if the source is, and then the sender of models is dropped too.
             let _ = controls.send(Control::SetInterval(interval));
@@ -231,22 +242,34 @@ fn on_signal(heard: &Heard, app: &mut App, guard: &mut Guard) -> io::Result<Turn
     })
 }
 
-/// Handles keys: `first`, and those that arrived while a frame was drawn, such as a key held down.
+/// Handles keys and clicks: `first`, and those that arrived while a frame was drawn, such as a key held down.
 fn on_events(app: &mut App, first: Event, input: &mut Input) -> Effect {
     let mut event = Some(first);
     let mut effect = Effect::None;
-    while let Some(Event::Key(key)) = event {
-        // Some terminals report releases too: a key acts when it is pressed.
-        if key.kind != KeyEventKind::Release {
-            match app.action(key).map_or(Effect::None, |action| app.update(action)) {
-                Effect::None => {}
-                Effect::Redraw => effect = Effect::Redraw,
-                other => return other,
-            }
+    while let Some(next) = event {
+        match action(app, &next).map_or(Effect::None, |action| app.update(action)) {
+            Effect::None => {}
+            Effect::Redraw => effect = Effect::Redraw,
+            other => return other,
         }
         event = input.ready();
     }
     effect
+}
+
+/// What an event of the terminal means.
+fn action(app: &App, event: &Event) -> Option<Action> {
+    match event {
+        // Some terminals report releases too: a key acts when it is pressed.
+        Event::Key(key) if key.kind != KeyEventKind::Release => app.action(*key),
+        Event::Mouse(mouse) => match mouse.kind {
+            MouseEventKind::Down(MouseButton::Left) => Some(Action::Click(mouse.column, mouse.row)),
+            MouseEventKind::ScrollUp => Some(Action::ScrollUp),
+            MouseEventKind::ScrollDown => Some(Action::ScrollDown),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn resize(app: &mut App, guard: &mut Guard) -> io::Result<Effect> {

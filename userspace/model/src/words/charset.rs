@@ -93,8 +93,19 @@ const fn equivalent(c: char) -> Option<char> {
         '▆' => '*',
         '▇' => '%',
         '█' => '#',
-        // The peak above a fill.
+        // Shades, the more ink the darker.
         '░' => ':',
+        '▒' => '+',
+        '▓' => '*',
+        '●' => '@',
+        // Dots of a graph: the more of them, the more ink.
+        '\u{2800}'..='\u{28ff}' => match (c as u32 & 0xff).count_ones() {
+            0 => ' ',
+            1 | 2 => '.',
+            3 | 4 => ':',
+            5 | 6 => '|',
+            _ => '#',
+        },
         '‘' | '’' => '\'',
         '“' | '”' => '"',
         '\u{a0}' => ' ',
@@ -140,6 +151,7 @@ mod tests {
             ("日本[7]", "????[7]"),
             ("e\u{301}t\u{e9}", "et?"),
             ("·▁▂▃▄▅▆▇█", "._,-=+*%#"),
+            ("⡀⣀⣄⣿", "..:#"),
             ("plain", "plain"),
         ] {
             assert_eq!(Charset::Ascii.of_text(text), ascii);

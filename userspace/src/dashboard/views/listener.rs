@@ -32,7 +32,9 @@ use crate::dashboard::{
 
 pub(super) static VIEW: Declaration = Declaration {
     name: "listener",
-    key: None,
+    tab: Some("Listener"),
+    key: Some(bind(&[char('2')], Action::Show("listener"), "", "the selected listener")),
+    over: false,
     scopes: &[&KEYS],
     explained: ("In the listener view", || EXPLAINED.to_vec()),
     needs_model: true,
@@ -112,8 +114,8 @@ const EXPLAINED: &[(&str, &str)] = &[
     ("unread, left", "Bytes that arrived on open connections and are not read yet."),
     ("reads/s, read", "Successful reads per second, and the bytes that they took per second."),
     (
-        "SYNs refused",
-        "New connections refused at their SYN: the accept queue or the SYN queue was full. The client tries again after 1 s, 3 s, 7 s. \
+        "SYNs, by SYN queue",
+        "SYNs refused: new connections refused at their SYN: the accept queue or the SYN queue was full. The client tries again after 1 s, 3 s, 7 s. \
          In brackets: per second, in the recent span.",
     ),
     (
@@ -131,7 +133,8 @@ const EXPLAINED: &[(&str, &str)] = &[
     ("cookies", "SYN cookies sent in the interval: handshakes answered without a place in the SYN queue."),
     (
         "accept queue depth",
-        "Over time, a column per refresh: waiting connections; ░: the peak since the refresh before; line: the limit.",
+        "Over time, a column of dots per refresh: waiting connections; the dot above: the peak since the refresh before; line: the \
+         limit.",
     ),
     ("drops per refresh", "Over time: attempts refused since the refresh before."),
     (
@@ -255,6 +258,7 @@ impl Listener {
         match self.current(parts) {
             Section::Findings => {
                 let length = findings::lines(&listener, width, state.theme).len();
+                let page = usize::from(parts.findings().0.height);
                 (page, length.saturating_sub(page))
             }
             Section::Threads => {
@@ -285,6 +289,10 @@ impl View for Listener {
             }
             Action::NextSection => self.change_section(1, &parts),
             Action::PreviousSection => self.change_section(-1, &parts),
+            Action::PickSection(place) => {
+                self.section = Section::ALL.get(place).copied().unwrap_or_default();
+                self.scroll = 0;
+            }
             Action::ToggleSpan => self.distributions.recent = !self.distributions.recent,
             movement => self.travel(movement, &parts, state),
         }
@@ -308,11 +316,16 @@ impl View for Listener {
             self.distributions.draw_all(buf, area, listener, theme, model);
         }
         let section = self.current(&parts);
-        draw_tabs(buf, &parts, section, (listener, model), theme);
+        draw_tabs(buf, &parts, section, (listener, model), state);
         let inner = Rect { x: parts.tabbed.x + 1, width: parts.tabbed.width - 1, ..parts.tabbed };
         match section {
             Section::Findings => {
+                let (findings, below) = parts.findings();
+                let inner = Rect { height: findings.height, ..inner };
                 text::scrolled(buf, inner, &findings::lines(listener, area.width, theme), self.scroll, theme);
+                if let Some(area) = below {
+                    graphs(buf, area, listener, theme, model);
+                }
             }
             Section::Distributions => self.distributions.draw(buf, parts.tabbed, listener, theme, model),
             Section::OverTime => graphs(buf, parts.tabbed, listener, theme, model),
@@ -327,6 +340,11 @@ impl View for Listener {
     }
 }
 
+/// Rows of a body from which on the pipeline is drawn in full.
+const FULL: u16 = 30;
+/// Rows of graphs that share their place.
+const GRAPH: u16 = 4;
+
 /// Where the parts of the screen are.
 struct Parts {
     title: Rect,
@@ -339,13 +357,14 @@ struct Parts {
 
 impl Parts {
     fn of(body: Rect) -> Self {
-        // Graphs and distributions get separate places if eight rows are left for the tabbed section.
-        let rest = body.height.saturating_sub(1 + pipeline::HEIGHT + 1);
-        let graphs = if rest >= 18 { 10.max(rest / 4) } else { 0 };
-        let columns = if rest >= 42 && body.width >= 120 { 22 } else { 0 };
+        let pipeline_height = if body.height < FULL { pipeline::COMPACT } else { pipeline::HEIGHT };
+        // Graphs and distributions get separate places if enough rows are left for the tabbed section.
+        let rest = body.height.saturating_sub(1 + pipeline_height + 1);
+        let graphs = if rest >= 16 { 9.max(rest / 4) } else { 0 };
+        let columns = if rest >= 42 && body.width >= 120 { 20 } else { 0 };
         let [title, pipeline, graph, distribution, tabs, tabbed] = Layout::vertical([
             Constraint::Length(1),
-            Constraint::Length(pipeline::HEIGHT),
+            Constraint::Length(pipeline_height),
             Constraint::Length(graphs),
             Constraint::Length(columns),
             Constraint::Length(1),
@@ -360,6 +379,16 @@ impl Parts {
             tabs,
             tabbed,
         }
+    }
+
+    /// The findings, and the graphs below them where these have no place of their own: the cause and its course fit the
+    /// smallest screen.
+    fn findings(&self) -> (Rect, Option<Rect>) {
+        if self.graphs.is_some() || self.tabbed.height < 2 * GRAPH {
+            return (self.tabbed, None);
+        }
+        let [findings, graphs] = Layout::vertical([Constraint::Min(0), Constraint::Length(GRAPH)]).areas(self.tabbed);
+        (findings, Some(graphs))
     }
 
     /// The sections that share the lower part: those without a separate place.
@@ -402,8 +431,9 @@ fn draw_tabs(
     parts: &Parts,
     current: Section,
     (listener, model): (&ListenerModel, &Model),
-    theme: Theme,
+    state: &State,
 ) {
+    let (theme, hits) = (state.theme, &state.hits);
     let area = parts.tabs;
     text::rule(buf, area, "", theme);
     let mut spans = vec![Span::raw(" ")];
@@ -414,8 +444,13 @@ fn draw_tabs(
             Section::Threads => format!(" {}", listener.threads.iter().map(ThreadModel::threads).sum::<u64>()),
             _ => String::new(),
         };
+        let width = words::width(tab.title()) + words::width(&count) + 2;
+        let x = area.x + 1 + spans.iter().map(|span| Span::width(span) as u16).sum::<u16>();
+        let place = Section::ALL.iter().position(|section| *section == tab).unwrap_or_default();
+        let action = Action::PickSection(place);
+        hits.borrow_mut().add(Rect { x, y: area.y, width: width as u16, height: 1 }, action);
         if tab == current {
-            spans.push(Span::styled(format!("[{}{count}]", tab.title()), theme.selected()));
+            spans.push(Span::styled(format!("[{}{count}]", tab.title()), theme.badge()));
         } else {
             spans.push(Span::styled(format!(" {}{count} ", tab.title()), theme.strong()));
         }
@@ -433,12 +468,13 @@ fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, 
     };
     let limit = f64::from(listener.now.limit);
     Graph {
-        title: " accept queue depth (░ peak)".to_owned(),
+        title: " accept queue depth, peak".to_owned(),
         points: (listener.history.points(&model.timeline))
             .map(|p| Point { at: p.at, value: Some(f64::from(p.accept_depth)), peak: p.accept_peak.map(f64::from) })
             .collect(),
         limit: Some((limit, "limit ")),
-        style: theme.fill(listener.now.fill()),
+        top: None,
+        style: &|depth| theme.fill(depth / limit.max(1.0)),
         nothing: nothing(Measure::AcceptQueueDepth),
     }
     .draw(buf, depth, theme);
@@ -448,7 +484,8 @@ fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, 
             .map(|p| Point { at: p.at, value: p.drops.map(|n| n as f64), peak: None })
             .collect(),
         limit: None,
-        style: theme.critical(),
+        top: None,
+        style: &|drops| if drops > 0.0 { theme.critical() } else { theme.label() },
         nothing: nothing(Measure::Drops),
     }
     .draw(buf, drops, theme);

@@ -113,7 +113,7 @@ impl Choice {
                 text::right(buf, x - 1, y, 7, &words::marked(cell, status), Style::new());
             }
             if is_chosen {
-                buf.set_style(Rect { y, height: 1, ..table }, theme.selected());
+                theme.select(buf, Rect { y, height: 1, ..table });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use listentop_model::{
     model::{ListenerModel, depth},
-    words,
+    words::{self, verdict},
 };
 use ratatui::{
     style::Style,
@@ -33,6 +33,12 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
         paragraph(&mut lines, &margin, &head, theme.severity(finding.severity));
         // What follows from something else has its advice there.
         if finding.follows_from.is_none() {
+            if let Some(command) = verdict::command(&finding.advice).filter(|_| at == 0) {
+                lines.push(Line::from(vec![
+                    Span::styled(format!("{inner}y copies: "), theme.label()),
+                    Span::styled(words::clean(command), theme.strong()),
+                ]));
+            }
             paragraph(&mut lines, &inner, &words::clean(&finding.advice), Style::new());
         }
         let evidence: Vec<String> =
