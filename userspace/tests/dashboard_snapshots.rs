@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use listentop::dashboard::{Action, App, DashboardOptions, Effect, Palette, draw};
+use listentop::dashboard::{Action, App, Column, DashboardOptions, Effect, Palette, draw};
 use listentop_model::{
     coverage::Status,
     fixtures,
@@ -217,7 +217,7 @@ fn listener_distributions() {
 
 #[test]
 fn listener_over_time() {
-    let section = Section { tab: "[Over time]", own_place: Some("accept queue depth, peak") };
+    let section = Section { tab: "[Over time]", own_place: Some("accept wait over time") };
     assert_section("listener_over_time", &overflow(), &[Action::Open], Action::NextSection, &section, &[]);
 }
 
@@ -247,6 +247,18 @@ fn listener_dead_shard() {
 #[test]
 fn listener_sock_diag() {
     assert_pictures("listener_sock_diag", &by_sock_diag(), &[Action::Open]);
+}
+
+/// The views that compare, list and explain.
+#[test]
+fn views() {
+    let overflow = overflow();
+    assert_pictures("compare", &fixtures::dead_shard(), &[Action::Show("compare")]);
+    assert_pictures("findings", &overflow, &[Action::Show("findings")]);
+    assert_pictures("explain", &overflow, &[Action::Show("explain"), Action::PickColumn(Column::WaitP99)]);
+    let size = SIZES[0];
+    assert_picture("menu_sort", size, &app(size, &overflow, &[Action::SortMenu]));
+    assert_picture("menu_columns", size, &app(size, &overflow, &[Action::ColumnMenu]));
 }
 
 #[test]

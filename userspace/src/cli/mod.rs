@@ -1,5 +1,6 @@
 //! The command line.
 
+mod config;
 mod doctor;
 mod feed;
 mod filter;

@@ -10,6 +10,7 @@ use super::{
     action::{Action, Effect},
     keymap::{self, Binding, Scope},
     state::State,
+    theme::{Palette, Theme},
     view::{Declaration, Outcome, View},
     views,
 };
@@ -67,6 +68,13 @@ impl App {
     /// The keys for the footer: each with its word and what it does, the most useful first.
     pub(super) fn footer(&self) -> impl Iterator<Item = (String, &'static str, Action)> {
         keymap::footer(self.scope(), openers(), self.state.theme.charset(), &self.state.options.keys)
+    }
+
+    /// Draws in other colours from now on.
+    pub fn set_palette(&mut self, palette: Palette) {
+        self.state.options.palette = palette;
+        self.state.theme = Theme::new(palette).with_charset(self.state.theme.charset());
+        self.arrange();
     }
 
     /// Says something at the bottom, until the next key.

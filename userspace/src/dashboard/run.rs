@@ -13,10 +13,12 @@ use tokio::{
 use super::{
     App, DashboardOptions,
     action::{Action, Effect},
+    background::{Background, QUESTION, Taken},
     bundle, frame,
     input::Input,
     screen,
     terminal::{self, Guard},
+    theme::Palette,
 };
 
 /// How often the loop checks whether its terminal still exists: by one poll(2). A lost terminal usually sends SIGHUP,
@@ -147,6 +149,10 @@ async fn show(
     let mut check = tokio::time::interval(TERMINAL_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+    let mut background = Background::new(options.ask_background);
+    if options.ask_background {
+        screen::send(QUESTION);
+    }
     let mut app = App::new(options);
     resize(&mut app, guard)?;
     if let Some(model) = models.borrow_and_update().clone() {
@@ -170,7 +176,7 @@ async fn show(
                 Err(_) => Turn::End(Ended::SourceEnded),
             },
             event = input.next() => match event {
-                Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input)),
+                Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input, &mut background)),
                 None => Turn::End(Ended::TerminalLost),
             },
             () = screen::taken(), if stale => Turn::Continue(Effect::Redraw),
@@ -243,10 +249,21 @@ fn on_signal(heard: &Heard, app: &mut App, guard: &mut Guard) -> io::Result<Turn
 }
 
 /// Handles keys and clicks: `first`, and those that arrived while a frame was drawn, such as a key held down.
-fn on_events(app: &mut App, first: Event, input: &mut Input) -> Effect {
+fn on_events(app: &mut App, first: Event, input: &mut Input, background: &mut Background) -> Effect {
     let mut event = Some(first);
     let mut effect = Effect::None;
     while let Some(next) = event {
+        match background.take(&next) {
+            Taken::Other => {}
+            taken => {
+                if taken == Taken::End(Some(true)) {
+                    app.set_palette(Palette::Light);
+                    effect = Effect::Redraw;
+                }
+                event = input.ready();
+                continue;
+            }
+        }
         match action(app, &next).map_or(Effect::None, |action| app.update(action)) {
             Effect::None => {}
             Effect::Redraw => effect = Effect::Redraw,

@@ -98,14 +98,9 @@ const fn equivalent(c: char) -> Option<char> {
         '▒' => '+',
         '▓' => '*',
         '●' => '@',
-        // Dots of a graph: the more of them, the more ink.
-        '\u{2800}'..='\u{28ff}' => match (c as u32 & 0xff).count_ones() {
-            0 => ' ',
-            1 | 2 => '.',
-            3 | 4 => ':',
-            5 | 6 => '|',
-            _ => '#',
-        },
+        '≥' => '>',
+        // A peak above a fill.
+        '▔' => '^',
         '‘' | '’' => '\'',
         '“' | '”' => '"',
         '\u{a0}' => ' ',
@@ -151,7 +146,7 @@ mod tests {
             ("日本[7]", "????[7]"),
             ("e\u{301}t\u{e9}", "et?"),
             ("·▁▂▃▄▅▆▇█", "._,-=+*%#"),
-            ("⡀⣀⣄⣿", "..:#"),
+            ("░▒▓█▔≥", ":+*#^>"),
             ("plain", "plain"),
         ] {
             assert_eq!(Charset::Ascii.of_text(text), ascii);

@@ -26,7 +26,7 @@ fn labels_fit_their_columns() {
 fn every_column_has_a_name_and_a_sentence_of_its_own() {
     for (i, column) in Column::ALL.into_iter().enumerate() {
         let spec = column.spec();
-        assert!(!spec.name.is_empty() && spec.help.ends_with('.'), "{column:?}");
+        assert!(!spec.name.is_empty() && spec.help.ends_with('.') && spec.normal.ends_with('.'), "{column:?}");
         for other in Column::ALL[..i].iter().map(|other| other.spec()) {
             assert!(other.name != spec.name && other.help != spec.help, "{column:?}");
         }

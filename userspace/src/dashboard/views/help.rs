@@ -69,6 +69,8 @@ const SIGNS: &[(&str, &str)] = &[
 #[derive(Debug, Default)]
 struct Help {
     page: Page,
+    /// The theme that it was wrapped with.
+    theme: Option<Theme>,
 }
 
 impl View for Help {
@@ -79,7 +81,8 @@ impl View for Help {
     /// Wraps the text only when the width changes: nothing in it depends on the model.
     fn arrange(&mut self, state: &State) {
         let body = state.body();
-        if !self.page.fits(body.width) {
+        if !self.page.fits(body.width) || self.theme != Some(state.theme) {
+            self.theme = Some(state.theme);
             self.page.set(lines(body.width, state.theme), body.width, body.height);
         }
     }

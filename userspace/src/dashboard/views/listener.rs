@@ -5,15 +5,19 @@ mod distributions;
 mod findings;
 mod threads;
 
+pub(super) use self::findings::evidence;
+
 use crossterm::event::KeyCode;
 use listentop_model::{
     coverage::{Measure, Status},
+    history::HistoryPoint,
     model::{ListenerModel, Model, ThreadModel},
     words,
 };
 use ratatui::{
     buffer::Buffer,
     layout::{Constraint, Layout, Rect},
+    style::Style,
     text::{Line, Span},
 };
 
@@ -26,7 +30,7 @@ use crate::dashboard::{
     view::{Declaration, Outcome, View},
     widgets::{
         graph::{Graph, Point},
-        pipeline, text,
+        heat, pipeline, text,
     },
 };
 
@@ -133,8 +137,12 @@ const EXPLAINED: &[(&str, &str)] = &[
     ("cookies", "SYN cookies sent in the interval: handshakes answered without a place in the SYN queue."),
     (
         "accept queue depth",
-        "Over time, a column of dots per refresh: waiting connections; the dot above: the peak since the refresh before; line: the \
-         limit.",
+        "Over time, a column per refresh: waiting connections; ▔: the peak since the refresh before; line: the limit.",
+    ),
+    (
+        "wait over time",
+        "A row per band of waits, a column per refresh: the darker, the more connections had waited so long when they were accepted. \
+         <1.0ms: shorter than that, and not in the band below.",
     ),
     ("drops per refresh", "Over time: attempts refused since the refresh before."),
     (
@@ -312,6 +320,9 @@ impl View for Listener {
         if let Some(area) = parts.graphs {
             graphs(buf, area, listener, theme, model);
         }
+        if let Some(area) = parts.heat {
+            heat_map(buf, area, listener, theme, model);
+        }
         if let Some(area) = parts.distributions {
             self.distributions.draw_all(buf, area, listener, theme, model);
         }
@@ -328,7 +339,14 @@ impl View for Listener {
                 }
             }
             Section::Distributions => self.distributions.draw(buf, parts.tabbed, listener, theme, model),
-            Section::OverTime => graphs(buf, parts.tabbed, listener, theme, model),
+            Section::OverTime => {
+                // The graphs, unless they have a place of their own; and the waits.
+                let graph = if parts.graphs.is_none() { GRAPH } else { 0 };
+                let [above, below] =
+                    Layout::vertical([Constraint::Length(graph), Constraint::Min(0)]).areas(parts.tabbed);
+                graphs(buf, above, listener, theme, model);
+                heat_map(buf, below, listener, theme, model);
+            }
             Section::Threads => {
                 let lines = threads::lines(listener, model, area.width, theme);
                 let (head, rows) = lines.split_at(1);
@@ -350,6 +368,7 @@ struct Parts {
     title: Rect,
     pipeline: Rect,
     graphs: Option<Rect>,
+    heat: Option<Rect>,
     distributions: Option<Rect>,
     tabs: Rect,
     tabbed: Rect,
@@ -358,14 +377,16 @@ struct Parts {
 impl Parts {
     fn of(body: Rect) -> Self {
         let pipeline_height = if body.height < FULL { pipeline::COMPACT } else { pipeline::HEIGHT };
-        // Graphs and distributions get separate places if enough rows are left for the tabbed section.
+        // What is drawn gets separate places if enough rows are left for the tabbed section.
         let rest = body.height.saturating_sub(1 + pipeline_height + 1);
-        let graphs = if rest >= 16 { 9.max(rest / 4) } else { 0 };
-        let columns = if rest >= 42 && body.width >= 120 { 20 } else { 0 };
-        let [title, pipeline, graph, distribution, tabs, tabbed] = Layout::vertical([
+        let graphs = if rest >= 16 { 9.max(rest / 5) } else { 0 };
+        let heat = if rest >= 34 { 9.max(rest / 6) } else { 0 };
+        let columns = if rest >= 42 && body.width >= 120 { 16 } else { 0 };
+        let [title, pipeline, graph, heats, distribution, tabs, tabbed] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Length(pipeline_height),
             Constraint::Length(graphs),
+            Constraint::Length(heat),
             Constraint::Length(columns),
             Constraint::Length(1),
             Constraint::Min(0),
@@ -375,6 +396,7 @@ impl Parts {
             title,
             pipeline,
             graphs: (graphs > 0).then_some(graph),
+            heat: (heat > 0).then_some(heats),
             distributions: (columns > 0).then_some(distribution),
             tabs,
             tabbed,
@@ -395,7 +417,7 @@ impl Parts {
     fn tabs(&self) -> Vec<Section> {
         let is_tab = |section: &Section| match section {
             Section::Distributions => self.distributions.is_none(),
-            Section::OverTime => self.graphs.is_none(),
+            Section::OverTime => self.heat.is_none(),
             Section::Findings | Section::Threads => true,
         };
         Section::ALL.into_iter().filter(is_tab).collect()
@@ -460,35 +482,56 @@ fn draw_tabs(
     text::line(buf, Rect { x: area.x + 1, width: area.width - 1, ..area }, Line::from(spans));
 }
 
-fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
-    let [depth, drops] = Layout::horizontal([Constraint::Fill(1); 2]).spacing(2).areas(area);
-    let nothing = |measure| match words::status(model, measure) {
+/// What stands in for a measure that has no values.
+fn nothing(measure: Measure, model: &Model) -> &'static str {
+    match words::status(model, measure) {
         Status::Unavailable => "n/a: cannot be measured here (c)",
         _ => "nothing seen yet",
-    };
+    }
+}
+
+/// A figure over time: title, measure, value and peak at a step, and how a value looks.
+type OverTime<'a> = (&'static str, Measure, fn(&HistoryPoint) -> (Option<f64>, Option<f64>), &'a dyn Fn(f64) -> Style);
+
+/// Depth and drops over time; accepts and reads beside them on a wide screen.
+fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
     let limit = f64::from(listener.now.limit);
-    Graph {
-        title: " accept queue depth, peak".to_owned(),
-        points: (listener.history.points(&model.timeline))
-            .map(|p| Point { at: p.at, value: Some(f64::from(p.accept_depth)), peak: p.accept_peak.map(f64::from) })
-            .collect(),
-        limit: Some((limit, "limit ")),
-        top: None,
-        style: &|depth| theme.fill(depth / limit.max(1.0)),
-        nothing: nothing(Measure::AcceptQueueDepth),
+    let depth = |depth: f64| theme.fill(depth / limit.max(1.0));
+    let drops = |drops: f64| if drops > 0.0 { theme.critical() } else { theme.label() };
+    let flow = |_: f64| theme.flow();
+    let all: [OverTime<'_>; 4] = [
+        (
+            " accept queue depth, peak",
+            Measure::AcceptQueueDepth,
+            |p| (Some(p.accept_depth.into()), p.accept_peak.map(f64::from)),
+            &depth,
+        ),
+        (" drops per refresh", Measure::Drops, |p| (p.drops.map(|n| n as f64), None), &drops),
+        (" accepted/s", Measure::Accepts, |p| (p.accepts, None), &flow),
+        (" reads/s", Measure::Reads, |p| (p.reads, None), &flow),
+    ];
+    let shown = if area.width < 160 { 2 } else { 4 };
+    let cells = Layout::horizontal(vec![Constraint::Fill(1); shown]).spacing(2).split(area);
+    for (cell, (title, measure, pick, style)) in cells.iter().zip(all) {
+        let point = |p: HistoryPoint| {
+            let (value, peak) = pick(&p);
+            Point { at: p.at, value, peak }
+        };
+        Graph {
+            title: title.to_owned(),
+            points: listener.history.points(&model.timeline).map(point).collect(),
+            limit: (measure == Measure::AcceptQueueDepth).then_some((limit, "limit ")),
+            top: None,
+            style,
+            nothing: nothing(measure, model),
+        }
+        .draw(buf, *cell, theme);
     }
-    .draw(buf, depth, theme);
-    Graph {
-        title: " drops per refresh".to_owned(),
-        points: (listener.history.points(&model.timeline))
-            .map(|p| Point { at: p.at, value: p.drops.map(|n| n as f64), peak: None })
-            .collect(),
-        limit: None,
-        top: None,
-        style: &|drops| if drops > 0.0 { theme.critical() } else { theme.label() },
-        nothing: nothing(Measure::Drops),
-    }
-    .draw(buf, drops, theme);
+}
+
+fn heat_map(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
+    let points = listener.history.points(&model.timeline);
+    heat::draw(buf, area, points, nothing(Measure::AcceptWait, model), theme);
 }
 
 #[cfg(test)]

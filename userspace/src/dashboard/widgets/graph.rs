@@ -1,21 +1,20 @@
-//! A history as a graph: columns of dots over time, two in a cell, the newest at the right.
+//! A history as a graph: columns over time, the newest at the right.
 
 use listentop_model::words;
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use super::{
-    sparkline::level,
+    sparkline::{LEVELS, level},
     text::{left, put, right},
 };
 use crate::dashboard::theme::Theme;
 
 /// Columns that the numbers at the left take.
 const AXIS: u16 = 6;
-/// Points that a cell shows beside each other, and steps that it shows above each other.
-const BESIDE: usize = 2;
-const STEPS: usize = 4;
-/// What stands for nothing but zeros.
-const ZERO: &str = "·";
+/// What is below the top of a column: light, so that columns beside each other are no wall.
+const BODY: &str = "░";
+/// The peak, above the column.
+const PEAK: &str = "▔";
 
 /// One column: the value, and a larger one that was reached within it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -51,14 +50,10 @@ pub(in crate::dashboard) struct Graph<'a> {
 }
 
 impl Graph<'_> {
-    /// How many points it shows in an area of this width.
-    const fn capacity(width: u16) -> usize {
-        (width.saturating_sub(AXIS + 1)) as usize * BESIDE
-    }
-
     /// The points that it shows in an area of this width.
     fn shown(&self, width: u16) -> &[Point] {
-        &self.points[self.points.len().saturating_sub(Self::capacity(width))..]
+        let most = usize::from(width.saturating_sub(AXIS + 1));
+        &self.points[self.points.len().saturating_sub(most)..]
     }
 
     /// Draws it: a title, the columns with the scale at the left, and the time below.
@@ -84,9 +79,9 @@ impl Graph<'_> {
             put(buf, plot.x, row, plot.width, &"╌".repeat(plot.width.into()), theme.label());
             (row, name)
         });
-        let start = plot.right() - shown.len().div_ceil(BESIDE) as u16;
-        for (x, points) in (start..plot.right()).rev().zip(shown.rchunks(BESIDE)) {
-            self.cell_column(buf, (x, plot), points, (top, theme));
+        let start = plot.right() - shown.len() as u16;
+        for (x, point) in (start..).zip(shown) {
+            self.column(buf, (x, plot), point, (top, theme));
         }
         if let Some((row, name)) = limit_row {
             put(buf, plot.x, row, plot.width, name, theme.label());
@@ -108,35 +103,25 @@ impl Graph<'_> {
         }
     }
 
-    /// The cells above each other that show one or two points: filled up to the value, and a dot at the peak.
-    fn cell_column(&self, buf: &mut Buffer, (x, plot): (u16, Rect), points: &[Point], (top, theme): (f64, Theme)) {
-        let steps = usize::from(plot.height) * STEPS;
-        let style = (self.style)(points.iter().map(Point::largest).fold(0.0, f64::max));
-        for row in 0..usize::from(plot.height) {
-            let y = plot.bottom() - 1 - row as u16;
-            let mut dots = 0;
-            // A point alone is the newer one, at the right.
-            for (side, point) in (BESIDE - points.len()..).zip(points) {
-                let value = level(point.value.unwrap_or(0.0), top, steps);
-                let peak = level(point.peak.unwrap_or(0.0), top, steps);
-                for (height, dot) in (row * STEPS + 1..).zip(DOTS[side]) {
-                    if height <= value || height == peak {
-                        dots |= dot;
-                    }
-                }
-            }
-            if let Some(symbol) = char::from_u32(BRAILLE + dots).filter(|_| dots != 0) {
-                put(buf, x, y, 1, symbol.encode_utf8(&mut [0; 4]), style);
-            } else if row == 0 && points.iter().any(|point| point.value.is_some()) {
-                put(buf, x, y, 1, ZERO, theme.label());
+    /// A column up to the value, in eighths, and the peak above it.
+    fn column(&self, buf: &mut Buffer, (x, plot): (u16, Rect), point: &Point, (top, theme): (f64, Theme)) {
+        let steps = usize::from(plot.height) * 8;
+        let value = level(point.value.unwrap_or(0.0), top, steps);
+        let peak = level(point.peak.unwrap_or(0.0), top, steps);
+        let style = (self.style)(point.largest());
+        for (row, y) in (plot.y..plot.bottom()).rev().enumerate() {
+            let part = value.saturating_sub(row * 8);
+            let is_peak = peak > value && peak.div_ceil(8) == row + 1;
+            match part {
+                0 if is_peak => put(buf, x, y, 1, PEAK, style),
+                0 if row == 0 && point.value.is_some() => put(buf, x, y, 1, LEVELS[0], theme.label()),
+                0 => {}
+                1..=8 => put(buf, x, y, 1, LEVELS[part], style),
+                _ => put(buf, x, y, 1, BODY, style),
             }
         }
     }
 }
-
-/// The character without dots, and the bit of each dot: of the left and of the right column, from below.
-const BRAILLE: u32 = 0x2800;
-const DOTS: [[u32; STEPS]; BESIDE] = [[0x40, 0x04, 0x02, 0x01], [0x80, 0x20, 0x10, 0x08]];
 
 /// The next of 1, 2, 5, 10, 20, … that is not below `value`.
 pub(in crate::dashboard) fn round_up(value: f64) -> f64 {
@@ -183,25 +168,26 @@ mod tests {
 
     #[test]
     fn columns_stand_on_the_scale() {
-        let text = text(&drawn(&plain(&[0.0, 0.0, 5.0, 10.0]), None));
-        assert!(text.contains("    10│            ⢸"), "{text}");
-        assert!(text.contains("     0│           ·⣿"), "{text}");
+        let text = text(&drawn(&plain(&[0.0, 5.0, 10.0]), None));
+        assert!(text.contains("    10│            █"), "{text}");
+        assert!(text.contains("      │           ▄░"), "{text}");
+        assert!(text.contains("     0│          ·░░"), "{text}");
         assert!(text.contains("now"), "{text}");
     }
 
     #[test]
-    fn the_newest_is_at_the_right_and_the_peak_is_a_dot() {
+    fn the_newest_is_at_the_right_and_the_peak_is_above() {
         let text = text(&drawn(&[(0.0, None), (1.0, Some(10.0)), (0.0, None)], None));
-        assert!(text.contains("    10│            ⠁"), "{text}");
-        assert!(text.contains("     0│           ·⡀"), "{text}");
+        assert!(text.contains("    10│           ▔"), "{text}");
+        assert!(text.contains("     0│          ·▂·"), "{text}");
     }
 
     #[test]
     fn each_column_has_the_colour_of_its_own_value() {
-        let buf = drawn(&plain(&[10.0, 10.0, 5.0, 5.0, 1.0, 1.0, 0.0, 0.0]), Some(10.0));
+        let buf = drawn(&plain(&[10.0, 5.0, 1.0, 0.0]), Some(10.0));
         let colors: Vec<Color> = (16..20).map(|x| buf[(x, 3)].fg).collect();
         assert_eq!(colors, [Color::Red, Color::Yellow, Color::Green, Color::Reset]);
-        assert_eq!(buf[(19, 3)].symbol(), ZERO);
+        assert_eq!(buf[(19, 3)].symbol(), LEVELS[0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The findings about a listener, and its pattern, each with the evidence.
 
 use listentop_model::{
-    model::{ListenerModel, depth},
+    model::{Finding, ListenerModel, depth},
     words::{self, verdict},
 };
 use ratatui::{
@@ -41,10 +41,9 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
             }
             paragraph(&mut lines, &inner, &words::clean(&finding.advice), Style::new());
         }
-        let evidence: Vec<String> =
-            finding.evidence.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
+        let evidence = evidence(finding);
         if !evidence.is_empty() {
-            paragraph(&mut lines, &inner, &evidence.join(" · "), theme.label());
+            paragraph(&mut lines, &inner, &evidence, theme.label());
         }
     }
     lines.push(Line::raw(""));
@@ -73,6 +72,12 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
         }
     }
     lines
+}
+
+/// The figures behind a finding, in a line.
+pub(in crate::dashboard::views) fn evidence(finding: &Finding) -> String {
+    let figures = finding.evidence.iter().map(|(name, value)| format!("{name} {}", figure(*value)));
+    figures.collect::<Vec<_>>().join(" · ")
 }
 
 /// A figure of any kind: whole numbers without decimals, others with three.

@@ -23,7 +23,7 @@ fn tabs_go_round_and_leave_out_what_is_in_sight() {
     use Section::{Distributions, Findings, OverTime, Threads};
     for (size, tabs) in [
         ((80, 24), &[Findings, Distributions, OverTime, Threads][..]),
-        ((120, 40), &[Findings, Distributions, Threads]),
+        ((120, 40), &[Findings, Distributions, OverTime, Threads]),
         ((200, 60), &[Findings, Threads]),
     ] {
         let (mut listener, mut state) = opened(&fixtures::overflow(), size);
