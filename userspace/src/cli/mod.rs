@@ -1,5 +1,6 @@
 //! The command line.
 
+mod config;
 mod doctor;
 mod feed;
 mod filter;
@@ -23,7 +24,7 @@ use crate::{
     errors::{self, Shortage},
     output, rights,
     say::{charset, say},
-    source::{self, Source, StartError},
+    source::{self, StartError, Started},
 };
 use options::{Cli, Command};
 
@@ -147,14 +148,14 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Starts the source and gives up the privileges that only the start required. If it is not the best source, one line
 /// on stderr explains why, and what would help.
-fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
+fn start(options: &source::Options) -> Result<Started, Failure> {
     limits::raise();
     let started = source::start(options)?;
-    if let Some(notice) = started.notice {
-        say(format_args!("listentop: {}", errors::one_line(&notice)));
+    if let Some(notice) = &started.notice {
+        say(format_args!("listentop: {}", errors::one_line(notice)));
     }
     rights::drop_after_attach().map_err(anyhow::Error::new)?;
-    Ok(started.source)
+    Ok(started)
 }
 
 /// Prints help and version as clap does, but a mistake in one line.

@@ -1,12 +1,13 @@
 //! The options of the command line.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use listentop_abi::limits;
+use serde::Deserialize;
 
 use super::{filter::Filter, values};
 use crate::{
@@ -19,7 +20,8 @@ use crate::{
 #[command(name = "listentop", version, about, args_conflicts_with_subcommands = false)]
 #[command(
     after_help = "The dashboard needs a terminal of at least 80x24. A NO_COLOR in the environment that is not empty turns colours off. \
-                        A locale without UTF-8 (LC_ALL, LC_CTYPE, LANG) gets ASCII.\n\n\
+                        A locale without UTF-8 (LC_ALL, LC_CTYPE, LANG) gets ASCII. Keys, columns and colours can be set in \
+                        ~/.config/listentop/config.toml (docs/dashboard.md).\n\n\
                         Exit status:\n  \
                         0      success\n  \
                         1      failure, or terminal missing or too small\n  \
@@ -59,12 +61,68 @@ pub(super) enum Command {
     Doctor(Doctor),
 }
 
-/// Options of the dashboard.
-#[derive(Debug, Clone, Args)]
+/// Options of the dashboard. They are set in the configuration file, too.
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct Top {
     /// Time between two refreshes (500ms, 1s) [default: 250ms]; the keys + and - change it
     #[arg(long, value_name = "TIME", value_parser = values::refresh)]
-    refresh: Option<Duration>,
+    pub(super) refresh: Option<Duration>,
+    /// Colours: for a dark or a light background, the 16 of the terminal, or none [default: auto, which asks the
+    /// terminal for its background]
+    #[arg(long, value_enum)]
+    pub(super) theme: Option<ThemeChoice>,
+    /// Ring the terminal's bell when clients of one more listener are refused or wait too long
+    #[arg(long)]
+    pub(super) bell: bool,
+    /// Leave the mouse to the terminal
+    #[arg(long)]
+    pub(super) no_mouse: bool,
+    /// Configuration file [default: listentop/config.toml in $XDG_CONFIG_HOME or ~/.config; under sudo, of who called it]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// A choice of colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ThemeChoice {
+    /// As the terminal's background is
+    Auto,
+    /// For a dark background
+    Dark,
+    /// For a light background
+    Light,
+    /// The sixteen colours of the terminal's own palette
+    #[serde(rename = "16")]
+    #[value(name = "16")]
+    Sixteen,
+    /// No colours
+    None,
+}
+
+impl Top {
+    /// The first of the options that was given, if any was.
+    fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.refresh.is_some(), "--refresh"),
+            (self.theme.is_some(), "--theme"),
+            (self.bell, "--bell"),
+            (self.no_mouse, "--no-mouse"),
+            (self.config.is_some(), "--config"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
+
+    /// These, and `other` where these are not given.
+    fn or(self, other: Self) -> Self {
+        Self {
+            refresh: self.refresh.or(other.refresh),
+            theme: self.theme.or(other.theme),
+            bell: self.bell || other.bell,
+            no_mouse: self.no_mouse || other.no_mouse,
+            config: self.config.or(other.config),
+        }
+    }
 }
 
 /// Options of the report.
@@ -103,13 +161,12 @@ pub(super) enum Format {
 }
 
 impl Cli {
-    /// Time between two refreshes of the dashboard, given before or after the command.
-    pub(super) fn refresh(&self) -> Duration {
-        let of_command = match &self.command {
-            Some(Command::Top(top)) => top.refresh,
-            _ => None,
-        };
-        of_command.or(self.top.refresh).unwrap_or(Duration::from_millis(250))
+    /// Options of the dashboard, given before or after the command.
+    pub(super) fn top(&self) -> Top {
+        match &self.command {
+            Some(Command::Top(top)) => top.clone().or(self.top.clone()),
+            _ => self.top.clone(),
+        }
     }
 
     /// An option that was given, but is not for the command.
@@ -119,8 +176,8 @@ impl Cli {
             Some(Command::Report(_)) => ("report", false),
             Some(Command::Doctor(_)) => ("doctor", !self.filter.is_empty()),
         };
-        let option = match (self.top.refresh, filters) {
-            (Some(_), _) => "--refresh".to_owned(),
+        let option = match (self.top.given(), filters) {
+            (Some(option), _) => option.to_owned(),
             (None, true) => self.filter.to_string(),
             (None, false) => return None,
         };
@@ -215,15 +272,16 @@ mod tests {
     #[test]
     fn a_refresh_works_before_and_behind_the_command() {
         for (line, milliseconds) in [
-            ("listentop", 250),
-            ("listentop top", 250),
+            ("listentop", 0),
+            ("listentop top", 0),
             ("listentop --refresh 2s", 2_000),
             ("listentop --refresh 2s top", 2_000),
             ("listentop top --refresh 2s", 2_000),
             ("listentop --refresh 1s top --refresh 2s", 2_000),
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
-            assert_eq!((cli.refresh(), cli.misplaced()), (Duration::from_millis(milliseconds), None), "{line}");
+            let refresh = cli.top().refresh.unwrap_or_default();
+            assert_eq!((refresh, cli.misplaced()), (Duration::from_millis(milliseconds), None), "{line}");
         }
     }
 
@@ -232,6 +290,10 @@ mod tests {
         for (line, says) in [
             ("listentop --refresh 2s report", "--refresh is not for 'report'"),
             ("listentop --refresh 2s doctor", "--refresh is not for 'doctor'"),
+            ("listentop --theme light report", "--theme is not for 'report'"),
+            ("listentop --bell report", "--bell is not for 'report'"),
+            ("listentop --no-mouse doctor", "--no-mouse is not for 'doctor'"),
+            ("listentop --config x doctor", "--config is not for 'doctor'"),
             ("listentop --port 80 doctor", "--port 80 is not for 'doctor'"),
             ("listentop doctor --comm nginx", "--comm nginx is not for 'doctor'"),
         ] {

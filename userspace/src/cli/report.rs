@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use lab_control::FromLab;
+use listentop_model::words::losses;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use tokio::{
     signal::unix,
@@ -43,13 +44,16 @@ pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
     }
     let runtime = runtime()?;
     let mut lab = Lab::of_environment()?;
-    let source = start(&cli.probing.options())?;
+    let source = start(&cli.probing.options())?.source;
     let mut feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
     runtime.block_on(measure(&mut feed, options.duration, &mut lab))?;
     // From here on a signal ends the program as usual: a reader that takes nothing must not make it deaf.
     endings().into_iter().for_each(restore);
     let model = feed.model();
-    let remarks = cli.filter.remarks(&model, &named);
+    let mut remarks = cli.filter.remarks(&model, &named);
+    if !cli.filter.is_empty() && !losses::of(&model.losses).is_empty() {
+        remarks.push("losses are counted for the whole machine, not only for what the filter passes".to_owned());
+    }
     for remark in &remarks {
         say(format_args!("listentop: {remark}"));
     }
