@@ -158,7 +158,8 @@ impl Filter {
             && self.service.is_empty()
     }
 
-    fn passes(&self, listener: &ListenerModel) -> bool {
+    /// Whether a listener passes.
+    pub(super) fn passes(&self, listener: &ListenerModel) -> bool {
         let process = listener.process.as_ref();
         let any_pid = |pid: &u32| {
             process.is_some_and(|p| p.pid == *pid)
