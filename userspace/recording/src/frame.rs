@@ -129,6 +129,21 @@ impl Header {
         (header.length as usize <= LARGEST).then_some(header)
     }
 
+    /// A header for this payload, whatever is in it, which is to have this length when it is decompressed.
+    #[cfg(any(test, feature = "exercise"))]
+    pub(crate) fn of_payload(kind: Kind, plain: u32, payload: &[u8]) -> Self {
+        Self {
+            kind,
+            compression: ZSTANDARD,
+            length: payload.len() as u32,
+            plain,
+            serial: 0,
+            unix_ms: 0,
+            monotonic_ns: 0,
+            checksum: crc32c::crc32c(payload),
+        }
+    }
+
     fn to_bytes(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[..4].copy_from_slice(&SYNC);
@@ -160,6 +175,12 @@ impl Header {
         check_size(&plain)?;
         ciborium::from_reader(&plain[..]).map_err(|error| FrameError::Content(error.to_string()))
     }
+}
+
+/// What a payload is before it is compressed.
+#[cfg(test)]
+pub(crate) fn plain(header: &Header, payload: &[u8]) -> Result<Vec<u8>, FrameError> {
+    decompress(payload, header.plain as usize)
 }
 
 fn decompress(payload: &[u8], length: usize) -> Result<Vec<u8>, FrameError> {

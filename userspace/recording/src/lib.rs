@@ -4,6 +4,8 @@
 //! format, `docs/architecture.md` why it is as it is.
 
 mod codec;
+#[cfg(any(test, feature = "exercise"))]
+pub mod exercise;
 mod files;
 pub mod frame;
 mod index;

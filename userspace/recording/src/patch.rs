@@ -3,8 +3,10 @@
 //! | patch | means |
 //! |---|---|
 //! | an integer | the number grew by it |
-//! | a map | entries changed: the place of each, and its own patch. In a list, places past the end are new items, and [`LENGTH`] is the new length |
+//! | a map | entries changed: the place of each, and its own patch. In a list, also new items and a new length |
 //! | a list of one item | it is this now |
+//!
+//! In a list, a place past its end is a new item, and [`LENGTH`] in the place of one has the new length, if it is shorter.
 //!
 //! Entries of a map are named by their place in the value before, which reader and writer both have. So a patch is as
 //! small as if there were no names, and yet nobody must know them in advance.

@@ -145,6 +145,18 @@ impl Recording {
         if recording.entries.is_empty() { Err(OpenError::Empty(path.to_owned())) } else { Ok(recording) }
     }
 
+    /// Reads a file that is open already.
+    #[cfg(any(test, feature = "exercise"))]
+    pub(crate) fn of_file(file: File) -> Result<Self, OpenError> {
+        let path = Path::new("a file");
+        let system = |error| OpenError::System { path: path.to_owned(), error };
+        let mut recording =
+            Self { files: Vec::new(), entries: Vec::new(), runs: Vec::new(), damage: Damage::default() };
+        let contents = index::scan(&file, |_| ()).map_err(system)?;
+        recording.add(path, file, &contents)?;
+        Ok(recording)
+    }
+
     /// The segments of a folder. One that the recorder deletes meanwhile is not among them.
     fn segments(&mut self, folder: &Folder) -> io::Result<Vec<File>> {
         let mut files = Vec::new();

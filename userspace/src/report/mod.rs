@@ -1,5 +1,5 @@
-//! What `listentop report` prints: the interval as text, as JSON (schema 1, documented in `docs/schema.md`) or as a page
-//! for a browser.
+//! What `listentop report` prints: the interval as text, as JSON (schema 1, documented in `docs/schema.md`), or as a
+//! page for a browser.
 
 mod figures;
 pub mod html;

@@ -1,4 +1,5 @@
-//! What happened over time, for reports that draw it: a course of each listener that was used, and what began and ended.
+//! What happened over time, for reports that draw it: a course of each listener that was used, and what began and
+//! ended.
 
 use std::collections::HashMap;
 
