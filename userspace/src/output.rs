@@ -92,8 +92,8 @@ static MESSAGES: Mutex<Messages> = Mutex::new(Messages { writer: None, stalled: 
 /// Erases the line of the cursor.
 const ERASE: &str = "\r\x1b[K";
 
-/// Shows a line about work in progress in the place of the last one, or takes it away. Only for a terminal, and no wider
-/// than that: it would not be erased whole. One that cannot be written at once is left out.
+/// Shows a line about work in progress in the place of the last one, or takes it away. Only for a terminal; a line that
+/// is wider would not be erased whole. One that cannot be written at once is left out.
 pub(crate) fn status(text: Option<&str>) {
     let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
     let Messages { writer, stalled, status, .. } = &mut *messages;

@@ -44,8 +44,8 @@ const TARGETS: [Target; 2] = [
     Target { name: "recording", what: "the reader of recordings", package: "userspace/recording/fuzz" },
 ];
 
-/// Builds the fuzzers with the pinned compiler. Runs them on the committed seeds, on the running kernel's BTF and on the
-/// inputs that earlier searches kept.
+/// Builds the fuzzers with the pinned compiler. Runs them on the committed seeds, on the running kernel's BTF and on
+/// the inputs that earlier searches kept.
 ///
 /// # Errors
 /// When an input makes a reader panic or run for long, or a fuzzer cannot be built.

@@ -262,14 +262,14 @@ fn apply(mut rest: Value, listeners: Vec<Known>, change: Change) -> Result<(Valu
     patch::apply(&mut rest, change.sample).map_err(misfit)?;
     let mut listeners = match change.order {
         None => listeners,
-        Some(order) => arrange(&listeners, &order, change.new)?,
+        // The old list goes at once: what only one has is changed in place.
+        Some(order) => arrange(&{ listeners }, &order, change.new)?,
     };
     for (at, patch) in change.changed {
         let place = usize::try_from(at).ok().and_then(|at| listeners.get_mut(at));
         let known = place.ok_or_else(|| misfit(patch::Misfit))?;
-        let mut value = Value::clone(&known.value);
-        patch::apply(&mut value, patch).map_err(misfit)?;
-        *known = Known::of(value)?;
+        patch::apply(Arc::make_mut(&mut known.value), patch).map_err(misfit)?;
+        known.sample = Arc::new(content(&known.value)?);
     }
     Ok((rest, listeners))
 }

@@ -6,7 +6,7 @@
 //! | a map | entries changed: the place of each, and its own patch. In a list, also new items and a new length |
 //! | a list of one item | it is this now |
 //!
-//! In a list, a place past its end is a new item, and [`LENGTH`] in the place of one has the new length, if it is shorter.
+//! In a list, a place past its end is a new item. [`LENGTH`] in the place of one has the new length, if it is shorter.
 //!
 //! Entries of a map are named by their place in the value before, which reader and writer both have. So a patch is as
 //! small as if there were no names, and yet nobody must know them in advance.

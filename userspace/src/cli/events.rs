@@ -87,7 +87,10 @@ async fn watch(cli: &Cli, options: &Events, mut feed: Feed) -> Result<(), Failur
     loop {
         let model = feed.all();
         tell(cli, options, model, episodes.push(model))?;
-        if over || is_unread() {
+        if is_unread() {
+            return Err(Failure::Output(EVENTS, io::ErrorKind::BrokenPipe.into()));
+        }
+        if over {
             return tell(cli, options, feed.all(), episodes.finish());
         }
         over = tokio::select! {
