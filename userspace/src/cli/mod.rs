@@ -2,11 +2,17 @@
 
 mod config;
 mod doctor;
+mod events;
 mod feed;
 mod filter;
 mod limits;
+mod moment;
 mod options;
+mod progress;
+mod record;
+mod recorded;
 mod report;
+mod signals;
 mod top;
 mod values;
 
@@ -107,6 +113,8 @@ pub fn main() -> ExitCode {
         (Some(option), _) => Err(Failure::Usage(option)),
         (None, None | Some(Command::Top(_))) => top::run(&cli),
         (None, Some(Command::Report(report))) => report::run(&cli, report),
+        (None, Some(Command::Events(events))) => events::run(&cli, events),
+        (None, Some(Command::Record(record))) => record::run(&cli, record),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
     };
     match result {

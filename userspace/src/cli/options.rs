@@ -7,9 +7,10 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use listentop_abi::limits;
+use listentop_model::model::Severity;
 use serde::Deserialize;
 
-use super::{filter::Filter, values};
+use super::{filter::Filter, recorded::Part, values};
 use crate::{
     report,
     source::{self, live},
@@ -48,8 +49,15 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Show the dashboard (the default)
     Top(Top),
-    /// Measure for some time, then print a report
+    /// Measure for some time, then print a report; or print that of a recording
     Report(Report),
+    /// Print a line for whatever begins or ends: findings, and listeners that open and close
+    Events(Events),
+    /// Record everything, to look at it later: a file, or a ring that holds the last hours
+    #[command(after_help = "It prints 'recording to FILE' on stderr when the first sample is written. \
+                            SIGINT, SIGTERM and SIGHUP end it; what was written is whole, also after SIGKILL. Nothing that is there is overwritten. \
+                            Look at it with 'listentop report --from FILE' and 'listentop events --from FILE'.")]
+    Record(Record),
     /// Try every hook, and show what can be measured here, what cannot, why, and what would help
     #[command(after_help = "It leaves nothing attached. It runs without privileges, and finds out more with them.\n\n\
                             Exit status:\n  \
@@ -128,13 +136,85 @@ impl Top {
 /// Options of the report.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Report {
-    /// How long to measure (10s, 500ms, 2m). SIGINT, SIGTERM and SIGHUP end it early, and the report is still
-    /// printed
-    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
-    pub(super) duration: Duration,
+    /// How long to measure (10s, 500ms, 2m) [default: 10s]. SIGINT, SIGTERM and SIGHUP end it early, and the report is
+    /// still printed. With --from: how long a part of the recording
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
+    pub(super) duration: Option<Duration>,
+    /// Measure nothing: report on this recording
+    #[arg(long, value_name = "FILE")]
+    pub(super) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) part: Part,
     /// Output format
     #[arg(long, value_parser = report_format(), default_value = report::FORMATS[0].name)]
     pub(super) format: &'static report::Format,
+}
+
+/// Options of the events.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Events {
+    /// How long to watch (10m, 8h) [default: until SIGINT, SIGTERM or SIGHUP, or until nobody reads the output]
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
+    pub(super) duration: Option<Duration>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Lines::Text)]
+    pub(super) format: Lines,
+    /// Measure nothing: print what happened in this recording
+    #[arg(long, value_name = "FILE")]
+    pub(super) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) part: Part,
+}
+
+/// Options of a recording.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Record {
+    /// The file to make; with --ring, a folder
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// How long to record (10m, 8h) [default: until SIGINT, SIGTERM or SIGHUP]
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
+    pub(super) duration: Option<Duration>,
+    /// Time between two samples
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::refresh)]
+    pub(super) every: Duration,
+    /// Hold the last so much time (24h), in a folder of files of which the oldest go. A ring that is there is continued
+    #[arg(long, value_name = "TIME", value_parser = values::ring)]
+    pub(super) ring: Option<Duration>,
+    /// The most that it may take on the disk (500M, 2G). A file ends there; a ring becomes shorter
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub(super) max_size: Option<u64>,
+    /// Keep five minutes before and after each finding that is so bad, when the ring goes round
+    #[arg(long, value_name = "SEVERITY", value_enum)]
+    pub(super) freeze_on: Option<FreezeOn>,
+}
+
+/// Findings that are kept in a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FreezeOn {
+    /// Clients are refused or left waiting
+    Critical,
+    /// They may be, too
+    Warning,
+}
+
+impl FreezeOn {
+    /// The least severity that is kept.
+    pub(super) const fn severity(self) -> Severity {
+        match self {
+            Self::Critical => Severity::Critical,
+            Self::Warning => Severity::Warning,
+        }
+    }
+}
+
+/// The formats of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Lines {
+    /// For people: one line each
+    Text,
+    /// For programs: a JSON object in each line, see docs/schema.md
+    Json,
 }
 
 /// Options of the doctor.
@@ -174,6 +254,8 @@ impl Cli {
         let (command, filters) = match &self.command {
             None | Some(Command::Top(_)) => return None,
             Some(Command::Report(_)) => ("report", false),
+            Some(Command::Events(_)) => ("events", false),
+            Some(Command::Record(_)) => ("record", !self.filter.is_empty()),
             Some(Command::Doctor(_)) => ("doctor", !self.filter.is_empty()),
         };
         let option = match (self.top.given(), filters) {
@@ -296,6 +378,8 @@ mod tests {
             ("listentop --config x doctor", "--config is not for 'doctor'"),
             ("listentop --port 80 doctor", "--port 80 is not for 'doctor'"),
             ("listentop doctor --comm nginx", "--comm nginx is not for 'doctor'"),
+            ("listentop record x --port 80", "--port 80 is not for 'record'"),
+            ("listentop --refresh 1s events", "--refresh is not for 'events'"),
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
             assert_eq!(cli.misplaced().as_deref(), Some(says));
@@ -327,6 +411,6 @@ mod tests {
             assert_eq!(options.format.name, format.name);
         }
         let error = Cli::try_parse_from(["listentop", "report", "--format", "xml"]).expect_err("no such format");
-        assert!(error.to_string().contains("[possible values: table, json"), "{error}");
+        assert!(error.to_string().contains("[possible values: table, json, html"), "{error}");
     }
 }
