@@ -7,6 +7,7 @@ pub mod counters;
 pub mod flood;
 pub mod lab;
 pub mod protocol;
+pub mod real;
 pub mod server;
 pub mod storm;
 pub mod stress;

@@ -15,6 +15,7 @@ mod list;
 mod measuring;
 mod programs;
 mod reading;
+pub mod real;
 #[cfg(test)]
 mod tests;
 mod who;
