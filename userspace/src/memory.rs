@@ -32,6 +32,18 @@ unsafe impl GlobalAlloc for OrEnd {
     }
 }
 
+/// Has all threads share two of the C library's heaps, rather than have up to eight for each CPU. One thread makes the
+/// samples that another drops, so that each heap of its own keeps what was freed: with 10,000 used listeners, 40 MiB of
+/// 250. To be called before there are threads.
+pub(crate) fn share_heaps() {
+    #[cfg(target_env = "gnu")]
+    {
+        const HEAPS: libc::c_int = 2;
+        // SAFETY: takes numbers only (mallopt(3)), and no other thread allocates meanwhile.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
+    }
+}
+
 fn or_end(block: *mut u8) -> *mut u8 {
     if block.is_null() {
         listentop::cli::out_of_memory();

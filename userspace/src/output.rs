@@ -83,22 +83,42 @@ struct Messages {
     stalled: bool,
     /// How many were not taken since the last one that was.
     lost: u64,
+    /// A line about work in progress is on the terminal, without an end.
+    status: bool,
 }
 
-static MESSAGES: Mutex<Messages> = Mutex::new(Messages { writer: None, stalled: false, lost: 0 });
+static MESSAGES: Mutex<Messages> = Mutex::new(Messages { writer: None, stalled: false, lost: 0, status: false });
+
+/// Erases the line of the cursor.
+const ERASE: &str = "\r\x1b[K";
+
+/// Shows a line about work in progress in the place of the last one, or takes it away. Only for a terminal; a line that
+/// is wider would not be erased whole. One that cannot be written at once is left out.
+pub(crate) fn status(text: Option<&str>) {
+    let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let Messages { writer, stalled, status, .. } = &mut *messages;
+    if *stalled || text.is_none() && !*status {
+        return;
+    }
+    let writer = writer.get_or_insert_with(|| Writer::to(io::stderr().as_fd()));
+    let line = format!("{ERASE}{}", text.unwrap_or_default());
+    let _ = writer.write(io::stderr().as_fd(), line.as_bytes(), Duration::ZERO);
+    *status = text.is_some();
+}
 
 /// Writes a line to standard error. One that cannot be written is lost: neither a full disk nor a reader that takes
 /// nothing may end the program or hold it up.
 pub(crate) fn message(line: &str) {
     let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
-    let Messages { writer, stalled, lost } = &mut *messages;
+    let Messages { writer, stalled, lost, status } = &mut *messages;
     let writer = writer.get_or_insert_with(|| Writer::to(io::stderr().as_fd()));
+    let erase = if std::mem::take(status) { ERASE } else { "" };
     let before = match *lost {
         0 => String::new(),
         lost => format!("listentop: {lost} lines were lost here, which nobody read\n"),
     };
     // In one write, so that lines of several threads do not mix.
-    let text = format!("{before}{line}\n");
+    let text = format!("{erase}{before}{line}\n");
     let patience = if *stalled { Duration::ZERO } else { PATIENCE };
     match writer.write(io::stderr().as_fd(), text.as_bytes(), patience) {
         Ok(()) => (*stalled, *lost) = (false, 0),

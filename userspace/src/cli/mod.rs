@@ -1,11 +1,18 @@
 //! The command line.
 
+mod config;
 mod doctor;
+mod events;
 mod feed;
 mod filter;
 mod limits;
+mod moment;
 mod options;
+mod progress;
+mod record;
+mod recorded;
 mod report;
+mod signals;
 mod top;
 mod values;
 
@@ -23,7 +30,7 @@ use crate::{
     errors::{self, Shortage},
     output, rights,
     say::{charset, say},
-    source::{self, Source, StartError},
+    source::{self, StartError, Started},
 };
 use options::{Cli, Command};
 
@@ -106,6 +113,8 @@ pub fn main() -> ExitCode {
         (Some(option), _) => Err(Failure::Usage(option)),
         (None, None | Some(Command::Top(_))) => top::run(&cli),
         (None, Some(Command::Report(report))) => report::run(&cli, report),
+        (None, Some(Command::Events(events))) => events::run(&cli, events),
+        (None, Some(Command::Record(record))) => record::run(&cli, record),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
     };
     match result {
@@ -147,14 +156,14 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Starts the source and gives up the privileges that only the start required. If it is not the best source, one line
 /// on stderr explains why, and what would help.
-fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
+fn start(options: &source::Options) -> Result<Started, Failure> {
     limits::raise();
     let started = source::start(options)?;
-    if let Some(notice) = started.notice {
-        say(format_args!("listentop: {}", errors::one_line(&notice)));
+    if let Some(notice) = &started.notice {
+        say(format_args!("listentop: {}", errors::one_line(notice)));
     }
     rights::drop_after_attach().map_err(anyhow::Error::new)?;
-    Ok(started.source)
+    Ok(started)
 }
 
 /// Prints help and version as clap does, but a mistake in one line.

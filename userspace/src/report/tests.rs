@@ -321,6 +321,28 @@ fn table_without_bpf() {
     insta::assert_snapshot!(text);
 }
 
+/// The verdict is the first line, the worst listener the first row and the first block, and coverage comes last.
+#[test]
+fn the_worst_comes_first_and_coverage_last() {
+    let mut machine = model(&fixtures::quiet());
+    machine.listeners.push(model(&fixtures::overflow()).listeners[0].clone());
+    for columns in [60, 80, 120] {
+        let text = table(&machine, &[], columns);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("1 of 4 listeners refuses clients: 0.0.0.0:8080"), "{text}");
+        let head = lines.iter().position(|line| line.starts_with("LISTENER")).unwrap();
+        assert!(lines[head + 1].starts_with("0.0.0.0:8080"), "{text}");
+        let blocks: Vec<&&str> = lines.iter().filter(|line| line.starts_with("── ")).collect();
+        assert!(blocks[0].starts_with("── 0.0.0.0:8080"), "{text}");
+        let last_block = lines.iter().rposition(|line| line.starts_with("── ")).unwrap();
+        let coverage = lines.iter().position(|line| line.starts_with("not fully measured")).unwrap();
+        assert!(coverage > last_block, "{text}");
+        for port in [":22", ":80", ":6379", ":8080"] {
+            assert!(lines[head..].iter().any(|line| line.contains(port)), "{port} is cut off:\n{text}");
+        }
+    }
+}
+
 #[test]
 fn no_line_is_too_long_and_nothing_breaks_the_terminal() {
     let mut samples = fixtures::overflow();

@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{
     environment::{older_than, patience},
     lab::loopback,
+    wait_until,
 };
 
 /// A listener on loopback.
@@ -263,6 +264,13 @@ pub fn retransmits(socket: &Socket) -> u64 {
 /// Connections that wait in the listener's accept queue, by the kernel's own count.
 pub fn queued(listener: &Socket) -> u32 {
     tcp_info(listener).tcpi_unacked
+}
+
+/// Waits until so many connections wait in the accept queue. A client's connect(2) returns when the SYN-ACK is there;
+/// a busy CPU processes the final ACK, which queues the connection, later. So a test calls this before it closes a
+/// listener.
+pub fn wait_queued(listener: &Socket, connections: u32) {
+    wait_until("the connections are queued", || queued(listener) == connections);
 }
 
 /// Packets that a connection has sent and the other side has not acknowledged.

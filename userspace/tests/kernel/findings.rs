@@ -25,7 +25,7 @@ use test_support::{
     lab::PORT,
     process::{Forked, Gate, fork},
     sleep_ms,
-    sockets::{accept, attempt_with_late_ack, connect, listen, receive, send_all},
+    sockets::{accept, attempt_with_late_ack, connect, listen, receive, send_all, wait_queued},
     wait_until,
 };
 
@@ -314,6 +314,7 @@ fn closed(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 64);
     let clients: Vec<Socket> = (0..28).map(|_| connect(PORT)).collect();
+    wait_queued(&listener, 28);
     watch.sample();
     drop(listener);
     let reset = clients.iter().filter(|client| matches!(client.take_error(), Ok(Some(_)))).count();

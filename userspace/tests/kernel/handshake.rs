@@ -9,7 +9,7 @@ use test_support::{
     skip, sleep_ms,
     sockets::{
         accept, attempt, attempt_with_late_ack, attempt_without_hearing, connect, connect_to, cookie, defer_accept,
-        give_up_refused, kernel_drops, listen, listen_on, retransmits, send_all, syn_retries,
+        give_up_refused, kernel_drops, listen, listen_on, retransmits, send_all, syn_retries, wait_queued,
     },
     watch::{assert_ms, count},
 };
@@ -160,6 +160,7 @@ fn closed(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 64);
     let (id, served) = (cookie(&listener), connect(PORT));
+    wait_queued(&listener, 1);
     let clients: Vec<Socket> = (0..5).map(|_| attempt_without_hearing(PORT)).collect();
     watch.sample();
     assert_eq!(watch.by_id(id).now.syn_depth, Some(5), "the test's own load");

@@ -16,7 +16,7 @@ use test_support::{
     lab::PORT,
     process::{self, Gate, fork, receive_descriptor, send_descriptor, wait_for_ever},
     sleep_ms,
-    sockets::{accept, connect, cookie, listen, receive, send_all},
+    sockets::{accept, connect, cookie, listen, receive, send_all, wait_queued},
     tid,
     watch::{count, thread as record},
 };
@@ -45,6 +45,7 @@ fn close_while_queued(lab: &Lab) {
     let id = cookie(&listener);
     let clients: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
     let accepted = accept(&listener);
+    wait_queued(&listener, 4);
     watch.sample();
     assert_eq!((watch.by_id(id).now.accept_depth, watch.by_id(id).total.aborted), (4, Some(0)));
     drop(listener);
@@ -61,7 +62,9 @@ fn close_while_queued(lab: &Lab) {
 fn client_gives_up(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
-    drop(connect(PORT));
+    let client = connect(PORT);
+    wait_queued(&listener, 1);
+    drop(client);
     sleep_ms(20);
     watch.sample();
     assert_eq!(watch.listener(PORT).now.accept_depth, 1);
@@ -84,6 +87,7 @@ fn closed_and_opened_again(lab: &Lab) {
     let second = listen(PORT, 8);
     let clients = [connect(PORT), connect(PORT)];
     drop(accept(&second));
+    wait_queued(&second, 1);
     watch.sample();
     assert_eq!(watch.listeners(PORT).len(), 2);
     let (old, new) = (watch.by_id(first_id), watch.by_id(cookie(&second)));
@@ -133,6 +137,7 @@ fn listens_again(lab: &Lab) {
     let id = cookie(&listener);
     let mut clients = vec![connect(PORT), connect(PORT)];
     let mut servers = vec![accept(&listener)];
+    wait_queued(&listener, 1);
     watch.sample();
     assert_eq!(watch.listener(PORT).now.accept_depth, 1);
     let stop = || listener.shutdown(std::net::Shutdown::Both).expect("it listens");
@@ -150,6 +155,7 @@ fn listens_again(lab: &Lab) {
     // All of it between two samples.
     for round in 1..=u64::from(PLACES) + 8 {
         clients.push(connect(PORT));
+        wait_queued(&listener, 1);
         stop();
         begin();
         clients.push(connect(PORT));

@@ -24,6 +24,7 @@ mod owners;
 mod patterns;
 mod probe_log;
 mod protocols;
+mod recordings;
 mod refused;
 mod reuseport;
 mod scale;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         refused::TESTS,
         scale::TESTS,
         command_line::TESTS,
+        recordings::TESTS,
         probe_log::TESTS,
         dashboard::TESTS,
     ];

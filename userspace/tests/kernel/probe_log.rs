@@ -20,7 +20,7 @@ use crate::support::{
     command::listentop,
     lab::PORT,
     sleep_ms,
-    sockets::{connect, listen},
+    sockets::{connect, listen, wait_queued},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -44,6 +44,7 @@ fn log_of_the_probes(lab: &Lab) {
         let mut log: Vec<String> = lines.by_ref().take_while(|line| line != "measuring").collect();
         let listener = listen(PORT, 128);
         let clients: Vec<Socket> = (0..100).map(|_| connect(PORT)).collect();
+        wait_queued(&listener, 100);
         drop((listener, clients));
         log.extend(lines);
         let output = child.wait_with_output().expect("it ends");

@@ -45,6 +45,11 @@ impl Recent {
         }
     }
 
+    /// What this step added to the distributions, if it is the last one in which something changed.
+    pub(crate) fn added(&self, number: u64) -> Option<&Distributions> {
+        self.steps.back().filter(|step| step.number == number)?.added.as_deref()
+    }
+
     /// Forgets the steps before `first`, taking what they added out of `distributions`.
     pub(crate) fn expire(&mut self, first: u64, distributions: &mut Distributions) {
         while let Some(step) = self.steps.pop_front_if(|s| s.number < first) {
