@@ -26,8 +26,8 @@ pub enum Pattern {
     ThreadPerConnection,
     /// One process accepts with a blocking call; a new process serves each connection (PostgreSQL)
     ProcessPerConnection,
-    /// One thread accepts at once; each of several workers takes the next connection from a queue inside the process and
-    /// serves it to its end (Tomcat, Puma)
+    /// One thread accepts at once; each of several workers takes the next connection from a queue inside the process
+    /// and serves it to its end (Tomcat, Puma)
     ThreadPool,
     /// Several processes wait in a blocking accept call; each serves one connection to its end (Apache prefork)
     Prefork,

@@ -91,7 +91,8 @@ pub(super) struct Top {
     /// Leave the mouse to the terminal
     #[arg(long)]
     pub(super) no_mouse: bool,
-    /// Configuration file [default: listentop/config.toml in $XDG_CONFIG_HOME or ~/.config; under sudo, of who called it]
+    /// Configuration file [default: listentop/config.toml in $XDG_CONFIG_HOME or ~/.config; under sudo, of who called
+    /// it]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 }
