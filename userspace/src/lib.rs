@@ -15,6 +15,7 @@ pub mod export;
 pub mod lab;
 mod output;
 pub mod report;
+pub mod past;
 pub mod rights;
 mod say;
 pub mod source;
