@@ -20,6 +20,7 @@ use super::{
     group::Item,
     hits::Hits,
     layout::Columns,
+    log::Log,
     rows::{Row, RowId, RowQuery, Rows, Sort},
     theme::Theme,
 };
@@ -54,6 +55,8 @@ pub(super) struct State {
     /// Columns that the user asked for, and those that he does not want.
     pub(super) wanted: Columns,
     pub(super) unwanted: Columns,
+    /// What happened since the start.
+    pub(super) log: Log,
     /// Rows that are to be compared.
     pub(super) marked: Vec<RowId>,
     selected: Option<RowId>,
@@ -89,6 +92,7 @@ impl State {
             show_closed: false,
             wanted: options.wanted,
             unwanted: options.unwanted,
+            log: Log::default(),
             marked: Vec::new(),
             selected: None,
             cursor: 0,
@@ -103,10 +107,16 @@ impl State {
 
     /// Takes the newest model, or holds it back while paused. Returns whether it is shown.
     pub(super) fn set_model(&mut self, model: Arc<Model>) -> bool {
+        self.log.push(&model);
         if self.paused {
             self.held = Some(model);
-            return false;
+        } else {
+            self.show(model);
         }
+        !self.paused
+    }
+
+    fn show(&mut self, model: Arc<Model>) {
         self.model = Some(model);
         self.rebuild(false);
         let alarming = self.rows.standings().flatten().filter(|standing| standing.harm >= Harm::Waiting).count();
@@ -114,7 +124,6 @@ impl State {
             self.outbox.push(BELL);
         }
         self.alarmed = alarming;
-        true
     }
 
     /// Copies the command that shows the cause at the selected listener, or else what was found there.
@@ -139,7 +148,7 @@ impl State {
     pub(super) fn toggle_pause(&mut self) {
         self.paused = !self.paused;
         if let Some(model) = self.held.take() {
-            self.set_model(model);
+            self.show(model);
         }
     }
 
