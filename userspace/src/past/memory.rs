@@ -285,7 +285,10 @@ mod tests {
         let live = live.expect("there are samples").model().clone();
         let mut traveller = super::super::Traveller::at(&memory, 99);
         let past = traveller.model(&memory).expect("it can be read");
-        assert_eq!((past.interval.seconds, past.interval.start_unix_ms), (live.interval.seconds, live.interval.start_unix_ms));
+        assert_eq!(
+            (past.interval.seconds, past.interval.start_unix_ms),
+            (live.interval.seconds, live.interval.start_unix_ms)
+        );
         for (one, other) in past.listeners.iter().zip(&live.listeners) {
             assert_eq!((one.id, one.total, one.now.accept_peak), (other.id, other.total, other.now.accept_peak));
         }
