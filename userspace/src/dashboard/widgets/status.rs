@@ -161,8 +161,10 @@ fn counts(buf: &mut Buffer, area: Rect, state: &State, model: &Model) {
         spans.extend([Span::raw(comma), Span::styled(words, theme.severity(severity))]);
         comma = ", ";
     }
-    if comma.is_empty() {
-        spans.push(Span::raw("no findings"));
+    match (comma.is_empty(), rows.passed) {
+        (true, 0) => spans.push(Span::raw("no findings")),
+        (false, 0) => {}
+        (_, passed) => spans.push(Span::styled(format!("{comma}{passed} passed"), theme.label())),
     }
     let sort = state.sort.column.spec().name;
     let arrow = if state.sort.descending { "▼" } else { "▲" };
