@@ -98,6 +98,8 @@ pub enum Act {
     NextStep,
     /// The lesson begins again, with new programs and a new namespace.
     Repeat,
+    /// The lesson ends, and the menu of lessons opens.
+    Course,
 }
 
 /// What a lab sends.
@@ -181,9 +183,9 @@ pub struct State {
     pub rate: u32,
     /// The value of tcp_syncookies.
     pub cookies: u8,
-    /// The servers that accept nothing because of an act.
+    /// The ports of the servers that accept nothing because of an act.
     #[serde(default)]
-    pub stalled: Vec<String>,
+    pub stalled: Vec<u16>,
 }
 
 impl State {

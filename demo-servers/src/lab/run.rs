@@ -38,8 +38,17 @@ pub(super) enum Stop {
     ListentopEnded,
     /// The lab received a signal to end.
     Signalled(Signal),
-    /// Somebody wants it from the start.
+    /// Somebody wants something else.
+    Left(Leave),
+}
+
+/// What follows a lesson that somebody leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// The same from its beginning.
     Repeat,
+    /// The menu of lessons.
+    Course,
 }
 
 impl From<anyhow::Error> for Stop {
@@ -80,8 +89,10 @@ pub(super) struct Run<'a> {
     pub(super) orders: BTreeMap<u64, (Option<usize>, String)>,
     /// The next step must begin.
     pub(super) skip: bool,
-    /// The lesson must begin again.
-    pub(super) repeat: bool,
+    /// The lesson must end, and this follows.
+    pub(super) leave: Option<Leave>,
+    /// The namespace's counters when the last report came.
+    kernel: BTreeMap<String, u64>,
     progress: Option<Progress>,
 }
 
@@ -120,7 +131,8 @@ impl<'a> Run<'a> {
             acts: Vec::new(),
             orders: BTreeMap::new(),
             skip: false,
-            repeat: false,
+            leave: None,
+            kernel: BTreeMap::new(),
             progress: None,
         }
     }
@@ -352,8 +364,8 @@ impl<'a> Run<'a> {
                 Event::Control(number, incoming) => self.receive(number, incoming)?,
                 Event::Signal(_) | Event::Out(..) | Event::Err(..) => {}
             }
-            if self.repeat {
-                return Err(Stop::Repeat);
+            if let Some(leave) = self.leave {
+                return Err(Stop::Left(leave));
             }
             if is_done {
                 return Ok(true);
@@ -384,8 +396,9 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            // The crew keeps it.
-            Some(ToLab::Report { .. } | ToLab::Hello { .. }) | None => {}
+            // The crew keeps it. The kernel's counters belong to the same moment.
+            Some(ToLab::Report { .. }) => self.kernel = self.sampler.counters().unwrap_or_default(),
+            Some(ToLab::Hello { .. }) | None => {}
         }
         Ok(())
     }
@@ -517,7 +530,7 @@ impl<'a> Run<'a> {
             seconds: self.began.elapsed().as_secs_f64(),
             report: self.crew.report.as_ref().map(|(_, report)| report.clone()),
             processes: self.now.processes.clone(),
-            kernel: self.sampler.counters().unwrap_or_default(),
+            kernel: self.kernel.clone(),
             queues: self.sampler.queues().unwrap_or_default(),
             ..Snapshot::default()
         };

@@ -62,6 +62,8 @@ pub(super) struct State {
     following: bool,
     /// Where the mouse can click on the last frame, and what that does.
     pub(super) hits: RefCell<Hits>,
+    /// How the lab's lesson stands, if this is a lab.
+    pub(super) lesson: Option<lab_control::State>,
     /// Said at the bottom until the next key.
     pub(super) message: Option<String>,
     /// What is to be written to the terminal besides frames.
@@ -94,6 +96,7 @@ impl State {
             cursor: 0,
             following: true,
             hits: RefCell::default(),
+            lesson: None,
             message: None,
             outbox: Vec::new(),
             alarmed: 0,
