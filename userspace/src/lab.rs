@@ -146,7 +146,7 @@ mod tests {
             let send = |lab: &mut Connection, message: &FromLab| lab.writer.send(message).expect("it reads");
             send(&mut lab, &FromLab::Welcome { version: lab_control::VERSION, lesson: "x".to_owned() });
             send(&mut lab, &FromLab::Report { number: 7 });
-            send(&mut lab, &FromLab::State(lab_control::State::default()));
+            send(&mut lab, &FromLab::State(Box::default()));
             let answers: Vec<ToLab> = std::iter::from_fn(|| lab.reader.receive().ok().flatten()).collect();
             answers
         });

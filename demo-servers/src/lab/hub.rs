@@ -143,7 +143,7 @@ impl Hub {
             .filter(|(_, client)| matches!(client.role, Role::Listentop | Role::Observer))
             .map(|(number, _)| *number)
             .collect();
-        let message = FromLab::State(state.clone());
+        let message = FromLab::State(Box::new(state.clone()));
         for number in watching {
             self.send(number, &message);
         }

@@ -2,6 +2,7 @@
 
 mod act;
 mod check;
+mod clients;
 mod counters;
 mod crew;
 mod hub;
@@ -47,7 +48,7 @@ use terminal::Terminal;
 const LISTEN: Duration = Duration::from_secs(5);
 /// Time that listentop may take to attach its probes, before a headless run fails.
 const ATTACH: Duration = Duration::from_secs(60);
-/// Time that the load waits for the dashboard to report that it measures. On a terminal it need not report that.
+/// Time that the load waits for the dashboard to speak with the lab.
 const DASHBOARD: Duration = Duration::from_secs(2);
 /// Time to read what to look for, before the dashboard covers it.
 const READING: Duration = Duration::from_secs(2);

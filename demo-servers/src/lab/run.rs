@@ -1,5 +1,6 @@
 //! One run of a lesson: its steps, its programs, and what becomes of them.
 
+use super::clients::Clients;
 use super::counters::of_process;
 use super::crew::{Crew, Event, Kind, LOAD};
 use super::hub::{Hub, Incoming};
@@ -91,6 +92,7 @@ pub(super) struct Run<'a> {
     pub(super) skip: bool,
     /// The lesson must end, and this follows.
     pub(super) leave: Option<Leave>,
+    clients: Clients,
     /// The namespace's counters when the last report came.
     kernel: BTreeMap<String, u64>,
     progress: Option<Progress>,
@@ -132,6 +134,7 @@ impl<'a> Run<'a> {
             orders: BTreeMap::new(),
             skip: false,
             leave: None,
+            clients: Clients::default(),
             kernel: BTreeMap::new(),
             progress: None,
         }
@@ -184,12 +187,11 @@ impl<'a> Run<'a> {
         }
         command.args(["--netns", &self.namespace.inode.to_string()]);
         let listentop = self.crew.start(Kind::Listentop, "listentop", command, None)?;
-        let patience = if self.watched() { DASHBOARD } else { ATTACH };
-        let measuring = self.wait(
-            Instant::now() + patience,
-            &mut |_, event| matches!(event, Event::Err(number, line) if *number == listentop && line == "measuring"),
-        )?;
-        if !(self.watched() || measuring) {
+        let says_so =
+            |event: &Event| matches!(event, Event::Err(number, line) if *number == listentop && line == "measuring");
+        if self.watched() {
+            self.wait_for_dashboard(&says_so)?;
+        } else if !self.wait(Instant::now() + ATTACH, &mut |_, event| says_so(event))? {
             return Err(anyhow!("listentop does not measure within {} s", ATTACH.as_secs()).into());
         }
         self.began = Instant::now();
@@ -206,6 +208,20 @@ impl<'a> Run<'a> {
         self.until(deadline, false)?;
         if self.options.headless {
             return Err(anyhow!("listentop does not end").into());
+        }
+        Ok(())
+    }
+
+    /// Waits until the dashboard measures: until it has sent a report. One that does not speak with the lab gets a while.
+    fn wait_for_dashboard(&mut self, says_so: &dyn Fn(&Event) -> bool) -> Result<(), Stop> {
+        let mut connected = false;
+        self.wait(Instant::now() + DASHBOARD, &mut |_, event| {
+            connected = matches!(event, Event::Control(_, Incoming::Hello(lab_control::Role::Listentop, ..)));
+            connected || says_so(event)
+        })?;
+        if connected {
+            self.hub.ask_report();
+            self.wait(Instant::now() + ATTACH, &mut |crew, _| crew.report.is_some())?;
         }
         Ok(())
     }
@@ -441,6 +457,7 @@ impl<'a> Run<'a> {
     /// Judges anew, tells whoever watches, and asks for the next figures.
     fn refresh(&mut self, end: Option<Instant>) {
         self.now = self.gather();
+        self.state.clients = self.clients.take(self.plan.lesson, &self.now);
         self.state.left = end.map(|end| end.saturating_duration_since(Instant::now()).as_secs());
         self.tell();
         for member in &self.crew.members {

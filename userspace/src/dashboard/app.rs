@@ -112,7 +112,7 @@ impl App {
     /// Takes a message of the lab.
     pub(super) fn hear_lab(&mut self, message: FromLab) -> Effect {
         match message {
-            FromLab::State(lesson) => self.set_lesson(lesson),
+            FromLab::State(lesson) => self.set_lesson(*lesson),
             FromLab::Refused { reason } => {
                 self.say(words::clean(&reason));
                 Effect::Redraw

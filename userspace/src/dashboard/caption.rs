@@ -3,8 +3,10 @@
 //! The caption is the last part of the header. What it shows comes from the lab (docs/lab-control.md), and what its
 //! keys request goes there.
 
+use std::fmt::Write as _;
+
 use crossterm::event::{KeyCode, KeyEvent};
-use lab_control::{Act, Expected, State as Lesson};
+use lab_control::{Act, Expected, State as Lesson, Tick};
 use listentop_model::words;
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
@@ -93,6 +95,47 @@ pub(super) fn act(key: LabKey, state: &State) -> Option<Act> {
     })
 }
 
+/// What the clients of the selected server got, or of the first one: one line; where there is room, the last half minute
+/// over the depth of the server's queue, on one time axis.
+fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
+    let port = state.selected_item().map(|item| item.figures().port);
+    let of_port = lesson.clients.iter().rev().find(|client| Some(client.port) == port);
+    let Some(client) = of_port.or(lesson.clients.first()) else { return Vec::new() };
+    let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| words::duration((ms * 1000.0) as u64));
+    let mut line = format!(
+        "clients: {} answers of {} due, first answer p50 {} p99 {}",
+        client.answered,
+        client.due,
+        time(client.p50_ms),
+        time(client.p99_ms)
+    );
+    // A String takes all.
+    if client.retried_1s > 0 {
+        let _ = write!(line, ", retried {} (1 s) {} (3 s)", client.retried_1s, client.retried_3s);
+    }
+    for (kind, count) in &client.failed {
+        let _ = write!(line, ", {kind} {count}");
+    }
+    let mut lines = vec![words::fit(&words::clean(&line), room)];
+    if state.size.1 >= TALL {
+        let row = |label: &str, of: fn(&Tick) -> u64| {
+            let values: Vec<u64> = client.ticks.iter().map(of).collect();
+            let most = values.iter().copied().max().unwrap_or(0);
+            format!("{label:<20} {} at most {most}", bars(&values, most))
+        };
+        lines.push(row("retries, failures", |tick| tick.trouble));
+        lines.push(row("accept queue", |tick| tick.depth));
+    }
+    lines
+}
+
+/// A bar for each value.
+fn bars(values: &[u64], most: u64) -> String {
+    const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let bar = |value: &u64| EIGHTHS[(value * 8).div_ceil(most.max(1)).min(8) as usize];
+    values.iter().map(bar).collect()
+}
+
 /// Rows that the caption takes: none outside of a lab.
 pub(super) fn height(state: &State) -> u16 {
     state.lesson.as_ref().map_or(0, |lesson| lines(lesson, state).len() as u16 + 1)
@@ -124,6 +167,8 @@ fn lines(lesson: &Lesson, state: &State) -> Vec<Line> {
         let what = words::fit(&words::clean(&expected.what), room.saturating_sub(words::width(&value)));
         Line { mark, text: what + &value, style }
     }));
+    let of_clients = clients(lesson, state, room + 2);
+    lines.extend(of_clients.into_iter().map(|text| Line { mark: "", text, style: Style::new() }));
     lines
 }
 
@@ -200,6 +245,7 @@ mod tests {
     use std::sync::Arc;
 
     use crossterm::event::KeyModifiers;
+    use lab_control::Client;
     use listentop_model::{fixtures, tracker::Tracker};
 
     use super::*;
@@ -224,6 +270,18 @@ mod tests {
                 expected("the share of retries: at least 10 %", Some(false)),
                 expected("the finding: 1", None),
             ],
+            clients: vec![Client {
+                port: 8080,
+                due: 480,
+                answered: 301,
+                p50_ms: Some(180.0),
+                p99_ms: Some(3200.0),
+                retried_1s: 41,
+                retried_3s: 12,
+                failed: vec![("timeout".to_owned(), 9)],
+                ticks: vec![Tick { answers: 25, trouble: 0, depth: 3 }, Tick { answers: 25, trouble: 16, depth: 9 }],
+                ..Client::default()
+            }],
             rate: 100,
             ..Lesson::default()
         }
@@ -254,6 +312,7 @@ mod tests {
             "stays full at 9",
             "nobody sees it.",
             "✗ the share of retries: at least 10 % | now 8",
+            "clients: 301 answers of 480 due, first answer p50 180ms p99 3.2s, retried 41",
             "F2stall",
             "F12repeat",
         ] {
@@ -261,7 +320,13 @@ mod tests {
         }
         assert!(!small.contains("the largest depth"), "there is room for one:\n{small}");
         let large = picture(&app((120, 40)));
-        for part in ["✓ the largest depth", "? the finding: 1 | now not known yet"] {
+        for part in [
+            "✓ the largest depth",
+            "? the finding: 1 | now not known yet",
+            " 41 (1 s) 12 (3 s), timeout 9",
+            "retries, failures     █ at most 16",
+            "accept queue         ▃█ at most 9",
+        ] {
             assert!(large.contains(part), "{part} is not in\n{large}");
         }
     }
