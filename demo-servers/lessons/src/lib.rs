@@ -1,7 +1,7 @@
 //! The lessons of the lab: a file per lesson, with data and text.
 //!
-//! A new lesson is a file in the folder of its part, with its `mod` line and its place in [`ALL`]. [`format`] explains
-//! what it consists of, [`figure`] how it names figures. docs/lab.md is made from the lessons:
+//! A new lesson is a file in the folder of its part, with its `mod` line and its place in [`ALL`]. [`mod@format`]
+//! explains what it consists of, [`figure`] how it names figures. docs/lab.md is made from the lessons:
 //! `UPDATE_DOCS=1 cargo test -p lessons`.
 
 mod accepting;
@@ -15,6 +15,7 @@ mod list;
 mod measuring;
 mod programs;
 mod reading;
+pub mod real;
 #[cfg(test)]
 mod tests;
 mod who;

@@ -110,7 +110,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let first = if menu { None } else { Some(lessons::find(named.unwrap_or(lessons::DEFAULT)).map_err(usage)?) };
     if let Some(lesson) = first {
-        Programs::find(options, &Plan::new(lesson, options))?;
+        Programs::find(options, &plan_of(lesson, options)?)?;
     }
     if watched && !on_terminal {
         return Err(usage("the dashboard needs a terminal: use --check or --headless for a report"));
@@ -136,7 +136,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         next = match next {
             Next::Menu(selected) => from_menu(&mut crew, options, selected, asks)?,
             Next::Lesson(lesson, chosen, has_read) => {
-                let plan = Plan::new(lesson, options);
+                let plan = plan_of(lesson, options)?;
                 let programs = Programs::find(options, &plan)?;
                 crew.begin(watched.then(Terminal::save));
                 match show(&mut crew, options, &plan, &programs, chosen, has_read)? {
@@ -154,6 +154,15 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
             Next::End(code) => return Ok(code),
         };
+    }
+}
+
+/// What a lesson starts, with a real server in the place of its own if the command line names one.
+fn plan_of(lesson: &'static Lesson, options: &Options) -> anyhow::Result<Plan> {
+    let plan = Plan::new(lesson, options);
+    match options.server {
+        Some(kind) => plan.with_real(kind).map_err(usage),
+        None => Ok(plan),
     }
 }
 
@@ -184,7 +193,8 @@ fn from_menu(
 ) -> anyhow::Result<Next> {
     let missing = |lesson: &Lesson| {
         let lesson = lessons::find(lesson.name).ok()?;
-        Programs::find(options, &Plan::new(lesson, options)).err().map(|error| format!("{error:#}"))
+        let found = plan_of(lesson, options).and_then(|plan| Programs::find(options, &plan));
+        found.err().map(|error| format!("{error:#}"))
     };
     Ok(match menu::choose(selected, &missing, &mut || signal_of(crew))? {
         menu::Chosen::Lesson(lesson) if asks => match quiz::ask(lesson, &mut || signal_of(crew))? {

@@ -99,8 +99,8 @@ const COUNTED: [(&str, &str, &str); 4] = [
     ("writes", "/writes/count", "/total/writes"),
 ];
 
-/// Compares what listentop and the servers counted. Servers that do not count it have no rows. Those that have a port in
-/// turn are one row: a connection may move from one to the next.
+/// Compares what listentop and the servers counted. Servers that do not count it have no rows. Those that have a port
+/// in turn are one row: a connection may move from one to the next.
 pub(super) fn totals(lesson: &Lesson, end: &Snapshot) -> Vec<Total> {
     let missed = end.report.as_ref().map_or(0, |report| {
         let cost = |name: &str| report["own_cost"][name].as_u64().unwrap_or(0);

@@ -57,7 +57,8 @@ fn target(text: &str) -> Result<SocketAddr, String> {
 /// users wait for the server instead.
 ///
 /// Prints its results as one line of JSON on stdout when it ends, also by SIGTERM, SIGINT or SIGHUP, and upon SIGUSR1
-/// those so far; progress goes to stderr. Latencies count from the intended start: if the generator itself is late, that is part of them.
+/// those so far; progress goes to stderr. Latencies count from the intended start: if the generator itself is late,
+/// that is part of them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "stress", version)]
 pub struct Options {
@@ -116,8 +117,8 @@ pub struct Options {
     /// Close by a reset (SO_LINGER 0), so that no port stays in TIME_WAIT
     #[arg(long)]
     pub rst_close: bool,
-    /// Closed loop, for comparison: this many users, each of whom starts the next connection when the last one has ended.
-    /// A slow server then gets less load
+    /// Closed loop, for comparison: this many users, each of whom starts the next connection when the last one has
+    /// ended. A slow server then gets less load
     #[arg(long, value_name = "USERS", value_parser = clap::value_parser!(u64).range(1..=100_000),
           conflicts_with_all = ["rate", "burst", "pool", "retries"])]
     pub closed: Option<u64>,
@@ -203,7 +204,7 @@ mod tests {
         let arguments = std::iter::once("stress").chain(arguments.split_whitespace()).map(Into::into);
         let options: Options = parse(arguments).map_err(|refusal| refusal.line)?;
         options
-            .check(&Place { own_namespace: Some(false), addresses: Vec::new() })
+            .check(&Place { own_namespace: Some(false), addresses: Vec::new(), far_ends: Vec::new() })
             .map_err(|error| error.to_string())?;
         Ok(options)
     }
