@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::column::Column;
+use super::{caption::LabKey, column::Column};
 
 /// What the user or the terminal requests. Every key becomes one of these. Apart from them, only a new model changes
 /// the state.
@@ -104,6 +104,8 @@ pub enum Action {
     Copy,
     /// Write an evidence bundle.
     Bundle,
+    /// Ask the lab for something.
+    Lab(LabKey),
     /// A click at this column and row.
     Click(u16, u16),
 }
@@ -160,6 +162,8 @@ pub enum Effect {
     SetInterval(Duration),
     /// Write an evidence bundle, and draw.
     Bundle,
+    /// Ask the lab for something.
+    Lab(LabKey),
 }
 
 #[cfg(test)]

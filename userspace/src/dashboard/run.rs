@@ -10,6 +10,8 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
+use crate::lab::{Dashboard, Lab};
+
 use super::{
     App, DashboardOptions,
     action::{Action, Effect},
@@ -57,11 +59,31 @@ pub async fn run(
     controls: mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
 ) -> anyhow::Result<Ended> {
+    run_in_lab(models, controls, options, None).await
+}
+
+/// The same in a lab: with its caption, its keys, and reports when it asks for them.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in_lab(
+    models: watch::Receiver<Option<Arc<Model>>>,
+    controls: mpsc::UnboundedSender<Control>,
+    options: DashboardOptions,
+    lab: Option<Lab>,
+) -> anyhow::Result<Ended> {
     // Handlers first: from the moment the terminal is taken, no signal may end the process without giving it back.
     let signals = Signals::new()?;
     let mut guard = Guard::take(options.mouse)?;
     let input = Input::start()?;
-    match show(models, &controls, options, signals, &mut guard, input).await {
+    let mut lab = Dashboard::of(lab);
+    let last = models.clone();
+    let ended = show(models, &controls, options, signals, &mut guard, input, &mut lab).await;
+    if let Some(model) = &*last.borrow() {
+        // For the outcome of its lesson.
+        lab.report(0, model);
+    }
+    match ended {
         // If the terminal is gone, any failure comes from that.
         Err(_) if terminal::is_gone() => Ok(Ended::TerminalLost),
         ended => ended,
@@ -145,6 +167,7 @@ async fn show(
     mut signals: Signals,
     guard: &mut Guard,
     mut input: Input,
+    lab: &mut Dashboard,
 ) -> anyhow::Result<Ended> {
     let mut check = tokio::time::interval(TERMINAL_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -166,11 +189,17 @@ async fn show(
             return Ok(Ended::Quit);
         }
         screen::send(&app.take_outbox());
+        if let Effect::Lab(key) = effect {
+            app.ask_lab(key, lab);
+        }
         stale = take_effect(effect, &mut app, controls, guard, stale)?;
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
                     let model = models.borrow_and_update().clone();
+                    if let Some(model) = &model {
+                        lab.sampled(model);
+                    }
                     Turn::Continue(model.map_or(Effect::None, |model| app.set_model(model)))
                 }
                 Err(_) => Turn::End(Ended::SourceEnded),
@@ -179,6 +208,7 @@ async fn show(
                 Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input, &mut background)),
                 None => Turn::End(Ended::TerminalLost),
             },
+            message = lab.next() => Turn::Continue(app.hear_lab(message)),
             () = screen::taken(), if stale => Turn::Continue(Effect::Redraw),
             _ = check.tick() => {
                 if terminal::is_gone() { Turn::End(Ended::TerminalLost) } else { Turn::Continue(Effect::None) }
@@ -202,7 +232,7 @@ fn take_effect(
     stale: bool,
 ) -> anyhow::Result<bool> {
     match effect {
-        Effect::None | Effect::Quit | Effect::Redraw => {}
+        Effect::None | Effect::Quit | Effect::Redraw | Effect::Lab(_) => {}
         Effect::Suspend => guard.suspend()?,
         Effect::Bundle => {
             let written = bundle::write(app, Path::new("."));

@@ -101,6 +101,13 @@ fn fitting([host, kernel, cpus]: &[Option<String>; 3], room: usize) -> String {
     shorter.into_iter().find(|text| words::width(text) <= room).unwrap_or_default()
 }
 
+/// Whether a lab's lesson is about what was found at the listener that the verdict is about.
+fn is_expected(state: &State) -> bool {
+    let (Some(lesson), Some(model)) = (&state.lesson, &state.model) else { return false };
+    let worst = model.listeners.iter().find(|listener| Some(listener.id) == state.verdict.listener);
+    worst.is_some_and(|worst| worst.findings.iter().any(|finding| lesson.findings.iter().any(|id| id == finding.id)))
+}
+
 /// What is wrong, in words. A click opens the listener that it is about.
 fn draw_verdict(buf: &mut Buffer, area: Rect, state: &State) {
     let (theme, verdict) = (state.theme, &state.verdict);
@@ -109,7 +116,8 @@ fn draw_verdict(buf: &mut Buffer, area: Rect, state: &State) {
         None => (" ", theme.label()),
     };
     let key = if verdict.listener.is_some() { " (v)" } else { "" };
-    let mut lines = words::wrap(&format!("{}{key}", verdict.text), usize::from(area.width).saturating_sub(4));
+    let expected = if is_expected(state) { ", as the lesson expects" } else { "" };
+    let mut lines = words::wrap(&format!("{}{expected}{key}", verdict.text), usize::from(area.width).saturating_sub(4));
     if lines.len() > usize::from(area.height) {
         let rest = lines.split_off(usize::from(area.height).saturating_sub(1)).join(" ");
         lines.push(rest);
