@@ -254,6 +254,17 @@ fn listener_sock_diag() {
 fn views() {
     let overflow = overflow();
     assert_pictures("compare", &fixtures::dead_shard(), &[Action::Show("compare")]);
+    for size in SIZES {
+        // As they happened.
+        let mut app = app(size, &[], &[]);
+        let mut tracker = Tracker::new(&overflow[0]);
+        for sample in &overflow[1..] {
+            tracker.push(sample);
+            app.set_model(Arc::new(tracker.model().clone()));
+        }
+        app.update(Action::Show("events"));
+        assert_picture("events", size, &app);
+    }
     assert_pictures("findings", &overflow, &[Action::Show("findings")]);
     assert_pictures("explain", &overflow, &[Action::Show("explain"), Action::PickColumn(Column::WaitP99)]);
     let size = SIZES[0];

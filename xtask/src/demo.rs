@@ -143,7 +143,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let lesson = check(options)?;
     root::ensure_reachable("the demo")?;
     setup::run()?;
-    let binaries = cargo::build_release(&packages(lesson, options.server))?;
+    let binaries = cargo::build_release(cargo::Extent::Demo, &packages(lesson, options.server))?;
     let mut lab = match root::command(&binaries.lab)? {
         Ok(lab) => lab,
         Err(reason) => bail!(root::unreachable("the demo", &reason)),

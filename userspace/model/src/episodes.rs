@@ -3,7 +3,10 @@
 //! A finding that goes away and is back within [`HOLD_MS`] has not ended. So an episode's end is known that much later
 //! than it was; its time is when it was.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     model::{Finding, ListenerModel, Model, Severity},
@@ -86,6 +89,8 @@ pub struct Episodes {
     listeners: HashMap<u64, Seen>,
     open: HashMap<(u64, &'static str), Open>,
     begun: bool,
+    /// The listeners of the last model, and whether a finding holds there: those that did not change are not looked at.
+    last: Vec<(Arc<ListenerModel>, bool)>,
 }
 
 /// How a listener was in the last model.
@@ -108,9 +113,22 @@ impl Episodes {
     pub fn push(&mut self, model: &Model) -> Vec<Event> {
         let now_ms = now_ms(model);
         let mut events = Vec::new();
-        for listener in &model.listeners {
-            self.look(listener, now_ms, &mut events);
+        let handles = model.listeners.handles();
+        let mut last = std::mem::take(&mut self.last);
+        last.truncate(handles.len());
+        for (at, handle) in handles.iter().enumerate() {
+            // A finding that holds is noted each time.
+            if last.get(at).is_some_and(|(before, holds)| !holds && Arc::ptr_eq(before, handle)) {
+                continue;
+            }
+            self.look(handle, now_ms, &mut events);
+            let holds = handle.findings.iter().any(|finding| finding.until_unix_ms.is_none());
+            match last.get_mut(at) {
+                Some(before) => *before = (handle.clone(), holds),
+                None => last.push((handle.clone(), holds)),
+            }
         }
+        self.last = last;
         if self.listeners.len() > model.listeners.len() {
             let present: HashSet<u64> = model.listeners.iter().map(|listener| listener.id).collect();
             self.listeners.retain(|id, _| present.contains(id));

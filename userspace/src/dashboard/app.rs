@@ -220,4 +220,6 @@ fn openers() -> impl Iterator<Item = &'static Binding> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

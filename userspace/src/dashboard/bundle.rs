@@ -55,7 +55,7 @@ fn write_files(app: &App, model: &Model, directory: &Path) -> anyhow::Result<()>
         file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("{}", path.display()))
     };
     let page = report::Page { remarks: &[], width: WIDTH, charset: Charset::Unicode, story: None };
-    for (file, format) in [("report.txt", "table"), ("report.json", "json")] {
+    for (file, format) in [("report.txt", "table"), ("report.json", "json"), ("report.html", "html")] {
         let format = report::format(format).context("there is such a format")?;
         put(file, &(format.write)(model, &page)?)?;
     }

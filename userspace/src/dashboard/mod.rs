@@ -17,6 +17,7 @@ mod hits;
 mod input;
 pub mod keymap;
 pub mod layout;
+mod log;
 pub mod rows;
 mod run;
 mod screen;

@@ -20,6 +20,7 @@ use super::{
     group::Item,
     hits::Hits,
     layout::Columns,
+    log::Log,
     rows::{Row, RowId, RowQuery, Rows, Sort},
     theme::Theme,
 };
@@ -54,12 +55,16 @@ pub(super) struct State {
     /// Columns that the user asked for, and those that he does not want.
     pub(super) wanted: Columns,
     pub(super) unwanted: Columns,
+    /// What happened since the start.
+    pub(super) log: Log,
     /// Rows that are to be compared.
     pub(super) marked: Vec<RowId>,
     selected: Option<RowId>,
     pub(super) cursor: usize,
     /// The selection is the first row, whichever that is: until a key selects one.
     following: bool,
+    /// Keys act on the verdict, above the rows.
+    pub(super) on_verdict: bool,
     /// Where the mouse can click on the last frame, and what that does.
     pub(super) hits: RefCell<Hits>,
     /// Said at the bottom until the next key.
@@ -89,10 +94,12 @@ impl State {
             show_closed: false,
             wanted: options.wanted,
             unwanted: options.unwanted,
+            log: Log::default(),
             marked: Vec::new(),
             selected: None,
             cursor: 0,
             following: true,
+            on_verdict: false,
             hits: RefCell::default(),
             message: None,
             outbox: Vec::new(),
@@ -103,10 +110,16 @@ impl State {
 
     /// Takes the newest model, or holds it back while paused. Returns whether it is shown.
     pub(super) fn set_model(&mut self, model: Arc<Model>) -> bool {
+        self.log.push(&model);
         if self.paused {
             self.held = Some(model);
-            return false;
+        } else {
+            self.show(model);
         }
+        !self.paused
+    }
+
+    fn show(&mut self, model: Arc<Model>) {
         self.model = Some(model);
         self.rebuild(false);
         let alarming = self.rows.standings().flatten().filter(|standing| standing.harm >= Harm::Waiting).count();
@@ -114,7 +127,6 @@ impl State {
             self.outbox.push(BELL);
         }
         self.alarmed = alarming;
-        true
     }
 
     /// Copies the command that shows the cause at the selected listener, or else what was found there.
@@ -139,7 +151,7 @@ impl State {
     pub(super) fn toggle_pause(&mut self) {
         self.paused = !self.paused;
         if let Some(model) = self.held.take() {
-            self.set_model(model);
+            self.show(model);
         }
     }
 
@@ -202,8 +214,15 @@ impl State {
 
     /// Selects the row at `at`, or the last one, and stays with it.
     pub(super) fn select(&mut self, at: usize) {
-        self.following = false;
+        (self.following, self.on_verdict) = (false, false);
         self.point_at(at);
+    }
+
+    /// Goes up from the first row to the verdict, if that is about a listener; whether it did.
+    pub(super) fn go_to_verdict(&mut self) -> bool {
+        let goes = self.cursor == 0 && !self.on_verdict && self.verdict.listener.is_some();
+        self.on_verdict |= goes;
+        goes
     }
 
     fn point_at(&mut self, at: usize) {
@@ -337,6 +356,7 @@ impl State {
             return;
         }
         self.verdict = verdict::judge(&model, self.rows.standings());
+        self.on_verdict &= self.verdict.listener.is_some();
         let at = match self.selected {
             Some(id) if !self.following => self.rows.position(id, &model).unwrap_or(self.cursor),
             _ => 0,
@@ -347,7 +367,7 @@ impl State {
     /// What an action can change on the screen: compared before and after, it shows whether a key did something.
     pub(super) fn visible(&self) -> impl PartialEq + use<> {
         (
-            (self.cursor, self.selected, self.sort, self.filter.clone(), self.typing),
+            (self.cursor, self.selected, self.sort, self.filter.clone(), self.typing, self.on_verdict),
             (self.show_closed, self.rows.rows.len(), self.unfolded.clone(), self.wanted, self.unwanted),
         )
     }

@@ -166,7 +166,7 @@ fn a_command_is_copied_and_a_bundle_is_written() {
     let mut names: Vec<String> =
         fs::read_dir(bundle).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["history.json", "report.json", "report.txt", "screen.svg", "screen.txt"]);
+    assert_eq!(names, ["history.json", "report.html", "report.json", "report.txt", "screen.svg", "screen.txt"]);
 }
 
 #[test]

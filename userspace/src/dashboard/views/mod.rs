@@ -2,6 +2,7 @@
 
 mod compare;
 mod coverage;
+mod events;
 mod explain;
 mod findings;
 mod help;
@@ -11,5 +12,13 @@ mod overview;
 use super::view::Declaration;
 
 /// Every view, in the order of the help and of the footer. The first is on the screen at the start.
-pub(super) static ALL: &[&Declaration] =
-    &[&overview::VIEW, &listener::VIEW, &compare::VIEW, &findings::VIEW, &explain::VIEW, &coverage::VIEW, &help::VIEW];
+pub(super) static ALL: &[&Declaration] = &[
+    &overview::VIEW,
+    &listener::VIEW,
+    &compare::VIEW,
+    &events::VIEW,
+    &findings::VIEW,
+    &explain::VIEW,
+    &coverage::VIEW,
+    &help::VIEW,
+];

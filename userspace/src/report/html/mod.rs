@@ -11,7 +11,7 @@ use listentop_model::{
     model::{Finding, ListenerModel, Model, Severity, depth},
     words::{
         bytes, clean, duration, finding_time, grouped, listener_endpoint, losses, marked, netns, percent, plural,
-        process, short, status, utc,
+        process, short, status, utc, verdict,
     },
 };
 
@@ -86,29 +86,16 @@ fn head(model: &Model) -> String {
     )
 }
 
-/// How bad it is, and what is wrong in a sentence.
+/// How bad it is, and what is wrong in a sentence: the verdict of the dashboard and of the report as text.
 fn verdict(model: &Model) -> (&'static str, String) {
-    let holds = |severity| {
-        let of = move |listener: &&ListenerModel| {
-            listener.findings.iter().any(|finding| finding.severity == severity && finding.until_unix_ms.is_none())
-        };
-        model.listeners.iter().filter(of)
-    };
-    let all = plural(model.listeners.len() as u64, "listener");
-    for (severity, what) in [
-        (Severity::Critical, "clients are refused or left waiting now"),
-        (Severity::Warning, "clients were refused or left waiting, or soon may be"),
-    ] {
-        if let Some(first) = holds(severity).next() {
-            let place = format!("{} {}", listener_endpoint(first), process(first));
-            let count = grouped(holds(severity).count() as u64);
-            return (severity.name(), format!("{count} of {all}: {what}. The first: {place}"));
-        }
+    let verdict = verdict::of(model);
+    if let Some(severity) = verdict.severity() {
+        return (severity.name(), verdict.text);
     }
     let passed = model.listeners.iter().flat_map(|listener| &listener.findings).filter(|f| f.severity > Severity::Info);
     match passed.count() {
-        0 => ("", format!("{all}: nothing is wrong")),
-        count => ("warning", format!("{all}: nothing is wrong now. {} passed", plural(count as u64, "finding"))),
+        0 => ("", verdict.text),
+        count => ("warning", format!("{}. {} passed", verdict.text, plural(count as u64, "finding"))),
     }
 }
 

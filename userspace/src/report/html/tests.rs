@@ -55,10 +55,10 @@ fn an_overflow_has_everything() {
 #[test]
 fn every_machine_is_a_page() {
     for (samples, verdict) in [
-        (fixtures::quiet(), "nothing is wrong"),
-        (fixtures::dead_shard(), "clients are refused or left waiting now"),
-        (fixtures::unavailable(), "nothing is wrong"),
-        (fixtures::per_connection(), "1 listener"),
+        (fixtures::quiet(), "None of 3 listeners refuses clients"),
+        (fixtures::dead_shard(), "1 of 4 listeners refuses clients: 10.0.0.1:8443 shard 4"),
+        (fixtures::unavailable(), "refuses clients"),
+        (fixtures::per_connection(), "The listener refuses no client"),
         (fixtures::distinct(), "of "),
     ] {
         let page = page(&samples);
