@@ -109,7 +109,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo slow-client`: the same in the other direction.",
     ],
     spoiler: Spoiler {
-        what: "slow reads without pauses",
+        what: "no pauses at slow",
         change: Change::Server("slow", "--read-delay-us 5000", "--read-delay-us 0"),
         fails: &["client-stopped", "takes-longer"],
     },
