@@ -189,8 +189,8 @@ pub struct TotalReport {
     /// CPU time of the server's process and of its children, in microseconds.
     #[serde(default)]
     pub cpu_us: u64,
-    /// How often a thread of the server's process, or of its children that have ended, gave up the CPU to wait (voluntary
-    /// context switches).
+    /// How often a thread of the server's process, or of its children that have ended, gave up the CPU to wait
+    /// (voluntary context switches).
     #[serde(default)]
     pub switches: u64,
 }

@@ -1,4 +1,5 @@
-//! `flood`: SYNs from addresses that do not answer, in a network namespace without a way out, bounded in number and time.
+//! `flood`: SYNs from addresses that do not answer, in a network namespace without a way out, bounded in number and
+//! time.
 
 use crate::cli::usage;
 use crate::duration;
@@ -31,8 +32,8 @@ const TICK: Duration = Duration::from_millis(2);
 
 /// Sends SYNs from addresses that do not answer: a SYN flood, for the lab.
 ///
-/// It refuses to run in a network namespace that has another interface than loopback, and any target but loopback. Prints {"sent","seconds"} as
-/// one line of JSON when it ends, and upon SIGUSR1.
+/// It refuses to run in a network namespace that has another interface than loopback, and any target but loopback.
+/// Prints {"sent","seconds"} as one line of JSON when it ends, and upon SIGUSR1.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "flood", version)]
 pub struct Options {
@@ -126,8 +127,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Routes the senders to the loopback interface, where nobody has their addresses: what is sent to them is dropped. Without
-/// a route the server's kernel would refuse their SYNs.
+/// Routes the senders to the loopback interface, where nobody has their addresses: what is sent to them is dropped.
+/// Without a route the server's kernel would refuse their SYNs.
 fn route_to_senders(socket: &Socket) -> anyhow::Result<()> {
     /// `struct rtentry` of linux/route.h.
     #[repr(C)]

@@ -1,5 +1,5 @@
-//! Every lesson in its short form: what it expects holds, and with its deliberate mistake it does not. Needs root, and a
-//! listentop in the directory of the lab's program.
+//! Every lesson in its short form: what it expects holds, and with its deliberate mistake it does not. Needs root, and
+//! a listentop in the directory of the lab's program.
 
 use demo_test_support::program;
 use serde_json::Value;

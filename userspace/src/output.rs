@@ -56,20 +56,32 @@ pub(crate) fn check() -> io::Result<()> {
 pub(crate) fn print(text: &str) -> io::Result<()> {
     check()?;
     // Not by `io::stdout`, which takes a bad descriptor for success.
-    let out = io::stdout();
-    let mut left = text.as_bytes();
-    while !left.is_empty() {
-        match unistd::write(&out, left) {
-            Ok(written) => left = &left[written..],
-            Err(Errno::EINTR) => {}
-            // Whoever gave us the descriptor does not wait. We do.
-            Err(Errno::EAGAIN) => {
-                let _ = wait_writable(out.as_fd(), PollTimeout::NONE);
+    io::Write::write_all(&mut Stdout, text.as_bytes())
+}
+
+/// Standard output, for what is too much to be written at once. It writes as [`print`] does.
+#[derive(Debug)]
+pub(crate) struct Stdout;
+
+impl io::Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let out = io::stdout();
+        loop {
+            match unistd::write(&out, bytes) {
+                Ok(written) => return Ok(written),
+                Err(Errno::EINTR) => {}
+                // Whoever gave us the descriptor does not wait. We do.
+                Err(Errno::EAGAIN) => {
+                    let _ = wait_writable(out.as_fd(), PollTimeout::NONE);
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// How long a message waits for its reader. After it had to give up once, none waits until one is taken again.

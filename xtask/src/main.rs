@@ -67,7 +67,9 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<()> {
     match task {
         Task::Setup => setup::run_and_announce(),
-        Task::Build { alone: false } => setup::run().and_then(|()| cargo::build_release(&[])).map(drop),
+        Task::Build { alone: false } => {
+            setup::run().and_then(|()| cargo::build_release(cargo::Extent::Whole, &[])).map(drop)
+        }
         Task::Build { alone: true } => setup::run_static().and_then(|()| cargo::build_static()).map(|path| {
             println!("{}", path.display());
         }),

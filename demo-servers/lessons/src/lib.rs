@@ -1,7 +1,7 @@
 //! The lessons of the lab: a file per lesson, with data and text.
 //!
-//! A new lesson is a file in the folder of its part, with its `mod` line and its place in [`ALL`]. [`format`] explains
-//! what it consists of, [`figure`] how it names figures. docs/lab.md is made from the lessons:
+//! A new lesson is a file in the folder of its part, with its `mod` line and its place in [`ALL`]. [`mod@format`]
+//! explains what it consists of, [`figure`] how it names figures. docs/lab.md is made from the lessons:
 //! `UPDATE_DOCS=1 cargo test -p lessons`.
 
 mod accepting;
@@ -15,6 +15,7 @@ mod list;
 mod measuring;
 mod programs;
 mod reading;
+pub mod real;
 #[cfg(test)]
 mod tests;
 mod who;
@@ -37,10 +38,13 @@ pub const ALL: &[&Lesson] = &[
     &accepting::somaxconn_clamp::LESSON,
     &accepting::abort_on_overflow::LESSON,
     &accepting::syn_flood::LESSON,
+    &accepting::defer_accept::LESSON,
+    &accepting::fast_open::LESSON,
     &accepting::stalled_acceptor::LESSON,
     &accepting::out_of_descriptors::LESSON,
     &accepting::restart::LESSON,
     &who::patterns::LESSON,
+    &who::acceptor_readers_unequal::LESSON,
     &who::thundering_herd::LESSON,
     &who::cold_shard::LESSON,
     &who::per_connection::LESSON,
@@ -60,6 +64,7 @@ pub const ALL: &[&Lesson] = &[
     &between::proxy::LESSON,
     &between::pool::LESSON,
     &between::retry_storm::LESSON,
+    &measuring::closed_loop_lies::LESSON,
     &measuring::littles_law::LESSON,
 ];
 

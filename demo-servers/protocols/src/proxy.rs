@@ -1,5 +1,6 @@
-//! A proxy in front of a server. At level 4 it copies bytes: each client's connection becomes one to the server. At level
-//! 7 it reads whole requests of the demo server's protocol, and sends them over a few connections that it keeps open.
+//! A proxy in front of a server. At level 4 it copies bytes: each client's connection becomes one to the server. At
+//! level 7 it reads whole requests of the demo server's protocol, and sends them over a few connections that it keeps
+//! open.
 
 use crate::counted::{Totals, count};
 use crate::io::plain;

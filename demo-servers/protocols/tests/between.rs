@@ -18,13 +18,14 @@ fn a_session_is_lost_on_another_shard_and_not_in_a_shared_store() {
     };
     assert_eq!(lost("--store shared"), 0);
     assert_eq!(lost("--shards 1"), 0);
-    // A hash chooses the shard: three of four visits come to another one than the last. Five standard deviations of 290.
+    // A hash chooses the shard: three of four visits come to another one than the last. Five standard deviations of
+    // 290.
     let lost = lost("--shards 4");
     assert!((180..=255).contains(&lost), "{lost}");
 }
 
-/// A server of the demo server's protocol, 64 bytes each way, that takes some time for each request. Each connection has
-/// a thread.
+/// A server of the demo server's protocol, 64 bytes each way, that takes some time for each request. Each connection
+/// has a thread.
 fn upstream(delay: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -49,8 +49,8 @@ impl Waiting {
     }
 }
 
-/// Whether the server has left an idle connection open: there is nothing to read, not even an end. The end may have come
-/// together with the last response, and then no event reports it.
+/// Whether the server has left an idle connection open: there is nothing to read, not even an end. The end may have
+/// come together with the last response, and then no event reports it.
 fn is_open(connection: &Connection) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     recv(connection.fd.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)

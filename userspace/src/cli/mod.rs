@@ -3,6 +3,7 @@
 mod config;
 mod doctor;
 mod events;
+mod export;
 mod feed;
 mod filter;
 mod limits;
@@ -115,6 +116,7 @@ pub fn main() -> ExitCode {
         (None, Some(Command::Report(report))) => report::run(&cli, report),
         (None, Some(Command::Events(events))) => events::run(&cli, events),
         (None, Some(Command::Record(record))) => record::run(&cli, record),
+        (None, Some(Command::Export(export))) => export::run(&cli, export),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
     };
     match result {

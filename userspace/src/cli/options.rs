@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{filter::Filter, recorded::Part, values};
 use crate::{
-    report,
+    export, report,
     source::{self, live},
 };
 
@@ -58,6 +58,12 @@ pub(super) enum Command {
                             SIGINT, SIGTERM and SIGHUP end it; what was written is whole, also after SIGKILL. Nothing that is there is overwritten. \
                             Look at it with 'listentop report --from FILE' and 'listentop events --from FILE'.")]
     Record(Record),
+    /// Write a recording as a table: a row for each listener and sample, a column for each figure
+    #[command(
+        after_help = "Counts, peaks and distributions are those since the beginning of the part; what came between two rows is their \
+                            difference. Durations are in microseconds. What is not known is empty or null, never 0."
+    )]
+    Export(Export),
     /// Try every hook, and show what can be measured here, what cannot, why, and what would help
     #[command(after_help = "It leaves nothing attached. It runs without privileges, and finds out more with them.\n\n\
                             Exit status:\n  \
@@ -88,7 +94,8 @@ pub(super) struct Top {
     /// Sizes in KiB (1024 bytes) or kB (1000 bytes) [default: iec]
     #[arg(long, value_enum)]
     pub(super) units: Option<UnitsChoice>,
-    /// Configuration file [default: listentop/config.toml in $XDG_CONFIG_HOME or ~/.config; under sudo, of who called it]
+    /// Configuration file [default: listentop/config.toml in $XDG_CONFIG_HOME or ~/.config; under sudo, of who called
+    /// it]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 }
@@ -204,6 +211,25 @@ pub(super) struct Record {
     pub(super) freeze_on: Option<FreezeOn>,
 }
 
+/// Options of an export.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Export {
+    /// The recording, or the folder of a ring
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Output format
+    #[arg(long, value_parser = export_format(), default_value = export::FORMATS[0].name)]
+    pub(super) format: &'static export::Format,
+    /// Write to this file, which must not be there yet [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// How long a part, from --at or --since on
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
+    pub(super) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(super) part: Part,
+}
+
 /// Findings that are kept in a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum FreezeOn {
@@ -246,6 +272,12 @@ fn report_format() -> impl TypedValueParser<Value = &'static report::Format> {
     PossibleValuesParser::new(names).try_map(|name| report::format(&name).ok_or("there is no such format"))
 }
 
+/// The formats of the export.
+fn export_format() -> impl TypedValueParser<Value = &'static export::Format> {
+    let names = export::FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.help));
+    PossibleValuesParser::new(names).try_map(|name| export::format(&name).ok_or("there is no such format"))
+}
+
 /// The formats of the doctor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
@@ -270,6 +302,7 @@ impl Cli {
             None | Some(Command::Top(_)) => return None,
             Some(Command::Report(_)) => ("report", false),
             Some(Command::Events(_)) => ("events", false),
+            Some(Command::Export(_)) => ("export", false),
             Some(Command::Record(_)) => ("record", !self.filter.is_empty()),
             Some(Command::Doctor(_)) => ("doctor", !self.filter.is_empty()),
         };

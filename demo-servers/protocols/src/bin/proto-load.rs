@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 /// Clients of proto-server. Connections start at fixed times, however slow the server is (open loop).
 ///
-/// Prints its results as one line of JSON on stdout when it ends, also by SIGTERM, SIGINT or SIGHUP; on SIGUSR1 those so
-/// far.
+/// Prints its results as one line of JSON on stdout when it ends, also by SIGTERM, SIGINT or SIGHUP; on SIGUSR1 those
+/// so far.
 #[derive(Debug, Parser)]
 #[command(name = "proto-load", version)]
 struct Options {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 /// Servers that speak real protocols, with exact counters.
 ///
-/// When one listens it prints {"ready":true,…} on stdout. On SIGUSR1 and when it ends it prints its counters as one line
-/// of JSON. It ends on SIGTERM, SIGINT or SIGHUP, or after --for.
+/// When one listens it prints {"ready":true,…} on stdout. On SIGUSR1 and when it ends it prints its counters as one
+/// line of JSON. It ends on SIGTERM, SIGINT or SIGHUP, or after --for.
 #[derive(Debug, Parser)]
 #[command(name = "proto-server", version)]
 struct Options {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What the tracker keeps about a listener in addition to its model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Listener {
     /// It opened within the interval: what is read for the first time was counted there.
     from_zero: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Listener {
     bursts: Bursts,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Point {
     accepts: u64,
     reads: u64,

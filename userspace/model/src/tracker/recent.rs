@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// One step in which something changed. Steps in which nothing did are left out: idle listeners cost nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Step {
     number: u64,
     counts_before: Counts,
@@ -17,7 +17,7 @@ struct Step {
 }
 
 /// The steps of the recent span.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Recent {
     steps: VecDeque<Step>,
 }

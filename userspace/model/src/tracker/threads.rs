@@ -35,7 +35,7 @@ const WRITES: usize = 6;
 const WRITE_BYTES: usize = 7;
 
 /// Bookkeeping of one thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct State {
     key: ThreadKey,
     work: [Counter; WORK],
@@ -51,7 +51,7 @@ struct State {
 }
 
 /// A thread that had ended before the interval, as its source goes on showing it. It has no row.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Former {
     work: [u64; WORK],
     /// Serial number of the last sample that had it.
@@ -59,7 +59,7 @@ struct Former {
 }
 
 /// The threads of a listener, in the order of its `ListenerModel::threads`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Threads {
     states: Vec<State>,
     index: HashMap<ThreadKey, usize>,

@@ -1,5 +1,5 @@
-//! Accept waits over time as a heat map: a row per band of waits, a column per step or several, the newest at the right.
-//! The darker a cell, the more connections had waited so long.
+//! Accept waits over time as a heat map: a row per band of waits, a column per step or several, the newest at the
+//! right. The darker a cell, the more connections had waited so long.
 
 use listentop_model::{
     history::{BANDS, HistoryPoint, Waits},
