@@ -4,10 +4,12 @@
 use super::{
     dates::utc,
     names::{listener_endpoint, process},
+    numbers::status,
     prose::{agree, grouped, plural},
     text::clean,
 };
 use crate::{
+    coverage::{Measure, Status},
     model::{Finding, ListenerModel, Model, Role, Severity, ThreadModel},
     sample::ThreadState,
 };
@@ -125,7 +127,7 @@ pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -
     }
     let Some((listener, standing)) = worst.and_then(|(at, standing)| Some((model.listeners.get(at)?, standing))) else {
         let last = last.and_then(|(at, until)| Some((model.listeners.get(at)?, until)));
-        let text = nothing(total) + &last.map_or(String::new(), |(listener, until)| passed(listener, until));
+        let text = nothing(total, model) + &last.map_or(String::new(), |(listener, until)| passed(listener, until));
         return Verdict { text, listener: last.map(|(listener, _)| listener.id), ..Verdict::default() };
     };
     let (count, verb, others) = match standing.harm {
@@ -157,11 +159,19 @@ fn shard(model: &Model, listener: &ListenerModel) -> String {
     number.map_or(String::new(), |at| format!(" shard {}", at + 1))
 }
 
-fn nothing(listeners: u64) -> String {
-    match listeners {
-        0 => "No listener is open".to_owned(),
-        1 => "The listener refuses no client and keeps none waiting".to_owned(),
-        n => format!("None of {} listeners refuses clients or keeps them waiting", grouped(n)),
+/// That nothing is wrong, as far as that can be told here: what is not measured may be wrong.
+fn nothing(listeners: u64, model: &Model) -> String {
+    let known = |measures: &[Measure]| measures.iter().any(|measure| status(model, *measure) != Status::Unavailable);
+    let (refusals, waits) = (known(&[Measure::Drops]), known(&[Measure::AcceptWait, Measure::OldestWaiting]));
+    let who =
+        if listeners == 1 { "The listener".to_owned() } else { format!("None of {} listeners", grouped(listeners)) };
+    match (listeners, refusals, waits) {
+        (0, ..) => "No listener is open".to_owned(),
+        (1, true, true) => format!("{who} refuses no client and keeps none waiting"),
+        (1, true, false) => format!("{who} refuses no client; whether it keeps them waiting cannot be measured here"),
+        (_, true, true) => format!("{who} refuses clients or keeps them waiting"),
+        (_, true, false) => format!("{who} refuses clients; whether they wait cannot be measured here"),
+        (_, false, _) => "Whether clients are refused cannot be measured here".to_owned(),
     }
 }
 
@@ -292,6 +302,15 @@ mod tests {
         let verdict = of(&model(&fixtures::quiet()));
         assert_eq!(verdict.text, "None of 3 listeners refuses clients or keeps them waiting");
         assert_eq!((verdict.severity(), verdict.listener), (None, None));
+        let mut blind = model(&fixtures::quiet());
+        let mut hide = |measures: &[Measure]| {
+            let hidden = blind.coverage.iter_mut().filter(|coverage| measures.contains(&coverage.measure));
+            hidden.for_each(|coverage| coverage.status = Status::Unavailable);
+            of(&blind).text
+        };
+        let text = hide(&[Measure::AcceptWait, Measure::OldestWaiting]);
+        assert_eq!(text, "None of 3 listeners refuses clients; whether they wait cannot be measured here");
+        assert_eq!(hide(&[Measure::Drops]), "Whether clients are refused cannot be measured here");
         let mut none = model(&fixtures::quiet());
         none.listeners.retain(|_| false);
         assert_eq!(of(&none).text, "No listener is open");

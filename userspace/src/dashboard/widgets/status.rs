@@ -51,10 +51,13 @@ fn is_filtered(state: &State) -> bool {
 /// The views, then the machine, then what time it is.
 fn machine(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
     let theme = state.theme;
-    let right = clock(state);
-    let right_width: usize = right.iter().map(Span::width).sum();
     let tabs: Vec<(&str, &str)> = views::ALL.iter().filter_map(|view| Some((view.name, view.tab?))).collect();
     let tabs_width: usize = tabs.iter().map(|(_, tab)| tab.len() + 2).sum();
+    let mut right = clock(state, true);
+    if tabs_width + right.iter().map(Span::width).sum::<usize>() > area.width.into() {
+        right = clock(state, false);
+    }
+    let right_width: usize = right.iter().map(Span::width).sum();
     let title = " listentop ";
     let mut x = area.x;
     let room = usize::from(area.width).saturating_sub(right_width + tabs_width);
@@ -83,14 +86,14 @@ fn machine(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
     text::line(buf, area, Line::from(right).right_aligned());
 }
 
-/// Where the models come from, since when, and how often. While paused, that it is.
-fn clock(state: &State) -> Vec<Span<'static>> {
+/// Where the models come from, if there is room for that, since when, and how often. While paused, that it is.
+fn clock(state: &State, whence: bool) -> Vec<Span<'static>> {
     let time = state.model.as_ref().map_or(String::new(), |m| words::clock(m.interval.seconds));
-    let source = words::fit(&words::clean(&state.options.source), 10);
+    let source = if whence { words::fit(&words::clean(&state.options.source), 24) + " " } else { String::new() };
     if state.paused {
         return vec![Span::styled(" PAUSED (p) ", state.theme.badge()), Span::raw(format!(" {time} "))];
     }
-    vec![Span::raw(format!("{source} {time} {} ", words::interval(state.refresh)))]
+    vec![Span::raw(format!("{source}{time} {} ", words::interval(state.refresh)))]
 }
 
 /// The parts that fit. The kernel is left out first, then the number of CPUs; the name stays longest.
