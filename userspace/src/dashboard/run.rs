@@ -1,9 +1,8 @@
 //! The loop: models and keys in, frames out.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEventKind};
-use listentop_model::model::Model;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
@@ -11,8 +10,8 @@ use tokio::{
 };
 
 use super::{
-    App, DashboardOptions,
-    action::{Action, Effect},
+    App, DashboardOptions, Shown,
+    action::{Action, Effect, Travel},
     background::{Background, QUESTION, Taken},
     bundle, frame,
     input::Input,
@@ -30,6 +29,8 @@ const TERMINAL_CHECK: Duration = Duration::from_secs(1);
 pub enum Control {
     /// Send a model this often from now on.
     SetInterval(Duration),
+    /// Show another moment.
+    Travel(Travel),
 }
 
 /// Why the dashboard ended. The terminal is as it was before in every case.
@@ -52,8 +53,8 @@ pub enum Ended {
 /// # Errors
 /// Standard output is not a terminal, or it is too small at the start. The terminal fails other than by going away.
 /// Another thread panicked.
-pub async fn run(
-    models: watch::Receiver<Option<Arc<Model>>>,
+pub async fn run<M: Into<Shown> + Clone>(
+    models: watch::Receiver<Option<M>>,
     controls: mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
 ) -> anyhow::Result<Ended> {
@@ -138,8 +139,8 @@ enum Turn {
 }
 
 /// The loop.
-async fn show(
-    mut models: watch::Receiver<Option<Arc<Model>>>,
+async fn show<M: Into<Shown> + Clone>(
+    mut models: watch::Receiver<Option<M>>,
     controls: &mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
     mut signals: Signals,
@@ -155,8 +156,8 @@ async fn show(
     }
     let mut app = App::new(options);
     resize(&mut app, guard)?;
-    if let Some(model) = models.borrow_and_update().clone() {
-        app.set_model(model);
+    if let Some(shown) = models.borrow_and_update().clone() {
+        app.show_moment(shown.into());
     }
     let mut effect = Effect::Redraw;
     // Something changed that could not be drawn.
@@ -170,8 +171,8 @@ async fn show(
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
-                    let model = models.borrow_and_update().clone();
-                    Turn::Continue(model.map_or(Effect::None, |model| app.set_model(model)))
+                    let shown = models.borrow_and_update().clone();
+                    Turn::Continue(shown.map_or(Effect::None, |shown| app.show_moment(shown.into())))
                 }
                 Err(_) => Turn::End(Ended::SourceEnded),
             },
@@ -213,6 +214,9 @@ fn take_effect(
                 }
                 Err(error) => format!("no evidence bundle could be written: {error:#}"),
             });
+        }
+        Effect::Travel(travel) => {
+            let _ = controls.send(Control::Travel(travel));
         }
         Effect::SetInterval(interval) => {
             // The receiver is gone only if the source is, and then the sender of models is dropped too.

@@ -105,11 +105,13 @@ impl Traveller {
             self.begin = self.beginning(past);
             self.known.clear();
         }
-        let from = self.known.range(..=self.place).next_back().map(|(place, tracker)| (*place, tracker.clone()));
-        let (next, mut tracker) = match from {
-            Some((place, tracker)) => (place + 1, Some(tracker)),
-            None => (self.begin, None),
-        };
+        let nearest = self.known.range(..=self.place).next_back().map(|(place, _)| *place);
+        // One at a place in between is for the next step alone, and need not be copied.
+        let mut tracker = nearest.and_then(|place| match place % BETWEEN {
+            0 => self.known.get(&place).cloned(),
+            _ => self.known.remove(&place),
+        });
+        let next = nearest.map_or(self.begin, |place| place + 1);
         let known = &mut self.known;
         past.read(next..self.place + 1, &mut |place, sample| {
             match &mut tracker {
@@ -144,7 +146,9 @@ impl Traveller {
     /// The place of the first event after this one.
     fn next_event(&self, past: &dyn Past) -> Option<usize> {
         let from = self.place.saturating_sub(WINDOW).max(past.places().start);
-        events(past, from..past.places().end, &mut |place| place > self.place).into_iter().find(|place| *place > self.place)
+        events(past, from..past.places().end, &mut |place| place > self.place)
+            .into_iter()
+            .find(|place| *place > self.place)
     }
 
     /// The place of the last event before this one.
@@ -156,7 +160,9 @@ impl Traveller {
             // What holds at the beginning of a window seems to begin there: a window before shows whether it did.
             let from = begin.saturating_sub(WINDOW / 4).max(first);
             let found = events(past, from..end, &mut |_| false);
-            if let Some(place) = found.into_iter().rfind(|place| *place < self.place && (*place > from || from == first)) {
+            if let Some(place) =
+                found.into_iter().rfind(|place| *place < self.place && (*place > from || from == first))
+            {
                 return Some(place);
             }
             end = begin;
@@ -180,7 +186,8 @@ fn events(past: &dyn Past, places: Range<usize>, enough: &mut dyn FnMut(usize) -
         };
         for event in episodes.push(tracker.model()) {
             // An end is known later than it was.
-            let at = (places.start..=place).rev().find(|place| past.time(*place) <= event.unix_ms).unwrap_or(places.start);
+            let at =
+                (places.start..=place).rev().find(|place| past.time(*place) <= event.unix_ms).unwrap_or(places.start);
             found.push(at);
         }
         !found.iter().any(|place| enough(*place))
