@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use listentop::dashboard::{Action, App, DashboardOptions, draw};
+use listentop::dashboard::{Action, App, DashboardOptions, Palette, draw, still};
 use listentop_model::{
     fixtures::{Scene, listener, process, thread, thread_state},
     model::Model,
@@ -137,4 +137,25 @@ fn nothing_jumps_once_it_is_found() {
         heads = Some((row, head));
     }
     assert!(found > 10, "it was found in {found} frames");
+}
+
+/// The pictures of the README. `UPDATE_DOCS=1 cargo test -p listentop --test dashboard_incident` draws them anew.
+#[test]
+fn pictures_of_the_readme() {
+    let options = DashboardOptions { host: Some("web1".to_owned()), ..DashboardOptions::default() };
+    let mut app = App::new(options);
+    app.update(Action::Resize(120, 32));
+    models().into_iter().for_each(|model| _ = app.set_model(Arc::new(model)));
+    let overview = still::svg(&still(&app), Palette::Dark);
+    app.update(Action::Open);
+    let listener = still::svg(&still(&app), Palette::Dark);
+    for (name, picture) in [("overview", overview), ("listener", listener)] {
+        let path = format!("{}/../docs/pictures/{name}.svg", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, picture).expect(&path);
+        } else {
+            let before = std::fs::read_to_string(&path).expect(&path);
+            assert!(before == picture, "{path} is old: UPDATE_DOCS=1 draws it anew");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use lessons::Lesson;
+use lessons::real::{self, Kind};
 use nix::sys::termios::{FlushArg, tcflush};
 use xtask_support::exit::usage;
 use xtask_support::{cargo, root, setup};
@@ -28,6 +29,9 @@ pub(crate) struct Options {
     /// Start the lesson with its deliberate mistake, which its expectations must notice
     #[arg(long)]
     spoil: bool,
+    /// Run the lesson's load against a real server that is installed: nginx, haproxy or redis
+    #[arg(long, value_name = "KIND", value_parser = Kind::parse, conflicts_with_all = ["check", "spoil"])]
+    server: Option<Kind>,
     /// Do not ask for a prediction first
     #[arg(long)]
     no_quiz: bool,
@@ -75,6 +79,7 @@ impl Options {
             ("--for", self.duration.as_ref().map(OsString::from)),
             ("--load-for", self.load_for.as_ref().map(OsString::from)),
             ("--seed", self.seed.map(|seed| seed.to_string().into())),
+            ("--server", self.server.map(|kind| kind.name().into())),
         ];
         for (flag, value) in values {
             arguments.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
@@ -96,6 +101,9 @@ fn check(options: &Options) -> Result<&'static Lesson> {
         return Err(usage("--format is for --headless, --check and --list".to_owned()));
     }
     let lesson = lessons::find(options.lesson.as_deref().unwrap_or(lessons::DEFAULT)).map_err(usage)?;
+    if let Some(kind) = options.server {
+        real::find(lesson, kind).map_err(usage)?;
+    }
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if !(options.headless || options.check || on_terminal) {
         return Err(usage("the dashboard needs a terminal: use --check or --headless for a report".to_owned()));
@@ -116,6 +124,14 @@ fn list(options: &Options) -> Result<()> {
     }
 }
 
+/// The packages to build besides the usual ones.
+fn packages(lesson: &Lesson, server: Option<Kind>) -> Vec<&'static str> {
+    let mut packages = lesson.extra_packages();
+    let real = real::ALL.iter().filter(|real| real.lesson == lesson.name && Some(real.kind) == server);
+    packages.extend(real.filter_map(|real| Some(real.load?.0.package)));
+    packages
+}
+
 /// Sets up, builds, becomes root and execs the lab. Returns only on failure.
 ///
 /// # Errors
@@ -127,7 +143,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let lesson = check(options)?;
     root::ensure_reachable("the demo")?;
     setup::run()?;
-    let binaries = cargo::build_release(cargo::Extent::Demo, &lesson.extra_packages())?;
+    let binaries = cargo::build_release(cargo::Extent::Demo, &packages(lesson, options.server))?;
     let mut lab = match root::command(&binaries.lab)? {
         Ok(lab) => lab,
         Err(reason) => bail!(root::unreachable("the demo", &reason)),
@@ -192,6 +208,8 @@ mod tests {
             "demo --headless --for abc",
             "demo --for 0",
             "demo --load-for soon",
+            "demo --server apache",
+            "demo --server nginx --check",
         ] {
             assert!(Cli::try_parse_from(given.split(' ')).is_err(), "{given}");
         }

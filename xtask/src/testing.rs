@@ -11,7 +11,8 @@ use xtask_support::{process, root, setup};
 /// Test targets that need root. `kernel` loads probes into the running kernel, `rights` starts the program with chosen
 /// capabilities, `servers` starts real servers, and the others make network namespaces. `lessons`, `demo` and
 /// `servers` load probes too.
-const ROOT_TESTS: [&str; 8] = ["kernel", "servers", "sock_diag", "lab", "lessons", "demo", "netns", "rights"];
+const ROOT_TESTS: [&str; 10] =
+    ["kernel", "servers", "sock_diag", "lab", "lessons", "demo", "netns", "wire", "real", "rights"];
 
 enum Outcome {
     Passed,

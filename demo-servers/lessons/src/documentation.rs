@@ -3,7 +3,7 @@
 //! With `UPDATE_DOCS` set the test writes them into the document instead of comparing them.
 
 use crate::ALL;
-use crate::format::{Lesson, Part};
+use crate::format::{Lesson, Part, Program};
 use std::fmt::Write as _;
 use std::{env, fs};
 
@@ -31,6 +31,11 @@ fn contents() -> String {
     text
 }
 
+/// A program with the options that every lesson passes.
+fn command(program: Program) -> String {
+    format!("{} {}", program.binary, program.options).trim_end().to_owned()
+}
+
 fn set_up(lesson: &Lesson) -> String {
     let mut text = String::new();
     for (path, value) in lesson.setup.sysctls {
@@ -42,14 +47,17 @@ fn set_up(lesson: &Lesson) -> String {
         let _ = writeln!(
             text,
             "    {} --name {} --port {} {}{step}",
-            server.program.binary, server.name, server.port, server.options
+            command(server.program),
+            server.name,
+            server.port,
+            server.options
         );
     }
     for load in lesson.setup.loads {
         let port =
             lesson.setup.servers.iter().find(|server| server.name == load.server).map_or(0, |server| server.port);
         let step = if load.step > 0 { format!(" [from '{}']", lesson.steps[load.step].name) } else { String::new() };
-        let _ = writeln!(text, "    {} --target 127.0.0.1:{port} {}{step}", load.program.binary, load.options);
+        let _ = writeln!(text, "    {} --target 127.0.0.1:{port} {}{step}", command(load.program), load.options);
     }
     text
 }

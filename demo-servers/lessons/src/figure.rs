@@ -4,16 +4,17 @@
 //!
 //! | source | what the path is of |
 //! |---|---|
-//! | `listentop:SERVER` | the listener in listentop's JSON report (docs/schema.md); with several shards their group,
-//! whose `shards[*]` are the listeners themselves |
+//! | `listentop:SERVER` | the listener in listentop's JSON report (docs/schema.md). Of several shards: the group |
 //! | `listentop` | the report as a whole: `own_cost.lost_events` |
 //! | `server:SERVER` | the counters that the server printed: `total.accepts` |
 //! | `load:LOAD` | the summary that the client printed: `connect_us.p99` |
 //! | `kernel` | a counter of the lab's namespace as nstat(8) names it: `TcpExtListenOverflows` |
-//! | `queue:SERVER` | the accept queue as /proc/net/tcp shows it, read every 10 ms: `mean`, `max`, `samples` |
-//! | `process:NAME` | processes of a server or load in /proc: `cpu_ms`, `threads`, `processes`, `rss_kib`,
-//! `switches.voluntary`, `switches.forced` |
+//! | `queue:SERVER` | the accept queue as /proc/net/tcp shows it, read every 2 ms: `mean`, `max`, `samples`, `integral` |
+//! | `process:NAME` | processes of a server or load in /proc: `cpu_ms`, `threads`, `processes`, `rss_kib`, `switches` |
 //! | `run` | the run itself: `seconds`, `cpus` |
+//!
+//! The `shards[*]` of a group are the listeners themselves; `switches` has `voluntary` and `forced`;
+//! `integral` is depth × seconds.
 //!
 //! A path consists of keys separated by dots. `[N]` behind a key picks an element, `[*]` all of them, `[word]` those
 //! whose `id`, `name`, `role` or `comm` is this word or begins with it and `-`, or whose `roles` contain it. An object

@@ -15,6 +15,7 @@ mod list;
 mod measuring;
 mod programs;
 mod reading;
+pub mod real;
 #[cfg(test)]
 mod tests;
 mod who;
@@ -37,10 +38,13 @@ pub const ALL: &[&Lesson] = &[
     &accepting::somaxconn_clamp::LESSON,
     &accepting::abort_on_overflow::LESSON,
     &accepting::syn_flood::LESSON,
+    &accepting::defer_accept::LESSON,
+    &accepting::fast_open::LESSON,
     &accepting::stalled_acceptor::LESSON,
     &accepting::out_of_descriptors::LESSON,
     &accepting::restart::LESSON,
     &who::patterns::LESSON,
+    &who::acceptor_readers_unequal::LESSON,
     &who::thundering_herd::LESSON,
     &who::cold_shard::LESSON,
     &who::per_connection::LESSON,
@@ -60,6 +64,7 @@ pub const ALL: &[&Lesson] = &[
     &between::proxy::LESSON,
     &between::pool::LESSON,
     &between::retry_storm::LESSON,
+    &measuring::closed_loop_lies::LESSON,
     &measuring::littles_law::LESSON,
 ];
 

@@ -16,6 +16,9 @@ const fn load(mode: &'static str) -> Program {
 pub(crate) const ECHO: Program = server("echo");
 /// Sends them.
 pub(crate) const ECHO_LOAD: Program = load("echo");
+/// Sends them from a host of its own, 20 ms away. The server must listen on more than loopback.
+pub(crate) const FAR_ECHO_LOAD: Program =
+    Program { package: PACKAGE, binary: "wire", options: "--delay-ms 20 proto-load echo", seeded: true };
 /// Brings messages to subscribers.
 pub(crate) const PUSH: Program = server("push");
 /// Subscribes.

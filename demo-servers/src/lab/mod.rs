@@ -99,6 +99,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let lesson = lessons::find(options.lesson.as_deref().unwrap_or(lessons::DEFAULT)).map_err(usage)?;
     let plan = Plan::new(lesson, options);
+    let plan = match options.server {
+        Some(kind) => plan.with_real(kind).map_err(usage)?,
+        None => plan,
+    };
     let programs = Programs::find(options, &plan)?;
     let watched = !(options.headless || options.check);
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();

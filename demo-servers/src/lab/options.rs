@@ -3,6 +3,7 @@
 use crate::cli::usage;
 use crate::duration;
 use clap::{Parser, ValueEnum};
+use lessons::real::Kind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -72,6 +73,10 @@ pub struct Options {
     /// Start the lesson with its deliberate mistake, which its expectations must notice
     #[arg(long)]
     pub spoil: bool,
+    /// Run the lesson's load against a real server that is installed: nginx, haproxy or redis, where the lesson has a
+    /// place for it. It counts in its own way, so what the lesson expects of its counters is unknown
+    #[arg(long, value_name = "KIND", value_parser = Kind::parse, conflicts_with_all = ["check", "spoil"])]
+    pub server: Option<Kind>,
     /// Do not ask for a prediction first
     #[arg(long)]
     pub no_quiz: bool,

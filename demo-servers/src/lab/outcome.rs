@@ -150,7 +150,7 @@ fn total(server: &'static str, what: &'static str, seen: u64, before: u64, after
 pub(super) struct Little {
     /// The server.
     pub(super) server: &'static str,
-    /// Mean depth as the kernel showed it in /proc/net/tcp, read every 10 ms.
+    /// Mean depth as the kernel showed it in /proc/net/tcp, read every 2 ms.
     pub(super) depth: Option<f64>,
     /// Connections accepted per second, by listentop.
     pub(super) rate: Option<f64>,
@@ -162,10 +162,10 @@ pub(super) struct Little {
     pub(super) not_checked: Option<String>,
 }
 
-/// The largest deviation in percent. Waits are known to 1/16; depths are read every 10 ms, later on a busy machine.
+/// The largest deviation in percent. Waits are known to 1/16; depths are read every 2 ms, later on a busy machine.
 pub(super) const DEVIATION: f64 = 15.0;
-/// The least mean depth: below it the queue is empty at nearly all readings.
-const LEAST_DEPTH: f64 = 0.1;
+/// The least number of readings at which somebody waited. Fewer say too little: the mean of 400 is some 5 % off.
+const LEAST_READINGS: u64 = 400;
 /// The least number of waits.
 const LEAST_WAITS: f64 = 50.0;
 
@@ -208,7 +208,7 @@ fn of_queue(lesson: &Lesson, server: &'static str, port: u16, end: &Snapshot) ->
     if waiting > 0.05 * queue.integral {
         return not(law, format!("{} connections still wait", queue.last));
     }
-    if count < LEAST_WAITS || queue.mean < LEAST_DEPTH {
+    if count < LEAST_WAITS || queue.busy < LEAST_READINGS {
         return not(law, "the queue is nearly always empty: too little to measure it by".to_owned());
     }
     let product = count * mean_us / 1e6;
@@ -252,14 +252,14 @@ mod tests {
     #[test]
     fn depth_is_rate_times_wait() {
         // 50 per second × 0.18 s = 9.
-        let queue = Queue { integral: 90.0, mean: 9.0, max: 9, last: 0, samples: 1000 };
+        let queue = Queue { integral: 90.0, mean: 9.0, max: 9, last: 0, samples: 1000, busy: 1000 };
         let holds = law(180_000, 500, queue.clone(), 0);
         assert!(holds.deviation.unwrap().abs() < 1e-6 && holds.ok(), "{holds:?}");
         assert!(!law(250_000, 500, queue.clone(), 0).ok());
         assert!(!law(120_000, 500, queue.clone(), 0).ok());
         for not_checked in [
             law(180_000, 10, queue.clone(), 0),
-            law(180_000, 500, Queue { mean: 0.01, integral: 0.1, ..queue.clone() }, 0),
+            law(180_000, 500, Queue { busy: 300, ..queue.clone() }, 0),
             law(180_000, 500, Queue { last: 9, ..queue }, 900_000),
         ] {
             assert!(not_checked.deviation.is_none() && not_checked.not_checked.is_some(), "{not_checked:?}");

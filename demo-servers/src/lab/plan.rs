@@ -2,6 +2,7 @@
 
 use super::options::Options;
 use lessons::format::Program;
+use lessons::real::{Kind, REAL_SERVER, configuration};
 use lessons::{Change, Lesson};
 
 /// What runs when, with all its options.
@@ -86,6 +87,32 @@ impl Plan {
         });
         Self { lesson, sysctls: sysctls(lesson, options, change), servers: servers.collect(), loads: loads.collect() }
     }
+
+    /// The same with a real server in the place of the lesson's own.
+    ///
+    /// # Errors
+    /// The lesson has no place for it, or it is not installed.
+    pub fn with_real(mut self, kind: Kind) -> Result<Self, String> {
+        for real in lessons::real::find(self.lesson, kind)? {
+            let setup = &self.lesson.setup;
+            for server in self.servers.iter_mut().filter(|server| server.name == real.server) {
+                server.program = REAL_SERVER;
+                let fixed = format!("--kind {} --port {} --name {}", kind.name(), server.port, server.name);
+                server.arguments = arguments(&fixed, |_| None);
+                server.arguments.extend(["--configuration".to_owned(), configuration(real, setup.servers)]);
+            }
+            let Some((program, own)) = real.load else { continue };
+            for load in setup.loads.iter().filter(|load| load.server == real.server) {
+                let Some(planned) = self.loads.iter_mut().find(|planned| planned.name == load.name) else { continue };
+                let target = setup.servers.iter().find(|server| server.name == real.server);
+                let port = target.map_or(0, |server| server.port);
+                planned.program = program;
+                planned.arguments =
+                    arguments(&format!("{} --target 127.0.0.1:{port} {own}", program.options), |_| None);
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// How long a load lasts. One that lasts to the end goes on where somebody watches, until that is over.
@@ -165,7 +192,9 @@ mod tests {
             for one in plan.loads.iter().filter(|load| load.program == lessons::format::STRESS) {
                 let options: stress::options::Options = parse(line("stress", &one.arguments))
                     .unwrap_or_else(|refusal| panic!("{}: {}", lesson.name, refusal.line));
-                options.check(&Place { own_namespace: Some(false), addresses: Vec::new() }).expect(lesson.name);
+                options
+                    .check(&Place { own_namespace: Some(false), addresses: Vec::new(), far_ends: Vec::new() })
+                    .expect(lesson.name);
             }
         }
     }

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Time between two readings of the accept queues. A reading takes some 20 µs.
-const EVERY: Duration = Duration::from_millis(10);
+/// Mean time between two readings of the accept queues. A reading takes some 20 µs. The times are random around it: what
+/// happens at regular times must not always fall between two readings.
+const EVERY: Duration = Duration::from_millis(2);
 
 /// The depth of one accept queue over time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -27,6 +28,8 @@ pub(super) struct Queue {
     pub(super) last: u64,
     /// Number of readings.
     pub(super) samples: u64,
+    /// Number of readings with a depth above 0.
+    pub(super) busy: u64,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +52,7 @@ impl Shared {
             queue.last = *depth;
             queue.max = queue.max.max(*depth);
             queue.samples += 1;
+            queue.busy += u64::from(*depth > 0);
         }
     }
 }
@@ -77,6 +81,7 @@ impl Sampler {
                 lock(&inside).failure = Some(format!("cannot enter the lab's namespace: {error}"));
                 return;
             }
+            let mut random = fastrand::Rng::with_seed(1);
             let mut last = Instant::now();
             while !stop.load(Ordering::Relaxed) {
                 match depths() {
@@ -87,7 +92,7 @@ impl Sampler {
                     }
                     Err(error) => lock(&inside).failure = Some(format!("/proc/net/tcp: {error}")),
                 }
-                std::thread::sleep(EVERY);
+                std::thread::sleep(EVERY.mul_f64(0.5 + random.f64()));
             }
         };
         let thread = std::thread::Builder::new().name("queues".to_owned()).spawn(read).context("no thread")?;

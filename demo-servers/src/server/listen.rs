@@ -1,6 +1,7 @@
 //! Listening sockets.
 
 use super::options::{Options, Pattern};
+use crate::sys::set_number;
 use anyhow::Context;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::SocketAddr;
@@ -60,6 +61,12 @@ fn open_one(options: &Options, address: SocketAddr) -> std::io::Result<Socket> {
         socket.set_send_buffer_size(bytes)?;
     }
     socket.set_tcp_nodelay(options.nodelay)?;
+    if let Some(seconds) = options.defer_accept {
+        set_number(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)?;
+    }
+    if let Some(queue) = options.fast_open {
+        set_number(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, queue)?;
+    }
     socket.bind(&SockAddr::from(address))?;
     socket.listen(options.backlog)?;
     Ok(socket)

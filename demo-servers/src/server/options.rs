@@ -104,6 +104,14 @@ pub struct Options {
     /// Backlog passed to listen(2)
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(i32).range(0..))]
     pub backlog: i32,
+    /// Connections wait for the client's first data before they can be accepted, for about this many seconds
+    /// (TCP_DEFER_ACCEPT)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i32).range(1..=3600))]
+    pub defer_accept: Option<i32>,
+    /// Take requests that come with the SYN, from this many clients at most whose handshake is not finished yet (TCP Fast
+    /// Open)
+    #[arg(long, value_name = "QUEUE", value_parser = clap::value_parser!(i32).range(1..=65_535))]
+    pub fast_open: Option<i32>,
     /// Number of readers (acceptor_readers), workers (message_balancing, thread_pool), acceptors (multi_acceptor,
     /// prefork) or shards (sharded). The other patterns do not use it
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]

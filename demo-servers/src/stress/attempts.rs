@@ -155,8 +155,19 @@ impl Engine<'_> {
         match kind {
             Kind::Silent => self.keep_silent(token),
             Kind::Reset => self.complete(token),
+            Kind::Ordinary | Kind::SlowSender | Kind::SlowReader if self.options.first_delay_ms > 0 => {
+                self.hold(token, now);
+            }
             Kind::Ordinary | Kind::SlowSender | Kind::SlowReader => self.request(token, due),
         }
+    }
+
+    /// Sends the first request after the pause of --first-delay-ms.
+    fn hold(&mut self, token: u64, now: u64) {
+        let Some(connection) = self.table.get_mut(token) else { return };
+        connection.phase = Phase::Thinking;
+        let ticket = Ticket { token, serial: connection.serial };
+        self.holding.push(now + self.options.first_delay_ms * 1_000_000, ticket);
     }
 
     /// Adds the connects that are still under way to the slow ones and to the retries.

@@ -3,11 +3,12 @@
 use super::kind::Kind;
 use super::options::Options;
 use crate::protocol::piece;
+use crate::sys::set_number;
 use nix::errno::Errno;
 use nix::unistd::{read, write};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// The state of a connection.
@@ -70,6 +71,9 @@ pub(super) fn connect(options: &Options, kind: Kind, source: Option<Ipv4Addr>) -
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes).map_err(errno)?;
     }
+    if options.fast_open {
+        set_number(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)?;
+    }
     if let Some(source) = source {
         choose_port_at_connect(&socket)?;
         socket.bind(&SockAddr::from(SocketAddr::new(source.into(), 0))).map_err(errno)?;
@@ -87,18 +91,7 @@ pub(crate) fn reset_on_close(socket: &Socket) -> std::io::Result<()> {
 
 /// Lets the kernel choose the port at connect: then connections to different targets can share a port.
 fn choose_port_at_connect(socket: &Socket) -> Result<(), Errno> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option takes an int, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    Errno::result(result).map(drop)
+    set_number(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
 /// The result of a step.

@@ -54,6 +54,8 @@ pub(super) struct Engine<'a> {
     pub(super) connecting: Timers,
     pub(super) responding: Timers,
     pub(super) thinking: Timers,
+    /// Connected, and to send their first request later.
+    pub(super) holding: Timers,
     /// The next tick of slow senders and readers.
     pub(super) ticking: Timers,
     pub(super) attempts: Attempts,
@@ -90,6 +92,7 @@ impl<'a> Engine<'a> {
             connecting: Timers::default(),
             responding: Timers::default(),
             thinking: Timers::default(),
+            holding: Timers::default(),
             ticking: Timers::default(),
             attempts: Attempts::new(options),
             users: options.closed.unwrap_or(0),
@@ -178,7 +181,7 @@ impl<'a> Engine<'a> {
         let arrival = self.schedule.peek().map(|offset| self.start_ns.saturating_add(offset));
         let user = (self.users > 0 && self.user_may_start(now_ns())).then_some(0);
         let table = &self.table;
-        [&mut self.connecting, &mut self.responding, &mut self.thinking, &mut self.ticking]
+        [&mut self.connecting, &mut self.responding, &mut self.thinking, &mut self.holding, &mut self.ticking]
             .into_iter()
             .filter_map(|timers| timers.next(|ticket| table.is_current(ticket)))
             .chain(arrival)
@@ -225,6 +228,11 @@ impl<'a> Engine<'a> {
             self.timed_out(ticket);
         }
         while let Some((due, ticket)) = self.thinking.expired(now) {
+            if self.table.is_current(ticket) {
+                self.request(ticket.token, due);
+            }
+        }
+        while let Some((due, ticket)) = self.holding.expired(now) {
             if self.table.is_current(ticket) {
                 self.request(ticket.token, due);
             }

@@ -95,6 +95,13 @@ pub struct Options {
     /// Pause between a response and the next request in milliseconds
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
     pub think_ms: u64,
+    /// Pause between the connect and the first request in milliseconds
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=86_400_000),
+          conflicts_with = "pool")]
+    pub first_delay_ms: u64,
+    /// Send the first request in the SYN, once the server has given out its cookie (TCP Fast Open)
+    #[arg(long, conflicts_with = "first_delay_ms")]
+    pub fast_open: bool,
     /// Largest number of open connections; connections beyond it are skipped and counted
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=4_000_000))]
     pub max_open: u64,
@@ -197,7 +204,7 @@ mod tests {
         let arguments = std::iter::once("stress").chain(arguments.split_whitespace()).map(Into::into);
         let options: Options = parse(arguments).map_err(|refusal| refusal.line)?;
         options
-            .check(&Place { own_namespace: Some(false), addresses: Vec::new() })
+            .check(&Place { own_namespace: Some(false), addresses: Vec::new(), far_ends: Vec::new() })
             .map_err(|error| error.to_string())?;
         Ok(options)
     }

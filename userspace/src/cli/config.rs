@@ -30,6 +30,8 @@ pub(super) struct Config {
     pub(super) bell: bool,
     /// `false`: as `--no-mouse`.
     pub(super) mouse: Option<bool>,
+    /// As `--units`.
+    pub(super) units: Option<super::options::UnitsChoice>,
     /// Which columns are shown.
     columns: ColumnNames,
     /// Keys by action.
@@ -196,12 +198,13 @@ mod tests {
     #[test]
     fn everything_can_be_set() {
         let config = parse(
-            "refresh = '2s'\ntheme = 'light'\nbell = true\nmouse = false\n\
+            "refresh = '2s'\ntheme = 'light'\nbell = true\nmouse = false\nunits = 'si'\n\
              [columns]\nalways = ['reads/s']\nnever = ['drops/s', 'finding']\n\
              [keys]\nquit = ['x', 'ctrl-q']\nhelp = ['f5']\nsort-next = ['space']\n",
         )
         .unwrap();
         assert_eq!((config.refresh, config.bell, config.mouse), (Some(Duration::from_secs(2)), true, Some(false)));
+        assert_eq!(config.units, Some(crate::cli::options::UnitsChoice::Si));
         assert_eq!(config.wanted().unwrap(), [Column::Reads].into_iter().collect());
         assert_eq!(config.unwanted().unwrap(), [Column::Drops, Column::Finding].into_iter().collect());
         let keys = config.keys().unwrap();

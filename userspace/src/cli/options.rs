@@ -102,6 +102,9 @@ pub(super) struct Top {
     /// Leave the mouse to the terminal
     #[arg(long)]
     pub(super) no_mouse: bool,
+    /// Sizes in KiB (1024 bytes) or kB (1000 bytes) [default: iec]
+    #[arg(long, value_enum)]
+    pub(super) units: Option<UnitsChoice>,
     /// Configuration file [default: listentop/config.toml in $XDG_CONFIG_HOME or ~/.config; under sudo, of who called
     /// it]
     #[arg(long, value_name = "FILE")]
@@ -126,6 +129,16 @@ pub(super) enum ThemeChoice {
     None,
 }
 
+/// A choice of units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum UnitsChoice {
+    /// KiB, MiB: by 1024
+    Iec,
+    /// kB, MB: by 1000
+    Si,
+}
+
 impl Top {
     /// The first of the options that was given, if any was.
     fn given(&self) -> Option<&'static str> {
@@ -134,6 +147,7 @@ impl Top {
             (self.theme.is_some(), "--theme"),
             (self.bell, "--bell"),
             (self.no_mouse, "--no-mouse"),
+            (self.units.is_some(), "--units"),
             (self.config.is_some(), "--config"),
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
@@ -146,6 +160,7 @@ impl Top {
             theme: self.theme.or(other.theme),
             bell: self.bell || other.bell,
             no_mouse: self.no_mouse || other.no_mouse,
+            units: self.units.or(other.units),
             config: self.config.or(other.config),
         }
     }
@@ -437,6 +452,7 @@ mod tests {
             ("listentop --theme light report", "--theme is not for 'report'"),
             ("listentop --bell report", "--bell is not for 'report'"),
             ("listentop --no-mouse doctor", "--no-mouse is not for 'doctor'"),
+            ("listentop --units si report", "--units is not for 'report'"),
             ("listentop --config x doctor", "--config is not for 'doctor'"),
             ("listentop --port 80 doctor", "--port 80 is not for 'doctor'"),
             ("listentop doctor --comm nginx", "--comm nginx is not for 'doctor'"),

@@ -3,13 +3,14 @@
 use std::io::IsTerminal as _;
 
 use anyhow::{Context as _, anyhow};
+use listentop_model::words::{Units, write_sizes_in};
 use tokio::sync::{mpsc, watch};
 
 use super::{
     Failure, OK,
     config::Config,
     feed::Feed,
-    options::{Cli, ThemeChoice, Top},
+    options::{Cli, ThemeChoice, Top, UnitsChoice},
     runtime, start,
 };
 use crate::{
@@ -78,6 +79,9 @@ pub(super) fn look(top: &Top) -> Result<DashboardOptions, Failure> {
         ThemeChoice::Sixteen => (Palette::Sixteen, false),
         ThemeChoice::None => (Palette::None, false),
     };
+    if top.units.or(config.units) == Some(UnitsChoice::Si) {
+        write_sizes_in(Units::Decimal);
+    }
     let defaults = DashboardOptions::default();
     Ok(DashboardOptions {
         refresh: top.refresh.or(config.refresh).unwrap_or(defaults.refresh),

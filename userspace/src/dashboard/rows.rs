@@ -143,7 +143,7 @@ impl Rows {
                     }
                 }
                 Some(facts) => {
-                    *facts = Facts::of(handle, column, at);
+                    facts.renew(handle, column, at);
                     changed = true;
                 }
                 None => self.facts.push(Facts::of(handle, column, at)),

@@ -67,6 +67,8 @@ pub(super) struct State {
     pub(super) cursor: usize,
     /// The selection is the first row, whichever that is: until a key selects one.
     following: bool,
+    /// Keys act on the verdict, above the rows.
+    pub(super) on_verdict: bool,
     /// Where the mouse can click on the last frame, and what that does.
     pub(super) hits: RefCell<Hits>,
     /// Said at the bottom until the next key.
@@ -102,6 +104,7 @@ impl State {
             selected: None,
             cursor: 0,
             following: true,
+            on_verdict: false,
             hits: RefCell::default(),
             message: None,
             outbox: Vec::new(),
@@ -248,8 +251,15 @@ impl State {
 
     /// Selects the row at `at`, or the last one, and stays with it.
     pub(super) fn select(&mut self, at: usize) {
-        self.following = false;
+        (self.following, self.on_verdict) = (false, false);
         self.point_at(at);
+    }
+
+    /// Goes up from the first row to the verdict, if that is about a listener; whether it did.
+    pub(super) fn go_to_verdict(&mut self) -> bool {
+        let goes = self.cursor == 0 && !self.on_verdict && self.verdict.listener.is_some();
+        self.on_verdict |= goes;
+        goes
     }
 
     fn point_at(&mut self, at: usize) {
@@ -383,6 +393,7 @@ impl State {
             return;
         }
         self.verdict = verdict::judge(&model, self.rows.standings());
+        self.on_verdict &= self.verdict.listener.is_some();
         let at = match self.selected {
             Some(id) if !self.following => self.rows.position(id, &model).unwrap_or(self.cursor),
             _ => 0,
@@ -393,7 +404,7 @@ impl State {
     /// What an action can change on the screen: compared before and after, it shows whether a key did something.
     pub(super) fn visible(&self) -> impl PartialEq + use<> {
         (
-            (self.cursor, self.selected, self.sort, self.filter.clone(), self.typing),
+            (self.cursor, self.selected, self.sort, self.filter.clone(), self.typing, self.on_verdict),
             (self.show_closed, self.rows.rows.len(), self.unfolded.clone(), self.wanted, self.unwanted),
         )
     }

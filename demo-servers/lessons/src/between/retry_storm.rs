@@ -63,8 +63,8 @@ pub(crate) const LESSON: Lesson = Lesson {
             what: "requests that are answered, of those that give up",
             figure: "100 * load:gives_up:completed / load:gives_up:due",
             unit: "%",
-            bounds: Bounds::AtLeast(55.0),
-            short: Some(Bounds::AtLeast(30.0)),
+            bounds: Bounds::AtLeast(45.0),
+            short: Some(Bounds::AtLeast(25.0)),
             why: "all but those of the stop and of the seconds in which the old queue is worked off",
         },
         Expectation {

@@ -7,7 +7,7 @@ const SERVER: &str = "--pattern single_thread --backlog 512 --accept-delay-us 10
 
 /// How near rate × wait must be to the depth.
 const NEAR: Bounds = Bounds::Between(0.85, 1.15);
-const WHY_NEAR: &str = "waits are known to 1/16; depths are read every 10 ms, later on a busy machine";
+const WHY_NEAR: &str = "waits are known to 1/16; depths are read every 2 ms, later on a busy machine";
 
 pub(crate) const LESSON: Lesson = Lesson {
     name: "littles-law",

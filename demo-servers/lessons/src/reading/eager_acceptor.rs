@@ -27,7 +27,9 @@ pub(crate) const LESSON: Lesson = Lesson {
     setup: Setup {
         sysctls: &[],
         servers: &[
-            Server::demo("when_it_can", 7001, "--pattern single_thread --block-us 9000"),
+            // The pause lets a request come before the next accept. Without it the thread may accept all 20 before
+            // their clients have sent anything.
+            Server::demo("when_it_can", 7001, "--pattern single_thread --accept-delay-us 500 --block-us 9000"),
             Server::demo("queues_conns", 7002, "--pattern thread_pool --threads 1 --block-us 9000"),
             Server::demo("queues_requests", 7003, "--pattern message_balancing --threads 1 --block-us 9000"),
         ],

@@ -5,7 +5,7 @@ use crate::format::{Bounds, Change, Expectation, Lesson, Load, Part, Prediction,
 pub(crate) const LESSON: Lesson = Lesson {
     name: "cold-shard",
     part: Part::WhoAccepts,
-    title: "one shard is dead, one is hot, and the others are idle",
+    title: "one shard is dead, one is hot, the rest is idle",
     question: "A quarter of the clients get no answer, at random, while three of four threads have nothing to do. Why does \
                nobody help?",
     prediction: Prediction {

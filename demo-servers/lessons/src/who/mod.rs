@@ -1,5 +1,6 @@
 //! Which threads and processes accept, which read.
 
+pub(crate) mod acceptor_readers_unequal;
 pub(crate) mod async_runtime;
 pub(crate) mod cold_shard;
 pub(crate) mod cpu_starved;

@@ -10,7 +10,7 @@ const LOAD: &str = "--rate 120 --arrivals poisson --requests 4 --think-ms 20";
 pub(crate) const LESSON: Lesson = Lesson {
     name: "patterns",
     part: Part::WhoAccepts,
-    title: "five acceptor/reader patterns side by side, same load",
+    title: "five acceptor/reader patterns, side by side",
     question: "Five servers do the same work for the same clients. They differ only in who accepts and who reads. \
                Which one keeps connections waiting, and where?",
     prediction: Prediction {

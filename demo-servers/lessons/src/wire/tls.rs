@@ -1,7 +1,7 @@
 //! What a TLS connection costs before the first request, and what resumption saves.
 
 use crate::format::{Bounds, Change, Expectation, Lesson, Load, Part, Prediction, Server, Setup, Spoiler, Step};
-use crate::programs::{ECHO, ECHO_LOAD};
+use crate::programs::{ECHO, ECHO_LOAD, FAR_ECHO_LOAD};
 
 pub(crate) const LESSON: Lesson = Lesson {
     name: "tls",
@@ -28,22 +28,38 @@ pub(crate) const LESSON: Lesson = Lesson {
             Server::of(ECHO, "tls12", 7002, "--protocol http1 --tls 1.2 --no-resume"),
             Server::of(ECHO, "tls13", 7003, "--protocol http1 --tls 1.3 --no-resume"),
             Server::of(ECHO, "resumed", 7004, "--protocol http1 --tls 1.3"),
+            Server::of(ECHO, "far_plain", 7011, "--protocol http1 --address 0.0.0.0"),
+            Server::of(ECHO, "far_tls12", 7012, "--protocol http1 --tls 1.2 --address 0.0.0.0"),
+            Server::of(ECHO, "far_tls13", 7013, "--protocol http1 --tls 1.3 --address 0.0.0.0"),
         ],
         loads: &[
             Load::of(ECHO_LOAD, "plain", "--protocol http1 --rate 50"),
             Load::of(ECHO_LOAD, "tls12", "--protocol http1 --rate 50 --tls 1.2 --no-resume"),
             Load::of(ECHO_LOAD, "tls13", "--protocol http1 --rate 50 --tls 1.3 --no-resume"),
             Load::of(ECHO_LOAD, "resumed", "--protocol http1 --rate 50 --tls 1.3"),
+            Load::of(FAR_ECHO_LOAD, "far_plain", "--protocol http1 --rate 10").in_step(1),
+            Load::of(FAR_ECHO_LOAD, "far_tls12", "--protocol http1 --rate 10 --tls 1.2 --no-resume").in_step(1),
+            Load::of(FAR_ECHO_LOAD, "far_tls13", "--protocol http1 --rate 10 --tls 1.3 --no-resume").in_step(1),
         ],
     },
-    steps: &[Step {
-        name: "load",
-        length_ms: 10_000,
-        short_ms: 5_000,
-        watch: "The same 50 connections per second, one request each. Compare bytes read and written per connection, \
-                reads per connection, and the CPU.",
-        acts: &[],
-    }],
+    steps: &[
+        Step {
+            name: "near",
+            length_ms: 8_000,
+            short_ms: 4_000,
+            watch: "The same 50 connections per second, one request each. Compare bytes read and written per connection, \
+                    reads per connection, and the CPU.",
+            acts: &[],
+        },
+        Step {
+            name: "far",
+            length_ms: 6_000,
+            short_ms: 4_000,
+            watch: "Clients on hosts of their own, 20 ms there and 20 ms back. Handshake and time to the first byte: a \
+                    connection waits for round trips, in no queue.",
+            acts: &[],
+        },
+    ],
     expectations: &[
         Expectation {
             id: "price",
@@ -94,8 +110,26 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "the client's hello, its key exchange, and then the request",
         },
         Expectation {
+            id: "far-tls12",
+            what: "time until the first request can be sent with TLS 1.2, 40 ms away",
+            figure: "load:far_tls12:setup_us.p50 / 1000",
+            unit: "ms",
+            bounds: Bounds::Between(120.0, 155.0),
+            short: None,
+            why: "three round trips: the TCP handshake, and two of TLS",
+        },
+        Expectation {
+            id: "far-tls13",
+            what: "time until the first request can be sent with TLS 1.3, 40 ms away",
+            figure: "load:far_tls13:setup_us.p50 / 1000",
+            unit: "ms",
+            bounds: Bounds::Between(80.0, 115.0),
+            short: None,
+            why: "two round trips: the client sends its key share at once, in the hope that the server takes it",
+        },
+        Expectation {
             id: "nobody-failed",
-            what: "connections that ended by an error",
+            what: "connections of the near clients that ended by an error",
             figure: "server:tls12:more.broken + server:tls13:more.broken + server:resumed:more.broken",
             unit: "connections",
             bounds: Bounds::AtMost(3.0),
@@ -107,8 +141,8 @@ pub(crate) const LESSON: Lesson = Lesson {
     mechanism: &[
         "Encrypting a stream costs next to nothing on a CPU with AES instructions. The handshake is what costs: public \
          key arithmetic on both sides, per connection.",
-        "TLS 1.2 needs two round trips before the request, TLS 1.3 one. On loopback a round trip is some microseconds; \
-         from another continent it is 150 ms, and then that is all that counts.",
+        "TLS 1.2 needs two round trips before the request, TLS 1.3 one, and TCP one before them. On loopback a round trip \
+         is some microseconds; from another continent it is 150 ms, and then that is all that counts.",
         "To the kernel a TLS connection is accepted as any other. The time until the first request is in no queue: \
          listentop shows it as time to the first byte, reads and answer time.",
     ],

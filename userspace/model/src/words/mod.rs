@@ -22,8 +22,8 @@ pub use self::{
         severity_mark, thread_name,
     },
     numbers::{
-        NOTHING, SAMPLED, UNAVAILABLE, bytes, clock, duration, interval, marked, percent, precise_duration, rate,
-        short, short_bytes, status, whole_percent,
+        NOTHING, SAMPLED, UNAVAILABLE, Units, bytes, clock, duration, interval, marked, percent, precise_duration,
+        rate, short, short_bytes, status, whole_percent, write_sizes_in,
     },
     prose::{agree, finding_time, grouped, plural},
     text::{clean, clean_json, fit, fit_middle, width, wrap},

@@ -1,5 +1,7 @@
 //! Numbers in tables, where columns are few. An unknown number is `-` or `n/a`, never 0.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::{
     coverage::{Measure, Status},
     model::Model,
@@ -110,16 +112,54 @@ pub fn clock(seconds: f64) -> String {
     format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
 }
 
-/// A size: `12B`, `1.2KiB`, `340MiB`.
-#[must_use]
-pub fn bytes(count: u64) -> String {
-    if count < 1000 { format!("{count}B") } else { scaled(count as f64, 1024.0, &["KiB", "MiB", "GiB", "TiB"]) }
+/// What a K of a size is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Units {
+    /// 1,024 bytes: KiB, MiB (IEC).
+    #[default]
+    Binary,
+    /// 1,000 bytes: kB, MB (SI).
+    Decimal,
 }
 
-/// A size in at most four characters, binary units: `12B`, `1.2K`, `340M`.
+/// How sizes are written in this process. It is set once, before anything is written.
+static DECIMAL: AtomicBool = AtomicBool::new(false);
+
+/// Writes sizes in these units from now on.
+pub fn write_sizes_in(units: Units) {
+    DECIMAL.store(units == Units::Decimal, Ordering::Relaxed);
+}
+
+fn units() -> Units {
+    if DECIMAL.load(Ordering::Relaxed) { Units::Decimal } else { Units::Binary }
+}
+
+/// A size: `12B`, `1.2KiB`, `340MiB`; with decimal units `1.2kB`, `340MB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    bytes_in(count, units())
+}
+
+fn bytes_in(count: u64, units: Units) -> String {
+    match units {
+        _ if count < 1000 => format!("{count}B"),
+        Units::Binary => scaled(count as f64, 1024.0, &["KiB", "MiB", "GiB", "TiB"]),
+        Units::Decimal => scaled(count as f64, 1000.0, &["kB", "MB", "GB", "TB"]),
+    }
+}
+
+/// A size in at most four characters: `12B`, `1.2K`, `340M`.
 #[must_use]
 pub fn short_bytes(count: u64) -> String {
-    if count < 1000 { format!("{count}B") } else { scaled(count as f64, 1024.0, &["K", "M", "G", "T"]) }
+    short_bytes_in(count, units())
+}
+
+fn short_bytes_in(count: u64, units: Units) -> String {
+    match units {
+        _ if count < 1000 => format!("{count}B"),
+        Units::Binary => scaled(count as f64, 1024.0, &["K", "M", "G", "T"]),
+        Units::Decimal => scaled(count as f64, 1000.0, &["k", "M", "G", "T"]),
+    }
 }
 
 /// A share in percent: `0.31%`, `5.2%`, `87%`.
@@ -157,6 +197,19 @@ pub fn interval(duration: std::time::Duration) -> String {
 mod tests {
     use super::*;
     use crate::words::width;
+
+    #[test]
+    fn sizes_have_the_units_that_are_asked_for() {
+        for (count, binary, decimal) in [
+            (999, ["999B", "999B"], ["999B", "999B"]),
+            (1_024, ["1.0KiB", "1.0K"], ["1.0kB", "1.0k"]),
+            (1_500_000, ["1.4MiB", "1.4M"], ["1.5MB", "1.5M"]),
+        ] {
+            let of = |units| [bytes_in(count, units), short_bytes_in(count, units)];
+            assert_eq!(of(Units::Binary), binary);
+            assert_eq!(of(Units::Decimal), decimal);
+        }
+    }
 
     #[test]
     fn counts_are_exact_below_ten_thousand() {

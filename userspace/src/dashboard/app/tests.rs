@@ -290,6 +290,27 @@ fn the_verdict_is_opened_by_a_key_wherever_one_is() {
 }
 
 #[test]
+fn enter_on_the_verdict_opens_it() {
+    let mut machine = model(&fixtures::quiet());
+    machine.listeners.push(model(&fixtures::overflow()).listeners[0].clone());
+    let mut app = app(machine);
+    let marked = |app: &App| picture(app).lines().filter(|line| line.starts_with('›')).map(str::to_owned).collect();
+    // By address, the worst is the last row.
+    press(&mut app, &[Action::SortNext, Action::Up]);
+    let lines: Vec<String> = marked(&app);
+    assert!(lines.len() == 1 && lines[0].starts_with("›! 1 of 4 listeners refuses clients"), "{lines:?}");
+    assert_eq!(app.update(Action::Up), Effect::None);
+    press(&mut app, &[Action::Down]);
+    let lines: Vec<String> = marked(&app);
+    assert!(lines.len() == 1 && lines[0].contains("0.0.0.0:22"), "{lines:?}");
+    press(&mut app, &[Action::Up, Action::Open]);
+    assert!(picture(&app).contains("── 0.0.0.0:8080"), "{}", picture(&app));
+    // Without a verdict there is nothing to go to.
+    let mut quiet = self::app(model(&fixtures::quiet()));
+    assert_eq!(quiet.update(Action::Up), Effect::None);
+}
+
+#[test]
 fn findings_are_jumped_to() {
     let mut machine = model(&fixtures::many(10));
     let ill = model(&fixtures::overflow()).listeners[0].findings.clone();

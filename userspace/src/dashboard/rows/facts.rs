@@ -48,27 +48,54 @@ impl SortKey {
     }
 }
 
+fn digits(n: u32) -> usize {
+    n.checked_ilog10().unwrap_or(0) as usize + 1
+}
+
+/// Columns that its process takes.
+fn process_width(l: &ListenerModel) -> usize {
+    let Some(process) = &l.process else { return 0 };
+    let holders = match l.holders.len() {
+        0 | 1 => 0,
+        more => 1 + digits(more as u32 - 1),
+    };
+    words::width(&words::clean(&process.comm)) + 2 + digits(process.pid) + holders
+}
+
 impl Facts {
     /// About a listener, which is at this place of the model.
     pub(super) fn of(handle: &Arc<ListenerModel>, column: Column, at: usize) -> Self {
         let l = &**handle;
-        let digits = |n: u32| n.checked_ilog10().unwrap_or(0) as usize + 1;
         let address = words::endpoint_width(l.address, l.port, l.v6only, l.device.as_ref());
-        let process = l.process.as_ref().map_or(0, |process| {
-            let holders = match l.holders.len() {
-                0 | 1 => 0,
-                more => 1 + digits(more as u32 - 1),
-            };
-            words::width(&words::clean(&process.comm)) + 2 + digits(process.pid) + holders
-        });
+        Self::with(handle, column, at, (address as u16, process_width(l) as u16))
+    }
+
+    /// About the same listener as it is now. What it is called seldom changes.
+    pub(super) fn renew(&mut self, handle: &Arc<ListenerModel>, column: Column, at: usize) {
+        let (before, now) = (&*self.of, &**handle);
+        let is_called = |l: &ListenerModel| (l.id, l.address, l.port, l.v6only, l.device, l.holders.len());
+        *self = if is_called(before) == is_called(now) && before.process == now.process {
+            Self::with(handle, column, at, (self.address_width, self.process_width))
+        } else {
+            Self::of(handle, column, at)
+        };
+    }
+
+    fn with(
+        handle: &Arc<ListenerModel>,
+        column: Column,
+        at: usize,
+        (address_width, process_width): (u16, u16),
+    ) -> Self {
+        let l = &**handle;
         let count = |severity| l.findings.iter().filter(|f| f.severity == severity).count().min(255) as u8;
         Self {
             is_shard: l.group.is_some(),
             closed: l.closed,
             standing: Standing::of(l),
             findings: [Severity::Critical, Severity::Warning, Severity::Info].map(count),
-            address_width: address as u16,
-            process_width: process as u16,
+            address_width,
+            process_width,
             numbers_width: (2 * digits(l.now.limit).min(4) + 1).min(9) as u16,
             key: SortKey::of(l, column, at),
             text: OnceCell::new(),

@@ -159,8 +159,8 @@ impl View for Compare {
         let (Some(model), theme) = (model, state.theme) else { return };
         let figure = &FIGURES[self.figure];
         let compared = compared(state, model);
-        let how = if state.marked.is_empty() { "m in the overview marks others" } else { "marked" };
-        let title = format!("{} of {}, same axes (Tab: another figure; {how})", figure.name, compared.len());
+        let how = if state.marked.is_empty() { "m marks rows" } else { "marked" };
+        let title = format!("{} of {} ({how}) on the same axes; Tab: another", figure.name, compared.len());
         text::rule(buf, area, &title, theme);
         let listeners: Vec<_> = compared.iter().filter_map(|(name, id)| Some((name, state.listener(*id)?))).collect();
         let body = Rect { y: area.y + 1, height: area.height - 1, ..area };

@@ -60,7 +60,10 @@ const SIGNS: &[(&str, &str)] = &[
     ("n/a", "Cannot be measured on this machine; c explains why."),
     ("~", "Before a number: it is sampled, inferred or a bound; not every event was counted."),
     ("µs ms s", "Durations. Quantiles are exact to 1/16."),
-    ("k M G", "Thousands, millions, billions; of bytes: KiB, MiB, GiB, by 1024."),
+    (
+        "k M G",
+        "Thousands, millions, billions; of bytes: KiB, MiB, GiB, by 1024, or with --units si kB, MB, GB, by 1000.",
+    ),
     ("interval", "From the start of the probes until now: the span of peaks, totals and shares."),
     ("recent span", "The last few refreshes: the span of rates, and of the quantiles in the overview."),
 ];

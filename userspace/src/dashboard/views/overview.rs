@@ -36,7 +36,7 @@ static KEYS: Scope = Scope { title: "Keys in the overview", others: Others::AsEv
 
 const BINDINGS: &[Binding] = &[
     bind(&[Plain(KeyCode::Enter)], Action::Open, "open", "open the selected listener; unfold a folded group"),
-    bind(&[Plain(KeyCode::Up), char('k')], Action::Up, "", "one row up"),
+    bind(&[Plain(KeyCode::Up), char('k')], Action::Up, "", "one row up; from the first row to the verdict"),
     bind(&[Plain(KeyCode::Down), char('j')], Action::Down, "", "one row down"),
     bind(&[Plain(KeyCode::PageUp), Ctrl('b')], Action::PageUp, "", "one page up"),
     bind(&[Plain(KeyCode::PageDown), Ctrl('f')], Action::PageDown, "", "one page down"),
@@ -140,6 +140,14 @@ impl View for Overview {
         }
         let before = (self.offset, state.visible());
         match action {
+            Action::Open if state.on_verdict => {
+                let worst = state.verdict.listener;
+                if worst.is_some_and(|id| state.select_listener(id)) {
+                    return Outcome::Show("listener");
+                }
+            }
+            Action::Up if state.go_to_verdict() => {}
+            Action::Down if state.on_verdict => state.select(0),
             Action::Open | Action::PickRow(_) => {
                 let picked = if let Action::PickRow(at) = action { at } else { state.cursor };
                 let again = action == Action::Open || picked == state.cursor;
@@ -223,7 +231,8 @@ fn draw(buf: &mut Buffer, area: Rect, offset: usize, state: &State, model: &Mode
     // Again for this frame: one may be drawn between a change of size and its event.
     let offset = offset.clamp((state.cursor + 1).saturating_sub(height), state.cursor);
     for (y, (at, &row)) in (rows.y..rows.bottom()).zip(state.rows.rows.iter().enumerate().skip(offset)) {
-        row::draw(buf, (area, y), &places, (row, at == state.cursor), state, model);
+        let is_selected = at == state.cursor && !state.on_verdict;
+        row::draw(buf, (area, y), &places, (row, is_selected), state, model);
         state.hits.borrow_mut().add(Rect { y, height: 1, ..area }, Action::PickRow(at));
     }
     if state.rows.rows.is_empty() {

@@ -76,7 +76,9 @@ pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, listener: &Listen
         }
         let top = area.y + 1 + u16::from(framed);
         for (y, line) in (top..).zip(&stage.lines) {
-            text::left(buf, x + 1, y, width - 2, line, stage.style);
+            // What cannot be measured here steps back behind what is.
+            let style = if line.contains(words::UNAVAILABLE) { theme.label() } else { stage.style };
+            text::left(buf, x + 1, y, width - 2, line, style);
         }
         if i == 1 {
             let peak = listener.now.recent_accept_peak.map(|p| f64::from(p) / f64::from(listener.now.limit.max(1)));
@@ -113,7 +115,8 @@ fn arrow(buf: &mut Buffer, (x, y): (u16, u16), gap: u16, flow: Option<&(String, 
     text::put(buf, x, y + 1, gap, &format!("{}▶", "─".repeat(usize::from(gap) - 1)), theme.flow());
     if let Some((rate, what)) = flow {
         let unit = if words::width(what) + 4 <= gap.into() { format!("{what}/s") } else { "/s".to_owned() };
-        text::put(buf, x + middle(rate), y, gap, rate, theme.strong());
+        let style = if rate == words::UNAVAILABLE { theme.label() } else { theme.strong() };
+        text::put(buf, x + middle(rate), y, gap, rate, style);
         text::put(buf, x + middle(&unit), y + 2, gap, &unit, theme.label());
     }
 }

@@ -134,6 +134,10 @@ fn draw_verdict(buf: &mut Buffer, area: Rect, state: &State) {
     for (y, line) in (area.y..area.bottom()).zip(&lines) {
         text::left(buf, area.x + 3, y, area.width.saturating_sub(4), line, style);
     }
+    if state.on_verdict {
+        text::put(buf, area.x, area.y, 1, "›", theme.strong());
+        theme.select(buf, Rect { width: area.width.saturating_sub(1), ..area });
+    }
     if verdict.listener.is_some() {
         state.hits.borrow_mut().add(area, Action::OpenWorst);
     }
