@@ -85,12 +85,14 @@ pub(crate) struct Dashboard {
     lab: Option<Lab>,
     /// The number of the last request, and how many models are to come before the answer.
     asked: Option<(u64, u8)>,
+    /// The last model that was measured; what is shown may be of the past.
+    last: Option<Arc<Model>>,
 }
 
 impl Dashboard {
     /// Of this lab; without one nothing ever comes.
     pub(crate) fn of(lab: Option<Lab>) -> Self {
-        Self { lab, asked: None }
+        Self { lab, asked: None, last: None }
     }
 
     /// The next message that concerns the screen.
@@ -104,7 +106,10 @@ impl Dashboard {
     }
 
     /// A new model is there.
-    pub(crate) fn sampled(&mut self, model: &Model) {
+    pub(crate) fn sampled(&mut self, model: &Arc<Model>) {
+        if self.lab.is_some() {
+            self.last = Some(model.clone());
+        }
         match self.asked {
             None => {}
             Some((number, 0)) => {
@@ -112,6 +117,13 @@ impl Dashboard {
                 self.report(number, model);
             }
             Some((number, left)) => self.asked = Some((number, left - 1)),
+        }
+    }
+
+    /// Sends the report of what was measured last, unasked.
+    pub(crate) fn report_last(&self) {
+        if let Some(model) = &self.last {
+            self.report(0, model);
         }
     }
 
@@ -155,7 +167,7 @@ mod tests {
         thread::spawn(move || receive(reader, &sender));
         let mut dashboard = Dashboard::of(Some(Lab { writer: Arc::new(Mutex::new(writer)), messages }));
         assert!(matches!(dashboard.next().await, FromLab::State(_)), "the request is not the screen's");
-        let model = Tracker::new(&fixtures::quiet()[0]).model().clone();
+        let model = Arc::new(Tracker::new(&fixtures::quiet()[0]).model().clone());
         dashboard.sampled(&model);
         dashboard.sampled(&model);
         dashboard.sampled(&model);

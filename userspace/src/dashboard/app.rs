@@ -9,8 +9,8 @@ use listentop_model::{model::Model, words};
 use crate::lab::Dashboard;
 
 use super::{
-    DashboardOptions,
-    action::{Action, Effect},
+    DashboardOptions, Shown,
+    action::{Action, Effect, Travel},
     caption::{self, LabKey},
     keymap::{self, Binding, Scope},
     state::State,
@@ -92,6 +92,18 @@ impl App {
         std::mem::take(&mut self.state.outbox)
     }
 
+    /// Takes a model of now or of the past.
+    pub fn show_moment(&mut self, shown: Shown) -> Effect {
+        match shown.past {
+            Some(moment) => {
+                self.state.set_past(shown.model, moment);
+                self.arrange();
+                Effect::Redraw
+            }
+            None => self.set_model(shown.model),
+        }
+    }
+
     /// Takes the newest model: shows it, or holds it back while paused.
     pub fn set_model(&mut self, model: Arc<Model>) -> Effect {
         if !self.state.set_model(model) {
@@ -169,10 +181,18 @@ impl App {
                 self.arrange();
                 Outcome::Changed
             }
+            // In the past everything stands still: this goes on.
+            Action::Pause if self.state.is_past() => return self.state.travel(Travel::Now),
             Action::Pause => {
                 self.state.toggle_pause();
                 self.arrange();
+                if self.state.options.is_replay {
+                    return Effect::Travel(Travel::Pause(self.state.paused));
+                }
                 Outcome::Changed
+            }
+            moment if moment.moment().is_some() => {
+                return moment.moment().map_or(Effect::None, |travel| self.state.travel(travel));
             }
             Action::Back => self.back(),
             Action::Show(name) => Outcome::Show(name),
@@ -253,6 +273,8 @@ fn openers() -> impl Iterator<Item = &'static Binding> {
     views::ALL.iter().filter_map(|declaration| declaration.key.as_ref())
 }
 
+#[cfg(test)]
+mod moments;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! The loop: models and keys in, frames out.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEventKind};
-use listentop_model::model::Model;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
@@ -13,8 +12,8 @@ use tokio::{
 use crate::lab::{Dashboard, Lab};
 
 use super::{
-    App, DashboardOptions,
-    action::{Action, Effect},
+    App, DashboardOptions, Shown,
+    action::{Action, Effect, Travel},
     background::{Background, QUESTION, Taken},
     bundle, frame,
     input::Input,
@@ -32,6 +31,8 @@ const TERMINAL_CHECK: Duration = Duration::from_secs(1);
 pub enum Control {
     /// Send a model this often from now on.
     SetInterval(Duration),
+    /// Show another moment.
+    Travel(Travel),
 }
 
 /// Why the dashboard ended. The terminal is as it was before in every case.
@@ -54,8 +55,8 @@ pub enum Ended {
 /// # Errors
 /// Standard output is not a terminal, or it is too small at the start. The terminal fails other than by going away.
 /// Another thread panicked.
-pub async fn run(
-    models: watch::Receiver<Option<Arc<Model>>>,
+pub async fn run<M: Into<Shown> + Clone>(
+    models: watch::Receiver<Option<M>>,
     controls: mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
 ) -> anyhow::Result<Ended> {
@@ -66,8 +67,8 @@ pub async fn run(
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_in_lab(
-    models: watch::Receiver<Option<Arc<Model>>>,
+pub async fn run_in_lab<M: Into<Shown> + Clone>(
+    models: watch::Receiver<Option<M>>,
     controls: mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
     lab: Option<Lab>,
@@ -77,12 +78,9 @@ pub async fn run_in_lab(
     let mut guard = Guard::take(options.mouse)?;
     let input = Input::start()?;
     let mut lab = Dashboard::of(lab);
-    let last = models.clone();
     let ended = show(models, &controls, options, signals, &mut guard, input, &mut lab).await;
-    if let Some(model) = &*last.borrow() {
-        // For the outcome of its lesson.
-        lab.report(0, model);
-    }
+    // For the outcome of its lesson.
+    lab.report_last();
     match ended {
         // If the terminal is gone, any failure comes from that.
         Err(_) if terminal::is_gone() => Ok(Ended::TerminalLost),
@@ -160,8 +158,8 @@ enum Turn {
 }
 
 /// The loop.
-async fn show(
-    mut models: watch::Receiver<Option<Arc<Model>>>,
+async fn show<M: Into<Shown> + Clone>(
+    mut models: watch::Receiver<Option<M>>,
     controls: &mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
     mut signals: Signals,
@@ -178,8 +176,10 @@ async fn show(
     }
     let mut app = App::new(options);
     resize(&mut app, guard)?;
-    if let Some(model) = models.borrow_and_update().clone() {
-        app.set_model(model);
+    if let Some(shown) = models.borrow_and_update().clone() {
+        let shown = shown.into();
+        lab.sampled(&shown.model);
+        app.show_moment(shown);
     }
     let mut effect = Effect::Redraw;
     // Something changed that could not be drawn.
@@ -196,11 +196,11 @@ async fn show(
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
-                    let model = models.borrow_and_update().clone();
-                    if let Some(model) = &model {
+                    let shown: Option<Shown> = models.borrow_and_update().clone().map(Into::into);
+                    if let Some(Shown { model, past: None }) = &shown {
                         lab.sampled(model);
                     }
-                    Turn::Continue(model.map_or(Effect::None, |model| app.set_model(model)))
+                    Turn::Continue(shown.map_or(Effect::None, |shown| app.show_moment(shown)))
                 }
                 Err(_) => Turn::End(Ended::SourceEnded),
             },
@@ -243,6 +243,9 @@ fn take_effect(
                 }
                 Err(error) => format!("no evidence bundle could be written: {error:#}"),
             });
+        }
+        Effect::Travel(travel) => {
+            let _ = controls.send(Control::Travel(travel));
         }
         Effect::SetInterval(interval) => {
             // The receiver is gone only if the source is, and then the sender of models is dropped too.

@@ -16,7 +16,7 @@ use ratatui::{
 };
 
 use super::text;
-use crate::dashboard::{action::Action, geometry, state::State, views};
+use crate::dashboard::{Moment, action::Action, geometry, state::State, views};
 
 /// Draws it; `shown` is the name of the view on the screen.
 pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
@@ -89,11 +89,27 @@ fn machine(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
 /// Where the models come from, if there is room for that, since when, and how often. While paused, that it is.
 fn clock(state: &State, whence: bool) -> Vec<Span<'static>> {
     let time = state.model.as_ref().map_or(String::new(), |m| words::clock(m.interval.seconds));
+    if let Some(moment) = &state.moment {
+        return past(moment, state);
+    }
     let source = if whence { words::fit(&words::clean(&state.options.source), 24) + " " } else { String::new() };
     if state.paused {
         return vec![Span::styled(" PAUSED (p) ", state.theme.badge()), Span::raw(format!(" {time} "))];
     }
     vec![Span::raw(format!("{source}{time} {} ", words::interval(state.refresh)))]
+}
+
+/// Which moment of the past is shown.
+fn past(moment: &Moment, state: &State) -> Vec<Span<'static>> {
+    let time = &words::utc(moment.unix_ms)[11..19];
+    let left = moment.last_ms.saturating_sub(moment.unix_ms) as f64 / 1e3;
+    if !state.options.is_replay {
+        let badge = format!(" {time} UTC, {} ago (0) ", words::clock(left));
+        return vec![Span::styled(badge, state.theme.badge()), Span::raw(" ")];
+    }
+    let word = if state.paused { "PAUSED" } else { "replay" };
+    let badge = Span::styled(format!(" {word} {time} UTC "), state.theme.badge());
+    vec![badge, Span::raw(format!(" -{} {} ", words::clock(left), words::interval(state.refresh)))]
 }
 
 /// The parts that fit. The kernel is left out first, then the number of CPUs; the name stays longest.
