@@ -152,6 +152,9 @@ pub(super) struct Probing {
     /// Method of measuring. One that is named but cannot run here is an error (exit status 3)
     #[arg(long, global = true, value_enum, default_value_t = Probes::Auto)]
     probes: Probes,
+    /// How much to measure, and to pay for. What is left out is unavailable, as 'coverage' says
+    #[arg(long, global = true, value_enum, default_value_t = Extent::All)]
+    measure: Extent,
     /// Attach programs that return at once to the same hooks: the least that any probe costs
     #[arg(long, global = true, hide = true)]
     empty_programs: bool,
@@ -168,6 +171,16 @@ enum Probes {
     /// Without probes and privileges: only depths and drops, sampled from the kernel's list of sockets
     #[value(name = "sock_diag")]
     SockDiag,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Extent {
+    /// Queues, handshakes and refused attempts: no system call, no read and no write is traced
+    Queues,
+    /// Accepts, waits and threads as well
+    Accepts,
+    /// Reads and writes as well: residency, answers, what waits unread
+    All,
 }
 
 impl Probing {
@@ -188,6 +201,11 @@ impl Probing {
             log_probes: self.log_probes,
             // The chosen source sets it.
             kind: None,
+            level: match self.measure {
+                Extent::Queues => live::Level::Queues,
+                Extent::Accepts => live::Level::Accepts,
+                Extent::All => live::Level::All,
+            },
             refuse: Vec::new(),
         };
         source::Options { probes, live }
