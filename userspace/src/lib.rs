@@ -15,6 +15,8 @@ mod output;
 pub mod report;
 pub mod rights;
 mod say;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod source;
 
 /// Exit code of a program that has too few descriptors, threads or bytes of memory.

@@ -133,7 +133,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     check(options)?;
     root::ensure_reachable("the demo")?;
     setup::run()?;
-    let binaries = cargo::build_release()?;
+    let binaries = cargo::build_for_demo()?;
     let mut lab = match root::command(&binaries.lab)? {
         Ok(lab) => lab,
         Err(reason) => bail!(root::unreachable("the demo", &reason)),

@@ -9,9 +9,9 @@ use xtask_support::cargo::{self, Executable};
 use xtask_support::{process, root, setup};
 
 /// Test targets that need root. `kernel` loads probes into the running kernel, `rights` starts the program with chosen
-/// capabilities, `servers` starts real servers, and the others make network namespaces. `demo` and `servers` load
-/// probes too.
-const ROOT_TESTS: [&str; 7] = ["kernel", "servers", "sock_diag", "lab", "demo", "netns", "rights"];
+/// capabilities, `servers` starts real servers, `serve` a real Prometheus, and the others make network namespaces.
+/// `demo`, `servers` and `serve` load probes too.
+const ROOT_TESTS: [&str; 8] = ["kernel", "servers", "serve", "sock_diag", "lab", "demo", "netns", "rights"];
 
 enum Outcome {
     Passed,

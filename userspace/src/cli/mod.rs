@@ -6,6 +6,7 @@ mod filter;
 mod limits;
 mod options;
 mod report;
+mod serve;
 mod top;
 mod values;
 
@@ -106,6 +107,7 @@ pub fn main() -> ExitCode {
         (Some(option), _) => Err(Failure::Usage(option)),
         (None, None | Some(Command::Top(_))) => top::run(&cli),
         (None, Some(Command::Report(report))) => report::run(&cli, report),
+        (None, Some(Command::Serve(serve))) => serve::run(&cli, serve),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
     };
     match result {

@@ -1,6 +1,6 @@
 //! The options of the command line.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
@@ -48,6 +48,12 @@ pub(super) enum Command {
     Top(Top),
     /// Measure for some time, then print a report
     Report(Report),
+    /// Serve the figures to Prometheus, until SIGINT, SIGTERM or SIGHUP
+    #[command(
+        after_help = "It prints 'serving at URL' on stderr when figures can be scraped. GET /healthz says whether it \
+                            measures."
+    )]
+    Serve(Serve),
     /// Try every hook, and show what can be measured here, what cannot, why, and what would help
     #[command(after_help = "It leaves nothing attached. It runs without privileges, and finds out more with them.\n\n\
                             Exit status:\n  \
@@ -77,6 +83,27 @@ pub(super) struct Report {
     /// Output format
     #[arg(long, value_parser = report_format(), default_value = report::FORMATS[0].name)]
     pub(super) format: &'static report::Format,
+}
+
+/// Options of the exporter.
+#[derive(Debug, Clone, Args)]
+#[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "this build only says what it lacks"))]
+pub(super) struct Serve {
+    /// Where to listen; ':9753' is every address
+    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9753")]
+    pub(super) address: String,
+    /// The path of the figures
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    pub(super) path: String,
+    /// TLS, and users with their passwords: a web configuration as the exporters of Prometheus have it
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The most series of listeners in a scrape. Those of the listeners that opened last are left out, and counted
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = values::series)]
+    pub(super) max_series: u32,
+    /// Time between two samples
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::refresh)]
+    pub(super) every: Duration,
 }
 
 /// Options of the doctor.
@@ -117,6 +144,7 @@ impl Cli {
         let (command, filters) = match &self.command {
             None | Some(Command::Top(_)) => return None,
             Some(Command::Report(_)) => ("report", false),
+            Some(Command::Serve(_)) => ("serve", false),
             Some(Command::Doctor(_)) => ("doctor", !self.filter.is_empty()),
         };
         let option = match (self.top.refresh, filters) {
@@ -252,6 +280,7 @@ mod tests {
             ("listentop --refresh 2s doctor", "--refresh is not for 'doctor'"),
             ("listentop --port 80 doctor", "--port 80 is not for 'doctor'"),
             ("listentop doctor --comm nginx", "--comm nginx is not for 'doctor'"),
+            ("listentop --refresh 2s serve", "--refresh is not for 'serve'"),
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
             assert_eq!(cli.misplaced().as_deref(), Some(says));

@@ -12,13 +12,20 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "unit::its_capabilities_are_enough", run: enough },
+    Test { name: "unit::the_exporter_has_no_more", run: exporter },
     Test { name: "unit::systemd_accepts_it", run: accepted },
 ];
 
 const UNIT: &str = include_str!("../../../deploy/systemd/listentop-report.service");
 
-fn setting(name: &str) -> &str {
-    let line = UNIT.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+const SERVE_UNIT: &str = include_str!("../../../deploy/systemd/listentop-serve.service");
+
+fn setting(name: &str) -> &'static str {
+    setting_of(UNIT, name)
+}
+
+fn setting_of(unit: &'static str, name: &str) -> &'static str {
+    let line = unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     line.unwrap_or_else(|| panic!("the unit sets {name}"))
 }
 
@@ -58,6 +65,39 @@ fn enough() {
     }
 }
 
+/// The unit of the exporter grants and restricts the same, but that it may answer on loopback.
+fn exporter() {
+    const DIFFERENT: [&str; 12] = [
+        "Description",
+        "After",
+        "Type",
+        "EnvironmentFile",
+        "ExecStart",
+        "Restart",
+        "RestartSec",
+        "UMask",
+        "Nice",
+        "IPAddressAllow",
+        "RestrictAddressFamilies",
+        "WantedBy",
+    ];
+    let settings = |unit: &'static str| {
+        let lines = unit.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+        lines.map(|(name, _)| name).filter(|name| !DIFFERENT.contains(name)).collect::<Vec<_>>()
+    };
+    for name in settings(SERVE_UNIT) {
+        assert_eq!(setting_of(SERVE_UNIT, name), setting(name), "{name}");
+    }
+    let of_report = ["TimeoutStartSec", "LogsDirectory", "LogsDirectoryMode"];
+    for name in settings(UNIT).into_iter().filter(|name| !of_report.contains(name)) {
+        assert!(settings(SERVE_UNIT).contains(&name), "{name} is missing");
+    }
+    assert_eq!(setting_of(SERVE_UNIT, "IPAddressAllow"), "localhost");
+    let families = setting_of(SERVE_UNIT, "RestrictAddressFamilies");
+    assert_eq!(families, format!("AF_INET AF_INET6 {}", setting("RestrictAddressFamilies")));
+    assert_eq!(setting_of(SERVE_UNIT, "ExecStart"), "/usr/local/bin/listentop serve $LISTENTOP_OPTIONS");
+}
+
 /// systemd-analyze accepts the unit, if systemd is installed.
 fn accepted() {
     const ANALYZE: &str = "/usr/bin/systemd-analyze";
@@ -65,12 +105,19 @@ fn accepted() {
         test_harness::skip(format!("there is no {ANALYZE} to check the units with: install the package systemd"));
     }
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd");
+    let copies = std::env::temp_dir().join(format!("listentop-units-{}", std::process::id()));
+    fs::create_dir_all(&copies).expect("a folder");
     let mut verify = Command::new(ANALYZE);
     verify.arg("verify");
-    for unit in ["listentop-report.service", "listentop-report.timer"] {
-        verify.arg(directory.join(unit));
+    for unit in ["listentop-report.service", "listentop-report.timer", "listentop-serve.service"] {
+        // The program is installed nowhere: another takes its place.
+        let text = fs::read_to_string(directory.join(unit)).expect("the unit");
+        let text = text.replace("ExecStart=/usr/local/bin/listentop", "ExecStart=/bin/true");
+        fs::write(copies.join(unit), text).expect("a copy");
+        verify.arg(copies.join(unit));
     }
     let output = verify.output().expect("it runs");
+    fs::remove_dir_all(&copies).expect("it is ours");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !said.contains("listentop"), "{said}");
 }

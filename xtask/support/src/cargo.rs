@@ -67,9 +67,21 @@ pub struct Binaries {
 /// # Errors
 /// When the build fails (cargo has printed the reason) or lacks one of the binaries.
 pub fn build_release() -> Result<Binaries> {
+    build_with(&[])
+}
+
+/// The same for the demo: without what it does not show and what takes long to build, the exporter.
+///
+/// # Errors
+/// As [`build_release`].
+pub fn build_for_demo() -> Result<Binaries> {
+    build_with(&["--no-default-features"])
+}
+
+fn build_with(options: &[&str]) -> Result<Binaries> {
     process::announce("building listentop and the demo servers in release (the first time takes a few minutes)");
     let mut cargo = command("build");
-    cargo.args(["--release", "--bins", "--package", "listentop", "--package", "demo-servers"]);
+    cargo.args(["--release", "--bins", "--package", "listentop", "--package", "demo-servers"]).args(options);
     let built = executables(&mut cargo, "the build")?;
     let binary = |name: &str| {
         let found = built.iter().find(|built| built.kind == "bin" && built.target == name);

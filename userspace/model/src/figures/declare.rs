@@ -286,6 +286,18 @@ macro_rules! gauges {
                 }
             }
 
+            /// How many peaks there are.
+            pub const PEAKS: usize = [$($peak_path,)*].len();
+
+            /// The peaks since the sample before, in the order of their declaration.
+            #[must_use]
+            pub fn peaks(&self) -> [Value<'static>; Self::PEAKS] {
+                [$({
+                    let $peak_sample = self;
+                    ($peak_now).into()
+                },)*]
+            }
+
             /// Reads them from what the probes keep, those whose measure is `available`.
             pub fn read(records: &Records<'_>, available: impl Fn(Measure) -> bool) -> Self {
                 Self {
