@@ -1,6 +1,7 @@
 //! Exact counters per thread, in memory that forked children share.
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -185,6 +186,13 @@ pub struct TotalReport {
     pub open: u64,
     /// Threads or processes that ended and whose counters were folded into the entry `ended`.
     pub folded: u64,
+    /// CPU time of the server's process and of its children, in microseconds.
+    #[serde(default)]
+    pub cpu_us: u64,
+    /// How often a thread of the server's process, or of its children that have ended, gave up the CPU to wait
+    /// (voluntary context switches).
+    #[serde(default)]
+    pub switches: u64,
 }
 
 /// What `demo-server` prints on SIGUSR1 and at its end.
@@ -210,6 +218,8 @@ pub struct Shared {
     pub closed: AtomicU64,
     /// Nothing is accepted until this time (CLOCK_MONOTONIC, nanoseconds), in addition to the scheduled stalls.
     pub stalled_until_ns: AtomicU64,
+    /// Requests whose work has begun.
+    pub worked: AtomicU64,
     /// The server is ending.
     pub stopping: AtomicBool,
     slots: [Slot; SLOTS],
@@ -300,14 +310,29 @@ impl Board {
             counts.add(&thread.counts);
         }
         let open = counts.accepts.saturating_sub(closed);
+        let (cpu_us, switches) = used();
         Report {
             pattern: pattern.to_owned(),
             pid: nix::unistd::getpid().as_raw(),
             uptime_ms,
             threads,
-            total: TotalReport { counts, closed, open, folded: allocator.folded_threads },
+            total: TotalReport { counts, closed, open, folded: allocator.folded_threads, cpu_us, switches },
         }
     }
+}
+
+/// CPU time in microseconds and voluntary context switches of this process and of its children that were reaped.
+#[must_use]
+pub fn used() -> (u64, u64) {
+    let of = |who| {
+        getrusage(who).map_or((0, 0), |usage| {
+            let times = [usage.user_time(), usage.system_time()];
+            let micros = times.iter().map(|time| time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64).sum();
+            (micros, usage.voluntary_context_switches() as u64)
+        })
+    };
+    let (own, children) = (of(UsageWho::RUSAGE_SELF), of(UsageWho::RUSAGE_CHILDREN));
+    (own.0 + children.0, own.1 + children.1)
 }
 
 #[cfg(test)]

@@ -4,12 +4,15 @@
 
 pub mod cli;
 pub mod counters;
+pub mod flood;
 pub mod lab;
 pub mod protocol;
+pub mod real;
 pub mod server;
 pub mod storm;
 pub mod stress;
 pub mod sys;
 pub mod target;
+pub mod wire;
 
 use duration_arg as duration;

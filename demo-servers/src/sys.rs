@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::CString;
 use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -63,6 +63,22 @@ pub fn block(signals: &[Signal]) -> anyhow::Result<SigSet> {
     }
     mask.thread_block().context("cannot block signals")?;
     Ok(mask)
+}
+
+/// Sets a socket option that is a number.
+///
+/// # Errors
+/// The kernel does not know it, or refuses the value.
+pub fn set_number(
+    socket: &impl AsRawFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> nix::Result<()> {
+    let (address, length) = ((&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the option is a number, which outlives the call.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, address, length) };
+    nix::errno::Errno::result(result).map(drop)
 }
 
 /// How long a message waits for its reader.

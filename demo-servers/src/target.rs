@@ -1,6 +1,7 @@
 //! Load only goes to loopback or to an address of the generator's own network namespace, not to other machines.
 
 use crate::cli::usage;
+use crate::wire;
 use nix::ifaddrs::getifaddrs;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,8 @@ pub struct Place {
     pub own_namespace: Option<bool>,
     /// Addresses of the interfaces in the network namespace.
     pub addresses: Vec<IpAddr>,
+    /// The other ends of lines that `wire` made. They lead to the namespace of the server and no further.
+    pub far_ends: Vec<IpAddr>,
 }
 
 impl Place {
@@ -37,7 +40,7 @@ impl Place {
                     .collect()
             },
         );
-        Self { own_namespace, addresses }
+        Self { own_namespace, addresses, far_ends: far_ends() }
     }
 
     /// Refuses a target that load could harm.
@@ -51,6 +54,9 @@ impl Place {
             return Err(usage(format!("target {target} refused: port 0 cannot be connected to")));
         }
         if address.is_loopback() {
+            return Ok(());
+        }
+        if self.far_ends.contains(&address) {
             return Ok(());
         }
         if self.own_namespace != Some(true) {
@@ -67,12 +73,31 @@ impl Place {
     }
 }
 
+/// The other end of the interface that `wire` made, in a namespace with nothing else but loopback: no way leads
+/// further. It is a network of four addresses, of which two are hosts.
+fn far_ends() -> Vec<IpAddr> {
+    let other = |interface: nix::ifaddrs::InterfaceAddress| {
+        let own = interface.address?.as_sockaddr_in().map(|own| u32::from(own.ip()))?;
+        let mask = interface.netmask?.as_sockaddr_in().map(|mask| u32::from(mask.ip()))?;
+        (interface.interface_name == wire::CLIENT && mask == !3)
+            .then(|| IpAddr::from(std::net::Ipv4Addr::from(own ^ 3)))
+    };
+    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let interfaces: Vec<_> = interfaces.collect();
+    let alone = interfaces.iter().all(|interface| ["lo", wire::CLIENT].contains(&&*interface.interface_name));
+    if alone { interfaces.into_iter().filter_map(other).collect() } else { Vec::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn place(own_namespace: Option<bool>) -> Place {
-        Place { own_namespace, addresses: ["10.1.2.3", "fd00::1"].map(|text| text.parse().unwrap()).to_vec() }
+        Place {
+            own_namespace,
+            addresses: ["10.1.2.3", "fd00::1"].map(|text| text.parse().unwrap()).to_vec(),
+            far_ends: vec!["10.77.0.1".parse().unwrap()],
+        }
     }
 
     fn allowed(place: &Place, target: &str) -> bool {
@@ -98,6 +123,13 @@ mod tests {
         for target in ["10.1.2.4:80", "192.0.2.1:80", "[2001:db8::1]:80", "0.0.0.0:80", "[::]:80", "127.0.0.1:0"] {
             assert!(!allowed(&place(Some(false)), target), "{target}");
             assert!(!allowed(&place(Some(true)), target), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_far_end_of_a_line_is_allowed() {
+        for own in [None, Some(false), Some(true)] {
+            assert!(allowed(&place(own), "10.77.0.1:80") && !allowed(&place(own), "10.77.0.2:80"));
         }
     }
 

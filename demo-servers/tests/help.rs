@@ -9,6 +9,9 @@ fn help_that_cannot_be_written_is_an_error() {
         ("demo-server", env!("CARGO_BIN_EXE_demo-server")),
         ("stress", env!("CARGO_BIN_EXE_stress")),
         ("storm", env!("CARGO_BIN_EXE_storm")),
+        ("flood", env!("CARGO_BIN_EXE_flood")),
+        ("wire", env!("CARGO_BIN_EXE_wire")),
+        ("real-server", env!("CARGO_BIN_EXE_real-server")),
         ("lab", env!("CARGO_BIN_EXE_lab")),
     ] {
         let full = File::create("/dev/full").expect("every Linux has it");

@@ -156,6 +156,44 @@ fn process_per_connection_starts_a_process_for_each() {
 }
 
 #[test]
+fn a_thread_pool_accepts_at_once_and_serves_whole_connections() {
+    let report = serve("--pattern thread_pool --threads 3");
+    assert_eq!(report.threads.len(), 4);
+    assert_only_accepts(role(&report, "acceptor")[0]);
+    let workers = role(&report, "worker-");
+    assert!(workers.iter().all(|worker| worker.counts.accepts == 0 && worker.counts.requests % REQUESTS == 0));
+}
+
+#[test]
+fn a_thread_pool_serves_no_more_connections_than_it_has_workers() {
+    let mut server = Server::start("--pattern thread_pool --threads 2");
+    let target = (server.ready.address, server.ready.port);
+    let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(target).unwrap()).collect();
+    eventually("all are accepted", || server.report().total.counts.accepts == 5);
+    for mut client in &clients {
+        client.write_all(&[0; 64]).unwrap();
+    }
+    eventually("two are served", || server.report().total.counts.requests == 2);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(server.report().total.counts.requests, 2, "the others wait inside the process");
+    // Their workers are free when these clients are gone.
+    drop(clients);
+    eventually("all are closed", || server.report().total.closed == 5);
+    assert_eq!(server.end(Signal::SIGTERM).total.counts.requests, 5);
+}
+
+#[test]
+fn prefork_processes_serve_what_they_accept() {
+    let report = serve("--pattern prefork --threads 3");
+    let acceptors = role(&report, "acceptor-");
+    assert_eq!(acceptors.len(), 3);
+    assert!(acceptors.iter().all(|process| process.counts.requests == REQUESTS * process.counts.accepts));
+    assert!(acceptors.iter().all(|process| process.pid == process.tid && process.pid != report.pid));
+    // A blocking accept wakes one process, with a connection.
+    assert_eq!(report.total.counts.would_block, 0);
+}
+
+#[test]
 fn every_accept_call_counts_the_same() {
     for call in ["accept", "io_uring", "io_uring_multishot"] {
         serve(&format!("--pattern single_thread --accept-call {call}"));

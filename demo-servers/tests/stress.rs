@@ -155,6 +155,105 @@ fn think_time_and_resets_leave_totals_exact() {
 }
 
 #[test]
+fn a_closed_loop_waits_for_the_server() {
+    // 20 ms each, one at a time: 50 per second, whatever the number of users.
+    let server = Server::start("--pattern single_thread --block-us 20000");
+    let summary = stress(&server, "--closed 4 --for 1");
+    assert!((40..=58).contains(&summary.completed), "{summary:?}");
+    assert_eq!((summary.peak_open, summary.due, summary.completed), (4, summary.started, summary.started));
+    // Four users wait for each other and for nobody else.
+    assert!(summary.first_response_us.max < Some(200_000), "{summary:?}");
+    let bounded = stress(&server, "--closed 3 --connections 10");
+    assert_eq!((bounded.due, bounded.completed), (10, 10));
+}
+
+#[test]
+fn failed_attempts_are_tried_again() {
+    let server = Server::start("--pattern single_thread --stall 0:1000");
+    let options = "--burst 5:10 --connections 5 --timeout-ms 300 --retry-after-ms 100 --rst-close";
+    let summary = stress(&server, &format!("{options} --retries 9"));
+    assert_eq!((summary.due, summary.completed, summary.gave_up), (5, 5, 0), "{summary:?}");
+    assert_eq!(summary.started, 5 + summary.retries);
+    assert_eq!(summary.failures.response.timeout, summary.retries);
+    assert!((10..=20).contains(&summary.retries), "{summary:?}");
+    assert!(summary.first_response_us.max >= Some(600_000), "it counts from the first attempt: {summary:?}");
+
+    let server = Server::start("--pattern single_thread --stall 0:60000");
+    let summary = stress(&server, &format!("{options} --retries 2 --backoff"));
+    assert_eq!((summary.completed, summary.gave_up, summary.retries), (0, 5, 10), "{summary:?}");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let summary = load(nobody, "--rate 500 --connections 3 --retries 4");
+    assert_eq!((summary.failures.connect.refused, summary.retries, summary.gave_up), (15, 12, 3), "{summary:?}");
+}
+
+#[test]
+fn requests_share_a_pool() {
+    // 10 ms each, in two workers: two connections are busy all the time, a hundred would be no faster.
+    let server = Server::start("--pattern acceptor_readers --threads 2 --block-us 10000");
+    let summary = stress(&server, "--rate 100 --connections 50 --pool 1");
+    let pool = summary.pool.unwrap();
+    assert_eq!((summary.due, summary.completed, summary.established, pool.opened), (50, 50, 1, 1), "{summary:?}");
+    assert_eq!(pool.wait_us.count, 50);
+    let summary = stress(&server, "--burst 20:10 --connections 20 --pool 2");
+    let pool = summary.pool.unwrap();
+    assert_eq!((summary.completed, summary.peak_open, pool.opened), (20, 2, 2), "{summary:?}");
+    assert!((17..=20).contains(&pool.peak_waiting) && pool.wait_us.max >= Some(80_000), "{summary:?}");
+    assert!(summary.response_us.max >= pool.wait_us.max, "the wait is part of the response: {summary:?}");
+    assert_eq!(server.end(Signal::SIGTERM).total.counts.accepts, 3);
+}
+
+#[test]
+fn a_pool_replaces_connections_that_fail() {
+    // It closes each connection after one request.
+    let answer = |mut client: TcpStream| {
+        client.read_exact(&mut [0; 64]).unwrap();
+        std::io::Write::write_all(&mut client, &[0; 64]).unwrap();
+    };
+    let summary = load(serve(10, answer), "--rate 50 --connections 10 --pool 2");
+    assert_eq!((summary.completed, summary.established), (10, 10), "{summary:?}");
+}
+
+#[test]
+fn clients_that_do_not_behave_are_counted_apart() {
+    let sizes = "--request-bytes 1000 --response-bytes 1000";
+    let server = Server::start(&format!("--pattern acceptor_readers {sizes}"));
+    let options = format!("--rate 200 --connections 200 {sizes} --slow-ms 30 --timeout-ms 500");
+    let kinds = "--slow-senders 10 --slow-readers 10 --silent 10 --reset-queued 10";
+    let summary = stress(&server, &format!("{options} {kinds}"));
+    let kinds = summary.misbehaving;
+    for fate in [kinds.slow_senders, kinds.slow_readers, kinds.silent, kinds.reset_queued] {
+        assert!((8..40).contains(&fate.started) && fate.completed == fate.started, "{kinds:?}");
+    }
+    let apart = [kinds.slow_senders, kinds.slow_readers, kinds.silent, kinds.reset_queued].map(|fate| fate.started);
+    assert_eq!(summary.completed + apart.iter().sum::<u64>(), 200);
+    assert_eq!(summary.response_us.count, summary.completed);
+    // Ten pieces with a pause before each.
+    assert!(summary.response_us.max < Some(200_000) && summary.seconds > 0.5, "{summary:?}");
+    let total = server.end(Signal::SIGTERM).total.counts;
+    assert_eq!(total.requests, 200 - apart[2] - apart[3]);
+    // A slow sender's request takes up to ten reads.
+    assert!(total.reads > total.requests + 5 * apart[0], "{total:?}");
+
+    let failed = load(serve(20, drop), "--rate 500 --connections 20 --silent 100").misbehaving.silent;
+    assert_eq!((failed.started, failed.failed), (20, 20), "the server closes them");
+}
+
+#[test]
+fn small_pieces_wait_for_an_ack() {
+    let slowest = |options: &str| {
+        let server = Server::start("--pattern single_thread --max-connections-total 1");
+        let summary = stress(&server, &format!("--rate 10 --connections 1 --requests 40 --pieces 2 {options}"));
+        let reads = server.wait().total.counts.reads;
+        assert_eq!(summary.completed, 1);
+        (summary.response_us.p90.unwrap(), reads)
+    };
+    // Nagle's algorithm holds the second piece back until the first one's ACK, which the server delays by 40 ms.
+    let (nagle, nodelay) = (slowest(""), slowest("--nodelay"));
+    assert!(nagle.0 >= 38_000 && nodelay.0 < 38_000, "{nagle:?} {nodelay:?}");
+    assert!(nagle.1 > 60, "two reads per request: {nagle:?}");
+}
+
+#[test]
 fn a_signal_ends_it_with_a_summary() {
     let server = Server::start("--pattern single_thread --stall 0:60000");
     let target = format!("127.0.0.1:{}", server.ready.port);

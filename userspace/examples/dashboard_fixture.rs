@@ -1,11 +1,15 @@
 //! The dashboard on made samples instead of a kernel, for pictures of it and for trying it out.
 //!
-//! `cargo run -p listentop --example dashboard_fixture -- [quiet|overflow|dead_shard|unavailable|many[=N]]`
+//! `cargo run -p listentop --example dashboard_fixture -- [MACHINE [PALETTE]]`
+//!
+//! MACHINE is quiet, overflow, dead_shard, unavailable, many[=N], or a file of recorded samples; PALETTE dark, light,
+//! 16 or none. It plays the samples once, and then shows the last of them.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use listentop::dashboard::{Control, DashboardOptions, Ended, Theme, run};
+use clap::ValueEnum as _;
+use listentop::dashboard::{Control, DashboardOptions, Ended, Palette, run};
 use listentop_model::{fixtures, sample::Sample, tracker::Tracker};
 use tokio::sync::{mpsc, watch};
 
@@ -26,12 +30,14 @@ async fn main() -> ExitCode {
 async fn show() -> anyhow::Result<Ended> {
     let name = std::env::args().nth(1).unwrap_or_else(|| "overflow".to_owned());
     let samples = samples(&name)?;
+    let palette = std::env::args().nth(2).unwrap_or_else(|| "dark".to_owned());
+    let palette = Palette::from_str(&palette, false).map_err(anyhow::Error::msg)?;
     let (models, receiver) = watch::channel(None);
     let (controls, controlled) = mpsc::unbounded_channel();
     let options = DashboardOptions {
-        color: Theme::color_allowed(std::env::var_os("NO_COLOR").as_deref()),
+        palette,
         host: Some("fixture".to_owned()),
-        source: name,
+        source: "replay".to_owned(),
         ..DashboardOptions::default()
     };
     let every = options.refresh;
@@ -48,29 +54,33 @@ fn samples(name: &str) -> anyhow::Result<Vec<Sample>> {
         ("dead_shard", _) => fixtures::dead_shard(),
         ("unavailable", _) => fixtures::unavailable(),
         ("many", n) => fixtures::many(n.parse().with_context(|| format!("not a number of listeners: {n}"))?),
-        _ => anyhow::bail!("no such machine: {name}; there are quiet, overflow, dead_shard, unavailable, many[=N]"),
+        _ => std::fs::read_to_string(name)
+            .with_context(|| {
+                format!("no such machine: {name}; there are quiet, overflow, dead_shard, unavailable, many[=N]")
+            })?
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?,
     })
 }
 
-/// Plays the samples again and again, each time from a fresh start.
+/// Plays the samples, and then goes on showing the last one.
 async fn play(
     samples: Vec<Sample>,
     models: watch::Sender<Option<Arc<listentop_model::model::Model>>>,
     mut controls: mpsc::UnboundedReceiver<Control>,
     mut every: Duration,
 ) {
-    loop {
-        let Some((first, rest)) = samples.split_first() else { return };
-        let mut tracker = Tracker::new(first);
-        models.send_replace(Some(Arc::new(tracker.model().clone())));
-        for sample in rest {
-            tokio::time::sleep(every).await;
-            while let Ok(Control::SetInterval(interval)) = controls.try_recv() {
-                every = interval;
-            }
-            tracker.push(sample);
-            models.send_replace(Some(Arc::new(tracker.model().clone())));
-        }
+    let Some((first, rest)) = samples.split_first() else { return };
+    let mut tracker = Tracker::new(first);
+    models.send_replace(Some(Arc::new(tracker.model().clone())));
+    for sample in rest {
         tokio::time::sleep(every).await;
+        while let Ok(Control::SetInterval(interval)) = controls.try_recv() {
+            every = interval;
+        }
+        tracker.push(sample);
+        models.send_replace(Some(Arc::new(tracker.model().clone())));
     }
+    std::future::pending::<()>().await;
 }

@@ -1,7 +1,7 @@
 //! listentop: top(1) for listening sockets.
 //!
-//! Data flows one way: [`source`] reads samples, `listentop_model` makes a model of them, [`dashboard`] and [`report`]
-//! show it. [`cli`] puts them together. [`rights`] checks the privileges, and gives up those that are no longer
+//! Data flows one way: [`source`] reads samples, `listentop_model` makes a model of them, [`dashboard`], [`report`] and
+//! [`export`] show it. [`cli`] puts them together. [`rights`] checks the privileges, and gives up those that are no longer
 //! required.
 
 // These macros panic if nothing can be written. `say` does not, and reports return write errors.
@@ -11,7 +11,10 @@ pub mod cli;
 pub mod dashboard;
 pub mod doctor;
 mod errors;
+pub mod export;
+pub mod lab;
 mod output;
+pub mod past;
 pub mod report;
 pub mod rights;
 mod say;

@@ -56,20 +56,32 @@ pub(crate) fn check() -> io::Result<()> {
 pub(crate) fn print(text: &str) -> io::Result<()> {
     check()?;
     // Not by `io::stdout`, which takes a bad descriptor for success.
-    let out = io::stdout();
-    let mut left = text.as_bytes();
-    while !left.is_empty() {
-        match unistd::write(&out, left) {
-            Ok(written) => left = &left[written..],
-            Err(Errno::EINTR) => {}
-            // Whoever gave us the descriptor does not wait. We do.
-            Err(Errno::EAGAIN) => {
-                let _ = wait_writable(out.as_fd(), PollTimeout::NONE);
+    io::Write::write_all(&mut Stdout, text.as_bytes())
+}
+
+/// Standard output, for what is too much to be written at once. It writes as [`print`] does.
+#[derive(Debug)]
+pub(crate) struct Stdout;
+
+impl io::Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let out = io::stdout();
+        loop {
+            match unistd::write(&out, bytes) {
+                Ok(written) => return Ok(written),
+                Err(Errno::EINTR) => {}
+                // Whoever gave us the descriptor does not wait. We do.
+                Err(Errno::EAGAIN) => {
+                    let _ = wait_writable(out.as_fd(), PollTimeout::NONE);
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// How long a message waits for its reader. After it had to give up once, none waits until one is taken again.
@@ -83,22 +95,42 @@ struct Messages {
     stalled: bool,
     /// How many were not taken since the last one that was.
     lost: u64,
+    /// A line about work in progress is on the terminal, without an end.
+    status: bool,
 }
 
-static MESSAGES: Mutex<Messages> = Mutex::new(Messages { writer: None, stalled: false, lost: 0 });
+static MESSAGES: Mutex<Messages> = Mutex::new(Messages { writer: None, stalled: false, lost: 0, status: false });
+
+/// Erases the line of the cursor.
+const ERASE: &str = "\r\x1b[K";
+
+/// Shows a line about work in progress in the place of the last one, or takes it away. Only for a terminal; a line that
+/// is wider would not be erased whole. One that cannot be written at once is left out.
+pub(crate) fn status(text: Option<&str>) {
+    let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let Messages { writer, stalled, status, .. } = &mut *messages;
+    if *stalled || text.is_none() && !*status {
+        return;
+    }
+    let writer = writer.get_or_insert_with(|| Writer::to(io::stderr().as_fd()));
+    let line = format!("{ERASE}{}", text.unwrap_or_default());
+    let _ = writer.write(io::stderr().as_fd(), line.as_bytes(), Duration::ZERO);
+    *status = text.is_some();
+}
 
 /// Writes a line to standard error. One that cannot be written is lost: neither a full disk nor a reader that takes
 /// nothing may end the program or hold it up.
 pub(crate) fn message(line: &str) {
     let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
-    let Messages { writer, stalled, lost } = &mut *messages;
+    let Messages { writer, stalled, lost, status } = &mut *messages;
     let writer = writer.get_or_insert_with(|| Writer::to(io::stderr().as_fd()));
+    let erase = if std::mem::take(status) { ERASE } else { "" };
     let before = match *lost {
         0 => String::new(),
         lost => format!("listentop: {lost} lines were lost here, which nobody read\n"),
     };
     // In one write, so that lines of several threads do not mix.
-    let text = format!("{before}{line}\n");
+    let text = format!("{erase}{before}{line}\n");
     let patience = if *stalled { Duration::ZERO } else { PATIENCE };
     match writer.write(io::stderr().as_fd(), text.as_bytes(), patience) {
         Ok(()) => (*stalled, *lost) = (false, 0),

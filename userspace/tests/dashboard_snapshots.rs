@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use listentop::dashboard::{Action, App, DashboardOptions, Effect, draw};
+use listentop::dashboard::{Action, App, Column, DashboardOptions, Effect, Palette, draw};
 use listentop_model::{
     coverage::Status,
     fixtures,
@@ -23,7 +23,7 @@ const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
 
 fn options(color: bool) -> DashboardOptions {
     DashboardOptions {
-        color,
+        palette: if color { Palette::Dark } else { Palette::None },
         host: Some("demo".to_owned()),
         source: "replay".to_owned(),
         ..DashboardOptions::default()
@@ -106,7 +106,7 @@ fn before_the_first_sample_it_waits() {
     let picture = picture((80, 24), &app((80, 24), &[], &[]));
     let rows: Vec<&str> = picture.lines().collect();
     let at = rows.iter().position(|row| row.starts_with(" Waiting for the first sample …")).expect("it says so");
-    assert_eq!(at, 4, "a row below the three of the header:\n{picture}");
+    assert_eq!(at, 6, "a row below the five of the header:\n{picture}");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn listener_distributions() {
 
 #[test]
 fn listener_over_time() {
-    let section = Section { tab: "[Over time]", own_place: Some("accept queue depth (░ peak)") };
+    let section = Section { tab: "[Over time]", own_place: Some("accept wait over time") };
     assert_section("listener_over_time", &overflow(), &[Action::Open], Action::NextSection, &section, &[]);
 }
 
@@ -247,6 +247,29 @@ fn listener_dead_shard() {
 #[test]
 fn listener_sock_diag() {
     assert_pictures("listener_sock_diag", &by_sock_diag(), &[Action::Open]);
+}
+
+/// The views that compare, list and explain.
+#[test]
+fn views() {
+    let overflow = overflow();
+    assert_pictures("compare", &fixtures::dead_shard(), &[Action::Show("compare")]);
+    for size in SIZES {
+        // As they happened.
+        let mut app = app(size, &[], &[]);
+        let mut tracker = Tracker::new(&overflow[0]);
+        for sample in &overflow[1..] {
+            tracker.push(sample);
+            app.set_model(Arc::new(tracker.model().clone()));
+        }
+        app.update(Action::Show("events"));
+        assert_picture("events", size, &app);
+    }
+    assert_pictures("findings", &overflow, &[Action::Show("findings")]);
+    assert_pictures("explain", &overflow, &[Action::Show("explain"), Action::PickColumn(Column::WaitP99)]);
+    let size = SIZES[0];
+    assert_picture("menu_sort", size, &app(size, &overflow, &[Action::SortMenu]));
+    assert_picture("menu_columns", size, &app(size, &overflow, &[Action::ColumnMenu]));
 }
 
 #[test]
@@ -413,8 +436,10 @@ fn large_numbers_are_whole() {
                 app.set_model(Arc::new(model.clone()));
                 app.update(Action::Open);
                 let text = picture(size, &app);
-                let pipeline: Vec<&str> = text.lines().skip(4).take(11).collect();
-                assert!(pipeline[0].contains("READERS") && pipeline[9].contains("SYN queue full"), "{text}");
+                let from = text.lines().position(|line| line.contains("READERS")).expect("the pipeline is there");
+                let rows = text.lines().skip(from);
+                let pipeline: Vec<&str> = rows.take_while(|line| !line.contains("[Findings")).collect();
+                assert!(pipeline.iter().any(|line| line.contains("SYN queue")) && pipeline.len() >= 7, "{text}");
                 assert!(pipeline.iter().all(|line| !line.contains('…')), "{n} {status}:\n{text}");
             }
         }
@@ -433,7 +458,7 @@ fn the_backlog_is_whole_beside_long_names() {
             sample.namespaces[0].name = None;
         }
         let text = picture(size, &app(size, &samples, &[Action::Open]));
-        let title = text.lines().nth(3).unwrap();
+        let title = text.lines().find(|line| line.starts_with("──")).unwrap();
         assert!(title.contains("demo-server[2201]") && title.contains("backlog 4096 ─"), "{title}");
     }
 }

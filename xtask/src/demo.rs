@@ -1,13 +1,13 @@
 //! `cargo xtask demo`: from a fresh checkout to the dashboard on a running lab.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use lessons::Lesson;
+use lessons::real::{self, Kind};
 use nix::sys::termios::{FlushArg, tcflush};
 use xtask_support::exit::usage;
 use xtask_support::{cargo, root, setup};
@@ -15,16 +15,31 @@ use xtask_support::{cargo, root, setup};
 /// The options of `lab`. xtask checks them before it builds anything.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Scenario to show; `--list` lists them [default: patterns]
-    scenario: Option<OsString>,
-    /// List the scenarios and exit
+    /// Lesson to show; `--list` lists them [default: patterns]
+    lesson: Option<String>,
+    /// List the lessons in course order and exit
     #[arg(long)]
     list: bool,
+    /// Run the lesson without the dashboard, and check what it expects: exit status 1 if an expectation does not hold
+    #[arg(long, conflicts_with_all = ["headless", "list", "duration", "load_for"])]
+    check: bool,
+    /// With --check: in the short form
+    #[arg(long, requires = "check")]
+    short: bool,
+    /// Start the lesson with its deliberate mistake, which its expectations must notice
+    #[arg(long)]
+    spoil: bool,
+    /// Run the lesson's load against a real server that is installed: nginx, haproxy or redis
+    #[arg(long, value_name = "KIND", value_parser = Kind::parse, conflicts_with_all = ["check", "spoil"])]
+    server: Option<Kind>,
+    /// Do not ask for a prediction first
+    #[arg(long)]
+    no_quiz: bool,
     /// Show no dashboard: run for a limited time and print the report on stdout
     #[arg(long)]
     headless: bool,
-    /// Format of the report
-    #[arg(long, value_parser = ["table", "json"], requires = "headless")]
+    /// Format of the report, of the list or of what --check prints
+    #[arg(long, value_parser = ["table", "text", "json"])]
     format: Option<String>,
     /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when you quit the dashboard]
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
@@ -49,14 +64,22 @@ pub(crate) struct Options {
 
 impl Options {
     fn arguments(&self) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = self.scenario.iter().cloned().collect();
-        let flags = [(self.headless, "--headless"), (self.abort_on_overflow, "--abort-on-overflow")];
+        let mut arguments: Vec<OsString> = self.lesson.iter().map(OsString::from).collect();
+        let flags = [
+            (self.headless, "--headless"),
+            (self.check, "--check"),
+            (self.short, "--short"),
+            (self.spoil, "--spoil"),
+            (self.no_quiz, "--no-quiz"),
+            (self.abort_on_overflow, "--abort-on-overflow"),
+        ];
         arguments.extend(flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag.into()));
         let values = [
             ("--format", self.format.as_ref().map(OsString::from)),
             ("--for", self.duration.as_ref().map(OsString::from)),
             ("--load-for", self.load_for.as_ref().map(OsString::from)),
             ("--seed", self.seed.map(|seed| seed.to_string().into())),
+            ("--server", self.server.map(|kind| kind.name().into())),
         ];
         for (flag, value) in values {
             arguments.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
@@ -72,51 +95,41 @@ fn time(text: &str) -> Result<String, String> {
     duration_arg::parse(text).map(|_| text.to_owned())
 }
 
-/// A scenario, described by its source: the list needs no build.
-struct Scenario {
-    name: String,
-    summary: String,
-}
-
-impl Scenario {
-    fn read(name: &str, source: &str) -> Option<Self> {
-        let line = source.lines().find_map(|line| line.trim_start().strip_prefix("summary: \""))?;
-        Some(Self { name: name.to_owned(), summary: line.strip_suffix("\",")?.to_owned() })
+/// The lesson to show. Refuses what the lab would refuse, before its build of some minutes.
+fn check(options: &Options) -> Result<&'static Lesson> {
+    if options.format.is_some() && !(options.headless || options.check || options.list) {
+        return Err(usage("--format is for --headless, --check and --list".to_owned()));
     }
-}
-
-/// The scenarios, sorted. Each is a file of its own.
-fn scenarios(root: &Path) -> Result<Vec<Scenario>> {
-    let dir = root.join("demo-servers/src/lab/scenarios");
-    let context = || format!("cannot read {}", dir.display());
-    let mut scenarios = Vec::new();
-    for entry in fs::read_dir(&dir).with_context(context)? {
-        let path = entry.with_context(context)?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".rs")) else { continue };
-        if name != "mod" {
-            let source = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            scenarios
-                .push(Scenario::read(name, &source).with_context(|| format!("{} has no summary", path.display()))?);
-        }
-    }
-    scenarios.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    Ok(scenarios)
-}
-
-/// Refuses what the lab would refuse, before its build of some minutes.
-fn check(options: &Options) -> Result<()> {
-    if let Some(scenario) = &options.scenario {
-        let known: Vec<String> = scenarios(&cargo::root())?.into_iter().map(|known| known.name).collect();
-        if !known.iter().any(|name| **name == *scenario) {
-            let known = known.join(", ");
-            return Err(usage(format!("unknown scenario '{}': the scenarios are {known}", scenario.display())));
-        }
+    let lesson = lessons::find(options.lesson.as_deref().unwrap_or(lessons::DEFAULT)).map_err(usage)?;
+    if let Some(kind) = options.server {
+        real::find(lesson, kind).map_err(usage)?;
     }
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    if !(options.headless || on_terminal) {
-        return Err(usage("the dashboard needs a terminal: use --headless for a report".to_owned()));
+    if !(options.headless || options.check || on_terminal) {
+        return Err(usage("the dashboard needs a terminal: use --check or --headless for a report".to_owned()));
     }
-    Ok(())
+    Ok(lesson)
+}
+
+/// The list of lessons. It needs no build.
+fn list(options: &Options) -> Result<()> {
+    let text = match options.format.as_deref() {
+        Some("json") => format!("{:#}\n", lessons::list_json()),
+        _ => lessons::list_text(),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // `--list | head` is no error.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
+}
+
+/// The packages to build besides the usual ones.
+fn packages(lesson: &Lesson, server: Option<Kind>) -> Vec<&'static str> {
+    let mut packages = lesson.extra_packages();
+    let real = real::ALL.iter().filter(|real| real.lesson == lesson.name && Some(real.kind) == server);
+    packages.extend(real.filter_map(|real| Some(real.load?.0.package)));
+    packages
 }
 
 /// Sets up, builds, becomes root and execs the lab. Returns only on failure.
@@ -125,21 +138,18 @@ fn check(options: &Options) -> Result<()> {
 /// When an option is wrong, a step fails or root is out of reach.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
-        for Scenario { name, summary } in scenarios(&cargo::root())? {
-            println!("{name:<12} {summary}");
-        }
-        return Ok(());
+        return list(options);
     }
-    check(options)?;
+    let lesson = check(options)?;
     root::ensure_reachable("the demo")?;
     setup::run()?;
-    let binaries = cargo::build_for_demo()?;
+    let binaries = cargo::build_release(cargo::Extent::Demo, &packages(lesson, options.server))?;
     let mut lab = match root::command(&binaries.lab)? {
         Ok(lab) => lab,
         Err(reason) => bail!(root::unreachable("the demo", &reason)),
     };
     lab.args(options.arguments()).arg("--listentop").arg(&binaries.listentop);
-    if !options.headless {
+    if !(options.headless || options.check) {
         // Keys typed during the build were not meant for the dashboard: a `q` would close it. Where they cannot be
         // discarded they reach it.
         let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
@@ -152,7 +162,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 mod tests {
     use clap::Parser;
 
-    use super::{Options, Scenario, check, scenarios};
+    use super::{Options, check};
     use xtask_support::exit::Usage;
 
     #[derive(Parser)]
@@ -161,33 +171,29 @@ mod tests {
         options: Options,
     }
 
+    fn options(given: &str) -> Options {
+        Cli::parse_from(given.split(' ')).options
+    }
+
     #[test]
     fn options_reach_the_lab() {
         let given = "demo overflow --headless --format json --for 2m --load-for 3 --cookies --seed 7 -- --extra";
         let passed: Vec<_> = "overflow --headless --format json --for 2m --load-for 3 --seed 7 --cookies=on --extra"
             .split(' ')
             .collect();
-        assert_eq!(Cli::parse_from(given.split(' ')).options.arguments(), passed);
+        assert_eq!(options(given).arguments(), passed);
+        let given = "demo overflow --check --short --spoil --no-quiz";
+        assert_eq!(options(given).arguments(), given.split(' ').skip(1).collect::<Vec<_>>());
     }
 
     #[test]
-    fn an_unknown_scenario_is_refused_before_the_build() {
-        let known = scenarios(&xtask_support::cargo::root()).unwrap();
-        let known: Vec<&str> = known.iter().map(|scenario| &*scenario.name).collect();
-        assert!(known.contains(&"overflow") && !known.contains(&"mod"), "{known:?}");
-        let options = |given: &str| Cli::parse_from(given.split(' ')).options;
-        check(&options("demo overflow --headless")).unwrap();
+    fn an_unknown_lesson_is_refused_before_the_build() {
+        assert_eq!(check(&options("demo overflow --headless")).unwrap().name, "overflow");
+        assert_eq!(check(&options("demo --check")).unwrap().name, lessons::DEFAULT);
         let error = check(&options("demo nosuch --headless")).unwrap_err();
         assert!(error.is::<Usage>());
-        assert_eq!(error.to_string(), format!("unknown scenario 'nosuch': the scenarios are {}", known.join(", ")));
-    }
-
-    #[test]
-    fn the_summary_is_read_from_the_source() {
-        let source =
-            "pub(super) const SCENARIO: Scenario = Scenario {\n    name: \"one\",\n    summary: \"it: shows\",\n};\n";
-        assert_eq!(Scenario::read("one", source).unwrap().summary, "it: shows");
-        assert!(Scenario::read("one", "const X: u8 = 1;").is_none());
+        assert!(error.to_string().starts_with("unknown lesson 'nosuch': the lessons are "), "{error}");
+        assert!(check(&options("demo overflow --format json")).unwrap_err().is::<Usage>());
     }
 
     #[test]
@@ -196,11 +202,14 @@ mod tests {
             "demo --nonsense",
             "demo --cookies=maybe",
             "demo --headless --format xml",
-            "demo --format json",
+            "demo --short",
+            "demo --check --headless",
             "demo --seed x",
             "demo --headless --for abc",
             "demo --for 0",
             "demo --load-for soon",
+            "demo --server apache",
+            "demo --server nginx --check",
         ] {
             assert!(Cli::try_parse_from(given.split(' ')).is_err(), "{given}");
         }

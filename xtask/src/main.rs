@@ -38,7 +38,7 @@ enum Task {
     Demo(demo::Options),
     /// Run all tests: unit tests as the current user, kernel tests as root
     Test,
-    /// Search for input that breaks the reader of the kernel's BTF
+    /// Search for input that breaks the readers of the kernel's BTF and of recordings
     Fuzz(fuzz::Options),
     /// Run the kernel tests on Debian's kernels from 5.10 to 7.x, in virtual machines
     Kernels(delegate::Arguments),
@@ -67,7 +67,9 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<()> {
     match task {
         Task::Setup => setup::run_and_announce(),
-        Task::Build { alone: false } => setup::run().and_then(|()| cargo::build_release()).map(drop),
+        Task::Build { alone: false } => {
+            setup::run().and_then(|()| cargo::build_release(cargo::Extent::Whole, &[])).map(drop)
+        }
         Task::Build { alone: true } => setup::run_static().and_then(|()| cargo::build_static()).map(|path| {
             println!("{}", path.display());
         }),

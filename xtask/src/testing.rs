@@ -10,8 +10,9 @@ use xtask_support::{process, root, setup};
 
 /// Test targets that need root. `kernel` loads probes into the running kernel, `rights` starts the program with chosen
 /// capabilities, `servers` starts real servers, `serve` a real Prometheus, and the others make network namespaces.
-/// `demo`, `servers` and `serve` load probes too.
-const ROOT_TESTS: [&str; 8] = ["kernel", "servers", "serve", "sock_diag", "lab", "demo", "netns", "rights"];
+/// `lessons`, `demo`, `servers` and `serve` load probes too.
+const ROOT_TESTS: [&str; 11] =
+    ["kernel", "servers", "serve", "sock_diag", "lab", "lessons", "demo", "netns", "wire", "real", "rights"];
 
 enum Outcome {
     Passed,
@@ -40,6 +41,7 @@ pub(crate) fn run() -> Result<()> {
     let mut outcomes = vec![
         ("unit and integration tests", unprivileged(&built)),
         ("documentation tests", cargo_test(cargo::command("test").arg("--doc"), "the documentation tests")),
+        ("protocols", cargo_test(cargo::command("test").args(["--package", cargo::PROTOCOLS]), "the protocols' tests")),
     ];
     for name in ROOT_TESTS {
         let target = built.iter().find(|built| built.kind == "test" && built.target == name);

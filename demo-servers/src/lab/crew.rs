@@ -1,26 +1,39 @@
 //! The processes of a lab. They die with the lab; the lab ends them in order and reaps them.
 
+use super::hub::Incoming;
 use super::namespace::Namespace;
 use super::progress;
 use super::terminal::Terminal;
 use crate::sys::say;
 use anyhow::{Context, anyhow};
+use lab_control::{NAME_VARIABLE, ToLab, take_line};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Time that processes may take to end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After this time a program handles signals.
+const READY: Duration = Duration::from_secs(1);
+
+/// Number of events that may wait for the lab. Whoever sends more waits.
+const ROOM: usize = 1024;
+/// The longest line that a program may print. A server's counters have a row for each of its threads.
+const LONGEST: usize = 16 << 20;
+
 /// Number of lines of a program's stderr that are kept to explain its end.
 const KEPT: usize = 20;
+
+/// Begins the names of loads in messages: a server and its load may have the same name.
+pub(super) const LOAD: &str = "load on ";
 
 /// The purpose of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +55,8 @@ pub(super) enum Event {
     Err(usize, String),
     /// A signal for the lab.
     Signal(Signal),
+    /// From a connection to the control socket, with its number.
+    Control(usize, Incoming),
 }
 
 /// A process of the lab.
@@ -54,8 +69,11 @@ pub(super) struct Member {
     child: Child,
     /// Its exit status, once it has been reaped.
     pub(super) status: Option<ExitStatus>,
+    started: Instant,
     /// Last line of its stdout.
     pub(super) last_out: Option<String>,
+    /// Number of lines on its stdout.
+    pub(super) printed: u64,
     /// Last lines of its stderr.
     pub(super) errors: VecDeque<String>,
     /// The lab has sent it a signal to end.
@@ -64,7 +82,20 @@ pub(super) struct Member {
 }
 
 impl Member {
-    fn signal(&mut self, signal: Signal) {
+    /// Sends it a signal that does not end it. Returns false if it has ended.
+    pub(super) fn ask(&self, signal: Signal) -> bool {
+        // Before its first lines of code the signal would end it.
+        let ready = self.printed > 0 || self.started.elapsed() >= READY;
+        ready && self.status.is_none() && kill(Pid::from_raw(self.child.id() as i32), signal).is_ok()
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal that ends it.
+    pub(super) fn signal(&mut self, signal: Signal) {
         if self.status.is_none() {
             self.ending = true;
             // It may have ended, but it is not reaped: no other process can have its id.
@@ -96,20 +127,34 @@ pub(super) struct Crew {
     pub(super) members: Vec<Member>,
     /// The terminal, if there is a dashboard on it: then listentop's stderr is held back, otherwise it is passed on.
     terminal: Option<Terminal>,
-    sender: Sender<Event>,
+    /// Variables that all programs get.
+    pub(super) environment: Vec<(&'static str, String)>,
+    /// The last report of listentop, and the number of its request.
+    pub(super) report: Option<(u64, serde_json::Value)>,
+    /// What listentop says is not passed on.
+    pub(super) quiet: bool,
+    sender: SyncSender<Event>,
     events: Receiver<Event>,
 }
 
 impl Crew {
     /// Without processes. `terminal` is the one on which listentop will show a dashboard.
     pub(super) fn new(terminal: Option<Terminal>) -> Self {
-        let (sender, events) = channel();
-        Self { members: Vec::new(), terminal, sender, events }
+        let (sender, events) = sync_channel(ROOM);
+        Self { members: Vec::new(), terminal, environment: Vec::new(), report: None, quiet: false, sender, events }
     }
 
     /// For events from other sources.
-    pub(super) fn sender(&self) -> Sender<Event> {
+    pub(super) fn sender(&self) -> SyncSender<Event> {
         self.sender.clone()
+    }
+
+    /// Forgets the processes, which have ended, and what they sent. `terminal` as in [`Self::new`].
+    pub(super) fn begin_again(&mut self, terminal: Option<Terminal>) {
+        while self.next(Duration::ZERO).is_some() {}
+        self.members.clear();
+        self.report = None;
+        self.terminal = terminal;
     }
 
     /// Starts a process and returns its number. Servers and load get process groups of their own, so that the
@@ -124,6 +169,10 @@ impl Crew {
         mut command: Command,
         namespace: Option<&Namespace>,
     ) -> anyhow::Result<usize> {
+        for (variable, value) in &self.environment {
+            command.env(variable, value);
+        }
+        command.env(NAME_VARIABLE, name.strip_prefix(LOAD).unwrap_or(name));
         let death_signal = match kind {
             // Unlike SIGKILL, this lets it restore the terminal.
             Kind::Listentop => Signal::SIGTERM,
@@ -164,7 +213,9 @@ impl Crew {
             kind,
             child,
             status: None,
+            started: Instant::now(),
             last_out: None,
+            printed: 0,
             errors: VecDeque::new(),
             ending: false,
             readers,
@@ -180,13 +231,11 @@ impl Crew {
         let sender = self.sender.clone();
         let read = move || {
             let mut stream = BufReader::new(stream);
-            let mut line = Vec::new();
-            while stream.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            while let Ok(Some(line)) = take_line(&mut stream, LONGEST) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 if sender.send(event(text)).is_err() {
                     return;
                 }
-                line.clear();
             }
         };
         std::thread::Builder::new().spawn(read).context("cannot start a thread for what processes print")
@@ -199,10 +248,14 @@ impl Crew {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
         };
         match &event {
-            Event::Out(number, line) => self.members[*number].last_out = Some(line.clone()),
+            Event::Out(number, line) => {
+                let member = &mut self.members[*number];
+                member.last_out = Some(line.clone());
+                member.printed += 1;
+            }
             Event::Err(number, line) => {
                 let member = &mut self.members[*number];
-                if self.terminal.is_none() && member.kind == Kind::Listentop {
+                if self.terminal.is_none() && !self.quiet && member.kind == Kind::Listentop {
                     progress::erase();
                     say(line);
                 }
@@ -211,7 +264,10 @@ impl Crew {
                     member.errors.pop_front();
                 }
             }
-            Event::Signal(_) => {}
+            Event::Control(_, Incoming::Message(ToLab::Report { number, report })) => {
+                self.report = Some((*number, report.clone()));
+            }
+            Event::Signal(_) | Event::Control(..) => {}
         }
         Some(event)
     }
@@ -234,11 +290,12 @@ impl Crew {
 
     /// Waits until everything that the ended processes printed has been read.
     fn collect(&mut self, kind: Kind) {
-        for member in self.members.iter_mut().filter(|member| member.kind == kind && member.status.is_some()) {
-            for reader in member.readers.drain(..) {
-                // After a panic there, only output is lost.
-                let _ = reader.join();
-            }
+        let ended = |member: &&mut Member| member.kind == kind && member.status.is_some();
+        let readers: Vec<_> =
+            self.members.iter_mut().filter(ended).flat_map(|member| member.readers.drain(..)).collect();
+        // They wait while there is no room for their events.
+        while !readers.iter().all(std::thread::JoinHandle::is_finished) {
+            self.next(Duration::from_millis(5));
         }
         while self.next(Duration::ZERO).is_some() {}
     }

@@ -1,28 +1,42 @@
-//! `lab`: starts servers, load and listentop together, and ends them together.
+//! `lab`: starts servers, load and listentop together for a lesson, and ends them together.
 
+mod act;
+mod check;
+mod counters;
 mod crew;
+mod hub;
 pub mod namespace;
 pub mod options;
+mod outcome;
+pub mod plan;
 mod progress;
+mod quiz;
 mod results;
-pub mod scenarios;
+mod run;
+mod sampler;
+mod snapshot;
 mod terminal;
 
 use crate::cli::usage;
 use crate::sys::{block, say};
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
+use check::Proof;
 use crew::{Crew, Event, Kind, PATIENCE};
+use hub::Hub;
+use lab_control::VARIABLE;
+use lessons::format::Program;
 use namespace::Namespace;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use options::{Format, Options};
-use progress::Progress;
-use scenarios::{Scenario, Server};
+use plan::Plan;
+use run::{Run, Stop};
+use sampler::Sampler;
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc::Sender;
+use std::process::ExitCode;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use terminal::Terminal;
 
@@ -37,51 +51,77 @@ const READING: Duration = Duration::from_secs(2);
 
 /// The programs of a lab.
 struct Programs {
-    demo_server: PathBuf,
-    stress: PathBuf,
+    /// The directory of all but listentop.
+    directory: PathBuf,
     listentop: PathBuf,
 }
 
 impl Programs {
-    fn find(options: &Options) -> anyhow::Result<Self> {
+    fn find(options: &Options, plan: &Plan) -> anyhow::Result<Self> {
         let own = std::env::current_exe().context("cannot find the lab's own program file")?;
-        let beside = own.parent().unwrap_or(Path::new("."));
-        let programs = Self {
-            demo_server: beside.join("demo-server"),
-            stress: beside.join("stress"),
-            listentop: options.listentop.clone().unwrap_or_else(|| beside.join("listentop")),
-        };
-        for program in [&programs.demo_server, &programs.stress, &programs.listentop] {
+        let directory = own.parent().unwrap_or(Path::new(".")).to_owned();
+        let listentop = options.listentop.clone().unwrap_or_else(|| directory.join("listentop"));
+        let programs = Self { directory, listentop };
+        let servers = plan.servers.iter().map(|server| server.program);
+        let wanted = servers.chain(plan.loads.iter().map(|load| load.program)).map(|program| programs.of(program));
+        for program in wanted.chain([programs.listentop.clone()]) {
             if !program.is_file() {
-                return Err(usage(format!("{} does not exist: `cargo xtask demo` builds it", program.display())));
+                let lesson = plan.lesson.name;
+                return Err(usage(format!(
+                    "{} does not exist: `cargo xtask demo {lesson}` builds it",
+                    program.display()
+                )));
             }
         }
         Ok(programs)
     }
+
+    /// The file of a program.
+    fn of(&self, program: Program) -> PathBuf {
+        self.directory.join(program.binary)
+    }
 }
 
-/// Shows a scenario until listentop ends.
+/// Shows or checks a lesson.
 ///
 /// # Errors
-/// An unknown scenario, a user other than root, a program that is missing or that ended unexpectedly. All processes end
+/// An unknown lesson, a user other than root, a program that is missing or that ended unexpectedly. All processes end
 /// in any case.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    options.check()?;
     if options.list {
-        let mut stdout = std::io::stdout().lock();
-        for scenario in scenarios::ALL {
-            writeln!(stdout, "{:<12} {}", scenario.name, scenario.summary).context("cannot write to stdout")?;
-        }
+        let text = match options.format {
+            Some(Format::Json) => format!("{:#}\n", lessons::list_json()),
+            _ => lessons::list_text(),
+        };
+        std::io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let scenario = scenarios::find(options.scenario.as_deref().unwrap_or(scenarios::DEFAULT))?;
-    let programs = Programs::find(options)?;
+    let lesson = lessons::find(options.lesson.as_deref().unwrap_or(lessons::DEFAULT)).map_err(usage)?;
+    let plan = Plan::new(lesson, options);
+    let plan = match options.server {
+        Some(kind) => plan.with_real(kind).map_err(usage)?,
+        None => plan,
+    };
+    let programs = Programs::find(options, &plan)?;
+    let watched = !(options.headless || options.check);
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    if !options.headless && !on_terminal {
-        return Err(usage("the dashboard needs a terminal: use --headless for a report"));
+    if watched && !on_terminal {
+        return Err(usage("the dashboard needs a terminal: use --check or --headless for a report"));
     }
-    let mut crew = Crew::new((!options.headless).then(Terminal::save));
+    namespace::may_create()?;
+    // The first demo opens at once.
+    let asks = watched && !options.no_quiz && options.lesson.is_some();
+    let chosen = if asks { quiz::ask(lesson)? } else { None };
+    let mut crew = Crew::new(watched.then(Terminal::save));
+    crew.quiet = options.check;
     follow_signals(crew.sender())?;
-    show(&mut crew, options, scenario, &programs)
+    loop {
+        if let Some(code) = show(&mut crew, options, &plan, &programs, chosen, asks)? {
+            return Ok(code);
+        }
+        crew.begin_again(watched.then(Terminal::save));
+    }
 }
 
 /// Signals that end the lab: all that would end it without restoring the terminal.
@@ -96,7 +136,7 @@ const ENDING: [Signal; 7] = [
 ];
 
 /// Turns the lab's signals into events.
-fn follow_signals(sender: Sender<Event>) -> anyhow::Result<()> {
+fn follow_signals(sender: SyncSender<Event>) -> anyhow::Result<()> {
     // SIGTTOU: putting the terminal back must not stop a lab in the background.
     let mask = block(&[&ENDING[..], &[Signal::SIGCHLD, Signal::SIGTTOU]].concat())?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
@@ -112,176 +152,106 @@ fn follow_signals(sender: Sender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Why a wait ended.
-enum Outcome {
-    /// The expected event came, or the time was over.
-    Done,
-    /// listentop ended.
-    ListentopEnded,
-    /// The lab received a signal to end.
-    Signalled(Signal),
-}
-
-/// Waits until `done` is true for an event, listentop ends, a signal comes, or the deadline is over.
-///
-/// # Errors
-/// A server or load generator ended unexpectedly.
-fn wait(crew: &mut Crew, deadline: Option<Instant>, mut done: impl FnMut(&Event) -> bool) -> anyhow::Result<Outcome> {
-    loop {
-        let left =
-            deadline.map_or(Duration::from_secs(3600), |deadline| deadline.saturating_duration_since(Instant::now()));
-        let event = crew.next(left);
-        match event {
-            Some(event) if done(&event) => return Ok(Outcome::Done),
-            Some(Event::Signal(Signal::SIGCHLD)) => {
-                let ended = crew.reap();
-                if let Some(&number) = ended.iter().find(|&&number| crew.members[number].kind != Kind::Listentop) {
-                    return Err(crew.unexpected(number));
-                }
-                if !ended.is_empty() {
-                    return Ok(Outcome::ListentopEnded);
-                }
-            }
-            Some(Event::Signal(signal)) if ENDING.contains(&signal) => return Ok(Outcome::Signalled(signal)),
-            Some(_) => {}
-            None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Ok(Outcome::Done),
-            None => {}
+/// Runs a lesson once, and prints what it proved. `None`: it begins again.
+fn show(
+    crew: &mut Crew,
+    options: &Options,
+    plan: &Plan,
+    programs: &Programs,
+    chosen: Option<usize>,
+    has_read: bool,
+) -> anyhow::Result<Option<ExitCode>> {
+    let lesson = plan.lesson;
+    let namespace = Namespace::create(&plan.sysctls)?;
+    let sampler = Sampler::start(&namespace)?;
+    let mut hub = Hub::open(lesson.name, &namespace, &crew.sender())?;
+    crew.environment = vec![(VARIABLE, hub.name.clone())];
+    if !options.check {
+        say(format_args!("{}: {}", lesson.name, lesson.title));
+        for text in std::iter::once(lesson.question).chain(lesson.steps.iter().map(|step| step.watch)) {
+            say(check::filled("  ", text).trim_end());
         }
     }
-}
-
-fn show(crew: &mut Crew, options: &Options, scenario: &Scenario, programs: &Programs) -> anyhow::Result<ExitCode> {
-    let cookies = options.cookies.unwrap_or(scenario.cookies).value();
-    let abort = if options.abort_on_overflow { "1" } else { "0" };
-    let namespace = Namespace::create(&[
-        ("net/ipv4/tcp_syncookies", cookies),
-        ("net/ipv4/tcp_abort_on_overflow", abort),
-        // The clients may use all ports.
-        ("net/ipv4/ip_local_port_range", "10000 65535"),
-    ])?;
-    let servers = (scenario.servers)(options);
-    say(format_args!("{}: {}", scenario.name, scenario.summary));
-    for line in scenario.look_for {
-        say(format_args!("  {line}"));
+    let mut run = Run::new(options, plan, programs, crew, &namespace, &sampler, &mut hub);
+    let began = Instant::now();
+    let ended = run.start_first_servers().and_then(|()| {
+        if !(options.headless || options.check || has_read) {
+            run.wait(began + READING, &mut |_, _| false)?;
+        }
+        run.measure()
+    });
+    if let Err(Stop::Failed(error)) = ended {
+        return Err(error);
     }
-    if let Some(signal) = start_servers(crew, programs, &servers, &namespace)? {
-        return Ok(exit_status(signal));
-    }
-    if !options.headless
-        && let Outcome::Signalled(signal) = wait(crew, Some(Instant::now() + READING), |_| false)?
-    {
-        return Ok(exit_status(signal));
-    }
-    let outcome = measure(crew, options, programs, &servers, &namespace)?;
+    let proof = prove(&mut run, chosen);
 
     // The load ends before the servers: otherwise its connections would fail.
     crew.end(Kind::Listentop, PATIENCE);
     crew.end(Kind::Load, PATIENCE);
     crew.end(Kind::Server, PATIENCE);
-    if let Some(listentop) = crew.members.iter().find(|member| member.kind == Kind::Listentop) {
-        if !options.headless {
-            // Held back until now, because it would have overwritten the dashboard.
-            for line in listentop.errors.iter().filter(|line| *line != "measuring") {
-                say(line);
-            }
-        }
-        let died = listentop.status.is_some_and(|status| status.signal().is_some());
-        if died && matches!(outcome, Outcome::ListentopEnded) {
-            say(format_args!("lab: listentop ended by {}", listentop.describe_end()));
-        }
+    if matches!(ended, Err(Stop::Repeat)) {
+        return Ok(None);
+    }
+    say_of_listentop(crew, options, matches!(ended, Err(Stop::ListentopEnded)));
+    if options.check {
+        return print_proof(options, &proof, &ended).map(Some);
     }
     say(results::describe(crew).trim_end());
-    Ok(match outcome {
-        Outcome::Signalled(signal) => exit_status(signal),
+    if !options.headless && !proof.verdicts.iter().all(|verdict| verdict.value.is_none()) {
+        say(format_args!("\n{}", proof.text().trim_end()));
+    }
+    Ok(Some(match ended {
+        Err(Stop::Signalled(signal)) => exit_status(signal),
+        Err(Stop::ListentopEnded) => listentop_status(crew),
         // --for is over. That is a success, even if listentop's exit status after SIGTERM is not 0.
-        Outcome::Done => ExitCode::SUCCESS,
-        Outcome::ListentopEnded => listentop_status(crew),
-    })
+        _ => ExitCode::SUCCESS,
+    }))
 }
 
-/// Starts the servers and waits until they listen. Returns a signal that came meanwhile.
-fn start_servers(
-    crew: &mut Crew,
-    programs: &Programs,
-    servers: &[Server],
-    namespace: &Namespace,
-) -> anyhow::Result<Option<Signal>> {
-    for server in servers {
-        let mut command = Command::new(&programs.demo_server);
-        command.args(["--port", &server.port.to_string(), "--name", &server.name]).args(&server.arguments);
-        crew.start(Kind::Server, &server.name, command, Some(namespace))?;
-    }
-    let deadline = Instant::now() + LISTEN;
-    let mut ready = 0;
-    let outcome = wait(crew, Some(deadline), |event| {
-        // A server prints its first line when it listens.
-        ready += usize::from(matches!(event, Event::Out(..)));
-        ready == servers.len()
-    })?;
-    match outcome {
-        Outcome::Signalled(signal) => Ok(Some(signal)),
-        _ if ready < servers.len() => bail!("the servers do not listen within {} s", LISTEN.as_secs()),
-        _ => Ok(None),
+/// What the run proved: at the end of the last step, or, if it ended before, what was known last.
+fn prove(run: &mut Run, chosen: Option<usize>) -> Proof {
+    run.warn();
+    let lesson = run.plan.lesson;
+    let finished = run.steps.len() == lesson.steps.len();
+    let end = run.steps.last().filter(|_| finished).map_or(&run.now, |(_, end)| end);
+    Proof {
+        lesson,
+        chosen,
+        finished,
+        verdicts: run.verdicts(end),
+        totals: outcome::totals(lesson, end),
+        little: outcome::little(lesson, end),
+        acts: run.acts.clone(),
+        seconds: end.seconds,
     }
 }
 
-/// Starts listentop and, when it measures, the load. Returns when listentop ends, the time is over, or a signal comes.
-fn measure(
-    crew: &mut Crew,
-    options: &Options,
-    programs: &Programs,
-    servers: &[Server],
-    namespace: &Namespace,
-) -> anyhow::Result<Outcome> {
-    let mut command = Command::new(&programs.listentop);
-    let length = options.report_duration();
-    if options.headless {
-        let format = options.format.unwrap_or(Format::Table).name();
-        command.args(["report", "--for", &format!("{}ms", length.as_millis()), "--format", format]);
-        command.stdin(Stdio::null());
+/// Prints what a check proved. Its exit status is 1 unless all is as expected.
+fn print_proof(options: &Options, proof: &Proof, ended: &Result<(), Stop>) -> anyhow::Result<ExitCode> {
+    if let Err(Stop::Signalled(signal)) = ended {
+        return Ok(exit_status(*signal));
     }
-    command.args(["--netns", &namespace.inode.to_string()]);
-    let listentop = crew.start(Kind::Listentop, "listentop", command, None)?;
+    let text = match options.format {
+        Some(Format::Json) => format!("{:#}\n", proof.json(options)),
+        _ => proof.text(),
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")?;
+    Ok(if ended.is_ok() && proof.ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
 
-    let patience = if options.headless { ATTACH } else { DASHBOARD };
-    let mut measuring = false;
-    let outcome = wait(crew, Some(Instant::now() + patience), |event| {
-        measuring |= matches!(event, Event::Err(number, line) if *number == listentop && line == "measuring");
-        measuring
-    })?;
-    if !matches!(outcome, Outcome::Done) {
-        return Ok(outcome);
-    }
-    if options.headless && !measuring {
-        bail!("listentop does not measure within {} s", ATTACH.as_secs());
-    }
-    for server in servers {
-        let mut command = Command::new(&programs.stress);
-        command.args(["--quiet", "--target", &format!("127.0.0.1:{}", server.port)]).args(&server.load);
-        if let Some(length) = options.load_for {
-            command.args(["--for", &format!("{}ms", length.as_millis())]);
+/// Prints what listentop said, where it could not be printed before, and how it ended, if that was not expected.
+fn say_of_listentop(crew: &Crew, options: &Options, ended: bool) {
+    let Some(listentop) = crew.members.iter().find(|member| member.kind == Kind::Listentop) else { return };
+    if !options.headless && (!options.check || ended) {
+        // Held back until now, because it would have overwritten the dashboard.
+        for line in listentop.errors.iter().filter(|line| *line != "measuring") {
+            say(line);
         }
-        crew.start(Kind::Load, &format!("load on {}", server.name), command, Some(namespace))?;
     }
-    assert!(!options.panic, "a panic, because of --panic");
-    // A report ends by itself. This deadline ends one that does not.
-    let deadline = match (options.headless, options.duration) {
-        (true, _) => Some(Instant::now() + length + ATTACH),
-        (false, duration) => duration.map(|duration| Instant::now() + duration),
-    };
-    let progress = options.headless.then(|| Progress::begin(length));
-    let outcome = loop {
-        let next = progress.as_ref().and_then(Progress::next);
-        let outcome = wait(crew, next.into_iter().chain(deadline).min(), |_| false)?;
-        match (&outcome, &progress) {
-            (Outcome::Done, Some(progress)) if next.is_some() => progress.print(),
-            _ => break outcome,
-        }
-    };
-    if options.headless && matches!(outcome, Outcome::Done) {
-        return Err(anyhow!("listentop does not end"));
+    let died = listentop.status.is_some_and(|status| status.signal().is_some());
+    if ended && (died || options.check) {
+        say(format_args!("lab: listentop ended by {}", listentop.describe_end()));
     }
-    Ok(outcome)
 }
 
 /// The lab's exit status after listentop has ended: the same as listentop's.

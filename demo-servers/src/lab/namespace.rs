@@ -4,8 +4,16 @@ use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::fs::MetadataExt;
+
+/// Whether the calling process may make a network namespace.
+///
+/// # Errors
+/// It may not.
+pub fn may_create() -> anyhow::Result<()> {
+    Namespace::create::<&str>(&[]).map(drop)
+}
 
 /// The lab's network namespace, held open.
 #[derive(Debug)]
@@ -21,7 +29,7 @@ impl Namespace {
     ///
     /// # Errors
     /// The user is not root, or this kernel does not have such a sysctl.
-    pub fn create(sysctls: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub fn create<T: AsRef<str> + Sync>(sysctls: &[(T, T)]) -> anyhow::Result<Self> {
         // Each thread has its own namespace: a thread that ends afterwards makes it.
         std::thread::scope(|scope| {
             let make = || {
@@ -30,7 +38,7 @@ impl Namespace {
                     error => anyhow!("cannot make a network namespace: {error}"),
                 })?;
                 loopback_up().context("cannot bring the loopback interface up")?;
-                for (path, value) in sysctls {
+                for (path, value) in sysctls.iter().map(|(path, value)| (path.as_ref(), value.as_ref())) {
                     std::fs::write(format!("/proc/sys/{path}"), value)
                         .with_context(|| format!("cannot set {path} to {value} in the lab's namespace"))?;
                 }
@@ -41,6 +49,16 @@ impl Namespace {
             let thread = std::thread::Builder::new().spawn_scoped(scope, make).context("cannot start a thread")?;
             thread.join().map_err(|_| anyhow!("a thread panicked"))?
         })
+    }
+}
+
+impl Namespace {
+    /// Another descriptor of it.
+    ///
+    /// # Errors
+    /// None is left.
+    pub fn another(&self) -> anyhow::Result<OwnedFd> {
+        self.file.as_fd().try_clone_to_owned().context("dup")
     }
 }
 

@@ -1,7 +1,9 @@
 //! Command line of `lab`.
 
+use crate::cli::usage;
 use crate::duration;
 use clap::{Parser, ValueEnum};
+use lessons::real::Kind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// A table for people.
+    #[value(alias = "text")]
     Table,
     /// JSON for programs.
     Json,
@@ -48,23 +51,40 @@ impl Cookies {
     }
 }
 
-/// Starts demo servers, clients that load them, and listentop, which shows what happens.
+/// Starts demo servers, clients that load them, and listentop, which shows what happens: a lesson.
 ///
 /// Needs root. Servers and clients run in a network namespace of their own, so the machine's network is not affected.
 /// All of it ends with the lab.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "lab", version)]
 pub struct Options {
-    /// The scenario to show: see --list [default: patterns]
-    pub scenario: Option<String>,
-    /// List the scenarios and exit
+    /// The lesson to show: see --list [default: patterns]
+    pub lesson: Option<String>,
+    /// List the lessons in course order and exit
     #[arg(long)]
     pub list: bool,
+    /// Run the lesson without the dashboard for its own length, and check what it expects: exit status 1 if an
+    /// expectation does not hold
+    #[arg(long, conflicts_with_all = ["headless", "list", "duration", "load_for"])]
+    pub check: bool,
+    /// With --check: in the short form, for tests
+    #[arg(long, requires = "check")]
+    pub short: bool,
+    /// Start the lesson with its deliberate mistake, which its expectations must notice
+    #[arg(long)]
+    pub spoil: bool,
+    /// Run the lesson's load against a real server that is installed: nginx, haproxy or redis, where the lesson has a
+    /// place for it. It counts in its own way, so what the lesson expects of its counters is unknown
+    #[arg(long, value_name = "KIND", value_parser = Kind::parse, conflicts_with_all = ["check", "spoil"])]
+    pub server: Option<Kind>,
+    /// Do not ask for a prediction first
+    #[arg(long)]
+    pub no_quiz: bool,
     /// Without the dashboard: measure for the time of --for, then print listentop's report on stdout
     #[arg(long)]
     pub headless: bool,
-    /// Format of the report [default: table]
-    #[arg(long, value_enum, requires = "headless")]
+    /// Format of the report, of the list or of what --check prints [default: table]
+    #[arg(long, value_enum)]
     pub format: Option<Format>,
     /// End after this time, such as 30s or 2m [default: 10s with --headless, otherwise when you quit the dashboard]
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
@@ -76,7 +96,7 @@ pub struct Options {
     /// The listentop program to run [default: the one in the directory of the lab's program]
     #[arg(long, value_name = "PATH")]
     pub listentop: Option<PathBuf>,
-    /// SYN cookies in the lab's namespace; without a value: on [default: the scenario's choice]
+    /// SYN cookies in the lab's namespace; without a value: on [default: the lesson's choice]
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub cookies: Option<Cookies>,
     /// Set tcp_abort_on_overflow in the lab's namespace: a full accept queue resets clients instead of ignoring them
@@ -91,6 +111,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// Refuses combinations that have no meaning.
+    ///
+    /// # Errors
+    /// One line naming the option.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.format.is_some() && !(self.headless || self.check || self.list) {
+            return Err(usage("--format is for --headless, --check and --list"));
+        }
+        Ok(())
+    }
+
     /// The time that a headless run measures.
     #[must_use]
     pub fn report_duration(&self) -> Duration {
@@ -105,14 +136,16 @@ mod tests {
 
     fn options(arguments: &str) -> Result<Options, String> {
         let arguments = std::iter::once("lab").chain(arguments.split_whitespace()).map(Into::into);
-        parse(arguments).map_err(|refusal| refusal.line)
+        let options: Options = parse(arguments).map_err(|refusal| refusal.line)?;
+        options.check().map_err(|error| error.to_string())?;
+        Ok(options)
     }
 
     #[test]
     fn cookies_need_no_value() {
         assert_eq!(options("overflow --cookies --headless").unwrap().cookies, Some(Cookies::On));
         assert_eq!(options("overflow --cookies=always").unwrap().cookies, Some(Cookies::Always));
-        assert_eq!(options("--cookies overflow").unwrap().scenario.as_deref(), Some("overflow"));
+        assert_eq!(options("--cookies overflow").unwrap().lesson.as_deref(), Some("overflow"));
         assert_eq!(options("").unwrap().cookies, None);
     }
 
@@ -126,6 +159,9 @@ mod tests {
             "--headless --format xml",
             "one two",
             "--cookies=maybe",
+            "--short",
+            "--check --headless",
+            "--check --for 5s",
         ] {
             let error = options(bad).expect_err(bad);
             assert_eq!(error.lines().count(), 1, "{error}");

@@ -89,6 +89,10 @@ impl Acceptor {
         if self.paused_until.is_none_or(|until| now_ns() < until) {
             return Ok(());
         }
+        if let Some(until) = self.service.stalled_until() {
+            self.paused_until = Some(until);
+            return Ok(());
+        }
         self.paused_until = None;
         match self.call {
             Call::Ring(_) => self.ready(epoll, sink),

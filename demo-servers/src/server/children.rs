@@ -6,7 +6,9 @@ use crate::sys::say;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{ForkResult, Pid, fork, getppid};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +31,7 @@ impl Children {
     /// No process can be started.
     pub(crate) fn fork(
         &self,
+        service: &Service,
         slot: &'static Slot,
         essential: bool,
         body: impl FnOnce() -> anyhow::Result<()>,
@@ -46,6 +49,7 @@ impl Children {
                 let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
                 let status = if getppid() == parent {
                     slot.adopt();
+                    let body = || service.prepare_thread().and_then(|()| body());
                     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
                         Ok(Ok(())) => 0,
                         Ok(Err(error)) => {
@@ -61,6 +65,14 @@ impl Children {
                 unsafe { libc::_exit(status) }
             }
         }
+    }
+
+    /// CPU time of the children that run, in microseconds. Those that were reaped count for the server's process.
+    pub(crate) fn cpu_us(&self) -> u64 {
+        let children = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has just ended has no clock; it counts when it is reaped.
+        let clock = |child: &Pid| clock_gettime(clock_getcpuclockid(*child).ok()?).ok();
+        children.keys().filter_map(clock).map(|time| time.num_microseconds().unsigned_abs()).sum()
     }
 
     /// Reaps children that have ended. If an essential one ended unexpectedly, the server ends.

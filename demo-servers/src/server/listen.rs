@@ -1,6 +1,7 @@
 //! Listening sockets.
 
 use super::options::{Options, Pattern};
+use crate::sys::set_number;
 use anyhow::Context;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::SocketAddr;
@@ -35,6 +36,15 @@ pub fn open(options: &Options) -> anyhow::Result<Listeners> {
     Ok(Listeners { sockets, address })
 }
 
+/// One more listener on the same address and port.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn another(options: &Options, address: SocketAddr) -> anyhow::Result<Arc<OwnedFd>> {
+    let socket = open_one(options, address).with_context(|| format!("cannot listen on {address}"))?;
+    Ok(Arc::new(OwnedFd::from(socket)))
+}
+
 fn open_one(options: &Options, address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -43,6 +53,20 @@ fn open_one(options: &Options, address: SocketAddr) -> std::io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(!options.pattern.accept_blocks())?;
+    // Accepted connections inherit these.
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.set_tcp_nodelay(options.nodelay)?;
+    if let Some(seconds) = options.defer_accept {
+        set_number(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)?;
+    }
+    if let Some(queue) = options.fast_open {
+        set_number(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, queue)?;
+    }
     socket.bind(&SockAddr::from(address))?;
     socket.listen(options.backlog)?;
     Ok(socket)

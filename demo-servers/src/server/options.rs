@@ -1,7 +1,9 @@
 //! Command line of `demo-server`.
 
+use super::work::{Slow, Spread};
 use crate::cli::usage;
 use crate::duration;
+use clap::builder::TypedValueParser;
 use clap::{Parser, ValueEnum};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -24,6 +26,11 @@ pub enum Pattern {
     ThreadPerConnection,
     /// One process accepts with a blocking call; a new process serves each connection (PostgreSQL)
     ProcessPerConnection,
+    /// One thread accepts at once; each of several workers takes the next connection from a queue inside the process
+    /// and serves it to its end (Tomcat, Puma)
+    ThreadPool,
+    /// Several processes wait in a blocking accept call; each serves one connection to its end (Apache prefork)
+    Prefork,
 }
 
 impl Pattern {
@@ -36,7 +43,7 @@ impl Pattern {
     /// Whether its accept call blocks until a connection arrives.
     #[must_use]
     pub fn accept_blocks(self) -> bool {
-        matches!(self, Self::ThreadPerConnection | Self::ProcessPerConnection)
+        matches!(self, Self::ThreadPerConnection | Self::ProcessPerConnection | Self::ThreadPool | Self::Prefork)
     }
 }
 
@@ -97,8 +104,16 @@ pub struct Options {
     /// Backlog passed to listen(2)
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(i32).range(0..))]
     pub backlog: i32,
-    /// Number of readers (acceptor_readers), workers (message_balancing), acceptors (multi_acceptor) or shards
-    /// (sharded). The other patterns do not use it
+    /// Connections wait for the client's first data before they can be accepted, for about this many seconds
+    /// (TCP_DEFER_ACCEPT)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i32).range(1..=3600))]
+    pub defer_accept: Option<i32>,
+    /// Take requests that come with the SYN, from this many clients at most whose handshake is not finished yet (TCP Fast
+    /// Open)
+    #[arg(long, value_name = "QUEUE", value_parser = clap::value_parser!(i32).range(1..=65_535))]
+    pub fast_open: Option<i32>,
+    /// Number of readers (acceptor_readers), workers (message_balancing, thread_pool), acceptors (multi_acceptor,
+    /// prefork) or shards (sharded). The other patterns do not use it
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
     /// For multi_acceptor: use processes instead of threads
@@ -147,6 +162,33 @@ pub struct Options {
     /// Time that the thread sleeps for each request, in microseconds
     #[arg(long, default_value_t = 0, value_parser = micros)]
     pub block_us: u64,
+    /// How these costs vary around their means
+    #[arg(long, value_enum, default_value = "fixed")]
+    pub work: Spread,
+    /// Seed of unequal costs; the same seed gives the n-th request the same cost
+    #[arg(long, default_value_t = 1)]
+    pub work_seed: u64,
+    /// One request in N blocks its thread for so many milliseconds more
+    #[arg(long, value_name = "N:MILLISECONDS", value_parser = Slow::parse)]
+    pub slow_request: Option<Slow>,
+    /// Size of the receive buffer (SO_RCVBUF); the kernel doubles it. Default: the kernel adapts it
+    #[arg(long, value_name = "BYTES", value_parser = buffer)]
+    pub receive_buffer: Option<usize>,
+    /// Size of the send buffer (SO_SNDBUF); the kernel doubles it. Default: the kernel adapts it
+    #[arg(long, value_name = "BYTES", value_parser = buffer)]
+    pub send_buffer: Option<usize>,
+    /// Send small responses at once (TCP_NODELAY) instead of waiting for the last one's ACK
+    #[arg(long)]
+    pub nodelay: bool,
+    /// Run on this CPU only, counted from 0
+    #[arg(long, value_name = "CPU", value_parser = clap::value_parser!(u16).range(0..8192).map(usize::from))]
+    pub pin: Option<usize>,
+    /// Start this many threads that compute all the time beside the pattern's own
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub hogs: u32,
+    /// Give the pattern's threads the lowest priority (SCHED_IDLE): whoever else wants the CPU goes first
+    #[arg(long)]
+    pub idle_priority: bool,
     /// End when this many accepted connections have been closed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_connections_total: Option<u64>,
@@ -159,6 +201,13 @@ pub struct Options {
     /// Name of the process; the kernel keeps the first 15 bytes
     #[arg(long, default_value = "demo-server")]
     pub name: String,
+}
+
+fn buffer(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=1 << 30).contains(&number) => Ok(number),
+        _ => Err("must be a number of bytes from 1 to 1 GiB".to_owned()),
+    }
 }
 
 fn micros(text: &str) -> Result<u64, String> {
@@ -243,6 +292,13 @@ mod tests {
             "--pattern single_thread --for 0",
             "--pattern single_thread --for inf",
             "--pattern single_thread --v6-only",
+            "--pattern prefork --accept-call io_uring",
+            "--pattern thread_pool --accept-call io_uring_multishot",
+            "--pattern single_thread --slow-request 5",
+            "--pattern single_thread --work uniform",
+            "--pattern single_thread --receive-buffer 0",
+            "--pattern single_thread --pin -1",
+            "--pattern single_thread --hogs 65",
         ] {
             let error = options(bad).expect_err(bad);
             assert_eq!(error.lines().count(), 1, "{error}");

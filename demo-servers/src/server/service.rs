@@ -1,6 +1,8 @@
 //! What all threads of one server share: options, counters, the signal to stop, and simulated work.
 
+use super::neighbours;
 use super::options::Options;
+use super::work::Spread;
 use crate::counters::{Board, Role, Slot};
 use crate::sys::{now_ns, set_thread_name, thread_cpu_ns};
 use anyhow::Context;
@@ -12,6 +14,9 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// How often a stalled thread checks whether it was released.
+const RELEASE_CHECK: Duration = Duration::from_millis(20);
 
 /// One running server.
 #[derive(Debug)]
@@ -77,14 +82,29 @@ impl Service {
         self.board.shared().stalled_until_ns.fetch_max(until, Relaxed);
     }
 
-    /// The time (CLOCK_MONOTONIC, nanoseconds) until which nothing is accepted; `None` outside of stalls.
+    /// Stops accepting until [`Self::release`].
+    pub fn stall(&self) {
+        self.board.shared().stalled_until_ns.store(u64::MAX, Relaxed);
+    }
+
+    /// Ends a stall, except a scheduled one.
+    pub fn release(&self) {
+        self.board.shared().stalled_until_ns.store(0, Relaxed);
+    }
+
+    /// The time (CLOCK_MONOTONIC, nanoseconds) until which nothing is accepted; `None` outside of stalls. A stall
+    /// without an end is looked at again soon, because nothing wakes a thread when it is released.
     pub fn stalled_until(&self) -> Option<u64> {
         let now = now_ns();
         let scheduled = self.options.stall.iter().filter_map(|stall| {
             let from = self.started_ns + stall.start.as_nanos() as u64;
             (from <= now).then(|| from + stall.length.as_nanos() as u64)
         });
-        scheduled.chain([self.board.shared().stalled_until_ns.load(Relaxed)]).filter(|&until| until > now).max()
+        scheduled.chain([self.board.shared().stalled_until_ns.load(Relaxed)]).filter(|&until| until > now).max().map(
+            |until| {
+                if until == u64::MAX { now + RELEASE_CHECK.as_nanos() as u64 } else { until }
+            },
+        )
     }
 
     /// Sleeps for `duration`, or until the server ends.
@@ -111,13 +131,21 @@ impl Service {
 
     /// Does the work of one request: CPU time, then blocking time.
     pub fn work(&self) {
-        if self.options.cpu_us > 0 {
-            let end = thread_cpu_ns() + self.options.cpu_us * 1000;
+        let options = &self.options;
+        // All threads share this counter: it is left alone where all requests are equal.
+        let unequal = options.work != Spread::Fixed || options.slow_request.is_some();
+        let number = if unequal { self.board.shared().worked.fetch_add(1, Relaxed) + 1 } else { 0 };
+        let factor = options.work.factor(options.work_seed, number);
+        let cost_ns = |mean_us: u64| (mean_us as f64 * factor * 1000.0) as u64;
+        if options.cpu_us > 0 {
+            let end = thread_cpu_ns() + cost_ns(options.cpu_us);
             while thread_cpu_ns() < end && !self.stopping() {
                 std::hint::spin_loop();
             }
         }
-        self.sleep(Duration::from_micros(self.options.block_us));
+        let slow = options.slow_request.filter(|slow| number.is_multiple_of(slow.every));
+        let more = slow.map_or(Duration::ZERO, |slow| slow.length);
+        self.sleep(Duration::from_nanos(cost_ns(options.block_us)) + more);
     }
 
     /// The pause before a read.
@@ -131,6 +159,14 @@ impl Service {
         if self.options.max_connections_total == Some(closed) {
             self.stop();
         }
+    }
+
+    /// Gives the calling thread or process, which is about to serve, the priority that the options name.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn prepare_thread(&self) -> anyhow::Result<()> {
+        if self.options.idle_priority { neighbours::idle_priority() } else { Ok(()) }
     }
 
     /// Starts a thread that is named after its role and has counters of its own. Its error ends the server.
@@ -150,7 +186,7 @@ impl Service {
             slot.adopt();
             set_thread_name(&name);
             let guard = StopOnPanic(&service);
-            if let Err(error) = body(&service, slot) {
+            if let Err(error) = service.prepare_thread().and_then(|()| body(&service, slot)) {
                 service.fail(error.context(format!("thread {name}")));
             }
             drop(guard);

@@ -1,12 +1,14 @@
 //! One client connection: its socket and how far it has come.
 
+use super::kind::Kind;
 use super::options::Options;
 use crate::protocol::piece;
+use crate::sys::set_number;
 use nix::errno::Errno;
 use nix::unistd::{read, write};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// The state of a connection.
@@ -18,18 +20,33 @@ pub(super) enum Phase {
     /// This many bytes of the response remain to be read.
     Reading(u64),
     Thinking,
+    /// A connection of a pool that no request uses.
+    Idle,
+    /// This many bytes of the request remain to be written, a piece at each tick.
+    SlowWriting(u64),
+    /// This many bytes of the response remain to be read, a piece at each tick.
+    SlowReading(u64),
+    /// Sends nothing until its time is over.
+    Silent,
 }
 
 /// An open client connection.
 pub(super) struct Connection {
     pub(super) fd: OwnedFd,
     pub(super) phase: Phase,
-    /// When it was due, CLOCK_MONOTONIC in nanoseconds.
+    pub(super) kind: Kind,
+    /// When it was due, CLOCK_MONOTONIC in nanoseconds. An attempt after a failure keeps the first one's time.
     pub(super) intended_ns: u64,
+    /// When this attempt was due.
+    pub(super) attempt_ns: u64,
+    /// Number of attempts that failed before.
+    pub(super) attempt: u32,
     /// When its current request was due.
     pub(super) request_ns: u64,
     pub(super) requests_left: u64,
     pub(super) first_response: bool,
+    /// How often its SYN was sent again.
+    pub(super) syn_retries: u32,
     /// Changes with every phase: a timer of an earlier phase is recognised as stale.
     pub(super) serial: u32,
 }
@@ -43,12 +60,19 @@ pub(super) enum Failure {
 }
 
 /// Opens a socket and begins to connect.
-pub(super) fn connect(options: &Options, source: Option<Ipv4Addr>) -> Result<OwnedFd, Errno> {
+pub(super) fn connect(options: &Options, kind: Kind, source: Option<Ipv4Addr>) -> Result<OwnedFd, Errno> {
     let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    let kind = Type::STREAM.nonblocking();
-    let socket = Socket::new(Domain::for_address(options.target), kind, Some(Protocol::TCP)).map_err(errno)?;
-    if options.rst_close {
+    let stream = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(options.target), stream, Some(Protocol::TCP)).map_err(errno)?;
+    if options.rst_close || kind == Kind::Reset {
         reset_on_close(&socket).map_err(errno)?;
+    }
+    socket.set_tcp_nodelay(options.nodelay).map_err(errno)?;
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes).map_err(errno)?;
+    }
+    if options.fast_open {
+        set_number(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)?;
     }
     if let Some(source) = source {
         choose_port_at_connect(&socket)?;
@@ -67,30 +91,7 @@ pub(crate) fn reset_on_close(socket: &Socket) -> std::io::Result<()> {
 
 /// Lets the kernel choose the port at connect: then connections to different targets can share a port.
 fn choose_port_at_connect(socket: &Socket) -> Result<(), Errno> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option takes an int, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    Errno::result(result).map(drop)
-}
-
-/// How often the kernel has sent segments of this connection again. Until the connect ends, these are SYNs.
-pub(super) fn retransmissions(fd: &OwnedFd) -> Option<u32> {
-    // SAFETY: zero is valid for all members, which are integers.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes.
-    let result = unsafe {
-        libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length)
-    };
-    (result == 0).then_some(info.tcpi_total_retrans)
+    set_number(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
 /// The result of a step.
@@ -104,11 +105,12 @@ pub(super) enum Progress {
 }
 
 impl Connection {
-    /// Writes as much of the request as the socket takes. Also returns the number of bytes written.
-    pub(super) fn write(&mut self) -> (u64, Result<Progress, Failure>) {
+    /// Writes as much of the request as the socket takes, at most `largest` bytes per call. Also returns the number of
+    /// bytes written.
+    pub(super) fn write(&mut self, largest: u64) -> (u64, Result<Progress, Failure>) {
         let mut bytes = 0;
         while let Phase::Writing(left) = &mut self.phase {
-            match write(&self.fd, piece(*left)) {
+            match write(&self.fd, piece((*left).min(largest))) {
                 Ok(count) => {
                     *left -= count as u64;
                     bytes += count as u64;

@@ -1,82 +1,107 @@
-//! The event loop: one thread, edge-triggered epoll, a timerfd for arrivals and deadlines.
+//! The event loop: one thread, edge-triggered epoll, a timerfd for arrivals and deadlines. What a connection does is in
+//! `attempts` (connect, fail, try again), `requests`, `misbehave` and `pool`; what others ask of
+//! the load is in `orders`.
 
-use super::connection::{Connection, Failure, Phase, Progress, connect, retransmissions};
+use super::attempts::Attempts;
+use super::connection::Phase;
+use super::kind::Kinds;
 use super::options::Options;
+use super::pool::Waiting;
 use super::schedule::Schedule;
 use super::summary::{Latencies, Summary};
 use super::table::Table;
-use super::timers::{Ticket, Timers};
+use super::timers::Timers;
 use crate::sys::{now_ns, say};
 use anyhow::Context;
+use lab_control::Connection as Lab;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
-use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use std::iter::Peekable;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 const TIMER: u64 = u64::MAX;
 const SIGNAL: u64 = u64::MAX - 1;
+const LAB: u64 = u64::MAX - 2;
 
 /// Number of arrivals to start before events are handled, so that neither starves the other.
 const ARRIVALS: usize = 64;
 
 /// Distributions of one run.
 #[derive(Default)]
-struct Recorded {
-    start_delay: Latencies,
-    connect: Latencies,
-    response: Latencies,
-    first_response: Latencies,
+pub(super) struct Recorded {
+    pub(super) start_delay: Latencies,
+    pub(super) connect: Latencies,
+    pub(super) response: Latencies,
+    pub(super) first_response: Latencies,
+    pub(super) pool_wait: Latencies,
     /// Since the last line of progress.
-    recent_connect: Latencies,
-    recent_response: Latencies,
+    pub(super) recent_connect: Latencies,
+    pub(super) recent_response: Latencies,
 }
 
 /// A running load.
 pub(super) struct Engine<'a> {
-    options: &'a Options,
-    epoll: Epoll,
+    pub(super) options: &'a Options,
+    pub(super) epoll: Epoll,
     timer: TimerFd,
     armed_ns: u64,
-    start_ns: u64,
-    schedule: Peekable<Schedule>,
-    table: Table,
-    connecting: Timers,
-    responding: Timers,
-    thinking: Timers,
-    summary: Summary,
-    recorded: Recorded,
-    next_source: u8,
-    ended: bool,
+    pub(super) start_ns: u64,
+    pub(super) schedule: Schedule,
+    pub(super) kinds: Kinds,
+    pub(super) table: Table,
+    pub(super) connecting: Timers,
+    pub(super) responding: Timers,
+    pub(super) thinking: Timers,
+    /// Connected, and to send their first request later.
+    pub(super) holding: Timers,
+    /// The next tick of slow senders and readers.
+    pub(super) ticking: Timers,
+    pub(super) attempts: Attempts,
+    /// Users of a closed loop who have no connection.
+    pub(super) users: u64,
+    pub(super) waiting: Waiting,
+    pub(super) summary: Summary,
+    pub(super) recorded: Recorded,
+    pub(super) ended: bool,
+    pub(super) signals: &'a SignalFd,
+    pub(super) lab: Option<Lab>,
 }
 
 impl<'a> Engine<'a> {
-    pub(super) fn new(options: &'a Options, signals: &SignalFd) -> anyhow::Result<Self> {
+    pub(super) fn new(options: &'a Options, signals: &'a SignalFd, lab: Option<Lab>) -> anyhow::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot create an epoll instance")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("cannot create a timerfd")?;
         let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(&timer, EpollEvent::new(edge, TIMER)).context("epoll_ctl")?;
         epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL)).context("epoll_ctl")?;
+        if let Some(lab) = &lab {
+            epoll.add(&lab.reader, EpollEvent::new(EpollFlags::EPOLLIN, LAB)).context("epoll_ctl")?;
+        }
         Ok(Self {
             options,
             epoll,
             timer,
             armed_ns: 0,
             start_ns: now_ns(),
-            schedule: Schedule::new(options).peekable(),
+            schedule: Schedule::new(options),
+            kinds: Kinds::new(options),
             table: Table::default(),
             connecting: Timers::default(),
             responding: Timers::default(),
             thinking: Timers::default(),
+            holding: Timers::default(),
+            ticking: Timers::default(),
+            attempts: Attempts::new(options),
+            users: options.closed.unwrap_or(0),
+            waiting: Waiting::default(),
             summary: Summary { target: options.target.to_string(), ..Summary::default() },
             recorded: Recorded::default(),
-            next_source: 0,
             ended: false,
+            signals,
+            lab,
         })
     }
 
@@ -85,14 +110,14 @@ impl<'a> Engine<'a> {
         let mut events = vec![EpollEvent::empty(); 512];
         let mut buffer = vec![0; 65_536];
         let mut next_progress = self.start_ns + 1_000_000_000;
-        while !self.ended && (self.table.open > 0 || self.schedule.peek().is_some()) {
+        while !self.ended && self.has_work() {
             let now = now_ns();
             if now >= next_progress {
                 self.progress(now);
                 next_progress += 1_000_000_000;
             }
             self.arrive();
-            self.expire();
+            self.expire(&mut buffer);
             let wake = self.next_deadline().unwrap_or(u64::MAX).min(next_progress);
             let timeout = if wake <= now_ns() {
                 EpollTimeout::ZERO
@@ -108,19 +133,39 @@ impl<'a> Engine<'a> {
             for event in &events[..count] {
                 match event.data() {
                     TIMER => {}
-                    SIGNAL => self.ended = true,
+                    SIGNAL => self.signalled()?,
+                    LAB => self.ordered()?,
                     token => self.advance(token, event.events(), &mut buffer),
                 }
             }
         }
-        self.summary.unfinished = self.table.open;
-        self.count_unfinished_connects();
-        self.summary.seconds = (now_ns() - self.start_ns) as f64 / 1e9;
-        self.summary.start_delay_us = self.recorded.start_delay.summary();
-        self.summary.connect_us = self.recorded.connect.summary();
-        self.summary.response_us = self.recorded.response.summary();
-        self.summary.first_response_us = self.recorded.first_response.summary();
-        Ok(self.summary)
+        Ok(self.results())
+    }
+
+    /// Whether anything is under way or to come.
+    fn has_work(&mut self) -> bool {
+        let idle = if self.options.pool.is_some() { self.waiting.idle(&self.table) } else { 0 };
+        self.table.open > idle
+            || self.schedule.peek().is_some()
+            || self.attempts.pending()
+            || self.waiting.pending()
+            || (self.users > 0 && self.user_may_start(now_ns()))
+    }
+
+    /// What was counted so far.
+    pub(super) fn results(&mut self) -> Summary {
+        let mut summary = self.summary.clone();
+        let idle = if self.options.pool.is_some() { self.waiting.idle(&self.table) } else { 0 };
+        summary.unfinished = self.table.open - idle + self.attempts.count() + self.waiting.count();
+        self.count_unfinished_connects(&mut summary);
+        summary.seconds = (now_ns() - self.start_ns) as f64 / 1e9;
+        summary.goodput_per_second = summary.completed as f64 / summary.seconds;
+        summary.start_delay_us = self.recorded.start_delay.summary();
+        summary.connect_us = self.recorded.connect.summary();
+        summary.response_us = self.recorded.response.summary();
+        summary.first_response_us = self.recorded.first_response.summary();
+        summary.pool = self.options.pool.map(|size| self.waiting.summary(size, &self.recorded.pool_wait));
+        summary
     }
 
     fn arm(&mut self, wake_ns: u64) -> anyhow::Result<()> {
@@ -133,12 +178,15 @@ impl<'a> Engine<'a> {
     }
 
     fn next_deadline(&mut self) -> Option<u64> {
-        let arrival = self.schedule.peek().map(|offset| self.start_ns.saturating_add(*offset));
+        let arrival = self.schedule.peek().map(|offset| self.start_ns.saturating_add(offset));
+        let user = (self.users > 0 && self.user_may_start(now_ns())).then_some(0);
         let table = &self.table;
-        [&mut self.connecting, &mut self.responding, &mut self.thinking]
+        [&mut self.connecting, &mut self.responding, &mut self.thinking, &mut self.holding, &mut self.ticking]
             .into_iter()
             .filter_map(|timers| timers.next(|ticket| table.is_current(ticket)))
             .chain(arrival)
+            .chain(self.attempts.next())
+            .chain(user)
             .min()
     }
 
@@ -146,67 +194,52 @@ impl<'a> Engine<'a> {
         for _ in 0..ARRIVALS {
             let now = now_ns();
             let start = self.start_ns;
-            let Some(offset) = self.schedule.next_if(|offset| start.saturating_add(*offset) <= now) else { return };
-            self.begin(start + offset);
+            let Some(offset) = self.schedule.next_until(now.saturating_sub(start)) else { break };
+            self.arrived(start + offset);
         }
+        for _ in 0..ARRIVALS {
+            let now = now_ns();
+            if self.users == 0 || !self.user_may_start(now) {
+                break;
+            }
+            self.users -= 1;
+            self.arrived(now);
+        }
+        self.replace_pooled();
+        self.try_again();
     }
 
-    fn begin(&mut self, intended_ns: u64) {
+    /// A connection, or a request for the pool, is due.
+    fn arrived(&mut self, intended_ns: u64) {
         self.summary.due += 1;
-        if self.table.open >= self.options.max_open {
-            self.summary.skipped.max_open += 1;
-            return;
+        if self.options.pool.is_some() {
+            return self.pooled(intended_ns);
         }
-        let source = (self.options.source_addresses > 1).then(|| {
-            self.next_source = self.next_source % self.options.source_addresses + 1;
-            Ipv4Addr::new(127, 0, 0, self.next_source)
-        });
-        let began = now_ns();
-        let result = connect(self.options, source);
-        if let Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) = result {
-            self.summary.skipped.no_descriptor += 1;
-            return;
-        }
-        self.summary.started += 1;
-        self.recorded.start_delay.record(began - intended_ns);
-        let fd = match result {
-            Ok(fd) => fd,
-            Err(error) => return self.connect_failed(Failure::Errno(error)),
-        };
-        let token = self.table.insert(Connection {
-            fd,
-            phase: Phase::Connecting,
-            intended_ns,
-            request_ns: intended_ns,
-            requests_left: self.options.requests,
-            first_response: true,
-            serial: 0,
-        });
-        self.summary.peak_open = self.summary.peak_open.max(self.table.open);
-        let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        if let Some(connection) = self.table.get(token)
-            && let Err(error) = self.epoll.add(&connection.fd, EpollEvent::new(events, token))
-        {
-            return self.fail(token, Failure::Errno(error));
-        }
-        self.connecting.push(began + self.options.connect_timeout_ms * 1_000_000, Ticket { token, serial: 0 });
+        let kind = self.kinds.next();
+        self.begin(kind, intended_ns, intended_ns, 0);
     }
 
-    fn expire(&mut self) {
+    fn expire(&mut self, buffer: &mut [u8]) {
         let now = now_ns();
         while let Some((_, ticket)) = self.connecting.expired(now) {
-            if self.table.is_current(ticket) {
-                self.fail(ticket.token, Failure::Timeout);
-            }
+            self.timed_out(ticket);
         }
         while let Some((_, ticket)) = self.responding.expired(now) {
-            if self.table.is_current(ticket) {
-                self.fail(ticket.token, Failure::Timeout);
-            }
+            self.timed_out(ticket);
         }
         while let Some((due, ticket)) = self.thinking.expired(now) {
             if self.table.is_current(ticket) {
                 self.request(ticket.token, due);
+            }
+        }
+        while let Some((due, ticket)) = self.holding.expired(now) {
+            if self.table.is_current(ticket) {
+                self.request(ticket.token, due);
+            }
+        }
+        while let Some((_, ticket)) = self.ticking.expired(now) {
+            if self.table.is_current(ticket) {
+                self.tick(ticket.token, buffer);
             }
         }
     }
@@ -215,159 +248,16 @@ impl<'a> Engine<'a> {
     fn advance(&mut self, token: u64, events: EpollFlags, buffer: &mut [u8]) {
         let Some(connection) = self.table.get_mut(token) else { return };
         match connection.phase {
-            Phase::Connecting => {
-                if events.contains(EpollFlags::EPOLLERR) {
-                    let error = getsockopt(&connection.fd, sockopt::SocketError).unwrap_or(0);
-                    self.fail(token, Failure::Errno(Errno::from_raw(error)));
-                } else if events.contains(EpollFlags::EPOLLOUT) {
-                    self.connected(token);
-                }
-            }
+            Phase::Connecting => self.connect_event(token, events),
             Phase::Writing(_) => self.write(token),
-            Phase::Reading(_) | Phase::Thinking => {
+            // It reads when its tick comes, and notices then if the server is gone.
+            Phase::SlowReading(_) => {}
+            Phase::Reading(_) | Phase::Thinking | Phase::Idle | Phase::SlowWriting(_) | Phase::Silent => {
                 if events.intersects(!EpollFlags::EPOLLOUT) {
                     self.read(token, buffer);
                 }
             }
         }
-    }
-
-    /// Adds the connects that are still under way to the slow ones and to the retries.
-    fn count_unfinished_connects(&mut self) {
-        let now = now_ns();
-        for connection in self.table.iter().filter(|connection| connection.phase == Phase::Connecting) {
-            self.summary.slow_connects.count(now - connection.intended_ns);
-            self.summary.syn_retries.count(retransmissions(&connection.fd).unwrap_or(0));
-        }
-    }
-
-    fn connected(&mut self, token: u64) {
-        let now = now_ns();
-        let Some(connection) = self.table.get_mut(token) else { return };
-        connection.serial += 1;
-        let took = now - connection.intended_ns;
-        self.summary.established += 1;
-        self.recorded.connect.record(took);
-        self.recorded.recent_connect.record(took);
-        self.connect_ended(token, took);
-        self.request(token, now);
-    }
-
-    /// Counts the time and the SYN retries of a connect, whether it succeeded or not.
-    fn connect_ended(&mut self, token: u64, took_ns: u64) {
-        self.summary.slow_connects.count(took_ns);
-        if let Some(retries) = self.table.get(token).and_then(|connection| retransmissions(&connection.fd)) {
-            self.summary.syn_retries.count(retries);
-        }
-    }
-
-    /// Sends the next request, which was due at `due_ns`, or ends the connection after the last one.
-    fn request(&mut self, token: u64, due_ns: u64) {
-        if self.prepare(token, due_ns) {
-            self.write(token);
-        }
-    }
-
-    /// Prepares the next request. Returns false if the last one was answered, which ends the connection.
-    fn prepare(&mut self, token: u64, due_ns: u64) -> bool {
-        let Some(connection) = self.table.get_mut(token) else { return false };
-        if connection.requests_left == 0 {
-            self.summary.completed += 1;
-            self.table.remove(token);
-            return false;
-        }
-        connection.requests_left -= 1;
-        connection.request_ns = due_ns;
-        connection.phase = Phase::Writing(self.options.request_bytes);
-        connection.serial += 1;
-        let ticket = Ticket { token, serial: connection.serial };
-        self.responding.push(now_ns() + self.options.timeout_ms * 1_000_000, ticket);
-        true
-    }
-
-    fn write(&mut self, token: u64) {
-        while let Some(connection) = self.table.get_mut(token) {
-            let (bytes, result) = connection.write();
-            self.summary.sent_bytes += bytes;
-            match result {
-                Ok(Progress::Written) => {
-                    self.summary.requests += 1;
-                    connection.phase = Phase::Reading(self.options.response_bytes);
-                    // Without responses the next request follows at once.
-                    if self.options.response_bytes > 0 || !self.responded(token) {
-                        return;
-                    }
-                }
-                Ok(_) => return,
-                Err(failure) => return self.fail(token, failure),
-            }
-        }
-    }
-
-    fn read(&mut self, token: u64, buffer: &mut [u8]) {
-        let Some(connection) = self.table.get_mut(token) else { return };
-        let (bytes, result) = connection.read(buffer);
-        self.summary.received_bytes += bytes;
-        match result {
-            Ok(Progress::Responded) => {
-                if self.responded(token) {
-                    self.write(token);
-                }
-            }
-            Ok(_) => {}
-            Err(failure) => self.fail(token, failure),
-        }
-    }
-
-    /// Records a response. Returns true if the next request must be written now.
-    fn responded(&mut self, token: u64) -> bool {
-        let now = now_ns();
-        let Some(connection) = self.table.get_mut(token) else { return false };
-        self.summary.responses += 1;
-        let took = now - connection.request_ns;
-        self.recorded.response.record(took);
-        self.recorded.recent_response.record(took);
-        if std::mem::take(&mut connection.first_response) {
-            self.recorded.first_response.record(now - connection.intended_ns);
-        }
-        if connection.requests_left == 0 || self.options.think_ms == 0 {
-            return self.prepare(token, now);
-        }
-        connection.phase = Phase::Thinking;
-        connection.serial += 1;
-        let ticket = Ticket { token, serial: connection.serial };
-        self.thinking.push(now + self.options.think_ms * 1_000_000, ticket);
-        false
-    }
-
-    fn fail(&mut self, token: u64, failure: Failure) {
-        let Some(connection) = self.table.get(token) else { return };
-        if connection.phase == Phase::Connecting {
-            let took = now_ns() - connection.intended_ns;
-            self.connect_ended(token, took);
-            self.connect_failed(failure);
-        } else {
-            let failures = &mut self.summary.failures.response;
-            *match failure {
-                Failure::Errno(Errno::ECONNRESET | Errno::EPIPE) => &mut failures.reset,
-                Failure::Closed => &mut failures.closed,
-                Failure::Timeout | Failure::Errno(Errno::ETIMEDOUT) => &mut failures.timeout,
-                Failure::Errno(_) => &mut failures.other,
-            } += 1;
-        }
-        self.table.remove(token);
-    }
-
-    fn connect_failed(&mut self, failure: Failure) {
-        let failures = &mut self.summary.failures.connect;
-        *match failure {
-            Failure::Errno(Errno::ECONNREFUSED) => &mut failures.refused,
-            Failure::Errno(Errno::ECONNRESET | Errno::EPIPE) => &mut failures.reset,
-            Failure::Errno(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => &mut failures.unreachable,
-            Failure::Errno(Errno::EADDRNOTAVAIL) => &mut failures.no_port,
-            Failure::Timeout | Failure::Errno(Errno::ETIMEDOUT) => &mut failures.timeout,
-            Failure::Errno(_) | Failure::Closed => &mut failures.other,
-        } += 1;
     }
 
     fn progress(&mut self, now: u64) {

@@ -5,8 +5,11 @@ use std::iter::Peekable;
 use std::time::Duration;
 
 /// Times at which connections are due, in nanoseconds since the start, in order.
+///
+/// Only [`Self::go_on_at`] changes those that nobody has looked at yet.
 pub struct Schedule {
-    steady: Option<Peekable<Steady>>,
+    rate: f64,
+    steady: Option<Steady>,
     bursts: Option<Peekable<Bursts>>,
     end_ns: u64,
     left: u64,
@@ -20,13 +23,38 @@ impl Schedule {
                 Arrivals::Constant => Gap::Constant,
                 Arrivals::Poisson => Gap::Poisson(fastrand::Rng::with_seed(options.seed)),
             };
-            Steady { rate, gap, count: 0, sum: 0.0 }.peekable()
+            Steady::new(rate, gap)
         });
         Self {
+            rate: options.rate.unwrap_or_default(),
             steady,
             bursts: options.burst.map(|burst| Bursts { burst, count: 0 }.peekable()),
             end_ns: options.duration.map_or(u64::MAX, nanoseconds),
             left: options.connections.unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The next time.
+    pub fn peek(&mut self) -> Option<u64> {
+        let steady = self.steady.as_ref().map(|steady| steady.next);
+        let burst = self.bursts.as_mut().and_then(Peekable::peek).copied();
+        let due = match (steady, burst) {
+            (Some(steady), Some(burst)) => steady.min(burst),
+            (one, other) => one.or(other)?,
+        };
+        (self.left > 0 && due < self.end_ns).then_some(due)
+    }
+
+    /// The next time, if it is not after `now_ns`.
+    pub fn next_until(&mut self, now_ns: u64) -> Option<u64> {
+        self.peek().filter(|&due| due <= now_ns)?;
+        self.next()
+    }
+
+    /// From the next time on the rate is `factor` times that of the options. Bursts stay as they are.
+    pub fn go_on_at(&mut self, factor: f64) {
+        if let Some(steady) = &mut self.steady {
+            steady.go_on_at(self.rate * factor);
         }
     }
 }
@@ -35,21 +63,15 @@ impl Iterator for Schedule {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
-        let steady = self.steady.as_mut().and_then(Peekable::peek).copied();
-        let burst = self.bursts.as_mut().and_then(Peekable::peek).copied();
-        let due = match (steady, burst) {
-            (Some(steady), Some(burst)) => steady.min(burst),
-            (one, other) => one.or(other)?,
-        };
-        if self.left == 0 || due >= self.end_ns {
-            return None;
-        }
+        let due = self.peek()?;
         self.left -= 1;
-        if steady == Some(due) {
-            self.steady.as_mut().and_then(Iterator::next)
-        } else {
-            self.bursts.as_mut().and_then(Iterator::next)
+        match &mut self.steady {
+            Some(steady) if steady.next == due => steady.advance(),
+            _ => {
+                let _ = self.bursts.as_mut().and_then(Iterator::next);
+            }
         }
+        Some(due)
     }
 }
 
@@ -62,20 +84,38 @@ enum Gap {
     Poisson(fastrand::Rng),
 }
 
+/// Times at a rate.
 struct Steady {
     /// Arrivals per second.
     rate: f64,
     gap: Gap,
+    /// The time from which gaps are added up, in nanoseconds since the start.
+    base_ns: u64,
+    /// Number of gaps since then.
     count: u64,
-    /// Sum of the random gaps, in mean gaps.
+    /// Sum of the random gaps since then, in mean gaps.
     sum: f64,
+    /// The next time.
+    next: u64,
 }
 
-impl Iterator for Steady {
-    type Item = u64;
+impl Steady {
+    fn new(rate: f64, gap: Gap) -> Self {
+        let mut steady = Self { rate, gap, base_ns: 0, count: 0, sum: 0.0, next: 0 };
+        // Constant arrivals begin at once, random ones after a random gap.
+        if matches!(steady.gap, Gap::Poisson(_)) {
+            steady.advance();
+        }
+        steady
+    }
 
-    fn next(&mut self) -> Option<u64> {
-        // Each time is computed from the start, so that rounding errors do not accumulate.
+    fn go_on_at(&mut self, rate: f64) {
+        (self.rate, self.base_ns, self.count, self.sum) = (rate, self.next, 0, 0.0);
+    }
+
+    fn advance(&mut self) {
+        self.count += 1;
+        // Each time is computed from the base, so that rounding errors do not accumulate.
         let gaps = match &mut self.gap {
             Gap::Constant => self.count as f64,
             Gap::Poisson(random) => {
@@ -84,8 +124,7 @@ impl Iterator for Steady {
                 self.sum
             }
         };
-        self.count += 1;
-        Some((gaps / self.rate * 1e9) as u64)
+        self.next = self.base_ns + (gaps / self.rate * 1e9) as u64;
     }
 }
 
@@ -143,6 +182,21 @@ mod tests {
         // Exponential: standard deviation = mean. Five standard errors of 100,000 gaps.
         assert!((mean - 1.0).abs() < 0.016, "{mean}");
         assert!((variance.sqrt() - 1.0).abs() < 0.03, "{variance}");
+    }
+
+    #[test]
+    fn another_rate_holds_from_the_next_time_on() {
+        let ms = 1_000_000;
+        let arguments = "stress --target 127.0.0.1:1 --rate 1000 --connections 6";
+        let mut schedule = Schedule::new(&Options::parse_from(arguments.split_whitespace()));
+        assert_eq!(schedule.next_until(0), Some(0));
+        assert_eq!(schedule.next_until(ms - 1), None, "the next is not due yet");
+        assert_eq!(schedule.peek(), Some(ms));
+        schedule.go_on_at(0.1);
+        assert_eq!(schedule.next_until(ms), Some(ms));
+        assert_eq!(schedule.next(), Some(11 * ms));
+        schedule.go_on_at(2.0);
+        assert_eq!(schedule.collect::<Vec<_>>(), [21 * ms, 21 * ms + ms / 2, 22 * ms]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The results of `stress`.
 
+use super::kind::Misbehaving;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -171,7 +172,7 @@ pub struct Summary {
     pub seconds: f64,
     /// Connections that were due: started or skipped.
     pub due: u64,
-    /// Connections whose connect was called.
+    /// Connections whose connect was called. With --retries each attempt is one.
     pub started: u64,
     /// Connections that were due and not started.
     pub skipped: Skipped,
@@ -179,7 +180,7 @@ pub struct Summary {
     pub established: u64,
     /// Connections with all their responses.
     pub completed: u64,
-    /// Connections that failed, by kind.
+    /// Connections that failed, by kind. With --retries each failed attempt counts.
     pub failures: Failures,
     /// Connections that were open when a signal ended the load.
     pub unfinished: u64,
@@ -199,13 +200,50 @@ pub struct Summary {
     pub slow_connects: SlowConnects,
     /// Time from the intended start to the connect call: the delay of the generator itself.
     pub start_delay_us: Distribution,
-    /// Time from the intended start until the connection is established.
+    /// Time from the intended start of the attempt until the connection is established.
     pub connect_us: Distribution,
     /// Time from the intended request until its response is complete. The first request is intended when the
     /// connection is established, the next ones after the think time.
     pub response_us: Distribution,
-    /// Time from the intended start until the first response is complete: what a user waits.
+    /// Time from the intended start until the first response is complete: what a user waits, failed attempts included.
     pub first_response_us: Distribution,
+    /// Attempts after a failed one (--retries); they count in `started` too.
+    #[serde(default)]
+    pub retries: u64,
+    /// Connections whose last attempt failed: users who got nothing.
+    #[serde(default)]
+    pub gave_up: u64,
+    /// Connections with all their responses, per second: what users got.
+    #[serde(default)]
+    pub goodput_per_second: f64,
+    /// Connections that do not behave. Only ordinary ones count in `completed`, `failures`, and the distributions of
+    /// responses.
+    #[serde(default)]
+    pub misbehaving: Misbehaving,
+    /// The pool of connections, with --pool.
+    #[serde(default)]
+    pub pool: Option<Pool>,
+    /// Segments that the kernel sent again after the connect, of all connections that have ended.
+    #[serde(default)]
+    pub retransmissions: u64,
+    /// How long the kernel could not send because the server's receive window was full, summed over the connections
+    /// that have ended.
+    #[serde(default)]
+    pub receiver_limited_us: u64,
+}
+
+/// A pool of connections under load. Each arrival is a request, which counts as a completed connection when it is
+/// answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Largest number of connections.
+    pub size: u64,
+    /// Connections that were opened, also to replace failed ones.
+    pub opened: u64,
+    /// Largest number of requests that waited for a connection.
+    pub peak_waiting: u64,
+    /// Time that each request waited for a connection of the pool.
+    pub wait_us: Distribution,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -26,13 +26,19 @@ pub const LEAVE: &str = "\x1b[?1049l";
 pub struct Session {
     shell: Child,
     slave: OwnedFd,
+    keyboard: File,
     shown: Arc<Mutex<Vec<u8>>>,
     reads: Arc<AtomicBool>,
 }
 
 impl Session {
-    /// Starts a lab with these options, and this program as listentop.
+    /// Starts a lab with these options, and this program as listentop. It asks for no prediction.
     pub fn start(options: &str, listentop: &Path) -> Self {
+        Self::start_asking(&format!("{options} --no-quiz"), listentop)
+    }
+
+    /// The same, and a lesson that is named asks for a prediction.
+    pub fn start_asking(options: &str, listentop: &Path) -> Self {
         let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
         let mut command = Command::new("sh");
@@ -53,6 +59,7 @@ impl Session {
         let shown = Arc::new(Mutex::new(Vec::new()));
         let reads = Arc::new(AtomicBool::new(true));
         let (mut master, seen, reading) = (File::from(pty.master), Arc::clone(&shown), Arc::clone(&reads));
+        let keyboard = master.try_clone().unwrap();
         // The slave stays open here, so this thread ends with the test's process.
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
@@ -63,7 +70,12 @@ impl Session {
                 }
             }
         });
-        Self { shell, slave: pty.slave, shown, reads }
+        Self { shell, slave: pty.slave, keyboard, shown, reads }
+    }
+
+    /// Types a text.
+    pub fn type_text(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
     /// The lab's process.

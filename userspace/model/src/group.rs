@@ -304,6 +304,11 @@ impl HistoryPoint {
             drops: self.drops.add(other.drops),
             accepts: self.accepts.add(other.accepts),
             reads: self.reads.add(other.reads),
+            waits: {
+                let mut waits = self.waits;
+                waits.add(&other.waits);
+                waits
+            },
         }
     }
 }

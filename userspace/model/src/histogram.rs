@@ -174,6 +174,28 @@ impl Histogram {
         self.quantile_ns(p).map(to_us)
     }
 
+    /// The mean in units, from the middles of the buckets; `None` if there are no values.
+    fn mean(&self) -> Option<f64> {
+        let sum = self.buckets.iter().map(|&(bucket, count)| {
+            let (low, high) = bounds(bucket);
+            (low + high - 1) as f64 / 2.0 * count as f64
+        });
+        (!self.is_empty()).then(|| sum.sum::<f64>() / self.count() as f64)
+    }
+
+    /// The mean of sizes, rounded, at most 1/16 off; `None` if there are no values.
+    #[must_use]
+    pub fn mean_units(&self) -> Option<u64> {
+        self.mean().map(|mean| mean.round() as u64)
+    }
+
+    /// The mean of durations in microseconds, rounded, at most 1/16 off; `None` if there are no values.
+    #[must_use]
+    pub fn mean_us(&self) -> Option<u64> {
+        // A duration of n units is anywhere in the nth unit.
+        self.mean().map(|mean| ((mean + 0.5) * UNIT_NS as f64 / 1000.0).round() as u64)
+    }
+
     /// The largest value that the top bucket can hold, in units. No value is above it, except those past the layout's
     /// end.
     #[must_use]
@@ -230,6 +252,11 @@ mod tests {
             let exact_us = exact * 0.128;
             assert!((us - exact_us).abs() <= exact_us / 16.0 + 0.6, "p{p}: {us} µs for {exact_us}");
         }
+        let exact = values.iter().sum::<u64>() as f64 / 20_000.0;
+        let mean = histogram.mean_units().unwrap() as f64;
+        assert!((mean - exact).abs() <= exact / 16.0, "{mean} for {exact}");
+        let us = histogram.mean_us().unwrap() as f64;
+        assert!((us - exact * 0.128).abs() <= exact * 0.128 / 16.0 + 0.6, "{us} µs");
         assert!(histogram.max_units().unwrap() >= 740_000 && histogram.max_units().unwrap() <= 832_500);
         assert!(histogram.max_us() >= histogram.quantile_us(1.0));
     }
@@ -239,6 +266,7 @@ mod tests {
         let empty = Histogram::default();
         assert_eq!((empty.count(), empty.quantile_units(0.5), empty.quantile_us(0.5)), (0, None, None));
         assert_eq!((empty.max_us(), empty.max_units()), (None, None));
+        assert_eq!((empty.mean_us(), empty.mean_units()), (None, None));
         assert_eq!(empty.bars(10), []);
         assert_eq!(Histogram::of_units([5]).bars(0), []);
     }
@@ -247,6 +275,7 @@ mod tests {
     fn small_sizes_are_exact() {
         let sizes = Histogram::of_units([1, 1, 1, 7]);
         assert_eq!((sizes.quantile_units(0.5), sizes.max_units()), (Some(1), Some(7)));
+        assert_eq!(Histogram::of_units([1, 1, 7]).mean_units(), Some(3));
     }
 
     #[test]

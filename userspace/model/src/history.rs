@@ -5,6 +5,10 @@
 
 use std::collections::VecDeque;
 
+use listentop_abi::histogram::{UNIT_NS, lower_bound};
+
+use crate::histogram::Histogram;
+
 /// Steps of history kept: the widest graph of a 200-column screen, and a little more; one minute at 4 Hz.
 pub const HISTORY: usize = 240;
 
@@ -25,6 +29,57 @@ pub struct HistoryPoint {
     pub accepts: Option<f64>,
     /// Reads per second since the point before.
     pub reads: Option<f64>,
+    /// How long the connections that were accepted since the point before had waited.
+    pub waits: Waits,
+}
+
+/// Bands of accept waits: the first wait that is too long for each but the last, in microseconds. A step of three is
+/// about what makes a difference.
+const LIMITS_US: [u64; 11] = [30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000];
+
+/// How many bands there are.
+pub const BANDS: usize = LIMITS_US.len() + 1;
+
+/// How many connections had waited how long: a distribution that is coarse enough to be kept for each step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waits(pub [u16; BANDS]);
+
+impl Waits {
+    /// A distribution of accept waits, coarsely.
+    #[must_use]
+    pub fn of(waits: &Histogram) -> Self {
+        let mut bands = Self::default();
+        for &(bucket, count) in &waits.buckets {
+            let us = lower_bound(usize::from(bucket)) * UNIT_NS / 1_000;
+            let band = &mut bands.0[Self::band(us)];
+            *band = band.saturating_add(count.min(u64::from(u16::MAX)) as u16);
+        }
+        bands
+    }
+
+    /// The band of a wait.
+    fn band(us: u64) -> usize {
+        LIMITS_US.iter().position(|limit| us < *limit).unwrap_or(BANDS - 1)
+    }
+
+    /// The first wait that is too long for a band, in microseconds; `None` for the last one.
+    #[must_use]
+    pub fn limit_us(band: usize) -> Option<u64> {
+        LIMITS_US.get(band).copied()
+    }
+
+    /// Adds those of another listener or step.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, count) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    /// Whether nothing was accepted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|count| *count == 0)
+    }
 }
 
 /// When the last steps were, at most [`HISTORY`].
@@ -219,6 +274,24 @@ mod tests {
         history.resume();
         history.push(6, depth(2));
         assert_eq!(seen(&history, &timeline), [(3.0, 1), (4.0, 1), (5.0, 0), (6.0, 2)]);
+    }
+
+    #[test]
+    fn waits_are_in_the_band_below_their_limit() {
+        for (us, band) in
+            [(0, 0), (29, 0), (30, 1), (99, 1), (100, 2), (2_999_999, 10), (3_000_000, 11), (u64::MAX, 11)]
+        {
+            assert_eq!(Waits::band(us), band, "{us}");
+            assert!(Waits::limit_us(band).is_none_or(|limit| us < limit), "{us}");
+        }
+        let units = |us: u64| us * 1_000 / UNIT_NS;
+        let mut waits = Waits::of(&Histogram::of_units([units(5), units(60), units(60), units(2_000_000)]));
+        assert_eq!((waits.0[0], waits.0[1], waits.0[10], waits.is_empty()), (1, 2, 1, false));
+        waits.add(&waits.clone());
+        assert_eq!((waits.0[0], waits.0[1]), (2, 4));
+        let many = Histogram { buckets: vec![(0, u64::MAX)] };
+        assert_eq!(Waits::of(&many).0[0], u16::MAX);
+        assert!(Waits::default().is_empty());
     }
 
     #[test]

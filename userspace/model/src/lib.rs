@@ -4,6 +4,7 @@
 pub mod catalogue;
 pub mod coverage;
 pub mod device;
+pub mod episodes;
 pub mod figures;
 pub mod findings;
 #[cfg(any(test, feature = "fixtures"))]

@@ -40,6 +40,11 @@ impl Feed {
         Ok(())
     }
 
+    /// The model of everything.
+    pub(super) fn all(&self) -> &Model {
+        self.tracker.model()
+    }
+
     /// The model as the filters leave it.
     pub(super) fn model(&self) -> Model {
         let mut model = self.tracker.model().clone();

@@ -6,7 +6,10 @@ use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser as _},
 };
-use listentop_model::model::{ListenerModel, Model};
+use listentop_model::{
+    model::{ListenerModel, Model},
+    words::losses,
+};
 
 use super::values;
 use crate::source;
@@ -144,6 +147,9 @@ impl Filter {
         }
         let ended = named.iter().filter(|process| source::start_ticks(process.pid) != Some(process.started));
         remarks.extend(ended.map(|process| format!("process {} ended while it was measured", process.pid)));
+        if !self.is_empty() && !losses::of(&model.losses).is_empty() {
+            remarks.push("losses are counted for the whole machine, not only for what the filter passes".to_owned());
+        }
         remarks
     }
 
@@ -158,7 +164,8 @@ impl Filter {
             && self.service.is_empty()
     }
 
-    fn passes(&self, listener: &ListenerModel) -> bool {
+    /// Whether a listener passes.
+    pub(super) fn passes(&self, listener: &ListenerModel) -> bool {
         let process = listener.process.as_ref();
         let any_pid = |pid: &u32| {
             process.is_some_and(|p| p.pid == *pid)

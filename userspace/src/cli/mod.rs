@@ -1,12 +1,20 @@
 //! The command line.
 
+mod config;
 mod doctor;
+mod events;
+mod export;
 mod feed;
 mod filter;
 mod limits;
+mod moment;
 mod options;
+mod progress;
+mod record;
+mod recorded;
 mod report;
 mod serve;
+mod signals;
 mod top;
 mod values;
 
@@ -24,7 +32,7 @@ use crate::{
     errors::{self, Shortage},
     output, rights,
     say::{charset, say},
-    source::{self, Source, StartError},
+    source::{self, StartError, Started},
 };
 use options::{Cli, Command};
 
@@ -108,6 +116,9 @@ pub fn main() -> ExitCode {
         (None, None | Some(Command::Top(_))) => top::run(&cli),
         (None, Some(Command::Report(report))) => report::run(&cli, report),
         (None, Some(Command::Serve(serve))) => serve::run(&cli, serve),
+        (None, Some(Command::Events(events))) => events::run(&cli, events),
+        (None, Some(Command::Record(record))) => record::run(&cli, record),
+        (None, Some(Command::Export(export))) => export::run(&cli, export),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
     };
     match result {
@@ -149,14 +160,14 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Starts the source and gives up the privileges that only the start required. If it is not the best source, one line
 /// on stderr explains why, and what would help.
-fn start(options: &source::Options) -> Result<Box<dyn Source>, Failure> {
+fn start(options: &source::Options) -> Result<Started, Failure> {
     limits::raise();
     let started = source::start(options)?;
-    if let Some(notice) = started.notice {
-        say(format_args!("listentop: {}", errors::one_line(&notice)));
+    if let Some(notice) = &started.notice {
+        say(format_args!("listentop: {}", errors::one_line(notice)));
     }
     rights::drop_after_attach().map_err(anyhow::Error::new)?;
-    Ok(started.source)
+    Ok(started)
 }
 
 /// Prints help and version as clap does, but a mistake in one line.

@@ -7,10 +7,12 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use listentop_abi::limits;
+use listentop_model::model::Severity;
+use serde::Deserialize;
 
-use super::{filter::Filter, values};
+use super::{filter::Filter, recorded::Part, values};
 use crate::{
-    report,
+    export, report,
     source::{self, live},
 };
 
@@ -19,7 +21,8 @@ use crate::{
 #[command(name = "listentop", version, about, args_conflicts_with_subcommands = false)]
 #[command(
     after_help = "The dashboard needs a terminal of at least 80x24. A NO_COLOR in the environment that is not empty turns colours off. \
-                        A locale without UTF-8 (LC_ALL, LC_CTYPE, LANG) gets ASCII.\n\n\
+                        A locale without UTF-8 (LC_ALL, LC_CTYPE, LANG) gets ASCII. Keys, columns and colours can be set in \
+                        ~/.config/listentop/config.toml (docs/dashboard.md).\n\n\
                         Exit status:\n  \
                         0      success\n  \
                         1      failure, or terminal missing or too small\n  \
@@ -46,8 +49,21 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Show the dashboard (the default)
     Top(Top),
-    /// Measure for some time, then print a report
+    /// Measure for some time, then print a report; or print that of a recording
     Report(Report),
+    /// Print a line for whatever begins or ends: findings, and listeners that open and close
+    Events(Events),
+    /// Record everything, to look at it later: a file, or a ring that holds the last hours
+    #[command(after_help = "It prints 'recording to FILE' on stderr when the first sample is written. \
+                            SIGINT, SIGTERM and SIGHUP end it; what was written is whole, also after SIGKILL. Nothing that is there is overwritten. \
+                            Look at it with 'listentop report --from FILE' and 'listentop events --from FILE'.")]
+    Record(Record),
+    /// Write a recording as a table: a row for each listener and sample, a column for each figure
+    #[command(
+        after_help = "Counts, peaks and distributions are those since the beginning of the part; what came between two rows is their \
+                            difference. Durations are in microseconds. What is not known is empty or null, never 0."
+    )]
+    Export(Export),
     /// Serve the figures to Prometheus, until SIGINT, SIGTERM or SIGHUP
     #[command(
         after_help = "It prints 'serving at URL' on stderr when figures can be scraped. GET /healthz says whether it \
@@ -65,24 +81,172 @@ pub(super) enum Command {
     Doctor(Doctor),
 }
 
-/// Options of the dashboard.
-#[derive(Debug, Clone, Args)]
+/// Options of the dashboard. They are set in the configuration file, too.
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct Top {
     /// Time between two refreshes (500ms, 1s) [default: 250ms]; the keys + and - change it
     #[arg(long, value_name = "TIME", value_parser = values::refresh)]
-    refresh: Option<Duration>,
+    pub(super) refresh: Option<Duration>,
+    /// Colours: for a dark or a light background, the 16 of the terminal, or none [default: auto, which asks the
+    /// terminal for its background]
+    #[arg(long, value_enum)]
+    pub(super) theme: Option<ThemeChoice>,
+    /// Ring the terminal's bell when clients of one more listener are refused or wait too long
+    #[arg(long)]
+    pub(super) bell: bool,
+    /// Leave the mouse to the terminal
+    #[arg(long)]
+    pub(super) no_mouse: bool,
+    /// Configuration file [default: listentop/config.toml in $XDG_CONFIG_HOME or ~/.config; under sudo, of who called
+    /// it]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// A choice of colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ThemeChoice {
+    /// As the terminal's background is
+    Auto,
+    /// For a dark background
+    Dark,
+    /// For a light background
+    Light,
+    /// The sixteen colours of the terminal's own palette
+    #[serde(rename = "16")]
+    #[value(name = "16")]
+    Sixteen,
+    /// No colours
+    None,
+}
+
+impl Top {
+    /// The first of the options that was given, if any was.
+    fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.refresh.is_some(), "--refresh"),
+            (self.theme.is_some(), "--theme"),
+            (self.bell, "--bell"),
+            (self.no_mouse, "--no-mouse"),
+            (self.config.is_some(), "--config"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
+
+    /// These, and `other` where these are not given.
+    fn or(self, other: Self) -> Self {
+        Self {
+            refresh: self.refresh.or(other.refresh),
+            theme: self.theme.or(other.theme),
+            bell: self.bell || other.bell,
+            no_mouse: self.no_mouse || other.no_mouse,
+            config: self.config.or(other.config),
+        }
+    }
 }
 
 /// Options of the report.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Report {
-    /// How long to measure (10s, 500ms, 2m). SIGINT, SIGTERM and SIGHUP end it early, and the report is still
-    /// printed
-    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
-    pub(super) duration: Duration,
+    /// How long to measure (10s, 500ms, 2m) [default: 10s]. SIGINT, SIGTERM and SIGHUP end it early, and the report is
+    /// still printed. With --from: how long a part of the recording
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
+    pub(super) duration: Option<Duration>,
+    /// Measure nothing: report on this recording
+    #[arg(long, value_name = "FILE")]
+    pub(super) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) part: Part,
     /// Output format
     #[arg(long, value_parser = report_format(), default_value = report::FORMATS[0].name)]
     pub(super) format: &'static report::Format,
+}
+
+/// Options of the events.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Events {
+    /// How long to watch (10m, 8h) [default: until SIGINT, SIGTERM or SIGHUP, or until nobody reads the output]
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
+    pub(super) duration: Option<Duration>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Lines::Text)]
+    pub(super) format: Lines,
+    /// Measure nothing: print what happened in this recording
+    #[arg(long, value_name = "FILE")]
+    pub(super) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) part: Part,
+}
+
+/// Options of a recording.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Record {
+    /// The file to make; with --ring, a folder
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// How long to record (10m, 8h) [default: until SIGINT, SIGTERM or SIGHUP]
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
+    pub(super) duration: Option<Duration>,
+    /// Time between two samples
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::refresh)]
+    pub(super) every: Duration,
+    /// Hold the last so much time (24h), in a folder of files of which the oldest go. A ring that is there is continued
+    #[arg(long, value_name = "TIME", value_parser = values::ring)]
+    pub(super) ring: Option<Duration>,
+    /// The most that it may take on the disk (500M, 2G). A file ends there; a ring becomes shorter
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub(super) max_size: Option<u64>,
+    /// Keep five minutes before and after each finding that is so bad, when the ring goes round
+    #[arg(long, value_name = "SEVERITY", value_enum)]
+    pub(super) freeze_on: Option<FreezeOn>,
+}
+
+/// Options of an export.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Export {
+    /// The recording, or the folder of a ring
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Output format
+    #[arg(long, value_parser = export_format(), default_value = export::FORMATS[0].name)]
+    pub(super) format: &'static export::Format,
+    /// Write to this file, which must not be there yet [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// How long a part, from --at or --since on
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
+    pub(super) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(super) part: Part,
+}
+
+/// Findings that are kept in a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FreezeOn {
+    /// Clients are refused or left waiting
+    Critical,
+    /// They may be, too
+    Warning,
+}
+
+impl FreezeOn {
+    /// The least severity that is kept.
+    pub(super) const fn severity(self) -> Severity {
+        match self {
+            Self::Critical => Severity::Critical,
+            Self::Warning => Severity::Warning,
+        }
+    }
+}
+
+/// The formats of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Lines {
+    /// For people: one line each
+    Text,
+    /// For programs: a JSON object in each line, see docs/schema.md
+    Json,
 }
 
 /// Options of the exporter.
@@ -120,6 +284,12 @@ fn report_format() -> impl TypedValueParser<Value = &'static report::Format> {
     PossibleValuesParser::new(names).try_map(|name| report::format(&name).ok_or("there is no such format"))
 }
 
+/// The formats of the export.
+fn export_format() -> impl TypedValueParser<Value = &'static export::Format> {
+    let names = export::FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.help));
+    PossibleValuesParser::new(names).try_map(|name| export::format(&name).ok_or("there is no such format"))
+}
+
 /// The formats of the doctor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
@@ -130,13 +300,12 @@ pub(super) enum Format {
 }
 
 impl Cli {
-    /// Time between two refreshes of the dashboard, given before or after the command.
-    pub(super) fn refresh(&self) -> Duration {
-        let of_command = match &self.command {
-            Some(Command::Top(top)) => top.refresh,
-            _ => None,
-        };
-        of_command.or(self.top.refresh).unwrap_or(Duration::from_millis(250))
+    /// Options of the dashboard, given before or after the command.
+    pub(super) fn top(&self) -> Top {
+        match &self.command {
+            Some(Command::Top(top)) => top.clone().or(self.top.clone()),
+            _ => self.top.clone(),
+        }
     }
 
     /// An option that was given, but is not for the command.
@@ -144,11 +313,14 @@ impl Cli {
         let (command, filters) = match &self.command {
             None | Some(Command::Top(_)) => return None,
             Some(Command::Report(_)) => ("report", false),
+            Some(Command::Events(_)) => ("events", false),
+            Some(Command::Export(_)) => ("export", false),
+            Some(Command::Record(_)) => ("record", !self.filter.is_empty()),
             Some(Command::Serve(_)) => ("serve", false),
             Some(Command::Doctor(_)) => ("doctor", !self.filter.is_empty()),
         };
-        let option = match (self.top.refresh, filters) {
-            (Some(_), _) => "--refresh".to_owned(),
+        let option = match (self.top.given(), filters) {
+            (Some(option), _) => option.to_owned(),
             (None, true) => self.filter.to_string(),
             (None, false) => return None,
         };
@@ -261,15 +433,16 @@ mod tests {
     #[test]
     fn a_refresh_works_before_and_behind_the_command() {
         for (line, milliseconds) in [
-            ("listentop", 250),
-            ("listentop top", 250),
+            ("listentop", 0),
+            ("listentop top", 0),
             ("listentop --refresh 2s", 2_000),
             ("listentop --refresh 2s top", 2_000),
             ("listentop top --refresh 2s", 2_000),
             ("listentop --refresh 1s top --refresh 2s", 2_000),
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
-            assert_eq!((cli.refresh(), cli.misplaced()), (Duration::from_millis(milliseconds), None), "{line}");
+            let refresh = cli.top().refresh.unwrap_or_default();
+            assert_eq!((refresh, cli.misplaced()), (Duration::from_millis(milliseconds), None), "{line}");
         }
     }
 
@@ -278,8 +451,14 @@ mod tests {
         for (line, says) in [
             ("listentop --refresh 2s report", "--refresh is not for 'report'"),
             ("listentop --refresh 2s doctor", "--refresh is not for 'doctor'"),
+            ("listentop --theme light report", "--theme is not for 'report'"),
+            ("listentop --bell report", "--bell is not for 'report'"),
+            ("listentop --no-mouse doctor", "--no-mouse is not for 'doctor'"),
+            ("listentop --config x doctor", "--config is not for 'doctor'"),
             ("listentop --port 80 doctor", "--port 80 is not for 'doctor'"),
             ("listentop doctor --comm nginx", "--comm nginx is not for 'doctor'"),
+            ("listentop record x --port 80", "--port 80 is not for 'record'"),
+            ("listentop --refresh 1s events", "--refresh is not for 'events'"),
             ("listentop --refresh 2s serve", "--refresh is not for 'serve'"),
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
@@ -312,6 +491,6 @@ mod tests {
             assert_eq!(options.format.name, format.name);
         }
         let error = Cli::try_parse_from(["listentop", "report", "--format", "xml"]).expect_err("no such format");
-        assert!(error.to_string().contains("[possible values: table, json"), "{error}");
+        assert!(error.to_string().contains("[possible values: table, json, html"), "{error}");
     }
 }

@@ -15,9 +15,8 @@ pub(super) fn run(_: &Cli, _: &Serve) -> Result<u8, Failure> {
 #[cfg(feature = "serve")]
 pub(super) fn run(cli: &Cli, options: &Serve) -> Result<u8, Failure> {
     use anyhow::Context as _;
-    use tokio::signal::unix::{SignalKind, signal};
 
-    use super::{OK, runtime, start};
+    use super::{OK, runtime, signals::Ending, start};
     use crate::{
         say::say,
         serve::{Bound, Options},
@@ -37,17 +36,10 @@ pub(super) fn run(cli: &Cli, options: &Serve) -> Result<u8, Failure> {
     })
     .map_err(anyhow::Error::new)?;
     let runtime = runtime()?;
-    let source = start(&cli.probing.options())?;
+    let source = start(&cli.probing.options())?.source;
     let filter = cli.filter.clone();
     runtime.block_on(async move {
-        let mut ends = Vec::new();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-            ends.push(signal(kind).context("cannot wait for signals")?);
-        }
-        let stop = std::future::poll_fn(move |context| {
-            let over = ends.iter_mut().any(|end| end.poll_recv(context).is_ready());
-            if over { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        });
+        let mut ending = Ending::expect().context("cannot wait for signals")?;
         if let Some(warning) = bound.warning() {
             say(format_args!("listentop: {warning}"));
         }
@@ -55,7 +47,7 @@ pub(super) fn run(cli: &Cli, options: &Serve) -> Result<u8, Failure> {
         let measured = bound.measure(source, Box::new(move |model| filter.apply(model)))?;
         // Scripts wait for this line: all that happens from here on counts.
         say(format_args!("serving at {url}"));
-        measured.serve(stop).await?;
+        measured.serve(ending.came()).await?;
         anyhow::Ok(())
     })?;
     Ok(OK)

@@ -5,15 +5,22 @@ use std::io::IsTerminal as _;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{mpsc, watch};
 
-use super::{Failure, OK, feed::Feed, options::Cli, runtime, start};
+use super::{
+    Failure, OK,
+    config::Config,
+    feed::Feed,
+    options::{Cli, ThemeChoice, Top},
+    runtime, start,
+};
 use crate::{
-    dashboard::{self, DashboardOptions, Ended, Theme},
+    dashboard::{self, DashboardOptions, Ended, Palette, Theme},
     say::{charset, say},
 };
 
 pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     // Before anything is attached: the dashboard cannot run without a terminal.
     dashboard::usable()?;
+    let look = look(&cli.top())?;
     cli.filter.check().map_err(Failure::Usage)?;
     // It is gone when the dashboard appears, which shows the filters as they are compared.
     cli.filter.notes().into_iter().for_each(|note| say(format_args!("listentop: {note}")));
@@ -23,18 +30,17 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
         );
     }
     let runtime = runtime()?;
-    let source = start(&cli.probing.options())?;
-    let name = source.name().to_owned();
-    let feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
-    let refresh = cli.refresh();
+    let started = start(&cli.probing.options())?;
+    let name = started.source.name().to_owned();
+    let feed = Feed::start(started.source, cli.filter.clone()).context("reading the source failed")?;
     let options = DashboardOptions {
-        refresh,
-        color: Theme::color_allowed(std::env::var_os("NO_COLOR").as_deref()),
-        charset: Theme::charset_of(std::env::var_os("TERM").as_deref(), charset()),
         host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
         source: name,
         filters: cli.filter.to_string(),
+        notice: started.notice,
+        ..look
     };
+    let refresh = options.refresh;
     let (ended, reader) = runtime.block_on(async move {
         let (models, receiver) = watch::channel(None);
         let (sender, controls) = mpsc::unbounded_channel();
@@ -54,4 +60,35 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
             Err(_) => Err(anyhow!("the source panicked").into()),
         },
     }
+}
+
+/// How the dashboard looks on this terminal, by the command line and the configuration file.
+pub(super) fn look(top: &Top) -> Result<DashboardOptions, Failure> {
+    let config = Config::read(top.config.as_deref()).map_err(Failure::Usage)?;
+    let variable = |name| std::env::var_os(name);
+    let term = variable("TERM");
+    let detected = Palette::of_terminal(term.as_deref(), variable("COLORTERM").as_deref(), false);
+    let coloured = Theme::color_allowed(variable("NO_COLOR").as_deref());
+    let (palette, ask) = match top.theme.or(config.theme).unwrap_or(ThemeChoice::Auto) {
+        ThemeChoice::Auto if !coloured => (Palette::None, false),
+        // The sixteen are the terminal's own, whatever is behind them.
+        ThemeChoice::Auto => (detected, detected == Palette::Dark),
+        ThemeChoice::Dark => (Palette::Dark, false),
+        ThemeChoice::Light => (Palette::Light, false),
+        ThemeChoice::Sixteen => (Palette::Sixteen, false),
+        ThemeChoice::None => (Palette::None, false),
+    };
+    let defaults = DashboardOptions::default();
+    Ok(DashboardOptions {
+        refresh: top.refresh.or(config.refresh).unwrap_or(defaults.refresh),
+        palette,
+        ask_background: ask,
+        charset: Theme::charset_of(term.as_deref(), charset()),
+        keys: config.keys().map_err(Failure::Usage)?,
+        wanted: config.wanted().map_err(Failure::Usage)?,
+        unwanted: config.unwanted().map_err(Failure::Usage)?,
+        bell: top.bell || config.bell,
+        mouse: !top.no_mouse && config.mouse.unwrap_or(true),
+        ..defaults
+    })
 }

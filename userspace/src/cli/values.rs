@@ -30,6 +30,34 @@ pub(super) fn refresh(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The length of a ring: of a shorter one nothing would be left to look at.
+pub(super) fn ring(text: &str) -> Result<Duration, String> {
+    let parsed = duration(text)?;
+    if parsed < Duration::from_secs(60) { Err("it must be at least a minute".to_owned()) } else { Ok(parsed) }
+}
+
+/// `500K`, `20MiB`, `2G`; a bare number is bytes. Units are powers of 1,024. At least what a recording begins with.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let expected = || "a size is expected, such as 20M or 2G; a bare number is bytes".to_owned();
+    let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| expected())?;
+    let shift = match unit.trim().to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(expected()),
+    };
+    let bytes = number * (1_u64 << shift) as f64;
+    if (SMALLEST..LARGEST).contains(&bytes) { Ok(bytes as u64) } else { Err("it must be from 64K to 1024T".to_owned()) }
+}
+
+/// Less would hold no more than the beginning of a recording.
+const SMALLEST: f64 = 65_536.0;
+const LARGEST: f64 = (1_u64 << 50) as f64 + 1.0;
+
 /// A whole number from 1 to `most`.
 fn number(text: &str, what: &str, most: u32) -> Result<u32, String> {
     match text.parse() {
@@ -93,6 +121,31 @@ mod tests {
         assert!(std::time::Instant::now().checked_add(LONGEST).is_some());
         for (text, accepted) in [("49ms", false), ("50ms", true), ("60s", true), ("61s", false)] {
             assert_eq!(refresh(text).is_ok(), accepted, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units_or_are_bytes() {
+        for (text, bytes) in [
+            ("65536", 65_536),
+            ("64K", 65_536),
+            ("20MiB", 20 << 20),
+            ("20m", 20 << 20),
+            ("1.5G", 3 << 29),
+            ("1TB", 1 << 40),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for (bad, words) in [
+            ("", "a size is expected"),
+            ("x", "20M or 2G"),
+            ("5X", "20M or 2G"),
+            ("1K", "from 64K"),
+            ("9999T", "to 1024T"),
+            ("-1M", "a size"),
+        ] {
+            let error = size(bad).expect_err(bad);
+            assert!(error.contains(words), "{bad}: {error}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::column::Column;
+
 /// What the user or the terminal requests. Every key becomes one of these. Apart from them, only a new model changes
 /// the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,7 +74,42 @@ pub enum Action {
     PreviousSection,
     /// Distributions of the interval, or of the recent span.
     ToggleSpan,
+    /// Open the listener that the verdict is about.
+    OpenWorst,
+    /// The next listener that has a finding.
+    NextFinding,
+    /// The listener before that has a finding.
+    PreviousFinding,
+    /// Some lines up, by the wheel of a mouse.
+    ScrollUp,
+    /// Some lines down.
+    ScrollDown,
+    /// Select the row at this place of the order; open it, if it is selected.
+    PickRow(usize),
+    /// Sort by this column; reverse the order, if rows are sorted by it.
+    PickColumn(Column),
+    /// Show this section of the listener view.
+    PickSection(usize),
+    /// Take this line of a menu.
+    PickLine(usize),
+    /// Open the menu of orders.
+    SortMenu,
+    /// Open the menu of columns.
+    ColumnMenu,
+    /// Close the menu.
+    CloseMenu,
+    /// Mark the selected row for the comparison, or take its mark away.
+    Mark,
+    /// Copy the command that shows the cause, or what is known, to the terminal's clipboard.
+    Copy,
+    /// Write an evidence bundle.
+    Bundle,
+    /// A click at this column and row.
+    Click(u16, u16),
 }
+
+/// Lines that a turn of the wheel scrolls.
+const WHEEL: usize = 3;
 
 impl Action {
     /// The position that a movement leads to from `at`; any other action stays. No position is beyond `last`.
@@ -80,6 +117,8 @@ impl Action {
         let to = match self {
             Self::Up => at.saturating_sub(1),
             Self::Down => at + 1,
+            Self::ScrollUp => at.saturating_sub(WHEEL),
+            Self::ScrollDown => at + WHEEL,
             Self::PageUp => at.saturating_sub(page),
             Self::PageDown => at + page,
             Self::First => 0,
@@ -87,6 +126,22 @@ impl Action {
             _ => at,
         };
         to.min(last)
+    }
+
+    /// Its name in the configuration, such as `sort-next`; of an action that opens a view, the view's name.
+    #[must_use]
+    pub fn name(self) -> String {
+        if let Self::Show(view) = self {
+            return view.to_owned();
+        }
+        let mut name = String::new();
+        for c in format!("{self:?}").chars() {
+            if c.is_uppercase() && !name.is_empty() {
+                name.push('-');
+            }
+            name.extend(c.to_lowercase());
+        }
+        name
     }
 }
 
@@ -103,6 +158,8 @@ pub enum Effect {
     Suspend,
     /// Sample at this interval from now on, and draw.
     SetInterval(Duration),
+    /// Write an evidence bundle, and draw.
+    Bundle,
 }
 
 #[cfg(test)]
@@ -114,6 +171,8 @@ mod tests {
         for (action, from_the_middle, from_the_end) in [
             (Action::Up, 4, 8),
             (Action::Down, 6, 9),
+            (Action::ScrollUp, 2, 6),
+            (Action::ScrollDown, 8, 9),
             (Action::PageUp, 2, 6),
             (Action::PageDown, 8, 9),
             (Action::First, 0, 0),
@@ -122,6 +181,8 @@ mod tests {
         ] {
             assert_eq!((action.travel(5, 3, 9), action.travel(9, 3, 9)), (from_the_middle, from_the_end), "{action:?}");
         }
+        assert_eq!(Action::ToggleFoldAll.name(), "toggle-fold-all");
+        assert_eq!(Action::Show("help").name(), "help");
         assert_eq!((Action::Up.travel(0, 3, 9), Action::PageUp.travel(2, 3, 9)), (0, 0));
     }
 }

@@ -10,6 +10,7 @@ use super::{
     action::{Action, Effect},
     keymap::{self, Binding, Scope},
     state::State,
+    theme::{Palette, Theme},
     view::{Declaration, Outcome, View},
     views,
 };
@@ -55,12 +56,35 @@ impl App {
     /// What a key means now.
     #[must_use]
     pub fn action(&self, event: KeyEvent) -> Option<Action> {
-        keymap::action(event, self.scope(), openers())
+        keymap::action(event, self.scope(), openers(), &self.state.options.keys)
     }
 
-    /// The keys for the footer: each with its word, the most useful first.
-    pub(super) fn footer(&self) -> impl Iterator<Item = (String, &'static str)> {
-        keymap::footer(self.scope(), openers(), self.state.theme.charset())
+    /// What a click there, on the last frame, means.
+    #[must_use]
+    pub fn clicked(&self, column: u16, row: u16) -> Option<Action> {
+        self.state.hits.borrow().at(column, row)
+    }
+
+    /// The keys for the footer: each with its word and what it does, the most useful first.
+    pub(super) fn footer(&self) -> impl Iterator<Item = (String, &'static str, Action)> {
+        keymap::footer(self.scope(), openers(), self.state.theme.charset(), &self.state.options.keys)
+    }
+
+    /// Draws in other colours from now on.
+    pub fn set_palette(&mut self, palette: Palette) {
+        self.state.options.palette = palette;
+        self.state.theme = Theme::new(palette).with_charset(self.state.theme.charset());
+        self.arrange();
+    }
+
+    /// Says something at the bottom, until the next key.
+    pub fn say(&mut self, message: String) {
+        self.state.message = Some(message);
+    }
+
+    /// What is to be written to the terminal besides frames, such as the bell; once.
+    pub fn take_outbox(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.state.outbox)
     }
 
     /// Takes the newest model: shows it, or holds it back while paused.
@@ -74,7 +98,33 @@ impl App {
 
     /// Handles an action.
     pub fn update(&mut self, action: Action) -> Effect {
+        let said = self.state.message.take().is_some() && !matches!(action, Action::Resize(..));
+        match self.act(action) {
+            Effect::None if said => Effect::Redraw,
+            effect => effect,
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Effect {
         let outcome = match action {
+            Action::Click(column, row) => {
+                return self.clicked(column, row).map_or(Effect::None, |action| self.act(action));
+            }
+            Action::Bundle => return Effect::Bundle,
+            Action::Copy => {
+                self.state.copy();
+                Outcome::Changed
+            }
+            Action::OpenWorst => {
+                let worst = self.state.verdict.listener;
+                let is_shown = worst.is_some_and(|id| self.state.select_listener(id));
+                if is_shown { self.open_listener() } else { Outcome::Unchanged }
+            }
+            Action::NextFinding | Action::PreviousFinding => {
+                self.state.select_finding(action == Action::NextFinding);
+                let listener = self.declaration().name == "listener";
+                if listener { self.open_listener() } else { self.rearranged() }
+            }
             Action::Quit => return Effect::Quit,
             Action::Suspend => return Effect::Suspend,
             Action::Faster | Action::Slower => {
@@ -104,20 +154,43 @@ impl App {
         }
     }
 
-    /// Opens a view. One that a key opens from everywhere is closed by the same key, and replaces another such.
+    /// The listener view follows the selection; it is opened, unless it is on the screen.
+    fn open_listener(&mut self) -> Outcome {
+        if self.declaration().name != "listener" {
+            return Outcome::Show("listener");
+        }
+        let top = self.top();
+        self.views[top].open(&self.state);
+        self.rearranged()
+    }
+
+    fn rearranged(&mut self) -> Outcome {
+        self.arrange();
+        Outcome::Changed
+    }
+
+    /// Opens a view. One that the user came through is gone back to. One that lies over others is closed by its own
+    /// key, and replaces another such.
     fn show(&mut self, name: &str) -> Effect {
         let Some(place) = views::ALL.iter().position(|declaration| declaration.name == name) else {
             return Effect::None;
         };
+        let over = self.declaration().over;
         if place == self.top() {
-            self.back();
+            if over {
+                self.back();
+            }
             return Effect::Redraw;
         }
-        if self.declaration().key.is_some() {
+        if over {
             self.stack.pop();
         }
-        self.stack.push(place);
-        self.views[place].open(&self.state);
+        if let Some(before) = self.stack.iter().position(|&at| at == place) {
+            self.stack.truncate(before + 1);
+        } else {
+            self.stack.push(place);
+            self.views[place].open(&self.state);
+        }
         self.arrange();
         Effect::Redraw
     }
@@ -146,5 +219,7 @@ fn openers() -> impl Iterator<Item = &'static Binding> {
     views::ALL.iter().filter_map(|declaration| declaration.key.as_ref())
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

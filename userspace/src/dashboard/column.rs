@@ -27,14 +27,14 @@ pub struct Spec {
     pub max: u16,
     /// Right-aligned, as numbers are.
     pub right: bool,
-    /// Columns with lower numbers get a place first.
-    pub rank: u8,
     /// The measure that it shows.
     pub measure: Option<Measure>,
     /// The initial order of rows that are sorted by it. `None`: they cannot be sorted by it.
     pub order: Option<Order>,
     /// A sentence for the help.
     pub help: &'static str,
+    /// What is normal.
+    pub normal: &'static str,
     /// What a row sorts by; the number is the row's place in the model's own order (namespace, port, address).
     pub key: for<'a> fn(Item<'a>, usize) -> Key<'a>,
     /// Its text.
@@ -58,10 +58,10 @@ const NUMBER: Spec = Spec {
     width: 6,
     max: 7,
     right: true,
-    rank: 0,
     measure: None,
     order: Some(Order::Descending),
     help: "",
+    normal: "",
     key: |_, _| Key::Unknown,
     text: |_| String::new(),
 };
@@ -120,33 +120,37 @@ macro_rules! columns {
 columns! {
     /// Mark of the worst finding.
     Severity: Spec {
-        name: "findings", width: 2, max: 2, rank: 0, order: Some(Order::Descending),
+        name: "findings", width: 2, max: 2, order: Some(Order::Descending),
         help: "The worst finding about the listener: ! critical, * warning, i worth knowing.",
+        normal: "None. A warning that comes and goes deserves a look; a critical one costs clients now.",
         key: |item, _| Key::Number(item.figures().findings.iter().map(|f| f.severity as u8 + 1).max().unwrap_or(0).into()),
         text: |cell| cell.figures().findings.iter().map(|f| f.severity).max().map_or("", words::severity_mark).to_owned(),
         ..NAME
     };
     /// Address and port.
     Listener: Spec {
-        label: "LISTENER", name: "address", width: 15, max: 47, rank: 0,
+        label: "LISTENER", name: "address", width: 15, max: 47,
         help: "Local address and port. *:80 accepts IPv4 and IPv6, [::]:80 only IPv6, 0.0.0.0:80 only IPv4. ▸ is a folded and ▾ an \
                unfolded SO_REUSEPORT group, × its number of shards.",
+        normal: "What your configuration says. An address that should be local but is *, or 0.0.0.0, deserves a question.",
         key: |_, order| Key::Number(order as f64),
         text: |cell| words::listener_endpoint(cell.figures()),
         ..NAME
     };
     /// Process.
     Process: Spec {
-        label: "PROCESS", name: "process", width: 10, max: 28, rank: 2, measure: Some(Measure::Owners),
+        label: "PROCESS", name: "process", width: 10, max: 28, measure: Some(Measure::Owners),
         help: "Name and id of the process that holds the listener; +3: three more processes hold it. ?: no holder is visible.",
+        normal: "The server's name. +N is normal where workers inherit the socket from the process that opened it.",
         key: |item, _| item.figures().process.as_ref().map_or(Key::Unknown, |p| Key::Text(&p.comm)),
         text: |cell| words::process(cell.figures()),
         ..NAME
     };
     /// Network namespace.
     Netns: Spec {
-        label: "NETNS", name: "network namespace", width: 8, max: 16, rank: 7,
+        label: "NETNS", name: "network namespace", width: 8, max: 16,
         help: "Network namespace, by name or inode; shown only if there are several.",
+        normal: "That of the container, or of the host, that the server should run in.",
         key: |item, _| {
             let figures = item.figures();
             figures.netns_name.as_deref().map_or(Key::Number(figures.netns.into()), Key::Text)
@@ -156,10 +160,12 @@ columns! {
     };
     /// SYN queue depth and young requests.
     SynQueue: Spec {
-        group: "SYN QUEUE", label: "n/young", name: "SYN queue", width: 9, max: 11, rank: 9,
+        group: "SYN QUEUE", label: "n/young", name: "SYN queue", width: 9, max: 11,
         measure: Some(Measure::SynQueueDepth),
         help: "Handshakes in progress: SYN received, final ACK not yet; and how many of them are young: their SYN-ACK was not \
                sent again.",
+        normal: "Near 0 on a local network; where clients are far away, their rate times the round trip. Many, and few of them young: \
+                 final ACKs are late or lost, or someone floods the port with SYNs.",
         key: |item, _| Key::number(item.figures().now.syn_depth.map(f64::from)),
         text: |cell| {
             let now = &cell.figures().now;
@@ -170,64 +176,71 @@ columns! {
     };
     /// Accept queue: bar, depth and limit. The text is the numbers; the bar is drawn.
     AcceptQueue: Spec {
-        group: "ACCEPT QUEUE", label: "depth/limit", name: "accept queue", width: 15, max: 24, rank: 1, right: false,
+        group: "ACCEPT QUEUE", label: "depth/limit", name: "accept queue", width: 13, max: 24, right: false,
         measure: Some(Measure::AcceptQueueDepth),
         help: "Connections waiting to be accepted, and the limit: the backlog plus the one more that the kernel admits. In the bar \
-               ┃ marks the peak of the recent span. Of a group: the bar is its fullest shard, the numbers are sums.",
+               ┃ marks the peak of the recent span. Of a group: bar and numbers are those of its fullest shard.",
+        normal: "0, with short peaks. A queue that stays above half of its limit has no room for a burst.",
         key: |item, _| Key::Number(item.fullest().now.fill()),
         text: |cell| {
-            let now = &cell.figures().now;
+            let now = &cell.item.fullest().now;
             format!("{}/{}", cell.count(Some(now.accept_depth)), words::short(now.limit.into()))
         },
         ..NUMBER
     };
     /// Peak depth of the accept queue in the interval.
     Peak: Spec {
-        group: "ACCEPT QUEUE", label: "peak", name: "peak depth", width: 5, max: 6, rank: 11,
+        group: "ACCEPT QUEUE", label: "peak", name: "peak depth", width: 5, max: 6,
         measure: Some(Measure::AcceptQueuePeak),
         help: "Largest depth of the accept queue in the whole interval, seen at every enqueue, so also between two refreshes. CPUs \
                that complete handshakes at the same moment can exceed the limit. Of a group: of any one shard.",
+        normal: "Below half of the limit. At the limit the next client is refused.",
         key: |item, _| Key::number(item.figures().now.accept_peak.map(f64::from)),
         text: |cell| cell.count(cell.figures().now.accept_peak),
         ..NUMBER
     };
     /// Depth of the accept queue over time. It has no text: it is drawn.
     Trend: Spec {
-        group: "ACCEPT QUEUE", label: "over time", name: "depth over time", width: 10, max: 30, rank: 12, order: None,
+        group: "ACCEPT QUEUE", label: "over time", name: "depth over time", width: 10, max: 30, order: None,
         help: "Peak depth of the accept queue at each refresh, the newest at the right; a full block is the limit, or more.",
+        normal: "Dots with thin peaks. A plateau: connections come faster than they are accepted, or nobody accepts.",
         key: |_, order| Key::Number(order as f64),
         ..NAME
     };
     /// Accepts per second.
     Accepts: Spec {
-        group: "ACCEPT", label: "/s", name: "accepts/s", rank: 4, measure: Some(Measure::Accepts),
+        group: "ACCEPT", label: "/s", name: "accepts/s", measure: Some(Measure::Accepts),
         help: "Connections taken from the accept queue per second, in the recent span.",
+        normal: "The rate at which clients connect. If it is lower, the queue grows.",
         key: |item, _| Key::number(item.figures().rate.accepts),
         text: |cell| cell.rate(cell.figures().rate.accepts),
         ..NUMBER
     };
     /// Median accept wait.
     WaitP50: Spec {
-        group: "ACCEPT WAIT", label: "p50", name: "accept wait p50", rank: 10, measure: Some(Measure::AcceptWait),
+        group: "ACCEPT WAIT", label: "p50", name: "accept wait p50", measure: Some(Measure::AcceptWait),
         help: "Half of the connections accepted in the recent span waited in the accept queue no longer than this.",
+        normal: "10 to 100 µs: the time in which the acceptor wakes up.",
         key: |item, _| Key::quantile(item, accept_wait, 0.5),
         text: |cell| cell.quantile(accept_wait, 0.5),
         ..NUMBER
     };
     /// 99th percentile of accept wait.
     WaitP99: Spec {
-        group: "ACCEPT WAIT", label: "p99", name: "accept wait p99", rank: 5, measure: Some(Measure::AcceptWait),
+        group: "ACCEPT WAIT", label: "p99", name: "accept wait p99", measure: Some(Measure::AcceptWait),
         help: "99 of 100 connections accepted in the recent span waited no longer than this.",
+        normal: "Below some milliseconds. It is part of the latency of every new connection.",
         key: |item, _| Key::quantile(item, accept_wait, 0.99),
         text: |cell| cell.quantile(accept_wait, 0.99),
         ..NUMBER
     };
     /// Age of the oldest connection waiting.
     Oldest: Spec {
-        group: "ACCEPT WAIT", label: "oldest", name: "oldest waiting", width: 7, rank: 6,
+        group: "ACCEPT WAIT", label: "oldest", name: "oldest waiting", width: 7,
         measure: Some(Measure::OldestWaiting),
         help: "How long the oldest connection still in the accept queue has waited so far: it grows if the acceptor hangs. \
                -: none waits.",
+        normal: "None, or some milliseconds. Above a second: nobody accepts.",
         key: |item, _| Key::number(item.figures().now.oldest_waiting_us.map(|us| us as f64)),
         text: |cell| match cell.figures().now.oldest_waiting_us {
             Some(0) => words::NOTHING.to_owned(),
@@ -237,60 +250,69 @@ columns! {
     };
     /// Drops per second.
     Drops: Spec {
-        group: "DROPS", label: "/s", name: "drops/s", rank: 3, measure: Some(Measure::Drops),
+        group: "DROPS", label: "/s", name: "drops/s", measure: Some(Measure::Drops),
         help: "Attempts that a queue refused per second, in the recent span. One client that tries again is refused again.",
+        normal: "0. Each costs its client a second or more: it waits that long before it tries again.",
         key: |item, _| Key::number(item.figures().rate.drops),
         text: |cell| cell.rate(cell.figures().rate.drops),
         ..NUMBER
     };
     /// Dominant cause of drops.
     Cause: Spec {
-        group: "DROPS", label: "cause", name: "drop cause", width: 16, max: 16, rank: 8, measure: Some(Measure::DropCause),
+        group: "DROPS", label: "cause", name: "drop cause", width: 16, max: 16, measure: Some(Measure::DropCause),
         help: "The most frequent cause in the recent span, or in the interval if nothing was refused lately. accept full/SYN and \
                accept full/ACK: the accept queue was full when a SYN, or the final ACK, arrived; SYN queue full; other; unexplained.",
+        normal: "None.",
         key: |item, _| dominant_cause(item).map_or(Key::Unknown, Key::Text),
         text: |cell| cell.marked(dominant_cause(cell.item).map(str::to_owned)),
         ..NAME
     };
     /// Reads per second.
     Reads: Spec {
-        group: "READS", label: "/s", name: "reads/s", rank: 13, measure: Some(Measure::Reads),
+        group: "READS", label: "/s", name: "reads/s", measure: Some(Measure::Reads),
         help: "Successful reads from accepted connections per second.",
+        normal: "Requests per second times reads per request.",
         key: |item, _| Key::number(item.figures().rate.reads),
         text: |cell| cell.rate(cell.figures().rate.reads),
         ..NUMBER
     };
     /// 99th percentile of residency.
     ResidencyP99: Spec {
-        group: "RESIDENCY", label: "p99", name: "residency p99", width: 9, max: 9, rank: 14,
+        group: "RESIDENCY", label: "p99", name: "residency p99", width: 9, max: 9,
         measure: Some(Measure::Residency),
         help: "For 99 of 100 reads, the first of the bytes read had waited in the receive queue no longer than this.",
+        normal: "Below some milliseconds: a thread reads as soon as bytes come. Longer: readers are busy or blocked.",
         key: |item, _| Key::quantile(item, residency, 0.99),
         text: |cell| cell.quantile(residency, 0.99),
         ..NUMBER
     };
     /// Open connections.
     Open: Spec {
-        group: "OPEN", label: "conns", name: "open connections", rank: 15, measure: Some(Measure::OpenConnections),
+        group: "OPEN", label: "conns", name: "open connections", measure: Some(Measure::OpenConnections),
         help: "Connections that were accepted and are not yet destroyed.",
+        normal: "The clients that are connected. Growing without end: connections are not closed.",
         key: |item, _| Key::number(item.figures().now.open.map(|n| n as f64)),
         text: |cell| cell.count(cell.figures().now.open),
         ..NUMBER
     };
     /// Pattern.
     Pattern: Spec {
-        label: "PATTERN", name: "pattern", width: 15, max: 22, rank: 16,
+        label: "PATTERN", name: "pattern", width: 15, max: 22,
         help: "How accepting, reading and writing are spread over threads, processes and sockets, as the threads were seen to do it.",
+        normal: "The one that the server is built for. unknown: too little was seen yet.",
         key: |item, _| Key::Text(item.figures().pattern.name.name()),
         text: |cell| cell.figures().pattern.name.name().to_owned(),
         ..NAME
     };
     /// Worst finding, in words.
     Finding: Spec {
-        label: "FINDING", name: "finding", width: 16, max: 90, rank: 17, order: None,
-        help: "What is wrong, in words; the advice is in the listener view.",
+        label: "FINDING", name: "finding", width: 12, max: 110, order: None,
+        help: "What is wrong: the name of the finding, then what was seen. The advice is in the listener view.",
+        normal: "None.",
         key: |_, order| Key::Number(order as f64),
-        text: |cell| cell.figures().findings.first().map_or(String::new(), |f| f.summary.clone()),
+        text: |cell| {
+            cell.figures().findings.first().map_or(String::new(), |f| format!("{}: {}", f.id.replace('_', " "), f.summary))
+        },
         ..NAME
     };
 }

@@ -1,11 +1,6 @@
 //! One frame: header, view and footer.
 
-use ratatui::{
-    Frame,
-    buffer::Buffer,
-    layout::Rect,
-    text::{Line, Span},
-};
+use ratatui::{Frame, buffer::Buffer, layout::Rect, style::Style};
 
 use super::{
     app::App,
@@ -17,18 +12,19 @@ use super::{
 pub fn draw(frame: &mut Frame<'_>, app: &App) {
     let area = frame.area();
     let buf = frame.buffer_mut();
+    app.state.hits.borrow_mut().clear();
     draw_all(buf, area, app);
     app.state.theme.settle(buf);
 }
 
-fn draw_all(buf: &mut Buffer, area: Rect, app: &App) {
+pub(super) fn draw_all(buf: &mut Buffer, area: Rect, app: &App) {
     let state = &app.state;
     if geometry::is_too_small(area.width, area.height) {
         return too_small::draw(buf, area, state.theme);
     }
     let model = state.model.as_deref();
-    let [header, body, footer] = geometry::parts(area, geometry::header_height(model));
-    status::draw(buf, header, state);
+    let [header, body, footer] = geometry::parts(area, geometry::header_height(state));
+    status::draw(buf, header, state, app.declaration().name);
     if model.is_none() && app.declaration().needs_model {
         text::left(buf, 1, body.y + 1, body.width - 1, "Waiting for the first sample …", state.theme.strong());
     } else {
@@ -37,14 +33,34 @@ fn draw_all(buf: &mut Buffer, area: Rect, app: &App) {
     draw_footer(buf, footer, app);
 }
 
+/// What is being typed, or was done; and the keys that fit.
 fn draw_footer(buf: &mut Buffer, area: Rect, app: &App) {
-    let theme = app.state.theme;
-    let mut spans = vec![Span::raw(" ")];
-    for (key, word) in app.footer() {
-        spans.push(Span::styled(key, theme.strong()));
-        spans.push(Span::styled(format!(" {word}  "), theme.label()));
+    let (theme, state) = (app.state.theme, &app.state);
+    let mut x = area.x + 1;
+    let mut put = |words: &str, style: Style| {
+        text::put(buf, x, area.y, area.right().saturating_sub(x), words, style);
+        x += (listentop_model::words::width(words) as u16).min(area.right().saturating_sub(x));
+        x
+    };
+    if state.typing {
+        // Of a long filter the end is what is being typed.
+        let typed = listentop_model::words::clean(state.filter.typed());
+        let most = usize::from(area.width) / 2;
+        let chars: Vec<char> = typed.chars().collect();
+        let end: String = chars[chars.len().saturating_sub(most)..].iter().collect();
+        put(&format!("/{end}▏"), theme.badge());
+        put("  ", Style::new());
+    } else if let Some(message) = &state.message {
+        put(message, theme.strong());
+        return;
     }
-    text::line(buf, area, Line::from(spans));
+    for (key, word, action) in app.footer() {
+        let begin = put("", Style::new());
+        put(&key, theme.strong());
+        let end = put(&format!(" {word}"), theme.label());
+        state.hits.borrow_mut().add(Rect { x: begin, y: area.y, width: end - begin, height: 1 }, action);
+        put("  ", Style::new());
+    }
 }
 
 /// The text of a frame, for tests.

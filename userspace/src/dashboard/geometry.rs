@@ -1,15 +1,20 @@
-//! Where header, body and footer are: a function of the screen's size and the model alone.
+//! Where header, body and footer are: a function of the screen's size, the options and the losses alone, so that
+//! nothing jumps when something is found.
 
-use listentop_model::{model::Model, words::losses};
+use listentop_model::words::{self, losses};
 use ratatui::layout::{Constraint, Layout, Rect};
+
+use super::state::State;
 
 /// Columns that the dashboard needs.
 pub const MIN_COLUMNS: u16 = 80;
 /// Rows that the dashboard needs.
 pub const MIN_ROWS: u16 = 24;
 
-/// Rows of the header: the machine, the counts, coverage and cost.
+/// Rows of the header besides verdict, notice and losses: views and machine, counts, coverage and cost.
 const HEADER: u16 = 3;
+/// Columns from which on a verdict fits one row.
+const WIDE: u16 = 140;
 
 /// Whether a terminal of this size has no room for the dashboard.
 #[must_use]
@@ -17,10 +22,29 @@ pub const fn is_too_small(columns: u16, rows: u16) -> bool {
     columns < MIN_COLUMNS || rows < MIN_ROWS
 }
 
+/// Rows of the verdict.
+pub(super) const fn verdict_height(columns: u16) -> u16 {
+    if columns < WIDE { 2 } else { 1 }
+}
+
+/// Why not more is measured, in at most two rows of this width; nothing where there is no reason.
+pub(super) fn notice(state: &State, columns: u16) -> Vec<String> {
+    let notice = state.options.notice.as_deref().unwrap_or_default();
+    let room = usize::from(columns).saturating_sub(2);
+    let mut lines = words::wrap(&words::clean(notice), room);
+    if lines.len() > 2 {
+        let rest = lines.split_off(1).join(" ");
+        lines.push(words::fit(&rest, room));
+    }
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
 /// Rows of the header: one more if something was lost.
-#[must_use]
-pub fn header_height(model: Option<&Model>) -> u16 {
-    HEADER + u16::from(model.is_some_and(|model| !losses::of(&model.losses).is_empty()))
+pub(super) fn header_height(state: &State) -> u16 {
+    let lost = state.model.as_ref().is_some_and(|model| !losses::of(&model.losses).is_empty());
+    let columns = state.size.0;
+    HEADER + verdict_height(columns) + notice(state, columns).len() as u16 + u16::from(lost)
 }
 
 /// Header, body and footer of a screen.
@@ -31,9 +55,12 @@ pub fn parts(area: Rect, header: u16) -> [Rect; 3] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use listentop_model::{fixtures, tracker::Tracker};
 
     use super::*;
+    use crate::dashboard::DashboardOptions;
 
     #[test]
     fn a_screen_is_too_small_below_80x24() {
@@ -45,11 +72,24 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_takes_a_row_of_the_header() {
-        let mut model = Tracker::new(&fixtures::quiet()[0]).model().clone();
-        assert_eq!((header_height(None), header_height(Some(&model))), (3, 3));
+    fn losses_and_notices_take_rows_of_the_header_and_findings_none() {
+        let mut state = State::new(DashboardOptions::default());
+        assert_eq!(header_height(&state), 5);
+        let overflow = fixtures::overflow();
+        let mut tracker = Tracker::new(&overflow[0]);
+        overflow[1..].iter().for_each(|sample| tracker.push(sample));
+        state.set_model(Arc::new(tracker.model().clone()));
+        assert_eq!(header_height(&state), 5);
+        let mut model = tracker.model().clone();
         model.losses.unseen = 1;
-        assert_eq!(header_height(Some(&model)), 4);
+        state.set_model(Arc::new(model));
+        assert_eq!(header_height(&state), 6);
+        state.options.notice = Some("depths only: ".to_owned() + &"run it as root ".repeat(20));
+        assert_eq!(notice(&state, 80).len(), 2);
+        assert!(notice(&state, 80)[1].ends_with('…'));
+        assert_eq!(header_height(&state), 8);
+        state.size.0 = 200;
+        assert_eq!(header_height(&state), 7);
     }
 
     #[test]

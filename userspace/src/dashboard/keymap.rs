@@ -38,6 +38,24 @@ pub enum Key {
     Ctrl(char),
 }
 
+/// Keys that the user gave to actions: they replace those of the tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remapped(pub Vec<(Action, Vec<Key>)>);
+
+impl Remapped {
+    /// The keys of a line.
+    #[must_use]
+    pub fn keys<'a>(&'a self, binding: &'a Binding) -> &'a [Key] {
+        let own = self.0.iter().find(|(action, _)| *action == binding.action);
+        own.map_or(binding.keys, |(_, keys)| keys)
+    }
+
+    /// Whether the user gave this key to something.
+    fn has(&self, key: Key) -> bool {
+        self.0.iter().any(|(_, keys)| keys.contains(&key))
+    }
+}
+
 /// One line of a table.
 #[derive(Debug)]
 pub struct Binding {
@@ -68,6 +86,21 @@ pub(super) const EVERYWHERE: &str = "Keys everywhere";
 
 /// They hold in every view, before the keys that open a view.
 const FIRST: &[Binding] = &[
+    bind(&[char('v')], Action::OpenWorst, "", "open the listener that the verdict is about"),
+    bind(&[char('f'), char(']')], Action::NextFinding, "", "the next listener that has a finding"),
+    bind(&[char('F'), char('[')], Action::PreviousFinding, "", "the listener before that has a finding"),
+    bind(
+        &[char('y')],
+        Action::Copy,
+        "",
+        "copy the command that shows the cause, or else the finding, to the terminal's clipboard (OSC 52)",
+    ),
+    bind(
+        &[char('w')],
+        Action::Bundle,
+        "",
+        "write an evidence bundle: report, history and a still of the screen; the last line says where",
+    ),
     bind(&[char('p')], Action::Pause, "pause", "freeze what is shown, or continue; measuring continues anyway"),
     bind(&[char('+'), char('=')], Action::Faster, "", "refresh more often"),
     bind(&[char('-')], Action::Slower, "", "refresh less often"),
@@ -109,9 +142,15 @@ pub(super) fn everywhere(openers: impl Iterator<Item = &'static Binding>) -> imp
     FIRST.iter().chain(openers).chain(LAST)
 }
 
-/// What `event` means in `scope`. A key of the scope itself comes before what the key means everywhere.
+/// What `event` means in `scope`. A key that the user gave to an action comes first, then a key of the scope itself,
+/// then what the key means everywhere.
 #[must_use]
-pub fn action(event: KeyEvent, scope: &Scope, openers: impl Iterator<Item = &'static Binding>) -> Option<Action> {
+pub fn action(
+    event: KeyEvent,
+    scope: &Scope,
+    openers: impl Iterator<Item = &'static Binding>,
+    remapped: &Remapped,
+) -> Option<Action> {
     let key = match event.code {
         KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::CONTROL) => Ctrl(c.to_ascii_lowercase()),
         _ if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER) => return None,
@@ -120,13 +159,12 @@ pub fn action(event: KeyEvent, scope: &Scope, openers: impl Iterator<Item = &'st
     if let (Others::Typed, Plain(KeyCode::Char(c))) = (scope.others, key) {
         return Some(Action::FilterInput(c));
     }
-    let means = |binding: &&Binding| binding.keys.contains(&key);
-    let own = scope.bindings.iter().find(means);
-    let binding = match scope.others {
-        Others::AsEverywhere => own.or_else(|| everywhere(openers).find(means)),
-        Others::Typed | Others::Nothing => own,
-    };
-    binding.map(|binding| binding.action)
+    let common = (scope.others == Others::AsEverywhere).then(|| everywhere(openers)).into_iter().flatten();
+    let all: Vec<&Binding> = scope.bindings.iter().chain(common).collect();
+    let given = |binding: &&&Binding| remapped.0.iter().any(|(a, keys)| *a == binding.action && keys.contains(&key));
+    let means = |binding: &&&Binding| remapped.keys(binding).contains(&key);
+    let first = if remapped.has(key) { all.iter().find(given) } else { None };
+    first.or_else(|| all.iter().find(means)).map(|binding| binding.action)
 }
 
 /// How a key is written: in words where its sign cannot be.
@@ -166,21 +204,27 @@ const fn word(key: Key) -> Option<&'static str> {
     })
 }
 
-/// What the footer shows in `scope`: key and word, the most useful first.
-pub(super) fn footer(
+/// What the footer shows in `scope`: key, word and what a click on them does, the most useful first.
+pub(super) fn footer<'a>(
     scope: &'static Scope,
-    openers: impl Iterator<Item = &'static Binding>,
+    openers: impl Iterator<Item = &'static Binding> + 'a,
     charset: Charset,
-) -> impl Iterator<Item = (String, &'static str)> {
+    remapped: &'a Remapped,
+) -> impl Iterator<Item = (String, &'static str, Action)> + 'a {
     let common = (scope.others == Others::AsEverywhere).then(|| everywhere(openers)).into_iter().flatten();
     let shown = scope.bindings.iter().chain(common).filter(|binding| !binding.footer.is_empty());
-    shown.map(move |binding| (name(binding.keys[0], charset), binding.footer))
+    shown.filter_map(move |binding| {
+        let key = remapped.keys(binding).first()?;
+        Some((name(*key, charset), binding.footer, binding.action))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dashboard::views;
+
+    static NONE: Remapped = Remapped(Vec::new());
 
     fn openers() -> impl Iterator<Item = &'static Binding> {
         views::ALL.iter().filter_map(|view| view.key.as_ref())
@@ -195,7 +239,7 @@ mod tests {
     }
 
     fn means(event: KeyEvent, scope: &Scope) -> Option<Action> {
-        action(event, scope, openers())
+        action(event, scope, openers(), &Remapped::default())
     }
 
     fn press(code: KeyCode, scope: &Scope) -> Option<Action> {
@@ -263,6 +307,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_the_user_replace_those_of_the_tables() {
+        let overview = scope("Keys in the overview");
+        let remapped = Remapped(vec![(Action::Quit, vec![char('p'), Ctrl('q')]), (Action::Pause, vec![char('z')])]);
+        let means = |key| action(key, overview, openers(), &remapped);
+        let plain = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE);
+        assert_eq!([means(plain('p')), means(plain('z'))], [Some(Action::Quit), Some(Action::Pause)]);
+        assert_eq!(means(plain('q')), None, "it has other keys now");
+        assert_eq!(means(KeyEvent::new(KeyCode::Char('q'), KeyModifiers::CONTROL)), Some(Action::Quit));
+        let footer: Vec<_> = footer(overview, openers(), Charset::Unicode, &remapped).collect();
+        assert_eq!(footer.last(), Some(&("p".to_owned(), "quit", Action::Quit)));
+    }
+
+    #[test]
     fn keys_have_names() {
         for (key, text) in [
             (Ctrl('c'), "^C"),
@@ -288,8 +345,8 @@ mod tests {
     #[test]
     fn the_footer_fits_the_smallest_screen() {
         for (scope, charset) in scopes().into_iter().flat_map(|s| [(s, Charset::Unicode), (s, Charset::Ascii)]) {
-            let footer = footer(scope, openers(), charset);
-            let used: usize = footer.map(|(key, word)| key.chars().count() + word.len() + 3).sum();
+            let footer = footer(scope, openers(), charset, &NONE);
+            let used: usize = footer.map(|(key, word, _)| key.chars().count() + word.len() + 3).sum();
             assert!(used < 80, "{}: {used} {charset:?}", scope.title);
         }
     }
@@ -297,7 +354,7 @@ mod tests {
     #[test]
     fn the_footer_ends_with_how_to_leave() {
         for scope in scopes() {
-            let words: Vec<&str> = footer(scope, openers(), Charset::Unicode).map(|(_, word)| word).collect();
+            let words: Vec<&str> = footer(scope, openers(), Charset::Unicode, &NONE).map(|(_, word, _)| word).collect();
             match scope.others {
                 Others::AsEverywhere => {
                     let views = openers().map(|binding| binding.footer).filter(|word| !word.is_empty());
@@ -305,7 +362,7 @@ mod tests {
                     assert!(words.ends_with(&common), "{words:?}");
                 }
                 Others::Typed => assert_eq!(words, ["keep", "drop"]),
-                Others::Nothing => assert!(words.is_empty(), "{words:?}"),
+                Others::Nothing => assert!(words.is_empty() || words == ["take", "close"], "{words:?}"),
             }
         }
     }

@@ -5,17 +5,24 @@
 
 pub mod action;
 pub mod app;
+mod background;
+mod bundle;
+mod clipboard;
 pub mod column;
+pub mod filter;
 mod frame;
 pub mod geometry;
 pub mod group;
+mod hits;
 mod input;
 pub mod keymap;
 pub mod layout;
+mod log;
 pub mod rows;
 mod run;
 mod screen;
 mod state;
+pub mod still;
 mod terminal;
 pub mod theme;
 mod view;
@@ -30,20 +37,40 @@ pub(crate) use self::terminal::give_back_at_once;
 pub use self::{
     action::{Action, Effect},
     app::App,
+    column::Column,
     frame::draw,
     geometry::{MIN_COLUMNS, MIN_ROWS},
+    keymap::{Key, Remapped},
+    layout::Columns,
     run::{Control, Ended, run},
+    still::still,
     terminal::usable,
-    theme::Theme,
+    theme::{Palette, Theme},
 };
+
+/// Every action that a key means somewhere, each once: keys can be given to these.
+#[must_use]
+pub fn bound_actions() -> Vec<Action> {
+    let openers = views::ALL.iter().filter_map(|view| view.key.as_ref());
+    let scopes = views::ALL.iter().flat_map(|view| view.scopes).flat_map(|scope| scope.bindings);
+    let mut actions = Vec::new();
+    for binding in scopes.chain(keymap::everywhere(openers)) {
+        if !actions.contains(&binding.action) {
+            actions.push(binding.action);
+        }
+    }
+    actions
+}
 
 /// Settings of the dashboard at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DashboardOptions {
     /// Time between two models at first; keys change it.
     pub refresh: Duration,
-    /// Use colours. [`Theme::color_allowed`] reads NO_COLOR.
-    pub color: bool,
+    /// The colours. [`Theme::color_allowed`] reads NO_COLOR.
+    pub palette: Palette,
+    /// Ask the terminal for its background, and take [`Palette::Light`] if that is light.
+    pub ask_background: bool,
     /// The characters that the terminal can show.
     pub charset: Charset,
     /// Name of the machine, if it is known.
@@ -52,17 +79,60 @@ pub struct DashboardOptions {
     pub source: String,
     /// The command line's filters as they were given (`--port 80`); empty without filters.
     pub filters: String,
+    /// Why not more is measured, and what would help.
+    pub notice: Option<String>,
+    /// Keys that the user gave to actions.
+    pub keys: Remapped,
+    /// Columns that are always shown.
+    pub wanted: Columns,
+    /// Columns that are never shown.
+    pub unwanted: Columns,
+    /// Ring the terminal's bell when clients of one more listener are refused or wait too long.
+    pub bell: bool,
+    /// React to the mouse.
+    pub mouse: bool,
 }
 
 impl Default for DashboardOptions {
     fn default() -> Self {
         Self {
             refresh: Duration::from_millis(250),
-            color: true,
+            palette: Palette::Dark,
+            ask_background: false,
             charset: Charset::Unicode,
             host: None,
             source: "live".to_owned(),
             filters: String::new(),
+            notice: None,
+            keys: Remapped::default(),
+            wanted: Columns::default(),
+            unwanted: Columns::default(),
+            bell: false,
+            mouse: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `UPDATE_DOCS=1` writes them anew.
+    #[test]
+    fn the_documentation_lists_every_action() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/dashboard.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = text.split_once("Actions:\n\n").expect("the list begins");
+        let (listed, after) = rest.split_once("\n\nAn action that opens a view").expect("the list ends");
+        let mut names: Vec<String> = bound_actions().into_iter().map(|action| format!("`{}`", action.name())).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), bound_actions().len(), "two actions have one name");
+        let list = listentop_model::words::wrap(&(names.join(", ") + "."), 118).join("\n");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, format!("{before}Actions:\n\n{list}\n\nAn action that opens a view{after}")).unwrap();
+        } else {
+            assert_eq!(listed, list, "UPDATE_DOCS=1 cargo test -p listentop --lib dashboard writes it anew");
         }
     }
 }

@@ -1,14 +1,21 @@
 //! Which rows the overview has, and in what order: folding, filter, sorting. Indices are sorted, nothing is copied.
 
-use std::collections::{HashMap, HashSet};
+mod facts;
 
-use listentop_model::{
-    model::{GroupId, GroupModel, ListenerModel, Model},
-    words,
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
 };
 
+use listentop_model::{
+    model::{GroupId, GroupModel, Model, Severity},
+    words::verdict::Standing,
+};
+
+use self::facts::Facts;
 use super::{
     column::{Column, Key},
+    filter::Filter,
     group::{Group, Item},
 };
 
@@ -55,13 +62,16 @@ pub struct Sort {
 pub struct RowQuery<'a> {
     /// Order.
     pub sort: Sort,
-    /// Words that a row has to contain.
-    pub filter: &'a str,
+    /// What a row has to have.
+    pub filter: &'a Filter,
     /// Groups that are unfolded.
     pub unfolded: &'a HashSet<GroupId>,
-    /// Listeners that are no longer shown: they closed too long ago.
-    pub hidden: &'a HashSet<u64>,
+    /// Listeners that closed are shown, too, behind the others.
+    pub closed: bool,
 }
+
+/// How many findings there are of each severity, worst first.
+pub type Findings = Vec<(Severity, usize)>;
 
 /// The rows.
 #[derive(Debug, Default)]
@@ -72,19 +82,29 @@ pub struct Rows {
     pub groups: Vec<Group>,
     /// Listeners that the filter lets through.
     pub listeners: usize,
+    /// Listeners that closed in the interval.
+    pub closed: usize,
+    /// How many findings of each severity there are, worst first.
+    pub findings: Findings,
     /// Columns that the widest address takes.
     pub address_width: usize,
     /// Columns that the widest process takes.
     pub process_width: usize,
     /// Columns that depth and limit of the longest accept queue take.
     pub numbers_width: usize,
+    /// What is known of each listener of the model, in its order.
+    facts: Vec<Facts>,
+    /// By which column their keys are.
+    keyed_by: Option<Column>,
+    /// The groups of the last model.
+    seen: Vec<Arc<GroupModel>>,
 }
 
-/// The groups of which at least two shards are not `hidden`, each with the first of those in the model's order.
-fn shown_groups(model: &Model, hidden: &HashSet<u64>) -> HashMap<GroupId, (usize, Group)> {
+/// The groups of which at least two shards are shown, each with the first of those in the model's order.
+fn shown_groups(model: &Model, is_shown: impl Fn(usize) -> bool) -> HashMap<GroupId, (usize, Group)> {
     let shown = |(place, group): (usize, &GroupModel)| {
         let numbered = group.places.iter().copied().zip(1..);
-        let members: Vec<_> = numbered.filter(|&(at, _)| !hidden.contains(&model.listeners[at].id)).collect();
+        let members: Vec<_> = numbered.filter(|&(at, _)| is_shown(at)).collect();
         let first = members.iter().map(|&(at, _)| at).min().filter(|_| members.len() > 1)?;
         Some((group.id, (first, Group { id: group.id, place, shards: group.shards.len(), members })))
     };
@@ -92,78 +112,138 @@ fn shown_groups(model: &Model, hidden: &HashSet<u64>) -> HashMap<GroupId, (usize
 }
 
 impl Rows {
-    /// Puts the rows of `model` in order.
+    /// The rows of `model` in order.
     #[must_use]
     pub fn new(model: &Model, query: &RowQuery<'_>) -> Self {
-        let words: Vec<String> = query.filter.split_whitespace().map(str::to_lowercase).collect();
-        let visible = |l: &ListenerModel| !query.hidden.contains(&l.id) && (words.is_empty() || matches(l, &words));
-        let groups = shown_groups(model, query.hidden);
+        let mut rows = Self::default();
+        rows.update(model, query, true);
+        rows
+    }
 
-        let mut rows = Self { address_width: 8, process_width: 7, numbers_width: 5, ..Self::default() };
-        let mut top = Vec::with_capacity(model.listeners.len());
-        for (i, listener) in model.listeners.iter().enumerate() {
-            match listener.group.and_then(|id| groups.get(&id)) {
-                // The first shard stands for all.
-                Some((first, group)) => {
-                    if *first == i && group.members.iter().any(|&(shard, _)| visible(&model.listeners[shard])) {
-                        rows.listeners += group.members.len();
-                        rows.measure(listener, format!("▸ ×{}", group.members.len()).chars().count() + 1);
-                        top.push(Row::Group(rows.groups.len()));
-                        rows.groups.push(group.clone());
+    /// Puts the rows of the next model in order. Only listeners that changed are looked at; if none did, and the query
+    /// is the same (`asked` is false), nothing is done. Returns whether anything was.
+    pub fn update(&mut self, model: &Model, query: &RowQuery<'_>, asked: bool) -> bool {
+        let changed = self.learn(model, query.sort.column);
+        if changed || asked {
+            self.arrange(model, query);
+        }
+        changed || asked
+    }
+
+    /// Learns about the listeners that changed; whether any did.
+    fn learn(&mut self, model: &Model, column: Column) -> bool {
+        let (handles, rekey) = (model.listeners.handles(), self.keyed_by != Some(column));
+        let mut changed = self.facts.len() != handles.len();
+        self.facts.truncate(handles.len());
+        for (at, handle) in handles.iter().enumerate() {
+            match self.facts.get_mut(at) {
+                Some(facts) if facts.are_of(handle) => {
+                    if rekey {
+                        facts.set_key(column, at);
                     }
                 }
-                None if visible(listener) => {
-                    rows.listeners += 1;
-                    rows.measure(listener, 0);
-                    top.push(Row::Listener(i));
+                Some(facts) => {
+                    *facts = Facts::of(handle, column, at);
+                    changed = true;
+                }
+                None => self.facts.push(Facts::of(handle, column, at)),
+            }
+        }
+        self.keyed_by = Some(column);
+        let groups = model.groups.handles();
+        let same = groups.len() == self.seen.len() && groups.iter().zip(&self.seen).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !same {
+            self.seen = groups.to_vec();
+        }
+        changed || !same
+    }
+
+    /// How each listener of the model stands, in its order; `None` for one that closed.
+    pub fn standings(&self) -> impl Iterator<Item = Option<Standing>> {
+        self.facts.iter().map(|facts| (!facts.closed).then_some(facts.standing))
+    }
+
+    fn arrange(&mut self, model: &Model, query: &RowQuery<'_>) {
+        let facts = std::mem::take(&mut self.facts);
+        self.count(&facts);
+        let shown = |at: usize| query.closed || !facts[at].closed;
+        let groups = shown_groups(model, shown);
+        let visible = |at: usize| shown(at) && (query.filter.is_empty() || query.filter.passes(facts[at].text()));
+        let mut top = Vec::with_capacity(facts.len());
+        for (at, fact) in facts.iter().enumerate() {
+            match fact.group().and_then(|id| groups.get(&id)) {
+                // The first shard stands for all.
+                Some((first, group)) => {
+                    if *first == at && group.members.iter().any(|&(shard, _)| visible(shard)) {
+                        self.listeners += group.members.len();
+                        self.measure(fact, format!("▸ ×{}", group.members.len()).chars().count() + 1);
+                        top.push(Row::Group(self.groups.len()));
+                        self.groups.push(group.clone());
+                    }
+                }
+                None if visible(at) => {
+                    self.listeners += 1;
+                    self.measure(fact, 0);
+                    top.push(Row::Listener(at));
                 }
                 None => {}
             }
         }
-        rows.sort(&mut top, model, query.sort);
-        rows.rows.reserve(top.len());
+        self.sort(&mut top, &facts, model, query.sort);
+        self.rows.reserve(top.len());
         for row in top {
-            rows.rows.push(row);
+            self.rows.push(row);
             if let Row::Group(group) = row
-                && query.unfolded.contains(&rows.groups[group].id)
+                && query.unfolded.contains(&self.groups[group].id)
             {
-                let count = rows.groups[group].members.len();
-                let members = rows.groups[group].members.iter();
+                let members = self.groups[group].members.iter();
                 let mut shards: Vec<Row> =
                     members.map(|&(index, number)| Row::Shard { index, group, number, last: false }).collect();
-                rows.sort(&mut shards, model, query.sort);
-                if let Some(Row::Shard { last, .. }) = shards.get_mut(count - 1) {
+                self.sort(&mut shards, &facts, model, query.sort);
+                if let Some(Row::Shard { last, .. }) = shards.last_mut() {
                     *last = true;
                 }
-                rows.rows.append(&mut shards);
+                self.rows.append(&mut shards);
             }
         }
-        rows
+        self.facts = facts;
     }
 
-    fn measure(&mut self, listener: &ListenerModel, extra: usize) {
-        let digits = |n: u32| n.checked_ilog10().unwrap_or(0) as usize + 1;
-        // A group's limit is a sum: room for one more digit each.
-        let numbers = 2 * digits(listener.now.limit).min(4) + 1 + 2 * usize::from(extra > 0);
-        self.numbers_width = self.numbers_width.max(numbers.min(9));
-        let address = words::endpoint_width(listener.address, listener.port, listener.v6only, listener.device.as_ref());
-        self.address_width = self.address_width.max(address + extra);
-        if let Some(process) = &listener.process {
-            let holders = match listener.holders.len() {
-                0 | 1 => 0,
-                more => 1 + digits(more as u32 - 1),
-            };
-            self.process_width =
-                self.process_width.max(words::width(&words::clean(&process.comm)) + 2 + digits(process.pid) + holders);
+    /// Begins anew, and counts what does not depend on the query.
+    fn count(&mut self, facts: &[Facts]) {
+        self.rows.clear();
+        self.groups.clear();
+        (self.listeners, self.closed) = (0, 0);
+        (self.address_width, self.process_width, self.numbers_width) = (8, 7, 5);
+        self.findings = [Severity::Critical, Severity::Warning, Severity::Info].map(|severity| (severity, 0)).to_vec();
+        for fact in facts {
+            self.closed += usize::from(fact.closed);
+            for ((_, sum), count) in self.findings.iter_mut().zip(fact.findings) {
+                *sum += usize::from(count);
+            }
         }
     }
 
-    /// Sorts stably: equal rows stay in the model's order. Unknown is last in both orders.
-    fn sort(&self, rows: &mut Vec<Row>, model: &Model, sort: Sort) {
-        let mut keyed: Vec<(Key<'_>, usize, Row)> =
-            rows.iter().zip(0..).map(|(&row, i)| (sort.column.key(self.item(row, model), i), i, row)).collect();
-        keyed.sort_unstable_by(|a, b| Key::compare(&a.0, &b.0, sort.descending).then(a.1.cmp(&b.1)));
-        *rows = keyed.into_iter().map(|(_, _, row)| row).collect();
+    fn measure(&mut self, facts: &Facts, extra: usize) {
+        self.numbers_width = self.numbers_width.max(facts.numbers_width.into());
+        self.address_width = self.address_width.max(usize::from(facts.address_width) + extra);
+        self.process_width = self.process_width.max(facts.process_width.into());
+    }
+
+    /// Sorts stably: equal rows stay in the model's order. Unknown is last in both orders, and what has closed behind
+    /// all that is open.
+    fn sort(&self, rows: &mut Vec<Row>, facts: &[Facts], model: &Model, sort: Sort) {
+        let key = |row: Row| match row {
+            Row::Listener(at) | Row::Shard { index: at, .. } => (facts[at].closed, facts[at].key()),
+            Row::Group(group) => {
+                let item = self.item(row, model);
+                let first = self.groups[group].members.first().map_or(0, |&(at, _)| at);
+                (item.figures().closed, sort.column.key(item, first))
+            }
+        };
+        let mut keyed: Vec<((bool, Key<'_>), Row)> = rows.iter().map(|&row| (key(row), row)).collect();
+        keyed.sort_by(|a, b| a.0.0.cmp(&b.0.0).then_with(|| Key::compare(&a.0.1, &b.0.1, sort.descending)));
+        *rows = keyed.into_iter().map(|(_, row)| row).collect();
     }
 
     /// What a row shows. The row must be one of these, and `model` the one that they were made from.
@@ -198,20 +278,16 @@ impl Rows {
     pub fn position(&self, id: RowId, model: &Model) -> Option<usize> {
         self.rows.iter().position(|&row| self.id(row, model) == id)
     }
-}
 
-/// Whether each word is in a name, address or id of the listener.
-fn matches(listener: &ListenerModel, words: &[String]) -> bool {
-    let text = format!(
-        "{} {} {} {} {}",
-        words::listener_endpoint(listener),
-        words::process(listener),
-        words::netns(listener),
-        listener.pattern.name.name(),
-        if listener.closed { "closed" } else { "" },
-    )
-    .to_lowercase();
-    words.iter().all(|word| text.contains(word.as_str()))
+    /// Whether a finding that holds, worse than worth knowing, is about a row.
+    #[must_use]
+    pub fn is_found(&self, row: Row) -> bool {
+        let found = |at: usize| self.facts[at].standing.severity > Some(Severity::Info);
+        match row {
+            Row::Listener(at) | Row::Shard { index: at, .. } => found(at),
+            Row::Group(group) => self.groups[group].members.iter().any(|&(at, _)| found(at)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +295,7 @@ mod tests {
     use listentop_model::{
         fixtures,
         histogram::Histogram,
-        model::{Distributions, Drops, Finding, PatternName, Severity},
+        model::{Distributions, Drops, Finding, ListenerModel, PatternName, Severity},
         tracker::Tracker,
     };
 
@@ -321,7 +397,7 @@ mod tests {
             assert!(ORDERS[..i].iter().all(|(_, other)| other != order), "{column:?} has no order of its own");
             let ordered = |descending| -> Vec<usize> {
                 let sort = Sort { column: *column, descending };
-                let query = RowQuery { sort, filter: "", unfolded: &HashSet::new(), hidden: &HashSet::new() };
+                let query = RowQuery { sort, filter: &Filter::default(), unfolded: &HashSet::new(), closed: false };
                 let rows = Rows::new(&model, &query).rows;
                 let place = |row: &Row| match row {
                     Row::Listener(at) => *at,
@@ -342,15 +418,59 @@ mod tests {
         let samples = fixtures::dead_shard();
         let mut tracker = Tracker::new(&samples[0]);
         samples[1..].iter().for_each(|sample| tracker.push(sample));
-        let (model, shards) = (tracker.model(), &tracker.model().groups[0].shards);
         let sort = Sort { column: Column::Listener, descending: false };
-        let rows = |hidden: &[u64]| {
-            let hidden = hidden.iter().copied().collect();
-            Rows::new(model, &RowQuery { sort, filter: "", unfolded: &HashSet::new(), hidden: &hidden }).rows
+        let rows = |closed: usize| {
+            let mut model = tracker.model().clone();
+            model.listeners.iter_mut().take(closed).for_each(|listener| listener.closed = true);
+            let query = RowQuery { sort, filter: &Filter::default(), unfolded: &HashSet::new(), closed: false };
+            Rows::new(&model, &query).rows
         };
         let groups = |rows: &[Row]| rows.iter().filter(|row| !matches!(row, Row::Listener(_))).count();
-        let (two_left, one_left) = (rows(&shards[2..]), rows(&shards[1..]));
+        let (two_left, one_left) = (rows(2), rows(3));
         assert_eq!((groups(&two_left), groups(&one_left)), (1, 0));
         assert_eq!(two_left.len(), one_left.len());
+    }
+
+    #[test]
+    fn what_closed_is_hidden_or_behind_all_that_is_open() {
+        let mut model = fixtures::distinct_model();
+        let samples = fixtures::quiet();
+        let mut tracker = Tracker::new(&samples[0]);
+        samples[1..].iter().for_each(|sample| tracker.push(sample));
+        model.listeners = tracker.model().listeners.clone();
+        model.groups = listentop_model::shared::Shared::default();
+        model.listeners[0].closed = true;
+        for descending in [false, true] {
+            for column in Column::ALL.into_iter().filter(|column| column.sortable()) {
+                let sort = Sort { column, descending };
+                let rows = |closed| {
+                    let query = RowQuery { sort, filter: &Filter::default(), unfolded: &HashSet::new(), closed };
+                    Rows::new(&model, &query)
+                };
+                assert_eq!((rows(false).rows.len(), rows(false).closed), (2, 1));
+                assert_eq!(rows(true).rows.last(), Some(&Row::Listener(0)), "{column:?}");
+            }
+        }
+    }
+
+    /// Only what changed is looked at again, and the rows are the same as if all were.
+    #[test]
+    fn rows_follow_the_model_as_if_they_were_made_anew() {
+        let samples = fixtures::many(50);
+        let mut tracker = Tracker::new(&samples[0]);
+        let sort = Sort { column: Column::Accepts, descending: true };
+        let (filter, unfolded) = (Filter::default(), HashSet::new());
+        let query = RowQuery { sort, filter: &filter, unfolded: &unfolded, closed: true };
+        let mut kept = Rows::default();
+        for sample in &samples[1..] {
+            tracker.push(sample);
+            let model = tracker.model();
+            kept.update(model, &query, false);
+            assert_eq!(kept.rows, Rows::new(model, &query).rows);
+            assert!(!kept.update(model, &query, false), "nothing changed since");
+        }
+        let reversed = RowQuery { sort: Sort { descending: false, ..sort }, ..query };
+        assert!(kept.update(tracker.model(), &reversed, true));
+        assert_eq!(kept.rows, Rows::new(tracker.model(), &reversed).rows);
     }
 }

@@ -1,8 +1,8 @@
 //! The loop: models and keys in, frames out.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
-use crossterm::event::{Event, KeyEventKind};
+use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEventKind};
 use listentop_model::model::Model;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -13,10 +13,12 @@ use tokio::{
 use super::{
     App, DashboardOptions,
     action::{Action, Effect},
-    frame,
+    background::{Background, QUESTION, Taken},
+    bundle, frame,
     input::Input,
     screen,
     terminal::{self, Guard},
+    theme::Palette,
 };
 
 /// How often the loop checks whether its terminal still exists: by one poll(2). A lost terminal usually sends SIGHUP,
@@ -57,7 +59,7 @@ pub async fn run(
 ) -> anyhow::Result<Ended> {
     // Handlers first: from the moment the terminal is taken, no signal may end the process without giving it back.
     let signals = Signals::new()?;
-    let mut guard = Guard::take()?;
+    let mut guard = Guard::take(options.mouse)?;
     let input = Input::start()?;
     match show(models, &controls, options, signals, &mut guard, input).await {
         // If the terminal is gone, any failure comes from that.
@@ -147,6 +149,10 @@ async fn show(
     let mut check = tokio::time::interval(TERMINAL_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+    let mut background = Background::new(options.ask_background);
+    if options.ask_background {
+        screen::send(QUESTION);
+    }
     let mut app = App::new(options);
     resize(&mut app, guard)?;
     if let Some(model) = models.borrow_and_update().clone() {
@@ -159,7 +165,8 @@ async fn show(
         if effect == Effect::Quit {
             return Ok(Ended::Quit);
         }
-        stale = take_effect(effect, &app, controls, guard, stale)?;
+        screen::send(&app.take_outbox());
+        stale = take_effect(effect, &mut app, controls, guard, stale)?;
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
@@ -169,7 +176,7 @@ async fn show(
                 Err(_) => Turn::End(Ended::SourceEnded),
             },
             event = input.next() => match event {
-                Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input)),
+                Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input, &mut background)),
                 None => Turn::End(Ended::TerminalLost),
             },
             () = screen::taken(), if stale => Turn::Continue(Effect::Redraw),
@@ -189,7 +196,7 @@ async fn show(
 /// gets no other: returns whether something is left to draw.
 fn take_effect(
     effect: Effect,
-    app: &App,
+    app: &mut App,
     controls: &mpsc::UnboundedSender<Control>,
     guard: &mut Guard,
     stale: bool,
@@ -197,6 +204,16 @@ fn take_effect(
     match effect {
         Effect::None | Effect::Quit | Effect::Redraw => {}
         Effect::Suspend => guard.suspend()?,
+        Effect::Bundle => {
+            let written = bundle::write(app, Path::new("."));
+            app.say(match written {
+                Ok(directory) => {
+                    let directory = directory.canonicalize().unwrap_or(directory);
+                    format!("evidence bundle: {}", directory.display())
+                }
+                Err(error) => format!("no evidence bundle could be written: {error:#}"),
+            });
+        }
         Effect::SetInterval(interval) => {
             // The receiver is gone only if the source is, and then the sender of models is dropped too.
             let _ = controls.send(Control::SetInterval(interval));
@@ -231,22 +248,45 @@ fn on_signal(heard: &Heard, app: &mut App, guard: &mut Guard) -> io::Result<Turn
     })
 }
 
-/// Handles keys: `first`, and those that arrived while a frame was drawn, such as a key held down.
-fn on_events(app: &mut App, first: Event, input: &mut Input) -> Effect {
+/// Handles keys and clicks: `first`, and those that arrived while a frame was drawn, such as a key held down.
+fn on_events(app: &mut App, first: Event, input: &mut Input, background: &mut Background) -> Effect {
     let mut event = Some(first);
     let mut effect = Effect::None;
-    while let Some(Event::Key(key)) = event {
-        // Some terminals report releases too: a key acts when it is pressed.
-        if key.kind != KeyEventKind::Release {
-            match app.action(key).map_or(Effect::None, |action| app.update(action)) {
-                Effect::None => {}
-                Effect::Redraw => effect = Effect::Redraw,
-                other => return other,
+    while let Some(next) = event {
+        match background.take(&next) {
+            Taken::Other => {}
+            taken => {
+                if taken == Taken::End(Some(true)) {
+                    app.set_palette(Palette::Light);
+                    effect = Effect::Redraw;
+                }
+                event = input.ready();
+                continue;
             }
+        }
+        match action(app, &next).map_or(Effect::None, |action| app.update(action)) {
+            Effect::None => {}
+            Effect::Redraw => effect = Effect::Redraw,
+            other => return other,
         }
         event = input.ready();
     }
     effect
+}
+
+/// What an event of the terminal means.
+fn action(app: &App, event: &Event) -> Option<Action> {
+    match event {
+        // Some terminals report releases too: a key acts when it is pressed.
+        Event::Key(key) if key.kind != KeyEventKind::Release => app.action(*key),
+        Event::Mouse(mouse) => match mouse.kind {
+            MouseEventKind::Down(MouseButton::Left) => Some(Action::Click(mouse.column, mouse.row)),
+            MouseEventKind::ScrollUp => Some(Action::ScrollUp),
+            MouseEventKind::ScrollDown => Some(Action::ScrollDown),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn resize(app: &mut App, guard: &mut Guard) -> io::Result<Effect> {

@@ -149,6 +149,18 @@ pub(super) fn end_with(bytes: &[u8]) {
     }
 }
 
+/// A terminal that can (others ignore it) shows what is between these two at once: no frame is seen half drawn.
+const BEGIN: &[u8] = b"\x1b[?2026h";
+const END: &[u8] = b"\x1b[?2026l";
+
+/// Writes something besides a frame, such as the bell.
+pub(super) fn send(bytes: &[u8]) {
+    if !bytes.is_empty() {
+        Queue::lock().pending.extend_from_slice(bytes);
+        CHANGED.notify_all();
+    }
+}
+
 /// What draws to the terminal. Flushing hands over what was written, in one go.
 #[derive(Debug, Default)]
 pub(super) struct Canvas {
@@ -162,8 +174,13 @@ impl io::Write for Canvas {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if self.drawn.is_empty() {
+            return Ok(());
+        }
         let mut queue = Queue::lock();
+        queue.pending.extend_from_slice(BEGIN);
         sixteen_colours(&self.drawn, &mut queue.pending);
+        queue.pending.extend_from_slice(END);
         self.drawn.clear();
         CHANGED.notify_all();
         Ok(())

@@ -1,20 +1,26 @@
 //! What all views show: the model, the rows in their order, the selection. No terminal, no clock: time is the model's.
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
 
-use listentop_model::model::{GroupId, ListenerModel, Model};
+use listentop_model::{
+    coverage::Status,
+    model::{GroupId, ListenerModel, Model},
+    words::{
+        self,
+        verdict::{self, Harm, Verdict},
+    },
+};
 use ratatui::layout::Rect;
 
 use super::{
-    DashboardOptions,
+    DashboardOptions, clipboard,
     column::Column,
+    filter::Filter,
     geometry,
     group::Item,
+    hits::Hits,
+    layout::Columns,
+    log::Log,
     rows::{Row, RowId, RowQuery, Rows, Sort},
     theme::Theme,
 };
@@ -22,8 +28,11 @@ use super::{
 /// The refresh intervals that one key press goes through.
 const INTERVALS_MS: [u64; 7] = [100, 250, 500, 1_000, 2_000, 5_000, 10_000];
 
-/// How long a closed listener stays in the overview, in seconds, unless all are shown: long enough to be noticed.
-pub(super) const CLOSED_SHOWN_SECONDS: f64 = 30.0;
+/// Rows that can be compared.
+pub(super) const MARKED: usize = 8;
+
+/// BEL.
+const BELL: u8 = 7;
 
 /// What all views show.
 #[derive(Debug)]
@@ -36,69 +45,110 @@ pub(super) struct State {
     /// The newest model, held back while paused.
     held: Option<Arc<Model>>,
     pub(super) paused: bool,
+    pub(super) verdict: Verdict,
     pub(super) rows: Rows,
     pub(super) sort: Sort,
-    pub(super) filter: String,
+    pub(super) filter: Filter,
     pub(super) typing: bool,
     unfolded: HashSet<GroupId>,
-    show_closed: bool,
-    /// When, in seconds of the interval, each closed listener was first seen closed.
-    closed_at: HashMap<u64, f64>,
-    pub(super) hidden: HashSet<u64>,
+    pub(super) show_closed: bool,
+    /// Columns that the user asked for, and those that he does not want.
+    pub(super) wanted: Columns,
+    pub(super) unwanted: Columns,
+    /// What happened since the start.
+    pub(super) log: Log,
+    /// Rows that are to be compared.
+    pub(super) marked: Vec<RowId>,
     selected: Option<RowId>,
     pub(super) cursor: usize,
+    /// The selection is the first row, whichever that is: until a key selects one.
+    following: bool,
+    /// Where the mouse can click on the last frame, and what that does.
+    pub(super) hits: RefCell<Hits>,
+    /// Said at the bottom until the next key.
+    pub(super) message: Option<String>,
+    /// What is to be written to the terminal besides frames.
+    pub(super) outbox: Vec<u8>,
+    /// How many listeners had a critical finding: one more rings the bell.
+    alarmed: usize,
 }
 
 impl State {
     /// Before the first model.
     pub(super) fn new(options: DashboardOptions) -> Self {
         Self {
-            theme: Theme::new(options.color).with_charset(options.charset),
+            theme: Theme::new(options.palette).with_charset(options.charset),
             refresh: options.refresh,
-            options,
             size: (geometry::MIN_COLUMNS, geometry::MIN_ROWS),
             model: None,
             held: None,
             paused: false,
+            verdict: Verdict::default(),
             rows: Rows::default(),
             sort: Sort { column: Column::Severity, descending: true },
-            filter: String::new(),
+            filter: Filter::default(),
             typing: false,
             unfolded: HashSet::new(),
             show_closed: false,
-            closed_at: HashMap::new(),
-            hidden: HashSet::new(),
+            wanted: options.wanted,
+            unwanted: options.unwanted,
+            log: Log::default(),
+            marked: Vec::new(),
             selected: None,
             cursor: 0,
+            following: true,
+            hits: RefCell::default(),
+            message: None,
+            outbox: Vec::new(),
+            alarmed: 0,
+            options,
         }
     }
 
     /// Takes the newest model, or holds it back while paused. Returns whether it is shown.
     pub(super) fn set_model(&mut self, model: Arc<Model>) -> bool {
+        self.log.push(&model);
         if self.paused {
             self.held = Some(model);
-            return false;
+        } else {
+            self.show(model);
         }
-        self.note_closed(&model);
-        self.model = Some(model);
-        self.rebuild();
-        true
+        !self.paused
     }
 
-    fn note_closed(&mut self, model: &Model) {
-        let now = model.interval.seconds;
-        let closed: HashSet<u64> = model.listeners.iter().filter(|l| l.closed).map(|l| l.id).collect();
-        self.closed_at.retain(|id, _| closed.contains(id));
-        for id in closed {
-            self.closed_at.entry(id).or_insert(now);
+    fn show(&mut self, model: Arc<Model>) {
+        self.model = Some(model);
+        self.rebuild(false);
+        let alarming = self.rows.standings().flatten().filter(|standing| standing.harm >= Harm::Waiting).count();
+        if alarming > self.alarmed && self.options.bell {
+            self.outbox.push(BELL);
         }
+        self.alarmed = alarming;
+    }
+
+    /// Copies the command that shows the cause at the selected listener, or else what was found there.
+    pub(super) fn copy(&mut self) {
+        let Some(item) = self.selected_item() else { return };
+        let text = verdict::line_to_copy(item.figures());
+        self.message = Some(format!("copied: {text}"));
+        self.outbox.extend_from_slice(clipboard::sequence(&text).as_bytes());
+    }
+
+    /// Columns that are not shown: the user does not want them, or what they show cannot be measured here.
+    pub(super) fn hidden_columns(&self, model: &Model) -> Columns {
+        let is_hidden = |column: &Column| {
+            let measure = column.spec().measure;
+            self.unwanted.contains(*column)
+                || measure.is_some_and(|measure| words::status(model, measure) == Status::Unavailable)
+        };
+        Column::ALL.into_iter().filter(is_hidden).collect()
     }
 
     /// Freezes what is shown, or shows the newest model again.
     pub(super) fn toggle_pause(&mut self) {
         self.paused = !self.paused;
         if let Some(model) = self.held.take() {
-            self.set_model(model);
+            self.show(model);
         }
     }
 
@@ -122,7 +172,7 @@ impl State {
     /// The part of the screen that the view fills.
     pub(super) fn body(&self) -> Rect {
         let (columns, rows) = self.size;
-        geometry::parts(Rect::new(0, 0, columns, rows), geometry::header_height(self.model.as_deref()))[1]
+        geometry::parts(Rect::new(0, 0, columns, rows), geometry::header_height(self))[1]
     }
 
     /// The listener, or the group as one; `None` if the model no longer has it.
@@ -159,8 +209,13 @@ impl State {
         self.rows.rows.len().saturating_sub(1)
     }
 
-    /// Selects the row at `at`, or the last one.
+    /// Selects the row at `at`, or the last one, and stays with it.
     pub(super) fn select(&mut self, at: usize) {
+        self.following = false;
+        self.point_at(at);
+    }
+
+    fn point_at(&mut self, at: usize) {
         self.cursor = at.min(self.last_row());
         if let (Some(row), Some(model)) = (self.selected_row(), &self.model) {
             self.selected = Some(self.rows.id(row, model));
@@ -170,6 +225,28 @@ impl State {
     /// Selects the row that is `step` further down, or up if negative.
     pub(super) fn select_neighbour(&mut self, step: isize) {
         self.select(self.cursor.saturating_add_signed(step));
+    }
+
+    /// Selects the listener, or the group that hides it; whether there is such a row.
+    pub(super) fn select_listener(&mut self, id: u64) -> bool {
+        let Some(model) = self.model.clone() else { return false };
+        let group = model.listeners.iter().find(|listener| listener.id == id).and_then(|listener| listener.group);
+        let at = self.rows.position(RowId::Listener(id), &model);
+        let at = at.or_else(|| self.rows.position(RowId::Group(group?), &model));
+        if let Some(at) = at {
+            self.select(at);
+        }
+        at.is_some()
+    }
+
+    /// Selects the next row that a finding is about, from the selected one on and then from the top; or the one before.
+    pub(super) fn select_finding(&mut self, forwards: bool) {
+        let count = self.rows.rows.len();
+        let step =
+            |back: usize| if forwards { (self.cursor + back) % count } else { (self.cursor + count - back) % count };
+        if let Some(at) = (1..=count).map(step).find(|&at| self.rows.is_found(self.rows.rows[at])) {
+            self.select(at);
+        }
     }
 
     /// Whether a group is unfolded.
@@ -185,13 +262,14 @@ impl State {
     /// Folds or unfolds the group of the selected row; `None` toggles it.
     pub(super) fn fold(&mut self, unfold: Option<bool>) {
         let Some(group) = self.selected_group() else { return };
+        self.following = false;
         if unfold.unwrap_or(!self.is_unfolded(group)) {
             self.unfolded.insert(group);
         } else {
             self.unfolded.remove(&group);
             self.selected = Some(RowId::Group(group));
         }
-        self.rebuild();
+        self.rebuild(true);
     }
 
     /// Unfolds every group, or folds all if all are unfolded.
@@ -203,53 +281,83 @@ impl State {
         } else {
             self.unfolded.extend(all);
         }
-        self.rebuild();
+        self.rebuild(true);
     }
 
-    /// Sorts by a column, in its own first order.
+    /// Sorts by a column, in its own first order, and shows the top.
     pub(super) fn sort_by(&mut self, column: Column) {
         self.sort = Sort { column, descending: column.descending_first() };
-        self.rebuild();
+        self.following = true;
+        self.rebuild(true);
     }
 
-    /// Reverses the order.
+    /// Reverses the order, and shows the top.
     pub(super) fn reverse(&mut self) {
+        self.following = true;
         self.sort.descending = !self.sort.descending;
-        self.rebuild();
+        self.rebuild(true);
     }
 
     /// Changes the filter.
     pub(super) fn edit_filter(&mut self, edit: impl FnOnce(&mut String)) {
-        edit(&mut self.filter);
-        self.rebuild();
+        let mut typed = self.filter.typed().to_owned();
+        edit(&mut typed);
+        self.filter = Filter::new(&typed);
+        self.rebuild(true);
     }
 
-    /// Shows every listener that closed in the interval, or only those that closed lately.
+    /// Shows a column always; never; or if there is room, by turns.
+    pub(super) fn cycle_column(&mut self, column: Column) {
+        let (wanted, unwanted) = match (self.wanted.contains(column), self.unwanted.contains(column)) {
+            (true, _) => (false, true),
+            (false, true) => (false, false),
+            (false, false) => (true, false),
+        };
+        self.wanted.set(column, wanted);
+        self.unwanted.set(column, unwanted);
+    }
+
+    /// Marks the selected row for the comparison, or takes its mark away; whether that was possible.
+    pub(super) fn mark(&mut self) -> bool {
+        let Some(id) = self.selected else { return false };
+        self.following = false;
+        if let Some(at) = self.marked.iter().position(|marked| *marked == id) {
+            self.marked.remove(at);
+        } else if self.marked.len() == MARKED {
+            self.message = Some(format!("at most {MARKED} rows can be compared"));
+        } else {
+            self.marked.push(id);
+        }
+        true
+    }
+
+    /// Shows the listeners that closed in the interval, or hides them.
     pub(super) fn toggle_closed(&mut self) {
         self.show_closed = !self.show_closed;
-        self.rebuild();
+        self.rebuild(true);
     }
 
-    /// Makes the rows again, and keeps the selection on its listener.
-    fn rebuild(&mut self) {
+    /// Makes the rows again, and keeps the selection on its listener. `asked`: something else than the model changed.
+    fn rebuild(&mut self, asked: bool) {
         let Some(model) = self.model.clone() else { return };
-        self.hidden.clear();
-        if !self.show_closed {
-            let now = model.interval.seconds;
-            self.hidden
-                .extend(self.closed_at.iter().filter(|(_, at)| now - **at > CLOSED_SHOWN_SECONDS).map(|(id, _)| *id));
+        let query =
+            RowQuery { sort: self.sort, filter: &self.filter, unfolded: &self.unfolded, closed: self.show_closed };
+        if !self.rows.update(&model, &query, asked) {
+            return;
         }
-        let query = RowQuery { sort: self.sort, filter: &self.filter, unfolded: &self.unfolded, hidden: &self.hidden };
-        self.rows = Rows::new(&model, &query);
-        let at = self.selected.and_then(|id| self.rows.position(id, &model)).unwrap_or(self.cursor);
-        self.select(at);
+        self.verdict = verdict::judge(&model, self.rows.standings());
+        let at = match self.selected {
+            Some(id) if !self.following => self.rows.position(id, &model).unwrap_or(self.cursor),
+            _ => 0,
+        };
+        self.point_at(at);
     }
 
     /// What an action can change on the screen: compared before and after, it shows whether a key did something.
     pub(super) fn visible(&self) -> impl PartialEq + use<> {
         (
             (self.cursor, self.selected, self.sort, self.filter.clone(), self.typing),
-            (self.show_closed, self.rows.rows.len(), self.unfolded.clone()),
+            (self.show_closed, self.rows.rows.len(), self.unfolded.clone(), self.wanted, self.unwanted),
         )
     }
 }

@@ -15,6 +15,7 @@ use std::{
 use anyhow::Context as _;
 use crossterm::{
     execute,
+    style::Print,
     terminal::{Clear, ClearType, EnterAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
 use nix::{
@@ -43,7 +44,11 @@ static HOOK: Once = Once::new();
 static BEFORE: OnceLock<libc::termios> = OnceLock::new();
 
 /// Leaves the alternate screen, takes back colours and weights, shows the cursor.
-const LEAVE: &str = "\x1b[0m\x1b[?1049l\x1b[?25h";
+const LEAVE: &str = "\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?1049l\x1b[?25h";
+
+/// Has the terminal report clicks and turns of the wheel (1000), with columns beyond 223 (1006). Not movements: they
+/// would wake the loop for nothing.
+const MOUSE: &str = "\x1b[?1000h\x1b[?1006h";
 
 /// Checks that standard output is a terminal, one that can place its cursor, and large enough.
 ///
@@ -80,14 +85,15 @@ pub(super) struct Guard {
     /// Never dropped: `Terminal` shows the cursor then, which [`give_back`] has done, and panics if the terminal is
     /// gone.
     screen: ManuallyDrop<Screen>,
+    mouse: bool,
 }
 
 impl Guard {
-    /// Takes the terminal.
+    /// Takes the terminal; with `mouse`, its mouse, too.
     ///
     /// # Errors
     /// Standard output is not a terminal, or is too small, or cannot be put into raw mode.
-    pub(super) fn take() -> anyhow::Result<Self> {
+    pub(super) fn take(mouse: bool) -> anyhow::Result<Self> {
         usable()?;
         HOOK.call_once(|| {
             let before = panic::take_hook();
@@ -98,9 +104,9 @@ impl Guard {
             }));
         });
         screen::start().context("cannot start a thread for the screen")?;
-        enter()?;
+        enter(mouse)?;
         let backend = CrosstermBackend::new(Canvas::default());
-        Ok(Self { screen: ManuallyDrop::new(Terminal::new(backend).inspect_err(|_| give_back())?) })
+        Ok(Self { screen: ManuallyDrop::new(Terminal::new(backend).inspect_err(|_| give_back())?), mouse })
     }
 
     pub(super) fn screen(&mut self) -> &mut Screen {
@@ -120,7 +126,7 @@ impl Guard {
     /// Takes the terminal again after another program had it.
     pub(super) fn retake(&mut self) -> io::Result<()> {
         give_back();
-        enter()?;
+        enter(self.mouse)?;
         // Forgets what was drawn, so that the next frame is written in full. `Terminal::clear` would do that too, but
         // it asks the terminal for the cursor's place: not every terminal answers, and the thread that reads
         // keys takes the answer.
@@ -143,7 +149,7 @@ impl Drop for Guard {
     }
 }
 
-fn enter() -> io::Result<()> {
+fn enter(mouse: bool) -> io::Result<()> {
     if BEFORE.get().is_none() {
         let mut before = std::mem::MaybeUninit::uninit();
         // SAFETY: it fills `before` if it returns 0.
@@ -154,7 +160,8 @@ fn enter() -> io::Result<()> {
     TAKEN.store(true, Ordering::SeqCst);
     enable_raw_mode().inspect_err(|_| TAKEN.store(false, Ordering::SeqCst))?;
     let mut canvas = Canvas::default();
-    execute!(canvas, EnterAlternateScreen, Clear(ClearType::All)).inspect_err(|_| give_back())
+    let mouse = if mouse { MOUSE } else { "" };
+    execute!(canvas, EnterAlternateScreen, Clear(ClearType::All), Print(mouse)).inspect_err(|_| give_back())
 }
 
 /// Gives the terminal back if it is taken, also one that takes nothing any more. A failure is not reported: the

@@ -56,8 +56,12 @@ pub(super) type Entries = Vec<(&'static str, &'static str)>;
 pub(super) struct Declaration {
     /// [`Action::Show`] opens it by this name.
     pub(super) name: &'static str,
-    /// The key that opens it from everywhere, and closes it again. `None`: another view opens it.
+    /// Its word among the views of the header; `None`: it is not there.
+    pub(super) tab: Option<&'static str>,
+    /// The key that opens it from everywhere. `None`: another view opens it.
     pub(super) key: Option<Binding>,
+    /// It lies over the others: its key closes it again.
+    pub(super) over: bool,
     /// Its sets of keys, for the help.
     pub(super) scopes: &'static [&'static Scope],
     /// What the help explains about it: a title and entries. Without entries the title is not shown.

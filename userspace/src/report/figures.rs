@@ -127,18 +127,19 @@ struct Distribution {
     p90: Option<u64>,
     p99: Option<u64>,
     max: Option<u64>,
+    mean: Option<u64>,
 }
 
 impl Distribution {
     fn of_durations(h: &Histogram) -> Self {
-        Self::of(h, |p| h.quantile_us(p), h.max_us())
+        Self::of(h, |p| h.quantile_us(p), h.max_us(), h.mean_us())
     }
 
     fn of_sizes(h: &Histogram) -> Self {
-        Self::of(h, |p| h.quantile_units(p), h.max_units())
+        Self::of(h, |p| h.quantile_units(p), h.max_units(), h.mean_units())
     }
 
-    fn of(h: &Histogram, quantile: impl Fn(f64) -> Option<u64>, max: Option<u64>) -> Self {
-        Self { count: h.count(), p50: quantile(0.5), p90: quantile(0.9), p99: quantile(0.99), max }
+    fn of(h: &Histogram, quantile: impl Fn(f64) -> Option<u64>, max: Option<u64>, mean: Option<u64>) -> Self {
+        Self { count: h.count(), p50: quantile(0.5), p90: quantile(0.9), p99: quantile(0.99), max, mean }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::{HashMap, HashSet},
 };
 
@@ -12,6 +13,7 @@ use listentop_model::{
 };
 
 use listentop_model::words::losses::{self, Loss};
+use listentop_model::words::verdict::{self, Standing};
 use listentop_model::words::{
     bytes, clean, duration, finding_time, fit, grouped, listener_endpoint, marked, netns, percent, plural, process,
     rate, short, status, thread_name, utc, width, wrap,
@@ -22,12 +24,15 @@ const MIN_WIDTH: usize = 60;
 /// Threads listed per listener; the rest is counted.
 const THREADS: usize = 12;
 
-/// The report of a model, in lines of at most `width` columns (at least 60), each ended by a newline. `remarks` are
-/// about what is in it.
+/// The report of a model, in lines of at most `width` columns (at least 60), each ended by a newline: the verdict
+/// first, the worst listener before the others, and at the end what could be measured. `remarks` are about what is in
+/// it.
 #[must_use]
 pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
     let width = width.max(MIN_WIDTH);
-    let mut lines = head(model, width);
+    let mut lines = indent(&format!("{}.", verdict::of(model).text), "", "  ", width);
+    lines.push(interval(model));
+    lines.extend(notes(model, width));
     lines.push(String::new());
     let rows = rows(model);
     lines.extend(grid(&overview(model, &rows), width, 0));
@@ -41,6 +46,8 @@ pub fn table(model: &Model, remarks: &[String], width: usize) -> String {
         lines.push(String::new());
         lines.extend(block(model, row, width));
     }
+    lines.push(String::new());
+    lines.extend(coverage(model, width));
     let mut text = String::new();
     for line in lines {
         // Names are cleaned where they are put into columns; this holds for every sentence, too.
@@ -66,28 +73,32 @@ enum RowKind {
     Shard(usize, usize),
 }
 
-/// The listeners in order. A group comes before its shards, which follow by their numbers.
+/// The listeners in order, the worst first. A group comes before its shards, of which likewise the worst is first, and
+/// stands as that one does. What has closed is last.
 fn rows(model: &Model) -> Vec<Row<'_>> {
-    let mut rows = Vec::with_capacity(model.listeners.len() + model.groups.len());
     let grouped: HashMap<GroupId, &GroupModel> = model.groups.iter().map(|group| (group.id, group)).collect();
     let mut begun = HashSet::new();
+    let mut blocks: Vec<(bool, Standing, Vec<Row<'_>>)> = Vec::with_capacity(model.listeners.len());
     for listener in &model.listeners {
         let Some(group) = listener.group.and_then(|id| grouped.get(&id)) else {
-            rows.push(Row { listener: Cow::Borrowed(listener), kind: RowKind::Listener });
+            let row = Row { listener: Cow::Borrowed(listener), kind: RowKind::Listener };
+            blocks.push((listener.closed, Standing::of(listener), vec![row]));
             continue;
         };
         if begun.insert(group.id) {
             let count = group.shards.len();
-            rows.push(Row { listener: Cow::Owned(group.full(model)), kind: RowKind::Group(count) });
-            rows.extend(
-                group
-                    .members(model)
-                    .zip(1..)
-                    .map(|(shard, number)| Row { listener: Cow::Borrowed(shard), kind: RowKind::Shard(number, count) }),
-            );
+            let mut rows = vec![Row { listener: Cow::Owned(group.full(model)), kind: RowKind::Group(count) }];
+            let mut shards: Vec<_> = group.members(model).zip(1..).collect();
+            shards.sort_by_key(|(shard, _)| (shard.closed, Reverse(Standing::of(shard))));
+            let row = |(shard, n)| Row { listener: Cow::Borrowed(shard), kind: RowKind::Shard(n, count) };
+            rows.extend(shards.into_iter().map(row));
+            let worst = group.members(model).map(Standing::of).max().unwrap_or_default();
+            blocks.push((group.sum.closed, worst, rows));
         }
     }
-    rows
+    // Stable: what stands alike stays in the model's order.
+    blocks.sort_by_key(|(closed, standing, _)| (*closed, Reverse(*standing)));
+    blocks.into_iter().flat_map(|(_, _, rows)| rows).collect()
 }
 
 impl Row<'_> {
@@ -116,15 +127,41 @@ fn active(l: &ListenerModel) -> bool {
     counts.into_iter().flatten().any(|n| n > 0) || l.now.accept_depth > 0 || !l.findings.is_empty()
 }
 
-fn head(model: &Model, width: usize) -> Vec<String> {
+/// When was measured, and where.
+fn interval(model: &Model) -> String {
     let host = &model.host;
-    let mut lines = vec![format!(
-        "listentop: {:.1} s from {}, kernel {}, {} CPUs",
+    format!(
+        "listentop: {:.1} s from {}, kernel {}, {}",
         model.interval.seconds,
         utc(model.interval.start_unix_ms),
         clean(&host.kernel),
-        host.cpus
-    )];
+        plural(host.cpus.into(), "CPU")
+    )
+}
+
+/// What makes the numbers that follow doubtful: losses, and what no listener accounts for.
+fn notes(model: &Model, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !losses::of(&model.losses).is_empty() {
+        lines.extend(indent(&lost(model), "", "  ", width));
+    }
+    for n in &model.namespaces {
+        if let Some(unexplained) = n.unexplained_drops.filter(|d| *d != 0) {
+            let name = n.name.as_deref().map_or_else(|| n.id.inode.to_string(), clean);
+            let what = if unexplained > 0 {
+                "refused attempts that no listener accounts for"
+            } else {
+                "more attempts in the listeners' drops than were refused: some are upper bounds"
+            };
+            let line = format!("namespace {name}: {} {what}", grouped(unexplained.unsigned_abs()));
+            lines.extend(indent(&line, "", "  ", width));
+        }
+    }
+    lines
+}
+
+/// What it cost, and what could not be measured.
+fn coverage(model: &Model, width: usize) -> Vec<String> {
     let cost = &model.cost;
     let probes = match (cost.probe_runs, cost.probe_ns) {
         (Some(runs), Some(ns)) if runs > 0 => {
@@ -148,19 +185,9 @@ fn head(model: &Model, width: usize) -> Vec<String> {
         cost.cpu_seconds,
         bytes(cost.rss_bytes)
     );
-    lines.extend(indent(&own, "", "  ", width));
-    lines.extend(indent(&lost(model), "", "  ", width));
-    for n in &model.namespaces {
-        if let Some(unexplained) = n.unexplained_drops.filter(|d| *d != 0) {
-            let name = n.name.as_deref().map_or_else(|| n.id.inode.to_string(), clean);
-            let what = if unexplained > 0 {
-                "refused attempts that no listener accounts for"
-            } else {
-                "more attempts in the listeners' drops than were refused: some are upper bounds"
-            };
-            let line = format!("namespace {name}: {} {what}", grouped(unexplained.unsigned_abs()));
-            lines.extend(indent(&line, "", "  ", width));
-        }
+    let mut lines = indent(&own, "", "  ", width);
+    if losses::of(&model.losses).is_empty() {
+        lines.push(lost(model));
     }
     let partial: Vec<_> = model.coverage.iter().filter(|c| c.status != Status::Measured).collect();
     if !partial.is_empty() {
@@ -220,7 +247,8 @@ fn overview(model: &Model, rows: &[Row<'_>]) -> Vec<Column> {
     };
     use Measure as M;
     vec![
-        text_column("LISTENER", 14, 0, rows.iter().map(Row::label)),
+        // No part of an address or a port is cut off.
+        text_column("LISTENER", 0, 0, rows.iter().map(Row::label)),
         text_column("PROCESS", 10, 1, ls().map(process)),
         text_column("NETNS", 6, 9, ls().map(netns)),
         column("SYNQ", 6, ls().map(|l| number(l.now.syn_depth.map(u64::from), M::SynQueueDepth))),

@@ -159,7 +159,7 @@ fn a_distribution_without_values_has_a_count_and_no_percentiles() {
     let value = value(&fixtures::quiet());
     let idle = value["listeners"].as_array().unwrap().iter().find(|l| l["port"] == 22).unwrap();
     let wait = &idle["accept_queue"]["wait_us"];
-    assert_eq!(wait.to_string(), r#"{"count":0,"max":null,"p50":null,"p90":null,"p99":null}"#);
+    assert_eq!(wait.to_string(), r#"{"count":0,"max":null,"mean":null,"p50":null,"p90":null,"p99":null}"#);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn documented() -> BTreeSet<String> {
     let names = |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
     let shape = report.split("**A distribution** is `{").nth(1).expect("what a distribution is");
     let distribution: Vec<&str> = shape.split("}`").next().unwrap().split(", ").collect();
-    assert_eq!(distribution.len(), 5);
+    assert_eq!(distribution.len(), 6);
     let (mut documented, mut list, mut part) = (BTreeSet::new(), String::new(), String::new());
     for line in report.lines() {
         if let Some(title) = line.strip_prefix("### ") {
@@ -319,6 +319,28 @@ fn threads_that_are_not_shown_are_counted() {
 fn table_without_bpf() {
     let text = table(&model(&fixtures::unavailable()), &[], 120);
     insta::assert_snapshot!(text);
+}
+
+/// The verdict is the first line, the worst listener the first row and the first block, and coverage comes last.
+#[test]
+fn the_worst_comes_first_and_coverage_last() {
+    let mut machine = model(&fixtures::quiet());
+    machine.listeners.push(model(&fixtures::overflow()).listeners[0].clone());
+    for columns in [60, 80, 120] {
+        let text = table(&machine, &[], columns);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("1 of 4 listeners refuses clients: 0.0.0.0:8080"), "{text}");
+        let head = lines.iter().position(|line| line.starts_with("LISTENER")).unwrap();
+        assert!(lines[head + 1].starts_with("0.0.0.0:8080"), "{text}");
+        let blocks: Vec<&&str> = lines.iter().filter(|line| line.starts_with("── ")).collect();
+        assert!(blocks[0].starts_with("── 0.0.0.0:8080"), "{text}");
+        let last_block = lines.iter().rposition(|line| line.starts_with("── ")).unwrap();
+        let coverage = lines.iter().position(|line| line.starts_with("not fully measured")).unwrap();
+        assert!(coverage > last_block, "{text}");
+        for port in [":22", ":80", ":6379", ":8080"] {
+            assert!(lines[head..].iter().any(|line| line.contains(port)), "{port} is cut off:\n{text}");
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use listentop_model::{
+    device::Device,
     model::{ListenerModel, Model},
     words::clean,
 };
@@ -24,7 +25,7 @@ impl Labels {
     pub(super) fn of(listener: &ListenerModel) -> Self {
         let process = listener.process.as_ref();
         let netns = listener.netns_name.clone().unwrap_or_else(|| listener.netns.to_string());
-        let device = listener.device.as_ref().map(|device| device.name());
+        let device = listener.device.as_ref().map(Device::name);
         Self::default()
             .with("netns", Some(&netns))
             .with("container", process.and_then(|process| process.container.as_deref()))

@@ -78,7 +78,7 @@ impl Peaks {
             self.before = std::mem::take(&mut self.now);
             self.since = now;
         }
-        for listener in sample.listeners.iter() {
+        for listener in &sample.listeners {
             let held = self.now.entry(listener.id).or_default();
             for (held, peak) in held.iter_mut().zip(listener.gauges.peaks()) {
                 if let Value::Number(peak) = peak {

@@ -151,7 +151,7 @@ fn finding(labels: &Labels, found: &Finding) -> Option<Labels> {
 fn of_groups(latest: &Latest) -> Vec<Labels> {
     let model = &latest.model;
     let mut found = Vec::new();
-    for group in model.groups.iter() {
+    for group in &model.groups {
         let full = group.full(model);
         let labels = Labels::of(&full);
         found.extend(full.findings.iter().filter_map(|of_group| finding(&labels, of_group)));

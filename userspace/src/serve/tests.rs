@@ -57,7 +57,7 @@ fn every_figure_has_the_value_of_the_model() {
     let page = page(model.clone(), MANY);
     assert_eq!((page.rows.len(), page.cut), (model.listeners.len(), (0, 0)));
     let found = series(&written(page, Format::Text));
-    for listener in model.listeners.iter() {
+    for listener in &model.listeners {
         for metric in METRICS.iter() {
             let name = metric.full_name();
             let port = format!("port=\"{}\"", listener.port);
@@ -167,7 +167,7 @@ fn an_address_that_is_taken_over_has_one_series() {
     model.listeners.push(later.clone());
     let found = series(&written(page(model.clone(), MANY), Format::Text));
     let accepts: Vec<_> = found.iter().filter(|(name, _)| name.starts_with("listentop_accepts_total{")).collect();
-    assert!(accepts.iter().any(|(_, value)| **value == 7.0), "{accepts:?}");
+    assert!(accepts.iter().any(|(_, value)| **value as u64 == 7), "{accepts:?}");
     assert!(accepts.iter().all(|(name, _)| !name.contains("shard=")), "{accepts:?}");
     // Two that are open are told apart.
     model.listeners[0].closed = false;

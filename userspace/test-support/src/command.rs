@@ -115,7 +115,12 @@ impl Measuring {
     }
 
     /// Starts a report by this command, and waits until it measures.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_that_says(command, "measuring\n")
+    }
+
+    /// Starts this command, and waits for its first line on stderr, which is to be this.
+    pub fn spawn_that_says(mut command: Command, first: &str) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("listentop starts");
         let mut stdout = child.stdout.take().expect("piped");
         let stdout = thread::spawn(move || {
@@ -128,7 +133,7 @@ impl Measuring {
         let mut measuring = Self { child, stdout: Some(stdout), stderr };
         let mut line = String::new();
         measuring.stderr.read_line(&mut line).expect("text");
-        assert_eq!(line, "measuring\n");
+        assert_eq!(line, first);
         measuring
     }
 

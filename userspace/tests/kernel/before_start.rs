@@ -127,7 +127,8 @@ fn load_at_the_start(lab: &Lab) {
             }
         });
         let _ends = Ends(&ended);
-        for _ in 0..5 {
+        // A start under load takes 40 s in a virtual machine, and each of several machines makes some.
+        for _ in 0..if test_harness::own_machine() { 2 } else { 5 } {
             let mut watch = Watch::fresh(lab);
             assert!(!watch.listener(PORT).opened_in_interval);
             let before = accepted.load(Ordering::Relaxed);

@@ -25,6 +25,7 @@ mod owners;
 mod patterns;
 mod probe_log;
 mod protocols;
+mod recordings;
 mod refused;
 mod reuseport;
 mod scale;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         levels::TESTS,
         scale::TESTS,
         command_line::TESTS,
+        recordings::TESTS,
         probe_log::TESTS,
         dashboard::TESTS,
     ];

@@ -93,7 +93,7 @@ fn run(options: &Options) -> Result<()> {
     setup::run()?;
     let mut arguments: Vec<OsString> = vec!["inside".into()];
     arguments.extend(options.flags().into_iter().map(OsString::from));
-    arguments.extend(programs::arguments(cargo::build_release()?));
+    arguments.extend(programs::arguments(cargo::build_release(cargo::Extent::Whole, &[])?));
     namespace::enter(&env::current_exe().context("cannot find this program's own file")?, &arguments)
 }
 

@@ -28,6 +28,11 @@ pub(crate) fn run() -> Result<()> {
     check("clippy", &mut || {
         process::run(cargo::command("clippy").args(["--all-targets", "--", "-D", "warnings"]), "clippy")
     });
+    check("clippy for the protocols", &mut || {
+        let mut clippy = cargo::command("clippy");
+        clippy.args(["--package", cargo::PROTOCOLS, "--all-targets", "--", "-D", "warnings"]);
+        process::run(&mut clippy, "clippy for the protocols")
+    });
     check("clippy for the BPF target", &mut || {
         process::run(&mut clippy_for_probes(&root), "clippy for the BPF target")
     });

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::process;
 
+/// The package of the protocols' servers and clients, which no other build includes.
+pub const PROTOCOLS: &str = "demo-protocols";
+
 /// A file that only the checkout's directory has.
 const MARK: &str = "rust-toolchain.toml";
 
@@ -52,7 +55,7 @@ pub fn command(subcommand: &str) -> Command {
 pub struct Binaries {
     /// The tool itself.
     pub listentop: PathBuf,
-    /// Runs the scenarios.
+    /// Runs the lessons.
     pub lab: PathBuf,
     /// A server with a given acceptor/reader pattern.
     pub demo_server: PathBuf,
@@ -62,26 +65,37 @@ pub struct Binaries {
     pub stress: PathBuf,
 }
 
-/// Builds everything that users run, in release, and returns the paths.
+/// What a build has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything.
+    Whole,
+    /// What the demo shows. The first time that is a good part faster; what was built whole before stays whole.
+    Demo,
+}
+
+/// A crate that a whole build has, and that the demo does without, as its file in the target directory begins.
+const LARGE: &str = "libparquet-";
+
+/// Whether the large crate was built already: then a whole build costs nothing more.
+fn is_built() -> bool {
+    let built = root().join("target/release/deps").read_dir();
+    built.is_ok_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().starts_with(LARGE)))
+}
+
+/// Builds everything that users run, in release, and the programs of `extra` packages, and returns the paths. All are
+/// in one directory.
 ///
 /// # Errors
 /// When the build fails (cargo has printed the reason) or lacks one of the binaries.
-pub fn build_release() -> Result<Binaries> {
-    build_with(&[])
-}
-
-/// The same for the demo: without what it does not show and what takes long to build, the exporter.
-///
-/// # Errors
-/// As [`build_release`].
-pub fn build_for_demo() -> Result<Binaries> {
-    build_with(&["--no-default-features"])
-}
-
-fn build_with(options: &[&str]) -> Result<Binaries> {
+pub fn build_release(extent: Extent, extra: &[&str]) -> Result<Binaries> {
     process::announce("building listentop and the demo servers in release (the first time takes a few minutes)");
     let mut cargo = command("build");
-    cargo.args(["--release", "--bins", "--package", "listentop", "--package", "demo-servers"]).args(options);
+    cargo.args(["--release", "--bins", "--package", "listentop", "--package", "demo-servers"]);
+    cargo.args(extra.iter().flat_map(|package| ["--package", package]));
+    if extent == Extent::Demo && !is_built() {
+        cargo.arg("--no-default-features");
+    }
     let built = executables(&mut cargo, "the build")?;
     let binary = |name: &str| {
         let found = built.iter().find(|built| built.kind == "bin" && built.target == name);

@@ -7,25 +7,15 @@ use crate::server::Running;
 use crate::server::acceptor::{Acceptor, LISTENER};
 use crate::server::connection::{Read, read_once, write_fully};
 use crate::server::event_loop::{self, STOP};
+use crate::server::queue::{CloseAtEnd, Queue};
 use crate::server::service::{Client, Service};
 use anyhow::Context;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Requests that were read and wait for a worker.
-#[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    requests: VecDeque<Arc<Connection>>,
-    closed: bool,
-}
+type Requests = Queue<Arc<Connection>>;
 
 /// A connection. It is closed when the dispatcher and all workers have dropped it.
 struct Connection {
@@ -34,45 +24,8 @@ struct Connection {
     writing: Mutex<()>,
 }
 
-impl Queue {
-    fn push(&self, request: Arc<Connection>) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).requests.push_back(request);
-        self.changed.notify_one();
-    }
-
-    /// Waits for a request. Returns `None` when the queue is closed.
-    fn pop(&self) -> Option<Arc<Connection>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if state.closed {
-                return None;
-            }
-            if let Some(request) = state.requests.pop_front() {
-                return Some(request);
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn close(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.closed = true;
-        state.requests.clear();
-        self.changed.notify_all();
-    }
-}
-
-/// Ends the workers when the dispatcher ends, also by an error or panic.
-struct CloseAtEnd(Arc<Queue>);
-
-impl Drop for CloseAtEnd {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &mut Running) -> anyhow::Result<()> {
-    let queue = Arc::new(Queue::default());
+    let queue = Arc::new(Requests::new());
     let at_end = CloseAtEnd(Arc::clone(&queue));
     for number in 1..=service.options.threads {
         let queue = Arc::clone(&queue);
@@ -89,7 +42,7 @@ pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &m
     Ok(())
 }
 
-fn work(service: &Service, slot: &Slot, queue: &Queue) {
+fn work(service: &Service, slot: &Slot, queue: &Requests) {
     while let Some(connection) = queue.pop() {
         service.work();
         let writing = connection.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +79,7 @@ impl Table {
         service: &Service,
         slot: &Slot,
         epoll: &Epoll,
-        queue: &Queue,
+        queue: &Requests,
         index: usize,
         buffer: &mut [u8],
     ) -> anyhow::Result<()> {
@@ -153,7 +106,7 @@ fn dispatch(
     service: &Arc<Service>,
     slot: &'static Slot,
     listener: &Arc<OwnedFd>,
-    queue: &Arc<Queue>,
+    queue: &Arc<Requests>,
 ) -> anyhow::Result<()> {
     let epoll = event_loop::new_epoll(service)?;
     let mut acceptor = Acceptor::new(service, slot, listener, false)?;

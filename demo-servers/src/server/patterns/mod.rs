@@ -3,17 +3,20 @@
 mod acceptor_readers;
 mod message_balancing;
 mod multi_acceptor;
+mod prefork;
 mod process_per_connection;
 mod sharded;
 mod single_thread;
 mod thread_per_connection;
+mod thread_pool;
 
 use super::Running;
-use super::acceptor::{PAUSE, accept_error, non_blocking};
+use super::acceptor::{Acceptor, PAUSE, accept_error, non_blocking};
+use super::event_loop;
 use super::listen::Listeners;
 use super::options::{AcceptCall, Pattern};
 use super::service::{Client, Service};
-use crate::counters::{Slot, add};
+use crate::counters::{Role, Slot, add};
 use crate::sys::now_ns;
 use nix::sys::socket::{SockFlag, accept, accept4};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,7 +34,35 @@ pub(super) fn start(service: &Arc<Service>, listeners: &Listeners, running: &mut
         Pattern::Sharded => sharded::start(service, &listeners.sockets, running),
         Pattern::ThreadPerConnection => thread_per_connection::start(service, listener, running),
         Pattern::ProcessPerConnection => process_per_connection::start(service, listener, running),
+        Pattern::ThreadPool => thread_pool::start(service, listener, running),
+        Pattern::Prefork => prefork::start(service, listener, running),
     }
+}
+
+/// Adds a shard with this number to a running server.
+pub(super) fn add_shard(
+    service: &Arc<Service>,
+    listener: &Arc<OwnedFd>,
+    number: u32,
+    running: &mut Running,
+) -> anyhow::Result<()> {
+    sharded::start_one(service, listener, number, event_loop::new_epoll(service)?, running)
+}
+
+/// Adds a thread with this number that accepts from the listener of a running server, and reads and writes itself.
+pub(super) fn add_acceptor(
+    service: &Arc<Service>,
+    listener: &Arc<OwnedFd>,
+    number: u32,
+    running: &mut Running,
+) -> anyhow::Result<()> {
+    let listener = Arc::clone(listener);
+    let epoll = event_loop::new_epoll(service)?;
+    running.threads.push(service.spawn(Role::Acceptor, Some(number), move |service, slot| {
+        let acceptor = Acceptor::new(service, slot, &listener, true)?;
+        event_loop::run(service, slot, &epoll, Some(acceptor), None)
+    })?);
+    Ok(())
 }
 
 /// Accepts with a blocking call and passes each connection to `sink`, until the server ends.

@@ -16,7 +16,7 @@ pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &m
     if service.options.processes {
         for number in 1..=service.options.threads {
             let slot = service.board.register(Role::Acceptor, Some(number)).context("too many processes")?;
-            running.children.fork(slot, true, || {
+            running.children.fork(service, slot, true, || {
                 set_thread_name(&Role::Acceptor.thread_name(Some(number)));
                 serve(service, slot, listener, &event_loop::new_epoll(service)?)
             })?;

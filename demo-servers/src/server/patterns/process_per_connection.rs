@@ -23,7 +23,7 @@ pub(super) fn start(service: &Arc<Service>, listener: &Arc<OwnedFd>, running: &m
             };
             let fd = client.into_fd();
             let listener = listener.as_raw_fd();
-            let forked = children.fork(child_slot, false, || {
+            let forked = children.fork(service, child_slot, false, || {
                 set_thread_name(&Role::Connection.thread_name(Some(connections)));
                 // SAFETY: this process has a copy of the descriptor that nothing in it uses any more, and it ends
                 // without running destructors.

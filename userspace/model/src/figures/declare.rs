@@ -298,6 +298,11 @@ macro_rules! gauges {
                 },)*]
             }
 
+            /// Takes over the peaks of a sample that is left out: of the two, the larger.
+            pub fn take_peaks(&mut self, left_out: &Self) {
+                $(self.$peak = self.$peak.largest(left_out.$peak);)*
+            }
+
             /// Reads them from what the probes keep, those whose measure is `available`.
             pub fn read(records: &Records<'_>, available: impl Fn(Measure) -> bool) -> Self {
                 Self {

@@ -14,7 +14,7 @@ const THREADS_US: u64 = 3_000_000;
 const THREADS: usize = 32;
 
 /// When a listener was last seen doing something, in microseconds of the interval, and what its acceptors did lately.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Activity {
     /// When it was first looked at.
     begun_us: Option<u64>,
@@ -30,14 +30,14 @@ pub(crate) struct Activity {
 }
 
 /// An acceptor over the last seconds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Thread {
     key: ThreadKey,
     points: VecDeque<Point>,
 }
 
 /// What it had done at a time.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Point {
     at_us: u64,
     writes: u64,

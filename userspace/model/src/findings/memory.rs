@@ -4,7 +4,7 @@ use super::{Found, HOLD_US};
 use crate::model::Severity;
 
 /// The findings of a listener in the interval so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
     entries: Vec<Entry>,
 }
@@ -22,7 +22,7 @@ pub(super) struct Remembered {
     pub(super) until_us: Option<i64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     id: &'static str,
     /// The beginning of the last time, or of the present one.
@@ -43,7 +43,7 @@ struct Entry {
     settling: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Worst {
     found: Found,
     weight: f64,

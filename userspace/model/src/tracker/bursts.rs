@@ -7,7 +7,7 @@ use crate::model::{Drops, Gauges};
 const LONGEST_NS: u64 = 1_000_000_000;
 
 /// The refusals of one listener, as episodes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Bursts {
     /// Refused attempts so far.
     refused: u64,
@@ -17,7 +17,7 @@ pub(super) struct Bursts {
 }
 
 /// From the first refusal to when the queue has drained.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Episode {
     attempts: u64,
     clients: Option<u64>,

@@ -9,7 +9,7 @@ const RECENT_NS: u64 = 1_000_000_000;
 const SLACK_NS: u64 = 50_000_000;
 
 /// The steps between samples.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Clock {
     last_ns: u64,
     elapsed_ns: u64,

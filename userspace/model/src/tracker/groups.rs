@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// The members of each group. A listener with SO_REUSEPORT that is alone at its address is here, too.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Groups(HashMap<GroupId, Members>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Members {
     /// Places in the model's listeners.
     listeners: Vec<usize>,

@@ -3,7 +3,7 @@
 use crate::model::LimitSetBy;
 
 /// What was seen of a listener's limit so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Limit {
     /// The backlog that `capped` is about.
     backlog: Option<u32>,

@@ -12,13 +12,13 @@ use super::{
 use crate::{
     findings::{Activity, Memory},
     histogram::Histogram,
-    history::{History, HistoryPoint, Timeline},
+    history::{History, HistoryPoint, Timeline, Waits},
     model::{Counts, Distributions, Drops, Gauges, GroupId, ListenerModel, Pattern, PatternName, Rates},
     sample::ListenerSample,
 };
 
 /// What the tracker keeps about a listener in addition to its model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Listener {
     /// It opened within the interval: what is read for the first time was counted there.
     from_zero: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Listener {
     bursts: Bursts,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Point {
     accepts: u64,
     reads: u64,
@@ -245,6 +245,12 @@ impl Listener {
         self.history(model, clock, timeline, step_ns);
     }
 
+    /// How long those had waited that were accepted in this step.
+    fn waits(&self, clock: &Clock) -> Waits {
+        let added = self.recent.added(clock.step()).and_then(|added| added.accept_wait.as_ref());
+        added.map(Waits::of).unwrap_or_default()
+    }
+
     fn history(&mut self, model: &mut ListenerModel, clock: &Clock, timeline: &Timeline, step_ns: u64) {
         if self.ended {
             return;
@@ -253,11 +259,13 @@ impl Listener {
         let total = model.drops.total;
         let drops = total.map(|now| now.saturating_sub(self.point.drops));
         if step_ns == 0 && model.history.latest().is_some() {
+            let waits = self.waits(clock);
             model.history.amend(clock.step(), |last| {
                 last.accept_depth = model.now.accept_depth;
                 last.accept_peak = last.accept_peak.max(self.peak);
                 last.syn_depth = model.now.syn_depth;
                 last.drops = last.drops.zip(drops).map(|(before, now)| before + now).or(drops);
+                last.waits = waits;
             });
         } else {
             let rate = |now: Option<u64>, before: u64| match now {
@@ -272,6 +280,7 @@ impl Listener {
                 drops,
                 accepts: rate(model.total.accepts, self.point.accepts),
                 reads: rate(model.total.reads, self.point.reads),
+                waits: self.waits(clock),
             };
             model.history.push(clock.step(), point);
             self.point.accepts = model.total.accepts.unwrap_or(0);
@@ -308,6 +317,7 @@ impl Listener {
             drops: model.drops.total.map(|_| 0),
             accepts: model.total.accepts.map(|_| 0.0),
             reads: model.total.reads.map(|_| 0.0),
+            waits: Waits::default(),
         };
         self.threads.rest(clock)
             && model.rate == self.recent.rates(&model.total, &model.drops, clock.recent_seconds())

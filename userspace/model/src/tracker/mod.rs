@@ -31,7 +31,7 @@ use crate::{
 const CLOSED_KEPT: usize = 1_000;
 
 /// Follows a sequence of samples. Pure: its model depends on the samples alone.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tracker {
     model: Model,
     clock: Clock,
@@ -52,7 +52,7 @@ pub struct Tracker {
 }
 
 /// What shows whether a listener needs work in a step.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Slot {
     /// Its last sample. If the next one is the same object, nothing is new.
     last: Arc<ListenerSample>,
@@ -269,7 +269,7 @@ pub(crate) fn permute<T>(items: &mut Vec<T>, order: &[usize]) {
 }
 
 /// The tool's own cost.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct CostTracker {
     runs: Counter,
     probe_ns: Counter,

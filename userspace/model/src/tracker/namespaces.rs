@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// All namespaces seen.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Namespaces {
     by_id: HashMap<NamespaceId, Namespace>,
     /// A sample was taken before.
     begun: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Namespace {
     name: Option<String>,
     last: Option<NamespaceCounters>,

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// One step in which something changed. Steps in which nothing did are left out: idle listeners cost nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Step {
     number: u64,
     counts_before: Counts,
@@ -17,7 +17,7 @@ struct Step {
 }
 
 /// The steps of the recent span.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Recent {
     steps: VecDeque<Step>,
 }
@@ -43,6 +43,11 @@ impl Recent {
                 added: added.map(Box::new),
             }),
         }
+    }
+
+    /// What this step added to the distributions, if it is the last one in which something changed.
+    pub(crate) fn added(&self, number: u64) -> Option<&Distributions> {
+        self.steps.back().filter(|step| step.number == number)?.added.as_deref()
     }
 
     /// Forgets the steps before `first`, taking what they added out of `distributions`.

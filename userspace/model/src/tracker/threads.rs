@@ -35,7 +35,7 @@ const WRITES: usize = 6;
 const WRITE_BYTES: usize = 7;
 
 /// Bookkeeping of one thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct State {
     key: ThreadKey,
     work: [Counter; WORK],
@@ -51,7 +51,7 @@ struct State {
 }
 
 /// A thread that had ended before the interval, as its source goes on showing it. It has no row.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Former {
     work: [u64; WORK],
     /// Serial number of the last sample that had it.
@@ -59,7 +59,7 @@ struct Former {
 }
 
 /// The threads of a listener, in the order of its `ListenerModel::threads`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Threads {
     states: Vec<State>,
     index: HashMap<ThreadKey, usize>,
@@ -81,8 +81,8 @@ impl Threads {
         let row = self.sum.as_ref().and_then(|_| models.iter().position(|t| t.summed.is_some()));
         let row = row.map(|at| models.remove(at));
         if self.states.is_empty() {
-            // Most listeners keep the threads that they have first: of 10,000 with one each, a vector's usual four places
-            // take 12 MiB more.
+            // Most listeners keep the threads that they have first: with 10,000 of one each, a vector's usual four
+            // places take 12 MiB more.
             self.states.reserve_exact(threads.len());
             models.reserve_exact(threads.len());
         }

@@ -93,8 +93,14 @@ const fn equivalent(c: char) -> Option<char> {
         '▆' => '*',
         '▇' => '%',
         '█' => '#',
-        // The peak above a fill.
+        // Shades, the more ink the darker.
         '░' => ':',
+        '▒' => '+',
+        '▓' => '*',
+        '●' => '@',
+        '≥' => '>',
+        // A peak above a fill.
+        '▔' => '^',
         '‘' | '’' => '\'',
         '“' | '”' => '"',
         '\u{a0}' => ' ',
@@ -140,6 +146,7 @@ mod tests {
             ("日本[7]", "????[7]"),
             ("e\u{301}t\u{e9}", "et?"),
             ("·▁▂▃▄▅▆▇█", "._,-=+*%#"),
+            ("░▒▓█▔≥", ":+*#^>"),
             ("plain", "plain"),
         ] {
             assert_eq!(Charset::Ascii.of_text(text), ascii);

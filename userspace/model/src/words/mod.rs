@@ -12,12 +12,14 @@ pub mod names;
 pub mod numbers;
 pub mod prose;
 pub mod text;
+pub mod verdict;
 
 pub use self::{
     charset::Charset,
     dates::utc,
     names::{
-        endpoint, endpoint_width, family, listener_endpoint, netns, process, process_within, severity_mark, thread_name,
+        endpoint, endpoint_width, family, listener_endpoint, netns, netns_within, process, process_within,
+        severity_mark, thread_name,
     },
     numbers::{
         NOTHING, SAMPLED, UNAVAILABLE, bytes, clock, duration, interval, marked, percent, precise_duration, rate,

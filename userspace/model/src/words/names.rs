@@ -91,6 +91,17 @@ pub fn netns(listener: &ListenerModel) -> String {
     listener.netns_name.as_deref().map_or_else(|| listener.netns.to_string(), clean)
 }
 
+/// [`netns`] in at most `columns`: of a name the beginning, of a number the end, in which numbers differ.
+#[must_use]
+pub fn netns_within(listener: &ListenerModel, columns: usize) -> String {
+    let whole = netns(listener);
+    if listener.netns_name.is_some() || width(&whole) <= columns {
+        return fit(&whole, columns);
+    }
+    let digits = whole.len() - columns.saturating_sub(1);
+    format!("…{}", &whole[digits..])
+}
+
 /// The symbol of a severity: colour alone carries no meaning.
 #[must_use]
 pub const fn severity_mark(severity: Severity) -> &'static str {
@@ -175,8 +186,13 @@ mod tests {
         let mut listener = listener();
         (listener.netns, listener.netns_name) = (4_026_531_840, None);
         assert_eq!(netns(&listener), "4026531840");
+        assert_eq!(
+            [12, 10, 8].map(|columns| netns_within(&listener, columns)),
+            ["4026531840", "4026531840", "…6531840"]
+        );
         listener.netns_name = Some("blue\n".to_owned());
         assert_eq!(netns(&listener), "blue?");
+        assert_eq!(netns_within(&listener, 4), "blu…");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use listentop_model::{
 };
 
 use super::*;
-use crate::dashboard::{column::Column, frame::picture, rows::RowId, state::CLOSED_SHOWN_SECONDS};
+use crate::dashboard::{column::Column, frame::picture, rows::RowId};
 
 fn model(samples: &[Sample]) -> Model {
     let mut tracker = Tracker::new(&samples[0]);
@@ -242,22 +242,166 @@ fn a_listener_that_vanished_is_not_shown_as_another() {
 }
 
 #[test]
-fn closed_listeners_stay_for_a_while_and_a_key_shows_them_again() {
+fn closed_listeners_are_hidden_and_a_key_shows_them_behind_the_others() {
     let mut machine = model(&fixtures::quiet());
     machine.listeners[0].closed = true;
-    let at = |machine: &Model, seconds: f64| {
-        let mut machine = machine.clone();
-        machine.interval.seconds = seconds;
-        Arc::new(machine)
-    };
-    let mut app = app(machine.clone());
-    let seen = machine.interval.seconds;
-    app.set_model(at(&machine, seen + CLOSED_SHOWN_SECONDS));
-    assert_eq!(ports(&app), [22, 80, 6379]);
-    app.set_model(at(&machine, seen + CLOSED_SHOWN_SECONDS + 1.0));
+    let mut app = app(machine);
     assert_eq!(ports(&app), [80, 6379]);
+    assert!(picture(&app).contains("2 listeners, 1 closed hidden (x)"), "{}", picture(&app));
     press(&mut app, &[Action::ToggleClosed]);
-    assert_eq!(ports(&app), [22, 80, 6379]);
+    assert_eq!(ports(&app), [80, 6379, 22]);
+}
+
+/// Until a key selects a row, the worst one is selected, whichever that is.
+#[test]
+fn the_selection_follows_the_top_until_the_first_key() {
+    let quiet = model(&fixtures::quiet());
+    let mut ill = quiet.clone();
+    ill.listeners[2].findings.push(model(&fixtures::overflow()).listeners[0].findings[0].clone());
+    let mut app = app(quiet.clone());
+    assert_eq!(selected_port(&app), 22);
+    app.set_model(Arc::new(ill.clone()));
+    assert_eq!((selected_port(&app), app.state.cursor), (6379, 0));
+    // Enter opens what is at the top, and from then on the selection stays.
+    press(&mut app, &[Action::Open]);
+    assert!(picture(&app).contains("── 127.0.0.1:6379"), "{}", picture(&app));
+    press(&mut app, &[Action::Back]);
+    app.set_model(Arc::new(quiet));
+    assert_eq!(selected_port(&app), 6379);
+    // Sorting shows the top again.
+    press(&mut app, &[Action::SortNext, Action::SortPrevious]);
+    assert_eq!(app.state.cursor, 0);
+    app.set_model(Arc::new(ill));
+    assert_eq!((selected_port(&app), app.state.cursor), (6379, 0));
+}
+
+#[test]
+fn the_verdict_is_opened_by_a_key_wherever_one_is() {
+    let mut machine = model(&fixtures::quiet());
+    let ill = model(&fixtures::overflow()).listeners[0].clone();
+    machine.listeners.push(ill);
+    let mut app = app(machine);
+    press(&mut app, &[Action::Last, Action::Show("help"), Action::OpenWorst]);
+    assert!(picture(&app).contains("── 0.0.0.0:8080"), "{}", picture(&app));
+    press(&mut app, &[Action::NextListener, Action::OpenWorst]);
+    assert!(picture(&app).contains("── 0.0.0.0:8080"), "{}", picture(&app));
+    let mut quiet = self::app(model(&fixtures::quiet()));
+    assert_eq!(quiet.update(Action::OpenWorst), Effect::None);
+}
+
+#[test]
+fn findings_are_jumped_to() {
+    let mut machine = model(&fixtures::many(10));
+    let ill = model(&fixtures::overflow()).listeners[0].findings.clone();
+    for at in [3, 7] {
+        machine.listeners[at].findings.clone_from(&ill);
+    }
+    let mut app = app(machine);
+    press(&mut app, &[Action::SortNext]);
+    let mut went = Vec::new();
+    for action in [Action::NextFinding, Action::NextFinding, Action::NextFinding, Action::PreviousFinding] {
+        app.update(action);
+        went.push(app.state.cursor);
+    }
+    assert_eq!(went, [3, 7, 3, 7]);
+    press(&mut app, &[Action::Open, Action::NextFinding]);
+    assert_eq!((shown(&app), app.state.cursor), ("listener", 3));
+}
+
+#[test]
+fn a_click_selects_opens_sorts_and_changes_the_view() {
+    let mut app = app(model(&fixtures::quiet()));
+    let at = |app: &App, text: &str| {
+        let picture = picture(app);
+        let found = picture.lines().zip(0_u16..).find_map(|(line, y)| {
+            let byte = line.find(text)?;
+            Some((line[..byte].chars().count() as u16, y))
+        });
+        found.unwrap_or_else(|| panic!("no {text:?} in:\n{picture}"))
+    };
+    let click = |app: &mut App, text: &str| {
+        let (x, y) = at(app, text);
+        app.update(Action::Click(x, y))
+    };
+    assert_eq!(click(&mut app, "127.0.0.1:6379"), Effect::Redraw);
+    assert_eq!((selected_port(&app), shown(&app)), (6379, "overview"));
+    click(&mut app, "127.0.0.1:6379");
+    assert_eq!(shown(&app), "listener");
+    picture(&app);
+    click(&mut app, "Overview");
+    assert_eq!(shown(&app), "overview");
+    click(&mut app, "PROCESS");
+    assert_eq!((app.state.sort.column, app.state.sort.descending), (Column::Process, false));
+    click(&mut app, "PROCESS");
+    assert!(app.state.sort.descending);
+    click(&mut app, "? help");
+    assert_eq!(shown(&app), "help");
+    assert_eq!(app.update(Action::Click(0, 20)), Effect::None);
+}
+
+#[test]
+fn the_wheel_scrolls() {
+    let mut app = app(model(&fixtures::many(100)));
+    press(&mut app, &[Action::ScrollDown, Action::ScrollDown, Action::ScrollUp]);
+    assert_eq!(app.state.cursor, 3);
+    press(&mut app, &[Action::Show("help")]);
+    let top = picture(&app);
+    press(&mut app, &[Action::ScrollDown]);
+    assert_ne!(picture(&app), top);
+}
+
+#[test]
+fn menus_sort_and_choose_columns() {
+    let mut app = app(model(&fixtures::quiet()));
+    press(&mut app, &[Action::SortMenu]);
+    assert!(picture(&app).contains("› findings ▼"), "{}", picture(&app));
+    let lines = Column::ALL.into_iter().filter(|column| column.sortable());
+    let accepts = lines.clone().position(|column| column == Column::Accepts).unwrap();
+    press(&mut app, &vec![Action::Down; accepts]);
+    press(&mut app, &[Action::Open]);
+    assert_eq!((app.state.sort.column, ports(&app)), (Column::Accepts, vec![80, 6379, 22]));
+    // Columns: always, never, if they fit.
+    press(&mut app, &[Action::ColumnMenu, Action::First]);
+    for (how, wanted) in [("always  process", true), ("never   process", false), ("if fit  process", true)] {
+        press(&mut app, &[Action::Open]);
+        assert!(picture(&app).contains(how), "{}", picture(&app));
+        assert_eq!(picture(&app).contains("PROCESS"), wanted, "{how}");
+    }
+    press(&mut app, &[Action::CloseMenu]);
+    assert!(!picture(&app).contains("Columns"));
+}
+
+#[test]
+fn the_command_that_shows_the_cause_is_copied() {
+    let mut machine = model(&fixtures::dead_shard());
+    let mut app = app(machine.clone());
+    press(&mut app, &[Action::Copy]);
+    let written = String::from_utf8(app.take_outbox()).unwrap();
+    assert!(written.starts_with("\x1b]52;c;") && app.take_outbox().is_empty(), "{written:?}");
+    assert!(picture(&app).contains("copied: strace -f -p 3300"), "{}", picture(&app));
+    // The next key takes the message away.
+    assert_eq!(app.update(Action::Up), Effect::Redraw);
+    assert!(!picture(&app).contains("copied"));
+    machine.listeners.retain(|_| false);
+    machine.regroup();
+    let mut empty = self::app(machine);
+    press(&mut empty, &[Action::Copy]);
+    assert_eq!(empty.take_outbox(), b"");
+}
+
+#[test]
+fn the_bell_rings_once_for_each_listener_that_becomes_critical() {
+    let quiet = model(&fixtures::quiet());
+    let mut ill = quiet.clone();
+    ill.listeners[2].findings.push(model(&fixtures::overflow()).listeners[0].findings[0].clone());
+    for (bell, rung) in [(false, &b""[..]), (true, b"\x07")] {
+        let mut app = App::new(DashboardOptions { bell, ..DashboardOptions::default() });
+        app.set_model(Arc::new(quiet.clone()));
+        assert_eq!(app.take_outbox(), b"");
+        app.set_model(Arc::new(ill.clone()));
+        app.set_model(Arc::new(ill.clone()));
+        assert_eq!(app.take_outbox(), rung);
+    }
 }
 
 #[test]
@@ -345,7 +489,7 @@ fn actions_of_the_loop_come_back_as_effects() {
     assert_eq!(app.update(Action::Suspend), Effect::Suspend);
     assert_eq!(app.update(Action::Pause), Effect::Redraw);
     assert_eq!(app.update(Action::Resize(100, 30)), Effect::Redraw);
-    assert_eq!(app.state.body(), ratatui::layout::Rect::new(0, 3, 100, 26));
+    assert_eq!(app.state.body(), ratatui::layout::Rect::new(0, 5, 100, 24));
 }
 
 /// The overview shows the selection after it changed elsewhere.
@@ -364,7 +508,7 @@ fn the_overview_follows_what_the_listener_view_selected() {
 fn the_footer_is_of_the_view_on_the_screen() {
     let mut app = app(model(&fixtures::quiet()));
     let ends = |app: &App| {
-        let keys: Vec<(String, &str)> = app.footer().collect();
+        let keys: Vec<(String, &str)> = app.footer().map(|(key, word, _)| (key, word)).collect();
         (keys[0].clone(), keys[keys.len() - 1].clone())
     };
     let quit = ("q".to_owned(), "quit");

@@ -26,12 +26,14 @@ use crate::dashboard::{
 
 pub(super) static VIEW: Declaration = Declaration {
     name: "coverage",
+    tab: None,
     key: Some(bind(
         &[char('c')],
         Action::Show("coverage"),
         "coverage",
         "what is measured here, by which hook, and why not more",
     )),
+    over: true,
     scopes: &[&keymap::TEXT],
     explained: ("In the table of coverage", Vec::new),
     needs_model: true,

@@ -11,7 +11,7 @@ use ratatui::{
 use crate::dashboard::{
     action::Action,
     keymap::{self, Binding, Key::Plain, Scope, bind, char},
-    state::{CLOSED_SHOWN_SECONDS, State},
+    state::State,
     theme::Theme,
     view::{Declaration, Entries, Outcome, View},
     widgets::page::Page,
@@ -19,7 +19,9 @@ use crate::dashboard::{
 
 pub(super) static VIEW: Declaration = Declaration {
     name: "help",
+    tab: None,
     key: Some(bind(&[char('?'), char('h'), Plain(KeyCode::F(1))], Action::Show("help"), "help", "this help, and back")),
+    over: true,
     scopes: &[&keymap::TEXT],
     explained: ("In the help", Vec::new),
     needs_model: false,
@@ -32,7 +34,11 @@ const HEADER: &[(&str, &str)] = &[
     ("00:01:23", "Length of the interval: hours, minutes and seconds since measuring began."),
     ("refresh", "Time between two samples; + and - change it."),
     ("listeners, groups", "Listening sockets that are shown, and SO_REUSEPORT groups of at least two among them."),
-    ("closed, hidden", "Listeners that closed in the interval, and how many of them are no longer shown."),
+    (
+        "verdict",
+        "The first sentence: how many listeners refuse clients or keep them waiting now, which is the worst, and why. v opens it.",
+    ),
+    ("closed, hidden", "Listeners that closed in the interval, and whether they are shown; x changes that."),
     ("namespaces", "Network namespaces that hold a listener."),
     ("critical, warning", "Number of findings that report refused or waiting clients now, or warn of them."),
     ("info", "Number of findings that are worth knowing, although no client suffers."),
@@ -63,6 +69,8 @@ const SIGNS: &[(&str, &str)] = &[
 #[derive(Debug, Default)]
 struct Help {
     page: Page,
+    /// The theme that it was wrapped with.
+    theme: Option<Theme>,
 }
 
 impl View for Help {
@@ -73,7 +81,8 @@ impl View for Help {
     /// Wraps the text only when the width changes: nothing in it depends on the model.
     fn arrange(&mut self, state: &State) {
         let body = state.body();
-        if !self.page.fits(body.width) {
+        if !self.page.fits(body.width) || self.theme != Some(state.theme) {
+            self.theme = Some(state.theme);
             self.page.set(lines(body.width, state.theme), body.width, body.height);
         }
     }
@@ -133,10 +142,10 @@ fn lines(width: u16, theme: Theme) -> Vec<Line<'static>> {
         lines.extend(entries.into_iter().flat_map(|(name, help)| entry(name, help, width, theme)));
     }
     lines.extend(heading("Closed listeners", theme));
-    lines.extend(paragraph(&format!(
-        "A listener that closed stays for {CLOSED_SHOWN_SECONDS:.0} s, dimmed and with the word closed; x shows all that closed in the \
-         interval."
-    )));
+    lines.extend(paragraph(
+        "Listeners that closed in the interval are counted above the table, and hidden. x shows them, behind all that are open, \
+         with the word closed.",
+    ));
     lines
 }
 
@@ -164,7 +173,7 @@ mod tests {
     use listentop_model::{fixtures, tracker::Tracker};
 
     use super::*;
-    use crate::dashboard::{App, DashboardOptions, frame::picture};
+    use crate::dashboard::{App, DashboardOptions, Palette, frame::picture, geometry};
 
     /// Words that stand between labels and numbers, what the entries of the header are about, and the tabs.
     const BETWEEN: &str = "of ago full no Tab the acceptors readers receive queues measured sampled unavailable probes process self memory \
@@ -206,8 +215,13 @@ mod tests {
                         continue;
                     }
                     sections += 1;
-                    // Not the names of the machine and of the listener, nor the keys.
-                    let labels = text.lines().enumerate().filter(|(y, _)| ![0, 3, usize::from(rows) - 1].contains(y));
+                    // Not the names of the machine and of the listener, the verdict, nor the keys.
+                    let verdict = usize::from(geometry::verdict_height(columns));
+                    let header = usize::from(geometry::header_height(&app.state));
+                    let labels = text
+                        .lines()
+                        .enumerate()
+                        .filter(|(y, _)| *y > verdict && *y != header && *y != usize::from(rows) - 1);
                     for word in labels.flat_map(|(_, line)| words(line)) {
                         let plural = [format!("{word}s"), format!("{word}es")];
                         let is_known = known.contains(&word) || plural.iter().any(|word| known.contains(word));
@@ -229,7 +243,7 @@ mod tests {
 
     #[test]
     fn every_key_and_every_view_is_in_it() {
-        let text = lines(200, Theme::new(false)).iter().map(Line::to_string).collect::<Vec<_>>().join("\n");
+        let text = lines(400, Theme::new(Palette::None)).iter().map(Line::to_string).collect::<Vec<_>>().join("\n");
         for view in super::super::ALL {
             let title = view.explained.0;
             assert_eq!(text.contains(title), !(view.explained.1)().is_empty(), "{title}");

@@ -5,15 +5,19 @@ mod distributions;
 mod findings;
 mod threads;
 
+pub(super) use self::findings::evidence;
+
 use crossterm::event::KeyCode;
 use listentop_model::{
     coverage::{Measure, Status},
+    history::HistoryPoint,
     model::{ListenerModel, Model, ThreadModel},
     words,
 };
 use ratatui::{
     buffer::Buffer,
     layout::{Constraint, Layout, Rect},
+    style::Style,
     text::{Line, Span},
 };
 
@@ -26,13 +30,15 @@ use crate::dashboard::{
     view::{Declaration, Outcome, View},
     widgets::{
         graph::{Graph, Point},
-        pipeline, text,
+        heat, pipeline, text,
     },
 };
 
 pub(super) static VIEW: Declaration = Declaration {
     name: "listener",
-    key: None,
+    tab: Some("Listener"),
+    key: Some(bind(&[char('2')], Action::Show("listener"), "", "the selected listener")),
+    over: false,
     scopes: &[&KEYS],
     explained: ("In the listener view", || EXPLAINED.to_vec()),
     needs_model: true,
@@ -112,8 +118,8 @@ const EXPLAINED: &[(&str, &str)] = &[
     ("unread, left", "Bytes that arrived on open connections and are not read yet."),
     ("reads/s, read", "Successful reads per second, and the bytes that they took per second."),
     (
-        "SYNs refused",
-        "New connections refused at their SYN: the accept queue or the SYN queue was full. The client tries again after 1 s, 3 s, 7 s. \
+        "SYNs, by SYN queue",
+        "SYNs refused: new connections refused at their SYN: the accept queue or the SYN queue was full. The client tries again after 1 s, 3 s, 7 s. \
          In brackets: per second, in the recent span.",
     ),
     (
@@ -131,7 +137,12 @@ const EXPLAINED: &[(&str, &str)] = &[
     ("cookies", "SYN cookies sent in the interval: handshakes answered without a place in the SYN queue."),
     (
         "accept queue depth",
-        "Over time, a column per refresh: waiting connections; ░: the peak since the refresh before; line: the limit.",
+        "Over time, a column per refresh: waiting connections; ▔: the peak since the refresh before; line: the limit.",
+    ),
+    (
+        "wait over time",
+        "A row per band of waits, a column per refresh: the darker, the more connections had waited so long when they were accepted. \
+         <1.0ms: shorter than that, and not in the band below.",
     ),
     ("drops per refresh", "Over time: attempts refused since the refresh before."),
     (
@@ -255,6 +266,7 @@ impl Listener {
         match self.current(parts) {
             Section::Findings => {
                 let length = findings::lines(&listener, width, state.theme).len();
+                let page = usize::from(parts.findings().0.height);
                 (page, length.saturating_sub(page))
             }
             Section::Threads => {
@@ -285,6 +297,10 @@ impl View for Listener {
             }
             Action::NextSection => self.change_section(1, &parts),
             Action::PreviousSection => self.change_section(-1, &parts),
+            Action::PickSection(place) => {
+                self.section = Section::ALL.get(place).copied().unwrap_or_default();
+                self.scroll = 0;
+            }
             Action::ToggleSpan => self.distributions.recent = !self.distributions.recent,
             movement => self.travel(movement, &parts, state),
         }
@@ -304,18 +320,33 @@ impl View for Listener {
         if let Some(area) = parts.graphs {
             graphs(buf, area, listener, theme, model);
         }
+        if let Some(area) = parts.heat {
+            heat_map(buf, area, listener, theme, model);
+        }
         if let Some(area) = parts.distributions {
             self.distributions.draw_all(buf, area, listener, theme, model);
         }
         let section = self.current(&parts);
-        draw_tabs(buf, &parts, section, (listener, model), theme);
+        draw_tabs(buf, &parts, section, (listener, model), state);
         let inner = Rect { x: parts.tabbed.x + 1, width: parts.tabbed.width - 1, ..parts.tabbed };
         match section {
             Section::Findings => {
+                let (findings, below) = parts.findings();
+                let inner = Rect { height: findings.height, ..inner };
                 text::scrolled(buf, inner, &findings::lines(listener, area.width, theme), self.scroll, theme);
+                if let Some(area) = below {
+                    graphs(buf, area, listener, theme, model);
+                }
             }
             Section::Distributions => self.distributions.draw(buf, parts.tabbed, listener, theme, model),
-            Section::OverTime => graphs(buf, parts.tabbed, listener, theme, model),
+            Section::OverTime => {
+                // The graphs, unless they have a place of their own; and the waits.
+                let graph = if parts.graphs.is_none() { GRAPH } else { 0 };
+                let [above, below] =
+                    Layout::vertical([Constraint::Length(graph), Constraint::Min(0)]).areas(parts.tabbed);
+                graphs(buf, above, listener, theme, model);
+                heat_map(buf, below, listener, theme, model);
+            }
             Section::Threads => {
                 let lines = threads::lines(listener, model, area.width, theme);
                 let (head, rows) = lines.split_at(1);
@@ -327,11 +358,17 @@ impl View for Listener {
     }
 }
 
+/// Rows of a body from which on the pipeline is drawn in full.
+const FULL: u16 = 30;
+/// Rows of graphs that share their place.
+const GRAPH: u16 = 4;
+
 /// Where the parts of the screen are.
 struct Parts {
     title: Rect,
     pipeline: Rect,
     graphs: Option<Rect>,
+    heat: Option<Rect>,
     distributions: Option<Rect>,
     tabs: Rect,
     tabbed: Rect,
@@ -339,14 +376,17 @@ struct Parts {
 
 impl Parts {
     fn of(body: Rect) -> Self {
-        // Graphs and distributions get separate places if eight rows are left for the tabbed section.
-        let rest = body.height.saturating_sub(1 + pipeline::HEIGHT + 1);
-        let graphs = if rest >= 18 { 10.max(rest / 4) } else { 0 };
-        let columns = if rest >= 42 && body.width >= 120 { 22 } else { 0 };
-        let [title, pipeline, graph, distribution, tabs, tabbed] = Layout::vertical([
+        let pipeline_height = if body.height < FULL { pipeline::COMPACT } else { pipeline::HEIGHT };
+        // What is drawn gets separate places if enough rows are left for the tabbed section.
+        let rest = body.height.saturating_sub(1 + pipeline_height + 1);
+        let graphs = if rest >= 16 { 9.max(rest / 5) } else { 0 };
+        let heat = if rest >= 34 { 9.max(rest / 6) } else { 0 };
+        let columns = if rest >= 42 && body.width >= 120 { 16 } else { 0 };
+        let [title, pipeline, graph, heats, distribution, tabs, tabbed] = Layout::vertical([
             Constraint::Length(1),
-            Constraint::Length(pipeline::HEIGHT),
+            Constraint::Length(pipeline_height),
             Constraint::Length(graphs),
+            Constraint::Length(heat),
             Constraint::Length(columns),
             Constraint::Length(1),
             Constraint::Min(0),
@@ -356,17 +396,28 @@ impl Parts {
             title,
             pipeline,
             graphs: (graphs > 0).then_some(graph),
+            heat: (heat > 0).then_some(heats),
             distributions: (columns > 0).then_some(distribution),
             tabs,
             tabbed,
         }
     }
 
+    /// The findings, and the graphs below them where these have no place of their own: the cause and its course fit the
+    /// smallest screen.
+    fn findings(&self) -> (Rect, Option<Rect>) {
+        if self.graphs.is_some() || self.tabbed.height < 2 * GRAPH {
+            return (self.tabbed, None);
+        }
+        let [findings, graphs] = Layout::vertical([Constraint::Min(0), Constraint::Length(GRAPH)]).areas(self.tabbed);
+        (findings, Some(graphs))
+    }
+
     /// The sections that share the lower part: those without a separate place.
     fn tabs(&self) -> Vec<Section> {
         let is_tab = |section: &Section| match section {
             Section::Distributions => self.distributions.is_none(),
-            Section::OverTime => self.graphs.is_none(),
+            Section::OverTime => self.heat.is_none(),
             Section::Findings | Section::Threads => true,
         };
         Section::ALL.into_iter().filter(is_tab).collect()
@@ -402,8 +453,9 @@ fn draw_tabs(
     parts: &Parts,
     current: Section,
     (listener, model): (&ListenerModel, &Model),
-    theme: Theme,
+    state: &State,
 ) {
+    let (theme, hits) = (state.theme, &state.hits);
     let area = parts.tabs;
     text::rule(buf, area, "", theme);
     let mut spans = vec![Span::raw(" ")];
@@ -414,8 +466,13 @@ fn draw_tabs(
             Section::Threads => format!(" {}", listener.threads.iter().map(ThreadModel::threads).sum::<u64>()),
             _ => String::new(),
         };
+        let width = words::width(tab.title()) + words::width(&count) + 2;
+        let x = area.x + 1 + spans.iter().map(|span| Span::width(span) as u16).sum::<u16>();
+        let place = Section::ALL.iter().position(|section| *section == tab).unwrap_or_default();
+        let action = Action::PickSection(place);
+        hits.borrow_mut().add(Rect { x, y: area.y, width: width as u16, height: 1 }, action);
         if tab == current {
-            spans.push(Span::styled(format!("[{}{count}]", tab.title()), theme.selected()));
+            spans.push(Span::styled(format!("[{}{count}]", tab.title()), theme.badge()));
         } else {
             spans.push(Span::styled(format!(" {}{count} ", tab.title()), theme.strong()));
         }
@@ -425,33 +482,56 @@ fn draw_tabs(
     text::line(buf, Rect { x: area.x + 1, width: area.width - 1, ..area }, Line::from(spans));
 }
 
-fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
-    let [depth, drops] = Layout::horizontal([Constraint::Fill(1); 2]).spacing(2).areas(area);
-    let nothing = |measure| match words::status(model, measure) {
+/// What stands in for a measure that has no values.
+fn nothing(measure: Measure, model: &Model) -> &'static str {
+    match words::status(model, measure) {
         Status::Unavailable => "n/a: cannot be measured here (c)",
         _ => "nothing seen yet",
-    };
+    }
+}
+
+/// A figure over time: title, measure, value and peak at a step, and how a value looks.
+type OverTime<'a> = (&'static str, Measure, fn(&HistoryPoint) -> (Option<f64>, Option<f64>), &'a dyn Fn(f64) -> Style);
+
+/// Depth and drops over time; accepts and reads beside them on a wide screen.
+fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
     let limit = f64::from(listener.now.limit);
-    Graph {
-        title: " accept queue depth (░ peak)".to_owned(),
-        points: (listener.history.points(&model.timeline))
-            .map(|p| Point { at: p.at, value: Some(f64::from(p.accept_depth)), peak: p.accept_peak.map(f64::from) })
-            .collect(),
-        limit: Some((limit, "limit ")),
-        style: theme.fill(listener.now.fill()),
-        nothing: nothing(Measure::AcceptQueueDepth),
+    let depth = |depth: f64| theme.fill(depth / limit.max(1.0));
+    let drops = |drops: f64| if drops > 0.0 { theme.critical() } else { theme.label() };
+    let flow = |_: f64| theme.flow();
+    let all: [OverTime<'_>; 4] = [
+        (
+            " accept queue depth, peak",
+            Measure::AcceptQueueDepth,
+            |p| (Some(p.accept_depth.into()), p.accept_peak.map(f64::from)),
+            &depth,
+        ),
+        (" drops per refresh", Measure::Drops, |p| (p.drops.map(|n| n as f64), None), &drops),
+        (" accepted/s", Measure::Accepts, |p| (p.accepts, None), &flow),
+        (" reads/s", Measure::Reads, |p| (p.reads, None), &flow),
+    ];
+    let shown = if area.width < 160 { 2 } else { 4 };
+    let cells = Layout::horizontal(vec![Constraint::Fill(1); shown]).spacing(2).split(area);
+    for (cell, (title, measure, pick, style)) in cells.iter().zip(all) {
+        let point = |p: HistoryPoint| {
+            let (value, peak) = pick(&p);
+            Point { at: p.at, value, peak }
+        };
+        Graph {
+            title: title.to_owned(),
+            points: listener.history.points(&model.timeline).map(point).collect(),
+            limit: (measure == Measure::AcceptQueueDepth).then_some((limit, "limit ")),
+            top: None,
+            style,
+            nothing: nothing(measure, model),
+        }
+        .draw(buf, *cell, theme);
     }
-    .draw(buf, depth, theme);
-    Graph {
-        title: " drops per refresh".to_owned(),
-        points: (listener.history.points(&model.timeline))
-            .map(|p| Point { at: p.at, value: p.drops.map(|n| n as f64), peak: None })
-            .collect(),
-        limit: None,
-        style: theme.critical(),
-        nothing: nothing(Measure::Drops),
-    }
-    .draw(buf, drops, theme);
+}
+
+fn heat_map(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
+    let points = listener.history.points(&model.timeline);
+    heat::draw(buf, area, points, nothing(Measure::AcceptWait, model), theme);
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! The views, one per file. A new one is a file here, and its two lines below.
 
+mod compare;
 mod coverage;
+mod events;
+mod explain;
+mod findings;
 mod help;
 mod listener;
 mod overview;
@@ -8,4 +12,13 @@ mod overview;
 use super::view::Declaration;
 
 /// Every view, in the order of the help and of the footer. The first is on the screen at the start.
-pub(super) static ALL: &[&Declaration] = &[&overview::VIEW, &listener::VIEW, &coverage::VIEW, &help::VIEW];
+pub(super) static ALL: &[&Declaration] = &[
+    &overview::VIEW,
+    &listener::VIEW,
+    &compare::VIEW,
+    &events::VIEW,
+    &findings::VIEW,
+    &explain::VIEW,
+    &coverage::VIEW,
+    &help::VIEW,
+];

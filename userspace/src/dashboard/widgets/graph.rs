@@ -11,6 +11,10 @@ use crate::dashboard::theme::Theme;
 
 /// Columns that the numbers at the left take.
 const AXIS: u16 = 6;
+/// What is below the top of a column: light, so that columns beside each other are no wall.
+const BODY: &str = "░";
+/// The peak, above the column.
+const PEAK: &str = "▔";
 
 /// One column: the value, and a larger one that was reached within it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -23,8 +27,13 @@ pub(in crate::dashboard) struct Point {
     pub(in crate::dashboard) peak: Option<f64>,
 }
 
+impl Point {
+    fn largest(&self) -> f64 {
+        self.value.unwrap_or(0.0).max(self.peak.unwrap_or(0.0))
+    }
+}
+
 /// What a graph shows.
-#[derive(Debug)]
 pub(in crate::dashboard) struct Graph<'a> {
     /// Title.
     pub(in crate::dashboard) title: String,
@@ -32,13 +41,21 @@ pub(in crate::dashboard) struct Graph<'a> {
     pub(in crate::dashboard) points: Vec<Point>,
     /// A line across, such as the limit of a queue, and its name.
     pub(in crate::dashboard) limit: Option<(f64, &'static str)>,
-    /// How values look.
-    pub(in crate::dashboard) style: Style,
+    /// The top of the scale; `None`: of what it shows.
+    pub(in crate::dashboard) top: Option<f64>,
+    /// How a value looks; each column has its own.
+    pub(in crate::dashboard) style: &'a dyn Fn(f64) -> Style,
     /// Shown instead if no value is known.
     pub(in crate::dashboard) nothing: &'a str,
 }
 
 impl Graph<'_> {
+    /// The points that it shows in an area of this width.
+    fn shown(&self, width: u16) -> &[Point] {
+        let most = usize::from(width.saturating_sub(AXIS + 1));
+        &self.points[self.points.len().saturating_sub(most)..]
+    }
+
     /// Draws it: a title, the columns with the scale at the left, and the time below.
     pub(in crate::dashboard) fn draw(&self, buf: &mut Buffer, area: Rect, theme: Theme) {
         if area.height < 4 || area.width < AXIS + 10 {
@@ -46,12 +63,12 @@ impl Graph<'_> {
         }
         left(buf, area.x, area.y, area.width, &self.title, theme.strong());
         let plot = Rect { x: area.x + AXIS + 1, y: area.y + 1, width: area.width - AXIS - 1, height: area.height - 2 };
-        let shown = &self.points[self.points.len().saturating_sub(plot.width.into())..];
+        let shown = self.shown(area.width);
         if shown.iter().all(|p| p.value.is_none()) {
             left(buf, area.x + 2, plot.y + plot.height / 2, area.width - 2, self.nothing, theme.label());
             return;
         }
-        let top = self.top(shown);
+        let top = self.top.unwrap_or_else(|| self.top(shown));
         for y in plot.y..plot.bottom() {
             put(buf, plot.x - 1, y, 1, "│", theme.label());
         }
@@ -64,15 +81,14 @@ impl Graph<'_> {
         });
         let start = plot.right() - shown.len() as u16;
         for (x, point) in (start..).zip(shown) {
-            self.column(buf, (x, plot), *point, top);
+            self.column(buf, (x, plot), point, (top, theme));
         }
         if let Some((row, name)) = limit_row {
             put(buf, plot.x, row, plot.width, name, theme.label());
         }
         if let (Some(first), Some(last)) = (shown.first(), shown.last()) {
             let age = format!("{} s ago", (last.at - first.at).round());
-            let room = shown.len().max(10) as u16;
-            let x = start.min(plot.right().saturating_sub(room));
+            let x = start.min(plot.right().saturating_sub(words::width(&age) as u16 + 4));
             left(buf, x, plot.bottom(), plot.width, &age, theme.label());
             right(buf, plot.x, plot.bottom(), plot.width, "now", theme.label());
         }
@@ -80,33 +96,35 @@ impl Graph<'_> {
 
     /// The top of the scale: the limit if anything comes near it, else a round number above everything.
     fn top(&self, shown: &[Point]) -> f64 {
-        let largest = shown.iter().flat_map(|p| [p.value, p.peak]).flatten().fold(0.0, f64::max);
+        let largest = shown.iter().map(Point::largest).fold(0.0, f64::max);
         match self.limit {
             Some((limit, _)) if largest * 4.0 >= limit => limit.max(largest),
             _ => round_up(largest),
         }
     }
 
-    fn column(&self, buf: &mut Buffer, (x, plot): (u16, Rect), point: Point, top: f64) {
+    /// A column up to the value, in eighths, and the peak above it.
+    fn column(&self, buf: &mut Buffer, (x, plot): (u16, Rect), point: &Point, (top, theme): (f64, Theme)) {
         let steps = usize::from(plot.height) * 8;
         let value = level(point.value.unwrap_or(0.0), top, steps);
-        let peak = level(point.peak.unwrap_or(0.0), top, steps).max(value);
-        for row in 0..usize::from(plot.height) {
-            let y = plot.bottom() - 1 - row as u16;
-            let part = value.saturating_sub(row * 8).min(8);
-            if part > 0 {
-                put(buf, x, y, 1, LEVELS[part], self.style);
-            } else if peak > row * 8 {
-                put(buf, x, y, 1, "░", self.style);
-            } else if row == 0 && point.value.is_some() {
-                put(buf, x, y, 1, LEVELS[0], self.style);
+        let peak = level(point.peak.unwrap_or(0.0), top, steps);
+        let style = (self.style)(point.largest());
+        for (row, y) in (plot.y..plot.bottom()).rev().enumerate() {
+            let part = value.saturating_sub(row * 8);
+            let is_peak = peak > value && peak.div_ceil(8) == row + 1;
+            match part {
+                0 if is_peak => put(buf, x, y, 1, PEAK, style),
+                0 if row == 0 && point.value.is_some() => put(buf, x, y, 1, LEVELS[0], theme.label()),
+                0 => {}
+                1..=8 => put(buf, x, y, 1, LEVELS[part], style),
+                _ => put(buf, x, y, 1, BODY, style),
             }
         }
     }
 }
 
 /// The next of 1, 2, 5, 10, 20, … that is not below `value`.
-fn round_up(value: f64) -> f64 {
+pub(in crate::dashboard) fn round_up(value: f64) -> f64 {
     if value <= 1.0 {
         return 1.0;
     }
@@ -116,37 +134,66 @@ fn round_up(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use ratatui::style::Color;
 
-    fn graph(values: &[f64], limit: Option<f64>) -> String {
-        let points = values.iter().zip(0..).map(|(&v, at)| Point { at: f64::from(at), value: Some(v), peak: None });
+    use super::*;
+    use crate::dashboard::theme::Palette;
+
+    const AREA: Rect = Rect::new(0, 0, 20, 5);
+
+    fn drawn(values: &[(f64, Option<f64>)], limit: Option<f64>) -> Buffer {
+        let points = values.iter().zip(0..).map(|(&(v, peak), at)| Point { at: f64::from(at), value: Some(v), peak });
+        let theme = Theme::new(Palette::Sixteen);
         let graph = Graph {
             title: "depth".to_owned(),
             points: points.collect(),
             limit: limit.map(|limit| (limit, "limit")),
-            style: Style::new(),
+            top: None,
+            style: &|value| theme.fill(value / limit.unwrap_or(1000.0)),
             nothing: "nothing",
         };
-        let area = Rect::new(0, 0, 20, 5);
-        let mut buf = Buffer::empty(area);
-        graph.draw(&mut buf, area, Theme::new(false));
-        let text: Vec<String> =
-            (0..5).map(|y| (0..20).map(|x| buf[(x, y)].symbol()).collect::<String>().trim_end().to_owned()).collect();
-        text.join("\n")
+        let mut buf = Buffer::empty(AREA);
+        graph.draw(&mut buf, AREA, theme);
+        buf
+    }
+
+    fn text(buf: &Buffer) -> String {
+        let row = |y| (0..20).map(|x| buf[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+        (0..5).map(row).collect::<Vec<_>>().join("\n")
+    }
+
+    fn plain(values: &[f64]) -> Vec<(f64, Option<f64>)> {
+        values.iter().map(|&value| (value, None)).collect()
     }
 
     #[test]
     fn columns_stand_on_the_scale() {
-        let text = graph(&[0.0, 5.0, 10.0], None);
+        let text = text(&drawn(&plain(&[0.0, 5.0, 10.0]), None));
         assert!(text.contains("    10│            █"), "{text}");
-        assert!(text.contains("     0│          ·██"), "{text}");
+        assert!(text.contains("      │           ▄░"), "{text}");
+        assert!(text.contains("     0│          ·░░"), "{text}");
         assert!(text.contains("now"), "{text}");
     }
 
     #[test]
+    fn the_newest_is_at_the_right_and_the_peak_is_above() {
+        let text = text(&drawn(&[(0.0, None), (1.0, Some(10.0)), (0.0, None)], None));
+        assert!(text.contains("    10│           ▔"), "{text}");
+        assert!(text.contains("     0│          ·▂·"), "{text}");
+    }
+
+    #[test]
+    fn each_column_has_the_colour_of_its_own_value() {
+        let buf = drawn(&plain(&[10.0, 5.0, 1.0, 0.0]), Some(10.0));
+        let colors: Vec<Color> = (16..20).map(|x| buf[(x, 3)].fg).collect();
+        assert_eq!(colors, [Color::Red, Color::Yellow, Color::Green, Color::Reset]);
+        assert_eq!(buf[(19, 3)].symbol(), LEVELS[0]);
+    }
+
+    #[test]
     fn the_limit_is_drawn_when_it_is_near() {
-        assert!(graph(&[9.0], Some(10.0)).contains("limit╌╌"));
-        assert!(!graph(&[1.0], Some(1000.0)).contains('╌'));
+        assert!(text(&drawn(&plain(&[9.0]), Some(10.0))).contains("limit╌╌"));
+        assert!(!text(&drawn(&plain(&[1.0]), Some(1000.0))).contains('╌'));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Pieces of the screens, one per file. Each draws its arguments into an area; only the header reads the state.
 
 pub(super) mod graph;
+pub(super) mod heat;
 pub(super) mod histogram;
 pub(super) mod page;
 pub(super) mod pipeline;

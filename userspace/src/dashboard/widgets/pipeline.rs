@@ -11,6 +11,8 @@
 //!      ├▶ 340 SYNs refused: accept queue full (34/s)
 //!      └▶ 0 SYNs refused: SYN queue full (0/s)
 //! ```
+//!
+//! Where rows are few the boxes have no frames, and what was refused stands in one line.
 
 use std::collections::HashSet;
 
@@ -24,8 +26,10 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 use super::{queue_bar, text};
 use crate::dashboard::theme::Theme;
 
-/// Rows that it takes.
+/// Rows that it takes in full: with frames, and a row for each cause of refusals.
 pub(in crate::dashboard) const HEIGHT: u16 = 11;
+/// Rows that it takes where they are few.
+pub(in crate::dashboard) const COMPACT: u16 = 7;
 
 /// Lines in a box.
 const LINES: usize = 4;
@@ -49,11 +53,12 @@ struct Words<'a> {
     inner: [usize; 5],
 }
 
-/// Draws the pipeline of `listener` into [`HEIGHT`] rows.
+/// Draws the pipeline of `listener` into [`HEIGHT`] rows, or [`COMPACT`] ones.
 pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, listener: &ListenerModel, model: &Model, theme: Theme) {
-    if area.height < HEIGHT || area.width < 60 {
+    if area.height < COMPACT || area.width < 60 {
         return;
     }
+    let framed = area.height >= HEIGHT;
     let spare = area.width.saturating_sub(80);
     let width = (12 + spare / 10).min(22);
     let gap = ((area.width - 5 * width) / 4).min(18);
@@ -66,19 +71,26 @@ pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, listener: &Listen
     for (i, stage) in words.stages(theme).into_iter().enumerate() {
         let (x, width, gap) = (left(i), widths[i], gaps[i]);
         text::put(buf, x, area.y, width + gap, stage.title, theme.title());
-        frame(buf, Rect { x, y: area.y + 1, width, height: LINES as u16 + 2 }, i < 2);
-        for (y, line) in (area.y + 2..).zip(&stage.lines) {
+        if framed {
+            frame(buf, Rect { x, y: area.y + 1, width, height: LINES as u16 + 2 }, i < 2);
+        }
+        let top = area.y + 1 + u16::from(framed);
+        for (y, line) in (top..).zip(&stage.lines) {
             text::left(buf, x + 1, y, width - 2, line, stage.style);
         }
         if i == 1 {
             let peak = listener.now.recent_accept_peak.map(|p| f64::from(p) / f64::from(listener.now.limit.max(1)));
-            queue_bar::draw(buf, (x + 1, area.y + 2), width - 2, (listener.now.fill(), peak), theme);
+            queue_bar::draw(buf, (x + 1, top), width - 2, (listener.now.fill(), peak), theme);
         }
         if i < 4 {
-            arrow(buf, (x + width, area.y + 2), gap, stage.flow.as_ref(), theme);
+            arrow(buf, (x + width, top), gap, stage.flow.as_ref(), theme);
         }
     }
-    words.drops(buf, Rect { y: area.y + LINES as u16 + 3, height: 4, ..area }, (left(0) + 5, left(1) + 5), theme);
+    if framed {
+        words.drops(buf, Rect { y: area.y + LINES as u16 + 3, height: 4, ..area }, (left(0) + 5, left(1) + 5), theme);
+    } else {
+        words.drops_in_a_line(buf, Rect { y: area.y + LINES as u16 + 1, height: 2, ..area }, theme);
+    }
 }
 
 fn frame(buf: &mut Buffer, area: Rect, drops: bool) {
@@ -292,6 +304,29 @@ impl Words<'_> {
         let whole = format!("{count} {}", words::prose::inflect(n as u64, noun));
         let fits = words::width(&self.marked(Some(whole.clone()), measure)) <= self.inner[stage];
         if fits { whole } else { format!("{count} {abbreviated}") }
+    }
+
+    /// Refused attempts in one line, and the sums of the interval.
+    fn drops_in_a_line(&self, buf: &mut Buffer, area: Rect, theme: Theme) {
+        let drops = &self.listener.drops;
+        let how = |n: Option<u64>| self.marked(n.map(words::short), Measure::DropCause);
+        let (syn, ack) = (drops.accept_queue_full_on_syn, drops.accept_queue_full_on_ack);
+        let queue_full = drops.syn_queue_full;
+        let line = format!(
+            "└▶ refused by accept queue: {} SYNs, {} final ACKs; by SYN queue: {}",
+            how(syn),
+            how(ack),
+            how(queue_full)
+        );
+        let recent = &self.listener.recent_drops;
+        let lately = [recent.accept_queue_full_on_syn, recent.accept_queue_full_on_ack, recent.syn_queue_full];
+        let style = match ([syn, ack, queue_full], lately) {
+            (_, lately) if lately.into_iter().flatten().any(|n| n > 0) => theme.critical(),
+            (all, _) if all.into_iter().flatten().any(|n| n > 0) => theme.warning(),
+            _ => theme.label(),
+        };
+        text::left(buf, area.x + 1, area.y, area.width - 1, &line, style);
+        self.draw_sums(buf, Rect { y: area.y + 1, height: 1, ..area }, theme);
     }
 
     /// Refused attempts, leaving downwards where they are refused, and the sums of the interval.

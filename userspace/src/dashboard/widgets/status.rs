@@ -1,8 +1,8 @@
-//! The header, which is always visible: the machine, what is shown, coverage, own cost and losses.
+//! The header, which is always visible: views, verdict, what is shown, coverage, own cost and losses.
 
 use listentop_model::{
     coverage::Status,
-    model::{Model, Severity},
+    model::Model,
     words::{
         self,
         losses::{self, Loss},
@@ -16,27 +16,61 @@ use ratatui::{
 };
 
 use super::text;
-use crate::dashboard::{state::State, theme::Theme};
+use crate::dashboard::{action::Action, geometry, state::State, views};
 
-/// Draws it.
-pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, state: &State) {
+/// Draws it; `shown` is the name of the view on the screen.
+pub(in crate::dashboard) fn draw(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
     let theme = state.theme;
     let rows = |i| Rect { y: area.y + i, height: u16::from(i < area.height), ..area };
-    machine(buf, rows(0), state);
+    machine(buf, rows(0), state, shown);
     let Some(model) = &state.model else { return };
-    counts(buf, rows(1), state, model);
-    coverage_and_cost(buf, rows(2), model, theme);
+    let verdict = geometry::verdict_height(area.width);
+    draw_verdict(buf, Rect { y: area.y + 1, height: verdict.min(area.height.saturating_sub(1)), ..area }, state);
+    counts(buf, rows(1 + verdict), state, model);
+    coverage_and_cost(buf, rows(2 + verdict), model, state);
+    let mut next = 3 + verdict;
+    for line in geometry::notice(state, area.width) {
+        text::left(buf, area.x + 1, rows(next).y, area.width - 2, &line, theme.warning());
+        next += 1;
+    }
     let lost: Vec<String> = losses::of(&model.losses).iter().map(Loss::brief).collect();
     if !lost.is_empty() {
         let (certain, word) = losses::verdict(&model.losses);
         let style = if certain { theme.critical() } else { theme.warning() };
-        text::line(buf, rows(3), Line::styled(format!(" {word}: {} (c explains)", lost.join(", ")), style));
+        // Losses are counted for the machine, not for listeners.
+        let whose = if is_filtered(state) { " on the whole machine" } else { "" };
+        let line = format!("{word}{whose}: {} (c explains)", lost.join(", "));
+        text::left(buf, area.x + 1, rows(next).y, area.width - 2, &line, style);
     }
 }
 
-fn machine(buf: &mut Buffer, area: Rect, state: &State) {
+fn is_filtered(state: &State) -> bool {
+    !state.options.filters.is_empty() || !state.filter.is_empty()
+}
+
+/// The views, then the machine, then what time it is.
+fn machine(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
     let theme = state.theme;
-    let host = state.options.host.as_deref().map(words::clean);
+    let right = clock(state);
+    let right_width: usize = right.iter().map(Span::width).sum();
+    let tabs: Vec<(&str, &str)> = views::ALL.iter().filter_map(|view| Some((view.name, view.tab?))).collect();
+    let tabs_width: usize = tabs.iter().map(|(_, tab)| tab.len() + 2).sum();
+    let title = " listentop ";
+    let mut x = area.x;
+    let room = usize::from(area.width).saturating_sub(right_width + tabs_width);
+    if room > title.len() {
+        text::put(buf, x, area.y, area.width, title, theme.title());
+        x += title.len() as u16;
+    }
+    for (name, tab) in tabs {
+        let (words, style) =
+            if name == shown { (format!("[{tab}]"), theme.badge()) } else { (format!(" {tab} "), Style::new()) };
+        let width = words.len() as u16;
+        text::put(buf, x, area.y, area.right().saturating_sub(x), &words, style);
+        state.hits.borrow_mut().add(Rect { x, y: area.y, width, height: 1 }, Action::Show(name));
+        x += width;
+    }
+    let room = usize::from(area.right().saturating_sub(x)).saturating_sub(right_width + 3);
     let (kernel, cpus) = match &state.model {
         Some(model) => {
             let kernel = format!("Linux {}", words::clean(&model.host.kernel));
@@ -44,105 +78,108 @@ fn machine(buf: &mut Buffer, area: Rect, state: &State) {
         }
         None => (None, None),
     };
-    let source = Some(words::clean(&state.options.source));
-    let span = state.model.as_ref().map_or(String::new(), |m| format!("{}  ", words::clock(m.interval.seconds)));
-    let refresh = format!("{span}refresh {} ", words::interval(state.refresh));
-    let badge = if state.paused { " PAUSED (p) " } else { "" };
-    let right = words::width(&refresh) + words::width(badge) + 1;
-    let room = usize::from(area.width).saturating_sub(right + " listentop  ".len());
-    text::line(
-        buf,
-        area,
-        Line::from(vec![
-            Span::styled(" listentop ", theme.title()),
-            Span::raw(" "),
-            Span::raw(fitting(&[host, kernel, cpus, source], room)),
-        ]),
-    );
-    let line = Line::from(vec![Span::styled(badge, theme.selected()), Span::raw(" "), Span::raw(refresh)]);
-    text::line(buf, area, line.right_aligned());
+    let host = state.options.host.as_deref().map(words::clean);
+    text::put(buf, x + 2, area.y, room as u16, &fitting(&[host, kernel, cpus], room), theme.label());
+    text::line(buf, area, Line::from(right).right_aligned());
 }
 
-/// The parts that fit. The kernel is left out first, then the number of CPUs; the source stays longest.
-fn fitting([host, kernel, cpus, source]: &[Option<String>; 4], room: usize) -> String {
+/// Where the models come from, since when, and how often. While paused, that it is.
+fn clock(state: &State) -> Vec<Span<'static>> {
+    let time = state.model.as_ref().map_or(String::new(), |m| words::clock(m.interval.seconds));
+    let source = words::fit(&words::clean(&state.options.source), 10);
+    if state.paused {
+        return vec![Span::styled(" PAUSED (p) ", state.theme.badge()), Span::raw(format!(" {time} "))];
+    }
+    vec![Span::raw(format!("{source} {time} {} ", words::interval(state.refresh)))]
+}
+
+/// The parts that fit. The kernel is left out first, then the number of CPUs; the name stays longest.
+fn fitting([host, kernel, cpus]: &[Option<String>; 3], room: usize) -> String {
     let join =
         |parts: &[&Option<String>]| parts.iter().filter_map(|part| part.as_deref()).collect::<Vec<_>>().join(" · ");
-    let shorter = [join(&[host, kernel, cpus, source]), join(&[host, cpus, source]), join(&[host, source])];
-    let fits = shorter.into_iter().find(|text| words::width(text) <= room);
-    fits.unwrap_or_else(|| words::fit(&join(&[source, host]), room))
+    let shorter = [join(&[host, kernel, cpus]), join(&[host, cpus]), join(&[host])];
+    shorter.into_iter().find(|text| words::width(text) <= room).unwrap_or_default()
+}
+
+/// What is wrong, in words. A click opens the listener that it is about.
+fn draw_verdict(buf: &mut Buffer, area: Rect, state: &State) {
+    let (theme, verdict) = (state.theme, &state.verdict);
+    let (mark, style) = match verdict.severity() {
+        Some(severity) => (words::severity_mark(severity), theme.severity(severity)),
+        None => (" ", theme.label()),
+    };
+    let key = if verdict.listener.is_some() { " (v)" } else { "" };
+    let mut lines = words::wrap(&format!("{}{key}", verdict.text), usize::from(area.width).saturating_sub(4));
+    if lines.len() > usize::from(area.height) {
+        let rest = lines.split_off(usize::from(area.height).saturating_sub(1)).join(" ");
+        lines.push(rest);
+    }
+    text::put(buf, area.x + 1, area.y, 1, mark, style);
+    for (y, line) in (area.y..area.bottom()).zip(&lines) {
+        text::left(buf, area.x + 3, y, area.width.saturating_sub(4), line, style);
+    }
+    if verdict.listener.is_some() {
+        state.hits.borrow_mut().add(area, Action::OpenWorst);
+    }
 }
 
 fn counts(buf: &mut Buffer, area: Rect, state: &State, model: &Model) {
     let theme = state.theme;
     let named = |count: usize, noun: &str| words::plural(count as u64, noun);
-    let total = model.listeners.len() - state.hidden.len();
+    let rows = &state.rows;
+    let total = model.listeners.len() - if state.show_closed { 0 } else { rows.closed };
     let mut spans = vec![Span::raw(" ")];
-    if state.rows.listeners == total {
+    // What is filtered comes first: it must not be missed, nor cut off.
+    if !state.filter.is_empty() {
+        spans.push(Span::styled(format!(" /{} ", words::clean(state.filter.typed())), theme.badge()));
+        spans.push(Span::raw(" "));
+    }
+    if rows.listeners == total {
         spans.push(Span::styled(named(total, "listener"), theme.strong()));
     } else {
-        let of = format!("{} of {}", words::grouped(state.rows.listeners as u64), named(total, "listener"));
+        let of = format!("{} of {}", words::grouped(rows.listeners as u64), named(total, "listener"));
         spans.push(Span::styled(of, theme.strong()));
     }
-    let groups = state.rows.groups.len();
-    if groups > 0 {
-        spans.push(Span::raw(format!(", {}", named(groups, "group"))));
+    if !rows.groups.is_empty() {
+        spans.push(Span::raw(format!(", {}", named(rows.groups.len(), "group"))));
     }
-    let closed = model.listeners.iter().filter(|l| l.closed).count();
-    if closed > 0 {
-        let hidden =
-            if state.hidden.is_empty() { String::new() } else { format!(" ({} hidden, x)", state.hidden.len()) };
-        spans.push(Span::raw(format!(", {closed} closed{hidden}")));
+    if rows.closed > 0 {
+        let hidden = if state.show_closed { "shown" } else { "hidden" };
+        spans.push(Span::raw(format!(", {} closed {hidden} (x)", rows.closed)));
     }
     if model.namespaces.len() > 1 {
         spans.push(Span::raw(format!(", {} namespaces", model.namespaces.len())));
     }
     spans.push(Span::raw(" · "));
-    let findings = findings(model);
-    if findings.is_empty() {
-        spans.push(Span::raw("no findings"));
+    let mut comma = "";
+    for (severity, count) in rows.findings.iter().copied().filter(|(_, count)| *count > 0) {
+        let words = format!("{} {count} {}", words::severity_mark(severity), severity.name());
+        spans.extend([Span::raw(comma), Span::styled(words, theme.severity(severity))]);
+        comma = ", ";
     }
-    for (i, (severity, count)) in findings.into_iter().enumerate() {
-        let comma = if i > 0 { ", " } else { "" };
-        let word = severity.name();
-        spans.push(Span::raw(comma));
-        spans
-            .push(Span::styled(format!("{} {count} {word}", words::severity_mark(severity)), theme.severity(severity)));
+    if comma.is_empty() {
+        spans.push(Span::raw("no findings"));
     }
     let sort = state.sort.column.spec().name;
     let arrow = if state.sort.descending { "▼" } else { "▲" };
     spans.push(Span::raw(format!(" · by {sort} {arrow}")));
-    if state.typing || !state.filter.is_empty() {
-        spans.push(Span::raw(" · filter "));
-        spans.push(Span::styled(format!("{}{}", state.filter, if state.typing { "▏" } else { "" }), theme.selected()));
-    }
     if !state.options.filters.is_empty() {
         spans.push(Span::raw(format!(" · only {}", words::clean(&state.options.filters))));
     }
     text::line(buf, area, Line::from(spans));
 }
 
-/// How many findings of each severity there are, worst first.
-fn findings(model: &Model) -> Vec<(Severity, usize)> {
-    let mut counts = [Severity::Critical, Severity::Warning, Severity::Info].map(|severity| (severity, 0));
-    for finding in model.listeners.iter().flat_map(|l| &l.findings) {
-        for (_, count) in counts.iter_mut().filter(|(severity, _)| *severity == finding.severity) {
-            *count += 1;
-        }
-    }
-    counts.into_iter().filter(|(_, count)| *count > 0).collect()
-}
-
 /// Coverage at the left and cost at the right; shorter words where both in full would not fit.
-fn coverage_and_cost(buf: &mut Buffer, area: Rect, model: &Model, theme: Theme) {
+fn coverage_and_cost(buf: &mut Buffer, area: Rect, model: &Model, state: &State) {
+    let theme = state.theme;
     let count = |status| model.coverage.iter().filter(|c| c.status == status).count();
     let (sampled, unavailable) = (count(Status::Sampled), count(Status::Unavailable));
-    let style = |n: usize| if n > 0 { theme.warning() } else { Style::new() };
+    let style = |n: usize| if n > 0 { theme.warning() } else { theme.label() };
     let coverage = |word: &str| {
         Line::from(vec![
-            Span::styled(" coverage ", theme.label()),
-            Span::raw(format!("{} measured, ", count(Status::Measured))),
-            Span::styled(format!("{sampled} sampled"), style(sampled)),
-            Span::raw(", "),
+            Span::styled(format!(" coverage {} measured, ", count(Status::Measured)), theme.label()),
+            Span::styled(format!("{sampled} sampled"), theme.label()),
+            Span::styled(", ", theme.label()),
             Span::styled(format!("{unavailable} {word}"), style(unavailable)),
             Span::styled(" (c)", theme.label()),
         ])
@@ -159,6 +196,8 @@ fn coverage_and_cost(buf: &mut Buffer, area: Rect, model: &Model, theme: Theme) 
         left = coverage(words::UNAVAILABLE);
         right = format!("probes {probes} self {process} {memory} ");
     }
+    let width = left.width() as u16;
     text::line(buf, area, left);
-    text::line(buf, area, Line::raw(right).right_aligned());
+    text::line(buf, area, Line::styled(right, theme.label()).right_aligned());
+    state.hits.borrow_mut().add(Rect { width, height: 1, ..area }, Action::Show("coverage"));
 }

@@ -63,6 +63,48 @@ pub(in crate::dashboard) fn scrollbar(buf: &mut Buffer, area: Rect, length: usiz
     }
 }
 
+/// Clears `area`, and draws a frame with a title around it.
+pub(in crate::dashboard) fn frame(buf: &mut Buffer, area: Rect, title: &str, theme: Theme) {
+    if area.width < 4 || area.height < 2 {
+        return;
+    }
+    let inner = usize::from(area.width) - 2;
+    for y in area.y..area.bottom() {
+        put(buf, area.x, y, area.width, &format!("│{}│", " ".repeat(inner)), Style::reset());
+    }
+    let line = "─".repeat(inner);
+    put(buf, area.x, area.y, area.width, &format!("┌{line}┐"), Style::new());
+    put(buf, area.x, area.bottom() - 1, area.width, &format!("└{line}┘"), Style::new());
+    left(buf, area.x + 2, area.y, area.width - 4, &format!(" {title} "), theme.title());
+}
+
+/// Marks where one of these words, in lower case, stands in a field.
+pub(in crate::dashboard) fn highlight<'a>(
+    buf: &mut Buffer,
+    field: Rect,
+    sought: impl Iterator<Item = &'a str>,
+    style: Style,
+) {
+    let mut sought = sought.filter(|word| !word.is_empty()).peekable();
+    if sought.peek().is_none() {
+        return;
+    }
+    // Which column each byte of the text is in.
+    let (mut text, mut columns) = (String::new(), Vec::new());
+    for x in field.x..field.right().min(buf.area.right()) {
+        let lower = buf[(x, field.y)].symbol().to_lowercase();
+        columns.extend(std::iter::repeat_n(x, lower.len()));
+        text.push_str(&lower);
+    }
+    for word in sought {
+        for (at, found) in text.match_indices(word) {
+            for &x in &columns[at..at + found.len()] {
+                buf[(x, field.y)].set_style(style);
+            }
+        }
+    }
+}
+
 /// Columns for the title of a rule of this width.
 pub(in crate::dashboard) fn title_room(width: u16) -> usize {
     usize::from(width).saturating_sub(5)
@@ -83,4 +125,23 @@ pub(in crate::dashboard) fn rule(buf: &mut Buffer, area: Rect, title: &str, them
 /// A label and its value, a space after both.
 pub(in crate::dashboard) fn fact(label: &'static str, value: String, style: Style, theme: Theme) -> [Span<'static>; 4] {
     [Span::styled(label, theme.label()), Span::raw(" "), Span::styled(value, style), Span::raw("  ")]
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::style::Modifier;
+
+    use super::*;
+
+    #[test]
+    fn words_are_marked_where_they_stand() {
+        let field = Rect::new(1, 0, 10, 1);
+        let mut buf = Buffer::empty(Rect::new(0, 0, 12, 1));
+        put(&mut buf, 0, 0, 12, "ab Éab·AB b", Style::new());
+        let marked = Style::new().add_modifier(Modifier::UNDERLINED);
+        highlight(&mut buf, field, ["ab", "é", ""].into_iter(), marked);
+        let is_marked = |cell: &ratatui::buffer::Cell| cell.modifier.contains(Modifier::UNDERLINED);
+        let shown: String = buf.content.iter().map(|cell| if is_marked(cell) { '^' } else { ' ' }).collect();
+        assert_eq!(shown, "   ^^^ ^^   ");
+    }
 }

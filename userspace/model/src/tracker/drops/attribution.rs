@@ -22,7 +22,7 @@ const PATIENCE: u32 = 20;
 const ALL: [Cause; CAUSES] = [Cause::AcceptQueueFull, Cause::SynQueueFull, Cause::Other];
 
 /// Refused SYNs of one namespace whose listener is not known yet, by cause.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Pools {
     /// Left over; negative while the namespace's counters lag behind what probes saw.
     left: [i64; CAUSES],

@@ -16,7 +16,7 @@ use crate::{model::Drops, sample::ListenerSample};
 const MARGIN: u64 = 4;
 
 /// One listener's refused attempts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct DropTracker {
     socket: Counter,
     ack_overflow: Counter,

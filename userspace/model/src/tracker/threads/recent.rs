@@ -8,7 +8,7 @@ use super::Clock;
 type Counts = (u64, u64);
 
 /// Step and counts at the start of the steps of the recent span in which a row accepted or read.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Recent(VecDeque<(u64, Counts)>);
 
 impl Recent {

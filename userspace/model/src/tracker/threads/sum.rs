@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Bookkeeping of the sum.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sum {
     work: [Counter; WORK],
     /// What the source's sum is known to hold so far.

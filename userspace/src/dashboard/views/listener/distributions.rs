@@ -113,22 +113,23 @@ impl Choice {
                 text::right(buf, x - 1, y, 7, &words::marked(cell, status), Style::new());
             }
             if is_chosen {
-                buf.set_style(Rect { y, height: 1, ..table }, theme.selected());
+                theme.select(buf, Rect { y, height: 1, ..table });
             }
         }
     }
 
-    /// All of them under a title, in rows of three.
+    /// All of them under a title, in rows of three, or four on a wide screen.
     pub(super) fn draw_all(self, buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
         let span = if self.recent { "recent span" } else { "interval" };
         text::rule(buf, area, &format!("Distributions over the {span} (i: the other)"), theme);
         let inner = Rect { x: area.x + 1, y: area.y + 1, width: area.width - 2, height: area.height - 1 };
         let of = self.of(listener);
-        let rows: [Rect; 3] = Layout::vertical([Constraint::Fill(1); 3]).areas(inner);
-        for (row, kinds) in rows.into_iter().zip(ALL.chunks(3)) {
-            let cells: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).spacing(3).areas(row);
-            for (cell, kind) in cells.into_iter().zip(kinds) {
-                draw_cell(buf, cell, kind, of, theme, model);
+        let beside = if area.width < 160 { 3 } else { 4 };
+        let rows = Layout::vertical(vec![Constraint::Fill(1); ALL.len().div_ceil(beside)]).split(inner);
+        for (row, kinds) in rows.iter().zip(ALL.chunks(beside)) {
+            let cells = Layout::horizontal(vec![Constraint::Fill(1); beside]).spacing(3).split(*row);
+            for (cell, kind) in cells.iter().zip(kinds) {
+                draw_cell(buf, *cell, kind, of, theme, model);
             }
         }
     }

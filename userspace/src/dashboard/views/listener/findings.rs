@@ -1,8 +1,8 @@
 //! The findings about a listener, and its pattern, each with the evidence.
 
 use listentop_model::{
-    model::{ListenerModel, depth},
-    words,
+    model::{Finding, ListenerModel, depth},
+    words::{self, verdict},
 };
 use ratatui::{
     style::Style,
@@ -33,12 +33,17 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
         paragraph(&mut lines, &margin, &head, theme.severity(finding.severity));
         // What follows from something else has its advice there.
         if finding.follows_from.is_none() {
+            if let Some(command) = verdict::command(&finding.advice).filter(|_| at == 0) {
+                lines.push(Line::from(vec![
+                    Span::styled(format!("{inner}y copies: "), theme.label()),
+                    Span::styled(words::clean(command), theme.strong()),
+                ]));
+            }
             paragraph(&mut lines, &inner, &words::clean(&finding.advice), Style::new());
         }
-        let evidence: Vec<String> =
-            finding.evidence.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
+        let evidence = evidence(finding);
         if !evidence.is_empty() {
-            paragraph(&mut lines, &inner, &evidence.join(" · "), theme.label());
+            paragraph(&mut lines, &inner, &evidence, theme.label());
         }
     }
     lines.push(Line::raw(""));
@@ -67,6 +72,12 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
         }
     }
     lines
+}
+
+/// The figures behind a finding, in a line.
+pub(in crate::dashboard::views) fn evidence(finding: &Finding) -> String {
+    let figures = finding.evidence.iter().map(|(name, value)| format!("{name} {}", figure(*value)));
+    figures.collect::<Vec<_>>().join(" · ")
 }
 
 /// A figure of any kind: whole numbers without decimals, others with three.

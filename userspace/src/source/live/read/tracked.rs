@@ -240,8 +240,9 @@ impl TrackedListener {
 
     /// Whether a sample of these readings would be the last one again. Notes for how long distributions are to be read.
     fn is_as_before(&mut self, readings: &Readings, threads: &OfListener<'_>) -> bool {
-        let (changed, recounted) =
-            self.last.as_ref().map_or((true, true), |(_, last)| (last != readings, last.counters != readings.counters));
+        let last = self.last.as_ref().map(|(_, last)| last);
+        let changed = last != Some(readings);
+        let recounted = changed && last.is_none_or(|last| last.counters != readings.counters);
         if recounted || readings.info.closed_ns != 0 {
             self.unsettled = SETTLING;
         }

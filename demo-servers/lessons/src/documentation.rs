@@ -1,0 +1,135 @@
+//! The lessons in docs/lab.md, made from their files.
+//!
+//! With `UPDATE_DOCS` set the test writes them into the document instead of comparing them.
+
+use crate::ALL;
+use crate::format::{Lesson, Part, Program};
+use std::fmt::Write as _;
+use std::{env, fs};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/lab.md");
+const WIDTH: usize = 120;
+
+fn paragraph(text: &str) -> String {
+    format!("{}\n\n", textwrap::fill(text, WIDTH))
+}
+
+fn item(mark: &str, text: &str) -> String {
+    let indent = " ".repeat(mark.len());
+    format!("{}\n", textwrap::fill(text, textwrap::Options::new(WIDTH).initial_indent(mark).subsequent_indent(&indent)))
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn contents() -> String {
+    let mut text = "| part | lesson | what happens |\n|---|---|---|\n".to_owned();
+    for lesson in ALL {
+        let _ = writeln!(text, "| {} | [`{2}`](#{2}) | {} |", lesson.part.title(), cell(lesson.title), lesson.name);
+    }
+    text
+}
+
+/// A program with the options that every lesson passes.
+fn command(program: Program) -> String {
+    format!("{} {}", program.binary, program.options).trim_end().to_owned()
+}
+
+fn set_up(lesson: &Lesson) -> String {
+    let mut text = String::new();
+    for (path, value) in lesson.setup.sysctls {
+        let _ = writeln!(text, "    {} = {value}", path.replace('/', "."));
+    }
+    for server in lesson.setup.servers {
+        let step =
+            if server.step > 0 { format!(" [from '{}']", lesson.steps[server.step].name) } else { String::new() };
+        let _ = writeln!(
+            text,
+            "    {} --name {} --port {} {}{step}",
+            command(server.program),
+            server.name,
+            server.port,
+            server.options
+        );
+    }
+    for load in lesson.setup.loads {
+        let port =
+            lesson.setup.servers.iter().find(|server| server.name == load.server).map_or(0, |server| server.port);
+        let step = if load.step > 0 { format!(" [from '{}']", lesson.steps[load.step].name) } else { String::new() };
+        let _ = writeln!(text, "    {} --target 127.0.0.1:{port} {}{step}", command(load.program), load.options);
+    }
+    text
+}
+
+fn lesson(lesson: &Lesson) -> String {
+    let mut text = format!("### `{}`\n\n", lesson.name);
+    text += &paragraph(&format!("*{}*", lesson.question));
+    text += &paragraph(lesson.prediction.ask);
+    for (place, answer) in lesson.prediction.answers.iter().enumerate() {
+        text += &item(&format!("{}. ", place + 1), answer);
+    }
+    text += "\nSet-up:\n\n";
+    text += &set_up(lesson);
+    text += "\nWhat happens:\n\n";
+    for step in lesson.steps {
+        text += &item("- ", &format!("**{}** ({} s): {}", step.name, step.length_ms as f64 / 1000.0, step.watch));
+    }
+    text += "\n| expected | bounds | figure | why |\n|---|---|---|---|\n";
+    for one in lesson.expectations {
+        let bounds = format!("{} {}", one.bounds, one.unit);
+        let _ = writeln!(text, "| {} | {} | `{}` | {} |", cell(one.what), bounds.trim(), one.figure, cell(one.why));
+    }
+    text += "\n<details><summary>Answer</summary>\n\n";
+    let right = lesson.prediction.right;
+    text += &paragraph(&format!("Answer {}. {}", right + 1, lesson.prediction.because));
+    text += &paragraph(&format!("It breaks the belief: *{}*", lesson.belief));
+    for sentence in lesson.mechanism {
+        text += &item("- ", sentence);
+    }
+    text += "\n</details>\n\nWhat to try next:\n\n";
+    for next in lesson.try_next {
+        text += &item("- ", next);
+    }
+    let _ = writeln!(text, "\nCheck that it can fail: `--spoil` runs it with {}.\n", lesson.spoiler.what);
+    text
+}
+
+fn lessons() -> String {
+    let mut text = String::new();
+    for part in Part::ALL {
+        let mut lessons = ALL.iter().filter(|lesson| lesson.part == part).peekable();
+        if lessons.peek().is_some() {
+            let _ = writeln!(text, "## {}\n", part.title());
+        }
+        text.extend(lessons.map(|one| lesson(one)));
+    }
+    text
+}
+
+/// The document with its sections made anew.
+fn made(document: &str) -> String {
+    [("contents", contents()), ("lessons", lessons())].into_iter().fold(
+        document.to_owned(),
+        |document, (name, section)| {
+            let start = format!("<!-- {name} -->\n");
+            let (before, rest) = document.split_once(&start).unwrap_or_else(|| panic!("no section {name}"));
+            let (_, after) = rest.split_once("<!-- end -->").unwrap_or_else(|| panic!("section {name} has no end"));
+            format!("{before}{start}{section}<!-- end -->{after}")
+        },
+    )
+}
+
+#[test]
+fn the_document_has_the_lessons_of_the_code() {
+    let document = fs::read_to_string(DOCUMENT).unwrap();
+    let made = made(&document);
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(DOCUMENT, made).unwrap();
+        return;
+    }
+    for (line, (written, made)) in document.lines().zip(made.lines()).enumerate() {
+        assert_eq!(written, made, "line {}: write the lessons anew with UPDATE_DOCS=1", line + 1);
+    }
+    assert_eq!(document, made, "write the lessons anew with UPDATE_DOCS=1");
+}

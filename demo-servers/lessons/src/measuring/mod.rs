@@ -1,0 +1,4 @@
+//! How to measure, and how not to.
+
+pub(crate) mod closed_loop_lies;
+pub(crate) mod littles_law;

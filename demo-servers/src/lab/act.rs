@@ -1,0 +1,120 @@
+//! What a running lesson can be asked to do, by itself, by key and through the control socket.
+
+use super::crew::Kind;
+use super::run::Run;
+use lab_control::{Act, Order, Role};
+
+const COOKIES: &str = "net/ipv4/tcp_syncookies";
+
+/// The shares of its own rate at which a load may go on, in percent.
+const RATES: std::ops::RangeInclusive<u32> = 1..=1000;
+
+impl Run<'_> {
+    /// Begins to do what `client` wants; nobody: the lesson itself.
+    ///
+    /// # Errors
+    /// Why it cannot be done, in one line.
+    pub(super) fn act(&mut self, client: Option<usize>, act: &Act) -> Result<(), String> {
+        match act {
+            Act::Stall { server } => self.order_server(client, server.as_deref(), &Order::Stall, "stall"),
+            Act::Release { server } => self.order_server(client, server.as_deref(), &Order::Release, "release"),
+            Act::Backlog { server, backlog } => {
+                let what = format!("backlog {backlog}");
+                self.order_server(client, server.as_deref(), &Order::Backlog { backlog: *backlog }, &what)
+            }
+            Act::AddAcceptor { server } => {
+                self.order_server(client, server.as_deref(), &Order::AddAcceptor, "one more acceptor")
+            }
+            Act::Rate { load, percent } => self.set_rate(client, load.as_deref(), *percent),
+            Act::Cookies { value } => {
+                if *value > 2 {
+                    return Err("cookies are 0 (off), 1 (if the SYN queue is full) or 2 (always)".to_owned());
+                }
+                self.sampler.set(COOKIES, &value.to_string()).map_err(|error| format!("{error:#}"))?;
+                self.state.cookies = *value;
+                self.note(format!("SYN cookies {value}"), client.is_none());
+                Ok(())
+            }
+            Act::NextStep => {
+                if self.state.left.is_none() {
+                    return Err("the last step is over".to_owned());
+                }
+                self.skip = true;
+                self.note("next step".to_owned(), false);
+                Ok(())
+            }
+            Act::Repeat => {
+                self.repeat = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// The server of this name or port, or the only one.
+    fn server(&self, wanted: Option<&str>) -> Result<&'static str, String> {
+        let servers = &self.plan.servers;
+        let known = || servers.iter().map(|server| format!("{} ({})", server.name, server.port)).collect::<Vec<_>>();
+        match (wanted, &servers[..]) {
+            (None, [only]) => Ok(only.name),
+            (None, _) => Err(format!("which server? {}", known().join(", "))),
+            (Some(wanted), _) => {
+                let is_it = |server: &&super::plan::Server| server.name == wanted || server.port.to_string() == wanted;
+                // Of several that had a port in turn, the last one that was started.
+                let running = |server: &&super::plan::Server| {
+                    let mut members = self.crew.members.iter();
+                    members.any(|member| {
+                        member.kind == Kind::Server && member.name == server.name && member.status.is_none()
+                    })
+                };
+                let mut found = servers.iter().filter(is_it).filter(running);
+                let found =
+                    found.next_back().ok_or_else(|| format!("no server {wanted} runs: {}", known().join(", ")))?;
+                Ok(found.name)
+            }
+        }
+    }
+
+    fn order_server(
+        &mut self,
+        client: Option<usize>,
+        wanted: Option<&str>,
+        order: &Order,
+        what: &str,
+    ) -> Result<(), String> {
+        let name = self.server(wanted)?;
+        let number = self.hub.order(Role::Server, name, order.clone());
+        let number = number.ok_or_else(|| format!("{name} takes no orders"))?;
+        let what = format!("{what} {name}");
+        self.orders.insert(number, (client, what.clone()));
+        self.state.stalled.retain(|stalled| stalled != name);
+        if *order == Order::Stall {
+            self.state.stalled.push(name.to_owned());
+        }
+        self.note(what, client.is_none());
+        Ok(())
+    }
+
+    fn set_rate(&mut self, client: Option<usize>, wanted: Option<&str>, percent: u32) -> Result<(), String> {
+        if !RATES.contains(&percent) {
+            return Err(format!("a rate is from {} to {} percent", RATES.start(), RATES.end()));
+        }
+        let loads = self.plan.loads.iter().map(|load| load.name);
+        let loads: Vec<_> = loads.filter(|name| wanted.is_none_or(|wanted| wanted == *name)).collect();
+        let mut ordered = false;
+        for name in loads {
+            if let Some(number) = self.hub.order(Role::Load, name, Order::Rate { percent }) {
+                self.orders.insert(number, (client, format!("rate of {name}")));
+                ordered = true;
+            }
+        }
+        if !ordered {
+            return Err(match wanted {
+                Some(wanted) => format!("no load {wanted} runs"),
+                None => "no load runs now".to_owned(),
+            });
+        }
+        self.state.rate = percent;
+        self.note(format!("load at {percent} %"), client.is_none());
+        Ok(())
+    }
+}

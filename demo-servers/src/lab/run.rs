@@ -1,0 +1,569 @@
+//! One run of a lesson: its steps, its programs, and what becomes of them.
+
+use super::counters::of_process;
+use super::crew::{Crew, Event, Kind, LOAD};
+use super::hub::{Hub, Incoming};
+use super::namespace::Namespace;
+use super::options::{Format, Options};
+use super::outcome::{Verdict, judge};
+use super::plan::{self, Plan};
+use super::progress::Progress;
+use super::sampler::Sampler;
+use super::snapshot::Snapshot;
+use super::{ATTACH, DASHBOARD, ENDING, LISTEN, Programs};
+use crate::sys::say;
+use anyhow::{Context, anyhow};
+use lab_control::{Expected, State, ToLab};
+use lessons::Act;
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How often the state is judged anew where somebody watches.
+const REFRESH: Duration = Duration::from_millis(500);
+/// How long programs may take to print their counters, and listentop to send its report.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Once all loads have ended, the last step of a check ends after this time: the servers have closed what they served.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How long a check waits for its loads at most, when the last step is over.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Why a run ended before its time.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// A program ended unexpectedly, or something could not be done.
+    Failed(anyhow::Error),
+    /// listentop ended.
+    ListentopEnded,
+    /// The lab received a signal to end.
+    Signalled(Signal),
+    /// Somebody wants it from the start.
+    Repeat,
+}
+
+impl From<anyhow::Error> for Stop {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Something that was done by the lesson, by key or through the control socket.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub(super) struct Acted {
+    /// Seconds since the measuring began.
+    pub(super) seconds: f64,
+    /// What was done.
+    pub(super) what: String,
+    /// By the lesson itself, not by whoever watches.
+    pub(super) by_lesson: bool,
+}
+
+/// A running lesson.
+pub(super) struct Run<'a> {
+    pub(super) options: &'a Options,
+    pub(super) plan: &'a Plan,
+    pub(super) programs: &'a Programs,
+    pub(super) crew: &'a mut Crew,
+    pub(super) namespace: &'a Namespace,
+    pub(super) sampler: &'a Sampler,
+    pub(super) hub: &'a mut Hub,
+    /// When the measuring began.
+    began: Instant,
+    /// The moments at the ends of the steps that are over.
+    pub(super) steps: Vec<(&'static str, Snapshot)>,
+    /// What was known last.
+    pub(super) now: Snapshot,
+    pub(super) state: State,
+    pub(super) acts: Vec<Acted>,
+    /// Orders that are not answered yet: who wanted it (nobody: the lesson), and what.
+    pub(super) orders: BTreeMap<u64, (Option<usize>, String)>,
+    /// The next step must begin.
+    pub(super) skip: bool,
+    /// The lesson must begin again.
+    pub(super) repeat: bool,
+    progress: Option<Progress>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        options: &'a Options,
+        plan: &'a Plan,
+        programs: &'a Programs,
+        crew: &'a mut Crew,
+        namespace: &'a Namespace,
+        sampler: &'a Sampler,
+        hub: &'a mut Hub,
+    ) -> Self {
+        let lesson = plan.lesson;
+        let cookies = plan.sysctls.iter().find(|(path, _)| path.ends_with("tcp_syncookies"));
+        let state = State {
+            lesson: lesson.name.to_owned(),
+            steps: lesson.steps.len(),
+            findings: findings(lesson),
+            rate: 100,
+            cookies: cookies.and_then(|(_, value)| value.parse().ok()).unwrap_or(0),
+            ..State::default()
+        };
+        Self {
+            options,
+            plan,
+            programs,
+            crew,
+            namespace,
+            sampler,
+            hub,
+            began: Instant::now(),
+            steps: Vec::new(),
+            now: Snapshot::default(),
+            state,
+            acts: Vec::new(),
+            orders: BTreeMap::new(),
+            skip: false,
+            repeat: false,
+            progress: None,
+        }
+    }
+
+    /// Whether somebody watches a dashboard.
+    fn watched(&self) -> bool {
+        !(self.options.headless || self.options.check)
+    }
+
+    /// Starts the servers that listen from the beginning.
+    ///
+    /// # Errors
+    /// One does not listen.
+    pub(super) fn start_first_servers(&mut self) -> Result<(), Stop> {
+        self.start_servers(0)
+    }
+
+    /// Starts a step's servers and waits until they listen.
+    fn start_servers(&mut self, step: usize) -> Result<(), Stop> {
+        let plan = self.plan;
+        let mut started = Vec::new();
+        for server in plan.servers.iter().filter(|server| server.step == step) {
+            let mut command = Command::new(self.programs.of(server.program));
+            command.args(&server.arguments);
+            started.push(self.crew.start(Kind::Server, server.name, command, Some(self.namespace))?);
+        }
+        // A server prints its first line when it listens.
+        let listening = |crew: &Crew| started.iter().all(|&number| crew.members[number].printed > 0);
+        if listening(self.crew) || self.wait(Instant::now() + LISTEN, &mut |crew, _| listening(crew))? {
+            return Ok(());
+        }
+        Err(anyhow!("the servers do not listen within {} s", LISTEN.as_secs()).into())
+    }
+
+    /// Starts listentop, and the steps when it measures. Returns when all is over.
+    ///
+    /// # Errors
+    /// Why it ended before.
+    pub(super) fn measure(&mut self) -> Result<(), Stop> {
+        let mut command = Command::new(&self.programs.listentop);
+        let length = self.options.report_duration();
+        if self.options.headless {
+            let format = self.options.format.unwrap_or(Format::Table).name();
+            command.args(["report", "--for", &format!("{}ms", length.as_millis()), "--format", format]);
+            command.stdin(Stdio::null());
+        } else if self.options.check {
+            // It is ended by a signal.
+            command.args(["report", "--for", "1d", "--format", "json"]).stdin(Stdio::null()).stdout(Stdio::null());
+        }
+        command.args(["--netns", &self.namespace.inode.to_string()]);
+        let listentop = self.crew.start(Kind::Listentop, "listentop", command, None)?;
+        let patience = if self.watched() { DASHBOARD } else { ATTACH };
+        let measuring = self.wait(
+            Instant::now() + patience,
+            &mut |_, event| matches!(event, Event::Err(number, line) if *number == listentop && line == "measuring"),
+        )?;
+        if !(self.watched() || measuring) {
+            return Err(anyhow!("listentop does not measure within {} s", ATTACH.as_secs()).into());
+        }
+        self.began = Instant::now();
+        self.sampler.begin();
+        // A report ends by itself. This deadline ends one that does not.
+        let deadline = match (self.options.headless, self.options.duration) {
+            (true, _) => Some(self.began + length + ATTACH),
+            (false, duration) => duration.map(|duration| self.began + duration),
+        };
+        self.progress = self.options.headless.then(|| Progress::begin(length));
+        if self.go_through(deadline)? || self.options.check {
+            return Ok(());
+        }
+        self.until(deadline, false)?;
+        if self.options.headless {
+            return Err(anyhow!("listentop does not end").into());
+        }
+        Ok(())
+    }
+
+    /// Goes through the steps. Returns whether the deadline came first.
+    fn go_through(&mut self, deadline: Option<Instant>) -> Result<bool, Stop> {
+        let lesson = self.plan.lesson;
+        for (number, step) in lesson.steps.iter().enumerate() {
+            self.begin(number)?;
+            assert!(!self.options.panic, "a panic, because of --panic");
+            let end = Instant::now() + Duration::from_millis(step.length(self.options.short));
+            let last = number + 1 == lesson.steps.len();
+            let settles = last && self.options.check;
+            self.until(deadline.into_iter().chain([end]).min(), settles)?;
+            if settles && !self.loads_are_over() {
+                // They make no new connections any more, and what is open may be served soon.
+                self.until(Some(Instant::now() + GRACE), true)?;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(true);
+            }
+            if let Some(snapshot) = self.take()? {
+                self.steps.push((step.name, snapshot));
+            }
+        }
+        self.state.left = None;
+        self.tell();
+        Ok(false)
+    }
+
+    /// Begins a step: its acts, servers and loads.
+    fn begin(&mut self, number: usize) -> Result<(), Stop> {
+        let step = &self.plan.lesson.steps[number];
+        step.name.clone_into(&mut self.state.step);
+        step.watch.clone_into(&mut self.state.watch);
+        self.state.number = number + 1;
+        self.state.left = Some(step.length(self.options.short) / 1000);
+        for act in step.acts {
+            self.act_of_lesson(*act)?;
+        }
+        if number > 0 {
+            self.start_servers(number)?;
+        }
+        let plan = self.plan;
+        for load in plan.loads.iter().filter(|load| load.step == number) {
+            self.start_load(load)?;
+        }
+        self.tell();
+        Ok(())
+    }
+
+    fn start_load(&mut self, load: &plan::Load) -> Result<(), Stop> {
+        let mut command = Command::new(self.programs.of(load.program));
+        command.args(&load.arguments);
+        if let Some(length) = load.length_ms {
+            command.args(["--for", &format!("{length}ms")]);
+        }
+        self.crew.start(Kind::Load, &format!("{LOAD}{}", load.name), command, Some(self.namespace))?;
+        Ok(())
+    }
+
+    /// What the lesson itself does at the beginning of a step.
+    fn act_of_lesson(&mut self, act: Act) -> Result<(), Stop> {
+        let failed = |error: String| Stop::Failed(anyhow!("the lesson's own act failed: {error}"));
+        let server = |name: &str| Some(name.to_owned());
+        let wanted = match act {
+            Act::Stall(name) => lab_control::Act::Stall { server: server(name) },
+            Act::Release(name) => lab_control::Act::Release { server: server(name) },
+            Act::Backlog(name, backlog) => lab_control::Act::Backlog { server: server(name), backlog },
+            Act::AddAcceptor(name) => lab_control::Act::AddAcceptor { server: server(name) },
+            Act::Rate(name, percent) => lab_control::Act::Rate { load: server(name), percent },
+            Act::Sysctl(path, value) => {
+                self.sampler.set(path, value)?;
+                self.note(format!("{path} = {value}"), true);
+                return Ok(());
+            }
+            Act::End(name) | Act::Kill(name) => {
+                self.end_program(name, matches!(act, Act::Kill(_)))?;
+                self.note(format!("{} {name}", if matches!(act, Act::Kill(_)) { "kill" } else { "end" }), true);
+                return Ok(());
+            }
+        };
+        self.act(None, &wanted).map_err(failed)?;
+        // The step begins when it is done.
+        let deadline = Instant::now() + ANSWER;
+        while !self.orders.is_empty() {
+            if !self.wait(deadline, &mut |_, event| matches!(event, Event::Control(..)))? {
+                return Err(failed("the program does not answer".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a server or load, and waits until it has ended.
+    fn end_program(&mut self, name: &str, kill: bool) -> Result<(), Stop> {
+        let is_it = |member: &super::crew::Member| member.name.strip_prefix(LOAD).unwrap_or(&member.name) == name;
+        let Some(number) = self.crew.members.iter().position(|member| is_it(member) && member.status.is_none()) else {
+            return Ok(());
+        };
+        self.remember(number);
+        self.crew.members[number].signal(if kill { Signal::SIGKILL } else { Signal::SIGTERM });
+        let ended = |crew: &Crew| crew.members[number].status.is_some();
+        let deadline = Instant::now() + ANSWER;
+        while !ended(self.crew) {
+            if Instant::now() >= deadline {
+                return Err(anyhow!("{name} does not end").into());
+            }
+            self.wait(Instant::now() + Duration::from_millis(20), &mut |crew, _| ended(crew))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what /proc says of a process, for the time after its end.
+    fn remember(&mut self, number: usize) {
+        let member = &self.crew.members[number];
+        if member.status.is_none()
+            && let Some(figures) = of_process(member.pid())
+        {
+            let name = member.name.strip_prefix(LOAD).unwrap_or(&member.name);
+            // A server and its load may have the same name: then the server is meant.
+            if member.kind == Kind::Server || !self.plan.servers.iter().any(|server| server.name == name) {
+                self.now.processes.insert(name.to_owned(), figures);
+            }
+        }
+    }
+
+    /// Waits until an event for which `done` is true. Returns false if the deadline came first.
+    ///
+    /// # Errors
+    /// Why the run is over.
+    pub(super) fn wait(
+        &mut self,
+        deadline: Instant,
+        done: &mut dyn FnMut(&Crew, &Event) -> bool,
+    ) -> Result<bool, Stop> {
+        loop {
+            let Some(event) = self.crew.next(deadline.saturating_duration_since(Instant::now())) else {
+                if Instant::now() >= deadline {
+                    return Ok(false);
+                }
+                continue;
+            };
+            let is_done = done(self.crew, &event);
+            match event {
+                Event::Signal(Signal::SIGCHLD) => {
+                    let ended = self.crew.reap();
+                    let other = ended.iter().find(|&&number| self.crew.members[number].kind != Kind::Listentop);
+                    if let Some(&number) = other {
+                        return Err(self.crew.unexpected(number).into());
+                    }
+                    if !ended.is_empty() {
+                        return Err(Stop::ListentopEnded);
+                    }
+                }
+                Event::Signal(signal) if ENDING.contains(&signal) => return Err(Stop::Signalled(signal)),
+                Event::Control(number, incoming) => self.receive(number, incoming)?,
+                Event::Signal(_) | Event::Out(..) | Event::Err(..) => {}
+            }
+            if self.repeat {
+                return Err(Stop::Repeat);
+            }
+            if is_done {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Takes what came through the control socket.
+    fn receive(&mut self, number: usize, incoming: Incoming) -> Result<(), Stop> {
+        let greets = matches!(incoming, Incoming::Hello(..));
+        let message = self.hub.receive(number, incoming);
+        if greets {
+            self.tell();
+        }
+        match message {
+            Some(ToLab::Act(act)) => {
+                if let Err(reason) = self.act(Some(number), &act) {
+                    self.hub.send(number, &lab_control::FromLab::Refused { reason });
+                }
+            }
+            Some(ToLab::Done { number: order, error }) => {
+                let wanted = self.orders.remove(&order);
+                if let (Some((client, what)), Some(error)) = (wanted, error) {
+                    let reason = format!("{what}: {error}");
+                    match client {
+                        Some(client) => self.hub.send(client, &lab_control::FromLab::Refused { reason }),
+                        None => return Err(anyhow!("the lesson's own act failed: {reason}").into()),
+                    }
+                }
+            }
+            // The crew keeps it.
+            Some(ToLab::Report { .. } | ToLab::Hello { .. }) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until the end, the next step is wanted, or, if `settle`, all loads have ended and a little later.
+    fn until(&mut self, end: Option<Instant>, settle: bool) -> Result<(), Stop> {
+        self.skip = false;
+        let mut settled: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            if end.into_iter().chain(settled).any(|end| now >= end) || self.skip {
+                return Ok(());
+            }
+            let refresh = self.watched().then(|| now + REFRESH);
+            let progress = self.progress.as_ref().and_then(Progress::next);
+            // SIGCHLD comes as an event, so only a check for settling needs a tick.
+            let tick = settle.then(|| now + Duration::from_millis(100));
+            let next = end.into_iter().chain(settled).chain(refresh).chain(progress).chain(tick).min();
+            let next = next.unwrap_or(now + Duration::from_secs(3600));
+            while !self.wait(next, &mut |_, _| true)? && Instant::now() < next {}
+            if progress.is_some_and(|due| Instant::now() >= due)
+                && let Some(progress) = &self.progress
+            {
+                progress.print();
+            }
+            if refresh.is_some_and(|due| Instant::now() >= due) {
+                self.refresh(end);
+            }
+            if settle && settled.is_none() && self.loads_are_over() {
+                settled = Some(Instant::now() + SETTLE);
+            }
+        }
+    }
+
+    fn loads_are_over(&self) -> bool {
+        let mut loads = self.crew.members.iter().filter(|member| member.kind == Kind::Load).peekable();
+        loads.peek().is_some() && loads.all(|load| load.status.is_some())
+    }
+
+    /// Judges anew, tells whoever watches, and asks for the next figures.
+    fn refresh(&mut self, end: Option<Instant>) {
+        self.now = self.gather();
+        self.state.left = end.map(|end| end.saturating_duration_since(Instant::now()).as_secs());
+        self.tell();
+        for member in &self.crew.members {
+            if matches!(member.kind, Kind::Server | Kind::Load) {
+                member.ask(Signal::SIGUSR1);
+            }
+        }
+        self.hub.ask_report();
+    }
+
+    /// Sends the state to all who watch.
+    pub(super) fn tell(&mut self) {
+        let verdicts = self.verdicts(&self.now);
+        self.state.expected = verdicts.iter().map(expected).collect();
+        let state = self.state.clone();
+        self.hub.tell(&state);
+    }
+
+    /// Judges the expectations with what was known at that moment.
+    pub(super) fn verdicts(&self, now: &Snapshot) -> Vec<Verdict> {
+        judge(self.plan.lesson, &self.steps, now, self.options.short)
+    }
+
+    /// Notes an act for the log and the caption.
+    pub(super) fn note(&mut self, what: String, by_lesson: bool) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.state.last_act = Some(format!("{seconds:.0} s: {what}"));
+        self.acts.push(Acted { seconds, what, by_lesson });
+        self.tell();
+    }
+
+    /// All figures at this moment, from the programs' own counters before and after listentop's report. `None` if no
+    /// listentop is connected.
+    fn take(&mut self) -> Result<Option<Snapshot>, Stop> {
+        self.counters_printed()?;
+        let before = self.gather().servers;
+        let Some(number) = self.hub.ask_report() else {
+            return if self.options.check {
+                Err(anyhow!("listentop is not connected to the lab").into())
+            } else {
+                Ok(None)
+            };
+        };
+        let came = |crew: &Crew| crew.report.as_ref().is_some_and(|(last, _)| *last >= number);
+        let deadline = Instant::now() + ANSWER;
+        while !came(self.crew) {
+            if !self.wait(deadline, &mut |crew, _| came(crew))? {
+                return Err(anyhow!("listentop does not send its report").into());
+            }
+        }
+        self.counters_printed()?;
+        let mut snapshot = self.gather();
+        snapshot.servers_before = before;
+        self.now = snapshot.clone();
+        Ok(Some(snapshot))
+    }
+
+    /// Has all programs print their counters.
+    fn counters_printed(&mut self) -> Result<(), Stop> {
+        let mut asked = Vec::new();
+        for (number, member) in self.crew.members.iter().enumerate() {
+            if matches!(member.kind, Kind::Server | Kind::Load) && member.ask(Signal::SIGUSR1) {
+                asked.push((number, member.printed));
+            }
+        }
+        let printed = |crew: &Crew| {
+            asked.iter().all(|&(number, before)| {
+                let member = &crew.members[number];
+                member.printed > before || member.status.is_some()
+            })
+        };
+        let deadline = Instant::now() + ANSWER;
+        while !printed(self.crew) {
+            if !self.wait(deadline, &mut |crew, _| printed(crew))? {
+                return Err(anyhow!("a program does not print its counters").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What was printed, sent and read last.
+    fn gather(&mut self) -> Snapshot {
+        for number in 0..self.crew.members.len() {
+            self.remember(number);
+        }
+        let mut snapshot = Snapshot {
+            seconds: self.began.elapsed().as_secs_f64(),
+            report: self.crew.report.as_ref().map(|(_, report)| report.clone()),
+            processes: self.now.processes.clone(),
+            kernel: self.sampler.counters().unwrap_or_default(),
+            queues: self.sampler.queues().unwrap_or_default(),
+            ..Snapshot::default()
+        };
+        for member in &self.crew.members {
+            let printed = member.last_out.as_deref().and_then(|line| serde_json::from_str(line).ok());
+            let Some(printed) = printed else { continue };
+            match member.kind {
+                Kind::Server => snapshot.servers.insert(member.name.clone(), printed),
+                Kind::Load => {
+                    let name = member.name.strip_prefix(LOAD).unwrap_or(&member.name);
+                    snapshot.loads.insert(name.to_owned(), printed)
+                }
+                Kind::Listentop => None,
+            };
+        }
+        snapshot
+    }
+
+    /// Warns of figures that could not be read.
+    pub(super) fn warn(&self) {
+        if let Err(why) = self.sampler.queues() {
+            say(format_args!("lab: the accept queues could not be read: {why}"));
+        }
+        if let Err(error) = self.sampler.counters().context("the kernel's counters could not be read") {
+            say(format_args!("lab: {error:#}"));
+        }
+    }
+}
+
+/// The findings that the lesson's figures are about.
+fn findings(lesson: &lessons::Lesson) -> Vec<String> {
+    let mut found = Vec::new();
+    for expectation in lesson.expectations {
+        let named = expectation.figure.split("findings[").skip(1).filter_map(|rest| rest.split_once(']'));
+        found.extend(named.map(|(id, _)| id.to_owned()));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn expected(verdict: &Verdict) -> Expected {
+    let bounds = super::check::bounds(verdict);
+    Expected {
+        what: format!("{}: {bounds}", verdict.what),
+        value: verdict.value.map(|value| super::check::number(value, verdict.unit)),
+        holds: verdict.value.map(|_| verdict.ok),
+    }
+}

@@ -1,0 +1,297 @@
+//! Samples as frames: whole ones now and then, and in between what changed.
+//!
+//! A sample is turned into CBOR with named fields, as serde describes it: a reader of another version finds each field
+//! by its name. Changes are between two such values ([`crate::patch`]), so the code knows no field of a listener.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ciborium::Value;
+use listentop_model::{
+    coverage::Coverage,
+    sample::{Cost, Host, ListenerSample, Losses, NamespaceSample, Sample},
+    shared::Shared,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    frame::{self, FrameError, Header, Kind, Stamp},
+    patch,
+};
+
+/// Frames after which a whole sample comes again, at the earliest: damage costs no more than that.
+const KEY_AFTER: u64 = 60;
+/// At the latest, where whole samples are much larger than changes.
+const KEY_AT_LATEST: u64 = 300;
+/// The most listeners of a sample, as many as listentop tracks at most, with those that closed.
+const MOST_LISTENERS: usize = 1 << 21;
+
+/// A sample without its listeners.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Rest {
+    monotonic_ns: u64,
+    unix_ms: u64,
+    host: Host,
+    coverage: Vec<Coverage>,
+    cost: Cost,
+    losses: Losses,
+    namespaces: Vec<NamespaceSample>,
+}
+
+impl Rest {
+    fn of(sample: &Sample) -> Self {
+        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners: _ } = sample.clone();
+        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces }
+    }
+
+    fn with(self, listeners: Shared<ListenerSample>) -> Sample {
+        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces } = self;
+        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners }
+    }
+}
+
+/// A whole sample.
+#[derive(Debug, Serialize, Deserialize)]
+struct Whole {
+    sample: Value,
+    listeners: Vec<Value>,
+}
+
+/// What changed since the sample before.
+#[derive(Debug, Serialize, Deserialize)]
+struct Change {
+    /// Of everything but the listeners.
+    sample: Value,
+    /// Where the listeners come from, if not all are the same in the same order: pairs of a place in the sample before
+    /// and how many from there on. [`NEW`] as the place takes so many from `new`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order: Option<Vec<(i64, u64)>>,
+    /// Pairs of a place among these listeners and what changed there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changed: Vec<(u64, Value)>,
+    /// Listeners that were not in the sample before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    new: Vec<Value>,
+}
+
+/// In the place of a place: a new listener.
+const NEW: i64 = -1;
+
+/// As a value; nothing in a sample has no CBOR.
+fn value(content: &impl Serialize) -> Result<Value, FrameError> {
+    Value::serialized(content).map_err(|error| FrameError::Content(error.to_string()))
+}
+
+fn content<T: DeserializeOwned>(value: &Value) -> Result<T, FrameError> {
+    value.deserialized().map_err(|error| FrameError::Content(error.to_string()))
+}
+
+/// Makes frames of samples.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    /// The last sample: what the next changes are to.
+    before: Option<(Value, Shared<ListenerSample>)>,
+    serial: u64,
+    /// Frames since the last whole sample, and their size.
+    since_key: (u64, usize),
+    key_size: usize,
+}
+
+impl Encoder {
+    /// Begins with a whole sample, which gets this number.
+    #[must_use]
+    pub fn from_serial(serial: u64) -> Self {
+        Self { serial, ..Self::default() }
+    }
+
+    /// The number of the next sample.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Has the next sample written whole: a new file begins with it, or the last frame was not written.
+    pub fn restart(&mut self) {
+        self.before = None;
+    }
+
+    /// The frame of the next sample.
+    ///
+    /// # Errors
+    /// The sample is too large.
+    pub fn encode(&mut self, sample: &Sample) -> Result<Vec<u8>, FrameError> {
+        let stamp = Stamp { serial: self.serial, unix_ms: sample.unix_ms, monotonic_ns: sample.monotonic_ns };
+        let rest = value(&Rest::of(sample))?;
+        let (frames, size) = self.since_key;
+        let due = frames >= KEY_AT_LATEST || frames >= KEY_AFTER && size >= self.key_size;
+        let frame = if let Some((old, listeners)) = self.before.take().filter(|_| !due) {
+            let frame = frame::frame(Kind::Delta, stamp, &change(&old, &rest, &listeners, &sample.listeners)?)?;
+            self.since_key = (frames + 1, size + frame.len());
+            frame
+        } else {
+            let listeners = sample.listeners.iter().map(value).collect::<Result<_, _>>()?;
+            let frame = frame::frame(Kind::Key, stamp, &Whole { sample: rest.clone(), listeners })?;
+            self.since_key = (1, 0);
+            self.key_size = frame.len();
+            frame
+        };
+        self.before = Some((rest, sample.listeners.clone()));
+        self.serial += 1;
+        Ok(frame)
+    }
+}
+
+/// What makes the new listeners of the old ones.
+fn change(
+    old_rest: &Value,
+    rest: &Value,
+    old: &Shared<ListenerSample>,
+    new: &Shared<ListenerSample>,
+) -> Result<Change, FrameError> {
+    let sample = patch::diff(old_rest, rest).unwrap_or_else(|| Value::Map(Vec::new()));
+    let mut change = Change { sample, order: None, changed: Vec::new(), new: Vec::new() };
+    let places = places(old, new);
+    for (at, (listener, place)) in new.handles().iter().zip(&places).enumerate() {
+        let Some(before) = place.map(|place| &old.handles()[place]) else {
+            change.new.push(value(&**listener)?);
+            continue;
+        };
+        if Arc::ptr_eq(before, listener) || before == listener {
+            continue;
+        }
+        if let Some(patch) = patch::diff(&value(&**before)?, &value(&**listener)?) {
+            change.changed.push((at as u64, patch));
+        }
+    }
+    let same = old.len() == new.len() && places.iter().enumerate().all(|(at, place)| *place == Some(at));
+    change.order = (!same).then(|| order(&places));
+    Ok(change)
+}
+
+/// Where each of the new listeners was.
+fn places(old: &Shared<ListenerSample>, new: &Shared<ListenerSample>) -> Vec<Option<usize>> {
+    let same_place = |at: usize| old.get(at).is_some_and(|before| is_same(before, &new[at]));
+    if old.len() == new.len() && (0..new.len()).all(same_place) {
+        return (0..new.len()).map(Some).collect();
+    }
+    // A socket that listened twice is there twice, so not by its id alone.
+    let mut index: HashMap<(u64, Option<u64>), usize> = HashMap::with_capacity(old.len());
+    old.iter().enumerate().for_each(|(at, listener)| {
+        index.entry((listener.id, listener.opened_ns)).or_insert(at);
+    });
+    new.iter().map(|listener| index.remove(&(listener.id, listener.opened_ns))).collect()
+}
+
+fn is_same(one: &ListenerSample, other: &ListenerSample) -> bool {
+    (one.id, one.opened_ns) == (other.id, other.opened_ns)
+}
+
+/// The same, as runs.
+fn order(places: &[Option<usize>]) -> Vec<(i64, u64)> {
+    let mut runs: Vec<(i64, u64)> = Vec::new();
+    for place in places {
+        let place = place.map_or(NEW, |place| place as i64);
+        match runs.last_mut() {
+            Some((from, count)) if place == NEW && *from == NEW => *count += 1,
+            Some((from, count)) if *from != NEW && place == *from + *count as i64 => *count += 1,
+            _ => runs.push((place, 1)),
+        }
+    }
+    runs
+}
+
+/// A listener as it was read: as the recording has it, and as this version understands it.
+#[derive(Debug, Clone)]
+struct Known {
+    value: Arc<Value>,
+    sample: Arc<ListenerSample>,
+}
+
+impl Known {
+    fn of(value: Value) -> Result<Self, FrameError> {
+        let sample = Arc::new(content(&value)?);
+        Ok(Self { value: Arc::new(value), sample })
+    }
+}
+
+/// Makes samples of frames.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// The last sample; `None` before the first whole one, and after damage.
+    known: Option<(Value, Vec<Known>)>,
+}
+
+impl Decoder {
+    /// Whether it can read changes: it has the sample that they are to.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Forgets the last sample: the next one is not the one after it.
+    pub fn restart(&mut self) {
+        self.known = None;
+    }
+
+    /// The sample of a frame. Without the sample before it, that of changes is `None`.
+    ///
+    /// # Errors
+    /// The frame is damaged. Changes cannot be read until the next whole sample.
+    pub fn decode(&mut self, header: &Header, payload: &[u8]) -> Result<Option<Sample>, FrameError> {
+        let known = self.known.take();
+        let (rest, listeners) = match (header.kind, known) {
+            (Kind::Start, known) => {
+                self.known = known;
+                return Ok(None);
+            }
+            (Kind::Key, _) => {
+                let whole: Whole = header.open(payload)?;
+                (whole.sample, whole.listeners.into_iter().map(Known::of).collect::<Result<_, _>>()?)
+            }
+            (Kind::Delta, None) => return Ok(None),
+            (Kind::Delta, Some((rest, listeners))) => apply(rest, listeners, header.open(payload)?)?,
+        };
+        let sample: Rest = content(&rest)?;
+        let sample = sample.with(listeners.iter().map(|known| known.sample.clone()).collect());
+        self.known = Some((rest, listeners));
+        Ok(Some(sample))
+    }
+}
+
+fn apply(mut rest: Value, listeners: Vec<Known>, change: Change) -> Result<(Value, Vec<Known>), FrameError> {
+    let misfit = |misfit: patch::Misfit| FrameError::Content(misfit.to_string());
+    patch::apply(&mut rest, change.sample).map_err(misfit)?;
+    let mut listeners = match change.order {
+        None => listeners,
+        // The old list goes at once: what only one has is changed in place.
+        Some(order) => arrange(&{ listeners }, &order, change.new)?,
+    };
+    for (at, patch) in change.changed {
+        let place = usize::try_from(at).ok().and_then(|at| listeners.get_mut(at));
+        let known = place.ok_or_else(|| misfit(patch::Misfit))?;
+        patch::apply(Arc::make_mut(&mut known.value), patch).map_err(misfit)?;
+        known.sample = Arc::new(content(&known.value)?);
+    }
+    Ok((rest, listeners))
+}
+
+fn arrange(before: &[Known], order: &[(i64, u64)], new: Vec<Value>) -> Result<Vec<Known>, FrameError> {
+    let misfit = || FrameError::Content(patch::Misfit.to_string());
+    let mut new = new.into_iter();
+    let mut listeners = Vec::new();
+    for &(from, count) in order {
+        let count = usize::try_from(count).map_err(|_| misfit())?;
+        if listeners.len().saturating_add(count) > MOST_LISTENERS {
+            return Err(FrameError::TooLarge);
+        }
+        if from == NEW {
+            for value in new.by_ref().take(count) {
+                listeners.push(Known::of(value)?);
+            }
+        } else {
+            let from = usize::try_from(from).map_err(|_| misfit())?;
+            let run = before.get(from..).and_then(|rest| rest.get(..count)).ok_or_else(misfit)?;
+            listeners.extend_from_slice(run);
+        }
+    }
+    Ok(listeners)
+}

@@ -1,0 +1,271 @@
+//! `listentop events`.
+
+use std::{io, os::fd::AsFd as _, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use listentop_model::{
+    episodes::{Episodes, Event, Happening},
+    model::{ListenerModel, Model},
+    words::{clean, clean_json, duration, listener_endpoint, netns, plural, process, utc},
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{
+    Failure, OK,
+    feed::Feed,
+    options::{Cli, Events, Lines},
+    print,
+    recorded::Recorded,
+    runtime,
+    signals::{self, Ending},
+    start,
+};
+use crate::{
+    output,
+    say::{charset, say},
+};
+
+/// Time between two samples: as for a report.
+const SAMPLING: Duration = Duration::from_millis(250);
+
+/// What is printed, in messages.
+const EVENTS: &str = "an event";
+
+pub(super) fn run(cli: &Cli, options: &Events) -> Result<u8, Failure> {
+    output::check().map_err(|error| Failure::Output(EVENTS, error))?;
+    for note in cli.filter.notes() {
+        say(format_args!("listentop: {note}"));
+    }
+    match &options.from {
+        Some(_) if options.duration.is_some() && options.part.is_all() => {
+            Err(Failure::Usage("--for with --from wants --at, --since or --until".to_owned()))
+        }
+        Some(path) => recorded(cli, options, path),
+        None if !options.part.is_all() => Err(Failure::Usage("--at, --since and --until are for --from".to_owned())),
+        None => live(cli, options),
+    }
+}
+
+fn recorded(cli: &Cli, options: &Events, path: &Path) -> Result<u8, Failure> {
+    let recorded = Recorded::open(path)?;
+    // All measurements one after the other, unless a part was asked for.
+    let parts = if options.part.is_all() {
+        recorded.recording.runs().iter().map(|run| run.samples.clone()).collect()
+    } else {
+        vec![recorded.part(&options.part, options.duration)?]
+    };
+    for part in parts {
+        let mut episodes = Episodes::default();
+        let tracker = recorded.follow(part, |_, model| tell(cli, options, model, episodes.push(model)))?;
+        tell(cli, options, tracker.model(), episodes.finish())?;
+    }
+    Ok(OK)
+}
+
+fn live(cli: &Cli, options: &Events) -> Result<u8, Failure> {
+    cli.filter.check().map_err(Failure::Usage)?;
+    let runtime = runtime()?;
+    let source = start(&cli.probing.options())?.source;
+    let feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
+    runtime.block_on(watch(cli, options, feed))?;
+    signals::restore();
+    Ok(OK)
+}
+
+/// Prints events until the time is over, a signal comes, or nobody reads them any more.
+async fn watch(cli: &Cli, options: &Events, mut feed: Feed) -> Result<(), Failure> {
+    let mut ending = Ending::expect().context("signals cannot be handled")?;
+    let mut episodes = Episodes::default();
+    // Scripts wait for this line before they start their load.
+    say("measuring");
+    let begin = Instant::now();
+    let mut tick = tokio::time::interval_at(begin + SAMPLING, SAMPLING);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut over = false;
+    loop {
+        let model = feed.all();
+        tell(cli, options, model, episodes.push(model))?;
+        if is_unread() {
+            return Err(Failure::Output(EVENTS, io::ErrorKind::BrokenPipe.into()));
+        }
+        if over {
+            return tell(cli, options, feed.all(), episodes.finish());
+        }
+        over = tokio::select! {
+            _ = tick.tick() => options.duration.is_some_and(|length| begin.elapsed() >= length),
+            () = ending.came() => true,
+        };
+        feed.advance().context("reading the source failed")?;
+    }
+}
+
+/// Whether whoever read standard output is gone. Without events nothing is written that would show it.
+fn is_unread() -> bool {
+    let out = io::stdout();
+    let mut fds = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let polled = poll(&mut fds, PollTimeout::ZERO);
+    let gone = PollFlags::POLLERR | PollFlags::POLLNVAL;
+    matches!(polled, Ok(1..)) && fds[0].revents().is_some_and(|events| events.intersects(gone))
+}
+
+/// Prints those events that pass the filters, in one write each.
+fn tell(cli: &Cli, options: &Events, model: &Model, events: Vec<Event>) -> Result<(), Failure> {
+    for event in events {
+        let listener = listener(&event, model);
+        if !cli.filter.is_empty() && !listener.is_some_and(|listener| cli.filter.passes(listener)) {
+            continue;
+        }
+        let line = match options.format {
+            Lines::Text => charset().of_text(&clean(&sentence(&event, model))).into_owned(),
+            Lines::Json => {
+                let line = serde_json::to_string(&Line::of(&event, listener));
+                clean_json(&line.context("an event cannot be written as JSON")?).into_owned()
+            }
+        };
+        print(EVENTS, &format!("{line}\n"))?;
+    }
+    Ok(())
+}
+
+fn listener<'a>(event: &Event, model: &'a Model) -> Option<&'a ListenerModel> {
+    model.listeners.iter().find(|listener| listener.id == event.listener)
+}
+
+/// An event in a line.
+pub(super) fn sentence(event: &Event, model: &Model) -> String {
+    let place = match listener(event, model) {
+        Some(listener) => {
+            let netns = netns(listener);
+            let netns = if netns == "host" { String::new() } else { format!(" netns {netns}") };
+            format!("{} {}{netns}", listener_endpoint(listener), process(listener))
+        }
+        None => format!("listener {}", event.listener),
+    };
+    let time = utc(event.unix_ms);
+    let Some(finding) = &event.finding else {
+        let what = if event.happening == Happening::Opened { "opened" } else { "closed" };
+        return format!("{time} {what} {place}");
+    };
+    let (severity, id) = (finding.severity, finding.id);
+    match event.happening {
+        Happening::Ended => {
+            let length = event.unix_ms.saturating_sub(finding.since_unix_ms).saturating_mul(1000);
+            let refused = finding.totals.refused.filter(|refused| *refused > 0);
+            let refused =
+                refused.map_or_else(String::new, |refused| format!(", {} refused", plural(refused, "attempt")));
+            let deepest = format!(", accept queue up to {}", finding.totals.deepest);
+            format!("{time} ended {severity} {id} {place}: after {}{refused}{deepest}", duration(length))
+        }
+        Happening::Worsened => format!("{time} worse {severity} {id} {place}: {}", finding.summary),
+        _ => format!("{time} began {severity} {id} {place}: {}", finding.summary),
+    }
+}
+
+/// An event as JSON: docs/schema.md describes the fields.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    event: Happening,
+    listener: Place<'a>,
+    finding: Option<Finding<'a>>,
+}
+
+#[derive(Serialize)]
+struct Place<'a> {
+    id: u64,
+    netns: Option<u32>,
+    netns_name: Option<&'a str>,
+    protocol: Option<&'static str>,
+    address: Option<std::net::IpAddr>,
+    port: Option<u16>,
+    device: Option<String>,
+    process: Option<&'a listentop_model::sample::Process>,
+}
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    id: &'static str,
+    severity: &'static str,
+    follows_from: Option<&'static str>,
+    since: String,
+    summary: &'a str,
+    seconds: f64,
+    refused: Option<u64>,
+    accepted: Option<u64>,
+    deepest: u32,
+}
+
+impl<'a> Line<'a> {
+    fn of(event: &'a Event, listener: Option<&'a ListenerModel>) -> Self {
+        let listener = Place {
+            id: event.listener,
+            netns: listener.map(|l| l.netns),
+            netns_name: listener.and_then(|l| l.netns_name.as_deref()),
+            protocol: listener.map(|l| l.protocol.name()),
+            address: listener.map(|l| l.address),
+            port: listener.map(|l| l.port),
+            device: listener.and_then(|l| l.device).map(|device| device.name().to_owned()),
+            process: listener.and_then(|l| l.process.as_ref()),
+        };
+        let finding = event.finding.as_ref().map(|finding| Finding {
+            id: finding.id,
+            severity: finding.severity.name(),
+            follows_from: finding.follows_from,
+            since: utc(finding.since_unix_ms),
+            summary: &finding.summary,
+            seconds: event.unix_ms.saturating_sub(finding.since_unix_ms) as f64 / 1e3,
+            refused: finding.totals.refused,
+            accepted: finding.totals.accepted,
+            deepest: finding.totals.deepest,
+        });
+        Self { time: utc(event.unix_ms), event: event.happening, listener, finding }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use listentop_model::{fixtures, tracker::Tracker};
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_line_as_text_and_as_json() {
+        let samples = fixtures::overflow();
+        let mut tracker = Tracker::new(&samples[0]);
+        let mut episodes = Episodes::default();
+        let mut events = episodes.push(tracker.model());
+        for sample in &samples[1..] {
+            tracker.push(sample);
+            events.extend(episodes.push(tracker.model()));
+        }
+        let model = tracker.model();
+        let overflow =
+            events.iter().find(|event| event.finding.as_ref().is_some_and(|f| f.id == "accept_queue_overflow"));
+        let began = overflow.expect("it overflows").clone();
+        let text = sentence(&began, model);
+        let start =
+            format!("{} began critical accept_queue_overflow 0.0.0.0:8080 demo-server[2201]", utc(began.unix_ms));
+        assert!(text.starts_with(&start), "{text}");
+        let json = serde_json::to_value(Line::of(&began, listener(&began, model))).expect("JSON");
+        assert_eq!((&json["event"], &json["listener"]["port"]), (&"finding_began".into(), &8080.into()), "{json:#}");
+        assert_eq!(json["finding"]["id"], "accept_queue_overflow");
+        let totals = began.finding.clone().map(|finding| {
+            let mut finding = finding;
+            finding.totals.refused = Some(1_234);
+            finding.totals.deepest = 129;
+            finding
+        });
+        let ended =
+            Event { happening: Happening::Ended, unix_ms: began.unix_ms + 2_500, finding: totals, ..began.clone() };
+        let text = sentence(&ended, model);
+        assert!(text.ends_with(": after 2.5s, 1,234 attempts refused, accept queue up to 129"), "{text}");
+        let opened = Event { happening: Happening::Opened, finding: None, ..began };
+        assert!(sentence(&opened, model).contains(" opened 0.0.0.0:8080 "), "{}", sentence(&opened, model));
+        let gone = Event { listener: 1, ..opened };
+        assert!(sentence(&gone, model).ends_with("opened listener 1"));
+        let json = serde_json::to_value(Line::of(&gone, None)).expect("JSON");
+        assert_eq!((&json["listener"]["id"], &json["listener"]["port"]), (&1.into(), &serde_json::Value::Null));
+    }
+}

@@ -1,0 +1,135 @@
+//! What the rows need to know of a listener, kept as long as it does not change: at each refresh only listeners that
+//! changed are looked at.
+
+use std::{cell::OnceCell, sync::Arc};
+
+use listentop_model::{
+    model::{GroupId, ListenerModel, Severity},
+    words::{self, verdict::Standing},
+};
+
+use crate::dashboard::{
+    column::{Column, Key},
+    group::Item,
+};
+
+/// What is known of a listener.
+#[derive(Debug)]
+pub(super) struct Facts {
+    of: Arc<ListenerModel>,
+    is_shard: bool,
+    pub(super) closed: bool,
+    pub(super) standing: Standing,
+    /// How many findings it has of each severity, worst first; those that have passed included.
+    pub(super) findings: [u8; 3],
+    pub(super) address_width: u16,
+    pub(super) process_width: u16,
+    pub(super) numbers_width: u16,
+    key: SortKey,
+    /// What a filter looks at, in lower case. Made when a filter looks at it.
+    text: OnceCell<Box<str>>,
+}
+
+/// What it sorts by.
+#[derive(Debug)]
+enum SortKey {
+    Unknown,
+    Number(f64),
+    Text(Box<str>),
+}
+
+impl SortKey {
+    fn of(listener: &ListenerModel, column: Column, at: usize) -> Self {
+        match column.key(Item::One(listener), at) {
+            Key::Unknown => Self::Unknown,
+            Key::Number(number) => Self::Number(number),
+            Key::Text(text) => Self::Text(text.into()),
+        }
+    }
+}
+
+impl Facts {
+    /// About a listener, which is at this place of the model.
+    pub(super) fn of(handle: &Arc<ListenerModel>, column: Column, at: usize) -> Self {
+        let l = &**handle;
+        let digits = |n: u32| n.checked_ilog10().unwrap_or(0) as usize + 1;
+        let address = words::endpoint_width(l.address, l.port, l.v6only, l.device.as_ref());
+        let process = l.process.as_ref().map_or(0, |process| {
+            let holders = match l.holders.len() {
+                0 | 1 => 0,
+                more => 1 + digits(more as u32 - 1),
+            };
+            words::width(&words::clean(&process.comm)) + 2 + digits(process.pid) + holders
+        });
+        let count = |severity| l.findings.iter().filter(|f| f.severity == severity).count().min(255) as u8;
+        Self {
+            is_shard: l.group.is_some(),
+            closed: l.closed,
+            standing: Standing::of(l),
+            findings: [Severity::Critical, Severity::Warning, Severity::Info].map(count),
+            address_width: address as u16,
+            process_width: process as u16,
+            numbers_width: (2 * digits(l.now.limit).min(4) + 1).min(9) as u16,
+            key: SortKey::of(l, column, at),
+            text: OnceCell::new(),
+            of: handle.clone(),
+        }
+    }
+
+    /// Whether they are about this listener, as it is.
+    pub(super) fn are_of(&self, handle: &Arc<ListenerModel>) -> bool {
+        Arc::ptr_eq(&self.of, handle)
+    }
+
+    /// Sorts by another column from now on.
+    pub(super) fn set_key(&mut self, column: Column, at: usize) {
+        self.key = SortKey::of(&self.of, column, at);
+    }
+
+    /// What it sorts by.
+    pub(super) fn key(&self) -> Key<'_> {
+        match &self.key {
+            SortKey::Unknown => Key::Unknown,
+            SortKey::Number(number) => Key::Number(*number),
+            SortKey::Text(text) => Key::Text(text),
+        }
+    }
+
+    /// The group that it is a shard of.
+    pub(super) fn group(&self) -> Option<GroupId> {
+        if self.is_shard { self.of.group } else { None }
+    }
+
+    /// What a filter looks at: names, addresses and ids, and what is wrong.
+    pub(super) fn text(&self) -> &str {
+        self.text.get_or_init(|| text(&self.of).to_lowercase().into())
+    }
+}
+
+fn text(listener: &ListenerModel) -> String {
+    let mut text = format!(
+        "{} {} {} {}",
+        words::listener_endpoint(listener),
+        words::process(listener),
+        words::netns(listener),
+        listener.pattern.name.name(),
+    );
+    let mut add = |word: &str| {
+        text.push(' ');
+        text.push_str(word);
+    };
+    if let Some(process) = &listener.process {
+        [&process.service, &process.container, &process.pod].into_iter().flatten().for_each(|name| add(name));
+    }
+    for finding in &listener.findings {
+        add(&finding.id.replace('_', " "));
+        // What has passed is found by its name, not by how bad it was.
+        if finding.until_unix_ms.is_none() {
+            add(finding.severity.name());
+        }
+    }
+    if listener.closed {
+        add("closed");
+    }
+    text
+}

@@ -1,0 +1,225 @@
+//! What began and what ended while the dashboard ran: findings as episodes, listeners that opened and closed. The newest
+//! is first.
+
+use listentop_model::{
+    episodes::{Event, Happening},
+    model::{Model, Severity},
+    words,
+};
+use ratatui::{buffer::Buffer, layout::Rect, style::Style};
+
+use super::findings::LIST;
+use crate::dashboard::{
+    action::Action,
+    keymap::{Scope, bind, char},
+    log::Entry,
+    state::State,
+    theme::Theme,
+    view::{Declaration, Outcome, View},
+    widgets::text,
+};
+
+pub(super) static VIEW: Declaration = Declaration {
+    name: "events",
+    tab: Some("Events"),
+    key: Some(bind(&[char('4')], Action::Show("events"), "", "what began and ended: findings, listeners")),
+    over: false,
+    scopes: &[&LIST],
+    explained: ("In the list of events", || EXPLAINED.to_vec()),
+    needs_model: true,
+    make: || Box::new(Events::default()),
+};
+
+const EXPLAINED: &[(&str, &str)] = &[
+    ("began, worsened", "A finding began to hold, or became worse. The time is when it did, UTC."),
+    (
+        "ended after",
+        "A finding no longer holds. One that is back within 5 s has not ended; the time is when it was seen last.",
+    ),
+    ("refused, accepted", "Of an episode: attempts that were refused, and connections accepted, while it lasted."),
+    ("deepest", "Of an episode: the largest depth of the accept queue that was seen in it."),
+];
+
+/// Where the user is in the list. The newest event is at its top.
+#[derive(Debug, Default)]
+struct Events {
+    at: usize,
+    /// The number of the event that is chosen; `None`: the newest, whichever that is.
+    chosen: Option<u64>,
+}
+
+impl Events {
+    fn choose(&mut self, at: usize, state: &State) {
+        self.at = at.min(state.log.len().saturating_sub(1));
+        self.chosen = state.log.newest(self.at).map(|entry| entry.number).filter(|_| self.at > 0);
+    }
+
+    fn open_chosen(&self, state: &mut State) -> Outcome {
+        match state.log.newest(self.at).map(|entry| entry.event.listener) {
+            Some(id) if state.select_listener(id) => Outcome::Show("listener"),
+            Some(_) => {
+                state.message =
+                    Some("this listener is hidden, or gone: by the filter, or because it has closed (x)".into());
+                Outcome::Changed
+            }
+            None => Outcome::Unchanged,
+        }
+    }
+}
+
+impl View for Events {
+    /// Stays with the event that is chosen while others come.
+    fn arrange(&mut self, state: &State) {
+        let at = self.chosen.and_then(|number| state.log.position(number));
+        self.at = at.unwrap_or(if self.chosen.is_some() { self.at } else { 0 }).min(state.log.len().saturating_sub(1));
+    }
+
+    fn scope(&self, _: &State) -> &'static Scope {
+        &LIST
+    }
+
+    fn update(&mut self, action: Action, state: &mut State) -> Outcome {
+        let before = self.at;
+        match action {
+            Action::Open => return self.open_chosen(state),
+            Action::PickLine(at) if at == self.at => return self.open_chosen(state),
+            Action::PickLine(at) => self.choose(at, state),
+            movement => {
+                let page = usize::from(state.body().height).saturating_sub(2);
+                self.choose(movement.travel(self.at, page, state.log.len().saturating_sub(1)), state);
+            }
+        }
+        Outcome::changed_if(before != self.at)
+    }
+
+    fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, _: Option<&Model>) {
+        let theme = state.theme;
+        let title = format!("Events: {} since the start, the newest first", words::grouped(state.log.total()));
+        text::rule(buf, area, &title, theme);
+        let rows = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+        if state.log.len() == 0 {
+            let nothing = "Nothing began or ended since the dashboard started.";
+            return text::left(buf, rows.x + 1, rows.y + 1, rows.width - 1, nothing, theme.strong());
+        }
+        let visible = usize::from(rows.height);
+        let first = (self.at + 1).saturating_sub(visible);
+        for (y, at) in (rows.y..rows.bottom()).zip(first..) {
+            let Some(entry) = state.log.newest(at) else { break };
+            let line = Rect { y, height: 1, width: rows.width - 1, ..rows };
+            draw_line(buf, line, entry, theme);
+            if at == self.at {
+                text::put(buf, line.x, y, 1, "›", theme.strong());
+                theme.select(buf, line);
+            }
+            state.hits.borrow_mut().add(line, Action::PickLine(at));
+        }
+        text::scrollbar(buf, rows, state.log.len(), first, theme);
+    }
+}
+
+fn draw_line(buf: &mut Buffer, line: Rect, entry: &Entry, theme: Theme) {
+    let Event { unix_ms, happening, finding, .. } = &entry.event;
+    let severity = finding.as_ref().map(|episode| episode.severity).filter(|_| *happening != Happening::Ended);
+    let style = severity.map_or(theme.label(), |severity| theme.severity(severity));
+    let mark = match severity {
+        Some(severity) => words::severity_mark(severity),
+        None if *happening == Happening::Opened => "+",
+        None => "-",
+    };
+    let who = (line.width / 3).clamp(24, 44);
+    text::put(buf, line.x + 1, line.y, 8, &words::utc(*unix_ms)[11..19], theme.label());
+    text::put(buf, line.x + 10, line.y, 1, mark, style);
+    text::left(buf, line.x + 12, line.y, who, &entry.name, Style::new());
+    let x = line.x + 13 + who;
+    text::left(buf, x, line.y, line.right().saturating_sub(x), &what(&entry.event), style);
+}
+
+/// What happened, in words.
+fn what(event: &Event) -> String {
+    let Some(episode) = &event.finding else {
+        return if event.happening == Happening::Opened { "began to listen" } else { "stopped listening" }.to_owned();
+    };
+    let name = episode.id.replace('_', " ");
+    let summary = words::clean(&episode.summary);
+    match event.happening {
+        Happening::Ended => {
+            let lasted = event.unix_ms.saturating_sub(episode.since_unix_ms) * 1_000;
+            let totals = &episode.totals;
+            let count = |count: Option<u64>, what: &str| {
+                count.filter(|n| *n > 0).map_or(String::new(), |n| format!(", {} {what}", words::grouped(n)))
+            };
+            format!(
+                "{name} ended after {}{}{}, deepest {}",
+                words::duration(lasted),
+                count(totals.refused, "refused"),
+                count(totals.accepted, "accepted"),
+                totals.deepest
+            )
+        }
+        Happening::Worsened => format!("{name} worsened to {}: {summary}", episode.severity.name()),
+        _ if episode.severity == Severity::Info => format!("{name} began: {summary}"),
+        _ => format!("{name} began, {}: {summary}", episode.severity.name()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use listentop_model::{fixtures, tracker::Tracker};
+
+    use crate::dashboard::{Action, App, DashboardOptions, frame::picture};
+
+    #[test]
+    fn what_begins_and_ends_is_listed_the_newest_first() {
+        let samples = fixtures::overflow();
+        let mut tracker = Tracker::new(&samples[0]);
+        let mut app = App::new(DashboardOptions::default());
+        app.update(Action::Resize(160, 40));
+        app.set_model(Arc::new(tracker.model().clone()));
+        app.update(Action::Show("events"));
+        assert!(picture(&app).contains("Nothing began or ended"), "{}", picture(&app));
+        for sample in &samples[1..] {
+            tracker.push(sample);
+            app.set_model(Arc::new(tracker.model().clone()));
+        }
+        let text = picture(&app);
+        assert!(text.contains("accept queue overflow began, critical: The accept queue"), "{text}");
+        // It has stopped: 20 s later the episode has ended, and the listener closes.
+        let mut model = tracker.model().clone();
+        model.interval.seconds += 20.0;
+        model.listeners[0].findings.clear();
+        model.listeners[0].closed = true;
+        app.set_model(Arc::new(model));
+        let text = picture(&app);
+        let newest = text.lines().position(|line| line.contains("stopped listening")).expect(&text);
+        let ended = text.lines().position(|line| line.contains("accept queue overflow ended after")).expect(&text);
+        let began = text.lines().position(|line| line.contains("accept queue overflow began")).expect(&text);
+        assert!(newest < began && ended < began, "{text}");
+        assert!(text.contains("refused") && text.contains("deepest 129"), "{text}");
+        // The listener is hidden now.
+        app.update(Action::Open);
+        assert!(picture(&app).contains("this listener is hidden"), "{}", picture(&app));
+    }
+
+    #[test]
+    fn the_chosen_event_stays_while_others_come() {
+        let samples = fixtures::overflow();
+        let mut tracker = Tracker::new(&samples[0]);
+        let mut app = App::new(DashboardOptions::default());
+        for sample in &samples[1..] {
+            tracker.push(sample);
+            app.set_model(Arc::new(tracker.model().clone()));
+        }
+        app.update(Action::Show("events"));
+        app.update(Action::Last);
+        let chosen = |app: &App| picture(app).lines().find(|line| line.starts_with('›')).map(str::to_owned);
+        let before = chosen(&app);
+        assert!(before.is_some());
+        let mut model = tracker.model().clone();
+        model.listeners[0].closed = true;
+        model.interval.seconds += 1.0;
+        app.set_model(Arc::new(model));
+        assert_eq!(chosen(&app), before);
+    }
+}

@@ -1,0 +1,144 @@
+//! One row of the overview.
+
+use listentop_model::{model::Model, words};
+use ratatui::{buffer::Buffer, layout::Rect, style::Style};
+
+use super::place_text;
+use crate::dashboard::{
+    column::Column,
+    group::Item,
+    layout::Place,
+    rows::Row,
+    state::State,
+    widgets::{queue_bar, sparkline, text},
+};
+
+/// Draws it in line `y` of `area`.
+pub(super) fn draw(
+    buf: &mut Buffer,
+    (area, y): (Rect, u16),
+    places: &[Place],
+    (row, selected): (Row, bool),
+    state: &State,
+    model: &Model,
+) {
+    let item = state.rows.item(row, model);
+    for place in places {
+        match place.column {
+            Column::AcceptQueue => accept_queue(buf, *place, y, item, state, model),
+            Column::Trend => trend(buf, *place, y, item, state, model),
+            Column::Listener => listener(buf, *place, y, row, state, model),
+            Column::Process => {
+                let words = words::process_within(item.figures(), place.width.into());
+                text::left(buf, place.x, y, place.width, &words, Style::new());
+            }
+            Column::Netns => {
+                let words = words::netns_within(item.figures(), place.width.into());
+                text::left(buf, place.x, y, place.width, &words, Style::new());
+            }
+            column => {
+                let words = column.text(item, model);
+                let style = style(column, &words, item, state);
+                place_text(buf, *place, y, &words, style);
+            }
+        }
+    }
+    let line = Rect { y, height: 1, width: area.width - 1, ..area };
+    if item.figures().closed {
+        buf.set_style(line, state.theme.label());
+    }
+    if state.marked.contains(&state.rows.id(row, model)) {
+        text::put(buf, area.x, y, 1, "●", state.theme.title());
+    }
+    if selected {
+        text::put(buf, area.x, y, 1, "›", state.theme.strong());
+        state.theme.select(buf, line);
+    }
+    for place in places.iter().filter(|place| is_searched(place.column)) {
+        let field = Rect { x: place.x, y, width: place.width, height: 1 };
+        text::highlight(buf, field, state.filter.words(), state.theme.matched());
+    }
+}
+
+/// Columns whose words a filter looks at.
+const fn is_searched(column: Column) -> bool {
+    matches!(column, Column::Listener | Column::Process | Column::Netns | Column::Pattern | Column::Finding)
+}
+
+fn listener(buf: &mut Buffer, place: Place, y: u16, row: Row, state: &State, model: &Model) {
+    let prefix = prefix(row, state);
+    let count = match row {
+        Row::Group(group) => format!(" ×{}", state.rows.groups[group].members.len()),
+        _ => String::new(),
+    };
+    let room = usize::from(place.width).saturating_sub(words::width(&prefix) + words::width(&count));
+    let name = match row {
+        Row::Shard { number, .. } => format!("shard {number}"),
+        _ => words::fit_middle(&Column::Listener.text(state.rows.item(row, model), model), room),
+    };
+    text::left(buf, place.x, y, place.width, &format!("{prefix}{name}{count}"), Style::new());
+}
+
+fn prefix(row: Row, state: &State) -> String {
+    match row {
+        Row::Listener(_) => String::new(),
+        Row::Group(group) if state.is_unfolded(state.rows.groups[group].id) => "▾ ".to_owned(),
+        Row::Group(_) => "▸ ".to_owned(),
+        Row::Shard { last: true, .. } => "  └ ".to_owned(),
+        Row::Shard { .. } => "  ├ ".to_owned(),
+    }
+}
+
+/// How words of a column look: what is idle, dim; what is wrong, in its colour.
+fn style(column: Column, words: &str, item: Item<'_>, state: &State) -> Style {
+    let figures = item.figures();
+    match column {
+        Column::Severity | Column::Finding => match figures.findings.iter().map(|f| f.severity).max() {
+            Some(severity) if figures.findings.iter().any(|f| f.until_unix_ms.is_none()) => {
+                state.theme.severity(severity)
+            }
+            // It has passed.
+            _ => state.theme.label(),
+        },
+        Column::Drops if figures.rate.drops.is_some_and(|r| r > 0.0) => state.theme.critical(),
+        _ if is_idle(words) => state.theme.label(),
+        _ => Style::new(),
+    }
+}
+
+/// Whether a column has nothing to tell.
+fn is_idle(words: &str) -> bool {
+    matches!(words.trim_start_matches(words::SAMPLED), "0" | "0/0" | words::NOTHING | words::UNAVAILABLE)
+}
+
+fn accept_queue(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, state: &State, model: &Model) {
+    if item.figures().closed {
+        return text::right(buf, place.x, y, place.width, "closed", state.theme.strong());
+    }
+    let numbers = Column::AcceptQueue.text(item, model);
+    let room = words::width(&numbers).max(state.rows.numbers_width) as u16;
+    let fullest = &item.fullest().now;
+    let peak = fullest.recent_accept_peak.map(|p| f64::from(p) / f64::from(fullest.limit.max(1)));
+    queue_bar::draw(buf, (place.x, y), place.width.saturating_sub(room + 1), (fullest.fill(), peak), state.theme);
+    text::right(buf, place.x, y, place.width, &numbers, state.theme.fill(fullest.fill()));
+}
+
+fn trend(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, state: &State, model: &Model) {
+    let limit = f64::from(item.fullest().now.limit);
+    let history = item.history();
+    let points = history.last(place.width.into(), &model.timeline);
+    let values = points.map(|p| f64::from(p.accept_peak.unwrap_or(p.accept_depth)));
+    sparkline::draw(buf, (place.x, y), place.width, values, limit, state.theme);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_idle_and_a_number_is_not() {
+        for (words, idle) in [("0", true), ("~0/0", true), ("-", true), ("n/a", true), ("10", false), ("0/3", false)] {
+            assert_eq!(is_idle(words), idle, "{words}");
+        }
+    }
+}

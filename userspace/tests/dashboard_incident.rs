@@ -1,0 +1,140 @@
+//! The incident: forty listeners, and one of them refuses clients because its only acceptor sleeps. Whoever looks must
+//! find the right listener without a key, and the cause with what to do by one.
+
+use std::sync::Arc;
+
+use listentop::dashboard::{Action, App, DashboardOptions, draw};
+use listentop_model::{
+    fixtures::{Scene, listener, process, thread, thread_state},
+    model::Model,
+    sample::Sample,
+    tracker::Tracker,
+};
+use ratatui::{Terminal, backend::TestBackend};
+
+const HOST: u32 = 4_026_531_840;
+const COUNT: u16 = 40;
+/// The one that hangs, by its place.
+const ILL: usize = 20;
+const BACKLOG: u32 = 128;
+/// Samples, a quarter of a second apart; the acceptor hangs from the fifth on.
+const TICKS: u64 = 32;
+const HANGS: u64 = 4;
+
+fn port(place: usize) -> u16 {
+    23_000 + 25 * place as u16
+}
+
+/// Forty servers of various names at work.
+fn incident() -> Vec<Sample> {
+    let names = ["nginx", "redis-server", "postgres", "envoy", "gunicorn", "node", "java", "haproxy"];
+    let servers = (0..COUNT).map(|n| {
+        let (place, pid) = (usize::from(n), 1_000 + u32::from(n));
+        let name = names[place % names.len()];
+        let mut server = listener(100 + u64::from(n), HOST, &format!("127.0.0.1:{}", port(place)), BACKLOG);
+        server.process = process(pid, name);
+        server.threads = vec![thread(pid, pid, name)];
+        server
+    });
+    let mut scene = Scene::new(servers.collect());
+    let mut depth = 0;
+    for tick in 0..TICKS {
+        for place in 0..usize::from(COUNT) {
+            let server = scene.listener(place);
+            let hangs = place == ILL && tick >= HANGS;
+            if !hangs {
+                server.enqueue(3, 2);
+                server.accept(0, 3, 90);
+                server.read(0, 9, 3, 40);
+                server.write(0, 9);
+                continue;
+            }
+            let enqueued = 20.min(BACKLOG + 1 - depth);
+            depth += enqueued;
+            server.enqueue(enqueued.into(), depth);
+            server.gauges.accept_depth = depth;
+            server.gauges.oldest_waiting_us = Some((tick - HANGS + 1) * 250_000);
+            server.threads[0].state = Some(thread_state('S', "futex_wait_queue", "futex"));
+            if depth > BACKLOG {
+                server.refuse(12, 3);
+                let counters = scene.counters(0);
+                counters.listen_overflows += 15;
+                counters.listen_drops += 15;
+            }
+        }
+        scene.tick(250);
+    }
+    scene.samples()
+}
+
+/// The model after each sample.
+fn models() -> Vec<Model> {
+    let samples = incident();
+    let mut tracker = Tracker::new(&samples[0]);
+    let mut models = vec![tracker.model().clone()];
+    for sample in &samples[1..] {
+        tracker.push(sample);
+        models.push(tracker.model().clone());
+    }
+    models
+}
+
+fn picture(app: &App, (columns, rows): (u16, u16)) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(columns, rows)).expect("a test backend does not fail");
+    terminal.draw(|frame| draw(frame, app)).expect("a test backend does not fail");
+    let buffer = terminal.backend().buffer();
+    let row = |y| (0..columns).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+    (0..rows).map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// Lines that are joined where the screen broke them.
+fn joined(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_right_listener_without_a_key_and_its_cause_with_one() {
+    for size in [(80, 24), (120, 40), (200, 60)] {
+        let mut app = App::new(DashboardOptions::default());
+        app.update(Action::Resize(size.0, size.1));
+        models().into_iter().for_each(|model| _ = app.set_model(Arc::new(model)));
+        let text = picture(&app, size);
+        let says = "1 of 40 listeners refuses clients: 127.0.0.1:23500 gunicorn[1020], its only acceptor sleeps in \
+                    futex_wait_queue";
+        assert!(joined(&text).contains(says), "{text}");
+        let selected = text.lines().find(|line| line.starts_with('›')).expect("a row is selected");
+        assert!(selected.contains(":23500") && selected.contains("129/129"), "{text}");
+        // One key.
+        app.update(Action::Open);
+        let text = picture(&app, size);
+        assert!(text.contains("── 127.0.0.1:23500") && text.contains("129 of 129"), "{text}");
+        for says in ["hung_acceptor: Nothing was accepted for", "y copies: strace -p 1020"] {
+            assert!(joined(&text).contains(says), "no {says:?} in:\n{text}");
+        }
+        // And its course.
+        assert!(text.contains("accept queue depth, peak"), "{text}");
+    }
+}
+
+/// The row that is selected is the ill one as soon as the finding comes, and no later frame moves it or the columns.
+#[test]
+fn nothing_jumps_once_it_is_found() {
+    let size = (120, 40);
+    let mut app = App::new(DashboardOptions::default());
+    app.update(Action::Resize(size.0, size.1));
+    let (mut found, mut heads) = (0, None);
+    for model in models() {
+        app.set_model(Arc::new(model));
+        let text = picture(&app, size);
+        if !text.contains(" refuses clients: ") {
+            continue;
+        }
+        found += 1;
+        let row = text.lines().position(|line| line.starts_with('›')).expect("a row is selected");
+        assert!(text.lines().nth(row).is_some_and(|line| line.contains(":23500")), "{text}");
+        let head = text.lines().find(|line| line.contains("LISTENER")).map(str::to_owned);
+        assert!(heads.is_none() || heads == Some((row, head.clone())), "{text}");
+        heads = Some((row, head));
+    }
+    assert!(found > 10, "it was found in {found} frames");
+}
