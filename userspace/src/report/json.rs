@@ -220,23 +220,23 @@ fn pattern(p: &model::Pattern) -> Pattern {
 
 /// What is not counted for the listener is not for its threads.
 fn thread(t: &ThreadModel, total: &Counts, interval: &model::Interval) -> Thread {
-    let (reads, writes) = (total.reads.is_some(), total.writes.is_some());
+    let counts = t.counts(total);
     Thread {
         pid: t.pid,
         tid: t.tid,
         comm: t.comm.clone(),
         ended: t.ended,
         roles: t.roles.clone(),
-        accepts: total.accepts.map(|_| t.accepts),
+        accepts: counts.accepts,
         accept_share: t.accept_share,
-        would_block: total.would_block.map(|_| t.would_block),
-        accept_failed: total.accept_failed.map(|_| t.accept_failed),
-        reads: reads.then_some(t.reads),
+        would_block: counts.would_block,
+        accept_failed: counts.accept_failed,
+        reads: counts.reads,
         read_share: t.read_share,
-        read_bytes: reads.then_some(t.read_bytes),
-        first_reads: reads.then_some(t.first_reads),
-        writes: writes.then_some(t.writes),
-        write_bytes: writes.then_some(t.write_bytes),
+        read_bytes: counts.read_bytes,
+        first_reads: counts.first_reads,
+        writes: counts.writes,
+        write_bytes: counts.write_bytes,
         on_cpu_us: t.on_cpu_us,
         run_queue_us: t.run_queue_us,
         blocked_us: t.blocked_us(interval),

@@ -76,7 +76,7 @@ fn sentence(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, fmt::Write as _};
 
     use super::*;
 
@@ -121,7 +121,7 @@ mod tests {
         let mut text = "| metric | type | in JSON | meaning |\n|---|---|---|---|\n".to_owned();
         for metric in METRICS.iter() {
             let (name, path, kind) = (metric.full_name(), metric.figure.path, metric.kind.as_str());
-            text.push_str(&format!("| `{name}` | {kind} | `{path}` | {} |\n", metric.help));
+            writeln!(text, "| `{name}` | {kind} | `{path}` | {} |", metric.help).expect("a string");
         }
         text
     }

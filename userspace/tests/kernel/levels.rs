@@ -112,7 +112,7 @@ fn measured(lab: &Lab, level: Level, check: impl FnOnce(&ListenerModel, &Done, u
     assert_eq!(done.drops, done.refused, "the test's own load: SYNs alone are refused");
     assert_eq!((seen.now.accept_depth, seen.now.oldest_waiting_us), (0, Some(0)));
     assert!(seen.now.accept_peak >= Some(BACKLOG as u32 + 1), "{:?}", seen.now.accept_peak);
-    assert_eq!(watch.lost(), watch.missed(), "nothing is lost: {:?}", watch.model().losses);
+    assert!(watch.lost() <= watch.hidden(), "nothing is lost: {:?}", watch.model().losses);
     check(seen, &done, hidden);
 }
 
