@@ -95,8 +95,8 @@ pub(super) fn act(key: LabKey, state: &State) -> Option<Act> {
     })
 }
 
-/// What the clients of the selected server got, or of the first one: one line; where there is room, the last half minute
-/// over the depth of the server's queue, on one time axis.
+/// What the clients of the selected server got, or of the first one: one line; where there is room, the last half
+/// minute over the depth of the server's queue, on one time axis.
 fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
     let port = state.selected_item().map(|item| item.figures().port);
     let of_port = lesson.clients.iter().rev().find(|client| Some(client.port) == port);

@@ -1,4 +1,5 @@
-//! Levels of measuring: a level attaches no hook that it does not need, and counts what it has as exactly as the highest.
+//! Levels of measuring: a level attaches no hook that it does not need, and counts what it has as exactly as the
+//! highest.
 
 use listentop::source::live::{
     Level, LiveSource, Options, Target,
