@@ -12,7 +12,9 @@ mod options;
 mod progress;
 mod record;
 mod recorded;
+mod replay;
 mod report;
+mod serve;
 mod signals;
 mod top;
 mod values;
@@ -114,8 +116,10 @@ pub fn main() -> ExitCode {
         (Some(option), _) => Err(Failure::Usage(option)),
         (None, None | Some(Command::Top(_))) => top::run(&cli),
         (None, Some(Command::Report(report))) => report::run(&cli, report),
+        (None, Some(Command::Serve(serve))) => serve::run(&cli, serve),
         (None, Some(Command::Events(events))) => events::run(&cli, events),
         (None, Some(Command::Record(record))) => record::run(&cli, record),
+        (None, Some(Command::Replay(replay))) => replay::run(&cli, replay),
         (None, Some(Command::Export(export))) => export::run(&cli, export),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
     };

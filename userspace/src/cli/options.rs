@@ -10,7 +10,12 @@ use listentop_abi::limits;
 use listentop_model::model::Severity;
 use serde::Deserialize;
 
-use super::{filter::Filter, recorded::Part, values};
+use super::{
+    filter::Filter,
+    moment::{self, Moment},
+    recorded::Part,
+    values,
+};
 use crate::{
     export, report,
     source::{self, live},
@@ -58,12 +63,24 @@ pub(super) enum Command {
                             SIGINT, SIGTERM and SIGHUP end it; what was written is whole, also after SIGKILL. Nothing that is there is overwritten. \
                             Look at it with 'listentop report --from FILE' and 'listentop events --from FILE'.")]
     Record(Record),
+    /// Show the dashboard on a recording: keys go back and forth in time
+    #[command(
+        after_help = "Keys: ← and → go a sample back and forward, { and } a minute, ( and ) to where something began or ended, \
+                            0 to the end; p stops and goes on, + and - change the speed."
+    )]
+    Replay(Replay),
     /// Write a recording as a table: a row for each listener and sample, a column for each figure
     #[command(
         after_help = "Counts, peaks and distributions are those since the beginning of the part; what came between two rows is their \
                             difference. Durations are in microseconds. What is not known is empty or null, never 0."
     )]
     Export(Export),
+    /// Serve the figures to Prometheus, until SIGINT, SIGTERM or SIGHUP
+    #[command(
+        after_help = "It prints 'serving at URL' on stderr when figures can be scraped. GET /healthz says whether it \
+                            measures."
+    )]
+    Serve(Serve),
     /// Try every hook, and show what can be measured here, what cannot, why, and what would help
     #[command(after_help = "It leaves nothing attached. It runs without privileges, and finds out more with them.\n\n\
                             Exit status:\n  \
@@ -211,6 +228,23 @@ pub(super) struct Record {
     pub(super) freeze_on: Option<FreezeOn>,
 }
 
+/// Options of a replay.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Replay {
+    /// The recording, or the folder of a ring
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Begin at this moment, and stop there: 03:12 (the last such), 2026-11-29T03:12:30, in UTC with a Z at its end; +10m
+    /// from the start, or -5m from the end
+    #[arg(long, value_name = "TIME", value_parser = moment::parse, allow_hyphen_values = true)]
+    pub(super) at: Option<Moment>,
+    /// How many times as fast as it was (10, 0.5)
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = values::speed)]
+    pub(super) speed: f64,
+    #[command(flatten)]
+    pub(super) top: Top,
+}
+
 /// Options of an export.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Export {
@@ -258,6 +292,27 @@ pub(super) enum Lines {
     Json,
 }
 
+/// Options of the exporter.
+#[derive(Debug, Clone, Args)]
+#[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "this build only says what it lacks"))]
+pub(super) struct Serve {
+    /// Where to listen; ':9753' is every address
+    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9753")]
+    pub(super) address: String,
+    /// The path of the figures
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    pub(super) path: String,
+    /// TLS, and users with their passwords: a web configuration as the exporters of Prometheus have it
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The most series of listeners in a scrape. Those of the listeners that opened last are left out, and counted
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = values::series)]
+    pub(super) max_series: u32,
+    /// Time between two samples
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::refresh)]
+    pub(super) every: Duration,
+}
+
 /// Options of the doctor.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Doctor {
@@ -292,6 +347,7 @@ impl Cli {
     pub(super) fn top(&self) -> Top {
         match &self.command {
             Some(Command::Top(top)) => top.clone().or(self.top.clone()),
+            Some(Command::Replay(replay)) => replay.top.clone().or(self.top.clone()),
             _ => self.top.clone(),
         }
     }
@@ -299,11 +355,12 @@ impl Cli {
     /// An option that was given, but is not for the command.
     pub(super) fn misplaced(&self) -> Option<String> {
         let (command, filters) = match &self.command {
-            None | Some(Command::Top(_)) => return None,
+            None | Some(Command::Top(_) | Command::Replay(_)) => return None,
             Some(Command::Report(_)) => ("report", false),
             Some(Command::Events(_)) => ("events", false),
             Some(Command::Export(_)) => ("export", false),
             Some(Command::Record(_)) => ("record", !self.filter.is_empty()),
+            Some(Command::Serve(_)) => ("serve", false),
             Some(Command::Doctor(_)) => ("doctor", !self.filter.is_empty()),
         };
         let option = match (self.top.given(), filters) {
@@ -339,6 +396,9 @@ pub(super) struct Probing {
     /// Method of measuring. One that is named but cannot run here is an error (exit status 3)
     #[arg(long, global = true, value_enum, default_value_t = Probes::Auto)]
     probes: Probes,
+    /// How much to measure, and to pay for. What is left out is unavailable, as 'coverage' says
+    #[arg(long, global = true, value_enum, default_value_t = Extent::All)]
+    measure: Extent,
     /// Attach programs that return at once to the same hooks: the least that any probe costs
     #[arg(long, global = true, hide = true)]
     empty_programs: bool,
@@ -355,6 +415,16 @@ enum Probes {
     /// Without probes and privileges: only depths and drops, sampled from the kernel's list of sockets
     #[value(name = "sock_diag")]
     SockDiag,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Extent {
+    /// Queues, handshakes and refused attempts: no system call, no read and no write is traced
+    Queues,
+    /// Accepts, waits and threads as well
+    Accepts,
+    /// Reads and writes as well: residency, answers, what waits unread
+    All,
 }
 
 impl Probing {
@@ -375,6 +445,11 @@ impl Probing {
             log_probes: self.log_probes,
             // The chosen source sets it.
             kind: None,
+            level: match self.measure {
+                Extent::Queues => live::Level::Queues,
+                Extent::Accepts => live::Level::Accepts,
+                Extent::All => live::Level::All,
+            },
             refuse: Vec::new(),
         };
         source::Options { probes, live }
@@ -429,6 +504,7 @@ mod tests {
             ("listentop doctor --comm nginx", "--comm nginx is not for 'doctor'"),
             ("listentop record x --port 80", "--port 80 is not for 'record'"),
             ("listentop --refresh 1s events", "--refresh is not for 'events'"),
+            ("listentop --refresh 2s serve", "--refresh is not for 'serve'"),
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
             assert_eq!(cli.misplaced().as_deref(), Some(says));
