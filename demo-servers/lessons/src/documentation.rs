@@ -73,7 +73,9 @@ fn lesson(lesson: &Lesson) -> String {
     text += &set_up(lesson);
     text += "\nWhat happens:\n\n";
     for step in lesson.steps {
-        text += &item("- ", &format!("**{}** ({} s): {}", step.name, step.length_ms as f64 / 1000.0, step.watch));
+        let acts: Vec<String> = step.acts.iter().map(|act| format!("`{act}`")).collect();
+        let acts = if acts.is_empty() { String::new() } else { format!(" The lab: {}.", acts.join(", ")) };
+        text += &item("- ", &format!("**{}** ({} s): {}{acts}", step.name, step.length_ms as f64 / 1000.0, step.watch));
     }
     text += "\n| expected | bounds | figure | why |\n|---|---|---|---|\n";
     for one in lesson.expectations {

@@ -243,6 +243,21 @@ pub enum Act {
     Kill(&'static str),
 }
 
+impl std::fmt::Display for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stall(name) => write!(f, "stall {name}"),
+            Self::Release(name) => write!(f, "release {name}"),
+            Self::Backlog(name, backlog) => write!(f, "backlog {backlog} {name}"),
+            Self::AddAcceptor(name) => write!(f, "one more acceptor {name}"),
+            Self::Rate(name, percent) => write!(f, "load {name} at {percent} %"),
+            Self::Sysctl(path, value) => write!(f, "{} = {value}", path.replace('/', ".")),
+            Self::End(name) => write!(f, "end {name}"),
+            Self::Kill(name) => write!(f, "kill {name}"),
+        }
+    }
+}
+
 /// A figure with bounds. Each must be able to fail.
 #[derive(Debug)]
 pub struct Expectation {

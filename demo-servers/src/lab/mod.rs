@@ -7,6 +7,7 @@ mod counters;
 mod crew;
 mod hub;
 mod menu;
+mod moment;
 pub mod namespace;
 pub mod options;
 mod outcome;

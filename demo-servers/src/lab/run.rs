@@ -1,7 +1,6 @@
 //! One run of a lesson: its steps, its programs, and what becomes of them.
 
 use super::clients::Clients;
-use super::counters::of_process;
 use super::crew::{Crew, Event, Kind, LOAD};
 use super::hub::{Hub, Incoming};
 use super::namespace::Namespace;
@@ -12,8 +11,7 @@ use super::progress::Progress;
 use super::sampler::Sampler;
 use super::snapshot::Snapshot;
 use super::{ATTACH, DASHBOARD, ENDING, LISTEN, Programs};
-use crate::sys::say;
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use lab_control::{Expected, State, ToLab};
 use lessons::Act;
 use nix::sys::signal::Signal;
@@ -24,7 +22,7 @@ use std::time::{Duration, Instant};
 /// How often the state is judged anew where somebody watches.
 const REFRESH: Duration = Duration::from_millis(500);
 /// How long programs may take to print their counters, and listentop to send its report.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// Once all loads have ended, the last step of a check ends after this time: the servers have closed what they served.
 const SETTLE: Duration = Duration::from_millis(500);
 /// How long a check waits for its loads at most, when the last step is over.
@@ -79,7 +77,7 @@ pub(super) struct Run<'a> {
     pub(super) sampler: &'a Sampler,
     pub(super) hub: &'a mut Hub,
     /// When the measuring began.
-    began: Instant,
+    pub(super) began: Instant,
     /// The moments at the ends of the steps that are over.
     pub(super) steps: Vec<(&'static str, Snapshot)>,
     /// What was known last.
@@ -94,7 +92,7 @@ pub(super) struct Run<'a> {
     pub(super) leave: Option<Leave>,
     clients: Clients,
     /// The namespace's counters when the last report came.
-    kernel: BTreeMap<String, u64>,
+    pub(super) kernel: BTreeMap<String, u64>,
     progress: Option<Progress>,
 }
 
@@ -335,20 +333,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Keeps what /proc says of a process, for the time after its end.
-    fn remember(&mut self, number: usize) {
-        let member = &self.crew.members[number];
-        if member.status.is_none()
-            && let Some(figures) = of_process(member.pid())
-        {
-            let name = member.name.strip_prefix(LOAD).unwrap_or(&member.name);
-            // A server and its load may have the same name: then the server is meant.
-            if member.kind == Kind::Server || !self.plan.servers.iter().any(|server| server.name == name) {
-                self.now.processes.insert(name.to_owned(), figures);
-            }
-        }
-    }
-
     /// Waits until an event for which `done` is true. Returns false if the deadline came first.
     ///
     /// # Errors
@@ -488,93 +472,6 @@ impl<'a> Run<'a> {
         self.state.last_act = Some(format!("{seconds:.0} s: {what}"));
         self.acts.push(Acted { seconds, what, by_lesson });
         self.tell();
-    }
-
-    /// All figures at this moment, from the programs' own counters before and after listentop's report. `None` if no
-    /// listentop is connected.
-    fn take(&mut self) -> Result<Option<Snapshot>, Stop> {
-        self.counters_printed()?;
-        let before = self.gather().servers;
-        let Some(number) = self.hub.ask_report() else {
-            return if self.options.check {
-                Err(anyhow!("listentop is not connected to the lab").into())
-            } else {
-                Ok(None)
-            };
-        };
-        let came = |crew: &Crew| crew.report.as_ref().is_some_and(|(last, _)| *last >= number);
-        let deadline = Instant::now() + ANSWER;
-        while !came(self.crew) {
-            if !self.wait(deadline, &mut |crew, _| came(crew))? {
-                return Err(anyhow!("listentop does not send its report").into());
-            }
-        }
-        self.counters_printed()?;
-        let mut snapshot = self.gather();
-        snapshot.servers_before = before;
-        self.now = snapshot.clone();
-        Ok(Some(snapshot))
-    }
-
-    /// Has all programs print their counters.
-    fn counters_printed(&mut self) -> Result<(), Stop> {
-        let mut asked = Vec::new();
-        for (number, member) in self.crew.members.iter().enumerate() {
-            if matches!(member.kind, Kind::Server | Kind::Load) && member.ask(Signal::SIGUSR1) {
-                asked.push((number, member.printed));
-            }
-        }
-        let printed = |crew: &Crew| {
-            asked.iter().all(|&(number, before)| {
-                let member = &crew.members[number];
-                member.printed > before || member.status.is_some()
-            })
-        };
-        let deadline = Instant::now() + ANSWER;
-        while !printed(self.crew) {
-            if !self.wait(deadline, &mut |crew, _| printed(crew))? {
-                return Err(anyhow!("a program does not print its counters").into());
-            }
-        }
-        Ok(())
-    }
-
-    /// What was printed, sent and read last.
-    fn gather(&mut self) -> Snapshot {
-        for number in 0..self.crew.members.len() {
-            self.remember(number);
-        }
-        let mut snapshot = Snapshot {
-            seconds: self.began.elapsed().as_secs_f64(),
-            report: self.crew.report.as_ref().map(|(_, report)| report.clone()),
-            processes: self.now.processes.clone(),
-            kernel: self.kernel.clone(),
-            queues: self.sampler.queues().unwrap_or_default(),
-            ..Snapshot::default()
-        };
-        for member in &self.crew.members {
-            let printed = member.last_out.as_deref().and_then(|line| serde_json::from_str(line).ok());
-            let Some(printed) = printed else { continue };
-            match member.kind {
-                Kind::Server => snapshot.servers.insert(member.name.clone(), printed),
-                Kind::Load => {
-                    let name = member.name.strip_prefix(LOAD).unwrap_or(&member.name);
-                    snapshot.loads.insert(name.to_owned(), printed)
-                }
-                Kind::Listentop => None,
-            };
-        }
-        snapshot
-    }
-
-    /// Warns of figures that could not be read.
-    pub(super) fn warn(&self) {
-        if let Err(why) = self.sampler.queues() {
-            say(format_args!("lab: the accept queues could not be read: {why}"));
-        }
-        if let Err(error) = self.sampler.counters().context("the kernel's counters could not be read") {
-            say(format_args!("lab: {error:#}"));
-        }
     }
 }
 

@@ -40,6 +40,11 @@ pub(crate) fn run() -> Result<()> {
         let mut docs = cargo::command("doc");
         process::run(docs.env("RUSTDOCFLAGS", "-D warnings").args(["--no-deps", "--quiet"]), "docs")
     });
+    check("docs of the protocols", &mut || {
+        let mut docs = cargo::command("doc");
+        docs.env("RUSTDOCFLAGS", "-D warnings").args(["--no-deps", "--quiet", "--package", cargo::PROTOCOLS]);
+        process::run(&mut docs, "docs of the protocols")
+    });
     check("dependencies", &mut || dependencies(&root));
     if !failed.is_empty() {
         bail!("lint found something: {}", failed.join(", "));

@@ -42,7 +42,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         },
         Step {
             name: "stopped",
-            length_ms: 2_500,
+            length_ms: 2_000,
             short_ms: 2_000,
             watch: "Both servers accept nothing. Connections queue; their clients give up after 500 ms, and half of them \
                     come back at once.",
@@ -111,12 +111,13 @@ pub(crate) const LESSON: Lesson = Lesson {
          and a FIN or reset behind it. accept returns it, and the server works for nobody.",
         "An overload that feeds itself is called metastable: its cause is gone, but the retries keep the queue so long \
          that every request times out, which makes the retries.",
-        "What helps: fewer retries than requests (a retry budget), pauses that grow and are drawn at random, a short \
-         queue that refuses early, and servers that look whether the client is still there before they work.",
+        "What helps: fewer retries than requests (a retry budget), a short queue that refuses early, and servers that \
+         look whether the client is still there before they work. Pauses alone only move the attempts.",
     ],
     try_next: &[
-        "Let the clients wait (`--retry-after-ms 2000 --backoff`): the server recovers.",
-        "A short queue (`--backlog 8`): who is refused at once costs nothing.",
+        "Let the clients wait (`--retry-after-ms 2000 --backoff`): it does not recover either. Four attempts per request \
+         are 100 per second, whenever they come.",
+        "A short queue (`--backlog 8`): who is refused costs nothing, and nearly all are served.",
     ],
     spoiler: Spoiler {
         what: "clients that never try again",
