@@ -97,7 +97,8 @@ fn every_key_and_click_in_every_view() {
 
 #[test]
 fn a_click_selects_and_opens() {
-    let mut session = started();
+    let mut session = Session::start("show", (120, 40), true);
+    session.wait_for("quit");
     // The eighth line is the first row.
     session.send("\x1b[<0;6;8M\x1b[<0;6;8m");
     session.wait_for("ACCEPTORS");
