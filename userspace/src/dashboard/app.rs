@@ -112,7 +112,8 @@ impl App {
             }
             Action::Bundle => return Effect::Bundle,
             Action::Copy => {
-                self.state.copy();
+                let text = self.view().copies(&self.state);
+                self.state.copy(text);
                 Outcome::Changed
             }
             Action::OpenWorst => {
