@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use listentop_model::{model::Model, tracker::Tracker};
+use listentop_model::{episodes::now_ms, model::Model, tracker::Tracker};
 use tokio::{
     runtime::Handle,
     sync::{
@@ -18,20 +18,30 @@ use tokio::{
 };
 
 use super::filter::Filter;
-use crate::{dashboard::Control, source::Source};
+use crate::{
+    dashboard::{Control, Moment, Shown, Travel},
+    past::{Memory, Past as _, Traveller},
+    source::Source,
+};
 
 /// A source, and the model of its samples so far.
 pub(super) struct Feed {
     source: Box<dyn Source>,
     tracker: Tracker,
     filter: Filter,
+    /// What was measured lately; of the dashboard only.
+    memory: Memory,
+    /// Where in it the user is, and how often places had changed by then.
+    traveller: Option<(Traveller, u64)>,
 }
 
 impl Feed {
     /// Takes the first sample: the interval begins.
     pub(super) fn start(mut source: Box<dyn Source>, filter: Filter) -> io::Result<Self> {
-        let tracker = Tracker::new(&source.sample()?);
-        Ok(Self { source, tracker, filter })
+        let sample = source.sample()?;
+        let mut memory = Memory::default();
+        memory.push(&sample);
+        Ok(Self { source, tracker: Tracker::new(&sample), filter, memory, traveller: None })
     }
 
     /// Takes another sample.
@@ -57,45 +67,87 @@ impl Feed {
     pub(super) fn spawn(
         mut self,
         mut interval: Duration,
-        models: watch::Sender<Option<Arc<Model>>>,
+        models: watch::Sender<Option<Shown>>,
         mut controls: UnboundedReceiver<Control>,
     ) -> anyhow::Result<JoinHandle<io::Result<()>>> {
         let runtime = Handle::current();
         let run = move || {
             let mut due = Instant::now() + interval;
             loop {
-                if models.send(Some(Arc::new(self.model()))).is_err() {
+                // What is shown of the past stays until the user goes on.
+                if self.traveller.is_none() && models.send(Some(Arc::new(self.model()).into())).is_err() {
                     return Ok(());
                 }
                 // Wait until the next sample is due, unless a control comes first.
                 loop {
-                    match controls.try_recv() {
-                        Ok(Control::SetInterval(wanted)) => {
-                            interval = wanted;
-                            due = Instant::now() + interval;
-                        }
+                    let control = match controls.try_recv() {
                         Err(TryRecvError::Disconnected) => return Ok(()),
-                        Err(TryRecvError::Empty) => {}
-                    }
-                    let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
-                        break;
+                        Err(TryRecvError::Empty) => {
+                            let left = due.saturating_duration_since(Instant::now());
+                            if left.is_zero() {
+                                break;
+                            }
+                            match runtime.block_on(async { tokio::time::timeout(left, controls.recv()).await }) {
+                                Ok(None) => return Ok(()),
+                                Ok(Some(control)) => control,
+                                Err(_) => continue,
+                            }
+                        }
+                        Ok(control) => control,
                     };
-                    let came = runtime.block_on(async { tokio::time::timeout(left, controls.recv()).await });
-                    match came {
-                        Ok(Some(Control::SetInterval(wanted))) => {
+                    match control {
+                        Control::SetInterval(wanted) => {
                             interval = wanted;
                             due = Instant::now() + interval;
                         }
-                        Ok(None) => return Ok(()),
-                        Err(_) => {}
+                        Control::Travel(travel) => {
+                            if let Some(shown) = self.travel(travel)
+                                && models.send(Some(shown)).is_err()
+                            {
+                                return Ok(());
+                            }
+                        }
                     }
                 }
                 // After a pause (a suspended process) it continues from now; it does not catch up.
                 due = (due + interval).max(Instant::now());
-                self.advance()?;
+                let sample = self.source.sample()?;
+                self.memory.push(&sample);
+                self.tracker.push(&sample);
             }
         };
         thread::Builder::new().name("source".to_owned()).spawn(run).context("cannot start a thread for the source")
+    }
+
+    /// What is to be shown of another moment; `None` if that is the one that is shown.
+    fn travel(&mut self, travel: Travel) -> Option<Shown> {
+        let turn = match travel {
+            Travel::To(turn) => turn,
+            Travel::Now => {
+                self.traveller = None;
+                return Some(Arc::new(self.model()).into());
+            }
+            // The present cannot be stopped: the dashboard holds back what comes.
+            Travel::Pause(_) => return None,
+        };
+        let places = self.memory.places();
+        let last = places.end.checked_sub(1).filter(|last| places.contains(last))?;
+        let (traveller, changes) = match &mut self.traveller {
+            Some(travelling) => travelling,
+            // It begins at the newest, which is about what is shown.
+            none => none.insert((Traveller::at(&self.memory, last), self.memory.changes())),
+        };
+        if *changes != self.memory.changes() {
+            // Samples were thinned out: other places have them now.
+            *changes = self.memory.changes();
+            *traveller = Traveller::at(&self.memory, traveller.place().clamp(places.start, last));
+        }
+        traveller.go(&self.memory, turn);
+        let unix_ms = self.memory.time(traveller.place());
+        let mut model = Model::clone(&*traveller.model(&self.memory)?);
+        self.filter.apply(&mut model);
+        let now_ms = now_ms(self.tracker.model());
+        Some(Shown { model: Arc::new(model), past: Some(Moment { unix_ms, last_ms: now_ms }) })
     }
 }
 

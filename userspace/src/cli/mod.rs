@@ -12,6 +12,7 @@ mod options;
 mod progress;
 mod record;
 mod recorded;
+mod replay;
 mod report;
 mod signals;
 mod top;
@@ -116,6 +117,7 @@ pub fn main() -> ExitCode {
         (None, Some(Command::Report(report))) => report::run(&cli, report),
         (None, Some(Command::Events(events))) => events::run(&cli, events),
         (None, Some(Command::Record(record))) => record::run(&cli, record),
+        (None, Some(Command::Replay(replay))) => replay::run(&cli, replay),
         (None, Some(Command::Export(export))) => export::run(&cli, export),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
     };

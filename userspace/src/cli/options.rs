@@ -10,7 +10,12 @@ use listentop_abi::limits;
 use listentop_model::model::Severity;
 use serde::Deserialize;
 
-use super::{filter::Filter, recorded::Part, values};
+use super::{
+    filter::Filter,
+    moment::{self, Moment},
+    recorded::Part,
+    values,
+};
 use crate::{
     export, report,
     source::{self, live},
@@ -58,6 +63,12 @@ pub(super) enum Command {
                             SIGINT, SIGTERM and SIGHUP end it; what was written is whole, also after SIGKILL. Nothing that is there is overwritten. \
                             Look at it with 'listentop report --from FILE' and 'listentop events --from FILE'.")]
     Record(Record),
+    /// Show the dashboard on a recording: keys go back and forth in time
+    #[command(
+        after_help = "Keys: ← and → go a sample back and forward, { and } a minute, ( and ) to where something began or ended, \
+                            0 to the end; p stops and goes on, + and - change the speed."
+    )]
+    Replay(Replay),
     /// Write a recording as a table: a row for each listener and sample, a column for each figure
     #[command(
         after_help = "Counts, peaks and distributions are those since the beginning of the part; what came between two rows is their \
@@ -211,6 +222,23 @@ pub(super) struct Record {
     pub(super) freeze_on: Option<FreezeOn>,
 }
 
+/// Options of a replay.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Replay {
+    /// The recording, or the folder of a ring
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Begin at this moment, and stop there: 03:12 (the last such), 2026-11-29T03:12:30, in UTC with a Z at its end; +10m
+    /// from the start, or -5m from the end
+    #[arg(long, value_name = "TIME", value_parser = moment::parse, allow_hyphen_values = true)]
+    pub(super) at: Option<Moment>,
+    /// How many times as fast as it was (10, 0.5)
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = values::speed)]
+    pub(super) speed: f64,
+    #[command(flatten)]
+    pub(super) top: Top,
+}
+
 /// Options of an export.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Export {
@@ -292,6 +320,7 @@ impl Cli {
     pub(super) fn top(&self) -> Top {
         match &self.command {
             Some(Command::Top(top)) => top.clone().or(self.top.clone()),
+            Some(Command::Replay(replay)) => replay.top.clone().or(self.top.clone()),
             _ => self.top.clone(),
         }
     }
@@ -299,7 +328,7 @@ impl Cli {
     /// An option that was given, but is not for the command.
     pub(super) fn misplaced(&self) -> Option<String> {
         let (command, filters) = match &self.command {
-            None | Some(Command::Top(_)) => return None,
+            None | Some(Command::Top(_) | Command::Replay(_)) => return None,
             Some(Command::Report(_)) => ("report", false),
             Some(Command::Events(_)) => ("events", false),
             Some(Command::Export(_)) => ("export", false),

@@ -30,6 +30,14 @@ pub(super) fn refresh(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A speed: what is slower stands still, what is faster nobody sees.
+pub(super) fn speed(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches(['x', '×']).parse::<f64>() {
+        Ok(speed) if (0.01..=1_000.0).contains(&speed) => Ok(speed),
+        _ => Err("a number from 0.01 to 1000 is expected".to_owned()),
+    }
+}
+
 /// The length of a ring: of a shorter one nothing would be left to look at.
 pub(super) fn ring(text: &str) -> Result<Duration, String> {
     let parsed = duration(text)?;
@@ -118,6 +126,13 @@ mod tests {
         for (text, accepted) in [("49ms", false), ("50ms", true), ("60s", true), ("61s", false)] {
             assert_eq!(refresh(text).is_ok(), accepted, "{text}");
         }
+    }
+
+    #[test]
+    fn speeds_and_rings_have_bounds() {
+        assert_eq!((speed("10"), speed("0.5x")), (Ok(10.0), Ok(0.5)));
+        assert!(["0", "-1", "1001", "nan", "fast", ""].iter().all(|bad| speed(bad).is_err()));
+        assert_eq!((ring("60s").is_ok(), ring("59s").is_ok(), ring("24h").is_ok()), (true, false, true));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::column::Column;
+use super::{caption::LabKey, column::Column};
+use crate::past::Turn;
 
 /// What the user or the terminal requests. Every key becomes one of these. Apart from them, only a new model changes
 /// the state.
@@ -104,6 +105,22 @@ pub enum Action {
     Copy,
     /// Write an evidence bundle.
     Bundle,
+    /// Ask the lab for something.
+    Lab(LabKey),
+    /// One sample earlier.
+    Earlier,
+    /// One sample later.
+    Later,
+    /// A minute earlier.
+    MinuteEarlier,
+    /// A minute later.
+    MinuteLater,
+    /// To where something began or ended before.
+    PreviousEvent,
+    /// To where something began or ended next.
+    NextEvent,
+    /// Back to what is measured now.
+    Now,
     /// A click at this column and row.
     Click(u16, u16),
 }
@@ -128,6 +145,22 @@ impl Action {
         to.min(last)
     }
 
+    /// The moment that it asks for.
+    pub(super) const fn moment(self) -> Option<Travel> {
+        /// A minute, in milliseconds.
+        const MINUTE: i64 = 60_000;
+        Some(Travel::To(match self {
+            Self::Earlier => Turn::Samples(-1),
+            Self::Later => Turn::Samples(1),
+            Self::MinuteEarlier => Turn::Time(-MINUTE),
+            Self::MinuteLater => Turn::Time(MINUTE),
+            Self::PreviousEvent => Turn::PreviousEvent,
+            Self::NextEvent => Turn::NextEvent,
+            Self::Now => return Some(Travel::Now),
+            _ => return None,
+        }))
+    }
+
     /// Its name in the configuration, such as `sort-next`; of an action that opens a view, the view's name.
     #[must_use]
     pub fn name(self) -> String {
@@ -145,6 +178,17 @@ impl Action {
     }
 }
 
+/// Which moment is to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Travel {
+    /// Another one of the past.
+    To(Turn),
+    /// The newest, whatever comes.
+    Now,
+    /// Stay at the one that is shown, or go on; of a recording.
+    Pause(bool),
+}
+
 /// What the state requests from the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -160,6 +204,10 @@ pub enum Effect {
     SetInterval(Duration),
     /// Write an evidence bundle, and draw.
     Bundle,
+    /// Ask the lab for something.
+    Lab(LabKey),
+    /// Show another moment.
+    Travel(Travel),
 }
 
 #[cfg(test)]

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use crossterm::event::KeyEvent;
-use listentop_model::model::Model;
+use lab_control::FromLab;
+use listentop_model::{model::Model, words};
+
+use crate::lab::Dashboard;
 
 use super::{
-    DashboardOptions,
-    action::{Action, Effect},
+    DashboardOptions, Shown,
+    action::{Action, Effect, Travel},
+    caption::{self, LabKey},
     keymap::{self, Binding, Scope},
     state::State,
     theme::{Palette, Theme},
@@ -56,7 +60,8 @@ impl App {
     /// What a key means now.
     #[must_use]
     pub fn action(&self, event: KeyEvent) -> Option<Action> {
-        keymap::action(event, self.scope(), openers(), &self.state.options.keys)
+        let of_lab = || caption::action(event).filter(|_| self.state.lesson.is_some());
+        keymap::action(event, self.scope(), openers(), &self.state.options.keys).or_else(of_lab)
     }
 
     /// What a click there, on the last frame, means.
@@ -87,11 +92,51 @@ impl App {
         std::mem::take(&mut self.state.outbox)
     }
 
+    /// Takes a model of now or of the past.
+    pub fn show_moment(&mut self, shown: Shown) -> Effect {
+        match shown.past {
+            Some(moment) => {
+                self.state.set_past(shown.model, moment);
+                self.arrange();
+                Effect::Redraw
+            }
+            None => self.set_model(shown.model),
+        }
+    }
+
     /// Takes the newest model: shows it, or holds it back while paused.
     pub fn set_model(&mut self, model: Arc<Model>) -> Effect {
         if !self.state.set_model(model) {
             return Effect::None;
         }
+        self.arrange();
+        Effect::Redraw
+    }
+
+    /// Asks the lab for what a key means now.
+    pub(super) fn ask_lab(&mut self, key: LabKey, lab: &Dashboard) {
+        match caption::act(key, &self.state) {
+            Some(act) => lab.act(act),
+            None => self.say("that key has no more to give here".to_owned()),
+        }
+    }
+
+    /// Takes a message of the lab.
+    pub(super) fn hear_lab(&mut self, message: FromLab) -> Effect {
+        match message {
+            FromLab::State(lesson) => self.set_lesson(*lesson),
+            FromLab::Refused { reason } => {
+                self.say(words::clean(&reason));
+                Effect::Redraw
+            }
+            _ => Effect::None,
+        }
+    }
+
+    /// Takes how the lab's lesson stands.
+    pub fn set_lesson(&mut self, lesson: lab_control::State) -> Effect {
+        self.state.lesson = Some(lesson);
+        // The caption may take another row.
         self.arrange();
         Effect::Redraw
     }
@@ -111,6 +156,7 @@ impl App {
                 return self.clicked(column, row).map_or(Effect::None, |action| self.act(action));
             }
             Action::Bundle => return Effect::Bundle,
+            Action::Lab(key) => return Effect::Lab(key),
             Action::Copy => {
                 let text = self.view().copies(&self.state);
                 self.state.copy(text);
@@ -136,10 +182,18 @@ impl App {
                 self.arrange();
                 Outcome::Changed
             }
+            // In the past everything stands still: this goes on.
+            Action::Pause if self.state.is_past() => return self.state.travel(Travel::Now),
             Action::Pause => {
                 self.state.toggle_pause();
                 self.arrange();
+                if self.state.options.is_replay {
+                    return Effect::Travel(Travel::Pause(self.state.paused));
+                }
                 Outcome::Changed
+            }
+            moment if moment.moment().is_some() => {
+                return moment.moment().map_or(Effect::None, |travel| self.state.travel(travel));
             }
             Action::Back => self.back(),
             Action::Show(name) => Outcome::Show(name),
@@ -220,6 +274,8 @@ fn openers() -> impl Iterator<Item = &'static Binding> {
     views::ALL.iter().filter_map(|declaration| declaration.key.as_ref())
 }
 
+#[cfg(test)]
+mod moments;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use listentop_model::words::{self, losses};
 use ratatui::layout::{Constraint, Layout, Rect};
 
-use super::state::State;
+use super::{caption, state::State};
 
 /// Columns that the dashboard needs.
 pub const MIN_COLUMNS: u16 = 80;
@@ -42,11 +42,11 @@ pub(super) fn notice(state: &State, columns: u16) -> Vec<String> {
     lines
 }
 
-/// Rows of the header: one more if something was lost.
+/// Rows of the header: one more if something was lost, and in a lab the caption.
 pub(super) fn header_height(state: &State) -> u16 {
     let lost = state.model.as_ref().is_some_and(|model| !losses::of(&model.losses).is_empty());
     let columns = state.size.0;
-    HEADER + verdict_height(columns) + notice(state, columns).len() as u16 + u16::from(lost)
+    HEADER + verdict_height(columns) + notice(state, columns).len() as u16 + u16::from(lost) + caption::height(state)
 }
 
 /// Header, body and footer of a screen.

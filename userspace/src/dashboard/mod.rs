@@ -7,6 +7,7 @@ pub mod action;
 pub mod app;
 mod background;
 mod bundle;
+mod caption;
 mod clipboard;
 pub mod column;
 pub mod filter;
@@ -29,24 +30,49 @@ mod view;
 mod views;
 mod widgets;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use listentop_model::words::Charset;
+use listentop_model::{model::Model, words::Charset};
 
 pub(crate) use self::terminal::give_back_at_once;
 pub use self::{
-    action::{Action, Effect},
+    action::{Action, Effect, Travel},
     app::App,
+    caption::LabKey,
     column::Column,
     frame::draw,
     geometry::{MIN_COLUMNS, MIN_ROWS},
     keymap::{Key, Remapped},
     layout::Columns,
-    run::{Control, Ended, run},
+    run::{Control, Ended, run, run_in_lab},
     still::still,
     terminal::usable,
     theme::{Palette, Theme},
 };
+
+/// A model to be shown.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// It.
+    pub model: Arc<Model>,
+    /// Its moment, if that is not now.
+    pub past: Option<Moment>,
+}
+
+impl From<Arc<Model>> for Shown {
+    fn from(model: Arc<Model>) -> Self {
+        Self { model, past: None }
+    }
+}
+
+/// A moment of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// When it was, in milliseconds since the epoch.
+    pub unix_ms: u64,
+    /// The last moment that there is, likewise.
+    pub last_ms: u64,
+}
 
 /// Every action that a key means somewhere, each once: keys can be given to these.
 #[must_use]
@@ -91,6 +117,10 @@ pub struct DashboardOptions {
     pub bell: bool,
     /// React to the mouse.
     pub mouse: bool,
+    /// The models are those of a recording.
+    pub is_replay: bool,
+    /// It stands still at first.
+    pub starts_paused: bool,
 }
 
 impl Default for DashboardOptions {
@@ -109,6 +139,8 @@ impl Default for DashboardOptions {
             unwanted: Columns::default(),
             bell: false,
             mouse: true,
+            is_replay: false,
+            starts_paused: false,
         }
     }
 }

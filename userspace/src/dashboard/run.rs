@@ -1,18 +1,19 @@
 //! The loop: models and keys in, frames out.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEventKind};
-use listentop_model::model::Model;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time::MissedTickBehavior,
 };
 
+use crate::lab::{Dashboard, Lab};
+
 use super::{
-    App, DashboardOptions,
-    action::{Action, Effect},
+    App, DashboardOptions, Shown,
+    action::{Action, Effect, Travel},
     background::{Background, QUESTION, Taken},
     bundle, frame,
     input::Input,
@@ -30,6 +31,8 @@ const TERMINAL_CHECK: Duration = Duration::from_secs(1);
 pub enum Control {
     /// Send a model this often from now on.
     SetInterval(Duration),
+    /// Show another moment.
+    Travel(Travel),
 }
 
 /// Why the dashboard ended. The terminal is as it was before in every case.
@@ -52,16 +55,33 @@ pub enum Ended {
 /// # Errors
 /// Standard output is not a terminal, or it is too small at the start. The terminal fails other than by going away.
 /// Another thread panicked.
-pub async fn run(
-    models: watch::Receiver<Option<Arc<Model>>>,
+pub async fn run<M: Into<Shown> + Clone>(
+    models: watch::Receiver<Option<M>>,
     controls: mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
+) -> anyhow::Result<Ended> {
+    run_in_lab(models, controls, options, None).await
+}
+
+/// The same in a lab: with its caption, its keys, and reports when it asks for them.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in_lab<M: Into<Shown> + Clone>(
+    models: watch::Receiver<Option<M>>,
+    controls: mpsc::UnboundedSender<Control>,
+    options: DashboardOptions,
+    lab: Option<Lab>,
 ) -> anyhow::Result<Ended> {
     // Handlers first: from the moment the terminal is taken, no signal may end the process without giving it back.
     let signals = Signals::new()?;
     let mut guard = Guard::take(options.mouse)?;
     let input = Input::start()?;
-    match show(models, &controls, options, signals, &mut guard, input).await {
+    let mut lab = Dashboard::of(lab);
+    let ended = show(models, &controls, options, signals, &mut guard, input, &mut lab).await;
+    // For the outcome of its lesson.
+    lab.report_last();
+    match ended {
         // If the terminal is gone, any failure comes from that.
         Err(_) if terminal::is_gone() => Ok(Ended::TerminalLost),
         ended => ended,
@@ -138,13 +158,14 @@ enum Turn {
 }
 
 /// The loop.
-async fn show(
-    mut models: watch::Receiver<Option<Arc<Model>>>,
+async fn show<M: Into<Shown> + Clone>(
+    mut models: watch::Receiver<Option<M>>,
     controls: &mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
     mut signals: Signals,
     guard: &mut Guard,
     mut input: Input,
+    lab: &mut Dashboard,
 ) -> anyhow::Result<Ended> {
     let mut check = tokio::time::interval(TERMINAL_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -155,8 +176,10 @@ async fn show(
     }
     let mut app = App::new(options);
     resize(&mut app, guard)?;
-    if let Some(model) = models.borrow_and_update().clone() {
-        app.set_model(model);
+    if let Some(shown) = models.borrow_and_update().clone() {
+        let shown = shown.into();
+        lab.sampled(&shown.model);
+        app.show_moment(shown);
     }
     let mut effect = Effect::Redraw;
     // Something changed that could not be drawn.
@@ -166,12 +189,18 @@ async fn show(
             return Ok(Ended::Quit);
         }
         screen::send(&app.take_outbox());
+        if let Effect::Lab(key) = effect {
+            app.ask_lab(key, lab);
+        }
         stale = take_effect(effect, &mut app, controls, guard, stale)?;
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
-                    let model = models.borrow_and_update().clone();
-                    Turn::Continue(model.map_or(Effect::None, |model| app.set_model(model)))
+                    let shown: Option<Shown> = models.borrow_and_update().clone().map(Into::into);
+                    if let Some(Shown { model, past: None }) = &shown {
+                        lab.sampled(model);
+                    }
+                    Turn::Continue(shown.map_or(Effect::None, |shown| app.show_moment(shown)))
                 }
                 Err(_) => Turn::End(Ended::SourceEnded),
             },
@@ -179,6 +208,7 @@ async fn show(
                 Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input, &mut background)),
                 None => Turn::End(Ended::TerminalLost),
             },
+            message = lab.next() => Turn::Continue(app.hear_lab(message)),
             () = screen::taken(), if stale => Turn::Continue(Effect::Redraw),
             _ = check.tick() => {
                 if terminal::is_gone() { Turn::End(Ended::TerminalLost) } else { Turn::Continue(Effect::None) }
@@ -202,7 +232,7 @@ fn take_effect(
     stale: bool,
 ) -> anyhow::Result<bool> {
     match effect {
-        Effect::None | Effect::Quit | Effect::Redraw => {}
+        Effect::None | Effect::Quit | Effect::Redraw | Effect::Lab(_) => {}
         Effect::Suspend => guard.suspend()?,
         Effect::Bundle => {
             let written = bundle::write(app, Path::new("."));
@@ -213,6 +243,9 @@ fn take_effect(
                 }
                 Err(error) => format!("no evidence bundle could be written: {error:#}"),
             });
+        }
+        Effect::Travel(travel) => {
+            let _ = controls.send(Control::Travel(travel));
         }
         Effect::SetInterval(interval) => {
             // The receiver is gone only if the source is, and then the sender of models is dropped too.

@@ -13,7 +13,9 @@ use listentop_model::{
 use ratatui::layout::Rect;
 
 use super::{
-    DashboardOptions, clipboard,
+    DashboardOptions, Moment,
+    action::{Effect, Travel},
+    clipboard,
     column::Column,
     filter::Filter,
     geometry,
@@ -45,6 +47,8 @@ pub(super) struct State {
     /// The newest model, held back while paused.
     held: Option<Arc<Model>>,
     pub(super) paused: bool,
+    /// The moment of the model, if it is one of the past.
+    pub(super) moment: Option<Moment>,
     pub(super) verdict: Verdict,
     pub(super) rows: Rows,
     pub(super) sort: Sort,
@@ -67,6 +71,8 @@ pub(super) struct State {
     pub(super) on_verdict: bool,
     /// Where the mouse can click on the last frame, and what that does.
     pub(super) hits: RefCell<Hits>,
+    /// How the lab's lesson stands, if this is a lab.
+    pub(super) lesson: Option<lab_control::State>,
     /// Said at the bottom until the next key.
     pub(super) message: Option<String>,
     /// What is to be written to the terminal besides frames.
@@ -84,7 +90,8 @@ impl State {
             size: (geometry::MIN_COLUMNS, geometry::MIN_ROWS),
             model: None,
             held: None,
-            paused: false,
+            paused: options.starts_paused,
+            moment: None,
             verdict: Verdict::default(),
             rows: Rows::default(),
             sort: Sort { column: Column::Severity, descending: true },
@@ -101,6 +108,7 @@ impl State {
             following: true,
             on_verdict: false,
             hits: RefCell::default(),
+            lesson: None,
             message: None,
             outbox: Vec::new(),
             alarmed: 0,
@@ -108,9 +116,41 @@ impl State {
         }
     }
 
+    /// Whether what is shown is not what is measured now.
+    pub(super) const fn is_past(&self) -> bool {
+        self.moment.is_some() && !self.options.is_replay
+    }
+
+    /// Asks for another moment.
+    pub(super) fn travel(&mut self, travel: Travel) -> Effect {
+        let is_here = travel == Travel::Now && !self.options.is_replay && !self.is_past();
+        if is_here || self.model.is_none() { Effect::None } else { Effect::Travel(travel) }
+    }
+
+    /// Shows a model of the past, paused or not.
+    pub(super) fn set_past(&mut self, model: Arc<Model>, moment: Moment) {
+        if self.options.is_replay {
+            // Nothing else tells what happened; when it goes back in time it begins anew.
+            let goes_back = self.moment.is_some_and(|before| before.unix_ms > moment.unix_ms);
+            if goes_back {
+                self.log = Log::default();
+            }
+            self.log.push(&model);
+        }
+        self.moment = Some(moment);
+        self.held = None;
+        let bell = std::mem::take(&mut self.options.bell);
+        self.show(model);
+        self.options.bell = bell;
+    }
+
     /// Takes the newest model, or holds it back while paused. Returns whether it is shown.
     pub(super) fn set_model(&mut self, model: Arc<Model>) -> bool {
         self.log.push(&model);
+        // Whoever comes back from the past wants to see it.
+        if self.moment.take().is_some() {
+            self.paused = false;
+        }
         if self.paused {
             self.held = Some(model);
         } else {

@@ -32,12 +32,15 @@ const MOST: usize = 8 << 20;
 struct Segment {
     /// Each with its time, in milliseconds since the epoch.
     frames: Vec<(u64, Vec<u8>)>,
+    /// Bytes of them.
+    size: usize,
     is_thin: bool,
 }
 
 impl Segment {
-    fn size(&self) -> usize {
-        self.frames.iter().map(|(_, frame)| frame.len()).sum()
+    fn push(&mut self, time: u64, frame: Vec<u8>) {
+        self.size += frame.len();
+        self.frames.push((time, frame));
     }
 
     /// Its samples, in order.
@@ -54,17 +57,17 @@ impl Segment {
     fn thinned(&self) -> Self {
         let mut keeper = Keeper::new(THIN_MS);
         let mut encoder = Encoder::default();
-        let mut frames = Vec::new();
+        let mut thin = Self { is_thin: true, ..Self::default() };
         let last = self.frames.last().map(|(time, _)| *time);
         for sample in self.samples() {
             let is_last = Some(sample.unix_ms) == last;
             if let Some(sample) = keeper.take(sample, is_last)
                 && let Ok(frame) = encoder.encode(&sample)
             {
-                frames.push((sample.unix_ms, frame));
+                thin.push(sample.unix_ms, frame);
             }
         }
-        Self { frames, is_thin: true }
+        thin
     }
 }
 
@@ -133,11 +136,14 @@ pub struct Memory {
     forgotten: usize,
     keeper: Keeper,
     encoder: Encoder,
+    /// How often places were given to other samples.
+    changes: u64,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { segments: VecDeque::new(), forgotten: 0, keeper: Keeper::new(SPACING_MS), encoder: Encoder::default() }
+        let keeper = Keeper::new(SPACING_MS);
+        Self { segments: VecDeque::new(), forgotten: 0, keeper, encoder: Encoder::default(), changes: 0 }
     }
 }
 
@@ -152,9 +158,15 @@ impl Memory {
         // One that is too large is left out, as in a file.
         let Ok(frame) = self.encoder.encode(&sample) else { return };
         if let Some(last) = self.segments.back_mut() {
-            last.frames.push((sample.unix_ms, frame));
+            last.push(sample.unix_ms, frame);
         }
         self.age(sample.unix_ms);
+    }
+
+    /// How often samples got other places.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Thins out what is old, and forgets what is older.
@@ -165,13 +177,12 @@ impl Memory {
             && is_old(&self.segments[at], FRESH_MS)
         {
             let thin = self.segments[at].thinned();
-            // Places count on as if they had been forgotten at the start: everything after keeps its place.
+            // Everything after keeps its place.
             self.forgotten += self.segments[at].frames.len() - thin.frames.len();
             self.segments[at] = thin;
+            self.changes += 1;
         }
-        while self.segments.len() > 1
-            && (is_old(&self.segments[0], LONGEST_MS) || self.segments.iter().map(Segment::size).sum::<usize>() > MOST)
-        {
+        while self.segments.len() > 1 && (is_old(&self.segments[0], LONGEST_MS) || self.size() > MOST) {
             let gone = self.segments.pop_front();
             self.forgotten += gone.map_or(0, |segment| segment.frames.len());
         }
@@ -223,7 +234,7 @@ impl Memory {
     /// Bytes of its samples.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.segments.iter().map(|segment| segment.size() + size_of::<Segment>()).sum()
+        self.segments.iter().map(|segment| segment.size + size_of::<Segment>()).sum()
     }
 }
 
@@ -302,21 +313,27 @@ mod tests {
     #[test]
     fn what_is_old_is_thinner_and_what_is_older_is_gone() {
         let mut memory = Memory::default();
-        let mut last = 0;
-        // Five hours.
-        for sample in samples(5 * 3_600).map(|mut sample| {
-            let n = (sample.monotonic_ns / 250_000_000) % 1_000_000;
-            sample.monotonic_ns += n * 750_000_000;
-            sample
-        }) {
+        let (mut last, mut first) = (0, None);
+        // Five hours, a sample every two seconds.
+        for (n, mut sample) in (0..).zip(samples(5 * 1_800)) {
+            sample.monotonic_ns += n * 1_750_000_000;
+            sample.unix_ms += n * 1_750;
             last = sample.unix_ms;
             memory.push(&sample);
+            first.get_or_insert(last);
         }
-        // (The fixture's clock goes in quarters of a second; the memory looks at the monotonic one.)
         let places = memory.places();
-        assert!(places.start > 0 && memory.size() <= MOST, "{places:?}, {}", memory.size());
-        let first = memory.time(places.start);
-        assert!(last - first <= LONGEST_MS + 700_000, "{}", last - first);
+        assert!(memory.size() <= MOST && memory.changes() > 100, "{places:?}, {}", memory.size());
+        // A segment at a time.
+        let oldest = memory.time(places.start);
+        assert!(
+            Some(oldest) > first && (LONGEST_MS..LONGEST_MS + 700_000).contains(&(last - oldest)),
+            "{}",
+            last - oldest
+        );
+        let fresh = places.clone().filter(|place| memory.time(*place) + FRESH_MS >= last).count();
+        let old = places.len() - fresh;
+        assert!((450..520).contains(&fresh) && (1_300..1_500).contains(&old), "{fresh}, {old}");
         let mut count = 0;
         memory.read(places.clone(), &mut |place, _| {
             assert_eq!(place, places.start + count);

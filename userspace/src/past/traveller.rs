@@ -105,11 +105,13 @@ impl Traveller {
             self.begin = self.beginning(past);
             self.known.clear();
         }
-        let from = self.known.range(..=self.place).next_back().map(|(place, tracker)| (*place, tracker.clone()));
-        let (next, mut tracker) = match from {
-            Some((place, tracker)) => (place + 1, Some(tracker)),
-            None => (self.begin, None),
-        };
+        let nearest = self.known.range(..=self.place).next_back().map(|(place, _)| *place);
+        // One at a place in between is for the next step alone, and need not be copied.
+        let mut tracker = nearest.and_then(|place| match place % BETWEEN {
+            0 => self.known.get(&place).cloned(),
+            _ => self.known.remove(&place),
+        });
+        let next = nearest.map_or(self.begin, |place| place + 1);
         let known = &mut self.known;
         past.read(next..self.place + 1, &mut |place, sample| {
             match &mut tracker {

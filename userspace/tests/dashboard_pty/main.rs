@@ -1,6 +1,7 @@
 //! The dashboard in a pseudo-terminal: keys, resizing, every way to end it, and the terminal's modes afterwards.
 
 mod keys;
+mod replay;
 mod session;
 
 use std::{

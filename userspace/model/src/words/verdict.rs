@@ -2,6 +2,7 @@
 //! what follows from them share it.
 
 use super::{
+    dates::utc,
     names::{listener_endpoint, process},
     numbers::status,
     prose::{agree, grouped, plural},
@@ -36,6 +37,8 @@ pub struct Standing {
     pub severity: Option<Severity>,
     /// Of two that suffer the same, the one with more refused and waiting clients is worse.
     weight: u64,
+    /// Until when its clients suffered last, in milliseconds of Unix time; 0 if they do now, or did not.
+    passed_ms: u64,
 }
 
 /// Findings that report refused clients.
@@ -57,7 +60,16 @@ impl Standing {
             Some(_) => listener.recent_drops.total.unwrap_or(0) + u64::from(listener.now.accept_depth),
             None => 0,
         };
-        Self { harm: harm.max().unwrap_or_default(), severity: holding().map(|finding| finding.severity).max(), weight }
+        let harm = harm.max().unwrap_or_default();
+        let passed = listener.findings.iter().filter(|finding| finding.severity == Severity::Critical);
+        let passed_ms =
+            if harm < Harm::Waiting { passed.filter_map(|finding| finding.until_unix_ms).max() } else { None };
+        Self {
+            harm,
+            severity: holding().map(|finding| finding.severity).max(),
+            weight,
+            passed_ms: passed_ms.unwrap_or(0),
+        }
     }
 }
 
@@ -66,7 +78,7 @@ impl Standing {
 pub struct Verdict {
     /// What the clients of the worst listener suffer.
     pub harm: Harm,
-    /// The id of the worst listener; `None` if nothing is wrong.
+    /// The id of the worst listener, or of the last whose clients suffered; `None` if nothing is or was wrong.
     pub listener: Option<u64>,
     /// The sentence, without a full stop.
     pub text: String,
@@ -97,8 +109,12 @@ pub fn of(model: &Model) -> Verdict {
 pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -> Verdict {
     let (mut total, mut refused, mut waiting, mut warned) = (0, 0, 0, 0);
     let mut worst: Option<(usize, Standing)> = None;
+    let mut last: Option<(usize, u64)> = None;
     for (at, standing) in standings.enumerate().filter_map(|(at, standing)| Some((at, standing?))) {
         total += 1;
+        if standing.passed_ms > last.map_or(0, |(_, until)| until) {
+            last = Some((at, standing.passed_ms));
+        }
         match standing.harm {
             Harm::None => continue,
             Harm::Warned => warned += 1,
@@ -110,7 +126,9 @@ pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -
         }
     }
     let Some((listener, standing)) = worst.and_then(|(at, standing)| Some((model.listeners.get(at)?, standing))) else {
-        return Verdict { text: nothing(total, model), ..Verdict::default() };
+        let last = last.and_then(|(at, until)| Some((model.listeners.get(at)?, until)));
+        let text = nothing(total, model) + &last.map_or(String::new(), |(listener, until)| passed(listener, until));
+        return Verdict { text, listener: last.map(|(listener, _)| listener.id), ..Verdict::default() };
     };
     let (count, verb, others) = match standing.harm {
         Harm::Refused => (refused, agree(refused, "refuses clients", "refuse clients"), waiting),
@@ -155,6 +173,13 @@ fn nothing(listeners: u64, model: &Model) -> String {
         (_, true, false) => format!("{who} refuses clients; whether they wait cannot be measured here"),
         (_, false, _) => "Whether clients are refused cannot be measured here".to_owned(),
     }
+}
+
+/// The last listener whose clients suffered, as the end of a sentence.
+fn passed(listener: &ListenerModel, until_ms: u64) -> String {
+    let time = utc(until_ms);
+    let time = time.get(11..19).unwrap_or(&time);
+    format!(" (until {time} UTC {} {} did)", listener_endpoint(listener), process(listener))
 }
 
 /// The finding that explains the others: the first root cause that holds.
@@ -333,7 +358,11 @@ mod tests {
     fn what_has_passed_or_closed_does_not_count() {
         let mut machine = model(&fixtures::overflow());
         machine.listeners[0].findings.iter_mut().for_each(|finding| finding.until_unix_ms = Some(1));
-        assert_eq!(of(&machine).text, "The listener refuses no client and keeps none waiting");
+        let verdict = of(&machine);
+        let says =
+            "The listener refuses no client and keeps none waiting now; 0.0.0.0:8080 demo-server[2201] did until ";
+        assert_eq!(verdict.text, format!("{says}00:00:00 UTC"));
+        assert_eq!((verdict.severity(), verdict.listener), (None, Some(machine.listeners[0].id)));
         let mut machine = model(&fixtures::overflow());
         machine.listeners[0].closed = true;
         assert_eq!(of(&machine).text, "No listener is open");

@@ -185,7 +185,7 @@ fn a_group_is_held_by_who_holds_its_shards() {
     let app = app(model);
     let sum = app.state.selected_item().unwrap().figures();
     assert_eq!(sum.holders, [3300, 3301, 3302, 3303, 3304]);
-    assert_eq!(listentop_model::words::process(sum), "envoy[3300]+4");
+    assert_eq!(words::process(sum), "envoy[3300]+4");
 }
 
 #[test]

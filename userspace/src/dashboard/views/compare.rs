@@ -51,8 +51,8 @@ static KEYS: Scope = Scope { title: "Keys in the comparison", others: Others::As
 
 const BINDINGS: &[Binding] = &[
     bind(&[Plain(KeyCode::Esc), Plain(KeyCode::Backspace)], Action::Back, "back", "back"),
-    bind(&[Plain(KeyCode::Tab), char('n'), Plain(KeyCode::Right)], Action::NextSection, "figure", "the next figure"),
-    bind(&[Plain(KeyCode::BackTab), char('b'), Plain(KeyCode::Left)], Action::PreviousSection, "", "the figure before"),
+    bind(&[Plain(KeyCode::Tab), char('n')], Action::NextSection, "figure", "the next figure"),
+    bind(&[Plain(KeyCode::BackTab), char('b')], Action::PreviousSection, "", "the figure before"),
 ];
 
 /// A figure that can be compared.

@@ -50,8 +50,8 @@ const BINDINGS: &[Binding] = &[
     bind(&[Plain(KeyCode::PageDown)], Action::PageDown, "", "one page down"),
     bind(&[Plain(KeyCode::Home), char('g')], Action::First, "", "the first figure"),
     bind(&[Plain(KeyCode::End), char('G')], Action::Last, "", "the last figure"),
-    bind(&[char('n'), Plain(KeyCode::Right)], Action::NextListener, "next", "the same of the next listener"),
-    bind(&[char('b'), Plain(KeyCode::Left)], Action::PreviousListener, "", "the same of the listener before"),
+    bind(&[char('n')], Action::NextListener, "next", "the same of the next listener"),
+    bind(&[char('b')], Action::PreviousListener, "", "the same of the listener before"),
 ];
 
 /// A figure that is explained.

@@ -44,13 +44,8 @@ static KEYS: Scope = Scope { title: "Keys in the listener view", others: Others:
 
 const BINDINGS: &[Binding] = &[
     bind(&[Plain(KeyCode::Esc), Plain(KeyCode::Backspace)], Action::Back, "back", "back to the overview"),
-    bind(
-        &[char('n'), Plain(KeyCode::Right)],
-        Action::NextListener,
-        "next",
-        "the next listener, in the order of the overview",
-    ),
-    bind(&[char('b'), Plain(KeyCode::Left)], Action::PreviousListener, "", "the listener before"),
+    bind(&[char('n')], Action::NextListener, "next", "the next listener, in the order of the overview"),
+    bind(&[char('b')], Action::PreviousListener, "", "the listener before"),
     bind(
         &[Plain(KeyCode::Tab)],
         Action::NextSection,

@@ -15,9 +15,11 @@ document.getElementById("all").addEventListener("click", () => {
   const open = all().some((entry) => !entry.open);
   for (const entry of all()) entry.open = open;
 });
-const reveal = () => {
-  const target = location.hash && document.getElementById(location.hash.slice(1));
+const reveal = (hash) => {
+  const target = hash && document.getElementById(hash.slice(1));
   if (target && target.tagName === "DETAILS") { target.open = true; target.scrollIntoView(); }
 };
-addEventListener("hashchange", reveal);
-reveal();
+// Not hashchange alone: the second click on a link changes nothing.
+for (const link of document.querySelectorAll("a[href^='#']")) link.addEventListener("click", () => reveal(link.hash));
+addEventListener("hashchange", () => reveal(location.hash));
+reveal(location.hash);

@@ -1,0 +1,157 @@
+//! `listentop replay`.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow};
+use listentop_model::model::Model;
+use tokio::{
+    runtime::Handle,
+    sync::{
+        mpsc::{self, UnboundedReceiver, error::TryRecvError},
+        watch,
+    },
+};
+
+use super::{
+    Failure, OK,
+    filter::Filter,
+    options::{Cli, Replay},
+    recorded::Recorded,
+    runtime, top,
+};
+use crate::{
+    dashboard::{self, Control, DashboardOptions, Ended, Moment, Shown, Travel},
+    past::{self, Past as _, Traveller, Turn},
+    say::say,
+};
+
+/// Between two frames at least: a screen shows no more.
+const SHORTEST: Duration = Duration::from_millis(50);
+/// At most: a gap in a recording is not waited for.
+const LONGEST: Duration = Duration::from_secs(10);
+
+pub(super) fn run(cli: &Cli, options: &Replay) -> Result<u8, Failure> {
+    dashboard::usable()?;
+    let top = cli.top();
+    let look = top::look(&top)?;
+    cli.filter.notes().into_iter().for_each(|note| say(format_args!("listentop: {note}")));
+    let recorded = Recorded::open(&options.file)?;
+    let place = match options.at {
+        Some(moment) => recorded.place(moment)?,
+        None => recorded.part(&super::recorded::Part::default(), None)?.start,
+    };
+    let run = recorded.recording.runs().iter().find(|run| run.samples.contains(&place));
+    let (places, about) = run.map(|run| (run.samples.clone(), run.start.clone())).context("there is no sample")?;
+    let every = Duration::from_millis(about.interval_ms.max(1)).div_f64(options.speed);
+    let every = top.refresh.unwrap_or(every).clamp(SHORTEST, LONGEST);
+    let past = past::Recorded { recording: recorded.recording, places };
+    let traveller = Traveller::at(&past, place);
+    let is_stopped = options.at.is_some();
+    let player = Player { past, traveller, filter: cli.filter.clone(), every, is_stopped };
+    let options = DashboardOptions {
+        refresh: every,
+        host: about.machine,
+        source: "replay".to_owned(),
+        filters: cli.filter.to_string(),
+        is_replay: true,
+        starts_paused: is_stopped,
+        ..look
+    };
+    let runtime = runtime()?;
+    let (ended, reader) = runtime.block_on(async move {
+        let (models, receiver) = watch::channel(None);
+        let (sender, controls) = mpsc::unbounded_channel();
+        let reader = player.spawn(models, controls)?;
+        let ended = dashboard::run(receiver, sender, options).await?;
+        anyhow::Ok((ended, reader))
+    })?;
+    let read = reader.join();
+    drop(runtime);
+    match ended {
+        Ended::Quit | Ended::TerminalLost => Ok(OK),
+        Ended::Signal(number) => Ok(128_u8.saturating_add(number.unsigned_abs().try_into().unwrap_or(u8::MAX))),
+        Ended::SourceEnded => match read {
+            Ok(Err(error)) => Err(error.into()),
+            _ => Err(anyhow!("the replay ended").into()),
+        },
+    }
+}
+
+/// Plays a recording.
+struct Player {
+    past: past::Recorded,
+    traveller: Traveller,
+    filter: Filter,
+    /// Time between two samples.
+    every: Duration,
+    is_stopped: bool,
+}
+
+impl Player {
+    /// Sends models from a thread of its own until nobody receives them.
+    fn spawn(
+        mut self,
+        models: watch::Sender<Option<Shown>>,
+        mut controls: UnboundedReceiver<Control>,
+    ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+        let runtime = Handle::current();
+        let run = move || {
+            let mut due = Instant::now() + self.every;
+            let first = self.shown().context("none of these samples can be read")?;
+            if models.send(Some(first)).is_err() {
+                return Ok(());
+            }
+            loop {
+                let control = match controls.try_recv() {
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                    Err(TryRecvError::Empty) if self.is_stopped => runtime.block_on(controls.recv()),
+                    Err(TryRecvError::Empty) => {
+                        let left = due.saturating_duration_since(Instant::now());
+                        let came = runtime.block_on(async { tokio::time::timeout(left, controls.recv()).await });
+                        match came {
+                            Ok(control) => control,
+                            Err(_) => Some(Control::Travel(Travel::To(Turn::Samples(1)))),
+                        }
+                    }
+                    Ok(control) => Some(control),
+                };
+                let Some(control) = control else { return Ok(()) };
+                let before = self.traveller.place();
+                self.obey(control);
+                due = Instant::now() + self.every;
+                if self.traveller.place() != before
+                    && let Some(shown) = self.shown()
+                    && models.send(Some(shown)).is_err()
+                {
+                    return Ok(());
+                }
+            }
+        };
+        thread::Builder::new().name("replay".to_owned()).spawn(run).context("cannot start a thread for the replay")
+    }
+
+    fn obey(&mut self, control: Control) {
+        match control {
+            Control::SetInterval(every) => self.every = every,
+            Control::Travel(Travel::Pause(stop)) => self.is_stopped = stop,
+            Control::Travel(Travel::To(turn)) => _ = self.traveller.go(&self.past, turn),
+            Control::Travel(Travel::Now) => {
+                let count = self.past.places().len() as isize;
+                self.traveller.go(&self.past, Turn::Samples(count));
+            }
+        }
+    }
+
+    /// What is to be shown of this moment.
+    fn shown(&mut self) -> Option<Shown> {
+        let mut model = Model::clone(&*self.traveller.model(&self.past)?);
+        self.filter.apply(&mut model);
+        let last = self.past.places().end.saturating_sub(1);
+        let moment = Moment { unix_ms: self.past.time(self.traveller.place()), last_ms: self.past.time(last) };
+        Some(Shown { model: Arc::new(model), past: Some(moment) })
+    }
+}
