@@ -103,7 +103,7 @@ fn a_click_selects_and_opens() {
     session.send("\x1b[<0;6;8M\x1b[<0;6;8m");
     session.wait_for("ACCEPTORS");
     // The first view in the first line.
-    session.send("\x1b[<0;6;1M\x1b[<0;6;1m");
+    session.send("\x1b[<0;15;1M\x1b[<0;15;1m");
     // Only what differs is drawn, unless the size does; and a new size must not come before the click.
     pause(300);
     session.resize(90, 30);
