@@ -123,6 +123,8 @@ pub enum Action {
     Now,
     /// A click at this column and row.
     Click(u16, u16),
+    /// A click with the right button there: what is that figure?
+    Ask(u16, u16),
 }
 
 /// Lines that a turn of the wheel scrolls.

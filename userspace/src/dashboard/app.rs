@@ -155,10 +155,19 @@ impl App {
             Action::Click(column, row) => {
                 return self.clicked(column, row).map_or(Effect::None, |action| self.act(action));
             }
+            Action::Ask(x, y) => {
+                let asked = self.state.hits.borrow().figure_at(x, y);
+                return asked.map_or(Effect::None, |column| {
+                    self.show("explain");
+                    self.act(Action::PickColumn(column));
+                    Effect::Redraw
+                });
+            }
             Action::Bundle => return Effect::Bundle,
             Action::Lab(key) => return Effect::Lab(key),
             Action::Copy => {
-                self.state.copy();
+                let text = self.view().copies(&self.state);
+                self.state.copy(text);
                 Outcome::Changed
             }
             Action::OpenWorst => {

@@ -96,7 +96,7 @@ const ASKS: [(Column, Ask); 28] = {
         (C::SynQueue, Place),
         (C::Listener, Whole),
         (C::Process, Whole),
-        (C::Finding, UpTo(44)),
+        (C::Finding, UpTo(60)),
         (C::Netns, Place),
         (C::Peak, Place),
         (C::Trend, Place),

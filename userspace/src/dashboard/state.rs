@@ -169,10 +169,10 @@ impl State {
         self.alarmed = alarming;
     }
 
-    /// Copies the command that shows the cause at the selected listener, or else what was found there.
-    pub(super) fn copy(&mut self) {
-        let Some(item) = self.selected_item() else { return };
-        let text = verdict::line_to_copy(item.figures());
+    /// Copies `text`, or else the command that shows the cause at the selected listener, or what was found there.
+    pub(super) fn copy(&mut self, text: Option<String>) {
+        let text = text.or_else(|| Some(verdict::line_to_copy(self.selected_item()?.figures())));
+        let Some(text) = text else { return };
         self.message = Some(format!("copied: {text}"));
         self.outbox.extend_from_slice(clipboard::sequence(&text).as_bytes());
     }

@@ -239,13 +239,13 @@ impl Theme {
         }
     }
 
-    /// The style of a queue that is `fill` full: an empty one is idle.
+    /// The style of a queue that is `fill` full: below a tenth it is as good as idle, and colours are for what matters.
     #[must_use]
     pub fn fill(self, fill: f64) -> Style {
         match fill {
             f if f >= 1.0 => self.critical(),
             f if f >= 0.5 => self.warning(),
-            f if f > 0.0 => self.flow(),
+            f if f >= 0.1 => self.flow(),
             _ => self.label(),
         }
     }

@@ -26,6 +26,11 @@ pub(super) trait View: Debug {
     /// Handles an action.
     fn update(&mut self, action: Action, state: &mut State) -> Outcome;
 
+    /// What the key that copies takes from it; `None`: what the selected row says.
+    fn copies(&self, _state: &State) -> Option<String> {
+        None
+    }
+
     /// Draws it. Without a model only a view that does not [need](Declaration::needs_model) one is drawn.
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, model: Option<&Model>);
 }

@@ -97,12 +97,13 @@ fn every_key_and_click_in_every_view() {
 
 #[test]
 fn a_click_selects_and_opens() {
-    let mut session = started();
+    let mut session = Session::start("show", (120, 40), true);
+    session.wait_for("quit");
     // The eighth line is the first row.
     session.send("\x1b[<0;6;8M\x1b[<0;6;8m");
     session.wait_for("ACCEPTORS");
     // The first view in the first line.
-    session.send("\x1b[<0;6;1M\x1b[<0;6;1m");
+    session.send("\x1b[<0;15;1M\x1b[<0;15;1m");
     // Only what differs is drawn, unless the size does; and a new size must not come before the click.
     pause(300);
     session.resize(90, 30);

@@ -97,6 +97,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn take(app: &mut App, step: &Step) {
     let action = match *step {
         Step::Key(code, modifiers) => app.action(KeyEvent::new(code, modifiers)),
+        // Seldom with the right button.
+        Step::Click(x, y) if x % 16 == 0 => Some(Action::Ask(x, y)),
         Step::Click(x, y) => Some(Action::Click(x, y)),
         Step::Wheel(up) => Some(if up { Action::ScrollUp } else { Action::ScrollDown }),
         Step::Size(columns, rows) => Some(Action::Resize(columns, rows)),

@@ -92,6 +92,12 @@ impl View for Events {
         Outcome::changed_if(before != self.at)
     }
 
+    fn copies(&self, state: &State) -> Option<String> {
+        let entry = state.log.newest(self.at)?;
+        let time = words::utc(entry.event.unix_ms);
+        Some(format!("{time} {} {}", entry.name, what(&entry.event)))
+    }
+
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, _: Option<&Model>) {
         let theme = state.theme;
         let title = format!("Events: {} since the start, the newest first", words::grouped(state.log.total()));

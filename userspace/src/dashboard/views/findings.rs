@@ -124,6 +124,15 @@ impl View for Findings {
         Outcome::changed_if(before != self.at)
     }
 
+    fn copies(&self, state: &State) -> Option<String> {
+        let (listener, finding) = of(*self.places.get(self.at)?, state.model.as_deref()?)?;
+        let command = verdict::command(&finding.advice).map(words::clean);
+        Some(command.unwrap_or_else(|| {
+            let endpoint = words::listener_endpoint(listener);
+            format!("{endpoint} {}: {}", words::process(listener), words::clean(&finding.summary))
+        }))
+    }
+
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, model: Option<&Model>) {
         let (Some(model), theme) = (model, state.theme) else { return };
         let [list, below] = parts(area);
@@ -170,7 +179,9 @@ fn draw_line(buf: &mut Buffer, line: Rect, listener: &ListenerModel, at: usize, 
     let style = if finding.until_unix_ms.is_some() { theme.label() } else { theme.severity(finding.severity) };
     let margin = "  ".repeat(depth(&listener.findings, at));
     let where_width = (line.width / 3).clamp(24, 44);
-    let name = format!("{} {}", words::listener_endpoint(listener), words::process(listener));
+    let endpoint = words::listener_endpoint(listener);
+    let room = usize::from(where_width).saturating_sub(words::width(&endpoint) + 1);
+    let name = format!("{endpoint} {}", words::process_within(listener, room));
     text::put(buf, line.x + 1, line.y, 1, words::severity_mark(finding.severity), style);
     text::left(buf, line.x + 3, line.y, where_width, &words::fit(&name, where_width.into()), Style::new());
     let passed = if finding.until_unix_ms.is_some() { "(passed) " } else { "" };
@@ -238,6 +249,9 @@ mod tests {
         assert!(text.contains("on_syn 420"), "{text}");
         app.update(Action::Last);
         assert!(picture(&app).contains("── 0.0.0.0:22"), "{}", picture(&app));
+        // What is copied is of the chosen line, whichever row the overview has selected.
+        app.update(Action::Copy);
+        assert!(picture(&app).contains("copied: 0.0.0.0:22 sshd[801]: "), "{}", picture(&app));
         app.update(Action::First);
         app.update(Action::Open);
         assert!(picture(&app).contains("backlog 128") && picture(&app).contains("[Listener]"), "{}", picture(&app));

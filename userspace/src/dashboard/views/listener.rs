@@ -12,7 +12,7 @@ pub(super) use self::findings::evidence;
 use crossterm::event::KeyCode;
 use listentop_model::{
     model::{ListenerModel, Model, ThreadModel},
-    words,
+    words::{self, verdict},
 };
 use ratatui::{
     buffer::Buffer,
@@ -180,6 +180,10 @@ impl View for Listener {
             movement => self.travel(movement, &parts, state),
         }
         Outcome::changed_if(before != *self)
+    }
+
+    fn copies(&self, state: &State) -> Option<String> {
+        Some(verdict::line_to_copy(&*state.listener(self.id?)?))
     }
 
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, model: Option<&Model>) {

@@ -225,6 +225,10 @@ fn draw(buf: &mut Buffer, area: Rect, offset: usize, state: &State, model: &Mode
     let places = places(area, state, model);
     let details = details(area.height);
     let rows = Rect { y: area.y + HEADS, height: area.height - HEADS - details, ..area };
+    for place in &places {
+        let figures = Rect { x: place.x, width: place.width, height: HEADS + rows.height, ..area };
+        state.hits.borrow_mut().add_figures(figures, place.column);
+    }
     group_heads(buf, area, &places, state.theme);
     heads(buf, area, &places, state);
     let height = usize::from(rows.height);

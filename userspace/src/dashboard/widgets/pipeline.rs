@@ -112,7 +112,10 @@ fn frame(buf: &mut Buffer, area: Rect, drops: bool) {
 
 fn arrow(buf: &mut Buffer, (x, y): (u16, u16), gap: u16, flow: Option<&(String, &'static str)>, theme: Theme) {
     let middle = |text: &str| usize::from(gap).saturating_sub(words::width(text)) as u16 / 2;
-    text::put(buf, x, y + 1, gap, &format!("{}▶", "─".repeat(usize::from(gap) - 1)), theme.flow());
+    // Where nothing flows, or nobody can tell, the arrow is only a sign of the way.
+    let flows = flow.is_none_or(|(rate, _)| !matches!(rate.as_str(), "0" | "~0" | words::UNAVAILABLE | words::NOTHING));
+    let style = if flows { theme.flow() } else { theme.label() };
+    text::put(buf, x, y + 1, gap, &format!("{}▶", "─".repeat(usize::from(gap) - 1)), style);
     if let Some((rate, what)) = flow {
         let unit = if words::width(what) + 4 <= gap.into() { format!("{what}/s") } else { "/s".to_owned() };
         let style = if rate == words::UNAVAILABLE { theme.label() } else { theme.strong() };

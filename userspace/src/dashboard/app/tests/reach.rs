@@ -34,6 +34,19 @@ fn a_click_selects_opens_sorts_and_changes_the_view() {
 }
 
 #[test]
+fn the_right_button_explains_the_figure_that_it_points_at() {
+    let mut app = app(model(&fixtures::quiet()));
+    let picture_of = picture(&app);
+    let row = picture_of.lines().position(|line| line.contains("127.0.0.1:6379")).unwrap();
+    let line = picture_of.lines().nth(row).unwrap();
+    let x = line[..line.find("/512").unwrap()].chars().count();
+    assert_eq!(app.update(Action::Ask(x as u16, row as u16)), Effect::Redraw);
+    assert!(picture(&app).contains("[Explain]") && picture(&app).contains("› accept queue"), "{}", picture(&app));
+    // Nothing stands there.
+    assert_eq!(app.update(Action::Ask(0, 0)), Effect::None);
+}
+
+#[test]
 fn the_wheel_scrolls() {
     let mut app = app(model(&fixtures::many(100)));
     press(&mut app, &[Action::ScrollDown, Action::ScrollDown, Action::ScrollUp]);
