@@ -17,8 +17,8 @@ use test_support::environment;
 fn main() -> ExitCode {
     environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     let mut arguments = Arguments::from_args();
-    // Some compare times.
-    arguments.test_threads.get_or_insert(1);
+    // They mostly wait, and no two share a namespace.
+    arguments.test_threads.get_or_insert(2);
     let tests = [prometheus::TESTS, guarded::TESTS, misbehaving::TESTS, deployed::TESTS].into_iter().flatten();
     let trials = tests.map(test_support::Test::trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

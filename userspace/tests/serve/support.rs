@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -90,9 +90,11 @@ pub(crate) fn serve(arguments: &str) -> Running {
     running
 }
 
-/// The same; the lines of stderr up to the one that begins so.
+/// The same; the lines of stderr up to the one that begins so. It serves the listeners of the test's namespace alone:
+/// two tests run at a time.
 pub(crate) fn serve_until(arguments: &str, line: &str) -> (Running, Vec<String>) {
-    let mut command = listentop(&format!("serve --every 250ms {arguments}"));
+    let netns = fs::metadata("/proc/thread-self/ns/net").expect("our namespace").ino();
+    let mut command = listentop(&format!("serve --every 250ms --netns {netns} {arguments}"));
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut running = Running::start(command);
     let mut stderr = BufReader::new(running.0.stderr.take().expect("piped"));
