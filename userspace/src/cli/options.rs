@@ -228,8 +228,8 @@ pub(super) struct Replay {
     /// The recording, or the folder of a ring
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
-    /// Begin at this moment, and stop there: 03:12 (the last such), 2026-11-29T03:12:30, in UTC with a Z at its end; +10m
-    /// from the start, or -5m from the end
+    /// Begin at this moment, and stop there: 03:12 (the last such), 2026-11-29T03:12:30, in UTC with a Z at its end;
+    /// +10m from the start, or -5m from the end
     #[arg(long, value_name = "TIME", value_parser = moment::parse, allow_hyphen_values = true)]
     pub(super) at: Option<Moment>,
     /// How many times as fast as it was (10, 0.5)
