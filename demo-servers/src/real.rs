@@ -1,5 +1,5 @@
-//! `real-server`: starts a server that people use as the lab starts its own: it says when it listens, ends on SIGTERM, and
-//! leaves nothing behind.
+//! `real-server`: starts a server that people use as the lab starts its own: it says when it listens, ends on SIGTERM,
+//! and leaves nothing behind.
 //!
 //! The server runs in a PID namespace of its own, whose processes all end with it, and sees a /tmp of its own, which
 //! holds its files and goes with it.

@@ -16,6 +16,8 @@ const TESTS: &[Test] = &[
     Test { name: "the_report_is_what_the_programs_and_the_kernel_counted", run: the_report_is_true },
     Test { name: "a_report_for_people_ends_by_itself", run: a_report_for_people },
     Test { name: "signals_end_a_report_and_all_processes", run: signals_end_a_report },
+    Test { name: "a_lesson_asks_acts_and_says_what_it_proved", run: a_lesson_from_question_to_outcome },
+    Test { name: "the_menu_starts_a_lesson_and_leaves", run: the_menu },
     Test { name: "signals_restore_the_terminal", run: signals_restore_the_terminal },
     Test { name: "a_panic_restores_the_terminal", run: a_panic_restores_the_terminal },
 ];
@@ -143,6 +145,53 @@ fn assert_restored(session: &Session, running: &Running) -> String {
     running.assert_nothing_left();
     eventually("the terminal is as before", || session.echoes());
     session.after_dashboard()
+}
+
+/// What a terminal sends for function keys.
+const F6: &str = "\x1b[17~";
+const F10: &str = "\x1b[21~";
+const F12: &str = "\x1b[24~";
+
+fn a_lesson_from_question_to_outcome() {
+    let mut session = Session::start_asking("overflow", &listentop());
+    session.wait_for("your prediction (1 to 3");
+    session.type_text("9\n2\n");
+    session.wait_for(ENTER);
+    session.wait_for("repeat");
+    let running = Running::wait(session.lab());
+    session.type_text(F6);
+    // A dashboard writes what changes only.
+    session.wait_for("slow_acceptor");
+    eventually("the backlog is doubled", || session.shown().contains("/17"));
+    session.type_text(F12);
+    eventually("it begins again", || session.shown().matches(ENTER).count() == 2);
+    running.assert_nothing_left();
+    let running = Running::wait(session.lab());
+    within(Duration::from_secs(30), "an expectation is judged", || session.shown().contains(['✓', '✗']));
+    session.type_text("q");
+    assert_eq!(session.end(), 0, "{}", session.shown());
+    let after = session.shown();
+    for part in ["as you predicted", "expected: ", "Little's law", "the belief that it breaks", "next lesson: "] {
+        assert!(after.contains(part), "{part} is not in {after}");
+    }
+    running.assert_nothing_left();
+}
+
+fn the_menu() {
+    let mut session = Session::start_asking("course", &listentop());
+    session.wait_for("lessons on this machine");
+    // The second one.
+    session.type_text("j\r");
+    session.wait_for("your prediction");
+    session.type_text("\n");
+    session.wait_for("repeat");
+    let running = Running::wait(session.lab());
+    session.type_text(F10);
+    eventually("the menu comes back", || session.shown().matches("lessons on this machine").count() == 2);
+    running.assert_nothing_left();
+    session.type_text("q");
+    assert_eq!(session.end(), 0, "{}", session.shown());
+    eventually("the terminal is as before", || session.echoes());
 }
 
 fn signals_restore_the_terminal() {

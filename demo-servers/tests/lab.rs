@@ -3,10 +3,12 @@
 use demo_test_support::lab::{Running, headless};
 use demo_test_support::terminal::{LEAVE, Session};
 use demo_test_support::{counter, eventually};
+use lab_control::{Act, Connection, FromLab, Role, State, ToLab};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode};
@@ -19,6 +21,8 @@ const TESTS: &[Test] = &[
     Test { name: "overflow_overflows_and_the_sysctls_follow_the_options", run: overflow_overflows },
     Test { name: "a_load_may_end_before_the_report", run: a_load_may_end_before_the_report },
     Test { name: "a_report_prints_its_progress", run: a_report_prints_its_progress },
+    Test { name: "the_control_socket_takes_acts_and_tells_the_state", run: the_control_socket },
+    Test { name: "strangers_to_the_control_socket_are_refused", run: strangers_are_refused },
     Test { name: "signals_end_everything", run: signals_end_everything },
     Test { name: "a_killed_lab_leaves_nothing", run: a_killed_lab_leaves_nothing },
     Test { name: "a_lost_child_ends_everything_with_one_line", run: a_lost_child_ends_everything_with_one_line },
@@ -132,6 +136,101 @@ fn a_report_prints_its_progress() {
     let expected =
         "\x1b[Klab: 1 of 3.5 s\r\x1b[Klab: 2 of 3.5 s\r\x1b[Knoted\r\n\x1b[Klab: 3 of 3.5 s\r\x1b[Kthe report\r\n";
     assert_eq!(progress, expected);
+}
+
+/// A lab of five servers, and a connection to its control socket. The load runs.
+fn controlled(name: &str) -> (Child, Running, Connection) {
+    let lab = lab(name, "patterns --for 60", "echo measuring >&2; exec sleep 60");
+    let running = running(&lab);
+    let connection = Connection::to(&format!("listentop-lab-{}", lab.id()), Role::Observer, "").unwrap();
+    (lab, running, connection)
+}
+
+/// The next message that is no state, or the next state for which `wanted` is true.
+fn until(connection: &mut Connection, wanted: impl Fn(&State) -> bool) -> FromLab {
+    loop {
+        match connection.reader.receive().unwrap().expect("the lab is there") {
+            FromLab::State(state) if !wanted(&state) => {}
+            message => return message,
+        }
+    }
+}
+
+fn the_control_socket() {
+    let (lab, running, mut connection) = controlled("control");
+    let FromLab::State(state) = until(&mut connection, |_| true) else { panic!("a state comes first") };
+    assert_eq!((state.lesson.as_str(), state.number, state.steps, state.rate), ("patterns", 1, 1, 100));
+    assert!(!state.watch.is_empty() && state.expected.len() > 2, "{state:?}");
+    let mut act = |act: Act, done: &str| {
+        connection.writer.send(&ToLab::Act(act)).unwrap();
+        until(&mut connection, |state| state.last_act.as_ref().is_some_and(|last| last.ends_with(done)))
+    };
+    let server = |name: &str| Some(name.to_owned());
+    let FromLab::State(stalled) = act(Act::Stall { server: server("7001") }, "stall single_thread") else {
+        panic!("it is done")
+    };
+    assert_eq!(stalled.stalled, [7001]);
+    let depth = || depth_inside(&running, 7001);
+    eventually("the queue of the stalled server grows", || depth() > 20);
+    act(Act::Release { server: server("single_thread") }, "release single_thread");
+    eventually("it accepts again", || depth() < 5);
+    for (done, wanted) in [
+        ("backlog 3 sharded", Act::Backlog { server: server("sharded"), backlog: 3 }),
+        ("one more acceptor sharded", Act::AddAcceptor { server: server("7005") }),
+        ("load at 10 %", Act::Rate { load: None, percent: 10 }),
+        ("SYN cookies 2", Act::Cookies { value: 2 }),
+    ] {
+        assert!(matches!(act(wanted, done), FromLab::State(_)), "{done}");
+    }
+    for (wanted, says) in [
+        (Act::Stall { server: None }, "which server?"),
+        (Act::Stall { server: server("nobody") }, "no server nobody runs"),
+        (Act::Rate { load: server("nobody"), percent: 50 }, "no load nobody runs"),
+        (Act::Rate { load: None, percent: 0 }, "from 1 to 1000"),
+        (Act::Cookies { value: 3 }, "cookies are 0"),
+    ] {
+        let FromLab::Refused { reason } = act(wanted, "never") else { panic!("it cannot be done") };
+        assert!(reason.contains(says) && reason.lines().count() == 1, "{reason}");
+    }
+    kill(Pid::from_raw(lab.id() as i32), Signal::SIGTERM).unwrap();
+    lab.wait_with_output().unwrap();
+    running.assert_nothing_left();
+    assert!(Connection::to(&format!("listentop-lab-{}", running.lab()), Role::Observer, "").is_err());
+}
+
+/// The depth of the accept queue of this port in a lab's namespace.
+fn depth_inside(running: &Running, port: u16) -> u64 {
+    let namespace = running.open_namespace();
+    let read = move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        fs::read_to_string("/proc/thread-self/net/tcp").unwrap()
+    };
+    let table = std::thread::spawn(read).join().unwrap();
+    let listens = format!(":{port:04X} 00000000:0000 0A ");
+    let line = table.lines().find(|line| line.contains(&listens)).expect("it listens");
+    let (_, queues) = line.split_once(&listens).unwrap();
+    u64::from_str_radix(&queues[9..17], 16).unwrap()
+}
+
+fn strangers_are_refused() {
+    let (lab, running, _connection) = controlled("strangers");
+    for (message, says) in [
+        ("{\"type\":\"hello\",\"version\":99,\"role\":\"observer\"}", "version 1, not 99"),
+        ("{\"type\":\"act\",\"act\":\"next_step\"}", "must be a hello"),
+        ("shout", "no message of version 1"),
+    ] {
+        let name = format!("listentop-lab-{}", lab.id());
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+        let mut stream = std::os::unix::net::UnixStream::connect_addr(&address).unwrap();
+        std::io::Write::write_all(&mut stream, format!("{message}\n").as_bytes()).unwrap();
+        let mut connection = Connection::of(stream).unwrap();
+        let Ok(Some(FromLab::Refused { reason })) = connection.reader.receive() else { panic!("{message} is refused") };
+        assert!(reason.contains(says), "{reason}");
+        assert!(matches!(connection.reader.receive::<FromLab>(), Ok(None) | Err(_)), "the connection has ended");
+    }
+    kill(Pid::from_raw(lab.id() as i32), Signal::SIGTERM).unwrap();
+    lab.wait_with_output().unwrap();
+    running.assert_nothing_left();
 }
 
 fn signals_end_everything() {

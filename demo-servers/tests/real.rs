@@ -1,4 +1,5 @@
-//! `real-server`: real servers start and end as the lab's own do, and leave nothing behind. Needs root, and the servers.
+//! `real-server`: real servers start and end as the lab's own do, and leave nothing behind. Needs root, and the
+//! servers.
 
 use demo_servers::lab::namespace::Namespace;
 use demo_servers::server::Ready;

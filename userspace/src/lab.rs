@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use lab_control::{Connection, FromLab, Reader, Role, ToLab, Writer};
+use lab_control::{Act, Connection, FromLab, Reader, Role, ToLab, Writer};
 use listentop_model::model::Model;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -76,5 +76,108 @@ pub(crate) async fn next(lab: &mut Option<Lab>) -> FromLab {
     match lab {
         Some(lab) => lab.next().await,
         None => std::future::pending().await,
+    }
+}
+
+/// The dashboard's side: it answers a request with the second model after it. The first may have been sampled before.
+#[derive(Debug)]
+pub(crate) struct Dashboard {
+    lab: Option<Lab>,
+    /// The number of the last request, and how many models are to come before the answer.
+    asked: Option<(u64, u8)>,
+    /// The newest model: what is shown may be of the past.
+    newest: Option<Arc<Model>>,
+}
+
+impl Dashboard {
+    /// Of this lab; without one nothing ever comes.
+    pub(crate) fn of(lab: Option<Lab>) -> Self {
+        Self { lab, asked: None, newest: None }
+    }
+
+    /// The next message that concerns the screen.
+    pub(crate) async fn next(&mut self) -> FromLab {
+        loop {
+            match next(&mut self.lab).await {
+                FromLab::Report { number } => self.asked = Some((number, 1)),
+                message => return message,
+            }
+        }
+    }
+
+    /// A new model is there.
+    pub(crate) fn sampled(&mut self, model: &Arc<Model>) {
+        self.newest = self.lab.is_some().then(|| model.clone());
+        match self.asked {
+            None => {}
+            Some((number, 0)) => {
+                self.asked = None;
+                self.report(number, model);
+            }
+            Some((number, left)) => self.asked = Some((number, left - 1)),
+        }
+    }
+
+    /// The dashboard ends: the last report, for the outcome of the lesson.
+    pub(crate) fn finish(&self) {
+        if let Some(model) = &self.newest {
+            self.report(0, model);
+        }
+    }
+
+    /// Sends a report. A lab that takes none ends this process anyway.
+    fn report(&self, number: u64, model: &Model) {
+        if let Some(lab) = &self.lab {
+            let _ = lab.report(number, model);
+        }
+    }
+
+    /// Asks for something; what becomes of it is in the next state.
+    pub(crate) fn act(&self, act: Act) {
+        if let Some(lab) = &self.lab {
+            let _ = lab.send(&ToLab::Act(act));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use listentop_model::{fixtures, tracker::Tracker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_answered_with_the_second_model_after_it() {
+        let name = format!("listentop-lab-test-{}", std::process::id());
+        let listener = lab_control::listen(&name).expect("nobody has this name");
+        let side = thread::spawn(move || {
+            let mut lab = Connection::of(listener.accept().expect("it connects").0).expect("a socket");
+            assert!(matches!(lab.reader.receive(), Ok(Some(ToLab::Hello { role: Role::Listentop, .. }))));
+            let send = |lab: &mut Connection, message: &FromLab| lab.writer.send(message).expect("it reads");
+            send(&mut lab, &FromLab::Welcome { version: lab_control::VERSION, lesson: "x".to_owned() });
+            send(&mut lab, &FromLab::Report { number: 7 });
+            send(&mut lab, &FromLab::State(Box::default()));
+            let answers: Vec<ToLab> = std::iter::from_fn(|| lab.reader.receive().ok().flatten()).collect();
+            answers
+        });
+        let Connection { reader, writer } = Connection::to(&name, Role::Listentop, "").expect("it is there");
+        let (sender, messages) = unbounded_channel();
+        thread::spawn(move || receive(reader, &sender));
+        let mut dashboard = Dashboard::of(Some(Lab { writer: Arc::new(Mutex::new(writer)), messages }));
+        assert!(matches!(dashboard.next().await, FromLab::State(_)), "the request is not the screen's");
+        let model = Arc::new(Tracker::new(&fixtures::quiet()[0]).model().clone());
+        dashboard.sampled(&model);
+        dashboard.sampled(&model);
+        dashboard.sampled(&model);
+        dashboard.act(Act::NextStep);
+        if let Some(lab) = &dashboard.lab {
+            lab.writer.lock().expect("nobody panicked").close();
+        }
+        let answers = side.join().expect("it does not panic");
+        let numbers: Vec<u64> = answers
+            .iter()
+            .filter_map(|answer| if let ToLab::Report { number, .. } = answer { Some(*number) } else { None })
+            .collect();
+        assert_eq!((numbers, answers.last()), (vec![7], Some(&ToLab::Act(Act::NextStep))));
     }
 }

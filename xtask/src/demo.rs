@@ -15,7 +15,7 @@ use xtask_support::{cargo, root, setup};
 /// The options of `lab`. xtask checks them before it builds anything.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Lesson to show; `--list` lists them [default: patterns]
+    /// Lesson to show, or `course` for the menu of lessons; `--list` lists them [default: patterns]
     lesson: Option<String>,
     /// List the lessons in course order and exit
     #[arg(long)]
@@ -96,12 +96,18 @@ fn time(text: &str) -> Result<String, String> {
 }
 
 /// The lesson to show. Refuses what the lab would refuse, before its build of some minutes.
-fn check(options: &Options) -> Result<&'static Lesson> {
+fn check(options: &Options) -> Result<Option<&'static Lesson>> {
     if options.format.is_some() && !(options.headless || options.check || options.list) {
         return Err(usage("--format is for --headless, --check and --list".to_owned()));
     }
-    let lesson = lessons::find(options.lesson.as_deref().unwrap_or(lessons::DEFAULT)).map_err(usage)?;
-    if let Some(kind) = options.server {
+    let lesson = match options.lesson.as_deref() {
+        Some(lessons::MENU) if options.headless || options.check || options.server.is_some() => {
+            return Err(usage("the menu of lessons needs a terminal and no --server: name a lesson".to_owned()));
+        }
+        Some(lessons::MENU) => None,
+        named => Some(lessons::find(named.unwrap_or(lessons::DEFAULT)).map_err(usage)?),
+    };
+    if let (Some(lesson), Some(kind)) = (lesson, options.server) {
         real::find(lesson, kind).map_err(usage)?;
     }
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
@@ -143,7 +149,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let lesson = check(options)?;
     root::ensure_reachable("the demo")?;
     setup::run()?;
-    let binaries = cargo::build_release(cargo::Extent::Demo, &packages(lesson, options.server))?;
+    let extra = lesson.map(|lesson| packages(lesson, options.server)).unwrap_or_default();
+    let binaries = cargo::build_release(cargo::Extent::Demo, &extra)?;
     let mut lab = match root::command(&binaries.lab)? {
         Ok(lab) => lab,
         Err(reason) => bail!(root::unreachable("the demo", &reason)),
@@ -188,12 +195,13 @@ mod tests {
 
     #[test]
     fn an_unknown_lesson_is_refused_before_the_build() {
-        assert_eq!(check(&options("demo overflow --headless")).unwrap().name, "overflow");
-        assert_eq!(check(&options("demo --check")).unwrap().name, lessons::DEFAULT);
+        assert_eq!(check(&options("demo overflow --headless")).unwrap().unwrap().name, "overflow");
+        assert_eq!(check(&options("demo --check")).unwrap().unwrap().name, lessons::DEFAULT);
         let error = check(&options("demo nosuch --headless")).unwrap_err();
         assert!(error.is::<Usage>());
         assert!(error.to_string().starts_with("unknown lesson 'nosuch': the lessons are "), "{error}");
         assert!(check(&options("demo overflow --format json")).unwrap_err().is::<Usage>());
+        assert!(check(&options("demo course --check")).unwrap_err().is::<Usage>());
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub enum Act {
     NextStep,
     /// The lesson begins again, with new programs and a new namespace.
     Repeat,
+    /// The lesson ends, and the menu of lessons opens.
+    Course,
 }
 
 /// What a lab sends.
@@ -117,7 +119,7 @@ pub enum FromLab {
         reason: String,
     },
     /// How the lesson stands. Sent whenever that changes.
-    State(State),
+    State(Box<State>),
     /// Asks listentop for its report.
     Report {
         /// To be repeated in the answer.
@@ -177,13 +179,16 @@ pub struct State {
     /// Findings that the lesson is about, by their ids.
     #[serde(default)]
     pub findings: Vec<String>,
+    /// The clients' side, a load each.
+    #[serde(default)]
+    pub clients: Vec<Client>,
     /// Load in percent of the lesson's own.
     pub rate: u32,
     /// The value of tcp_syncookies.
     pub cookies: u8,
-    /// The servers that accept nothing because of an act.
+    /// The ports of the servers that accept nothing because of an act.
     #[serde(default)]
-    pub stalled: Vec<String>,
+    pub stalled: Vec<u16>,
 }
 
 impl State {
@@ -192,6 +197,42 @@ impl State {
     pub fn holding(&self) -> usize {
         self.expected.iter().filter(|expected| expected.holds == Some(true)).count()
     }
+}
+
+/// What the clients of a load got so far.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Client {
+    /// The load's name.
+    pub name: String,
+    /// The port that it connects to.
+    pub port: u16,
+    /// Connections that were due.
+    pub due: u64,
+    /// Answers.
+    pub answered: u64,
+    /// Milliseconds from the intended start until the first answer, half of them at most.
+    pub p50_ms: Option<f64>,
+    /// 99 of 100 at most.
+    pub p99_ms: Option<f64>,
+    /// Connects whose SYN was sent again, which is after 1 s.
+    pub retried_1s: u64,
+    /// Those whose SYN was sent again twice, the second time after 3 s.
+    pub retried_3s: u64,
+    /// Kinds of failures, with their numbers.
+    pub failed: Vec<(String, u64)>,
+    /// The last half minute, in half seconds, the latest last.
+    pub ticks: Vec<Tick>,
+}
+
+/// One moment of a load and of its server's queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    /// Answers since the last one.
+    pub answers: u64,
+    /// Retries and failures since the last one.
+    pub trouble: u64,
+    /// Depth of the accept queue now.
+    pub depth: u64,
 }
 
 /// An expectation and how it stands.

@@ -8,6 +8,7 @@ pub mod counted;
 pub mod echo;
 mod io;
 pub mod load;
+mod orders;
 mod protocol;
 pub mod proxy;
 pub mod push;

@@ -5,7 +5,7 @@ use crate::io::{Io, plain};
 use crate::protocol::{Client, Protocol};
 use crate::server::runtime;
 use crate::summary::{Record, Shared};
-use crate::tls;
+use crate::{orders, tls};
 use anyhow::Context;
 use demo_servers::cli::usage;
 use demo_servers::stress::options::{Arrivals, Options as Times};
@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -125,10 +126,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let common = options.common.clone();
     let schedule = options.rate.schedule(&common);
     let max_open = options.rate.max_open;
+    let rate = orders::rate()?;
     let shares = Arc::new(Shares { options, connector, totals: Arc::default(), record: Shared::default() });
     let (record, totals) = (shares.record.clone(), Arc::clone(&shares.totals));
     drive(&common, &record.clone(), &totals, async move {
-        each(schedule, max_open, &record, move |intended| user(Arc::clone(&shares), intended)).await;
+        each(schedule, rate, max_open, &record, move |intended| user(Arc::clone(&shares), intended)).await;
         Ok(())
     })
 }
@@ -173,15 +175,28 @@ pub(crate) fn drive(
     print()
 }
 
-/// Starts `user` for each time of the schedule, and waits until all have ended.
-pub(crate) async fn each<F>(schedule: Schedule, max_open: u64, record: &Shared, mut user: impl FnMut(u64) -> F)
-where
+/// Starts `user` for each time of the schedule, and waits until all have ended. The lab may change the rate.
+pub(crate) async fn each<F>(
+    mut schedule: Schedule,
+    mut rate: watch::Receiver<u32>,
+    max_open: u64,
+    record: &Shared,
+    mut user: impl FnMut(u64) -> F,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut tasks = tokio::task::JoinSet::new();
     let (start, start_ns) = (Instant::now(), now_ns());
-    for offset in schedule {
-        sleep_until(start + Duration::from_nanos(offset)).await;
+    while let Some(offset) = schedule.peek() {
+        tokio::select! {
+            () = sleep_until(start + Duration::from_nanos(offset)) => {}
+            // Without a lab, or when it is gone, the rate stays.
+            Ok(()) = rate.changed() => {
+                schedule.go_on_at(f64::from(*rate.borrow_and_update()) / 100.0);
+                continue;
+            }
+        }
+        let _ = schedule.next();
         while tasks.try_join_next().is_some() {}
         let open = tasks.len() as u64;
         {

@@ -4,6 +4,7 @@
 use crate::counted::{Totals, count};
 use crate::io::plain;
 use crate::load::{Common as LoadCommon, Open, Rate, connect, drive, each, responded};
+use crate::orders;
 use crate::server::{Common, Server, accept, runtime};
 use crate::summary::Shared;
 use anyhow::Context;
@@ -119,6 +120,7 @@ pub fn load(options: LoadOptions) -> anyhow::Result<()> {
     let totals = Arc::new(Totals::default());
     let common = options.common.clone();
     let (schedule, max_open) = (options.rate.schedule(&common), options.rate.max_open);
+    let rate = orders::rate()?;
     let (recorded, counted) = (record.clone(), Arc::clone(&totals));
     let mut visits = 0;
     let visitor = move |intended| {
@@ -128,7 +130,7 @@ pub fn load(options: LoadOptions) -> anyhow::Result<()> {
     };
     let shared = record.clone();
     drive(&common, &record, &totals, async move {
-        each(schedule, max_open, &shared, visitor).await;
+        each(schedule, rate, max_open, &shared, visitor).await;
         Ok(())
     })
 }

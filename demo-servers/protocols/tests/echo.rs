@@ -3,6 +3,7 @@
 mod support;
 
 use demo_servers::counters::TotalReport;
+use lab_control::{Connection, FromLab, Order, Role, ToLab};
 use nix::sys::signal::Signal;
 use support::{Server, load, run};
 
@@ -85,6 +86,34 @@ fn blocking_holds_up_the_others_and_waiting_does_not() {
     };
     let (wait, block) = (slowest("--wait-us 20000"), slowest("--block-us 20000"));
     assert!(wait < 200_000 && block >= 300_000, "{wait} {block}");
+}
+
+#[test]
+fn the_lab_changes_the_rate() {
+    let server = Server::start("echo");
+    let name = format!("listentop-test-{}", std::process::id());
+    let lab = lab_control::listen(&name).unwrap();
+    let load = std::thread::spawn(move || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_proto-load"))
+            .args(["echo", "--target", &server.address.to_string(), "--rate", "10", "--for", "2"])
+            .env(lab_control::VARIABLE, &name)
+            .output()
+            .unwrap();
+        serde_json::from_slice::<demo_protocols::summary::Printed>(&output.stdout).unwrap()
+    });
+    let mut program = Connection::of(lab.accept().unwrap().0).unwrap();
+    assert!(matches!(program.reader.receive().unwrap(), Some(ToLab::Hello { role: Role::Load, .. })));
+    program.writer.send(&FromLab::Welcome { version: lab_control::VERSION, lesson: "test".to_owned() }).unwrap();
+    for (number, order, accepted) in [(1, Order::Rate { percent: 1000 }, true), (2, Order::Stall, false)] {
+        program.writer.send(&FromLab::Order { number, order }).unwrap();
+        let Some(ToLab::Done { number: answered, error }) = program.reader.receive().unwrap() else {
+            panic!("no answer")
+        };
+        assert_eq!((answered, error.is_none()), (number, accepted), "{error:?}");
+    }
+    let summary = load.join().unwrap().summary;
+    // 100 per second instead of 10.
+    assert!(summary.due > 100 && summary.completed == summary.due, "{summary:?}");
 }
 
 #[test]

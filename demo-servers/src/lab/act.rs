@@ -1,7 +1,7 @@
 //! What a running lesson can be asked to do, by itself, by key and through the control socket.
 
 use super::crew::Kind;
-use super::run::Run;
+use super::run::{Leave, Run};
 use lab_control::{Act, Order, Role};
 
 const COOKIES: &str = "net/ipv4/tcp_syncookies";
@@ -44,7 +44,11 @@ impl Run<'_> {
                 Ok(())
             }
             Act::Repeat => {
-                self.repeat = true;
+                self.leave = Some(Leave::Repeat);
+                Ok(())
+            }
+            Act::Course => {
+                self.leave = Some(Leave::Course);
                 Ok(())
             }
         }
@@ -82,13 +86,17 @@ impl Run<'_> {
         what: &str,
     ) -> Result<(), String> {
         let name = self.server(wanted)?;
+        let port = self.plan.servers.iter().find(|server| server.name == name).map_or(0, |server| server.port);
         let number = self.hub.order(Role::Server, name, order.clone());
         let number = number.ok_or_else(|| format!("{name} takes no orders"))?;
         let what = format!("{what} {name}");
         self.orders.insert(number, (client, what.clone()));
-        self.state.stalled.retain(|stalled| stalled != name);
+        // It stays stalled whatever else it is ordered to do.
+        if matches!(order, Order::Stall | Order::Release) {
+            self.state.stalled.retain(|stalled| *stalled != port);
+        }
         if *order == Order::Stall {
-            self.state.stalled.push(name.to_owned());
+            self.state.stalled.push(port);
         }
         self.note(what, client.is_none());
         Ok(())

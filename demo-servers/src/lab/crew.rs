@@ -138,10 +138,18 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// Without processes. `terminal` is the one on which listentop will show a dashboard.
-    pub(super) fn new(terminal: Option<Terminal>) -> Self {
+    /// Without processes.
+    pub(super) fn new() -> Self {
         let (sender, events) = sync_channel(ROOM);
-        Self { members: Vec::new(), terminal, environment: Vec::new(), report: None, quiet: false, sender, events }
+        Self {
+            members: Vec::new(),
+            terminal: None,
+            environment: Vec::new(),
+            report: None,
+            quiet: false,
+            sender,
+            events,
+        }
     }
 
     /// For events from other sources.
@@ -149,10 +157,14 @@ impl Crew {
         self.sender.clone()
     }
 
-    /// Forgets the processes, which have ended, and what they sent. `terminal` as in [`Self::new`].
-    pub(super) fn begin_again(&mut self, terminal: Option<Terminal>) {
-        while self.next(Duration::ZERO).is_some() {}
-        self.members.clear();
+    /// Forgets the processes, which have ended, and what they sent. `terminal` is the one on which listentop will show a
+    /// dashboard.
+    pub(super) fn begin(&mut self, terminal: Option<Terminal>) {
+        if !self.members.is_empty() {
+            // What came too late. The first lesson has nothing but signals to wait for.
+            while self.next(Duration::ZERO).is_some() {}
+            self.members.clear();
+        }
         self.report = None;
         self.terminal = terminal;
     }

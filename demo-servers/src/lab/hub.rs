@@ -4,14 +4,19 @@ use super::crew::Event;
 use super::namespace::Namespace;
 use anyhow::Context;
 use lab_control::{Connection, FromLab, Role, State, ToLab, VERSION, Writer};
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt};
 use nix::unistd::getuid;
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+
+/// The number of the next connection. One lesson's may be reported as gone when the next lesson runs.
+static NUMBERS: AtomicUsize = AtomicUsize::new(0);
 
 /// The most connections at a time: a lesson's programs, a dashboard, and some of one's own.
 const MOST: usize = 128;
@@ -43,6 +48,27 @@ pub(super) struct Hub {
     lesson: &'static str,
     clients: BTreeMap<usize, Client>,
     orders: u64,
+    doors: Vec<Door>,
+}
+
+/// A listening socket, and the thread that accepts from it.
+#[derive(Debug)]
+struct Door {
+    listener: Arc<UnixListener>,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // The name must be free for the next lesson.
+        self.ended.store(true, Ordering::Relaxed);
+        // It fails only if the socket does not listen, and then nothing waits for it.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Hub {
@@ -68,14 +94,17 @@ impl Hub {
             thread.join().map_err(|_| io::Error::other("a thread panicked"))?
         });
         let inside = inside.context("cannot open the lab's control socket in its namespace")?;
-        let numbers = Arc::new(AtomicUsize::new(0));
         let open = Arc::new(AtomicUsize::new(0));
-        for listener in [outside, inside] {
-            let (sender, numbers, open) = (sender.clone(), Arc::clone(&numbers), Arc::clone(&open));
-            let take = move || accept(&listener, lesson, &sender, &numbers, &open);
-            std::thread::Builder::new().name("control".to_owned()).spawn(take).context("no thread")?;
+        let mut doors = Vec::new();
+        for listener in [outside, inside].map(Arc::new) {
+            let (sender, open) = (sender.clone(), Arc::clone(&open));
+            let ended = Arc::<AtomicBool>::default();
+            let (own, stop) = (Arc::clone(&listener), Arc::clone(&ended));
+            let take = move || accept(&own, lesson, &sender, &open, &stop);
+            let thread = std::thread::Builder::new().name("control".to_owned()).spawn(take).context("no thread")?;
+            doors.push(Door { listener, ended, thread: Some(thread) });
         }
-        Ok(Self { name, lesson, clients: BTreeMap::new(), orders: 0 })
+        Ok(Self { name, lesson, clients: BTreeMap::new(), orders: 0, doors })
     }
 
     /// Takes note of what came from a connection. Returns what the lab itself must answer, with the connection's
@@ -114,7 +143,7 @@ impl Hub {
             .filter(|(_, client)| matches!(client.role, Role::Listentop | Role::Observer))
             .map(|(number, _)| *number)
             .collect();
-        let message = FromLab::State(state.clone());
+        let message = FromLab::State(Box::new(state.clone()));
         for number in watching {
             self.send(number, &message);
         }
@@ -142,27 +171,31 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
+        self.doors.clear();
         for client in self.clients.values() {
             client.writer.close();
         }
     }
 }
 
-/// Accepts connections until the process ends.
+/// Accepts connections until the hub is dropped.
 fn accept(
     listener: &UnixListener,
     lesson: &'static str,
     sender: &SyncSender<Event>,
-    numbers: &AtomicUsize,
     open: &Arc<AtomicUsize>,
+    ended: &AtomicBool,
 ) {
     for stream in listener.incoming() {
+        if ended.load(Ordering::Relaxed) {
+            return;
+        }
         let Ok(stream) = stream else {
             // Such as no descriptor left: the next may have one.
             std::thread::sleep(std::time::Duration::from_millis(100));
             continue;
         };
-        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let Some(mut connection) = welcome(stream, open) else { continue };
         let (sender, open) = (sender.clone(), Arc::clone(open));
         open.fetch_add(1, Ordering::Relaxed);

@@ -2,9 +2,11 @@
 
 mod act;
 mod check;
+mod clients;
 mod counters;
 mod crew;
 mod hub;
+mod menu;
 pub mod namespace;
 pub mod options;
 mod outcome;
@@ -24,13 +26,15 @@ use check::Proof;
 use crew::{Crew, Event, Kind, PATIENCE};
 use hub::Hub;
 use lab_control::VARIABLE;
+use lessons::Lesson;
 use lessons::format::Program;
 use namespace::Namespace;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use options::{Format, Options};
 use plan::Plan;
-use run::{Run, Stop};
+use quiz::Answer;
+use run::{Leave, Run, Stop};
 use sampler::Sampler;
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -44,7 +48,7 @@ use terminal::Terminal;
 const LISTEN: Duration = Duration::from_secs(5);
 /// Time that listentop may take to attach its probes, before a headless run fails.
 const ATTACH: Duration = Duration::from_secs(60);
-/// Time that the load waits for the dashboard to report that it measures. On a terminal it need not report that.
+/// Time that the load waits for the dashboard to speak with the lab.
 const DASHBOARD: Duration = Duration::from_secs(2);
 /// Time to read what to look for, before the dashboard covers it.
 const READING: Duration = Duration::from_secs(2);
@@ -97,30 +101,119 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         std::io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let lesson = lessons::find(options.lesson.as_deref().unwrap_or(lessons::DEFAULT)).map_err(usage)?;
-    let plan = Plan::new(lesson, options);
-    let plan = match options.server {
-        Some(kind) => plan.with_real(kind).map_err(usage)?,
-        None => plan,
-    };
-    let programs = Programs::find(options, &plan)?;
     let watched = !(options.headless || options.check);
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let named = options.lesson.as_deref();
+    let menu = named == Some(lessons::MENU);
+    if menu && !watched {
+        return Err(usage("the menu of lessons needs a terminal: name a lesson"));
+    }
+    let first = if menu { None } else { Some(lessons::find(named.unwrap_or(lessons::DEFAULT)).map_err(usage)?) };
+    if let Some(lesson) = first {
+        Programs::find(options, &plan_of(lesson, options)?)?;
+    }
     if watched && !on_terminal {
         return Err(usage("the dashboard needs a terminal: use --check or --headless for a report"));
     }
     namespace::may_create()?;
-    // The first demo opens at once.
-    let asks = watched && !options.no_quiz && options.lesson.is_some();
-    let chosen = if asks { quiz::ask(lesson)? } else { None };
-    let mut crew = Crew::new(watched.then(Terminal::save));
+    // The first demo opens at once. Until a lesson runs, signals end the process as usual.
+    let asks = watched && !options.no_quiz;
+    let chosen = match first.filter(|_| asks && named.is_some()) {
+        Some(lesson) => match quiz::ask(lesson, &mut || None)? {
+            Answer::Given(chosen) => chosen,
+            Answer::Signal(signal) => return Ok(exit_status(signal)),
+        },
+        None => None,
+    };
+    let mut crew = Crew::new();
     crew.quiet = options.check;
     follow_signals(crew.sender())?;
+    let mut next = match first {
+        Some(lesson) => Next::Lesson(lesson, chosen, asks && named.is_some()),
+        None => Next::Menu(None),
+    };
     loop {
-        if let Some(code) = show(&mut crew, options, &plan, &programs, chosen, asks)? {
-            return Ok(code);
+        next = match next {
+            Next::Menu(selected) => from_menu(&mut crew, options, selected, asks)?,
+            Next::Lesson(lesson, chosen, has_read) => {
+                let plan = plan_of(lesson, options)?;
+                let programs = Programs::find(options, &plan)?;
+                crew.begin(watched.then(Terminal::save));
+                match show(&mut crew, options, &plan, &programs, chosen, has_read)? {
+                    After::Leave(Leave::Repeat) => Next::Lesson(lesson, chosen, has_read),
+                    After::Leave(Leave::Course) => Next::Menu(Some(lesson)),
+                    After::End(code) if menu && code == ExitCode::SUCCESS => {
+                        match quiz::go_on(&mut || signal_of(&mut crew))? {
+                            Answer::Given(true) => Next::Menu(lessons::next(lesson).or(Some(lesson))),
+                            Answer::Given(false) => return Ok(code),
+                            Answer::Signal(signal) => return Ok(exit_status(signal)),
+                        }
+                    }
+                    After::End(code) => return Ok(code),
+                }
+            }
+            Next::End(code) => return Ok(code),
+        };
+    }
+}
+
+/// What a lesson starts, with a real server in the place of its own if the command line names one.
+fn plan_of(lesson: &'static Lesson, options: &Options) -> anyhow::Result<Plan> {
+    let plan = Plan::new(lesson, options);
+    match options.server {
+        Some(kind) => plan.with_real(kind).map_err(usage),
+        None => Ok(plan),
+    }
+}
+
+/// What the lab does next.
+enum Next {
+    /// Shows the menu, with this lesson selected.
+    Menu(Option<&'static Lesson>),
+    /// Runs a lesson, for which this answer was predicted, if the learner was asked.
+    Lesson(&'static Lesson, Option<usize>, bool),
+    /// Ends.
+    End(ExitCode),
+}
+
+/// What follows a lesson.
+enum After {
+    /// Somebody wants something else.
+    Leave(Leave),
+    /// The end of the lab.
+    End(ExitCode),
+}
+
+/// Shows the menu, and asks for a prediction.
+fn from_menu(
+    crew: &mut Crew,
+    options: &Options,
+    selected: Option<&'static Lesson>,
+    asks: bool,
+) -> anyhow::Result<Next> {
+    let missing = |lesson: &Lesson| {
+        let lesson = lessons::find(lesson.name).ok()?;
+        let found = plan_of(lesson, options).and_then(|plan| Programs::find(options, &plan));
+        found.err().map(|error| format!("{error:#}"))
+    };
+    Ok(match menu::choose(selected, &missing, &mut || signal_of(crew))? {
+        menu::Chosen::Lesson(lesson) if asks => match quiz::ask(lesson, &mut || signal_of(crew))? {
+            Answer::Given(chosen) => Next::Lesson(lesson, chosen, true),
+            Answer::Signal(signal) => Next::End(exit_status(signal)),
+        },
+        menu::Chosen::Lesson(lesson) => Next::Lesson(lesson, None, false),
+        menu::Chosen::Nothing => Next::End(ExitCode::SUCCESS),
+        menu::Chosen::Signal(signal) => Next::End(exit_status(signal)),
+    })
+}
+
+/// A signal that has come and that ends the lab. Other events are of lessons that are over.
+fn signal_of(crew: &mut Crew) -> Option<Signal> {
+    loop {
+        match crew.next(Duration::ZERO)? {
+            Event::Signal(signal) if ENDING.contains(&signal) => return Some(signal),
+            _ => {}
         }
-        crew.begin_again(watched.then(Terminal::save));
     }
 }
 
@@ -152,7 +245,7 @@ fn follow_signals(sender: SyncSender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a lesson once, and prints what it proved. `None`: it begins again.
+/// Runs a lesson once, and prints what it proved.
 fn show(
     crew: &mut Crew,
     options: &Options,
@@ -160,7 +253,7 @@ fn show(
     programs: &Programs,
     chosen: Option<usize>,
     has_read: bool,
-) -> anyhow::Result<Option<ExitCode>> {
+) -> anyhow::Result<After> {
     let lesson = plan.lesson;
     let namespace = Namespace::create(&plan.sysctls)?;
     let sampler = Sampler::start(&namespace)?;
@@ -189,18 +282,18 @@ fn show(
     crew.end(Kind::Listentop, PATIENCE);
     crew.end(Kind::Load, PATIENCE);
     crew.end(Kind::Server, PATIENCE);
-    if matches!(ended, Err(Stop::Repeat)) {
-        return Ok(None);
+    if let Err(Stop::Left(leave)) = ended {
+        return Ok(After::Leave(leave));
     }
     say_of_listentop(crew, options, matches!(ended, Err(Stop::ListentopEnded)));
     if options.check {
-        return print_proof(options, &proof, &ended).map(Some);
+        return print_proof(options, &proof, &ended).map(After::End);
     }
     say(results::describe(crew).trim_end());
     if !options.headless && !proof.verdicts.iter().all(|verdict| verdict.value.is_none()) {
         say(format_args!("\n{}", proof.text().trim_end()));
     }
-    Ok(Some(match ended {
+    Ok(After::End(match ended {
         Err(Stop::Signalled(signal)) => exit_status(signal),
         Err(Stop::ListentopEnded) => listentop_status(crew),
         // --for is over. That is a success, even if listentop's exit status after SIGTERM is not 0.

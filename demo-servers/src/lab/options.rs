@@ -58,7 +58,7 @@ impl Cookies {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "lab", version)]
 pub struct Options {
-    /// The lesson to show: see --list [default: patterns]
+    /// The lesson to show: see --list; or `course` for the menu [default: patterns]
     pub lesson: Option<String>,
     /// List the lessons in course order and exit
     #[arg(long)]

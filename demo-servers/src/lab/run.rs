@@ -1,5 +1,6 @@
 //! One run of a lesson: its steps, its programs, and what becomes of them.
 
+use super::clients::Clients;
 use super::counters::of_process;
 use super::crew::{Crew, Event, Kind, LOAD};
 use super::hub::{Hub, Incoming};
@@ -38,8 +39,17 @@ pub(super) enum Stop {
     ListentopEnded,
     /// The lab received a signal to end.
     Signalled(Signal),
-    /// Somebody wants it from the start.
+    /// Somebody wants something else.
+    Left(Leave),
+}
+
+/// What follows a lesson that somebody leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// The same from its beginning.
     Repeat,
+    /// The menu of lessons.
+    Course,
 }
 
 impl From<anyhow::Error> for Stop {
@@ -80,8 +90,11 @@ pub(super) struct Run<'a> {
     pub(super) orders: BTreeMap<u64, (Option<usize>, String)>,
     /// The next step must begin.
     pub(super) skip: bool,
-    /// The lesson must begin again.
-    pub(super) repeat: bool,
+    /// The lesson must end, and this follows.
+    pub(super) leave: Option<Leave>,
+    clients: Clients,
+    /// The namespace's counters when the last report came.
+    kernel: BTreeMap<String, u64>,
     progress: Option<Progress>,
 }
 
@@ -120,7 +133,9 @@ impl<'a> Run<'a> {
             acts: Vec::new(),
             orders: BTreeMap::new(),
             skip: false,
-            repeat: false,
+            leave: None,
+            clients: Clients::default(),
+            kernel: BTreeMap::new(),
             progress: None,
         }
     }
@@ -172,12 +187,11 @@ impl<'a> Run<'a> {
         }
         command.args(["--netns", &self.namespace.inode.to_string()]);
         let listentop = self.crew.start(Kind::Listentop, "listentop", command, None)?;
-        let patience = if self.watched() { DASHBOARD } else { ATTACH };
-        let measuring = self.wait(
-            Instant::now() + patience,
-            &mut |_, event| matches!(event, Event::Err(number, line) if *number == listentop && line == "measuring"),
-        )?;
-        if !(self.watched() || measuring) {
+        let says_so =
+            |event: &Event| matches!(event, Event::Err(number, line) if *number == listentop && line == "measuring");
+        if self.watched() {
+            self.wait_for_dashboard(&says_so)?;
+        } else if !self.wait(Instant::now() + ATTACH, &mut |_, event| says_so(event))? {
             return Err(anyhow!("listentop does not measure within {} s", ATTACH.as_secs()).into());
         }
         self.began = Instant::now();
@@ -194,6 +208,20 @@ impl<'a> Run<'a> {
         self.until(deadline, false)?;
         if self.options.headless {
             return Err(anyhow!("listentop does not end").into());
+        }
+        Ok(())
+    }
+
+    /// Waits until the dashboard measures: until it has sent a report. One that does not speak with the lab gets a while.
+    fn wait_for_dashboard(&mut self, says_so: &dyn Fn(&Event) -> bool) -> Result<(), Stop> {
+        let mut connected = false;
+        self.wait(Instant::now() + DASHBOARD, &mut |_, event| {
+            connected = matches!(event, Event::Control(_, Incoming::Hello(lab_control::Role::Listentop, ..)));
+            connected || says_so(event)
+        })?;
+        if connected {
+            self.hub.ask_report();
+            self.wait(Instant::now() + ATTACH, &mut |crew, _| crew.report.is_some())?;
         }
         Ok(())
     }
@@ -352,8 +380,8 @@ impl<'a> Run<'a> {
                 Event::Control(number, incoming) => self.receive(number, incoming)?,
                 Event::Signal(_) | Event::Out(..) | Event::Err(..) => {}
             }
-            if self.repeat {
-                return Err(Stop::Repeat);
+            if let Some(leave) = self.leave {
+                return Err(Stop::Left(leave));
             }
             if is_done {
                 return Ok(true);
@@ -384,8 +412,9 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            // The crew keeps it.
-            Some(ToLab::Report { .. } | ToLab::Hello { .. }) | None => {}
+            // The crew keeps it. The kernel's counters belong to the same moment.
+            Some(ToLab::Report { .. }) => self.kernel = self.sampler.counters().unwrap_or_default(),
+            Some(ToLab::Hello { .. }) | None => {}
         }
         Ok(())
     }
@@ -428,6 +457,7 @@ impl<'a> Run<'a> {
     /// Judges anew, tells whoever watches, and asks for the next figures.
     fn refresh(&mut self, end: Option<Instant>) {
         self.now = self.gather();
+        self.state.clients = self.clients.take(self.plan.lesson, &self.now);
         self.state.left = end.map(|end| end.saturating_duration_since(Instant::now()).as_secs());
         self.tell();
         for member in &self.crew.members {
@@ -517,7 +547,7 @@ impl<'a> Run<'a> {
             seconds: self.began.elapsed().as_secs_f64(),
             report: self.crew.report.as_ref().map(|(_, report)| report.clone()),
             processes: self.now.processes.clone(),
-            kernel: self.sampler.counters().unwrap_or_default(),
+            kernel: self.kernel.clone(),
             queues: self.sampler.queues().unwrap_or_default(),
             ..Snapshot::default()
         };

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Mean time between two readings of the accept queues. A reading takes some 20 µs. The times are random around it: what
-/// happens at regular times must not always fall between two readings.
+/// Mean time between two readings of the accept queues. A reading takes some 20 µs. The times are random around it:
+/// what happens at regular times must not always fall between two readings.
 const EVERY: Duration = Duration::from_millis(2);
 
 /// The depth of one accept queue over time.

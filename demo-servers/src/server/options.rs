@@ -108,8 +108,8 @@ pub struct Options {
     /// (TCP_DEFER_ACCEPT)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i32).range(1..=3600))]
     pub defer_accept: Option<i32>,
-    /// Take requests that come with the SYN, from this many clients at most whose handshake is not finished yet (TCP Fast
-    /// Open)
+    /// Take requests that come with the SYN, from this many clients at most whose handshake is not finished yet (TCP
+    /// Fast Open)
     #[arg(long, value_name = "QUEUE", value_parser = clap::value_parser!(i32).range(1..=65_535))]
     pub fast_open: Option<i32>,
     /// Number of readers (acceptor_readers), workers (message_balancing, thread_pool), acceptors (multi_acceptor,

@@ -158,6 +158,8 @@ fn start(program: &Path, arguments: &[OsString], line: u8, host: &Namespace) -> 
         Some(text) => text.replace("127.0.0.1", &near(line).to_string()).into(),
         None => argument.clone(),
     }));
+    // The lab's control socket is in this namespace, out of the client's reach.
+    command.env_remove(lab_control::VARIABLE);
     let host = host.as_fd().try_clone_to_owned().context("dup")?;
     let parent = getpid();
     let prepare = move || {

@@ -41,6 +41,11 @@ impl Running {
         Self { lab, pids, namespace: elsewhere.expect("servers are in another namespace") }
     }
 
+    /// The lab's own process.
+    pub fn lab(&self) -> i32 {
+        self.lab
+    }
+
     /// The inode number of its namespace.
     pub fn inode(&self) -> &str {
         self.namespace.to_str().unwrap().trim_start_matches("net:[").trim_end_matches(']')

@@ -59,7 +59,8 @@ impl Config {
         let Some(path) = given.map(Path::to_owned).or_else(own) else { return Ok(Self::default()) };
         let text = match text(&path, given.is_some()) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => return Ok(Self::default()),
+            // HOME may be another's, as under setpriv(1) or `sudo -E`.
+            Err(error) if given.is_none() && is_none(&error) => return Ok(Self::default()),
             Err(error) => return Err(format!("{}: {error}", path.display())),
         };
         let config: Self = toml::from_str(&text).map_err(|error| {
@@ -158,6 +159,12 @@ fn own() -> Option<PathBuf> {
 fn caller() -> Option<u32> {
     let uid = std::env::var("SUDO_UID").ok()?.parse().ok()?;
     (uid != 0 && nix::unistd::geteuid().is_root()).then_some(uid)
+}
+
+/// Whether there is no file, as far as this user can see.
+fn is_none(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
 /// The text of the file. Under sudo the caller's file is read only if it is his: a message must not show him a line of

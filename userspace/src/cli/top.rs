@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     dashboard::{self, DashboardOptions, Ended, Palette, Theme},
+    lab::Lab,
     say::{charset, say},
 };
 
@@ -31,6 +32,7 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
         );
     }
     let runtime = runtime()?;
+    let lab = Lab::of_environment()?;
     let started = start(&cli.probing.options())?;
     let name = started.source.name().to_owned();
     let feed = Feed::start(started.source, cli.filter.clone()).context("reading the source failed")?;
@@ -46,7 +48,7 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
         let (models, receiver) = watch::channel(None);
         let (sender, controls) = mpsc::unbounded_channel();
         let reader = feed.spawn(refresh, models, controls)?;
-        let ended = dashboard::run(receiver, sender, options).await?;
+        let ended = dashboard::run_in_lab(receiver, sender, options, lab).await?;
         anyhow::Ok((ended, reader))
     })?;
     // Both channels are closed, so the reader ends after the sample that it is taking. The runtime must outlive it.

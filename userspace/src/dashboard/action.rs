@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::column::Column;
+use super::{caption::LabKey, column::Column};
 use crate::past::Turn;
 
 /// What the user or the terminal requests. Every key becomes one of these. Apart from them, only a new model changes
@@ -119,6 +119,8 @@ pub enum Action {
     NextEvent,
     /// Back to what is measured now.
     Now,
+    /// Ask the lab for something.
+    Lab(LabKey),
     /// A click at this column and row.
     Click(u16, u16),
 }
@@ -204,6 +206,8 @@ pub enum Effect {
     Bundle,
     /// Show another moment.
     Travel(Travel),
+    /// Ask the lab for something.
+    Lab(LabKey),
 }
 
 #[cfg(test)]

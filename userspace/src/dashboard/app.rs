@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use crossterm::event::KeyEvent;
-use listentop_model::model::Model;
+use lab_control::FromLab;
+use listentop_model::{model::Model, words};
+
+use crate::lab::Dashboard;
 
 use super::{
     DashboardOptions, Shown,
     action::{Action, Effect, Travel},
+    caption::{self, LabKey},
     keymap::{self, Binding, Scope},
     state::State,
     theme::{Palette, Theme},
@@ -56,7 +60,8 @@ impl App {
     /// What a key means now.
     #[must_use]
     pub fn action(&self, event: KeyEvent) -> Option<Action> {
-        keymap::action(event, self.scope(), openers(), &self.state.options.keys)
+        let of_lab = || caption::action(event).filter(|_| self.state.lesson.is_some());
+        keymap::action(event, self.scope(), openers(), &self.state.options.keys).or_else(of_lab)
     }
 
     /// What a click there, on the last frame, means.
@@ -108,6 +113,34 @@ impl App {
         Effect::Redraw
     }
 
+    /// Asks the lab for what a key means now.
+    pub(super) fn ask_lab(&mut self, key: LabKey, lab: &Dashboard) {
+        match caption::act(key, &self.state) {
+            Some(act) => lab.act(act),
+            None => self.say("that key has no more to give here".to_owned()),
+        }
+    }
+
+    /// Takes a message of the lab.
+    pub(super) fn hear_lab(&mut self, message: FromLab) -> Effect {
+        match message {
+            FromLab::State(lesson) => self.set_lesson(*lesson),
+            FromLab::Refused { reason } => {
+                self.say(words::clean(&reason));
+                Effect::Redraw
+            }
+            _ => Effect::None,
+        }
+    }
+
+    /// Takes how the lab's lesson stands.
+    pub fn set_lesson(&mut self, lesson: lab_control::State) -> Effect {
+        self.state.lesson = Some(lesson);
+        // The caption may take another row.
+        self.arrange();
+        Effect::Redraw
+    }
+
     /// Handles an action.
     pub fn update(&mut self, action: Action) -> Effect {
         let said = self.state.message.take().is_some() && !matches!(action, Action::Resize(..));
@@ -123,6 +156,7 @@ impl App {
                 return self.clicked(column, row).map_or(Effect::None, |action| self.act(action));
             }
             Action::Bundle => return Effect::Bundle,
+            Action::Lab(key) => return Effect::Lab(key),
             Action::Copy => {
                 self.state.copy();
                 Outcome::Changed

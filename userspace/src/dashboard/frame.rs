@@ -4,7 +4,7 @@ use ratatui::{Frame, buffer::Buffer, layout::Rect, style::Style};
 
 use super::{
     app::App,
-    geometry,
+    caption, geometry,
     widgets::{status, text, too_small},
 };
 
@@ -25,6 +25,7 @@ pub(super) fn draw_all(buf: &mut Buffer, area: Rect, app: &App) {
     let model = state.model.as_deref();
     let [header, body, footer] = geometry::parts(area, geometry::header_height(state));
     status::draw(buf, header, state, app.declaration().name);
+    caption::draw(buf, header, state);
     if model.is_none() && app.declaration().needs_model {
         text::left(buf, 1, body.y + 1, body.width - 1, "Waiting for the first sample …", state.theme.strong());
     } else {

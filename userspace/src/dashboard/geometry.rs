@@ -4,7 +4,7 @@
 use listentop_model::words::{self, losses};
 use ratatui::layout::{Constraint, Layout, Rect};
 
-use super::state::State;
+use super::{caption, state::State};
 
 /// Columns that the dashboard needs.
 pub const MIN_COLUMNS: u16 = 80;
@@ -31,20 +31,22 @@ pub(super) const fn verdict_height(columns: u16) -> u16 {
 pub(super) fn notice(state: &State, columns: u16) -> Vec<String> {
     let notice = state.options.notice.as_deref().unwrap_or_default();
     let room = usize::from(columns).saturating_sub(2);
-    let mut lines = words::wrap(&words::clean(notice), room);
+    let notice = words::clean(notice);
+    let mut lines = words::wrap(&notice, room);
     if lines.len() > 2 {
-        let rest = lines.split_off(1).join(" ");
-        lines.push(words::fit(&rest, room));
+        // What helps stands at the end, and matters most.
+        let (why, remedy) = notice.rsplit_once("; ").unwrap_or((&notice, ""));
+        lines = [why, remedy].map(|part| words::fit(part, room)).to_vec();
     }
     lines.retain(|line| !line.is_empty());
     lines
 }
 
-/// Rows of the header: one more if something was lost.
+/// Rows of the header: one more if something was lost, and in a lab the caption.
 pub(super) fn header_height(state: &State) -> u16 {
     let lost = state.model.as_ref().is_some_and(|model| !losses::of(&model.losses).is_empty());
     let columns = state.size.0;
-    HEADER + verdict_height(columns) + notice(state, columns).len() as u16 + u16::from(lost)
+    HEADER + verdict_height(columns) + notice(state, columns).len() as u16 + u16::from(lost) + caption::height(state)
 }
 
 /// Header, body and footer of a screen.
@@ -84,12 +86,12 @@ mod tests {
         model.losses.unseen = 1;
         state.set_model(Arc::new(model));
         assert_eq!(header_height(&state), 6);
-        state.options.notice = Some("depths only: ".to_owned() + &"run it as root ".repeat(20));
-        assert_eq!(notice(&state, 80).len(), 2);
-        assert!(notice(&state, 80)[1].ends_with('…'));
+        state.options.notice = Some("depths only: ".to_owned() + &"no, ".repeat(50) + "never; run it as root");
+        let lines = notice(&state, 80);
+        assert!(lines.len() == 2 && lines[0].ends_with('…') && lines[1] == "run it as root", "{lines:?}");
         assert_eq!(header_height(&state), 8);
-        state.size.0 = 200;
-        assert_eq!(header_height(&state), 7);
+        state.options.notice = Some("depths only; run it as root".to_owned());
+        assert_eq!((notice(&state, 80).len(), header_height(&state)), (1, 7));
     }
 
     #[test]

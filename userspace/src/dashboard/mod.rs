@@ -7,6 +7,7 @@ pub mod action;
 pub mod app;
 mod background;
 mod bundle;
+mod caption;
 mod clipboard;
 pub mod column;
 pub mod filter;
@@ -37,12 +38,13 @@ pub(crate) use self::terminal::give_back_at_once;
 pub use self::{
     action::{Action, Effect, Travel},
     app::App,
+    caption::LabKey,
     column::Column,
     frame::draw,
     geometry::{MIN_COLUMNS, MIN_ROWS},
     keymap::{Key, Remapped},
     layout::Columns,
-    run::{Control, Ended, run},
+    run::{Control, Ended, run, run_in_lab},
     still::still,
     terminal::usable,
     theme::{Palette, Theme},

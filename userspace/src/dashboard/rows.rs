@@ -84,8 +84,10 @@ pub struct Rows {
     pub listeners: usize,
     /// Listeners that closed in the interval.
     pub closed: usize,
-    /// How many findings of each severity there are, worst first.
+    /// How many findings of each severity hold, worst first.
     pub findings: Findings,
+    /// How many findings have passed.
+    pub passed: usize,
     /// Columns that the widest address takes.
     pub address_width: usize,
     /// Columns that the widest process takes.
@@ -215,9 +217,11 @@ impl Rows {
         self.groups.clear();
         (self.listeners, self.closed) = (0, 0);
         (self.address_width, self.process_width, self.numbers_width) = (8, 7, 5);
+        self.passed = 0;
         self.findings = [Severity::Critical, Severity::Warning, Severity::Info].map(|severity| (severity, 0)).to_vec();
         for fact in facts {
             self.closed += usize::from(fact.closed);
+            self.passed += usize::from(fact.passed);
             for ((_, sum), count) in self.findings.iter_mut().zip(fact.findings) {
                 *sum += usize::from(count);
             }

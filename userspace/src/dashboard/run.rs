@@ -9,6 +9,8 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
+use crate::lab::{Dashboard, Lab};
+
 use super::{
     App, DashboardOptions, Shown,
     action::{Action, Effect, Travel},
@@ -58,11 +60,27 @@ pub async fn run<M: Into<Shown> + Clone>(
     controls: mpsc::UnboundedSender<Control>,
     options: DashboardOptions,
 ) -> anyhow::Result<Ended> {
+    run_in_lab(models, controls, options, None).await
+}
+
+/// The same in a lab: with its caption, its keys, and reports when it asks for them.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in_lab<M: Into<Shown> + Clone>(
+    models: watch::Receiver<Option<M>>,
+    controls: mpsc::UnboundedSender<Control>,
+    options: DashboardOptions,
+    lab: Option<Lab>,
+) -> anyhow::Result<Ended> {
     // Handlers first: from the moment the terminal is taken, no signal may end the process without giving it back.
     let signals = Signals::new()?;
     let mut guard = Guard::take(options.mouse)?;
     let input = Input::start()?;
-    match show(models, &controls, options, signals, &mut guard, input).await {
+    let mut lab = Dashboard::of(lab);
+    let ended = show(models, &controls, options, signals, &mut guard, input, &mut lab).await;
+    lab.finish();
+    match ended {
         // If the terminal is gone, any failure comes from that.
         Err(_) if terminal::is_gone() => Ok(Ended::TerminalLost),
         ended => ended,
@@ -146,6 +164,7 @@ async fn show<M: Into<Shown> + Clone>(
     mut signals: Signals,
     guard: &mut Guard,
     mut input: Input,
+    lab: &mut Dashboard,
 ) -> anyhow::Result<Ended> {
     let mut check = tokio::time::interval(TERMINAL_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,8 +175,9 @@ async fn show<M: Into<Shown> + Clone>(
     }
     let mut app = App::new(options);
     resize(&mut app, guard)?;
-    if let Some(shown) = models.borrow_and_update().clone() {
-        app.show_moment(shown.into());
+    if let Some(shown) = models.borrow_and_update().clone().map(Into::<Shown>::into) {
+        lab.sampled(&shown.model);
+        app.show_moment(shown);
     }
     let mut effect = Effect::Redraw;
     // Something changed that could not be drawn.
@@ -167,12 +187,19 @@ async fn show<M: Into<Shown> + Clone>(
             return Ok(Ended::Quit);
         }
         screen::send(&app.take_outbox());
+        if let Effect::Lab(key) = effect {
+            app.ask_lab(key, lab);
+        }
         stale = take_effect(effect, &mut app, controls, guard, stale)?;
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
-                    let shown = models.borrow_and_update().clone();
-                    Turn::Continue(shown.map_or(Effect::None, |shown| app.show_moment(shown.into())))
+                    let shown: Option<Shown> = models.borrow_and_update().clone().map(Into::into);
+                    // What was measured before is nothing new.
+                    if let Some(now) = shown.as_ref().filter(|shown| shown.past.is_none()) {
+                        lab.sampled(&now.model);
+                    }
+                    Turn::Continue(shown.map_or(Effect::None, |shown| app.show_moment(shown)))
                 }
                 Err(_) => Turn::End(Ended::SourceEnded),
             },
@@ -180,6 +207,7 @@ async fn show<M: Into<Shown> + Clone>(
                 Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input, &mut background)),
                 None => Turn::End(Ended::TerminalLost),
             },
+            message = lab.next() => Turn::Continue(app.hear_lab(message)),
             () = screen::taken(), if stale => Turn::Continue(Effect::Redraw),
             _ = check.tick() => {
                 if terminal::is_gone() { Turn::End(Ended::TerminalLost) } else { Turn::Continue(Effect::None) }
@@ -203,7 +231,7 @@ fn take_effect(
     stale: bool,
 ) -> anyhow::Result<bool> {
     match effect {
-        Effect::None | Effect::Quit | Effect::Redraw => {}
+        Effect::None | Effect::Quit | Effect::Redraw | Effect::Lab(_) => {}
         Effect::Suspend => guard.suspend()?,
         Effect::Bundle => {
             let written = bundle::write(app, Path::new("."));

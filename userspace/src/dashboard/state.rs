@@ -71,6 +71,8 @@ pub(super) struct State {
     pub(super) on_verdict: bool,
     /// Where the mouse can click on the last frame, and what that does.
     pub(super) hits: RefCell<Hits>,
+    /// How the lab's lesson stands, if this is a lab.
+    pub(super) lesson: Option<lab_control::State>,
     /// Said at the bottom until the next key.
     pub(super) message: Option<String>,
     /// What is to be written to the terminal besides frames.
@@ -106,6 +108,7 @@ impl State {
             following: true,
             on_verdict: false,
             hits: RefCell::default(),
+            lesson: None,
             message: None,
             outbox: Vec::new(),
             alarmed: 0,

@@ -1,6 +1,10 @@
 //! The dashboard's memory: what was measured lately, as a recording that is never written. The older, the thinner.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    cell::OnceCell,
+    collections::{HashMap, VecDeque},
+    ops::Range,
+};
 
 use listentop_model::sample::Sample;
 use listentop_recording::{
@@ -99,17 +103,18 @@ impl Keeper {
 
 /// Adds to a sample what only the one before it showed.
 fn merge(sample: &mut Sample, earlier: &Sample) {
-    let same_place = |at: usize, id: u64| earlier.listeners.get(at).is_some_and(|before| before.id == id);
+    // Most samples have the same listeners at the same places; only others need an index.
+    let places: OnceCell<HashMap<u64, usize>> = OnceCell::new();
+    let place_of = |id: u64| {
+        let index = || earlier.listeners.iter().enumerate().map(|(at, listener)| (listener.id, at)).collect();
+        places.get_or_init(index).get(&id).copied()
+    };
     for at in 0..sample.listeners.len() {
         let id = sample.listeners[at].id;
-        let before = if same_place(at, id) {
-            earlier.listeners.get(at)
-        } else {
-            earlier.listeners.iter().find(|listener| listener.id == id)
-        };
-        let Some(before) = before else { continue };
+        let same = earlier.listeners.get(at).is_some_and(|before| before.id == id);
+        let Some(before) = (if same { Some(at) } else { place_of(id) }) else { continue };
         let mut gauges = sample.listeners[at].gauges;
-        gauges.take_peaks(&before.gauges);
+        gauges.take_peaks(&earlier.listeners[before].gauges);
         // Only then it is copied: others share it.
         if gauges != sample.listeners[at].gauges {
             sample.listeners[at].gauges = gauges;

@@ -206,6 +206,8 @@ fn log_of_the_probes(lab: &Lab) {
     nix::unistd::unlink(&path).expect("it is ours");
     let mut errors = File::from(errors);
     let mut session = shown(Session::start_with(lab.netns, "--log-probes", errors.try_clone().ok()));
+    // What has closed is shown, too.
+    session.send("x");
     drop(listen(PORT + 1, 3));
     session.wait_for(&(PORT + 1).to_string());
     session.send("q");

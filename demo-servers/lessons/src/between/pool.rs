@@ -112,7 +112,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo slow-client`: who else holds workers.",
     ],
     spoiler: Spoiler {
-        what: "the small pool has 8 connections",
+        what: "8 connections in the small pool",
         change: Change::Load("small", "--pool 2", "--pool 8"),
         fails: &["small-waits"],
     },

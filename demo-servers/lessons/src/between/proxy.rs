@@ -122,7 +122,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo pool`: how large a pool should be.",
     ],
     spoiler: Spoiler {
-        what: "the L7 proxy copies bytes too",
+        what: "an L7 proxy that copies bytes too",
         change: Change::Server("l7", "--level l7", "--level l4"),
         fails: &["l7-drops", "inside-the-proxy", "l7-connections"],
     },

@@ -119,7 +119,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "A short queue (`--backlog 8`): who is refused at once costs nothing.",
     ],
     spoiler: Spoiler {
-        what: "clients try again never",
+        what: "clients that never try again",
         change: Change::Load("retries", "--retries 3", "--retries 0"),
         fails: &["stays-down", "more-load"],
     },

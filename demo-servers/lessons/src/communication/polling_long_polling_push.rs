@@ -129,7 +129,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "Poll ten times as often (`--poll-every-ms 50`): less delay, ten times the reads.",
     ],
     spoiler: Spoiler {
-        what: "short polling asks every 20 ms",
+        what: "a poll every 20 ms",
         change: Change::Load("poll", "--poll-every-ms 500", "--poll-every-ms 20"),
         fails: &["poll-late"],
     },

@@ -93,7 +93,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo tls`: what a new connection costs with encryption.",
     ],
     spoiler: Spoiler {
-        what: "the client with keep-alive opens a connection for each request too",
+        what: "a new connection for each request of the client with keep-alive",
         change: Change::Load("kept", "--rate 20 --requests 20", "--rate 400 --requests 1"),
         fails: &["accepts", "price"],
     },

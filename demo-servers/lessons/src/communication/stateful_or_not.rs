@@ -78,7 +78,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo cold-shard`: what else the hash does not know.",
     ],
     spoiler: Spoiler {
-        what: "one shard only",
+        what: "one shard instead of four",
         change: Change::Server("stateful", "--shards 4", "--shards 1"),
         fails: &["lost"],
     },

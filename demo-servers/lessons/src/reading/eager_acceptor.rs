@@ -117,7 +117,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "Give queues_requests two workers (`--threads 2`): now it is faster.",
     ],
     spoiler: Spoiler {
-        what: "queues_requests has 8 workers",
+        what: "8 workers instead of one at queues_requests",
         change: Change::Server("queues_requests", "--threads 1", "--threads 8"),
         fails: &["no-faster", "inside"],
     },

@@ -104,7 +104,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "Look at reads per request: two with pieces, one without.",
     ],
     spoiler: Spoiler {
-        what: "the first client sets TCP_NODELAY too",
+        what: "TCP_NODELAY at the first client too",
         change: Change::Load("default", "--pieces 2", "--pieces 2 --nodelay"),
         fails: &["forty", "server-sees-it"],
     },

@@ -120,7 +120,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo event-loop-blocked`: the same without a runtime.",
     ],
     spoiler: Spoiler {
-        what: "the server that sleeps awaits too",
+        what: "a server that awaits in the place of the one that sleeps",
         change: Change::Server("sleeps", "--block-us 5000", "--wait-us 5000"),
         fails: &["sleeps", "capacity"],
     },

@@ -101,7 +101,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "Halve the time (`--slow-request 100:150`): half as many wait, and half as long, so the harm is a quarter.",
     ],
     spoiler: Spoiler {
-        what: "the event loop's slow requests take 3 ms instead of 300 ms",
+        what: "slow requests of 3 ms instead of 300 ms at the event loop",
         change: Change::Server("event_loop", "100:300", "100:3"),
         fails: &["everybody-waits", "before-accept"],
     },

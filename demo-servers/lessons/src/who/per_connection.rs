@@ -124,7 +124,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo eager-acceptor`: a pool of workers behind a thread that accepts at once.",
     ],
     spoiler: Spoiler {
-        what: "prefork with 64 processes",
+        what: "64 processes instead of 16 at prefork",
         change: Change::Server("prefork", "--threads 16", "--threads 64"),
         fails: &["nobody-accepts"],
     },

@@ -122,7 +122,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo out-of-descriptors`: what the clients see.",
     ],
     spoiler: Spoiler {
-        what: "the threads may have 400 open files",
+        what: "400 open files instead of 48 for the threads",
         change: Change::Server("threads", "--max-open-files 48", "--max-open-files 400"),
         fails: &["threads-hold", "rest-waits", "says-so"],
     },

@@ -107,7 +107,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo cold-shard`: a listener for each acceptor, so that nobody shares and nobody helps.",
     ],
     spoiler: Spoiler {
-        what: "all_wake uses EPOLLEXCLUSIVE too",
+        what: "EPOLLEXCLUSIVE at all_wake too",
         change: Change::Server("all_wake", " --no-exclusive", ""),
         fails: &["herd", "in-vain", "says-so"],
     },

@@ -119,7 +119,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo tls`: the price that comes on top.",
     ],
     spoiler: Spoiler {
-        what: "raw framing carries requests of 200 bytes",
+        what: "requests of 200 bytes over raw framing",
         change: Change::Load("raw", "--protocol raw", "--protocol raw --request-bytes 200"),
         fails: &["raw-bytes"],
     },

@@ -151,7 +151,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "`cargo xtask demo request-response`: the same question without TLS.",
     ],
     spoiler: Spoiler {
-        what: "the client does not resume",
+        what: "a client that does not resume",
         change: Change::Load("resumed", "--tls 1.3", "--tls 1.3 --no-resume"),
         fails: &["resumed"],
     },

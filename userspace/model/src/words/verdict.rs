@@ -2,11 +2,14 @@
 //! what follows from them share it.
 
 use super::{
+    dates::utc,
     names::{listener_endpoint, process},
+    numbers::status,
     prose::{agree, grouped, plural},
     text::clean,
 };
 use crate::{
+    coverage::{Measure, Status},
     model::{Finding, ListenerModel, Model, Role, Severity, ThreadModel},
     sample::ThreadState,
 };
@@ -34,6 +37,8 @@ pub struct Standing {
     pub severity: Option<Severity>,
     /// Of two that suffer the same, the one with more refused and waiting clients is worse.
     weight: u64,
+    /// Until when its clients suffered last, in milliseconds of Unix time; 0 if they do now, or did not.
+    passed_ms: u64,
 }
 
 /// Findings that report refused clients.
@@ -55,7 +60,16 @@ impl Standing {
             Some(_) => listener.recent_drops.total.unwrap_or(0) + u64::from(listener.now.accept_depth),
             None => 0,
         };
-        Self { harm: harm.max().unwrap_or_default(), severity: holding().map(|finding| finding.severity).max(), weight }
+        let harm = harm.max().unwrap_or_default();
+        let passed = listener.findings.iter().filter(|finding| finding.severity == Severity::Critical);
+        let passed_ms =
+            if harm < Harm::Waiting { passed.filter_map(|finding| finding.until_unix_ms).max() } else { None };
+        Self {
+            harm,
+            severity: holding().map(|finding| finding.severity).max(),
+            weight,
+            passed_ms: passed_ms.unwrap_or(0),
+        }
     }
 }
 
@@ -64,7 +78,7 @@ impl Standing {
 pub struct Verdict {
     /// What the clients of the worst listener suffer.
     pub harm: Harm,
-    /// The id of the worst listener; `None` if nothing is wrong.
+    /// The id of the worst listener, or of the last whose clients suffered; `None` if nothing is or was wrong.
     pub listener: Option<u64>,
     /// The sentence, without a full stop.
     pub text: String,
@@ -95,8 +109,12 @@ pub fn of(model: &Model) -> Verdict {
 pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -> Verdict {
     let (mut total, mut refused, mut waiting, mut warned) = (0, 0, 0, 0);
     let mut worst: Option<(usize, Standing)> = None;
+    let mut last: Option<(usize, u64)> = None;
     for (at, standing) in standings.enumerate().filter_map(|(at, standing)| Some((at, standing?))) {
         total += 1;
+        if standing.passed_ms > last.map_or(0, |(_, until)| until) {
+            last = Some((at, standing.passed_ms));
+        }
         match standing.harm {
             Harm::None => continue,
             Harm::Warned => warned += 1,
@@ -108,7 +126,9 @@ pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -
         }
     }
     let Some((listener, standing)) = worst.and_then(|(at, standing)| Some((model.listeners.get(at)?, standing))) else {
-        return Verdict { text: nothing(total), ..Verdict::default() };
+        let last = last.and_then(|(at, until)| Some((model.listeners.get(at)?, until)));
+        let text = nothing(total, model) + &last.map_or(String::new(), |(listener, until)| passed(listener, until));
+        return Verdict { text, listener: last.map(|(listener, _)| listener.id), ..Verdict::default() };
     };
     let (count, verb, others) = match standing.harm {
         Harm::Refused => (refused, agree(refused, "refuses clients", "refuse clients"), waiting),
@@ -139,12 +159,27 @@ fn shard(model: &Model, listener: &ListenerModel) -> String {
     number.map_or(String::new(), |at| format!(" shard {}", at + 1))
 }
 
-fn nothing(listeners: u64) -> String {
-    match listeners {
-        0 => "No listener is open".to_owned(),
-        1 => "The listener refuses no client and keeps none waiting".to_owned(),
-        n => format!("None of {} listeners refuses clients or keeps them waiting", grouped(n)),
+/// That nothing is wrong, as far as that can be told here: what is not measured may be wrong.
+fn nothing(listeners: u64, model: &Model) -> String {
+    let known = |measures: &[Measure]| measures.iter().any(|measure| status(model, *measure) != Status::Unavailable);
+    let (refusals, waits) = (known(&[Measure::Drops]), known(&[Measure::AcceptWait, Measure::OldestWaiting]));
+    let who =
+        if listeners == 1 { "The listener".to_owned() } else { format!("None of {} listeners", grouped(listeners)) };
+    match (listeners, refusals, waits) {
+        (0, ..) => "No listener is open".to_owned(),
+        (1, true, true) => format!("{who} refuses no client and keeps none waiting"),
+        (1, true, false) => format!("{who} refuses no client; whether it keeps them waiting cannot be measured here"),
+        (_, true, true) => format!("{who} refuses clients or keeps them waiting"),
+        (_, true, false) => format!("{who} refuses clients; whether they wait cannot be measured here"),
+        (_, false, _) => "Whether clients are refused cannot be measured here".to_owned(),
     }
+}
+
+/// The last listener whose clients suffered, as the end of a sentence.
+fn passed(listener: &ListenerModel, until_ms: u64) -> String {
+    let time = utc(until_ms);
+    let time = time.get(11..19).unwrap_or(&time);
+    format!(" now; {} {} did until {time} UTC", listener_endpoint(listener), process(listener))
 }
 
 /// The finding that explains the others: the first root cause that holds.
@@ -267,6 +302,15 @@ mod tests {
         let verdict = of(&model(&fixtures::quiet()));
         assert_eq!(verdict.text, "None of 3 listeners refuses clients or keeps them waiting");
         assert_eq!((verdict.severity(), verdict.listener), (None, None));
+        let mut blind = model(&fixtures::quiet());
+        let mut hide = |measures: &[Measure]| {
+            let hidden = blind.coverage.iter_mut().filter(|coverage| measures.contains(&coverage.measure));
+            hidden.for_each(|coverage| coverage.status = Status::Unavailable);
+            of(&blind).text
+        };
+        let text = hide(&[Measure::AcceptWait, Measure::OldestWaiting]);
+        assert_eq!(text, "None of 3 listeners refuses clients; whether they wait cannot be measured here");
+        assert_eq!(hide(&[Measure::Drops]), "Whether clients are refused cannot be measured here");
         let mut none = model(&fixtures::quiet());
         none.listeners.retain(|_| false);
         assert_eq!(of(&none).text, "No listener is open");
@@ -314,7 +358,11 @@ mod tests {
     fn what_has_passed_or_closed_does_not_count() {
         let mut machine = model(&fixtures::overflow());
         machine.listeners[0].findings.iter_mut().for_each(|finding| finding.until_unix_ms = Some(1));
-        assert_eq!(of(&machine).text, "The listener refuses no client and keeps none waiting");
+        let verdict = of(&machine);
+        let says =
+            "The listener refuses no client and keeps none waiting now; 0.0.0.0:8080 demo-server[2201] did until ";
+        assert_eq!(verdict.text, format!("{says}00:00:00 UTC"));
+        assert_eq!((verdict.severity(), verdict.listener), (None, Some(machine.listeners[0].id)));
         let mut machine = model(&fixtures::overflow());
         machine.listeners[0].closed = true;
         assert_eq!(of(&machine).text, "No listener is open");

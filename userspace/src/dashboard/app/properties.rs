@@ -1,4 +1,5 @@
-//! No sequence of keys, clicks, sizes and samples panics, draws outside of the screen, or leaves a place to click there.
+//! No sequence of keys, clicks, sizes and samples panics, draws outside of the screen, or leaves a place to click
+//! there.
 
 use std::sync::{Arc, LazyLock};
 

@@ -20,8 +20,10 @@ pub(super) struct Facts {
     is_shard: bool,
     pub(super) closed: bool,
     pub(super) standing: Standing,
-    /// How many findings it has of each severity, worst first; those that have passed included.
+    /// How many findings hold of each severity, worst first.
     pub(super) findings: [u8; 3],
+    /// How many have passed.
+    pub(super) passed: u8,
     pub(super) address_width: u16,
     pub(super) process_width: u16,
     pub(super) numbers_width: u16,
@@ -88,12 +90,15 @@ impl Facts {
         (address_width, process_width): (u16, u16),
     ) -> Self {
         let l = &**handle;
-        let count = |severity| l.findings.iter().filter(|f| f.severity == severity).count().min(255) as u8;
+        let holds = |severity| l.findings.iter().filter(move |f| f.until_unix_ms.is_none() && f.severity == severity);
+        let count = |severity| holds(severity).count().min(255) as u8;
+        let passed = l.findings.iter().filter(|f| f.until_unix_ms.is_some());
         Self {
             is_shard: l.group.is_some(),
             closed: l.closed,
             standing: Standing::of(l),
             findings: [Severity::Critical, Severity::Warning, Severity::Info].map(count),
+            passed: passed.count().min(255) as u8,
             address_width,
             process_width,
             numbers_width: (2 * digits(l.now.limit).min(4) + 1).min(9) as u16,

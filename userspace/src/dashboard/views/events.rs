@@ -1,5 +1,5 @@
-//! What began and what ended while the dashboard ran: findings as episodes, listeners that opened and closed. The newest
-//! is first.
+//! What began and what ended while the dashboard ran: findings as episodes, listeners that opened and closed. The
+//! newest is first.
 
 use listentop_model::{
     episodes::{Event, Happening},

@@ -2,22 +2,21 @@
 //! tab.
 
 mod distributions;
+mod explained;
 mod findings;
+mod over_time;
 mod threads;
 
 pub(super) use self::findings::evidence;
 
 use crossterm::event::KeyCode;
 use listentop_model::{
-    coverage::{Measure, Status},
-    history::HistoryPoint,
     model::{ListenerModel, Model, ThreadModel},
     words,
 };
 use ratatui::{
     buffer::Buffer,
     layout::{Constraint, Layout, Rect},
-    style::Style,
     text::{Line, Span},
 };
 
@@ -26,12 +25,8 @@ use crate::dashboard::{
     keymap::{Binding, Key::Plain, Others, Scope, bind, char},
     rows::{Row, RowId},
     state::State,
-    theme::Theme,
     view::{Declaration, Outcome, View},
-    widgets::{
-        graph::{Graph, Point},
-        heat, pipeline, text,
-    },
+    widgets::{pipeline, text},
 };
 
 pub(super) static VIEW: Declaration = Declaration {
@@ -40,7 +35,7 @@ pub(super) static VIEW: Declaration = Declaration {
     key: Some(bind(&[char('2')], Action::Show("listener"), "", "the selected listener")),
     over: false,
     scopes: &[&KEYS],
-    explained: ("In the listener view", || EXPLAINED.to_vec()),
+    explained: ("In the listener view", || explained::EXPLAINED.to_vec()),
     needs_model: true,
     make: || Box::new(Listener::default()),
 };
@@ -65,121 +60,6 @@ const BINDINGS: &[Binding] = &[
     bind(&[Plain(KeyCode::Home), char('g')], Action::First, "", "top of the section"),
     bind(&[Plain(KeyCode::End), char('G')], Action::Last, "", "end of the section"),
     bind(&[char('i')], Action::ToggleSpan, "span", "distributions over the whole interval, or over the recent span"),
-];
-
-/// What is not a column of the overview, in the order of the screen.
-const EXPLAINED: &[(&str, &str)] = &[
-    ("backlog", "In the title: the argument of listen(), as the kernel capped it to net.core.somaxconn."),
-    ("now, young", "Handshakes in progress now, and how many of them had no SYN-ACK sent again."),
-    ("peak", "The largest depth in the interval. In the graph: since the refresh before."),
-    (
-        "SYN-ACK again",
-        "SYN-ACKs sent again, per second and, below, in the interval: the final ACK was late, lost or refused.",
-    ),
-    ("enqueued/s", "Handshakes completed: connections put on the accept queue per second."),
-    (
-        "8 of 9, 8/9, limit",
-        "Connections waiting to be accepted, of those that the kernel admits: the backlog and one more. CPUs that complete \
-         handshakes at the same moment can exceed it.",
-    ),
-    (
-        "oldest, none waits",
-        "Under ACCEPT QUEUE: how long the connection at its head has waited so far. Under RECEIVE QUEUES: how long the oldest unread byte \
-         has waited, since it arrived or, if later, since its connection was accepted. none waits: there is none.",
-    ),
-    ("accepted/s", "Connections taken from the accept queue per second."),
-    (
-        "threads, processes",
-        "Under ACCEPTORS: threads that were seen accepting in the interval, and the processes that they belong to. Under READERS: \
-         threads seen reading. none seen: nothing was accepted, read or written yet.",
-    ),
-    ("writers", "Threads that were seen writing to its connections in the interval."),
-    ("thr., proc., wr.", "Short for threads, processes and writers."),
-    (
-        "would-block, EAGAIN",
-        "Accepts per second that returned EAGAIN: a thread was woken and found no connection. Also: empty.",
-    ),
-    ("failed", "Accepts that failed with another error in the interval, such as a lack of file descriptors (EMFILE)."),
-    (
-        "gone",
-        "Accepts in the interval that went to clients that were gone: they had closed, or reset the connection, while they waited. \
-         A client that only closed its side and waits for the answer counts too.",
-    ),
-    (
-        "open",
-        "Connections that were accepted and are not yet destroyed: also those that the program has closed, while the client has yet to \
-         acknowledge the last data.",
-    ),
-    ("unread, left", "Bytes that arrived on open connections and are not read yet."),
-    ("reads/s, read", "Successful reads per second, and the bytes that they took per second."),
-    (
-        "SYNs, by SYN queue",
-        "SYNs refused: new connections refused at their SYN: the accept queue or the SYN queue was full. The client tries again after 1 s, 3 s, 7 s. \
-         In brackets: per second, in the recent span.",
-    ),
-    (
-        "final ACKs refused",
-        "Handshakes that the client believes complete, but the accept queue was full: the client waits, or is reset.",
-    ),
-    ("all drops", "Attempts refused in the interval: the sum of all causes, other and unexplained."),
-    ("other", "Refused for another known reason: no memory, no route, or the last quarter of tcp_max_syn_backlog."),
-    ("unexplained", "Refused, cause not known."),
-    ("clients", "Distinct client addresses and ports among the refused attempts."),
-    (
-        "aborted",
-        "Connections that left the accept queue without being accepted: the listener closed and discarded them.",
-    ),
-    ("cookies", "SYN cookies sent in the interval: handshakes answered without a place in the SYN queue."),
-    (
-        "accept queue depth",
-        "Over time, a column per refresh: waiting connections; ▔: the peak since the refresh before; line: the limit.",
-    ),
-    (
-        "wait over time",
-        "A row per band of waits, a column per refresh: the darker, the more connections had waited so long when they were accepted. \
-         <1.0ms: shorter than that, and not in the band below.",
-    ),
-    ("drops per refresh", "Over time: attempts refused since the refresh before."),
-    (
-        "handshake",
-        "From the SYN-ACK until the final ACK: about one round trip to the client. The path of the SYN is not part of it.",
-    ),
-    (
-        "accept wait",
-        "From when a connection enters the accept queue until accept takes it. The client's network is not part of it.",
-    ),
-    (
-        "first byte",
-        "From accept until the client's first byte arrives; <1µs if it was there already. Large: the client is slow.",
-    ),
-    ("first read", "From accept until the server's first read. Large while first byte is small: the server is slow."),
-    (
-        "residency",
-        "From the arrival of the first unread byte until a thread reads it: how long requests wait for a reader.",
-    ),
-    ("client gone", "Accept wait of the connections whose client was gone when they were accepted."),
-    (
-        "answer, ans.",
-        "From the arrival of the first unread byte until the first write after it was read: what the server takes, seen from outside. \
-         Where clients send on before they are answered (pipelining, HTTP/2), one write answers all that was read: a bound.",
-    ),
-    ("bytes per read", "How much one read takes. Small reads cost CPU."),
-    ("nothing seen yet", "The distribution has no value in the span that is shown."),
-    ("count, n", "How many values a distribution has."),
-    (
-        "p50, p90, p99, max",
-        "50, 90, 99 and 100 % of the values are no larger than this. Below the columns: smallest and largest value.",
-    ),
-    ("THREAD, ended", "Name and id of a thread; ended: it does not exist any more."),
-    ("ARW, ROLES", "What a thread was seen doing: A accepts, R reads, W writes."),
-    (
-        "accepts … writes",
-        "Of that thread in the interval: accepts, those that returned EAGAIN, reads, bytes read, writes.",
-    ),
-    ("share", "A thread's part of the accepts or reads of its listener; for a shard, of its group."),
-    ("onCPU", "Part of the time since the thread was first seen in which it ran, for any work."),
-    ("runq", "Part of that time in which it was ready to run but waited for a CPU: the machine is too busy."),
-    ("block", "The rest: asleep, without work or waiting for something."),
 ];
 
 /// The parts of the view below the pipeline.
@@ -313,10 +193,10 @@ impl View for Listener {
         text::rule(buf, parts.title, &title(listener, state, parts.title.width), theme);
         pipeline::draw(buf, parts.pipeline, listener, model, theme);
         if let Some(area) = parts.graphs {
-            graphs(buf, area, listener, theme, model);
+            over_time::graphs(buf, area, listener, theme, model);
         }
         if let Some(area) = parts.heat {
-            heat_map(buf, area, listener, theme, model);
+            over_time::heat_map(buf, area, listener, theme, model);
         }
         if let Some(area) = parts.distributions {
             self.distributions.draw_all(buf, area, listener, theme, model);
@@ -330,7 +210,7 @@ impl View for Listener {
                 let inner = Rect { height: findings.height, ..inner };
                 text::scrolled(buf, inner, &findings::lines(listener, area.width, theme), self.scroll, theme);
                 if let Some(area) = below {
-                    graphs(buf, area, listener, theme, model);
+                    over_time::graphs(buf, area, listener, theme, model);
                 }
             }
             Section::Distributions => self.distributions.draw(buf, parts.tabbed, listener, theme, model),
@@ -339,8 +219,8 @@ impl View for Listener {
                 let graph = if parts.graphs.is_none() { GRAPH } else { 0 };
                 let [above, below] =
                     Layout::vertical([Constraint::Length(graph), Constraint::Min(0)]).areas(parts.tabbed);
-                graphs(buf, above, listener, theme, model);
-                heat_map(buf, below, listener, theme, model);
+                over_time::graphs(buf, above, listener, theme, model);
+                over_time::heat_map(buf, below, listener, theme, model);
             }
             Section::Threads => {
                 let lines = threads::lines(listener, model, area.width, theme);
@@ -475,58 +355,6 @@ fn draw_tabs(
     }
     spans.push(Span::styled("(Tab) ", theme.label()));
     text::line(buf, Rect { x: area.x + 1, width: area.width - 1, ..area }, Line::from(spans));
-}
-
-/// What stands in for a measure that has no values.
-fn nothing(measure: Measure, model: &Model) -> &'static str {
-    match words::status(model, measure) {
-        Status::Unavailable => "n/a: cannot be measured here (c)",
-        _ => "nothing seen yet",
-    }
-}
-
-/// A figure over time: title, measure, value and peak at a step, and how a value looks.
-type OverTime<'a> = (&'static str, Measure, fn(&HistoryPoint) -> (Option<f64>, Option<f64>), &'a dyn Fn(f64) -> Style);
-
-/// Depth and drops over time; accepts and reads beside them on a wide screen.
-fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
-    let limit = f64::from(listener.now.limit);
-    let depth = |depth: f64| theme.fill(depth / limit.max(1.0));
-    let drops = |drops: f64| if drops > 0.0 { theme.critical() } else { theme.label() };
-    let flow = |_: f64| theme.flow();
-    let all: [OverTime<'_>; 4] = [
-        (
-            " accept queue depth, peak",
-            Measure::AcceptQueueDepth,
-            |p| (Some(p.accept_depth.into()), p.accept_peak.map(f64::from)),
-            &depth,
-        ),
-        (" drops per refresh", Measure::Drops, |p| (p.drops.map(|n| n as f64), None), &drops),
-        (" accepted/s", Measure::Accepts, |p| (p.accepts, None), &flow),
-        (" reads/s", Measure::Reads, |p| (p.reads, None), &flow),
-    ];
-    let shown = if area.width < 160 { 2 } else { 4 };
-    let cells = Layout::horizontal(vec![Constraint::Fill(1); shown]).spacing(2).split(area);
-    for (cell, (title, measure, pick, style)) in cells.iter().zip(all) {
-        let point = |p: HistoryPoint| {
-            let (value, peak) = pick(&p);
-            Point { at: p.at, value, peak }
-        };
-        Graph {
-            title: title.to_owned(),
-            points: listener.history.points(&model.timeline).map(point).collect(),
-            limit: (measure == Measure::AcceptQueueDepth).then_some((limit, "limit ")),
-            top: None,
-            style,
-            nothing: nothing(measure, model),
-        }
-        .draw(buf, *cell, theme);
-    }
-}
-
-fn heat_map(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
-    let points = listener.history.points(&model.timeline);
-    heat::draw(buf, area, points, nothing(Measure::AcceptWait, model), theme);
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use crate::dashboard::theme::Theme;
 const AXIS: u16 = 6;
 /// What is below the top of a column: light, so that columns beside each other are no wall.
 const BODY: &str = "░";
-/// The peak, above the column.
-const PEAK: &str = "▔";
+/// The peak, above the column: in the upper or the lower half of its cell.
+const PEAK: [&str; 2] = ["▁", "▔"];
 
 /// One column: the value, and a larger one that was reached within it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -113,7 +113,7 @@ impl Graph<'_> {
             let part = value.saturating_sub(row * 8);
             let is_peak = peak > value && peak.div_ceil(8) == row + 1;
             match part {
-                0 if is_peak => put(buf, x, y, 1, PEAK, style),
+                0 if is_peak => put(buf, x, y, 1, PEAK[(peak - 1) % 8 / 4], style),
                 0 if row == 0 && point.value.is_some() => put(buf, x, y, 1, LEVELS[0], theme.label()),
                 0 => {}
                 1..=8 => put(buf, x, y, 1, LEVELS[part], style),

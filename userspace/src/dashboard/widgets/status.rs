@@ -51,10 +51,13 @@ fn is_filtered(state: &State) -> bool {
 /// The views, then the machine, then what time it is.
 fn machine(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
     let theme = state.theme;
-    let right = clock(state);
-    let right_width: usize = right.iter().map(Span::width).sum();
     let tabs: Vec<(&str, &str)> = views::ALL.iter().filter_map(|view| Some((view.name, view.tab?))).collect();
     let tabs_width: usize = tabs.iter().map(|(_, tab)| tab.len() + 2).sum();
+    let mut right = clock(state, true);
+    if tabs_width + right.iter().map(Span::width).sum::<usize>() > area.width.into() {
+        right = clock(state, false);
+    }
+    let right_width: usize = right.iter().map(Span::width).sum();
     let title = " listentop ";
     let mut x = area.x;
     let room = usize::from(area.width).saturating_sub(right_width + tabs_width);
@@ -83,30 +86,31 @@ fn machine(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
     text::line(buf, area, Line::from(right).right_aligned());
 }
 
-/// Where the models come from, since when, and how often. While paused, that it is.
-fn clock(state: &State) -> Vec<Span<'static>> {
+/// Where the models come from, if there is room for that, since when, and how often. While paused, that it is.
+fn clock(state: &State, whence: bool) -> Vec<Span<'static>> {
     let time = state.model.as_ref().map_or(String::new(), |m| words::clock(m.interval.seconds));
     if let Some(moment) = &state.moment {
-        return past(moment, state);
+        return past(moment, state, whence);
     }
-    let source = words::fit(&words::clean(&state.options.source), 10);
+    let source = if whence { words::fit(&words::clean(&state.options.source), 24) + " " } else { String::new() };
     if state.paused {
         return vec![Span::styled(" PAUSED (p) ", state.theme.badge()), Span::raw(format!(" {time} "))];
     }
-    vec![Span::raw(format!("{source} {time} {} ", words::interval(state.refresh)))]
+    vec![Span::raw(format!("{source}{time} {} ", words::interval(state.refresh)))]
 }
 
-/// Which moment of the past is shown.
-fn past(moment: &Moment, state: &State) -> Vec<Span<'static>> {
+/// Which moment of the past is shown; how long ago that was, or how much of a recording is left, if there is room.
+fn past(moment: &Moment, state: &State, wide: bool) -> Vec<Span<'static>> {
     let time = &words::utc(moment.unix_ms)[11..19];
-    let left = moment.last_ms.saturating_sub(moment.unix_ms) as f64 / 1e3;
+    let left = words::clock(moment.last_ms.saturating_sub(moment.unix_ms) as f64 / 1e3);
     if !state.options.is_replay {
-        let badge = format!(" {time} UTC, {} ago (0) ", words::clock(left));
-        return vec![Span::styled(badge, state.theme.badge()), Span::raw(" ")];
+        let ago = if wide { format!(", {left} ago") } else { String::new() };
+        return vec![Span::styled(format!(" {time} UTC{ago} (0) "), state.theme.badge()), Span::raw(" ")];
     }
     let word = if state.paused { "PAUSED" } else { "replay" };
     let badge = Span::styled(format!(" {word} {time} UTC "), state.theme.badge());
-    vec![badge, Span::raw(format!(" -{} {} ", words::clock(left), words::interval(state.refresh)))]
+    let rest = if wide { format!(" -{left} {} ", words::interval(state.refresh)) } else { " ".to_owned() };
+    vec![badge, Span::raw(rest)]
 }
 
 /// The parts that fit. The kernel is left out first, then the number of CPUs; the name stays longest.
@@ -117,6 +121,13 @@ fn fitting([host, kernel, cpus]: &[Option<String>; 3], room: usize) -> String {
     shorter.into_iter().find(|text| words::width(text) <= room).unwrap_or_default()
 }
 
+/// Whether a lab's lesson is about what was found at the listener that the verdict is about.
+fn is_expected(state: &State) -> bool {
+    let (Some(lesson), Some(model)) = (&state.lesson, &state.model) else { return false };
+    let worst = model.listeners.iter().find(|listener| Some(listener.id) == state.verdict.listener);
+    worst.is_some_and(|worst| worst.findings.iter().any(|finding| lesson.findings.iter().any(|id| id == finding.id)))
+}
+
 /// What is wrong, in words. A click opens the listener that it is about.
 fn draw_verdict(buf: &mut Buffer, area: Rect, state: &State) {
     let (theme, verdict) = (state.theme, &state.verdict);
@@ -125,7 +136,8 @@ fn draw_verdict(buf: &mut Buffer, area: Rect, state: &State) {
         None => (" ", theme.label()),
     };
     let key = if verdict.listener.is_some() { " (v)" } else { "" };
-    let mut lines = words::wrap(&format!("{}{key}", verdict.text), usize::from(area.width).saturating_sub(4));
+    let expected = if is_expected(state) { ", as the lesson expects" } else { "" };
+    let mut lines = words::wrap(&format!("{}{expected}{key}", verdict.text), usize::from(area.width).saturating_sub(4));
     if lines.len() > usize::from(area.height) {
         let rest = lines.split_off(usize::from(area.height).saturating_sub(1)).join(" ");
         lines.push(rest);
@@ -177,8 +189,10 @@ fn counts(buf: &mut Buffer, area: Rect, state: &State, model: &Model) {
         spans.extend([Span::raw(comma), Span::styled(words, theme.severity(severity))]);
         comma = ", ";
     }
-    if comma.is_empty() {
-        spans.push(Span::raw("no findings"));
+    match (comma.is_empty(), rows.passed) {
+        (true, 0) => spans.push(Span::raw("no findings")),
+        (false, 0) => {}
+        (_, passed) => spans.push(Span::styled(format!("{comma}{passed} passed"), theme.label())),
     }
     let sort = state.sort.column.spec().name;
     let arrow = if state.sort.descending { "▼" } else { "▲" };

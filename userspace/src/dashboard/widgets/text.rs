@@ -23,11 +23,12 @@ pub(in crate::dashboard) fn right(buf: &mut Buffer, x: u16, y: u16, width: u16, 
     put(buf, x + width.saturating_sub(used), y, used, &text, style);
 }
 
-/// Writes what fits of `text`; outside of the buffer nothing.
+/// Writes what fits of `text`; outside of the buffer nothing. What was there before shows through in no way: a weight
+/// would stay.
 pub(in crate::dashboard) fn put(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
     let area = buf.area;
     if x < area.right() && y < area.bottom() && x >= area.x && y >= area.y {
-        buf.set_stringn(x, y, text, width.min(area.right() - x).into(), style);
+        buf.set_stringn(x, y, text, width.min(area.right() - x).into(), Style::reset().patch(style));
     }
 }
 

@@ -57,7 +57,7 @@ fn every_machine_is_a_page() {
     for (samples, verdict) in [
         (fixtures::quiet(), "None of 3 listeners refuses clients"),
         (fixtures::dead_shard(), "1 of 4 listeners refuses clients: 10.0.0.1:8443 shard 4"),
-        (fixtures::unavailable(), "refuses clients"),
+        (fixtures::unavailable(), "cannot be measured here"),
         (fixtures::per_connection(), "The listener refuses no client"),
         (fixtures::distinct(), "of "),
     ] {

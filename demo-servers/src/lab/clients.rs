@@ -1,0 +1,121 @@
+//! The clients' side while a lesson runs: what they got, beside the depth of their server's queue at the same moments.
+
+use super::snapshot::Snapshot;
+use lab_control::{Client, Tick};
+use lessons::Lesson;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Moments that are kept: the last half minute.
+const KEPT: usize = 60;
+
+/// What is remembered of each load.
+#[derive(Debug, Default)]
+pub(super) struct Clients(BTreeMap<&'static str, Course>);
+
+#[derive(Debug, Default)]
+struct Course {
+    answered: u64,
+    trouble: u64,
+    ticks: Vec<Tick>,
+}
+
+impl Clients {
+    /// Takes the figures of a moment. Loads without a summary are left out.
+    pub(super) fn take(&mut self, lesson: &Lesson, now: &Snapshot) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for load in lesson.setup.loads {
+            let Some(summary) = now.loads.get(load.name) else { continue };
+            let port = lesson.setup.servers.iter().find(|server| server.name == load.server).map_or(0, |one| one.port);
+            let mut client = read(load.name, port, summary);
+            let course = self.0.entry(load.name).or_default();
+            let trouble = client.retried_1s + client.failed.iter().map(|(_, count)| count).sum::<u64>();
+            course.ticks.push(Tick {
+                answers: client.answered.saturating_sub(course.answered),
+                trouble: trouble.saturating_sub(course.trouble),
+                depth: now.queues.get(&port).map_or(0, |queue| queue.last),
+            });
+            (course.answered, course.trouble) = (client.answered, trouble);
+            let spare = course.ticks.len().saturating_sub(KEPT);
+            course.ticks.drain(..spare);
+            client.ticks.clone_from(&course.ticks);
+            clients.push(client);
+        }
+        clients
+    }
+}
+
+fn read(name: &str, port: u16, summary: &Value) -> Client {
+    let number = |path: &str| summary.pointer(path).and_then(Value::as_u64);
+    let milliseconds = |path: &str| number(path).map(|micros| micros as f64 / 1000.0);
+    let [one, two, more] =
+        ["one", "two", "three_or_more"].map(|times| number(&format!("/syn_retries/{times}")).unwrap_or(0));
+    let mut failed = Vec::new();
+    failures(&summary["failures"], &mut failed);
+    Client {
+        name: name.to_owned(),
+        port,
+        due: number("/due").unwrap_or(0),
+        answered: number("/responses").unwrap_or(0),
+        p50_ms: milliseconds("/first_response_us/p50"),
+        p99_ms: milliseconds("/first_response_us/p99"),
+        retried_1s: one + two + more,
+        retried_3s: two + more,
+        failed,
+        ticks: Vec::new(),
+    }
+}
+
+/// Kinds of failures with their numbers, those that happened: `timeout` of a connect and of a response are one kind.
+fn failures(value: &Value, into: &mut Vec<(String, u64)>) {
+    for (kind, value) in value.as_object().into_iter().flatten() {
+        match value.as_u64() {
+            None => failures(value, into),
+            Some(0) => {}
+            Some(count) => match into.iter_mut().find(|(known, _)| known == kind) {
+                Some((_, sum)) => *sum += count,
+                None => into.push((kind.clone(), count)),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sampler::Queue;
+    use super::*;
+    use serde_json::json;
+
+    fn moment(answered: u64, retries: u64, timeouts: u64, depth: u64) -> Snapshot {
+        let summary = json!({
+            "due": 100, "responses": answered,
+            "syn_retries": {"one": retries, "two": 1, "three_or_more": 0},
+            "failures": {"connect": {"timeout": timeouts, "reset": 0}, "response": {"timeout": 2}},
+            "first_response_us": {"p50": 1500, "p99": null},
+        });
+        Snapshot {
+            loads: [("slow_acceptor".to_owned(), summary)].into(),
+            queues: [(7001, Queue { last: depth, ..Queue::default() })].into(),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn a_tick_is_what_was_added_since_the_last_one() {
+        let lesson = lessons::find("overflow").unwrap();
+        let mut clients = Clients::default();
+        assert!(clients.take(lesson, &Snapshot::default()).is_empty(), "no load has printed anything");
+        clients.take(lesson, &moment(10, 3, 0, 4));
+        let seen = clients.take(lesson, &moment(25, 5, 1, 9)).remove(0);
+        assert_eq!((seen.due, seen.answered, seen.retried_1s, seen.retried_3s, seen.port), (100, 25, 6, 1, 7001));
+        assert_eq!((seen.p50_ms, seen.p99_ms), (Some(1.5), None));
+        assert_eq!(seen.failed, [("timeout".to_owned(), 3)]);
+        let [first, second] = seen.ticks[..] else { panic!("{seen:?}") };
+        assert_eq!((first.answers, first.trouble, first.depth), (10, 6, 4));
+        assert_eq!((second.answers, second.trouble, second.depth), (15, 3, 9));
+        for _ in 0..200 {
+            clients.take(lesson, &moment(25, 5, 1, 9));
+        }
+        assert_eq!(clients.take(lesson, &moment(25, 5, 1, 9))[0].ticks.len(), KEPT);
+    }
+}

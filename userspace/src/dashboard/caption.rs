@@ -1,0 +1,383 @@
+//! In a lab: what the lesson is about now, what it expects, and keys that act on it.
+//!
+//! The caption is the last part of the header. What it shows comes from the lab (docs/lab-control.md), and what its
+//! keys request goes there.
+
+use std::fmt::Write as _;
+
+use crossterm::event::{KeyCode, KeyEvent};
+use lab_control::{Act, Expected, State as Lesson, Tick};
+use listentop_model::words;
+use ratatui::{buffer::Buffer, layout::Rect, style::Style};
+
+use super::{action::Action, state::State, widgets::text};
+
+/// What a key requests of the lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LabKey {
+    /// Stall the selected server, or release it.
+    Stall,
+    /// Less load.
+    Less,
+    /// More load.
+    More,
+    /// Half the backlog of the selected server.
+    Halve,
+    /// Twice the backlog.
+    Double,
+    /// One more acceptor, or one more shard, for the selected server.
+    Add,
+    /// The next value of tcp_syncookies.
+    Cookies,
+    /// The next step.
+    Next,
+    /// The lesson from its beginning.
+    Repeat,
+    /// The menu of lessons.
+    Course,
+}
+
+/// The function keys, each with a word, and with words where there is room. F1 and F11 belong to many terminals.
+const KEYS: [(u8, LabKey, &str, &str); 10] = [
+    (2, LabKey::Stall, "stall", "stall, release"),
+    (3, LabKey::Less, "less", "less load"),
+    (4, LabKey::More, "more", "more load"),
+    (5, LabKey::Halve, "half", "half the backlog"),
+    (6, LabKey::Double, "twice", "twice"),
+    (7, LabKey::Add, "add", "add an acceptor"),
+    (8, LabKey::Cookies, "cookie", "cookies "),
+    (9, LabKey::Next, "next", "next step"),
+    (10, LabKey::Course, "course", "course"),
+    (12, LabKey::Repeat, "repeat", "repeat"),
+];
+
+/// Columns from which on there is room for words.
+const WIDE: u16 = 130;
+
+/// The shares of the lesson's load, in percent, that two keys go through.
+const RATES: [u32; 10] = [10, 25, 50, 75, 100, 125, 150, 200, 300, 500];
+
+/// Rows of a terminal from which on several expectations are shown.
+const TALL: u16 = 36;
+/// How many then.
+const SEVERAL: usize = 4;
+
+/// What a key means in a lab, apart from its meaning elsewhere.
+pub(super) fn action(event: KeyEvent) -> Option<Action> {
+    let KeyCode::F(number) = event.code else { return None };
+    KEYS.iter().find(|(key, ..)| *key == number).map(|(_, key, ..)| Action::Lab(*key))
+}
+
+/// What to ask the lab for. `None`: it means nothing now.
+pub(super) fn act(key: LabKey, state: &State) -> Option<Act> {
+    let lesson = state.lesson.as_ref()?;
+    let selected = state.selected_item();
+    let port = selected.as_ref().map(|item| item.figures().port);
+    let server = port.map(|port| port.to_string());
+    let backlog = selected.as_ref().map(|item| item.figures().now.backlog);
+    let rate = |more: bool| {
+        let mut rates = RATES.iter().copied();
+        let next = if more { rates.find(|rate| *rate > lesson.rate) } else { rates.rfind(|rate| *rate < lesson.rate) };
+        next.map(|percent| Act::Rate { load: None, percent })
+    };
+    Some(match key {
+        LabKey::Stall if port.is_some_and(|port| lesson.stalled.contains(&port)) => Act::Release { server },
+        LabKey::Stall => Act::Stall { server },
+        LabKey::Less => rate(false)?,
+        LabKey::More => rate(true)?,
+        LabKey::Halve => Act::Backlog { server, backlog: (backlog? / 2).max(1) },
+        LabKey::Double => Act::Backlog { server, backlog: backlog?.saturating_mul(2).max(1) },
+        LabKey::Add => Act::AddAcceptor { server },
+        LabKey::Cookies => Act::Cookies { value: (lesson.cookies + 1) % 3 },
+        LabKey::Next => Act::NextStep,
+        LabKey::Repeat => Act::Repeat,
+        LabKey::Course => Act::Course,
+    })
+}
+
+/// What the clients of the selected server got, or of the first one: one line; where there is room, the last half minute
+/// over the depth of the server's queue, on one time axis.
+fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
+    let port = state.selected_item().map(|item| item.figures().port);
+    let of_port = lesson.clients.iter().rev().find(|client| Some(client.port) == port);
+    let Some(client) = of_port.or(lesson.clients.first()) else { return Vec::new() };
+    let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| words::duration((ms * 1000.0) as u64));
+    let mut line = format!(
+        "clients: {} answers of {} due, first answer p50 {} p99 {}",
+        client.answered,
+        client.due,
+        time(client.p50_ms),
+        time(client.p99_ms)
+    );
+    // A String takes all.
+    if client.retried_1s > 0 {
+        let _ = write!(line, ", retried {} (1 s) {} (3 s)", client.retried_1s, client.retried_3s);
+    }
+    for (kind, count) in &client.failed {
+        let _ = write!(line, ", {kind} {count}");
+    }
+    let mut lines = vec![words::fit(&words::clean(&line), room)];
+    if state.size.1 >= TALL {
+        let row = |label: &str, of: fn(&Tick) -> u64| {
+            let values: Vec<u64> = client.ticks.iter().map(of).collect();
+            let most = values.iter().copied().max().unwrap_or(0);
+            format!("{label:<20} {} at most {most}", bars(&values, most))
+        };
+        lines.push(row("retries, failures", |tick| tick.trouble));
+        lines.push(row("accept queue", |tick| tick.depth));
+    }
+    lines
+}
+
+/// A bar for each value.
+fn bars(values: &[u64], most: u64) -> String {
+    const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let bar = |value: &u64| EIGHTHS[(value * 8).div_ceil(most.max(1)).min(8) as usize];
+    values.iter().map(bar).collect()
+}
+
+/// Rows that the caption takes: none outside of a lab.
+pub(super) fn height(state: &State) -> u16 {
+    state.lesson.as_ref().map_or(0, |lesson| lines(lesson, state).len() as u16 + 1)
+}
+
+/// A line of the caption.
+struct Line {
+    mark: &'static str,
+    text: String,
+    style: Style,
+}
+
+/// Its lines but the last, which has the keys.
+fn lines(lesson: &Lesson, state: &State) -> Vec<Line> {
+    let (columns, rows) = state.size;
+    let room = usize::from(columns).saturating_sub(4);
+    let mut lines = vec![Line { mark: "", text: head(lesson, room + 2), style: state.theme.title() }];
+    let watch = words::wrap(&words::clean(&lesson.watch), room);
+    lines.extend(watch.into_iter().take(3).map(|text| Line { mark: "", text, style: state.theme.strong() }));
+    let most = if rows < TALL { 1 } else { SEVERAL };
+    lines.extend(shown(&lesson.expected, most).into_iter().map(|expected| {
+        let (mark, style) = match expected.holds {
+            Some(true) => ("✓", state.theme.flow()),
+            Some(false) => ("✗", state.theme.warning()),
+            None => ("?", state.theme.label()),
+        };
+        let value = expected.value.as_deref().unwrap_or("not known yet");
+        let value = format!(" | now {value}");
+        let what = words::fit(&words::clean(&expected.what), room.saturating_sub(words::width(&value)));
+        Line { mark, text: what + &value, style }
+    }));
+    let of_clients = clients(lesson, state, room + 2);
+    lines.extend(of_clients.into_iter().map(|text| Line { mark: "", text, style: Style::new() }));
+    lines
+}
+
+/// Lesson, step and how many expectations hold.
+fn head(lesson: &Lesson, room: usize) -> String {
+    let left = match lesson.left {
+        Some(seconds) => format!("{seconds} s left"),
+        None => "over: q shows the outcome".to_owned(),
+    };
+    let load = if lesson.rate == 100 { String::new() } else { format!("  load {} %", lesson.rate) };
+    let name = format!("{}  {}/{} {}  {left}{load}", lesson.lesson, lesson.number, lesson.steps, lesson.step);
+    let (holding, of) = (lesson.holding(), lesson.expected.len());
+    let all = if holding == of { "holds so far" } else { "so far" };
+    let score = format!("[{all}; {holding} of {of}]");
+    // What was done last, where there is room for it.
+    let act = lesson.last_act.as_ref().map_or(String::new(), |act| format!("  {}", words::clean(act)));
+    let name = words::fit(&(name + &act), room.saturating_sub(words::width(&score) + 1));
+    let gap = room.saturating_sub(words::width(&name) + words::width(&score)).max(1);
+    format!("{name}{}{score}", " ".repeat(gap))
+}
+
+/// The expectations that say most: those that do not hold, then those that are not known, then the others.
+fn shown(expected: &[Expected], most: usize) -> Vec<&Expected> {
+    let mut shown: Vec<&Expected> = expected.iter().collect();
+    shown.sort_by_key(|expected| match expected.holds {
+        Some(false) => 0,
+        None => 1,
+        Some(true) => 2,
+    });
+    shown.truncate(most);
+    shown
+}
+
+/// Draws it into the last rows of the header.
+pub(super) fn draw(buf: &mut Buffer, header: Rect, state: &State) {
+    let Some(lesson) = &state.lesson else { return };
+    let height = height(state).min(header.height);
+    let mut y = header.bottom() - height;
+    for line in lines(lesson, state) {
+        if y + 1 >= header.bottom() {
+            break;
+        }
+        text::put(buf, header.x + 1, y, 1, line.mark, line.style);
+        let indent = if line.mark.is_empty() { 1 } else { 3 };
+        text::put(buf, header.x + indent, y, header.width.saturating_sub(indent + 1), &line.text, line.style);
+        y += 1;
+    }
+    draw_keys(buf, Rect { y, height: 1, ..header }, lesson, state);
+}
+
+/// The keys, each of which can be clicked, with the values that they change.
+fn draw_keys(buf: &mut Buffer, area: Rect, lesson: &Lesson, state: &State) {
+    let theme = state.theme;
+    let mut x = area.x + 1;
+    for (number, key, word, words) in KEYS {
+        let mut word = if area.width < WIDE { word } else { words }.to_owned();
+        if key == LabKey::Cookies {
+            word += &lesson.cookies.to_string();
+        }
+        let name = format!("F{number}");
+        let width = (name.len() + words::width(&word)) as u16;
+        if x + width > area.right() {
+            return;
+        }
+        text::put(buf, x, area.y, width, &name, theme.strong());
+        text::put(buf, x + name.len() as u16, area.y, width, &word, theme.label());
+        state.hits.borrow_mut().add(Rect { x, y: area.y, width, height: 1 }, Action::Lab(key));
+        x += width + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crossterm::event::KeyModifiers;
+    use lab_control::Client;
+    use listentop_model::{fixtures, tracker::Tracker};
+
+    use super::*;
+    use crate::dashboard::{App, DashboardOptions, action::Effect, frame::picture};
+
+    fn expected(what: &str, holds: Option<bool>) -> Expected {
+        Expected { what: what.to_owned(), value: holds.map(|_| "8".to_owned()), holds }
+    }
+
+    fn lesson() -> Lesson {
+        Lesson {
+            lesson: "overflow".to_owned(),
+            step: "overload".to_owned(),
+            number: 1,
+            steps: 2,
+            left: Some(9),
+            watch: "The accept queue stays full at 9. Drops go up: SYNs and final ACKs that found no room. The server sleeps \
+                    most of the time, and nobody sees it."
+                .to_owned(),
+            expected: vec![
+                expected("the largest depth: 9 to 10", Some(true)),
+                expected("the share of retries: at least 10 %", Some(false)),
+                expected("the finding: 1", None),
+            ],
+            clients: vec![Client {
+                port: 8080,
+                due: 480,
+                answered: 301,
+                p50_ms: Some(180.0),
+                p99_ms: Some(3200.0),
+                retried_1s: 41,
+                retried_3s: 12,
+                failed: vec![("timeout".to_owned(), 9)],
+                ticks: vec![Tick { answers: 25, trouble: 0, depth: 3 }, Tick { answers: 25, trouble: 16, depth: 9 }],
+                ..Client::default()
+            }],
+            rate: 100,
+            ..Lesson::default()
+        }
+    }
+
+    fn app(size: (u16, u16)) -> App {
+        let samples = fixtures::overflow();
+        let mut tracker = Tracker::new(&samples[0]);
+        samples[1..].iter().for_each(|sample| tracker.push(sample));
+        let mut app = App::new(DashboardOptions::default());
+        app.update(Action::Resize(size.0, size.1));
+        app.set_model(Arc::new(tracker.model().clone()));
+        app.set_lesson(lesson());
+        app
+    }
+
+    fn press(app: &mut App, number: u8) -> Effect {
+        let action = app.action(KeyEvent::new(KeyCode::F(number), KeyModifiers::NONE));
+        action.map_or(Effect::None, |action| app.update(action))
+    }
+
+    #[test]
+    fn it_says_what_to_watch_and_what_is_expected() {
+        let small = picture(&app((80, 24)));
+        for part in [
+            "overflow  1/2 overload  9 s left",
+            "[so far; 1 of 3]",
+            "stays full at 9",
+            "nobody sees it.",
+            "✗ the share of retries: at least 10 % | now 8",
+            "clients: 301 answers of 480 due, first answer p50 180ms p99 3.2s, retried 41",
+            "F2stall",
+            "F12repeat",
+        ] {
+            assert!(small.contains(part), "{part} is not in\n{small}");
+        }
+        assert!(!small.contains("the largest depth"), "there is room for one:\n{small}");
+        let large = picture(&app((120, 40)));
+        for part in [
+            "✓ the largest depth",
+            "? the finding: 1 | now not known yet",
+            " 41 (1 s) 12 (3 s), timeout 9",
+            "retries, failures     █ at most 16",
+            "accept queue         ▃█ at most 9",
+        ] {
+            assert!(large.contains(part), "{part} is not in\n{large}");
+        }
+    }
+
+    #[test]
+    fn the_last_act_is_shown() {
+        let mut app = app((80, 24));
+        app.set_lesson(Lesson { last_act: Some("12 s: backlog 64 slow_acceptor".to_owned()), ..lesson() });
+        let small = picture(&app);
+        assert!(small.contains("12 s: backlog 64 slo") && small.contains("[so far; 1 of 3]"), "{small}");
+    }
+
+    #[test]
+    fn outside_of_a_lab_there_is_nothing() {
+        let mut app = app((80, 24));
+        app.state.lesson = None;
+        assert_eq!(height(&app.state), 0);
+        assert!(!picture(&app).contains("F2stall"));
+        assert_eq!(press(&mut app, 2), Effect::None);
+    }
+
+    #[test]
+    fn keys_act_on_the_selected_server() {
+        let mut app = app((80, 24));
+        for (number, key) in KEYS.map(|(number, key, ..)| (number, key)) {
+            assert_eq!(press(&mut app, number), Effect::Lab(key));
+        }
+        assert_eq!(press(&mut app, 11), Effect::None);
+        let item = app.state.selected_item().expect("a listener is selected");
+        let (port, backlog) = (item.figures().port, item.figures().now.backlog);
+        let server = Some(port.to_string());
+        let act = |app: &App, key| act(key, &app.state);
+        assert_eq!(act(&app, LabKey::Stall), Some(Act::Stall { server: server.clone() }));
+        assert_eq!(act(&app, LabKey::Double), Some(Act::Backlog { server: server.clone(), backlog: 2 * backlog }));
+        assert_eq!(act(&app, LabKey::More), Some(Act::Rate { load: None, percent: 125 }));
+        assert_eq!(act(&app, LabKey::Less), Some(Act::Rate { load: None, percent: 75 }));
+        assert_eq!(act(&app, LabKey::Cookies), Some(Act::Cookies { value: 1 }));
+        let end = Lesson { stalled: vec![port], rate: 500, cookies: 2, ..lesson() };
+        app.set_lesson(end);
+        assert_eq!(act(&app, LabKey::Stall), Some(Act::Release { server }));
+        assert_eq!(act(&app, LabKey::More), None, "there is no more");
+        assert_eq!(act(&app, LabKey::Cookies), Some(Act::Cookies { value: 0 }));
+    }
+
+    #[test]
+    fn each_key_can_be_clicked() {
+        let app = app((80, 24));
+        picture(&app);
+        let hits = app.state.hits.borrow();
+        for (_, key, ..) in KEYS {
+            assert!(hits.all().iter().any(|(_, action)| *action == Action::Lab(key)), "{key:?}");
+        }
+    }
+}
