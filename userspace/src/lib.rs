@@ -1,8 +1,8 @@
 //! listentop: top(1) for listening sockets.
 //!
 //! Data flows one way: [`source`] reads samples, `listentop_model` makes a model of them, [`dashboard`], [`report`] and
-//! [`export`] show it. [`cli`] puts them together. [`rights`] checks the privileges, and gives up those that are no
-//! longer required.
+//! [`export`] show it. [`past`] has the models of other moments. [`cli`] puts them together. [`rights`] checks the
+//! privileges, and gives up those that are no longer required.
 
 // These macros panic if nothing can be written. `say` does not, and reports return write errors.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

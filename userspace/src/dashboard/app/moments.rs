@@ -53,6 +53,7 @@ fn keys_ask_for_moments() {
 fn the_past_is_shown_paused_or_not_and_the_present_comes_back() {
     for paused in [false, true] {
         let mut app = App::new(DashboardOptions::default());
+        app.update(Action::Resize(120, 40));
         app.set_model(model(17));
         if paused {
             app.update(Action::Pause);
@@ -83,6 +84,7 @@ fn what_happened_in_the_past_is_no_news() {
 #[test]
 fn a_replay_stops_and_goes_on_and_lists_what_happens() {
     let mut app = App::new(DashboardOptions { is_replay: true, starts_paused: true, ..DashboardOptions::default() });
+    app.update(Action::Resize(120, 40));
     app.show_moment(past(2));
     assert!(first_line(&app).contains("PAUSED 08:53:20 UTC"), "{}", first_line(&app));
     assert_eq!(app.update(Action::Pause), Effect::Travel(Travel::Pause(false)));

@@ -90,7 +90,7 @@ fn machine(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
 fn clock(state: &State, whence: bool) -> Vec<Span<'static>> {
     let time = state.model.as_ref().map_or(String::new(), |m| words::clock(m.interval.seconds));
     if let Some(moment) = &state.moment {
-        return past(moment, state);
+        return past(moment, state, whence);
     }
     let source = if whence { words::fit(&words::clean(&state.options.source), 24) + " " } else { String::new() };
     if state.paused {
@@ -99,17 +99,18 @@ fn clock(state: &State, whence: bool) -> Vec<Span<'static>> {
     vec![Span::raw(format!("{source}{time} {} ", words::interval(state.refresh)))]
 }
 
-/// Which moment of the past is shown.
-fn past(moment: &Moment, state: &State) -> Vec<Span<'static>> {
+/// Which moment of the past is shown; how long ago that was, or how much of a recording is left, if there is room.
+fn past(moment: &Moment, state: &State, wide: bool) -> Vec<Span<'static>> {
     let time = &words::utc(moment.unix_ms)[11..19];
-    let left = moment.last_ms.saturating_sub(moment.unix_ms) as f64 / 1e3;
+    let left = words::clock(moment.last_ms.saturating_sub(moment.unix_ms) as f64 / 1e3);
     if !state.options.is_replay {
-        let badge = format!(" {time} UTC, {} ago (0) ", words::clock(left));
-        return vec![Span::styled(badge, state.theme.badge()), Span::raw(" ")];
+        let ago = if wide { format!(", {left} ago") } else { String::new() };
+        return vec![Span::styled(format!(" {time} UTC{ago} (0) "), state.theme.badge()), Span::raw(" ")];
     }
     let word = if state.paused { "PAUSED" } else { "replay" };
     let badge = Span::styled(format!(" {word} {time} UTC "), state.theme.badge());
-    vec![badge, Span::raw(format!(" -{} {} ", words::clock(left), words::interval(state.refresh)))]
+    let rest = if wide { format!(" -{left} {} ", words::interval(state.refresh)) } else { " ".to_owned() };
+    vec![badge, Span::raw(rest)]
 }
 
 /// The parts that fit. The kernel is left out first, then the number of CPUs; the name stays longest.

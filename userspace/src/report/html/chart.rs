@@ -9,10 +9,6 @@ use super::escape;
 /// Size of a chart in its own units; the page scales it.
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 110.0;
-/// Room for the words below and above.
-const FOOT: f64 = 16.0;
-const HEAD: f64 = 14.0;
-
 /// A chart over time.
 pub(super) struct Chart<'a> {
     /// What it shows.
@@ -39,18 +35,17 @@ impl Chart<'_> {
             return String::new();
         }
         let largest = known.iter().copied().fold(self.limit.unwrap_or(0.0), f64::max).max(f64::MIN_POSITIVE);
-        let room = HEIGHT - FOOT - HEAD;
-        let height = |value: f64| (value / largest * room).min(room);
+        let height = |value: f64| (value / largest * HEIGHT).min(HEIGHT);
         let width = WIDTH / self.steps.max(self.values.len()).max(1) as f64;
         let mut marks = String::new();
         for (at, value) in self.values.iter().enumerate() {
             let Some(value) = value.filter(|value| *value > 0.0) else { continue };
             let tall = height(value).max(1.0);
-            let (x, y) = (at as f64 * width, HEIGHT - FOOT - tall);
+            let (x, y) = (at as f64 * width, HEIGHT - tall);
             let _ = write!(marks, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.2}\" height=\"{tall:.1}\"/>");
         }
         let limit = self.limit.map_or_else(String::new, |limit| {
-            let y = HEIGHT - FOOT - height(limit);
+            let y = HEIGHT - height(limit);
             format!("<line class=\"limit\" x1=\"0\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>")
         });
         frame(self.title, self.bad, &marks, &limit, &self.top, ("0", self.end))
@@ -64,8 +59,8 @@ pub(super) fn distribution(title: &str, bars: &[Bar], name: impl Fn(u64) -> Stri
     let width = WIDTH / bars.len() as f64;
     let mut marks = String::new();
     for (at, bar) in bars.iter().enumerate().filter(|(_, bar)| bar.count > 0) {
-        let tall = (bar.count as f64 / largest * (HEIGHT - FOOT - HEAD)).max(1.0);
-        let (x, y) = (at as f64 * width, HEIGHT - FOOT - tall);
+        let tall = (bar.count as f64 / largest * HEIGHT).max(1.0);
+        let (x, y) = (at as f64 * width, HEIGHT - tall);
         let words = format!("{} to {}: {}", name(bar.low), name(bar.high), bar.count);
         let _ = write!(
             marks,
@@ -78,20 +73,18 @@ pub(super) fn distribution(title: &str, bars: &[Bar], name: impl Fn(u64) -> Stri
     frame(title, false, &marks, "", &top, (&name(first.low), &name(last.high)))
 }
 
+/// The words are outside the drawing, which is stretched.
 fn frame(title: &str, bad: bool, marks: &str, over: &str, top: &str, ends: (&str, &str)) -> String {
-    let (base, class) = (HEIGHT - FOOT, if bad { "refused" } else { "bars" });
+    let class = if bad { "refused" } else { "bars" };
     format!(
-        "<figure><figcaption>{}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
-         aria-label=\"{}\"><line class=\"axis\" x1=\"0\" x2=\"{WIDTH}\" y1=\"{base}\" y2=\"{base}\"/>\
-         <g class=\"{class}\">{marks}</g>{over}<text x=\"2\" y=\"11\">{}</text><text x=\"2\" y=\"{}\">{}</text>\
-         <text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text></svg></figure>",
-        escape(title),
+        "<figure><figcaption><span>{}</span><span>up to {}</span></figcaption>\
+         <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">\
+         <g class=\"{class}\">{marks}</g>{over}</svg>\
+         <figcaption class=\"ends\"><span>{}</span><span>{}</span></figcaption></figure>",
         escape(title),
         escape(top),
-        HEIGHT - 3.0,
+        escape(title),
         escape(ends.0),
-        WIDTH - 2.0,
-        HEIGHT - 3.0,
         escape(ends.1),
     )
 }
@@ -111,7 +104,7 @@ mod tests {
         assert_eq!(svg.matches("<rect").count(), 2, "{svg}");
         assert!(svg.contains("depth &amp; more") && !svg.contains("class=\"limit\""));
         // The largest is as tall as there is room.
-        assert!(svg.contains("x=\"300.0\" y=\"14.0\" width=\"100.00\" height=\"80.0\""), "{svg}");
+        assert!(svg.contains("x=\"300.0\" y=\"0.0\" width=\"100.00\" height=\"110.0\""), "{svg}");
         assert!(chart(&[Some(1.0)], Some(10.0)).contains("class=\"limit\""));
     }
 
@@ -128,6 +121,6 @@ mod tests {
             [Bar { low: 1, high: 2, count: 7 }, Bar { low: 2, high: 4, count: 0 }, Bar { low: 4, high: 9, count: 1 }];
         let svg = distribution("waits", &bars, |value| format!("{value}us"));
         assert_eq!(svg.matches("<rect").count(), 2);
-        assert!(svg.contains("<title>1us to 2us: 7</title>") && svg.contains(">9us</text>"), "{svg}");
+        assert!(svg.contains("<title>1us to 2us: 7</title>") && svg.contains("<span>9us</span>"), "{svg}");
     }
 }
