@@ -157,8 +157,8 @@ impl Crew {
         self.sender.clone()
     }
 
-    /// Forgets the processes, which have ended, and what they sent. `terminal` is the one on which listentop will show a
-    /// dashboard.
+    /// Forgets the processes, which have ended, and what they sent. `terminal` is the one on which listentop will show
+    /// a dashboard.
     pub(super) fn begin(&mut self, terminal: Option<Terminal>) {
         if !self.members.is_empty() {
             // What came too late. The first lesson has nothing but signals to wait for.

@@ -210,7 +210,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits until the dashboard measures: until it has sent a report. One that does not speak with the lab gets a while.
+    /// Waits until the dashboard measures: until it has sent a report. One that does not speak with the lab gets a
+    /// while.
     fn wait_for_dashboard(&mut self, says_so: &dyn Fn(&Event) -> bool) -> Result<(), Stop> {
         let mut connected = false;
         self.wait(Instant::now() + DASHBOARD, &mut |_, event| {
