@@ -14,6 +14,10 @@ static EMPTY: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static DEBUG: Global<u8> = Global::new(0);
 
+/// 0: payload that arrives is of no interest, though a hook on listeners shows it.
+#[unsafe(no_mangle)]
+static ARRIVALS: Global<u8> = Global::new(1);
+
 /// Statistics records per listener, less one: a mask for the CPU number.
 #[unsafe(no_mangle)]
 static SHARD_MASK: Global<u32> = Global::new(0);
@@ -57,6 +61,12 @@ pub(crate) fn empty() -> bool {
 #[inline(always)]
 pub(crate) fn debug() -> bool {
     DEBUG.load() != 0
+}
+
+/// Whether payload that arrives is noted.
+#[inline(always)]
+pub(crate) fn arrivals() -> bool {
+    ARRIVALS.load() != 0
 }
 
 /// The number of sets of connections, less one.

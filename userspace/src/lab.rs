@@ -85,14 +85,14 @@ pub(crate) struct Dashboard {
     lab: Option<Lab>,
     /// The number of the last request, and how many models are to come before the answer.
     asked: Option<(u64, u8)>,
-    /// The newest model: what is shown may be of the past.
-    newest: Option<Arc<Model>>,
+    /// The last model that was measured; what is shown may be of the past.
+    last: Option<Arc<Model>>,
 }
 
 impl Dashboard {
     /// Of this lab; without one nothing ever comes.
     pub(crate) fn of(lab: Option<Lab>) -> Self {
-        Self { lab, asked: None, newest: None }
+        Self { lab, asked: None, last: None }
     }
 
     /// The next message that concerns the screen.
@@ -107,7 +107,9 @@ impl Dashboard {
 
     /// A new model is there.
     pub(crate) fn sampled(&mut self, model: &Arc<Model>) {
-        self.newest = self.lab.is_some().then(|| model.clone());
+        if self.lab.is_some() {
+            self.last = Some(model.clone());
+        }
         match self.asked {
             None => {}
             Some((number, 0)) => {
@@ -118,15 +120,15 @@ impl Dashboard {
         }
     }
 
-    /// The dashboard ends: the last report, for the outcome of the lesson.
-    pub(crate) fn finish(&self) {
-        if let Some(model) = &self.newest {
+    /// Sends the report of what was measured last, unasked.
+    pub(crate) fn report_last(&self) {
+        if let Some(model) = &self.last {
             self.report(0, model);
         }
     }
 
     /// Sends a report. A lab that takes none ends this process anyway.
-    fn report(&self, number: u64, model: &Model) {
+    pub(crate) fn report(&self, number: u64, model: &Model) {
         if let Some(lab) = &self.lab {
             let _ = lab.report(number, model);
         }

@@ -18,6 +18,8 @@ pub mod past;
 pub mod report;
 pub mod rights;
 mod say;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod source;
 
 /// Exit code of a program that has too few descriptors, threads or bytes of memory.

@@ -9,10 +9,10 @@ use xtask_support::cargo::{self, Executable};
 use xtask_support::{process, root, setup};
 
 /// Test targets that need root. `kernel` loads probes into the running kernel, `rights` starts the program with chosen
-/// capabilities, `servers` starts real servers, and the others make network namespaces. `lessons`, `demo` and
-/// `servers` load probes too.
-const ROOT_TESTS: [&str; 10] =
-    ["kernel", "servers", "sock_diag", "lab", "lessons", "demo", "netns", "wire", "real", "rights"];
+/// capabilities, `servers` starts real servers, `serve` a real Prometheus, and the others make network namespaces.
+/// `lessons`, `demo`, `servers` and `serve` load probes too.
+const ROOT_TESTS: [&str; 11] =
+    ["kernel", "servers", "serve", "sock_diag", "lab", "lessons", "demo", "netns", "wire", "real", "rights"];
 
 enum Outcome {
     Passed,

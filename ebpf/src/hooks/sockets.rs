@@ -95,7 +95,9 @@ pub(crate) fn closes(sock: LiveSocket) {
 fn data_ready(ctx: &BtfTracePointContext) {
     let sock = ctx.socket(0);
     if sock.state() != LISTEN {
-        readable(sock);
+        if config::arrivals() {
+            readable(sock);
+        }
         return;
     }
     let Some(listener) = listener(sock) else { return };

@@ -104,7 +104,7 @@ figures! {
     counter { migrated, "accept_queue.migrated", SynRequests, Connections, "if unavailable",
         "connections, and requests of the SYN queue, that came from another shard's queues, because that shard was closed (`net.ipv4.tcp_migrate_req`, or a BPF program)",
         k => k.handshakes.migrated }
-    counter { aborted, "accept_queue.aborted", Enqueued, Connections, "if unavailable",
+    counter { aborted, "accept_queue.aborted", Enqueued, Connections, "if unavailable, or if accepts are not seen",
         "connections that left the queue without being accepted, because the listener closed. (A connection that is reset while it waits is still accepted)",
         k => k.counters.aborted }
     gauge { oldest_waiting_us: Option<u64>, "accept_queue.oldest_waiting_us", OldestWaiting, Microseconds, Largest,

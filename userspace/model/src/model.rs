@@ -255,7 +255,37 @@ pub struct Accepting {
     pub until_us: u64,
 }
 
+/// A thread's counts of the interval, as far as they are counted for its listener: the others are unknown, never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "they are those of the thread")]
+pub struct ThreadCounts {
+    pub accepts: Option<u64>,
+    pub would_block: Option<u64>,
+    pub accept_failed: Option<u64>,
+    pub reads: Option<u64>,
+    pub read_bytes: Option<u64>,
+    pub first_reads: Option<u64>,
+    pub writes: Option<u64>,
+    pub write_bytes: Option<u64>,
+}
+
 impl ThreadModel {
+    /// Its counts; `total` are those of its listener.
+    #[must_use]
+    pub fn counts(&self, total: &Counts) -> ThreadCounts {
+        let known = |total: Option<u64>, own: u64| total.map(|_| own);
+        ThreadCounts {
+            accepts: known(total.accepts, self.accepts),
+            would_block: known(total.would_block, self.would_block),
+            accept_failed: known(total.accept_failed, self.accept_failed),
+            reads: known(total.reads, self.reads),
+            read_bytes: known(total.read_bytes, self.read_bytes),
+            first_reads: known(total.reads, self.first_reads),
+            writes: known(total.writes, self.writes),
+            write_bytes: known(total.write_bytes, self.write_bytes),
+        }
+    }
+
     /// How many threads the row stands for.
     #[must_use]
     pub fn threads(&self) -> u64 {

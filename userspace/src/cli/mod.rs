@@ -14,6 +14,7 @@ mod record;
 mod recorded;
 mod replay;
 mod report;
+mod serve;
 mod signals;
 mod top;
 mod values;
@@ -115,6 +116,7 @@ pub fn main() -> ExitCode {
         (Some(option), _) => Err(Failure::Usage(option)),
         (None, None | Some(Command::Top(_))) => top::run(&cli),
         (None, Some(Command::Report(report))) => report::run(&cli, report),
+        (None, Some(Command::Serve(serve))) => serve::run(&cli, serve),
         (None, Some(Command::Events(events))) => events::run(&cli, events),
         (None, Some(Command::Record(record))) => record::run(&cli, record),
         (None, Some(Command::Replay(replay))) => replay::run(&cli, replay),

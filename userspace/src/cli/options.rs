@@ -75,6 +75,12 @@ pub(super) enum Command {
                             difference. Durations are in microseconds. What is not known is empty or null, never 0."
     )]
     Export(Export),
+    /// Serve the figures to Prometheus, until SIGINT, SIGTERM or SIGHUP
+    #[command(
+        after_help = "It prints 'serving at URL' on stderr when figures can be scraped. GET /healthz says whether it \
+                            measures."
+    )]
+    Serve(Serve),
     /// Try every hook, and show what can be measured here, what cannot, why, and what would help
     #[command(after_help = "It leaves nothing attached. It runs without privileges, and finds out more with them.\n\n\
                             Exit status:\n  \
@@ -286,6 +292,27 @@ pub(super) enum Lines {
     Json,
 }
 
+/// Options of the exporter.
+#[derive(Debug, Clone, Args)]
+#[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "this build only says what it lacks"))]
+pub(super) struct Serve {
+    /// Where to listen; ':9753' is every address
+    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9753")]
+    pub(super) address: String,
+    /// The path of the figures
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    pub(super) path: String,
+    /// TLS, and users with their passwords: a web configuration as the exporters of Prometheus have it
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The most series of listeners in a scrape. Those of the listeners that opened last are left out, and counted
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = values::series)]
+    pub(super) max_series: u32,
+    /// Time between two samples
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::refresh)]
+    pub(super) every: Duration,
+}
+
 /// Options of the doctor.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Doctor {
@@ -333,6 +360,7 @@ impl Cli {
             Some(Command::Events(_)) => ("events", false),
             Some(Command::Export(_)) => ("export", false),
             Some(Command::Record(_)) => ("record", !self.filter.is_empty()),
+            Some(Command::Serve(_)) => ("serve", false),
             Some(Command::Doctor(_)) => ("doctor", !self.filter.is_empty()),
         };
         let option = match (self.top.given(), filters) {
@@ -368,6 +396,9 @@ pub(super) struct Probing {
     /// Method of measuring. One that is named but cannot run here is an error (exit status 3)
     #[arg(long, global = true, value_enum, default_value_t = Probes::Auto)]
     probes: Probes,
+    /// How much to measure, and to pay for. What is left out is unavailable, as 'coverage' says
+    #[arg(long, global = true, value_enum, default_value_t = Extent::All)]
+    measure: Extent,
     /// Attach programs that return at once to the same hooks: the least that any probe costs
     #[arg(long, global = true, hide = true)]
     empty_programs: bool,
@@ -384,6 +415,16 @@ enum Probes {
     /// Without probes and privileges: only depths and drops, sampled from the kernel's list of sockets
     #[value(name = "sock_diag")]
     SockDiag,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Extent {
+    /// Queues, handshakes and refused attempts: no system call, no read and no write is traced
+    Queues,
+    /// Accepts, waits and threads as well
+    Accepts,
+    /// Reads and writes as well: residency, answers, what waits unread
+    All,
 }
 
 impl Probing {
@@ -404,6 +445,11 @@ impl Probing {
             log_probes: self.log_probes,
             // The chosen source sets it.
             kind: None,
+            level: match self.measure {
+                Extent::Queues => live::Level::Queues,
+                Extent::Accepts => live::Level::Accepts,
+                Extent::All => live::Level::All,
+            },
             refuse: Vec::new(),
         };
         source::Options { probes, live }
@@ -458,6 +504,7 @@ mod tests {
             ("listentop doctor --comm nginx", "--comm nginx is not for 'doctor'"),
             ("listentop record x --port 80", "--port 80 is not for 'record'"),
             ("listentop --refresh 1s events", "--refresh is not for 'events'"),
+            ("listentop --refresh 2s serve", "--refresh is not for 'serve'"),
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
             assert_eq!(cli.misplaced().as_deref(), Some(says));

@@ -86,6 +86,10 @@ pub(super) fn threads(text: &str) -> Result<u32, String> {
     number(text, "a number of threads", 1 << 20)
 }
 
+pub(super) fn series(text: &str) -> Result<u32, String> {
+    number(text, "a number of series", 100_000_000)
+}
+
 /// A port; 0 is none.
 pub(super) fn port(text: &str) -> Result<u16, String> {
     number(text, "a port", u16::MAX.into()).and_then(|port| u16::try_from(port).map_err(|error| error.to_string()))

@@ -105,6 +105,8 @@ pub enum Action {
     Copy,
     /// Write an evidence bundle.
     Bundle,
+    /// Ask the lab for something.
+    Lab(LabKey),
     /// One sample earlier.
     Earlier,
     /// One sample later.
@@ -119,8 +121,6 @@ pub enum Action {
     NextEvent,
     /// Back to what is measured now.
     Now,
-    /// Ask the lab for something.
-    Lab(LabKey),
     /// A click at this column and row.
     Click(u16, u16),
 }
@@ -204,10 +204,10 @@ pub enum Effect {
     SetInterval(Duration),
     /// Write an evidence bundle, and draw.
     Bundle,
-    /// Show another moment.
-    Travel(Travel),
     /// Ask the lab for something.
     Lab(LabKey),
+    /// Show another moment.
+    Travel(Travel),
 }
 
 #[cfg(test)]

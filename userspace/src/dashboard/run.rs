@@ -79,7 +79,8 @@ pub async fn run_in_lab<M: Into<Shown> + Clone>(
     let input = Input::start()?;
     let mut lab = Dashboard::of(lab);
     let ended = show(models, &controls, options, signals, &mut guard, input, &mut lab).await;
-    lab.finish();
+    // For the outcome of its lesson.
+    lab.report_last();
     match ended {
         // If the terminal is gone, any failure comes from that.
         Err(_) if terminal::is_gone() => Ok(Ended::TerminalLost),
@@ -175,7 +176,8 @@ async fn show<M: Into<Shown> + Clone>(
     }
     let mut app = App::new(options);
     resize(&mut app, guard)?;
-    if let Some(shown) = models.borrow_and_update().clone().map(Into::<Shown>::into) {
+    if let Some(shown) = models.borrow_and_update().clone() {
+        let shown = shown.into();
         lab.sampled(&shown.model);
         app.show_moment(shown);
     }
@@ -195,9 +197,8 @@ async fn show<M: Into<Shown> + Clone>(
             changed = models.changed() => match changed {
                 Ok(()) => {
                     let shown: Option<Shown> = models.borrow_and_update().clone().map(Into::into);
-                    // What was measured before is nothing new.
-                    if let Some(now) = shown.as_ref().filter(|shown| shown.past.is_none()) {
-                        lab.sampled(&now.model);
+                    if let Some(Shown { model, past: None }) = &shown {
+                        lab.sampled(model);
                     }
                     Turn::Continue(shown.map_or(Effect::None, |shown| app.show_moment(shown)))
                 }

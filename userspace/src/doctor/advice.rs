@@ -55,6 +55,11 @@ pub(super) fn of(examination: &Examination, machine: &[Fact], has: &impl Fn(Capa
         let action = "boot a newer kernel, which has the hooks that this one lacks".to_owned();
         advice.push(Advice { action, measures });
     }
+    let measures = concerned_by(examination, Entry::is_left_out);
+    if !measures.is_empty() {
+        let action = "measure more (--measure accepts, --measure all), where its cost is acceptable".to_owned();
+        advice.push(Advice { action, measures });
+    }
     if hindered(Hindrance::NoJit) {
         let action =
             "switch on the BPF compiler (sysctl net.core.bpf_jit_enable=1): probes cost several times less".to_owned();

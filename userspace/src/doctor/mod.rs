@@ -32,7 +32,7 @@ pub const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Nothing is unavailable.
+    /// Nothing is unavailable, apart from what `--measure` leaves out.
     Complete,
     /// Probes run, and some measure is unavailable.
     Partial,
@@ -43,7 +43,12 @@ pub enum Verdict {
 impl Verdict {
     fn of(origin: Origin, coverage: &[Entry]) -> Self {
         match origin {
-            Origin::Probes if coverage.iter().all(|entry| entry.status() != Status::Unavailable) => Self::Complete,
+            // What is left out on purpose does not make it less.
+            Origin::Probes
+                if coverage.iter().all(|entry| entry.status() != Status::Unavailable || entry.is_left_out()) =>
+            {
+                Self::Complete
+            }
             Origin::Probes => Self::Partial,
             Origin::SockDiag | Origin::Nothing => Self::Impossible,
         }

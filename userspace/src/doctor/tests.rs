@@ -6,7 +6,7 @@ use super::{Diagnosis, Fact, Hindrance, Verdict, facts, table};
 use crate::source::{
     Examination, Origin,
     coverage::{Entry, Reason},
-    live::{Event, Failure, Kind, Refusal, Target, Trial},
+    live::{Event, Failure, Kind, Level, Refusal, Target, Trial},
 };
 
 /// Every measure: these with these statuses and reasons, the others measured.
@@ -97,7 +97,7 @@ fn advice_is_in_order_of_benefit_and_names_what_is_missing() {
 #[test]
 fn a_newer_kernel_is_advised_where_this_one_lacks_a_hook() {
     let advised = |refusal: Refusal| {
-        let failure = Failure { refusals: vec![(FUNCTION, refusal)], kind: None };
+        let failure = Failure { refusals: vec![(FUNCTION, refusal)], ..Failure::default() };
         let coverage = covered(&[(Measure::SynRequests, Status::Unavailable, Reason::NotAttached(None, failure))]);
         let found = Examination { origin: Origin::Probes, refusal: None, trials: Vec::new(), coverage };
         let advice = Diagnosis::of(&found, machine("valid"), |_| true).advice;
@@ -116,6 +116,22 @@ fn a_newer_kernel_is_advised_where_this_one_lacks_a_hook() {
 }
 
 #[test]
+fn what_is_left_out_on_purpose_is_no_fault() {
+    let coverage = covered(&[
+        (Measure::Accepts, Status::Unavailable, Reason::LeftOut(Level::Accepts)),
+        (Measure::Reads, Status::Unavailable, Reason::LeftOut(Level::All)),
+    ]);
+    assert_eq!(Verdict::of(Origin::Probes, &coverage), Verdict::Complete);
+    let found = Examination { origin: Origin::Probes, refusal: None, trials: Vec::new(), coverage };
+    let advice = Diagnosis::of(&found, machine("valid"), |_| true).advice;
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    assert!(advice[0].action.starts_with("measure more (--measure accepts, --measure all)"), "{advice:?}");
+    assert_eq!(advice[0].measures, [Measure::Accepts, Measure::Reads]);
+    let reads = found.coverage.iter().find(|entry| entry.measure == Measure::Reads).expect("it is there");
+    assert_eq!(reads.in_words().reason, "left out; --measure all has it");
+}
+
+#[test]
 fn without_anything_it_still_says_what_it_can() {
     let refusal = Some("nothing of it can be read".to_owned());
     let found = Examination { origin: Origin::Nothing, refusal, trials: Vec::new(), coverage: Vec::new() };
@@ -130,7 +146,7 @@ fn without_anything_it_still_says_what_it_can() {
 fn lines_fit_the_terminal() {
     let long = "words and words and ".repeat(20);
     let failed = || Refusal::Failed(long.clone());
-    let failure = Failure { refusals: vec![(FUNCTION, failed())], kind: None };
+    let failure = Failure { refusals: vec![(FUNCTION, failed())], ..Failure::default() };
     let coverage = covered(&[(Measure::SynRequests, Status::Unavailable, Reason::NotAttached(None, failure))]);
     let target = Target::Exit("a_function_with_a_name_that_is_longer_than_any_column");
     let trials = vec![trial(target, Err(failed()), SYN)];

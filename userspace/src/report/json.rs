@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use listentop_model::{
     coverage::Status,
+    figures::Counts,
     model::{
         self, Finding, GroupModel, ListenerModel, Model, NamespaceModel, PatternName, Role, Severity, ThreadModel,
     },
@@ -78,9 +79,9 @@ parts! {
     }
     /// One of its threads.
     Thread {
-        pid: u32, tid: u32, comm: String, ended: bool, roles: Vec<Role>, accepts: u64, accept_share: Option<f64>,
-        would_block: u64, accept_failed: Option<u64>, reads: u64, read_share: Option<f64>, read_bytes: u64, first_reads: u64,
-        writes: u64, write_bytes: u64, on_cpu_us: Option<u64>, run_queue_us: Option<u64>, blocked_us: Option<u64>,
+        pid: u32, tid: u32, comm: String, ended: bool, roles: Vec<Role>, accepts: Option<u64>, accept_share: Option<f64>,
+        would_block: Option<u64>, accept_failed: Option<u64>, reads: Option<u64>, read_share: Option<f64>,
+        read_bytes: Option<u64>, first_reads: Option<u64>, writes: Option<u64>, write_bytes: Option<u64>, on_cpu_us: Option<u64>, run_queue_us: Option<u64>, blocked_us: Option<u64>,
         state: Option<State>, summed: Option<Summed>,
     }
     /// A thread that waits for its connections.
@@ -189,7 +190,7 @@ fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
         figures: Figures::of(l, interval.seconds),
         waiters: l.waiters.as_ref().map(|waiters| waiters.iter().map(waiter).collect()),
         descriptors: l.descriptors,
-        threads: l.threads.iter().map(|t| thread(t, l.total.accept_failed.is_some(), interval)).collect(),
+        threads: l.threads.iter().map(|t| thread(t, &l.total, interval)).collect(),
         pattern: pattern(&l.pattern),
         findings: l.findings.iter().map(finding).collect(),
     }
@@ -217,24 +218,25 @@ fn pattern(p: &model::Pattern) -> Pattern {
     Pattern { name: p.name, confidence: p.confidence, evidence: p.evidence.clone() }
 }
 
-/// `accept_failed`: whether accepts that fail are seen.
-fn thread(t: &ThreadModel, accept_failed: bool, interval: &model::Interval) -> Thread {
+/// What is not counted for the listener is not for its threads.
+fn thread(t: &ThreadModel, total: &Counts, interval: &model::Interval) -> Thread {
+    let counts = t.counts(total);
     Thread {
         pid: t.pid,
         tid: t.tid,
         comm: t.comm.clone(),
         ended: t.ended,
         roles: t.roles.clone(),
-        accepts: t.accepts,
+        accepts: counts.accepts,
         accept_share: t.accept_share,
-        would_block: t.would_block,
-        accept_failed: accept_failed.then_some(t.accept_failed),
-        reads: t.reads,
+        would_block: counts.would_block,
+        accept_failed: counts.accept_failed,
+        reads: counts.reads,
         read_share: t.read_share,
-        read_bytes: t.read_bytes,
-        first_reads: t.first_reads,
-        writes: t.writes,
-        write_bytes: t.write_bytes,
+        read_bytes: counts.read_bytes,
+        first_reads: counts.first_reads,
+        writes: counts.writes,
+        write_bytes: counts.write_bytes,
         on_cpu_us: t.on_cpu_us,
         run_queue_us: t.run_queue_us,
         blocked_us: t.blocked_us(interval),

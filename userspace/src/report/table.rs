@@ -361,7 +361,7 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
     }
     // So are its threads.
     if !l.threads.is_empty() && !is_group {
-        lines.extend(grid(&threads(&l.threads, &model.interval), width, 2));
+        lines.extend(grid(&threads(l, &model.interval), width, 2));
         let more: u64 = l.threads.iter().skip(THREADS).map(ThreadModel::threads).sum();
         if more > 0 {
             lines.push(format!("  and {}", plural(more, "more thread")));
@@ -435,8 +435,9 @@ fn distributions(model: &Model, l: &ListenerModel) -> Vec<Column> {
     ]
 }
 
-fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
-    let ts = || threads.iter().take(THREADS);
+fn threads(listener: &ListenerModel, interval: &Interval) -> Vec<Column> {
+    let ts = || listener.threads.iter().take(THREADS);
+    let counts = || ts().map(|t| t.counts(&listener.total));
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let share = |s: Option<f64>| or_dash(s.map(percent));
     // A time that was read once only is unknown, as is one from a file that cannot be read.
@@ -445,13 +446,13 @@ fn threads(threads: &[ThreadModel], interval: &Interval) -> Vec<Column> {
         text_column("THREAD", 10, 0, ts().map(thread_name)),
         column("TID", 0, ts().map(|t| or_dash((t.tid != 0).then(|| t.tid.to_string())))),
         text_column("ROLES", 6, 3, ts().map(|t| t.roles.iter().map(|r| r.name()).collect::<Vec<_>>().join(","))),
-        column("ACCEPTS", 1, ts().map(|t| short(t.accepts))),
+        column("ACCEPTS", 1, counts().map(|t| or_dash(t.accepts.map(short)))),
         column("SHARE", 2, ts().map(|t| share(t.accept_share))),
-        column("EAGAIN", 4, ts().map(|t| short(t.would_block))),
-        column("READS", 1, ts().map(|t| short(t.reads))),
+        column("EAGAIN", 4, counts().map(|t| or_dash(t.would_block.map(short)))),
+        column("READS", 1, counts().map(|t| or_dash(t.reads.map(short)))),
         column("SHARE", 2, ts().map(|t| share(t.read_share))),
-        column("BYTES", 6, ts().map(|t| bytes(t.read_bytes))),
-        column("WRITES", 5, ts().map(|t| short(t.writes))),
+        column("BYTES", 6, counts().map(|t| or_dash(t.read_bytes.map(bytes)))),
+        column("WRITES", 5, counts().map(|t| or_dash(t.writes.map(short)))),
         column("ON CPU", 3, ts().map(|t| time(t.on_cpu_us))),
         column("RUNQ", 3, ts().map(|t| time(t.run_queue_us))),
         column("BLOCKED", 7, ts().map(|t| time(t.blocked_us(interval)))),

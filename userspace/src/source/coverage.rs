@@ -6,7 +6,7 @@ use caps::Capability;
 use listentop_model::coverage::{Coverage, Measure, Status};
 
 use super::{
-    live::{self, Failure, Refusal, Target},
+    live::{self, Failure, Level, Refusal, Target},
     owners::Sight,
 };
 use crate::rights;
@@ -55,6 +55,13 @@ impl Entry {
     #[must_use]
     pub fn is_age(&self) -> bool {
         self.reasons.iter().any(Reason::is_age)
+    }
+
+    /// Whether it is only unavailable because `--measure` leaves it out.
+    #[must_use]
+    pub fn is_left_out(&self) -> bool {
+        let left_out = |reason: &Reason| matches!(reason, Reason::LeftOut(_));
+        !self.available && !self.reasons.is_empty() && self.reasons.iter().all(left_out)
     }
 
     /// The entry in words.
@@ -109,6 +116,10 @@ pub enum Reason {
     /// No attached hook observes the event that carries it. The text, if any, says why no other event provides the
     /// measure.
     NotAttached(Option<&'static str>, Failure),
+    /// `--measure` leaves it out; this level has it.
+    LeftOut(Level),
+    /// `--measure` leaves out what completes it: what is missing, and the level that has it.
+    PartLeftOut(&'static str, Level),
     /// No attached hook observes an event that completes it: what is missing, and why.
     Incomplete(&'static str, Failure),
     /// A hook that completes it is not attached: what is missing, which hook, and why, if it was tried.
@@ -157,6 +168,8 @@ impl Reason {
             Self::HiddenProcesses(_) => vec![Capability::CAP_SYS_PTRACE],
             Self::WithoutProbes(WithoutProbes::Failed(error)) => error.wanted(),
             Self::Without(_, _, None)
+            | Self::LeftOut(_)
+            | Self::PartLeftOut(..)
             | Self::Limit(_)
             | Self::ClosedNamespaces(_)
             | Self::OutsideProcesses(_)
@@ -188,6 +201,8 @@ impl fmt::Display for Reason {
         match self {
             Self::NotAttached(None, failure) => write!(f, "not attached: {failure}"),
             Self::NotAttached(Some(why), failure) => write!(f, "{why}; {failure}"),
+            Self::LeftOut(level) => write!(f, "left out; --measure {} has it", level.name()),
+            Self::PartLeftOut(missing, level) => write!(f, "{missing}; --measure {} does", level.name()),
             Self::Incomplete(missing, failure) => write!(f, "{missing}: {failure}"),
             Self::Without(missing, target, Some(refusal)) => write!(f, "{missing}: {target}: {refusal}"),
             Self::Without(missing, target, None) => write!(f, "{missing}: {target} is not in use"),

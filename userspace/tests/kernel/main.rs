@@ -18,6 +18,7 @@ mod failures;
 mod findings;
 mod handshake;
 mod identity;
+mod levels;
 mod lifecycle;
 mod machine;
 mod owners;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         findings::hung_reader::TESTS,
         findings::refused_attempts::TESTS,
         refused::TESTS,
+        levels::TESTS,
         scale::TESTS,
         command_line::TESTS,
         recordings::TESTS,

@@ -16,6 +16,7 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "unit::its_capabilities_are_enough", run: enough },
+    Test { name: "unit::the_exporter_has_no_more", run: exporter },
     Test { name: "unit::the_recorders_capabilities_are_enough", run: recorder },
     Test { name: "unit::the_recorder_is_restricted_as_the_report_is", run: restricted },
     Test { name: "unit::systemd_accepts_it", run: accepted },
@@ -23,6 +24,8 @@ pub(crate) const TESTS: &[Test] = &[
 
 const UNIT: &str = include_str!("../../../deploy/systemd/listentop-report.service");
 const RECORDER: &str = include_str!("../../../deploy/systemd/listentop-recorder.service");
+
+const SERVE_UNIT: &str = include_str!("../../../deploy/systemd/listentop-serve.service");
 
 fn setting(name: &str) -> &'static str {
     setting_of(UNIT, name)
@@ -116,6 +119,39 @@ fn restricted() {
     assert!(settings(UNIT).len() > 20);
 }
 
+/// The unit of the exporter grants and restricts the same, but that it may answer on loopback.
+fn exporter() {
+    const DIFFERENT: [&str; 12] = [
+        "Description",
+        "After",
+        "Type",
+        "EnvironmentFile",
+        "ExecStart",
+        "Restart",
+        "RestartSec",
+        "UMask",
+        "Nice",
+        "IPAddressAllow",
+        "RestrictAddressFamilies",
+        "WantedBy",
+    ];
+    let settings = |unit: &'static str| {
+        let lines = unit.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+        lines.map(|(name, _)| name).filter(|name| !DIFFERENT.contains(name)).collect::<Vec<_>>()
+    };
+    for name in settings(SERVE_UNIT) {
+        assert_eq!(setting_of(SERVE_UNIT, name), setting(name), "{name}");
+    }
+    let of_report = ["TimeoutStartSec", "LogsDirectory", "LogsDirectoryMode"];
+    for name in settings(UNIT).into_iter().filter(|name| !of_report.contains(name)) {
+        assert!(settings(SERVE_UNIT).contains(&name), "{name} is missing");
+    }
+    assert_eq!(setting_of(SERVE_UNIT, "IPAddressAllow"), "localhost");
+    let families = setting_of(SERVE_UNIT, "RestrictAddressFamilies");
+    assert_eq!(families, format!("AF_INET AF_INET6 {}", setting("RestrictAddressFamilies")));
+    assert_eq!(setting_of(SERVE_UNIT, "ExecStart"), "/usr/local/bin/listentop serve $LISTENTOP_OPTIONS");
+}
+
 /// systemd-analyze accepts the unit, if systemd is installed.
 fn accepted() {
     const ANALYZE: &str = "/usr/bin/systemd-analyze";
@@ -128,7 +164,9 @@ fn accepted() {
     let program = test_support::environment::program();
     let mut verify = Command::new(ANALYZE);
     verify.arg("verify");
-    for unit in ["listentop-report.service", "listentop-report.timer", "listentop-recorder.service"] {
+    for unit in
+        ["listentop-report.service", "listentop-report.timer", "listentop-recorder.service", "listentop-serve.service"]
+    {
         let text = fs::read_to_string(directory.join(unit)).expect("it is there");
         let text = text.replace("ExecStart=/usr/local/bin/listentop", &format!("ExecStart={}", program.display()));
         fs::write(copies.path().join(unit), text).expect("it is written");
@@ -136,5 +174,5 @@ fn accepted() {
     }
     let output = verify.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && !said.contains("listentop-re"), "{said}");
+    assert!(output.status.success() && !said.contains("listentop-"), "{said}");
 }

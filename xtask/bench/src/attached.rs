@@ -30,6 +30,7 @@ pub(crate) fn attach(tool: Tool, programs: &Programs) -> Result<Option<Attached>
     let attached = match tool {
         Tool::Nothing => return Ok(None),
         Tool::Listentop => listentop(&programs.listentop, &[]),
+        Tool::Level(level) => listentop(&programs.listentop, &["--measure", level.name()]),
         // It picks the same hooks as listentop.
         Tool::Empty => listentop(&programs.listentop, &["--empty-programs"]),
         Tool::TracedCalls => Attached::traced_calls(),

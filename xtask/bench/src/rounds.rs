@@ -10,7 +10,7 @@ use crate::options::{Plan, SETTLING};
 use crate::probe_stats;
 use crate::programs::Programs;
 use crate::report::{Cost, Results, Throughput};
-use crate::tool::Tool;
+use crate::tool::{Level, Tool};
 
 /// Measures throughput and probe time under one load.
 ///
@@ -18,7 +18,8 @@ use crate::tool::Tool;
 /// When a program fails.
 pub(crate) fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mut Results) -> Result<()> {
     let server = Server::start(programs, load)?;
-    let mut tools = vec![Tool::Nothing, Tool::Listentop, Tool::Empty, Tool::TracedCalls];
+    let levels = [Level::Accepts, Level::Queues].map(Tool::Level);
+    let mut tools = vec![Tool::Nothing, Tool::Listentop, levels[0], levels[1], Tool::Empty, Tool::TracedCalls];
     // The script ignores requests.
     if load == Load::Connect && results.bpftrace_skipped.is_none() {
         tools.push(Tool::Bpftrace);
@@ -54,7 +55,7 @@ fn time_programs(
 ) -> Result<()> {
     process::announce(&format!("{}: probe time, from the kernel's program statistics", load.name()));
     let _stats = probe_stats::StatsOn::new()?;
-    // The other tools have no programs.
+    // The other tools have no programs, or fewer of the same.
     let timed = tools.iter().copied().filter(|tool| matches!(tool, Tool::Listentop | Tool::Empty | Tool::Bpftrace));
     for tool in (0..plan.timings).flat_map(|_| timed.clone()) {
         let Some(attached) = attach(tool, programs)? else { continue };

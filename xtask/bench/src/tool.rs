@@ -1,5 +1,24 @@
 //! What the bench can attach while a load runs.
 
+/// A level of measuring below the highest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// No read and no write is traced.
+    Accepts,
+    /// And no system call.
+    Queues,
+}
+
+impl Level {
+    /// As the option `--measure` names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Accepts => "accepts",
+            Self::Queues => "queues",
+        }
+    }
+}
+
 /// Something to attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
@@ -7,6 +26,8 @@ pub(crate) enum Tool {
     Nothing,
     /// listentop as it is.
     Listentop,
+    /// listentop at a lower level.
+    Level(Level),
     /// Empty programs on listentop's hooks.
     Empty,
     /// No program, but one traced system call: that alone costs time, with any tool.
@@ -21,6 +42,8 @@ impl Tool {
         match self {
             Self::Nothing => "nothing",
             Self::Listentop => "listentop",
+            Self::Level(Level::Accepts) => "listentop, `--measure accepts`",
+            Self::Level(Level::Queues) => "listentop, `--measure queues`",
             Self::Empty => "empty programs",
             Self::TracedCalls => "a system call traced, no program",
             Self::Bpftrace => "bpftrace, accept wait",

@@ -286,6 +286,18 @@ macro_rules! gauges {
                 }
             }
 
+            /// How many peaks there are.
+            pub const PEAKS: usize = [$($peak_path,)*].len();
+
+            /// The peaks since the sample before, in the order of their declaration.
+            #[must_use]
+            pub fn peaks(&self) -> [Value<'static>; Self::PEAKS] {
+                [$({
+                    let $peak_sample = self;
+                    ($peak_now).into()
+                },)*]
+            }
+
             /// Takes over the peaks of a sample that is left out: of the two, the larger.
             pub fn take_peaks(&mut self, left_out: &Self) {
                 $(self.$peak = self.$peak.largest(left_out.$peak);)*

@@ -179,7 +179,7 @@ fn nothing(listeners: u64, model: &Model) -> String {
 fn passed(listener: &ListenerModel, until_ms: u64) -> String {
     let time = utc(until_ms);
     let time = time.get(11..19).unwrap_or(&time);
-    format!(" now; {} {} did until {time} UTC", listener_endpoint(listener), process(listener))
+    format!(" (until {time} UTC {} {} did)", listener_endpoint(listener), process(listener))
 }
 
 /// The finding that explains the others: the first root cause that holds.

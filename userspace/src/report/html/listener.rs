@@ -207,6 +207,8 @@ fn threads(l: &ListenerModel) -> String {
                 .join(" "),
             (None, false) => String::new(),
         };
+        let counts = thread.counts(&l.total);
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let _ = writeln!(
             text,
             "<tr><td class=\"text\">{}</td><td>{}</td><td class=\"text\">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
@@ -214,12 +216,12 @@ fn threads(l: &ListenerModel) -> String {
             escape(&thread_name(thread)),
             if thread.tid == 0 { "-".to_owned() } else { thread.tid.to_string() },
             roles.join(", "),
-            grouped(thread.accepts),
+            or_dash(counts.accepts.map(grouped)),
             thread.accept_share.map_or_else(|| "-".to_owned(), percent),
-            grouped(thread.would_block),
-            grouped(thread.reads),
-            bytes(thread.read_bytes),
-            grouped(thread.writes),
+            or_dash(counts.would_block.map(grouped)),
+            or_dash(counts.reads.map(grouped)),
+            or_dash(counts.read_bytes.map(bytes)),
+            or_dash(counts.writes.map(grouped)),
             escape(&state),
         );
     }

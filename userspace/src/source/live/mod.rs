@@ -10,7 +10,7 @@ mod start;
 
 pub use attach::{
     Trial,
-    events::{self, Event, Kind, Target},
+    events::{self, Event, Kind, Level, Target},
     refusal::{Failure, Refusal},
     tracefs::TracefsError,
 };

@@ -2,7 +2,7 @@
 
 use listentop_abi::limits;
 
-use super::Kind;
+use super::{Kind, Level};
 
 /// How the probes are set up.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Options {
     pub log_probes: bool,
     /// Probes of one kind only; `None`: for each event the best that run here.
     pub kind: Option<Kind>,
+    /// How much is measured: hooks of higher levels are not attached.
+    pub level: Level,
     /// Hooks (`fexit/inet_csk_accept`) that count as refused by the kernel, to see what is lost with them.
     pub refuse: Vec<String>,
 }
@@ -38,6 +40,7 @@ impl Default for Options {
             empty: false,
             log_probes: false,
             kind: None,
+            level: Level::All,
             refuse: Vec::new(),
         }
     }

@@ -70,6 +70,8 @@ pub struct LiveSource {
     pub(super) clients_remembered: u64,
     /// Names of the programs that are loaded.
     pub(super) programs: Vec<String>,
+    /// What it is, in a word or two.
+    pub(super) name: &'static str,
     /// Prints for as long as this lives.
     pub(super) _log: Option<Log>,
 }
@@ -250,7 +252,7 @@ impl Source for LiveSource {
     }
 
     fn name(&self) -> &'static str {
-        "live"
+        self.name
     }
 }
 

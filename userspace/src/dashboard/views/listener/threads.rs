@@ -2,7 +2,7 @@
 
 use listentop_model::{
     coverage::{Measure, Status},
-    model::{Interval, ListenerModel, Model, Role, ThreadModel},
+    model::{Interval, ListenerModel, Model, Role, ThreadCounts, ThreadModel},
     words,
 };
 use ratatui::{
@@ -13,7 +13,7 @@ use ratatui::{
 use crate::dashboard::theme::Theme;
 
 /// A column: its head, width, and text.
-type Column = (&'static str, usize, fn(&ThreadModel, &Interval) -> String);
+type Column = (&'static str, usize, fn(&ThreadModel, &ThreadCounts, &Interval) -> String);
 
 /// The column that a narrow screen leaves out.
 const BYTES: &str = "bytes";
@@ -32,17 +32,22 @@ fn part(us: Option<u64>, interval: &Interval) -> String {
 }
 
 const COLUMNS: [Column; 10] = [
-    ("accepts", 7, |t, _| words::short(t.accepts)),
-    ("share", 5, |t, _| share(t.accept_share)),
-    ("EAGAIN", 6, |t, _| words::short(t.would_block)),
-    ("reads", 5, |t, _| words::short(t.reads)),
-    ("share", 5, |t, _| share(t.read_share)),
-    (BYTES, 5, |t, _| words::short_bytes(t.read_bytes)),
-    ("writes", 6, |t, _| words::short(t.writes)),
-    ("onCPU", 5, |t, i| part(t.on_cpu_us, i)),
-    ("runq", 4, |t, i| part(t.run_queue_us, i)),
-    ("block", 5, |t, i| part(t.blocked_us(i), i)),
+    ("accepts", 7, |_, c, _| count(c.accepts)),
+    ("share", 5, |t, _, _| share(t.accept_share)),
+    ("EAGAIN", 6, |_, c, _| count(c.would_block)),
+    ("reads", 5, |_, c, _| count(c.reads)),
+    ("share", 5, |t, _, _| share(t.read_share)),
+    (BYTES, 5, |_, c, _| c.read_bytes.map_or_else(|| words::UNAVAILABLE.to_owned(), words::short_bytes)),
+    ("writes", 6, |_, c, _| count(c.writes)),
+    ("onCPU", 5, |t, _, i| part(t.on_cpu_us, i)),
+    ("runq", 4, |t, _, i| part(t.run_queue_us, i)),
+    ("block", 5, |t, _, i| part(t.blocked_us(i), i)),
 ];
+
+/// A count, which is not known where nobody counts for the listener.
+fn count(count: Option<u64>) -> String {
+    count.map_or_else(|| words::UNAVAILABLE.to_owned(), words::short)
+}
 
 /// Whether the work of threads is measured here.
 pub(super) fn are_measured(model: &Model) -> bool {
@@ -69,10 +74,11 @@ pub(super) fn lines(listener: &ListenerModel, model: &Model, width: u16, theme: 
         let pad = name_width.saturating_sub(words::width(&name));
         let roles = roles(&thread.roles, roles_width > 4);
         let style = if thread.ended { theme.label() } else { Style::new() };
+        let counts = thread.counts(&listener.total);
         lines.push(Line::from(vec![
             Span::styled(format!("{name}{} ", " ".repeat(pad)), style),
             Span::styled(format!("{roles:roles_width$}"), theme.strong()),
-            Span::styled(numbers(&|column| column.2(thread, &model.interval)), style),
+            Span::styled(numbers(&|column| column.2(thread, &counts, &model.interval)), style),
         ]));
     }
     if listener.threads.is_empty() {

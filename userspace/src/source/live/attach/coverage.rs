@@ -47,9 +47,12 @@ fn one(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> 
 /// Why a measure is unavailable: no attached hook observes an event that carries it. Empty if it is available.
 fn unavailable(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    for outcome in &attached.outcomes {
+    let carriers = || attached.outcomes.iter().filter(|outcome| outcome.definition.carries.contains(&measure));
+    let level = carriers().filter_map(|outcome| outcome.failure.as_ref()?.level).max();
+    reasons.extend(level.map(Reason::LeftOut));
+    for outcome in carriers() {
         let Some(failure) = &outcome.failure else { continue };
-        if outcome.definition.carries.contains(&measure) {
+        if failure.level.is_none() {
             let why = concerning(outcome.definition.without, measure).map(|loss| loss.without).next();
             reasons.push(Reason::NotAttached(why, failure.clone()));
         }
@@ -57,7 +60,7 @@ fn unavailable(measure: Measure, attached: &Attached, circumstances: &Circumstan
     if let (Measure::ProbeTime, Timing::None(error)) = (measure, &circumstances.timing) {
         reasons.push(Reason::NotTimed(error.clone()));
     }
-    if measure == Measure::OldestUnread {
+    if measure == Measure::OldestUnread && level.is_none() {
         reasons.extend(circumstances.not_walked.clone());
     }
     reasons
@@ -82,7 +85,9 @@ fn incomplete(measure: Measure, attached: &Attached) -> Vec<Reason> {
         .flat_map(|(definition, failure)| {
             concerning(definition.without, measure).map(|loss| {
                 // If the event carries measures, those report the failure.
-                if definition.carries.is_empty() {
+                if let Some(level) = failure.level {
+                    Reason::PartLeftOut(loss.without, level)
+                } else if definition.carries.is_empty() {
                     Reason::Incomplete(loss.without, failure.clone())
                 } else {
                     Reason::Limit(loss.without)

@@ -199,6 +199,30 @@ pub(super) const fn either(hooks: &'static [Hook]) -> Method {
     Method::of(None, hooks)
 }
 
+/// How much is measured. A higher level has all of a lower one, and costs more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Queues, handshakes and refused attempts: no system call, no read and no write is traced.
+    Queues,
+    /// Accepts as well: waits, and the threads that accept.
+    Accepts,
+    /// Reads and writes as well: residency, answers.
+    #[default]
+    All,
+}
+
+impl Level {
+    /// As the option `--measure` names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Queues => "queues",
+            Level::Accepts => "accepts",
+            Level::All => "all",
+        }
+    }
+}
+
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -258,6 +282,8 @@ pub enum Part {
     CookiesValidated,
     /// Requests that are given up, of [`Measure::SynRequests`].
     RequestsGivenUp,
+    /// Connections that leave the queue unaccepted, of [`Measure::Enqueued`].
+    Aborted,
 }
 
 /// An event and the methods to see it.
@@ -274,6 +300,8 @@ pub struct Definition {
     pub parts: &'static [Part],
     /// Whether the start fails without it, because nothing else makes sense then.
     pub essential: bool,
+    /// The lowest level that has it. Below, none of its hooks is attached.
+    pub level: Level,
     /// The best first.
     pub methods: &'static [Method],
 }
@@ -281,12 +309,17 @@ pub struct Definition {
 impl Definition {
     /// An event that carries these measures.
     pub(super) const fn of(event: Event, carries: &'static [Measure], methods: &'static [Method]) -> Self {
-        Self { event, carries, without: &[], parts: &[], essential: false, methods }
+        Self { event, carries, without: &[], parts: &[], essential: false, level: Level::Queues, methods }
     }
 
     /// The start fails without it.
     pub(super) const fn essential(self) -> Self {
         Self { essential: true, ..self }
+    }
+
+    /// This level has it, and those above.
+    pub(super) const fn from(self, level: Level) -> Self {
+        Self { level, ..self }
     }
 
     /// Measures that lack something without it.

@@ -10,7 +10,7 @@
 
 use listentop_model::coverage::Measure;
 
-pub use super::declaration::{Definition, Event, Hook, Kind, Loss, Method, Part, Requirement, Target};
+pub use super::declaration::{Definition, Event, Hook, Kind, Level, Loss, Method, Part, Requirement, Target};
 use super::declaration::{either, functions, hook, if_present, loss, optional, tracepoints};
 
 use Measure::{
@@ -82,7 +82,8 @@ pub const EVENTS: &[Definition] = &[
             tracepoints(&[hook("recv_length", Tracepoint("sock_recv_length", 3))]),
             functions(&[hook("receive", Exit("tcp_recvmsg")), if_present("mptcp_receive", Exit("mptcp_recvmsg"))]),
         ],
-    ),
+    )
+    .from(Level::All),
     Definition::of(
         Event::Spliced,
         &[],
@@ -94,6 +95,7 @@ pub const EVENTS: &[Definition] = &[
             )]),
         ],
     )
+    .from(Level::All)
     .without(&[loss(&[Reads, Residency, FirstRead, Answer], "reads by splice(2) are not counted")]),
     Definition::of(
         Event::Written,
@@ -110,7 +112,8 @@ pub const EVENTS: &[Definition] = &[
                 if_present("mptcp_send", Exit("mptcp_sendmsg")),
             ]),
         ],
-    ),
+    )
+    .from(Level::All),
     Definition::of(
         Event::SynackRetransmitted,
         &[SynackRetransmits],
@@ -218,7 +221,10 @@ pub const EVENTS: &[Definition] = &[
             ]),
         ],
     )
-    .with_parts(&[Part::FailedAccepts]),
+    .from(Level::Accepts)
+    // A connection that ends was accepted, or was not.
+    .without(&[loss(&[Enqueued], "connections that leave the queue unaccepted are not told from accepted ones")])
+    .with_parts(&[Part::FailedAccepts, Part::Aborted]),
     Definition::of(
         Event::Arrived,
         &[Residency, FirstByte, QueuedBytes, OldestUnread, Answer],
@@ -230,7 +236,8 @@ pub const EVENTS: &[Definition] = &[
                 hook("readable", Entry("sock_def_readable")),
             ]),
         ],
-    ),
+    )
+    .from(Level::All),
     Definition::of(
         Event::Enqueued,
         &[

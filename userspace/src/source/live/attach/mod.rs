@@ -16,7 +16,7 @@ mod tests;
 use listentop_abi::settings;
 use listentop_model::coverage::Measure;
 
-use events::{Definition, EVENTS, Event, Hook, Kind, Method, Part, Requirement, Target};
+use events::{Definition, EVENTS, Event, Hook, Kind, Level, Method, Part, Requirement, Target};
 use refusal::{Failure, Refusal};
 
 use super::error::StartError;
@@ -92,7 +92,7 @@ impl Attached {
         let Some(source) = self.source(event) else { return false };
         let attached = |target: &Target| source.hooks.iter().any(|hook| hook.target == *target);
         let Some(target) = target.filter(attached).or_else(|| Some(source.hooks.last()?.target)) else { return false };
-        let failure = Failure { refusals: vec![(target, refusal)], kind: None };
+        let failure = Failure { refusals: vec![(target, refusal)], ..Failure::default() };
         let Some(outcome) = self.outcomes.iter_mut().find(|outcome| outcome.definition.event == event) else {
             return false;
         };
@@ -162,6 +162,8 @@ pub(crate) struct Wanted<'a> {
     pub kind: Option<Kind>,
     /// Targets that count as refused, to see what is lost with them.
     pub refuse: &'a [String],
+    /// How much is measured: events of higher levels are left alone.
+    pub level: Level,
 }
 
 /// Loads and attaches what brings the events. What fails is left out.
@@ -209,11 +211,16 @@ impl<P: Programs> Attacher<'_, P> {
     fn load_all(&mut self) -> Vec<Loaded> {
         let mut loaded: Vec<Loaded> = Vec::new();
         for definition in EVENTS.iter().rev() {
+            if definition.level > self.wanted.level {
+                let failure = Failure { level: Some(definition.level), ..Failure::default() };
+                loaded.push(Loaded { definition, method: None, failure });
+                continue;
+            }
             let methods = loaded.iter().filter_map(|other| Some(&other.definition.methods[other.method?]));
             if methods.into_iter().any(|method| method.also == Some(definition.event)) {
                 continue;
             }
-            let mut failure = Failure { refusals: Vec::new(), kind: self.wanted.kind };
+            let mut failure = Failure { kind: self.wanted.kind, ..Failure::default() };
             let method = self.load(definition, 0, &mut failure);
             loaded.push(Loaded { definition, method, failure });
         }

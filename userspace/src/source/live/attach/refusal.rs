@@ -8,7 +8,7 @@ use listentop_btf::{BtfError, Symbol};
 use nix::errno::Errno;
 
 use super::{
-    events::{Kind, Target},
+    events::{Kind, Level, Target},
     tracefs::TracefsError,
 };
 use crate::{errors, say::say};
@@ -155,6 +155,8 @@ pub struct Failure {
     pub refusals: Vec<(Target, Refusal)>,
     /// The kind of probes that were asked for; `None`: any.
     pub kind: Option<Kind>,
+    /// The level that has the event, if the one that was asked for does not.
+    pub level: Option<Level>,
 }
 
 impl Failure {
@@ -178,6 +180,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(level) = self.level {
+            return write!(f, "left out; --measure {} has it", level.name());
+        }
         match (self.refusals.as_slice(), self.kind) {
             ([], Some(kind)) => write!(f, "{} probes do not see it", kind.name()),
             ([], None) => f.write_str("no hook brings it"),
@@ -231,5 +236,7 @@ mod tests {
         assert_eq!(failure.wanted(), [Capability::CAP_DAC_READ_SEARCH]);
         let by_kind = Failure { kind: Some(Kind::Tracepoint), ..Failure::default() };
         assert_eq!(by_kind.to_string(), "tracepoint probes do not see it");
+        let by_level = Failure { level: Some(Level::Accepts), ..Failure::default() };
+        assert_eq!(by_level.to_string(), "left out; --measure accepts has it");
     }
 }

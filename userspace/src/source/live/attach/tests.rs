@@ -11,7 +11,7 @@ use listentop_model::coverage::{Measure, Status};
 use super::{
     Attached, Programs, Trial, Wanted, attach,
     coverage::{self, Circumstances},
-    events::{Definition, EVENTS, Event, Hook, Kind, Loss, Part, Target, URING_COMPLETE, all_hooks},
+    events::{Definition, EVENTS, Event, Hook, Kind, Level, Loss, Part, Target, URING_COMPLETE, all_hooks},
     refusal::Refusal,
     silence::{self, Evidence},
 };
@@ -105,7 +105,7 @@ fn circumstances() -> Circumstances {
 }
 
 fn attached(kernel: &mut FakeKernel, kind: Option<Kind>) -> Result<Attached, (StartError, Vec<Trial>)> {
-    attach(kernel, Wanted { kind, refuse: &[] })
+    attach(kernel, Wanted { kind, refuse: &[], level: Level::All })
 }
 
 fn covered(attached: &Attached) -> Vec<Entry> {
@@ -208,7 +208,10 @@ fn nothing_refused_loses_nothing() {
         for entry in entries.iter().filter(|entry| !is_read_now_and_then(entry.measure)) {
             assert_eq!(entry.status(), Status::Measured, "{kind:?}: {:?}", entry.in_words());
         }
-        assert_eq!(attached.parts(), [Part::CookiesValidated, Part::RequestsGivenUp, Part::FailedAccepts]);
+        assert_eq!(
+            attached.parts(),
+            [Part::CookiesValidated, Part::RequestsGivenUp, Part::FailedAccepts, Part::Aborted]
+        );
     }
 }
 
@@ -237,6 +240,59 @@ fn every_hook_refused_one_at_a_time() {
                         assert!(trials.iter().any(|trial| trial.outcome == Err(refusal.clone())), "{what}");
                     }
                 }
+            }
+        }
+    }
+}
+
+/// The highest level of the events that carry a measure.
+fn level_of(measure: Measure) -> Level {
+    let carriers = EVENTS.iter().filter(|definition| definition.carries.contains(&measure));
+    carriers.map(|definition| definition.level).max().unwrap_or(Level::Queues)
+}
+
+#[test]
+fn a_level_attaches_what_it_has_and_names_the_level_that_has_the_rest() {
+    for (kind, level) in KINDS.iter().flat_map(|kind| [Level::Queues, Level::Accepts, Level::All].map(|l| (*kind, l))) {
+        let what = format!("{kind:?}, {level:?}");
+        let mut kernel = FakeKernel::default();
+        let attached = attach(&mut kernel, Wanted { kind, refuse: &[], level }).expect("it takes everything");
+        let entries = covered(&attached);
+        assert_sound(&attached, &entries, &kernel, &what);
+        let whole = covered(&self::attached(&mut FakeKernel::default(), kind).expect("it takes everything"));
+        for definition in EVENTS {
+            let all = self::attached(&mut FakeKernel::default(), kind).expect("it takes everything");
+            let expected = definition.level <= level && is_brought(&all, definition.event);
+            assert_eq!(is_brought(&attached, definition.event), expected, "{what}: {:?}", definition.event);
+        }
+        for measure in Measure::ALL.iter().copied() {
+            let (found, before) = (entry(&entries, measure), entry(&whole, measure));
+            let left_out = level_of(measure) > level;
+            assert_eq!(found.is_left_out(), left_out, "{what}: {:?}", found.in_words());
+            if left_out {
+                let says = format!("left out; --measure {} has it", level_of(measure).name());
+                assert_eq!(found.in_words().reason, says, "{what}: {measure}");
+            } else if (measure, level) == (Measure::Enqueued, Level::Queues) {
+                assert!(found.in_words().reason.ends_with("; --measure accepts does"), "{:?}", found.in_words());
+            } else {
+                assert_eq!(found.in_words(), before.in_words(), "{what}");
+            }
+        }
+        assert_eq!(attached.parts().contains(&Part::Aborted), level >= Level::Accepts, "{what}");
+    }
+}
+
+/// What each level promises.
+#[test]
+fn queues_trace_no_system_call_and_accepts_no_read() {
+    let calls = ["sys_exit_", "sys_accept", "inet_csk_accept", "io_uring"];
+    let reads = ["recv_length", "recvmsg", "send_length", "sendmsg", "sendpage", "splice", "readable", "subflow"];
+    for (level, never) in [(Level::Queues, [calls.as_slice(), &reads].concat()), (Level::Accepts, reads.to_vec())] {
+        for kind in KINDS {
+            let mut kernel = FakeKernel::default();
+            attach(&mut kernel, Wanted { kind, refuse: &[], level }).expect("it takes everything");
+            for (program, target) in &kernel.attached {
+                assert!(!never.iter().any(|part| target.contains(part)), "{level:?}, {kind:?}: {program} on {target}");
             }
         }
     }
@@ -410,7 +466,7 @@ fn a_method_that_fails_half_way_leaves_nothing() {
 #[test]
 fn what_the_options_refuse_is_refused() {
     let refuse = ["tp_btf/sock_send_length".to_owned()];
-    let wanted = Wanted { kind: Some(Kind::Tracepoint), refuse: &refuse };
+    let wanted = Wanted { kind: Some(Kind::Tracepoint), refuse: &refuse, level: Level::All };
     let attached = attach(&mut FakeKernel::default(), wanted).expect("nothing essential");
     let target = Target::Tracepoint("sock_send_length", 3);
     assert_eq!(attached.refusal(target), Some(&Refusal::OnPurpose));

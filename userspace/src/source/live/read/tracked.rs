@@ -123,7 +123,7 @@ impl Available {
     }
 }
 
-const _: () = assert!(Available::bit(Part::RequestsGivenUp) != 0, "more measures and parts than bits");
+const _: () = assert!(Available::bit(Part::Aborted) != 0, "more measures and parts than bits");
 
 /// A 32-bit counter that wraps, since the listener was first tracked.
 struct Unwrapped {
@@ -316,6 +316,7 @@ impl TrackedListener {
             (&mut counts.accept_failed_nomem, Part::FailedAccepts),
             (&mut counts.syn_given_up, Part::RequestsGivenUp),
             (&mut counts.cookies_validated, Part::CookiesValidated),
+            (&mut counts.aborted, Part::Aborted),
         ] {
             *count = count.filter(|_| available.has_part(part));
         }

@@ -16,7 +16,7 @@ use crate::{
     say::say,
     source::{
         live::{
-            Options,
+            Level, Options,
             attach::{
                 events::URING_COMPLETE,
                 offsets::{self, Offsets},
@@ -73,6 +73,7 @@ pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> 
     let globals = KernelGlobals::read(&machine.kernel)?;
     let pid_namespace = proc::our_pid_namespace();
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
+    let arrivals = u8::from(options.level == Level::All);
     let set_mask = connection_sets(options.max_connections) - 1;
     let discarding = machine.ranges.map(|(begin, end)| [begin, end]);
     let packets = geometry.packets - 1;
@@ -85,6 +86,7 @@ pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> 
         .override_global("OUR_PID_NAMESPACE", &pid_namespace, true)
         .override_global("EMPTY", &empty, true)
         .override_global("DEBUG", &debug, true)
+        .override_global("ARRIVALS", &arrivals, true)
         .override_global("SHARD_MASK", &mask, true)
         .override_global("SHARD_SHIFT", &shift, true)
         .override_global("SLOTS", &slots, true)

@@ -17,7 +17,7 @@ use machine::{Geometry, Machine};
 use takeover::Takeover;
 
 use super::{
-    LiveSource, Options, Trial,
+    Level, LiveSource, Options, Trial,
     attach::{
         self, Attached, Wanted,
         coverage::{self, Circumstances},
@@ -84,7 +84,8 @@ impl LiveSource {
         let table = maps::descriptor(&ebpf, "LISTENERS")?.try_clone_to_owned();
         let table = table.map_err(|error| StartError::Io("a map cannot be opened", error))?;
         let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", &machine.btf, Some(&table))?;
-        let walk = walk(&mut ebpf, machine);
+        // What waits unread is of the highest level.
+        let walk = (options.level == Level::All).then(|| walk(&mut ebpf, machine)).transpose();
         let takeover = Takeover::load(&mut ebpf, &machine.btf, &table)?;
 
         let attached = attach_hooks(&mut ebpf, options, machine, trials)?;
@@ -107,7 +108,7 @@ impl LiveSource {
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(tables, walk.ok(), free, attached.parts()),
+            listeners: Listeners::new(tables, walk.ok().flatten(), free, attached.parts()),
             threads,
             uninhabited: Uninhabited::default(),
             devices: Devices::default(),
@@ -124,6 +125,7 @@ impl LiveSource {
             unfinished_queues,
             clients_remembered: options.max_dropped_clients.saturating_sub(limits::READY_PLACES * geometry.cpus).into(),
             programs: loaded_programs(&ebpf),
+            name: name(options.level),
             ebpf,
             _log: log,
         };
@@ -131,6 +133,15 @@ impl LiveSource {
         source.listeners.discover();
         source.uninhabited.read(&machine.namespaces, &source.listeners.inhabited());
         Ok(source)
+    }
+}
+
+/// The source's name. A level below the highest is part of it: what is missing is missing on purpose.
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::All => "live",
+        Level::Accepts => "live, accepts",
+        Level::Queues => "live, queues",
     }
 }
 
@@ -180,7 +191,7 @@ fn attach_hooks(
     machine: &Machine,
     trials: &mut Vec<Trial>,
 ) -> Result<Attached, StartError> {
-    let wanted = Wanted { kind: options.kind, refuse: &options.refuse };
+    let wanted = Wanted { kind: options.kind, refuse: &options.refuse, level: options.level };
     let attach = || attach::attach(&mut KernelPrograms::new(ebpf, &machine.btf, &machine.kernel), wanted);
     let attached = thread::scope(|scope| {
         let thread = thread::Builder::new().spawn_scoped(scope, attach);

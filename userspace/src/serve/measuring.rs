@@ -1,0 +1,204 @@
+//! The thread that samples, at its own pace, whatever is scraped.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use listentop_model::{
+    figures::{GaugeSample, Value},
+    model::Model,
+    sample::Sample,
+    tracker::Tracker,
+};
+use tokio::sync::watch;
+
+use super::{Keep, ServeError};
+use crate::source::Source;
+
+/// What a scrape is written from.
+#[derive(Debug)]
+pub(super) struct Latest {
+    /// The model, as the filters leave it.
+    pub(super) model: Model,
+    /// Which sample it is of.
+    pub(super) samples: u64,
+    /// When it was taken.
+    pub(super) at: Instant,
+    /// Time between two samples.
+    pub(super) every: Duration,
+    peaks: Arc<Mutex<Peaks>>,
+}
+
+impl Latest {
+    /// Peaks of the last 30 to 60 seconds, by listener.
+    pub(super) fn peaks(&self) -> HashMap<u64, [Option<u64>; GaugeSample::PEAKS]> {
+        self.peaks.lock().unwrap_or_else(PoisonError::into_inner).all()
+    }
+
+    /// A model, as if it had just been measured.
+    #[cfg(test)]
+    pub(super) fn of(model: Model) -> Arc<Self> {
+        let at = Instant::now();
+        Arc::new(Self { model, samples: 2, at, every: SPAN, peaks: Arc::new(Mutex::new(Peaks::new(at))) })
+    }
+
+    /// Whether the next sample is overdue.
+    pub(super) fn is_stale(&self) -> bool {
+        self.at.elapsed() > self.every * 5 + Duration::from_secs(5)
+    }
+}
+
+/// How long peaks are collected until the next collection begins.
+const SPAN: Duration = Duration::from_secs(30);
+
+type PeaksOf = [Option<u64>; GaugeSample::PEAKS];
+
+/// The largest values of two spans of time: the one that runs, and the one before.
+#[derive(Debug)]
+struct Peaks {
+    now: HashMap<u64, PeaksOf>,
+    before: HashMap<u64, PeaksOf>,
+    since: Instant,
+}
+
+impl Peaks {
+    fn new(now: Instant) -> Self {
+        Self { now: HashMap::new(), before: HashMap::new(), since: now }
+    }
+
+    fn take(&mut self, sample: &Sample, now: Instant) {
+        if now.duration_since(self.since) >= SPAN {
+            self.before = std::mem::take(&mut self.now);
+            self.since = now;
+        }
+        for listener in &sample.listeners {
+            let held = self.now.entry(listener.id).or_default();
+            for (held, peak) in held.iter_mut().zip(listener.gauges.peaks()) {
+                if let Value::Number(peak) = peak {
+                    *held = (*held).max(Some(peak));
+                }
+            }
+        }
+    }
+
+    fn all(&self) -> HashMap<u64, PeaksOf> {
+        let mut all = self.now.clone();
+        for (id, peaks) in &mut all {
+            let before = self.before.get(id).copied().unwrap_or_default();
+            for (peak, before) in peaks.iter_mut().zip(before) {
+                *peak = (*peak).max(before);
+            }
+        }
+        all
+    }
+}
+
+/// The thread, while it runs.
+pub(super) struct Measuring {
+    latest: watch::Receiver<Arc<Latest>>,
+    stop: mpsc::Sender<()>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Measuring {
+    /// The last model, whenever it is asked for.
+    pub(super) fn latest(&self) -> watch::Receiver<Arc<Latest>> {
+        self.latest.clone()
+    }
+
+    /// Waits until the thread ends, which it does if the source fails.
+    pub(super) async fn ended(&self) {
+        let mut latest = self.latest.clone();
+        while latest.changed().await.is_ok() {}
+    }
+
+    /// Ends the thread, after the sample that it is taking.
+    pub(super) fn end(&mut self) -> Result<(), ServeError> {
+        // It may have ended by itself.
+        let _ = self.stop.send(());
+        match self.thread.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(ServeError::Source(error)),
+            Some(Err(_)) => Err(ServeError::Source(io::Error::other("the source panicked"))),
+        }
+    }
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        // Its failure was reported, or something else failed first.
+        let _ = self.end();
+    }
+}
+
+/// Takes the first sample, and goes on in a thread.
+pub(super) fn start(mut source: Box<dyn Source>, keep: Keep, every: Duration) -> Result<Measuring, ServeError> {
+    let first = source.sample().map_err(ServeError::Source)?;
+    let mut tracker = Tracker::new(&first);
+    let peaks = Arc::new(Mutex::new(Peaks::new(Instant::now())));
+    let collected = peaks.clone();
+    let describe = move |tracker: &Tracker, samples| {
+        let mut model = tracker.model().clone();
+        keep(&mut model);
+        Arc::new(Latest { model, samples, at: Instant::now(), every, peaks: peaks.clone() })
+    };
+    let (sender, latest) = watch::channel(describe(&tracker, 1));
+    let (stop, stopped) = mpsc::channel();
+    let run = move || {
+        let mut due = Instant::now() + every;
+        for samples in 2.. {
+            match stopped.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+            // After a pause (a suspended process) it continues from now; it does not catch up.
+            due = (due + every).max(Instant::now());
+            let sample = source.sample()?;
+            tracker.push(&sample);
+            collected.lock().unwrap_or_else(PoisonError::into_inner).take(&sample, Instant::now());
+            if sender.send(describe(&tracker, samples)).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let thread = thread::Builder::new().name("source".to_owned()).spawn(run).map_err(ServeError::Thread)?;
+    Ok(Measuring { latest, stop, thread: Some(thread) })
+}
+
+#[cfg(test)]
+mod tests {
+    use listentop_model::fixtures;
+
+    use super::*;
+
+    #[test]
+    fn a_peak_is_there_for_a_span_and_then_goes() {
+        let begin = Instant::now();
+        let mut peaks = Peaks::new(begin);
+        let mut sample = fixtures::overflow().remove(0);
+        let id = sample.listeners[0].id;
+        sample.listeners[0].gauges.accept_peak = Some(900);
+        peaks.take(&sample, begin);
+        sample.listeners[0].gauges.accept_peak = Some(3);
+        sample.listeners[0].gauges.accept_depth = 2;
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        for seconds in [1, 29, 30, 45, 59] {
+            peaks.take(&sample, after(seconds));
+            assert_eq!(peaks.all()[&id][0], Some(900), "after {seconds} s");
+        }
+        peaks.take(&sample, after(60));
+        assert_eq!(peaks.all()[&id][0], Some(3));
+        // A listener that is gone is forgotten.
+        sample.listeners = Vec::<listentop_model::sample::ListenerSample>::new().into();
+        peaks.take(&sample, after(90));
+        assert!(peaks.all().is_empty());
+    }
+}

@@ -1,0 +1,112 @@
+//! What deploy/ has for Prometheus and Grafana, by the real programs.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use listentop_model::coverage::Measure;
+use serde_json::Value;
+use socket2::Socket;
+use test_support::{
+    Lab, Test,
+    lab::PORT,
+    sleep_ms,
+    sockets::{accept, connect, listen, receive, send_all},
+};
+
+use crate::support::{Prometheus, installed, serve};
+
+const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "deployed::rules_fire_when_they_must", needs: &[], run: rules },
+    Test { name: "deployed::rules_and_dashboard_find_what_they_ask_for", needs: NEEDS, run: queries },
+];
+
+fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
+}
+
+fn promtool(arguments: &[&str], file: &str) {
+    let program = installed("promtool");
+    let output = Command::new(program).args(arguments).arg(deploy(file)).output().expect("promtool runs");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && said.contains("SUCCESS"), "{arguments:?} {file}: {said}");
+}
+
+fn rules(_: &Lab) {
+    promtool(&["check", "rules"], "prometheus/listentop.rules.yml");
+    promtool(&["check", "config"], "prometheus/prometheus.yml");
+    promtool(&["test", "rules"], "prometheus/listentop.rules.test.yml");
+}
+
+/// The expressions of the dashboard, with its variables as Grafana sets them for "All".
+fn dashboard() -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(deploy("grafana/listentop.json")).expect("the dashboard");
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = json["panels"].as_array().expect("panels");
+    let mut found = Vec::new();
+    for panel in panels {
+        let title = panel["title"].as_str().expect("a title");
+        for target in panel["targets"].as_array().expect("targets") {
+            let query = target["expr"].as_str().expect("a query");
+            let query = query.replace("$__rate_interval", "1m");
+            let query = ["$instance", "$netns", "$port"].iter().fold(query, |query, name| query.replace(name, ".*"));
+            assert!(!query.contains('$'), "{title}: a variable that is not known: {query}");
+            found.push((title.to_owned(), query));
+        }
+    }
+    found
+}
+
+/// The metrics that a query names.
+fn metrics(query: &str) -> Vec<&str> {
+    let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("listentop_")).collect()
+}
+
+fn queries(_: &Lab) {
+    installed("prometheus");
+    let listener = listen(PORT, 16);
+    let exporter = serve("");
+    let native = Prometheus::start(9090, &["--enable-feature=native-histograms"], "");
+    let classic = Prometheus::start(9091, &[], "");
+    for prometheus in [&native, &classic] {
+        prometheus.wait_for("listentop_accepts_total{port=\"7000\"}", 0.0);
+    }
+    for _ in 0..50 {
+        let client = connect(PORT);
+        send_all(&client, b"question");
+        let server = accept(&listener).expect("a connection");
+        assert_eq!(receive(&server, 16), 8);
+        send_all(&server, b"answer");
+    }
+    // Something that hangs: a finding.
+    let hanging: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    for prometheus in [&native, &classic] {
+        prometheus.wait_for("listentop_accepts_total{port=\"7000\"}", 50.0);
+        prometheus.wait_for("count(listentop_finding{finding=\"hung_acceptor\"} or listentop_finding{finding=\"acceptor_gone\"}) > bool 0", 1.0);
+    }
+    sleep_ms(1_000);
+    let text = std::fs::read_to_string(deploy("prometheus/listentop.rules.yml")).expect("the rules");
+    let all = dashboard();
+    assert!(all.len() >= 20, "{}", all.len());
+    for (title, query) in &all {
+        let found = [&native, &classic].map(|prometheus| !prometheus.query(query).is_empty());
+        // Native and classic histograms have queries of their own, and probes may not see all causes.
+        let native_only = query.contains("histogram_quantile") && !query.contains("_bucket");
+        let classic_only = query.contains("_bucket");
+        let expected = [!classic_only, !native_only];
+        assert_eq!(found, expected, "{title}: {query}");
+    }
+    // No rule waits for a metric that does not exist.
+    let names: Vec<Value> = classic.query("count by (__name__) ({__name__=~\"listentop_.*\"})");
+    let names: Vec<&str> = names.iter().filter_map(|found| found["metric"]["__name__"].as_str()).collect();
+    for metric in text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(metrics) {
+        let exists = names.contains(&metric) || names.contains(&&*format!("{metric}_count"));
+        assert!(exists, "{metric} is not exported: {names:?}");
+    }
+    assert!(exporter.end().success());
+    drop(hanging);
+}

@@ -1,0 +1,25 @@
+//! `listentop serve` against the real thing: Debian's Prometheus scrapes it, and what its queries return is compared
+//! with listentop's own report and with what the test's own servers counted. And against clients that misbehave.
+//!
+//! Each test runs in a network namespace of its own, as root. The tests of rules and dashboards need promtool.
+
+mod deployed;
+mod guarded;
+mod misbehaving;
+mod prometheus;
+mod support;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+use test_support::environment;
+
+fn main() -> ExitCode {
+    environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
+    let mut arguments = Arguments::from_args();
+    // Some compare times.
+    arguments.test_threads.get_or_insert(1);
+    let tests = [prometheus::TESTS, guarded::TESTS, misbehaving::TESTS, deployed::TESTS].into_iter().flatten();
+    let trials = tests.map(test_support::Test::trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
