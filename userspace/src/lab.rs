@@ -128,7 +128,7 @@ impl Dashboard {
     }
 
     /// Sends a report. A lab that takes none ends this process anyway.
-    fn report(&self, number: u64, model: &Model) {
+    pub(crate) fn report(&self, number: u64, model: &Model) {
         if let Some(lab) = &self.lab {
             let _ = lab.report(number, model);
         }
