@@ -359,9 +359,8 @@ mod tests {
         let mut machine = model(&fixtures::overflow());
         machine.listeners[0].findings.iter_mut().for_each(|finding| finding.until_unix_ms = Some(1));
         let verdict = of(&machine);
-        let says =
-            "The listener refuses no client and keeps none waiting now; 0.0.0.0:8080 demo-server[2201] did until ";
-        assert_eq!(verdict.text, format!("{says}00:00:00 UTC"));
+        let did = "(until 00:00:00 UTC 0.0.0.0:8080 demo-server[2201] did)";
+        assert_eq!(verdict.text, format!("The listener refuses no client and keeps none waiting {did}"));
         assert_eq!((verdict.severity(), verdict.listener), (None, Some(machine.listeners[0].id)));
         let mut machine = model(&fixtures::overflow());
         machine.listeners[0].closed = true;
