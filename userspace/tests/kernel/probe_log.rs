@@ -52,6 +52,9 @@ fn log_of_the_probes(lab: &Lab) {
         for line in ["probe: listening: ", "probe: listens no more: ", "probe: lost: "] {
             assert_eq!(log.iter().any(|logged| logged.starts_with(line)), logs, "{line}: {log:?}");
         }
+        let remarks =
+            log.extract_if(.., |line| line.starts_with("listentop: losses are counted for the whole machine"));
+        assert_eq!(remarks.count(), usize::from(logs), "a filter does not hide losses");
         assert!(log.iter().all(|line| line.starts_with("probe: ")), "{log:?}");
         assert!(!log.iter().any(|line| has_kernel_address(line)), "{log:?}");
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");

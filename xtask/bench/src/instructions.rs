@@ -96,9 +96,8 @@ fn count() -> Result<(String, Vec<Counted>)> {
 fn build() -> Result<Vec<Executable>> {
     setup::run_static()?;
     process::announce("building the measured programs, static (the first time takes a few minutes)");
-    let mut build = cargo::command("build");
-    build.args(["--release", "--bins", "--target", &cargo::static_target()]);
-    build.args(["--package", "listentop", "--package", "demo-servers", "--package", "listentop-guest"]);
+    let mut build = cargo::static_command("build");
+    build.args(["--bins", "--package", "listentop", "--package", "demo-servers", "--package", "listentop-guest"]);
     cargo::executables(&mut build, "the static build")
 }
 

@@ -28,10 +28,12 @@ const SLOWNESS: u32 = 10;
 
 /// Tests that run only with `--all`. The kernel makes no difference to them, or other tests show the same; and
 /// emulation is slow.
-const LEFT_OUT: [&str; 18] = [
+const LEFT_OUT: [&str; 20] = [
     "characters::",
     "command_line::",
     "dashboard::",
+    // Which hooks a level attaches is in unit tests, for every kind of probes.
+    "levels::",
     "lifecycle::a_thousand_short_lived_threads",
     "lifecycle::another",
     "lifecycle::client_gives_up",
@@ -41,6 +43,7 @@ const LEFT_OUT: [&str; 18] = [
     "lifecycle::shared",
     "limits::",
     "patterns::",
+    "recordings::",
     // These change the whole machine. They run on the one with many possible CPUs.
     "machine::clock_steps_under_a_report",
     "machine::many_possible_cpus",

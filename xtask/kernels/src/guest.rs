@@ -39,20 +39,11 @@ impl Programs {
         process::announce(
             "building listentop and its kernel tests as static programs (the first time takes a few minutes)",
         );
-        let mut tests = cargo::command("test");
-        tests.args(["--no-run", "--release", "--target", &cargo::static_target()]);
-        tests.args(["--package", "listentop", "--test", "kernel", "--test", "sock_diag"]);
+        let mut tests = cargo::static_command("test");
+        tests.args(["--no-run", "--package", "listentop", "--test", "kernel", "--test", "sock_diag"]);
         let mut built = cargo::executables(&mut tests, "the static build of the kernel tests")?;
-        let mut init = cargo::command("build");
-        init.args([
-            "--release",
-            "--target",
-            &cargo::static_target(),
-            "--package",
-            "listentop-guest",
-            "--bin",
-            "vm-init",
-        ]);
+        let mut init = cargo::static_command("build");
+        init.args(["--package", "listentop-guest", "--bin", "vm-init"]);
         built.extend(cargo::executables(&mut init, "the static build of the virtual machines' init")?);
         let program = |kind: &str, name: &str| {
             let found = built.iter().find(|built| built.kind == kind && built.target == name);

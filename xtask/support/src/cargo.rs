@@ -116,14 +116,36 @@ pub fn static_target() -> String {
     format!("{}-unknown-linux-musl", env::consts::ARCH)
 }
 
+/// `cargo SUBCOMMAND --release` for programs that need no other file.
+///
+/// The web server's cryptography has C in it, which calls no C library: where no compiler for musl is named or installed,
+/// the usual one does. What Ubuntu's adds by itself (_FORTIFY_SOURCE) would need functions of glibc.
+#[must_use]
+pub fn static_command(subcommand: &str) -> Command {
+    let target = static_target();
+    let mut cargo = command(subcommand);
+    cargo.args(["--release", "--target", &target]);
+    let underscores = target.replace('-', "_");
+    let compiler = format!("CC_{underscores}");
+    let is_named =
+        [compiler.as_str(), &format!("CC_{target}"), "TARGET_CC"].iter().any(|name| env::var_os(name).is_some());
+    let installed =
+        || env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|path| path.join("musl-gcc").is_file());
+    if !is_named && !installed() {
+        cargo.env(compiler, "cc");
+        cargo.env(format!("CFLAGS_{underscores}"), "-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0");
+    }
+    cargo
+}
+
 /// Builds listentop alone, as one file that needs no C library, and returns its path.
 ///
 /// # Errors
 /// As [`build_release`].
 pub fn build_static() -> Result<PathBuf> {
     process::announce("building listentop as one static file (the first time takes a few minutes)");
-    let mut cargo = command("build");
-    cargo.args(["--release", "--target", &static_target(), "--package", "listentop", "--bin", "listentop"]);
+    let mut cargo = static_command("build");
+    cargo.args(["--package", "listentop", "--bin", "listentop"]);
     let built = executables(&mut cargo, "the static build")?;
     let listentop = built.into_iter().find(|built| built.target == "listentop");
     listentop.map(|built| built.path).context("the static build made no listentop")

@@ -58,8 +58,9 @@ pub(super) fn scan(wanted: &HashSet<u64>, thorough: bool) -> Scan {
             look_closer(pid, |inode| found.hold(wanted, inode, pid));
         }
     }
+    let mut starts = HashMap::new();
     for holders in found.holders.values_mut().filter(|holders| holders.len() > 1) {
-        holders.sort_by_key(|pid| (proc::start_ticks(*pid).unwrap_or(u64::MAX), *pid));
+        oldest_first(holders, |pid| *starts.entry(pid).or_insert_with(|| proc::start_ticks(pid)));
     }
     // Each process once: it may hold thousands of sockets.
     let mut described = HashMap::new();
@@ -68,6 +69,12 @@ pub(super) fn scan(wanted: &HashSet<u64>, thorough: bool) -> Scan {
     }
     found.processes = described.into_iter().filter_map(|(pid, process)| Some((pid, process?))).collect();
     found
+}
+
+/// Puts processes in the order of their starts. Each is asked for once: one that ends meanwhile would answer otherwise
+/// the next time, and there would be no order.
+fn oldest_first(holders: &mut [u32], mut start: impl FnMut(u32) -> Option<u64>) {
+    holders.sort_by_cached_key(|pid| (start(*pid).unwrap_or(u64::MAX), *pid));
 }
 
 impl Scan {
@@ -180,6 +187,16 @@ mod tests {
     fn inode_of(socket: &impl AsRawFd) -> u64 {
         let link = fs::read_link(format!("/proc/thread-self/fd/{}", socket.as_raw_fd())).expect("open");
         is_socket(link.to_str().expect("ASCII")).expect("a socket")
+    }
+
+    #[test]
+    fn holders_that_end_while_they_are_put_in_order_do_no_harm() {
+        // Each process but the oldest ends once it was asked for.
+        let mut asked = HashSet::new();
+        let mut start = |pid: u32| (pid == 40 || asked.insert(pid)).then(|| u64::from(1_000 - pid));
+        let mut holders: Vec<u32> = (1..=40).rev().chain(41..=60).collect();
+        oldest_first(&mut holders, &mut start);
+        assert!(holders.is_sorted_by_key(|pid| u32::MAX - pid), "{holders:?}");
     }
 
     #[test]
