@@ -50,7 +50,14 @@ fn two_suffice() {
     let program = Program::copy("two");
     let (report, (netns, port), elsewhere) = observe(program.with(&["bpf", "perfmon"], REPORT));
     let found = listener(&report, netns, port).expect("our own namespace needs no right");
-    assert_eq!(coverage(&report, "enqueued").0, "measured");
+    // Accepts are seen by tracepoints of system calls, whose files these two do not let it read on every machine.
+    let (status, reason) = coverage(&report, "enqueued");
+    if coverage(&report, "accepts").0 == "measured" {
+        assert_eq!((status, reason), ("measured", ""));
+    } else {
+        assert_eq!(status, "sampled");
+        assert!(reason.contains("are not told from accepted ones"), "{reason}");
+    }
     // Root holds this socket: the owner may be unknown.
     assert!(found["process"].is_null(), "{found:#}");
     let (status, reason) = coverage(&report, "owners");
