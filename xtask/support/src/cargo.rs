@@ -118,8 +118,8 @@ pub fn static_target() -> String {
 
 /// `cargo SUBCOMMAND --release` for programs that need no other file.
 ///
-/// The web server's cryptography has C in it, which calls no C library: where no compiler for musl is named or installed,
-/// the usual one does. What Ubuntu's adds by itself (_FORTIFY_SOURCE) would need functions of glibc.
+/// The web server's cryptography has C in it, which calls no C library: where no compiler for musl is named or
+/// installed, the usual one does. What Ubuntu's adds by itself (_FORTIFY_SOURCE) would need functions of glibc.
 #[must_use]
 pub fn static_command(subcommand: &str) -> Command {
     let target = static_target();
