@@ -208,8 +208,8 @@ pub struct Client {
     pub port: u16,
     /// Connections that were due.
     pub due: u64,
-    /// Answers.
-    pub answered: u64,
+    /// Those that got all their answers.
+    pub served: u64,
     /// Milliseconds from the intended start until the first answer, half of them at most.
     pub p50_ms: Option<f64>,
     /// 99 of 100 at most.
@@ -238,8 +238,10 @@ pub struct Tick {
 /// An expectation and how it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expected {
-    /// What is expected, with its bounds.
+    /// What is expected.
     pub what: String,
+    /// Its bounds, in words.
+    pub bounds: String,
     /// The value so far with its unit; `None` if it is not known yet.
     pub value: Option<String>,
     /// Whether it is within its bounds; `None` if it is not known yet.

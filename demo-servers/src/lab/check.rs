@@ -1,7 +1,7 @@
 //! What is printed at the end of a lesson: prediction and outcome, expectations, totals, Little's law.
 
 use super::options::Options;
-use super::outcome::{DEVIATION, Little, Total, Verdict};
+use super::outcome::{DEVIATION, Little, Total, Verdict, Why};
 use super::run::Acted;
 use lessons::Lesson;
 use serde_json::{Value, json};
@@ -122,21 +122,29 @@ impl Proof {
 
     fn compared(&self) -> String {
         let mut text = String::from("listentop beside what the servers counted themselves:\n");
-        let mut equal = 0;
-        for total in &self.totals {
-            if total.difference == 0 {
-                equal += 1;
-                continue;
-            }
-            let why = total.explained.as_deref().unwrap_or("NOT EXPLAINED");
+        let equal = self.totals.iter().filter(|total| total.difference == 0).count();
+        let _ = writeln!(text, "  {equal} of {} numbers are equal", self.totals.len());
+        let went_on = |total: &&Total| matches!(total.explained, Some(Why::WentOn { .. }));
+        let later: Vec<&Total> = self.totals.iter().filter(went_on).collect();
+        let share = |total: &&Total| 100.0 * total.difference.unsigned_abs() as f64 / total.program as f64;
+        if let Some(most) = later.iter().map(share).reduce(f64::max) {
+            let line = format!(
+                "{} lie between what the servers had counted before and after listentop reported: the load went on \
+                 meanwhile. They differ by {} % at most; --format json has each",
+                later.len(),
+                plain(most)
+            );
+            text += &filled("  ", &line);
+        }
+        for total in self.totals.iter().filter(|total| total.difference != 0 && !went_on(total)) {
+            let why = total.explained.map_or_else(|| "NOT EXPLAINED".to_owned(), |why| why.to_string());
             let line = format!(
                 "{} of {}: {} and {}, difference {}: {why}",
                 total.what, total.server, total.listentop, total.program, total.difference
             );
             text += &filled("  ", &line);
         }
-        let _ = writeln!(text, "  {equal} of {} numbers are equal\n", self.totals.len());
-        text
+        text + "\n"
     }
 
     fn law(&self) -> String {
@@ -213,7 +221,7 @@ mod tests {
                 listentop: 9,
                 program: 10,
                 difference: -1,
-                explained: explained.then(|| "why".to_owned()),
+                explained: explained.then_some(Why::WentOn { before: 9, after: 10 }),
             }],
             little: vec![Little {
                 server: "slow_acceptor",

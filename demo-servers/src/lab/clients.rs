@@ -15,7 +15,7 @@ pub(super) struct Clients(BTreeMap<&'static str, Course>);
 
 #[derive(Debug, Default)]
 struct Course {
-    answered: u64,
+    answers: u64,
     trouble: u64,
     ticks: Vec<Tick>,
 }
@@ -29,13 +29,14 @@ impl Clients {
             let port = lesson.setup.servers.iter().find(|server| server.name == load.server).map_or(0, |one| one.port);
             let mut client = read(load.name, port, summary);
             let course = self.0.entry(load.name).or_default();
+            let answers = summary["responses"].as_u64().unwrap_or(0);
             let trouble = client.retried_1s + client.failed.iter().map(|(_, count)| count).sum::<u64>();
             course.ticks.push(Tick {
-                answers: client.answered.saturating_sub(course.answered),
+                answers: answers.saturating_sub(course.answers),
                 trouble: trouble.saturating_sub(course.trouble),
                 depth: now.queues.get(&port).map_or(0, |queue| queue.last),
             });
-            (course.answered, course.trouble) = (client.answered, trouble);
+            (course.answers, course.trouble) = (answers, trouble);
             let spare = course.ticks.len().saturating_sub(KEPT);
             course.ticks.drain(..spare);
             client.ticks.clone_from(&course.ticks);
@@ -56,7 +57,7 @@ fn read(name: &str, port: u16, summary: &Value) -> Client {
         name: name.to_owned(),
         port,
         due: number("/due").unwrap_or(0),
-        answered: number("/responses").unwrap_or(0),
+        served: number("/completed").unwrap_or(0),
         p50_ms: milliseconds("/first_response_us/p50"),
         p99_ms: milliseconds("/first_response_us/p99"),
         retried_1s: one + two + more,
@@ -86,9 +87,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn moment(answered: u64, retries: u64, timeouts: u64, depth: u64) -> Snapshot {
+    fn moment(answers: u64, retries: u64, timeouts: u64, depth: u64) -> Snapshot {
         let summary = json!({
-            "due": 100, "responses": answered,
+            "due": 100, "completed": answers / 5, "responses": answers,
             "syn_retries": {"one": retries, "two": 1, "three_or_more": 0},
             "failures": {"connect": {"timeout": timeouts, "reset": 0}, "response": {"timeout": 2}},
             "first_response_us": {"p50": 1500, "p99": null},
@@ -107,7 +108,7 @@ mod tests {
         assert!(clients.take(lesson, &Snapshot::default()).is_empty(), "no load has printed anything");
         clients.take(lesson, &moment(10, 3, 0, 4));
         let seen = clients.take(lesson, &moment(25, 5, 1, 9)).remove(0);
-        assert_eq!((seen.due, seen.answered, seen.retried_1s, seen.retried_3s, seen.port), (100, 25, 6, 1, 7001));
+        assert_eq!((seen.due, seen.served, seen.retried_1s, seen.retried_3s, seen.port), (100, 5, 6, 1, 7001));
         assert_eq!((seen.p50_ms, seen.p99_ms), (Some(1.5), None));
         assert_eq!(seen.failed, [("timeout".to_owned(), 3)]);
         let [first, second] = seen.ticks[..] else { panic!("{seen:?}") };

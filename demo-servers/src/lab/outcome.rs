@@ -5,6 +5,7 @@ use lessons::figure::parse;
 use lessons::{Expectation, Lesson};
 use serde::Serialize;
 use serde_json::Value;
+use std::fmt;
 
 /// One expectation and its value.
 #[derive(Debug, Clone, Serialize)]
@@ -81,7 +82,33 @@ pub(super) struct Total {
     /// listentop's less the server's.
     pub(super) difference: i64,
     /// Why they may differ; `None` if they do not, or if nothing explains it.
-    pub(super) explained: Option<String>,
+    pub(super) explained: Option<Why>,
+}
+
+/// Why two counts may differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Why {
+    /// The server counted on while listentop reported: what listentop has lies between these.
+    WentOn {
+        /// The server's count before the report.
+        before: u64,
+        /// And after it.
+        after: u64,
+    },
+    /// The kernel hid so many events from the probes, as the report says.
+    Hidden(u64),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WentOn { before, after } => {
+                write!(f, "the server went from {before} to {after} while listentop reported")
+            }
+            Self::Hidden(events) => write!(f, "the kernel hid {events} events from the probes, as the report says"),
+        }
+    }
 }
 
 impl Total {
@@ -136,9 +163,9 @@ fn total(server: &'static str, what: &'static str, seen: u64, before: u64, after
     let explained = if difference == 0 {
         None
     } else if (before..=after).contains(&seen) {
-        Some(format!("the server went from {before} to {after} while listentop reported"))
+        Some(Why::WentOn { before, after })
     } else if missed > 0 && (before.saturating_sub(allowed)..=after + allowed).contains(&seen) {
-        Some(format!("the kernel hid {missed} events from the probes, as the report says"))
+        Some(Why::Hidden(missed))
     } else {
         None
     };

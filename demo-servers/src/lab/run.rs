@@ -488,9 +488,9 @@ fn findings(lesson: &lessons::Lesson) -> Vec<String> {
 }
 
 fn expected(verdict: &Verdict) -> Expected {
-    let bounds = super::check::bounds(verdict);
     Expected {
-        what: format!("{}: {bounds}", verdict.what),
+        what: verdict.what.to_owned(),
+        bounds: super::check::bounds(verdict),
         value: verdict.value.map(|value| super::check::number(value, verdict.unit)),
         holds: verdict.value.map(|_| verdict.ok),
     }

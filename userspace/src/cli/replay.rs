@@ -17,14 +17,14 @@ use tokio::{
 };
 
 use super::{
-    Failure, OK,
+    Failure,
     filter::Filter,
     options::{Cli, Replay},
     recorded::Recorded,
     runtime, top,
 };
 use crate::{
-    dashboard::{self, Control, DashboardOptions, Ended, Moment, Shown, Travel},
+    dashboard::{self, Control, DashboardOptions, Moment, Shown, Travel},
     past::{self, Past as _, Traveller, Turn},
     say::say,
 };
@@ -71,14 +71,13 @@ pub(super) fn run(cli: &Cli, options: &Replay) -> Result<u8, Failure> {
     })?;
     let read = reader.join();
     drop(runtime);
-    match ended {
-        Ended::Quit | Ended::TerminalLost => Ok(OK),
-        Ended::Signal(number) => Ok(128_u8.saturating_add(number.unsigned_abs().try_into().unwrap_or(u8::MAX))),
-        Ended::SourceEnded => match read {
+    top::left(ended).map_or_else(
+        || match read {
             Ok(Err(error)) => Err(error.into()),
             _ => Err(anyhow!("the replay ended").into()),
         },
-    }
+        Ok,
+    )
 }
 
 /// Plays a recording.

@@ -54,14 +54,22 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     // Both channels are closed, so the reader ends after the sample that it is taking. The runtime must outlive it.
     let read = reader.join();
     drop(runtime);
-    match ended {
-        Ended::Quit | Ended::TerminalLost => Ok(OK),
-        Ended::Signal(number) => Ok(128_u8.saturating_add(number.unsigned_abs().try_into().unwrap_or(u8::MAX))),
-        Ended::SourceEnded => match read {
+    left(ended).map_or_else(
+        || match read {
             Ok(Ok(())) => Err(anyhow!("the source ended").into()),
             Ok(Err(error)) => Err(anyhow::Error::new(error).context("reading the source failed").into()),
             Err(_) => Err(anyhow!("the source panicked").into()),
         },
+        Ok,
+    )
+}
+
+/// The exit status of a dashboard that was left; `None` if its source ended, which knows why.
+pub(super) fn left(ended: Ended) -> Option<u8> {
+    match ended {
+        Ended::Quit | Ended::TerminalLost => Some(OK),
+        Ended::Signal(number) => Some(128_u8.saturating_add(number.unsigned_abs().try_into().unwrap_or(u8::MAX))),
+        Ended::SourceEnded => None,
     }
 }
 

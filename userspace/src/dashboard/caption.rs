@@ -103,9 +103,9 @@ fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
     let Some(client) = of_port.or(lesson.clients.first()) else { return Vec::new() };
     let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| words::duration((ms * 1000.0) as u64));
     let mut line = format!(
-        "clients: {} answers of {} due, first answer p50 {} p99 {}",
-        client.answered,
-        client.due,
+        "clients: {} of {} served, first answer p50 {} p99 {}",
+        words::grouped(client.served),
+        words::grouped(client.due),
         time(client.p50_ms),
         time(client.p99_ms)
     );
@@ -163,7 +163,8 @@ fn lines(lesson: &Lesson, state: &State) -> Vec<Line> {
             None => ("?", state.theme.label()),
         };
         let value = expected.value.as_deref().unwrap_or("not known yet");
-        let value = format!(" | now {value}");
+        // Bounds and value stay whole.
+        let value = format!(": {} | now {value}", words::clean(&expected.bounds));
         let what = words::fit(&words::clean(&expected.what), room.saturating_sub(words::width(&value)));
         Line { mark, text: what + &value, style }
     }));
@@ -251,8 +252,8 @@ mod tests {
     use super::*;
     use crate::dashboard::{App, DashboardOptions, action::Effect, frame::picture};
 
-    fn expected(what: &str, holds: Option<bool>) -> Expected {
-        Expected { what: what.to_owned(), value: holds.map(|_| "8".to_owned()), holds }
+    fn expected(what: &str, bounds: &str, holds: Option<bool>) -> Expected {
+        Expected { what: what.to_owned(), bounds: bounds.to_owned(), value: holds.map(|_| "8".to_owned()), holds }
     }
 
     fn lesson() -> Lesson {
@@ -266,14 +267,14 @@ mod tests {
                     most of the time, and nobody sees it."
                 .to_owned(),
             expected: vec![
-                expected("the largest depth: 9 to 10", Some(true)),
-                expected("the share of retries: at least 10 %", Some(false)),
-                expected("the finding: 1", None),
+                expected("the largest depth", "9 to 10", Some(true)),
+                expected("the share of retries", "at least 10 %", Some(false)),
+                expected("the finding", "1", None),
             ],
             clients: vec![Client {
                 port: 8080,
                 due: 480,
-                answered: 301,
+                served: 301,
                 p50_ms: Some(180.0),
                 p99_ms: Some(3200.0),
                 retried_1s: 41,
@@ -312,7 +313,7 @@ mod tests {
             "stays full at 9",
             "nobody sees it.",
             "✗ the share of retries: at least 10 % | now 8",
-            "clients: 301 answers of 480 due, first answer p50 180ms p99 3.2s, retried 41",
+            "clients: 301 of 480 served, first answer p50 180ms p99 3.2s, retried 41",
             "F2stall",
             "F12repeat",
         ] {
