@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use listentop_model::{
     episodes::{Episodes, Event, Happening},
     model::{ListenerModel, Model},
-    words::{clean, clean_json, duration, listener_endpoint, netns, plural, process, utc},
+    words::{clean, clean_json, duration, netns, numbered_endpoint, plural, process, utc},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
@@ -139,7 +139,7 @@ pub(super) fn sentence(event: &Event, model: &Model) -> String {
         Some(listener) => {
             let netns = netns(listener);
             let netns = if netns == "host" { String::new() } else { format!(" netns {netns}") };
-            format!("{} {}{netns}", listener_endpoint(listener), process(listener))
+            format!("{} {}{netns}", numbered_endpoint(model, listener), process(listener))
         }
         None => format!("listener {}", event.listener),
     };

@@ -35,7 +35,7 @@ impl Log {
         for event in self.episodes.push(model) {
             let listener = model.listeners.iter().find(|listener| listener.id == event.listener);
             let named = |entry: &Entry| (entry.event.listener == event.listener).then(|| entry.name.clone());
-            let name = listener.map(|l| format!("{} {}", words::listener_endpoint(l), words::process(l)));
+            let name = listener.map(|l| format!("{} {}", words::numbered_endpoint(model, l), words::process(l)));
             let name = name.or_else(|| self.entries.iter().rev().find_map(named)).unwrap_or_default();
             self.entries.push_back(Entry { number: self.total, event, name });
             self.total += 1;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     device::Device,
-    model::{ListenerModel, Severity, ThreadModel},
+    model::{ListenerModel, Model, Severity, ThreadModel},
 };
 
 /// Address and port as they are written everywhere: `[::]:80`; a dual-stack or all-addresses socket is `*:80`.
@@ -42,6 +42,15 @@ pub fn endpoint_width(address: IpAddr, port: u16, v6only: bool, device: Option<&
 #[must_use]
 pub fn listener_endpoint(listener: &ListenerModel) -> String {
     endpoint(listener.address, listener.port, listener.v6only, listener.device.as_ref())
+}
+
+/// [`listener_endpoint`]; with the number of the shard, if it is one of several: `10.0.0.1:8443 shard 4`.
+#[must_use]
+pub fn numbered_endpoint(model: &Model, listener: &ListenerModel) -> String {
+    let group = listener.group.and_then(|id| model.groups.iter().find(|group| group.id == id));
+    let number = group.and_then(|group| group.shards.iter().position(|shard| *shard == listener.id));
+    let shard = number.map_or(String::new(), |at| format!(" shard {}", at + 1));
+    listener_endpoint(listener) + &shard
 }
 
 /// IPv4, IPv6 or both.

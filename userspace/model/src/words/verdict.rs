@@ -3,7 +3,7 @@
 
 use super::{
     dates::utc,
-    names::{listener_endpoint, process},
+    names::{listener_endpoint, numbered_endpoint, process},
     numbers::status,
     prose::{agree, grouped, plural},
     text::clean,
@@ -127,7 +127,8 @@ pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -
     }
     let Some((listener, standing)) = worst.and_then(|(at, standing)| Some((model.listeners.get(at)?, standing))) else {
         let last = last.and_then(|(at, until)| Some((model.listeners.get(at)?, until)));
-        let text = nothing(total, model) + &last.map_or(String::new(), |(listener, until)| passed(listener, until));
+        let text =
+            nothing(total, model) + &last.map_or(String::new(), |(listener, until)| passed(model, listener, until));
         return Verdict { text, listener: last.map(|(listener, _)| listener.id), ..Verdict::default() };
     };
     let (count, verb, others) = match standing.harm {
@@ -141,22 +142,14 @@ pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -
     };
     let which = if count + waiting.min(refused) > 1 { "the worst is " } else { "" };
     let text = format!(
-        "{} of {} {verb}{others}: {which}{}{} {}{}",
+        "{} of {} {verb}{others}: {which}{} {}{}",
         grouped(count),
         plural(total, "listener"),
-        listener_endpoint(listener),
-        shard(model, listener),
+        numbered_endpoint(model, listener),
         process(listener),
         cause(listener).map_or(String::new(), |cause| format!(", {cause}")),
     );
     Verdict { harm: standing.harm, listener: Some(listener.id), text }
-}
-
-/// Which shard of its group it is.
-fn shard(model: &Model, listener: &ListenerModel) -> String {
-    let group = listener.group.and_then(|id| model.groups.iter().find(|group| group.id == id));
-    let number = group.and_then(|group| group.shards.iter().position(|shard| *shard == listener.id));
-    number.map_or(String::new(), |at| format!(" shard {}", at + 1))
 }
 
 /// That nothing is wrong, as far as that can be told here: what is not measured may be wrong.
@@ -176,10 +169,10 @@ fn nothing(listeners: u64, model: &Model) -> String {
 }
 
 /// The last listener whose clients suffered, as the end of a sentence.
-fn passed(listener: &ListenerModel, until_ms: u64) -> String {
+fn passed(model: &Model, listener: &ListenerModel, until_ms: u64) -> String {
     let time = utc(until_ms);
     let time = time.get(11..19).unwrap_or(&time);
-    format!(" (until {time} UTC {} {} did)", listener_endpoint(listener), process(listener))
+    format!(" (until {time} UTC {} {} did)", numbered_endpoint(model, listener), process(listener))
 }
 
 /// The finding that explains the others: the first root cause that holds.

@@ -125,10 +125,11 @@ impl View for Findings {
     }
 
     fn copies(&self, state: &State) -> Option<String> {
-        let (listener, finding) = of(*self.places.get(self.at)?, state.model.as_deref()?)?;
+        let model = state.model.as_deref()?;
+        let (listener, finding) = of(*self.places.get(self.at)?, model)?;
         let command = verdict::command(&finding.advice).map(words::clean);
         Some(command.unwrap_or_else(|| {
-            let endpoint = words::listener_endpoint(listener);
+            let endpoint = words::numbered_endpoint(model, listener);
             format!("{endpoint} {}: {}", words::process(listener), words::clean(&finding.summary))
         }))
     }
@@ -147,11 +148,11 @@ impl View for Findings {
         for (y, (at, place)) in (rows.y..rows.bottom()).zip(self.places.iter().enumerate().skip(first)) {
             let Some((listener, finding)) = of(*place, model) else { continue };
             let line = Rect { y, height: 1, width: rows.width - 1, ..rows };
-            draw_line(buf, line, listener, place.1, theme);
+            draw_line(buf, line, model, (listener, place.1), theme);
             if at == self.at {
                 text::put(buf, line.x, y, 1, "›", theme.strong());
                 theme.select(buf, line);
-                draw_chosen(buf, below, listener, finding, theme);
+                draw_chosen(buf, below, model, (listener, finding), theme);
             }
             state.hits.borrow_mut().add(line, Action::PickLine(at));
         }
@@ -174,12 +175,12 @@ impl Findings {
 }
 
 /// One finding in a line: how bad, where, what.
-fn draw_line(buf: &mut Buffer, line: Rect, listener: &ListenerModel, at: usize, theme: Theme) {
+fn draw_line(buf: &mut Buffer, line: Rect, model: &Model, (listener, at): (&ListenerModel, usize), theme: Theme) {
     let Some(finding) = listener.findings.get(at) else { return };
     let style = if finding.until_unix_ms.is_some() { theme.label() } else { theme.severity(finding.severity) };
     let margin = "  ".repeat(depth(&listener.findings, at));
     let where_width = (line.width / 3).clamp(24, 44);
-    let endpoint = words::listener_endpoint(listener);
+    let endpoint = words::numbered_endpoint(model, listener);
     let room = usize::from(where_width).saturating_sub(words::width(&endpoint) + 1);
     let name = format!("{endpoint} {}", words::process_within(listener, room));
     text::put(buf, line.x + 1, line.y, 1, words::severity_mark(finding.severity), style);
@@ -191,10 +192,16 @@ fn draw_line(buf: &mut Buffer, line: Rect, listener: &ListenerModel, at: usize, 
 }
 
 /// The chosen finding: what was seen, by which figures, and what to do.
-fn draw_chosen(buf: &mut Buffer, area: Rect, listener: &ListenerModel, finding: &Finding, theme: Theme) {
+fn draw_chosen(
+    buf: &mut Buffer,
+    area: Rect,
+    model: &Model,
+    (listener, finding): (&ListenerModel, &Finding),
+    theme: Theme,
+) {
     let title = format!(
         "{} {} · {}{}",
-        words::listener_endpoint(listener),
+        words::numbered_endpoint(model, listener),
         words::process(listener),
         finding.severity.name(),
         words::finding_time(finding)

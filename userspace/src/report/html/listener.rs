@@ -7,7 +7,7 @@ use listentop_model::{
     figures::{FIGURES, Unit, Value},
     model::{ListenerModel, Model, ThreadModel, depth},
     words::{
-        bytes, clock, duration, grouped, listener_endpoint, marked, netns, percent, plural, process, rate, status,
+        bytes, clock, duration, grouped, marked, netns, numbered_endpoint, percent, plural, process, rate, status,
         thread_name,
     },
 };
@@ -40,15 +40,15 @@ pub(super) fn section(model: &Model, l: &ListenerModel, story: Option<&Story>) -
     let mut text = format!(
         "<details class=\"listener\" id=\"l{}\" data-words=\"{}\"{open}><summary><b>{}</b> {} <span class=\"dim\">netns {}{state}</span> {}</summary>\n",
         l.id,
-        words(l),
-        escape(&listener_endpoint(l)),
+        words(model, l),
+        escape(&numbered_endpoint(model, l)),
         escape(&process(l)),
         escape(&netns(l)),
         marks.join(" "),
     );
     text.push_str(&pipeline(model, l));
     for (at, one) in l.findings.iter().enumerate() {
-        text.push_str(&finding(l, one, depth(&l.findings, at), false));
+        text.push_str(&finding(model, l, one, depth(&l.findings, at), false));
     }
     let confidence =
         if l.pattern.confidence > 0.0 { format!(" ({})", percent(l.pattern.confidence)) } else { String::new() };

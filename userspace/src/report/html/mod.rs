@@ -10,7 +10,7 @@ use listentop_model::{
     episodes::{Event, Happening},
     model::{Finding, ListenerModel, Model, Severity, depth},
     words::{
-        bytes, clean, duration, finding_time, grouped, listener_endpoint, losses, marked, netns, percent, plural,
+        bytes, clean, duration, finding_time, grouped, losses, marked, netns, numbered_endpoint, percent, plural,
         process, short, status, utc, verdict,
     },
 };
@@ -46,7 +46,7 @@ pub fn html(model: &Model, page: &Page<'_>) -> String {
     for remark in page.remarks {
         let _ = write!(body, "<p class=\"dim\">({})</p>", escape(remark));
     }
-    body.push_str(&findings(&listeners));
+    body.push_str(&findings(model, &listeners));
     if let Some(story) = page.story {
         body.push_str(&events(model, story));
     }
@@ -100,10 +100,10 @@ fn verdict(model: &Model) -> (&'static str, String) {
 }
 
 /// What a filter compares.
-fn words(listener: &ListenerModel) -> String {
+fn words(model: &Model, listener: &ListenerModel) -> String {
     let findings: Vec<String> = listener.findings.iter().map(|f| format!("{} {}", f.id, f.severity)).collect();
     let text = [
-        listener_endpoint(listener),
+        numbered_endpoint(model, listener),
         process(listener),
         netns(listener),
         listener.pattern.name.to_string(),
@@ -112,13 +112,13 @@ fn words(listener: &ListenerModel) -> String {
     escape(&text.join(" ").to_lowercase())
 }
 
-fn findings(listeners: &[&ListenerModel]) -> String {
+fn findings(model: &Model, listeners: &[&ListenerModel]) -> String {
     let mut text = String::from("<h2 id=\"findings\">Findings</h2>");
     let mut any = false;
     for listener in listeners {
         for (at, finding) in listener.findings.iter().enumerate() {
             any = true;
-            text.push_str(&self::finding(listener, finding, depth(&listener.findings, at), true));
+            text.push_str(&self::finding(model, listener, finding, depth(&listener.findings, at), true));
         }
     }
     if !any {
@@ -128,9 +128,9 @@ fn findings(listeners: &[&ListenerModel]) -> String {
 }
 
 /// A finding with its evidence; `linked` to its listener.
-fn finding(listener: &ListenerModel, finding: &Finding, depth: usize, linked: bool) -> String {
+fn finding(model: &Model, listener: &ListenerModel, finding: &Finding, depth: usize, linked: bool) -> String {
     let place = if linked {
-        let name = format!("{} {}", listener_endpoint(listener), process(listener));
+        let name = format!("{} {}", numbered_endpoint(model, listener), process(listener));
         format!(" · <a href=\"#l{}\">{}</a>", listener.id, escape(&name))
     } else {
         String::new()
@@ -146,7 +146,7 @@ fn finding(listener: &ListenerModel, finding: &Finding, depth: usize, linked: bo
          <p>{}</p>{advice}<p class=\"dim\"><code>{}</code></p></div>\n",
         finding.severity,
         depth * 2,
-        words(listener),
+        words(model, listener),
         finding.severity,
         finding.id,
         escape(&finding_time(finding)),
@@ -179,7 +179,7 @@ fn event(model: &Model, event: &Event) -> String {
     let listener = model.listeners.iter().find(|listener| listener.id == event.listener);
     let place = listener.map_or_else(
         || format!("listener {}", event.listener),
-        |listener| format!("{} {}", listener_endpoint(listener), process(listener)),
+        |listener| format!("{} {}", numbered_endpoint(model, listener), process(listener)),
     );
     let (what, class, more) = match (&event.finding, event.happening) {
         (None, Happening::Opened) => ("opened".to_owned(), "", String::new()),
@@ -207,7 +207,7 @@ fn event(model: &Model, event: &Event) -> String {
     };
     format!(
         "<tr data-words=\"{}\"><td class=\"text\">{}</td><td class=\"text {class}\">{}</td><td class=\"text\">{}</td><td class=\"text\">{}</td></tr>\n",
-        listener.map_or_else(String::new, words),
+        listener.map_or_else(String::new, |listener| words(model, listener)),
         utc(event.unix_ms)[..19].replace('T', " "),
         escape(&what),
         escape(&place),
@@ -231,9 +231,9 @@ fn overview(model: &Model, listeners: &[&ListenerModel]) -> String {
             text,
             "<tr data-words=\"{}\"><td class=\"text\"><a href=\"#l{}\">{}</a></td><td class=\"text\">{}</td><td class=\"text\">{}</td><td>{}</td><td>{}</td>\
              <td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"text {}\">{}</td></tr>",
-            words(l),
+            words(model, l),
             l.id,
-            escape(&listener_endpoint(l)),
+            escape(&numbered_endpoint(model, l)),
             escape(&process(l)),
             escape(&netns(l)),
             known(Some(short(l.now.accept_depth.into())), M::AcceptQueueDepth),

@@ -69,6 +69,16 @@ fn every_machine_is_a_page() {
 }
 
 #[test]
+fn shards_are_told_apart() {
+    let page = page(&fixtures::dead_shard());
+    for shard in 1..=4 {
+        // In the overview and above its own figures.
+        let name = format!(">10.0.0.1:8443 shard {shard}<");
+        assert!(page.matches(&name).count() >= 2, "{name}");
+    }
+}
+
+#[test]
 fn unknown_is_never_zero() {
     let page = page(&fixtures::unavailable());
     assert!(page.contains("n/a accepts/s") && !page.contains("0 accepts/s"), "{page}");
