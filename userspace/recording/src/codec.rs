@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use ciborium::Value;
 use listentop_model::{
+    connections::Listing,
     coverage::Coverage,
     sample::{Cost, Host, ListenerSample, Losses, NamespaceSample, Sample},
     shared::Shared,
@@ -35,17 +36,20 @@ struct Rest {
     cost: Cost,
     losses: Losses,
     namespaces: Vec<NamespaceSample>,
+    #[serde(default)]
+    listing: Option<Listing>,
 }
 
 impl Rest {
     fn of(sample: &Sample) -> Self {
-        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners: _ } = sample.clone();
-        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces }
+        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners: _, listing } =
+            sample.clone();
+        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing }
     }
 
     fn with(self, listeners: Shared<ListenerSample>) -> Sample {
-        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces } = self;
-        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners }
+        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing } = self;
+        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, listing }
     }
 }
 

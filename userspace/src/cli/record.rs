@@ -36,6 +36,7 @@ pub(super) fn run(cli: &Cli, options: &Record) -> Result<u8, Failure> {
     // First, while there are all rights to make it, and before anything is attached.
     let mut writer = open(options)?;
     let mut source = start(&cli.probing.options())?.source;
+    source.list_connections(options.connections.unwrap_or(0));
     writer.describe(source.name(), options.every);
     let recorder =
         Recorder { writer, path: &options.file, freezer: options.freeze_on.map(Freezer::new), began: None, written: 0 };

@@ -136,6 +136,8 @@ impl Player {
     fn obey(&mut self, control: Control) {
         match control {
             Control::SetInterval(every) => self.every = every,
+            // It holds those that were listed when it was recorded.
+            Control::ListConnections(_) => {}
             Control::Travel(Travel::Pause(stop)) => self.is_stopped = stop,
             Control::Travel(Travel::To(turn)) => _ = self.traveller.go(&self.past, turn),
             Control::Travel(Travel::Now) => {

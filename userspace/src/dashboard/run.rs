@@ -33,6 +33,8 @@ pub enum Control {
     SetInterval(Duration),
     /// Show another moment.
     Travel(Travel),
+    /// List the connections that wait longest from now on, or do not any more.
+    ListConnections(bool),
 }
 
 /// Why the dashboard ended. The terminal is as it was before in every case.
@@ -182,6 +184,7 @@ async fn show<M: Into<Shown> + Clone>(
         app.show_moment(shown);
     }
     let mut effect = Effect::Redraw;
+    let mut listing = false;
     // Something changed that could not be drawn.
     let mut stale = false;
     loop {
@@ -191,6 +194,10 @@ async fn show<M: Into<Shown> + Clone>(
         screen::send(&app.take_outbox());
         if let Effect::Lab(key) = effect {
             app.ask_lab(key, lab);
+        }
+        if listing != app.wants_connections() {
+            listing = !listing;
+            let _ = controls.send(Control::ListConnections(listing));
         }
         stale = take_effect(effect, &mut app, controls, guard, stale)?;
         let turn = tokio::select! {

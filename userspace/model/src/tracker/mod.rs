@@ -77,6 +77,8 @@ impl Tracker {
                 listeners: Shared::default(),
                 groups: Shared::default(),
                 timeline: Timeline::default(),
+                monotonic_ns: first.monotonic_ns,
+                listing: first.listing,
             },
             clock: Clock::new(first.monotonic_ns),
             serial: 0,
@@ -109,6 +111,7 @@ impl Tracker {
             self.model.coverage.clone_from(&sample.coverage);
         }
         self.model.losses = sample.losses.clone();
+        (self.model.monotonic_ns, self.model.listing) = (sample.monotonic_ns, sample.listing);
         self.model.timeline.advance(self.clock.step(), self.clock.seconds());
         self.take(sample);
         let Model { listeners: models, timeline, .. } = &mut self.model;

@@ -43,6 +43,7 @@ pub(super) static VIEW: Declaration = Declaration {
             "All graphs of the comparison have the same scale, from 0 to the largest value that any of them shows.",
         )]
     }),
+    lists_connections: false,
     needs_model: true,
     make: || Box::new(Compare::default()),
 };

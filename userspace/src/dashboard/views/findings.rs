@@ -31,6 +31,7 @@ pub(super) static VIEW: Declaration = Declaration {
     over: false,
     scopes: &[&LIST],
     explained: ("In the list of findings", Vec::new),
+    lists_connections: false,
     needs_model: true,
     make: || Box::new(Findings::default()),
 };
