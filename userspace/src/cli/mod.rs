@@ -16,6 +16,7 @@ mod replay;
 mod report;
 mod serve;
 mod signals;
+mod still;
 mod top;
 mod values;
 
