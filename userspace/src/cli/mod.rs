@@ -1,5 +1,6 @@
 //! The command line.
 
+mod completions;
 mod config;
 mod doctor;
 mod events;
@@ -7,6 +8,7 @@ mod export;
 mod feed;
 mod filter;
 mod limits;
+mod man;
 mod moment;
 mod options;
 mod progress;
@@ -123,6 +125,8 @@ pub fn main() -> ExitCode {
         (None, Some(Command::Replay(replay))) => replay::run(&cli, replay),
         (None, Some(Command::Export(export))) => export::run(&cli, export),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
+        (None, Some(Command::Completions(completions))) => completions::run(completions),
+        (None, Some(Command::Man(man))) => man::run(man),
     };
     match result {
         Ok(code) => ExitCode::from(code),
