@@ -111,6 +111,8 @@ impl Failure {
 /// Parses the command line and runs it. `listentop --help` lists the exit codes.
 #[must_use]
 pub fn main() -> ExitCode {
+    // First: from the second thread on, a tracer of the same user could take what another thread may do.
+    rights::tracers::keep_out();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

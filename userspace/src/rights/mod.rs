@@ -2,11 +2,13 @@
 //!
 //! Capabilities belong to threads. Once the probes are attached the thread that samples, and every thread started from
 //! it, needs none. Two small threads keep what only they need: `owners` reads /proc/PID/fd; `rights` (see
-//! [`privileged`]) enters namespaces, reads their counters, and has the kernel time the probes.
+//! [`privileged`]) enters namespaces, reads their counters, and has the kernel time the probes. [`tracers`] of the same
+//! user are kept out from the start.
 
 mod keeper;
 mod table;
 mod thread;
+pub mod tracers;
 mod trial;
 
 use std::sync::OnceLock;
