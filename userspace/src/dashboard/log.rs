@@ -33,10 +33,13 @@ impl Log {
     /// Notes what happened since the model before.
     pub(super) fn push(&mut self, model: &Model) {
         for event in self.episodes.push(model) {
-            let listener = model.listeners.iter().find(|listener| listener.id == event.listener);
+            let listener = model.listeners.iter().find(|listener| Some(listener.id) == event.listener);
             let named = |entry: &Entry| (entry.event.listener == event.listener).then(|| entry.name.clone());
             let name = listener.map(|l| format!("{} {}", words::numbered_endpoint(model, l), words::process(l)));
-            let name = name.or_else(|| self.entries.iter().rev().find_map(named)).unwrap_or_default();
+            let name = match event.listener {
+                None => "all listeners".to_owned(),
+                Some(_) => name.or_else(|| self.entries.iter().rev().find_map(named)).unwrap_or_default(),
+            };
             self.entries.push_back(Entry { number: self.total, event, name });
             self.total += 1;
             if self.entries.len() > KEPT {

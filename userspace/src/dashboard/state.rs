@@ -4,7 +4,7 @@ use std::{borrow::Cow, cell::RefCell, collections::HashSet, sync::Arc, time::Dur
 
 use listentop_model::{
     coverage::Status,
-    model::{GroupId, ListenerModel, Model},
+    model::{Finding, GroupId, ListenerModel, Model},
     words::{
         self,
         verdict::{self, Harm, Verdict},
@@ -119,6 +119,11 @@ impl State {
     /// Whether what is shown is not what is measured now.
     pub(super) const fn is_past(&self) -> bool {
         self.moment.is_some() && !self.options.is_replay
+    }
+
+    /// Whether a lab's lesson is about this finding.
+    pub(super) fn expects(&self, finding: &Finding) -> bool {
+        self.lesson.as_ref().is_some_and(|lesson| lesson.findings.iter().any(|id| id == finding.id))
     }
 
     /// Asks for another moment.
