@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chronicle;
 mod config;
 mod doctor;
 mod events;
