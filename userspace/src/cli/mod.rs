@@ -1,5 +1,6 @@
 //! The command line.
 
+mod completions;
 mod config;
 mod doctor;
 mod events;
@@ -7,6 +8,7 @@ mod export;
 mod feed;
 mod filter;
 mod limits;
+mod man;
 mod moment;
 mod options;
 mod progress;
@@ -16,6 +18,7 @@ mod replay;
 mod report;
 mod serve;
 mod signals;
+mod still;
 mod top;
 mod values;
 
@@ -124,6 +127,8 @@ pub fn main() -> ExitCode {
         (None, Some(Command::Replay(replay))) => replay::run(&cli, replay),
         (None, Some(Command::Export(export))) => export::run(&cli, export),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
+        (None, Some(Command::Completions(completions))) => completions::run(completions),
+        (None, Some(Command::Man(man))) => man::run(man),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -21,7 +21,8 @@ use super::{
     filter::Filter,
     options::{Cli, Replay},
     recorded::Recorded,
-    runtime, top,
+    runtime, still,
+    top::{self, Medium},
 };
 use crate::{
     dashboard::{self, Control, DashboardOptions, Moment, Shown, Travel},
@@ -34,15 +35,24 @@ const SHORTEST: Duration = Duration::from_millis(50);
 /// At most: a gap in a recording is not waited for.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// Why there is nothing to show.
+const UNREADABLE: &str = "none of these samples can be read";
+
 pub(super) fn run(cli: &Cli, options: &Replay) -> Result<u8, Failure> {
-    dashboard::usable()?;
+    let still = options.still.name.as_deref();
+    let medium = if still.is_some() { Medium::File } else { Medium::Terminal };
+    if medium == Medium::Terminal {
+        dashboard::usable()?;
+    }
     let top = cli.top();
-    let look = top::look(&top)?;
+    let look = top::look(&top, medium)?;
     cli.filter.notes().into_iter().for_each(|note| say(format_args!("listentop: {note}")));
     let recorded = Recorded::open(&options.file)?;
-    let place = match options.at {
-        Some(moment) => recorded.place(moment)?,
-        None => recorded.part(&super::recorded::Part::default(), None)?.start,
+    let place = if let Some(moment) = options.at {
+        recorded.place(moment)?
+    } else {
+        let all = recorded.part(&super::recorded::Part::default(), None)?;
+        if still.is_some() { all.end.saturating_sub(1) } else { all.start }
     };
     let run = recorded.recording.runs().iter().find(|run| run.samples.contains(&place));
     let (places, about) = run.map(|run| (run.samples.clone(), run.start.clone())).context("there is no sample")?;
@@ -50,9 +60,9 @@ pub(super) fn run(cli: &Cli, options: &Replay) -> Result<u8, Failure> {
     let every = top.refresh.unwrap_or(every).clamp(SHORTEST, LONGEST);
     let past = past::Recorded { recording: recorded.recording, places };
     let traveller = Traveller::at(&past, place);
-    let is_stopped = options.at.is_some();
-    let player = Player { past, traveller, filter: cli.filter.clone(), every, is_stopped };
-    let options = DashboardOptions {
+    let is_stopped = options.at.is_some() && still.is_none();
+    let mut player = Player { past, traveller, filter: cli.filter.clone(), every, is_stopped };
+    let look = DashboardOptions {
         refresh: every,
         host: about.machine,
         source: "replay".to_owned(),
@@ -61,12 +71,16 @@ pub(super) fn run(cli: &Cli, options: &Replay) -> Result<u8, Failure> {
         starts_paused: is_stopped,
         ..look
     };
+    if let Some(name) = still {
+        let shown = player.shown().context(UNREADABLE)?;
+        return still::run(name, &options.still, shown, look);
+    }
     let runtime = runtime()?;
     let (ended, reader) = runtime.block_on(async move {
         let (models, receiver) = watch::channel(None);
         let (sender, controls) = mpsc::unbounded_channel();
         let reader = player.spawn(models, controls)?;
-        let ended = dashboard::run(receiver, sender, options).await?;
+        let ended = dashboard::run(receiver, sender, look).await?;
         anyhow::Ok((ended, reader))
     })?;
     let read = reader.join();
@@ -100,7 +114,7 @@ impl Player {
         let runtime = Handle::current();
         let run = move || {
             let mut due = Instant::now() + self.every;
-            let first = self.shown().context("none of these samples can be read")?;
+            let first = self.shown().context(UNREADABLE)?;
             if models.send(Some(first)).is_err() {
                 return Ok(());
             }

@@ -74,6 +74,11 @@ pub struct Moment {
     pub last_ms: u64,
 }
 
+/// The names of the views, in their order.
+pub fn view_names() -> impl Iterator<Item = &'static str> {
+    views::ALL.iter().map(|view| view.name)
+}
+
 /// Every action that a key means somewhere, each once: keys can be given to these.
 #[must_use]
 pub fn bound_actions() -> Vec<Action> {

@@ -15,6 +15,7 @@ use listentop_model::{
 use super::{
     exposition::{self, Format},
     histogram::{CLASSIC, SERIES},
+    labels::Labels,
     measuring::Latest,
     metrics::METRICS,
     own::Counters,
