@@ -5,6 +5,7 @@ mod check;
 mod contents;
 mod deb;
 mod dependencies;
+mod machine;
 mod notices;
 mod release;
 mod rpm;
@@ -44,6 +45,9 @@ struct Options {
     /// Then try the packages of this machine's architecture: as root, in a copy of this system that is thrown away
     #[arg(long, conflicts_with = "notes")]
     check: bool,
+    /// Then install and use the Debian package on this kernel of Debian's, such as 6.12, in a virtual machine (repeatable)
+    #[arg(long = "kernel", value_name = "VERSION", conflicts_with = "notes")]
+    kernels: Vec<String>,
     /// Package this program instead of building one: it must be static, and run here
     #[arg(long, value_name = "FILE", conflicts_with_all = ["targets", "notes"])]
     program: Option<PathBuf>,
@@ -93,8 +97,8 @@ fn run(options: &Options) -> Result<()> {
     let own = ARCHITECTURES.into_iter().find(|architecture| architecture.name == env::consts::ARCH);
     let own = own.with_context(|| format!("packages are not made on {}", env::consts::ARCH))?;
     let targets = if options.targets.is_empty() { vec![own] } else { options.targets.clone() };
-    if options.check && !targets.contains(&own) {
-        return Err(usage(format!("--check needs the packages of {}", cargo::static_target())));
+    if (options.check || !options.kernels.is_empty()) && !targets.contains(&own) {
+        return Err(usage(format!("--check and --kernel need the packages of {}", cargo::static_target())));
     }
 
     // Manual pages and completions are printed by the program that runs here.
@@ -130,6 +134,7 @@ fn run(options: &Options) -> Result<()> {
     if options.check {
         check::run(&dir, own, &release)?;
     }
+    machine::run(&options.kernels, &dir.join(deb::file_name(&release, own)), &release)?;
     Ok(())
 }
 
