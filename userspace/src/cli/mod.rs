@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chronicle;
 mod completions;
 mod config;
 mod doctor;
@@ -18,6 +19,7 @@ mod replay;
 mod report;
 mod serve;
 mod signals;
+mod still;
 mod top;
 mod values;
 
@@ -110,6 +112,8 @@ impl Failure {
 /// Parses the command line and runs it. `listentop --help` lists the exit codes.
 #[must_use]
 pub fn main() -> ExitCode {
+    // First: from the second thread on, a tracer of the same user could take what another thread may do.
+    rights::tracers::keep_out();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

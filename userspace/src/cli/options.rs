@@ -16,6 +16,7 @@ use super::{
     man,
     moment::{self, Moment},
     recorded::Part,
+    still::Still,
     values,
 };
 use crate::{
@@ -68,7 +69,9 @@ pub(super) enum Command {
     /// Show the dashboard on a recording: keys go back and forth in time
     #[command(
         after_help = "Keys: ← and → go a sample back and forward, { and } a minute, ( and ) to where something began or ended, \
-                            0 to the end; p stops and goes on, + and - change the speed."
+                            0 to the end; p stops and goes on, + and - change the speed.\n\n\
+                            A still is a picture of the screen, for a colleague or a document: \
+                            listentop replay incident.rec --at 03:12 --view listener --listener ':443' --still incident.svg"
     )]
     Replay(Replay),
     /// Write a recording as a table: a row for each listener and sample, a column for each figure
@@ -251,6 +254,8 @@ pub(super) struct Replay {
     /// How many times as fast as it was (10, 0.5)
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = values::speed)]
     pub(super) speed: f64,
+    #[command(flatten)]
+    pub(super) still: Still,
     #[command(flatten)]
     pub(super) top: Top,
 }
