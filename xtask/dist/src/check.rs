@@ -12,18 +12,18 @@ use std::process::{Command, ExitCode};
 use anyhow::{Result, ensure};
 use xtask_support::{exit, process, root};
 
-use crate::about::{Architecture, NAME};
+use crate::about::Architecture;
 use crate::release::Release;
 use crate::{deb, rpm};
 
 /// First argument of the process that runs as root.
 const INSIDE: &str = "inside-a-copy-of-this-system";
 
-/// Checks what is in the folder.
+/// Checks what is in the folder. `commit`: what the program must say that it is made from.
 ///
 /// # Errors
 /// Something is wrong with a package; or, where CI is set, it cannot be tried.
-pub(crate) fn run(dir: &Path, architecture: Architecture, release: &Release) -> Result<()> {
+pub(crate) fn run(dir: &Path, architecture: Architecture, release: &Release, commit: Option<&str>) -> Result<()> {
     process::announce("checking the packages");
     let mut sums = Command::new("sha256sum");
     process::run(sums.current_dir(dir).args(["--check", "--quiet", "--strict", "SHA256SUMS"]), "the checksums")?;
@@ -33,7 +33,7 @@ pub(crate) fn run(dir: &Path, architecture: Architecture, release: &Release) -> 
     // The program that sudo starts has to be found by its path.
     let inside = match root::command(&env::current_exe()?)? {
         Ok(mut command) => {
-            command.arg(INSIDE).arg(&deb).arg(&rpm).arg(&release.version);
+            command.arg(INSIDE).arg(&deb).arg(&rpm).arg(&release.version).arg(commit.unwrap_or_default());
             process::run(&mut command, "trying the packages")
         }
         Err(reason) => skip(&format!("the packages cannot be installed without root: {reason}")),
@@ -69,12 +69,12 @@ fn skip(why: &str) -> Result<()> {
 /// The part that runs as root, if this process is that.
 pub(crate) fn as_inside() -> Option<ExitCode> {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    let [mark, deb, rpm, version] = &arguments[..] else { return None };
+    let [mark, deb, rpm, version, commit] = &arguments[..] else { return None };
     if mark != INSIDE {
         return None;
     }
     let tried = throwaway::enter(&[Path::new(deb), Path::new(rpm)])
-        .and_then(|packages| inside::everything(&packages, &version.to_string_lossy(), NAME));
+        .and_then(|packages| inside::everything(&packages, &version.to_string_lossy(), &commit.to_string_lossy()));
     Some(match tried {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::failure(&error),

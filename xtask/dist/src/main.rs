@@ -132,7 +132,9 @@ fn run(options: &Options) -> Result<()> {
         println!("{}", path.display());
     }
     if options.check {
-        check::run(&dir, own, &release)?;
+        // A program that was built elsewhere may be of another commit.
+        let commit = if options.program.is_none() { toolchain::commit(&root) } else { None };
+        check::run(&dir, own, &release, commit.as_ref().map(|commit| &*commit.name))?;
     }
     machine::run(&options.kernels, &dir.join(deb::file_name(&release, own)), &release)?;
     Ok(())

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use xtask_support::process;
 
 use super::throwaway::changes;
+use crate::about::NAME;
 
 /// What package managers and caches of the system keep for themselves.
 const OF_THE_SYSTEM: [&str; 9] = [
@@ -50,29 +51,29 @@ const DATA: [(&str, &str); 2] =
 ///
 /// # Errors
 /// Something is not as it should be.
-pub(crate) fn everything(packages: &[PathBuf], version: &str, name: &str) -> Result<()> {
+pub(crate) fn everything(packages: &[PathBuf], version: &str, commit: &str) -> Result<()> {
     let [deb, rpm] = packages else { bail!("there should be two packages") };
-    debian(deb, version, name)?;
+    debian(deb, version, commit)?;
     if process::find("rpm").is_some() {
-        red_hat(rpm, version, name)?;
+        red_hat(rpm, version, commit)?;
     } else {
         super::skip("there is no rpm to try the RPM with: install the package rpm")?;
     }
     Ok(())
 }
 
-fn debian(deb: &Path, version: &str, name: &str) -> Result<()> {
+fn debian(deb: &Path, version: &str, commit: &str) -> Result<()> {
     if process::find("dpkg").is_none() {
         return super::skip("there is no dpkg to try the Debian package with");
     }
     // If this machine has it: only this copy loses it.
-    let _ = run("dpkg", &["--purge", name]);
+    let _ = run("dpkg", &["--purge", NAME]);
     let path = deb.to_str().context("the path is not UTF-8")?;
     run("dpkg", &["--install", path])?;
-    ensure!(run("dpkg", &["--verify", name])?.is_empty(), "dpkg finds other files than the package has");
-    let status = run("dpkg-query", &["--show", "--showformat", "${Status} ${Depends}", name])?;
+    ensure!(run("dpkg", &["--verify", NAME])?.is_empty(), "dpkg finds other files than the package has");
+    let status = run("dpkg-query", &["--show", "--showformat", "${Status} ${Depends}", NAME])?;
     ensure!(status.trim() == "install ok installed", "dpkg calls it: {status}");
-    use_it(version)?;
+    use_it(version, commit)?;
     disabled()?;
 
     // An administrator changes the options and enables a service; it writes something; then there is an upgrade.
@@ -91,16 +92,16 @@ fn debian(deb: &Path, version: &str, name: &str) -> Result<()> {
     ensure!(options.contains("--measure=queues"), "the upgrade has changed the options");
     ensure!(!has_systemctl() || fs::symlink_metadata(ENABLED).is_ok(), "the upgrade has disabled a service");
 
-    run("dpkg", &["--remove", name])?;
+    run("dpkg", &["--remove", NAME])?;
     ensure!(!Path::new("/usr/bin/listentop").exists(), "the program is still there");
     ensure!(Path::new("/etc/default/listentop").exists(), "a removal must keep the options");
     ensure!(Path::new(DATA[0].0).exists(), "a removal must keep the recordings");
     ensure!(fs::symlink_metadata(ENABLED).is_err(), "a service that is gone is still enabled");
-    run("dpkg", &["--purge", name])?;
+    run("dpkg", &["--purge", NAME])?;
     nothing_is_left("the Debian package")
 }
 
-fn red_hat(rpm: &Path, version: &str, name: &str) -> Result<()> {
+fn red_hat(rpm: &Path, version: &str, commit: &str) -> Result<()> {
     let path = rpm.to_str().context("the path is not UTF-8")?;
     ensure!(
         run("rpm", &["--query", "--package", "--list", path])?.contains("/usr/bin/listentop"),
@@ -110,17 +111,18 @@ fn red_hat(rpm: &Path, version: &str, name: &str) -> Result<()> {
     let is_debian = Path::new("/etc/debian_version").exists();
     let own = if is_debian { &["--nodeps", "--force-debian"][..] } else { &[][..] };
     run("rpm", &[&["--install"], own, &[path]].concat())?;
-    run("rpm", &[&["--verify"], own, &[name]].concat())?;
-    use_it(version)?;
+    run("rpm", &[&["--verify"], own, &[NAME]].concat())?;
+    use_it(version, commit)?;
     disabled()?;
-    run("rpm", &[&["--erase"], own, &[name]].concat())?;
+    run("rpm", &[&["--erase"], own, &[NAME]].concat())?;
     nothing_is_left("the RPM")
 }
 
 /// The installed program says what it is, what it can measure, and measures.
-fn use_it(version: &str) -> Result<()> {
+fn use_it(version: &str, commit: &str) -> Result<()> {
     let said = run("/usr/bin/listentop", &["--version"])?;
-    ensure!(said.starts_with(&format!("listentop {version}")), "it calls itself {said}");
+    let expected = if commit.is_empty() { version.to_owned() } else { format!("{version} ({commit})") };
+    ensure!(said.starts_with(&format!("listentop {expected}")), "it calls itself {said}, and not {expected}");
     // Some measures may be missing here.
     let doctor = output("/usr/bin/listentop", &["doctor"])?;
     ensure!(matches!(doctor.status.code(), Some(0 | 3 | 4)), "doctor: {doctor:?}");
