@@ -9,7 +9,7 @@ use ciborium::Value;
 use listentop_model::{
     connections::Listing,
     coverage::Coverage,
-    sample::{Cost, Host, ListenerSample, Losses, NamespaceSample, Sample},
+    sample::{Cost, Host, ListenerSample, Losses, MarkSample, NamespaceSample, Sample},
     shared::Shared,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -38,18 +38,20 @@ struct Rest {
     namespaces: Vec<NamespaceSample>,
     #[serde(default)]
     listing: Option<Listing>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<MarkSample>,
 }
 
 impl Rest {
     fn of(sample: &Sample) -> Self {
-        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners: _, listing } =
+        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks, listing, listeners: _ } =
             sample.clone();
-        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing }
+        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks, listing }
     }
 
     fn with(self, listeners: Shared<ListenerSample>) -> Sample {
-        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing } = self;
-        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, listing }
+        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks, listing } = self;
+        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, marks, listing }
     }
 }
 

@@ -142,6 +142,7 @@ impl LiveSource {
             namespaces,
             listeners,
             listing,
+            marks: Vec::new(),
         })
     }
 

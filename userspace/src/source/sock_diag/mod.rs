@@ -309,6 +309,7 @@ impl Source for SockDiagSource {
             namespaces: self.counters.clone(),
             listeners,
             listing,
+            marks: Vec::new(),
         })
     }
 
