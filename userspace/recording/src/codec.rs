@@ -44,14 +44,14 @@ struct Rest {
 
 impl Rest {
     fn of(sample: &Sample) -> Self {
-        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks, listing, listeners: _ } =
+        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, marks, listeners: _ } =
             sample.clone();
-        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks, listing }
+        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, marks }
     }
 
     fn with(self, listeners: Shared<ListenerSample>) -> Sample {
-        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks, listing } = self;
-        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, marks, listing }
+        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, marks } = self;
+        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, listing, marks }
     }
 }
 

@@ -182,7 +182,7 @@ fn connections_are_listed_where_they_were_asked_for() {
     assert_eq!(parts(&listener(&model)), (Value::Array(Vec::new()), 0.into()));
     model.listing = None;
     assert_eq!(parts(&listener(&model)), (Value::Null, Value::Null));
-    model.listing = Some(Default::default());
+    model.listing = Some(listentop_model::connections::Listing::default());
     model.coverage.clear();
     assert_eq!(parts(&listener(&model)), (Value::Null, Value::Null));
 }

@@ -201,10 +201,10 @@ fn connections(model: &Model, l: &ListenerModel) -> String {
         if list.total == 0 {
             continue;
         }
-        let _ = write!(
+        let _ = writeln!(
             text,
             "<h3>Connections waiting {what}: {}</h3><div class=\"scroll\"><table><thead><tr><th>waits</th>\
-             <th class=\"text\">client</th><th class=\"text\">what is known</th></tr></thead><tbody>\n",
+             <th class=\"text\">client</th><th class=\"text\">what is known</th></tr></thead><tbody>",
             one_by_one::listed(list)
         );
         for connection in &list.connections {
