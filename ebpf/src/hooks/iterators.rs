@@ -353,7 +353,11 @@ fn take_over(listener: ListenerRef, socket: MaybeGone, enqueued_ns: u64, accepte
     // If that cannot be read, the socket is gone.
     let Some(position) = socket.position() else { return true };
     // What it holds came after the handshake, and no later than now.
-    let arrived_ns = if enqueued_ns != 0 { enqueued_ns } else { stats::now() };
+    let arrived_ns = match (enqueued_ns, accepted_ns) {
+        (0, 0) => stats::now(),
+        (0, accepted_ns) => accepted_ns,
+        (enqueued_ns, _) => enqueued_ns,
+    };
     let Some(arrived) = record::track(listener, socket, position, enqueued_ns, accepted_ns, arrived_ns, state) else {
         return false;
     };

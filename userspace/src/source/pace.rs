@@ -29,6 +29,11 @@ impl Pace {
         self.lavish = true;
     }
 
+    /// The next reading is due, whenever that is.
+    pub(crate) fn be_due(&mut self) {
+        self.every = Duration::ZERO;
+    }
+
     /// Whether a reading is due.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.lavish || self.every <= SOON || now >= self.due;

@@ -32,7 +32,7 @@ impl<'a> ByAddress<'a> {
         Self(at)
     }
 
-    /// The listener to which a request or a connection belongs: one on its device, otherwise one on no device; of these,
+    /// The listener to which a request or connection belongs: one on its device, otherwise one on no device; of these,
     /// the one at exactly its local address, otherwise the one at any address. Several are shards.
     pub(super) fn through(&self, entry: &Entry) -> Option<&[&'a Entry]> {
         let address = entry.address.to_canonical();

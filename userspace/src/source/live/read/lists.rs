@@ -84,7 +84,7 @@ impl Lists {
             self.inodes.clear();
         } else {
             // Whoever asks wants to see them at once.
-            self.pace = Pace::new(Instant::now(), THRIFT);
+            self.pace.be_due();
         }
     }
 
