@@ -1,23 +1,29 @@
 //! `cargo xtask bench`: what listentop costs, against the budget.
 
 mod attached;
+mod background;
 mod bound;
+mod budget;
 mod dashboard;
 mod figures;
 mod first_frame;
 mod instructions;
+mod latency;
+mod listeners;
 mod load;
 mod machine;
 mod million;
 mod namespace;
 mod options;
 mod probe_stats;
+mod probe_time;
 mod programs;
 mod report;
 mod rounds;
 mod suite;
 mod terminal;
 mod tool;
+mod usage;
 mod web;
 mod work;
 
