@@ -17,8 +17,8 @@ use crate::programs::Programs;
 use crate::tool::{Level, Tool};
 use crate::web::{self, Web};
 
-/// Parts of nginx's maximum.
-const PARTS: [f64; 3] = [0.3, 0.5, 0.7];
+/// Parts of nginx's maximum, and whether the budget has bounds for them.
+const PARTS: [(f64, bool); 3] = [(0.3, true), (0.5, false), (0.7, true)];
 /// How often the maximum is measured, for a second each.
 const MAXIMA: usize = 3;
 /// Connections that the requests share: as many as there are for the maximum.
@@ -88,12 +88,13 @@ pub(crate) fn measure(plan: &Plan, programs: &Programs, bpftrace: bool) -> Resul
     let maximum = median(&maxima).context("no maximum was measured")?;
     let tools = tools(bpftrace);
     let mut measured = Vec::new();
-    for part in PARTS {
+    for (part, is_bounded) in PARTS {
         let rate = maximum * part;
         let mut rounds = Vec::new();
-        for number in 1..=plan.latencies {
+        let number_of_rounds = if is_bounded { plan.latencies } else { plan.latencies.div_ceil(2) };
+        for number in 1..=number_of_rounds {
             let percent = part * 100.0;
-            process::announce(&format!("nginx, latency at {percent:.0} %: round {number} of {}", plan.latencies));
+            process::announce(&format!("nginx, latency at {percent:.0} %: round {number} of {number_of_rounds}"));
             rounds.push(round(&tools, &load, rate, plan)?);
         }
         for tool in &tools {
@@ -105,8 +106,7 @@ pub(crate) fn measure(plan: &Plan, programs: &Programs, bpftrace: bool) -> Resul
 
 /// What is attached in turn. Nothing comes first, and again at the end of a round.
 fn tools(bpftrace: bool) -> Vec<Tool> {
-    let mut tools =
-        vec![Tool::Nothing, Tool::Listentop, Tool::Level(Level::Accepts), Tool::Level(Level::Queues), Tool::Empty];
+    let mut tools = vec![Tool::Nothing, Tool::Listentop, Tool::Level(Level::Accepts), Tool::Level(Level::Queues)];
     if bpftrace {
         tools.push(Tool::Bpftrace);
     }

@@ -25,15 +25,18 @@ pub(crate) struct Options {
     /// Only measure the dashboard with many listeners
     #[arg(long, conflicts_with_all = ["write", "million"])]
     pub(crate) dashboard: bool,
+    /// Only measure throughput and probe time under this load
+    #[arg(long, value_enum, conflicts_with_all = ["write", "million", "dashboard"])]
+    pub(crate) load: Option<Load>,
     /// Only measure how long clients of nginx wait
-    #[arg(long, conflicts_with_all = ["write", "million", "dashboard"])]
+    #[arg(long, conflicts_with_all = ["write", "million", "dashboard", "load"])]
     pub(crate) latency: bool,
     /// Only measure a recorder and an exporter with many listeners
-    #[arg(long, conflicts_with_all = ["write", "million", "dashboard", "latency"])]
+    #[arg(long, conflicts_with_all = ["write", "million", "dashboard", "load", "latency"])]
     pub(crate) background: bool,
     /// Only count the instructions that an emulated machine executes, by functions too; --write writes them to
     /// docs/instructions.md
-    #[arg(long, conflicts_with_all = ["quick", "million", "dashboard", "latency", "background"])]
+    #[arg(long, conflicts_with_all = ["quick", "million", "dashboard", "load", "latency", "background"])]
     pub(crate) instructions: bool,
 }
 
@@ -43,7 +46,7 @@ pub(crate) struct Plan {
     rounds: usize,
     /// Length of a run.
     pub(crate) length: Duration,
-    /// Rounds of each load of nginx whose latencies are measured.
+    /// Rounds of a load of nginx whose latencies are measured; half as many where no bound depends on them.
     pub(crate) latencies: usize,
     /// Length of a run of these.
     pub(crate) requests: Duration,
@@ -59,9 +62,9 @@ impl Plan {
         round % 3 == 1
     }
 
-    /// The rounds of a load: a third where runs are four times as long.
+    /// The rounds of a load: a quarter where runs are four times as long.
     pub(crate) fn rounds(&self, load: Load) -> usize {
-        if load.is_short() { self.rounds } else { self.rounds.div_ceil(3) }
+        if load.is_short() { self.rounds } else { self.rounds.div_ceil(4) }
     }
 }
 
@@ -91,7 +94,8 @@ impl Options {
             (self.latency, "--latency"),
             (self.background, "--background"),
         ];
-        flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect()
+        let load = self.load.map(|load| ["--load", load.option()]);
+        flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).chain(load.into_iter().flatten()).collect()
     }
 
     /// The command, for the page.

@@ -89,6 +89,17 @@ pub(crate) fn markdown(results: &Results) -> Result<String> {
     Ok(page)
 }
 
+/// The sections on throughput and probe time.
+///
+/// # Errors
+/// As [`markdown`].
+pub(crate) fn of_load(results: &Results) -> Result<String> {
+    let mut page = String::new();
+    throughput(&mut page, results)?;
+    probe_time::section(&mut page, results)?;
+    Ok(page)
+}
+
 fn budget(page: &mut String, results: &Results) -> Result<()> {
     writeln!(page, "## Against the budget\n\n| what | bound | measured | |\n|---|---|---|---|")?;
     for bound in budget::bounds(results) {

@@ -51,9 +51,8 @@ pub(crate) fn run(options: &Options, programs: &Programs) -> Result<()> {
         print!("{}", background::section(&background::measure(programs)?));
         return Ok(());
     }
-    let dashboards = dashboards(programs, plan.watching)?;
     if options.dashboard {
-        print!("{}", report::dashboards(&dashboards)?);
+        print!("{}", report::dashboards(&dashboards(programs, plan.watching)?)?);
         return Ok(());
     }
     let mut results = Results {
@@ -63,13 +62,21 @@ pub(crate) fn run(options: &Options, programs: &Programs) -> Result<()> {
         throughput: Vec::new(),
         costs: Vec::new(),
         latencies: Vec::new(),
-        background: Some(background::measure(programs)?),
+        background: None,
         starts: Vec::new(),
-        first_frames: first_frames(programs)?,
-        dashboards,
+        first_frames: Vec::new(),
+        dashboards: Vec::new(),
         web_skipped,
         bpftrace_skipped,
     };
+    if let Some(load) = options.load {
+        rounds::measure(load, &plan, programs, &mut results)?;
+        print!("{}", report::of_load(&results)?);
+        return Ok(());
+    }
+    results.dashboards = dashboards(programs, plan.watching)?;
+    results.background = Some(background::measure(programs)?);
+    results.first_frames = first_frames(programs)?;
     for load in [Load::Connect, Load::KeepAlive, Load::Web] {
         if load != Load::Web || results.web_skipped.is_none() {
             rounds::measure(load, &plan, programs, &mut results)?;
