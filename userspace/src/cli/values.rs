@@ -30,6 +30,17 @@ pub(super) fn refresh(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Time between two pushes.
+#[cfg(feature = "otlp")]
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let parsed = duration(text)?;
+    if (Duration::from_millis(100)..=Duration::from_mins(60)).contains(&parsed) {
+        Ok(parsed)
+    } else {
+        Err("it must be from 100ms to 60m".to_owned())
+    }
+}
+
 /// A speed: what is slower stands still, what is faster nobody sees.
 pub(super) fn speed(text: &str) -> Result<f64, String> {
     match text.trim_end_matches(['x', '×']).parse::<f64>() {
