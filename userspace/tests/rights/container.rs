@@ -22,6 +22,7 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "container::an_empty_root_is_enough", run: enough },
+    Test { name: "container::buildah_makes_the_image", run: image },
     Test { name: "container::a_copy_with_rights_reads_no_headers_for_others", run: headers },
 ];
 
@@ -162,6 +163,35 @@ fn scrape() -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("text");
     text
+}
+
+/// The recipe's last stage, as a program that makes images reads it.
+fn image() {
+    const BUILDAH: &str = "/usr/bin/buildah";
+    if !Path::new(BUILDAH).exists() {
+        test_harness::skip(format!("there is no {BUILDAH} to make an image with: install the package buildah"));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, stage) = RECIPE.rsplit_once("\nFROM scratch\n").expect("it ends from scratch");
+    // What the first stage compiles is here already.
+    fs::write(folder.path().join("Containerfile"), format!("FROM scratch\n{}", stage.replace("--from=build ", "")))
+        .expect("it can be written");
+    fs::write(folder.path().join("listentop"), "a program").expect("it can be written");
+    let buildah = |arguments: &[&str]| {
+        let mut command = Command::new(BUILDAH);
+        command.args(["--root", "store", "--runroot", "run", "--storage-driver", "vfs"]).args(arguments);
+        command.current_dir(folder.path());
+        let (code, stdout, stderr) = finished(command);
+        assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
+        stdout
+    };
+    buildah(&["build", "--isolation", "chroot", "--tag", "listentop", "--file", "Containerfile", "."]);
+    let made: serde_json::Value =
+        serde_json::from_str(&buildah(&["inspect", "--type", "image", "listentop"])).expect("JSON");
+    let config = &made["OCIv1"]["config"];
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/listentop"]), "{made:#}");
+    assert_eq!(config["Cmd"], serde_json::json!(["serve"]));
+    assert_eq!(config["Labels"]["org.opencontainers.image.title"], "listentop");
 }
 
 /// Headers are sent to whoever the user names. So a file that the user may not read is not read for them, although the
