@@ -49,20 +49,23 @@ fn name(app: &App, model: &Model) -> String {
 }
 
 fn write_files(app: &App, model: &Model, directory: &Path) -> anyhow::Result<()> {
-    let put = |name: &str, text: &str| {
+    let put = |name: &str, bytes: &[u8]| {
         let path = directory.join(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("{}", path.display()))
+        file.and_then(|mut file| file.write_all(bytes)).with_context(|| format!("{}", path.display()))
     };
     let page = report::Page { remarks: &[], width: WIDTH, charset: Charset::Unicode, story: None };
     for (file, format) in [("report.txt", "table"), ("report.json", "json"), ("report.html", "html")] {
         let format = report::format(format).context("there is such a format")?;
-        put(file, &(format.write)(model, &page)?)?;
+        put(file, (format.write)(model, &page)?.as_bytes())?;
     }
-    put("history.json", &(serde_json::to_string(&histories(model)).context("history")? + "\n"))?;
+    put("history.json", (serde_json::to_string(&histories(model)).context("history")? + "\n").as_bytes())?;
     let picture = still(app);
-    put("screen.txt", &still::text(&picture))?;
-    put("screen.svg", &still::svg(&picture, app.state.options.palette))
+    for format in still::FORMATS {
+        let bytes = (format.write)(&picture, app.state.options.palette)?;
+        put(&format!("screen.{}", format.ending), &bytes)?;
+    }
+    Ok(())
 }
 
 /// The last steps of a listener.

@@ -3,10 +3,12 @@
 //! The tests start the program as root and, with setpriv(1), as an unprivileged user, and need root for that. Each runs
 //! in network and mount namespaces of its own.
 
-mod container;
+mod containers;
 mod doctor;
 mod dropping;
 mod granting;
+mod image;
+mod intruders;
 mod support;
 mod unit;
 
@@ -18,7 +20,15 @@ fn main() -> ExitCode {
     test_support::environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     // One at a time, because each reads the processes of the whole machine.
     test_harness::run(
-        &[dropping::TESTS, granting::TESTS, doctor::TESTS, unit::TESTS, container::TESTS],
+        &[
+            containers::TESTS,
+            dropping::TESTS,
+            granting::TESTS,
+            intruders::TESTS,
+            doctor::TESTS,
+            unit::TESTS,
+            image::TESTS,
+        ],
         test_harness::not_root,
     )
 }

@@ -28,5 +28,5 @@ fn main() -> ExitCode {
     #[cfg(feature = "otlp")]
     let tests = tests.into_iter().chain([otlp::TESTS]);
     let trials = tests.into_iter().flatten().map(test_support::Test::trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    test_harness::conclude(&arguments, trials)
 }

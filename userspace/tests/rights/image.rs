@@ -21,9 +21,9 @@ use crate::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    Test { name: "container::an_empty_root_is_enough", run: enough },
-    Test { name: "container::buildah_makes_the_image", run: image },
-    Test { name: "container::a_copy_with_rights_reads_no_headers_for_others", run: headers },
+    Test { name: "image::an_empty_root_is_enough", run: enough },
+    Test { name: "image::buildah_makes_the_image", run: image },
+    Test { name: "image::a_copy_with_rights_reads_no_headers_for_others", run: headers },
 ];
 
 const RECIPE: &str = include_str!("../../../deploy/container/Containerfile");
