@@ -56,7 +56,8 @@ impl Chronicle {
         let mut due = Instant::now() + EVERY;
         past::follow(past, past.places(), &mut |place, model, happened| {
             for Happened { place, event } in happened {
-                if passes(filter, model, event.listener, &mut passing) {
+                // What concerns all listeners concerns those that are wanted.
+                if event.listener.is_none_or(|id| passes(filter, model, id, &mut passing)) {
                     log.add(model, event, past.time(place));
                 }
             }

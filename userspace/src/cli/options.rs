@@ -11,7 +11,9 @@ use listentop_model::model::Severity;
 use serde::Deserialize;
 
 use super::{
+    completions,
     filter::Filter,
+    man,
     moment::{self, Moment},
     recorded::Part,
     still::Still,
@@ -24,7 +26,7 @@ use crate::{
 
 /// top(1) for listening sockets: how servers drain the kernel's SYN, accept and receive queues, and what overflows.
 #[derive(Debug, Parser)]
-#[command(name = "listentop", version, about, args_conflicts_with_subcommands = false)]
+#[command(name = "listentop", version = env!("LISTENTOP_VERSION"), about, args_conflicts_with_subcommands = false)]
 #[command(
     after_help = "The dashboard needs a terminal of at least 80x24. A NO_COLOR in the environment that is not empty turns colours off. \
                         A locale without UTF-8 (LC_ALL, LC_CTYPE, LANG) gets ASCII. Keys, columns and colours can be set in \
@@ -93,6 +95,14 @@ pub(super) enum Command {
                             3  impossible: no probes can run here\n  \
                             4  partial: some measures are unavailable")]
     Doctor(Doctor),
+    /// Print completions of the command line, for a shell to read
+    #[command(
+        after_help = "Bash: listentop completions bash >/etc/bash_completion.d/listentop. Packages bring them along."
+    )]
+    Completions(completions::Options),
+    /// Print the manual page, or write all of them
+    #[command(after_help = "Packages bring them along. Otherwise: listentop man | man -l -")]
+    Man(man::Options),
 }
 
 /// Options of the dashboard. They are set in the configuration file, too.
@@ -367,6 +377,8 @@ impl Cli {
             Some(Command::Record(_)) => ("record", !self.filter.is_empty()),
             Some(Command::Serve(_)) => ("serve", false),
             Some(Command::Doctor(_)) => ("doctor", !self.filter.is_empty()),
+            Some(Command::Completions(_)) => ("completions", !self.filter.is_empty()),
+            Some(Command::Man(_)) => ("man", !self.filter.is_empty()),
         };
         let option = match (self.top.given(), filters) {
             (Some(option), _) => option.to_owned(),

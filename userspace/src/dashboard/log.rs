@@ -51,10 +51,13 @@ impl Log {
 
     /// Adds an event that is known as of `model`, and that a moment shows.
     pub fn add(&mut self, model: &Model, event: Event, moment: u64) {
-        let listener = model.listeners.iter().find(|listener| listener.id == event.listener);
+        let listener = model.listeners.iter().find(|listener| Some(listener.id) == event.listener);
         let named = |entry: &Arc<Entry>| (entry.event.listener == event.listener).then(|| entry.name.clone());
         let name = listener.map(|l| format!("{} {}", words::numbered_endpoint(model, l), words::process(l)));
-        let name = name.or_else(|| self.entries.iter().rev().find_map(named)).unwrap_or_default();
+        let name = match event.listener {
+            None => "all listeners".to_owned(),
+            Some(_) => name.or_else(|| self.entries.iter().rev().find_map(named)).unwrap_or_default(),
+        };
         let later = self.entries.iter().rev().take_while(|entry| entry.moment > moment).count();
         let entry = Entry { number: self.total, event, name, moment };
         self.entries.insert(self.entries.len() - later, Arc::new(entry));

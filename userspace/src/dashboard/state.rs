@@ -5,7 +5,7 @@ use std::{borrow::Cow, cell::RefCell, collections::HashSet, sync::Arc, time::Dur
 use listentop_model::{
     coverage::Status,
     episodes::{Episodes, now_ms},
-    model::{GroupId, ListenerModel, Model},
+    model::{Finding, GroupId, ListenerModel, Model},
     words::{
         self,
         verdict::{self, Harm, Verdict},
@@ -127,6 +127,11 @@ impl State {
         self.moment.is_some() && !self.options.is_replay
     }
 
+    /// Whether a lab's lesson is about this finding.
+    pub(super) fn expects(&self, finding: &Finding) -> bool {
+        self.lesson.as_ref().is_some_and(|lesson| lesson.findings.iter().any(|id| id == finding.id))
+    }
+
     /// Asks for another moment.
     pub(super) fn travel(&mut self, travel: Travel) -> Effect {
         let is_here = travel == Travel::Now && !self.options.is_replay && !self.is_past();
@@ -148,10 +153,10 @@ impl State {
         }
     }
 
-    /// Goes to a moment of a recording, stays there, and selects a listener that it has.
-    pub(super) fn stop_at(&mut self, moment: u64, listener: u64) -> Travel {
+    /// Goes to a moment of a recording, stays there, and selects a listener that it has, if one is wanted.
+    pub(super) fn stop_at(&mut self, moment: u64, listener: Option<u64>) -> Travel {
         self.paused = true;
-        self.wanted_listener = Some((moment, listener));
+        self.wanted_listener = listener.map(|listener| (moment, listener));
         Travel::At(moment)
     }
 

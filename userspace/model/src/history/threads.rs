@@ -75,8 +75,7 @@ mod tests {
         history.push(5, None);
         history.push(6, accepts(1.0));
         assert_eq!(history.0.len(), 3);
-        let expected =
-            [(2.0, Some(3.0)), (3.0, Some(3.0)), (4.0, Some(3.0)), (5.0, None), (6.0, Some(1.0))];
+        let expected = [(2.0, Some(3.0)), (3.0, Some(3.0)), (4.0, Some(3.0)), (5.0, None), (6.0, Some(1.0))];
         assert_eq!(drawn(&history, &timeline), expected);
     }
 
@@ -89,6 +88,9 @@ mod tests {
         }
         assert_eq!(history.0.len(), HISTORY);
         let drawn = drawn(&history, &timeline);
-        assert_eq!((drawn.len(), drawn[0], drawn[HISTORY - 1]), (HISTORY, (761.0, Some(761.0)), (1_000.0, Some(1_000.0))));
+        assert_eq!(
+            (drawn.len(), drawn[0], drawn[HISTORY - 1]),
+            (HISTORY, (761.0, Some(761.0)), (1_000.0, Some(1_000.0)))
+        );
     }
 }

@@ -76,7 +76,7 @@ const fn equivalent(c: char) -> Option<char> {
         '▸' | '✓' => '+',
         '▾' | '–' | '—' | '─' | '╌' => '-',
         '✗' => 'x',
-        '│' => '|',
+        '│' | '┊' => '|',
         '┌' | '┐' | '└' | '┘' | '├' | '┤' | '┬' | '┴' | '┼' => '+',
         // A mark beside fills and frames: it looks like neither.
         '┃' => 'I',

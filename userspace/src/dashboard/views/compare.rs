@@ -121,7 +121,7 @@ struct Cell<'a> {
 }
 
 /// Draws graphs beside each other, on the same axes.
-fn draw_all(buf: &mut Buffer, area: Rect, cells: Vec<Cell<'_>>, nothing: &str, theme: Theme) {
+fn draw_all(buf: &mut Buffer, area: Rect, cells: Vec<Cell<'_>>, nothing: &str, (model, theme): (&Model, Theme)) {
     let largest =
         cells.iter().flat_map(|cell| &cell.points).flat_map(|p| [p.value, p.peak]).flatten().fold(0.0, f64::max);
     for (area, cell) in grid(area, cells.len()).into_iter().zip(cells) {
@@ -132,6 +132,7 @@ fn draw_all(buf: &mut Buffer, area: Rect, cells: Vec<Cell<'_>>, nothing: &str, t
             top: Some(round_up(largest)),
             style: &cell.style,
             nothing,
+            marks: &model.marks,
         }
         .draw(buf, area, theme);
     }
@@ -216,7 +217,8 @@ impl View for Compare {
             let style = Box::new(move |value| (figure.style)(theme, value, limit));
             Some(Cell { name, points: points(figure, &listener, model), style: style as Box<dyn Fn(f64) -> Style> })
         };
-        draw_all(buf, body, compared.into_iter().filter_map(cell).collect(), nothing(figure.measure, model), theme);
+        let cells = compared.into_iter().filter_map(cell).collect();
+        draw_all(buf, body, cells, nothing(figure.measure, model), (model, theme));
     }
 }
 

@@ -1,5 +1,5 @@
 //! What began and what ended while the dashboard ran, or in a whole recording: findings as episodes, listeners that
-//! opened and closed. The newest is first. While a moment of the past is shown, a line marks it.
+//! opened and closed; and what a lab did. The newest is first. While a moment of the past is shown, a line marks it.
 
 use listentop_model::{
     episodes::{Event, Happening},
@@ -16,7 +16,7 @@ use crate::dashboard::{
     state::State,
     theme::Theme,
     view::{Declaration, Outcome, View},
-    widgets::text,
+    widgets::{marks::MARK, text},
 };
 
 pub(super) static VIEW: Declaration = Declaration {
@@ -38,6 +38,7 @@ const EXPLAINED: &[(&str, &str)] = &[
     ),
     ("refused, accepted", "Of an episode: attempts that were refused, and connections accepted, while it lasted."),
     ("deepest", "Of an episode: the largest depth of the accept queue that was seen in it."),
+    ("┊", "Something was done on purpose: in a lab a step that began, or an act. Graphs over time have it too."),
     (
         "◀ shown",
         "The moment that the screen shows; what is above it came later. In a replay, Enter goes to the moment of a line \
@@ -67,10 +68,12 @@ impl Events {
             return Outcome::Travel(state.stop_at(moment, listener));
         }
         match state.log.newest(self.at).map(|entry| entry.event.listener) {
-            Some(id) if state.select_listener(id) => Outcome::Show("listener"),
-            Some(_) => {
-                state.message =
-                    Some("this listener is hidden, or gone: by the filter, or because it has closed (x)".into());
+            Some(Some(id)) if state.select_listener(id) => Outcome::Show("listener"),
+            Some(listener) => {
+                state.message = Some(match listener {
+                    Some(_) => "this listener is hidden, or gone: by the filter, or because it has closed (x)".into(),
+                    None => "this concerns all listeners".into(),
+                });
                 Outcome::Changed
             }
             None => Outcome::Unchanged,
@@ -196,9 +199,13 @@ fn draw_line(buf: &mut Buffer, line: Rect, entry: &Entry, theme: Theme) {
     let style = severity.map_or(theme.label(), |severity| theme.severity(severity));
     let mark = match severity {
         Some(severity) => words::severity_mark(severity),
-        None if *happening == Happening::Opened => "+",
-        None => "-",
+        None => match happening {
+            Happening::Marked => MARK,
+            Happening::Opened => "+",
+            _ => "-",
+        },
     };
+    let style = if *happening == Happening::Marked { theme.title() } else { style };
     let who = (line.width / 3).clamp(24, 44);
     text::put(buf, line.x + 1, line.y, 8, &clock(*unix_ms), theme.label());
     text::put(buf, line.x + 10, line.y, 1, mark, style);
@@ -209,6 +216,9 @@ fn draw_line(buf: &mut Buffer, line: Rect, entry: &Entry, theme: Theme) {
 
 /// What happened, in words.
 fn what(event: &Event) -> String {
+    if let Some(mark) = &event.mark {
+        return words::clean(mark);
+    }
     let Some(episode) = &event.finding else {
         return if event.happening == Happening::Opened { "began to listen" } else { "stopped listening" }.to_owned();
     };

@@ -79,7 +79,7 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, body: Rect, figure: &Figure, (s
         points: points(thread, figure, model),
         style: Box::new(move |_| theme.flow()),
     };
-    draw_all(buf, body, threads().map(cell).collect(), nothing(figure.measure, model), theme);
+    draw_all(buf, body, threads().map(cell).collect(), nothing(figure.measure, model), (model, theme));
 }
 
 /// Which thread it is, and how much of the work it did.
