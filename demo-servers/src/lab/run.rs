@@ -313,7 +313,9 @@ impl<'a> Run<'a> {
             Act::Rate(name, percent) => lab_control::Act::Rate { load: server(name), percent },
             Act::Sysctl(path, value) => {
                 self.sampler.set(path, value)?;
-                self.note(format!("{path} = {value}"), None, true);
+                // Its name is enough: /proc/sys has each once in a lesson.
+                let name = path.rsplit('/').next().unwrap_or(path);
+                self.note(format!("{name} = {value}"), None, true);
                 return Ok(());
             }
             Act::End(name) | Act::Kill(name) => {

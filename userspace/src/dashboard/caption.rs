@@ -119,13 +119,13 @@ fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
     }
     let mut lines = vec![words::fit(&words::clean(&line), room)];
     if state.size.1 >= TALL {
-        let row = |label: &str, of: fn(&Tick) -> u64| {
+        let row = |label: &str, of: fn(&Tick) -> u64, unit: &str| {
             let values: Vec<u64> = client.ticks.iter().map(of).collect();
             let most = values.iter().copied().max().unwrap_or(0);
-            format!("{label:<20} {} at most {most}", bars(&values, most))
+            format!("{label:<20} {} at most {most}{unit}", bars(&values, most))
         };
-        lines.push(row("retries, failures", |tick| tick.trouble));
-        lines.push(row("accept queue", |tick| tick.depth));
+        lines.push(row("retries, failures", |tick| tick.trouble, " in half a second"));
+        lines.push(row("accept queue", |tick| tick.depth, " connections"));
     }
     lines
 }
@@ -327,8 +327,8 @@ mod tests {
             "✓ the largest depth",
             "? the finding: 1 | now not known yet",
             " 41 (1 s) 12 (3 s), timeout 9",
-            "retries, failures     █ at most 16",
-            "accept queue         ▃█ at most 9",
+            "retries, failures     █ at most 16 in half a second",
+            "accept queue         ▃█ at most 9 connections",
         ] {
             assert!(large.contains(part), "{part} is not in\n{large}");
         }
