@@ -5,7 +5,7 @@ use demo_test_support::program;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use test_harness::{Arguments, Trial, alone, not_root, skip, skipped};
+use test_harness::{Arguments, Trial, alone, not_root, skip, skipped, twice};
 
 /// Lessons at a time. Each has a namespace of its own, and sleeps most of the time.
 const AT_A_TIME: usize = 3;
@@ -17,13 +17,15 @@ fn main() -> ExitCode {
     let trial = |lesson: &'static lessons::Lesson, spoil: bool| {
         let name = if spoil { format!("{}_can_fail", lesson.name) } else { lesson.name.to_owned() };
         let hindrance = hindrance.clone();
-        Trial::ignorable_test(name, move || match hindrance {
+        Trial::ignorable_test(name.clone(), move || match hindrance {
             Some(reason) => skipped(lesson.name, &reason),
-            None => alone(lesson.name, move || if spoil { it_fails(lesson) } else { it_holds(lesson) }),
+            None => {
+                twice(&name, || alone(lesson.name, move || if spoil { it_fails(lesson) } else { it_holds(lesson) }))
+            }
         })
     };
     let trials = lessons::ALL.iter().flat_map(|lesson| [trial(lesson, false), trial(lesson, true)]).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    test_harness::conclude(&arguments, trials)
 }
 
 /// The program that the workspace builds.

@@ -1,10 +1,13 @@
-//! Tests that cannot run on every machine. One that cannot run is *skipped* with the reason, and fails where CI is set.
+//! Tests that only the machine can decide about. One that cannot run is *skipped* with the reason, and fails where CI
+//! is set. One that fails runs once more, because machines are shared and most of these tests have to do with time. If
+//! it passes then, it is *flaky*: [`conclude`] names it at the end.
 //!
 //! For test targets with `harness = false`.
 
 use std::any::Any;
 use std::env;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 pub use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -28,11 +31,25 @@ pub fn run(topics: &[&'static [Test]], hindrance: impl FnOnce() -> Option<String
         let hindrance = hindrance.clone();
         Trial::ignorable_test(test.name, move || match hindrance {
             Some(reason) => skipped(test.name, &reason),
-            None => alone(test.name, test.run),
+            None => twice(test.name, || alone(test.name, test.run)),
         })
     };
     let trials = topics.iter().copied().flatten().map(trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    conclude(&arguments, trials)
+}
+
+/// Tests that failed and passed at the second attempt.
+static FLAKY: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Runs trials, and names those that needed a second attempt.
+#[must_use]
+pub fn conclude(arguments: &Arguments, trials: Vec<Trial>) -> ExitCode {
+    let conclusion = libtest_mimic::run(arguments, trials);
+    let flaky = FLAKY.lock().unwrap_or_else(PoisonError::into_inner);
+    if !flaky.is_empty() && !own_machine() {
+        println!("flaky, passed at the second attempt: {}\n", flaky.join(", "));
+    }
+    conclusion.exit_code()
 }
 
 /// Why a test that needs root cannot run as somebody else.
@@ -52,6 +69,27 @@ struct Skip(String);
 /// Ends a test that cannot run on this machine. The reason should name a remedy. To be called on the test's own thread.
 pub fn skip(reason: impl Into<String>) -> ! {
     std::panic::resume_unwind(Box::new(Skip(reason.into())))
+}
+
+/// Runs a test; once more if it fails.
+///
+/// # Errors
+/// It fails twice.
+pub fn twice(name: &str, test: impl Fn() -> Result<Completion, Failed>) -> Result<Completion, Failed> {
+    let first = test();
+    let Err(failed) = first else { return first };
+    let reason = failed.message().unwrap_or_default();
+    if own_machine() {
+        // libtest-mimic's JSON has no place for it.
+        println!("{}", serde_json::json!({ "type": "again", "name": name, "reason": reason }));
+    } else {
+        println!("{name} failed, and runs once more: {reason}");
+    }
+    let second = test();
+    if second.is_ok() {
+        FLAKY.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+    }
+    second
 }
 
 /// Runs a test on a thread of its own, so that it may enter a namespace.
@@ -118,7 +156,9 @@ fn text(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Completion, alone, is_true, outcome};
+    use std::cell::Cell;
+
+    use super::{Completion, FLAKY, Failed, alone, is_true, outcome, twice};
 
     #[test]
     fn values_of_ci() {
@@ -139,5 +179,21 @@ mod tests {
         assert!(matches!(alone("passes", || ()), Ok(Completion::Completed)));
         let Err(failed) = alone("fails", || panic!("a {} panic", "loud")) else { panic!("it has failed") };
         assert_eq!(failed.message(), Some("a loud panic"));
+    }
+
+    #[test]
+    fn what_fails_once_is_named_and_what_fails_twice_fails() {
+        let attempts = Cell::new(0);
+        let late = |needed: u32| {
+            attempts.set(attempts.get() + 1);
+            if attempts.get() < needed { Err(Failed::from("too early")) } else { Ok(Completion::Completed) }
+        };
+        assert!(twice("once", || late(1)).is_ok());
+        assert_eq!(attempts.take(), 1);
+        assert!(twice("late", || late(2)).is_ok());
+        assert_eq!(attempts.take(), 2);
+        assert!(twice("never", || late(9)).is_err());
+        assert_eq!(attempts.take(), 2);
+        assert_eq!(*FLAKY.lock().unwrap(), ["late"]);
     }
 }

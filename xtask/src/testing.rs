@@ -1,9 +1,11 @@
 //! `cargo xtask test`: tests without special rights as the current user, the others as root, and a summary.
 
 use std::fmt;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Write};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 
 use xtask_support::cargo::{self, Executable};
 use xtask_support::{process, root, setup};
@@ -14,8 +16,22 @@ use xtask_support::{process, root, setup};
 const ROOT_TESTS: [&str; 11] =
     ["kernel", "servers", "serve", "sock_diag", "lab", "lessons", "demo", "netns", "wire", "real", "rights"];
 
+/// The packages of the program: what of it the machine decides is in the tests as root.
+const OF_THE_PROGRAM: [&str; 6] =
+    ["listentop", "listentop-abi", "listentop-btf", "listentop-model", "listentop-recording", "bounded-write"];
+
+/// What is tested.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only the program's unit tests, for the other architecture, under qemu-user: aarch64
+    #[arg(long, value_name = "ARCHITECTURE", value_parser = ["aarch64", "x86_64"])]
+    emulated: Option<String>,
+}
+
 enum Outcome {
     Passed,
+    /// These tests failed, and passed at the second attempt.
+    Flaky(Vec<String>),
     Failed(String),
     Skipped(String),
 }
@@ -24,6 +40,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("passed"),
+            Self::Flaky(names) => write!(f, "passed, at the second attempt: {}", names.join(", ")),
             Self::Failed(how) => write!(f, "FAILED: {how}"),
             Self::Skipped(why) => write!(f, "skipped: {why}"),
         }
@@ -34,14 +51,17 @@ impl fmt::Display for Outcome {
 ///
 /// # Errors
 /// When the build or a test fails, or where CI is set and tests that need root could not run.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(arch) = &options.emulated {
+        return emulated(arch);
+    }
     setup::run()?;
     process::announce("building the tests (the first time takes a few minutes)");
     let built = cargo::executables(cargo::command("test").arg("--no-run"), "the build of the tests")?;
     let mut outcomes = vec![
         ("unit and integration tests", unprivileged(&built)),
-        ("documentation tests", cargo_test(cargo::command("test").arg("--doc"), "the documentation tests")),
-        ("protocols", cargo_test(cargo::command("test").args(["--package", cargo::PROTOCOLS]), "the protocols' tests")),
+        ("documentation tests", documentation_tests()),
+        ("protocols", cargo_test(&["--package", cargo::PROTOCOLS], "the protocols' tests")),
     ];
     for name in ROOT_TESTS {
         let target = built.iter().find(|built| built.kind == "test" && built.target == name);
@@ -55,13 +75,59 @@ pub(crate) fn run() -> Result<()> {
     verdict(&outcomes, test_harness::ci())
 }
 
+/// Builds the unit tests for another architecture, and runs them in its emulator.
+fn emulated(arch: &str) -> Result<()> {
+    let emulator = [format!("qemu-{arch}-static"), format!("qemu-{arch}")];
+    let emulator = emulator.iter().find_map(|name| process::find(name));
+    let emulator = emulator.with_context(|| {
+        format!("no emulator qemu-{arch}-static: install one, such as Debian's package qemu-user-static")
+    })?;
+    setup::run_static_for(arch)?;
+    process::announce(&format!("building the unit tests for {arch} (the first time takes some minutes)"));
+    let mut test = cargo::static_command_for("test", arch);
+    test.args(["--lib", "--no-fail-fast"]).args(OF_THE_PROGRAM.iter().flat_map(|package| ["--package", package]));
+    let target = cargo::static_target_of(arch).to_uppercase().replace('-', "_");
+    process::run(test.env(format!("CARGO_TARGET_{target}_RUNNER"), emulator), &format!("the unit tests for {arch}"))
+}
+
 fn unprivileged(built: &[Executable]) -> Outcome {
-    let mut test = cargo::command("test");
-    test.args(["--lib", "--bins"]);
-    for name in other_test_targets(built) {
-        test.args(["--test", name]);
+    let targets = other_test_targets(built);
+    let mut options = vec!["--lib", "--bins"];
+    options.extend(targets.iter().flat_map(|name| ["--test", name]));
+    cargo_test(&options, "the unit and integration tests")
+}
+
+/// Runs tests with these options of cargo; those that fail once more.
+fn cargo_test(options: &[&str], what: &str) -> Outcome {
+    let test = || {
+        let mut test = cargo::command("test");
+        test.arg("--no-fail-fast").args(options);
+        test
+    };
+    process::announce(&format!("running {what}"));
+    let mut failed = Vec::new();
+    let look = |line: &str| failed.extend(failed_test(line).map(str::to_owned));
+    let first = outcome_of_lines(&mut test(), &mut std::io::stdout(), look);
+    // Without a name, something else than a test has failed.
+    if matches!(first, Outcome::Passed) || failed.is_empty() {
+        return first;
     }
-    cargo_test(&mut test, "the unit and integration tests")
+    // They run alone: most tests that need a second attempt have to do with time.
+    process::announce(&format!("running once more: {}", failed.join(", ")));
+    match outcome(test().args(["--", "--test-threads=1", "--exact"]).args(&failed)) {
+        Outcome::Passed => Outcome::Flaky(failed),
+        second => second,
+    }
+}
+
+fn documentation_tests() -> Outcome {
+    process::announce("running the documentation tests");
+    outcome(cargo::command("test").args(["--no-fail-fast", "--doc"]))
+}
+
+/// The name of the test that a line of the harness says has failed.
+fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix("... FAILED").map(str::trim)
 }
 
 fn other_test_targets(built: &[Executable]) -> Vec<&str> {
@@ -70,11 +136,6 @@ fn other_test_targets(built: &[Executable]) -> Vec<&str> {
     names.sort_unstable();
     names.dedup();
     names
-}
-
-fn cargo_test(command: &mut Command, what: &str) -> Outcome {
-    process::announce(&format!("running {what}"));
-    outcome(command.arg("--no-fail-fast"))
 }
 
 fn as_root(target: &Executable) -> Result<Outcome> {
@@ -100,9 +161,27 @@ fn outcome(command: &mut Command) -> Outcome {
     }
 }
 
+/// The outcome of a command whose output is both printed and looked at.
+fn outcome_of_lines(command: &mut Command, print: &mut impl Write, mut look: impl FnMut(&str)) -> Outcome {
+    let mut lines = || -> std::io::Result<Outcome> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line)? > 0 {
+            print.write_all(&line)?;
+            look(String::from_utf8_lossy(&line).trim_end());
+            line.clear();
+        }
+        let status = child.wait()?;
+        Ok(if status.success() { Outcome::Passed } else { Outcome::Failed(status.to_string()) })
+    };
+    let outcome = lines();
+    outcome.unwrap_or_else(|error| Outcome::Failed(format!("cannot run the tests: {error}")))
+}
+
 fn verdict(outcomes: &[(&str, Outcome)], ci: bool) -> Result<()> {
     let failed = |outcome: &Outcome| match outcome {
-        Outcome::Passed => false,
+        Outcome::Passed | Outcome::Flaky(_) => false,
         Outcome::Failed(_) => true,
         Outcome::Skipped(_) => ci,
     };
@@ -115,7 +194,9 @@ fn verdict(outcomes: &[(&str, Outcome)], ci: bool) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Executable, Outcome, other_test_targets, verdict};
+    use std::process::Command;
+
+    use super::{Executable, Outcome, failed_test, other_test_targets, outcome_of_lines, verdict};
 
     #[test]
     fn skipped_is_a_failure_in_ci_only() {
@@ -128,6 +209,28 @@ mod tests {
     fn failed_is_a_failure() {
         let outcomes = [("unit", Outcome::Failed("exit status: 101".to_owned())), ("kernel", Outcome::Passed)];
         assert_eq!(verdict(&outcomes, false).unwrap_err().to_string(), "not passed: unit");
+    }
+
+    #[test]
+    fn a_second_attempt_is_named_and_no_failure() {
+        let flaky = Outcome::Flaky(vec!["a::b".to_owned(), "c".to_owned()]);
+        assert_eq!(flaky.to_string(), "passed, at the second attempt: a::b, c");
+        assert!(verdict(&[("unit", flaky)], true).is_ok());
+    }
+
+    #[test]
+    fn failed_tests_are_found_in_the_output() {
+        let (mut failed, mut printed) = (Vec::new(), Vec::new());
+        let mut tests = Command::new("sh");
+        tests.args([
+            "-c",
+            "printf 'test a::b ... FAILED\ntest a::c ... ok\ntest says ok ... FAILED?\nno \\377\n'; exit 101",
+        ]);
+        let outcome =
+            outcome_of_lines(&mut tests, &mut printed, |line| failed.extend(failed_test(line).map(str::to_owned)));
+        assert!(matches!(outcome, Outcome::Failed(_)), "{outcome}");
+        assert_eq!(failed, ["a::b"]);
+        assert!(printed.starts_with(b"test a::b ... FAILED\n") && printed.ends_with(b"no \xff\n"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use listentop_model::{
     episodes::{Episodes, Event, Happening},
     model::{ListenerModel, Model},
-    words::{clean, clean_json, duration, netns, numbered_endpoint, plural, process, utc},
+    words::{clean, clean_json, container_in_full, duration, netns, numbered_endpoint, plural, process, utc},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
@@ -141,7 +141,11 @@ pub(super) fn sentence(event: &Event, model: &Model) -> String {
     let place = match listener(event, model) {
         Some(listener) => {
             let netns = netns(listener);
-            let netns = if netns == "host" { String::new() } else { format!(" netns {netns}") };
+            let netns = match container_in_full(listener) {
+                container if !container.is_empty() => format!(" in {container}"),
+                _ if netns == "host" => String::new(),
+                _ => format!(" netns {netns}"),
+            };
             format!("{} {}{netns}", numbered_endpoint(model, listener), process(listener))
         }
         None => event.listener.map_or_else(|| "all listeners".to_owned(), |id| format!("listener {id}")),

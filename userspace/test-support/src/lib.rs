@@ -57,7 +57,7 @@ impl Test {
     pub fn trial(&'static self) -> Trial {
         Trial::ignorable_test(self.name, move || match self.hindrance() {
             Some(reason) => test_harness::skipped(self.name, &reason),
-            None => self.run_in_lab(),
+            None => test_harness::twice(self.name, || self.run_in_lab()),
         })
     }
 

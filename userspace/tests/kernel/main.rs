@@ -102,5 +102,5 @@ fn main() -> ExitCode {
     let tests = topics.iter().chain(elsewhere).copied().flatten();
     let chosen = tests.filter(|test| !environment::only_different() || shows_what_differs(test));
     let trials = chosen.map(support::Test::trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    test_harness::conclude(&arguments, trials)
 }

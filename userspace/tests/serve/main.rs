@@ -21,5 +21,5 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let tests = [prometheus::TESTS, guarded::TESTS, misbehaving::TESTS, deployed::TESTS].into_iter().flatten();
     let trials = tests.map(test_support::Test::trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    test_harness::conclude(&arguments, trials)
 }

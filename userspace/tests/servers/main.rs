@@ -49,5 +49,5 @@ fn main() -> ExitCode {
         threading::TESTS,
     ];
     let trials = servers.into_iter().flatten().map(test_support::Test::trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    test_harness::conclude(&arguments, trials)
 }

@@ -26,6 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) measures: Vec<(String, Coverage)>,
     /// Names of the tests that passed.
     pub(crate) passed: BTreeSet<String>,
+    /// The tests that failed at the first attempt, with the message.
+    pub(crate) again: BTreeMap<String, String>,
     /// The tests that were skipped, with the reason.
     pub(crate) skipped: BTreeMap<String, String>,
     /// The tests that failed, with the message.
@@ -89,8 +91,8 @@ impl Outcome {
         }
     }
 
-    /// Lines in JSON come from the harness, or from `test-harness` for a skipped test. Other lines are output of the
-    /// tests.
+    /// Lines in JSON come from the harness, or from `test-harness` for a test that is skipped or runs again. Other
+    /// lines are output of the tests.
     fn take_test(&mut self, line: &str) {
         let Ok(message) = serde_json::from_str::<Value>(line) else { return };
         let text = |field: &str| message[field].as_str().unwrap_or_default().to_owned();
@@ -107,6 +109,7 @@ impl Outcome {
                 }
             }
             (Some("skipped"), _) => drop(self.skipped.insert(name, text("reason"))),
+            (Some("again"), _) => drop(self.again.insert(name, text("reason"))),
             (Some("suite"), Some("ok" | "failed")) => self.complete = true,
             _ => {}
         }
@@ -122,12 +125,18 @@ impl Outcome {
 
     /// A short description.
     pub(crate) fn in_short(&self) -> String {
-        match &self.refused {
-            Some(reason) => format!("refused: {reason}"),
-            None => {
-                format!("{} passed, {} failed, {} skipped", self.passed.len(), self.failed.len(), self.skipped.len())
-            }
+        if let Some(reason) = &self.refused {
+            return format!("refused: {reason}");
         }
+        let counts =
+            format!("{} passed, {} failed, {} skipped", self.passed.len(), self.failed.len(), self.skipped.len());
+        let flaky: Vec<&str> = self.flaky().collect();
+        if flaky.is_empty() { counts } else { format!("{counts}; passed at the second attempt: {}", flaky.join(", ")) }
+    }
+
+    /// The tests that passed at the second attempt.
+    pub(crate) fn flaky(&self) -> impl Iterator<Item = &str> {
+        self.again.keys().filter(|name| self.passed.contains(*name)).map(String::as_str)
     }
 }
 
@@ -183,6 +192,8 @@ mod tests {
                 r#"{ "type": "test", "event": "started", "name": "a::b" }"#,
                 "printed by the test",
                 r#"{ "type": "test", "name": "a::b", "event": "ok" }"#,
+                r#"{"type":"again","name":"a::b","reason":"too late"}"#,
+                r#"{"type":"again","name":"a::d","reason":"too late"}"#,
                 r#"{"type":"skipped","name":"a::c","reason":"no IPv6"}"#,
                 r#"{ "type": "test", "name": "a::c", "event": "ignored" }"#,
                 r#"{ "type": "test", "name": "a::d", "event": "failed", "stdout": "Error: \"left is not right\"\n" }"#,
@@ -193,7 +204,7 @@ mod tests {
         assert!(outcome.passed.contains("a::b") && outcome.troubles.is_empty());
         assert_eq!(outcome.skipped["a::c"], "no IPv6");
         assert_eq!(outcome.failed["a::d"], "Error: \"left is not right\"");
-        assert_eq!(outcome.in_short(), "1 passed, 1 failed, 1 skipped");
+        assert_eq!(outcome.in_short(), "1 passed, 1 failed, 1 skipped; passed at the second attempt: a::b");
     }
 
     #[test]

@@ -315,15 +315,31 @@ fn title(listener: &ListenerModel, state: &State, width: u16) -> String {
     let closed = if listener.closed { " · CLOSED, last values" } else { "" };
     let family = format!(" · {}", words::family(listener));
     let netns = format!(" · netns {}", words::netns(listener));
-    let rest = |family: &str, netns: &str| {
+    let place = match words::container_in_full(listener) {
+        container if !container.is_empty() => format!(" in {container}"),
+        _ if !words::service(listener).is_empty() => format!(" in {}", words::service(listener)),
+        _ => String::new(),
+    };
+    let rest = |family: &str, place: &str, netns: &str| {
         let process = words::process(listener);
-        format!("{shard}{family} · {process}{netns} · backlog {}{closed}", listener.now.backlog)
+        format!("{shard}{family} · {process}{place}{netns} · backlog {}{closed}", listener.now.backlog)
     };
     let endpoint = words::listener_endpoint(listener);
     let room = |rest: &str| text::title_room(width).saturating_sub(words::width(rest));
-    let titles = [rest(&family, &netns), rest("", &netns), rest("", "")];
+    // Where its whole name does not fit, what tells it from others does.
+    let short = match words::container(listener) {
+        container if container.is_empty() => String::new(),
+        container => format!(" in {container}"),
+    };
+    let titles = [
+        rest(&family, &place, &netns),
+        rest("", &place, &netns),
+        rest("", &place, ""),
+        rest("", &short, if short.is_empty() { &netns } else { "" }),
+        rest("", "", ""),
+    ];
     let fits = |rest: &&String| words::width(&endpoint) <= room(rest);
-    let rest = titles.iter().find(fits).unwrap_or(&titles[2]);
+    let rest = titles.iter().find(fits).unwrap_or(&titles[4]);
     words::fit_middle(&endpoint, room(rest)) + rest
 }
 

@@ -32,6 +32,10 @@ pub(super) fn draw(
                 let words = words::process_within(item.figures(), place.width.into());
                 text::left(buf, place.x, y, place.width, &words, Style::new());
             }
+            Column::Container => {
+                let words = words::fit_middle(&place.column.text(item, model), place.width.into());
+                text::left(buf, place.x, y, place.width, &words, Style::new());
+            }
             Column::Netns => {
                 let words = words::netns_within(item.figures(), place.width.into());
                 text::left(buf, place.x, y, place.width, &words, Style::new());
@@ -70,7 +74,8 @@ fn is_expected(item: Item<'_>, state: &State) -> bool {
 
 /// Columns whose words a filter looks at.
 const fn is_searched(column: Column) -> bool {
-    matches!(column, Column::Listener | Column::Process | Column::Netns | Column::Pattern | Column::Finding)
+    use Column as C;
+    matches!(column, C::Listener | C::Process | C::Container | C::Netns | C::Pattern | C::Finding)
 }
 
 fn listener(buf: &mut Buffer, place: Place, y: u16, row: Row, state: &State, model: &Model) {

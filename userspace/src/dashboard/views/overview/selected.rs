@@ -51,7 +51,11 @@ fn selected_title(item: Item<'_>, state: &State, model: &Model) -> String {
         Some(Row::Shard { number, .. }) => format!(" shard {number}"),
         _ => String::new(),
     };
-    let netns = if model.namespaces.len() > 1 { format!(" netns {}", words::netns(figures)) } else { String::new() };
+    let netns = match words::container_in_full(figures) {
+        container if !container.is_empty() => format!(" in {container}"),
+        _ if model.namespaces.len() > 1 => format!(" netns {}", words::netns(figures)),
+        _ => String::new(),
+    };
     let fits = match figures.pattern.confidence {
         confidence if confidence > 0.0 => format!(", fits {}", words::whole_percent(confidence)),
         _ => String::new(),
@@ -75,7 +79,13 @@ fn missing(item: Item<'_>, places: &[Place], theme: Theme, model: &Model) -> Vec
         let is_known = c.spec().measure.is_none_or(|measure| words::status(model, measure) != Status::Unavailable);
         let is_above = matches!(
             c,
-            Column::Severity | Column::Trend | Column::Finding | Column::Pattern | Column::Netns | Column::Process
+            Column::Severity
+                | Column::Trend
+                | Column::Finding
+                | Column::Pattern
+                | Column::Netns
+                | Column::Process
+                | Column::Container
         );
         !drawn && is_known && !is_above
     });
