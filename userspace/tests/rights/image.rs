@@ -1,4 +1,5 @@
-//! The container image: an otherwise empty root, the mounts and the capabilities that its recipe names, and nothing else.
+//! The container image: an otherwise empty root, the mounts and the capabilities that its recipe names, and nothing
+//! else.
 
 use std::{
     fs,

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 
-/// The most bytes that wait, unless one push is larger. It is memory that is there only while the collector is not. With
-/// the usual --max-series a push has at most half of it.
+/// The most bytes that wait, unless one push is larger. It is memory that is there only while the collector is not.
+/// With the usual --max-series a push has about half of it at most.
 const MOST: usize = 32 << 20;
 /// How long a request may wait. Backends refuse what is much older than what they have.
 const OLDEST: Duration = Duration::from_mins(5);
