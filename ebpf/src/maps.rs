@@ -8,6 +8,7 @@ use aya_ebpf::{
 use listentop_abi::{
     connection::{Connection, LISTED, PLACES, Set},
     limits::{DEFAULT_CONNECTIONS, DEFAULT_LISTENERS, DEFAULT_THREADS, DROPPED_CLIENTS},
+    listed::{Listing, Lists, PAGES as LIST_PAGES, Page},
     listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, ListenerRef, Peaks},
     loss::LOSSES as LOSS_COUNTERS,
     thread::{ThreadKey, ThreadRecord},
@@ -78,6 +79,18 @@ pub(crate) static SPILLED: HashMap<u64, Connection> = HashMap::with_max_entries(
 /// byte.
 #[map]
 pub(crate) static BLANK: Array<Connection> = Array::with_max_entries(1, 0);
+
+/// What holds for the lists of connections.
+#[map]
+pub(crate) static LISTING: Array<Listing> = Array::with_max_entries(1, MMAPABLE);
+
+/// Where a listener's lists of connections are, by slot. Size at load.
+#[map]
+pub(crate) static LISTS: Array<Lists> = Array::with_max_entries(DEFAULT_LISTENERS, MMAPABLE);
+
+/// The lists. Not by slot: few listeners have connections that wait, and those of ten thousand would take 20 MiB.
+#[map]
+pub(crate) static PAGES: Array<Page> = Array::with_max_entries(LIST_PAGES, MMAPABLE);
 
 /// Listener and thread → index of the record in [`THREADS`]. User space removes the entries of threads that ended. Size
 /// at load.

@@ -75,6 +75,10 @@ impl Source for Marked {
         self.source.coverage()
     }
 
+    fn list_connections(&mut self, per_listener: u32) {
+        self.source.list_connections(per_listener);
+    }
+
     fn name(&self) -> &str {
         self.source.name()
     }

@@ -266,6 +266,7 @@ fn views() {
         assert_picture("events", size, &app);
     }
     assert_pictures("findings", &overflow, &[Action::Show("findings")]);
+    assert_pictures("connections", &fixtures::connections(), &[Action::Show("connections"), Action::Down]);
     assert_pictures("explain", &overflow, &[Action::Show("explain"), Action::PickColumn(Column::WaitP99)]);
     let size = SIZES[0];
     assert_picture("menu_sort", size, &app(size, &overflow, &[Action::SortMenu]));
@@ -470,7 +471,7 @@ fn coverage_cost_and_pause_stand_in_every_view() {
         for actions in [vec![], vec![Action::Open], vec![Action::Show("help")], vec![Action::Show("coverage")]] {
             let actions = [actions, vec![Action::Pause]].concat();
             let text = picture(size, &app(size, &fixtures::overflow(), &actions));
-            for word in ["23 measured, 5 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
+            for word in ["25 measured, 5 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
                 assert!(text.contains(word), "no {word:?} in:\n{text}");
             }
         }

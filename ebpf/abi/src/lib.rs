@@ -8,6 +8,7 @@
 pub mod connection;
 pub mod histogram;
 pub mod limits;
+pub mod listed;
 pub mod listener;
 pub mod loss;
 pub mod settings;

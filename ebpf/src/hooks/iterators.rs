@@ -42,7 +42,7 @@ pub(crate) struct MapElement {
 impl MapElement {
     /// The socket and its records' place; `None` after the last element.
     #[inline(always)]
-    fn get(&self) -> Option<(MaybeGone, ListenerRef)> {
+    pub(super) fn get(&self) -> Option<(MaybeGone, ListenerRef)> {
         if self.key.is_null() || self.value.is_null() {
             return None;
         }
@@ -134,7 +134,7 @@ pub(crate) struct Element<K> {
 impl<K: Plain> Element<K> {
     /// Its key; `None` after the last element.
     #[inline(always)]
-    fn key(&self) -> Option<K> {
+    pub(super) fn key(&self) -> Option<K> {
         if self.key.is_null() {
             return None;
         }
@@ -212,7 +212,7 @@ fn note_unread(socket: MaybeGone, connection: MapValue<Connection>) {
 
 /// Where a connection's reader is, by its socket, between `consumed` and `arrived`.
 #[inline(always)]
-fn reader_of(socket: MaybeGone, connection: MapValue<Connection>, consumed: u32, arrived: u32) -> u32 {
+pub(super) fn reader_of(socket: MaybeGone, connection: MapValue<Connection>, consumed: u32, arrived: u32) -> u32 {
     if socket.identity() != Some(field!(connection.identity).get()) {
         // It is another connection by now.
         return arrived;

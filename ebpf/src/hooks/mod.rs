@@ -5,6 +5,7 @@ mod functions;
 mod handshake;
 mod holders;
 mod iterators;
+mod lists;
 mod sockets;
 mod syscalls;
 mod uring;

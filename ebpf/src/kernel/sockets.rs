@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_skc_to_tcp_sock, generated::bpf_get_socket_cookie},
 };
 
-use super::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Request, any_address, btf, direct, number, probe};
+use super::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Request, any_address, btf, direct, number, probe, read_at};
 use crate::values::Plain;
 
 /// A socket that the kernel passed: a live pointer, see [`super`].
@@ -317,6 +317,21 @@ impl MaybeGone {
     #[inline(always)]
     pub(crate) fn v6_address(self) -> [u8; 16] {
         probe(self.0, &btf::SOCK_V6_ADDRESS).unwrap_or_else(any_address)
+    }
+
+    /// Address of the other end of a connection of this family; of an IPv4 one in the first four bytes, and anything
+    /// behind them.
+    #[inline(always)]
+    pub(crate) fn peer(self, family: u16) -> [u8; 16] {
+        let offset = if family == AF_INET { btf::SOCK_V4_PEER.load() } else { btf::SOCK_V6_PEER.load() };
+        // Hidden from the verifier, which would follow both from here on.
+        read_at(self.0.wrapping_add(u64::from(core::hint::black_box(offset)))).unwrap_or_else(any_address)
+    }
+
+    /// Port of the other end, network byte order.
+    #[inline(always)]
+    pub(crate) fn peer_port(self) -> u16 {
+        probe(self.0, &btf::SOCK_PEER_PORT).unwrap_or(0)
     }
 
     #[inline(always)]

@@ -80,6 +80,10 @@ names! {
         QueuedBytes = "queued_bytes",
         /// Age of the oldest unread byte.
         OldestUnread = "oldest_unread",
+        /// Connections on accept queues, one by one.
+        WaitingConnections = "waiting_connections",
+        /// Connections with unread bytes, one by one.
+        UnreadConnections = "unread_connections",
         /// Writes and bytes written.
         Writes = "writes",
         /// Which process holds a listener.

@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::HashMap, fmt, net::IpAddr};
 
 use crate::{
+    connections::ConnectionLists,
     figures::{Combine as _, Counts, Distributions, Gauges, Rates},
     findings,
     histogram::Histogram,
@@ -264,6 +265,7 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
         pattern: first.pattern.clone(),
         findings: Vec::new(),
         history: History::default(),
+        connections: ConnectionLists::merged(shards.iter().filter_map(|shard| shard.connections.as_ref())),
     }
 }
 

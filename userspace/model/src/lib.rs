@@ -2,6 +2,7 @@
 //! no input or output.
 
 pub mod catalogue;
+pub mod connections;
 pub mod coverage;
 pub mod device;
 pub mod episodes;

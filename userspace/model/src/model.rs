@@ -8,6 +8,7 @@ use std::net::IpAddr;
 pub use crate::patterns::PatternName;
 pub use crate::sample::{Descriptors, LimitSetBy, ThreadState, WaitKind, Waiter};
 use crate::{
+    connections::{ConnectionLists, Listing},
     coverage::Coverage,
     history::{History, ThreadHistory, Timeline},
     names::names,
@@ -41,6 +42,10 @@ pub struct Model {
     pub groups: Shared<GroupModel>,
     /// When the steps of the listeners' histories were.
     pub timeline: Timeline,
+    /// CLOCK_MONOTONIC at the last sample, in nanoseconds: the times of connections are on that clock.
+    pub monotonic_ns: u64,
+    /// The last sample lists connections, and how many at most; `None`: nobody asked for that.
+    pub listing: Option<Listing>,
     /// What was done on purpose within the interval, oldest first; of many, the last [`MARKS`].
     pub marks: Vec<Mark>,
 }
@@ -192,6 +197,8 @@ pub struct ListenerModel {
     pub findings: Vec<Finding>,
     /// How it was at each step of [`Model::timeline`].
     pub history: History,
+    /// Its connections that wait longest; `None` if it has none, or they were not [listed](Model::listing).
+    pub connections: Option<ConnectionLists>,
 }
 
 impl ListenerModel {

@@ -8,7 +8,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{coverage::Coverage, names::names, shared::Shared};
+use crate::{
+    connections::{ConnectionLists, Listing},
+    coverage::Coverage,
+    names::names,
+    shared::Shared,
+};
 pub use crate::{
     device::Device,
     figures::{Counts, Distributions, GaugeSample},
@@ -36,6 +41,9 @@ pub struct Sample {
     /// order. A socket that stopped listening and listens again is in it twice, once as closed.
     /// A listener that did not change may be shared with the sample before; the tracker then need not read it.
     pub listeners: Shared<ListenerSample>,
+    /// Connections were listed one by one, and how many at most; `None`: nobody asked for that.
+    #[serde(default)]
+    pub listing: Option<Listing>,
     /// What was done on purpose since the previous sample to what is measured, in the order of time: what a lab does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<MarkSample>,
@@ -372,6 +380,9 @@ pub struct ListenerSample {
     /// The backlog that its program asked for when it called listen(2) last; `None` if nobody saw the call.
     #[serde(default)]
     pub backlog_wanted: Option<u32>,
+    /// Its connections that wait longest; `None` if it has none, or they were not [listed](Sample::listing).
+    #[serde(default)]
+    pub connections: Option<ConnectionLists>,
 }
 
 impl ListenerSample {

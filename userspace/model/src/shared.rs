@@ -73,6 +73,11 @@ impl<T: Clone> Shared<T> {
     pub fn iter_mut(&mut self) -> IterMut<'_, T> {
         self.0.iter_mut().map(Arc::make_mut)
     }
+
+    /// The same of those for which `wanted` is true.
+    pub fn iter_mut_where(&mut self, mut wanted: impl FnMut(&T) -> bool) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().filter(move |item| wanted(item)).map(Arc::make_mut)
+    }
 }
 
 /// Iterator over the items of a [`Shared`] list.

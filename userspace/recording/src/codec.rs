@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use ciborium::Value;
 use listentop_model::{
+    connections::Listing,
     coverage::Coverage,
     sample::{Cost, Host, ListenerSample, Losses, MarkSample, NamespaceSample, Sample},
     shared::Shared,
@@ -35,20 +36,22 @@ struct Rest {
     cost: Cost,
     losses: Losses,
     namespaces: Vec<NamespaceSample>,
+    #[serde(default)]
+    listing: Option<Listing>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     marks: Vec<MarkSample>,
 }
 
 impl Rest {
     fn of(sample: &Sample) -> Self {
-        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks, listeners: _ } =
+        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, marks, listeners: _ } =
             sample.clone();
-        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks }
+        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, marks }
     }
 
     fn with(self, listeners: Shared<ListenerSample>) -> Sample {
-        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks } = self;
-        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, marks }
+        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, marks } = self;
+        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, listing, marks }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use listentop_model::{episodes::now_ms, model::Model, tracker::Tracker};
+use listentop_model::{connections::PER_LISTENER, episodes::now_ms, model::Model, tracker::Tracker};
 use tokio::{
     runtime::Handle,
     sync::{
@@ -100,6 +100,13 @@ impl Feed {
                             interval = wanted;
                             due = Instant::now() + interval;
                         }
+                        Control::ListConnections(wanted) => {
+                            self.source.list_connections(if wanted { PER_LISTENER } else { 0 });
+                            if wanted {
+                                // Whoever opens their view wants to see them now.
+                                due = Instant::now();
+                            }
+                        }
                         Control::Remember(answer) => {
                             // Whoever asked may have left.
                             let _ = answer.send(self.remembered());
@@ -172,8 +179,9 @@ mod tests {
 
     use super::*;
 
-    /// Returns the same sample again and again, and counts how often.
-    struct Counting(Arc<AtomicUsize>);
+    /// Returns the same sample again and again, counts how often, and notes how many connections are to be listed.
+    #[derive(Clone, Default)]
+    struct Counting(Arc<AtomicUsize>, Arc<AtomicUsize>);
 
     impl Source for Counting {
         fn sample(&mut self) -> io::Result<Sample> {
@@ -183,6 +191,10 @@ mod tests {
 
         fn coverage(&self) -> &[Coverage] {
             &[]
+        }
+
+        fn list_connections(&mut self, per_listener: u32) {
+            self.1.store(per_listener as usize, Ordering::Relaxed);
         }
 
         fn name(&self) -> &'static str {
@@ -203,8 +215,9 @@ mod tests {
     #[test]
     fn a_new_interval_holds_at_once() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let asked = Arc::new(AtomicUsize::new(0));
-        let feed = Feed::start(Box::new(Counting(asked.clone())), Filter::default()).expect("a first sample");
+        let source = Counting::default();
+        let (asked, listed) = (source.0.clone(), source.1.clone());
+        let feed = Feed::start(Box::new(source), Filter::default()).expect("a first sample");
         runtime.block_on(async {
             let (models, receiver) = watch::channel(None);
             let (sender, controls) = mpsc::unbounded_channel();
@@ -212,6 +225,11 @@ mod tests {
             let reader = feed.spawn(hour, models, controls).expect("a thread");
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert_eq!(asked.load(Ordering::Relaxed), 1, "the first alone: the next is due in an hour");
+            // Whoever opens the view of connections does not wait either.
+            sender.send(Control::ListConnections(true)).expect("it listens");
+            until(&asked, 2).await;
+            assert_eq!(listed.load(Ordering::Relaxed), PER_LISTENER as usize);
+            sender.send(Control::ListConnections(false)).expect("it listens");
             // It does not wait for the hour's end.
             sender.send(Control::SetInterval(Duration::from_millis(1))).expect("it listens");
             until(&asked, 10).await;
@@ -221,6 +239,7 @@ mod tests {
             let before = asked.load(Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(200)).await;
             assert_eq!(asked.load(Ordering::Relaxed), before, "the next is due in an hour");
+            assert_eq!(listed.load(Ordering::Relaxed), 0, "nobody asks any more");
             drop(receiver);
             drop(sender);
             reader.join().expect("it does not fail").expect("it ends");

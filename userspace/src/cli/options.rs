@@ -200,6 +200,10 @@ pub(super) struct Report {
     pub(super) from: Option<PathBuf>,
     #[command(flatten)]
     pub(super) part: Part,
+    /// List so many connections of each listener at the end: those that wait longest to be accepted, and those whose
+    /// bytes wait longest to be read, with their clients' addresses (1 to 16)
+    #[arg(long, value_name = "N", value_parser = values::listed())]
+    pub(super) connections: Option<u32>,
     /// Output format
     #[arg(long, value_parser = report_format(), default_value = report::FORMATS[0].name)]
     pub(super) format: &'static report::Format,
@@ -242,6 +246,10 @@ pub(super) struct Record {
     /// Keep five minutes before and after each finding that is so bad, when the ring goes round
     #[arg(long, value_name = "SEVERITY", value_enum)]
     pub(super) freeze_on: Option<FreezeOn>,
+    /// Record so many connections of each listener, too: those that wait longest to be accepted, and those whose bytes
+    /// wait longest to be read, with their clients' addresses (1 to 16)
+    #[arg(long, value_name = "N", value_parser = values::listed())]
+    pub(super) connections: Option<u32>,
 }
 
 /// Options of a replay.

@@ -37,6 +37,7 @@ pub(super) fn run(cli: &Cli, options: &Record) -> Result<u8, Failure> {
     let mut writer = open(options)?;
     let marks = lab::watch()?;
     let mut source = lab::marked(start(&cli.probing.options())?.source, marks);
+    source.list_connections(options.connections.unwrap_or(0));
     writer.describe(source.name(), options.every);
     let recorder =
         Recorder { writer, path: &options.file, freezer: options.freeze_on.map(Freezer::new), began: None, written: 0 };

@@ -174,6 +174,8 @@ impl Player {
     fn obey(&mut self, control: Control) {
         match control {
             Control::SetInterval(every) => self.every = every,
+            // It holds those that were listed when it was recorded.
+            Control::ListConnections(_) => {}
             Control::Remember(answer) => {
                 let until = self.past.time(self.traveller.place());
                 // Whoever asked may have left.

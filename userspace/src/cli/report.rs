@@ -51,6 +51,9 @@ pub(super) fn run(cli: &Cli, options: &Report) -> Result<u8, Failure> {
         say(format_args!("listentop: {note}"));
     }
     match &options.from {
+        Some(_) if options.connections.is_some() => Err(Failure::Usage(
+            "--connections is for measuring: a recording holds what 'record --connections' listed".to_owned(),
+        )),
         Some(path) => recorded(cli, options, path),
         None if !options.part.is_all() => Err(Failure::Usage("--at, --since and --until are for --from".to_owned())),
         None => live(cli, options),
@@ -61,7 +64,8 @@ fn live(cli: &Cli, options: &Report) -> Result<u8, Failure> {
     let named = cli.filter.check().map_err(Failure::Usage)?;
     let runtime = runtime()?;
     let mut lab = Lab::of_environment()?;
-    let source = start(&cli.probing.options())?.source;
+    let mut source = start(&cli.probing.options())?.source;
+    source.list_connections(options.connections.unwrap_or(0));
     let mut feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
     let mut story = options.format.is_story.then(Story::default);
     let duration = options.duration.unwrap_or(DURATION);

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::dashboard::{MIN_COLUMNS, MIN_ROWS};
+use clap::builder::RangedI64ValueParser;
+use listentop_model::connections::PER_LISTENER;
 
 /// The longest time that is accepted: far longer than any measurement, and far from the end of the clock.
 const LONGEST: Duration = Duration::from_hours(8760);
@@ -123,6 +125,11 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
 /// A process id, up to the kernel's PID_MAX_LIMIT.
 pub(super) fn pid(text: &str) -> Result<u32, String> {
     number(text, "a process id", 1 << 22)
+}
+
+/// How many connections of each listener are listed.
+pub(super) fn listed() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=PER_LISTENER.into())
 }
 
 #[cfg(test)]

@@ -87,6 +87,13 @@ impl App {
         self.state.message = Some(message);
     }
 
+    /// Whether what is shown needs connections one by one: their view is on the screen, perhaps under another.
+    #[must_use]
+    pub fn wants_connections(&self) -> bool {
+        let shown = self.stack.iter().rev().map(|&at| views::ALL[at]).find(|declaration| !declaration.over);
+        shown.is_some_and(|declaration| declaration.lists_connections)
+    }
+
     /// What is to be written to the terminal besides frames, such as the bell; once.
     pub fn take_outbox(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.state.outbox)

@@ -34,6 +34,8 @@ pub enum Control {
     SetInterval(Duration),
     /// Show another moment.
     Travel(Travel),
+    /// List the connections that wait longest from now on, or do not any more.
+    ListConnections(bool),
     /// Tell what the last minutes until the shown moment were.
     Remember(Sender<Remembered>),
 }
@@ -186,6 +188,7 @@ async fn show<M: Into<Shown> + Clone>(
     }
     let mut bundles = Bundles::new();
     let mut effect = Effect::Redraw;
+    let mut listing = false;
     // Something changed that could not be drawn.
     let mut stale = false;
     loop {
@@ -195,6 +198,10 @@ async fn show<M: Into<Shown> + Clone>(
         screen::send(&app.take_outbox());
         if let Effect::Lab(key) = effect {
             app.ask_lab(key, lab);
+        }
+        if listing != app.wants_connections() {
+            listing = !listing;
+            let _ = controls.send(Control::ListConnections(listing));
         }
         stale = take_effect(effect, &mut app, (controls, &mut bundles), guard, stale)?;
         let turn = tokio::select! {

@@ -73,6 +73,8 @@ pub(super) struct Declaration {
     pub(super) scopes: &'static [&'static Scope],
     /// What the help explains about it: a title and entries. Without entries the title is not shown.
     pub(super) explained: (&'static str, fn() -> Entries),
+    /// It shows connections one by one: they are listed while it is on the screen.
+    pub(super) lists_connections: bool,
     /// It shows nothing before the first model.
     pub(super) needs_model: bool,
     /// Makes it.

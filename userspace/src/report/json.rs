@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use listentop_model::{
-    coverage::Status,
+    connections::{Actor, ClientState, Connection, ConnectionList, ConnectionLists, Listing, Precision},
+    coverage::{Measure, Status},
     figures::Counts,
     model::{
         self, Finding, GroupModel, ListenerModel, Model, NamespaceModel, PatternName, Role, Severity, ThreadModel,
     },
     sample::{Descriptors, Host, Process, Protocol, WaitKind, Waiter},
-    words::utc,
+    words::{self, utc},
 };
 use serde::{Serialize, Serializer};
 
@@ -31,6 +32,7 @@ pub struct Report {
     pub namespaces: Vec<Namespace>,
     pub groups: Vec<Group>,
     pub listeners: Vec<Listener>,
+    pub listing: Option<Listing>,
 }
 
 macro_rules! parts {
@@ -70,7 +72,20 @@ parts! {
         id: u64, netns: u32, net_cookie: Option<u64>, netns_name: Option<String>, protocol: Protocol, address: IpAddr,
         port: u16, device: Option<String>, v6only: bool, group: Option<String>, process: Option<Process>, holders: Option<u32>,
         opened_in_interval: bool, closed: bool, #[serde(flatten)] figures: Figures, waiters: Option<Vec<WaiterEntry>>,
-        descriptors: Option<Descriptors>, threads: Vec<Thread>, pattern: Pattern, findings: Vec<FindingEntry>,
+        descriptors: Option<Descriptors>, connections_waiting: Option<Vec<WaitingConnection>>,
+        connections_waiting_cut: Option<u64>, connections_unread: Option<Vec<UnreadConnection>>,
+        connections_unread_cut: Option<u64>, threads: Vec<Thread>, pattern: Pattern, findings: Vec<FindingEntry>,
+    }
+    /// A connection that waits to be accepted.
+    WaitingConnection {
+        client_address: IpAddr, client_port: u16, waiting_us: Option<u64>, precision: Precision,
+        client_state: ClientState, unread_bytes: u64,
+    }
+    /// An accepted connection with unread bytes.
+    UnreadConnection {
+        client_address: IpAddr, client_port: u16, unread_us: Option<u64>, precision: Precision,
+        client_state: ClientState, unread_bytes: u64, open_us: Option<u64>, reader: Option<Actor>,
+        holder: Option<Actor>,
     }
     /// The shards at one address.
     Group {
@@ -153,7 +168,8 @@ pub fn json(model: &Model) -> Report {
         },
         namespaces: model.namespaces.iter().map(namespace).collect(),
         groups: model.groups.iter().map(|g| group(g, model)).collect(),
-        listeners: model.listeners.iter().map(|l| listener(l, &model.interval)).collect(),
+        listeners: model.listeners.iter().map(|l| listener(l, model)).collect(),
+        listing: model.listing,
     }
 }
 
@@ -171,7 +187,10 @@ fn namespace(n: &NamespaceModel) -> Namespace {
     }
 }
 
-fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
+fn listener(l: &ListenerModel, model: &Model) -> Listener {
+    let interval = &model.interval;
+    let (waiting, waiting_cut) = connections(l, model, Measure::WaitingConnections);
+    let (unread, unread_cut) = connections(l, model, Measure::UnreadConnections);
     Listener {
         id: l.id,
         netns: l.netns,
@@ -190,9 +209,50 @@ fn listener(l: &ListenerModel, interval: &model::Interval) -> Listener {
         figures: Figures::of(l, interval.seconds),
         waiters: l.waiters.as_ref().map(|waiters| waiters.iter().map(waiter).collect()),
         descriptors: l.descriptors,
+        connections_waiting: waiting.map(|list| list.iter().map(|c| waiting_connection(c, model)).collect()),
+        connections_waiting_cut: waiting_cut,
+        connections_unread: unread.map(|list| list.iter().map(|c| unread_connection(c, model)).collect()),
+        connections_unread_cut: unread_cut,
         threads: l.threads.iter().map(|t| thread(t, &l.total, interval)).collect(),
         pattern: pattern(&l.pattern),
         findings: l.findings.iter().map(finding).collect(),
+    }
+}
+
+/// Its connections of a sort, and how many more there are; `None` if nobody asked for them, or they are not known here.
+fn connections<'a>(l: &'a ListenerModel, model: &Model, measure: Measure) -> (Option<&'a [Connection]>, Option<u64>) {
+    if model.listing.is_none() || words::status(model, measure) == Status::Unavailable {
+        return (None, None);
+    }
+    let of = |lists: &'a ConnectionLists| -> &'a ConnectionList {
+        if measure == Measure::WaitingConnections { &lists.waiting } else { &lists.unread }
+    };
+    let list = l.connections.as_ref().map(of);
+    (Some(list.map_or(&[], |list| &list.connections)), Some(list.map_or(0, ConnectionList::cut)))
+}
+
+fn waiting_connection(c: &Connection, model: &Model) -> WaitingConnection {
+    WaitingConnection {
+        client_address: c.client,
+        client_port: c.port,
+        waiting_us: c.waits_us(model),
+        precision: c.precision,
+        client_state: c.state,
+        unread_bytes: c.unread,
+    }
+}
+
+fn unread_connection(c: &Connection, model: &Model) -> UnreadConnection {
+    UnreadConnection {
+        client_address: c.client,
+        client_port: c.port,
+        unread_us: c.waits_us(model),
+        precision: c.precision,
+        client_state: c.state,
+        unread_bytes: c.unread,
+        open_us: c.open_us(model),
+        reader: c.reader.clone(),
+        holder: c.holder.clone(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The report as text: what was measured, a row per listener, then a block for each that was used.
 
+mod connections;
+
 use std::{
     borrow::Cow,
     cmp::Reverse,
@@ -364,6 +366,9 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
     lines.extend(oldest_unread(model, l).iter().flat_map(|text| indent(text, "  ", "    ", width)));
     if l.distributions.each().into_iter().any(Option::is_some) {
         lines.extend(grid(&distributions(model, l), width, 2));
+    }
+    if !is_group {
+        lines.extend(connections::lines(model, l, width));
     }
     // So are its threads.
     if !l.threads.is_empty() && !is_group {

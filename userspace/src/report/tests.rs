@@ -154,6 +154,53 @@ fn aborted_connections_are_shown() {
     assert_eq!(serde_json::to_value(json(&model)).unwrap()["listeners"][busy]["accept_queue"]["aborted"], 4);
 }
 
+/// Null if nobody asked or it is not known; empty if none waits.
+#[test]
+fn connections_are_listed_where_they_were_asked_for() {
+    let value = value(&fixtures::connections());
+    let listener = &value["listeners"][0];
+    let waiting = listener["connections_waiting"].as_array().unwrap();
+    assert_eq!((waiting.len(), &listener["connections_waiting_cut"]), (6, &123.into()));
+    let second = serde_json::json!({
+        "client_address": "10.1.0.9", "client_port": 50_123, "waiting_us": 4_210_000, "precision": "measured",
+        "client_state": "reset", "unread_bytes": 0,
+    });
+    assert_eq!(waiting[1], second);
+    assert_eq!(waiting[5]["waiting_us"], Value::Null);
+    let unread = serde_json::json!({
+        "client_address": "10.1.0.4", "client_port": 40_002, "unread_us": 310_000, "precision": "measured",
+        "client_state": "open", "unread_bytes": 88, "open_us": 1_010_000,
+        "reader": {"pid": 900, "tid": 907, "comm": "web"}, "holder": {"pid": 900, "tid": null, "comm": "web"},
+    });
+    assert_eq!(listener["connections_unread"][1], unread);
+    assert_eq!(value["listing"], serde_json::json!({"per_listener": 16, "in_all": 256, "unlisted": 2}));
+
+    let mut model = model(&fixtures::connections());
+    model.listeners[0].connections = None;
+    let listener = |model: &Model| serde_json::to_value(json(model)).unwrap()["listeners"][0].clone();
+    let parts = |l: &Value| (l["connections_waiting"].clone(), l["connections_waiting_cut"].clone());
+    assert_eq!(parts(&listener(&model)), (Value::Array(Vec::new()), 0.into()));
+    model.listing = None;
+    assert_eq!(parts(&listener(&model)), (Value::Null, Value::Null));
+    model.listing = Some(listentop_model::connections::Listing::default());
+    model.coverage.clear();
+    assert_eq!(parts(&listener(&model)), (Value::Null, Value::Null));
+}
+
+#[test]
+fn the_table_lists_connections_below_their_listener() {
+    let text = table(&model(&fixtures::connections()), &[], 200);
+    for line in [
+        "  6 of 129 waiting to be accepted, the longest first:",
+        "    10.1.0.7:41002 ~9.3s",
+        "    192.168.100.200:60999 4.1s; 120B unread; its client has closed",
+        "  3 waiting to be read, the longest first:",
+        "    10.1.0.4:40002 310ms; 88B unread; accepted 1.0s ago; last read by web[900], thread 907; held by web[900]",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+}
+
 #[test]
 fn a_distribution_without_values_has_a_count_and_no_percentiles() {
     let value = value(&fixtures::quiet());
@@ -239,8 +286,17 @@ fn documented() -> BTreeSet<String> {
     let of_groups: Vec<String> = documented.iter().filter_map(of_group).collect();
     documented.extend(of_groups);
     // A list is described by its own heading.
-    let lists =
-        ["coverage", "namespaces", "groups", "groups.findings", "listeners", "listeners.threads", "listeners.findings"];
+    let lists = [
+        "coverage",
+        "namespaces",
+        "groups",
+        "groups.findings",
+        "listeners",
+        "listeners.threads",
+        "listeners.findings",
+        "listeners.connections_waiting",
+        "listeners.connections_unread",
+    ];
     documented.extend(lists.map(str::to_owned));
     documented
 }
@@ -254,6 +310,7 @@ fn the_documentation_has_every_field_and_no_other() {
         fixtures::overflow(),
         fixtures::distinct(),
         fixtures::per_connection(),
+        fixtures::connections(),
     ];
     for samples in machines {
         fields(&value(&samples), "", &mut fields_of_reports);

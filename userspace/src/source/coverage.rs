@@ -144,6 +144,8 @@ pub enum Reason {
     ForgottenClients,
     /// The kernel takes no iterator over the connections: its error.
     NotWalked(String),
+    /// The kernel takes no iterator that lists connections: its error.
+    NotListed(String),
     /// The kernel may not be asked to time programs: its error.
     NotTimed(String),
     /// The kernel times programs for a moment each second.
@@ -175,6 +177,7 @@ impl Reason {
             | Self::OutsideProcesses(_)
             | Self::ForgottenClients
             | Self::NotWalked(_)
+            | Self::NotListed(_)
             | Self::TimedInWindows
             | Self::ReadEvery(..)
             | Self::WithoutProbes(WithoutProbes::NotRequested) => Vec::new(),
@@ -241,6 +244,7 @@ impl fmt::Display for Reason {
                 "an upper bound: so many were refused that some were forgotten, and counted again when they came back",
             ),
             Self::NotWalked(error) => write!(f, "the connections cannot be walked over: {error}"),
+            Self::NotListed(error) => write!(f, "connections cannot be listed: {error}"),
             Self::NotTimed(error) => {
                 let remedy = rights::remedy(&[Capability::CAP_SYS_ADMIN]);
                 write!(f, "the kernel may not be asked to time programs ({error}): {remedy}")

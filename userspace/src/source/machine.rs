@@ -109,6 +109,14 @@ pub(super) fn monotonic_ns() -> u64 {
         .saturating_add_signed(offsets().monotonic.saturating_neg())
 }
 
+/// The kernel's CLOCK_BOOTTIME likewise: the clock of the times at which threads start. It goes on while the machine is
+/// suspended.
+pub(super) fn boottime_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+        .saturating_add_signed(offsets().boottime.saturating_neg())
+}
+
 /// Wall clock in milliseconds since the epoch.
 pub(super) fn unix_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);

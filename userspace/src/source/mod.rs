@@ -3,6 +3,7 @@
 pub mod coverage;
 mod devices;
 mod examine;
+mod lists;
 pub mod live;
 mod machine;
 mod namespaces;
@@ -36,6 +37,9 @@ pub trait Source: Send {
 
     /// What it can measure here, as of the last sample.
     fn coverage(&self) -> &[Coverage];
+
+    /// From the next sample on it lists so many connections of each listener; 0: none.
+    fn list_connections(&mut self, _per_listener: u32) {}
 
     /// What it is, in a word or two, as status lines show it.
     fn name(&self) -> &str;

@@ -133,10 +133,16 @@ impl Watch {
     /// Watches through these probes from now on.
     pub fn by(lab: &Lab, source: LiveSource) -> Self {
         let mut source = source.at_every_sample();
+        source.list_connections(0);
         let last = source.sample().expect("a first sample");
         let lost_before = last.losses.clone();
         let tracker = Tracker::new(&last);
         Self { source: Some(source), usual: false, tracker, netns: lab.netns, last, lost_before }
+    }
+
+    /// From the next sample on, so many connections of each listener are listed.
+    pub fn list_connections(&mut self, per_listener: u32) {
+        self.source.as_mut().expect("until it is dropped").list_connections(per_listener);
     }
 
     /// Takes another sample.

@@ -20,6 +20,7 @@ mod handshake;
 mod identity;
 mod levels;
 mod lifecycle;
+mod lists;
 mod machine;
 mod owners;
 mod patterns;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         identity::TESTS,
         sight::TESTS,
         unread::TESTS,
+        lists::TESTS,
         clients::TESTS,
         calls::TESTS,
         calls::READING,

@@ -8,6 +8,7 @@ mod characters;
 mod command_line;
 mod gauges;
 mod limits;
+mod lists;
 mod places;
 
 use std::{process::ExitCode, thread};
@@ -39,9 +40,17 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Some compare times.
     arguments.test_threads.get_or_insert(1);
-    let tests = [gauges::TESTS, causes::TESTS, places::TESTS, command_line::TESTS, characters::TESTS, limits::TESTS]
-        .into_iter()
-        .flatten();
+    let tests = [
+        gauges::TESTS,
+        causes::TESTS,
+        places::TESTS,
+        command_line::TESTS,
+        characters::TESTS,
+        limits::TESTS,
+        lists::TESTS,
+    ]
+    .into_iter()
+    .flatten();
     let trials =
         tests.map(|test| Trial::ignorable_test(test.name, || test_harness::twice(test.name, || test.run()))).collect();
     test_harness::conclude(&arguments, trials)

@@ -137,6 +137,9 @@ impl Listener {
         }
         model.holders.clone_from(&sample.holders);
         self.take_surroundings(model, sample);
+        if model.connections != sample.connections {
+            model.connections.clone_from(&sample.connections);
+        }
         model.netns = sample.netns;
         model.net_cookie = sample.net_cookie;
         model.protocol = sample.protocol;
@@ -182,6 +185,7 @@ impl Listener {
     pub(crate) fn vanish(&mut self, model: &mut ListenerModel, clock: &Clock) {
         self.dirty |= !model.closed;
         model.closed = true;
+        model.connections = None;
         model.closed_us = model.closed_us.or(Some(clock.elapsed_ns() / 1_000));
     }
 
@@ -384,6 +388,7 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
         pattern: Pattern { name: PatternName::Unknown, confidence: 0.0, evidence: Vec::new() },
         findings: Vec::new(),
         history: History::default(),
+        connections: None,
     }
 }
 

@@ -77,6 +77,8 @@ impl Tracker {
                 listeners: Shared::default(),
                 groups: Shared::default(),
                 timeline: Timeline::default(),
+                monotonic_ns: first.monotonic_ns,
+                listing: first.listing,
                 marks: Vec::new(),
             },
             clock: Clock::new(first.monotonic_ns),
@@ -110,6 +112,7 @@ impl Tracker {
             self.model.coverage.clone_from(&sample.coverage);
         }
         self.model.losses = sample.losses.clone();
+        (self.model.monotonic_ns, self.model.listing) = (sample.monotonic_ns, sample.listing);
         self.model.timeline.advance(self.clock.step(), self.clock.seconds());
         self.mark(&sample.marks);
         self.take(sample);

@@ -6,6 +6,7 @@
 
 pub mod behind;
 pub mod charset;
+pub mod connections;
 pub mod dates;
 pub mod losses;
 pub mod names;

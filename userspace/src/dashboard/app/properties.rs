@@ -36,6 +36,7 @@ static MODELS: LazyLock<Vec<Arc<Model>>> = LazyLock::new(|| {
     let mut models = [
         every(&fixtures::quiet()),
         every(&fixtures::overflow()),
+        every(&fixtures::connections()),
         every(&fixtures::dead_shard()),
         every(&fixtures::many(60)),
         every(&fixtures::unavailable()),

@@ -53,6 +53,7 @@ pub(super) static VIEW: Declaration = Declaration {
             ),
         ]
     }),
+    lists_connections: false,
     needs_model: true,
     make: || Box::new(Compare::default()),
 };

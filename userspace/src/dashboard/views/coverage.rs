@@ -36,6 +36,7 @@ pub(super) static VIEW: Declaration = Declaration {
     over: true,
     scopes: &[&keymap::TEXT],
     explained: ("In the table of coverage", Vec::new),
+    lists_connections: false,
     needs_model: true,
     make: || Box::new(CoverageView::default()),
 };

@@ -26,6 +26,7 @@ pub(super) static VIEW: Declaration = Declaration {
     over: false,
     scopes: &[&LIST],
     explained: ("In the list of events", || EXPLAINED.to_vec()),
+    lists_connections: false,
     needs_model: true,
     make: || Box::new(Events::default()),
 };

@@ -36,6 +36,7 @@ pub(super) static VIEW: Declaration = Declaration {
     over: false,
     scopes: &[&KEYS],
     explained: ("In the explanations", Vec::new),
+    lists_connections: false,
     needs_model: true,
     make: || Box::new(Explain::default()),
 };

@@ -32,6 +32,7 @@ pub(super) static VIEW: Declaration = Declaration {
     explained: ("In the list of findings", || {
         vec![("✓", "In a lab: the lesson is about this finding. It is expected to be there.")]
     }),
+    lists_connections: false,
     needs_model: true,
     make: || Box::new(Findings::default()),
 };

@@ -24,6 +24,7 @@ pub(super) static VIEW: Declaration = Declaration {
     over: true,
     scopes: &[&keymap::TEXT],
     explained: ("In the help", Vec::new),
+    lists_connections: false,
     needs_model: false,
     make: || Box::new(Help::default()),
 };

@@ -36,6 +36,7 @@ pub(super) static VIEW: Declaration = Declaration {
     over: false,
     scopes: &[&KEYS],
     explained: ("In the listener view", || explained::EXPLAINED.to_vec()),
+    lists_connections: false,
     needs_model: true,
     make: || Box::new(Listener::default()),
 };

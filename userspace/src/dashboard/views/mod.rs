@@ -1,6 +1,7 @@
 //! The views, one per file. A new one is a file here, and its two lines below.
 
 mod compare;
+mod connections;
 mod coverage;
 mod events;
 mod explain;
@@ -18,6 +19,7 @@ pub(super) static ALL: &[&Declaration] = &[
     &compare::VIEW,
     &events::VIEW,
     &findings::VIEW,
+    &connections::VIEW,
     &explain::VIEW,
     &coverage::VIEW,
     &help::VIEW,

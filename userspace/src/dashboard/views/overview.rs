@@ -28,6 +28,7 @@ pub(super) static VIEW: Declaration = Declaration {
     over: false,
     scopes: &[&KEYS, &FILTER_KEYS, &menu::KEYS],
     explained: ("Columns of the overview", columns),
+    lists_connections: false,
     needs_model: true,
     make: || Box::new(Overview::default()),
 };
@@ -68,7 +69,7 @@ const BINDINGS: &[Binding] = &[
     ),
 ];
 
-static FILTER_KEYS: Scope = Scope {
+pub(super) static FILTER_KEYS: Scope = Scope {
     title: "Keys while typing a filter",
     others: Others::Typed,
     bindings: &[

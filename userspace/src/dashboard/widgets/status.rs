@@ -65,13 +65,18 @@ fn machine(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
         text::put(buf, x, area.y, area.width, title, theme.title());
         x += title.len() as u16;
     }
+    // Where they would run into the time, neighbours share the space between them.
+    let shared = u16::from(tabs_width + right_width > area.width.into());
     for (name, tab) in tabs {
-        let (words, style) =
-            if name == shown { (format!("[{tab}]"), theme.badge()) } else { (format!(" {tab} "), Style::new()) };
-        let width = words.len() as u16;
-        text::put(buf, x, area.y, area.right().saturating_sub(x), &words, style);
+        let width = tab.len() as u16 + 2;
+        let room = area.right().saturating_sub(x);
+        if name == shown {
+            text::put(buf, x, area.y, room, &format!("[{tab}]"), theme.badge());
+        } else {
+            text::put(buf, x + 1, area.y, room.saturating_sub(1), tab, Style::new());
+        }
         state.hits.borrow_mut().add(Rect { x, y: area.y, width, height: 1 }, Action::Show(name));
-        x += width;
+        x += width - shared;
     }
     let room = usize::from(area.right().saturating_sub(x)).saturating_sub(right_width + 3);
     let (kernel, cpus) = match &state.model {

@@ -7,8 +7,8 @@ use listentop_model::{
     figures::{FIGURES, Unit, Value},
     model::{ListenerModel, Model, ThreadModel, depth},
     words::{
-        bytes, clock, container_in_full, duration, grouped, marked, netns, numbered_endpoint, percent, plural, process,
-        rate, service, status, thread_name,
+        bytes, clock, connections as one_by_one, container_in_full, duration, grouped, marked, netns,
+        numbered_endpoint, percent, plural, process, rate, service, status, thread_name,
     },
 };
 
@@ -62,6 +62,7 @@ pub(super) fn section(model: &Model, l: &ListenerModel, story: Option<&Story>) -
         text.push_str(&over_time(model, l, story));
     }
     text.push_str(&distributions(l));
+    text.push_str(&connections(model, l));
     text.push_str(&threads(l));
     text.push_str(&figures(model, l));
     text.push_str("</details>\n");
@@ -190,6 +191,34 @@ fn distributions(l: &ListenerModel) -> String {
         charts.push_str(&chart::distribution(&title, &h.bars(BARS), name));
     }
     if charts.is_empty() { charts } else { format!("<h3>Distributions</h3><div class=\"charts\">{charts}</div>\n") }
+}
+
+/// Its connections one by one, where they were asked for.
+fn connections(model: &Model, l: &ListenerModel) -> String {
+    let Some(lists) = &l.connections else { return String::new() };
+    let mut text = String::new();
+    for (list, what) in [(&lists.waiting, "to be accepted"), (&lists.unread, "to be read")] {
+        if list.total == 0 {
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "<h3>Connections waiting {what}: {}</h3><div class=\"scroll\"><table><thead><tr><th>waits</th>\
+             <th class=\"text\">client</th><th class=\"text\">what is known</th></tr></thead><tbody>",
+            one_by_one::listed(list)
+        );
+        for connection in &list.connections {
+            let _ = writeln!(
+                text,
+                "<tr><td>{}</td><td class=\"text\">{}</td><td class=\"text\">{}</td></tr>",
+                one_by_one::waits(connection, model),
+                escape(&one_by_one::client(connection)),
+                escape(&one_by_one::facts(connection, model).join("; ")),
+            );
+        }
+        text.push_str("</tbody></table></div>");
+    }
+    text
 }
 
 fn threads(l: &ListenerModel) -> String {

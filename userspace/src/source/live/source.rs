@@ -10,7 +10,7 @@ use std::{
 
 use aya::{Ebpf, programs::Program};
 use listentop_model::{
-    coverage::Coverage,
+    coverage::{Coverage, Measure},
     sample::{Cost, Host, Losses, NamespaceId, NamespaceSample, Sample},
 };
 
@@ -25,6 +25,7 @@ use super::{
     read::{
         cost::ProbeCost,
         listeners::{Inhabitants, Listeners},
+        lists::Lists,
         log::Log,
         losses,
         shared::SharedArray,
@@ -48,6 +49,8 @@ pub struct LiveSource {
     pub(super) poll: OwnedFd,
     pub(super) losses: SharedArray<u64>,
     pub(super) listeners: Listeners,
+    /// Connections one by one; `None` where the kernel does not allow that.
+    pub(super) lists: Option<Lists>,
     pub(super) threads: Threads,
     pub(super) uninhabited: Uninhabited,
     pub(super) devices: Devices,
@@ -87,8 +90,12 @@ impl LiveSource {
         // First, because timing the probes may take a moment. The rest must be of one instant.
         let (missed_runs, cost) = self.cost();
         let scan = {
-            let listeners = &self.listeners;
-            self.owners.latest(|| listeners.inodes(), listeners.has_ownerless())
+            let (listeners, lists) = (&self.listeners, self.lists.as_ref());
+            let wanted = || {
+                let listed = lists.into_iter().flat_map(Lists::inodes);
+                listeners.inodes().into_iter().chain(listed).collect()
+            };
+            self.owners.latest(wanted, listeners.has_ownerless())
         };
         let names = namespaces::names();
         bpf::run_iterator(self.poll.as_fd())?;
@@ -117,7 +124,11 @@ impl LiveSource {
         }
         self.listeners.assign_owners(scan, &self.threads);
         self.sight.hidden = scan.hidden;
-        let listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage, &self.devices)?;
+        let mut listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage, &self.devices)?;
+        let listing = match &mut self.lists {
+            Some(lists) => lists.read(&self.listeners, &self.threads, self.owners.current(), &mut listeners)?,
+            None => None,
+        };
         self.note_vacated(&mut namespaces, &names);
         self.listeners.recycle(&mut self.threads)?;
         self.note_losses(missed_runs);
@@ -130,6 +141,7 @@ impl LiveSource {
             losses: self.losses(missed_runs),
             namespaces,
             listeners,
+            listing,
             marks: Vec::new(),
         })
     }
@@ -163,6 +175,9 @@ impl LiveSource {
     pub fn at_every_sample(mut self) -> Self {
         if let Some(walk) = &mut self.listeners.walk {
             walk.be_lavish();
+        }
+        if let Some(lists) = &mut self.lists {
+            lists.be_lavish();
         }
         self.owners.be_lavish();
         self
@@ -208,7 +223,9 @@ impl LiveSource {
         let owners = coverage::note_sight(&mut self.entries, self.sight);
         let forgotten = self.listeners.clients() > self.clients_remembered;
         let every = self.listeners.walk.as_ref().and_then(Walk::every);
-        let walks = coverage::note_walks(&mut self.entries, every);
+        let listed = self.lists.as_ref().and_then(Lists::every);
+        let walks = coverage::note_walks(&mut self.entries, Measure::OldestUnread, every)
+            | coverage::note_walks(&mut self.entries, Measure::UnreadConnections, listed);
         if silent | owners | walks | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
             self.coverage = in_words(&self.entries);
         }
@@ -250,6 +267,12 @@ impl Source for LiveSource {
 
     fn coverage(&self) -> &[Coverage] {
         &self.coverage
+    }
+
+    fn list_connections(&mut self, per_listener: u32) {
+        if let Some(lists) = &mut self.lists {
+            lists.want(per_listener);
+        }
     }
 
     fn name(&self) -> &'static str {

@@ -22,6 +22,8 @@ pub(super) struct Circumstances {
     pub(super) listeners_every: Option<Duration>,
     /// The same for SYN queues.
     pub(super) requests_every: Option<Duration>,
+    /// The same for connections one by one.
+    pub(super) lists_every: Option<Duration>,
     /// No namespace's counters can be read.
     pub(super) no_counters: bool,
 }
@@ -32,7 +34,8 @@ pub(super) fn of(circumstances: &Circumstances) -> Vec<Entry> {
 }
 
 fn one(measure: Measure, circumstances: &Circumstances) -> Entry {
-    let Circumstances { without_probes, unseen, sight, listeners_every, requests_every, no_counters } = circumstances;
+    let Circumstances { without_probes, unseen, sight, listeners_every, requests_every, lists_every, no_counters } =
+        circumstances;
     let sampled = |via, reasons| Entry::available(measure, via, reasons);
     match measure {
         Measure::AcceptQueueDepth => {
@@ -43,6 +46,16 @@ fn one(measure: Measure, circumstances: &Circumstances) -> Entry {
         Measure::SynQueueDepth => {
             let counted = ", counted by local address; unknown for shards of one address while one has any";
             sampled("sock_diag: request sockets", vec![Reason::ReadEvery(*requests_every, counted)])
+        }
+        Measure::WaitingConnections | Measure::UnreadConnections => {
+            let ages = if measure == Measure::WaitingConnections {
+                "their ages are unavailable: a lower bound is when their clients were heard last"
+            } else {
+                "their ages are unavailable: a lower bound is when the last payload came. Who reads is unknown"
+            };
+            let read = Reason::ReadEvery(*lists_every, ", while asked for");
+            let via = "sock_diag: connections by local address, idiag_rqueue, tcp_info";
+            sampled(via, vec![read, Reason::Limit(ages), Reason::WithoutProbes(without_probes.clone())])
         }
         Measure::Drops => {
             let bound = if *no_counters {

@@ -6,17 +6,22 @@ use std::{
     sync::Arc,
 };
 
-use listentop_model::sample::{
-    Counts, Device, Distributions, DropsSample, GaugeSample, ListenerSample, NamespaceCounters, NamespaceId, Protocol,
+use listentop_model::{
+    connections::ConnectionLists,
+    sample::{
+        Counts, Device, Distributions, DropsSample, GaugeSample, ListenerSample, NamespaceCounters, NamespaceId,
+        Protocol,
+    },
 };
 
 use super::{
+    connections,
     netlink::{Diag, Dump, Entry, Family, Wanted},
     refused::{Certain, Refused},
     requests::{self, SynQueue, SynQueues},
 };
 use crate::source::{
-    owners::Owner,
+    owners::{Owner, Scan},
     waiting::{self, Subject, Surroundings},
 };
 
@@ -205,12 +210,9 @@ impl NetnsSockets {
     /// What the kernel says.
     pub(super) fn read_requests(&mut self) -> io::Result<()> {
         let mut found = Vec::new();
-        // A request has its listener's family, also where a client of the other comes to a dual-stack listener. Each
-        // family costs a walk over all connections.
-        for (family, v4) in [(Family::V4, true), (Family::V6, false)] {
-            if self.listeners.iter().any(|known| known.entry.address.is_ipv4() == v4) {
-                self.diag.dump(Wanted::Requests, family, |entry| found.push(entry))?;
-            }
+        // A request has its listener's family, also where a client of the other comes to a dual-stack listener.
+        for family in self.families() {
+            self.diag.dump(Wanted::Requests, family, |entry| found.push(entry))?;
         }
         let queues: SynQueues = requests::assign(&found, self.listeners.iter().map(|known| &known.entry));
         for known in &mut self.listeners {
@@ -221,6 +223,35 @@ impl NetnsSockets {
             }
         }
         Ok(())
+    }
+
+    /// Lists the connections of its listeners, by the listener's cookie. `now_ns`: when this is. `inodes` gets those of
+    /// the sockets that processes hold.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn connections(
+        &mut self,
+        scan: &Scan,
+        now_ns: u64,
+        inodes: &mut HashSet<u64>,
+    ) -> io::Result<HashMap<u64, ConnectionLists>> {
+        let mut found = Vec::new();
+        for family in self.families() {
+            self.diag.dump(Wanted::Connections, family, |entry| found.push(entry))?;
+        }
+        // While others come and go, one may be listed twice.
+        let mut seen = HashSet::with_capacity(found.len());
+        found.retain(|entry| seen.insert(entry.cookie));
+        let listeners = self.listeners.iter().map(|known| &known.entry);
+        Ok(connections::assign(&found, listeners, (scan, now_ns), inodes))
+    }
+
+    /// The families that its listeners have. Each costs a walk over all connections.
+    fn families(&self) -> Vec<Family> {
+        let families = [(Family::V4, true), (Family::V6, false)].into_iter();
+        let has = |v4| self.listeners.iter().any(|known| known.entry.address.is_ipv4() == v4);
+        families.filter(|(_, v4)| has(*v4)).map(|(family, _)| family).collect()
     }
 
     /// Takes the namespace's counters in, read after its listeners.
@@ -395,6 +426,7 @@ impl TrackedListener {
             descriptors: self.surroundings.descriptors,
             somaxconn,
             backlog_wanted: None,
+            connections: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The source without probes: the kernel's list of sockets (sock_diag), its counters in /proc, and owners. It needs no
 //! rights, sees depths and drops only, and only at the time of reading.
 
+mod connections;
 mod coverage;
 mod listeners;
 mod netlink;
@@ -9,12 +10,13 @@ mod refused;
 mod requests;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     time::{Duration, Instant},
 };
 
 use listentop_model::{
+    connections::{ConnectionLists, IN_ALL, Listing, PER_LISTENER},
     coverage::Coverage,
     sample::{Cost, Host, Losses, NamespaceSample, Sample},
     shared::Shared,
@@ -25,6 +27,7 @@ use crate::errors::Shortage;
 use super::{
     Source,
     coverage::{Entry, WithoutProbes, in_words},
+    lists::add_to_samples,
     machine, namespaces, owners,
     pace::Pace,
     waiting,
@@ -64,6 +67,13 @@ pub struct SockDiagSource {
     namespaces: ReachableNamespaces,
     listeners_pace: Pace,
     requests_pace: Pace,
+    lists_pace: Pace,
+    /// So many connections of each listener are listed; 0: nobody asks.
+    listed: u32,
+    /// The last lists, by the listener's cookie.
+    lists: HashMap<u64, ConnectionLists>,
+    /// Inodes of the sockets that are listed, for the search for their holders.
+    listed_inodes: HashSet<u64>,
     counters: Vec<NamespaceSample>,
     owners: owners::Watch,
     waiting: waiting::Watch,
@@ -104,6 +114,7 @@ impl SockDiagSource {
             sight: owners::Sight::of_machine(),
             listeners_every: None,
             requests_every: None,
+            lists_every: None,
             no_counters: false,
         };
         let entries = coverage::of(&circumstances);
@@ -111,6 +122,10 @@ impl SockDiagSource {
             namespaces: reachable,
             listeners_pace: Pace::new(now, THRIFT),
             requests_pace: Pace::new(now, THRIFT),
+            lists_pace: Pace::new(now, THRIFT),
+            listed: 0,
+            lists: HashMap::new(),
+            listed_inodes: HashSet::new(),
             counters: Vec::new(),
             owners: owners::Watch::start()?,
             waiting: waiting::Watch::start()?,
@@ -136,6 +151,7 @@ impl SockDiagSource {
     pub fn at_every_sample(mut self) -> Self {
         self.listeners_pace.be_lavish();
         self.requests_pace.be_lavish();
+        self.lists_pace.be_lavish();
         self
     }
 
@@ -154,7 +170,11 @@ impl SockDiagSource {
     fn take_scan(&mut self) {
         let listeners = || self.namespaces.by_inode.values().flat_map(|sockets| &sockets.listeners);
         let sought = listeners().any(|known| known.owner.is_sought());
-        let scan = self.owners.latest(|| listeners().map(listeners::TrackedListener::inode).collect(), sought);
+        let wanted = || {
+            let listeners = listeners().map(listeners::TrackedListener::inode);
+            listeners.chain(self.listed_inodes.iter().copied()).collect()
+        };
+        let scan = self.owners.latest(wanted, sought);
         let again = std::mem::replace(&mut self.scanned, scan.number) == scan.number;
         if again {
             return;
@@ -190,6 +210,26 @@ impl SockDiagSource {
             let file = self.namespaces.files.get(inode);
             sockets.limit(file.and_then(|file| namespaces::somaxconn(file, *inode)));
         }
+    }
+
+    /// Lists connections, as often as that costs little; otherwise the last lists stay.
+    fn read_connections(&mut self, now_ns: u64) -> io::Result<()> {
+        let (begin, cpu) = (Instant::now(), machine::thread_cpu());
+        if self.listed == 0 || !self.lists_pace.is_due(begin) {
+            return Ok(());
+        }
+        self.lists.clear();
+        self.listed_inodes.clear();
+        let scan = self.owners.current();
+        for sockets in self.namespaces.by_inode.values_mut().filter(|sockets| !sockets.listeners.is_empty()) {
+            self.lists.extend(sockets.connections(scan, now_ns, &mut self.listed_inodes)?);
+        }
+        for lists in self.lists.values_mut() {
+            lists.waiting.connections.truncate(self.listed as usize);
+            lists.unread.connections.truncate(self.listed as usize);
+        }
+        self.lists_pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));
+        Ok(())
     }
 
     /// Reads listeners, and behind them the counters of their namespaces.
@@ -237,6 +277,8 @@ impl Source for SockDiagSource {
             }
             self.requests_pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));
         }
+        self.read_connections(monotonic_ns)?;
+        self.circumstances.lists_every = self.lists_pace.every().filter(|_| self.listed > 0);
         self.circumstances.listeners_every = self.listeners_pace.every();
         self.circumstances.requests_every = self.requests_pace.every();
         if self.covered != self.circumstances {
@@ -247,6 +289,10 @@ impl Source for SockDiagSource {
         let mut listeners = Shared::default();
         for (inode, sockets) in &mut self.namespaces.by_inode {
             listeners.extend(sockets.sample(*inode));
+        }
+        let listing = (self.listed > 0).then_some(Listing { per_listener: self.listed, in_all: IN_ALL, unlisted: 0 });
+        if listing.is_some() {
+            add_to_samples(self.lists.clone(), &mut listeners);
         }
         Ok(Sample {
             monotonic_ns,
@@ -262,12 +308,19 @@ impl Source for SockDiagSource {
             losses: Losses::default(),
             namespaces: self.counters.clone(),
             listeners,
+            listing,
             marks: Vec::new(),
         })
     }
 
     fn coverage(&self) -> &[Coverage] {
         &self.coverage
+    }
+
+    fn list_connections(&mut self, per_listener: u32) {
+        self.listed = per_listener.min(PER_LISTENER);
+        self.lists.clear();
+        self.listed_inodes.clear();
     }
 
     fn name(&self) -> &'static str {

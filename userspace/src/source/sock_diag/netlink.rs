@@ -14,7 +14,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_sock_diag::{
     SOCK_DIAG_BY_FAMILY,
-    constants::{INET_DIAG_SKMEMINFO, INET_DIAG_SKV6ONLY},
+    constants::{INET_DIAG_INFO, INET_DIAG_SKMEMINFO, INET_DIAG_SKV6ONLY, TCP_CLOSE_WAIT, TCP_ESTABLISHED},
     inet::{
         ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags, Timer,
         nlas::{MemInfo, Nla},
@@ -26,6 +26,7 @@ use nix::sys::{
     time::{TimeVal, TimeValLike as _},
 };
 
+use super::connections::Peer;
 use crate::source::{devices, namespaces};
 
 /// Bytes of `struct inet_diag_msg` (include/uapi/linux/inet_diag.h): what comes before the attributes.
@@ -51,6 +52,8 @@ pub(super) enum Wanted {
     MptcpListeners,
     /// Request sockets: SYN received, final ACK not yet.
     Requests,
+    /// Connections whose own side has not ended.
+    Connections,
 }
 
 /// Address families. Each takes a request of its own.
@@ -69,7 +72,7 @@ pub(super) struct Entry {
     pub(super) port: u16,
     /// Index of the interface that it is bound to; 0 if to none.
     pub(super) interface: u32,
-    /// `sk_ack_backlog` of a listener.
+    /// `sk_ack_backlog` of a listener; of a connection what was not read, with its end.
     pub(super) depth: u32,
     /// `sk_max_ack_backlog` of a listener.
     pub(super) backlog: u32,
@@ -78,6 +81,8 @@ pub(super) struct Entry {
     pub(super) drops: Option<u32>,
     /// How often the SYN-ACK of a request socket was sent again.
     pub(super) retransmits: u8,
+    /// Of a connection; `None` for others.
+    pub(super) peer: Option<Peer>,
 }
 
 /// How a dump went.
@@ -168,9 +173,17 @@ fn request(wanted: Wanted, family: Family, sequence: u32) -> Vec<u8> {
         family,
         // One that needs more than a byte is in the attribute.
         protocol: u8::try_from(protocol).unwrap_or(0),
-        extensions: if wanted == Wanted::Listeners { ExtensionFlags::SKMEMINFO } else { ExtensionFlags::empty() },
-        // For request sockets, too: the kernel knows them as TCP_NEW_SYN_RECV and adds that itself.
-        states: if wanted == Wanted::Requests { StateFlags::SYN_RECV } else { StateFlags::LISTEN },
+        extensions: match wanted {
+            Wanted::Listeners => ExtensionFlags::SKMEMINFO,
+            Wanted::Connections => ExtensionFlags::INFO,
+            Wanted::MptcpListeners | Wanted::Requests => ExtensionFlags::empty(),
+        },
+        states: match wanted {
+            Wanted::Listeners | Wanted::MptcpListeners => StateFlags::LISTEN,
+            // For request sockets, too: the kernel knows them as TCP_NEW_SYN_RECV and adds that itself.
+            Wanted::Requests => StateFlags::SYN_RECV,
+            Wanted::Connections => StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT,
+        },
         socket_id,
     };
     let attribute = Nla::Other(DefaultNla::new(REQUEST_PROTOCOL, protocol.to_ne_bytes().to_vec()));
@@ -245,6 +258,12 @@ fn entry(payload: &[u8]) -> io::Result<Entry> {
             Some(Timer::Retransmit(_, times)) => times,
             _ => 0,
         },
+        peer: matches!(header.state, TCP_ESTABLISHED | TCP_CLOSE_WAIT).then_some(Peer {
+            address: header.socket_id.destination_address,
+            port: header.socket_id.destination_port,
+            state: header.state,
+            quiet: None,
+        }),
     };
     for attribute in NlasIterator::new(payload.get(MESSAGE..).ok_or_else(truncated)?) {
         let attribute = attribute.map_err(io::Error::other)?;
@@ -252,10 +271,26 @@ fn entry(payload: &[u8]) -> io::Result<Entry> {
             // Kernels that do not know the last fields leave them out.
             INET_DIAG_SKMEMINFO => entry.drops = MemInfo::parse(attribute.value()).ok().map(|info| info.drops),
             INET_DIAG_SKV6ONLY => entry.v6only = attribute.value().first().is_some_and(|value| *value != 0),
+            INET_DIAG_INFO => {
+                if let Some(peer) = &mut entry.peer {
+                    peer.quiet = quiet(attribute.value());
+                }
+            }
             _ => {}
         }
     }
     Ok(entry)
+}
+
+/// Where in `struct tcp_info` (include/uapi/linux/tcp.h) stand the milliseconds since the last payload came, and since
+/// the last ACK.
+const LAST_DATA_RECV: usize = 52;
+const LAST_ACK_RECV: usize = 56;
+
+/// Both, of a `struct tcp_info`.
+fn quiet(info: &[u8]) -> Option<(u32, u32)> {
+    let word = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+    Some((word(LAST_DATA_RECV)?, word(LAST_ACK_RECV)?))
 }
 
 fn truncated() -> io::Error {
@@ -324,8 +359,31 @@ mod tests {
             v6only: false,
             drops: Some(5),
             retransmits: 0,
+            peer: None,
         };
         assert_eq!(entries, [expected]);
+    }
+
+    #[test]
+    fn a_connection_is_read_with_when_it_was_heard_last() {
+        let mut bytes = listener();
+        // Its state, its client, and what was not read.
+        bytes[1] = TCP_CLOSE_WAIT;
+        bytes[6..8].copy_from_slice(&4711_u16.to_be_bytes());
+        bytes[24..40].copy_from_slice(&std::net::Ipv6Addr::LOCALHOST.octets());
+        let mut info = [0; 104];
+        info[LAST_DATA_RECV..][..4].copy_from_slice(&20_u32.to_ne_bytes());
+        info[LAST_ACK_RECV..][..4].copy_from_slice(&10_u32.to_ne_bytes());
+        for (length, quiet) in [(104, Some((20, 10))), (56, None)] {
+            let mut bytes = bytes.clone();
+            bytes.extend((4 + length as u16).to_ne_bytes());
+            bytes.extend(INET_DIAG_INFO.to_ne_bytes());
+            bytes.extend(&info[..length]);
+            let (entries, ..) = read_all(&message(SOCK_DIAG_BY_FAMILY, 2, SEQUENCE, &bytes)).expect("complete");
+            let address = "::1".parse().expect("an address");
+            assert_eq!(entries[0].peer, Some(Peer { address, port: 4711, state: TCP_CLOSE_WAIT, quiet }));
+            assert_eq!(entries[0].depth, 3);
+        }
     }
 
     #[test]

@@ -20,34 +20,48 @@ pub(super) struct SynQueue {
 /// address, and it is unknown which of them has the requests.
 pub(super) type SynQueues = HashMap<u64, Option<SynQueue>>;
 
-/// Counts request sockets. One belongs to a listener on its device, otherwise to one on no device: of these, to the one
-/// at exactly its local address, otherwise to the one at any address.
-pub(super) fn assign<'a>(requests: &[Entry], listeners: impl Iterator<Item = &'a Entry> + Clone) -> SynQueues {
+/// Listeners by their addresses, to find the one through which something came.
+pub(super) struct ByAddress<'a>(HashMap<(u16, IpAddr, u32), Vec<&'a Entry>>);
+
+impl<'a> ByAddress<'a> {
+    pub(super) fn of(listeners: impl Iterator<Item = &'a Entry>) -> Self {
+        let mut at: HashMap<(u16, IpAddr, u32), Vec<&Entry>> = HashMap::new();
+        for listener in listeners {
+            at.entry((listener.port, listener.address.to_canonical(), listener.interface)).or_default().push(listener);
+        }
+        Self(at)
+    }
+
+    /// The listener to which a request or a connection belongs: one on its device, otherwise one on no device; of these,
+    /// the one at exactly its local address, otherwise the one at any address. Several are shards.
+    pub(super) fn through(&self, entry: &Entry) -> Option<&[&'a Entry]> {
+        let address = entry.address.to_canonical();
+        let dual_stack = |listener: &&Entry| !listener.v6only;
+        let on_device = |device: u32| {
+            let at = |address: IpAddr| self.0.get(&(entry.port, address, device));
+            match address {
+                IpAddr::V4(_) => at(address)
+                    .or_else(|| at(Ipv4Addr::UNSPECIFIED.into()))
+                    .or_else(|| at(Ipv6Addr::UNSPECIFIED.into()).filter(|listeners| listeners.iter().any(dual_stack))),
+                IpAddr::V6(_) => at(address).or_else(|| at(Ipv6Addr::UNSPECIFIED.into())),
+            }
+        };
+        // It has its listener's device. From a link-local address, or in a VRF, one for a listener on no device has the
+        // device that it came by.
+        let found = on_device(entry.interface);
+        found.or_else(|| (entry.interface != 0).then(|| on_device(0)).flatten()).map(Vec::as_slice)
+    }
+}
+
+/// Counts request sockets.
+pub(super) fn assign<'a>(requests: &[Entry], listeners: impl Iterator<Item = &'a Entry>) -> SynQueues {
     let mut queues = SynQueues::new();
     if requests.is_empty() {
         return queues;
     }
-    let mut at: HashMap<(u16, IpAddr, u32), Vec<&Entry>> = HashMap::new();
-    for listener in listeners {
-        at.entry((listener.port, listener.address.to_canonical(), listener.interface)).or_default().push(listener);
-    }
-    let dual_stack = |listener: &&Entry| !listener.v6only;
+    let listeners = ByAddress::of(listeners);
     for request in requests {
-        let address = request.address.to_canonical();
-        let on_device = |device: u32| {
-            let exact = at.get(&(request.port, address, device));
-            let any = |address: IpAddr| at.get(&(request.port, address, device));
-            match address {
-                IpAddr::V4(_) => exact
-                    .or_else(|| any(Ipv4Addr::UNSPECIFIED.into()))
-                    .or_else(|| any(Ipv6Addr::UNSPECIFIED.into()).filter(|listeners| listeners.iter().any(dual_stack))),
-                IpAddr::V6(_) => exact.or_else(|| any(Ipv6Addr::UNSPECIFIED.into())),
-            }
-        };
-        // A request has its listener's device. From a link-local address, or in a VRF, one for a listener on no device
-        // has the device that it came by.
-        let found = on_device(request.interface).or_else(|| (request.interface != 0).then(|| on_device(0)).flatten());
-        match found.map(Vec::as_slice) {
+        match listeners.through(request) {
             Some([listener]) => {
                 let queue = queues.entry(listener.cookie).or_insert(Some(SynQueue::default()));
                 if let Some(queue) = queue {
@@ -64,10 +78,11 @@ pub(super) fn assign<'a>(requests: &[Entry], listeners: impl Iterator<Item = &'a
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn entry(cookie: u64, address: &str, port: u16) -> Entry {
+    /// A listener, or with its fields changed something else.
+    pub(in crate::source::sock_diag) fn entry(cookie: u64, address: &str, port: u16) -> Entry {
         Entry {
             cookie,
             inode: 0,
@@ -79,6 +94,7 @@ mod tests {
             v6only: false,
             drops: None,
             retransmits: 0,
+            peer: None,
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Circumstances {
     pub unseen: Option<Reason>,
     /// Why the connections cannot be walked over.
     pub not_walked: Option<Reason>,
+    /// Why connections cannot be listed one by one.
+    pub not_listed: Option<Reason>,
 }
 
 /// Coverage of every measure.
@@ -62,6 +64,9 @@ fn unavailable(measure: Measure, attached: &Attached, circumstances: &Circumstan
     }
     if measure == Measure::OldestUnread && level.is_none() {
         reasons.extend(circumstances.not_walked.clone());
+    }
+    if matches!(measure, Measure::WaitingConnections | Measure::UnreadConnections) && level.is_none() {
+        reasons.extend(circumstances.not_listed.clone());
     }
     reasons
 }
@@ -178,6 +183,10 @@ fn via(measure: Measure, attached: &Attached) -> String {
         Measure::OldestUnread => {
             format!("iter/bpf_map_elem: connections; {} less copied_seq", hooks(&[Event::Arrived]))
         }
+        Measure::WaitingConnections => "iter/bpf_map_elem: accept queues, while asked for".to_owned(),
+        Measure::UnreadConnections => {
+            format!("iter/bpf_map_elem: connections, while asked for; {} less copied_seq", hooks(&[Event::Arrived]))
+        }
         Measure::Writes => hooks(&[Event::Written]),
         Measure::Owners => "/proc/PID/fd".to_owned(),
         Measure::Waiters => WAITERS_VIA.to_owned(),
@@ -232,8 +241,8 @@ pub(crate) fn note_forgotten_clients(entries: &mut [Entry]) -> bool {
 }
 
 /// Notes how often the connections are walked over; `None`: at each refresh. Returns whether that is new.
-pub(crate) fn note_walks(entries: &mut [Entry], every: Option<Duration>) -> bool {
-    let Some(unread) = entries.iter_mut().find(|entry| entry.measure == Measure::OldestUnread) else { return false };
+pub(crate) fn note_walks(entries: &mut [Entry], measure: Measure, every: Option<Duration>) -> bool {
+    let Some(unread) = entries.iter_mut().find(|entry| entry.measure == measure) else { return false };
     // To a tenth of a second, as it is written: not every change is news.
     let tenths = |duration: Duration| duration.as_millis() / 100;
     let before = unread.reasons.iter().find_map(|reason| match reason {

@@ -16,7 +16,7 @@ use super::declaration::{either, functions, hook, if_present, loss, optional, tr
 use Measure::{
     AcceptQueuePeak, AcceptWait, Accepts, Answer, ClientGone, CookiesSent, DropCause, DropClients, Drops, Enqueued,
     FirstByte, FirstRead, Handshake, OldestUnread, OpenConnections, QueuedBytes, Reads, Residency, SynQueueDepth,
-    SynRequests, SynackRetransmits, WouldBlock, Writes,
+    SynRequests, SynackRetransmits, UnreadConnections, WouldBlock, Writes,
 };
 
 use Target::{Entry, Exit, Syscall, Tracepoint};
@@ -64,7 +64,8 @@ const URING_ACCEPTS: Hook = optional(
 );
 
 /// What the end of inet_csk_accept provides. It shows failed accepts less well.
-const ACCEPTED: &[Measure] = &[Accepts, AcceptWait, ClientGone, OpenConnections, FirstByte, FirstRead, OldestUnread];
+const ACCEPTED: &[Measure] =
+    &[Accepts, AcceptWait, ClientGone, OpenConnections, FirstByte, FirstRead, OldestUnread, UnreadConnections];
 
 /// In the order of attaching. What ends a connection's record comes before what makes one, so that no record is left
 /// behind.
@@ -77,7 +78,7 @@ pub const EVENTS: &[Definition] = &[
     .essential(),
     Definition::of(
         Event::Read,
-        &[Reads, Residency, FirstRead, FirstByte, QueuedBytes, OldestUnread, Answer],
+        &[Reads, Residency, FirstRead, FirstByte, QueuedBytes, OldestUnread, UnreadConnections, Answer],
         &[
             tracepoints(&[hook("recv_length", Tracepoint("sock_recv_length", 3))]),
             functions(&[hook("receive", Exit("tcp_recvmsg")), if_present("mptcp_receive", Exit("mptcp_recvmsg"))]),
@@ -195,7 +196,7 @@ pub const EVENTS: &[Definition] = &[
     .with_parts(&[Part::RequestsGivenUp]),
     Definition::of(
         Event::Accepted,
-        &[Accepts, AcceptWait, WouldBlock, ClientGone, OpenConnections, FirstByte, FirstRead, OldestUnread],
+        &[Accepts, AcceptWait, WouldBlock, ClientGone, OpenConnections, FirstByte, FirstRead, OldestUnread, UnreadConnections],
         &[
             // A failed accept is seen at the end of the call, and where io_uring completes it. A tracepoint of the call
             // slows all calls down, so it comes second.
@@ -227,7 +228,7 @@ pub const EVENTS: &[Definition] = &[
     .with_parts(&[Part::FailedAccepts, Part::Aborted]),
     Definition::of(
         Event::Arrived,
-        &[Residency, FirstByte, QueuedBytes, OldestUnread, Answer],
+        &[Residency, FirstByte, QueuedBytes, OldestUnread, UnreadConnections, Answer],
         &[
             tracepoints(&[hook("data_ready_of_connections", Tracepoint("sk_data_ready", 1))]),
             // A subflow of MPTCP has a function of its own.
@@ -248,7 +249,7 @@ pub const EVENTS: &[Definition] = &[
             Residency,
             FirstByte,
             QueuedBytes,
-            OldestUnread,
+            OldestUnread, UnreadConnections,
             Answer,
         ],
         &[

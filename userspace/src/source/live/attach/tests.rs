@@ -101,7 +101,7 @@ fn absent(target: Target) -> Refusal {
 }
 
 fn circumstances() -> Circumstances {
-    Circumstances { timing: Timing::All, addresses_known: true, unseen: None, not_walked: None }
+    Circumstances { timing: Timing::All, addresses_known: true, unseen: None, not_walked: None, not_listed: None }
 }
 
 fn attached(kernel: &mut FakeKernel, kind: Option<Kind>) -> Result<Attached, (StartError, Vec<Trial>)> {
@@ -481,14 +481,26 @@ fn reasons_of_the_machine_are_added() {
     let unseen = Some(Reason::UnseenNamespaces(vec![caps::Capability::CAP_SYS_ADMIN]));
     let not_walked = Some(Reason::NotWalked("EINVAL".to_owned()));
     let timing = Timing::None("EPERM".to_owned());
-    let poor = Circumstances { timing, addresses_known: false, unseen, not_walked };
+    let poor = Circumstances { timing, addresses_known: false, unseen, not_walked, not_listed: None };
     let mut entries = coverage::of(&attached, &poor);
     assert_eq!(entry(&entries, Measure::Drops).reasons, [Reason::HiddenAddresses]);
     assert_eq!(entry(&entries, Measure::ProbeTime).status(), Status::Unavailable);
     assert_eq!(entry(&entries, Measure::AcceptQueueDepth).status(), Status::Sampled);
     assert_eq!(entry(&entries, Measure::OldestUnread).status(), Status::Unavailable);
     assert_eq!(entry(&entries, Measure::QueuedBytes).status(), Status::Sampled);
-    assert!(!coverage::note_walks(&mut entries, Some(Duration::from_secs(1))), "it is unavailable anyway");
+    // The lists have walks of their own.
+    assert_eq!(entry(&entries, Measure::UnreadConnections).status(), Status::Measured);
+    assert_eq!(entry(&entries, Measure::WaitingConnections).status(), Status::Measured);
+    let not_listed = Some(Reason::NotListed("EINVAL".to_owned()));
+    let unlisted = coverage::of(&attached, &Circumstances { not_listed, ..circumstances() });
+    for measure in [Measure::UnreadConnections, Measure::WaitingConnections] {
+        assert_eq!(entry(&unlisted, measure).in_words().reason, "connections cannot be listed: EINVAL");
+    }
+    assert_eq!(entry(&unlisted, Measure::OldestUnread).status(), Status::Measured);
+    assert!(
+        !coverage::note_walks(&mut entries, Measure::OldestUnread, Some(Duration::from_secs(1))),
+        "it is unavailable anyway"
+    );
     let hidden = Sight { hidden: 2, ..Sight::default() };
     assert!(coverage::note_sight(&mut entries, hidden) && !coverage::note_sight(&mut entries, hidden));
     assert_eq!(entry(&entries, Measure::Owners).reasons, [Reason::HiddenOwners(2)]);
@@ -512,7 +524,7 @@ fn the_time_between_walks_is_said_and_taken_back() {
     let mut entries = coverage::of(&attached, &circumstances());
     let ms = |ms| Some(Duration::from_millis(ms));
     let noted = [None, ms(520), ms(540), ms(720), None].map(|every| {
-        let new = coverage::note_walks(&mut entries, every);
+        let new = coverage::note_walks(&mut entries, Measure::OldestUnread, every);
         (new, entry(&entries, Measure::OldestUnread).in_words().reason)
     });
     let words =

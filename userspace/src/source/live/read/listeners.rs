@@ -121,6 +121,12 @@ impl Listeners {
         self.known.iter().flatten().map(Box::as_ref).filter(|known| !known.reported_closed)
     }
 
+    /// What is known of the listener of this slot, if it is that of this generation.
+    pub(crate) fn info(&self, slot: u32, generation: u32) -> Option<ListenerInfo> {
+        self.known.get(slot as usize)?.as_ref()?;
+        Some(self.tables.info.read(slot)).filter(|info| info.generation == generation)
+    }
+
     /// Inodes of the sockets that listen now.
     pub(crate) fn inodes(&self) -> HashSet<u64> {
         self.open().map(|known| known.inode).collect()

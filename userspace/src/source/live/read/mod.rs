@@ -3,6 +3,7 @@
 pub(crate) mod cost;
 pub(crate) mod distributions;
 pub(crate) mod listeners;
+pub(crate) mod lists;
 pub(crate) mod log;
 pub(crate) mod losses;
 pub(crate) mod shared;

@@ -253,6 +253,12 @@ impl Threads {
         OfListener { threads: self, slot: self.slots.get(&slot) }
     }
 
+    /// The thread that has the record before this index, if it works for the listener of this slot and generation.
+    pub(crate) fn at(&self, after: u32, (slot, generation): (u32, u32)) -> Option<&ThreadSample> {
+        let seen = self.seen.get(after.checked_sub(1)? as usize)?.as_deref()?;
+        (seen.key.slot == slot && seen.generation == generation && seen.sample.pid != 0).then_some(&seen.sample)
+    }
+
     /// Forgets the threads of a listener whose slot is to be used again.
     ///
     /// # Errors

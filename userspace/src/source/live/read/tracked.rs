@@ -302,6 +302,7 @@ impl TrackedListener {
             somaxconn: (info.somaxconn != 0).then_some(info.somaxconn),
             // A later listen(2) on the same socket is not seen; it may have changed the backlog.
             backlog_wanted: (info.asked != 0 && info.backlog == info.first_backlog).then_some(info.asked_backlog),
+            connections: None,
         }
     }
 

@@ -118,6 +118,7 @@ fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry)
         .map_max_entries("USED_SETS", connection_sets(options.max_connections).div_ceil(LISTED as u32))
         .map_max_entries("SPILLED", options.max_connections.div_ceil(4))
         .map_max_entries("DROPPED", options.max_dropped_clients)
+        .map_max_entries("LISTS", slots)
         .map_max_entries("THREADS", options.max_threads)
         .map_max_entries("THREAD_INDEX", options.max_threads)
         .map_max_entries("FREE_THREADS", options.max_threads);

@@ -6,13 +6,14 @@ use aya::{
     Ebpf,
     maps::{Map, MapData, MapError, Queue},
 };
-use listentop_abi::loss::LOSSES;
+use listentop_abi::{listed, loss::LOSSES};
 
 use super::machine::Geometry;
 use crate::source::live::error::StartError;
 use crate::source::live::{
     Options,
     read::{
+        lists::ListTables,
         shared::{SharedArray, WindowedArray},
         tables::Tables,
         threads::Threads,
@@ -53,6 +54,15 @@ pub(super) fn tables(ebpf: &Ebpf, geometry: Geometry) -> Result<Tables, StartErr
         distributions: distributions.map_err(|error| StartError::Io("a map cannot be mapped", error))?,
         peaks: shared(ebpf, "PEAKS", geometry.slots * geometry.cpus)?,
         geometry,
+    })
+}
+
+/// The lists of connections.
+pub(super) fn lists(ebpf: &Ebpf, geometry: Geometry) -> Result<ListTables, StartError> {
+    Ok(ListTables {
+        listing: shared(ebpf, "LISTING", 1)?,
+        lists: shared(ebpf, "LISTS", geometry.slots)?,
+        pages: shared(ebpf, "PAGES", listed::PAGES)?,
     })
 }
 

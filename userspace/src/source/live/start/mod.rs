@@ -6,7 +6,7 @@ pub(crate) mod machine;
 mod maps;
 mod takeover;
 
-use std::{thread, time::Duration};
+use std::{os::fd::OwnedFd, thread, time::Duration};
 
 use aya::Ebpf;
 use listentop_abi::{limits, loss::Loss, settings};
@@ -23,7 +23,7 @@ use super::{
         coverage::{self, Circumstances},
         programs::KernelPrograms,
     },
-    read::{cost::ProbeCost, listeners::Listeners, log::Log, unread::Walk},
+    read::{cost::ProbeCost, listeners::Listeners, lists::Lists, log::Log, unread::Walk},
 };
 use crate::source::live::error::{NO_THREAD, StartError};
 use crate::{
@@ -86,6 +86,7 @@ impl LiveSource {
         let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", &machine.btf, Some(&table))?;
         // What waits unread is of the highest level.
         let walk = (options.level == Level::All).then(|| walk(&mut ebpf, machine)).transpose();
+        let lists = lists(&mut ebpf, options, machine, &table, geometry);
         let takeover = Takeover::load(&mut ebpf, &machine.btf, &table)?;
 
         let attached = attach_hooks(&mut ebpf, options, machine, trials)?;
@@ -103,12 +104,14 @@ impl LiveSource {
             addresses_known: kallsyms::known(&machine.ranges),
             unseen,
             not_walked: walk.as_ref().err().map(|error| Reason::NotWalked(error.to_string())),
+            not_listed: lists.as_ref().err().map(|error| Reason::NotListed(error.to_string())),
         };
         let entries = coverage::of(&attached, &circumstances);
         let mut source = Self {
             poll,
             losses,
             listeners: Listeners::new(tables, walk.ok().flatten(), free, attached.parts()),
+            lists: lists.ok(),
             threads,
             uninhabited: Uninhabited::default(),
             devices: Devices::default(),
@@ -153,6 +156,28 @@ fn walk(ebpf: &mut Ebpf, machine: &Machine) -> Result<Walk, StartError> {
         iterator(ebpf, program, "bpf_map_elem", &machine.btf, Some(&map))
     };
     Ok(Walk::new([over("USED_SETS", "unread")?, over("SPILLED", "unread_spilled")?]))
+}
+
+/// What lists connections one by one. All else works without it.
+fn lists(
+    ebpf: &mut Ebpf,
+    options: &Options,
+    machine: &Machine,
+    table: &OwnedFd,
+    geometry: Geometry,
+) -> Result<Lists, StartError> {
+    let waiting = iterator(ebpf, "list_waiting", "bpf_map_elem", &machine.btf, Some(table))?;
+    let mut over = |map, program| {
+        let map = maps::descriptor(ebpf, map)?.try_clone_to_owned();
+        let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
+        iterator(ebpf, program, "bpf_map_elem", &machine.btf, Some(&map))
+    };
+    let unread = match options.level {
+        Level::All => Some([over("CONNECTIONS", "list_unread")?, over("SPILLED", "list_unread_spilled")?]),
+        // Neither arrivals nor reads are seen.
+        Level::Accepts | Level::Queues => None,
+    };
+    Ok(Lists::new(waiting, unread, maps::lists(ebpf, geometry)?))
 }
 
 /// Descriptors that the probes take: one per map, program and hook, and a few for what is read at the start. More than
