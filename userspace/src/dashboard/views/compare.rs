@@ -120,8 +120,9 @@ struct Cell<'a> {
     style: Box<dyn Fn(f64) -> Style + 'a>,
 }
 
-/// Draws graphs beside each other, on the same axes.
-fn draw_all(buf: &mut Buffer, area: Rect, cells: Vec<Cell<'_>>, nothing: &str, (model, theme): (&Model, Theme)) {
+/// Draws graphs of a measure beside each other, on the same axes.
+fn draw_all(buf: &mut Buffer, area: Rect, cells: Vec<Cell<'_>>, measure: Measure, model: &Model, theme: Theme) {
+    let nothing = nothing(measure, model);
     let largest =
         cells.iter().flat_map(|cell| &cell.points).flat_map(|p| [p.value, p.peak]).flatten().fold(0.0, f64::max);
     for (area, cell) in grid(area, cells.len()).into_iter().zip(cells) {
@@ -217,8 +218,7 @@ impl View for Compare {
             let style = Box::new(move |value| (figure.style)(theme, value, limit));
             Some(Cell { name, points: points(figure, &listener, model), style: style as Box<dyn Fn(f64) -> Style> })
         };
-        let cells = compared.into_iter().filter_map(cell).collect();
-        draw_all(buf, body, cells, nothing(figure.measure, model), (model, theme));
+        draw_all(buf, body, compared.into_iter().filter_map(cell).collect(), figure.measure, model, theme);
     }
 }
 

@@ -8,7 +8,7 @@ use listentop_model::{
 };
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::{Cell, MARKED, Point, draw_all, nothing};
+use super::{Cell, MARKED, Point, draw_all};
 use crate::dashboard::{state::State, widgets::text};
 
 /// A figure of threads that can be compared.
@@ -79,7 +79,7 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, body: Rect, figure: &Figure, (s
         points: points(thread, figure, model),
         style: Box::new(move |_| theme.flow()),
     };
-    draw_all(buf, body, threads().map(cell).collect(), nothing(figure.measure, model), (model, theme));
+    draw_all(buf, body, threads().map(cell).collect(), figure.measure, model, theme);
 }
 
 /// Which thread it is, and how much of the work it did.
