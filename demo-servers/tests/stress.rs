@@ -230,7 +230,7 @@ fn a_pool_replaces_connections_that_fail() {
     // It closes each connection after one request.
     let answer = |mut client: TcpStream| {
         client.read_exact(&mut [0; 64]).unwrap();
-        std::io::Write::write_all(&mut client, &[0; 64]).unwrap();
+        Write::write_all(&mut client, &[0; 64]).unwrap();
     };
     let summary = load(serve(10, answer), "--rate 50 --connections 10 --pool 2");
     assert_eq!((summary.completed, summary.established), (10, 10), "{summary:?}");

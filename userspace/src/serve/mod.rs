@@ -211,8 +211,8 @@ impl Measured {
     }
 }
 
-/// Reads where to push. What a file of headers has is sent away, and who may run listentop with capabilities of its file
-/// may not read every file: so a thread that has none reads it.
+/// Reads where to push. What a file of headers has is sent away, and who may run listentop with capabilities of its
+/// file may not read every file: so a thread that has none reads it.
 #[cfg(feature = "otlp")]
 fn where_to_push(settings: &otlp::Settings) -> Result<otlp::Config, ServeError> {
     let read = || Ok(otlp::Config::new(settings, &|name| std::env::var(name).ok())?);

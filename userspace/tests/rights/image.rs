@@ -1,8 +1,9 @@
-//! The container image: an otherwise empty root, the mounts and the capabilities that its recipe names, and nothing else.
+//! The container image: an otherwise empty root, the mounts and the capabilities that its recipe names, and nothing
+//! else.
 
 use std::{
     fs,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -200,6 +201,7 @@ fn headers() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("shadow");
     fs::write(&file, "root: secret\n").expect("it is ours");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("it is ours");
     let program = Program::copy("headers");
     program.grant(&[Capability::CAP_DAC_READ_SEARCH, Capability::CAP_BPF, Capability::CAP_PERFMON]);
     let arguments = format!("serve --otlp http://127.0.0.1:9 --otlp-headers-file {}", file.display());

@@ -113,7 +113,7 @@ fn throughput(page: &mut String, results: &Results) -> Result<()> {
         page,
         "\n## Throughput\n\n\
          In a round each tool is attached for a run of {} ms, and then once more in reverse order. The load runs for {} ms before \
-         each run, so that the new programs are warm. A ratio is taken within a round. The table has medians of the rounds with their \
+         each run, so that the new programs are warm. Tools without a bound are in one round of three. A ratio is taken within a round. The table has medians of the rounds with their \
          standard error. *Nothing* against nothing compares two runs in the middle of the round with two at its ends: how much \
          equal runs differ.\n\n\
          The budget bounds what is listentop's own: these loads do little besides what is measured, so the kernel's cost of \

@@ -23,7 +23,8 @@ use crate::serve::{families::Family, labels::Labels, metrics::METRICS, page::Pag
 /// How listentop introduces itself.
 pub(super) const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
-/// A request ends behind the listener with which it reaches this size. A gRPC server takes 4 MiB, unless told otherwise.
+/// A request ends behind the listener with which it reaches this size. A gRPC server takes 4 MiB, unless told
+/// otherwise.
 const SIZE: usize = 1 << 20;
 /// What a point takes beside its own bytes: its tag and its length.
 const FRAME: usize = 4;

@@ -7,8 +7,9 @@ use std::{
 
 use bytes::Bytes;
 
-/// The most bytes that wait. It is memory that is there only while the collector is not.
-const MOST: usize = 16 << 20;
+/// The most bytes that wait, unless one push is larger. It is memory that is there only while the collector is not.
+/// With the usual --max-series a push has about half of it at most.
+const MOST: usize = 32 << 20;
 /// How long a request may wait. Backends refuse what is much older than what they have.
 const OLDEST: Duration = Duration::from_mins(5);
 
@@ -30,12 +31,11 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds a request, and makes room for it: the points of those that had to go.
+    /// Adds a request, and makes room for it by dropping older pushes: the points that had to go.
     pub(super) fn push(&mut self, batch: Batch) -> u64 {
         let mut lost = 0;
-        while self.bytes + batch.body.len() > MOST {
-            let Some(oldest) = self.pop() else { break };
-            lost += oldest.points;
+        while self.bytes + batch.body.len() > MOST && self.batches.front().is_some_and(|oldest| oldest.at < batch.at) {
+            lost += self.pop().map_or(0, |oldest| oldest.points);
         }
         self.bytes += batch.body.len();
         self.batches.push_back(batch);
@@ -49,9 +49,10 @@ impl Queue {
         Some(batch)
     }
 
-    /// Puts one back that was not taken, in front: its points, if it had to go.
+    /// Puts one back that was not taken, in front: its points, if a newer push has its room.
     pub(super) fn put_back(&mut self, batch: Batch) -> u64 {
-        if self.bytes + batch.body.len() > MOST {
+        let newer = self.batches.back().is_some_and(|newest| newest.at > batch.at);
+        if newer && self.bytes + batch.body.len() > MOST {
             return batch.points;
         }
         self.bytes += batch.body.len();
@@ -85,20 +86,34 @@ mod tests {
 
     #[test]
     fn the_newest_stay_and_what_goes_is_counted() {
-        let now = Instant::now();
+        let begun = Instant::now();
+        let at = |second| begun + Duration::from_secs(second);
         let mut queue = Queue::default();
-        for points in 1..=16 {
-            assert_eq!(queue.push(batch(1 << 20, points, now)), 0);
+        for points in 1..=32 {
+            assert_eq!(queue.push(batch(1 << 20, points, at(points))), 0);
         }
-        assert_eq!(queue.push(batch((1 << 20) + 1, 17, now)), 1 + 2, "two make room");
-        assert_eq!(queue.points(), (3..=17).sum::<u64>());
+        assert_eq!(queue.push(batch((1 << 20) + 1, 33, at(33))), 1 + 2, "two make room");
+        assert_eq!(queue.points(), (3..=33).sum::<u64>());
         let taken = queue.pop().expect("there are some");
         assert_eq!(taken.points, 3, "the oldest first");
         assert_eq!(queue.put_back(taken), 0);
         let taken = queue.pop().expect("there are some");
-        assert_eq!(queue.push(batch(2 << 20, 18, now)), 4);
+        assert_eq!(queue.push(batch(2 << 20, 34, at(34))), 4);
         assert_eq!(queue.put_back(taken), 3, "its room is taken");
         assert_eq!(queue.pop().map(|batch| batch.points), Some(5));
+    }
+
+    #[test]
+    fn a_push_makes_no_room_for_itself() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        for points in 1..=100 {
+            assert_eq!(queue.push(batch(1 << 20, points, now)), 0);
+        }
+        let taken = queue.pop().expect("there are some");
+        assert_eq!((queue.put_back(taken), queue.points()), (0, 5050), "all of it is there");
+        let next = now + Duration::from_secs(1);
+        assert_eq!(queue.push(batch(1 << 20, 7, next)), (1..=69).sum::<u64>(), "an older one gives way");
     }
 
     #[test]
