@@ -31,6 +31,8 @@ fn a_recording_is_played_and_travelled() {
 fn the_events_of_the_whole_recording_are_there() {
     let mut session = Session::program(&["replay", RECORDING, "--at", "+0s"], (120, 40), None);
     session.wait_for("PAUSED");
+    // These few samples are read in milliseconds. A list that grows while it is on the screen is drawn in pieces.
+    std::thread::sleep(std::time::Duration::from_secs(2));
     session.send("4");
     session.wait_for("in the recording, the newest first");
     session.wait_for("◀ shown");

@@ -80,13 +80,13 @@ const COMPLETIONS: [(&str, &str); 4] = [
     ("zsh", "_listentop"),
 ];
 
-/// Files of the checkout that are examples, and their names in the folder of examples.
+/// Folders of deploy/ that are examples, each with its place in the folder of examples.
 const EXAMPLES: [(&str, &str); 5] = [
-    ("deploy/prometheus/listentop.rules.yml", "prometheus/listentop.rules.yml"),
-    ("deploy/prometheus/prometheus.yml", "prometheus/prometheus.yml"),
-    ("deploy/grafana/listentop.json", "grafana/listentop.json"),
-    ("deploy/config/config.toml", "config.toml"),
-    ("deploy/config/web.yml", "web.yml"),
+    ("config", ""),
+    ("grafana", "grafana/"),
+    ("kubernetes", "kubernetes/"),
+    ("opentelemetry", "opentelemetry/"),
+    ("prometheus", "prometheus/"),
 ];
 
 /// The parts that are the same in each kind.
@@ -153,7 +153,7 @@ pub(crate) fn files(kind: Kind, parts: &Parts, root: &Path) -> Result<Vec<File>>
         let script = parts.completions.iter().find(|(name, _)| *name == shell);
         add(format!("{prefix}{path}"), Role::Plain, script.context("there are no such completions")?.1.clone());
     }
-    for name in units(root)? {
+    for name in names(&root.join(UNITS))? {
         let text = String::from_utf8(read(&root.join(UNITS).join(&name))?).context("a unit is not UTF-8")?;
         let text = if kind == Kind::Tarball { text } else { text.replace("/usr/local/bin/", "/usr/bin/") };
         add(format!("{prefix}lib/systemd/system/{name}"), Role::Plain, text.into_bytes());
@@ -164,8 +164,11 @@ pub(crate) fn files(kind: Kind, parts: &Parts, root: &Path) -> Result<Vec<File>>
     } else {
         add("etc/default/listentop".to_owned(), Role::Configuration, options);
     }
-    for (from, name) in EXAMPLES {
-        add(format!("{prefix}{DOC}/examples/{name}"), Role::Documentation, read(&root.join(from))?);
+    for (folder, place) in EXAMPLES {
+        for name in names(&root.join("deploy").join(folder))?.iter().filter(|name| !name.ends_with(".test.yml")) {
+            let bytes = read(&root.join("deploy").join(folder).join(name))?;
+            add(format!("{prefix}{DOC}/examples/{place}{name}"), Role::Documentation, bytes);
+        }
     }
     for (name, bytes) in documents(root)? {
         add(format!("{prefix}{DOC}/{name}"), Role::Documentation, bytes);
@@ -190,15 +193,14 @@ pub(crate) fn files(kind: Kind, parts: &Parts, root: &Path) -> Result<Vec<File>>
 /// Where the units are in the checkout.
 const UNITS: &str = "deploy/systemd";
 
-/// The names of the systemd units.
-///
-/// # Errors
-/// They cannot be read.
-pub(crate) fn units(root: &Path) -> Result<Vec<String>> {
-    let folder = root.join(UNITS);
+/// The names of the files in a folder, in order.
+fn names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
     }
     names.sort();
     Ok(names)
@@ -208,15 +210,8 @@ pub(crate) fn units(root: &Path) -> Result<Vec<String>> {
 fn documents(root: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut names = vec!["README.md".to_owned(), "SECURITY.md".to_owned()];
     for folder in ["docs", "docs/pictures"] {
-        let path = root.join(folder);
-        for entry in fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                names.push(format!("{folder}/{}", entry.file_name().display()));
-            }
-        }
+        names.extend(self::names(&root.join(folder))?.iter().map(|name| format!("{folder}/{name}")));
     }
-    names.sort();
     names.into_iter().map(|name| read(&root.join(&name)).map(|bytes| (name, bytes))).collect()
 }
 
@@ -302,6 +297,18 @@ pub(crate) mod tests {
             let text = String::from_utf8(find(&files, unit).bytes.clone()).unwrap();
             assert!(text.contains(program), "{text}");
         }
+    }
+
+    #[test]
+    fn examples_are_of_all_systems_and_without_their_tests() {
+        let debian = of(Kind::Debian);
+        let examples = "usr/share/doc/listentop/examples";
+        for path in
+            ["config.toml", "grafana/listentop.json", "prometheus/listentop.rules.yml", "kubernetes/daemonset.yaml"]
+        {
+            find(&debian, &format!("{examples}/{path}"));
+        }
+        assert!(!debian.iter().any(|file| file.path.contains(".test.")));
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn steps(version: &str) -> [Step; 8] {
             "report",
             "/usr/bin/listentop report --for 1s --format json".to_owned(),
             &[0, 5],
-            Some("\"schema\": 1".to_owned()),
+            Some("\"schema\":1".to_owned()),
         ),
         ("remove", format!("dpkg --remove {NAME}"), &[0], None),
         ("purge", format!("dpkg --purge {NAME}"), &[0], None),
@@ -231,7 +231,7 @@ mod tests {
             for step in &steps {
                 let run = planned(step).name;
                 judge.hear(&Event::Begin { run: run.clone() });
-                let usual = (0, "listentop 1.0.0 \"schema\": 1");
+                let usual = (0, "listentop 1.0.0 \"schema\":1");
                 let (code, text) = change(&run).unwrap_or(usual);
                 judge.hear(&Event::Line { stderr: false, text: text.to_owned() });
                 judge.hear(&Event::End { run, code: Some(code) });

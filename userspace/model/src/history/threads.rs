@@ -56,8 +56,8 @@ impl ThreadHistory {
 mod tests {
     use super::*;
 
-    fn accepts(accepts: f32) -> Option<ThreadRates> {
-        Some(ThreadRates { accepts, ..ThreadRates::default() })
+    fn accepts(accepts: f32) -> ThreadRates {
+        ThreadRates { accepts, ..ThreadRates::default() }
     }
 
     fn drawn(history: &ThreadHistory, timeline: &Timeline) -> Vec<(f64, Option<f32>)> {
@@ -69,11 +69,11 @@ mod tests {
         let mut timeline = Timeline::default();
         (1..=6).for_each(|step| timeline.advance(step, step as f64));
         let mut history = ThreadHistory::default();
-        assert!(drawn(&history, &timeline).is_empty());
-        history.push(2, accepts(3.0));
-        history.push(3, accepts(3.0));
+        assert_eq!(drawn(&history, &timeline), []);
+        history.push(2, Some(accepts(3.0)));
+        history.push(3, Some(accepts(3.0)));
         history.push(5, None);
-        history.push(6, accepts(1.0));
+        history.push(6, Some(accepts(1.0)));
         assert_eq!(history.0.len(), 3);
         let expected = [(2.0, Some(3.0)), (3.0, Some(3.0)), (4.0, Some(3.0)), (5.0, None), (6.0, Some(1.0))];
         assert_eq!(drawn(&history, &timeline), expected);
@@ -84,7 +84,7 @@ mod tests {
         let (mut timeline, mut history) = (Timeline::default(), ThreadHistory::default());
         for step in 1..=1_000 {
             timeline.advance(step, step as f64);
-            history.push(step, accepts(step as f32));
+            history.push(step, Some(accepts(step as f32)));
         }
         assert_eq!(history.0.len(), HISTORY);
         let drawn = drawn(&history, &timeline);
