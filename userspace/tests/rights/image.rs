@@ -78,6 +78,9 @@ fn root() -> PathBuf {
     // As every runtime makes them; --pid host: the processes of the machine.
     mount(Some("proc"), &at("proc"), Some("proc"), MsFlags::empty(), None::<&str>).expect("/proc");
     mount(Some("sysfs"), &at("sys"), Some("sysfs"), MsFlags::MS_RDONLY, None::<&str>).expect("/sys");
+    fs::create_dir(at("dev")).expect("a folder");
+    fs::write(at("dev/null"), "").expect("a place for it");
+    mount(Some("/dev/null"), &at("dev/null"), None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("/dev/null");
     for volume in options("--volume") {
         let (from, rest) = volume.split_once(':').expect("from and to");
         let to = at(rest.split(':').next().expect("to"));
