@@ -78,6 +78,9 @@ fn root() -> PathBuf {
     // As every runtime makes them; --pid host: the processes of the machine.
     mount(Some("proc"), &at("proc"), Some("proc"), MsFlags::empty(), None::<&str>).expect("/proc");
     mount(Some("sysfs"), &at("sys"), Some("sysfs"), MsFlags::MS_RDONLY, None::<&str>).expect("/sys");
+    fs::create_dir(at("dev")).expect("a folder");
+    fs::write(at("dev/null"), "").expect("a place for it");
+    mount(Some("/dev/null"), &at("dev/null"), None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("/dev/null");
     for volume in options("--volume") {
         let (from, rest) = volume.split_once(':').expect("from and to");
         let to = at(rest.split(':').next().expect("to"));
@@ -141,7 +144,13 @@ fn enough() {
             assert_ne!(coverage(&report, measure).0, "unavailable", "{:?}", coverage(&report, measure));
         }
         assert!(allowed.contains(&0), "most threads have given up all: {allowed:x?}");
-        // What the image does by itself.
+        // What the image does by itself. The new namespace's loopback is down.
+        let (code, _, said) = finished({
+            let mut up = Command::new("ip");
+            up.args(["link", "set", "lo", "up"]);
+            up
+        });
+        assert_eq!(code, Some(0), "{said}");
         let command = RECIPE.lines().find_map(|line| line.strip_prefix("CMD ")).expect("it has one");
         let command: Vec<String> = serde_json::from_str(command).expect("a list");
         let mut serving = contained(&root, &command.iter().map(String::as_str).collect::<Vec<_>>());
