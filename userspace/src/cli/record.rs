@@ -23,7 +23,7 @@ use super::{
     signals::Ending,
     start,
 };
-use crate::{say::say, source::Source};
+use crate::{rights::sandbox::Allowed, say::say, source::Source};
 
 /// What is kept before and after a finding begins, worsens or ends, in milliseconds.
 const AROUND_MS: u64 = 5 * 60_000;
@@ -35,7 +35,10 @@ pub(super) fn run(cli: &Cli, options: &Record) -> Result<u8, Failure> {
     let runtime = runtime()?;
     // First, while there are all rights to make it, and before anything is attached.
     let mut writer = open(options)?;
-    let mut source = start(&cli.probing.options())?.source;
+    // A ring gets new files, and loses old ones. A file is open.
+    let writes = options.ring.map(|_| options.file.clone()).into_iter().collect();
+    let allowed = Allowed { writes, ..Allowed::default() };
+    let mut source = start(&cli.probing, &allowed)?.source;
     writer.describe(source.name(), options.every);
     let recorder =
         Recorder { writer, path: &options.file, freezer: options.freeze_on.map(Freezer::new), began: None, written: 0 };

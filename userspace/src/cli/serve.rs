@@ -18,6 +18,7 @@ pub(super) fn run(cli: &Cli, options: &Serve) -> Result<u8, Failure> {
 
     use super::{OK, runtime, signals::Ending, start};
     use crate::{
+        rights::sandbox::Allowed,
         say::say,
         serve::{Bound, Options},
     };
@@ -36,7 +37,7 @@ pub(super) fn run(cli: &Cli, options: &Serve) -> Result<u8, Failure> {
     })
     .map_err(anyhow::Error::new)?;
     let runtime = runtime()?;
-    let source = start(&cli.probing.options())?.source;
+    let source = start(&cli.probing, &Allowed::default())?.source;
     let filter = cli.filter.clone();
     runtime.block_on(async move {
         let mut ending = Ending::expect().context("cannot wait for signals")?;

@@ -2,9 +2,9 @@
 //! needed to read it.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,11 @@ use anyhow::Context as _;
 use listentop_model::{
     model::Model,
     words::{self, Charset},
+};
+use nix::{
+    fcntl::{AT_FDCWD, OFlag, openat},
+    sys::stat::{Mode, fstat},
+    unistd::{Gid, Uid, fchown, geteuid},
 };
 use serde::Serialize;
 
@@ -29,14 +34,54 @@ pub(super) fn write(app: &App, parent: &Path) -> anyhow::Result<PathBuf> {
     let model = app.state.model.as_deref().context("nothing was measured yet")?;
     let directory = parent.join(name(app, model));
     fs::DirBuilder::new().mode(0o700).create(&directory).with_context(|| format!("{}", directory.display()))?;
-    let written = write_files(app, model, &directory);
+    let folder = Folder::open(&directory).with_context(|| format!("{}", directory.display()))?;
+    let written = write_files(app, model, &folder);
     if written.is_err() {
-        // Only what was written just now is in it.
+        // Only what was written just now is in it. A link in its place would be removed, and not followed.
         let _ = fs::remove_dir_all(&directory);
     }
-    written?;
-    give_to_user(&directory);
+    written.with_context(|| format!("{}", directory.display()))?;
     Ok(directory)
+}
+
+/// A folder that is open. Others may write where it is, and exchange it for a link: everything goes by its descriptor.
+struct Folder {
+    folder: OwnedFd,
+    /// Under sudo the files belong to who called it, who is to read and send them.
+    user: Option<(Uid, Gid)>,
+}
+
+impl Folder {
+    /// Opens a folder that was just made.
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let folder = openat(AT_FDCWD, path, flags, Mode::empty())?;
+        let stat = fstat(&folder)?;
+        if stat.st_uid != geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+            return Err(io::Error::other("it was exchanged for another folder"));
+        }
+        let id = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+        let user = id("SUDO_UID").zip(id("SUDO_GID")).map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)));
+        let made = Self { folder, user };
+        made.give(&made.folder);
+        Ok(made)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&self.folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(name.to_owned())?;
+        let mut file = File::from(file);
+        file.write_all(bytes).context(name.to_owned())?;
+        self.give(&file);
+        Ok(())
+    }
+
+    fn give(&self, file: impl std::os::fd::AsFd) {
+        if let Some((uid, gid)) = self.user {
+            // Without the right to give it away it stays root's.
+            let _ = fchown(file, Some(uid), Some(gid));
+        }
+    }
 }
 
 /// `listentop-HOST-20261129T031207Z`.
@@ -48,12 +93,8 @@ fn name(app: &App, model: &Model) -> String {
     format!("listentop-{host}-{time}Z")
 }
 
-fn write_files(app: &App, model: &Model, directory: &Path) -> anyhow::Result<()> {
-    let put = |name: &str, bytes: &[u8]| {
-        let path = directory.join(name);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(bytes)).with_context(|| format!("{}", path.display()))
-    };
+fn write_files(app: &App, model: &Model, folder: &Folder) -> anyhow::Result<()> {
+    let put = |name: &str, bytes: &[u8]| folder.put(name, bytes);
     let page = report::Page { remarks: &[], width: WIDTH, charset: Charset::Unicode, story: None };
     for (file, format) in [("report.txt", "table"), ("report.json", "json"), ("report.html", "html")] {
         let format = report::format(format).context("there is such a format")?;
@@ -112,16 +153,6 @@ fn histories(model: &Model) -> Vec<Course> {
     model.listeners.iter().filter(used).map(course).collect()
 }
 
-/// Under sudo the files belong to who called it, who is to read and send them.
-fn give_to_user(directory: &Path) {
-    let id = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) else { return };
-    let give = |path: &Path| -> io::Result<()> { std::os::unix::fs::lchown(path, Some(uid), Some(gid)) };
-    let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    // Without the right to give them away they stay root's.
-    files.chain([directory.to_owned()]).for_each(|path| _ = give(&path));
-}
-
 #[cfg(test)]
 mod tests {
     use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
@@ -154,6 +185,13 @@ mod tests {
         assert!(read("report.txt").contains("accept_queue_overflow") && read("screen.txt").contains("8080"));
         assert!(read("screen.svg").ends_with("</svg>\n"));
         assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+        // A link in the place of a folder is not followed.
+        let link = parent.join("link");
+        std::os::unix::fs::symlink(&directory, &link).unwrap();
+        assert!(Folder::open(&link).is_err());
+        // Nor is a folder taken that others may write to.
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Folder::open(&directory).is_err());
         // A second one at the same moment leaves the first alone.
         assert!(write(&app, &parent).is_err());
         assert!(directory.join("report.json").exists());

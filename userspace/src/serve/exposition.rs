@@ -11,6 +11,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::rights::sandbox::{PARTS, Sandbox};
+
 use super::{
     labels::Labels,
     metrics::{METRICS, PREFIX},
@@ -193,6 +195,10 @@ impl Scrape {
         Family::gauge("sample_age", "Time since the last sample was taken.")
             .in_unit(Unit::Seconds)
             .write(encoder, one(Some(latest.at.elapsed().as_secs_f64())))?;
+        let on = |part: &str| Sandbox::current()?.parts().find(|(name, why)| *name == part && why.is_none());
+        let parts = PARTS.map(|part| (Labels::default().with("part", Some(part)), f64::from(on(part).is_some())));
+        Family::gauge("sandbox", "Whether a part of the sandbox is on (1) or not (0).")
+            .write(encoder, parts.iter().map(|(labels, on)| (labels, *on)))?;
         let build = Labels::default().with("version", Some(env!("CARGO_PKG_VERSION")));
         Family::gauge("build_info", "The program.").write(encoder, [(&build, 1.0)].into_iter())
     }

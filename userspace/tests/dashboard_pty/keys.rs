@@ -167,7 +167,11 @@ fn a_command_is_copied_and_a_bundle_is_written() {
     let mut names: Vec<String> =
         fs::read_dir(bundle).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["history.json", "report.html", "report.json", "report.txt", "screen.svg", "screen.txt"]);
+    let mut expected = vec!["history.json", "report.html", "report.json", "report.txt", "screen.svg", "screen.txt"];
+    if cfg!(feature = "png") {
+        expected.insert(4, "screen.png");
+    }
+    assert_eq!(names, expected);
 }
 
 #[test]
