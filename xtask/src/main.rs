@@ -37,7 +37,7 @@ enum Task {
     /// Show listentop at work: servers under load, in a network namespace of their own
     Demo(demo::Options),
     /// Run all tests: unit tests as the current user, kernel tests as root
-    Test,
+    Test(testing::Options),
     /// Search for input that breaks the readers of the kernel's BTF and of recordings
     Fuzz(fuzz::Options),
     /// Run the kernel tests on Debian's kernels from 5.10 to 7.x, in virtual machines
@@ -78,7 +78,7 @@ fn run(task: &Task) -> Result<()> {
             })
         }
         Task::Demo(options) => demo::run(options),
-        Task::Test => testing::run(),
+        Task::Test(options) => testing::run(options),
         Task::Fuzz(options) => fuzz::run(options),
         Task::Kernels(arguments) => delegate::run("listentop-kernels", arguments).map(drop),
         Task::Lint => lint::run(),

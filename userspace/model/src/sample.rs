@@ -36,6 +36,23 @@ pub struct Sample {
     /// order. A socket that stopped listening and listens again is in it twice, once as closed.
     /// A listener that did not change may be shared with the sample before; the tracker then need not read it.
     pub listeners: Shared<ListenerSample>,
+    /// What was done on purpose since the previous sample to what is measured, in the order of time: what a lab does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MarkSample>,
+}
+
+/// Something that was done on purpose, at its moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkSample {
+    /// CLOCK_MONOTONIC when it was done, in nanoseconds.
+    pub monotonic_ns: u64,
+    /// What was done, in a few words.
+    pub what: String,
+    /// Inode of the network namespace that it concerns.
+    pub netns: u32,
+    /// The port of the server that it was done to; `None` if it concerns all of them.
+    #[serde(default)]
+    pub port: Option<u16>,
 }
 
 /// The machine that was sampled.

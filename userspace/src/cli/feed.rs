@@ -20,7 +20,7 @@ use tokio::{
 use super::filter::Filter;
 use crate::{
     dashboard::{Control, Moment, Shown, Travel},
-    past::{Memory, Past as _, Traveller},
+    past::{Memory, Past as _, Traveller, Turn},
     source::Source,
 };
 
@@ -123,6 +123,7 @@ impl Feed {
     fn travel(&mut self, travel: Travel) -> Option<Shown> {
         let turn = match travel {
             Travel::To(turn) => turn,
+            Travel::At(moment) => Turn::At(moment),
             Travel::Now => {
                 self.traveller = None;
                 return Some(Arc::new(self.model()).into());
@@ -147,7 +148,7 @@ impl Feed {
         let mut model = Model::clone(&*traveller.model(&self.memory)?);
         self.filter.apply(&mut model);
         let now_ms = now_ms(self.tracker.model());
-        Some(Shown { model: Arc::new(model), past: Some(Moment { unix_ms, last_ms: now_ms }) })
+        Some(Shown { model: Arc::new(model), past: Some(Moment { unix_ms, last_ms: now_ms }), events: None })
     }
 }
 

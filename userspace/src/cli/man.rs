@@ -104,8 +104,10 @@ mod pages {
     }
 
     fn render(man: &Man, command: &Command, name: &str, see_also: &[String], to: &mut Vec<u8>) -> io::Result<()> {
-        man.render_title(to)?;
         let mut head = Roff::new();
+        // Without a date: the same program prints the same page each time.
+        let program = concat!("listentop ", env!("CARGO_PKG_VERSION"));
+        head.control("TH", [name.to_uppercase().as_str(), "1", "", program, "User Commands"]);
         // apropos(1) shows the first sentence.
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         head.control("SH", ["NAME"]).text([roman(format!("{name} - {about}"))]);
@@ -132,8 +134,11 @@ mod pages {
         if !paragraphs.is_empty() {
             roff.control("SH", ["NOTES"]);
         }
-        for paragraph in paragraphs {
-            roff.control("PP", []).text([roman(paragraph)]);
+        for (at, paragraph) in paragraphs.into_iter().enumerate() {
+            if at > 0 {
+                roff.control("PP", []);
+            }
+            roff.text([roman(paragraph)]);
         }
         for table in tables {
             let (heading, rows) = table.split_once(":\n").unwrap_or((table, ""));

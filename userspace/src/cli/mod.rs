@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chronicle;
 mod completions;
 mod config;
 mod doctor;

@@ -23,7 +23,7 @@ use super::{
     signals::Ending,
     start,
 };
-use crate::{rights::sandbox::Allowed, say::say, source::Source};
+use crate::{lab, rights::sandbox::Allowed, say::say, source::Source};
 
 /// What is kept before and after a finding begins, worsens or ends, in milliseconds.
 const AROUND_MS: u64 = 5 * 60_000;
@@ -38,7 +38,8 @@ pub(super) fn run(cli: &Cli, options: &Record) -> Result<u8, Failure> {
     // A ring gets new files, and loses old ones. A file is open.
     let writes = options.ring.map(|_| options.file.clone()).into_iter().collect();
     let allowed = Allowed { writes, ..Allowed::default() };
-    let mut source = start(&cli.probing, &allowed)?.source;
+    let marks = lab::watch()?;
+    let mut source = lab::marked(start(&cli.probing, &allowed)?.source, marks);
     writer.describe(source.name(), options.every);
     let recorder =
         Recorder { writer, path: &options.file, freezer: options.freeze_on.map(Freezer::new), began: None, written: 0 };

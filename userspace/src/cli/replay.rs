@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use listentop_model::model::Model;
+use listentop_model::{model::Model, words::plural};
 use tokio::{
     runtime::Handle,
     sync::{
@@ -18,8 +18,10 @@ use tokio::{
 
 use super::{
     Failure,
+    chronicle::Chronicle,
     filter::Filter,
     options::{Cli, Replay},
+    progress::Progress,
     recorded::{Recorded, folder},
     runtime, still,
     top::{self, Medium},
@@ -60,10 +62,11 @@ pub(super) fn run(cli: &Cli, options: &Replay) -> Result<u8, Failure> {
     let (places, about) = run.map(|run| (run.samples.clone(), run.start.clone())).context("there is no sample")?;
     let every = Duration::from_millis(about.interval_ms.max(1)).div_f64(options.speed);
     let every = top.refresh.unwrap_or(every).clamp(SHORTEST, LONGEST);
-    let past = past::Recorded { recording: recorded.recording, places };
-    let traveller = Traveller::at(&past, place);
+    let past = Arc::new(past::Recorded { recording: recorded.recording, places });
+    let traveller = Traveller::at(&*past, place);
     let is_stopped = options.at.is_some() && still.is_none();
-    let mut player = Player { past, traveller, filter: cli.filter.clone(), every, is_stopped };
+    let chronicle = Chronicle::new();
+    let mut player = Player { past, traveller, chronicle, filter: cli.filter.clone(), every, is_stopped };
     let look = DashboardOptions {
         refresh: every,
         host: about.machine,
@@ -75,6 +78,7 @@ pub(super) fn run(cli: &Cli, options: &Replay) -> Result<u8, Failure> {
     };
     if let Some(name) = still {
         let shown = player.shown().context(UNREADABLE)?;
+        let shown = if options.still.lists_events() { player.with_all_events(shown) } else { shown };
         return still::run(name, &options.still, shown, look);
     }
     let runtime = runtime()?;
@@ -98,8 +102,9 @@ pub(super) fn run(cli: &Cli, options: &Replay) -> Result<u8, Failure> {
 
 /// Plays a recording.
 struct Player {
-    past: past::Recorded,
+    past: Arc<past::Recorded>,
     traveller: Traveller,
+    chronicle: Arc<Chronicle>,
     filter: Filter,
     /// Time between two samples.
     every: Duration,
@@ -117,9 +122,12 @@ impl Player {
         let run = move || {
             let mut due = Instant::now() + self.every;
             let first = self.shown().context(UNREADABLE)?;
-            if models.send(Some(first)).is_err() {
+            if !self.send(&models, first) {
                 return Ok(());
             }
+            // The first frame waits for nothing.
+            self.chronicle.clone().spawn(self.past.clone(), self.filter.clone(), models.clone())?;
+            let _ends = Ends(&self.chronicle.clone());
             loop {
                 let control = match controls.try_recv() {
                     Err(TryRecvError::Disconnected) => return Ok(()),
@@ -140,7 +148,7 @@ impl Player {
                 due = Instant::now() + self.every;
                 if self.traveller.place() != before
                     && let Some(shown) = self.shown()
-                    && models.send(Some(shown)).is_err()
+                    && !self.send(&models, shown)
                 {
                     return Ok(());
                 }
@@ -149,24 +157,64 @@ impl Player {
         thread::Builder::new().name("replay".to_owned()).spawn(run).context("cannot start a thread for the replay")
     }
 
+    /// Sends what is to be shown, with the events that are known by then; whether anybody receives it.
+    fn send(&self, models: &watch::Sender<Option<Shown>>, shown: Shown) -> bool {
+        models.send_modify(|slot| *slot = Some(Shown { events: Some(self.chronicle.log()), ..shown }));
+        !models.is_closed()
+    }
+
+    /// The same with everything that happens in the recording.
+    fn with_all_events(&self, shown: Shown) -> Shown {
+        let mut progress = Progress::start();
+        let all = self.past.places().len();
+        self.chronicle.read(&self.past, &self.filter, &|| (), &mut |read| {
+            progress.show(|| format!("reading what happened: {read} of {}", plural(all as u64, "sample")));
+        });
+        Shown { events: Some(self.chronicle.log()), ..shown }
+    }
+
     fn obey(&mut self, control: Control) {
         match control {
             Control::SetInterval(every) => self.every = every,
             Control::Travel(Travel::Pause(stop)) => self.is_stopped = stop,
-            Control::Travel(Travel::To(turn)) => _ = self.traveller.go(&self.past, turn),
+            Control::Travel(Travel::To(turn)) => _ = self.traveller.go(&*self.past, self.known(turn)),
+            Control::Travel(Travel::At(moment)) => {
+                self.is_stopped = true;
+                self.traveller.go(&*self.past, Turn::At(moment));
+            }
             Control::Travel(Travel::Now) => {
                 let count = self.past.places().len() as isize;
-                self.traveller.go(&self.past, Turn::Samples(count));
+                self.traveller.go(&*self.past, Turn::Samples(count));
             }
         }
     }
 
+    /// Where to go for an event that was found already; otherwise it is looked for.
+    fn known(&self, turn: Turn) -> Turn {
+        let neighbour = |forwards| self.chronicle.neighbour(self.past.time(self.traveller.place()), forwards);
+        let moment = match turn {
+            Turn::NextEvent => neighbour(true),
+            Turn::PreviousEvent => neighbour(false),
+            _ => None,
+        };
+        moment.map_or(turn, Turn::At)
+    }
+
     /// What is to be shown of this moment.
     fn shown(&mut self) -> Option<Shown> {
-        let mut model = Model::clone(&*self.traveller.model(&self.past)?);
+        let mut model = Model::clone(&*self.traveller.model(&*self.past)?);
         self.filter.apply(&mut model);
         let last = self.past.places().end.saturating_sub(1);
         let moment = Moment { unix_ms: self.past.time(self.traveller.place()), last_ms: self.past.time(last) };
-        Some(Shown { model: Arc::new(model), past: Some(moment) })
+        Some(Shown { model: Arc::new(model), past: Some(moment), events: None })
+    }
+}
+
+/// Ends the reading of events with the replay.
+struct Ends<'a>(&'a Chronicle);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

@@ -44,6 +44,14 @@ pub(super) struct Still {
     ascii: bool,
 }
 
+impl Still {
+    /// Whether it shows what happened in the whole recording.
+    pub(super) fn lists_events(&self) -> bool {
+        let events = Action::Show("events");
+        self.view == events.name() || self.then.contains(&events)
+    }
+}
+
 /// An action by its name in the configuration file.
 fn action(name: &str) -> Result<Action, String> {
     let known = bound_actions().into_iter().find(|action| action.name() == name);

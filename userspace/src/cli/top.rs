@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     dashboard::{self, DashboardOptions, Ended, Palette, Theme},
-    lab::Lab,
+    lab::{self, Lab},
     rights::sandbox::Allowed,
     say::{charset, say},
 };
@@ -38,7 +38,8 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     let allowed = Allowed { writes: vec![".".into()], ..Allowed::default() };
     let started = start(&cli.probing, &allowed)?;
     let name = started.source.name().to_owned();
-    let feed = Feed::start(started.source, cli.filter.clone()).context("reading the source failed")?;
+    let feed = Feed::start(lab::marked(started.source, lab.as_ref().map(Lab::marks)), cli.filter.clone())
+        .context("reading the source failed")?;
     let options = DashboardOptions {
         host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
         source: name,

@@ -185,6 +185,8 @@ impl Action {
 pub enum Travel {
     /// Another one of the past.
     To(Turn),
+    /// That of a recording at this time, in milliseconds since the epoch, and stay there.
+    At(u64),
     /// The newest, whatever comes.
     Now,
     /// Stay at the one that is shown, or go on; of a recording.

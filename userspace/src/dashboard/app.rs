@@ -96,7 +96,7 @@ impl App {
     pub fn show_moment(&mut self, shown: Shown) -> Effect {
         match shown.past {
             Some(moment) => {
-                self.state.set_past(shown.model, moment);
+                self.state.set_past(shown.model, moment, shown.events);
                 self.arrange();
                 Effect::Redraw
             }
@@ -214,6 +214,7 @@ impl App {
             Outcome::Unchanged => Effect::None,
             Outcome::Changed => Effect::Redraw,
             Outcome::Show(name) => self.show(name),
+            Outcome::Travel(travel) => self.state.travel(travel),
         }
     }
 

@@ -44,6 +44,7 @@ pub use self::{
     geometry::{MIN_COLUMNS, MIN_ROWS},
     keymap::{Key, Remapped},
     layout::Columns,
+    log::Log,
     run::{Control, Ended, run, run_in_lab},
     still::still,
     terminal::usable,
@@ -57,11 +58,13 @@ pub struct Shown {
     pub model: Arc<Model>,
     /// Its moment, if that is not now.
     pub past: Option<Moment>,
+    /// What happened in the recording that it is of.
+    pub events: Option<Arc<Log>>,
 }
 
 impl From<Arc<Model>> for Shown {
     fn from(model: Arc<Model>) -> Self {
-        Self { model, past: None }
+        Self { model, past: None, events: None }
     }
 }
 

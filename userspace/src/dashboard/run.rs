@@ -197,7 +197,7 @@ async fn show<M: Into<Shown> + Clone>(
             changed = models.changed() => match changed {
                 Ok(()) => {
                     let shown: Option<Shown> = models.borrow_and_update().clone().map(Into::into);
-                    if let Some(Shown { model, past: None }) = &shown {
+                    if let Some(Shown { model, past: None, .. }) = &shown {
                         lab.sampled(model);
                     }
                     Turn::Continue(shown.map_or(Effect::None, |shown| app.show_moment(shown)))

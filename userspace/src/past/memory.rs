@@ -53,7 +53,7 @@ impl Segment {
         })
     }
 
-    /// The same with fewer samples. Peaks, and listeners that closed, pass to the sample that stays.
+    /// The same with fewer samples. Peaks, marks, and listeners that closed, pass to the sample that stays.
     fn thinned(&self) -> Self {
         let mut keeper = Keeper::new(THIN_MS);
         let mut encoder = Encoder::default();
@@ -103,6 +103,7 @@ impl Keeper {
 
 /// Adds to a sample what only the one before it showed.
 fn merge(sample: &mut Sample, earlier: &Sample) {
+    sample.marks.splice(..0, earlier.marks.iter().cloned());
     // Most samples have the same listeners at the same places; only others need an index.
     let places: OnceCell<HashMap<u64, usize>> = OnceCell::new();
     let place_of = |id: u64| {
@@ -240,7 +241,7 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use listentop_model::{fixtures, tracker::Tracker};
+    use listentop_model::{fixtures, sample::MarkSample, tracker::Tracker};
 
     use super::*;
 
@@ -286,6 +287,28 @@ mod tests {
             place < 63
         });
         assert_eq!(some, [(62, found[62].unix_ms), (63, found[63].unix_ms)]);
+    }
+
+    #[test]
+    fn no_mark_is_left_out() {
+        let mut memory = Memory::default();
+        // Half an hour: the first part of it is thinned out.
+        for (n, mut sample) in (0..).zip(samples(7_200)) {
+            if n % 7 == 0 {
+                let (monotonic_ns, what) = (sample.monotonic_ns - 1, n.to_string());
+                sample.marks = vec![MarkSample { monotonic_ns, what, netns: 1, port: None }];
+            }
+            memory.push(&sample);
+        }
+        let (mut found, mut kept) = (Vec::new(), 0);
+        memory.read(0..usize::MAX, &mut |_, sample| {
+            found.extend(sample.marks.iter().map(|mark| mark.what.parse::<u64>().expect("a number")));
+            kept += 1;
+            true
+        });
+        assert!(kept < 1_800, "{kept} samples: it is thinned out");
+        // All but those of the samples that wait for the next one that is kept.
+        assert_eq!(found, (0..7_197).step_by(7).collect::<Vec<u64>>());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The past: samples that are still there, in a recording or in the dashboard's memory, and the model of any moment.
 
+mod events;
 mod memory;
 mod traveller;
 
@@ -9,6 +10,7 @@ use listentop_model::sample::Sample;
 use listentop_recording::Recording;
 
 pub use self::{
+    events::{Happened, follow},
     memory::Memory,
     traveller::{Traveller, Turn},
 };

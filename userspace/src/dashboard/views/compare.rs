@@ -179,6 +179,7 @@ impl View for Compare {
                 top: Some(round_up(largest)),
                 style: &|value| (figure.style)(theme, value, limit),
                 nothing,
+                marks: &model.marks,
             }
             .draw(buf, cell, theme);
         }

@@ -7,7 +7,7 @@ mod findings;
 mod over_time;
 mod threads;
 
-pub(super) use self::findings::evidence;
+pub(super) use self::findings::{EXPECTED, evidence};
 
 use crossterm::event::KeyCode;
 use listentop_model::{
@@ -140,7 +140,7 @@ impl Listener {
         let (Some(listener), Some(model)) = (listener, &state.model) else { return (page, 0) };
         match self.current(parts) {
             Section::Findings => {
-                let length = findings::lines(&listener, width, state.theme).len();
+                let length = findings::lines(&listener, width, state).len();
                 let page = usize::from(parts.findings().0.height);
                 (page, length.saturating_sub(page))
             }
@@ -212,7 +212,7 @@ impl View for Listener {
             Section::Findings => {
                 let (findings, below) = parts.findings();
                 let inner = Rect { height: findings.height, ..inner };
-                text::scrolled(buf, inner, &findings::lines(listener, area.width, theme), self.scroll, theme);
+                text::scrolled(buf, inner, &findings::lines(listener, area.width, state), self.scroll, theme);
                 if let Some(area) = below {
                     over_time::graphs(buf, area, listener, theme, model);
                 }

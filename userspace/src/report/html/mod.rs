@@ -184,12 +184,15 @@ fn events(model: &Model, story: &Story) -> String {
 }
 
 fn event(model: &Model, event: &Event) -> String {
-    let listener = model.listeners.iter().find(|listener| listener.id == event.listener);
+    let listener = model.listeners.iter().find(|listener| Some(listener.id) == event.listener);
     let place = listener.map_or_else(
-        || format!("listener {}", event.listener),
+        || event.listener.map_or_else(|| "all listeners".to_owned(), |id| format!("listener {id}")),
         |listener| format!("{} {}", numbered_endpoint(model, listener), process(listener)),
     );
     let (what, class, more) = match (&event.finding, event.happening) {
+        (None, Happening::Marked) => {
+            (format!("mark: {}", event.mark.as_deref().unwrap_or_default()), "", String::new())
+        }
         (None, Happening::Opened) => ("opened".to_owned(), "", String::new()),
         (None, _) => ("closed".to_owned(), "", String::new()),
         (Some(finding), happening) => {

@@ -130,6 +130,7 @@ impl LiveSource {
             losses: self.losses(missed_runs),
             namespaces,
             listeners,
+            marks: Vec::new(),
         })
     }
 

@@ -13,7 +13,8 @@ use ratatui::{
 };
 
 use crate::dashboard::{
-    column::Column, group::Item, layout::Place, rows::Row, state::State, theme::Theme, widgets::text,
+    column::Column, group::Item, layout::Place, rows::Row, state::State, theme::Theme, views::listener::EXPECTED,
+    widgets::text,
 };
 
 /// The selected row in words: what has no place in the table, and its findings.
@@ -33,7 +34,7 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, places: &[Place], state: &State
     let found = rows - facts - usize::from(copy.is_some());
     let mut lines: Vec<Line<'_>> = broken(&missing(item, places, theme, model), area.width);
     lines.truncate(facts);
-    let findings = findings(figures, (area.width, found), theme);
+    let findings = findings(figures, (area.width, found), state);
     lines.extend(findings.into_iter().take(found).map(|(words, style)| Line::styled(format!(" {words}"), style)));
     if let Some(command) = copy {
         let key = Span::styled(" y copies: ", theme.label());
@@ -100,14 +101,16 @@ fn missing(item: Item<'_>, places: &[Place], theme: Theme, model: &Model) -> Vec
 }
 
 /// The findings, in `rows` rows of this width: with their advice where there is room.
-fn findings(figures: &ListenerModel, (width, rows): (u16, usize), theme: Theme) -> Vec<(String, Style)> {
+fn findings(figures: &ListenerModel, (width, rows): (u16, usize), state: &State) -> Vec<(String, Style)> {
+    let theme = state.theme;
     let width = usize::from(width).saturating_sub(2);
     let mut lines: Vec<(String, Style)> = Vec::new();
     for (at, finding) in figures.findings.iter().enumerate() {
         let (mark, when) = (words::severity_mark(finding.severity), words::finding_time(finding));
         let style = if finding.until_unix_ms.is_some() { theme.label() } else { theme.severity(finding.severity) };
         let margin = "  ".repeat(depth(&figures.findings, at));
-        let text = format!("{mark} {}{when}: {}", finding.severity.name(), words::clean(&finding.summary));
+        let expected = if state.expects(finding) { EXPECTED } else { "" };
+        let text = format!("{mark} {}{expected}{when}: {}", finding.severity.name(), words::clean(&finding.summary));
         let room = width.saturating_sub(margin.len()).max(20);
         lines.extend(words::wrap(&text, room).into_iter().map(|line| (format!("{margin}{line}"), style)));
         if finding.follows_from.is_some() || lines.len() >= rows {
