@@ -35,9 +35,9 @@ fn answer(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn socket(family: i32, protocol: i32) -> io::Result<()> {
+fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<()> {
     // SAFETY: takes numbers only. The process ends soon, and its descriptors with it.
-    answer(unsafe { libc::socket(family, libc::SOCK_RAW, protocol) }.into())
+    answer(unsafe { libc::socket(family, kind, protocol) }.into())
 }
 
 /// Changes no id: whether the call may be made.
@@ -68,10 +68,11 @@ fn load_program() -> io::Result<()> {
 }
 
 /// In order, because what one leaves the next may need. The path is that of a folder with a file `secret`.
-const ATTEMPTS: [Attempt; 12] = [
+const ATTEMPTS: [Attempt; 13] = [
     ("run a program", |_| Command::new("/bin/true").stdin(Stdio::null()).status().map(drop)),
     ("listen", |_| TcpListener::bind("127.0.0.1:0").map(drop)),
-    ("raw packets", |_| socket(libc::AF_PACKET, 0)),
+    ("raw packets", |_| socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
+    ("speak to daemons", |_| socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)),
     ("load a program into the kernel", |_| load_program()),
     ("mount", |at| {
         use nix::mount::{MsFlags, mount};
@@ -88,10 +89,11 @@ const ATTEMPTS: [Attempt; 12] = [
 ];
 
 /// What it goes on doing.
-const NEEDED: [Attempt; 4] = [
+const NEEDED: [Attempt; 5] = [
     ("read /proc", |_| fs::read("/proc/1/stat").map(drop)),
     ("read /sys", |_| fs::read("/sys/kernel/btf/vmlinux").map(drop)),
-    ("netlink", |_| socket(libc::AF_NETLINK, libc::NETLINK_SOCK_DIAG)),
+    ("netlink", |_| socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_SOCK_DIAG)),
+    ("sockets to ask a namespace by", |_| std::os::unix::net::UnixDatagram::unbound().map(drop)),
     ("threads", |_| std::thread::Builder::new().spawn(|| {}).map(|thread| thread.join().expect("it ends"))),
 ];
 
@@ -152,12 +154,12 @@ fn allows() {
     let confined = elsewhere(|| {
         let reads = vec![readable.path().to_owned()];
         confine(&Allowed { reads, writes, connects: true, attaches: true }, false);
-        let files = |at: &Path| succeeds(&ATTEMPTS[5..], at).join(", ");
+        let files = |at: &Path| succeeds(&ATTEMPTS[6..], at).join(", ");
         format!("{}; {}; {}", succeeds(&ATTEMPTS, &inside).join(", "), files(readable.path()), files(&outside))
     });
     assert_eq!(
         confined,
-        "listen, load a program into the kernel, read files, write files, rename files, delete files; read files; "
+        "listen, speak to daemons, load a program into the kernel, read files, write files, rename files, delete files; read files; "
     );
 }
 

@@ -119,10 +119,16 @@ const BPF: [bpf_cmd; 13] = [
     bpf_cmd::BPF_LINK_DETACH,
 ];
 
-/// Families of sockets that are opened after the start: the kernel's own (netlink).
-const SOCKETS: [libc::c_int; 1] = [libc::AF_NETLINK];
-/// And to reach a collector, by its address or by its name.
-const SOCKETS_OUT: [libc::c_int; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX];
+/// Families of sockets that are opened after the start: the kernel's own (netlink), and that of which a namespace is asked
+/// what it is (its cookie, names of its interfaces).
+const SOCKETS: [libc::c_int; 2] = [libc::AF_NETLINK, libc::AF_UNIX];
+/// And to reach a collector.
+const SOCKETS_OUT: [libc::c_int; 2] = [libc::AF_INET, libc::AF_INET6];
+/// Types of the latter by which daemons are spoken to, some of which do for root what they are told (Docker). Names of
+/// hosts may be asked for in this way.
+const TO_DAEMONS: [libc::c_int; 2] = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET];
+/// What in a socket's type is the type, and no flag.
+const TYPE: u64 = 0xf;
 
 /// Bit of calls by the x32 interface, which have numbers of their own.
 #[cfg(target_arch = "x86_64")]
@@ -154,7 +160,15 @@ fn program(allowed: &Allowed) -> Result<BpfProgram, seccompiler::BackendError> {
         rules.insert(libc::SYS_perf_event_open, Vec::new());
     }
     let out = if allowed.connects { &SOCKETS_OUT[..] } else { &[] };
-    rules.insert(libc::SYS_socket, other_than(SOCKETS.iter().chain(out).map(|family| *family as u64))?);
+    let mut sockets = other_than(SOCKETS.iter().chain(out).map(|family| *family as u64))?;
+    if !allowed.connects {
+        for kind in TO_DAEMONS {
+            let unix = SeccompCondition::new(0, Dword, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?;
+            let kind = SeccompCondition::new(1, Dword, SeccompCmpOp::MaskedEq(TYPE), kind as u64)?;
+            sockets.push(SeccompRule::new(vec![unix, kind])?);
+        }
+    }
+    rules.insert(libc::SYS_socket, sockets);
     #[cfg(target_arch = "x86_64")]
     {
         // Some calls have another number there: from 512 on.

@@ -12,10 +12,21 @@ use super::Allowed;
 /// The latest version whose rights we know. An older kernel restricts what it knows.
 const VERSION: ABI = ABI::V5;
 
-/// What is read after the start: the kernel's own files, names of network namespaces, time zones, the names of hosts,
-/// and the libraries that look for these. No home, no /var, no /tmp.
-const READ: [&str; 10] =
-    ["/proc", "/sys", "/run", "/etc", "/dev", "/usr/share/zoneinfo", "/usr/lib", "/usr/lib64", "/lib", "/lib64"];
+/// What is read after the start: the kernel's own files, names of network namespaces, time zones, the names of hosts and
+/// certificates of their authorities, and the libraries that look for these. No home, no /tmp, next to nothing of /var.
+const READ: [&str; 11] = [
+    "/proc",
+    "/sys",
+    "/run",
+    "/etc",
+    "/dev",
+    "/usr/share",
+    "/usr/lib",
+    "/usr/lib64",
+    "/lib",
+    "/lib64",
+    "/var/lib/ca-certificates",
+];
 
 /// The terminal, and whatever standard output is.
 const DEVICES: &str = "/dev";
