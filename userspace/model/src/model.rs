@@ -9,7 +9,7 @@ pub use crate::patterns::PatternName;
 pub use crate::sample::{Descriptors, LimitSetBy, ThreadState, WaitKind, Waiter};
 use crate::{
     coverage::Coverage,
-    history::{History, Timeline},
+    history::{History, ThreadHistory, Timeline},
     names::names,
     sample::{Device, Host, Losses, NamespaceId, Process, Protocol, Summed, ThreadKey},
     shared::Shared,
@@ -255,6 +255,8 @@ pub struct ThreadModel {
     pub accepts_per_second: f64,
     /// Recent reads per second.
     pub reads_per_second: f64,
+    /// What it did at each of the last steps; of the threads that did most, unless the listener has but one.
+    pub history: ThreadHistory,
     /// Time on a CPU in the interval, in microseconds.
     pub on_cpu_us: Option<u64>,
     /// Time waiting for a CPU in the interval, in microseconds.

@@ -226,7 +226,7 @@ mod tests {
     fn the_example_that_packages_bring_is_one() {
         let config = parse(include_str!("../../../deploy/config/config.toml")).unwrap();
         assert_eq!(config.refresh, Some(Duration::from_millis(500)));
-        assert!(!config.keys().unwrap().0.is_empty());
+        assert_ne!(config.keys().unwrap().0.len(), 0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::filter::Filter;
 use crate::{
-    dashboard::{Control, Moment, Shown, Travel},
+    dashboard::{Control, Moment, Remembered, SPAN_MS, Shown, Travel},
     past::{Memory, Past as _, Traveller, Turn},
     source::Source,
 };
@@ -100,6 +100,10 @@ impl Feed {
                             interval = wanted;
                             due = Instant::now() + interval;
                         }
+                        Control::Remember(answer) => {
+                            // Whoever asked may have left.
+                            let _ = answer.send(self.remembered());
+                        }
                         Control::Travel(travel) => {
                             if let Some(shown) = self.travel(travel)
                                 && models.send(Some(shown)).is_err()
@@ -117,6 +121,13 @@ impl Feed {
             }
         };
         thread::Builder::new().name("source".to_owned()).spawn(run).context("cannot start a thread for the source")
+    }
+
+    /// The last minutes until what is shown.
+    fn remembered(&self) -> Remembered {
+        let shown = self.traveller.as_ref().map(|(traveller, _)| traveller.place());
+        let until = self.memory.time(shown.unwrap_or(self.memory.places().end.saturating_sub(1)));
+        Remembered::until(until, Box::new(self.memory.part(until.saturating_sub(SPAN_MS))))
     }
 
     /// What is to be shown of another moment; `None` if that is the one that is shown.

@@ -27,7 +27,7 @@ use super::{
     top::{self, Medium},
 };
 use crate::{
-    dashboard::{self, Control, DashboardOptions, Moment, Shown, Travel},
+    dashboard::{self, Control, DashboardOptions, Moment, Remembered, Shown, Travel},
     past::{self, Past as _, Traveller, Turn},
     say::say,
 };
@@ -176,6 +176,11 @@ impl Player {
     fn obey(&mut self, control: Control) {
         match control {
             Control::SetInterval(every) => self.every = every,
+            Control::Remember(answer) => {
+                let until = self.past.time(self.traveller.place());
+                // Whoever asked may have left.
+                let _ = answer.send(Remembered::until(until, Box::new(self.past.clone())));
+            }
             Control::Travel(Travel::Pause(stop)) => self.is_stopped = stop,
             Control::Travel(Travel::To(turn)) => _ = self.traveller.go(&*self.past, self.known(turn)),
             Control::Travel(Travel::At(moment)) => {

@@ -75,6 +75,8 @@ pub enum Action {
     PreviousSection,
     /// Distributions of the interval, or of the recent span.
     ToggleSpan,
+    /// Compare the threads of the selected listener, or rows again.
+    ToggleThreads,
     /// Open the listener that the verdict is about.
     OpenWorst,
     /// The next listener that has a finding.

@@ -38,6 +38,7 @@ pub(crate) use self::terminal::give_back_at_once;
 pub use self::{
     action::{Action, Effect, Travel},
     app::App,
+    bundle::{Remembered, SPAN_MS},
     caption::LabKey,
     column::Column,
     frame::draw,

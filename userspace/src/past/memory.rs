@@ -28,7 +28,7 @@ const SEGMENT: usize = 60;
 const MOST: usize = 8 << 20;
 
 /// Samples one after the other, the first of them whole.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Segment {
     /// Each with its time, in milliseconds since the epoch.
     frames: Vec<(u64, Vec<u8>)>,
@@ -168,6 +168,16 @@ impl Memory {
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// A copy of what it has from a moment on, in milliseconds since the epoch: for others to read meanwhile.
+    #[must_use]
+    pub fn part(&self, from: u64) -> Self {
+        let old =
+            self.segments.iter().take_while(|segment| segment.frames.last().is_some_and(|(time, _)| *time < from));
+        let (old, gone) = old.fold((0, 0), |(count, gone), segment| (count + 1, gone + segment.frames.len()));
+        let segments = self.segments.iter().skip(old).cloned().collect();
+        Self { segments, forgotten: self.forgotten + gone, ..Self::default() }
     }
 
     /// Thins out what is old, and forgets what is older.

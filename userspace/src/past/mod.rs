@@ -27,6 +27,20 @@ pub trait Past {
     fn read(&self, places: Range<usize>, each: &mut dyn FnMut(usize, &Sample) -> bool);
 }
 
+impl<T: Past + ?Sized> Past for std::sync::Arc<T> {
+    fn places(&self) -> Range<usize> {
+        (**self).places()
+    }
+
+    fn time(&self, place: usize) -> u64 {
+        (**self).time(place)
+    }
+
+    fn read(&self, places: Range<usize>, each: &mut dyn FnMut(usize, &Sample) -> bool) {
+        (**self).read(places, each);
+    }
+}
+
 /// A measurement of a recording.
 #[derive(Debug)]
 pub struct Recorded {

@@ -7,6 +7,7 @@ mod containers;
 mod doctor;
 mod dropping;
 mod granting;
+mod image;
 mod intruders;
 mod sandbox;
 mod support;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             sandbox::TESTS,
             doctor::TESTS,
             unit::TESTS,
+            image::TESTS,
         ],
         test_harness::not_root,
     )

@@ -1,6 +1,6 @@
 //! The sandbox: what a running listentop cannot do any more, even if it is made to try. System calls that nothing in it
-//! needs are refused to all threads ([`calls`], seccomp). Files are out of reach for the threads that take input
-//! ([`files`], Landlock).
+//! needs are refused to all threads (`calls`, seccomp). Files are out of reach for the threads that take input
+//! (`files`, Landlock).
 //!
 //! Both need no right, and no kernel refuses a process fewer rights. Where a kernel has one of them not, or a policy
 //! forbids it, listentop runs without: `listentop doctor` says so.
