@@ -12,7 +12,7 @@ use listentop_model::{
     fixtures,
     histogram::Histogram,
     model::{Role, ThreadModel},
-    sample::Sample,
+    sample::{ListenerSample, Sample},
     tracker::Tracker,
     words::Charset,
 };
@@ -129,6 +129,39 @@ fn overview_group_unfolded() {
     let samples = patterns();
     let actions = [to_port(&samples, 7005), vec![Action::ToggleFoldAll]].concat();
     assert_pictures("overview_group_unfolded", &samples, &actions);
+}
+
+/// The same port in two containers, one of a pod, and one in a container within another; and a service outside.
+#[test]
+fn overview_containers() {
+    let mut samples = fixtures::quiet();
+    for sample in &mut samples {
+        let base = sample.listeners[0].clone();
+        sample.listeners = (0_u32..4).map(|n| in_container(&base, n)).collect::<Vec<_>>().into();
+    }
+    assert_pictures("overview_containers", &samples, &[]);
+    assert_pictures("listener_container", &samples, &[Action::Down, Action::Open]);
+}
+
+fn in_container(base: &ListenerSample, n: u32) -> ListenerSample {
+    let mut listener = base.clone();
+    listener.id += u64::from(n);
+    (listener.address, listener.port) = ([0, 0, 0, 0].into(), 8080);
+    let mut process = listener.process.clone().unwrap_or_default();
+    process.pid += n;
+    let name = |text: &str| Some(text.to_owned());
+    match n {
+        0 => process.container_name = name("web"),
+        1 => {
+            process.container_name = name("nginx");
+            (process.pod_name, process.pod_namespace) = (name("web-7d4b9c6f5-xk2lp"), name("shop"));
+        }
+        2 => process.container_outer = name("dind"),
+        _ => process.service = name("nginx.service"),
+    }
+    process.container = if n == 3 { process.service.clone() } else { Some(format!("{n:x}123456789ab")) };
+    listener.process = Some(process);
+    listener
 }
 
 #[test]

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     lab, output,
+    rights::sandbox::Allowed,
     say::{charset, say},
 };
 
@@ -49,7 +50,7 @@ pub(super) fn run(cli: &Cli, options: &Events) -> Result<u8, Failure> {
 }
 
 fn recorded(cli: &Cli, options: &Events, path: &Path) -> Result<u8, Failure> {
-    let recorded = Recorded::open(path)?;
+    let recorded = Recorded::open(cli, path, Vec::new())?;
     // All measurements one after the other, unless a part was asked for.
     let parts = if options.part.is_all() {
         recorded.recording.runs().iter().map(|run| run.samples.clone()).collect()
@@ -68,7 +69,7 @@ fn live(cli: &Cli, options: &Events) -> Result<u8, Failure> {
     cli.filter.check().map_err(Failure::Usage)?;
     let runtime = runtime()?;
     let marks = lab::watch()?;
-    let source = lab::marked(start(&cli.probing.options())?.source, marks);
+    let source = lab::marked(start(&cli.probing, &Allowed::default())?.source, marks);
     let feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
     runtime.block_on(watch(cli, options, feed))?;
     signals::restore();

@@ -1,17 +1,13 @@
 //! `listentop export`.
 
-use std::{
-    fs::OpenOptions,
-    io::{self, IsTerminal as _, Write},
-    os::unix::fs::OpenOptionsExt as _,
-};
+use std::io::{self, IsTerminal as _, Write};
 
 use anyhow::Context as _;
 
 use super::{
     Failure, OK,
     options::{Cli, Export},
-    recorded::Recorded,
+    recorded::{Recorded, folder},
 };
 use crate::{
     export::{Exporter, Place},
@@ -26,7 +22,8 @@ pub(super) fn run(cli: &Cli, options: &Export) -> Result<u8, Failure> {
     for note in cli.filter.notes() {
         say(format_args!("listentop: {note}"));
     }
-    let recorded = Recorded::open(&options.file)?;
+    let writes = options.output.as_deref().map(folder).into_iter().collect();
+    let recorded = Recorded::open(cli, &options.file, writes)?;
     let runs = recorded.recording.runs();
     let parts: Vec<_> = if options.part.is_all() && options.duration.is_none() {
         runs.iter().map(|run| run.samples.clone()).collect()
@@ -60,9 +57,8 @@ fn open(options: &Export) -> Result<Box<dyn Write + Send>, Failure> {
         }
         return Ok(Box::new(output::Stdout));
     };
-    // Like the recording: addresses and names of programs.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    Ok(Box::new(file.with_context(|| path.display().to_string())?))
+    // Like the recording: addresses and names of programs. And like it by no link of another user's.
+    Ok(Box::new(listentop_recording::create(path).with_context(|| path.display().to_string())?))
 }
 
 /// A failure to write the table; if nobody reads it any more, that is what it is.

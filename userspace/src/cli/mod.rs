@@ -30,16 +30,21 @@ use std::{
 };
 
 use anyhow::Context as _;
+use caps::Capability;
 use clap::{Parser as _, error::ErrorKind};
 
 use crate::{
     dashboard,
     errors::{self, Shortage},
-    output, rights,
+    output,
+    rights::{
+        self,
+        sandbox::{self, Allowed},
+    },
     say::{charset, say},
     source::{self, StartError, Started},
 };
-use options::{Cli, Command};
+use options::{Cli, Command, Probing};
 
 /// Success.
 const OK: u8 = 0;
@@ -168,15 +173,19 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
-/// Starts the source and gives up the privileges that only the start required. If it is not the best source, one line
-/// on stderr explains why, and what would help.
-fn start(options: &source::Options) -> Result<Started, Failure> {
+/// Starts the source, gives up the privileges that only the start required, and turns the sandbox on, in which the
+/// command goes on doing what is `allowed`. If it is not the best source, one line on stderr explains why, and what
+/// would help.
+fn start(probing: &Probing, allowed: &Allowed) -> Result<Started, Failure> {
     limits::raise();
-    let started = source::start(options)?;
+    let started = source::start(&probing.options())?;
     if let Some(notice) = &started.notice {
         say(format_args!("listentop: {}", errors::one_line(notice)));
     }
-    rights::drop_after_attach().map_err(anyhow::Error::new)?;
+    let kept = rights::drop_after_attach().map_err(anyhow::Error::new)?;
+    if !probing.no_sandbox {
+        sandbox::confine(allowed, kept.contains(&Capability::CAP_SYS_PTRACE));
+    }
     Ok(started)
 }
 

@@ -489,6 +489,9 @@ pub(super) struct Probing {
     /// How much to measure, and to pay for. What is left out is unavailable, as 'coverage' says
     #[arg(long, global = true, value_enum, default_value_t = Extent::All)]
     measure: Extent,
+    /// Run without the sandbox, which refuses system calls and files that are not needed once measuring has begun
+    #[arg(long, global = true)]
+    pub(super) no_sandbox: bool,
     /// Attach programs that return at once to the same hooks: the least that any probe costs
     #[arg(long, global = true, hide = true)]
     empty_programs: bool,

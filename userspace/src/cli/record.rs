@@ -23,7 +23,7 @@ use super::{
     signals::Ending,
     start,
 };
-use crate::{lab, say::say, source::Source};
+use crate::{lab, rights::sandbox::Allowed, say::say, source::Source};
 
 /// What is kept before and after a finding begins, worsens or ends, in milliseconds.
 const AROUND_MS: u64 = 5 * 60_000;
@@ -35,8 +35,11 @@ pub(super) fn run(cli: &Cli, options: &Record) -> Result<u8, Failure> {
     let runtime = runtime()?;
     // First, while there are all rights to make it, and before anything is attached.
     let mut writer = open(options)?;
+    // A ring gets new files, and loses old ones. A file is open.
+    let writes = options.ring.map(|_| options.file.clone()).into_iter().collect();
+    let allowed = Allowed { writes, ..Allowed::default() };
     let marks = lab::watch()?;
-    let mut source = lab::marked(start(&cli.probing.options())?.source, marks);
+    let mut source = lab::marked(start(&cli.probing, &allowed)?.source, marks);
     source.list_connections(options.connections.unwrap_or(0));
     writer.describe(source.name(), options.every);
     let recorder =

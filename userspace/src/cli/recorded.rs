@@ -17,9 +17,13 @@ use listentop_recording::Recording;
 use super::{
     Failure,
     moment::{self, Moment, local},
+    options::Cli,
     progress::Progress,
 };
-use crate::say::say;
+use crate::{
+    rights::sandbox::{self, Allowed},
+    say::say,
+};
 
 /// How long a part is that begins at a moment.
 const AT: Duration = Duration::from_secs(60);
@@ -47,6 +51,12 @@ impl Part {
     }
 }
 
+/// The folder of a file that is to be made.
+pub(super) fn folder(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or_else(|| Path::new(".")).to_owned()
+}
+
 /// A recording that is open.
 #[derive(Debug)]
 pub(super) struct Recorded {
@@ -55,8 +65,17 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    /// Opens it, and reports what of it is damaged.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+    /// Turns the sandbox on, opens the recording, and reports what of it is damaged. What is read from here on is
+    /// somebody else's. `writes`: where files are made later.
+    pub(super) fn open(cli: &Cli, path: &Path, writes: Vec<PathBuf>) -> Result<Self, Failure> {
+        if !cli.probing.no_sandbox {
+            let allowed = Allowed { reads: vec![path.to_owned()], writes, ..Allowed::default() };
+            sandbox::confine(&allowed, false);
+        }
+        Self::read(path)
+    }
+
+    fn read(path: &Path) -> Result<Self, Failure> {
         let mut progress = Progress::start();
         let recording = Recording::open(path, |at, all| {
             progress.show(|| format!("reading {}: {}", path.display(), share(at, all)));
@@ -225,7 +244,7 @@ mod tests {
 
             let path = place.path().join(number.to_string());
             record(&path, samples, 1);
-            let recorded = Recorded::open(&path).expect("it is one");
+            let recorded = Recorded::read(&path).expect("it is one");
             let all = recorded.part(&Part::default(), None).expect("it has samples");
             let mut story = Story::default();
             let tracker = recorded.follow(all, |_, model| {
@@ -246,7 +265,7 @@ mod tests {
             ..first.clone()
         };
         record(path, &(0..100).map(second).collect::<Vec<_>>(), 1);
-        Recorded::open(path).expect("it is one")
+        Recorded::read(path).expect("it is one")
     }
 
     #[test]
@@ -286,7 +305,7 @@ mod tests {
             samples[part].iter().for_each(|sample| writer.write(sample).expect("there is room"));
             writer.finish().expect("it is written");
         }
-        let recorded = Recorded::open(&path).expect("it is one");
+        let recorded = Recorded::read(&path).expect("it is one");
         let of = |since: Option<&str>| {
             let since = since.map(|text| moment::parse(text).expect("a moment"));
             recorded.part(&Part { since, ..Part::default() }, None).expect("it has that")

@@ -22,7 +22,7 @@ use super::{
     filter::Filter,
     options::{Cli, Replay},
     progress::Progress,
-    recorded::Recorded,
+    recorded::{Recorded, folder},
     runtime, still,
     top::{self, Medium},
 };
@@ -49,7 +49,9 @@ pub(super) fn run(cli: &Cli, options: &Replay) -> Result<u8, Failure> {
     let top = cli.top();
     let look = top::look(&top, medium)?;
     cli.filter.notes().into_iter().for_each(|note| say(format_args!("listentop: {note}")));
-    let recorded = Recorded::open(&options.file)?;
+    // Stills, or evidence bundles.
+    let writes = still.map_or_else(|| ".".into(), folder);
+    let recorded = Recorded::open(cli, &options.file, vec![writes])?;
     let place = if let Some(moment) = options.at {
         recorded.place(moment)?
     } else {

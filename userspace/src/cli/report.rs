@@ -30,6 +30,7 @@ use crate::{
     lab::{self, Lab},
     output,
     report::{self, Story},
+    rights::sandbox::Allowed,
     say::{charset, say},
 };
 
@@ -64,7 +65,7 @@ fn live(cli: &Cli, options: &Report) -> Result<u8, Failure> {
     let named = cli.filter.check().map_err(Failure::Usage)?;
     let runtime = runtime()?;
     let mut lab = Lab::of_environment()?;
-    let mut source = start(&cli.probing.options())?.source;
+    let mut source = start(&cli.probing, &Allowed::default())?.source;
     source.list_connections(options.connections.unwrap_or(0));
     let mut feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
     let mut story = options.format.is_story.then(Story::default);
@@ -79,7 +80,7 @@ fn live(cli: &Cli, options: &Report) -> Result<u8, Failure> {
 
 /// The report of a part of a recording.
 fn recorded(cli: &Cli, options: &Report, path: &Path) -> Result<u8, Failure> {
-    let recorded = Recorded::open(path)?;
+    let recorded = Recorded::open(cli, path, Vec::new())?;
     let places = recorded.part(&options.part, options.duration)?;
     let mut story = options.format.is_story.then(Story::default);
     let tracker = recorded.follow(places, |_, model| {

@@ -18,6 +18,7 @@ pub(super) fn run(cli: &Cli, options: &Serve) -> Result<u8, Failure> {
 
     use super::{OK, runtime, signals::Ending, start};
     use crate::{
+        rights::sandbox::Allowed,
         say::say,
         serve::{Bound, Options},
     };
@@ -38,7 +39,11 @@ pub(super) fn run(cli: &Cli, options: &Serve) -> Result<u8, Failure> {
     })
     .map_err(anyhow::Error::new)?;
     let runtime = runtime()?;
-    let source = start(&cli.probing.options())?.source;
+    #[cfg(feature = "otlp")]
+    let connects = options.otlp.settings().is_some();
+    #[cfg(not(feature = "otlp"))]
+    let connects = false;
+    let source = start(&cli.probing, &Allowed { connects, ..Allowed::default() })?.source;
     let filter = cli.filter.clone();
     let served = runtime.block_on(async move {
         let mut ending = Ending::expect().context("cannot wait for signals")?;

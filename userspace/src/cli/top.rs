@@ -16,6 +16,7 @@ use super::{
 use crate::{
     dashboard::{self, DashboardOptions, Ended, Palette, Theme},
     lab::{self, Lab},
+    rights::sandbox::Allowed,
     say::{charset, say},
 };
 
@@ -33,7 +34,9 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     }
     let runtime = runtime()?;
     let lab = Lab::of_environment()?;
-    let started = start(&cli.probing.options())?;
+    // An evidence bundle goes into the current directory.
+    let allowed = Allowed { writes: vec![".".into()], ..Allowed::default() };
+    let started = start(&cli.probing, &allowed)?;
     let name = started.source.name().to_owned();
     let feed = Feed::start(lab::marked(started.source, lab.as_ref().map(Lab::marks)), cli.filter.clone())
         .context("reading the source failed")?;

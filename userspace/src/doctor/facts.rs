@@ -11,7 +11,7 @@ use listentop_btf::{KernelBtf, VMLINUX};
 use serde::Serialize;
 
 use crate::{
-    rights,
+    rights::{self, sandbox::Sandbox},
     source::live::{Refusal, Target, Trial},
 };
 
@@ -85,6 +85,7 @@ pub(super) fn all(trials: &[Trial]) -> Vec<Fact> {
         user(&root),
         seccomp(&root),
         container(&root),
+        sandbox(&Sandbox::trial()),
     ]
 }
 
@@ -223,6 +224,15 @@ fn seccomp(root: &Root) -> Fact {
         Some(_) => fact("seccomp", "a filter").but("it may refuse bpf(2) and perf_event_open(2)"),
         None => unknown("seccomp", "/proc does not show it"),
     }
+}
+
+/// The parts of the sandbox that work here.
+fn sandbox(tried: &Sandbox) -> Fact {
+    let (on, off): (Vec<_>, Vec<_>) = tried.parts().partition(|(_, why)| why.is_none());
+    let on: Vec<&str> = on.iter().map(|(part, _)| *part).collect();
+    let found = fact("sandbox", if on.is_empty() { "none".to_owned() } else { on.join(", ") });
+    let off: Vec<String> = off.iter().map(|(part, why)| format!("no {part}: {}", why.unwrap_or_default())).collect();
+    if off.is_empty() { found } else { found.but(off.join("; ")) }
 }
 
 /// The initial PID namespace's inode (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).

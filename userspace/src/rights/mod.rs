@@ -6,6 +6,7 @@
 //! time the probes. [`tracers`] of the same user are kept out from the start.
 
 mod keeper;
+pub mod sandbox;
 mod table;
 mod thread;
 pub mod tracers;
@@ -96,16 +97,19 @@ pub(crate) fn remedy_for_probes() -> String {
 /// tries what sampling still needs: CAP_BPF for every bpf(2) call before Linux 5.19 where
 /// kernel.unprivileged_bpf_disabled is set, CAP_SYS_PTRACE where /proc hides other users' processes (`hidepid`).
 ///
+/// Returns those that the thread keeps.
+///
 /// # Errors
 /// If the kernel refuses to take them, or no thread can be started. Nothing else was given up then.
-pub fn drop_after_attach() -> Result<(), RightsError> {
+pub fn drop_after_attach() -> Result<Vec<Capability>, RightsError> {
     let held = held();
     let needed = trial::needed_to_sample(held)?;
     let kept: Vec<Capability> = KEEPER.into_iter().filter(|kept| held.contains(kept)).collect();
     if !kept.is_empty() {
         keeper::start(kept)?;
     }
-    thread::restrict(&needed)
+    thread::restrict(&needed)?;
+    Ok(needed)
 }
 
 /// Leaves the calling thread, which looks for owners, with what that needs.
@@ -126,6 +130,21 @@ pub(crate) fn restrict_to_nothing() -> Result<(), RightsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tests_of_the_threat_model_are_there() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let text = std::fs::read_to_string(root.join("SECURITY.md")).expect("it is there");
+        let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("| adversary")).skip(2).collect();
+        let rows: Vec<&str> = rows.into_iter().take_while(|line| line.starts_with('|')).collect();
+        assert!(rows.len() > 8, "{rows:?}");
+        for row in rows {
+            let tests = row.trim_end_matches(" |").rsplit(" | ").next().expect("its last column");
+            for path in tests.split(", ").map(|path| path.trim_matches('`')) {
+                assert!(root.join(path).exists(), "{path}: {row}");
+            }
+        }
+    }
 
     #[test]
     fn only_what_is_missing_is_named() {

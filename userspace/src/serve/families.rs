@@ -6,6 +6,8 @@ use std::{borrow::Cow, sync::atomic::Ordering};
 use listentop_model::coverage::Coverage;
 use prometheus_client::{metrics::MetricType, registry::Unit};
 
+use crate::rights::sandbox::{PARTS, Sandbox};
+
 use super::{
     labels::Labels,
     own::{self, Counters},
@@ -125,8 +127,16 @@ fn cost(page: &Page, all: &mut Vec<Family<'_>>) {
         Family::counter("samples", "Samples taken.", one(latest.samples as f64)),
         Family::gauge("sample_age", "Time since the last sample was taken.", one(latest.at.elapsed().as_secs_f64()))
             .in_unit(Unit::Seconds),
+        Family::gauge("sandbox", "Whether a part of the sandbox is on (1) or not (0).", sandbox()),
         Family::gauge("build_info", "The program.", [(Cow::Owned(build), 1.0)]),
     ]);
+}
+
+/// Whether each part of the sandbox is on.
+fn sandbox() -> impl Iterator<Item = (Cow<'static, Labels>, f64)> {
+    let on = |part: &str| Sandbox::current()?.parts().find(|(name, why)| *name == part && why.is_none());
+    let labels = |part| Labels::default().with("part", Some(part));
+    PARTS.into_iter().map(move |part| (Cow::Owned(labels(part)), f64::from(on(part).is_some())))
 }
 
 /// What was scraped, and what was left out.

@@ -9,6 +9,7 @@ mod dropping;
 mod granting;
 mod image;
 mod intruders;
+mod sandbox;
 mod support;
 mod unit;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
             dropping::TESTS,
             granting::TESTS,
             intruders::TESTS,
+            sandbox::TESTS,
             doctor::TESTS,
             unit::TESTS,
             image::TESTS,

@@ -100,6 +100,11 @@ impl Thread {
         u64::from_str_radix(&self.fields[name], 16).expect("a mask")
     }
 
+    /// Another field of /proc/PID/status.
+    pub(crate) fn field(&self, name: &str) -> String {
+        self.fields[name].clone()
+    }
+
     pub(crate) fn no_new_privs(&self) -> bool {
         self.fields["NoNewPrivs"] == "1"
     }

@@ -4,9 +4,12 @@
 mod history;
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt as _,
+    },
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -23,6 +26,11 @@ use listentop_model::{
     words::{self, Charset},
 };
 use listentop_recording::Start;
+use nix::{
+    fcntl::{AT_FDCWD, OFlag, openat},
+    sys::stat::{Mode, fstat},
+    unistd::{Gid, Uid, fchown, geteuid},
+};
 use ratatui::buffer::Buffer;
 use tokio::sync::mpsc;
 
@@ -130,22 +138,18 @@ impl Evidence {
     fn write(&self, parent: &Path, remembered: &Receiver<Remembered>) -> anyhow::Result<PathBuf> {
         let directory = parent.join(self.name());
         fs::DirBuilder::new().mode(0o700).create(&directory).with_context(|| format!("{}", directory.display()))?;
-        let written = self.write_files(&directory, remembered);
+        let folder = Folder::open(&directory).with_context(|| format!("{}", directory.display()))?;
+        let written = self.write_files(&directory, &folder, remembered);
         if written.is_err() {
-            // Only what was written just now is in it.
+            // Only what was written just now is in it. A link in its place would be removed, and not followed.
             let _ = fs::remove_dir_all(&directory);
         }
-        written?;
-        give_to_user(&directory);
+        written.with_context(|| format!("{}", directory.display()))?;
         Ok(directory)
     }
 
-    fn write_files(&self, directory: &Path, remembered: &Receiver<Remembered>) -> anyhow::Result<()> {
-        let put = |name: &str, bytes: &[u8]| {
-            let path = directory.join(name);
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-            file.and_then(|mut file| file.write_all(bytes)).with_context(|| format!("{}", path.display()))
-        };
+    fn write_files(&self, directory: &Path, folder: &Folder, remembered: &Receiver<Remembered>) -> anyhow::Result<()> {
+        let put = |name: &str, bytes: &[u8]| folder.put(name, bytes);
         for format in still::FORMATS {
             let bytes = (format.write)(&self.still, self.palette)?;
             put(&format!("screen.{}", format.ending), &bytes)?;
@@ -159,6 +163,7 @@ impl Evidence {
             Ok(remembered) => {
                 let path = directory.join("history.rec");
                 remembered.record(&path, self.start()).with_context(|| format!("{}", path.display()))?;
+                folder.give_file("history.rec");
                 remembered.courses(&self.model)
             }
             // The source is gone, or hangs: what the screen shows is there.
@@ -178,14 +183,53 @@ impl Evidence {
     }
 }
 
-/// Under sudo the files belong to who called it, who is to read and send them.
-fn give_to_user(directory: &Path) {
-    let id = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) else { return };
-    let give = |path: &Path| -> io::Result<()> { std::os::unix::fs::lchown(path, Some(uid), Some(gid)) };
-    let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    // Without the right to give them away they stay root's.
-    files.chain([directory.to_owned()]).for_each(|path| _ = give(&path));
+/// A folder that is open. Others may write where it is, and exchange it for a link: everything goes by its descriptor.
+struct Folder {
+    folder: OwnedFd,
+    /// Under sudo the files belong to who called it, who is to read and send them.
+    user: Option<(Uid, Gid)>,
+}
+
+/// How a file is opened: by no link.
+const PLAIN: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_CLOEXEC);
+
+impl Folder {
+    /// Opens a folder that was just made.
+    fn open(path: &Path) -> io::Result<Self> {
+        let folder = openat(AT_FDCWD, path, PLAIN | OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+        let stat = fstat(&folder)?;
+        if stat.st_uid != geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+            return Err(io::Error::other("it was exchanged for another folder"));
+        }
+        let id = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+        let user = id("SUDO_UID").zip(id("SUDO_GID")).map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)));
+        let made = Self { folder, user };
+        made.give(&made.folder);
+        Ok(made)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let flags = PLAIN | OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let file = openat(&self.folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).context(name.to_owned())?;
+        let mut file = File::from(file);
+        file.write_all(bytes).context(name.to_owned())?;
+        self.give(&file);
+        Ok(())
+    }
+
+    /// Gives away a file that something else made in it.
+    fn give_file(&self, name: &str) {
+        if let Ok(file) = openat(&self.folder, name, PLAIN | OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()) {
+            self.give(&file);
+        }
+    }
+
+    fn give(&self, file: impl AsFd) {
+        if let Some((uid, gid)) = self.user {
+            // Without the right to give it away it stays root's.
+            let _ = fchown(file, Some(uid), Some(gid));
+        }
+    }
 }
 
 #[cfg(test)]

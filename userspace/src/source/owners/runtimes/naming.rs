@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::mpsc, thread, time::Duration};
 
 use super::{Names, of_host};
 use crate::{
-    rights,
+    rights::{self, sandbox},
     source::owners::{cgroup::Key, scan::Scan},
 };
 
@@ -27,6 +27,7 @@ impl Naming {
         let (requests, wanted) = mpsc::channel::<Vec<Key>>();
         let (sender, answers) = mpsc::channel();
         let work = move || {
+            sandbox::read_only();
             // If that fails, the thread goes on with the rights that it has.
             let _ = rights::restrict_to_files();
             while let Ok(keys) = wanted.recv() {

@@ -36,8 +36,8 @@ pub(super) fn file(host: &Host, home: Option<&Place>, id: &str) -> Option<Found>
         let state = host.directory(state).ok()?;
         TASKS.iter().find_map(|tasks| {
             let namespaces = state.names(tasks).ok()?;
-            let paths = namespaces.iter().take(NAMESPACES).map(|space| format!("{tasks}/{space}/{id}/config.json"));
-            paths.filter_map(|path| state.file(&path).ok()).next()
+            let mut paths = namespaces.iter().take(NAMESPACES).map(|space| format!("{tasks}/{space}/{id}/config.json"));
+            paths.find_map(|path| state.file(&path).ok())
         })
     });
     of_containerd.or_else(|| {

@@ -57,7 +57,7 @@ fn key(cgroup: &str) -> Key {
 
 fn look_up(runtimes: &mut Runtimes, cgroup: &str) -> Names {
     let key = key(cgroup);
-    runtimes.look_up(&[key.clone()]).remove(&key).unwrap_or_default()
+    runtimes.look_up(std::slice::from_ref(&key)).remove(&key).unwrap_or_default()
 }
 
 fn id() -> String {
