@@ -42,7 +42,7 @@ pub(crate) struct MapElement {
 impl MapElement {
     /// The socket and its records' place; `None` after the last element.
     #[inline(always)]
-    fn get(&self) -> Option<(MaybeGone, ListenerRef)> {
+    pub(super) fn get(&self) -> Option<(MaybeGone, ListenerRef)> {
         if self.key.is_null() || self.value.is_null() {
             return None;
         }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod blame;
 mod config;
 mod doctor;
 mod events;
@@ -61,6 +62,9 @@ enum Failure {
     Usage(String),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[cfg_attr(not(feature = "blame"), expect(dead_code, reason = "only 'blame' can do less than the source"))]
+    #[error("{0}")]
+    Impossible(String),
     #[error("{0} cannot be written: {1}")]
     Output(&'static str, #[source] io::Error),
     #[error(transparent)]
@@ -74,7 +78,7 @@ impl Failure {
             Self::Usage(_) => UNUSABLE,
             Self::Output(_, error) if error.kind() == io::ErrorKind::BrokenPipe => UNREAD,
             _ if self.shortage().is_some() => SHORT,
-            Self::Start(_) => IMPOSSIBLE,
+            Self::Start(_) | Self::Impossible(_) => IMPOSSIBLE,
             Self::Output(..) | Self::Other(_) => FAILED,
         }
     }
@@ -82,7 +86,7 @@ impl Failure {
     /// What there is too little of, if that is the reason.
     fn shortage(&self) -> Option<Shortage> {
         match self {
-            Self::Usage(_) | Self::Output(..) => None,
+            Self::Usage(_) | Self::Output(..) | Self::Impossible(_) => None,
             Self::Start(error) => error.shortage(),
             Self::Other(error) => Shortage::behind(&**error),
         }
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         (None, None | Some(Command::Top(_))) => top::run(&cli),
         (None, Some(Command::Report(report))) => report::run(&cli, report),
         (None, Some(Command::Serve(serve))) => serve::run(&cli, serve),
+        (None, Some(Command::Blame(blame))) => blame::run(&cli, blame),
         (None, Some(Command::Events(events))) => events::run(&cli, events),
         (None, Some(Command::Record(record))) => record::run(&cli, record),
         (None, Some(Command::Replay(replay))) => replay::run(&cli, replay),

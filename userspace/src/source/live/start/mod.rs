@@ -1,7 +1,7 @@
 //! Starting: the object is loaded, its maps are mapped, its programs attached, and what exists is taken over.
 
 pub(crate) mod kallsyms;
-mod loader;
+pub(in crate::source::live) mod loader;
 pub(crate) mod machine;
 mod maps;
 mod takeover;
@@ -23,6 +23,7 @@ use super::{
         coverage::{self, Circumstances},
         programs::KernelPrograms,
     },
+    blame::Blame,
     read::{cost::ProbeCost, listeners::Listeners, log::Log, unread::Walk},
 };
 use crate::source::live::error::{NO_THREAD, StartError};
@@ -96,6 +97,7 @@ impl LiveSource {
         let visited: Vec<_> = if options.empty { Vec::new() } else { machine.namespaces.values().collect() };
         let unfinished_queues = takeover.run(&mut ebpf, &visited, settings, &tables.info, geometry)?;
 
+        let blame = options.blame.then(|| Blame::attach(&mut ebpf, options, machine, geometry.slots));
         let probe_cost = ProbeCost::start(options.probe_stats)
             .map_err(|error| StartError::Io("the probes cannot be timed", error))?;
         let circumstances = Circumstances {
@@ -125,6 +127,7 @@ impl LiveSource {
             unfinished_queues,
             clients_remembered: options.max_dropped_clients.saturating_sub(limits::READY_PLACES * geometry.cpus).into(),
             programs: loaded_programs(&ebpf),
+            blame,
             name: name(options.level),
             ebpf,
             _log: log,
