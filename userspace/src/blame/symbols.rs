@@ -131,9 +131,8 @@ impl Worker {
     }
 
     fn kernel(&mut self, addresses: &[u64]) {
-        let mut kernel = Kernel::default();
         // An image with all types takes seconds to read, and has no other names.
-        kernel.vmlinux = MaybeDefault::None;
+        let kernel = Kernel { vmlinux: MaybeDefault::None, ..Kernel::default() };
         let symbols = self.symbolizer.symbolize(&Source::Kernel(kernel), Input::AbsAddr(addresses)).unwrap_or_default();
         for (address, symbol) in addresses.iter().zip(symbols) {
             if let Some(frames) = frames(&symbol, true) {

@@ -106,7 +106,17 @@ impl fmt::Display for Lack {
     }
 }
 
+/// Descriptors that it takes: one per map, program and hook, and two for each CPU that is sampled. More than that.
+pub(in crate::source::live) fn descriptors() -> u64 {
+    40 + 2 * aya::util::nr_cpus().map_or(1, |cpus| u64::from(u32::from(cpus)))
+}
+
 impl Blame {
+    /// Gives back to the kernel what only blame needs.
+    pub(in crate::source::live) fn discard(ebpf: &mut Ebpf) {
+        Maps::discard(ebpf);
+    }
+
     /// Attaches all hooks, on a thread of its own: system call tracepoints may need a private mount namespace.
     ///
     /// # Errors

@@ -29,7 +29,26 @@ pub(super) struct Maps {
     listeners_fd: OwnedFd,
 }
 
+/// All of them.
+const NAMES: [&str; 10] = [
+    "QUEUES",
+    "WATCHED",
+    "BLANK_THREAD",
+    "WANTED",
+    "ACCEPTORS",
+    "BEFORE",
+    "BLANK_STACK",
+    "CHARGES",
+    "STACKS",
+    "BLAME_LOST",
+];
+
 impl Maps {
+    /// Gives them back to the kernel, where nobody is to be blamed.
+    pub(super) fn discard(ebpf: &mut Ebpf) {
+        NAMES.iter().for_each(|name| drop(ebpf.take_map(name)));
+    }
+
     pub(super) fn take(ebpf: &mut Ebpf, slots: u32) -> Result<Self, StartError> {
         fn taken<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, StartError> {
             let map = ebpf.take_map(name).ok_or_else(|| StartError::no_map(name))?;

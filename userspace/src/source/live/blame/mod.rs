@@ -23,6 +23,7 @@ use listentop_abi::{
     listener::ListenerRef,
 };
 
+pub(in crate::source::live) use attach::descriptors;
 pub use attach::{Lack, Refused, SAMPLES_PER_SECOND};
 
 use super::bpf;
@@ -313,11 +314,11 @@ impl Blame {
                 *charges.entry((*id, acceptor)).or_default().entry(key).or_default() += wait_ns;
             }
         };
-        for charge in self.maps.charges.iter() {
+        for charge in &self.maps.charges {
             let (key, charge) = charge?;
             add(key, charge.wait_ns);
         }
-        for thread in self.maps.watched.iter() {
+        for thread in &self.maps.watched {
             let (tid, thread) = thread?;
             for seat in thread.seats.iter().take(thread.seated as usize) {
                 let Some((_, queue)) = queues.get(&seat.listener) else { continue };
@@ -360,10 +361,9 @@ impl Blame {
 fn finished(mut queue: QueueTime, end_ns: u64) -> QueueTime {
     let wait = u64::from(queue.depth) * end_ns.saturating_sub(queue.until_ns);
     queue.total_ns += wait;
-    if queue.acceptors == 0 {
-        queue.nobody_ns += wait;
-    } else {
-        queue.share_ns += (wait + queue.rest) / queue.acceptors;
+    match (wait + queue.rest).checked_div(queue.acceptors) {
+        Some(share) => queue.share_ns += share,
+        None => queue.nobody_ns += wait,
     }
     queue
 }

@@ -23,7 +23,7 @@ use super::{
         coverage::{self, Circumstances},
         programs::KernelPrograms,
     },
-    blame::Blame,
+    blame::{self, Blame},
     read::{cost::ProbeCost, listeners::Listeners, log::Log, unread::Walk},
 };
 use crate::source::live::error::{NO_THREAD, StartError};
@@ -51,7 +51,7 @@ impl LiveSource {
     /// # Errors
     /// As [`LiveSource::start`].
     pub fn try_start(options: &Options, trials: &mut Vec<Trial>) -> Result<Self, StartError> {
-        check_descriptors()?;
+        check_descriptors(options)?;
         let machine = Machine::read()?;
         let slots = options.max_listeners.unwrap_or(limits::DEFAULT_LISTENERS);
         let mut source = Self::with_slots(options, &machine, slots, trials)?;
@@ -77,6 +77,9 @@ impl LiveSource {
         let geometry = Geometry::new(slots, &machine.kernel);
         let mut ebpf = load(options, machine, geometry)?;
         let tables = maps::tables(&ebpf, geometry)?;
+        if !options.blame {
+            Blame::discard(&mut ebpf);
+        }
         let losses = maps::losses(&ebpf)?;
         let log = options.log_probes.then(|| start_log(&mut ebpf)).transpose()?;
         let free = maps::free_slots(&mut ebpf, geometry)?;
@@ -164,7 +167,8 @@ pub(crate) const DESCRIPTORS: u64 = 128;
 
 /// Checks that there are enough. The hooks that come after the last one would be refused otherwise, as if this kernel
 /// did not have them.
-fn check_descriptors() -> Result<(), StartError> {
+fn check_descriptors(options: &Options) -> Result<(), StartError> {
+    let needed = if options.blame { DESCRIPTORS + blame::descriptors() } else { DESCRIPTORS };
     let short = |text| StartError::Short(Shortage::Descriptors, text);
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
     // Reading the directory takes one itself.
@@ -175,11 +179,7 @@ fn check_descriptors() -> Result<(), StartError> {
         Err(_) => 0,
     };
     let free = limit.saturating_sub(open);
-    if free < DESCRIPTORS {
-        Err(short(format!("they take {DESCRIPTORS} descriptors, and {free} are free")))
-    } else {
-        Ok(())
-    }
+    if free < needed { Err(short(format!("they take {needed} descriptors, and {free} are free"))) } else { Ok(()) }
 }
 
 fn start_log(ebpf: &mut Ebpf) -> Result<Log, StartError> {
