@@ -179,7 +179,7 @@ mod with_symbols {
 
     /// Has the functions named that were seen since the last time, while their processes live.
     fn name(feed: &mut Feed, symbols: &mut Symbols) {
-        let Ok(blame) = feed.blame() else { return };
+        let Ok(mut blame) = feed.blame() else { return };
         for (pid, stack) in blame.user_stacks() {
             symbols.process(pid, &blame.addresses(stack));
         }

@@ -87,10 +87,13 @@ impl Maps {
         fd.map_err(|error| StartError::Io("a map cannot be opened", error))
     }
 
-    /// The address of a listener's socket.
-    pub(super) fn socket(&self, listener: ListenerRef) -> Option<u64> {
-        let (slot, generation) = (u64::from(listener.slot), u64::from(listener.generation));
-        let wanted = if cfg!(target_endian = "little") { slot | generation << 32 } else { slot << 32 | generation };
-        self.listeners.iter().flatten().find(|(_, found)| *found == wanted).map(|(socket, _)| socket)
+    /// The addresses of all listeners' sockets.
+    pub(super) fn sockets(&self) -> std::collections::HashMap<ListenerRef, u64> {
+        let listener = |word: u64| {
+            let (low, high) = (word as u32, (word >> 32) as u32);
+            let (slot, generation) = if cfg!(target_endian = "little") { (low, high) } else { (high, low) };
+            ListenerRef { slot, generation }
+        };
+        self.listeners.iter().flatten().map(|(socket, found)| (listener(found), socket)).collect()
     }
 }

@@ -155,6 +155,8 @@ pub struct Blame {
     listeners: BTreeMap<u64, ListenerRef>,
     /// Threads that the kernel was told of, by id and start, with the number of their listeners.
     told: HashMap<u32, HashSet<(u64, u32)>>,
+    /// Processes and their stacks that were shown.
+    shown: HashSet<(u32, u32)>,
 }
 
 impl std::fmt::Debug for Blame {
@@ -175,14 +177,15 @@ pub struct Subject {
 
 impl Blame {
     fn new(maps: Maps, visit: Option<OwnedFd>, refresh: OwnedFd, lacks: Vec<Lack>) -> Self {
-        Self { maps, visit, refresh, lacks, began_ns: None, listeners: BTreeMap::new(), told: HashMap::new() }
+        let (listeners, told, shown) = (BTreeMap::new(), HashMap::new(), HashSet::new());
+        Self { maps, visit, refresh, lacks, began_ns: None, listeners, told, shown }
     }
 
     /// Watches these listeners from now on, if they are not watched yet, with these acceptors.
     fn watch(&mut self, subjects: &[Subject]) -> io::Result<()> {
         self.began_ns.get_or_insert_with(machine::monotonic_ns);
-        let new: Vec<u64> =
-            subjects.iter().map(|subject| subject.listener).filter(|id| !self.listeners.contains_key(id)).collect();
+        let ids = subjects.iter().map(|subject| subject.listener);
+        let new: HashSet<u64> = ids.filter(|id| !self.listeners.contains_key(id)).collect();
         if !new.is_empty() {
             self.begin(&new)?;
         }
@@ -218,14 +221,15 @@ impl Blame {
         bpf::run_iterator(self.refresh.as_fd())
     }
 
-    fn begin(&mut self, new: &[u64]) -> io::Result<()> {
+    fn begin(&mut self, new: &HashSet<u64>) -> io::Result<()> {
+        let sockets = self.maps.sockets();
         for slot in 0..self.maps.info.length() {
             let info = self.maps.info.read(slot);
             if info.closed_ns != 0 || !new.contains(&info.cookie) {
                 continue;
             }
             let listener = ListenerRef { slot, generation: info.generation };
-            let Some(socket) = self.maps.socket(listener) else { continue };
+            let Some(socket) = sockets.get(&listener).copied() else { continue };
             let queue = QueueTime {
                 listener,
                 socket,
@@ -240,16 +244,15 @@ impl Blame {
         Ok(())
     }
 
-    /// Process ids and user stacks so far, so that functions can be named while the processes live.
-    fn user_stacks(&self) -> Vec<(u32, u32)> {
+    /// Process ids and user stacks that are new, so that functions can be named while the processes live.
+    fn user_stacks(&mut self) -> Vec<(u32, u32)> {
         let keys = self.maps.charges.keys().flatten().filter(|key| key.user_stack >= 0);
         let threads: HashSet<(u64, u32, i32)> = keys.map(|key| (key.start_ns, key.tid, key.user_stack)).collect();
         let pid = |start_ns, tid| self.maps.acceptors.get(&ThreadId { start_ns, tid: u64::from(tid) }, 0).ok();
-        threads
-            .into_iter()
-            .filter_map(|(start_ns, tid, stack)| Some((pid(start_ns, tid)?.pid, stack as u32)))
-            .filter(|(pid, _)| *pid != 0)
-            .collect()
+        let stacks =
+            threads.into_iter().filter_map(|(start_ns, tid, stack)| Some((pid(start_ns, tid)?.pid, stack as u32)));
+        let new: Vec<(u32, u32)> = stacks.filter(|(pid, _)| *pid != 0).collect();
+        new.into_iter().filter(|stack| self.shown.insert(*stack)).collect()
     }
 
     fn stack(&self, number: i32, thread: ThreadId) -> Stack {
@@ -404,9 +407,9 @@ impl Watching<'_> {
         self.blame.watch(subjects)
     }
 
-    /// Process ids, and numbers of the stacks that were seen in them. A process' functions can be named while it lives.
-    #[must_use]
-    pub fn user_stacks(&self) -> Vec<(u32, u32)> {
+    /// Process ids, and numbers of the stacks that were seen in them since this was last called. A process' functions can
+    /// be named while it lives.
+    pub fn user_stacks(&mut self) -> Vec<(u32, u32)> {
         self.blame.user_stacks()
     }
 
