@@ -1,4 +1,5 @@
 //! Builds the probes (package `listentop-ebpf`) for the BPF target and puts the object at `$OUT_DIR/listentop-probes`.
+//! Sets LISTENTOP_VERSION, for `--version`.
 //!
 //! The crate `aya-build` would take bpf-linker from PATH and leave RUSTC_BOOTSTRAP to the user. Plain `cargo build`
 //! would then fail after `cargo xtask setup`, and no message would name what is missing.
@@ -29,10 +30,11 @@ fn build() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     println!("cargo::rerun-if-env-changed={}", build_support::TOOLS_VARIABLE);
+    name_version(root);
 
     let rustc = variable("RUSTC")?;
-    let missing = build_support::Toolchain::of(&rustc, root)?.missing(root);
-    if let Some(part) = missing {
+    let toolchain = build_support::Toolchain::of(&rustc, root)?;
+    if let Some(part) = toolchain.missing(root) {
         let message =
             format!("listentop's probes can't be built yet: {part} is missing; run \"cargo xtask setup\" once");
         return Err(message.into());
@@ -53,9 +55,31 @@ fn build() -> Result<(), Box<dyn Error>> {
         build_support::probes_target_dir(root, &arch).join(build_support::bpf_target(big_endian)).join("release");
     let object = built.join(build_support::PROBES_BINARY);
     let copy = Path::new(&variable("OUT_DIR")?).join(build_support::PROBES_BINARY);
-    fs::copy(&object, &copy)
-        .map_err(|error| format!("cannot copy {} to {}: {error}", object.display(), copy.display()))?;
+    // Five sixths of it are debug information for debuggers; the kernel reads BTF. Without an objcopy it stays.
+    let stripped = toolchain.objcopy().is_some_and(|mut objcopy| {
+        objcopy.arg("--strip-debug").args([&object, &copy]).status().is_ok_and(|status| status.success())
+    });
+    if !stripped {
+        fs::copy(&object, &copy)
+            .map_err(|error| format!("cannot copy {} to {}: {error}", object.display(), copy.display()))?;
+    }
     Ok(())
+}
+
+/// The version, and in a release the commit. Other builds do without: they would be made anew after each commit.
+fn name_version(root: &Path) {
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let is_release = env::var_os("PROFILE").is_some_and(|profile| profile == "release");
+    println!("cargo::rerun-if-env-changed={}", build_support::COMMIT_VARIABLE);
+    let commit = if is_release { build_support::commit(root) } else { None };
+    let Some(commit) = commit else {
+        println!("cargo::rustc-env=LISTENTOP_VERSION={version}");
+        return;
+    };
+    for path in commit.depends_on {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    println!("cargo::rustc-env=LISTENTOP_VERSION={version} ({})", commit.name);
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

@@ -1,6 +1,6 @@
-//! Tests that only the machine can decide about. One that cannot run is *skipped* with the reason, and fails where CI is
-//! set. One that fails runs once more: machines are shared, and most of these tests have to do with time. If it passes
-//! then, it is *flaky*: [`conclude`] says so at the end.
+//! Tests that only the machine can decide about. One that cannot run is *skipped* with the reason, and fails where CI
+//! is set. One that fails runs once more, because machines are shared and most of these tests have to do with time. If
+//! it passes then, it is *flaky*: [`conclude`] names it at the end.
 //!
 //! For test targets with `harness = false`.
 

@@ -82,5 +82,7 @@ async fn play(
         tracker.push(sample);
         models.send_replace(Some(Arc::new(tracker.model().clone())));
     }
+    // What is asked from now on has no answer.
+    drop(controls);
     std::future::pending::<()>().await;
 }

@@ -10,16 +10,82 @@ use std::{
 
 use anyhow::Context as _;
 use lab_control::{Act, Connection, FromLab, Reader, Role, ToLab, Writer};
-use listentop_model::model::Model;
+use listentop_model::{
+    coverage::Coverage,
+    model::Model,
+    sample::{MarkSample, Sample},
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::report;
+use crate::{report, source::Source};
 
 /// A connection to the lab.
 #[derive(Debug)]
 pub struct Lab {
     writer: Arc<Mutex<Writer>>,
     messages: UnboundedReceiver<FromLab>,
+    marks: Marks,
+}
+
+/// What the lab did, until a sample takes it.
+#[derive(Debug, Clone, Default)]
+pub struct Marks(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    marks: Vec<MarkSample>,
+    /// The time of the last one that came.
+    last_ns: u64,
+}
+
+impl Marks {
+    /// Takes those of a state that are new.
+    fn note(&self, state: &lab_control::State) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for mark in &state.marks {
+            if mark.monotonic_ns > waiting.last_ns {
+                let lab_control::Mark { monotonic_ns, what, netns, port } = mark.clone();
+                waiting.last_ns = monotonic_ns;
+                waiting.marks.push(MarkSample { monotonic_ns, what, netns, port });
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<MarkSample> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).marks)
+    }
+}
+
+/// A source whose samples have what the lab did.
+struct Marked {
+    source: Box<dyn Source>,
+    marks: Marks,
+}
+
+impl Source for Marked {
+    fn sample(&mut self) -> io::Result<Sample> {
+        // First those that are there: what is done during the reading belongs to the next one.
+        let marks = self.marks.take();
+        let mut sample = self.source.sample()?;
+        sample.marks = marks;
+        Ok(sample)
+    }
+
+    fn coverage(&self) -> &[Coverage] {
+        self.source.coverage()
+    }
+
+    fn name(&self) -> &str {
+        self.source.name()
+    }
+}
+
+/// The source, with what a lab did in its samples; without a lab as it is.
+pub(crate) fn marked(source: Box<dyn Source>, marks: Option<Marks>) -> Box<dyn Source> {
+    match marks {
+        Some(marks) => Box::new(Marked { source, marks }),
+        None => source,
+    }
 }
 
 impl Lab {
@@ -28,12 +94,18 @@ impl Lab {
     /// # Errors
     /// The environment names a lab that does not answer.
     pub fn of_environment() -> anyhow::Result<Option<Self>> {
-        let connection = Connection::of_environment(Role::Listentop).context("the lab's control socket")?;
-        let Some(Connection { reader, writer }) = connection else { return Ok(None) };
+        let Some(Connection { reader, writer }) = connect(Role::Listentop)? else { return Ok(None) };
         let (sender, messages) = unbounded_channel();
+        let marks = Marks::default();
+        let noted = marks.clone();
         // It ends with the connection, or with the process.
-        thread::Builder::new().name("lab".to_owned()).spawn(move || receive(reader, &sender))?;
-        Ok(Some(Self { writer: Arc::new(Mutex::new(writer)), messages }))
+        thread::Builder::new().name("lab".to_owned()).spawn(move || receive(reader, Some(&sender), &noted))?;
+        Ok(Some(Self { writer: Arc::new(Mutex::new(writer)), messages, marks }))
+    }
+
+    /// What it does, for the samples.
+    pub(crate) fn marks(&self) -> Marks {
+        self.marks.clone()
     }
 
     /// The next message. Never returns once the lab is gone: the lab ends this process, not its silence.
@@ -62,10 +134,29 @@ impl Lab {
     }
 }
 
-/// Passes messages on until the connection or the receiver is gone.
-fn receive(mut reader: Reader, sender: &UnboundedSender<FromLab>) {
+/// What the lab that the environment names does from now on, if it names one; for whoever only watches.
+///
+/// # Errors
+/// The environment names a lab that does not answer.
+pub(crate) fn watch() -> anyhow::Result<Option<Marks>> {
+    let Some(Connection { reader, .. }) = connect(Role::Observer)? else { return Ok(None) };
+    let marks = Marks::default();
+    let noted = marks.clone();
+    thread::Builder::new().name("lab".to_owned()).spawn(move || receive(reader, None, &noted))?;
+    Ok(Some(marks))
+}
+
+fn connect(role: Role) -> anyhow::Result<Option<Connection>> {
+    Connection::of_environment(role).context("the lab's control socket")
+}
+
+/// Notes marks, and passes messages on, until the connection or the receiver is gone.
+fn receive(mut reader: Reader, sender: Option<&UnboundedSender<FromLab>>, marks: &Marks) {
     while let Ok(Some(message)) = reader.receive() {
-        if sender.send(message).is_err() {
+        if let FromLab::State(state) = &message {
+            marks.note(state);
+        }
+        if sender.is_some_and(|sender| sender.send(message).is_err()) {
             return;
         }
     }
@@ -148,6 +239,45 @@ mod tests {
 
     use super::*;
 
+    struct Still;
+
+    impl Source for Still {
+        fn sample(&mut self) -> io::Result<Sample> {
+            Ok(fixtures::quiet().remove(0))
+        }
+
+        fn coverage(&self) -> &[Coverage] {
+            &[]
+        }
+
+        fn name(&self) -> &'static str {
+            "still"
+        }
+    }
+
+    #[test]
+    fn a_sample_has_what_was_done_since_the_one_before() {
+        let mark = |monotonic_ns, what: &str| lab_control::Mark {
+            monotonic_ns,
+            what: what.to_owned(),
+            netns: 7,
+            port: Some(7001),
+        };
+        let marks = Marks::default();
+        let mut source = Marked { source: Box::new(Still), marks: marks.clone() };
+        let mut state = lab_control::State { marks: vec![mark(5, "stall"), mark(6, "release")], ..Default::default() };
+        let mut next = |marks: &Marks, state: &lab_control::State| {
+            // Each state has all marks again.
+            marks.note(state);
+            marks.note(state);
+            source.sample().expect("it does not fail").marks.into_iter().map(|mark| mark.what).collect::<Vec<_>>()
+        };
+        assert_eq!(next(&marks, &state), ["stall", "release"]);
+        assert_eq!(next(&marks, &state), [""; 0]);
+        state.marks.push(mark(9, "backlog 4"));
+        assert_eq!(next(&marks, &state), ["backlog 4"]);
+    }
+
     #[tokio::test]
     async fn a_request_is_answered_with_the_second_model_after_it() {
         let name = format!("listentop-lab-test-{}", std::process::id());
@@ -164,8 +294,10 @@ mod tests {
         });
         let Connection { reader, writer } = Connection::to(&name, Role::Listentop, "").expect("it is there");
         let (sender, messages) = unbounded_channel();
-        thread::spawn(move || receive(reader, &sender));
-        let mut dashboard = Dashboard::of(Some(Lab { writer: Arc::new(Mutex::new(writer)), messages }));
+        let marks = Marks::default();
+        let noted = marks.clone();
+        thread::spawn(move || receive(reader, Some(&sender), &noted));
+        let mut dashboard = Dashboard::of(Some(Lab { writer: Arc::new(Mutex::new(writer)), messages, marks }));
         assert!(matches!(dashboard.next().await, FromLab::State(_)), "the request is not the screen's");
         let model = Arc::new(Tracker::new(&fixtures::quiet()[0]).model().clone());
         dashboard.sampled(&model);

@@ -1,15 +1,16 @@
 //! The incident: forty listeners, and one of them refuses clients because its only acceptor sleeps. Whoever looks must
 //! find the right listener without a key, and the cause with what to do by one.
 
-use std::sync::Arc;
+use std::{fs, path::Path, process::Command, sync::Arc};
 
-use listentop::dashboard::{Action, App, DashboardOptions, Palette, draw, still};
+use listentop::dashboard::{Action, App, DashboardOptions, draw};
 use listentop_model::{
     fixtures::{Scene, listener, process, thread, thread_state},
     model::Model,
     sample::Sample,
     tracker::Tracker,
 };
+use listentop_recording::{Recording, Start, Writer};
 use ratatui::{Terminal, backend::TestBackend};
 
 const HOST: u32 = 4_026_531_840;
@@ -17,12 +18,19 @@ const COUNT: u16 = 40;
 /// The one that hangs, by its place.
 const ILL: usize = 20;
 const BACKLOG: u32 = 128;
-/// Samples, a quarter of a second apart; the acceptor hangs from the fifth on.
-const TICKS: u64 = 32;
-const HANGS: u64 = 4;
+/// Samples, a quarter of a second apart; the acceptor hangs from the 41st on.
+const TICKS: u64 = 96;
+const HANGS: u64 = 40;
+/// The same as a recording, for stills of every view.
+const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded/incident.rec");
 
 fn port(place: usize) -> u16 {
     23_000 + 25 * place as u16
+}
+
+/// Threads of a server: one to four, and one of that which hangs.
+fn threads(place: usize) -> usize {
+    if place == ILL { 1 } else { 1 + place % 4 }
 }
 
 /// Forty servers of various names at work.
@@ -33,7 +41,7 @@ fn incident() -> Vec<Sample> {
         let name = names[place % names.len()];
         let mut server = listener(100 + u64::from(n), HOST, &format!("127.0.0.1:{}", port(place)), BACKLOG);
         server.process = process(pid, name);
-        server.threads = vec![thread(pid, pid, name)];
+        server.threads = (0..threads(place)).map(|n| thread(pid, pid + 5_000 * n as u32, name)).collect();
         server
     });
     let mut scene = Scene::new(servers.collect());
@@ -43,10 +51,15 @@ fn incident() -> Vec<Sample> {
             let server = scene.listener(place);
             let hangs = place == ILL && tick >= HANGS;
             if !hangs {
-                server.enqueue(3, 2);
-                server.accept(0, 3, 90);
-                server.read(0, 9, 3, 40);
-                server.write(0, 9);
+                // Some are busier than others, each now and then; of several threads the first does most.
+                let load = 1 + (place as u64 * 7 + tick / 8) % 5;
+                server.enqueue(3 * load, 2);
+                for n in 0..threads(place) {
+                    let share = load.div_ceil(1 + n as u64);
+                    server.accept(n, share, 60 + 30 * load);
+                    server.read(n, 3 * share, share, 40);
+                    server.write(n, 3 * share);
+                }
                 continue;
             }
             let enqueued = 20.min(BACKLOG + 1 - depth);
@@ -139,22 +152,45 @@ fn nothing_jumps_once_it_is_found() {
     assert!(found > 10, "it was found in {found} frames");
 }
 
-/// The pictures of the README. `UPDATE_DOCS=1 cargo test -p listentop --test dashboard_incident` draws them anew.
+/// Writes the incident as a recording.
+fn record(path: &Path) {
+    let start = Start {
+        machine: Some("web1".to_owned()),
+        interval_ms: 250,
+        ..Start::new("listentop, made for its tests".to_owned(), 1)
+    };
+    let mut writer = Writer::file(path, start, None).expect("a new file");
+    incident().iter().for_each(|sample| writer.write(sample).expect("there is room"));
+    writer.finish().expect("it is written");
+}
+
+/// The recording, and of it the pictures of the README: `UPDATE_DOCS=1 cargo test -p listentop --test dashboard_incident`
+/// makes them anew.
 #[test]
 fn pictures_of_the_readme() {
-    let options = DashboardOptions { host: Some("web1".to_owned()), ..DashboardOptions::default() };
-    let mut app = App::new(options);
-    app.update(Action::Resize(120, 32));
-    models().into_iter().for_each(|model| _ = app.set_model(Arc::new(model)));
-    let overview = still::svg(&still(&app), Palette::Dark);
-    app.update(Action::Open);
-    let listener = still::svg(&still(&app), Palette::Dark);
-    for (name, picture) in [("overview", overview), ("listener", listener)] {
+    let updates = std::env::var_os("UPDATE_DOCS").is_some();
+    let place = tempfile::tempdir().expect("a folder");
+    if updates {
+        let new = place.path().join("new.rec");
+        record(&new);
+        fs::copy(new, RECORDING).expect(RECORDING);
+    }
+    let recording = Recording::open(Path::new(RECORDING), |_, _| ()).expect(RECORDING);
+    let samples: Vec<Sample> = recording.samples(0..recording.len()).map(|(_, sample)| sample).collect();
+    assert!(samples == incident(), "{RECORDING} is old: UPDATE_DOCS=1 makes it anew");
+    for (name, options) in [("overview", &[][..]), ("listener", &["--view", "listener", "--listener", ":23500"])] {
         let path = format!("{}/../docs/pictures/{name}.svg", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(&path, picture).expect(&path);
+        let new = place.path().join(format!("{name}.svg"));
+        let listentop = env!("CARGO_BIN_EXE_listentop");
+        let mut replay = Command::new(listentop);
+        replay.args(["replay", RECORDING, "--size", "120x32", "--theme", "dark", "--still"]).arg(&new).args(options);
+        let output = replay.output().expect("listentop runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let picture = fs::read_to_string(new).expect("a still");
+        if updates {
+            fs::write(&path, picture).expect(&path);
         } else {
-            let before = std::fs::read_to_string(&path).expect(&path);
+            let before = fs::read_to_string(&path).expect(&path);
             assert!(before == picture, "{path} is old: UPDATE_DOCS=1 draws it anew");
         }
     }

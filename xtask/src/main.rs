@@ -37,7 +37,7 @@ enum Task {
     /// Show listentop at work: servers under load, in a network namespace of their own
     Demo(demo::Options),
     /// Run all tests: unit tests as the current user, kernel tests as root
-    Test,
+    Test(testing::Options),
     /// Search for input that breaks the readers of the kernel's BTF and of recordings
     Fuzz(fuzz::Options),
     /// Run the kernel tests on Debian's kernels from 5.10 to 7.x, in virtual machines
@@ -46,6 +46,8 @@ enum Task {
     Lint,
     /// Mutate the code and check that the tests catch the mutants (an hour or more)
     Mutants(mutants::Options),
+    /// Make what users install: Debian package, RPM, tarball, checksums and bill of materials
+    Dist(delegate::Arguments),
     /// Measure what listentop costs and compare it with the budget, as root, in a network namespace of its own
     Bench(delegate::Arguments),
 }
@@ -70,15 +72,18 @@ fn run(task: &Task) -> Result<()> {
         Task::Build { alone: false } => {
             setup::run().and_then(|()| cargo::build_release(cargo::Extent::Whole, &[])).map(drop)
         }
-        Task::Build { alone: true } => setup::run_static().and_then(|()| cargo::build_static()).map(|path| {
-            println!("{}", path.display());
-        }),
+        Task::Build { alone: true } => {
+            setup::run_static().and_then(|()| cargo::build_static(std::env::consts::ARCH)).map(|path| {
+                println!("{}", path.display());
+            })
+        }
         Task::Demo(options) => demo::run(options),
-        Task::Test => testing::run(),
+        Task::Test(options) => testing::run(options),
         Task::Fuzz(options) => fuzz::run(options),
         Task::Kernels(arguments) => delegate::run("listentop-kernels", arguments).map(drop),
         Task::Lint => lint::run(),
         Task::Mutants(options) => mutants::run(options),
+        Task::Dist(arguments) => delegate::run("listentop-dist", arguments).map(drop),
         Task::Bench(arguments) => delegate::run("listentop-bench", arguments).map(drop),
     }
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 
 use xtask_support::cargo::{self, Executable};
 use xtask_support::{process, root, setup};
@@ -14,6 +15,18 @@ use xtask_support::{process, root, setup};
 /// `lessons`, `demo`, `servers` and `serve` load probes too.
 const ROOT_TESTS: [&str; 11] =
     ["kernel", "servers", "serve", "sock_diag", "lab", "lessons", "demo", "netns", "wire", "real", "rights"];
+
+/// The packages of the program: what of it the machine decides is in the tests as root.
+const OF_THE_PROGRAM: [&str; 6] =
+    ["listentop", "listentop-abi", "listentop-btf", "listentop-model", "listentop-recording", "bounded-write"];
+
+/// What is tested.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only the program's unit tests, for the other architecture, under qemu-user: aarch64
+    #[arg(long, value_name = "ARCHITECTURE", value_parser = ["aarch64", "x86_64"])]
+    emulated: Option<String>,
+}
 
 enum Outcome {
     Passed,
@@ -38,7 +51,10 @@ impl fmt::Display for Outcome {
 ///
 /// # Errors
 /// When the build or a test fails, or where CI is set and tests that need root could not run.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(arch) = &options.emulated {
+        return emulated(arch);
+    }
     setup::run()?;
     process::announce("building the tests (the first time takes a few minutes)");
     let built = cargo::executables(cargo::command("test").arg("--no-run"), "the build of the tests")?;
@@ -57,6 +73,21 @@ pub(crate) fn run() -> Result<()> {
         println!("  {name}: {outcome}");
     }
     verdict(&outcomes, test_harness::ci())
+}
+
+/// Builds the unit tests for another architecture, and runs them in its emulator.
+fn emulated(arch: &str) -> Result<()> {
+    let emulator = [format!("qemu-{arch}-static"), format!("qemu-{arch}")];
+    let emulator = emulator.iter().find_map(|name| process::find(name));
+    let emulator = emulator.with_context(|| {
+        format!("no emulator qemu-{arch}-static: install one, such as Debian's package qemu-user-static")
+    })?;
+    setup::run_static_for(arch)?;
+    process::announce(&format!("building the unit tests for {arch} (the first time takes some minutes)"));
+    let mut test = cargo::static_command_for("test", arch);
+    test.args(["--lib", "--no-fail-fast"]).args(OF_THE_PROGRAM.iter().flat_map(|package| ["--package", package]));
+    let target = cargo::static_target_of(arch).to_uppercase().replace('-', "_");
+    process::run(test.env(format!("CARGO_TARGET_{target}_RUNNER"), emulator), &format!("the unit tests for {arch}"))
 }
 
 fn unprivileged(built: &[Executable]) -> Outcome {

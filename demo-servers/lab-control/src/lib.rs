@@ -8,7 +8,7 @@ mod connection;
 mod message;
 
 pub use connection::{Connection, Reader, Writer, listen, take_line};
-pub use message::{Act, Client, Expected, FromLab, Order, Role, State, Tick, ToLab};
+pub use message::{Act, Client, Expected, FromLab, Mark, Order, Role, State, Tick, ToLab};
 
 /// Version of the messages. A lab refuses programs of another one.
 pub const VERSION: u32 = 1;

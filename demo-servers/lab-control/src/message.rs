@@ -189,6 +189,22 @@ pub struct State {
     /// The ports of the servers that accept nothing because of an act.
     #[serde(default)]
     pub stalled: Vec<u16>,
+    /// What was done so far, oldest first: steps that began, and acts. Of many the last ones.
+    #[serde(default)]
+    pub marks: Vec<Mark>,
+}
+
+/// Something that was done, for time lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// CLOCK_MONOTONIC when it was done, in nanoseconds.
+    pub monotonic_ns: u64,
+    /// What was done.
+    pub what: String,
+    /// The inode number of the lab's network namespace.
+    pub netns: u32,
+    /// The port of the server that it was done to; `None` if it concerns all.
+    pub port: Option<u16>,
 }
 
 impl State {

@@ -67,14 +67,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let address = listener.local_addr().context("getsockname")?;
     let handler = Arc::new(Handler { work: options.work.clone(), totals: Arc::clone(&server.totals) });
     if options.engine == Engine::IoUring {
-        let ring = ring::Echo::new(listener, handler)?;
+        let ring = ring::Echo::new(listener, handler, server.control.stalled())?;
         return runtime(2)?.block_on(server.run(address, ring.run()));
     }
     let acceptor = options.tls.map(|version| tls::acceptor(version, !options.no_resume)).transpose()?;
     let protocol = options.protocol;
     let totals = Arc::clone(&server.totals);
     runtime(usize::from(options.threads))?.block_on(server.run(address, async {
-        accept(listener, &totals, |stream| {
+        accept(listener, &totals, &server.control, |stream| {
             let (acceptor, handler) = (acceptor.clone(), Arc::clone(&handler));
             async move {
                 let io = secure(stream, acceptor, &handler.totals).await?;

@@ -4,6 +4,7 @@
 //! Two programs: `proto-server` and `proto-load`. They count their own system calls that move bytes, so listentop's
 //! counts can be compared with theirs.
 
+mod control;
 pub mod counted;
 pub mod echo;
 mod io;

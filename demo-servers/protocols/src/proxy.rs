@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         waiting: AtomicU64::new(0),
     });
     runtime(1)?.block_on(server.run(address, async {
-        accept(listener, &totals, |client| {
+        accept(listener, &totals, &server.control, |client| {
             let upstream = Arc::clone(&upstream);
             async move {
                 match upstream.options.level {

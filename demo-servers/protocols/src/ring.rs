@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use tokio::sync::watch;
 
 /// Number and size of the buffers from which the kernel takes one for each receive.
 const BUFFERS: u16 = 512;
@@ -29,7 +30,8 @@ enum Of {
     Receive = 2,
     Send = 3,
     Buffers = 4,
-    Stop = 5,
+    Order = 5,
+    Cancel = 6,
 }
 
 fn data(of: Of, fd: RawFd) -> u64 {
@@ -83,9 +85,24 @@ impl Connection {
     }
 }
 
+/// What the thread is to do; the eventfd wakes it.
+struct Orders {
+    wake: EventFd,
+    stop: AtomicBool,
+    stall: AtomicBool,
+}
+
+impl Orders {
+    fn wake(&self) {
+        // It fails only if the counter is full, and then the thread is awake.
+        let _ = self.wake.write(1);
+    }
+}
+
 /// The server. Its thread ends when this is dropped.
 pub(crate) struct Echo {
-    stop: Arc<EventFd>,
+    orders: Arc<Orders>,
+    stalled: watch::Receiver<bool>,
     thread: Option<std::thread::JoinHandle<anyhow::Result<()>>>,
     done: Option<tokio::sync::oneshot::Receiver<()>>,
 }
@@ -95,9 +112,14 @@ impl Echo {
     ///
     /// # Errors
     /// This kernel has no io_uring, or does not allow it.
-    pub(crate) fn new(listener: TcpListener, handler: Arc<Handler>) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        listener: TcpListener,
+        handler: Arc<Handler>,
+        stalled: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let stop = Arc::new(EventFd::from_value_and_flags(0, flags).context("cannot create an eventfd")?);
+        let wake = EventFd::from_value_and_flags(0, flags).context("cannot create an eventfd")?;
+        let orders = Arc::new(Orders { wake, stop: AtomicBool::new(false), stall: AtomicBool::new(false) });
         let ring = IoUring::builder().setup_cqsize(4096).build(1024).context("cannot create an io_uring")?;
         let (sender, done) = tokio::sync::oneshot::channel();
         let mut serving = Serving {
@@ -105,7 +127,8 @@ impl Echo {
             buffers: vec![0; usize::from(BUFFERS) * BUFFER_BYTES],
             connections: HashMap::new(),
             listener,
-            stop: Arc::clone(&stop),
+            orders: Arc::clone(&orders),
+            accepting: false,
             handler,
         };
         let serve = move || {
@@ -116,13 +139,21 @@ impl Echo {
         };
         let thread = std::thread::Builder::new().name("io_uring".to_owned()).spawn(serve);
         let thread = thread.context("cannot start a thread")?;
-        Ok(Self { stop, thread: Some(thread), done: Some(done) })
+        Ok(Self { orders, stalled, thread: Some(thread), done: Some(done) })
     }
 
-    /// Waits until its thread ends, which it does only by an error.
+    /// Passes on whether it is to stall. Waits until its thread ends, which it does only by an error.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        if let Some(done) = self.done.take() {
-            let _ = done.await;
+        if let Some(mut done) = self.done.take() {
+            loop {
+                tokio::select! {
+                    _ = &mut done => break,
+                    Ok(()) = self.stalled.changed() => {
+                        self.orders.stall.store(*self.stalled.borrow_and_update(), Relaxed);
+                        self.orders.wake();
+                    }
+                }
+            }
         }
         match self.thread.take().map(std::thread::JoinHandle::join) {
             Some(Ok(outcome)) => outcome,
@@ -133,8 +164,8 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        // It fails only if the counter is full, and then the thread ends too.
-        let _ = self.stop.write(1);
+        self.orders.stop.store(true, Relaxed);
+        self.orders.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -147,7 +178,9 @@ struct Serving {
     buffers: Vec<u8>,
     connections: HashMap<RawFd, Connection>,
     listener: TcpListener,
-    stop: Arc<EventFd>,
+    orders: Arc<Orders>,
+    /// The kernel accepts: the multishot accept has not ended.
+    accepting: bool,
     handler: Arc<Handler>,
 }
 
@@ -155,8 +188,7 @@ impl Serving {
     fn serve(&mut self) -> anyhow::Result<()> {
         let all = opcode::ProvideBuffers::new(self.buffers.as_mut_ptr(), BUFFER_BYTES as i32, BUFFERS, GROUP, 0);
         self.push(&all.build().user_data(data(Of::Buffers, 0)))?;
-        let stop = opcode::PollAdd::new(types::Fd(self.stop.as_fd().as_raw_fd()), libc::POLLIN as u32);
-        self.push(&stop.build().user_data(data(Of::Stop, 0)))?;
+        self.watch_orders()?;
         self.accept()?;
         let mut completions = Vec::new();
         loop {
@@ -169,7 +201,15 @@ impl Serving {
             for entry in completions.drain(..) {
                 let fd = entry.user_data() as u32 as RawFd;
                 match entry.user_data() >> 32 {
-                    of if of == Of::Stop as u64 => return Ok(()),
+                    of if of == Of::Order as u64 => {
+                        // It fails only if nothing was written.
+                        let _ = self.orders.wake.read();
+                        if self.orders.stop.load(Relaxed) {
+                            return Ok(());
+                        }
+                        self.watch_orders()?;
+                        self.stall_or_go_on()?;
+                    }
                     of if of == Of::Accept as u64 => self.accepted(&entry)?,
                     of if of == Of::Receive as u64 => self.received(fd, &entry)?,
                     of if of == Of::Send as u64 => self.sent(fd, entry.result())?,
@@ -195,7 +235,25 @@ impl Serving {
         }
     }
 
+    fn watch_orders(&mut self) -> anyhow::Result<()> {
+        let wake = opcode::PollAdd::new(types::Fd(self.orders.wake.as_fd().as_raw_fd()), libc::POLLIN as u32);
+        self.push(&wake.build().user_data(data(Of::Order, 0)))
+    }
+
+    /// Has the kernel accept, or accept no more, as ordered.
+    fn stall_or_go_on(&mut self) -> anyhow::Result<()> {
+        match (self.orders.stall.load(Relaxed), self.accepting) {
+            (true, true) => {
+                let cancel = opcode::AsyncCancel::new(data(Of::Accept, 0)).build();
+                self.push(&cancel.user_data(data(Of::Cancel, 0)))
+            }
+            (false, false) => self.accept(),
+            _ => Ok(()),
+        }
+    }
+
     fn accept(&mut self) -> anyhow::Result<()> {
+        self.accepting = true;
         let listener = types::Fd(self.listener.as_raw_fd());
         let accept = opcode::AcceptMulti::new(listener).flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
         self.push(&accept.build().user_data(data(Of::Accept, 0)))
@@ -213,10 +271,14 @@ impl Serving {
             // SAFETY: the kernel just made this descriptor for us; nobody else knows it.
             self.connections.insert(fd, Connection::new(unsafe { OwnedFd::from_raw_fd(fd) }));
             self.receive(fd)?;
-        } else {
+        } else if entry.result() != -libc::ECANCELED {
             count(&self.totals().accept_failures);
         }
-        if cqueue::more(entry.flags()) { Ok(()) } else { self.accept() }
+        if cqueue::more(entry.flags()) {
+            return Ok(());
+        }
+        self.accepting = false;
+        self.stall_or_go_on()
     }
 
     fn received(&mut self, fd: RawFd, entry: &cqueue::Entry) -> anyhow::Result<()> {

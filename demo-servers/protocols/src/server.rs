@@ -1,5 +1,6 @@
 //! What all servers here share: options, the accept loop, signals, and what they print.
 
+use crate::control::Control;
 use crate::counted::{More, Totals, count};
 use anyhow::Context;
 use demo_servers::counters::{Counts, Report, TotalReport, used};
@@ -50,6 +51,7 @@ pub struct Printed {
 /// A server about to run.
 pub(crate) struct Server {
     pub(crate) totals: Arc<Totals>,
+    pub(crate) control: Arc<Control>,
     mode: &'static str,
     common: Common,
     started_ns: u64,
@@ -59,22 +61,13 @@ impl Server {
     pub(crate) fn new(mode: &'static str, common: &Common) -> anyhow::Result<Self> {
         limit_open_files(None)?;
         set_thread_name(&common.name);
-        Ok(Self { totals: Arc::default(), mode, common: common.clone(), started_ns: now_ns() })
+        let (totals, control) = (Arc::default(), Control::new());
+        Ok(Self { totals, control, mode, common: common.clone(), started_ns: now_ns() })
     }
 
     /// Opens a listener; with `shared` several may have the same port (SO_REUSEPORT).
     pub(crate) fn listen(&self, port: u16, shared: bool) -> anyhow::Result<std::net::TcpListener> {
-        let address = SocketAddr::new(self.common.address, port);
-        let open = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            socket.set_reuse_port(shared)?;
-            socket.set_nonblocking(true)?;
-            socket.bind(&SockAddr::from(address))?;
-            socket.listen(self.common.backlog)?;
-            Ok::<_, std::io::Error>(socket)
-        };
-        open().map(Into::into).with_context(|| format!("cannot listen on {address}"))
+        listen(&self.common, &self.control, port, shared)
     }
 
     /// The port of the command line.
@@ -90,6 +83,7 @@ impl Server {
     ) -> anyhow::Result<()> {
         // Before it is ready: a signal that comes at once must not kill it without its counters.
         let mut signals = Signals::new()?;
+        self.control.follow()?;
         let pid = nix::unistd::getpid().as_raw();
         print_json(&Ready { ready: true, address: address.ip(), port: address.port(), pid })?;
         let mut serve = std::pin::pin!(serve);
@@ -145,6 +139,28 @@ impl Server {
     }
 }
 
+/// Opens a listener that the lab can change; with `shared` several may have the same port (SO_REUSEPORT).
+pub(crate) fn listen(
+    common: &Common,
+    control: &Control,
+    port: u16,
+    shared: bool,
+) -> anyhow::Result<std::net::TcpListener> {
+    let address = SocketAddr::new(common.address, port);
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(common.backlog)?;
+        Ok::<_, std::io::Error>(socket)
+    };
+    let listener = open().map(Into::into).with_context(|| format!("cannot listen on {address}"))?;
+    control.listens(&listener)?;
+    Ok(listener)
+}
+
 /// The signals of a server.
 struct Signals {
     ending: [tokio::signal::unix::Signal; 3],
@@ -182,18 +198,30 @@ impl Drop for Open {
     }
 }
 
-/// Accepts for ever, and starts a task for each connection. Its error is counted.
+/// Accepts for ever, unless the lab has it stall, and starts a task for each connection. Its error is counted.
 pub(crate) async fn accept<F>(
     listener: std::net::TcpListener,
     totals: &Arc<Totals>,
+    control: &Control,
     mut serve: impl FnMut(TcpStream) -> F,
 ) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let listener = TcpListener::from_std(listener).context("cannot watch the listener")?;
+    let mut stalled = control.stalled();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        // The sender lives as long as the control, so none of these fails.
+        let accepted = tokio::select! {
+            biased;
+            _ = stalled.wait_for(|stalled| *stalled) => None,
+            accepted = listener.accept() => Some(accepted),
+        };
+        let Some(accepted) = accepted else {
+            let _ = stalled.wait_for(|stalled| !*stalled).await;
+            continue;
+        };
+        let Ok((stream, _)) = accepted else {
             // No descriptor is left, or the connection is broken already.
             count(&totals.accept_failures);
             tokio::time::sleep(PAUSE).await;

@@ -5,7 +5,7 @@ use crate::counted::{Totals, count};
 use crate::io::plain;
 use crate::load::{Common as LoadCommon, Open, Rate, connect, drive, each, responded};
 use crate::orders;
-use crate::server::{Common, Server, accept, runtime};
+use crate::server::{Common, Server, accept, listen, runtime};
 use crate::summary::Shared;
 use anyhow::Context;
 use clap::ValueEnum;
@@ -60,24 +60,34 @@ pub fn serve(options: &ServerOptions) -> anyhow::Result<()> {
         listeners.push(server.listen(address.port(), true)?);
     }
     let shared = Known::default();
+    let (totals, control, store) = (Arc::clone(&server.totals), Arc::clone(&server.control), options.store);
     // Each shard has a thread of its own, with a runtime of its own. They end with the process: nothing of theirs
     // outlives it.
-    for (number, listener) in (1..).zip(listeners) {
-        let known = match options.store {
+    let mut number = 0;
+    let mut start = move |listener| {
+        let known = match store {
             Store::Shard => Known::default(),
             Store::Shared => Arc::clone(&shared),
         };
-        let totals = Arc::clone(&server.totals);
+        let (totals, control) = (Arc::clone(&totals), Arc::clone(&control));
         let runtime = runtime(1)?;
         let shard = move || {
-            runtime.block_on(accept(listener, &totals, |stream| {
+            runtime.block_on(accept(listener, &totals, &control, |stream| {
                 let (known, totals) = (Arc::clone(&known), Arc::clone(&totals));
                 async move { requests(stream, &known, &totals).await }
             }))
         };
+        number += 1;
         let thread = std::thread::Builder::new().name(format!("shard-{number}"));
         thread.spawn(shard).context("cannot start a thread")?;
+        anyhow::Ok(())
+    };
+    for listener in listeners {
+        start(listener)?;
     }
+    let (common, control) = (options.common.clone(), Arc::clone(&server.control));
+    // It has the control as long as the control has it: both end with the process.
+    server.control.grows_by(Box::new(move || start(listen(&common, &control, address.port(), true)?)));
     runtime(1)?.block_on(server.run(address, std::future::pending()))
 }
 

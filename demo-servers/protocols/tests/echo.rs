@@ -116,6 +116,83 @@ fn the_lab_changes_the_rate() {
     assert!(summary.due > 100 && summary.completed == summary.due, "{summary:?}");
 }
 
+/// A server in a lab: the lab's end of the connection, and the server.
+fn ordered(options: &str) -> (Connection, Server) {
+    static LABS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = LABS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let name = format!("listentop-test-{}-{number}", std::process::id());
+    let lab = lab_control::listen(&name).unwrap();
+    let welcome = std::thread::spawn(move || {
+        let mut program = Connection::of(lab.accept().unwrap().0).unwrap();
+        assert!(matches!(program.reader.receive().unwrap(), Some(ToLab::Hello { role: Role::Server, .. })));
+        program.writer.send(&FromLab::Welcome { version: lab_control::VERSION, lesson: "test".to_owned() }).unwrap();
+        program
+    });
+    let server = Server::in_lab(options, Some(&name));
+    (welcome.join().unwrap(), server)
+}
+
+/// Has a server carry out an order: why it did not.
+fn order(lab: &mut Connection, order: Order) -> Option<String> {
+    lab.writer.send(&FromLab::Order { number: 9, order }).unwrap();
+    let Some(ToLab::Done { number: 9, error }) = lab.reader.receive().unwrap() else { panic!("no answer") };
+    error
+}
+
+#[test]
+fn the_lab_stalls_and_releases_every_server() {
+    for options in [
+        "echo",
+        "echo --engine io_uring",
+        "echo --protocol grpc --threads 3",
+        "push --method events",
+        "sessions --shards 2",
+        "proxy --level l4 --upstream 127.0.0.1:9",
+    ] {
+        let (mut lab, mut server) = ordered(options);
+        let address = server.address;
+        let connect = || std::net::TcpStream::connect(address).unwrap();
+        let accepts = |server: &mut Server| server.report().report.total.counts.accepts;
+        let until = |server: &mut Server, wanted: u64| {
+            let done = (0..500).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                accepts(server) == wanted
+            });
+            assert!(done, "{options}: {} accepted, not {wanted}", accepts(server));
+        };
+        let _first = connect();
+        until(&mut server, 1);
+        for round in 0..2 {
+            assert_eq!(order(&mut lab, Order::Stall), None, "{options}");
+            assert_eq!(order(&mut lab, Order::Stall), None, "once more changes nothing");
+            // io_uring's own thread hears of it a little later.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let _waits: Vec<_> = (0..3).map(|_| connect()).collect();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            assert_eq!(accepts(&mut server), 1 + 3 * round, "{options}: it accepts nothing");
+            assert_eq!(order(&mut lab, Order::Release), None, "{options}");
+            until(&mut server, 4 + 3 * round);
+        }
+        assert_eq!(order(&mut lab, Order::Backlog { backlog: 5 }), None, "{options}");
+        let more = order(&mut lab, Order::AddAcceptor);
+        assert_eq!(more.is_none(), options.starts_with("sessions"), "{options}: {more:?}");
+        assert!(order(&mut lab, Order::Rate { percent: 50 }).is_some_and(|why| why.contains("no rate")), "{options}");
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.report_at_end().report.total.counts.accept_failures, 0, "{options}");
+    }
+}
+
+#[test]
+fn a_shard_is_added_while_it_runs() {
+    let (mut lab, server) = ordered("sessions --shards 1");
+    let threads = |server: &Server| std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
+    let before = threads(&server);
+    assert_eq!(order(&mut lab, Order::AddAcceptor), None);
+    assert_eq!(threads(&server), before + 1);
+    let printed = load("sessions", &server, "--rate 500 --connections 100 --requests 1 --users 1000");
+    assert_eq!(printed.summary.completed, 100, "{printed:?}");
+}
+
 #[test]
 fn failures_are_counted_by_kind() {
     let server = Server::start("echo --protocol http1 --wait-us 1000000");

@@ -1,7 +1,7 @@
 //! What a running lesson can be asked to do, by itself, by key and through the control socket.
 
 use super::crew::Kind;
-use super::run::{Leave, Run};
+use super::run::{Leave, Pending, Run};
 use lab_control::{Act, Order, Role};
 
 const COOKIES: &str = "net/ipv4/tcp_syncookies";
@@ -32,7 +32,7 @@ impl Run<'_> {
                 }
                 self.sampler.set(COOKIES, &value.to_string()).map_err(|error| format!("{error:#}"))?;
                 self.state.cookies = *value;
-                self.note(format!("SYN cookies {value}"), client.is_none());
+                self.note(format!("SYN cookies {value}"), None, client.is_none());
                 Ok(())
             }
             Act::NextStep => {
@@ -40,7 +40,7 @@ impl Run<'_> {
                     return Err("the last step is over".to_owned());
                 }
                 self.skip = true;
-                self.note("next step".to_owned(), false);
+                self.note("next step".to_owned(), None, false);
                 Ok(())
             }
             Act::Repeat => {
@@ -90,16 +90,21 @@ impl Run<'_> {
         let number = self.hub.order(Role::Server, name, order.clone());
         let number = number.ok_or_else(|| format!("{name} takes no orders"))?;
         let what = format!("{what} {name}");
-        self.orders.insert(number, (client, what.clone()));
+        self.orders.insert(number, Pending { client, what, of: Some((port, order.clone())) });
+        Ok(())
+    }
+
+    /// A program has carried out an order.
+    pub(super) fn done(&mut self, pending: Pending) {
+        let Some((port, order)) = pending.of else { return };
         // It stays stalled whatever else it is ordered to do.
         if matches!(order, Order::Stall | Order::Release) {
             self.state.stalled.retain(|stalled| *stalled != port);
         }
-        if *order == Order::Stall {
+        if order == Order::Stall {
             self.state.stalled.push(port);
         }
-        self.note(what, client.is_none());
-        Ok(())
+        self.note(pending.what, Some(port), pending.client.is_none());
     }
 
     fn set_rate(&mut self, client: Option<usize>, wanted: Option<&str>, percent: u32) -> Result<(), String> {
@@ -111,7 +116,7 @@ impl Run<'_> {
         let mut ordered = false;
         for name in loads {
             if let Some(number) = self.hub.order(Role::Load, name, Order::Rate { percent }) {
-                self.orders.insert(number, (client, format!("rate of {name}")));
+                self.orders.insert(number, Pending { client, what: format!("rate of {name}"), of: None });
                 ordered = true;
             }
         }
@@ -122,7 +127,7 @@ impl Run<'_> {
             });
         }
         self.state.rate = percent;
-        self.note(format!("load at {percent} %"), client.is_none());
+        self.note(format!("load at {percent} %"), None, client.is_none());
         Ok(())
     }
 }

@@ -12,9 +12,10 @@ use super::sampler::Sampler;
 use super::snapshot::Snapshot;
 use super::{ATTACH, DASHBOARD, ENDING, LISTEN, Programs};
 use anyhow::anyhow;
-use lab_control::{Expected, State, ToLab};
+use lab_control::{Expected, Mark, Order, State, ToLab};
 use lessons::Act;
 use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +68,20 @@ pub(super) struct Acted {
     pub(super) by_lesson: bool,
 }
 
+/// An order that is not answered yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Who wanted it; `None`: the lesson.
+    pub(super) client: Option<usize>,
+    /// What it is.
+    pub(super) what: String,
+    /// The server's port, and the order, if it counts as done only when the server says so.
+    pub(super) of: Option<(u16, Order)>,
+}
+
+/// Marks that are kept. Each state has all of them.
+const MARKS: usize = 64;
+
 /// A running lesson.
 pub(super) struct Run<'a> {
     pub(super) options: &'a Options,
@@ -84,8 +99,8 @@ pub(super) struct Run<'a> {
     pub(super) now: Snapshot,
     pub(super) state: State,
     pub(super) acts: Vec<Acted>,
-    /// Orders that are not answered yet: who wanted it (nobody: the lesson), and what.
-    pub(super) orders: BTreeMap<u64, (Option<usize>, String)>,
+    /// Orders that are not answered yet, by their numbers.
+    pub(super) orders: BTreeMap<u64, Pending>,
     /// The next step must begin.
     pub(super) skip: bool,
     /// The lesson must end, and this follows.
@@ -258,6 +273,7 @@ impl<'a> Run<'a> {
         step.watch.clone_into(&mut self.state.watch);
         self.state.number = number + 1;
         self.state.left = Some(step.length(self.options.short) / 1000);
+        self.mark(format!("step {}", step.name), None);
         for act in step.acts {
             self.act_of_lesson(*act)?;
         }
@@ -294,12 +310,13 @@ impl<'a> Run<'a> {
             Act::Rate(name, percent) => lab_control::Act::Rate { load: server(name), percent },
             Act::Sysctl(path, value) => {
                 self.sampler.set(path, value)?;
-                self.note(format!("{path} = {value}"), true);
+                self.note(format!("{path} = {value}"), None, true);
                 return Ok(());
             }
             Act::End(name) | Act::Kill(name) => {
                 self.end_program(name, matches!(act, Act::Kill(_)))?;
-                self.note(format!("{} {name}", if matches!(act, Act::Kill(_)) { "kill" } else { "end" }), true);
+                let port = self.plan.servers.iter().find(|server| server.name == name).map(|server| server.port);
+                self.note(format!("{} {name}", if matches!(act, Act::Kill(_)) { "kill" } else { "end" }), port, true);
                 return Ok(());
             }
         };
@@ -388,13 +405,15 @@ impl<'a> Run<'a> {
                 }
             }
             Some(ToLab::Done { number: order, error }) => {
-                let wanted = self.orders.remove(&order);
-                if let (Some((client, what)), Some(error)) = (wanted, error) {
-                    let reason = format!("{what}: {error}");
-                    match client {
-                        Some(client) => self.hub.send(client, &lab_control::FromLab::Refused { reason }),
-                        None => return Err(anyhow!("the lesson's own act failed: {reason}").into()),
-                    }
+                let Some(pending) = self.orders.remove(&order) else { return Ok(()) };
+                let Some(error) = error else {
+                    self.done(pending);
+                    return Ok(());
+                };
+                let reason = format!("{}: {error}", pending.what);
+                match pending.client {
+                    Some(client) => self.hub.send(client, &lab_control::FromLab::Refused { reason }),
+                    None => return Err(anyhow!("the lesson's own act failed: {reason}").into()),
                 }
             }
             // The crew keeps it. The kernel's counters belong to the same moment.
@@ -466,13 +485,28 @@ impl<'a> Run<'a> {
         judge(self.plan.lesson, &self.steps, now, self.options.short)
     }
 
-    /// Notes an act for the log and the caption.
-    pub(super) fn note(&mut self, what: String, by_lesson: bool) {
+    /// Notes an act for the log, the caption and time lines. It was done to the server on this port, or concerns all.
+    pub(super) fn note(&mut self, what: String, port: Option<u16>, by_lesson: bool) {
         let seconds = self.began.elapsed().as_secs_f64();
         self.state.last_act = Some(format!("{seconds:.0} s: {what}"));
+        self.mark(what.clone(), port);
         self.acts.push(Acted { seconds, what, by_lesson });
         self.tell();
     }
+
+    /// Marks this moment on time lines.
+    fn mark(&mut self, what: String, port: Option<u16>) {
+        let netns = self.namespace.inode as u32;
+        self.state.marks.push(Mark { monotonic_ns: monotonic_ns(), what, netns, port });
+        let spare = self.state.marks.len().saturating_sub(MARKS);
+        self.state.marks.drain(..spare);
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds: the clock of listentop's samples.
+fn monotonic_ns() -> u64 {
+    // This clock is there, and an hour of it fits.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_nanos() as u64)
 }
 
 /// The findings that the lesson's figures are about.

@@ -1,4 +1,5 @@
-//! What began and what ended, from one model to the next: listeners that open and close, findings as episodes.
+//! What began and what ended, from one model to the next: listeners that open and close, findings as episodes. And what
+//! was done on purpose.
 //!
 //! A finding that goes away and is back within [`HOLD_MS`] has not ended. So an episode's end is known that much later
 //! than it was; its time is when it was.
@@ -29,6 +30,8 @@ names! {
         Worsened = "finding_worsened",
         /// A finding no longer holds.
         Ended = "finding_ended",
+        /// Something was done on purpose.
+        Marked = "mark",
     }
 }
 
@@ -39,10 +42,12 @@ pub struct Event {
     pub unix_ms: u64,
     /// What.
     pub happening: Happening,
-    /// The id of the listener.
-    pub listener: u64,
+    /// The id of the listener; `None` if it concerns all of them, or none is known.
+    pub listener: Option<u64>,
     /// The finding; `None` if it is about the listener itself.
     pub finding: Option<Episode>,
+    /// What was done on purpose; `None` if nothing was.
+    pub mark: Option<String>,
 }
 
 /// A finding from its beginning on.
@@ -89,6 +94,8 @@ pub struct Episodes {
     listeners: HashMap<u64, Seen>,
     open: HashMap<(u64, &'static str), Open>,
     begun: bool,
+    /// The time of the last mark.
+    marked_ns: u64,
     /// The listeners of the last model, and whether a finding holds there: those that did not change are not looked at.
     last: Vec<(Arc<ListenerModel>, bool)>,
 }
@@ -134,6 +141,16 @@ impl Episodes {
             self.listeners.retain(|id, _| present.contains(id));
         }
         self.end(now_ms, HOLD_MS, &mut events);
+        for mark in model.marks.iter().filter(|mark| mark.monotonic_ns > self.marked_ns) {
+            events.push(Event {
+                unix_ms: model.interval.start_unix_ms + (mark.at * 1e3).round() as u64,
+                happening: Happening::Marked,
+                listener: model.marked(mark).map(|listener| listener.id),
+                finding: None,
+                mark: Some(mark.what.clone()),
+            });
+        }
+        self.marked_ns = model.marks.last().map_or(self.marked_ns, |last| last.monotonic_ns);
         self.begun = true;
         events.sort_by_key(|event| event.unix_ms);
         events
@@ -156,7 +173,8 @@ impl Episodes {
     fn look(&mut self, listener: &ListenerModel, now_ms: u64, events: &mut Vec<Event>) {
         let seen = Seen::of(listener);
         let before = self.listeners.insert(listener.id, seen);
-        let event = |happening| Event { unix_ms: now_ms, happening, listener: listener.id, finding: None };
+        let event =
+            |happening| Event { unix_ms: now_ms, happening, listener: Some(listener.id), finding: None, mark: None };
         // One that opens and closes between two models did both.
         if before.is_none_or(|before| before.closed && !listener.closed) && self.begun {
             events.push(event(Happening::Opened));
@@ -201,7 +219,8 @@ impl Episodes {
         if begun || worse {
             let happening = if begun { Happening::Began } else { Happening::Worsened };
             let unix_ms = if begun { episode.since_unix_ms.min(now_ms) } else { now_ms };
-            events.push(Event { unix_ms, happening, listener: of.id, finding: Some(episode.clone()) });
+            let finding = Some(episode.clone());
+            events.push(Event { unix_ms, happening, listener: Some(of.id), finding, mark: None });
         }
     }
 
@@ -212,7 +231,8 @@ impl Episodes {
             let ended = open.last_ms < now_ms && (is_gone || open.last_ms + hold_ms <= now_ms);
             if ended {
                 let finding = Some(open.episode.clone());
-                events.push(Event { unix_ms: open.last_ms, happening: Happening::Ended, listener: *listener, finding });
+                let (unix_ms, listener) = (open.last_ms, Some(*listener));
+                events.push(Event { unix_ms, happening: Happening::Ended, listener, finding, mark: None });
             }
             !ended
         });
@@ -228,7 +248,11 @@ pub fn now_ms(model: &Model) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixtures, sample::Sample, tracker::Tracker};
+    use crate::{
+        fixtures,
+        sample::{MarkSample, Sample},
+        tracker::Tracker,
+    };
 
     /// What happens in these samples, and at the end.
     fn events(samples: &[Sample]) -> (Vec<Event>, Vec<Event>) {
@@ -317,10 +341,35 @@ mod tests {
         assert_eq!(new.id, later.id);
         samples[3].listeners.remove(0);
         let (events, _) = events(&samples);
-        let found: Vec<(Happening, u64)> = events.iter().map(|event| (event.happening, event.listener)).collect();
+        let found: Vec<_> = events.iter().map(|event| (event.happening, event.listener)).collect();
         let closed = samples[2].listeners[0].id;
-        assert_eq!(found, [(Happening::Opened, new.id), (Happening::Closed, closed)]);
+        assert_eq!(found, [(Happening::Opened, Some(new.id)), (Happening::Closed, Some(closed))]);
         assert_eq!(events[0].unix_ms, samples[2].unix_ms);
+    }
+
+    #[test]
+    fn what_was_done_is_an_event_at_its_moment() {
+        let mut samples = fixtures::quiet();
+        let (netns, port) = (samples[0].listeners[0].netns, samples[0].listeners[0].port);
+        let mark = |of: &Sample, before_ms: u64, port| MarkSample {
+            monotonic_ns: of.monotonic_ns - before_ms * 1_000_000,
+            what: format!("{before_ms} ms before"),
+            netns,
+            port,
+        };
+        // In the first sample, and from before it: before the interval.
+        let early = mark(&samples[0], 5, None);
+        samples[0].marks = vec![early.clone()];
+        let (all, one) = (mark(&samples[2], 100, None), mark(&samples[2], 40, Some(port)));
+        samples[2].marks = vec![early, all, one];
+        let (events, end) = events(&samples);
+        let done: Vec<_> = events.iter().filter(|event| event.happening == Happening::Marked).collect();
+        let (when, listener) = (samples[2].unix_ms, samples[0].listeners[0].id);
+        let expected = [(when - 100, None, "100 ms before"), (when - 40, Some(listener), "40 ms before")];
+        let seen: Vec<_> =
+            done.iter().map(|e| (e.unix_ms, e.listener, e.mark.as_deref().unwrap_or_default())).collect();
+        assert_eq!(seen, expected);
+        assert!(end.iter().all(|event| event.mark.is_none()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub use crate::patterns::PatternName;
 pub use crate::sample::{Descriptors, LimitSetBy, ThreadState, WaitKind, Waiter};
 use crate::{
     coverage::Coverage,
-    history::{History, Timeline},
+    history::{History, ThreadHistory, Timeline},
     names::names,
     sample::{Device, Host, Losses, NamespaceId, Process, Protocol, Summed, ThreadKey},
     shared::Shared,
@@ -41,6 +41,37 @@ pub struct Model {
     pub groups: Shared<GroupModel>,
     /// When the steps of the listeners' histories were.
     pub timeline: Timeline,
+    /// What was done on purpose within the interval, oldest first; of many, the last [`MARKS`].
+    pub marks: Vec<Mark>,
+}
+
+/// Marks that are kept.
+pub const MARKS: usize = 200;
+
+/// Something that was done on purpose to what is measured, such as by a lab.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    /// CLOCK_MONOTONIC when it was done, in nanoseconds: no two marks have the same.
+    pub monotonic_ns: u64,
+    /// When, in seconds since the start of the interval.
+    pub at: f64,
+    /// What was done.
+    pub what: String,
+    /// Inode of the network namespace that it concerns.
+    pub netns: u32,
+    /// The port of the server that it was done to; `None` if it concerns all of them.
+    pub port: Option<u16>,
+}
+
+impl Model {
+    /// The listener that a mark is about: the first that is open, of several on its port.
+    #[must_use]
+    pub fn marked(&self, mark: &Mark) -> Option<&ListenerModel> {
+        let is_it = |listener: &&ListenerModel| Some(listener.port) == mark.port && listener.netns == mark.netns;
+        let mut found = self.listeners.iter().filter(is_it);
+        let first = found.clone().next();
+        found.find(|listener| !listener.closed).or(first)
+    }
 }
 
 /// The span that interval figures cover.
@@ -224,6 +255,8 @@ pub struct ThreadModel {
     pub accepts_per_second: f64,
     /// Recent reads per second.
     pub reads_per_second: f64,
+    /// What it did at each of the last steps; of the threads that did most, unless the listener has but one.
+    pub history: ThreadHistory,
     /// Time on a CPU in the interval, in microseconds.
     pub on_cpu_us: Option<u64>,
     /// Time waiting for a CPU in the interval, in microseconds.

@@ -36,6 +36,23 @@ pub struct Sample {
     /// order. A socket that stopped listening and listens again is in it twice, once as closed.
     /// A listener that did not change may be shared with the sample before; the tracker then need not read it.
     pub listeners: Shared<ListenerSample>,
+    /// What was done on purpose since the previous sample to what is measured, in the order of time: what a lab does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MarkSample>,
+}
+
+/// Something that was done on purpose, at its moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkSample {
+    /// CLOCK_MONOTONIC when it was done, in nanoseconds.
+    pub monotonic_ns: u64,
+    /// What was done, in a few words.
+    pub what: String,
+    /// Inode of the network namespace that it concerns.
+    pub netns: u32,
+    /// The port of the server that it was done to; `None` if it concerns all of them.
+    #[serde(default)]
+    pub port: Option<u16>,
 }
 
 /// The machine that was sampled.
@@ -175,8 +192,8 @@ pub struct Process {
     pub pid: u32,
     /// Command name, as in /proc/PID/comm.
     pub comm: String,
-    /// Container: its id or, where the runtime gives names, its name; outside any container, `service`. From the
-    /// process' cgroup, as the next two.
+    /// Container: its id or, with LXC and systemd-nspawn, its name; outside any container, `service`. From the process'
+    /// cgroup, as the next two.
     pub container: Option<String>,
     /// The pod that the container belongs to: its unique id in Kubernetes, its short id in Podman.
     #[serde(default)]
@@ -184,6 +201,39 @@ pub struct Process {
     /// The innermost systemd service that it runs in.
     #[serde(default)]
     pub service: Option<String>,
+    /// What the runtime calls the container, where one of its files says so.
+    #[serde(default)]
+    pub container_name: Option<String>,
+    /// The container around that one, by name or else by id.
+    #[serde(default)]
+    pub container_outer: Option<String>,
+    /// Name of the pod, where a file of the runtime or of the kubelet says so.
+    #[serde(default)]
+    pub pod_name: Option<String>,
+    /// Kubernetes namespace of the pod, likewise.
+    #[serde(default)]
+    pub pod_namespace: Option<String>,
+    /// User id of the service manager that runs the service; `None`: the system's.
+    #[serde(default)]
+    pub service_uid: Option<u32>,
+    /// Path of its cgroup: in the unified hierarchy, or, where it is in that one's root, in another.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+}
+
+impl Process {
+    /// The container that it is in, by name or else by id. Unlike `container` it is never a service.
+    #[must_use]
+    pub fn in_container(&self) -> Option<&str> {
+        let id = self.container.as_deref().filter(|id| self.service.as_deref() != Some(*id));
+        id.map(|id| self.container_name.as_deref().unwrap_or(id))
+    }
+
+    /// The pod that it is in, by name or else by id.
+    #[must_use]
+    pub fn in_pod(&self) -> Option<&str> {
+        self.pod_name.as_deref().or(self.pod.as_deref())
+    }
 }
 
 names! {

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use ciborium::Value;
 use listentop_model::{
     coverage::Coverage,
-    sample::{Cost, Host, ListenerSample, Losses, NamespaceSample, Sample},
+    sample::{Cost, Host, ListenerSample, Losses, MarkSample, NamespaceSample, Sample},
     shared::Shared,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -35,17 +35,20 @@ struct Rest {
     cost: Cost,
     losses: Losses,
     namespaces: Vec<NamespaceSample>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<MarkSample>,
 }
 
 impl Rest {
     fn of(sample: &Sample) -> Self {
-        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners: _ } = sample.clone();
-        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces }
+        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks, listeners: _ } =
+            sample.clone();
+        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks }
     }
 
     fn with(self, listeners: Shared<ListenerSample>) -> Sample {
-        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces } = self;
-        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners }
+        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, marks } = self;
+        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, marks }
     }
 }
 

@@ -16,6 +16,7 @@ mod start;
 mod writer;
 
 pub use codec::{Decoder, Encoder};
+pub use files::create;
 pub use reader::{Damage, OpenError, Recording, Run, Samples};
 pub use start::{FigureSchema, Start, VERSION};
 pub use writer::{Notice, Ring, WriteError, Writer};

@@ -6,7 +6,11 @@ use std::{
     path::Path,
 };
 
-use listentop_model::{fixtures, sample::Sample, tracker::Tracker};
+use listentop_model::{
+    fixtures,
+    sample::{MarkSample, Sample},
+    tracker::Tracker,
+};
 use proptest::prelude::*;
 
 use crate::{Recording, Ring, Start, Writer, frame::Kind};
@@ -33,6 +37,11 @@ fn eventful() -> Vec<Sample> {
         again.closed = true;
         sample.listeners.push(again);
         all.push(sample);
+    }
+    // Some in which something was done, twice in a row, and not in the next.
+    for (at, port) in [(3, None), (4, Some(7001)), (4, None)] {
+        let mark = |what: &str| MarkSample { monotonic_ns: at as u64, what: what.to_owned(), netns: 7, port };
+        all[at].marks.push(mark("stall"));
     }
     all
 }

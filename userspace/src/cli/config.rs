@@ -223,6 +223,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_that_packages_bring_is_one() {
+        let config = parse(include_str!("../../../deploy/config/config.toml")).unwrap();
+        assert_eq!(config.refresh, Some(Duration::from_millis(500)));
+        assert!(!config.keys().unwrap().0.is_empty());
+    }
+
+    #[test]
     fn mistakes_are_told_in_one_line() {
         for (text, says) in [
             ("\n\nrefesh = '2s'", "FILE:3: unknown field `refesh`"),

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use listentop_model::{
     episodes::{Episodes, Event, Happening},
     model::{ListenerModel, Model},
-    words::{clean, clean_json, duration, netns, numbered_endpoint, plural, process, utc},
+    words::{clean, clean_json, container_in_full, duration, netns, numbered_endpoint, plural, process, utc},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
@@ -23,7 +23,7 @@ use super::{
     start,
 };
 use crate::{
-    output,
+    lab, output,
     say::{charset, say},
 };
 
@@ -67,7 +67,8 @@ fn recorded(cli: &Cli, options: &Events, path: &Path) -> Result<u8, Failure> {
 fn live(cli: &Cli, options: &Events) -> Result<u8, Failure> {
     cli.filter.check().map_err(Failure::Usage)?;
     let runtime = runtime()?;
-    let source = start(&cli.probing.options())?.source;
+    let marks = lab::watch()?;
+    let source = lab::marked(start(&cli.probing.options())?.source, marks);
     let feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
     runtime.block_on(watch(cli, options, feed))?;
     signals::restore();
@@ -114,7 +115,9 @@ fn is_unread() -> bool {
 fn tell(cli: &Cli, options: &Events, model: &Model, events: Vec<Event>) -> Result<(), Failure> {
     for event in events {
         let listener = listener(&event, model);
-        if !cli.filter.is_empty() && !listener.is_some_and(|listener| cli.filter.passes(listener)) {
+        // What concerns all listeners concerns those that are wanted.
+        let passes = listener.map_or(event.listener.is_none(), |listener| cli.filter.passes(listener));
+        if !cli.filter.is_empty() && !passes {
             continue;
         }
         let line = match options.format {
@@ -130,7 +133,7 @@ fn tell(cli: &Cli, options: &Events, model: &Model, events: Vec<Event>) -> Resul
 }
 
 fn listener<'a>(event: &Event, model: &'a Model) -> Option<&'a ListenerModel> {
-    model.listeners.iter().find(|listener| listener.id == event.listener)
+    model.listeners.iter().find(|listener| Some(listener.id) == event.listener)
 }
 
 /// An event in a line.
@@ -138,12 +141,19 @@ pub(super) fn sentence(event: &Event, model: &Model) -> String {
     let place = match listener(event, model) {
         Some(listener) => {
             let netns = netns(listener);
-            let netns = if netns == "host" { String::new() } else { format!(" netns {netns}") };
+            let netns = match container_in_full(listener) {
+                container if !container.is_empty() => format!(" in {container}"),
+                _ if netns == "host" => String::new(),
+                _ => format!(" netns {netns}"),
+            };
             format!("{} {}{netns}", numbered_endpoint(model, listener), process(listener))
         }
-        None => format!("listener {}", event.listener),
+        None => event.listener.map_or_else(|| "all listeners".to_owned(), |id| format!("listener {id}")),
     };
     let time = utc(event.unix_ms);
+    if let Some(mark) = &event.mark {
+        return format!("{time} mark {place}: {mark}");
+    }
     let Some(finding) = &event.finding else {
         let what = if event.happening == Happening::Opened { "opened" } else { "closed" };
         return format!("{time} {what} {place}");
@@ -168,8 +178,9 @@ pub(super) fn sentence(event: &Event, model: &Model) -> String {
 struct Line<'a> {
     time: String,
     event: Happening,
-    listener: Place<'a>,
+    listener: Option<Place<'a>>,
     finding: Option<Finding<'a>>,
+    mark: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -199,8 +210,8 @@ struct Finding<'a> {
 
 impl<'a> Line<'a> {
     fn of(event: &'a Event, listener: Option<&'a ListenerModel>) -> Self {
-        let listener = Place {
-            id: event.listener,
+        let listener = event.listener.map(|id| Place {
+            id,
             netns: listener.map(|l| l.netns),
             netns_name: listener.and_then(|l| l.netns_name.as_deref()),
             protocol: listener.map(|l| l.protocol.name()),
@@ -208,7 +219,7 @@ impl<'a> Line<'a> {
             port: listener.map(|l| l.port),
             device: listener.and_then(|l| l.device).map(|device| device.name().to_owned()),
             process: listener.and_then(|l| l.process.as_ref()),
-        };
+        });
         let finding = event.finding.as_ref().map(|finding| Finding {
             id: finding.id,
             severity: finding.severity.name(),
@@ -220,7 +231,8 @@ impl<'a> Line<'a> {
             accepted: finding.totals.accepted,
             deepest: finding.totals.deepest,
         });
-        Self { time: utc(event.unix_ms), event: event.happening, listener, finding }
+        let mark = event.mark.as_deref();
+        Self { time: utc(event.unix_ms), event: event.happening, listener, finding, mark }
     }
 }
 
@@ -263,9 +275,14 @@ mod tests {
         assert!(text.ends_with(": after 2.5s, 1,234 attempts refused, accept queue up to 129"), "{text}");
         let opened = Event { happening: Happening::Opened, finding: None, ..began };
         assert!(sentence(&opened, model).contains(" opened 0.0.0.0:8080 "), "{}", sentence(&opened, model));
-        let gone = Event { listener: 1, ..opened };
+        let gone = Event { listener: Some(1), ..opened };
         assert!(sentence(&gone, model).ends_with("opened listener 1"));
         let json = serde_json::to_value(Line::of(&gone, None)).expect("JSON");
         assert_eq!((&json["listener"]["id"], &json["listener"]["port"]), (&1.into(), &serde_json::Value::Null));
+        let mark = Some("stall a".to_owned());
+        let done = Event { happening: Happening::Marked, listener: None, mark, ..gone };
+        assert!(sentence(&done, model).ends_with(" mark all listeners: stall a"), "{}", sentence(&done, model));
+        let json = serde_json::to_value(Line::of(&done, None)).expect("JSON");
+        assert_eq!((&json["listener"], &json["mark"]), (&serde_json::Value::Null, &"stall a".into()));
     }
 }

@@ -19,8 +19,8 @@ use tokio::{
 
 use super::filter::Filter;
 use crate::{
-    dashboard::{Control, Moment, Shown, Travel},
-    past::{Memory, Past as _, Traveller},
+    dashboard::{Control, Moment, Remembered, SPAN_MS, Shown, Travel},
+    past::{Memory, Past as _, Traveller, Turn},
     source::Source,
 };
 
@@ -106,6 +106,10 @@ impl Feed {
                             interval = wanted;
                             due = Instant::now() + interval;
                         }
+                        Control::Remember(answer) => {
+                            // Whoever asked may have left.
+                            let _ = answer.send(self.remembered());
+                        }
                         Control::Travel(travel) => {
                             if let Some(shown) = self.travel(travel)
                                 && models.send(Some(shown)).is_err()
@@ -125,10 +129,18 @@ impl Feed {
         thread::Builder::new().name("source".to_owned()).spawn(run).context("cannot start a thread for the source")
     }
 
+    /// The last minutes until what is shown.
+    fn remembered(&self) -> Remembered {
+        let shown = self.traveller.as_ref().map(|(traveller, _)| traveller.place());
+        let until = self.memory.time(shown.unwrap_or(self.memory.places().end.saturating_sub(1)));
+        Remembered::until(until, Box::new(self.memory.part(until.saturating_sub(SPAN_MS))))
+    }
+
     /// What is to be shown of another moment; `None` if that is the one that is shown.
     fn travel(&mut self, travel: Travel) -> Option<Shown> {
         let turn = match travel {
             Travel::To(turn) => turn,
+            Travel::At(moment) => Turn::At(moment),
             Travel::Now => {
                 self.traveller = None;
                 return Some(Arc::new(self.model()).into());
@@ -153,7 +165,7 @@ impl Feed {
         let mut model = Model::clone(&*traveller.model(&self.memory)?);
         self.filter.apply(&mut model);
         let now_ms = now_ms(self.tracker.model());
-        Some(Shown { model: Arc::new(model), past: Some(Moment { unix_ms, last_ms: now_ms }) })
+        Some(Shown { model: Arc::new(model), past: Some(Moment { unix_ms, last_ms: now_ms }), events: None })
     }
 }
 

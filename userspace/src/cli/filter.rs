@@ -8,6 +8,7 @@ use clap::{
 };
 use listentop_model::{
     model::{ListenerModel, Model},
+    sample::Process,
     words::losses,
 };
 
@@ -32,11 +33,12 @@ pub(super) struct Filter {
     /// Only listeners in this network namespace, by name or inode number (repeatable)
     #[arg(long, global = true, value_name = "NAME|INODE")]
     pub(super) netns: Vec<String>,
-    /// Only listeners of processes in this container, by name or by id, whole or its beginning (repeatable)
+    /// Only listeners of processes in this container, or in one inside it: by name or by id, whole or its beginning
+    /// (repeatable)
     #[arg(long, global = true, value_name = "ID|NAME")]
     pub(super) container: Vec<String>,
-    /// Only listeners of processes in this pod, by id, whole or its beginning (repeatable)
-    #[arg(long, global = true, value_name = "ID")]
+    /// Only listeners of processes in this pod: by name, by namespace/name, or by id, whole or its beginning (repeatable)
+    #[arg(long, global = true, value_name = "ID|NAME")]
     pub(super) pod: Vec<String>,
     /// Only listeners of processes in this systemd service; `.service` may be left out (repeatable)
     #[arg(long, global = true, value_name = "NAME")]
@@ -180,9 +182,11 @@ impl Filter {
             && (self.pid.is_empty() || self.pid.iter().any(any_pid))
             && (self.comm.is_empty() || self.comm.iter().any(any_comm))
             && (self.netns.is_empty() || self.passes_netns(listener.netns, listener.netns_name.as_deref()))
-            && passes_name(&self.container, process.and_then(|p| p.container.as_deref()), is_named)
-            && passes_name(&self.pod, process.and_then(|p| p.pod.as_deref()), is_named)
-            && passes_name(&self.service, process.and_then(|p| p.service.as_deref()), is_service)
+            && passes_names(&self.container, process, is_container)
+            && passes_names(&self.pod, process, is_pod)
+            && passes_names(&self.service, process, |p, wanted| {
+                p.service.as_deref().is_some_and(|known| is_service(known, wanted))
+            })
     }
 
     fn passes_netns(&self, inode: u32, name: Option<&str>) -> bool {
@@ -190,9 +194,24 @@ impl Filter {
     }
 }
 
-/// Whether nothing is wanted, or what is known is one of it.
-fn passes_name(wanted: &[String], known: Option<&str>, is: fn(&str, &str) -> bool) -> bool {
-    wanted.is_empty() || known.is_some_and(|known| wanted.iter().any(|wanted| is(known, wanted)))
+/// Whether nothing is wanted, or the process is in one of it.
+fn passes_names(wanted: &[String], process: Option<&Process>, is: fn(&Process, &str) -> bool) -> bool {
+    wanted.is_empty() || process.is_some_and(|process| wanted.iter().any(|wanted| is(process, wanted)))
+}
+
+/// Whether a process is in this container, or in one inside it.
+fn is_container(process: &Process, wanted: &str) -> bool {
+    let ids = [&process.container, &process.container_outer];
+    process.container_name.as_deref() == Some(wanted) || ids.into_iter().flatten().any(|known| is_named(known, wanted))
+}
+
+/// Whether a process is in this pod: by id, by name, or by namespace and name.
+fn is_pod(process: &Process, wanted: &str) -> bool {
+    let name = process.pod_name.as_deref();
+    let in_namespace = wanted
+        .split_once('/')
+        .is_some_and(|(namespace, pod)| process.pod_namespace.as_deref() == Some(namespace) && name == Some(pod));
+    name == Some(wanted) || in_namespace || process.pod.as_deref().is_some_and(|known| is_named(known, wanted))
 }
 
 impl std::fmt::Display for Filter {
@@ -317,6 +336,23 @@ mod tests {
         let service = Filter { service: named("nginx"), ..Filter::default() };
         assert_eq!(service.to_string(), "--service nginx");
         assert_eq!(shown(service), [second]);
+        let mut process = samples[0].listeners[0].process.clone().expect("it was given one");
+        assert!(!is_container(&process, "nginx") && !is_pod(&process, "web-0"), "without names");
+        process.container_name = Some("nginx".to_owned());
+        process.container_outer = Some("dind".to_owned());
+        (process.pod_name, process.pod_namespace) = (Some("web-0".to_owned()), Some("shop".to_owned()));
+        for (wanted, [container, pod]) in [
+            ("nginx", [true, false]),
+            ("dind", [true, false]),
+            ("0123456789", [true, false]),
+            ("web-0", [false, true]),
+            ("shop/web-0", [false, true]),
+            ("other/web-0", [false, false]),
+            ("shop/web", [false, false]),
+            ("2b8e0f6a", [false, true]),
+        ] {
+            assert_eq!([is_container(&process, wanted), is_pod(&process, wanted)], [container, pod], "{wanted}");
+        }
         let both = Filter { container: named("web"), service: named("a"), ..Filter::default() };
         assert_eq!(shown(both), [] as [u16; 0]);
     }

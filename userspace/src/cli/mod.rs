@@ -1,6 +1,8 @@
 //! The command line.
 
 mod blame;
+mod chronicle;
+mod completions;
 mod config;
 mod doctor;
 mod events;
@@ -8,6 +10,7 @@ mod export;
 mod feed;
 mod filter;
 mod limits;
+mod man;
 mod moment;
 mod options;
 mod progress;
@@ -17,6 +20,7 @@ mod replay;
 mod report;
 mod serve;
 mod signals;
+mod still;
 mod top;
 mod values;
 
@@ -112,6 +116,8 @@ impl Failure {
 /// Parses the command line and runs it. `listentop --help` lists the exit codes.
 #[must_use]
 pub fn main() -> ExitCode {
+    // First: from the second thread on, a tracer of the same user could take what another thread may do.
+    rights::tracers::keep_out();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -127,6 +133,8 @@ pub fn main() -> ExitCode {
         (None, Some(Command::Replay(replay))) => replay::run(&cli, replay),
         (None, Some(Command::Export(export))) => export::run(&cli, export),
         (None, Some(Command::Doctor(doctor))) => doctor::run(&cli, doctor),
+        (None, Some(Command::Completions(completions))) => completions::run(completions),
+        (None, Some(Command::Man(man))) => man::run(man),
     };
     match result {
         Ok(code) => ExitCode::from(code),

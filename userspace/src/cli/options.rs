@@ -11,9 +11,12 @@ use listentop_model::model::Severity;
 use serde::Deserialize;
 
 use super::{
+    completions,
     filter::Filter,
+    man,
     moment::{self, Moment},
     recorded::Part,
+    still::Still,
     values,
 };
 use crate::{
@@ -23,7 +26,7 @@ use crate::{
 
 /// top(1) for listening sockets: how servers drain the kernel's SYN, accept and receive queues, and what overflows.
 #[derive(Debug, Parser)]
-#[command(name = "listentop", version, about, args_conflicts_with_subcommands = false)]
+#[command(name = "listentop", version = env!("LISTENTOP_VERSION"), about, args_conflicts_with_subcommands = false)]
 #[command(
     after_help = "The dashboard needs a terminal of at least 80x24. A NO_COLOR in the environment that is not empty turns colours off. \
                         A locale without UTF-8 (LC_ALL, LC_CTYPE, LANG) gets ASCII. Keys, columns and colours can be set in \
@@ -74,7 +77,9 @@ pub(super) enum Command {
     /// Show the dashboard on a recording: keys go back and forth in time
     #[command(
         after_help = "Keys: ← and → go a sample back and forward, { and } a minute, ( and ) to where something began or ended, \
-                            0 to the end; p stops and goes on, + and - change the speed."
+                            0 to the end; p stops and goes on, + and - change the speed.\n\n\
+                            A still is a picture of the screen, for a colleague or a document: \
+                            listentop replay incident.rec --at 03:12 --view listener --listener ':443' --still incident.svg"
     )]
     Replay(Replay),
     /// Write a recording as a table: a row for each listener and sample, a column for each figure
@@ -98,6 +103,14 @@ pub(super) enum Command {
                             3  impossible: no probes can run here\n  \
                             4  partial: some measures are unavailable")]
     Doctor(Doctor),
+    /// Print completions of the command line, for a shell to read
+    #[command(
+        after_help = "Bash: listentop completions bash >/etc/bash_completion.d/listentop. Packages bring them along."
+    )]
+    Completions(completions::Options),
+    /// Print the manual page, or write all of them
+    #[command(after_help = "Packages bring them along. Otherwise: listentop man | man -l -")]
+    Man(man::Options),
 }
 
 /// Options of the dashboard. They are set in the configuration file, too.
@@ -278,6 +291,8 @@ pub(super) struct Replay {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = values::speed)]
     pub(super) speed: f64,
     #[command(flatten)]
+    pub(super) still: Still,
+    #[command(flatten)]
     pub(super) top: Top,
 }
 
@@ -399,6 +414,8 @@ impl Cli {
             Some(Command::Record(_)) => ("record", !self.filter.is_empty()),
             Some(Command::Serve(_)) => ("serve", false),
             Some(Command::Doctor(_)) => ("doctor", !self.filter.is_empty()),
+            Some(Command::Completions(_)) => ("completions", !self.filter.is_empty()),
+            Some(Command::Man(_)) => ("man", !self.filter.is_empty()),
         };
         let option = match (self.top.given(), filters) {
             (Some(option), _) => option.to_owned(),

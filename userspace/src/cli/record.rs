@@ -23,7 +23,7 @@ use super::{
     signals::Ending,
     start,
 };
-use crate::{say::say, source::Source};
+use crate::{lab, say::say, source::Source};
 
 /// What is kept before and after a finding begins, worsens or ends, in milliseconds.
 const AROUND_MS: u64 = 5 * 60_000;
@@ -35,7 +35,8 @@ pub(super) fn run(cli: &Cli, options: &Record) -> Result<u8, Failure> {
     let runtime = runtime()?;
     // First, while there are all rights to make it, and before anything is attached.
     let mut writer = open(options)?;
-    let mut source = start(&cli.probing.options())?.source;
+    let marks = lab::watch()?;
+    let mut source = lab::marked(start(&cli.probing.options())?.source, marks);
     writer.describe(source.name(), options.every);
     let recorder =
         Recorder { writer, path: &options.file, freezer: options.freeze_on.map(Freezer::new), began: None, written: 0 };

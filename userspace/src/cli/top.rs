@@ -15,14 +15,14 @@ use super::{
 };
 use crate::{
     dashboard::{self, DashboardOptions, Ended, Palette, Theme},
-    lab::Lab,
+    lab::{self, Lab},
     say::{charset, say},
 };
 
 pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     // Before anything is attached: the dashboard cannot run without a terminal.
     dashboard::usable()?;
-    let look = look(&cli.top())?;
+    let look = look(&cli.top(), Medium::Terminal)?;
     cli.filter.check().map_err(Failure::Usage)?;
     // It is gone when the dashboard appears, which shows the filters as they are compared.
     cli.filter.notes().into_iter().for_each(|note| say(format_args!("listentop: {note}")));
@@ -35,7 +35,8 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     let lab = Lab::of_environment()?;
     let started = start(&cli.probing.options())?;
     let name = started.source.name().to_owned();
-    let feed = Feed::start(started.source, cli.filter.clone()).context("reading the source failed")?;
+    let feed = Feed::start(lab::marked(started.source, lab.as_ref().map(Lab::marks)), cli.filter.clone())
+        .context("reading the source failed")?;
     let options = DashboardOptions {
         host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
         source: name,
@@ -73,8 +74,17 @@ pub(super) fn left(ended: Ended) -> Option<u8> {
     }
 }
 
-/// How the dashboard looks on this terminal, by the command line and the configuration file.
-pub(super) fn look(top: &Top) -> Result<DashboardOptions, Failure> {
+/// What the dashboard is drawn on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Medium {
+    /// This terminal.
+    Terminal,
+    /// A file: whatever the terminal can.
+    File,
+}
+
+/// How the dashboard looks there, by the command line and the configuration file.
+pub(super) fn look(top: &Top, medium: Medium) -> Result<DashboardOptions, Failure> {
     let config = Config::read(top.config.as_deref()).map_err(Failure::Usage)?;
     let variable = |name| std::env::var_os(name);
     let term = variable("TERM");
@@ -82,6 +92,7 @@ pub(super) fn look(top: &Top) -> Result<DashboardOptions, Failure> {
     let coloured = Theme::color_allowed(variable("NO_COLOR").as_deref());
     let (palette, ask) = match top.theme.or(config.theme).unwrap_or(ThemeChoice::Auto) {
         ThemeChoice::Auto if !coloured => (Palette::None, false),
+        ThemeChoice::Auto if medium == Medium::File => (Palette::Dark, false),
         // The sixteen are the terminal's own, whatever is behind them.
         ThemeChoice::Auto => (detected, detected == Palette::Dark),
         ThemeChoice::Dark => (Palette::Dark, false),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::dashboard::{MIN_COLUMNS, MIN_ROWS};
+
 /// The longest time that is accepted: far longer than any measurement, and far from the end of the clock.
 const LONGEST: Duration = Duration::from_hours(8760);
 
@@ -27,6 +29,18 @@ pub(super) fn refresh(text: &str) -> Result<Duration, String> {
         Ok(parsed)
     } else {
         Err("it must be from 50ms to 60s".to_owned())
+    }
+}
+
+/// The size of a screen, `120x40`: at least what the dashboard needs, at most what is still a picture.
+pub(super) fn screen(text: &str) -> Result<(u16, u16), String> {
+    let size = text.split_once(['x', 'X', '×']);
+    let number = |text: &str| text.parse::<u16>().ok();
+    let size = size.and_then(|(columns, rows)| Some((number(columns)?, number(rows)?)));
+    match size {
+        Some(size @ (MIN_COLUMNS..=400, MIN_ROWS..=200)) => Ok(size),
+        Some(_) => Err(format!("it must be from {MIN_COLUMNS}x{MIN_ROWS} to 400x200")),
+        None => Err("columns and rows are expected, such as 120x40".to_owned()),
     }
 }
 

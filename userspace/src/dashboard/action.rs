@@ -75,6 +75,8 @@ pub enum Action {
     PreviousSection,
     /// Distributions of the interval, or of the recent span.
     ToggleSpan,
+    /// Compare the threads of the selected listener, or rows again.
+    ToggleThreads,
     /// Open the listener that the verdict is about.
     OpenWorst,
     /// The next listener that has a finding.
@@ -185,6 +187,8 @@ impl Action {
 pub enum Travel {
     /// Another one of the past.
     To(Turn),
+    /// That of a recording at this time, in milliseconds since the epoch, and stay there.
+    At(u64),
     /// The newest, whatever comes.
     Now,
     /// Stay at the one that is shown, or go on; of a recording.

@@ -96,7 +96,7 @@ impl App {
     pub fn show_moment(&mut self, shown: Shown) -> Effect {
         match shown.past {
             Some(moment) => {
-                self.state.set_past(shown.model, moment);
+                self.state.set_past(shown.model, moment, shown.events);
                 self.arrange();
                 Effect::Redraw
             }
@@ -214,6 +214,7 @@ impl App {
             Outcome::Unchanged => Effect::None,
             Outcome::Changed => Effect::Redraw,
             Outcome::Show(name) => self.show(name),
+            Outcome::Travel(travel) => self.state.travel(travel),
         }
     }
 
@@ -232,9 +233,20 @@ impl App {
         Outcome::Changed
     }
 
+    /// Selects the first row that passes a filter, without filtering by it; whether there is one.
+    pub fn select_first(&mut self, filter: &str) -> bool {
+        let before = self.state.filter.typed().to_owned();
+        self.state.edit_filter(|typed| filter.clone_into(typed));
+        let found = self.state.selected_row().is_some();
+        self.state.select(0);
+        self.state.edit_filter(|typed| *typed = before);
+        self.arrange();
+        found
+    }
+
     /// Opens a view. One that the user came through is gone back to. One that lies over others is closed by its own
     /// key, and replaces another such.
-    fn show(&mut self, name: &str) -> Effect {
+    pub fn show(&mut self, name: &str) -> Effect {
         let Some(place) = views::ALL.iter().position(|declaration| declaration.name == name) else {
             return Effect::None;
         };

@@ -247,10 +247,11 @@ mod tests {
 
     use crossterm::event::KeyModifiers;
     use lab_control::Client;
-    use listentop_model::{fixtures, tracker::Tracker};
+    use listentop_model::{fixtures, sample::MarkSample, tracker::Tracker};
+    use ratatui::style::Modifier;
 
     use super::*;
-    use crate::dashboard::{App, DashboardOptions, action::Effect, frame::picture};
+    use crate::dashboard::{App, DashboardOptions, action::Effect, frame::picture, still::still};
 
     fn expected(what: &str, bounds: &str, holds: Option<bool>) -> Expected {
         Expected { what: what.to_owned(), bounds: bounds.to_owned(), value: holds.map(|_| "8".to_owned()), holds }
@@ -338,6 +339,73 @@ mod tests {
         app.set_lesson(Lesson { last_act: Some("12 s: backlog 64 slow_acceptor".to_owned()), ..lesson() });
         let small = picture(&app);
         assert!(small.contains("12 s: backlog 64 slo") && small.contains("[so far; 1 of 3]"), "{small}");
+    }
+
+    /// The same with what the lab did lately, and with what its lesson is about.
+    fn app_with_marks(size: (u16, u16)) -> App {
+        let mut samples = fixtures::overflow();
+        for _ in 0..60 {
+            let mut next = samples[samples.len() - 1].clone();
+            next.monotonic_ns += 250_000_000;
+            next.unix_ms += 250;
+            samples.push(next);
+        }
+        let (netns, port) = (samples[0].listeners[0].netns, Some(samples[0].listeners[0].port));
+        for (at, what) in [(50, "stall it"), (70, "load 50%")] {
+            let monotonic_ns = samples[at].monotonic_ns;
+            samples[at].marks = vec![MarkSample { monotonic_ns, what: what.to_owned(), netns, port }];
+        }
+        let mut tracker = Tracker::new(&samples[0]);
+        let mut app = App::new(DashboardOptions::default());
+        app.update(Action::Resize(size.0, size.1));
+        for sample in &samples[1..] {
+            tracker.push(sample);
+            app.set_model(Arc::new(tracker.model().clone()));
+        }
+        app.set_lesson(Lesson { findings: vec!["accept_queue_overflow".to_owned()], ..lesson() });
+        app
+    }
+
+    #[test]
+    fn what_the_lab_did_stands_on_every_time_line() {
+        let mut app = app_with_marks((120, 60));
+        app.update(Action::Show("listener"));
+        let text = picture(&app);
+        assert!(text.contains("┴stall it") && text.contains("load 50%┴") && text.contains('┊'), "{text}");
+        assert_eq!(text.matches("┴stall it").count(), 2, "{text}");
+        // The waits have their own tab on a screen like this.
+        [(); 2].iter().for_each(|()| _ = app.update(Action::NextSection));
+        let text = picture(&app);
+        assert_eq!(text.matches("┴stall it").count(), 3, "{text}");
+        app.update(Action::Show("compare"));
+        assert!(picture(&app).contains("┴stall it"), "{}", picture(&app));
+        app.update(Action::Show("events"));
+        let text = picture(&app);
+        let line = text.lines().find(|line| line.contains("stall it")).expect("it is an event");
+        assert!(line.contains("┊ 0.0.0.0:8080"), "{line}");
+        app.update(Action::Show("overview"));
+        app.update(Action::Resize(200, 60));
+        let drawn = still(&app);
+        let marked = drawn.content.iter().filter(|cell| cell.modifier.contains(Modifier::UNDERLINED)).count();
+        assert!(marked > 0, "in the trend of the only listener:\n{}", picture(&app));
+    }
+
+    #[test]
+    fn what_the_lesson_is_about_is_expected_everywhere() {
+        let mut app = app_with_marks((160, 60));
+        let overview = picture(&app);
+        assert!(overview.contains("✓accept queue overflow:"), "{overview}");
+        assert!(overview.contains("warning (expected by the lesson), 08:53:20"), "{overview}");
+        for (view, words) in [
+            ("listener", "warning (expected by the lesson), 08:53:20"),
+            ("findings", "✓accept queue overflow:"),
+            ("findings", "warning (expected by the lesson), 08:53:20"),
+        ] {
+            app.update(Action::Show(view));
+            assert!(picture(&app).contains(words), "{view}: {}", picture(&app));
+        }
+        app.set_lesson(lesson());
+        assert!(!picture(&app).contains("expected by the lesson"), "{}", picture(&app));
     }
 
     #[test]

@@ -158,6 +158,23 @@ columns! {
         text: |cell| words::netns(cell.figures()),
         ..NAME
     };
+    /// Pod and container.
+    Container: Spec {
+        label: "CONTAINER", name: "container", width: 12, max: 32,
+        help: "Container that the process runs in, by name or else by id, behind its pod or the container around it. Outside \
+               any container the systemd service. Shown only if some process runs in a container.",
+        normal: "The container whose port it is: two containers may listen on the same one.",
+        key: |item, _| {
+            let process = item.figures().process.as_ref();
+            let place = process.and_then(|p| p.in_container().or(p.service.as_deref()));
+            place.map_or(Key::Unknown, Key::Text)
+        },
+        text: |cell| match words::container(cell.figures()) {
+            container if container.is_empty() => words::service(cell.figures()),
+            container => container,
+        },
+        ..NAME
+    };
     /// SYN queue depth and young requests.
     SynQueue: Spec {
         group: "SYN QUEUE", label: "n/young", name: "SYN queue", width: 9, max: 11,

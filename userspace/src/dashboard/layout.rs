@@ -57,6 +57,8 @@ pub struct Needs {
     pub address: usize,
     /// Columns that the widest process takes.
     pub process: usize,
+    /// Columns that the widest container takes; 0 if no process runs in one.
+    pub container: usize,
     /// There is more than one network namespace.
     pub namespaces: bool,
     /// Rows are sorted by this column, which is therefore always shown.
@@ -79,7 +81,7 @@ enum Ask {
 }
 
 /// Who asks for what, the most important first. The words of a finding come before all that explains them.
-const ASKS: [(Column, Ask); 28] = {
+const ASKS: [(Column, Ask); 31] = {
     use Ask::{Place, UpTo, Whole};
     use Column as C;
     [
@@ -87,15 +89,18 @@ const ASKS: [(Column, Ask); 28] = {
         (C::Listener, Place),
         (C::AcceptQueue, Place),
         (C::Process, Place),
+        (C::Container, Place),
         (C::Drops, Place),
         (C::Accepts, Place),
         (C::WaitP99, Place),
         (C::Oldest, Place),
         (C::Process, UpTo(13)),
+        (C::Container, UpTo(20)),
         (C::Finding, Place),
         (C::SynQueue, Place),
         (C::Listener, Whole),
         (C::Process, Whole),
+        (C::Container, Whole),
         (C::Finding, UpTo(60)),
         (C::Netns, Place),
         (C::Peak, Place),
@@ -118,7 +123,11 @@ const ASKS: [(Column, Ask); 28] = {
 #[must_use]
 pub fn layout(width: u16, needs: Needs) -> Vec<Place> {
     let shown = |column: Column| {
-        let useful = column != Column::Netns || needs.namespaces;
+        let useful = match column {
+            Column::Netns => needs.namespaces,
+            Column::Container => needs.container > 0,
+            _ => true,
+        };
         column == needs.sort || needs.wanted.contains(column) || useful && !needs.hidden.contains(column)
     };
     let first = |column: &Column| *column == needs.sort || needs.wanted.contains(*column);
@@ -156,6 +165,7 @@ impl Row {
         match column {
             Column::Listener => (self.needs.address as u16).min(max),
             Column::Process => (self.needs.process as u16).min(max),
+            Column::Container => (self.needs.container as u16).min(max),
             _ => max,
         }
     }
@@ -201,6 +211,7 @@ mod tests {
         Needs {
             address: 14,
             process: 12,
+            container: 0,
             namespaces: false,
             sort: Column::Severity,
             wanted: Columns::default(),
@@ -222,6 +233,14 @@ mod tests {
     }
 
     #[test]
+    fn containers_are_told_apart_at_eighty_columns() {
+        let needs = Needs { container: 15, namespaces: true, ..needs() };
+        let shown = columns(80 - 2, needs);
+        assert!(shown.contains(&Column::Container) && shown.contains(&Column::Drops), "{shown:?}");
+        assert!(!columns(80 - 2, Needs { container: 0, ..needs }).contains(&Column::Container));
+    }
+
+    #[test]
     fn every_width_is_used_but_not_exceeded() {
         for width in 80..400 {
             for address in [8, 14, 21, 47] {
@@ -233,17 +252,17 @@ mod tests {
                 }
             }
         }
-        assert_eq!(layout(400, Needs { namespaces: true, ..needs() }).len(), Column::ALL.len());
+        assert_eq!(layout(400, Needs { namespaces: true, container: 20, ..needs() }).len(), Column::ALL.len());
     }
 
     /// A wider screen shows what a narrower one shows, and cuts none of it. The bar of the queue only changes its
     /// scale.
     #[test]
     fn widening_removes_nothing() {
-        for namespaces in [false, true] {
+        for (namespaces, container) in [(false, 0), (true, 0), (false, 9), (true, 40)] {
             for address in [8, 14, 21, 47] {
                 for sort in [Column::Severity, Column::Pattern, Column::Reads] {
-                    let needs = Needs { address, process: 20, namespaces, sort, ..needs() };
+                    let needs = Needs { address, process: 20, container, namespaces, sort, ..needs() };
                     for width in 78..400 {
                         let (narrow, wide) = (layout(width, needs), layout(width + 1, needs));
                         for place in narrow {

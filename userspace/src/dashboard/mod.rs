@@ -38,12 +38,14 @@ pub(crate) use self::terminal::give_back_at_once;
 pub use self::{
     action::{Action, Effect, Travel},
     app::App,
+    bundle::{Remembered, SPAN_MS},
     caption::LabKey,
     column::Column,
     frame::draw,
     geometry::{MIN_COLUMNS, MIN_ROWS},
     keymap::{Key, Remapped},
     layout::Columns,
+    log::Log,
     run::{Control, Ended, run, run_in_lab},
     still::still,
     terminal::usable,
@@ -57,11 +59,13 @@ pub struct Shown {
     pub model: Arc<Model>,
     /// Its moment, if that is not now.
     pub past: Option<Moment>,
+    /// What happened in the recording that it is of.
+    pub events: Option<Arc<Log>>,
 }
 
 impl From<Arc<Model>> for Shown {
     fn from(model: Arc<Model>) -> Self {
-        Self { model, past: None }
+        Self { model, past: None, events: None }
     }
 }
 
@@ -72,6 +76,11 @@ pub struct Moment {
     pub unix_ms: u64,
     /// The last moment that there is, likewise.
     pub last_ms: u64,
+}
+
+/// The names of the views, in their order.
+pub fn view_names() -> impl Iterator<Item = &'static str> {
+    views::ALL.iter().map(|view| view.name)
 }
 
 /// Every action that a key means somewhere, each once: keys can be given to these.

@@ -92,6 +92,8 @@ pub struct Rows {
     pub address_width: usize,
     /// Columns that the widest process takes.
     pub process_width: usize,
+    /// Columns that the widest container takes; 0 if no process runs in one.
+    pub container_width: usize,
     /// Columns that depth and limit of the longest accept queue take.
     pub numbers_width: usize,
     /// What is known of each listener of the model, in its order.
@@ -217,6 +219,7 @@ impl Rows {
         self.groups.clear();
         (self.listeners, self.closed) = (0, 0);
         (self.address_width, self.process_width, self.numbers_width) = (8, 7, 5);
+        self.container_width = 0;
         self.passed = 0;
         self.findings = [Severity::Critical, Severity::Warning, Severity::Info].map(|severity| (severity, 0)).to_vec();
         for fact in facts {
@@ -232,6 +235,7 @@ impl Rows {
         self.numbers_width = self.numbers_width.max(facts.numbers_width.into());
         self.address_width = self.address_width.max(usize::from(facts.address_width) + extra);
         self.process_width = self.process_width.max(facts.process_width.into());
+        self.container_width = self.container_width.max(facts.container_width.into());
     }
 
     /// Sorts stably: equal rows stay in the model's order. Unknown is last in both orders, and what has closed behind
@@ -307,11 +311,12 @@ mod tests {
 
     /// The order of four listeners, by their place in the model, when sorted by each column. Every order is different,
     /// so that no column can sort by what another shows.
-    const ORDERS: [(Column, [usize; 4]); 17] = [
+    const ORDERS: [(Column, [usize; 4]); 18] = [
         (Column::Severity, [0, 1, 3, 2]),
         (Column::Listener, [0, 1, 2, 3]),
         (Column::Process, [0, 2, 1, 3]),
         (Column::Netns, [0, 2, 3, 1]),
+        (Column::Container, [2, 3, 1, 0]),
         (Column::SynQueue, [0, 3, 1, 2]),
         (Column::AcceptQueue, [0, 3, 2, 1]),
         (Column::Peak, [1, 0, 2, 3]),
@@ -345,6 +350,9 @@ mod tests {
             Column::Listener => {}
             Column::Process => listener.process.as_mut().expect("it has one").comm = name.to_owned(),
             Column::Netns => listener.netns_name = Some(name.to_owned()),
+            Column::Container => {
+                listener.process.as_mut().expect("it has one").container = Some(name.to_owned());
+            }
             Column::SynQueue => now.syn_depth = Some(n),
             Column::AcceptQueue => (now.accept_depth, now.limit) = (10, 120 / n),
             Column::Peak => now.accept_peak = Some(n),

@@ -1,6 +1,6 @@
 //! The loop: models and keys in, frames out.
 
-use std::{io, path::Path, time::Duration};
+use std::{io, sync::mpsc::Sender, time::Duration};
 
 use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEventKind};
 use tokio::{
@@ -15,7 +15,8 @@ use super::{
     App, DashboardOptions, Shown,
     action::{Action, Effect, Travel},
     background::{Background, QUESTION, Taken},
-    bundle, frame,
+    bundle::{Bundles, Remembered},
+    frame,
     input::Input,
     screen,
     terminal::{self, Guard},
@@ -27,12 +28,14 @@ use super::{
 const TERMINAL_CHECK: Duration = Duration::from_secs(1);
 
 /// What the dashboard requests from the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Control {
     /// Send a model this often from now on.
     SetInterval(Duration),
     /// Show another moment.
     Travel(Travel),
+    /// Tell what the last minutes until the shown moment were.
+    Remember(Sender<Remembered>),
 }
 
 /// Why the dashboard ended. The terminal is as it was before in every case.
@@ -181,6 +184,7 @@ async fn show<M: Into<Shown> + Clone>(
         lab.sampled(&shown.model);
         app.show_moment(shown);
     }
+    let mut bundles = Bundles::new();
     let mut effect = Effect::Redraw;
     // Something changed that could not be drawn.
     let mut stale = false;
@@ -192,12 +196,12 @@ async fn show<M: Into<Shown> + Clone>(
         if let Effect::Lab(key) = effect {
             app.ask_lab(key, lab);
         }
-        stale = take_effect(effect, &mut app, controls, guard, stale)?;
+        stale = take_effect(effect, &mut app, (controls, &mut bundles), guard, stale)?;
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
                     let shown: Option<Shown> = models.borrow_and_update().clone().map(Into::into);
-                    if let Some(Shown { model, past: None }) = &shown {
+                    if let Some(Shown { model, past: None, .. }) = &shown {
                         lab.sampled(model);
                     }
                     Turn::Continue(shown.map_or(Effect::None, |shown| app.show_moment(shown)))
@@ -208,6 +212,10 @@ async fn show<M: Into<Shown> + Clone>(
                 Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input, &mut background)),
                 None => Turn::End(Ended::TerminalLost),
             },
+            said = bundles.next() => {
+                app.say(said);
+                Turn::Continue(Effect::Redraw)
+            }
             message = lab.next() => Turn::Continue(app.hear_lab(message)),
             () = screen::taken(), if stale => Turn::Continue(Effect::Redraw),
             _ = check.tick() => {
@@ -227,7 +235,7 @@ async fn show<M: Into<Shown> + Clone>(
 fn take_effect(
     effect: Effect,
     app: &mut App,
-    controls: &mpsc::UnboundedSender<Control>,
+    (controls, bundles): (&mpsc::UnboundedSender<Control>, &mut Bundles),
     guard: &mut Guard,
     stale: bool,
 ) -> anyhow::Result<bool> {
@@ -235,14 +243,8 @@ fn take_effect(
         Effect::None | Effect::Quit | Effect::Redraw | Effect::Lab(_) => {}
         Effect::Suspend => guard.suspend()?,
         Effect::Bundle => {
-            let written = bundle::write(app, Path::new("."));
-            app.say(match written {
-                Ok(directory) => {
-                    let directory = directory.canonicalize().unwrap_or(directory);
-                    format!("evidence bundle: {}", directory.display())
-                }
-                Err(error) => format!("no evidence bundle could be written: {error:#}"),
-            });
+            let said = bundles.begin(app, controls);
+            app.say(said);
         }
         Effect::Travel(travel) => {
             let _ = controls.send(Control::Travel(travel));

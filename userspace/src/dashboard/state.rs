@@ -4,7 +4,8 @@ use std::{borrow::Cow, cell::RefCell, collections::HashSet, sync::Arc, time::Dur
 
 use listentop_model::{
     coverage::Status,
-    model::{GroupId, ListenerModel, Model},
+    episodes::{Episodes, now_ms},
+    model::{Finding, GroupId, ListenerModel, Model},
     words::{
         self,
         verdict::{self, Harm, Verdict},
@@ -59,8 +60,11 @@ pub(super) struct State {
     /// Columns that the user asked for, and those that he does not want.
     pub(super) wanted: Columns,
     pub(super) unwanted: Columns,
-    /// What happened since the start.
-    pub(super) log: Log,
+    /// What happened since the start, or in the whole recording.
+    pub(super) log: Arc<Log>,
+    episodes: Episodes,
+    /// To be selected when this moment is shown, by its id.
+    wanted_listener: Option<(u64, u64)>,
     /// Rows that are to be compared.
     pub(super) marked: Vec<RowId>,
     selected: Option<RowId>,
@@ -101,7 +105,9 @@ impl State {
             show_closed: false,
             wanted: options.wanted,
             unwanted: options.unwanted,
-            log: Log::default(),
+            log: Arc::default(),
+            episodes: Episodes::default(),
+            wanted_listener: None,
             marked: Vec::new(),
             selected: None,
             cursor: 0,
@@ -121,6 +127,11 @@ impl State {
         self.moment.is_some() && !self.options.is_replay
     }
 
+    /// Whether a lab's lesson is about this finding.
+    pub(super) fn expects(&self, finding: &Finding) -> bool {
+        self.lesson.as_ref().is_some_and(|lesson| lesson.findings.iter().any(|id| id == finding.id))
+    }
+
     /// Asks for another moment.
     pub(super) fn travel(&mut self, travel: Travel) -> Effect {
         let is_here = travel == Travel::Now && !self.options.is_replay && !self.is_past();
@@ -128,25 +139,34 @@ impl State {
     }
 
     /// Shows a model of the past, paused or not.
-    pub(super) fn set_past(&mut self, model: Arc<Model>, moment: Moment) {
-        if self.options.is_replay {
-            // Nothing else tells what happened; when it goes back in time it begins anew.
-            let goes_back = self.moment.is_some_and(|before| before.unix_ms > moment.unix_ms);
-            if goes_back {
-                self.log = Log::default();
-            }
-            self.log.push(&model);
+    pub(super) fn set_past(&mut self, model: Arc<Model>, moment: Moment, events: Option<Arc<Log>>) {
+        if let Some(events) = events {
+            self.log = events;
         }
         self.moment = Some(moment);
         self.held = None;
         let bell = std::mem::take(&mut self.options.bell);
         self.show(model);
         self.options.bell = bell;
+        if let Some(id) = self.wanted_listener.take_if(|(at, _)| *at == moment.unix_ms) {
+            self.select_listener(id.1);
+        }
+    }
+
+    /// Goes to a moment of a recording, stays there, and selects a listener that it has, if one is wanted.
+    pub(super) fn stop_at(&mut self, moment: u64, listener: Option<u64>) -> Travel {
+        self.paused = true;
+        self.wanted_listener = listener.map(|listener| (moment, listener));
+        Travel::At(moment)
     }
 
     /// Takes the newest model, or holds it back while paused. Returns whether it is shown.
     pub(super) fn set_model(&mut self, model: Arc<Model>) -> bool {
-        self.log.push(&model);
+        let (events, now) = (self.episodes.push(&model), now_ms(&model));
+        if !events.is_empty() {
+            let log = Arc::make_mut(&mut self.log);
+            events.into_iter().for_each(|event| log.add(&model, event, now));
+        }
         // Whoever comes back from the past wants to see it.
         if self.moment.take().is_some() {
             self.paused = false;

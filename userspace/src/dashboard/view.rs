@@ -6,7 +6,7 @@ use listentop_model::model::Model;
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{
-    action::Action,
+    action::{Action, Travel},
     keymap::{Binding, Scope},
     state::State,
 };
@@ -44,6 +44,8 @@ pub(super) enum Outcome {
     Changed,
     /// The view of this name opens.
     Show(&'static str),
+    /// Another moment is to be shown.
+    Travel(Travel),
 }
 
 impl Outcome {

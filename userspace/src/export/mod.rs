@@ -151,6 +151,10 @@ const IDENTITY: &[Identity] = &[
     ("container", Kind::Text, |_, l| l.process.as_ref().and_then(|process| process.container.clone()).into()),
     ("pod", Kind::Text, |_, l| l.process.as_ref().and_then(|process| process.pod.clone()).into()),
     ("service", Kind::Text, |_, l| l.process.as_ref().and_then(|process| process.service.clone()).into()),
+    ("container_name", Kind::Text, |_, l| l.process.as_ref().and_then(|p| p.container_name.clone()).into()),
+    ("container_outer", Kind::Text, |_, l| l.process.as_ref().and_then(|p| p.container_outer.clone()).into()),
+    ("pod_name", Kind::Text, |_, l| l.process.as_ref().and_then(|p| p.pod_name.clone()).into()),
+    ("pod_namespace", Kind::Text, |_, l| l.process.as_ref().and_then(|p| p.pod_namespace.clone()).into()),
     ("closed", Kind::Flag, |_, l| Cell::Flag(l.closed)),
     ("pattern", Kind::Text, |_, l| Cell::Text(l.pattern.name.to_string())),
     ("severity", Kind::Text, |_, l| {

@@ -28,7 +28,7 @@ const SEGMENT: usize = 60;
 const MOST: usize = 8 << 20;
 
 /// Samples one after the other, the first of them whole.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Segment {
     /// Each with its time, in milliseconds since the epoch.
     frames: Vec<(u64, Vec<u8>)>,
@@ -53,7 +53,7 @@ impl Segment {
         })
     }
 
-    /// The same with fewer samples. Peaks, and listeners that closed, pass to the sample that stays.
+    /// The same with fewer samples. Peaks, marks, and listeners that closed, pass to the sample that stays.
     fn thinned(&self) -> Self {
         let mut keeper = Keeper::new(THIN_MS);
         let mut encoder = Encoder::default();
@@ -103,6 +103,7 @@ impl Keeper {
 
 /// Adds to a sample what only the one before it showed.
 fn merge(sample: &mut Sample, earlier: &Sample) {
+    sample.marks.splice(..0, earlier.marks.iter().cloned());
     // Most samples have the same listeners at the same places; only others need an index.
     let places: OnceCell<HashMap<u64, usize>> = OnceCell::new();
     let place_of = |id: u64| {
@@ -167,6 +168,16 @@ impl Memory {
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// A copy of what it has from a moment on, in milliseconds since the epoch: for others to read meanwhile.
+    #[must_use]
+    pub fn part(&self, from: u64) -> Self {
+        let old =
+            self.segments.iter().take_while(|segment| segment.frames.last().is_some_and(|(time, _)| *time < from));
+        let (old, gone) = old.fold((0, 0), |(count, gone), segment| (count + 1, gone + segment.frames.len()));
+        let segments = self.segments.iter().skip(old).cloned().collect();
+        Self { segments, forgotten: self.forgotten + gone, ..Self::default() }
     }
 
     /// Thins out what is old, and forgets what is older.
@@ -240,7 +251,7 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use listentop_model::{fixtures, tracker::Tracker};
+    use listentop_model::{fixtures, sample::MarkSample, tracker::Tracker};
 
     use super::*;
 
@@ -286,6 +297,28 @@ mod tests {
             place < 63
         });
         assert_eq!(some, [(62, found[62].unix_ms), (63, found[63].unix_ms)]);
+    }
+
+    #[test]
+    fn no_mark_is_left_out() {
+        let mut memory = Memory::default();
+        // Half an hour: the first part of it is thinned out.
+        for (n, mut sample) in (0..).zip(samples(7_200)) {
+            if n % 7 == 0 {
+                let (monotonic_ns, what) = (sample.monotonic_ns - 1, n.to_string());
+                sample.marks = vec![MarkSample { monotonic_ns, what, netns: 1, port: None }];
+            }
+            memory.push(&sample);
+        }
+        let (mut found, mut kept) = (Vec::new(), 0);
+        memory.read(0..usize::MAX, &mut |_, sample| {
+            found.extend(sample.marks.iter().map(|mark| mark.what.parse::<u64>().expect("a number")));
+            kept += 1;
+            true
+        });
+        assert!(kept < 1_800, "{kept} samples: it is thinned out");
+        // All but those of the samples that wait for the next one that is kept.
+        assert_eq!(found, (0..7_197).step_by(7).collect::<Vec<u64>>());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The past: samples that are still there, in a recording or in the dashboard's memory, and the model of any moment.
 
+mod events;
 mod memory;
 mod traveller;
 
@@ -9,6 +10,7 @@ use listentop_model::sample::Sample;
 use listentop_recording::Recording;
 
 pub use self::{
+    events::{Happened, follow},
     memory::Memory,
     traveller::{Traveller, Turn},
 };
@@ -23,6 +25,20 @@ pub trait Past {
 
     /// Reads these, in order, until `each` returns false. What cannot be read is left out.
     fn read(&self, places: Range<usize>, each: &mut dyn FnMut(usize, &Sample) -> bool);
+}
+
+impl<T: Past + ?Sized> Past for std::sync::Arc<T> {
+    fn places(&self) -> Range<usize> {
+        (**self).places()
+    }
+
+    fn time(&self, place: usize) -> u64 {
+        (**self).time(place)
+    }
+
+    fn read(&self, places: Range<usize>, each: &mut dyn FnMut(usize, &Sample) -> bool) {
+        (**self).read(places, each);
+    }
 }
 
 /// A measurement of a recording.

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-use listentop_model::{episodes::Episodes, model::Model, tracker::Tracker};
+use listentop_model::{model::Model, tracker::Tracker};
 
-use super::Past;
+use super::{Past, follow};
 
 /// Samples between two trackers that are kept: a step back takes no more than to follow so many.
 const BETWEEN: usize = 64;
@@ -26,6 +26,8 @@ pub enum Turn {
     Samples(isize),
     /// So much time later, or earlier if negative, in milliseconds.
     Time(i64),
+    /// To a moment, in milliseconds since the epoch: the last sample until then.
+    At(u64),
     /// To where something began or ended: the next such moment.
     NextEvent,
     /// The one before.
@@ -83,6 +85,7 @@ impl Traveller {
                     (self.place..places.end).find(|place| past.time(*place) >= to).unwrap_or(last)
                 }
             }
+            Turn::At(moment) => places.clone().rev().find(|place| past.time(*place) <= moment).unwrap_or(places.start),
             Turn::NextEvent => self.next_event(past).unwrap_or(self.place),
             Turn::PreviousEvent => self.previous_event(past).unwrap_or(self.place),
         }
@@ -171,25 +174,11 @@ impl Traveller {
     }
 }
 
-/// The places among these at which something began, got worse or ended, until `enough` says so of one.
+/// The places among these that show where something began, got worse or ended, until `enough` says so of one.
 fn events(past: &dyn Past, places: Range<usize>, enough: &mut dyn FnMut(usize) -> bool) -> Vec<usize> {
-    let mut tracker: Option<Tracker> = None;
-    let mut episodes = Episodes::default();
     let mut found = Vec::new();
-    past.read(places.clone(), &mut |place, sample| {
-        let tracker = match &mut tracker {
-            Some(tracker) => {
-                tracker.push(sample);
-                tracker
-            }
-            None => tracker.insert(Tracker::new(sample)),
-        };
-        for event in episodes.push(tracker.model()) {
-            // An end is known later than it was.
-            let at =
-                (places.start..=place).rev().find(|place| past.time(*place) <= event.unix_ms).unwrap_or(places.start);
-            found.push(at);
-        }
+    follow(past, places, &mut |_, _, happened| {
+        found.extend(happened.into_iter().map(|happened| happened.place));
         !found.iter().any(|place| enough(*place))
     });
     found.sort_unstable();
@@ -270,7 +259,9 @@ mod tests {
             (Turn::Samples(-7), last - 7),
             (Turn::Time(-100_000), last - 107),
             (Turn::Time(7_000), last - 100),
-            (Turn::Samples(-10_000), 0),
+            (Turn::At(past.0[40].unix_ms + 999), 40),
+            (Turn::At(past.0[41].unix_ms), 41),
+            (Turn::At(0), 0),
         ] {
             assert!(traveller.go(&past, turn), "{turn:?}");
             assert_eq!(traveller.place(), place, "{turn:?}");

@@ -15,8 +15,8 @@ use listentop_model::{
 use listentop_model::words::losses::{self, Loss};
 use listentop_model::words::verdict::{self, Standing};
 use listentop_model::words::{
-    bytes, clean, duration, finding_time, fit, grouped, listener_endpoint, marked, netns, percent, plural, process,
-    rate, short, status, thread_name, utc, width, wrap,
+    bytes, clean, container, container_in_full, duration, finding_time, fit, grouped, listener_endpoint, marked, netns,
+    percent, plural, process, rate, service, short, status, thread_name, utc, width, wrap,
 };
 
 /// Lines are never made for less than this; a narrower terminal cuts them.
@@ -251,6 +251,8 @@ fn overview(model: &Model, rows: &[Row<'_>]) -> Vec<Column> {
         text_column("LISTENER", 0, 0, rows.iter().map(Row::label)),
         text_column("PROCESS", 10, 1, ls().map(process)),
         text_column("NETNS", 6, 9, ls().map(netns)),
+        // Shown only if some process is in one. Without it two containers with the same port look the same.
+        text_column("CONTAINER", 12, 3, ls().map(container)),
         column("SYNQ", 6, ls().map(|l| number(l.now.syn_depth.map(u64::from), M::SynQueueDepth))),
         column("ACCQ", 2, ls().map(|l| number(Some(l.now.accept_depth.into()), M::AcceptQueueDepth))),
         column("PEAK", 4, ls().map(|l| number(l.now.accept_peak.map(u64::from), M::AcceptQueuePeak))),
@@ -319,7 +321,11 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
     let l = &*row.listener;
     let is_group = matches!(row.kind, RowKind::Group(_));
     let mut title = format!("── {}  {}  netns {}", listener_endpoint(l), process(l), netns(l));
-    for extra in [&row.kind(), state(l)] {
+    let place = match container_in_full(l) {
+        container if container.is_empty() => service(l),
+        container => format!("container {container}"),
+    };
+    for extra in [place.as_str(), &row.kind(), state(l)] {
         if !extra.is_empty() {
             title.push_str("  ");
             title.push_str(extra);

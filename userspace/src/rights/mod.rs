@@ -1,12 +1,14 @@
 //! Which capabilities listentop has, what each provides, and giving up those that are no longer needed.
 //!
 //! Capabilities belong to threads. Once the probes are attached the thread that samples, and every thread started from
-//! it, needs none. Two small threads keep what only they need: `owners` reads /proc/PID/fd; `rights` (see
-//! [`privileged`]) enters namespaces, reads their counters, and has the kernel time the probes.
+//! it, needs none. A few small threads keep what only they need: `owners` reads /proc/PID/fd, `names`
+//! files of container runtimes; `rights` (see [`privileged`]) enters namespaces, reads their counters, and has the kernel
+//! time the probes. [`tracers`] of the same user are kept out from the start.
 
 mod keeper;
 mod table;
 mod thread;
+pub mod tracers;
 mod trial;
 
 use std::sync::OnceLock;
@@ -121,6 +123,11 @@ const SYMBOLS: [Capability; 4] =
 #[cfg(feature = "blame")]
 pub(crate) fn restrict_to_symbols() -> Result<(), RightsError> {
     thread::restrict(&SYMBOLS)
+}
+
+/// Leaves the calling thread, which reads files of container runtimes, with what that needs.
+pub(crate) fn restrict_to_files() -> Result<(), RightsError> {
+    thread::restrict(&[Capability::CAP_DAC_READ_SEARCH])
 }
 
 /// Leaves the calling thread with nothing.

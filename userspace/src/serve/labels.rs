@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use listentop_model::{
     device::Device,
     model::{ListenerModel, Model},
+    sample::Process,
     words::clean,
 };
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
@@ -28,8 +29,9 @@ impl Labels {
         let device = listener.device.as_ref().map(Device::name);
         Self::default()
             .with("netns", Some(&netns))
-            .with("container", process.and_then(|process| process.container.as_deref()))
-            .with("pod", process.and_then(|process| process.pod.as_deref()))
+            .with("container", process.and_then(Process::in_container))
+            .with("pod", process.and_then(Process::in_pod))
+            .with("namespace", process.and_then(|process| process.pod_namespace.as_deref()))
             .with("service", process.and_then(|process| process.service.as_deref()))
             .with("address", Some(&listener.address.to_string()))
             .with("port", Some(&listener.port.to_string()))

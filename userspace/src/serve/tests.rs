@@ -15,6 +15,7 @@ use listentop_model::{
 use super::{
     exposition::{self, Format},
     histogram::{CLASSIC, SERIES},
+    labels::Labels,
     measuring::Latest,
     metrics::METRICS,
     own::Counters,
@@ -225,6 +226,26 @@ fn a_counter_never_goes_back() {
         model.listeners[0].drops.unexplained = Some(unexplained);
         assert_eq!(drops(&model), expected);
     }
+}
+
+#[test]
+fn containers_are_labels_by_name_and_services_are_no_containers() {
+    let mut model = model(&fixtures::overflow());
+    let labels = |model: &Model| Labels::of(&model.listeners[0]);
+    let plain = Labels::default();
+    let process = model.listeners[0].process.as_mut().expect("it has one");
+    (process.service, process.container) = (Some("a.service".to_owned()), Some("a.service".to_owned()));
+    assert!(!format!("{:?}", labels(&model)).contains("container"), "{:?}", labels(&model));
+    let process = model.listeners[0].process.as_mut().expect("it has one");
+    (process.container, process.pod) = (Some("0123456789ab".to_owned()), Some("1-2".to_owned()));
+    process.service = None;
+    assert!(format!("{:?}", labels(&model)).contains(r#"("container", "0123456789ab"), ("pod", "1-2")"#));
+    let process = model.listeners[0].process.as_mut().expect("it has one");
+    process.container_name = Some("nginx".to_owned());
+    (process.pod_name, process.pod_namespace) = (Some("web-0".to_owned()), Some("shop".to_owned()));
+    let named = format!("{:?}", labels(&model));
+    assert!(named.contains(r#"("container", "nginx"), ("pod", "web-0"), ("namespace", "shop")"#), "{named}");
+    assert_ne!(labels(&model), plain);
 }
 
 #[test]

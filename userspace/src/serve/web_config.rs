@@ -142,6 +142,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_that_packages_bring_is_one() {
+        let file = parse(include_str!("../../../deploy/config/web.yml")).expect("valid");
+        assert_eq!(file.tls_server_config.expect("it is there").min_version, Version::Tls13);
+    }
+
+    #[test]
     fn a_protection_that_is_not_understood_is_an_error() {
         for (text, says) in [
             ("tls_server_config:\n  cert_file: a\n  key_file: b\n  cipher_suites: [X]\n", "cipher_suites"),

@@ -26,6 +26,22 @@ fn a_recording_is_played_and_travelled() {
     session.assert_end(0);
 }
 
+/// Events that come later than what was played are listed at once, and Enter goes there.
+#[test]
+fn the_events_of_the_whole_recording_are_there() {
+    let mut session = Session::program(&["replay", RECORDING, "--at", "+0s"], (120, 40), None);
+    session.wait_for("PAUSED");
+    session.send("4");
+    session.wait_for("in the recording, the newest first");
+    session.wait_for("◀ shown");
+    session.wait_for("accept queue overflow began, critical");
+    session.output.clear();
+    session.send("g\r");
+    session.wait_for("refuses clients");
+    session.send("q");
+    session.assert_end(0);
+}
+
 #[test]
 fn what_is_no_recording_leaves_the_terminal_alone() {
     for (file, at, says) in [

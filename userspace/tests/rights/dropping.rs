@@ -53,6 +53,7 @@ fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
     for thread in &threads {
         let allowed = match thread.name.as_str() {
             "owners" | "waiters" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE]),
+            "names" => mask(&[CAP_DAC_READ_SEARCH]),
             "rights" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN]),
             _ => sampling,
         };
@@ -61,7 +62,7 @@ fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
         assert!(thread.no_new_privs(), "{thread:?}");
         assert!(bounding.is_none_or(|bounding| thread.set("CapBnd") == bounding), "{thread:?}");
     }
-    for name in ["listentop", "owners", "waiters", "rights"] {
+    for name in ["listentop", "owners", "names", "waiters", "rights"] {
         assert!(threads.iter().any(|thread| thread.name == name), "{threads:?}");
     }
 }

@@ -3,9 +3,11 @@
 //! The tests start the program as root and, with setpriv(1), as an unprivileged user, and need root for that. Each runs
 //! in network and mount namespaces of its own.
 
+mod containers;
 mod doctor;
 mod dropping;
 mod granting;
+mod intruders;
 mod support;
 mod unit;
 
@@ -16,5 +18,8 @@ use test_harness::Test;
 fn main() -> ExitCode {
     test_support::environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     // One at a time, because each reads the processes of the whole machine.
-    test_harness::run(&[dropping::TESTS, granting::TESTS, doctor::TESTS, unit::TESTS], test_harness::not_root)
+    test_harness::run(
+        &[containers::TESTS, dropping::TESTS, granting::TESTS, intruders::TESTS, doctor::TESTS, unit::TESTS],
+        test_harness::not_root,
+    )
 }

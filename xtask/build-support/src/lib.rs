@@ -4,6 +4,10 @@
 //! `userspace/build.rs` builds the probes; xtask installs the missing parts and lints the probes. Every build of
 //! listentop compiles it, so it has no dependencies.
 
+mod commit;
+
+pub use commit::{COMMIT_VARIABLE, Commit, commit};
+
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -59,13 +63,14 @@ pub fn bpf_target(big_endian: bool) -> &'static str {
 pub fn cargo_for_probes(cargo: &OsStr, subcommand: &str, root: &Path, arch: &str, big_endian: bool) -> Command {
     let mut command = Command::new(cargo);
     forget_outer_build(&mut command);
-    let flags = [
+    let mut flags = vec![
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         format!("-Clinker={}", bpf_linker(root).display()),
         // `.maps` definitions need BTF to load, and bpf-linker makes BTF from full debug info.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
     ];
+    flags.extend(remap_flags(root));
     command
         .current_dir(root)
         // Building `core` is unstable. With this variable the pinned stable compiler does it.
@@ -75,6 +80,20 @@ pub fn cargo_for_probes(cargo: &OsStr, subcommand: &str, root: &Path, arch: &str
         .args(["--target", bpf_target(big_endian), "-Z", "build-std=core", "--target-dir"])
         .arg(probes_target_dir(root, arch));
     command
+}
+
+/// Flags with which rustc names no directory of this machine in what it builds: it is the same from any checkout.
+#[must_use]
+pub fn remap_flags(root: &Path) -> Vec<String> {
+    let home = |variable: &str, name: &str| {
+        let usual = || env::home_dir().map(|home| home.join(name));
+        env::var_os(variable).map(PathBuf::from).or_else(usual)
+    };
+    let registry = home("CARGO_HOME", ".cargo").map(|home| (home.join("registry/src"), "/usr/src/registry"));
+    // Toolchains lie below it; a distribution's own compiler has the same path everywhere.
+    let toolchains = home("RUSTUP_HOME", ".rustup").map(|home| (home.join("toolchains"), "/usr/src/rust"));
+    let all = [Some((root.to_owned(), "/usr/src/listentop")), registry, toolchains];
+    all.into_iter().flatten().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
 }
 
 /// Removes what describes an outer build from the command's environment: flags, target, directories, clippy as
@@ -149,6 +168,18 @@ impl Toolchain {
     #[must_use]
     pub fn has_rust_src(&self) -> bool {
         self.sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file()
+    }
+
+    /// LLVM's objcopy, which comes with rustc and handles every architecture. `None` where a toolchain lacks it.
+    #[must_use]
+    pub fn objcopy(&self) -> Option<Command> {
+        let program = self.sysroot.join("lib/rustlib").join(&self.host).join("bin/rust-objcopy");
+        program.is_file().then(|| {
+            let mut command = Command::new(program);
+            // It is linked to rustc's LLVM, and finds it only so.
+            command.env("LD_LIBRARY_PATH", self.sysroot.join("lib"));
+            command
+        })
     }
 
     /// The stamp of a bpf-linker that fits this toolchain.

@@ -1,5 +1,6 @@
 //! The files of a virtual machine: the tests and the tool as static programs, the init, modules, and the plan.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -69,8 +70,8 @@ impl Programs {
     }
 }
 
-/// Writes the machine's only file system: the programs with their paths in it, among them the init; the image's
-/// modules; and the plan.
+/// Writes the machine's only file system: the programs and other files with their paths in it, among them the init; the
+/// image's modules; and the plan.
 ///
 /// # Errors
 /// When a file cannot be read or written.
@@ -81,7 +82,13 @@ pub fn write_file_system(to: &Path, programs: &[(&str, &Path)], image: &Image, m
         archive.directory(directory)?;
     }
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut made = BTreeSet::from(["/", "/bin"].map(Path::new));
     for (name, path) in programs {
+        let mut above: Vec<&Path> = Path::new(name).ancestors().skip(1).filter(|above| made.insert(above)).collect();
+        above.reverse();
+        for directory in above {
+            archive.directory(&directory.to_string_lossy())?;
+        }
         archive.file(name, &read(path)?)?;
     }
     // A test execs this program, to check that listentop notices.

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::process;
+use crate::{process, toolchain};
 
 /// The package of the protocols' servers and clients, which no other build includes.
 pub const PROTOCOLS: &str = "demo-protocols";
@@ -113,38 +113,68 @@ pub fn build_release(extent: Extent, extra: &[&str]) -> Result<Binaries> {
 /// The target of programs that need no other file: every Linux of this architecture runs them.
 #[must_use]
 pub fn static_target() -> String {
-    format!("{}-unknown-linux-musl", env::consts::ARCH)
+    static_target_of(env::consts::ARCH)
+}
+
+/// The same, of an architecture.
+#[must_use]
+pub fn static_target_of(arch: &str) -> String {
+    format!("{arch}-unknown-linux-musl")
 }
 
 /// `cargo SUBCOMMAND --release` for programs that need no other file.
+#[must_use]
+pub fn static_command(subcommand: &str) -> Command {
+    static_command_for(subcommand, env::consts::ARCH)
+}
+
+/// `cargo SUBCOMMAND --release` for programs that need no other file, for an architecture.
 ///
 /// The web server's cryptography has C in it, which calls no C library: where no compiler for musl is named or
 /// installed, the usual one does. What Ubuntu's adds by itself (_FORTIFY_SOURCE) would need functions of glibc.
+///
+/// What is built names no directory of this machine, unless RUSTFLAGS says how to build.
 #[must_use]
-pub fn static_command(subcommand: &str) -> Command {
-    let target = static_target();
+pub fn static_command_for(subcommand: &str, arch: &str) -> Command {
+    let target = static_target_of(arch);
     let mut cargo = command(subcommand);
     cargo.args(["--release", "--target", &target]);
+    if !["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"].iter().any(|name| env::var_os(name).is_some()) {
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain::remap_flags(&root()).join("\x1f"));
+    }
     let underscores = target.replace('-', "_");
     let compiler = format!("CC_{underscores}");
     let is_named =
         [compiler.as_str(), &format!("CC_{target}"), "TARGET_CC"].iter().any(|name| env::var_os(name).is_some());
-    let installed =
-        || env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|path| path.join("musl-gcc").is_file());
-    if !is_named && !installed() {
-        cargo.env(compiler, "cc");
+    let is_own = arch == env::consts::ARCH;
+    let for_musl = if is_own { "musl-gcc".to_owned() } else { format!("{arch}-linux-musl-gcc") };
+    let usual = if is_own { "cc".to_owned() } else { cross_compiler(arch) };
+    if !is_named && process::find(&for_musl).is_none() {
+        cargo.env(compiler, &usual);
         cargo.env(format!("CFLAGS_{underscores}"), "-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0");
     }
+    let linker = format!("CARGO_TARGET_{}_LINKER", underscores.to_uppercase());
+    if !is_own && env::var_os(&linker).is_none() {
+        cargo.env(linker, usual);
+    }
     cargo
+}
+
+/// Debian's name of the compiler for another architecture.
+#[must_use]
+pub fn cross_compiler(arch: &str) -> String {
+    format!("{arch}-linux-gnu-gcc")
 }
 
 /// Builds listentop alone, as one file that needs no C library, and returns its path.
 ///
 /// # Errors
 /// As [`build_release`].
-pub fn build_static() -> Result<PathBuf> {
-    process::announce("building listentop as one static file (the first time takes a few minutes)");
-    let mut cargo = static_command("build");
+pub fn build_static(arch: &str) -> Result<PathBuf> {
+    process::announce(&format!(
+        "building listentop for {arch} as one static file (the first time takes a few minutes)"
+    ));
+    let mut cargo = static_command_for("build", arch);
     cargo.args(["--package", "listentop", "--bin", "listentop"]);
     let built = executables(&mut cargo, "the static build")?;
     let listentop = built.into_iter().find(|built| built.target == "listentop");

@@ -49,9 +49,27 @@ pub fn run() -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn run_static() -> Result<()> {
+    run_static_for(env::consts::ARCH)
+}
+
+/// The same for another architecture. Its C compiler is not installed, only named if it is missing.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_static_for(arch: &str) -> Result<()> {
     run()?;
     let toolchain = pinned_toolchain(&cargo::root())?;
-    let target = cargo::static_target();
+    let target = cargo::static_target_of(arch);
+    if arch != env::consts::ARCH {
+        let compiler = cargo::cross_compiler(arch);
+        ensure!(
+            process::find(&compiler).is_some(),
+            "no C compiler for {arch} (`{compiler}`): install one, such as Debian's packages gcc-{package} and \
+             libc6-dev-{debian}-cross",
+            package = compiler.trim_end_matches("-gcc"),
+            debian = if arch == "aarch64" { "arm64" } else { "amd64" },
+        );
+    }
     let installed = || toolchain.sysroot.join("lib/rustlib").join(&target).join("lib").is_dir();
     if installed() {
         return Ok(());

@@ -65,7 +65,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
                 publisher.topic.publish(Message { number, time_ns: now_ns() });
             }
         };
-        let serve = accept(listener, &publisher.totals, |stream| {
+        let serve = accept(listener, &publisher.totals, &server.control, |stream| {
             let publisher = Arc::clone(&publisher);
             async move {
                 let io: Io = Box::new(plain(stream, &publisher.totals)?);

@@ -20,8 +20,14 @@ pub struct Server {
 impl Server {
     /// Starts `proto-server` and waits until it listens.
     pub fn start(options: &str) -> Self {
+        Self::in_lab(options, None)
+    }
+
+    /// The same in the lab with this control socket.
+    pub fn in_lab(options: &str, lab: Option<&str>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_proto-server"))
             .args(options.split_whitespace())
+            .envs(lab.map(|lab| (lab_control::VARIABLE, lab)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -31,6 +37,10 @@ impl Server {
         stdout.read_line(&mut line).unwrap();
         let ready: Ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{options}: {line:?}: {error}"));
         Self { child, stdout, address: SocketAddr::new(ready.address, ready.port) }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -84,7 +84,7 @@ impl Listener {
         };
         let mut model = new_model(sample, from_zero);
         state.take_counts(&mut model, sample, clock);
-        state.threads.read(&mut model.threads, &sample.threads, from_zero, clock, serial);
+        state.threads.read(&mut model.threads, &sample.threads, (from_zero, is_alone(sample)), clock, serial);
         state.take_state(&mut model, sample, clock);
         (state, model)
     }
@@ -103,7 +103,7 @@ impl Listener {
         self.opened_ns = sample.opened_ns;
         self.take_counts(model, sample, clock);
         // A thread that is new at a known listener has done all its work since the last sample.
-        self.threads.read(&mut model.threads, &sample.threads, true, clock, serial);
+        self.threads.read(&mut model.threads, &sample.threads, (true, is_alone(sample)), clock, serial);
         let moved = (model.namespace(), model.port, model.address, model.device, model.group)
             != (sample.namespace(), sample.port, sample.address, sample.device, group_of(sample));
         self.take_state(model, sample, clock);
@@ -333,6 +333,11 @@ impl Listener {
 /// Largest depth since the sample before, never below the depth.
 fn peak(sample: &ListenerSample) -> Option<u32> {
     sample.gauges.accept_peak.map(|peak| peak.max(sample.gauges.accept_depth))
+}
+
+/// Whether one thread does everything. A shard's is compared with those of the others.
+fn is_alone(sample: &ListenerSample) -> bool {
+    sample.threads.len() < 2 && !sample.reuseport
 }
 
 fn group_of(sample: &ListenerSample) -> Option<GroupId> {

@@ -22,8 +22,8 @@ pub(crate) use counters::{Counter, growth};
 use self::{groups::Groups, listener::Listener, namespaces::Namespaces};
 use crate::{
     history::Timeline,
-    model::{CostModel, Interval, ListenerModel, Model},
-    sample::{Cost, ListenerSample, Sample},
+    model::{CostModel, Interval, ListenerModel, MARKS, Mark, Model},
+    sample::{Cost, ListenerSample, MarkSample, Sample},
     shared::Shared,
 };
 
@@ -77,6 +77,7 @@ impl Tracker {
                 listeners: Shared::default(),
                 groups: Shared::default(),
                 timeline: Timeline::default(),
+                marks: Vec::new(),
             },
             clock: Clock::new(first.monotonic_ns),
             serial: 0,
@@ -110,6 +111,7 @@ impl Tracker {
         }
         self.model.losses = sample.losses.clone();
         self.model.timeline.advance(self.clock.step(), self.clock.seconds());
+        self.mark(&sample.marks);
         self.take(sample);
         let Model { listeners: models, timeline, .. } = &mut self.model;
         for at in live(&self.slots) {
@@ -122,6 +124,20 @@ impl Tracker {
     #[must_use]
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Takes in what was done within the interval.
+    fn mark(&mut self, marks: &[MarkSample]) {
+        for mark in marks {
+            let at = self.clock.elapsed_at(mark.monotonic_ns);
+            if at == 0 {
+                continue; // before the interval began
+            }
+            let MarkSample { monotonic_ns, what, netns, port } = mark.clone();
+            self.model.marks.push(Mark { monotonic_ns, at: at as f64 / 1e9, what, netns, port });
+        }
+        let spare = self.model.marks.len().saturating_sub(MARKS);
+        self.model.marks.drain(..spare);
     }
 
     /// Looks for patterns and findings, and notes which listeners are idle.

@@ -3,6 +3,7 @@
 //! Ended threads that are no longer listed one by one are one row, their sum. A thread that goes from a row of its own
 //! into the sum takes its work along, so the rows always add up to what the listener's threads did in the interval.
 
+mod past;
 mod recent;
 mod sum;
 
@@ -14,6 +15,7 @@ use std::{
 use self::{recent::Recent, sum::Sum};
 use super::{Clock, Counter, permute};
 use crate::{
+    history::ThreadHistory,
     model::{Accepting, Role, ThreadModel},
     sample::{ThreadKey, ThreadSample},
 };
@@ -48,6 +50,8 @@ struct State {
     /// Serial number of the last sample that had it.
     seen: u64,
     recent: Recent,
+    /// What it had accepted, read and written at the last step of its history, if it is followed.
+    noted: Option<[u64; 3]>,
 }
 
 /// A thread that had ended before the interval, as its source goes on showing it. It has no row.
@@ -69,12 +73,13 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// Takes a sample's threads in. `serial` numbers the samples; `from_zero`: threads not seen before began at zero
-    /// within the interval, otherwise what they did so far is the baseline.
+    /// within the interval, otherwise what they did so far is the baseline. `alone`: its only thread needs no history,
+    /// for the listener has one.
     pub(crate) fn read(
         &mut self,
         models: &mut Vec<ThreadModel>,
         threads: &[ThreadSample],
-        from_zero: bool,
+        (from_zero, alone): (bool, bool),
         clock: &Clock,
         serial: u64,
     ) {
@@ -106,6 +111,7 @@ impl Threads {
         } else if self.states.len() > threads.len() + ENDED_KEPT {
             self.forget(models, clock, serial);
         }
+        past::note(&mut self.states, models, alone, clock);
         self.former.retain(|_, former| former.seen == serial);
         if !models.is_sorted_by_key(order) {
             let mut by: Vec<usize> = (0..models.len()).collect();
@@ -242,6 +248,7 @@ impl State {
             last_alive_ns: None,
             seen: 0,
             recent: Recent::default(),
+            noted: None,
         };
         for (counter, before) in state.work.iter_mut().zip(baseline) {
             counter.read(Some(*before), false);
@@ -351,6 +358,7 @@ fn new_model(key: ThreadKey, thread: &ThreadSample) -> ThreadModel {
         write_bytes: 0,
         accepts_per_second: 0.0,
         reads_per_second: 0.0,
+        history: ThreadHistory::default(),
         on_cpu_us: None,
         run_queue_us: None,
         state: None,

@@ -69,14 +69,14 @@ const fn equivalent(c: char) -> Option<char> {
         '·' | '•' => '.',
         // What is cut off, and where the selection or an arrow points.
         '…' | '→' | '▶' | '›' => '>',
-        '←' => '<',
+        '←' | '◀' => '<',
         '↑' | '▲' => '^',
         '↓' | '▼' => 'v',
         // A folded and an unfolded group, as trees are drawn in ASCII.
         '▸' | '✓' => '+',
         '▾' | '–' | '—' | '─' | '╌' => '-',
         '✗' => 'x',
-        '│' => '|',
+        '│' | '┊' => '|',
         '┌' | '┐' | '└' | '┘' | '├' | '┤' | '┬' | '┴' | '┼' => '+',
         // A mark beside fills and frames: it looks like neither.
         '┃' => 'I',

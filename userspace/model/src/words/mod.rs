@@ -18,8 +18,8 @@ pub use self::{
     charset::Charset,
     dates::utc,
     names::{
-        endpoint, endpoint_width, family, listener_endpoint, netns, netns_within, numbered_endpoint, process,
-        process_within, severity_mark, thread_name,
+        container, container_in_full, endpoint, endpoint_width, family, listener_endpoint, netns, netns_within,
+        numbered_endpoint, process, process_within, service, severity_mark, thread_name,
     },
     numbers::{
         NOTHING, SAMPLED, UNAVAILABLE, Units, bytes, clock, duration, interval, marked, percent, precise_duration,

@@ -111,6 +111,41 @@ pub fn netns_within(listener: &ListenerModel, columns: usize) -> String {
     format!("…{}", &whole[digits..])
 }
 
+/// Where its process runs: `pod/container`, or the container, each by name or else by id; a container within another is
+/// `outer/inner`. Empty for a process in none.
+#[must_use]
+pub fn container(listener: &ListenerModel) -> String {
+    let Some(process) = &listener.process else { return String::new() };
+    let Some(container) = process.in_container() else { return String::new() };
+    match process.pod_name.as_deref().or(process.container_outer.as_deref()) {
+        Some(around) => format!("{}/{}", clean(around), clean(container)),
+        None => clean(container),
+    }
+}
+
+/// [`container`], with the Kubernetes namespace before it: `shop/web-0/nginx`.
+#[must_use]
+pub fn container_in_full(listener: &ListenerModel) -> String {
+    let namespace = listener.process.as_ref().and_then(|process| process.pod_namespace.as_deref());
+    match (namespace, container(listener)) {
+        (Some(namespace), container) if !container.is_empty() => format!("{}/{container}", clean(namespace)),
+        (_, container) => container,
+    }
+}
+
+/// The systemd service that its process runs in; of a user's: `web.service of user 1000`. Empty for a process in none.
+#[must_use]
+pub fn service(listener: &ListenerModel) -> String {
+    let process = listener.process.as_ref();
+    let Some((process, service)) = process.and_then(|process| Some((process, process.service.as_deref()?))) else {
+        return String::new();
+    };
+    match process.service_uid {
+        Some(uid) => format!("{} of user {uid}", clean(service)),
+        None => clean(service),
+    }
+}
+
 /// The symbol of a severity: colour alone carries no meaning.
 #[must_use]
 pub const fn severity_mark(severity: Severity) -> &'static str {
@@ -126,7 +161,7 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
-    use crate::{fixtures, tracker::Tracker};
+    use crate::{fixtures, sample::Process, tracker::Tracker};
 
     fn listener() -> ListenerModel {
         let samples = fixtures::quiet();
@@ -202,6 +237,35 @@ mod tests {
         listener.netns_name = Some("blue\n".to_owned());
         assert_eq!(netns(&listener), "blue?");
         assert_eq!(netns_within(&listener, 4), "blu…");
+    }
+
+    #[test]
+    fn containers_are_named_by_what_tells_them_apart() {
+        let mut listener = listener();
+        assert_eq!((container(&listener), service(&listener)), (String::new(), String::new()));
+        let process = |listener: &mut ListenerModel, change: fn(&mut Process)| {
+            change(listener.process.as_mut().expect("it has one"));
+        };
+        process(&mut listener, |process| {
+            (process.service, process.container) = (Some("a.service".to_owned()), Some("a.service".to_owned()));
+        });
+        assert_eq!((container(&listener), service(&listener)), (String::new(), "a.service".to_owned()));
+        process(&mut listener, |process| process.service_uid = Some(1000));
+        assert_eq!(service(&listener), "a.service of user 1000");
+        process(&mut listener, |process| process.container = Some("0123456789ab".to_owned()));
+        assert_eq!(container(&listener), "0123456789ab");
+        process(&mut listener, |process| process.container_outer = Some("dind".to_owned()));
+        assert_eq!(container(&listener), "dind/0123456789ab");
+        process(&mut listener, |process| {
+            process.container_name = Some("nginx\u{1b}".to_owned());
+            (process.pod_name, process.pod_namespace) = (Some("web-0".to_owned()), Some("shop".to_owned()));
+        });
+        assert_eq!(
+            (container(&listener), container_in_full(&listener)),
+            ("web-0/nginx?".to_owned(), "shop/web-0/nginx?".to_owned())
+        );
+        listener.process = None;
+        assert_eq!((container_in_full(&listener), service(&listener)), (String::new(), String::new()));
     }
 
     #[test]

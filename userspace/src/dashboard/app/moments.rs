@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use listentop_model::{fixtures, model::Model, tracker::Tracker};
+use listentop_model::{
+    episodes::{Episodes, now_ms},
+    fixtures,
+    model::Model,
+    tracker::Tracker,
+};
 
 use super::App;
 use crate::{
     dashboard::{
-        DashboardOptions, Moment, Shown, Travel,
+        DashboardOptions, Log, Moment, Shown, Travel,
         action::{Action, Effect},
         frame::picture,
     },
@@ -23,7 +28,7 @@ fn model(samples: usize) -> Arc<Model> {
 
 fn past(samples: usize) -> Shown {
     let unix_ms = fixtures::overflow()[samples - 1].unix_ms;
-    Shown { model: model(samples), past: Some(Moment { unix_ms, last_ms: unix_ms + 61_000 }) }
+    Shown { model: model(samples), past: Some(Moment { unix_ms, last_ms: unix_ms + 61_000 }), events: None }
 }
 
 /// What the first line of the screen says.
@@ -82,7 +87,7 @@ fn what_happened_in_the_past_is_no_news() {
 }
 
 #[test]
-fn a_replay_stops_and_goes_on_and_lists_what_happens() {
+fn a_replay_stops_and_goes_on() {
     let mut app = App::new(DashboardOptions { is_replay: true, starts_paused: true, ..DashboardOptions::default() });
     app.update(Action::Resize(120, 40));
     app.show_moment(past(2));
@@ -91,9 +96,78 @@ fn a_replay_stops_and_goes_on_and_lists_what_happens() {
     assert!(first_line(&app).contains("replay 08:53:20 UTC"), "{}", first_line(&app));
     assert_eq!(app.update(Action::Pause), Effect::Travel(Travel::Pause(true)));
     assert_eq!(app.update(Action::Now), Effect::Travel(Travel::Now), "to its end");
-    let first = app.state.log.total();
-    (3..18).for_each(|samples| _ = app.show_moment(past(samples)));
-    assert!(app.state.log.total() > first);
-    app.show_moment(past(2));
-    assert_eq!(app.state.log.total(), first, "it begins anew");
+}
+
+/// What happens in all of the recording: of the overflow, and that its listener closes.
+fn all_events() -> Arc<Log> {
+    let samples = fixtures::overflow();
+    let mut log = Log::of_recording(100);
+    let mut episodes = Episodes::default();
+    for (at, sample) in samples.iter().enumerate() {
+        let model = model(at + 1);
+        episodes.push(&model).into_iter().for_each(|event| log.add(&model, event, sample.unix_ms));
+    }
+    let mut closed = Model::clone(&model(samples.len()));
+    closed.interval.seconds += 5.0;
+    closed.listeners[0].closed = true;
+    episodes.push(&closed).into_iter().for_each(|event| log.add(&closed, event, now_ms(&closed)));
+    log.end();
+    Arc::new(log)
+}
+
+/// All of a recording is listed, whatever was played; a line marks the moment, and Enter goes to another.
+#[test]
+fn a_replay_lists_all_that_happens_and_goes_there() {
+    let mut app = App::new(DashboardOptions { is_replay: true, ..DashboardOptions::default() });
+    app.update(Action::Resize(120, 40));
+    let events = all_events();
+    let show = |app: &mut App, samples: usize| {
+        app.show_moment(Shown { events: Some(events.clone()), ..past(samples) });
+    };
+    show(&mut app, 1);
+    app.update(Action::Show("events"));
+    let rows = |app: &App| -> Vec<String> {
+        picture(app).lines().skip(6).take_while(|l| !l.trim().is_empty()).map(str::to_owned).collect()
+    };
+    let at = |app: &App, says: &str| rows(app).iter().position(|row| row.contains(says)).expect(says);
+    let text = picture(&app);
+    assert!(text.contains(&format!("Events: {} in the recording, the newest first", events.total())), "{text}");
+    assert_eq!(at(&app, "◀ shown"), rows(&app).len() - 1, "everything is still to come:\n{text}");
+    let began = at(&app, "overflow began");
+    let moment = events.newest(began).expect("it is there").moment;
+    // Down from the last line to that.
+    app.update(Action::First);
+    (0..began).for_each(|_| _ = app.update(Action::Down));
+    assert_eq!(app.update(Action::Open), Effect::Travel(Travel::At(moment)));
+    assert!(app.state.paused);
+    let samples = fixtures::overflow().iter().position(|sample| sample.unix_ms == moment).expect("a sample") + 1;
+    show(&mut app, samples);
+    assert_eq!(at(&app, "◀ shown"), events.after(moment), "what it shows is below:\n{}", picture(&app));
+    assert!(at(&app, "◀ shown") < at(&app, "overflow began"));
+    assert!(rows(&app)[at(&app, "overflow began")].starts_with('›'), "{}", picture(&app));
+    // Once more: the listener.
+    app.update(Action::Open);
+    assert!(picture(&app).contains("── 0.0.0.0:8080"), "{}", picture(&app));
+    // The line follows what is played.
+    app.update(Action::Show("events"));
+    show(&mut app, 1);
+    assert_eq!(at(&app, "◀ shown"), rows(&app).len() - 1);
+    // As text without a sign that ASCII lacks.
+    let ascii = listentop_model::words::Charset::Ascii.of_text(&picture(&app)).into_owned();
+    assert!(ascii.contains("< shown -"), "{ascii}");
+}
+
+#[test]
+fn while_a_recording_is_read_the_list_says_so() {
+    let mut app = App::new(DashboardOptions { is_replay: true, ..DashboardOptions::default() });
+    app.update(Action::Show("events"));
+    let mut log = Log::of_recording(10);
+    app.show_moment(Shown { events: Some(Arc::new(log.clone())), ..past(1) });
+    assert!(picture(&app).contains("so far: the recording is being read"), "{}", picture(&app));
+    log.read_until(fixtures::overflow()[5].unix_ms);
+    app.show_moment(Shown { events: Some(Arc::new(log.clone())), ..past(1) });
+    assert!(picture(&app).contains("Events: 0 until 08:53:21 UTC, reading on"), "{}", picture(&app));
+    log.end();
+    app.show_moment(Shown { events: Some(Arc::new(log)), ..past(1) });
+    assert!(picture(&app).contains("Nothing began or ended in this recording."), "{}", picture(&app));
 }

@@ -162,5 +162,5 @@ fn keys_of_one_kind_have_an_order_and_unknown_is_last() {
 fn numbers_stand_at_the_right_and_names_at_the_left() {
     let left: Vec<Column> = Column::ALL.into_iter().filter(|column| !column.spec().right).collect();
     use Column::*;
-    assert_eq!(left, [Severity, Listener, Process, Netns, AcceptQueue, Trend, Cause, Pattern, Finding]);
+    assert_eq!(left, [Severity, Listener, Process, Netns, Container, AcceptQueue, Trend, Cause, Pattern, Finding]);
 }

@@ -26,6 +26,8 @@ pub(super) struct Facts {
     pub(super) passed: u8,
     pub(super) address_width: u16,
     pub(super) process_width: u16,
+    /// Columns that its container takes; 0 without one.
+    pub(super) container_width: u16,
     pub(super) numbers_width: u16,
     key: SortKey,
     /// What a filter looks at, in lower case. Made when a filter looks at it.
@@ -69,7 +71,8 @@ impl Facts {
     pub(super) fn of(handle: &Arc<ListenerModel>, column: Column, at: usize) -> Self {
         let l = &**handle;
         let address = words::endpoint_width(l.address, l.port, l.v6only, l.device.as_ref());
-        Self::with(handle, column, at, (address as u16, process_width(l) as u16))
+        let container = words::width(&words::container(l));
+        Self::with(handle, column, at, [address, process_width(l), container].map(|width| width as u16))
     }
 
     /// About the same listener as it is now. What it is called seldom changes.
@@ -77,7 +80,7 @@ impl Facts {
         let (before, now) = (&*self.of, &**handle);
         let is_called = |l: &ListenerModel| (l.id, l.address, l.port, l.v6only, l.device, l.holders.len());
         *self = if is_called(before) == is_called(now) && before.process == now.process {
-            Self::with(handle, column, at, (self.address_width, self.process_width))
+            Self::with(handle, column, at, [self.address_width, self.process_width, self.container_width])
         } else {
             Self::of(handle, column, at)
         };
@@ -87,7 +90,7 @@ impl Facts {
         handle: &Arc<ListenerModel>,
         column: Column,
         at: usize,
-        (address_width, process_width): (u16, u16),
+        [address_width, process_width, container_width]: [u16; 3],
     ) -> Self {
         let l = &**handle;
         let holds = |severity| l.findings.iter().filter(move |f| f.until_unix_ms.is_none() && f.severity == severity);
@@ -101,6 +104,7 @@ impl Facts {
             passed: passed.count().min(255) as u8,
             address_width,
             process_width,
+            container_width,
             numbers_width: (2 * digits(l.now.limit).min(4) + 1).min(9) as u16,
             key: SortKey::of(l, column, at),
             text: OnceCell::new(),
@@ -151,7 +155,9 @@ fn text(listener: &ListenerModel) -> String {
         text.push_str(word);
     };
     if let Some(process) = &listener.process {
-        [&process.service, &process.container, &process.pod].into_iter().flatten().for_each(|name| add(name));
+        let ids = [&process.service, &process.container, &process.container_outer, &process.pod];
+        ids.into_iter().flatten().for_each(|name| add(name));
+        add(&words::container_in_full(listener));
     }
     for finding in &listener.findings {
         add(&finding.id.replace('_', " "));

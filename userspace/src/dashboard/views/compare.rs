@@ -1,4 +1,7 @@
-//! Two to eight rows beside each other, on the same axes: marked listeners, the shards of a group, or the first rows.
+//! Two to eight rows beside each other, on the same axes: marked listeners, the shards of a group, or the first rows;
+//! or the threads of the selected one.
+
+mod threads;
 
 use crossterm::event::KeyCode;
 use listentop_model::{
@@ -33,15 +36,22 @@ pub(super) static VIEW: Declaration = Declaration {
         &[char('3')],
         Action::Show("compare"),
         "",
-        "compare the marked rows; without marks, the shards of the selected group, or the first rows",
+        "compare the marked rows; without marks, the shards of the selected group, or the first rows; or (t) threads",
     )),
     over: false,
     scopes: &[&KEYS],
     explained: ("In the comparison", || {
-        vec![(
-            "same axes",
-            "All graphs of the comparison have the same scale, from 0 to the largest value that any of them shows.",
-        )]
+        vec![
+            (
+                "same axes",
+                "All graphs of the comparison have the same scale, from 0 to the largest value that any of them shows.",
+            ),
+            (
+                "threads",
+                "With t: of the selected listener or group, the threads that did most in the interval, at most eight of \
+                 a listener. A share is that of its accepts, reads or writes, among all threads.",
+            ),
+        ]
     }),
     needs_model: true,
     make: || Box::new(Compare::default()),
@@ -53,6 +63,7 @@ const BINDINGS: &[Binding] = &[
     bind(&[Plain(KeyCode::Esc), Plain(KeyCode::Backspace)], Action::Back, "back", "back"),
     bind(&[Plain(KeyCode::Tab), char('n')], Action::NextSection, "figure", "the next figure"),
     bind(&[Plain(KeyCode::BackTab), char('b')], Action::PreviousSection, "", "the figure before"),
+    bind(&[char('t')], Action::ToggleThreads, "threads", "the threads of the selected listener, or the rows again"),
 ];
 
 /// A figure that can be compared.
@@ -96,6 +107,36 @@ const FIGURES: [Figure; 4] = [
 #[derive(Debug, Default)]
 struct Compare {
     figure: usize,
+    /// Threads are compared, by this figure.
+    threads: bool,
+    of_threads: usize,
+}
+
+/// A graph of the comparison.
+struct Cell<'a> {
+    name: String,
+    points: Vec<Point>,
+    /// How a value looks.
+    style: Box<dyn Fn(f64) -> Style + 'a>,
+}
+
+/// Draws graphs of a measure beside each other, on the same axes.
+fn draw_all(buf: &mut Buffer, area: Rect, cells: Vec<Cell<'_>>, measure: Measure, model: &Model, theme: Theme) {
+    let nothing = nothing(measure, model);
+    let largest =
+        cells.iter().flat_map(|cell| &cell.points).flat_map(|p| [p.value, p.peak]).flatten().fold(0.0, f64::max);
+    for (area, cell) in grid(area, cells.len()).into_iter().zip(cells) {
+        Graph {
+            title: format!(" {}", words::fit(&cell.name, usize::from(area.width).saturating_sub(2))),
+            points: cell.points,
+            limit: None,
+            top: Some(round_up(largest)),
+            style: &cell.style,
+            nothing,
+            marks: &model.marks,
+        }
+        .draw(buf, area, theme);
+    }
 }
 
 /// What is compared, each with its name.
@@ -146,42 +187,46 @@ impl View for Compare {
     }
 
     fn update(&mut self, action: Action, _: &mut State) -> Outcome {
-        let step = match action {
-            Action::NextSection => 1,
-            Action::PreviousSection => FIGURES.len() - 1,
-            _ => return Outcome::Unchanged,
+        let (at, count) = if self.threads {
+            (&mut self.of_threads, threads::FIGURES.len())
+        } else {
+            (&mut self.figure, FIGURES.len())
         };
-        self.figure = (self.figure + step) % FIGURES.len();
+        match action {
+            Action::NextSection => *at = (*at + 1) % count,
+            Action::PreviousSection => *at = (*at + count - 1) % count,
+            Action::ToggleThreads => self.threads = !self.threads,
+            _ => return Outcome::Unchanged,
+        }
         Outcome::Changed
     }
 
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, model: Option<&Model>) {
         let (Some(model), theme) = (model, state.theme) else { return };
+        let body = Rect { y: area.y + 1, height: area.height - 1, ..area };
+        if self.threads {
+            return threads::draw(buf, area, body, &threads::FIGURES[self.of_threads], (state, model));
+        }
         let figure = &FIGURES[self.figure];
         let compared = compared(state, model);
         let how = if state.marked.is_empty() { "m marks rows" } else { "marked" };
-        let title = format!("{} of {} ({how}) on the same axes; Tab: another", figure.name, compared.len());
+        let title = format!("{} of {} ({how}) on the same axes; Tab: another; t: threads", figure.name, compared.len());
         text::rule(buf, area, &title, theme);
-        let listeners: Vec<_> = compared.iter().filter_map(|(name, id)| Some((name, state.listener(*id)?))).collect();
-        let body = Rect { y: area.y + 1, height: area.height - 1, ..area };
-        let nothing = match words::status(model, figure.measure) {
-            Status::Unavailable => "n/a: cannot be measured here (c)",
-            _ => "nothing seen yet",
-        };
-        let points: Vec<Vec<Point>> = listeners.iter().map(|(_, listener)| points(figure, listener, model)).collect();
-        let largest = points.iter().flatten().flat_map(|p| [p.value, p.peak]).flatten().fold(0.0, f64::max);
-        for ((cell, (name, listener)), points) in grid(body, listeners.len()).into_iter().zip(&listeners).zip(points) {
+        let cell = |(name, id): (String, RowId)| {
+            let listener = state.listener(id)?;
             let limit = f64::from(listener.now.limit);
-            Graph {
-                title: format!(" {}", words::fit(name, usize::from(cell.width).saturating_sub(2))),
-                points,
-                limit: None,
-                top: Some(round_up(largest)),
-                style: &|value| (figure.style)(theme, value, limit),
-                nothing,
-            }
-            .draw(buf, cell, theme);
-        }
+            let style = Box::new(move |value| (figure.style)(theme, value, limit));
+            Some(Cell { name, points: points(figure, &listener, model), style: style as Box<dyn Fn(f64) -> Style> })
+        };
+        draw_all(buf, body, compared.into_iter().filter_map(cell).collect(), figure.measure, model, theme);
+    }
+}
+
+/// What a graph without a known value says.
+fn nothing(measure: Measure, model: &Model) -> &'static str {
+    match words::status(model, measure) {
+        Status::Unavailable => "n/a: cannot be measured here (c)",
+        _ => "nothing seen yet",
     }
 }
 
@@ -243,6 +288,74 @@ mod tests {
             app.update(Action::Resize(columns, rows));
             assert_eq!(picture(&app).matches(" now").count(), 8, "{}", picture(&app));
         }
+    }
+
+    #[test]
+    fn threads_of_the_selected_listener_are_compared() {
+        let mut app = app(&busy_threads(3));
+        app.update(Action::Resize(120, 40));
+        app.update(Action::Show("compare"));
+        app.update(Action::ToggleThreads);
+        let text = picture(&app);
+        assert!(text.contains("accepted/s of 3 threads of 10.0.0.1:80 on the same axes"), "{text}");
+        // The first accepts ten times as often as the last, four times a second.
+        for (tid, share) in [(101, "62% of accepts"), (102, "31% of accepts"), (103, "6% of accepts")] {
+            let name = format!("worker[{tid}] {share}");
+            assert!(text.contains(&name), "{name} in\n{text}");
+        }
+        assert_eq!(text.matches("   50│").count(), 3, "the scale of each goes to 50:\n{text}");
+        app.update(Action::NextSection);
+        assert!(picture(&app).contains("reads/s of 3 threads"), "{}", picture(&app));
+        app.update(Action::PreviousSection);
+        app.update(Action::PreviousSection);
+        assert!(picture(&app).contains("writes/s of 3 threads"), "{}", picture(&app));
+        app.update(Action::ToggleThreads);
+        assert!(picture(&app).contains("accept queue depth, peak of"), "{}", picture(&app));
+    }
+
+    #[test]
+    fn of_many_threads_those_that_did_most_and_one_alone_says_so() {
+        let mut many = app(&busy_threads(20));
+        many.update(Action::Show("compare"));
+        many.update(Action::ToggleThreads);
+        for (columns, rows) in [(80, 24), (120, 40), (200, 60)] {
+            many.update(Action::Resize(columns, rows));
+            let text = picture(&many);
+            assert!(
+                text.contains("8 of 20 threads, those that did most") && text.matches(" now").count() == 8,
+                "{text}"
+            );
+        }
+        let mut one = app(&busy_threads(1));
+        one.update(Action::Show("compare"));
+        one.update(Action::ToggleThreads);
+        assert!(picture(&one).contains("It has one thread"), "{}", picture(&one));
+        // Shards have one each, and a group has all of theirs.
+        let mut group = app(&fixtures::dead_shard());
+        group.update(Action::Show("compare"));
+        group.update(Action::ToggleThreads);
+        assert!(
+            picture(&group).contains("of 4 threads of") || picture(&group).contains("of 3 threads of"),
+            "{}",
+            picture(&group)
+        );
+    }
+
+    /// A listener with so many threads, each of which does less than the one before.
+    fn busy_threads(count: u32) -> Vec<Sample> {
+        let mut server = fixtures::listener(1, 4_026_531_840, "10.0.0.1:80", 128);
+        server.threads = (1..=count).map(|n| fixtures::thread(100, 100 + n, "worker")).collect();
+        let mut scene = fixtures::Scene::new(vec![server]);
+        for _ in 0..12 {
+            for n in 0..count {
+                let accepts = if count == 3 { [10, 5, 1][n as usize] } else { u64::from(count - n) };
+                scene.listener(0).accept(n as usize, accepts, 90);
+                scene.listener(0).read(n as usize, 2 * accepts, accepts, 40);
+                scene.listener(0).write(n as usize, accepts);
+            }
+            scene.tick(250);
+        }
+        scene.samples()
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What began and what ended while the dashboard ran: findings as episodes, listeners that opened and closed. The
-//! newest is first.
+//! What began and what ended while the dashboard ran, or in a whole recording: findings as episodes, listeners that
+//! opened and closed; and what a lab did. The newest is first. While a moment of the past is shown, a line marks it.
 
 use listentop_model::{
     episodes::{Event, Happening},
@@ -16,7 +16,7 @@ use crate::dashboard::{
     state::State,
     theme::Theme,
     view::{Declaration, Outcome, View},
-    widgets::text,
+    widgets::{marks::MARK, text},
 };
 
 pub(super) static VIEW: Declaration = Declaration {
@@ -38,6 +38,12 @@ const EXPLAINED: &[(&str, &str)] = &[
     ),
     ("refused, accepted", "Of an episode: attempts that were refused, and connections accepted, while it lasted."),
     ("deepest", "Of an episode: the largest depth of the accept queue that was seen in it."),
+    ("┊", "Something was done on purpose: in a lab a step that began, or an act. Graphs over time have it too."),
+    (
+        "◀ shown",
+        "The moment that the screen shows; what is above it came later. In a replay, Enter goes to the moment of a line \
+         and stops there. Enter once more opens the listener.",
+    ),
 ];
 
 /// Where the user is in the list. The newest event is at its top.
@@ -50,16 +56,24 @@ struct Events {
 
 impl Events {
     fn choose(&mut self, at: usize, state: &State) {
-        self.at = at.min(state.log.len().saturating_sub(1));
-        self.chosen = state.log.newest(self.at).map(|entry| entry.number).filter(|_| self.at > 0);
+        self.at = at.min(last(state));
+        let is_free = self.at > 0 || state.options.is_replay;
+        self.chosen = state.log.newest(self.at).map(|entry| entry.number).filter(|_| is_free);
     }
 
     fn open_chosen(&self, state: &mut State) -> Outcome {
+        let entry = state.log.newest(self.at).map(|entry| (entry.moment, entry.event.listener));
+        let shown = state.moment.map(|moment| moment.unix_ms);
+        if let Some((moment, listener)) = entry.filter(|(at, _)| state.options.is_replay && shown != Some(*at)) {
+            return Outcome::Travel(state.stop_at(moment, listener));
+        }
         match state.log.newest(self.at).map(|entry| entry.event.listener) {
-            Some(id) if state.select_listener(id) => Outcome::Show("listener"),
-            Some(_) => {
-                state.message =
-                    Some("this listener is hidden, or gone: by the filter, or because it has closed (x)".into());
+            Some(Some(id)) if state.select_listener(id) => Outcome::Show("listener"),
+            Some(listener) => {
+                state.message = Some(match listener {
+                    Some(_) => "this listener is hidden, or gone: by the filter, or because it has closed (x)".into(),
+                    None => "this concerns all listeners".into(),
+                });
                 Outcome::Changed
             }
             None => Outcome::Unchanged,
@@ -71,7 +85,8 @@ impl View for Events {
     /// Stays with the event that is chosen while others come.
     fn arrange(&mut self, state: &State) {
         let at = self.chosen.and_then(|number| state.log.position(number));
-        self.at = at.unwrap_or(if self.chosen.is_some() { self.at } else { 0 }).min(state.log.len().saturating_sub(1));
+        let newest = if state.options.is_replay { marked(state).unwrap_or(0) } else { 0 };
+        self.at = at.unwrap_or(if self.chosen.is_some() { self.at } else { newest }).min(last(state));
     }
 
     fn scope(&self, _: &State) -> &'static Scope {
@@ -86,7 +101,7 @@ impl View for Events {
             Action::PickLine(at) => self.choose(at, state),
             movement => {
                 let page = usize::from(state.body().height).saturating_sub(2);
-                self.choose(movement.travel(self.at, page, state.log.len().saturating_sub(1)), state);
+                self.choose(movement.travel(self.at, page, last(state)), state);
             }
         }
         Outcome::changed_if(before != self.at)
@@ -100,18 +115,29 @@ impl View for Events {
 
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, _: Option<&Model>) {
         let theme = state.theme;
-        let title = format!("Events: {} since the start, the newest first", words::grouped(state.log.total()));
-        text::rule(buf, area, &title, theme);
+        text::rule(buf, area, &title(state), theme);
         let rows = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
         if state.log.len() == 0 {
-            let nothing = "Nothing began or ended since the dashboard started.";
+            let nothing = match (state.options.is_replay, state.log.is_whole()) {
+                (false, _) => "Nothing began or ended since the dashboard started.",
+                (true, true) => "Nothing began or ended in this recording.",
+                (true, false) => "Nothing began or ended so far: the recording is being read.",
+            };
             return text::left(buf, rows.x + 1, rows.y + 1, rows.width - 1, nothing, theme.strong());
         }
+        // The line that marks the shown moment is among the others.
+        let mark = marked(state);
+        let row_of = |at: usize| at + usize::from(mark.is_some_and(|mark| mark <= at));
         let visible = usize::from(rows.height);
-        let first = (self.at + 1).saturating_sub(visible);
-        for (y, at) in (rows.y..rows.bottom()).zip(first..) {
-            let Some(entry) = state.log.newest(at) else { break };
+        let first = (row_of(self.at) + 1).saturating_sub(visible);
+        for (y, row) in (rows.y..rows.bottom()).zip(first..) {
             let line = Rect { y, height: 1, width: rows.width - 1, ..rows };
+            if mark == Some(row) {
+                draw_mark(buf, line, state);
+                continue;
+            }
+            let at = row - usize::from(mark.is_some_and(|mark| mark < row));
+            let Some(entry) = state.log.newest(at) else { continue };
             draw_line(buf, line, entry, theme);
             if at == self.at {
                 text::put(buf, line.x, y, 1, "›", theme.strong());
@@ -119,8 +145,52 @@ impl View for Events {
             }
             state.hits.borrow_mut().add(line, Action::PickLine(at));
         }
-        text::scrollbar(buf, rows, state.log.len(), first, theme);
+        text::scrollbar(buf, rows, state.log.len() + usize::from(mark.is_some()), first, theme);
     }
+}
+
+/// The place of the last event.
+fn last(state: &State) -> usize {
+    state.log.len().saturating_sub(1)
+}
+
+/// How many events are later than the moment of the past that is shown.
+fn marked(state: &State) -> Option<usize> {
+    state.moment.map(|moment| state.log.after(moment.unix_ms))
+}
+
+/// How many events there are, of what, and whether these are all.
+fn title(state: &State) -> String {
+    let log = &state.log;
+    let (total, kept) = (log.total(), log.len() as u64);
+    let order = if kept < total {
+        format!("the newest {} of them", words::grouped(kept))
+    } else {
+        "the newest first".to_owned()
+    };
+    let of = match (state.options.is_replay, log.is_whole()) {
+        (false, _) => "since the start",
+        (true, true) => "in the recording",
+        (true, false) => {
+            return format!("Events: {} until {} UTC, reading on", words::grouped(total), clock(log.read()));
+        }
+    };
+    format!("Events: {} {of}, {order}", words::grouped(total))
+}
+
+/// The time of day.
+fn clock(unix_ms: u64) -> String {
+    words::utc(unix_ms)[11..19].to_owned()
+}
+
+/// The moment that is shown, between what came before and after.
+fn draw_mark(buf: &mut Buffer, line: Rect, state: &State) {
+    let Some(moment) = state.moment else { return };
+    let words = format!("{} ◀ shown ", clock(moment.unix_ms));
+    text::put(buf, line.x + 1, line.y, line.width - 1, &words, state.theme.title());
+    let x = line.x + 1 + words::width(&words) as u16;
+    let rest = line.right().saturating_sub(x);
+    text::put(buf, x, line.y, rest, &"─".repeat(rest.into()), state.theme.label());
 }
 
 fn draw_line(buf: &mut Buffer, line: Rect, entry: &Entry, theme: Theme) {
@@ -129,11 +199,15 @@ fn draw_line(buf: &mut Buffer, line: Rect, entry: &Entry, theme: Theme) {
     let style = severity.map_or(theme.label(), |severity| theme.severity(severity));
     let mark = match severity {
         Some(severity) => words::severity_mark(severity),
-        None if *happening == Happening::Opened => "+",
-        None => "-",
+        None => match happening {
+            Happening::Marked => MARK,
+            Happening::Opened => "+",
+            _ => "-",
+        },
     };
+    let style = if *happening == Happening::Marked { theme.title() } else { style };
     let who = (line.width / 3).clamp(24, 44);
-    text::put(buf, line.x + 1, line.y, 8, &words::utc(*unix_ms)[11..19], theme.label());
+    text::put(buf, line.x + 1, line.y, 8, &clock(*unix_ms), theme.label());
     text::put(buf, line.x + 10, line.y, 1, mark, style);
     text::left(buf, line.x + 12, line.y, who, &entry.name, Style::new());
     let x = line.x + 13 + who;
@@ -142,6 +216,9 @@ fn draw_line(buf: &mut Buffer, line: Rect, entry: &Entry, theme: Theme) {
 
 /// What happened, in words.
 fn what(event: &Event) -> String {
+    if let Some(mark) = &event.mark {
+        return words::clean(mark);
+    }
     let Some(episode) = &event.finding else {
         return if event.happening == Happening::Opened { "began to listen" } else { "stopped listening" }.to_owned();
     };

@@ -14,12 +14,11 @@ use ratatui::{
     text::Line,
 };
 
-use super::listener::evidence;
+use super::listener::{EXPECTED, evidence};
 use crate::dashboard::{
     action::Action,
     keymap::{Binding, Key::Ctrl, Key::Plain, Others, Scope, bind, char},
     state::State,
-    theme::Theme,
     view::{Declaration, Outcome, View},
     widgets::text,
 };
@@ -30,7 +29,9 @@ pub(super) static VIEW: Declaration = Declaration {
     key: Some(bind(&[char('5')], Action::Show("findings"), "", "all findings, with their evidence")),
     over: false,
     scopes: &[&LIST],
-    explained: ("In the list of findings", Vec::new),
+    explained: ("In the list of findings", || {
+        vec![("✓", "In a lab: the lesson is about this finding. It is expected to be there.")]
+    }),
     needs_model: true,
     make: || Box::new(Findings::default()),
 };
@@ -148,11 +149,11 @@ impl View for Findings {
         for (y, (at, place)) in (rows.y..rows.bottom()).zip(self.places.iter().enumerate().skip(first)) {
             let Some((listener, finding)) = of(*place, model) else { continue };
             let line = Rect { y, height: 1, width: rows.width - 1, ..rows };
-            draw_line(buf, line, model, (listener, place.1), theme);
+            draw_line(buf, line, model, (listener, place.1), state);
             if at == self.at {
                 text::put(buf, line.x, y, 1, "›", theme.strong());
                 theme.select(buf, line);
-                draw_chosen(buf, below, model, (listener, finding), theme);
+                draw_chosen(buf, below, model, (listener, finding), state);
             }
             state.hits.borrow_mut().add(line, Action::PickLine(at));
         }
@@ -175,7 +176,8 @@ impl Findings {
 }
 
 /// One finding in a line: how bad, where, what.
-fn draw_line(buf: &mut Buffer, line: Rect, model: &Model, (listener, at): (&ListenerModel, usize), theme: Theme) {
+fn draw_line(buf: &mut Buffer, line: Rect, model: &Model, (listener, at): (&ListenerModel, usize), state: &State) {
+    let theme = state.theme;
     let Some(finding) = listener.findings.get(at) else { return };
     let style = if finding.until_unix_ms.is_some() { theme.label() } else { theme.severity(finding.severity) };
     let margin = "  ".repeat(depth(&listener.findings, at));
@@ -186,7 +188,9 @@ fn draw_line(buf: &mut Buffer, line: Rect, model: &Model, (listener, at): (&List
     text::put(buf, line.x + 1, line.y, 1, words::severity_mark(finding.severity), style);
     text::left(buf, line.x + 3, line.y, where_width, &words::fit(&name, where_width.into()), Style::new());
     let passed = if finding.until_unix_ms.is_some() { "(passed) " } else { "" };
-    let what = format!("{margin}{passed}{}: {}", finding.id.replace('_', " "), words::clean(&finding.summary));
+    let expected = if state.expects(finding) { "✓" } else { "" };
+    let what =
+        format!("{margin}{passed}{expected}{}: {}", finding.id.replace('_', " "), words::clean(&finding.summary));
     let x = line.x + 4 + where_width;
     text::left(buf, x, line.y, line.right().saturating_sub(x), &what, style);
 }
@@ -197,13 +201,15 @@ fn draw_chosen(
     area: Rect,
     model: &Model,
     (listener, finding): (&ListenerModel, &Finding),
-    theme: Theme,
+    state: &State,
 ) {
+    let theme = state.theme;
     let title = format!(
-        "{} {} · {}{}",
+        "{} {} · {}{}{}",
         words::numbered_endpoint(model, listener),
         words::process(listener),
         finding.severity.name(),
+        if state.expects(finding) { EXPECTED } else { "" },
         words::finding_time(finding)
     );
     text::rule(buf, area, &title, theme);

@@ -7,7 +7,7 @@ mod findings;
 mod over_time;
 mod threads;
 
-pub(super) use self::findings::evidence;
+pub(super) use self::findings::{EXPECTED, evidence};
 
 use crossterm::event::KeyCode;
 use listentop_model::{
@@ -140,7 +140,7 @@ impl Listener {
         let (Some(listener), Some(model)) = (listener, &state.model) else { return (page, 0) };
         match self.current(parts) {
             Section::Findings => {
-                let length = findings::lines(&listener, width, state.theme).len();
+                let length = findings::lines(&listener, width, state).len();
                 let page = usize::from(parts.findings().0.height);
                 (page, length.saturating_sub(page))
             }
@@ -212,7 +212,7 @@ impl View for Listener {
             Section::Findings => {
                 let (findings, below) = parts.findings();
                 let inner = Rect { height: findings.height, ..inner };
-                text::scrolled(buf, inner, &findings::lines(listener, area.width, theme), self.scroll, theme);
+                text::scrolled(buf, inner, &findings::lines(listener, area.width, state), self.scroll, theme);
                 if let Some(area) = below {
                     over_time::graphs(buf, area, listener, theme, model);
                 }
@@ -315,15 +315,31 @@ fn title(listener: &ListenerModel, state: &State, width: u16) -> String {
     let closed = if listener.closed { " · CLOSED, last values" } else { "" };
     let family = format!(" · {}", words::family(listener));
     let netns = format!(" · netns {}", words::netns(listener));
-    let rest = |family: &str, netns: &str| {
+    let place = match words::container_in_full(listener) {
+        container if !container.is_empty() => format!(" in {container}"),
+        _ if !words::service(listener).is_empty() => format!(" in {}", words::service(listener)),
+        _ => String::new(),
+    };
+    let rest = |family: &str, place: &str, netns: &str| {
         let process = words::process(listener);
-        format!("{shard}{family} · {process}{netns} · backlog {}{closed}", listener.now.backlog)
+        format!("{shard}{family} · {process}{place}{netns} · backlog {}{closed}", listener.now.backlog)
     };
     let endpoint = words::listener_endpoint(listener);
     let room = |rest: &str| text::title_room(width).saturating_sub(words::width(rest));
-    let titles = [rest(&family, &netns), rest("", &netns), rest("", "")];
+    // Where its whole name does not fit, what tells it from others does.
+    let short = match words::container(listener) {
+        container if container.is_empty() => String::new(),
+        container => format!(" in {container}"),
+    };
+    let titles = [
+        rest(&family, &place, &netns),
+        rest("", &place, &netns),
+        rest("", &place, ""),
+        rest("", &short, if short.is_empty() { &netns } else { "" }),
+        rest("", "", ""),
+    ];
     let fits = |rest: &&String| words::width(&endpoint) <= room(rest);
-    let rest = titles.iter().find(fits).unwrap_or(&titles[2]);
+    let rest = titles.iter().find(fits).unwrap_or(&titles[4]);
     words::fit_middle(&endpoint, room(rest)) + rest
 }
 

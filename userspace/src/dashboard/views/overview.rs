@@ -212,6 +212,7 @@ fn places(area: Rect, state: &State, model: &Model) -> Vec<Place> {
     let needs = Needs {
         address: state.rows.address_width,
         process: state.rows.process_width,
+        container: state.rows.container_width,
         namespaces: model.namespaces.len() > 1,
         sort: state.sort.column,
         wanted: state.wanted,

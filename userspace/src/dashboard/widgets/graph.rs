@@ -1,9 +1,10 @@
 //! A history as a graph: columns over time, the newest at the right.
 
-use listentop_model::words;
+use listentop_model::{model::Mark, words};
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use super::{
+    marks::Marks,
     sparkline::{LEVELS, level},
     text::{left, put, right},
 };
@@ -47,6 +48,8 @@ pub(in crate::dashboard) struct Graph<'a> {
     pub(in crate::dashboard) style: &'a dyn Fn(f64) -> Style,
     /// Shown instead if no value is known.
     pub(in crate::dashboard) nothing: &'a str,
+    /// What was done meanwhile.
+    pub(in crate::dashboard) marks: &'a [Mark],
 }
 
 impl Graph<'_> {
@@ -74,12 +77,15 @@ impl Graph<'_> {
         }
         right(buf, area.x, plot.y, AXIS, &words::short(top as u64), theme.label());
         right(buf, area.x, plot.bottom() - 1, AXIS, "0", theme.label());
+        let start = plot.right() - shown.len() as u16;
+        let ends: Vec<f64> = shown.iter().map(|point| point.at).collect();
+        let marks = Marks::of(self.marks, start, &ends);
+        marks.lines(buf, plot, theme);
         let limit_row = self.limit.filter(|(limit, _)| *limit <= top).map(|(limit, name)| {
             let row = plot.bottom() - level(limit, top, plot.height.into()).max(1) as u16;
             put(buf, plot.x, row, plot.width, &"╌".repeat(plot.width.into()), theme.label());
             (row, name)
         });
-        let start = plot.right() - shown.len() as u16;
         for (x, point) in (start..).zip(shown) {
             self.column(buf, (x, plot), point, (top, theme));
         }
@@ -87,10 +93,7 @@ impl Graph<'_> {
             put(buf, plot.x, row, plot.width, name, theme.label());
         }
         if let (Some(first), Some(last)) = (shown.first(), shown.last()) {
-            let age = format!("{} s ago", (last.at - first.at).round());
-            let x = start.min(plot.right().saturating_sub(words::width(&age) as u16 + 4));
-            left(buf, x, plot.bottom(), plot.width, &age, theme.label());
-            right(buf, plot.x, plot.bottom(), plot.width, "now", theme.label());
+            time_axis(buf, plot, start, last.at - first.at, &marks, theme);
         }
     }
 
@@ -123,6 +126,17 @@ impl Graph<'_> {
     }
 }
 
+/// Draws the time below a plot whose first column is at `start`, so many seconds before the last; and the names of marks.
+pub(super) fn time_axis(buf: &mut Buffer, plot: Rect, start: u16, seconds: f64, marks: &Marks<'_>, theme: Theme) {
+    const NOW: &str = "now";
+    let (age, y) = (format!("{} s ago", seconds.round()), plot.bottom());
+    let (width, now) = (words::width(&age) as u16, plot.right() - NOW.len() as u16);
+    let x = start.min(now.saturating_sub(width + 1)).max(plot.x);
+    left(buf, x, y, plot.right() - x, &age, theme.label());
+    right(buf, plot.x, y, plot.width, NOW, theme.label());
+    marks.names(buf, y, x + width..now - 1, theme);
+}
+
 /// The next of 1, 2, 5, 10, 20, … that is not below `value`.
 pub(in crate::dashboard) fn round_up(value: f64) -> f64 {
     if value <= 1.0 {
@@ -151,6 +165,7 @@ mod tests {
             top: None,
             style: &|value| theme.fill(value / limit.unwrap_or(1000.0)),
             nothing: "nothing",
+            marks: &[],
         };
         let mut buf = Buffer::empty(AREA);
         graph.draw(&mut buf, AREA, theme);

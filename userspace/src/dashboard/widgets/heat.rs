@@ -3,11 +3,16 @@
 
 use listentop_model::{
     history::{BANDS, HistoryPoint, Waits},
+    model::Mark,
     words,
 };
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
-use super::text::{left, put, right};
+use super::{
+    graph::time_axis,
+    marks::Marks,
+    text::{left, put, right},
+};
 use crate::dashboard::theme::Theme;
 
 /// Columns that the names of the bands take.
@@ -18,11 +23,13 @@ const SHADES: [&str; 5] = [" ", "░", "▒", "▓", "█"];
 const SLOW_US: u64 = 100_000;
 const STUCK_US: u64 = 1_000_000;
 
-/// Draws the last points, oldest first; `nothing` is shown instead if no connection was accepted.
+/// Draws the last points, oldest first, with what was done meanwhile; `nothing` is shown instead if no connection was
+/// accepted.
 pub(in crate::dashboard) fn draw(
     buf: &mut Buffer,
     area: Rect,
     points: impl DoubleEndedIterator<Item = HistoryPoint>,
+    marks: &[Mark],
     nothing: &str,
     theme: Theme,
 ) {
@@ -42,20 +49,22 @@ pub(in crate::dashboard) fn draw(
     let top = highest.max((lowest + rows - 1).min(BANDS - 1));
     let bottom = (top + 1).saturating_sub(rows);
     let most = newest_first.iter().flat_map(|point| point.waits.0).max().unwrap_or(1);
+    let ends: Vec<f64> = newest_first.iter().rev().map(|point| point.at).collect();
+    let start = plot.right() - newest_first.len() as u16;
+    let marks = Marks::of(marks, start, &ends);
+    marks.lines(buf, plot, theme);
     for (y, band) in (plot.y..plot.bottom()).zip((bottom..=top).rev()) {
         right(buf, area.x, y, AXIS, &name(band), theme.label());
         put(buf, plot.x - 1, y, 1, "│", theme.label());
         for (back, point) in (1..).zip(&newest_first) {
             let shade = shade(point.waits.0[band], most);
-            put(buf, plot.right() - back, y, 1, SHADES[shade], style(band, theme));
+            if shade > 0 {
+                put(buf, plot.right() - back, y, 1, SHADES[shade], style(band, theme));
+            }
         }
     }
     if let (Some(first), Some(last)) = (newest_first.last(), newest_first.first()) {
-        let age = format!("{} s ago", (last.at - first.at).round());
-        let start = plot.right() - newest_first.len() as u16;
-        let x = start.min(plot.right().saturating_sub(words::width(&age) as u16 + 4)).max(plot.x);
-        left(buf, x, plot.bottom(), plot.right() - x, &age, theme.label());
-        right(buf, plot.x, plot.bottom(), plot.width, "now", theme.label());
+        time_axis(buf, plot, start, last.at - first.at, &marks, theme);
     }
 }
 
@@ -97,7 +106,7 @@ mod tests {
         });
         let area = Rect::new(0, 0, 24, height);
         let mut buf = Buffer::empty(area);
-        draw(&mut buf, area, points.collect::<Vec<_>>().into_iter(), "nothing", Theme::new(Palette::None));
+        draw(&mut buf, area, points.collect::<Vec<_>>().into_iter(), &[], "nothing", Theme::new(Palette::None));
         let row = |y| (0..24).map(|x| buf[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
         (0..height).map(row).collect::<Vec<_>>().join("\n")
     }

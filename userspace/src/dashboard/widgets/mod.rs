@@ -3,6 +3,7 @@
 pub(super) mod graph;
 pub(super) mod heat;
 pub(super) mod histogram;
+pub(super) mod marks;
 pub(super) mod page;
 pub(super) mod pipeline;
 pub(super) mod queue_bar;

@@ -123,9 +123,9 @@ fn fitting([host, kernel, cpus]: &[Option<String>; 3], room: usize) -> String {
 
 /// Whether a lab's lesson is about what was found at the listener that the verdict is about.
 fn is_expected(state: &State) -> bool {
-    let (Some(lesson), Some(model)) = (&state.lesson, &state.model) else { return false };
+    let Some(model) = &state.model else { return false };
     let worst = model.listeners.iter().find(|listener| Some(listener.id) == state.verdict.listener);
-    worst.is_some_and(|worst| worst.findings.iter().any(|finding| lesson.findings.iter().any(|id| id == finding.id)))
+    worst.is_some_and(|worst| worst.findings.iter().any(|finding| state.expects(finding)))
 }
 
 /// What is wrong, in words. A click opens the listener that it is about.

@@ -7,8 +7,8 @@ use listentop_model::{
     figures::{FIGURES, Unit, Value},
     model::{ListenerModel, Model, ThreadModel, depth},
     words::{
-        bytes, clock, duration, grouped, marked, netns, numbered_endpoint, percent, plural, process, rate, status,
-        thread_name,
+        bytes, clock, container_in_full, duration, grouped, marked, netns, numbered_endpoint, percent, plural, process,
+        rate, service, status, thread_name,
     },
 };
 
@@ -43,7 +43,11 @@ pub(super) fn section(model: &Model, l: &ListenerModel, story: Option<&Story>) -
         words(model, l),
         escape(&numbered_endpoint(model, l)),
         escape(&process(l)),
-        escape(&netns(l)),
+        escape(&match (container_in_full(l), service(l)) {
+            (container, _) if !container.is_empty() => format!("{} · container {container}", netns(l)),
+            (_, service) if !service.is_empty() => format!("{} · {service}", netns(l)),
+            _ => netns(l),
+        }),
         marks.join(" "),
     );
     text.push_str(&pipeline(model, l));

@@ -10,8 +10,8 @@ use listentop_model::{
     episodes::{Event, Happening},
     model::{Finding, ListenerModel, Model, Severity, depth},
     words::{
-        bytes, clean, duration, finding_time, grouped, losses, marked, netns, numbered_endpoint, percent, plural,
-        process, short, status, utc, verdict,
+        bytes, clean, container_in_full, duration, finding_time, grouped, losses, marked, netns, numbered_endpoint,
+        percent, plural, process, service, short, status, utc, verdict,
     },
 };
 
@@ -106,10 +106,18 @@ fn words(model: &Model, listener: &ListenerModel) -> String {
         numbered_endpoint(model, listener),
         process(listener),
         netns(listener),
+        container_in_full(listener),
+        service(listener),
         listener.pattern.name.to_string(),
         findings.join(" "),
     ];
     escape(&text.join(" ").to_lowercase())
+}
+
+/// The container that it is in, or else its network namespace.
+fn place(listener: &ListenerModel) -> String {
+    let container = container_in_full(listener);
+    if container.is_empty() { netns(listener) } else { container }
 }
 
 fn findings(model: &Model, listeners: &[&ListenerModel]) -> String {
@@ -176,12 +184,15 @@ fn events(model: &Model, story: &Story) -> String {
 }
 
 fn event(model: &Model, event: &Event) -> String {
-    let listener = model.listeners.iter().find(|listener| listener.id == event.listener);
+    let listener = model.listeners.iter().find(|listener| Some(listener.id) == event.listener);
     let place = listener.map_or_else(
-        || format!("listener {}", event.listener),
+        || event.listener.map_or_else(|| "all listeners".to_owned(), |id| format!("listener {id}")),
         |listener| format!("{} {}", numbered_endpoint(model, listener), process(listener)),
     );
     let (what, class, more) = match (&event.finding, event.happening) {
+        (None, Happening::Marked) => {
+            (format!("mark: {}", event.mark.as_deref().unwrap_or_default()), "", String::new())
+        }
         (None, Happening::Opened) => ("opened".to_owned(), "", String::new()),
         (None, _) => ("closed".to_owned(), "", String::new()),
         (Some(finding), happening) => {
@@ -219,7 +230,7 @@ fn overview(model: &Model, listeners: &[&ListenerModel]) -> String {
     use listentop_model::coverage::Measure as M;
     let mut text = String::from(
         "<h2 id=\"overview\">Overview</h2><div class=\"scroll\"><table><thead><tr><th class=\"text\">listener</th><th class=\"text\">process</th>\
-         <th class=\"text\">netns</th><th>accept queue</th><th>peak</th><th>limit</th><th>accepts</th><th>wait p50</th><th>wait p99</th>\
+         <th class=\"text\">container or netns</th><th>accept queue</th><th>peak</th><th>limit</th><th>accepts</th><th>wait p50</th><th>wait p99</th>\
          <th>refused</th><th>reads</th><th>residency p99</th><th class=\"text\">finding</th></tr></thead><tbody>\n",
     );
     let known = |value: Option<String>, measure| escape(&marked(value, status(model, measure)));
@@ -235,7 +246,7 @@ fn overview(model: &Model, listeners: &[&ListenerModel]) -> String {
             l.id,
             escape(&numbered_endpoint(model, l)),
             escape(&process(l)),
-            escape(&netns(l)),
+            escape(&place(l)),
             known(Some(short(l.now.accept_depth.into())), M::AcceptQueueDepth),
             known(l.now.accept_peak.map(|peak| short(peak.into())), M::AcceptQueuePeak),
             known(Some(short(l.now.limit.into())), M::AcceptQueueDepth),

@@ -133,6 +133,7 @@ impl LiveSource {
             losses: self.losses(missed_runs),
             namespaces,
             listeners,
+            marks: Vec::new(),
         })
     }
 

@@ -10,10 +10,30 @@ use listentop_model::sample::Process;
 pub(super) struct Names {
     /// The innermost container: the first 12 digits of its id, or its name.
     pub container: Option<String>,
-    /// The pod around that.
+    /// The container around that, likewise.
+    pub outer: Option<String>,
+    /// The pod around the innermost container.
     pub pod: Option<String>,
     /// The innermost systemd service.
     pub service: Option<String>,
+    /// The user whose service manager runs that service.
+    pub service_uid: Option<u32>,
+    /// What its runtime's files may name.
+    pub key: Option<Key>,
+}
+
+/// The container whose runtime runs on the host itself: the outermost one. Files of other runtimes are inside it, where
+/// it could write them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::source) struct Key {
+    /// Its id, whole.
+    pub id: String,
+    /// The user whose session it runs in (rootless), and who may therefore make such cgroups of any name.
+    pub user: Option<u32>,
+    /// The unique id of its pod in Kubernetes.
+    pub pod: Option<String>,
+    /// It is the innermost one, too.
+    pub innermost: bool,
 }
 
 impl Names {
@@ -22,9 +42,13 @@ impl Names {
         let mut names = Self::default();
         for path in cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)) {
             let of_path = Self::of_path(path);
-            names.container = names.container.or(of_path.container);
+            if names.container.is_none() {
+                (names.container, names.outer, names.key) = (of_path.container, of_path.outer, of_path.key);
+            }
             names.pod = names.pod.or(of_path.pod);
-            names.service = names.service.or(of_path.service);
+            if names.service.is_none() {
+                (names.service, names.service_uid) = (of_path.service, of_path.service_uid);
+            }
         }
         names
     }
@@ -35,18 +59,55 @@ impl Names {
         let is_helper = |at: usize| is_helper(parts[at], at.checked_sub(1).map(|before| parts[before]));
         let at = (0..parts.len()).rfind(|at| is_helper(*at) || container(&parts, *at).is_some());
         let at = at.filter(|at| !is_helper(*at));
+        let pod_of = |at: usize| parts[..=at].iter().rev().find_map(|part| pod(part));
+        let outside = |at: usize| (0..at).filter(|at| !is_helper(*at) && container(&parts, *at).is_some());
+        let outermost = at.map(|at| outside(at).next().unwrap_or(at));
+        let service = (0..parts.len()).rfind(|at| service(parts[*at]).is_some());
         Self {
-            container: at.and_then(|at| container(&parts, at)),
-            pod: at.and_then(|at| parts[..=at].iter().rev().find_map(|part| pod(part))),
-            service: parts.iter().rev().find_map(|part| service(part)),
+            container: at.and_then(|at| container(&parts, at)).as_deref().map(short),
+            outer: at.and_then(|at| container(&parts, outside(at).next_back()?)).as_deref().map(short),
+            pod: at.and_then(pod_of),
+            service: service.and_then(|at| self::service(parts[at])),
+            service_uid: service.and_then(|at| user(&parts[..at])),
+            key: outermost.and_then(|outermost| {
+                let id = container(&parts, outermost).filter(|id| is_hexadecimal(id, ID))?;
+                let innermost = at == Some(outermost);
+                Some(Key { id, user: user(&parts[..outermost]), pod: pod_of(outermost), innermost })
+            }),
         }
     }
 
     /// A process with these names.
-    pub(super) fn describe(self, pid: u32, comm: String) -> Process {
+    pub(super) fn describe(self, pid: u32, comm: String, cgroup: Option<String>) -> Process {
         let container = self.container.or_else(|| self.service.clone());
-        Process { pid, comm, container, pod: self.pod, service: self.service }
+        Process {
+            pid,
+            comm,
+            container,
+            pod: self.pod,
+            service: self.service,
+            container_outer: self.outer,
+            service_uid: self.service_uid,
+            cgroup,
+            ..Process::default()
+        }
     }
+}
+
+/// The path that says most, of /proc/PID/cgroup: that of the unified hierarchy; where it is in that one's root, that of
+/// systemd's, or any other.
+pub(super) fn path(cgroups: &str) -> Option<String> {
+    let lines = || cgroups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let unified = lines().find(|(controllers, _)| controllers.is_empty());
+    let beyond_root = |(_, path): &(&str, &str)| *path != "/";
+    let of_systemd = lines().find(|(controllers, _)| *controllers == "name=systemd").filter(beyond_root);
+    let chosen = unified.filter(beyond_root).or(of_systemd).or_else(|| lines().find(beyond_root)).or(unified);
+    chosen.or_else(|| lines().next()).map(|(_, path)| path.to_owned())
+}
+
+/// The user whose service manager (`user@UID.service`) the cgroup below these parts belongs to.
+fn user(parts: &[&str]) -> Option<u32> {
+    parts.iter().rev().find_map(|part| part.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok())
 }
 
 /// `libpod-conmon-ID.scope`, `crio-conmon-ID.scope`, `lxc.monitor.NAME`, and nspawn's own cgroup beside the payload.
@@ -57,15 +118,15 @@ fn is_helper(part: &str, before: Option<&str>) -> bool {
         || part == "supervisor" && before.is_some_and(of_machine)
 }
 
-/// The container that the cgroup at this place is the root of.
+/// The container that the cgroup at this place is the root of: its whole id, or its name.
 fn container(parts: &[&str], at: usize) -> Option<String> {
     let part = parts[at];
     let before = |n: usize| at.checked_sub(n).map(|at| parts[at]);
     // docker-ID.scope, cri-containerd-ID.scope, crio-ID.scope, libpod-ID.scope; kubepods-….slice:cri-containerd:ID; ID.
     let id = part.strip_suffix(".scope").unwrap_or(part).rsplit(['-', ':']).next().unwrap_or(part);
-    if is_hexadecimal(id, 64) {
+    if is_hexadecimal(id, ID) {
         // A pod of Podman is a slice, and holds containers.
-        return Some(short(id));
+        return Some(id.to_owned());
     }
     if let Some(name) = part.strip_prefix("lxc.payload.") {
         return Some(name.to_owned());
@@ -92,7 +153,7 @@ fn pod(part: &str) -> Option<String> {
     let part = part.split(':').next().unwrap_or(part);
     let word = part.strip_suffix(".slice").unwrap_or(part).rsplit('-').next().unwrap_or(part);
     if let Some(id) = word.strip_prefix("libpod_pod_") {
-        return is_hexadecimal(id, 64).then(|| short(id));
+        return is_hexadecimal(id, ID).then(|| short(id));
     }
     // Without systemd the id keeps its hyphens; with it they are underscores, because a hyphen nests slices.
     let id = if part.contains("kubepods") { word.strip_prefix("pod")? } else { part.strip_prefix("pod")? };
@@ -110,9 +171,13 @@ fn is_hexadecimal(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// An id as the runtimes' own lists show it. Ids are ASCII.
+/// Digits of an id.
+const ID: usize = 64;
+
+/// An id as the runtimes' own lists show it; a name as it is.
 fn short(id: &str) -> String {
-    id.chars().take(12).collect()
+    let shown = if is_hexadecimal(id, ID) { 12 } else { id.len() };
+    id[..shown].to_owned()
 }
 
 /// Undoes systemd's escaping of names: `-` stands for `/`, and other bytes are `\xHH`.
@@ -134,7 +199,7 @@ mod tests {
     use super::*;
 
     fn names(path: &str) -> [Option<String>; 3] {
-        let Names { container, pod, service } = Names::of(&format!("0::{path}\n"));
+        let Names { container, pod, service, .. } = Names::of(&format!("0::{path}\n"));
         [container, pod, service]
     }
 
@@ -201,6 +266,43 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_that_of_the_outermost_container() {
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        let key = |path: &str| Names::of(&format!("0::{path}\n")).key;
+        let of = |user, pod: Option<&str>, innermost| {
+            Some(Key { id: a.clone(), user, pod: pod.map(str::to_owned), innermost })
+        };
+        assert_eq!(key(&format!("/system.slice/docker-{a}.scope")), of(None, None, true));
+        assert_eq!(key(&format!("/system.slice/docker-{a}.scope/init.scope/docker/{b}")), of(None, None, false));
+        assert_eq!(key(&format!("/kubepods/pod1-2/{a}")), of(None, Some("1-2"), true));
+        let rootless = format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{a}.scope/container");
+        assert_eq!(key(&rootless), of(Some(1000), None, true));
+        assert_eq!(key("/lxc.payload.web1"), None, "its name is known");
+        let nested = Names::of(&format!("0::/docker/{a}/docker/{b}/docker/{}", "c".repeat(64)));
+        assert_eq!(nested.outer.as_deref(), Some("bbbbbbbbbbbb"));
+        assert_eq!(Names::of(&format!("0::/lxc.payload.box/docker/{a}")).outer.as_deref(), Some("box"));
+    }
+
+    #[test]
+    fn services_of_users_are_theirs() {
+        let uid = |path: &str| Names::of(&format!("0::{path}")).service_uid;
+        assert_eq!(uid("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service"), Some(1000));
+        assert_eq!(uid("/system.slice/nginx.service"), None);
+        assert_eq!(uid("/user.slice/user-1000.slice/user@1000.service/init.scope"), None, "it is in none");
+    }
+
+    #[test]
+    fn the_path_is_the_one_that_says_most() {
+        assert_eq!(path("0::/system.slice/nginx.service\n").as_deref(), Some("/system.slice/nginx.service"));
+        let hybrid = "9:name=systemd:/a.service\n4:memory:/m\n0::/\n";
+        assert_eq!(path(hybrid).as_deref(), Some("/a.service"));
+        assert_eq!(path("9:name=systemd:/\n4:memory:/m:x\n0::/\n").as_deref(), Some("/m:x"));
+        assert_eq!(path("0::/\n").as_deref(), Some("/"));
+        assert_eq!(path("4:memory:/\n").as_deref(), Some("/"));
+        assert_eq!((path(""), path("garbage\n")), (None, None));
+    }
+
+    #[test]
     fn programs_outside_containers_are_in_none() {
         let user = "/user.slice/user-1000.slice/user@1000.service/app.slice";
         expect(&format!("{user}/app-web.scope"), None, None, None);
@@ -210,7 +312,7 @@ mod tests {
         expect("/", None, None, None);
         expect("/system.slice/pod.service", None, None, Some("pod.service"));
         assert_eq!(Names::of(""), Names::default());
-        let service = Names::of("0::/system.slice/nginx.service").describe(7, "nginx".to_owned());
+        let service = Names::of("0::/system.slice/nginx.service").describe(7, "nginx".to_owned(), None);
         assert_eq!(service.container.as_deref(), Some("nginx.service"), "where there is no container");
     }
 

@@ -1,6 +1,7 @@
 //! Who holds a socket: found in /proc/PID/fd, on a thread of its own, because a machine may have many processes.
 
 mod cgroup;
+mod runtimes;
 mod scan;
 
 use std::{
@@ -131,12 +132,16 @@ impl Watch {
     pub(super) fn start() -> std::io::Result<Self> {
         let (requests, wanted) = mpsc::channel::<Wanted>();
         let (sender, results) = mpsc::channel();
+        let mut naming = runtimes::Naming::start();
         std::thread::Builder::new().name("owners".to_owned()).spawn(move || {
             // If that fails, the thread goes on with the rights that it has.
             let _ = rights::restrict_to_owners();
             while let Ok(Wanted { sockets, thorough }) = wanted.recv() {
                 let before = machine::thread_cpu();
-                let found = scan::scan(&sockets, thorough);
+                let mut found = scan::scan(&sockets, thorough);
+                if let Some(naming) = &mut naming {
+                    naming.name(&mut found);
+                }
                 if sender.send((found, machine::thread_cpu().saturating_sub(before))).is_err() {
                     return;
                 }
@@ -211,8 +216,7 @@ mod tests {
 
     #[test]
     fn a_process_that_has_changed_is_shown_anew() {
-        let process =
-            |pid, comm: &str| Process { pid, comm: comm.to_owned(), container: None, pod: None, service: None };
+        let process = |pid, comm: &str| Process { pid, comm: comm.to_owned(), ..Process::default() };
         let scan = |processes: &[Process]| Scan {
             holders: HashMap::from([(1, vec![7, 8])]),
             processes: processes.iter().map(|process| (process.pid, process.clone())).collect(),

@@ -9,7 +9,10 @@ use std::{
 use listentop_model::sample::Process;
 use nix::{errno::Errno, fcntl::readlinkat};
 
-use super::{super::proc, cgroup};
+use super::{
+    super::proc,
+    cgroup::{self, Key},
+};
 
 /// What one pass through /proc found.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +24,8 @@ pub(in crate::source) struct Scan {
     /// The first holder of each socket that still lives. Read in every scan: a process may get another name (exec,
     /// prctl), and its id may pass to another process.
     pub processes: HashMap<u32, Process>,
+    /// By what the runtime's files may name the containers of these processes.
+    pub keys: HashMap<u32, Key>,
     /// Network namespace → processes in it, a few at most.
     pub namespaces: HashMap<u32, Vec<u32>>,
     /// Processes whose descriptors may not be read (without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH).
@@ -65,9 +70,12 @@ pub(super) fn scan(wanted: &HashSet<u64>, thorough: bool) -> Scan {
     // Each process once: it may hold thousands of sockets.
     let mut described = HashMap::new();
     for holders in found.holders.values() {
-        holders.iter().find(|pid| described.entry(**pid).or_insert_with_key(|pid| describe(*pid)).is_some());
+        holders.iter().find(|pid| described.entry(**pid).or_insert_with_key(|pid| look_at(*pid)).is_some());
     }
-    found.processes = described.into_iter().filter_map(|(pid, process)| Some((pid, process?))).collect();
+    for (pid, (process, key)) in described.into_iter().filter_map(|(pid, found)| Some((pid, found?))) {
+        found.processes.insert(pid, process);
+        found.keys.extend(key.map(|key| (pid, key)));
+    }
     found
 }
 
@@ -173,9 +181,15 @@ pub(in crate::source) fn is_socket(link: &str) -> Option<u64> {
 /// Name, container, pod and service of a process; `None` if it is gone.
 #[must_use]
 pub(in crate::source) fn describe(pid: u32) -> Option<Process> {
+    Some(look_at(pid)?.0)
+}
+
+fn look_at(pid: u32) -> Option<(Process, Option<Key>)> {
     let comm = proc::text(format!("/proc/{pid}/comm")).ok()?.trim_end_matches('\n').to_owned();
     let cgroups = proc::text(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    Some(cgroup::Names::of(&cgroups).describe(pid, comm))
+    let mut names = cgroup::Names::of(&cgroups);
+    let key = names.key.take();
+    Some((names.describe(pid, comm, cgroup::path(&cgroups)), key))
 }
 
 #[cfg(test)]

@@ -262,6 +262,7 @@ impl Source for SockDiagSource {
             losses: Losses::default(),
             namespaces: self.counters.clone(),
             listeners,
+            marks: Vec::new(),
         })
     }
 

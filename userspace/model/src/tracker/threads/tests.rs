@@ -12,14 +12,14 @@ struct Course {
 impl Course {
     fn new(first: &[ThreadSample]) -> Self {
         let mut course = Self { threads: Threads::default(), models: Vec::new(), clock: Clock::new(0), serial: 1 };
-        course.threads.read(&mut course.models, first, false, &course.clock, 1);
+        course.threads.read(&mut course.models, first, (false, false), &course.clock, 1);
         course
     }
 
     fn step(&mut self, samples: &[ThreadSample]) {
         self.serial += 1;
         self.clock.advance(self.serial * 1_000_000_000);
-        self.threads.read(&mut self.models, samples, true, &self.clock, self.serial);
+        self.threads.read(&mut self.models, samples, (true, false), &self.clock, self.serial);
     }
 
     fn tids(&self) -> Vec<u32> {
@@ -288,6 +288,59 @@ fn a_thread_may_change_its_name() {
 fn without_a_span_there_is_no_rate() {
     let mut course = Course::new(&some([1]));
     let samples = [ThreadSample { accepts: 5, reads: 5, ..thread(1, 1, "srv") }];
-    course.threads.read(&mut course.models, &samples, true, &course.clock, 2);
+    course.threads.read(&mut course.models, &samples, (true, false), &course.clock, 2);
     assert_eq!((course.models[0].accepts_per_second, course.models[0].reads_per_second), (0.0, 0.0));
+}
+
+/// The work of each step of a thread's history, in the order of its steps.
+fn accepted(model: &ThreadModel, steps: u64) -> Vec<Option<f32>> {
+    let mut timeline = crate::history::Timeline::default();
+    (1..=steps).for_each(|step| timeline.advance(step, step as f64));
+    model.history.points(&timeline).map(|(_, rates)| rates.map(|rates| rates.accepts)).collect()
+}
+
+#[test]
+fn the_threads_that_did_most_have_a_history_of_each_step() {
+    let at = |accepts: [u64; 3]| -> Vec<ThreadSample> {
+        (1..).zip(accepts).map(|(tid, accepts)| ThreadSample { accepts, ..thread(1, tid, "srv") }).collect()
+    };
+    let mut course = Course::new(&at([5, 0, 0]));
+    for accepts in [[15, 4, 0], [15, 8, 0], [15, 8, 0], [18, 8, 0]] {
+        course.step(&at(accepts));
+    }
+    let of = |tid: u32| course.models.iter().find(|model| model.tid == tid).expect("it is there");
+    // The first step takes two seconds.
+    assert_eq!(accepted(of(1), 4), [Some(5.0), Some(0.0), Some(0.0), Some(3.0)]);
+    assert_eq!(accepted(of(2), 4), [Some(2.0), Some(4.0), Some(0.0), Some(0.0)]);
+    assert!(of(3).history.is_empty(), "it did nothing yet");
+}
+
+#[test]
+fn a_thread_that_is_followed_no_more_is_unknown_from_there_on() {
+    // Nine threads: the last does nothing, until it does more than all others.
+    let at = |others: u64, last: u64| -> Vec<ThreadSample> {
+        (1..=9)
+            .map(|tid| ThreadSample { accepts: if tid == 9 { last } else { others }, ..thread(1, tid, "srv") })
+            .collect()
+    };
+    let mut course = Course::new(&at(0, 0));
+    for (others, last) in [(10, 0), (20, 500), (30, 600), (40, 700)] {
+        course.step(&at(others, last));
+    }
+    assert_eq!(course.models[0].tid, 9);
+    let known = |model: &ThreadModel| accepted(model, 6).into_iter().flatten().count();
+    assert!(known(&course.models[0]) >= 1, "it is followed now");
+    let dropped = course.models.last().expect("there are nine");
+    assert_eq!(accepted(dropped, 6).last(), Some(&None), "and one of the others is not");
+}
+
+#[test]
+fn a_thread_alone_has_no_history() {
+    let mut course = Course::new(&some([1]));
+    for serial in 2..5 {
+        course.clock.advance(serial * 1_000_000_000);
+        let samples = [ThreadSample { accepts: serial, ..thread(1, 1, "srv") }];
+        course.threads.read(&mut course.models, &samples, (true, true), &course.clock, serial);
+    }
+    assert!(course.models[0].history.is_empty() && course.models[0].accepts > 0);
 }

@@ -144,7 +144,7 @@ fn check(kept: usize, start: usize, opened: bool, steps: &[Vec<Event>]) -> TestC
             let living: HashSet<ThreadKey> = source.living.iter().map(ThreadSample::key).collect();
             former = source.all.keys().filter(|key| !living.contains(key)).copied().collect();
         }
-        threads.read(&mut models, &sample, at > start || opened, &clock, serial);
+        threads.read(&mut models, &sample, (at > start || opened, false), &clock, serial);
 
         let before = add(baseline.values().copied());
         let growth: [u64; WORK] = std::array::from_fn(|i| source.work()[i] - before[i]);

@@ -113,4 +113,9 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
     ("onCPU", "Part of the time since the thread was first seen in which it ran, for any work."),
     ("runq", "Part of that time in which it was ready to run but waited for a CPU: the machine is too busy."),
     ("block", "The rest: asleep, without work or waiting for something."),
+    (
+        "┊ ┴",
+        "In graphs over time: something was done on purpose at this moment, such as by a lab. Below stands what. The events have all of \
+         it; the trend of the overview has it underlined.",
+    ),
 ];

@@ -9,11 +9,12 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use crate::dashboard::theme::Theme;
+use crate::dashboard::state::State;
 
 /// Findings, each root cause with what follows from it, then the pattern, then what is known of limit and processes,
 /// wrapped to `width`.
-pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<Line<'static>> {
+pub(super) fn lines(listener: &ListenerModel, width: u16, state: &State) -> Vec<Line<'static>> {
+    let theme = state.theme;
     let mut lines = Vec::new();
     let paragraph = |lines: &mut Vec<Line<'static>>, indent: &str, text: &str, style: Style| {
         let room = usize::from(width).saturating_sub(indent.len() + 3);
@@ -29,7 +30,8 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
         let inner = format!("{margin}  ");
         let (mark, when) = (words::severity_mark(finding.severity), words::finding_time(finding));
         let summary = words::clean(&finding.summary);
-        let head = format!("{mark} {}{when} {}: {summary}", finding.severity.name(), finding.id);
+        let expected = if state.expects(finding) { EXPECTED } else { "" };
+        let head = format!("{mark} {}{expected}{when} {}: {summary}", finding.severity.name(), finding.id);
         paragraph(&mut lines, &margin, &head, theme.severity(finding.severity));
         // What follows from something else has its advice there.
         if finding.follows_from.is_none() {
@@ -73,6 +75,9 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, theme: Theme) -> Vec<L
     }
     lines
 }
+
+/// Behind the severity of a finding that a lab's lesson is about.
+pub(in crate::dashboard::views) const EXPECTED: &str = " (expected by the lesson)";
 
 /// The figures behind a finding, in a line.
 pub(in crate::dashboard::views) fn evidence(finding: &Finding) -> String {

@@ -62,6 +62,7 @@ pub(super) fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, the
             top: None,
             style,
             nothing: nothing(measure, model),
+            marks: &model.marks,
         }
         .draw(buf, *cell, theme);
     }
@@ -70,5 +71,5 @@ pub(super) fn graphs(buf: &mut Buffer, area: Rect, listener: &ListenerModel, the
 /// How long connections had waited that were accepted, over time.
 pub(super) fn heat_map(buf: &mut Buffer, area: Rect, listener: &ListenerModel, theme: Theme, model: &Model) {
     let points = listener.history.points(&model.timeline);
-    heat::draw(buf, area, points, nothing(Measure::AcceptWait, model), theme);
+    heat::draw(buf, area, points, &model.marks, nothing(Measure::AcceptWait, model), theme);
 }

@@ -58,7 +58,7 @@ fn sections_scroll_to_their_end() {
     let parts = Parts::of(state.body());
     assert_eq!((parts.tabbed.y, parts.tabbed.height), (14, 9));
     let long = state.listener(listener.id.expect("one is selected")).expect("it is there");
-    let lines = findings::lines(&long, 80, state.theme).len();
+    let lines = findings::lines(&long, 80, &state).len();
     // The graphs take four of the nine rows.
     assert!(lines > 5, "{lines} lines show no scrolling");
     assert_eq!(listener.update(Action::Last, &mut state), Outcome::Changed);

@@ -10,7 +10,7 @@ use crate::dashboard::{
     layout::Place,
     rows::Row,
     state::State,
-    widgets::{queue_bar, sparkline, text},
+    widgets::{marks, queue_bar, sparkline, text},
 };
 
 /// Draws it in line `y` of `area`.
@@ -32,12 +32,19 @@ pub(super) fn draw(
                 let words = words::process_within(item.figures(), place.width.into());
                 text::left(buf, place.x, y, place.width, &words, Style::new());
             }
+            Column::Container => {
+                let words = words::fit_middle(&place.column.text(item, model), place.width.into());
+                text::left(buf, place.x, y, place.width, &words, Style::new());
+            }
             Column::Netns => {
                 let words = words::netns_within(item.figures(), place.width.into());
                 text::left(buf, place.x, y, place.width, &words, Style::new());
             }
             column => {
-                let words = column.text(item, model);
+                let mut words = column.text(item, model);
+                if column == Column::Finding && is_expected(item, state) {
+                    words.insert(0, '✓');
+                }
                 let style = style(column, &words, item, state);
                 place_text(buf, *place, y, &words, style);
             }
@@ -60,9 +67,15 @@ pub(super) fn draw(
     }
 }
 
+/// Whether the finding that the row shows is one that a lab's lesson is about.
+fn is_expected(item: Item<'_>, state: &State) -> bool {
+    item.figures().findings.first().is_some_and(|finding| state.expects(finding))
+}
+
 /// Columns whose words a filter looks at.
 const fn is_searched(column: Column) -> bool {
-    matches!(column, Column::Listener | Column::Process | Column::Netns | Column::Pattern | Column::Finding)
+    use Column as C;
+    matches!(column, C::Listener | C::Process | C::Container | C::Netns | C::Pattern | C::Finding)
 }
 
 fn listener(buf: &mut Buffer, place: Place, y: u16, row: Row, state: &State, model: &Model) {
@@ -126,8 +139,14 @@ fn accept_queue(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, state: &
 fn trend(buf: &mut Buffer, place: Place, y: u16, item: Item<'_>, state: &State, model: &Model) {
     let limit = f64::from(item.fullest().now.limit);
     let history = item.history();
-    let points = history.last(place.width.into(), &model.timeline);
-    let values = points.map(|p| f64::from(p.accept_peak.unwrap_or(p.accept_depth)));
+    let points: Vec<_> = history.last(place.width.into(), &model.timeline).collect();
+    let value = |at: usize| {
+        let point = &points[at];
+        let before = at.checked_sub(1).map(|before| points[before].at);
+        let depth = f64::from(point.accept_peak.unwrap_or(point.accept_depth));
+        (depth, marks::within(&model.marks, before, point.at))
+    };
+    let values = (0..points.len()).map(value);
     sparkline::draw(buf, (place.x, y), place.width, values, limit, state.theme);
 }
 

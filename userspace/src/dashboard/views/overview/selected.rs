@@ -13,7 +13,8 @@ use ratatui::{
 };
 
 use crate::dashboard::{
-    column::Column, group::Item, layout::Place, rows::Row, state::State, theme::Theme, widgets::text,
+    column::Column, group::Item, layout::Place, rows::Row, state::State, theme::Theme, views::listener::EXPECTED,
+    widgets::text,
 };
 
 /// The selected row in words: what has no place in the table, and its findings.
@@ -33,7 +34,7 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, places: &[Place], state: &State
     let found = rows - facts - usize::from(copy.is_some());
     let mut lines: Vec<Line<'_>> = broken(&missing(item, places, theme, model), area.width);
     lines.truncate(facts);
-    let findings = findings(figures, (area.width, found), theme);
+    let findings = findings(figures, (area.width, found), state);
     lines.extend(findings.into_iter().take(found).map(|(words, style)| Line::styled(format!(" {words}"), style)));
     if let Some(command) = copy {
         let key = Span::styled(" y copies: ", theme.label());
@@ -50,7 +51,11 @@ fn selected_title(item: Item<'_>, state: &State, model: &Model) -> String {
         Some(Row::Shard { number, .. }) => format!(" shard {number}"),
         _ => String::new(),
     };
-    let netns = if model.namespaces.len() > 1 { format!(" netns {}", words::netns(figures)) } else { String::new() };
+    let netns = match words::container_in_full(figures) {
+        container if !container.is_empty() => format!(" in {container}"),
+        _ if model.namespaces.len() > 1 => format!(" netns {}", words::netns(figures)),
+        _ => String::new(),
+    };
     let fits = match figures.pattern.confidence {
         confidence if confidence > 0.0 => format!(", fits {}", words::whole_percent(confidence)),
         _ => String::new(),
@@ -74,7 +79,13 @@ fn missing(item: Item<'_>, places: &[Place], theme: Theme, model: &Model) -> Vec
         let is_known = c.spec().measure.is_none_or(|measure| words::status(model, measure) != Status::Unavailable);
         let is_above = matches!(
             c,
-            Column::Severity | Column::Trend | Column::Finding | Column::Pattern | Column::Netns | Column::Process
+            Column::Severity
+                | Column::Trend
+                | Column::Finding
+                | Column::Pattern
+                | Column::Netns
+                | Column::Process
+                | Column::Container
         );
         !drawn && is_known && !is_above
     });
@@ -90,14 +101,16 @@ fn missing(item: Item<'_>, places: &[Place], theme: Theme, model: &Model) -> Vec
 }
 
 /// The findings, in `rows` rows of this width: with their advice where there is room.
-fn findings(figures: &ListenerModel, (width, rows): (u16, usize), theme: Theme) -> Vec<(String, Style)> {
+fn findings(figures: &ListenerModel, (width, rows): (u16, usize), state: &State) -> Vec<(String, Style)> {
+    let theme = state.theme;
     let width = usize::from(width).saturating_sub(2);
     let mut lines: Vec<(String, Style)> = Vec::new();
     for (at, finding) in figures.findings.iter().enumerate() {
         let (mark, when) = (words::severity_mark(finding.severity), words::finding_time(finding));
         let style = if finding.until_unix_ms.is_some() { theme.label() } else { theme.severity(finding.severity) };
         let margin = "  ".repeat(depth(&figures.findings, at));
-        let text = format!("{mark} {}{when}: {}", finding.severity.name(), words::clean(&finding.summary));
+        let expected = if state.expects(finding) { EXPECTED } else { "" };
+        let text = format!("{mark} {}{expected}{when}: {}", finding.severity.name(), words::clean(&finding.summary));
         let room = width.saturating_sub(margin.len()).max(20);
         lines.extend(words::wrap(&text, room).into_iter().map(|line| (format!("{margin}{line}"), style)));
         if finding.follows_from.is_some() || lines.len() >= rows {

@@ -3,9 +3,13 @@
 //! An idle listener is not touched. Its history notes from which step on it stayed the same. The timeline, which all
 //! listeners share, says when each step was.
 
+mod threads;
+
 use std::collections::VecDeque;
 
 use listentop_abi::histogram::{UNIT_NS, lower_bound};
+
+pub use self::threads::{ThreadHistory, ThreadRates};
 
 use crate::histogram::Histogram;
 
