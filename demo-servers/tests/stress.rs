@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use socket2::SockRef;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -184,6 +184,29 @@ fn failed_attempts_are_tried_again() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let summary = load(nobody, "--rate 500 --connections 3 --retries 4");
     assert_eq!((summary.failures.connect.refused, summary.retries, summary.gave_up), (15, 12, 3), "{summary:?}");
+}
+
+/// A server of another protocol: it answers only what it expects.
+#[test]
+fn requests_have_the_text_that_is_given() {
+    const TEXT: &str = "GET/index";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut request = [0; TEXT.len()];
+        let mut answered = 0;
+        while connection.read_exact(&mut request).is_ok() {
+            assert_eq!(request, TEXT.as_bytes());
+            connection.write_all(b"200\r\n").unwrap();
+            answered += 1;
+        }
+        answered
+    });
+    let options = "--rate 200 --connections 20 --pool 1 --pieces 2 --nodelay --response-bytes 5";
+    let summary = load(target, &format!("{options} --request-text {TEXT}"));
+    assert_eq!((summary.completed, summary.sent_bytes), (20, 20 * TEXT.len() as u64), "{summary:?}");
+    assert_eq!(server.join().unwrap(), 20);
 }
 
 #[test]

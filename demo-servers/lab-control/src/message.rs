@@ -226,6 +226,9 @@ pub struct Client {
     pub due: u64,
     /// Those that got all their answers.
     pub served: u64,
+    /// Answers, or messages that were brought.
+    #[serde(default)]
+    pub answers: u64,
     /// Milliseconds from the intended start until the first answer, half of them at most.
     pub p50_ms: Option<f64>,
     /// 99 of 100 at most.

@@ -39,6 +39,20 @@ pub enum Expression {
     Pair(Box<Expression>, Operator, Box<Expression>),
 }
 
+impl Expression {
+    /// Whether it compares what listentop counts now with what somebody else does. While both go on, that is only true
+    /// of counts that were read at one moment.
+    #[must_use]
+    pub fn compares(&self) -> bool {
+        let (mut listentop, mut other) = (false, false);
+        self.figures(&mut |figure| {
+            listentop |= figure.step.is_none() && figure.source == Source::Listentop;
+            other |= figure.step.is_none() && matches!(figure.source, Source::Server | Source::Load | Source::Kernel);
+        });
+        listentop && other
+    }
+}
+
 /// What is done with the values of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are clear")]
@@ -389,6 +403,20 @@ mod tests {
             panic!("it is a function")
         };
         assert_eq!(figure.path[0].pick, Some(Pick::Named("dead-shard".to_owned())));
+    }
+
+    #[test]
+    fn a_comparison_is_of_counts_that_go_on() {
+        for (text, compares) in [
+            ("listentop:a:drops.total - kernel:TcpExtListenDrops", true),
+            ("100 * (sum(listentop:a:threads[*].reads) + 1) / server:a:total.reads", true),
+            ("listentop:a:drops.total@x - kernel:TcpExtListenDrops@x", false),
+            ("listentop:a:drops.total - listentop:b:drops.total", false),
+            ("server:a:total.reads / load:a:requests", false),
+            ("listentop:a:drops.total / run:seconds", false),
+        ] {
+            assert_eq!(parse(text).unwrap().compares(), compares, "{text}");
+        }
     }
 
     #[test]

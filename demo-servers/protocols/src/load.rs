@@ -1,4 +1,4 @@
-//! Clients of the echo server: an open loop, in each protocol.
+//! Clients of the echo server: an open loop in each protocol, and a closed one for comparison.
 
 use crate::counted::Totals;
 use crate::io::{Io, plain};
@@ -22,6 +22,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
+
+/// A user of a closed loop starts at most one connection in this time.
+const RESPITE: Duration = Duration::from_millis(1);
 
 /// Options of every client.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,8 +50,13 @@ pub struct Common {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Rate {
     /// Connections per second
-    #[arg(long, value_parser = rate)]
-    pub rate: f64,
+    #[arg(long, value_parser = rate, required_unless_present = "closed")]
+    pub rate: Option<f64>,
+    /// Closed loop, for comparison: this many users, each of whom starts the next connection when the last one has
+    /// ended. A slow server then gets less load
+    #[arg(long, value_name = "USERS", conflicts_with_all = ["rate", "arrivals", "max_open"],
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub closed: Option<u32>,
     /// Distribution of the times between connections
     #[arg(long, value_enum, default_value = "constant")]
     pub arrivals: Arrivals,
@@ -69,9 +77,9 @@ fn rate(text: &str) -> Result<f64, String> {
 
 impl Rate {
     /// The times at which connections are due, as `stress` has them.
-    pub(crate) fn schedule(&self, common: &Common) -> Schedule {
+    fn schedule(&self, common: &Common) -> Schedule {
         let times = Times {
-            rate: Some(self.rate),
+            rate: self.rate,
             arrivals: self.arrivals,
             seed: common.seed,
             duration: common.duration,
@@ -79,6 +87,22 @@ impl Rate {
             ..Times::to(common.target)
         };
         Schedule::new(&times)
+    }
+
+    /// Starts `user` for each connection, and waits until all have ended. The lab may change the rate.
+    pub(crate) async fn each<F>(
+        &self,
+        common: &Common,
+        rate: watch::Receiver<u32>,
+        record: &Shared,
+        user: impl FnMut(u64) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        match self.closed {
+            Some(users) => closed(users as usize, self.connections, common.duration, record, user).await,
+            None => open(self.schedule(common), rate, self.max_open, record, user).await,
+        }
     }
 }
 
@@ -124,13 +148,12 @@ struct Shares {
 pub fn run(options: Options) -> anyhow::Result<()> {
     let connector = options.tls.map(|version| tls::connector(version, !options.no_resume)).transpose()?;
     let common = options.common.clone();
-    let schedule = options.rate.schedule(&common);
-    let max_open = options.rate.max_open;
-    let rate = orders::rate()?;
+    let arrivals = options.rate.clone();
+    let rate = orders::rate(arrivals.closed.is_some())?;
     let shares = Arc::new(Shares { options, connector, totals: Arc::default(), record: Shared::default() });
-    let (record, totals) = (shares.record.clone(), Arc::clone(&shares.totals));
+    let (record, totals, of) = (shares.record.clone(), Arc::clone(&shares.totals), common.clone());
     drive(&common, &record.clone(), &totals, async move {
-        each(schedule, rate, max_open, &record, move |intended| user(Arc::clone(&shares), intended)).await;
+        arrivals.each(&of, rate, &record, move |intended| user(Arc::clone(&shares), intended)).await;
         Ok(())
     })
 }
@@ -175,8 +198,42 @@ pub(crate) fn drive(
     print()
 }
 
+/// Starts a user whenever there are less than so many, and waits until all have ended.
+async fn closed<F>(
+    users: usize,
+    connections: Option<u64>,
+    duration: Option<Duration>,
+    record: &Shared,
+    mut user: impl FnMut(u64) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut tasks = tokio::task::JoinSet::new();
+    let start = Instant::now();
+    let mut left = connections.unwrap_or(u64::MAX);
+    loop {
+        let over = left == 0 || duration.is_some_and(|length| start.elapsed() >= length);
+        if !over && tasks.len() < users {
+            left -= 1;
+            let mut record = record.lock();
+            record.summary.due += 1;
+            record.summary.started += 1;
+            record.summary.peak_open = record.summary.peak_open.max(tasks.len() as u64 + 1);
+            drop(record);
+            let (next, begun) = (user(now_ns()), Instant::now());
+            tasks.spawn(async move {
+                next.await;
+                // Where connections fail at once, users do not try all the time.
+                sleep_until(begun + RESPITE).await;
+            });
+        } else if tasks.join_next().await.is_none() {
+            return;
+        }
+    }
+}
+
 /// Starts `user` for each time of the schedule, and waits until all have ended. The lab may change the rate.
-pub(crate) async fn each<F>(
+async fn open<F>(
     mut schedule: Schedule,
     mut rate: watch::Receiver<u32>,
     max_open: u64,

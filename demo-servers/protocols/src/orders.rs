@@ -4,11 +4,12 @@ use anyhow::Context;
 use lab_control::{Connection, FromLab, Order, Role, ToLab};
 use tokio::sync::watch;
 
-/// The share of its own rate at which the load goes on, in percent, as the lab changes it. Without a lab it stays.
+/// The share of its own rate at which the load goes on, in percent, as the lab changes it. Without a lab it stays; a
+/// closed loop has none.
 ///
 /// # Errors
 /// There is a lab, and it cannot be reached.
-pub(crate) fn rate() -> anyhow::Result<watch::Receiver<u32>> {
+pub(crate) fn rate(closed: bool) -> anyhow::Result<watch::Receiver<u32>> {
     let (sender, receiver) = watch::channel(100);
     let Some(mut lab) = Connection::of_environment(Role::Load).context("the lab's control socket")? else {
         return Ok(receiver);
@@ -18,6 +19,9 @@ pub(crate) fn rate() -> anyhow::Result<watch::Receiver<u32>> {
         while let Ok(Some(message)) = lab.reader.receive() {
             let FromLab::Order { number, order } = message else { continue };
             let error = match order {
+                Order::Rate { .. } if closed => {
+                    Some("a closed loop has no rate: its users wait for the server".to_owned())
+                }
                 Order::Rate { percent } if percent > 0 => {
                     sender.send_replace(percent);
                     None

@@ -3,7 +3,7 @@
 
 use crate::counted::{Totals, count};
 use crate::io::plain;
-use crate::load::{Common as LoadCommon, Open, Rate, connect, drive, each, responded};
+use crate::load::{Common as LoadCommon, Open, Rate, connect, drive, responded};
 use crate::orders;
 use crate::server::{Common, Server, accept, listen, runtime};
 use crate::summary::Shared;
@@ -129,8 +129,8 @@ pub fn load(options: LoadOptions) -> anyhow::Result<()> {
     let record = Shared::default();
     let totals = Arc::new(Totals::default());
     let common = options.common.clone();
-    let (schedule, max_open) = (options.rate.schedule(&common), options.rate.max_open);
-    let rate = orders::rate()?;
+    let arrivals = options.rate.clone();
+    let rate = orders::rate(arrivals.closed.is_some())?;
     let (recorded, counted) = (record.clone(), Arc::clone(&totals));
     let mut visits = 0;
     let visitor = move |intended| {
@@ -138,9 +138,9 @@ pub fn load(options: LoadOptions) -> anyhow::Result<()> {
         visits += 1;
         visit(options.clone(), recorded.clone(), Arc::clone(&counted), number, intended)
     };
-    let shared = record.clone();
+    let (shared, of) = (record.clone(), common.clone());
     drive(&common, &record, &totals, async move {
-        each(schedule, rate, max_open, &shared, visitor).await;
+        arrivals.each(&of, rate, &shared, visitor).await;
         Ok(())
     })
 }

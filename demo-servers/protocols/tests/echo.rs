@@ -116,6 +116,21 @@ fn the_lab_changes_the_rate() {
     assert!(summary.due > 100 && summary.completed == summary.due, "{summary:?}");
 }
 
+#[test]
+fn a_closed_loop_waits_for_the_server() {
+    let server = Server::start("echo --protocol http1 --wait-us 100000");
+    let printed = load("echo", &server, "--protocol http1 --closed 5 --for 1500ms");
+    let summary = &printed.summary;
+    // 5 users with 100 ms each; a busy machine has less.
+    assert!((20..=80).contains(&summary.due) && summary.completed == summary.due, "{summary:?}");
+    assert_eq!(summary.peak_open, 5);
+    assert_eq!(load("echo", &server, "--protocol http1 --closed 3 --connections 7").summary.completed, 7);
+    let address = server.address;
+    drop(server);
+    let (_, stdout, _) = run("proto-load", &format!("echo --target {address} --closed 2 --connections 9"));
+    assert!(stdout.contains("\"refused\":9"), "{stdout}");
+}
+
 /// A server in a lab: the lab's end of the connection, and the server.
 fn ordered(options: &str) -> (Connection, Server) {
     static LABS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -221,6 +236,9 @@ fn bad_input_is_one_line_and_an_exit_status() {
         ("proto-server", "proxy --level l4 --upstream 192.0.2.1:80", 2),
         ("proto-load", "echo --target 192.0.2.1:80 --rate 1", 2),
         ("proto-load", "echo --target 127.0.0.1:1 --rate 0", 2),
+        ("proto-load", "echo --target 127.0.0.1:1", 2),
+        ("proto-load", "echo --target 127.0.0.1:1 --closed 2 --rate 5", 2),
+        ("proto-load", "echo --target 127.0.0.1:1 --closed 0", 2),
         ("proto-load", "push --target 127.0.0.1:1", 2),
     ] {
         let (status, stdout, stderr) = run(program, options);

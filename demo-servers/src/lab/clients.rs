@@ -58,6 +58,7 @@ fn read(name: &str, port: u16, summary: &Value) -> Client {
         port,
         due: number("/due").unwrap_or(0),
         served: number("/completed").unwrap_or(0),
+        answers: number("/delay_us/count").max(number("/responses")).unwrap_or(0),
         p50_ms: milliseconds("/first_response_us/p50"),
         p99_ms: milliseconds("/first_response_us/p99"),
         retried_1s: one + two + more,

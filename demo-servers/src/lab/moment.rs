@@ -60,6 +60,7 @@ impl Run<'_> {
             snapshot.servers = self.gather().servers;
         }
         self.now = snapshot.clone();
+        self.taken = snapshot.clone();
         Ok(Some(snapshot))
     }
 

@@ -97,6 +97,8 @@ pub(super) struct Run<'a> {
     pub(super) steps: Vec<(&'static str, Snapshot)>,
     /// What was known last.
     pub(super) now: Snapshot,
+    /// What was known when everybody was last asked at one moment.
+    pub(super) taken: Snapshot,
     pub(super) state: State,
     pub(super) acts: Vec<Acted>,
     /// Orders that are not answered yet, by their numbers.
@@ -142,6 +144,7 @@ impl<'a> Run<'a> {
             began: Instant::now(),
             steps: Vec::new(),
             now: Snapshot::default(),
+            taken: Snapshot::default(),
             state,
             acts: Vec::new(),
             orders: BTreeMap::new(),
@@ -248,7 +251,7 @@ impl<'a> Run<'a> {
             assert!(!self.options.panic, "a panic, because of --panic");
             let end = Instant::now() + Duration::from_millis(step.length(self.options.short));
             let last = number + 1 == lesson.steps.len();
-            let settles = last && self.options.check;
+            let settles = last && !self.options.headless;
             self.until(deadline.into_iter().chain([end]).min(), settles)?;
             if settles && !self.loads_are_over() {
                 // They make no new connections any more, and what is open may be served soon.
@@ -310,7 +313,9 @@ impl<'a> Run<'a> {
             Act::Rate(name, percent) => lab_control::Act::Rate { load: server(name), percent },
             Act::Sysctl(path, value) => {
                 self.sampler.set(path, value)?;
-                self.note(format!("{path} = {value}"), None, true);
+                // Its name is enough: /proc/sys has each once in a lesson.
+                let name = path.rsplit('/').next().unwrap_or(path);
+                self.note(format!("{name} = {value}"), None, true);
                 return Ok(());
             }
             Act::End(name) | Act::Kill(name) => {
@@ -474,8 +479,9 @@ impl<'a> Run<'a> {
 
     /// Sends the state to all who watch.
     pub(super) fn tell(&mut self) {
-        let verdicts = self.verdicts(&self.now);
-        self.state.expected = verdicts.iter().map(expected).collect();
+        let judged = self.verdicts(&self.now).into_iter().zip(self.verdicts(&self.taken));
+        let one = |(now, taken): (Verdict, Verdict)| expected(if compares(&now) { &taken } else { &now });
+        self.state.expected = judged.map(one).collect();
         let state = self.state.clone();
         self.hub.tell(&state);
     }
@@ -519,6 +525,11 @@ fn findings(lesson: &lessons::Lesson) -> Vec<String> {
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// Whether two counts are compared that must be of one moment.
+fn compares(verdict: &Verdict) -> bool {
+    lessons::figure::parse(verdict.figure).is_ok_and(|expression| expression.compares())
 }
 
 fn expected(verdict: &Verdict) -> Expected {

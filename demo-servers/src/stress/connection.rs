@@ -2,7 +2,6 @@
 
 use super::kind::Kind;
 use super::options::Options;
-use crate::protocol::piece;
 use crate::sys::set_number;
 use nix::errno::Errno;
 use nix::unistd::{read, write};
@@ -107,10 +106,10 @@ pub(super) enum Progress {
 impl Connection {
     /// Writes as much of the request as the socket takes, at most `largest` bytes per call. Also returns the number of
     /// bytes written.
-    pub(super) fn write(&mut self, largest: u64) -> (u64, Result<Progress, Failure>) {
+    pub(super) fn write(&mut self, options: &Options, largest: u64) -> (u64, Result<Progress, Failure>) {
         let mut bytes = 0;
         while let Phase::Writing(left) = &mut self.phase {
-            match write(&self.fd, piece((*left).min(largest))) {
+            match write(&self.fd, options.request_piece(*left, largest)) {
                 Ok(count) => {
                     *left -= count as u64;
                     bytes += count as u64;

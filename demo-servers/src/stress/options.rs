@@ -2,6 +2,7 @@
 
 use crate::cli::{positive, usage};
 use crate::duration;
+use crate::protocol::piece;
 use crate::target::Place;
 use clap::builder::TypedValueParser;
 use clap::{Parser, ValueEnum};
@@ -49,6 +50,10 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
+fn text(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 fn target(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be ADDRESS:PORT, such as 127.0.0.1:7001 or [::1]:7001".to_owned())
 }
@@ -89,6 +94,9 @@ pub struct Options {
     /// Size of a request in bytes, the same as the server's
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub request_bytes: u64,
+    /// The text of a request, for servers that expect one: 'GET / HTTP/1.1' and so on, with its line ends
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["request_bytes", "slow_senders"], value_parser = text)]
+    pub request_text: Option<String>,
     /// Size of a response in bytes, the same as the server's
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=1 << 30))]
     pub response_bytes: u64,
@@ -173,6 +181,21 @@ impl Options {
         Self::parse_from(["stress".to_owned(), "--target".to_owned(), target.to_string()])
     }
 
+    /// Size of a request in bytes.
+    #[must_use]
+    pub fn request_size(&self) -> u64 {
+        self.request_text.as_ref().map_or(self.request_bytes, |text| text.len() as u64)
+    }
+
+    /// The next piece to write of a request of which this many bytes are left.
+    #[must_use]
+    pub fn request_piece(&self, left: u64, largest: u64) -> &[u8] {
+        let now = left.min(largest);
+        let Some(text) = &self.request_text else { return piece(now) };
+        let written = self.request_size() - left;
+        &text.as_bytes()[written as usize..(written + now) as usize]
+    }
+
     /// Refuses a target that load could harm, and combinations that have no meaning.
     ///
     /// # Errors
@@ -244,9 +267,25 @@ mod tests {
             "--target 127.0.0.1:1 --rate 5 --silent 60 --slow-senders 60",
             "--target 127.0.0.1:1 --rate 5 --slow-readers 10 --response-bytes 0",
             "--target 127.0.0.1:1 --rate 5 --pieces 0",
+            "--target 127.0.0.1:1 --rate 5 --request-text GET --request-bytes 3",
+            "--target 127.0.0.1:1 --rate 5 --request-text GET --slow-senders 5",
+            "--target 127.0.0.1:1 --rate 5 --request-text=",
         ] {
             let error = options(bad).expect_err(bad);
             assert_eq!(error.lines().count(), 1, "{error}");
         }
+    }
+
+    #[test]
+    fn a_request_of_text_is_written_whole_in_pieces() {
+        let options = options("--target 127.0.0.1:1 --rate 5 --request-text abcdefg").unwrap();
+        let mut left = options.request_size();
+        let mut written = Vec::new();
+        while left > 0 {
+            let piece = options.request_piece(left, 3);
+            left -= piece.len() as u64;
+            written.push(std::str::from_utf8(piece).unwrap());
+        }
+        assert_eq!(written, ["abc", "def", "g"]);
     }
 }

@@ -24,6 +24,10 @@ impl Engine<'_> {
     pub(super) fn ordered(&mut self) -> anyhow::Result<()> {
         while let Some(lab) = &mut self.lab {
             let answer = match lab.reader.receive() {
+                Ok(Some(FromLab::Order { number, order: Order::Rate { .. } })) if self.options.closed.is_some() => {
+                    let error = Some("a closed loop has no rate: its users wait for the server".to_owned());
+                    Some(ToLab::Done { number, error })
+                }
                 Ok(Some(FromLab::Order { number, order: Order::Rate { percent } })) if percent > 0 => {
                     self.schedule.go_on_at(f64::from(percent) / 100.0);
                     Some(ToLab::Done { number, error: None })

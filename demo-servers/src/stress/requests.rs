@@ -25,7 +25,7 @@ impl Engine<'_> {
         connection.requests_left -= 1;
         connection.request_ns = due_ns;
         let slow = connection.kind == Kind::SlowSender;
-        let bytes = self.options.request_bytes;
+        let bytes = self.options.request_size();
         connection.phase = if slow { Phase::SlowWriting(bytes) } else { Phase::Writing(bytes) };
         connection.serial += 1;
         if slow {
@@ -38,9 +38,10 @@ impl Engine<'_> {
     }
 
     pub(super) fn write(&mut self, token: u64) {
-        let largest = self.options.request_bytes.div_ceil(self.options.pieces);
+        let options = self.options;
+        let largest = options.request_size().div_ceil(options.pieces);
         while let Some(connection) = self.table.get_mut(token) {
-            let (bytes, result) = connection.write(largest);
+            let (bytes, result) = connection.write(options, largest);
             self.summary.sent_bytes += bytes;
             match result {
                 Ok(Progress::Written) => {

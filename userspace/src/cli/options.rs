@@ -19,6 +19,8 @@ use super::{
     still::Still,
     values,
 };
+#[cfg(feature = "otlp")]
+use crate::serve::otlp::{Histograms, Protocol, Settings};
 use crate::{
     export, report,
     source::{self, live},
@@ -88,10 +90,11 @@ pub(super) enum Command {
                             difference. Durations are in microseconds. What is not known is empty or null, never 0."
     )]
     Export(Export),
-    /// Serve the figures to Prometheus, until SIGINT, SIGTERM or SIGHUP
+    /// Serve the figures to Prometheus, or push them by OTLP, until SIGINT, SIGTERM or SIGHUP
     #[command(
         after_help = "It prints 'serving at URL' on stderr when figures can be scraped. GET /healthz says whether it \
-                            measures."
+                            measures. With --otlp the variables OTEL_EXPORTER_OTLP_*, OTEL_METRIC_EXPORT_INTERVAL, \
+                            OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say what its options leave out."
     )]
     Serve(Serve),
     /// Try every hook, and show what can be measured here, what cannot, why, and what would help
@@ -362,6 +365,68 @@ pub(super) struct Serve {
     /// Time between two samples
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::refresh)]
     pub(super) every: Duration,
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    pub(super) otlp: Otlp,
+}
+
+/// Options of pushing.
+#[cfg(feature = "otlp")]
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "OTLP")]
+pub(super) struct Otlp {
+    /// Push the same figures to this collector [default: that of the environment, or http://localhost:4318]
+    #[arg(long = "otlp", value_name = "URL", num_args = 0..=1, default_missing_value = "")]
+    url: Option<String>,
+    /// How to speak to it [default: grpc at port 4317, http/protobuf at others]
+    #[arg(long = "otlp-protocol", value_name = "PROTOCOL", requires = "url", value_parser = otlp_protocol())]
+    protocol: Option<Protocol>,
+    /// Time between two pushes [default: 15s]
+    #[arg(long = "otlp-interval", value_name = "TIME", requires = "url", value_parser = values::interval)]
+    interval: Option<Duration>,
+    /// Headers of the requests, such as a password: a line 'NAME: VALUE' each
+    #[arg(long = "otlp-headers-file", value_name = "FILE", requires = "url")]
+    headers: Option<PathBuf>,
+    /// The authorities that may have signed the collector's certificate [default: those of the machine]
+    #[arg(long = "otlp-ca-file", value_name = "FILE", requires = "url")]
+    authorities: Option<PathBuf>,
+    /// Distributions with bounds that every backend knows, or with the probes' own resolution [default: explicit]
+    #[arg(long = "otlp-histograms", value_name = "KIND", requires = "url", value_parser = otlp_histograms())]
+    histograms: Option<Histograms>,
+}
+
+#[cfg(feature = "otlp")]
+impl Otlp {
+    /// How to push, if that is asked for.
+    pub(super) fn settings(&self) -> Option<Settings> {
+        let url = self.url.as_ref()?;
+        Some(Settings {
+            url: Some(url.clone()).filter(|url| !url.is_empty()),
+            protocol: self.protocol,
+            interval: self.interval,
+            headers: self.headers.clone(),
+            authorities: self.authorities.clone(),
+            histograms: self.histograms,
+        })
+    }
+}
+
+/// The protocols of OTLP.
+#[cfg(feature = "otlp")]
+fn otlp_protocol() -> impl TypedValueParser<Value = Protocol> {
+    let names = Protocol::ALL.map(|protocol| PossibleValue::new(protocol.name()));
+    PossibleValuesParser::new(names).map(
+        |name| {
+            if name == Protocol::Grpc.name() { Protocol::Grpc } else { Protocol::Http }
+        },
+    )
+}
+
+/// The kinds of distributions.
+#[cfg(feature = "otlp")]
+fn otlp_histograms() -> impl TypedValueParser<Value = Histograms> {
+    PossibleValuesParser::new(["explicit", "exponential"])
+        .map(|name| if name == "explicit" { Histograms::Explicit } else { Histograms::Exponential })
 }
 
 /// Options of the doctor.

@@ -33,22 +33,33 @@ pub(super) fn run(cli: &Cli, options: &Serve) -> Result<u8, Failure> {
         config: options.config.clone(),
         max_series: options.max_series,
         every: options.every,
+        #[cfg(feature = "otlp")]
+        otlp: options.otlp.settings(),
     })
     .map_err(anyhow::Error::new)?;
     let runtime = runtime()?;
     let source = start(&cli.probing.options())?.source;
     let filter = cli.filter.clone();
-    runtime.block_on(async move {
+    let served = runtime.block_on(async move {
         let mut ending = Ending::expect().context("cannot wait for signals")?;
         if let Some(warning) = bound.warning() {
             say(format_args!("listentop: {warning}"));
         }
         let url = bound.url();
+        #[cfg(feature = "otlp")]
+        let pushes = bound.pushes();
         let measured = bound.measure(source, Box::new(move |model| filter.apply(model)))?;
         // Scripts wait for this line: all that happens from here on counts.
         say(format_args!("serving at {url}"));
+        #[cfg(feature = "otlp")]
+        if let Some(pushes) = pushes {
+            say(pushes);
+        }
         measured.serve(ending.came()).await?;
         anyhow::Ok(())
-    })?;
+    });
+    // A name that is still being looked up holds nothing up.
+    runtime.shutdown_background();
+    served?;
     Ok(OK)
 }

@@ -32,6 +32,17 @@ pub(super) fn refresh(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Time between two pushes.
+#[cfg(feature = "otlp")]
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let parsed = duration(text)?;
+    if (Duration::from_millis(100)..=Duration::from_mins(60)).contains(&parsed) {
+        Ok(parsed)
+    } else {
+        Err("it must be from 100ms to 60m".to_owned())
+    }
+}
+
 /// The size of a screen, `120x40`: at least what the dashboard needs, at most what is still a picture.
 pub(super) fn screen(text: &str) -> Result<(u16, u16), String> {
     let size = text.split_once(['x', 'X', '×']);

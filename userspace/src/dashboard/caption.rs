@@ -102,13 +102,14 @@ fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
     let of_port = lesson.clients.iter().rev().find(|client| Some(client.port) == port);
     let Some(client) = of_port.or(lesson.clients.first()) else { return Vec::new() };
     let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| words::duration((ms * 1000.0) as u64));
-    let mut line = format!(
-        "clients: {} of {} served, first answer p50 {} p99 {}",
-        words::grouped(client.served),
-        words::grouped(client.due),
-        time(client.p50_ms),
-        time(client.p99_ms)
-    );
+    let of = format!("{} of {} served", words::grouped(client.served), words::grouped(client.due));
+    // Subscribers are served as long as they stay.
+    let of = if client.served == 0 && client.answers > 0 {
+        format!("{} connected, {} answers", words::grouped(client.due), words::grouped(client.answers))
+    } else {
+        of
+    };
+    let mut line = format!("clients: {of}, first answer p50 {} p99 {}", time(client.p50_ms), time(client.p99_ms));
     // A String takes all.
     if client.retried_1s > 0 {
         let _ = write!(line, ", retried {} (1 s) {} (3 s)", client.retried_1s, client.retried_3s);
@@ -118,13 +119,13 @@ fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
     }
     let mut lines = vec![words::fit(&words::clean(&line), room)];
     if state.size.1 >= TALL {
-        let row = |label: &str, of: fn(&Tick) -> u64| {
+        let row = |label: &str, of: fn(&Tick) -> u64, unit: &str| {
             let values: Vec<u64> = client.ticks.iter().map(of).collect();
             let most = values.iter().copied().max().unwrap_or(0);
-            format!("{label:<20} {} at most {most}", bars(&values, most))
+            format!("{label:<20} {} at most {most}{unit}", bars(&values, most))
         };
-        lines.push(row("retries, failures", |tick| tick.trouble));
-        lines.push(row("accept queue", |tick| tick.depth));
+        lines.push(row("retries, failures", |tick| tick.trouble, " in half a second"));
+        lines.push(row("accept queue", |tick| tick.depth, " connections"));
     }
     lines
 }
@@ -326,8 +327,8 @@ mod tests {
             "✓ the largest depth",
             "? the finding: 1 | now not known yet",
             " 41 (1 s) 12 (3 s), timeout 9",
-            "retries, failures     █ at most 16",
-            "accept queue         ▃█ at most 9",
+            "retries, failures     █ at most 16 in half a second",
+            "accept queue         ▃█ at most 9 connections",
         ] {
             assert!(large.contains(part), "{part} is not in\n{large}");
         }

@@ -4,17 +4,15 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{
-        DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_protobuf, prometheus_text, text,
-    },
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_protobuf, prometheus_text, text},
     metrics::MetricType,
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
 use super::{
-    labels::Labels,
+    families::{self, Family},
     metrics::{METRICS, PREFIX},
-    own::{self, Counters},
+    own::Counters,
     page::{Exportable, Page},
 };
 
@@ -102,22 +100,10 @@ struct Scrape {
     counters: Arc<Counters>,
 }
 
-/// One of listentop's own families.
-struct Family<'a> {
-    name: &'a str,
-    help: &'a str,
-    unit: Option<Unit>,
-    kind: MetricType,
-}
-
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.figures(&mut encoder)?;
-        self.descriptors(&mut encoder)?;
-        self.findings(&mut encoder)?;
-        self.coverage(&mut encoder)?;
-        self.cost(&mut encoder)?;
-        self.requests(&mut encoder)
+        families::of(&self.page, &self.counters).iter().try_for_each(|family| write_family(&mut encoder, family))
     }
 }
 
@@ -134,87 +120,7 @@ impl Scrape {
                 write_value(&mut family.encode_family(labels)?, value)?;
             }
         }
-        let family = Family::gauge("listener_info", "A listener: its process by name, and how it serves.");
-        family.write(encoder, self.page.rows.iter().map(|row| (&row.info, 1.0)))
-    }
-
-    /// Of the process that accepts: not of the listener alone, so it is in no table of figures.
-    fn descriptors(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let known = || self.page.rows.iter().filter_map(|row| Some((&row.labels, row.descriptors?)));
-        Family::gauge(
-            "process_descriptors",
-            "Open descriptors of the accepting process; of several, of the one that is nearest to its limit.",
-        )
-        .write(encoder, known().map(|(labels, (open, _))| (labels, open as f64)))?;
-        Family::gauge("process_descriptors_limit", "Its soft limit of descriptors: beyond it accept fails (EMFILE).")
-            .write(encoder, known().map(|(labels, (_, limit))| (labels, limit as f64)))
-    }
-
-    fn findings(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let family = Family::gauge(
-            "finding",
-            "1 while a finding holds. The ones with root_cause=\"true\" explain the others of their listener.",
-        );
-        let of_listeners = self.page.rows.iter().flat_map(|row| &row.findings);
-        family.write(encoder, of_listeners.chain(&self.page.of_groups).map(|labels| (labels, 1.0)))
-    }
-
-    fn coverage(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let family = Family::gauge("coverage", "How well a measure is known here: measured, sampled or unavailable.");
-        let one = |entry: &listentop_model::coverage::Coverage| {
-            Labels::default().with("measure", Some(entry.measure.name())).with("status", Some(entry.status.name()))
-        };
-        let entries: Vec<Labels> = self.page.coverage().iter().map(one).collect();
-        family.write(encoder, entries.iter().map(|labels| (labels, 1.0)))
-    }
-
-    /// What measuring costs and loses.
-    fn cost(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (latest, none) = (&self.page.latest, Labels::default());
-        let cost = &latest.model.cost;
-        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
-        let one = |value: Option<f64>| value.map(|value| (&none, value)).into_iter();
-        Family::counter("cpu", "CPU time of listentop's process, while it measured.")
-            .in_unit(Unit::Seconds)
-            .write(encoder, one(Some(cost.cpu_seconds)))?;
-        Family::counter("probe", "Time in the probes, of all CPUs. Timed for a moment each second and interpolated.")
-            .in_unit(Unit::Seconds)
-            .write(encoder, one(cost.probe_ns.map(seconds)))?;
-        Family::counter("probe_runs", "Runs of the probes.").write(encoder, one(cost.probe_runs.map(|n| n as f64)))?;
-        Family::gauge("resident_memory", "Resident memory of listentop's process.")
-            .in_unit(Unit::Bytes)
-            .write(encoder, one(Some(cost.rss_bytes as f64)))?;
-        let lost: Vec<(Labels, f64)> = own::losses(self.page.losses())
-            .map(|(kind, count)| (Labels::default().with("kind", Some(kind)), count as f64))
-            .into();
-        Family::counter("lost", "What the probes could not track, by kind.")
-            .write(encoder, lost.iter().map(|(labels, count)| (labels, *count)))?;
-        Family::counter("samples", "Samples taken.").write(encoder, one(Some(latest.samples as f64)))?;
-        Family::gauge("sample_age", "Time since the last sample was taken.")
-            .in_unit(Unit::Seconds)
-            .write(encoder, one(Some(latest.at.elapsed().as_secs_f64())))?;
-        let build = Labels::default().with("version", Some(env!("CARGO_PKG_VERSION")));
-        Family::gauge("build_info", "The program.").write(encoder, [(&build, 1.0)].into_iter())
-    }
-
-    /// What was scraped, and what was left out.
-    fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let none = Labels::default();
-        let one = |value: usize| [(&none, value as f64)].into_iter();
-        let (listeners, series) = self.page.cut;
-        Family::gauge("series", "Series of listeners in this scrape.").write(encoder, one(self.page.series))?;
-        Family::gauge("series_cut", "Series left out because of --max-series.").write(encoder, one(series))?;
-        Family::gauge("listeners_cut", "Listeners left out because of --max-series.").write(encoder, one(listeners))?;
-        let scrapes = self.counters.scrapes.load(std::sync::atomic::Ordering::Relaxed);
-        Family::counter("scrapes", "Scrapes answered before this one.")
-            .write(encoder, [(&none, scrapes as f64)].into_iter())?;
-        let refused: Vec<(Labels, f64)> = self
-            .counters
-            .refused()
-            .map(|(reason, count)| (Labels::default().with("reason", Some(reason)), count as f64))
-            .into();
-        Family::counter("requests_refused", "Requests that brought nothing, by reason.")
-            .write(encoder, refused.iter().map(|(labels, count)| (labels, *count)))
+        Ok(())
     }
 }
 
@@ -232,42 +138,19 @@ fn write_value(encoder: &mut MetricEncoder<'_>, value: &Exportable) -> fmt::Resu
     }
 }
 
-impl<'a> Family<'a> {
-    fn gauge(name: &'a str, help: &'a str) -> Self {
-        Self { name, help, unit: None, kind: MetricType::Gauge }
-    }
-
-    fn counter(name: &'a str, help: &'a str) -> Self {
-        Self { name, help, unit: None, kind: MetricType::Counter }
-    }
-
-    fn in_unit(self, unit: Unit) -> Self {
-        Self { unit: Some(unit), ..self }
-    }
-
-    /// Writes its values; nothing if there is none.
-    fn write<'l, L: EncodeLabelSet + 'l>(
-        self,
-        encoder: &mut DescriptorEncoder<'_>,
-        values: impl Iterator<Item = (&'l L, f64)>,
-    ) -> fmt::Result {
-        let mut values = values.peekable();
-        if values.peek().is_none() {
-            return Ok(());
+fn write_family(encoder: &mut DescriptorEncoder<'_>, family: &Family<'_>) -> fmt::Result {
+    let name = format!("{PREFIX}_{}", family.name);
+    let is_counter = matches!(family.kind, MetricType::Counter);
+    let mut written = encoder.encode_descriptor(&name, family.help, family.unit.as_ref(), family.kind)?;
+    for (labels, value) in &family.values {
+        let mut encoder = written.encode_family(&**labels)?;
+        if is_counter {
+            encoder.encode_counter::<NoLabelSet, f64, f64>(value, None)?;
+        } else {
+            encoder.encode_gauge(value)?;
         }
-        let name = format!("{PREFIX}_{}", self.name);
-        let is_counter = matches!(self.kind, MetricType::Counter);
-        let mut family = encoder.encode_descriptor(&name, self.help, self.unit.as_ref(), self.kind)?;
-        for (labels, value) in values {
-            let mut encoder = family.encode_family(labels)?;
-            if is_counter {
-                encoder.encode_counter::<NoLabelSet, f64, f64>(&value, None)?;
-            } else {
-                encoder.encode_gauge(&value)?;
-            }
-        }
-        Ok(())
     }
+    Ok(())
 }
 
 #[cfg(test)]

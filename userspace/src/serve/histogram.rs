@@ -16,7 +16,7 @@ pub(super) const SERIES: usize = CLASSIC + 2;
 /// Eight native buckets for each power of two, as many as the layout has.
 const SCHEMA: i32 = 3;
 /// What is below a unit is zero.
-const ZERO: f64 = UNIT_NS as f64 / 1e9;
+pub(super) const ZERO: f64 = UNIT_NS as f64 / 1e9;
 
 /// A distribution of durations, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +29,26 @@ pub(super) struct Exported {
     zero: u64,
     spans: Vec<(i32, u32)>,
     deltas: Vec<i64>,
+    /// As it was measured.
+    #[cfg(feature = "otlp")]
+    measured: Histogram,
 }
+
+/// A histogram whose buckets are powers of `2^(1/16)`.
+#[cfg(feature = "otlp")]
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Exponential {
+    /// Values below [`ZERO`].
+    pub(super) zero: u64,
+    /// The first bucket: bucket `n` has what is above `2^(n/16)` and not above `2^((n+1)/16)`, in seconds.
+    pub(super) offset: i32,
+    /// One count for each bucket from there on.
+    pub(super) counts: Vec<u64>,
+}
+
+/// Sixteen buckets for each power of two: so every bucket of the layout has one of its own, and nothing is lost.
+#[cfg(feature = "otlp")]
+pub(super) const SCALE: i32 = 4;
 
 impl Exported {
     pub(super) fn of(histogram: &Histogram) -> Self {
@@ -55,7 +74,34 @@ impl Exported {
             }
         }
         let (spans, deltas) = spans(&native);
-        Self { count, sum, classic, zero, spans, deltas }
+        Self {
+            count,
+            sum,
+            classic,
+            zero,
+            spans,
+            deltas,
+            #[cfg(feature = "otlp")]
+            measured: histogram.clone(),
+        }
+    }
+
+    /// Its exponential form, by the middles of the layout's buckets.
+    #[cfg(feature = "otlp")]
+    pub(super) fn exponential(&self) -> Exponential {
+        let mut found = Exponential { zero: self.zero, offset: 0, counts: Vec::new() };
+        for &(bucket, held) in self.measured.buckets.iter().filter(|(bucket, _)| edges(*bucket).0 > 0) {
+            let (low, high) = edges(bucket);
+            let middle = (low + high) as f64 / 2.0 * ZERO;
+            let place = (middle.log2() * f64::from(1 << SCALE)).ceil() as i32 - 1;
+            if found.counts.is_empty() {
+                found.offset = place;
+            }
+            // The layout's buckets come in ascending order.
+            found.counts.resize((place - found.offset) as usize + 1, 0);
+            *found.counts.last_mut().expect("it has one at least") += held;
+        }
+        found
     }
 
     /// Its native form.
@@ -154,5 +200,28 @@ mod tests {
         let counts: Vec<u64> = decoded(&mixed).into_iter().map(|(_, count)| count).collect();
         assert_eq!((mixed.zero, counts), (1, vec![2, 1, 1]));
         assert!(mixed.spans.len() >= 2, "a gap: {:?}", mixed.spans);
+    }
+
+    #[cfg(feature = "otlp")]
+    #[test]
+    fn every_bucket_of_the_layout_has_an_exponential_one_of_its_own() {
+        let all = Histogram { buckets: (0..BUCKETS as u16).map(|bucket| (bucket, u64::from(bucket) + 1)).collect() };
+        let found = Exported::of(&all).exponential();
+        assert_eq!(found.zero, 1, "the first bucket");
+        let counts: Vec<u64> = found.counts.iter().copied().filter(|count| *count > 0).collect();
+        assert_eq!(counts, (2..=BUCKETS as u64).collect::<Vec<_>>(), "no two share one");
+        assert_eq!(Exported::of(&Histogram::default()).exponential().counts, [0; 0]);
+    }
+
+    #[cfg(feature = "otlp")]
+    #[test]
+    fn exponential_buckets_hold_each_value_within_a_ninth() {
+        for value in [0.000_02, 0.000_5, 0.003, 0.25, 1.0, 9.0, 120.0] {
+            let found = exported(&[value; 3]).exponential();
+            assert_eq!((found.zero, &*found.counts), (0, &[3][..]), "{value}");
+            let bound = |place: i32| (f64::from(place) / 16.0).exp2();
+            let (low, high) = (bound(found.offset), bound(found.offset + 1));
+            assert!(low <= value * 10.0 / 9.0 && high >= value * 8.0 / 9.0, "{value}: {low} to {high}");
+        }
     }
 }

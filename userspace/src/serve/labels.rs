@@ -22,6 +22,12 @@ impl Labels {
         self
     }
 
+    /// The pairs, in their order.
+    #[cfg(feature = "otlp")]
+    pub(super) fn pairs(&self) -> &[(&'static str, String)] {
+        &self.0
+    }
+
     /// Those of a listener, without `shard`.
     pub(super) fn of(listener: &ListenerModel) -> Self {
         let process = listener.process.as_ref();

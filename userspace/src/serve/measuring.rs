@@ -138,8 +138,14 @@ impl Drop for Measuring {
     }
 }
 
-/// Takes the first sample, and goes on in a thread.
-pub(super) fn start(mut source: Box<dyn Source>, keep: Keep, every: Duration) -> Result<Measuring, ServeError> {
+/// Takes the first sample, and goes on in a thread. With `to_the_end` it takes one more when it is told to end, so that
+/// what came last is known.
+pub(super) fn start(
+    mut source: Box<dyn Source>,
+    keep: Keep,
+    every: Duration,
+    to_the_end: bool,
+) -> Result<Measuring, ServeError> {
     let first = source.sample().map_err(ServeError::Source)?;
     let mut tracker = Tracker::new(&first);
     let peaks = Arc::new(Mutex::new(Peaks::new(Instant::now())));
@@ -154,16 +160,17 @@ pub(super) fn start(mut source: Box<dyn Source>, keep: Keep, every: Duration) ->
     let run = move || {
         let mut due = Instant::now() + every;
         for samples in 2.. {
-            match stopped.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+            let stopped = stopped.recv_timeout(due.saturating_duration_since(Instant::now()));
+            let is_last = stopped != Err(RecvTimeoutError::Timeout);
+            if is_last && !to_the_end {
+                break;
             }
             // After a pause (a suspended process) it continues from now; it does not catch up.
             due = (due + every).max(Instant::now());
             let sample = source.sample()?;
             tracker.push(&sample);
             collected.lock().unwrap_or_else(PoisonError::into_inner).take(&sample, Instant::now());
-            if sender.send(describe(&tracker, samples)).is_err() {
+            if sender.send(describe(&tracker, samples)).is_err() || is_last {
                 break;
             }
         }

@@ -4,10 +4,13 @@
 //! for all who ask before the next one.
 
 mod exposition;
+mod families;
 mod histogram;
 mod labels;
 mod measuring;
 mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod own;
 mod page;
 #[cfg(test)]
@@ -43,6 +46,9 @@ pub struct Options {
     pub max_series: u32,
     /// Time between two samples.
     pub every: Duration,
+    /// Where to push, too.
+    #[cfg(feature = "otlp")]
+    pub otlp: Option<otlp::Settings>,
 }
 
 /// Why it cannot serve.
@@ -60,6 +66,10 @@ pub enum ServeError {
     /// The configuration.
     #[error("--web.config.file {}: {}", .0.display(), .1)]
     Config(PathBuf, #[source] ConfigError),
+    /// The collector.
+    #[cfg(feature = "otlp")]
+    #[error("{0}")]
+    Otlp(#[from] otlp::OtlpError),
     /// A thread.
     #[error("cannot start a thread that measures: {0}")]
     Thread(#[source] io::Error),
@@ -76,6 +86,8 @@ pub enum ServeError {
 pub struct Bound {
     listener: TcpListener,
     guard: web_config::Guard,
+    #[cfg(feature = "otlp")]
+    otlp: Option<otlp::Config>,
     options: Options,
 }
 
@@ -96,6 +108,8 @@ impl Bound {
             Some(file) => web_config::read(file).map_err(|error| ServeError::Config(file.clone(), error))?,
             None => web_config::Guard::default(),
         };
+        #[cfg(feature = "otlp")]
+        let otlp = options.otlp.as_ref().map(where_to_push).transpose()?;
         let address = resolve(&options.address)?;
         let listen = || {
             let listener = TcpListener::bind(address)?;
@@ -103,7 +117,13 @@ impl Bound {
             Ok(listener)
         };
         let listener = listen().map_err(|error| ServeError::Listen(address, error))?;
-        Ok(Self { listener, guard, options })
+        Ok(Self {
+            listener,
+            guard,
+            #[cfg(feature = "otlp")]
+            otlp,
+            options,
+        })
     }
 
     /// Where the figures are.
@@ -112,6 +132,13 @@ impl Bound {
         let scheme = if self.guard.tls.is_some() { "https" } else { "http" };
         let address = self.listener.local_addr().map_or_else(|_| self.options.address.clone(), |at| at.to_string());
         format!("{scheme}://{address}{}", self.options.path)
+    }
+
+    /// Where it pushes, and how, in a line.
+    #[cfg(feature = "otlp")]
+    #[must_use]
+    pub fn pushes(&self) -> Option<String> {
+        self.otlp.as_ref().map(ToString::to_string)
     }
 
     /// What its user should know, in a line: whoever reaches an open address reads everything.
@@ -129,7 +156,11 @@ impl Bound {
     /// # Errors
     /// [`ServeError::Source`] if the source fails.
     pub fn measure(self, source: Box<dyn Source>, keep: Keep) -> Result<Measured, ServeError> {
-        let measuring = measuring::start(source, keep, self.options.every)?;
+        #[cfg(feature = "otlp")]
+        let pushes = self.otlp.is_some();
+        #[cfg(not(feature = "otlp"))]
+        let pushes = false;
+        let measuring = measuring::start(source, keep, self.options.every, pushes)?;
         Ok(Measured { bound: self, measuring })
     }
 }
@@ -152,14 +183,51 @@ impl Measured {
     /// # Errors
     /// [`ServeError::Source`] if the source fails; a scraper cannot make it fail.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { bound: Bound { listener, guard, options }, mut measuring } = self;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(ServeError::Web)?;
-        let site = web::Site::new(&options, guard, measuring.latest(), Arc::default());
+        let Self { bound, mut measuring } = self;
+        let listener = tokio::net::TcpListener::from_std(bound.listener).map_err(ServeError::Web)?;
+        let (counters, floors) = (Arc::<own::Counters>::default(), Arc::<page::Floors>::default());
+        #[cfg(feature = "otlp")]
+        let pusher = bound.otlp.map(|config| {
+            let from = otlp::From {
+                latest: measuring.latest(),
+                floors: floors.clone(),
+                counters: counters.clone(),
+                max_series: bound.options.max_series as usize,
+            };
+            otlp::Pusher::start(config, from)
+        });
+        let site = web::Site::new(&bound.options, bound.guard, measuring.latest(), counters, floors);
         tokio::select! {
-            () = web::serve(listener, Arc::new(site)) => Ok(()),
-            () = stop => measuring.end(),
-            () = measuring.ended() => measuring.end(),
+            () = web::serve(listener, Arc::new(site)) => {}
+            () = stop => {}
+            () = measuring.ended() => {}
         }
+        let ended = measuring.end();
+        #[cfg(feature = "otlp")]
+        if let Some(pusher) = pusher {
+            pusher.finish().await;
+        }
+        ended
+    }
+}
+
+/// Reads where to push. What a file of headers has is sent away, and who may run listentop with capabilities of its file
+/// may not read every file: so a thread that has none reads it.
+#[cfg(feature = "otlp")]
+fn where_to_push(settings: &otlp::Settings) -> Result<otlp::Config, ServeError> {
+    let read = || Ok(otlp::Config::new(settings, &|name| std::env::var(name).ok())?);
+    // root without capabilities could not even read the files of who called sudo.
+    if nix::unistd::geteuid().is_root() {
+        return read();
+    }
+    let restricted = || {
+        crate::rights::restrict_to_nothing().map_err(|error| ServeError::Thread(io::Error::other(error)))?;
+        read()
+    };
+    let read = std::thread::scope(|scope| Ok(std::thread::Builder::new().spawn_scoped(scope, restricted)?.join()));
+    match read.map_err(ServeError::Thread)? {
+        Ok(config) => config,
+        Err(_) => Err(ServeError::Thread(io::Error::other("the configuration's reader panicked"))),
     }
 }
 
@@ -200,6 +268,8 @@ mod address_tests {
             config: None,
             max_series: 1000,
             every: Duration::from_secs(1),
+            #[cfg(feature = "otlp")]
+            otlp: None,
         }
     }
 

@@ -17,6 +17,9 @@ pub(super) struct Counters {
     pub(super) broken: AtomicU64,
     /// Exchanges that were not over in time.
     pub(super) slow: AtomicU64,
+    /// Points that are pushed, if any are.
+    #[cfg(feature = "otlp")]
+    pub(super) pushed: std::sync::OnceLock<std::sync::Arc<super::otlp::Counters>>,
 }
 
 /// One more.

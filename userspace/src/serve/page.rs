@@ -43,6 +43,12 @@ impl Exportable {
 /// A listener's series.
 #[derive(Debug)]
 pub(super) struct Row {
+    /// The listener's id.
+    #[cfg(feature = "otlp")]
+    pub(super) id: u64,
+    /// Whether it opened while it was measured.
+    #[cfg(feature = "otlp")]
+    pub(super) is_new: bool,
     pub(super) labels: Labels,
     /// One for each of [`METRICS`]; `None` if it is not known.
     pub(super) values: Vec<Option<Exportable>>,
@@ -132,7 +138,17 @@ fn row(labels: Labels, listener: &ListenerModel, values: Vec<Option<Exportable>>
         .with("pattern", Some(listener.pattern.name.name()));
     let findings = listener.findings.iter().filter_map(|found| finding(&labels, found)).collect();
     let descriptors = listener.descriptors.map(|descriptors| (descriptors.open, descriptors.soft_limit));
-    Row { labels, values, info, findings, descriptors }
+    Row {
+        #[cfg(feature = "otlp")]
+        id: listener.id,
+        #[cfg(feature = "otlp")]
+        is_new: listener.opened_in_interval,
+        labels,
+        values,
+        info,
+        findings,
+        descriptors,
+    }
 }
 
 /// The labels of a finding that holds.

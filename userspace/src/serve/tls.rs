@@ -54,7 +54,7 @@ pub(super) fn config(tls: &Tls, folder: &Path) -> Result<ServerConfig, ConfigErr
 }
 
 /// The certificates of a file, one at least.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let refused = |error: rustls::pki_types::pem::Error| ConfigError::File(path.to_owned(), error.to_string());
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(refused)?.collect();
     let found = found.map_err(refused)?;

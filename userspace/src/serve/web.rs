@@ -81,6 +81,7 @@ impl Site {
         guard: Guard,
         latest: watch::Receiver<Arc<Latest>>,
         counters: Arc<Counters>,
+        floors: Arc<Floors>,
     ) -> Self {
         Self {
             path: options.path.clone(),
@@ -88,7 +89,7 @@ impl Site {
             guard,
             latest,
             counters,
-            floors: Arc::default(),
+            floors,
             written: Default::default(),
             known: std::sync::Mutex::default(),
             checking: Semaphore::new(1),

@@ -7,6 +7,7 @@ mod containers;
 mod doctor;
 mod dropping;
 mod granting;
+mod image;
 mod intruders;
 mod support;
 mod unit;
@@ -19,7 +20,15 @@ fn main() -> ExitCode {
     test_support::environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     // One at a time, because each reads the processes of the whole machine.
     test_harness::run(
-        &[containers::TESTS, dropping::TESTS, granting::TESTS, intruders::TESTS, doctor::TESTS, unit::TESTS],
+        &[
+            containers::TESTS,
+            dropping::TESTS,
+            granting::TESTS,
+            intruders::TESTS,
+            doctor::TESTS,
+            unit::TESTS,
+            image::TESTS,
+        ],
         test_harness::not_root,
     )
 }

@@ -69,7 +69,8 @@ fn metrics(query: &str) -> Vec<&str> {
 fn queries(_: &Lab) {
     installed("prometheus");
     let listener = listen(PORT, 16);
-    let exporter = serve("");
+    // So that it has the metrics of pushing, too: nobody is there.
+    let exporter = serve("--otlp http://127.0.0.1:9");
     let native = Prometheus::start(9090, &["--enable-feature=native-histograms"], "");
     let classic = Prometheus::start(9091, &[], "");
     for prometheus in [&native, &classic] {

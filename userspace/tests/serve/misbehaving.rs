@@ -25,7 +25,9 @@ const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts];
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "misbehaving::scrapers_and_clients", needs: NEEDS, run: clients },
     Test { name: "misbehaving::mistakes_are_one_line", needs: NEEDS, run: mistakes },
+    Test { name: "misbehaving::who_is_elsewhere_gets_nothing", needs: &[], run: elsewhere },
     Test { name: "misbehaving::many_listeners", needs: NEEDS, run: many_listeners },
+    Test { name: "misbehaving::ten_thousand_listeners", needs: NEEDS, run: ten_thousand },
     Test { name: "misbehaving::every_level_and_no_probes", needs: NEEDS, run: levels },
 ];
 
@@ -146,6 +148,10 @@ fn mistakes(_: &Lab) {
         ("serve --web.listen-address 192.0.2.1:1", 1, "cannot listen on 192.0.2.1:1"),
         ("serve --web.telemetry-path metrics", 1, "it must begin with '/'"),
         ("serve --web.config.file /nonexistent", 1, "No such file"),
+        ("serve --otlp 127.0.0.1:4317", 1, "http://HOST:PORT or https://HOST:PORT is expected"),
+        ("serve --otlp http://a:1 --otlp-protocol http/json", 2, "http/protobuf"),
+        ("serve --otlp-interval 1s", 2, "--otlp"),
+        ("serve --otlp http://a:1 --otlp-headers-file /nonexistent", 1, "No such file"),
         ("serve --max-series 0", 2, "a number of series is expected"),
         ("serve --port 80 --netns nowhere", 2, "no process visible here has such a network namespace"),
     ] {
@@ -164,28 +170,50 @@ fn mistakes(_: &Lab) {
     assert!(open.end().success() && exporter.end().success());
 }
 
-/// More listeners than the series that are allowed: some are left out, counted, and the others are whole.
-fn many_listeners(lab: &Lab) {
-    const MANY: u16 = 2_000;
+/// It listens on one address: not on others of the machine, and not in other network namespaces.
+fn elsewhere(_: &Lab) {
+    let exporter = serve("");
+    for address in ["127.0.0.2:9753", "[::1]:9753"] {
+        assert!(TcpStream::connect(address).is_err(), "{address}");
+    }
+    let from_beside = Lab::beside(|_| TcpStream::connect(ADDRESS).map(drop));
+    assert!(from_beside.is_err(), "another namespace's loopback is another one");
+    assert_eq!(get(ADDRESS, "/healthz", "").status, 200);
+    assert!(exporter.end().success());
+}
+
+/// That many listeners, or the test is skipped.
+fn open_many(lab: &Lab, many: u16) -> Vec<Socket> {
     const FIRST: u16 = 20_000;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("every Linux has it");
-    if hard < 4_000 {
+    if hard < u64::from(many) + 2_000 {
         skip(format!("a process may only have {hard} descriptors: raise its hard limit (ulimit -Hn)"));
     }
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("any user may raise it to the hard limit");
-    lab.sysctl("ipv4/ip_local_port_range", "30000 65535");
-    let all: Vec<Socket> = (0..MANY).map(|number| listen(FIRST + number, 8)).collect();
+    lab.sysctl("ipv4/ip_local_port_range", "31000 65535");
+    (0..many).map(|number| listen(FIRST + number, 8)).collect()
+}
+
+/// A number of the exporter's own.
+fn own(text: &str, name: &str) -> f64 {
+    let mut found = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    found.next().unwrap_or_else(|| panic!("{name} is there"))
+}
+
+fn kept(text: &str) -> f64 {
+    text.lines().filter(|line| line.starts_with("listentop_accept_queue_depth{")).count() as f64
+}
+
+/// More listeners than the series that are allowed: some are left out, counted, and the others are whole.
+fn many_listeners(lab: &Lab) {
+    const MANY: u16 = 2_000;
+    let all = open_many(lab, MANY);
     let exporter = serve("--max-series 50000");
     let text = scrape("");
-    let number = |name: &str| {
-        let mut found = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok());
-        found.next().unwrap_or_else(|| panic!("{name} is there"))
-    };
-    let (series, cut) = (number("listentop_series"), number("listentop_listeners_cut"));
-    let kept = text.lines().filter(|line| line.starts_with("listentop_accept_queue_depth{")).count();
+    let (series, cut) = (own(&text, "listentop_series"), own(&text, "listentop_listeners_cut"));
     assert!(series <= 50_000.0 && cut > 0.0, "{series} series, {cut} left out");
-    assert!(kept as f64 + cut >= f64::from(MANY), "{kept} and {cut}");
-    assert!(number("listentop_series_cut") > 0.0);
+    assert!(kept(&text) + cut >= f64::from(MANY), "{} and {cut}", kept(&text));
+    assert!(own(&text, "listentop_series_cut") > 0.0);
     // Whoever asks in the meantime gets the same page, and the next sample is not late.
     let begun = Instant::now();
     for _ in 0..5 {
@@ -193,6 +221,19 @@ fn many_listeners(lab: &Lab) {
     }
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(get(ADDRESS, "/healthz", "").status, 200);
+    assert!(exporter.end().success());
+    drop(all);
+}
+
+/// A scrape of ten thousand listeners has them all.
+fn ten_thousand(lab: &Lab) {
+    const MANY: u16 = 10_000;
+    let all = open_many(lab, MANY);
+    let exporter = serve("--measure queues --max-series 5000000 --every 2s");
+    let text = scrape("");
+    assert_eq!(own(&text, "listentop_listeners_cut"), 0.0);
+    assert!(kept(&text) >= f64::from(MANY), "{}", kept(&text));
+    assert_eq!(get(ADDRESS, "/healthz", "").status, 200, "it measures on");
     assert!(exporter.end().success());
     drop(all);
 }

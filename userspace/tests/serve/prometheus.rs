@@ -16,7 +16,7 @@ use test_support::{
     sockets::{accept, attempt, connect, give_up_refused_and_count, listen, receive, send_all},
 };
 
-use crate::support::{Prometheus, installed, scrape, serve, value};
+use crate::support::{Prometheus, installed, netns, scrape, serve, value};
 
 const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts, Measure::Reads, Measure::Drops];
 
@@ -37,14 +37,14 @@ const NATIVE: (f64, f64) = (0.2, 1e-6);
 const CLASSIC: (f64, f64) = (1.0, 131e-6);
 
 /// What the server counted.
-struct Served {
-    connections: u64,
-    bytes: u64,
-    refused: u64,
+pub(crate) struct Served {
+    pub(crate) connections: u64,
+    pub(crate) bytes: u64,
+    pub(crate) refused: u64,
 }
 
 /// Connections that wait for some 40 ms, ask, and are answered; then some that are refused.
-fn load(listener: &Socket) -> Served {
+pub(crate) fn load(listener: &Socket) -> Served {
     let mut served = Served { connections: 0, bytes: 0, refused: 0 };
     for _ in 0..ROUNDS {
         let clients: Vec<Socket> = (0..AT_ONCE).map(|_| connect(PORT)).collect();
@@ -81,7 +81,7 @@ fn assert_near(what: &str, seconds: f64, report_us: &Value, (part, time): (f64, 
 fn agrees(_: &Lab) {
     installed("prometheus");
     let listener = listen(PORT, AT_ONCE as i32);
-    let measuring = Measuring::start("report --for 90s --format json --port 7000");
+    let measuring = Measuring::start(&format!("report --for 90s --format json --port 7000 --netns {}", netns()));
     let exporter = serve("--port 7000");
     let native = Prometheus::start(9090, &["--enable-feature=native-histograms"], "");
     let classic = Prometheus::start(9091, &[], "");

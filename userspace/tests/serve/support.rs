@@ -83,6 +83,11 @@ impl Drop for Running {
     }
 }
 
+/// The test's namespace, as filters have it.
+pub(crate) fn netns() -> u64 {
+    fs::metadata("/proc/thread-self/ns/net").expect("our namespace").ino()
+}
+
 /// Starts `listentop serve` with these arguments, and waits until it serves.
 pub(crate) fn serve(arguments: &str) -> Running {
     let (running, lines) = serve_until(arguments, "serving at");
@@ -93,8 +98,7 @@ pub(crate) fn serve(arguments: &str) -> Running {
 /// The same; the lines of stderr up to the one that begins so. It serves the listeners of the test's namespace alone:
 /// two tests run at a time.
 pub(crate) fn serve_until(arguments: &str, line: &str) -> (Running, Vec<String>) {
-    let netns = fs::metadata("/proc/thread-self/ns/net").expect("our namespace").ino();
-    let mut command = listentop(&format!("serve --every 250ms --netns {netns} {arguments}"));
+    let mut command = listentop(&format!("serve --every 250ms --netns {} {arguments}", netns()));
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut running = Running::start(command);
     let mut stderr = BufReader::new(running.0.stderr.take().expect("piped"));

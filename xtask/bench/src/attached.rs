@@ -18,6 +18,8 @@ use xtask_support::children::{self, Guarded};
 const ACCEPT_WAIT: &str = include_str!("accept_wait.bt");
 /// The number of its programs: one per tracepoint.
 const ACCEPT_WAIT_PROGRAMS: u64 = 3;
+/// `ss` ten times a second, as somebody has it run who looks for a full accept queue.
+const SS: &str = "while :; do ss --no-header --listening --tcp --numeric || exit 1; sleep 0.1; done";
 /// The switch that traces splice(2), which no load calls. While any system call is traced, the kernel uses its slow
 /// exit path for all of them.
 const TRACED_CALL: &str = "/sys/kernel/tracing/events/syscalls/sys_exit_splice/enable";
@@ -35,6 +37,7 @@ pub(crate) fn attach(tool: Tool, programs: &Programs) -> Result<Option<Attached>
         Tool::Empty => listentop(&programs.listentop, &["--empty-programs"]),
         Tool::TracedCalls => Attached::traced_calls(),
         Tool::Bpftrace => bpftrace(),
+        Tool::Ss => ss(),
     };
     attached.map(Some).with_context(|| tool.name())
 }
@@ -47,6 +50,8 @@ pub(crate) struct Attached {
     pub(crate) start: Option<Duration>,
     /// bpftrace's stdout, with its result.
     result: Option<ChildStdout>,
+    /// It has no result, and is killed.
+    endless: bool,
     /// Ends the tracing of system calls when dropped.
     _traced: Option<Traced>,
 }
@@ -68,6 +73,10 @@ impl Attached {
     /// When it failed.
     pub(crate) fn finish(mut self) -> Result<()> {
         let Some(process) = &mut self.process else { return Ok(()) };
+        ensure!(process.is_running()?, "it ended before its load did");
+        if self.endless {
+            return Ok(());
+        }
         process.interrupt()?;
         let mut result = String::new();
         if let Some(stdout) = &mut self.result {
@@ -81,10 +90,14 @@ impl Attached {
         Ok(())
     }
 
+    fn of(process: Option<Guarded>) -> Self {
+        Self { process, start: None, result: None, endless: false, _traced: None }
+    }
+
     fn traced_calls() -> Result<Self> {
         let refused = |error: io::Error| anyhow::anyhow!("{TRACED_CALL} cannot be written: {error}");
         fs::write(TRACED_CALL, "1").map_err(refused)?;
-        Ok(Self { process: None, start: None, result: None, _traced: Some(Traced) })
+        Ok(Self { _traced: Some(Traced), ..Self::of(None) })
     }
 }
 
@@ -98,7 +111,7 @@ fn listentop(listentop: &Path, options: &[&str]) -> Result<Attached> {
     let stderr = child.stderr.take().context("listentop has no stderr")?;
     let process = Guarded::new(child);
     children::wait_for_line(stderr, |line| line.contains("measuring"))?;
-    Ok(Attached { process: Some(process), start: Some(started.elapsed()), result: None, _traced: None })
+    Ok(Attached { start: Some(started.elapsed()), ..Attached::of(Some(process)) })
 }
 
 fn bpftrace() -> Result<Attached> {
@@ -111,5 +124,12 @@ fn bpftrace() -> Result<Attached> {
     probe_stats::wait_for_programs(&mut process, ACCEPT_WAIT_PROGRAMS)?;
     // The programs are loaded, but perhaps not attached yet, and bpftrace does not say when.
     thread::sleep(Duration::from_millis(500));
-    Ok(Attached { process: Some(process), start: None, result, _traced: None })
+    Ok(Attached { result, ..Attached::of(Some(process)) })
+}
+
+fn ss() -> Result<Attached> {
+    let mut command = children::bound_to_us(Path::new("sh"));
+    command.args(["-c", SS]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+    let process = Guarded::new(command.spawn().context("cannot run setpriv (of util-linux)")?);
+    Ok(Attached { endless: true, ..Attached::of(Some(process)) })
 }

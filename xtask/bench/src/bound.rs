@@ -12,6 +12,8 @@ const ERRORS: f64 = 2.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Ratio,
+    /// Of latencies: an upper limit, as of all units below.
+    Latencies,
     Nanoseconds,
     /// Held in seconds.
     Milliseconds,
@@ -46,6 +48,11 @@ impl Bound {
     /// A ratio of throughputs.
     pub(crate) fn at_least(what: &str, ratio: f64, measured: Option<Uncertain>) -> Self {
         Self::new(what, ratio, Unit::Ratio, measured)
+    }
+
+    /// A ratio of latencies.
+    pub(crate) fn at_most_ratio(what: &str, ratio: f64, measured: Option<Uncertain>) -> Self {
+        Self::new(what, ratio, Unit::Latencies, measured)
     }
 
     /// A time in nanoseconds.
@@ -89,6 +96,7 @@ impl Bound {
         Some(match self.unit {
             // Rounded as shown: the error is larger than the digits left out.
             Unit::Ratio => ((self.limit * 1e3).round() - (value * 1e3).round()) / 1e3,
+            Unit::Latencies => ((value * 1e3).round() - (self.limit * 1e3).round()) / 1e3,
             Unit::Nanoseconds | Unit::Milliseconds | Unit::Percent | Unit::Mebibytes => value - self.limit,
         })
     }
@@ -106,9 +114,11 @@ impl Bound {
     fn limit(&self) -> String {
         match self.unit {
             Unit::Ratio => format!("≥ {:.2}", self.limit),
+            Unit::Latencies => format!("≤ {:.2}", self.limit),
             Unit::Nanoseconds => format!("≤ {:.0} ns", self.limit),
             Unit::Milliseconds => format!("≤ {:.0} ms", self.limit * 1e3),
-            Unit::Percent => format!("≤ {:.0} %", self.limit * 100.0),
+            // 1.5 %.
+            Unit::Percent => format!("≤ {} %", (self.limit * 1e3).round() / 10.0),
             Unit::Mebibytes => format!("≤ {:.0} MiB", self.limit / MEBIBYTE),
         }
     }
@@ -116,7 +126,7 @@ impl Bound {
     fn figure(&self) -> String {
         let Some(Uncertain { value, error }) = self.measured else { return "not measured".to_owned() };
         match self.unit {
-            Unit::Ratio => format!("{value:.3} ± {error:.3}"),
+            Unit::Ratio | Unit::Latencies => format!("{value:.3} ± {error:.3}"),
             Unit::Nanoseconds => format!("{value:.0} ± {error:.0} ns"),
             Unit::Milliseconds => format!("{:.0} ms", value * 1e3),
             Unit::Percent => format!("{:.1} %", value * 100.0),

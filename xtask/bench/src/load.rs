@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::programs::Programs;
@@ -13,7 +14,7 @@ use xtask_support::children::{self, Guarded};
 use xtask_support::process;
 
 /// A kind of load, with its server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Load {
     /// Connect, accept, close, without any byte.
     Connect,
@@ -24,6 +25,15 @@ pub(crate) enum Load {
 }
 
 impl Load {
+    /// Its name on the command line.
+    pub(crate) fn option(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::KeepAlive => "keep-alive",
+            Self::Web => "web",
+        }
+    }
+
     /// Its name in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {

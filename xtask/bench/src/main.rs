@@ -1,23 +1,29 @@
 //! `cargo xtask bench`: what listentop costs, against the budget.
 
 mod attached;
+mod background;
 mod bound;
+mod budget;
 mod dashboard;
 mod figures;
 mod first_frame;
 mod instructions;
+mod latency;
+mod listeners;
 mod load;
 mod machine;
 mod million;
 mod namespace;
 mod options;
 mod probe_stats;
+mod probe_time;
 mod programs;
 mod report;
 mod rounds;
 mod suite;
 mod terminal;
 mod tool;
+mod usage;
 mod web;
 mod work;
 
@@ -115,6 +121,11 @@ mod tests {
 
     #[test]
     fn kinds_of_measurements_exclude_each_other() {
+        let load = "bench inside --quick --load keep-alive --listentop /l --demo-server /d --storm /s --stress /t";
+        let Some(Task::Inside { options, .. }) = Cli::parse_from(load.split(' ')).inside else {
+            panic!("not parsed as the bench inside");
+        };
+        assert_eq!(options.flags(), ["--quick", "--load", "keep-alive"]);
         for given in ["bench --million --quick", "bench --dashboard --write", "bench --instructions --million"] {
             assert!(Cli::try_parse_from(given.split(' ')).is_err(), "{given}");
         }

@@ -13,7 +13,7 @@ pub(crate) const SETTLING: Duration = Duration::from_millis(100);
 /// The command line.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Run fewer rounds: five minutes instead of seventeen, but less certain figures
+    /// Run fewer rounds: seven minutes instead of twenty-two, but less certain figures
     #[arg(long)]
     pub(crate) quick: bool,
     /// Write the figures to docs/benchmarks.md too
@@ -25,9 +25,18 @@ pub(crate) struct Options {
     /// Only measure the dashboard with many listeners
     #[arg(long, conflicts_with_all = ["write", "million"])]
     pub(crate) dashboard: bool,
+    /// Only measure throughput and probe time under this load
+    #[arg(long, value_enum, conflicts_with_all = ["write", "million", "dashboard"])]
+    pub(crate) load: Option<Load>,
+    /// Only measure how long clients of nginx wait
+    #[arg(long, conflicts_with_all = ["write", "million", "dashboard", "load"])]
+    pub(crate) latency: bool,
+    /// Only measure a recorder and an exporter with many listeners
+    #[arg(long, conflicts_with_all = ["write", "million", "dashboard", "load", "latency"])]
+    pub(crate) background: bool,
     /// Only count the instructions that an emulated machine executes, by functions too; --write writes them to
     /// docs/instructions.md
-    #[arg(long, conflicts_with_all = ["quick", "million", "dashboard"])]
+    #[arg(long, conflicts_with_all = ["quick", "million", "dashboard", "load", "latency", "background"])]
     pub(crate) instructions: bool,
 }
 
@@ -37,6 +46,10 @@ pub(crate) struct Plan {
     rounds: usize,
     /// Length of a run.
     pub(crate) length: Duration,
+    /// Rounds of a load of nginx whose latencies are measured; half as many where no bound depends on them.
+    pub(crate) latencies: usize,
+    /// Length of a run of these.
+    pub(crate) requests: Duration,
     /// How often the programs are timed, each time for one run.
     pub(crate) timings: usize,
     /// How long each dashboard is watched.
@@ -44,9 +57,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The rounds of a load: a third where runs are four times as long.
+    /// Whether a round has the tools that have no bound, too: one of three does.
+    pub(crate) fn has_all_tools(round: usize) -> bool {
+        round % 3 == 1
+    }
+
+    /// The rounds of a load: a quarter where runs are four times as long.
     pub(crate) fn rounds(&self, load: Load) -> usize {
-        if load.is_short() { self.rounds } else { self.rounds.div_ceil(3) }
+        if load.is_short() { self.rounds } else { self.rounds.div_ceil(4) }
     }
 }
 
@@ -55,8 +73,15 @@ impl Options {
     pub(crate) fn plan(&self) -> Plan {
         // Many short runs rather than few long ones: the machine's other work drifts, and a comparison should see one
         // state of it.
-        let (rounds, timings, watching) = if self.quick { (8, 5, 5) } else { (40, 20, 20) };
-        Plan { rounds, length: Duration::from_millis(250), timings, watching: Duration::from_secs(watching) }
+        let (rounds, latencies, timings, watching) = if self.quick { (6, 1, 5, 5) } else { (32, 4, 15, 15) };
+        Plan {
+            rounds,
+            length: Duration::from_millis(250),
+            latencies,
+            requests: Duration::from_secs(1),
+            timings,
+            watching: Duration::from_secs(watching),
+        }
     }
 
     /// The options that concern the bench inside the namespaces.
@@ -66,8 +91,11 @@ impl Options {
             (self.write, "--write"),
             (self.million, "--million"),
             (self.dashboard, "--dashboard"),
+            (self.latency, "--latency"),
+            (self.background, "--background"),
         ];
-        flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect()
+        let load = self.load.map(|load| ["--load", load.option()]);
+        flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).chain(load.into_iter().flatten()).collect()
     }
 
     /// The command, for the page.

@@ -52,22 +52,56 @@ impl Drop for StatsOn {
 /// # Errors
 /// When the process is gone or its files cannot be read.
 pub(crate) fn of_process(pid: u32) -> Result<ProbeTime> {
+    Ok(sum(&of_programs(pid)?))
+}
+
+fn sum(programs: &[(u64, ProbeTime)]) -> ProbeTime {
+    programs.iter().fold(ProbeTime::default(), |sum, (_, time)| ProbeTime {
+        programs: sum.programs + time.programs,
+        runs: sum.runs + time.runs,
+        ns: sum.ns + time.ns,
+    })
+}
+
+/// The same of each program, by its id.
+fn of_programs(pid: u32) -> Result<Vec<(u64, ProbeTime)>> {
     let dir = format!("/proc/{pid}/fdinfo");
-    let mut total = ProbeTime::default();
-    let mut seen = Vec::new();
+    let mut programs: Vec<(u64, ProbeTime)> = Vec::new();
     for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {dir}"))? {
         // Files may be closed meanwhile.
         let Ok(text) = entry.and_then(|entry| fs::read_to_string(entry.path())) else { continue };
         let Some((id, time)) = parse(&text) else { continue };
         // Several files can refer to one program.
-        if !seen.contains(&id) {
-            seen.push(id);
-            total.programs += time.programs;
-            total.runs += time.runs;
-            total.ns += time.ns;
+        if programs.iter().all(|(other, _)| *other != id) {
+            programs.push((id, time));
         }
     }
-    Ok(total)
+    Ok(programs)
+}
+
+/// What the programs of a process took while a load ran.
+pub(crate) struct Spent {
+    /// Together.
+    pub(crate) total: ProbeTime,
+    /// Those that ran, by their names: the first 15 bytes.
+    pub(crate) programs: Vec<(String, ProbeTime)>,
+}
+
+/// The differences of programs that ran in between, with their names.
+fn ran(before: &[(u64, ProbeTime)], after: &[(u64, ProbeTime)]) -> Vec<(String, ProbeTime)> {
+    let mut ran: Vec<(String, ProbeTime)> = Vec::new();
+    // Programs that went meanwhile are no error here: their ids are not asked for.
+    for program in aya::programs::loaded_programs().flatten() {
+        let of = |times: &[(u64, ProbeTime)]| {
+            times.iter().find(|(id, _)| *id == u64::from(program.id())).map(|(_, time)| *time)
+        };
+        let spent = of(before).zip(of(after)).and_then(|(before, after)| after.since(before));
+        if let Some(spent) = spent.filter(|spent| spent.runs > 0) {
+            ran.push((program.name_as_str().unwrap_or("?").to_owned(), spent));
+        }
+    }
+    ran.sort_by(|(a, _), (b, _)| a.cmp(b));
+    ran
 }
 
 fn parse(fdinfo: &str) -> Option<(u64, ProbeTime)> {
@@ -82,13 +116,14 @@ fn parse(fdinfo: &str) -> Option<(u64, ProbeTime)> {
 ///
 /// # Errors
 /// When the load fails or no program ran.
-pub(crate) fn during<T>(attached: &Guarded, load: impl FnOnce() -> Result<T>) -> Result<(T, ProbeTime)> {
-    let before = of_process(attached.pid())?;
+pub(crate) fn during<T>(attached: &Guarded, load: impl FnOnce() -> Result<T>) -> Result<(T, Spent)> {
+    let before = of_programs(attached.pid())?;
     let result = load()?;
-    let spent = of_process(attached.pid())?.since(before);
+    let after = of_programs(attached.pid())?;
+    let spent = sum(&after).since(sum(&before));
     let Some(spent) = spent else { bail!("the programs under test changed while they were measured") };
     ensure!(spent.runs > 0, "the {} programs under test did not run once: nothing was measured", spent.programs);
-    Ok((result, spent))
+    Ok((result, Spent { total: spent, programs: ran(&before, &after) }))
 }
 
 /// Waits until the process holds `programs` BPF programs.

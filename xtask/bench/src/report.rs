@@ -5,27 +5,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::bound::Bound;
+use crate::background::{self, Background};
+use crate::budget;
 use crate::dashboard::{Sight, Taken};
-use crate::figures::{Comparison, ProbeTime, Uncertain, median};
+use crate::figures::{Comparison, Uncertain};
+use crate::latency::{self, Latencies};
 use crate::load::Load;
 use crate::options::SETTLING;
-use crate::tool::{Level, Tool};
-
-/// Bounds of the design, as ratios of throughput and in nanoseconds of listentop's own.
-///
-/// Keep-alive requests have no bound against nothing attached: what the tracepoints themselves cost is not ours to keep
-/// small. The page shows it, with empty programs beside it.
-const CONNECT_RATIO: f64 = 0.97;
-const CONNECT_OWN_RATIO: f64 = 0.98;
-const KEEPALIVE_OWN_RATIO: f64 = 0.97;
-/// Keep-alive requests at lower levels, whose hooks are few: against nothing attached.
-const LEVELS: [(Level, f64); 2] = [(Level::Accepts, 0.97), (Level::Queues, 0.98)];
-const NS_PER_CONNECTION: f64 = 600.0;
-const NS_PER_READ: f64 = 120.0;
-const START: Duration = Duration::from_millis(500);
-/// Numbers of listeners, with the dashboard's bounds: share of a core and resident memory at four refreshes a second.
-const DASHBOARDS: [(usize, f64, u64); 2] = [(1_000, 0.02, 64 << 20), (10_000, 0.1, 256 << 20)];
+use crate::probe_time::{self, Cost};
+use crate::tool::Tool;
 
 /// All results.
 pub(crate) struct Results {
@@ -39,12 +27,16 @@ pub(crate) struct Results {
     pub(crate) throughput: Vec<Throughput>,
     /// Probe time.
     pub(crate) costs: Vec<Cost>,
+    /// Latencies of nginx's clients.
+    pub(crate) latencies: Vec<Latencies>,
     /// Time of each start of listentop until it announced that it measures.
     pub(crate) starts: Vec<Duration>,
     /// Time of each start of the dashboard until its first complete frame with listeners.
     pub(crate) first_frames: Vec<Duration>,
     /// What the dashboard used.
     pub(crate) dashboards: Vec<(Sight, Taken)>,
+    /// What the recorder and the exporter used.
+    pub(crate) background: Option<Background>,
     /// Why there are no figures of the web server, if there are none.
     pub(crate) web_skipped: Option<String>,
     /// Why there are no figures of bpftrace, if there are none.
@@ -59,51 +51,22 @@ pub(crate) struct Throughput {
     pub(crate) comparison: Comparison,
 }
 
-/// Probe time of a tool during one run of a load.
-pub(crate) struct Cost {
-    pub(crate) load: Load,
-    pub(crate) tool: Tool,
-    /// Connections or requests of the load.
-    pub(crate) operations: u64,
-    pub(crate) spent: ProbeTime,
-}
-
-impl Cost {
-    fn ns_per_operation(&self) -> f64 {
-        self.spent.ns as f64 / self.operations as f64
-    }
-
-    fn runs_per_operation(&self) -> f64 {
-        self.spent.runs as f64 / self.operations as f64
-    }
-
-    fn ns_per_run(&self) -> f64 {
-        self.spent.ns as f64 / self.spent.runs as f64
-    }
-
-    /// All probe time of the load, of writes and arrivals at both ends too, divided by its reads: an upper bound for a
-    /// read.
-    fn ns_per_read(&self) -> Option<f64> {
-        let reads = self.operations * self.load.reads_per_operation();
-        (reads > 0).then(|| self.spent.ns as f64 / reads as f64)
-    }
-}
-
 impl Results {
-    fn comparison(&self, load: Load, tool: Tool, base: Tool) -> Option<&Comparison> {
+    /// A load's comparison of two tools.
+    pub(crate) fn comparison(&self, load: Load, tool: Tool, base: Tool) -> Option<&Comparison> {
         let found = self.throughput.iter().find(|row| row.load == load && row.tool == tool && row.base == base);
         found.map(|row| &row.comparison)
     }
 
     /// All timings of the tool under this load, in order.
-    fn timings(&self, load: Load, tool: Tool) -> impl Iterator<Item = &Cost> {
+    pub(crate) fn timings(&self, load: Load, tool: Tool) -> impl Iterator<Item = &Cost> {
         self.costs.iter().filter(move |cost| cost.load == load && cost.tool == tool)
     }
 
     /// The tool's own time per operation: without the time of as many runs of an empty program, measured directly
     /// before or after. An empty program takes only the time of the statistics themselves, two readings of the
     /// clock.
-    fn own_ns(&self, load: Load, tool: Tool) -> Option<Uncertain> {
+    pub(crate) fn own_ns(&self, load: Load, tool: Tool) -> Option<Uncertain> {
         let timings = self.timings(load, tool).zip(self.timings(load, Tool::Empty));
         let own = timings.map(|(cost, empty)| cost.ns_per_operation() - cost.runs_per_operation() * empty.ns_per_run());
         Uncertain::of(&own.collect::<Vec<f64>>())
@@ -119,79 +82,30 @@ pub(crate) fn markdown(results: &Results) -> Result<String> {
     writeln!(page, "# Benchmarks\n\n`{}` on {}.\n", results.command, results.machine)?;
     budget(&mut page, results)?;
     throughput(&mut page, results)?;
-    costs(&mut page, results)?;
+    probe_time::section(&mut page, results)?;
+    page.push_str(&latency::section(&results.latencies, results.web_skipped.as_deref()));
     page.push_str(&dashboards(&results.dashboards)?);
+    page.push_str(&results.background.as_ref().map(background::section).unwrap_or_default());
+    Ok(page)
+}
+
+/// The sections on throughput and probe time.
+///
+/// # Errors
+/// As [`markdown`].
+pub(crate) fn of_load(results: &Results) -> Result<String> {
+    let mut page = String::new();
+    throughput(&mut page, results)?;
+    probe_time::section(&mut page, results)?;
     Ok(page)
 }
 
 fn budget(page: &mut String, results: &Results) -> Result<()> {
     writeln!(page, "## Against the budget\n\n| what | bound | measured | |\n|---|---|---|---|")?;
-    for bound in bounds(results) {
+    for bound in budget::bounds(results) {
         writeln!(page, "{}", bound.row())?;
     }
     Ok(())
-}
-
-/// The bounds of the design, in the page's order, with their figures.
-pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
-    let connect = results.own_ns(Load::Connect, Tool::Listentop);
-    let script = results.own_ns(Load::Connect, Tool::Bpftrace);
-    let reads = Load::KeepAlive.reads_per_operation() as f64;
-    let read = results.own_ns(Load::KeepAlive, Tool::Listentop);
-    let read = read.map(|ns| Uncertain { value: ns.value / reads, error: ns.error / reads });
-    let seconds = |times: &[Duration]| Uncertain::of(&times.iter().map(Duration::as_secs_f64).collect::<Vec<f64>>());
-    let mut bounds = Vec::new();
-    for (load, bound, own) in
-        [(Load::Connect, Some(CONNECT_RATIO), CONNECT_OWN_RATIO), (Load::KeepAlive, None, KEEPALIVE_OWN_RATIO)]
-    {
-        let ratio = |base| {
-            let comparison = results.comparison(load, Tool::Listentop, base)?;
-            Some(Uncertain { value: comparison.ratio, error: comparison.error })
-        };
-        let floor = results.comparison(load, Tool::Empty, Tool::Nothing).map(|floor| floor.ratio);
-        if let Some(bound) = bound {
-            let what = format!("{}, attached : not attached", load.name());
-            // No tool on these hooks can be faster.
-            let remark = floor.filter(|floor| *floor < bound);
-            let remark = remark.map(|floor| format!("empty programs on these hooks: {floor:.3}"));
-            bounds.push(Bound::at_least(&what, bound, ratio(Tool::Nothing)).with_remark(remark));
-        }
-        let what = format!("{}, listentop's own part: attached : empty programs on its hooks", load.name());
-        bounds.push(Bound::at_least(&what, own, ratio(Tool::Empty)));
-    }
-    for (level, bound) in LEVELS {
-        let what = format!("keep-alive requests, `--measure {}`, attached : not attached", level.name());
-        let ratio = results.comparison(Load::KeepAlive, Tool::Level(level), Tool::Nothing);
-        let ratio = ratio.map(|comparison| Uncertain { value: comparison.ratio, error: comparison.error });
-        bounds.push(Bound::at_least(&what, bound, ratio));
-    }
-    let what = "probe time per accepted connection, all hooks together";
-    bounds.push(Bound::at_most_ns(what, NS_PER_CONNECTION, connect));
-    let what = "the same, against bpftrace measuring accept wait alone";
-    bounds.push(match (script, &results.bpftrace_skipped) {
-        (Some(script), _) => Bound::at_most_ns(what, script.value, connect).with_limit_error(script.error),
-        (None, Some(reason)) => Bound::skipped(what, reason),
-        (None, None) => Bound::at_most_ns(what, 0.0, None),
-    });
-    let what = "probe time per read, writes and arrivals included";
-    bounds.push(Bound::at_most_ns(what, NS_PER_READ, read));
-    let what = "start of `listentop report` until it measures, median";
-    bounds.push(Bound::at_most(what, START, seconds(&results.starts)));
-    let what = "start of the dashboard until its first frame with listeners, median";
-    bounds.push(Bound::at_most(what, START, seconds(&results.first_frames)));
-    for (listeners, share, resident) in DASHBOARDS {
-        let taken = results.dashboards.iter().filter(|(sight, _)| sight.probes && sight.listeners == listeners);
-        let most = |of: &dyn Fn(&Taken) -> f64| {
-            let most = taken.clone().map(|(_, taken)| of(taken)).max_by(f64::total_cmp);
-            most.map(|value| Uncertain { value, error: 0.0 })
-        };
-        let what =
-            format!("CPU time of the dashboard with {listeners} listeners, idle or used, at four refreshes a second");
-        bounds.push(Bound::at_most_of_a_core(&what, share, most(&|taken| taken.share)));
-        let what = format!("its resident memory with {listeners} listeners");
-        bounds.push(Bound::at_most_bytes(&what, resident, most(&|taken| taken.resident as f64)));
-    }
-    bounds
 }
 
 fn throughput(page: &mut String, results: &Results) -> Result<()> {
@@ -237,47 +151,11 @@ fn throughput(page: &mut String, results: &Results) -> Result<()> {
     skipped(page, results)
 }
 
-fn costs(page: &mut String, results: &Results) -> Result<()> {
-    writeln!(
-        page,
-        "\n## Probe time\n\n\
-         From the kernel's statistics of each program (`run_time_ns`, `run_cnt`). They leave out the way into a program and include \
-         two readings of the clock: the apparent time of an empty program. *Its own* is the time without as many runs of an empty \
-         program, measured in turn with it; the budget means this figure. The figures are medians with their standard error. Client \
-         and server are on the same machine, and probes see both ends of each connection.\n\n\
-         | load | attached | timings | programs | runs per operation | ns per run | ns per operation | ns per read | its own, per operation |\n\
-         |---|---|--:|--:|--:|--:|--:|--:|--:|"
-    )?;
-    let mut listed: Vec<(Load, Tool)> = Vec::new();
-    for Cost { load, tool, .. } in &results.costs {
-        if listed.contains(&(*load, *tool)) {
-            continue;
-        }
-        listed.push((*load, *tool));
-        let timings: Vec<&Cost> = results.timings(*load, *tool).collect();
-        let middle = |value: &dyn Fn(&Cost) -> f64| {
-            median(&timings.iter().map(|cost| value(cost)).collect::<Vec<f64>>()).unwrap_or_default()
-        };
-        let per_read = timings.first().and_then(|cost| cost.ns_per_read());
-        writeln!(
-            page,
-            "| {} | {} | {} | {} | {:.1} | {:.0} | {:.0} | {} | {} |",
-            load.name(),
-            tool.name(),
-            timings.len(),
-            timings.first().map_or(0, |cost| cost.spent.programs),
-            middle(&Cost::runs_per_operation),
-            middle(&Cost::ns_per_run),
-            middle(&Cost::ns_per_operation),
-            per_read
-                .map_or("-".to_owned(), |_| format!("{:.0}", middle(&|cost| cost.ns_per_read().unwrap_or_default()))),
-            results.own_ns(*load, *tool).map_or("-".to_owned(), |ns| format!("{:.0} ± {:.0}", ns.value, ns.error))
-        )?;
-    }
-    skipped(page, results)
-}
-
-fn skipped(page: &mut String, results: &Results) -> Result<()> {
+/// What bpftrace would have measured.
+///
+/// # Errors
+/// As [`markdown`].
+pub(crate) fn skipped(page: &mut String, results: &Results) -> Result<()> {
     if let Some(reason) = &results.bpftrace_skipped {
         writeln!(page, "| {} | {} | skipped: {reason} | | | | | | |", Load::Connect.name(), Tool::Bpftrace.name())?;
     }
@@ -314,10 +192,14 @@ pub(crate) fn dashboards(dashboards: &[(Sight, Taken)]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cost, Results, Throughput, bounds, markdown};
+    use super::{Results, Throughput, markdown};
+    use crate::background::Background;
+    use crate::budget::bounds;
     use crate::dashboard::{Sight, Taken};
-    use crate::figures::{Comparison, Pair, ProbeTime};
+    use crate::figures::{Comparison, Pair, ProbeTime, Uncertain};
+    use crate::latency::{Latencies, Point};
     use crate::load::Load;
+    use crate::probe_time::Cost;
     use crate::tool::{Level, Tool};
     use std::time::Duration;
 
@@ -328,6 +210,10 @@ mod tests {
             tool,
             operations: 1000,
             spent: ProbeTime { programs: 4, runs: 10_000, ns: ns * 1000 },
+            programs: vec![
+                ("recv_length".to_owned(), ProbeTime { programs: 1, runs: 2_000, ns: ns * 600 }),
+                ("rare".to_owned(), ProbeTime { programs: 1, runs: 40, ns: 1 }),
+            ],
         };
         Results {
             machine: "a machine".to_owned(),
@@ -353,6 +239,24 @@ mod tests {
                 cost(Load::Connect, Tool::Empty, 200),
                 cost(Load::KeepAlive, Tool::Empty, 200),
             ],
+            latencies: [(0.3, Tool::Listentop, 1.08), (0.7, Tool::Level(Level::Queues), 1.06)]
+                .map(|(part, tool, ratio)| Latencies {
+                    part,
+                    rate: 20_000.0,
+                    tool,
+                    points: Point::ALL
+                        .map(|point| (point, Comparison::of(&[Pair { without: 60.0, with: 60.0 * ratio }]).unwrap())),
+                })
+                .into(),
+            background: Some(Background {
+                record_share: 0.0151,
+                record_resident: 37 << 20,
+                record_per_hour: 11.0 * 1_048_576.0,
+                serve_share: 0.004,
+                serve_resident: 30 << 20,
+                scrape: Uncertain { value: 0.02, error: 0.001 },
+                scrape_bytes: 1 << 20,
+            }),
             starts: [90, 300, 100].map(Duration::from_millis).into(),
             first_frames: [700, 510, 400].map(Duration::from_millis).into(),
             dashboards: vec![
@@ -360,7 +264,7 @@ mod tests {
                 (Sight { listeners: 1_000, used: false, probes: true }, Taken { share: 0.01, resident: 65 << 20 }),
                 (Sight { listeners: 10_000, used: false, probes: false }, Taken { share: 0.05, resident: 257 << 20 }),
             ],
-            web_skipped: Some("nginx is not installed".to_owned()),
+            web_skipped: None,
             bpftrace_skipped: None,
         }
     }
@@ -386,14 +290,24 @@ mod tests {
             "| connect/accept/close | bpftrace, accept wait | 1 | 4 | 10.0 | 70 | 700 | - | 500 ± 0 |",
             "| keep-alive requests | listentop | 1 | 4 | 10.0 | 40 | 400 | 200 | 200 ± 0 |",
             "| keep-alive requests | empty programs | 1 | 4 | 10.0 | 20 | 200 | 100 | 0 ± 0 |",
+            // 240 ns, without the empty program's 120.
+            "| keep-alive requests | `recv_length` | 2.0 | 120 | 60 | 120 ± 0 |",
             "| CPU time of the dashboard with 1000 listeners, idle or used, at four refreshes a second | ≤ 2 % | 1.5 % | met |",
             "| its resident memory with 1000 listeners | ≤ 64 MiB | 65 MiB | **missed** |",
             "| CPU time of the dashboard with 10000 listeners, idle or used, at four refreshes a second | ≤ 10 % | not measured |  |",
+            "| nginx at 30 % of its maximum, p99 of its clients, listentop: attached : not attached | ≤ 1.10 | 1.080 ± 0.000 | met |",
+            "| nginx at 70 % of its maximum, p50 of its clients, listentop, `--measure queues`: attached : not attached | ≤ 1.05 | 1.060 ± 0.000 | **missed** |",
+            "| nginx at 70 % of its maximum, p50 of its clients, listentop: attached : not attached | ≤ 1.10 | not measured |  |",
+            "| `listentop record` with 1000 used listeners, a sample each second: CPU time | ≤ 1.5 % | 1.5 % | **missed** |",
+            "| its recording, per hour | ≤ 20 MiB | 11 MiB | met |",
+            "| `listentop serve` with 1000 used listeners: a scrape, median | ≤ 100 ms | 20 ms | met |",
+            "| 30 % | 20000 | listentop | 60 / 65 (1.080 ± 0.000) |",
             "| probes | 1000 | used | 1.5 % | 27 MiB |",
             "| `--probes sock_diag` | 10000 | idle | 5.0 % | 257 MiB |",
         ] {
             assert!(page.contains(row), "{row}\nis not in\n{page}");
         }
+        assert!(!page.contains("`rare`"), "{page}");
     }
 
     #[test]

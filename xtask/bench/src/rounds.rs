@@ -1,6 +1,6 @@
 //! Rounds of one load, with each tool attached in turn, and then the probe time of each tool.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use xtask_support::process;
 
 use crate::attached::attach;
@@ -8,8 +8,9 @@ use crate::figures::{Comparison, Pair, Round};
 use crate::load::{Load, Server};
 use crate::options::{Plan, SETTLING};
 use crate::probe_stats;
+use crate::probe_time::Cost;
 use crate::programs::Programs;
-use crate::report::{Cost, Results, Throughput};
+use crate::report::{Results, Throughput};
 use crate::tool::{Level, Tool};
 
 /// Measures throughput and probe time under one load.
@@ -31,17 +32,28 @@ pub(crate) fn measure(load: Load, plan: &Plan, programs: &Programs, results: &mu
     let number_of_rounds = plan.rounds(load);
     for number in 1..=number_of_rounds {
         process::announce(&format!("{}: round {number} of {number_of_rounds}", load.name()));
+        let wanted = |tool: &&Tool| Plan::has_all_tools(number) || is_always_there(**tool, load);
+        let tools: Vec<Tool> = tools.iter().filter(wanted).copied().collect();
         rounds.push(round(&tools, &server, load, plan, programs, results)?);
     }
     let base = |tool| Some((tool, Tool::Nothing));
     let own = (Tool::Listentop, Tool::Empty);
     let compared = tools.iter().flat_map(|tool| [base(*tool), (*tool == own.0).then_some(own)]).flatten();
     for (tool, base) in compared {
-        let pairs: Option<Vec<Pair>> = rounds.iter().map(|round| round.pair(tool, base)).collect();
-        let comparison = pairs.as_deref().and_then(Comparison::of).context("no rounds were run")?;
+        let pairs: Vec<Pair> = rounds.iter().filter_map(|round| round.pair(tool, base)).collect();
+        let comparison = Comparison::of(&pairs).context("no rounds were run")?;
         results.throughput.push(Throughput { load, tool, base, comparison });
     }
     if load.is_short() { time_programs(load, &tools, &server, plan, programs, results) } else { Ok(()) }
+}
+
+/// Whether the load with the tool is of enough interest to be in each round.
+fn is_always_there(tool: Tool, load: Load) -> bool {
+    match tool {
+        Tool::Nothing | Tool::Listentop | Tool::Empty => true,
+        Tool::Level(_) => load != Load::Connect,
+        Tool::TracedCalls | Tool::Bpftrace | Tool::Ss => false,
+    }
 }
 
 /// Times each tool's programs. This is apart from the rounds: the kernel's statistics slow every program down.
@@ -63,7 +75,8 @@ fn time_programs(
         let (work, spent) =
             probe_stats::during(process, || server.run(programs, plan.length)).with_context(|| tool.name())?;
         attached.finish()?;
-        results.costs.push(Cost { load, tool, operations: work.operations, spent });
+        let probe_stats::Spent { total, programs } = spent;
+        results.costs.push(Cost { load, tool, operations: work.operations, spent: total, programs });
     }
     Ok(())
 }
@@ -86,14 +99,11 @@ fn round(
             server.run(programs, SETTLING)?;
         }
         round.runs.push((*tool, server.run(programs, plan.length)?.per_second));
-        let Some(mut attached) = attached else { continue };
-        if let Some(process) = &mut attached.process {
-            ensure!(process.is_running()?, "{} ended before its load did", tool.name());
-        }
+        let Some(attached) = attached else { continue };
         if *tool == Tool::Listentop {
             results.starts.extend(attached.start);
         }
-        attached.finish()?;
+        attached.finish().with_context(|| tool.name())?;
     }
     Ok(round)
 }

@@ -10,10 +10,10 @@ use xtask_support::{cargo, process};
 
 use crate::dashboard::{self, Sight, Taken};
 use crate::load::{Load, Server};
-use crate::options::Options;
+use crate::options::{Options, Plan};
 use crate::programs::Programs;
 use crate::report::{self, Results};
-use crate::{bound, first_frame, machine, million, namespace, rounds, web};
+use crate::{background, bound, budget, first_frame, latency, machine, million, namespace, rounds, web};
 
 /// The document with the committed figures.
 const DOCUMENT: &str = "docs/benchmarks.md";
@@ -40,9 +40,19 @@ pub(crate) fn run(options: &Options, programs: &Programs) -> Result<()> {
         return million::run(programs);
     }
     let plan = options.plan();
-    let dashboards = dashboards(programs, plan.watching)?;
+    let web_skipped = web::missing();
+    let bpftrace_skipped = process::find("bpftrace").is_none().then(|| "bpftrace is not installed".to_owned());
+    if options.latency {
+        let latencies = latencies(&plan, programs, web_skipped.as_deref(), bpftrace_skipped.is_none())?;
+        print!("{}", latency::section(&latencies, web_skipped.as_deref()));
+        return Ok(());
+    }
+    if options.background {
+        print!("{}", background::section(&background::measure(programs)?));
+        return Ok(());
+    }
     if options.dashboard {
-        print!("{}", report::dashboards(&dashboards)?);
+        print!("{}", report::dashboards(&dashboards(programs, plan.watching)?)?);
         return Ok(());
     }
     let mut results = Results {
@@ -51,17 +61,29 @@ pub(crate) fn run(options: &Options, programs: &Programs) -> Result<()> {
         length: plan.length,
         throughput: Vec::new(),
         costs: Vec::new(),
+        latencies: Vec::new(),
+        background: None,
         starts: Vec::new(),
-        first_frames: first_frames(programs)?,
-        dashboards,
-        web_skipped: web::missing(),
-        bpftrace_skipped: process::find("bpftrace").is_none().then(|| "bpftrace is not installed".to_owned()),
+        first_frames: Vec::new(),
+        dashboards: Vec::new(),
+        web_skipped,
+        bpftrace_skipped,
     };
+    if let Some(load) = options.load {
+        rounds::measure(load, &plan, programs, &mut results)?;
+        print!("{}", report::of_load(&results)?);
+        return Ok(());
+    }
+    results.dashboards = dashboards(programs, plan.watching)?;
+    results.background = Some(background::measure(programs)?);
+    results.first_frames = first_frames(programs)?;
     for load in [Load::Connect, Load::KeepAlive, Load::Web] {
         if load != Load::Web || results.web_skipped.is_none() {
             rounds::measure(load, &plan, programs, &mut results)?;
         }
     }
+    let bpftrace = results.bpftrace_skipped.is_none();
+    results.latencies = latencies(&plan, programs, results.web_skipped.as_deref(), bpftrace)?;
     conclude(&results, options.write)
 }
 
@@ -71,7 +93,7 @@ fn conclude(results: &Results, write: bool) -> Result<()> {
     print!("{page}");
     let path = cargo::root().join(DOCUMENT);
     let committed = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let bounds = report::bounds(results);
+    let bounds = budget::bounds(results);
     let lost = bound::lost(&bounds, &committed);
     println!("\n{}", bound::verdict(&bounds, &lost, DOCUMENT));
     if write {
@@ -80,6 +102,15 @@ fn conclude(results: &Results, write: bool) -> Result<()> {
         return Ok(());
     }
     if lost.is_empty() { Ok(()) } else { Err(Missed(lost.len()).into()) }
+}
+
+fn latencies(
+    plan: &Plan,
+    programs: &Programs,
+    skipped: Option<&str>,
+    bpftrace: bool,
+) -> Result<Vec<latency::Latencies>> {
+    if skipped.is_some() { Ok(Vec::new()) } else { latency::measure(plan, programs, bpftrace) }
 }
 
 fn dashboards(programs: &Programs, length: Duration) -> Result<Vec<(Sight, Taken)>> {

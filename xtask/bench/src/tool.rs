@@ -34,6 +34,8 @@ pub(crate) enum Tool {
     TracedCalls,
     /// The bpftrace script.
     Bpftrace,
+    /// `ss` in a loop.
+    Ss,
 }
 
 impl Tool {
@@ -47,6 +49,7 @@ impl Tool {
             Self::Empty => "empty programs",
             Self::TracedCalls => "a system call traced, no program",
             Self::Bpftrace => "bpftrace, accept wait",
+            Self::Ss => "`ss` ten times a second",
         }
     }
 }

@@ -23,8 +23,33 @@ pub(crate) struct Architecture {
     pub(crate) name: &'static str,
     /// Debian's.
     pub(crate) debian: &'static str,
+    /// That of executable files (`e_machine`, elf.h).
+    pub(crate) elf: u16,
 }
 
 /// Those that packages are made for.
-pub(crate) const ARCHITECTURES: [Architecture; 2] =
-    [Architecture { name: "x86_64", debian: "amd64" }, Architecture { name: "aarch64", debian: "arm64" }];
+pub(crate) const ARCHITECTURES: [Architecture; 2] = [
+    Architecture { name: "x86_64", debian: "amd64", elf: 62 },
+    Architecture { name: "aarch64", debian: "arm64", elf: 183 },
+];
+
+/// The architecture that an executable file is for, if packages are made for it.
+pub(crate) fn of_program(bytes: &[u8]) -> Option<Architecture> {
+    // e_ident has 16 bytes, and e_type two. Both architectures have the lower byte first.
+    let machine = bytes.strip_prefix(b"\x7fELF").and_then(|rest| rest.get(14..16))?;
+    let machine = u16::from_le_bytes([machine[0], machine[1]]);
+    ARCHITECTURES.into_iter().find(|architecture| architecture.elf == machine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_program;
+
+    #[test]
+    fn a_program_says_what_it_is_for() {
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(of_program(&own).map(|architecture| architecture.name), Some(std::env::consts::ARCH));
+        assert_eq!(of_program(b"#!/bin/sh\n"), None);
+        assert_eq!(of_program(b"\x7fELF"), None);
+    }
+}

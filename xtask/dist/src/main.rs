@@ -48,9 +48,9 @@ struct Options {
     /// Then install and use the Debian package on this kernel of Debian's, such as 6.12, in a virtual machine (repeatable)
     #[arg(long = "kernel", value_name = "VERSION", conflicts_with = "notes")]
     kernels: Vec<String>,
-    /// Package this program instead of building one: it must be static, and run here
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["targets", "notes"])]
-    program: Option<PathBuf>,
+    /// Package this program instead of building it (repeatable: one for each architecture). It must be static
+    #[arg(long = "program", value_name = "FILE", conflicts_with_all = ["targets", "notes"])]
+    programs: Vec<PathBuf>,
     /// Who makes the packages
     #[arg(long, value_name = "NAME <ADDRESS>", env = "LISTENTOP_MAINTAINER", default_value = MAINTAINER)]
     maintainer: String,
@@ -96,30 +96,27 @@ fn run(options: &Options) -> Result<()> {
     }
     let own = ARCHITECTURES.into_iter().find(|architecture| architecture.name == env::consts::ARCH);
     let own = own.with_context(|| format!("packages are not made on {}", env::consts::ARCH))?;
-    let targets = if options.targets.is_empty() { vec![own] } else { options.targets.clone() };
+    let given = given(&options.programs)?;
+    let targets = match (&options.targets[..], &given[..]) {
+        ([], []) => vec![own],
+        (targets, []) => targets.to_vec(),
+        (_, given) => given.iter().map(|(architecture, _)| *architecture).collect(),
+    };
     if (options.check || !options.kernels.is_empty()) && !targets.contains(&own) {
         return Err(usage(format!("--check and --kernel need the packages of {}", cargo::static_target())));
     }
 
     // Manual pages and completions are printed by the program that runs here.
-    let printer = match &options.program {
-        Some(program) => program.canonicalize().with_context(|| format!("cannot read {}", program.display()))?,
-        None => setup::run_static_for(own.name).and_then(|()| cargo::build_static(own.name))?,
-    };
-    let scratch = root.join("target/dist-scratch");
+    let printer = program(own, &given)?;
+    let scratch = root.join(format!("target/dist-scratch-{}", std::process::id()));
     let (manual, completions) = contents::printed(&printer, &scratch)?;
+    fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
     let mut made = Vec::new();
     for architecture in targets {
-        let program = if architecture == own {
-            printer.clone()
-        } else {
-            setup::run_static_for(architecture.name)?;
-            cargo::build_static(architecture.name)?
-        };
+        let program = if architecture == own { printer.clone() } else { program(architecture, &given)? };
         let parts = parts(&program, architecture, &release, &root, (&manual, &completions))?;
         made.extend(packages(&parts, architecture, &release, &root, &options.maintainer)?);
     }
-    fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
     made.push((format!("{NAME}-{}.md", release.version), release::notes(&changelog, &release.version)?.into_bytes()));
     made.push(("SHA256SUMS".to_owned(), checksums(&made).into_bytes()));
     let dir = root.join("target/dist");
@@ -133,11 +130,35 @@ fn run(options: &Options) -> Result<()> {
     }
     if options.check {
         // A program that was built elsewhere may be of another commit.
-        let commit = if options.program.is_none() { toolchain::commit(&root) } else { None };
+        let commit = if given.is_empty() { toolchain::commit(&root) } else { None };
         check::run(&dir, own, &release, commit.as_ref().map(|commit| &*commit.name))?;
     }
     machine::run(&options.kernels, &dir.join(deb::file_name(&release, own)), &release)?;
     Ok(())
+}
+
+/// A program that was built already, with what it is for.
+type Given = (Architecture, PathBuf);
+
+/// The programs of the command line.
+fn given(programs: &[PathBuf]) -> Result<Vec<Given>> {
+    let one = |path: &PathBuf| {
+        // cargo runs us in the same directory as the user.
+        let bytes = contents::read(path)?;
+        let architecture = about::of_program(&bytes)
+            .with_context(|| format!("{} is no program of an architecture that has packages", path.display()))?;
+        Ok((architecture, path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?))
+    };
+    programs.iter().map(one).collect()
+}
+
+/// The program for an architecture: the one that was given, or else it is built.
+fn program(architecture: Architecture, given: &[Given]) -> Result<PathBuf> {
+    if let Some((_, path)) = given.iter().find(|(of, _)| *of == architecture) {
+        return Ok(path.clone());
+    }
+    setup::run_static_for(architecture.name)?;
+    cargo::build_static(architecture.name)
 }
 
 /// What all packages of an architecture are made of.

@@ -59,9 +59,9 @@ pub(crate) const LESSON: Lesson = Lesson {
             what: "depth of the accept queue at the end of the stall",
             figure: "listentop:hangs:accept_queue.depth@hangs",
             unit: "connections",
-            bounds: Bounds::Between(240.0, 310.0),
+            bounds: Bounds::Between(240.0, 400.0),
             short: Some(Bounds::Between(75.0, 110.0)),
-            why: "50 connections per second wait. On a busy machine the clients are late",
+            why: "50 connections per second wait. On a busy machine the clients are late, and the step lasts longer",
         },
         Expectation {
             id: "nothing-accepted",

@@ -3,8 +3,9 @@
 use crate::format::{Bounds, Change, Expectation, Lesson, Load, Part, Prediction, Server, Setup, Spoiler, Step};
 use crate::programs::{SESSIONS, SESSIONS_LOAD};
 
-/// Each of 20 users comes five times a second, with two requests on one connection.
-const LOAD: &str = "--rate 100 --users 20 --requests 2";
+/// Each of 100 users comes once a second, with two requests on one connection: by then the visit before is over, also on
+/// a busy machine.
+const LOAD: &str = "--rate 100 --users 100 --requests 2";
 
 pub(crate) const LESSON: Lesson = Lesson {
     name: "stateful-or-not",
@@ -40,7 +41,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         Expectation {
             id: "lost",
             what: "visits whose session was lost, with sessions in the shards",
-            figure: "100 * load:stateful:lost_sessions / (load:stateful:completed - 20)",
+            figure: "100 * load:stateful:lost_sessions / (load:stateful:completed - 100)",
             unit: "%",
             bounds: Bounds::Between(65.0, 85.0),
             short: Some(Bounds::Between(60.0, 90.0)),

@@ -37,7 +37,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             name: "load",
             length_ms: 8_000,
             short_ms: 3_000,
-            watch: "one_dead: shard 2's queue only grows. Expand the group: the other three are idle. one_hot: six busy \
+            watch: "one_dead: one shard's queue only grows. Expand the group: the other three are idle. one_hot: six busy \
                     connections over four shards are uneven.",
             acts: &[],
         },

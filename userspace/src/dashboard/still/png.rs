@@ -77,8 +77,15 @@ impl Canvas {
     }
 
     fn fill(&mut self, (x, y): (usize, usize), (width, height): (usize, usize), ink: Rgb, part: u32) {
-        for row in y..y + height {
-            (x..x + width).for_each(|column| self.blend(column, row, ink, part));
+        let [_, red, green, blue] = ink.to_be_bytes();
+        let (left, right) = (x.min(self.width), (x + width).min(self.width));
+        for row in y..(y + height).min(self.height) {
+            if part < 255 {
+                (left..right).for_each(|column| self.blend(column, row, ink, part));
+            } else {
+                let line = (row * self.width + left) * 3..(row * self.width + right) * 3;
+                self.pixels[line].as_chunks_mut().0.fill([red, green, blue]);
+            }
         }
     }
 

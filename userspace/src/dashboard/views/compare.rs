@@ -210,7 +210,7 @@ impl View for Compare {
         let figure = &FIGURES[self.figure];
         let compared = compared(state, model);
         let how = if state.marked.is_empty() { "m marks rows" } else { "marked" };
-        let title = format!("{} of {} ({how}) on the same axes; Tab: another; t: threads", figure.name, compared.len());
+        let title = format!("{} of {} ({how}) on the same axes", figure.name, compared.len());
         text::rule(buf, area, &title, theme);
         let cell = |(name, id): (String, RowId)| {
             let listener = state.listener(id)?;
@@ -322,7 +322,7 @@ mod tests {
             many.update(Action::Resize(columns, rows));
             let text = picture(&many);
             assert!(
-                text.contains("8 of 20 threads, those that did most") && text.matches(" now").count() == 8,
+                text.contains("8 of 20 threads (those that did most)") && text.matches(" now").count() == 8,
                 "{text}"
             );
         }

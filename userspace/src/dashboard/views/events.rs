@@ -46,6 +46,9 @@ const EXPLAINED: &[(&str, &str)] = &[
     ),
 ];
 
+/// Names whose widths are looked at.
+const MEASURED: usize = 1_000;
+
 /// Where the user is in the list. The newest event is at its top.
 #[derive(Debug, Default)]
 struct Events {
@@ -125,6 +128,7 @@ impl View for Events {
             };
             return text::left(buf, rows.x + 1, rows.y + 1, rows.width - 1, nothing, theme.strong());
         }
+        let names = names_width(state, rows.width);
         // The line that marks the shown moment is among the others.
         let mark = marked(state);
         let row_of = |at: usize| at + usize::from(mark.is_some_and(|mark| mark <= at));
@@ -138,7 +142,7 @@ impl View for Events {
             }
             let at = row - usize::from(mark.is_some_and(|mark| mark < row));
             let Some(entry) = state.log.newest(at) else { continue };
-            draw_line(buf, line, entry, theme);
+            draw_line(buf, line, entry, (names, theme));
             if at == self.at {
                 text::put(buf, line.x, y, 1, "›", theme.strong());
                 theme.select(buf, line);
@@ -175,7 +179,7 @@ fn title(state: &State) -> String {
             return format!("Events: {} until {} UTC, reading on", words::grouped(total), clock(log.read()));
         }
     };
-    format!("Events: {} {of}, {order}", words::grouped(total))
+    format!("Events: {} {of}, {order}; times are UTC", words::grouped(total))
 }
 
 /// The time of day.
@@ -193,7 +197,14 @@ fn draw_mark(buf: &mut Buffer, line: Rect, state: &State) {
     text::put(buf, x, line.y, rest, &"─".repeat(rest.into()), state.theme.label());
 }
 
-fn draw_line(buf: &mut Buffer, line: Rect, entry: &Entry, theme: Theme) {
+/// Columns for the names of listeners: as many as the widest takes, up to nearly half of the line.
+fn names_width(state: &State, width: u16) -> u16 {
+    let names = (0..state.log.len().min(MEASURED)).filter_map(|at| state.log.newest(at));
+    let widest = names.map(|entry| words::width(&entry.name)).max().unwrap_or(0);
+    (widest as u16).clamp(24, 44.min(width * 2 / 5))
+}
+
+fn draw_line(buf: &mut Buffer, line: Rect, entry: &Entry, (who, theme): (u16, Theme)) {
     let Event { unix_ms, happening, finding, .. } = &entry.event;
     let severity = finding.as_ref().map(|episode| episode.severity).filter(|_| *happening != Happening::Ended);
     let style = severity.map_or(theme.label(), |severity| theme.severity(severity));
@@ -206,7 +217,6 @@ fn draw_line(buf: &mut Buffer, line: Rect, entry: &Entry, theme: Theme) {
         },
     };
     let style = if *happening == Happening::Marked { theme.title() } else { style };
-    let who = (line.width / 3).clamp(24, 44);
     text::put(buf, line.x + 1, line.y, 8, &clock(*unix_ms), theme.label());
     text::put(buf, line.x + 10, line.y, 1, mark, style);
     text::left(buf, line.x + 12, line.y, who, &entry.name, Style::new());

@@ -121,11 +121,11 @@ fn fitting([host, kernel, cpus]: &[Option<String>; 3], room: usize) -> String {
     shorter.into_iter().find(|text| words::width(text) <= room).unwrap_or_default()
 }
 
-/// Whether a lab's lesson is about what was found at the listener that the verdict is about.
+/// Whether a lab's lesson is about what the verdict says: the first finding of its listener, not what follows from it.
 fn is_expected(state: &State) -> bool {
     let Some(model) = &state.model else { return false };
     let worst = model.listeners.iter().find(|listener| Some(listener.id) == state.verdict.listener);
-    worst.is_some_and(|worst| worst.findings.iter().any(|finding| state.expects(finding)))
+    worst.and_then(|worst| worst.findings.first()).is_some_and(|finding| state.expects(finding))
 }
 
 /// What is wrong, in words. A click opens the listener that it is about.

@@ -50,7 +50,7 @@ pub(super) const FIGURES: [Figure; 3] = [
 pub(super) fn draw(buf: &mut Buffer, area: Rect, body: Rect, figure: &Figure, (state, model): (&State, &Model)) {
     let theme = state.theme;
     let Some(listener) = state.selected_id().and_then(|id| state.listener(id)) else {
-        return text::rule(buf, area, "no listener is selected; t: rows", theme);
+        return text::rule(buf, area, "No listener is selected", theme);
     };
     let count = listener.threads.iter().map(ThreadModel::threads).sum::<u64>();
     let alone = count == 1 && listener.threads.iter().all(|thread| thread.history.is_empty());
@@ -61,10 +61,10 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, body: Rect, figure: &Figure, (s
     let which = if shown == 0 || shown as u64 == count {
         words::plural(count, "thread")
     } else {
-        format!("{shown} of {}, those that did most,", words::plural(count, "thread"))
+        format!("{shown} of {} (those that did most)", words::plural(count, "thread"))
     };
     let endpoint = words::listener_endpoint(&listener);
-    let title = format!("{} of {which} of {endpoint} on the same axes; Tab: another; t: rows", figure.name);
+    let title = format!("{} of {which} of {endpoint} on the same axes", figure.name);
     text::rule(buf, area, &title, theme);
     if shown == 0 {
         let why = match count {
