@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use listentop_abi::syscall;
 
-use crate::kernel::{Completion, LiveSocket, MaybeGone, Packet};
+use crate::kernel::{Completion, LiveSocket, LiveTask, MaybeGone, Packet};
 
 /// Declares programs: each by its kind, what it is attached to, and its name, which is also the name of the function
 /// with its body. With [`crate::config::empty`] the program returns at once.
@@ -59,6 +59,13 @@ pub(crate) trait Arguments: EbpfContext {
     fn packet(&self, position: usize) -> Packet {
         // SAFETY: as for `socket`.
         unsafe { Packet::new(self.word(position) as *const u8) }
+    }
+
+    /// A task, which must not be null.
+    #[inline(always)]
+    fn task(&self, position: usize) -> LiveTask {
+        // SAFETY: as for `socket`.
+        unsafe { LiveTask::new(self.word(position) as *const u8) }
     }
 
     /// A completion of io_uring.

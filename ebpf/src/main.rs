@@ -23,6 +23,7 @@
 )]
 
 mod account;
+mod blame;
 mod config;
 mod connections;
 mod context;

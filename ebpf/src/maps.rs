@@ -3,9 +3,10 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, StackTrace},
 };
 use listentop_abi::{
+    blame::{BLAME_LOSSES, BeforeStack, Charge, ChargeKey, QueueTime, ThreadId, ThreadName, Wanted, WatchedThread},
     connection::{Connection, LISTED, PLACES, Set},
     limits::{DEFAULT_CONNECTIONS, DEFAULT_LISTENERS, DEFAULT_THREADS, DROPPED_CLIENTS},
     listed::{Listing, Lists, PAGES as LIST_PAGES, Page},
@@ -161,6 +162,47 @@ pub(crate) static ADDRESSES: HashMap<LocalAddress, AddressOwner> = HashMap::with
 /// Processes that hold a listener. Used at the start only. Size at load.
 #[map]
 pub(crate) static HOLDERS: HashMap<Holder, u8> = HashMap::with_max_entries(DEFAULT_LISTENERS, 0);
+
+/// Waiting by slot. Like the maps below it has its size only where blame is wanted. Size at load.
+#[map]
+pub(crate) static QUEUES: Array<QueueTime> = Array::with_max_entries(1, MMAPABLE);
+
+/// Acceptors by their id in the initial PID namespace: an entry ends with its thread. Preallocated, because the
+/// scheduler's hooks may not allocate. Size at load.
+#[map]
+pub(crate) static WATCHED: HashMap<u32, WatchedThread> = HashMap::with_max_entries(1, 0);
+
+/// What a record in [`WATCHED`] is copied from; nobody writes it.
+#[map]
+pub(crate) static BLANK_THREAD: Array<WatchedThread> = Array::with_max_entries(1, 0);
+
+/// Acceptors that user space knows, by their id in its PID namespace. Size at load.
+#[map]
+pub(crate) static WANTED: HashMap<u32, Wanted> = HashMap::with_max_entries(1, 0);
+
+/// Whose each acceptor is or was. Size at load.
+#[map]
+pub(crate) static ACCEPTORS: HashMap<ThreadId, ThreadName> = HashMap::with_max_entries(1, 0);
+
+/// Kernel stacks of acceptors that slept already. Size at load.
+#[map]
+pub(crate) static BEFORE: HashMap<ThreadId, BeforeStack> = HashMap::with_max_entries(1, 0);
+
+/// What a record in [`BEFORE`] is copied from; nobody writes it.
+#[map]
+pub(crate) static BLANK_STACK: Array<BeforeStack> = Array::with_max_entries(1, 0);
+
+/// Charges. Size at load.
+#[map]
+pub(crate) static CHARGES: HashMap<ChargeKey, Charge> = HashMap::with_max_entries(1, 0);
+
+/// Stacks of the kernel's and of programs. Size at load.
+#[map]
+pub(crate) static STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
+
+/// What blame could not do, by [`listentop_abi::blame::BlameLoss`].
+#[map]
+pub(crate) static BLAME_LOST: Array<u64> = Array::with_max_entries(BLAME_LOSSES, MMAPABLE);
 
 /// Key of [`HOLDERS`].
 #[repr(C)]

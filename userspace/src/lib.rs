@@ -7,6 +7,8 @@
 // These macros panic if nothing can be written. `say` does not, and reports return write errors.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(feature = "blame")]
+pub mod blame;
 pub mod cli;
 pub mod dashboard;
 pub mod doctor;

@@ -5,6 +5,7 @@
 //! "unknown".
 #![no_std]
 
+pub mod blame;
 pub mod connection;
 pub mod histogram;
 pub mod limits;

@@ -5,7 +5,7 @@ use crate::histogram::BUCKETS;
 
 /// Where a listening socket's records are. Aligned, so that the probes read both parts by one load.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ListenerRef {
     /// Index of its records.
     pub slot: u32,

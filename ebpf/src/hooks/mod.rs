@@ -1,5 +1,6 @@
 //! Where the events come from: one file per family of hooks, with thin adaptors only.
 
+mod blame;
 mod drops;
 mod functions;
 mod handshake;

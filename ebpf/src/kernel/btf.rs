@@ -98,6 +98,10 @@ from_btf! {
     TASK_PID;
     TASK_TGID;
     TASK_REAL_PARENT;
+    /// `__state`, `state` up to 5.13; and `on_cpu`.
+    TASK_STATE;
+    TASK_ON_CPU;
+    TASK_COMM;
     TASK_THREAD_PID;
     TASK_GROUP_LEADER;
     PID_LEVEL;

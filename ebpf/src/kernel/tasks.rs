@@ -2,12 +2,17 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
-    generated::{bpf_get_current_comm, bpf_task_pt_regs},
+use aya_ebpf::{
+    Global,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+        generated::{bpf_get_current_comm, bpf_get_task_stack, bpf_task_pt_regs},
+    },
 };
 
-use super::{MaybeGone, btf, direct, probe, read_at, socket_of_file};
+use crate::values::{MapValue, Plain};
+
+use super::{MaybeGone, btf, direct, number, probe, read_at, socket_of_file};
 
 /// The current thread: its id in the initial PID namespace, and when it started, CLOCK_BOOTTIME. Both are read from its
 /// `task_struct` where a program may load from that, which is cheaper than a helper for each.
@@ -68,6 +73,94 @@ pub(crate) fn process_of(task: u64) -> u32 {
 pub(crate) fn parent_of(task: u64) -> u64 {
     let parent = probe(task, &btf::TASK_REAL_PARENT).unwrap_or(0);
     if parent == task { 0 } else { parent }
+}
+
+/// A task that the kernel passed: a live pointer, see [`super`].
+#[derive(Clone, Copy)]
+pub(crate) struct LiveTask(*const u8);
+
+impl LiveTask {
+    /// # Safety
+    /// The verifier knows the pointer as `struct task_struct *` and not null, and the kernel holds the task until the
+    /// program returns.
+    #[inline(always)]
+    pub(crate) unsafe fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    #[inline(always)]
+    fn read<T: Plain>(self, offset: &Global<u32>) -> T {
+        // SAFETY: a live task; the callers below name offsets of its members.
+        unsafe { direct(self.0, offset) }
+    }
+
+    /// Its id in the initial PID namespace; 0 for the idle one.
+    #[inline(always)]
+    pub(crate) fn tid(self) -> u32 {
+        self.read(&btf::TASK_PID)
+    }
+
+    /// Its process' id there.
+    #[inline(always)]
+    pub(crate) fn process(self) -> u32 {
+        self.read(&btf::TASK_TGID)
+    }
+
+    /// When it started, CLOCK_BOOTTIME.
+    #[inline(always)]
+    pub(crate) fn start_ns(self) -> u64 {
+        self.read(&btf::TASK_START_BOOTTIME)
+    }
+
+    /// The bits of its state: 0 if it runs or may run. Up to 5.13 the member is a long, of which this is the part that
+    /// holds states.
+    #[inline(always)]
+    pub(crate) fn state(self) -> u32 {
+        self.read(&btf::TASK_STATE)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_on_cpu(self) -> bool {
+        self.read::<u32>(&btf::TASK_ON_CPU) != 0
+    }
+
+    /// Process and thread id in listentop's PID namespace; 0 where it is not visible.
+    #[inline(always)]
+    pub(crate) fn ids(self) -> (u32, u32) {
+        if btf::OUR_PID_NAMESPACE.load() == 0 {
+            return (self.process(), self.tid());
+        }
+        let task = number(self.0);
+        (id_of(probe::<u64>(task, &btf::TASK_GROUP_LEADER).unwrap_or(0)), id_of(task))
+    }
+
+    /// Its command name, NUL-padded, as two words of memory.
+    #[inline(always)]
+    pub(crate) fn name(self) -> [u64; 2] {
+        let task = number(self.0);
+        let bytes = probe::<[u8; 16]>(task, &btf::TASK_COMM).unwrap_or([0; 16]);
+        let whole = u128::from_ne_bytes(bytes);
+        if cfg!(target_endian = "little") {
+            [whole as u64, (whole >> 64) as u64]
+        } else {
+            [(whole >> 64) as u64, whole as u64]
+        }
+    }
+
+    /// Copies the addresses of its kernel stack, the innermost first.
+    #[inline(always)]
+    pub(crate) fn kernel_stack<const N: usize>(self, frames: MapValue<[u64; N]>) {
+        // SAFETY: a live task, and a buffer of this size.
+        unsafe {
+            bpf_get_task_stack(self.0.cast_mut().cast(), frames.pointer().cast(), size_of::<[u64; N]>() as u32, 0);
+        }
+    }
+}
+
+/// The current thread; `None` where a program may not load from it.
+#[inline(always)]
+pub(crate) fn current_live_task() -> Option<LiveTask> {
+    if btf::HAS_TASK_BTF.load() == 0 { None } else { Some(LiveTask(live_task())) }
 }
 
 /// The current thread's command name, NUL-padded, as two words of memory.

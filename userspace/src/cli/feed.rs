@@ -50,6 +50,12 @@ impl Feed {
         Ok(())
     }
 
+    /// What acceptors do, if the source was asked to watch them.
+    #[cfg(feature = "blame")]
+    pub(super) fn blame(&mut self) -> Result<crate::source::live::blame::Watching<'_>, String> {
+        self.source.blame()
+    }
+
     /// The model of everything.
     pub(super) fn all(&self) -> &Model {
         self.tracker.model()

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod blame;
 mod chronicle;
 mod completions;
 mod config;
@@ -70,6 +71,9 @@ enum Failure {
     Usage(String),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[cfg_attr(not(feature = "blame"), expect(dead_code, reason = "only 'blame' can do less than the source"))]
+    #[error("{0}")]
+    Impossible(String),
     #[error("{0} cannot be written: {1}")]
     Output(&'static str, #[source] io::Error),
     #[error(transparent)]
@@ -83,7 +87,7 @@ impl Failure {
             Self::Usage(_) => UNUSABLE,
             Self::Output(_, error) if error.kind() == io::ErrorKind::BrokenPipe => UNREAD,
             _ if self.shortage().is_some() => SHORT,
-            Self::Start(_) => IMPOSSIBLE,
+            Self::Start(_) | Self::Impossible(_) => IMPOSSIBLE,
             Self::Output(..) | Self::Other(_) => FAILED,
         }
     }
@@ -91,7 +95,7 @@ impl Failure {
     /// What there is too little of, if that is the reason.
     fn shortage(&self) -> Option<Shortage> {
         match self {
-            Self::Usage(_) | Self::Output(..) => None,
+            Self::Usage(_) | Self::Output(..) | Self::Impossible(_) => None,
             Self::Start(error) => error.shortage(),
             Self::Other(error) => Shortage::behind(&**error),
         }
@@ -128,6 +132,7 @@ pub fn main() -> ExitCode {
         (None, None | Some(Command::Top(_))) => top::run(&cli),
         (None, Some(Command::Report(report))) => report::run(&cli, report),
         (None, Some(Command::Serve(serve))) => serve::run(&cli, serve),
+        (None, Some(Command::Blame(blame))) => blame::run(&cli, blame),
         (None, Some(Command::Events(events))) => events::run(&cli, events),
         (None, Some(Command::Record(record))) => record::run(&cli, record),
         (None, Some(Command::Replay(replay))) => replay::run(&cli, replay),
@@ -177,13 +182,18 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// command goes on doing what is `allowed`. If it is not the best source, one line on stderr explains why, and what
 /// would help.
 fn start(probing: &Probing, allowed: &Allowed) -> Result<Started, Failure> {
+    start_with(&probing.options(), probing.no_sandbox, allowed)
+}
+
+/// As [`start`], with options that the command has changed.
+fn start_with(options: &source::Options, no_sandbox: bool, allowed: &Allowed) -> Result<Started, Failure> {
     limits::raise();
-    let started = source::start(&probing.options())?;
+    let started = source::start(options)?;
     if let Some(notice) = &started.notice {
         say(format_args!("listentop: {}", errors::one_line(notice)));
     }
     let kept = rights::drop_after_attach().map_err(anyhow::Error::new)?;
-    if !probing.no_sandbox {
+    if !no_sandbox {
         sandbox::confine(allowed, kept.contains(&Capability::CAP_SYS_PTRACE));
     }
     Ok(started)

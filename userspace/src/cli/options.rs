@@ -61,6 +61,14 @@ pub(super) enum Command {
     Top(Top),
     /// Measure for some time, then print a report; or print that of a recording
     Report(Report),
+    /// Show what acceptors do while connections wait for them: the wait, charged to threads and functions
+    #[command(
+        after_help = "Depth × time of each accept queue is divided among its acceptors: threads that accept from it, or wait for its \
+                            connections. What each is charged with is what it did then: it ran, waited for a CPU, or slept, and where; or \
+                            nobody was there. The charges add up to the whole wait. It prints 'measuring' on stderr when it begins; \
+                            SIGINT, SIGTERM and SIGHUP end it early. How to read it: docs/blame.md."
+    )]
+    Blame(Blame),
     /// Print a line for whatever begins or ends: findings, and listeners that open and close
     Events(Events),
     /// Record everything, to look at it later: a file, or a ring that holds the last hours
@@ -207,6 +215,34 @@ pub(super) struct Report {
     /// Output format
     #[arg(long, value_parser = report_format(), default_value = report::FORMATS[0].name)]
     pub(super) format: &'static report::Format,
+}
+
+/// Options of blame.
+#[derive(Debug, Clone, Args)]
+#[cfg_attr(not(feature = "blame"), expect(dead_code, reason = "this build only says what it lacks"))]
+pub(super) struct Blame {
+    /// How long to measure (10s, 500ms, 2m) [default: 10s]
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
+    pub(super) duration: Option<Duration>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = BlameFormat::Text)]
+    pub(super) format: BlameFormat,
+    /// Compare with an earlier run, which '--format json' printed into this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) against: Option<PathBuf>,
+}
+
+/// The formats of blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum BlameFormat {
+    /// For people: shares, and stacks below
+    Text,
+    /// A stack a line, for tools that draw flame graphs; the unit is a microsecond
+    Folded,
+    /// A flame graph: what is wide was waited for long
+    Svg,
+    /// For programs: schema 1, see docs/schema.md
+    Json,
 }
 
 /// Options of the events.
@@ -445,6 +481,7 @@ impl Cli {
         let (command, filters) = match &self.command {
             None | Some(Command::Top(_) | Command::Replay(_)) => return None,
             Some(Command::Report(_)) => ("report", false),
+            Some(Command::Blame(_)) => ("blame", false),
             Some(Command::Events(_)) => ("events", false),
             Some(Command::Export(_)) => ("export", false),
             Some(Command::Record(_)) => ("record", !self.filter.is_empty()),
@@ -543,6 +580,7 @@ impl Probing {
                 Extent::Accepts => live::Level::Accepts,
                 Extent::All => live::Level::All,
             },
+            blame: false,
             refuse: Vec::new(),
         };
         source::Options { probes, live }

@@ -117,6 +117,18 @@ pub(crate) fn restrict_to_owners() -> Result<(), RightsError> {
     thread::restrict(&OWNERS)
 }
 
+/// What the thread that names functions needs: the files that other users' processes have mapped, through links of
+/// /proc/PID/map_files, and the kernel's symbols.
+#[cfg(feature = "blame")]
+const SYMBOLS: [Capability; 4] =
+    [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE, Capability::CAP_SYS_ADMIN, Capability::CAP_SYSLOG];
+
+/// Leaves the calling thread, which names functions, with what that needs.
+#[cfg(feature = "blame")]
+pub(crate) fn restrict_to_symbols() -> Result<(), RightsError> {
+    thread::restrict(&SYMBOLS)
+}
+
 /// Leaves the calling thread, which reads files of container runtimes, with what that needs.
 pub(crate) fn restrict_to_files() -> Result<(), RightsError> {
     thread::restrict(&[Capability::CAP_DAC_READ_SEARCH])

@@ -43,6 +43,14 @@ pub trait Source: Send {
 
     /// What it is, in a word or two, as status lines show it.
     fn name(&self) -> &str;
+
+    /// What acceptors do while connections wait, if [`live::Options::blame`] asked for that.
+    ///
+    /// # Errors
+    /// Why that cannot be known here.
+    fn blame(&mut self) -> Result<live::blame::Watching<'_>, String> {
+        Err("it takes probes".to_owned())
+    }
 }
 
 /// What samples are to be read from.

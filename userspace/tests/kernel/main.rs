@@ -7,6 +7,8 @@
 mod addresses;
 mod backends;
 mod before_start;
+#[cfg(feature = "blame")]
+mod blame;
 mod burst;
 mod calls;
 mod clients;
@@ -92,6 +94,8 @@ fn main() -> ExitCode {
         command_line::TESTS,
         recordings::TESTS,
         probe_log::TESTS,
+        #[cfg(feature = "blame")]
+        blame::TESTS,
         dashboard::TESTS,
     ];
     // Tests that change the machine, or need a kernel whose hooks are all known, are listed in our virtual machines

@@ -1,6 +1,7 @@
 //! The live source: probes in the running kernel.
 
 mod attach;
+pub mod blame;
 mod bpf;
 mod error;
 mod options;

@@ -25,6 +25,8 @@ pub struct Options {
     pub kind: Option<Kind>,
     /// How much is measured: hooks of higher levels are not attached.
     pub level: Level,
+    /// Whether acceptors are to be watched, for queue-wait blame.
+    pub blame: bool,
     /// Hooks (`fexit/inet_csk_accept`) that count as refused by the kernel, to see what is lost with them.
     pub refuse: Vec<String>,
 }
@@ -41,6 +43,7 @@ impl Default for Options {
             log_probes: false,
             kind: None,
             level: Level::All,
+            blame: false,
             refuse: Vec::new(),
         }
     }

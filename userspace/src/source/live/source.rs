@@ -21,6 +21,7 @@ use super::{
         events::{Event, Method, Target},
         silence,
     },
+    blame::{Blame, Refused, Watching},
     bpf,
     read::{
         cost::ProbeCost,
@@ -75,6 +76,8 @@ pub struct LiveSource {
     pub(super) programs: Vec<String>,
     /// What it is, in a word or two.
     pub(super) name: &'static str,
+    /// What acceptors do while connections wait, if that is wanted, or why that cannot be known.
+    pub(super) blame: Option<Result<Blame, Refused>>,
     /// Prints for as long as this lives.
     pub(super) _log: Option<Log>,
 }
@@ -277,6 +280,14 @@ impl Source for LiveSource {
 
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn blame(&mut self) -> Result<Watching<'_>, String> {
+        match &mut self.blame {
+            Some(Ok(blame)) => Ok(Watching { blame, ebpf: &mut self.ebpf }),
+            Some(Err(refused)) => Err(refused.to_string()),
+            None => Err("it was not asked for".to_owned()),
+        }
     }
 }
 

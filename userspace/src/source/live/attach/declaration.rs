@@ -95,7 +95,7 @@ impl Hook {
 }
 
 /// A hook that the method does not work without.
-pub(super) const fn hook(program: &'static str, target: Target) -> Hook {
+pub(in crate::source::live) const fn hook(program: &'static str, target: Target) -> Hook {
     Hook { program, target, requirement: Requirement::Required, brings: None }
 }
 

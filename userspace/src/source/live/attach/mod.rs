@@ -1,7 +1,7 @@
 //! Attaching: for each event the first of its methods that works here.
 
 pub(crate) mod coverage;
-mod declaration;
+pub(crate) mod declaration;
 pub mod events;
 pub(crate) mod offsets;
 pub(crate) mod programs;

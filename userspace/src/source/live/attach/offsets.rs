@@ -60,6 +60,8 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("TASK_PID", "task_struct", "pid"),
     ("TASK_TGID", "task_struct", "tgid"),
     ("TASK_REAL_PARENT", "task_struct", "real_parent"),
+    ("TASK_ON_CPU", "task_struct", "on_cpu"),
+    ("TASK_COMM", "task_struct", "comm"),
     ("TASK_THREAD_PID", "task_struct", "thread_pid"),
     ("TASK_GROUP_LEADER", "task_struct", "group_leader"),
     ("PID_LEVEL", "pid", "level"),
@@ -139,10 +141,17 @@ pub(crate) const OPTIONAL: &[&str] = &[
     // Without these, requests of a shard that closes count as given up also where another shard takes them.
     "SOCK_REUSEPORT_CB",
     "REUSEPORT_SOCKS",
+    // Without these nobody is blamed ([`OF_THREADS`]).
+    "TASK_STATE",
+    "TASK_ON_CPU",
+    "TASK_COMM",
     // Packets are dropped with a reason since 5.17; functions need none.
     "REASON_LISTEN_OVERFLOW",
     "REASON_NO_SOCKET",
 ];
+
+/// The globals without which it is not known what a thread does.
+pub(crate) const OF_THREADS: &[&str] = &["TASK_STATE", "TASK_ON_CPU", "TASK_COMM"];
 
 /// The globals without which MPTCP is unknown.
 pub(crate) const MPTCP: &[&str] = &["TCP_IS_MPTCP", "TCP_ULP_DATA", "SUBFLOW_CONN", "MPTCP_FIRST"];
@@ -241,6 +250,8 @@ pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
     let end = btf.member("sk_buff", "cb").and_then(|cb| Ok(cb.byte() + btf.member("tcp_skb_cb", "end_seq")?.byte()));
     put("SKB_END_SEQ", end);
     put("UPID_SIZE", btf.size("upid"));
+    let state = btf.member("task_struct", "__state").or_else(|_| btf.member("task_struct", "state"));
+    put("TASK_STATE", state.map(listentop_btf::Member::byte));
     // Kernels without io_uring have no such types: its hook will not attach there either.
     put("CQE_RES", btf.member("io_uring_cqe", "res").map(listentop_btf::Member::byte));
     for (name, member) in [("KIOCB_OPCODE", "opcode"), ("KIOCB_FILE", "file")] {

@@ -6,7 +6,10 @@ use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     programs::{Iter, ProgramError},
 };
-use listentop_abi::connection::{LISTED, PLACES};
+use listentop_abi::{
+    blame,
+    connection::{LISTED, PLACES},
+};
 use listentop_btf::KernelBtf;
 
 use super::machine::{Geometry, Machine};
@@ -122,6 +125,16 @@ fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry)
         .map_max_entries("THREADS", options.max_threads)
         .map_max_entries("THREAD_INDEX", options.max_threads)
         .map_max_entries("FREE_THREADS", options.max_threads);
+    if options.blame {
+        loader
+            .map_max_entries("QUEUES", slots)
+            .map_max_entries("WATCHED", blame::MAX_THREADS)
+            .map_max_entries("WANTED", blame::MAX_THREADS)
+            .map_max_entries("ACCEPTORS", blame::MAX_THREADS)
+            .map_max_entries("BEFORE", blame::MAX_THREADS)
+            .map_max_entries("CHARGES", blame::MAX_CHARGES)
+            .map_max_entries("STACKS", blame::MAX_STACKS);
+    }
 }
 
 /// Why the kernel does not take the object. Rights are missing unless the user is root and the error is not EPERM.
@@ -142,7 +155,7 @@ fn connection_sets(connections: u32) -> u32 {
 }
 
 /// Loads and attaches an iterator, over the elements of `map` if it is one for maps.
-pub(super) fn iterator(
+pub(in crate::source::live) fn iterator(
     ebpf: &mut Ebpf,
     name: &str,
     kind: &str,

@@ -1,7 +1,7 @@
 //! Starting: the object is loaded, its maps are mapped, its programs attached, and what exists is taken over.
 
 pub(crate) mod kallsyms;
-mod loader;
+pub(in crate::source::live) mod loader;
 pub(crate) mod machine;
 mod maps;
 mod takeover;
@@ -23,6 +23,7 @@ use super::{
         coverage::{self, Circumstances},
         programs::KernelPrograms,
     },
+    blame::{self, Blame},
     read::{cost::ProbeCost, listeners::Listeners, lists::Lists, log::Log, unread::Walk},
 };
 use crate::source::live::error::{NO_THREAD, StartError};
@@ -50,7 +51,7 @@ impl LiveSource {
     /// # Errors
     /// As [`LiveSource::start`].
     pub fn try_start(options: &Options, trials: &mut Vec<Trial>) -> Result<Self, StartError> {
-        check_descriptors()?;
+        check_descriptors(options)?;
         let machine = Machine::read()?;
         let slots = options.max_listeners.unwrap_or(limits::DEFAULT_LISTENERS);
         let mut source = Self::with_slots(options, &machine, slots, trials)?;
@@ -76,6 +77,9 @@ impl LiveSource {
         let geometry = Geometry::new(slots, &machine.kernel);
         let mut ebpf = load(options, machine, geometry)?;
         let tables = maps::tables(&ebpf, geometry)?;
+        if !options.blame {
+            Blame::discard(&mut ebpf);
+        }
         let losses = maps::losses(&ebpf)?;
         let log = options.log_probes.then(|| start_log(&mut ebpf)).transpose()?;
         let free = maps::free_slots(&mut ebpf, geometry)?;
@@ -97,6 +101,7 @@ impl LiveSource {
         let visited: Vec<_> = if options.empty { Vec::new() } else { machine.namespaces.values().collect() };
         let unfinished_queues = takeover.run(&mut ebpf, &visited, settings, &tables.info, geometry)?;
 
+        let blame = options.blame.then(|| Blame::attach(&mut ebpf, options, machine, geometry.slots));
         let probe_cost = ProbeCost::start(options.probe_stats)
             .map_err(|error| StartError::Io("the probes cannot be timed", error))?;
         let circumstances = Circumstances {
@@ -128,6 +133,7 @@ impl LiveSource {
             unfinished_queues,
             clients_remembered: options.max_dropped_clients.saturating_sub(limits::READY_PLACES * geometry.cpus).into(),
             programs: loaded_programs(&ebpf),
+            blame,
             name: name(options.level),
             ebpf,
             _log: log,
@@ -186,7 +192,8 @@ pub(crate) const DESCRIPTORS: u64 = 128;
 
 /// Checks that there are enough. The hooks that come after the last one would be refused otherwise, as if this kernel
 /// did not have them.
-fn check_descriptors() -> Result<(), StartError> {
+fn check_descriptors(options: &Options) -> Result<(), StartError> {
+    let needed = if options.blame { DESCRIPTORS + blame::descriptors() } else { DESCRIPTORS };
     let short = |text| StartError::Short(Shortage::Descriptors, text);
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
     // Reading the directory takes one itself.
@@ -197,11 +204,7 @@ fn check_descriptors() -> Result<(), StartError> {
         Err(_) => 0,
     };
     let free = limit.saturating_sub(open);
-    if free < DESCRIPTORS {
-        Err(short(format!("they take {DESCRIPTORS} descriptors, and {free} are free")))
-    } else {
-        Ok(())
-    }
+    if free < needed { Err(short(format!("they take {needed} descriptors, and {free} are free"))) } else { Ok(()) }
 }
 
 fn start_log(ebpf: &mut Ebpf) -> Result<Log, StartError> {

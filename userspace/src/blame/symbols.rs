@@ -1,0 +1,245 @@
+//! Names of functions, on a thread that keeps the rights for that: it reads the files that other users' processes have
+//! mapped, and the kernel's symbols.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+    io,
+    path::Path,
+    sync::mpsc,
+};
+
+use blazesym::{
+    MaybeDefault, Pid,
+    symbolize::{
+        Input, Sym, Symbolized, Symbolizer,
+        source::{Kernel, Process, Source},
+    },
+};
+
+use super::frames::{Frame, Names};
+use crate::rights;
+
+/// What is to be named.
+enum Request {
+    /// Addresses in a process; it is asked while the process lives.
+    Process(u32, Vec<u64>),
+    /// Addresses in the kernel.
+    Kernel(Vec<u64>),
+    /// All names so far.
+    Names(mpsc::SyncSender<Names>),
+}
+
+/// The thread that names functions. It ends with this.
+#[derive(Debug)]
+pub struct Symbols {
+    requests: mpsc::Sender<Request>,
+    /// What was asked for: a name is looked up once.
+    asked: HashSet<(u32, u64)>,
+}
+
+impl Symbols {
+    /// Starts the thread. To be called before rights are given up.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start() -> io::Result<Self> {
+        let (requests, wanted) = mpsc::channel();
+        std::thread::Builder::new().name("symbols".to_owned()).spawn(move || {
+            // If that fails, the thread goes on with the rights that it has.
+            let _ = rights::restrict_to_symbols();
+            let mut worker = Worker::new();
+            while let Ok(request) = wanted.recv() {
+                match request {
+                    Request::Process(pid, addresses) => worker.process(pid, &addresses),
+                    Request::Kernel(addresses) => worker.kernel(&addresses),
+                    // Who asked may be gone.
+                    Request::Names(sender) => drop(sender.send(worker.names.clone())),
+                }
+            }
+        })?;
+        Ok(Self { requests, asked: HashSet::new() })
+    }
+
+    /// Has addresses in a process named, while it lives.
+    pub fn process(&mut self, pid: u32, addresses: &[u64]) {
+        let new = self.new_ones(pid, addresses);
+        if !new.is_empty() {
+            let _ = self.requests.send(Request::Process(pid, new));
+        }
+    }
+
+    /// Has addresses in the kernel named.
+    pub fn kernel(&mut self, addresses: &[u64]) {
+        let new = self.new_ones(0, addresses);
+        if !new.is_empty() {
+            let _ = self.requests.send(Request::Kernel(new));
+        }
+    }
+
+    fn new_ones(&mut self, pid: u32, addresses: &[u64]) -> Vec<u64> {
+        addresses.iter().copied().filter(|address| self.asked.insert((pid, *address))).collect()
+    }
+
+    /// All names that were asked for; none if the thread failed.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let (sender, names) = mpsc::sync_channel(1);
+        let _ = self.requests.send(Request::Names(sender));
+        names.recv().unwrap_or_default()
+    }
+}
+
+struct Worker {
+    symbolizer: Symbolizer,
+    names: Names,
+}
+
+impl Worker {
+    fn new() -> Self {
+        let symbolizer = Symbolizer::builder().enable_auto_reload(true).enable_code_info(false).build();
+        Self { symbolizer, names: Names::default() }
+    }
+
+    fn process(&mut self, pid: u32, addresses: &[u64]) {
+        let mut named = HashMap::new();
+        // Links in /proc/PID/map_files lead into the process' own mount namespace, and take a right that may be
+        // missing; paths do not.
+        for map_files in [true, false] {
+            let mut process = Process::new(Pid::from(pid));
+            process.map_files = map_files;
+            let symbols = self.symbolizer.symbolize(&Source::Process(process), Input::AbsAddr(addresses));
+            let Ok(symbols) = symbols else { continue };
+            for (address, symbol) in addresses.iter().zip(symbols) {
+                if let Some(frames) = frames(&symbol, false) {
+                    named.entry(*address).or_insert(frames);
+                }
+            }
+            if named.len() == addresses.len() {
+                break;
+            }
+        }
+        let modules = Modules::of(pid);
+        for address in addresses {
+            let module = modules.at(*address);
+            let is_code = modules.is_code(*address);
+            let named = named.remove(address).filter(|_| is_code);
+            let frames = named.unwrap_or_else(|| vec![Frame { is_code, ..Frame::unnamed(*address, None, false) }]);
+            let frames = frames.into_iter().map(|frame| Frame { module: module.clone().or(frame.module), ..frame });
+            self.names.user.insert((pid, *address), frames.collect());
+        }
+    }
+
+    fn kernel(&mut self, addresses: &[u64]) {
+        // An image with all types takes seconds to read, and has no other names.
+        let kernel = Kernel { vmlinux: MaybeDefault::None, ..Kernel::default() };
+        let symbols = self.symbolizer.symbolize(&Source::Kernel(kernel), Input::AbsAddr(addresses)).unwrap_or_default();
+        for (address, symbol) in addresses.iter().zip(symbols) {
+            if let Some(frames) = frames(&symbol, true) {
+                self.names.kernel.insert(*address, frames);
+            }
+        }
+    }
+}
+
+/// The frames at an address, of inlined functions the innermost first.
+fn frames(symbol: &Symbolized<'_>, kernel: bool) -> Option<Vec<Frame>> {
+    let Symbolized::Sym(Sym { name, module, inlined, .. }) = symbol else { return None };
+    let module = module.as_deref().and_then(file_name).filter(|_| !kernel);
+    let inlined = inlined.iter().rev().map(|function| function.name.to_string());
+    let names = inlined.chain([name.to_string()]);
+    Some(names.map(|name| Frame::named(plain(&name), module.clone(), kernel)).collect())
+}
+
+/// A name without the hash that Rust's older mangling puts at its end.
+fn plain(name: &str) -> String {
+    match name.rsplit_once("::h") {
+        Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => name.to_owned(),
+        // Names that glibc gives its functions for its own calls.
+        _ => name.strip_prefix("__GI_").unwrap_or(name).to_owned(),
+    }
+}
+
+fn file_name(path: &OsStr) -> Option<String> {
+    Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
+/// Which file is mapped where.
+struct Modules(Vec<Mapping>);
+
+struct Mapping {
+    addresses: std::ops::Range<u64>,
+    name: String,
+    is_code: bool,
+}
+
+impl Modules {
+    fn of(pid: u32) -> Self {
+        let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+        let maps = String::from_utf8_lossy(&maps);
+        Self(maps.lines().filter_map(Self::line).collect())
+    }
+
+    /// `begin-end perms offset device inode path`.
+    fn line(line: &str) -> Option<Mapping> {
+        let mut fields = line.split_ascii_whitespace();
+        let (begin, end) = fields.next()?.split_once('-')?;
+        let is_code = fields.next()?.contains('x');
+        let path = fields.nth(3).unwrap_or("[anonymous memory]");
+        let name = file_name(OsStr::new(path))?;
+        let addresses = u64::from_str_radix(begin, 16).ok()?..u64::from_str_radix(end, 16).ok()?;
+        Some(Mapping { addresses, name, is_code })
+    }
+
+    fn mapping(&self, address: u64) -> Option<&Mapping> {
+        self.0.iter().find(|mapping| mapping.addresses.contains(&address))
+    }
+
+    fn at(&self, address: u64) -> Option<String> {
+        self.mapping(address).map(|mapping| mapping.name.clone())
+    }
+
+    /// Whether code may be there. Where the mappings are not known, it may.
+    fn is_code(&self, address: u64) -> bool {
+        self.0.is_empty() || self.mapping(address).is_some_and(|mapping| mapping.is_code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn a_function_of_this_program() -> u64 {
+        std::hint::black_box(a_function_of_this_program as fn() -> u64 as usize as u64)
+    }
+
+    #[test]
+    fn functions_of_a_process_have_names() {
+        let mut symbols = Symbols::start().expect("a thread starts");
+        let (pid, address) = (std::process::id(), a_function_of_this_program());
+        symbols.process(pid, &[address, 4096]);
+        let names = symbols.names();
+        let of = |address| names.user.get(&(pid, address)).and_then(|frames| frames.first()).cloned();
+        let frame = of(address).expect("it was asked for");
+        assert!(frame.named && frame.function.ends_with("a_function_of_this_program"), "{frame:?}");
+        assert!(frame.module.is_some(), "{frame:?}");
+        let nowhere = Frame { is_code: false, ..Frame::unnamed(4096, None, false) };
+        assert_eq!(of(4096), Some(nowhere), "nothing is mapped there");
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_addresses() {
+        let mut symbols = Symbols::start().expect("a thread starts");
+        symbols.process(u32::MAX >> 1, &[0x1234]);
+        assert_eq!(symbols.names().user.len(), 1);
+    }
+
+    #[test]
+    fn hashes_are_left_out() {
+        assert_eq!(plain("core::fmt::write::h0123456789abcdef"), "core::fmt::write");
+        assert_eq!(plain("core::fmt::write"), "core::fmt::write");
+        assert_eq!(plain("a::h12"), "a::h12");
+        assert_eq!(plain("__GI___clock_nanosleep"), "__clock_nanosleep");
+    }
+}

@@ -1,0 +1,400 @@
+//! Queue-wait blame: the charges add up to the wait that the test itself measures, and each is for what the acceptor
+//! did.
+
+use std::{os::fd::AsRawFd as _, thread, time::Duration};
+
+use io_uring::{opcode, types};
+use listentop_model::coverage::Measure;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use socket2::Socket;
+use test_support::{
+    Lab, Test,
+    command::Measuring,
+    lab::PORT,
+    now_ns,
+    process::{Gate, fork, wait_for_ever},
+    ring::{complete, push, ring},
+    sleep_ms,
+    sockets::{accept, connect, listen, wait_queued},
+    spans::When,
+    tid,
+};
+
+const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "blame::charges_add_up_to_the_wait", needs: NEEDS, run: adds_up },
+    Test { name: "blame::known_phases", needs: NEEDS, run: known_phases },
+    Test { name: "blame::an_acceptor_that_ends", needs: NEEDS, run: ends },
+    Test { name: "blame::a_stopped_acceptor", needs: NEEDS, run: stopped },
+    Test { name: "blame::four_acceptors_and_two_shards", needs: NEEDS, run: four_acceptors },
+    Test { name: "blame::io_uring", needs: NEEDS, run: through_io_uring },
+    Test { name: "blame::nobody_waits", needs: NEEDS, run: nobody_waits },
+];
+
+/// The identity: the measured wait and the charges differ by this at most.
+const IDENTITY: f64 = 0.005;
+/// Shares are exact where no sample is involved. The times that the test compares with are not: it is preempted, too.
+const POINTS: f64 = 0.02;
+
+fn start() -> Measuring {
+    Measuring::start(&format!("blame --format json --port {PORT} --for 60s"))
+}
+
+fn us(value: &Value) -> u64 {
+    value["wait_us"].as_u64().expect("a number")
+}
+
+/// The wait in a state.
+fn state(of: &Value, state: &str) -> u64 {
+    us(&of["states"][state])
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().expect("a list").iter()
+}
+
+/// The wait of stacks in this state with such a function.
+fn in_function(report: &Value, state: &str, function: &str) -> u64 {
+    let stacks = list(&report["listeners"]).flat_map(|listener| list(&listener["stacks"]));
+    let named = |frame: &Value| frame["function"].as_str().is_some_and(|name| name.contains(function));
+    stacks.filter(|stack| stack["state"] == state && list(&stack["frames"]).any(named)).map(us).sum()
+}
+
+/// The wait of stacks in this state with a function of the program's or of a library's that has a name.
+fn in_program(report: &Value, state: &str) -> u64 {
+    let stacks = list(&report["listeners"]).flat_map(|listener| list(&listener["stacks"]));
+    let named = |frame: &Value| frame["function"].is_string() && frame["kernel"] == false;
+    stacks.filter(|stack| stack["state"] == state && list(&stack["frames"]).any(named)).map(us).sum()
+}
+
+/// Checks that the parts of a report add up, and that nothing was lost. Returns the total.
+fn assert_adds_up(report: &Value) -> u64 {
+    let total = report["total_wait_us"].as_u64().expect("a number");
+    let mut listeners = 0;
+    for listener in list(&report["listeners"]) {
+        let whole = listener["total_wait_us"].as_u64().expect("a number");
+        listeners += whole;
+        let states: u64 = ["running", "runnable", "asleep", "nobody"].iter().map(|name| state(listener, name)).sum();
+        let stacks: u64 = list(&listener["stacks"]).map(us).sum();
+        let threads: u64 = list(&listener["threads"]).map(us).sum::<u64>() + state(listener, "nobody");
+        for (parts, sum) in [("states", states), ("stacks", stacks), ("threads", threads)] {
+            // Each part is rounded down to a microsecond.
+            let least = (whole as f64 * (1.0 - IDENTITY)) as u64;
+            assert!(sum <= whole + 10 && sum + 200 >= least, "{parts}: {sum} of {whole} µs");
+        }
+    }
+    assert!(total.abs_diff(listeners) <= 10, "{total} µs, of listeners {listeners}");
+    for (what, lost) in report["lost"].as_object().expect("an object") {
+        assert!(what == "late" || lost == 0, "{what}: {lost}");
+    }
+    assert_eq!(report["unavailable"], Value::Array(Vec::new()));
+    total
+}
+
+/// Checks that a wait is within bounds, give or take a part of the whole.
+fn assert_within(what: &str, wait_us: u64, (low_ns, high_ns): (u64, u64), give: f64) {
+    let (low, high) = (low_ns as f64 / 1e3 - give, high_ns as f64 / 1e3 + give);
+    assert!((low..=high).contains(&(wait_us as f64)), "{what}: {wait_us} µs, not within {low} to {high} µs");
+}
+
+/// When each connection came and went.
+#[derive(Default)]
+struct Truth {
+    clients: Vec<Socket>,
+    servers: Vec<Socket>,
+    came: Vec<When>,
+    went: Vec<When>,
+}
+
+impl Truth {
+    fn connect(&mut self) {
+        let (when, client) = When::doing(|| connect(PORT));
+        self.came.push(when);
+        self.clients.push(client);
+    }
+
+    fn accept(&mut self, accept: impl FnOnce() -> Socket) {
+        let (when, server) = When::doing(accept);
+        self.went.push(when);
+        self.servers.push(server);
+    }
+
+    /// The least and the most that connections can have waited, if the measurement ended within `end`.
+    fn wait_ns(&self, end: When) -> (u64, u64) {
+        let went = |index: usize| self.went.get(index).copied().unwrap_or(end);
+        let spans = || self.came.iter().enumerate().map(|(index, came)| (came, went(index)));
+        let low = spans().map(|(came, went)| went.from.saturating_sub(came.to)).sum();
+        (low, spans().map(|(came, went)| went.to.saturating_sub(came.from)).sum())
+    }
+}
+
+/// Ends the measurement. Returns when it ended, and the report.
+fn end(measuring: Measuring) -> (When, Value) {
+    When::doing(|| measuring.report())
+}
+
+fn assert_total(report: &Value, truth: &Truth, end: When) {
+    let total = assert_adds_up(report);
+    let bounds = truth.wait_ns(end);
+    assert_within("total", total, bounds, bounds.1 as f64 / 1e3 * IDENTITY);
+}
+
+/// Connections that are accepted one after the other, and three that wait still.
+fn adds_up(_: &Lab) {
+    let listener = listen(PORT, 64);
+    let mut truth = Truth::default();
+    let measuring = start();
+    for _ in 0..12 {
+        truth.connect();
+    }
+    sleep_ms(600);
+    for _ in 0..9 {
+        truth.accept(|| accept(&listener).expect("a connection"));
+        sleep_ms(40);
+    }
+    truth.connect();
+    sleep_ms(200);
+    let (end, report) = end(measuring);
+    assert_total(&report, &truth, end);
+    let threads: Vec<&Value> = list(&report["listeners"][0]["threads"]).collect();
+    assert_eq!(threads.len(), 1, "{threads:?}");
+    assert_eq!(threads[0]["tid"], tid());
+    // Before its first accept, nobody knew that this thread would.
+    assert_within("before", state(&report, "nobody"), (12 * 500_000_000, 12 * 1_500_000_000), 1e3);
+}
+
+/// CPU time of this thread.
+fn cpu_ns() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
+    Duration::from(time).as_nanos() as u64
+}
+
+/// For how long this thread has waited for a CPU (/proc/PID/task/TID/schedstat).
+fn run_delay_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("there");
+    text.split(' ').nth(1).and_then(|delay| delay.parse().ok()).expect("a number")
+}
+
+#[inline(never)]
+fn compute(until_cpu_ns: u64) -> u64 {
+    let mut sum = 0_u64;
+    while cpu_ns() < until_cpu_ns {
+        for n in 0..1_000 {
+            sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(n));
+        }
+    }
+    sum
+}
+
+/// Waits in vain for a lock that nobody gives back.
+fn wait_for_lock(ms: i64) {
+    let word = 1_u32;
+    let timeout = libc::timespec { tv_sec: 0, tv_nsec: ms * 1_000_000 };
+    // SAFETY: a word and a time that outlive the call.
+    unsafe { libc::syscall(libc::SYS_futex, &raw const word, libc::FUTEX_WAIT, 1, &raw const timeout, 0, 0) };
+}
+
+/// While eight connections wait: computes, sleeps, waits for a lock, a few times. They waited before the start.
+fn known_phases(_: &Lab) {
+    const QUEUED: u64 = 8;
+    const ROUNDS: u64 = 5;
+    const COMPUTE_NS: u64 = 150_000_000;
+    let (ready, go, truth) = (Gate::new(), Gate::new(), Gate::new());
+    let server = fork(|| {
+        let listener = listen(PORT, 16);
+        ready.open(1);
+        go.pass();
+        // From here on it is an acceptor.
+        let accepted = accept(&listener);
+        let (cpu, delay) = (cpu_ns(), run_delay_ns());
+        let (mut slept, mut locked) = (0, 0);
+        for _ in 0..ROUNDS {
+            compute(cpu_ns() + COMPUTE_NS);
+            let begin = now_ns();
+            sleep_ms(100);
+            let middle = now_ns();
+            wait_for_lock(50);
+            (slept, locked) = (slept + middle - begin, locked + now_ns() - middle);
+        }
+        [cpu_ns() - cpu, run_delay_ns() - delay, slept, locked].into_iter().for_each(|ns| truth.send(ns));
+        wait_for_ever();
+        drop(accepted);
+    });
+    ready.pass();
+    let clients: Vec<Socket> = (0..=QUEUED).map(|_| connect(PORT)).collect();
+    let measuring = start();
+    go.open(1);
+    let [cpu, delay, slept, locked] = [(); 4].map(|()| truth.receive() * QUEUED);
+    let (_, report) = end(measuring);
+    let total = assert_adds_up(&report);
+    let interval = report["interval_us"].as_u64().expect("a number");
+    // Nine until it accepts the first, and eight from then on.
+    assert_within("total", total, (interval * 1000 * QUEUED, interval * 1000 * (QUEUED + 1)), total as f64 * IDENTITY);
+    let give = total as f64 * POINTS;
+    let rounds = QUEUED * ROUNDS;
+    // What it sleeps longer than it wants, it waits for a CPU.
+    assert_within("sleep", in_function(&report, "asleep", "nanosleep"), (rounds * 100_000_000, slept), give);
+    assert_within("lock", in_function(&report, "asleep", "futex"), (rounds * 50_000_000, locked), give);
+    assert_within("running", state(&report, "running"), (cpu, cpu), give);
+    assert_within("runnable", state(&report, "runnable"), (delay, delay), give);
+    // A sample every 5 ms: nearly all that ran has one, with the name of a function of this program or of a library.
+    let (ran, named) = (state(&report, "running") as f64, in_program(&report, "running") as f64);
+    assert!(named > ran * 0.8, "{named} of {ran} µs: {report}");
+    assert!(report["unsampled_us"].as_u64().is_some_and(|us| (us as f64) < ran * 0.2), "{report}");
+    drop((server, clients));
+}
+
+/// An acceptor that ends: from then on nobody is there, though its process holds the listener.
+fn ends(_: &Lab) {
+    let (ready, go, times) = (Gate::new(), Gate::new(), Gate::new());
+    let server = fork(|| {
+        let listener = listen(PORT, 16);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                ready.open(1);
+                go.pass();
+                drop(accept(&listener));
+                times.send(now_ns());
+                sleep_ms(400);
+                times.send(now_ns());
+            });
+        });
+        wait_for_ever();
+    });
+    ready.pass();
+    let clients: Vec<Socket> = (0..6).map(|_| connect(PORT)).collect();
+    let measuring = start();
+    go.open(1);
+    let [accepted, ended] = [(); 2].map(|()| times.receive());
+    sleep_ms(800);
+    let (until, report) = end(measuring);
+    let total = assert_adds_up(&report);
+    let give = total as f64 * POINTS;
+    let asleep = in_function(&report, "asleep", "nanosleep");
+    assert_within("asleep", asleep, (5 * 400_000_000, 5 * (ended - accepted)), give);
+    // Until it is gone it runs, or waits for a CPU in which to end. Six connections wait until it accepts, then five.
+    let awake: u64 = ["nobody", "running", "runnable"].iter().map(|name| state(&report, name)).sum();
+    let late = ended - accepted - 400_000_000;
+    let most = 5 * (until.to - ended + late) + 6 * report_before(&report, until, accepted);
+    assert_within("nobody", awake, (5 * (until.from - ended), most), give);
+    assert!(state(&report, "nobody") > 5 * 500_000, "{report}");
+    let threads: Vec<&Value> = list(&report["listeners"][0]["threads"]).collect();
+    assert_eq!((threads.len(), &threads[0]["ended"]), (1, &Value::Bool(true)), "{threads:?}");
+    drop((server, clients));
+}
+
+/// From the beginning of the measurement until `then`, at most.
+fn report_before(report: &Value, until: When, then: u64) -> u64 {
+    let interval = report["interval_us"].as_u64().expect("a number") * 1000;
+    then.saturating_sub(until.from.saturating_sub(interval))
+}
+
+/// An acceptor that waits in accept, and is stopped by a signal before connections come.
+fn stopped(_: &Lab) {
+    let ready = Gate::new();
+    let server = fork(|| {
+        let listener = listen(PORT, 16);
+        ready.open(1);
+        while let Some(connection) = accept(&listener) {
+            std::mem::forget(connection);
+        }
+    });
+    ready.pass();
+    sleep_ms(50);
+    let pid = Pid::from_raw(server.pid() as i32);
+    let measuring = start();
+    kill(pid, Signal::SIGSTOP).expect("it runs");
+    sleep_ms(50);
+    let clients: Vec<Socket> = (0..3).map(|_| connect(PORT)).collect();
+    sleep_ms(500);
+    kill(pid, Signal::SIGCONT).expect("it runs");
+    sleep_ms(300);
+    let (_, report) = end(measuring);
+    let total = assert_adds_up(&report);
+    assert!(total > 3 * 450_000, "{total} µs");
+    let asleep = in_function(&report, "asleep", "do_signal_stop");
+    assert!(asleep as f64 > total as f64 * 0.9, "{asleep} of {total} µs: {report}");
+    drop((server, clients));
+}
+
+/// Four threads that accept from one shard share its wait; the other shard has one.
+fn four_acceptors(_: &Lab) {
+    let shared = |port| {
+        test_support::sockets::listen_on(test_support::lab::loopback(port), 64, |socket| {
+            socket.set_reuse_port(true).expect("SO_REUSEPORT");
+        })
+    };
+    let shards = [shared(PORT), shared(PORT)];
+    let clients: Vec<Socket> = (0..60).map(|_| connect(PORT)).collect();
+    let queued = || shards.each_ref().map(test_support::sockets::queued);
+    assert!(queued().iter().all(|depth| *depth >= 8), "{:?}", queued());
+    let measuring = start();
+    let barrier = std::sync::Barrier::new(5);
+    thread::scope(|scope| {
+        for number in 0..5 {
+            let (barrier, shard) = (&barrier, &shards[usize::from(number == 4)]);
+            scope.spawn(move || {
+                barrier.wait();
+                let connection = accept(shard);
+                sleep_ms(700);
+                barrier.wait();
+                drop(connection);
+            });
+        }
+    });
+    let (_, report) = end(measuring);
+    assert_adds_up(&report);
+    let listeners: Vec<&Value> = list(&report["listeners"]).collect();
+    assert_eq!(listeners.len(), 2);
+    for listener in listeners {
+        let waits: Vec<u64> = list(&listener["threads"]).map(us).collect();
+        assert!(waits.len() == 1 || waits.len() == 4, "{waits:?}");
+        let (least, most) = (waits.iter().min().copied(), waits.iter().max().copied());
+        let (least, most) = (least.expect("some"), most.expect("some"));
+        // They became acceptors at nearly the same time, and ended so.
+        assert!(least as f64 > most as f64 * 0.8, "{waits:?}");
+    }
+    drop(clients);
+}
+
+/// A thread that accepts through io_uring is an acceptor.
+fn through_io_uring(_: &Lab) {
+    let listener = listen(PORT, 16);
+    let mut ring = ring();
+    let mut truth = Truth::default();
+    let measuring = start();
+    for _ in 0..5 {
+        truth.connect();
+    }
+    sleep_ms(300);
+    let fd = types::Fd(listener.as_raw_fd());
+    for _ in 0..4 {
+        truth.accept(|| {
+            push(&mut ring, &opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).build());
+            let descriptor = complete(&mut ring).result();
+            assert!(descriptor >= 0, "{descriptor}");
+            // SAFETY: the kernel has just returned this descriptor to us.
+            unsafe { std::os::fd::FromRawFd::from_raw_fd(descriptor) }
+        });
+        sleep_ms(100);
+    }
+    let (end, report) = end(measuring);
+    assert_total(&report, &truth, end);
+    assert_eq!(report["listeners"][0]["threads"][0]["tid"], tid(), "{report}");
+    assert!(in_function(&report, "asleep", "nanosleep") > 0, "{report}");
+}
+
+/// Without connections that wait there is nothing to blame anybody for.
+fn nobody_waits(_: &Lab) {
+    let listener = listen(PORT, 16);
+    let report = start().report();
+    assert_eq!((assert_adds_up(&report), state(&report, "nobody")), (0, 0));
+    let client = connect(PORT);
+    wait_queued(&listener, 1);
+    drop((client, listener));
+}
