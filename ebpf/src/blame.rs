@@ -314,19 +314,15 @@ fn add(
         kernel_stack,
         user_stack,
     };
-    let charge = match CHARGES.value(&key) {
-        Some(charge) => charge,
-        None => {
-            let _ = CHARGES.insert(&key, &Charge { wait_ns: 0, count: 0 }, NEW);
-            match CHARGES.value(&key) {
-                Some(charge) => charge,
-                None => {
-                    lost(BlameLoss::Charges);
-                    field!(queue.untold_ns).wrapping(state as usize % STATES).add(wait_ns);
-                    return;
-                }
-            }
-        }
+    let mut charge = CHARGES.value(&key);
+    if charge.is_none() {
+        let _ = CHARGES.insert(&key, &Charge { wait_ns: 0, count: 0 }, NEW);
+        charge = CHARGES.value(&key);
+    }
+    let Some(charge) = charge else {
+        lost(BlameLoss::Charges);
+        field!(queue.untold_ns).wrapping(state as usize % STATES).add(wait_ns);
+        return;
     };
     field!(charge.wait_ns).add(wait_ns);
     field!(charge.count).add(1);
@@ -389,12 +385,11 @@ fn ends(thread: MapValue<WatchedThread>, tid: u32) {
     for index in 0..SEATS {
         let Some(seat) = seat_at(thread, index) else { break };
         let Some(queue) = watched(field!(seat.listener).get()) else { continue };
-        let gained = match change(queue, u64::MAX) {
-            Some(share) => share.wrapping_sub(field!(seat.share_ns).get()),
-            None => {
-                lost(BlameLoss::Late);
-                0
-            }
+        let gained = if let Some(share) = change(queue, u64::MAX) {
+            share.wrapping_sub(field!(seat.share_ns).get())
+        } else {
+            lost(BlameLoss::Late);
+            0
         };
         let running = field!(seat.running_ns).get() + gained;
         if running != 0 {

@@ -164,8 +164,7 @@ fn record(path: &Path) {
     writer.finish().expect("it is written");
 }
 
-/// The recording, and of it the pictures of the README: `UPDATE_DOCS=1 cargo test -p listentop --test dashboard_incident`
-/// makes them anew.
+/// The recording, and of it the pictures of the README. `UPDATE_DOCS=1` makes them anew.
 #[test]
 fn pictures_of_the_readme() {
     let updates = std::env::var_os("UPDATE_DOCS").is_some();

@@ -1,7 +1,7 @@
 //! Every view at every size in every look, of the recording of forty listeners: to be looked at as a stranger would.
 //!
-//! `PICTURES=DIR cargo test -p listentop --test dashboard_pictures` writes them all, as SVG. Without the variable the test
-//! only checks what can be checked without eyes.
+//! `PICTURES=DIR cargo test -p listentop --test dashboard_pictures` writes them all, as SVG. Without the variable the
+//! test only checks what can be checked without eyes.
 
 use std::{
     collections::BTreeMap,

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often a stalled thread checks whether it was released. Seldom: one that wakes up often is often found waiting for
-/// a CPU on a busy machine, and then it seems to work.
+/// How often a stalled thread checks whether it was released. Seldom: one that wakes up often is often found waiting
+/// for a CPU on a busy machine, and then it seems to work.
 const RELEASE_CHECK: Duration = Duration::from_millis(100);
 
 /// One running server.

@@ -72,8 +72,8 @@ pub(crate) fn open(path: &Path) -> io::Result<Opened> {
 /// Makes a file that is not there yet, which its owner alone may read.
 ///
 /// # Errors
-/// There is something of this name, the way to it leads through a symbolic link of another user, or the folder cannot be
-/// written.
+/// There is something of this name, the way to it leads through a symbolic link of another user, or the folder cannot
+/// be written.
 pub fn create(path: &Path) -> io::Result<File> {
     let (folder, name) = parent(path)?;
     let name = name.ok_or_else(|| other("it is a folder"))?;

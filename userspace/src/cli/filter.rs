@@ -37,7 +37,8 @@ pub(super) struct Filter {
     /// (repeatable)
     #[arg(long, global = true, value_name = "ID|NAME")]
     pub(super) container: Vec<String>,
-    /// Only listeners of processes in this pod: by name, by namespace/name, or by id, whole or its beginning (repeatable)
+    /// Only listeners of processes in this pod: by name, by namespace/name, or by id, whole or its beginning
+    /// (repeatable)
     #[arg(long, global = true, value_name = "ID|NAME")]
     pub(super) pod: Vec<String>,
     /// Only listeners of processes in this systemd service; `.service` may be left out (repeatable)

@@ -2,8 +2,8 @@
 //!
 //! Capabilities belong to threads. Once the probes are attached the thread that samples, and every thread started from
 //! it, needs none. A few small threads keep what only they need: `owners` reads /proc/PID/fd, `names`
-//! files of container runtimes; `rights` (see [`privileged`]) enters namespaces, reads their counters, and has the kernel
-//! time the probes. [`tracers`] of the same user are kept out from the start.
+//! files of container runtimes; `rights` (see [`privileged`]) enters namespaces, reads their counters, and has the
+//! kernel time the probes. [`tracers`] of the same user are kept out from the start.
 
 mod keeper;
 pub mod sandbox;

@@ -1,8 +1,9 @@
 //! Keeping tracers of the same user out.
 //!
-//! The kernel compares a tracer's capabilities with those of the one thread that it asks for, and here most threads have
-//! none. But threads share their memory: whoever traces one of them has them all, those with CAP_SYS_ADMIN too. Of a
-//! process that is not dumpable (prctl(2), PR_SET_DUMPABLE) the kernel asks for CAP_SYS_PTRACE, whichever thread it is.
+//! The kernel compares a tracer's capabilities with those of the one thread that it asks for, and here most threads
+//! have none. But threads share their memory: whoever traces one of them has them all, those with CAP_SYS_ADMIN too. Of
+//! a process that is not dumpable (prctl(2), PR_SET_DUMPABLE) the kernel asks for CAP_SYS_PTRACE, whichever thread it
+//! is.
 
 use caps::CapSet;
 

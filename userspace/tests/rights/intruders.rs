@@ -76,7 +76,8 @@ fn environment(tid: u32) -> io::Result<()> {
     fs::read(format!("/proc/{tid}/environ")).map(drop)
 }
 
-/// Does it as a thread of the unprivileged user that has no capability. Only this thread: libc's calls would change all.
+/// Does it as a thread of the unprivileged user that has no capability. Only this thread: libc's calls would change
+/// all.
 fn as_intruder<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let intrude = || {
         for call in [libc::SYS_setresgid, libc::SYS_setresuid] {
@@ -109,8 +110,8 @@ impl Drop for Running {
     }
 }
 
-/// A process of the same user that has no rights, and lets everything be done to it. The test shows by it that what fails
-/// elsewhere does not fail everywhere.
+/// A process of the same user that has no rights, and lets everything be done to it. The test shows by it that what
+/// fails elsewhere does not fail everywhere.
 fn open_to_all() {
     let mut command = Command::new("setpriv");
     command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);

@@ -45,7 +45,8 @@ struct Options {
     /// Then try the packages of this machine's architecture: as root, in a copy of this system that is thrown away
     #[arg(long, conflicts_with = "notes")]
     check: bool,
-    /// Then install and use the Debian package on this kernel of Debian's, such as 6.12, in a virtual machine (repeatable)
+    /// Then install and use the Debian package on this kernel of Debian's, such as 6.12, in a virtual machine
+    /// (repeatable)
     #[arg(long = "kernel", value_name = "VERSION", conflicts_with = "notes")]
     kernels: Vec<String>,
     /// Package this program instead of building it (repeatable: one for each architecture). It must be static

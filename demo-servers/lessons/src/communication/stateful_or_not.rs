@@ -3,8 +3,8 @@
 use crate::format::{Bounds, Change, Expectation, Lesson, Load, Part, Prediction, Server, Setup, Spoiler, Step};
 use crate::programs::{SESSIONS, SESSIONS_LOAD};
 
-/// Each of 100 users comes once a second, with two requests on one connection: by then the visit before is over, also on
-/// a busy machine.
+/// Each of 100 users comes once a second, with two requests on one connection: by then the visit before is over, also
+/// on a busy machine.
 const LOAD: &str = "--rate 100 --users 100 --requests 2";
 
 pub(crate) const LESSON: Lesson = Lesson {

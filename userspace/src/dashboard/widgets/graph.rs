@@ -126,7 +126,8 @@ impl Graph<'_> {
     }
 }
 
-/// Draws the time below a plot whose first column is at `start`, so many seconds before the last; and the names of marks.
+/// Draws the time below a plot whose first column is at `start`, so many seconds before the last; and the names of
+/// marks.
 pub(super) fn time_axis(buf: &mut Buffer, plot: Rect, start: u16, seconds: f64, marks: &Marks<'_>, theme: Theme) {
     const NOW: &str = "now";
     let (age, y) = (format!("{} s ago", seconds.round()), plot.bottom());

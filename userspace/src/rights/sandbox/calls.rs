@@ -1,8 +1,8 @@
 //! System calls, by seccomp (seccomp(2)).
 //!
-//! A list of what is refused, not of what is allowed: C libraries, runtimes and kernels use other calls in each version,
-//! and a listentop that fails because of one would be of no use. What is refused has EPERM for an answer. Nothing here
-//! needs any of it.
+//! A list of what is refused, not of what is allowed: C libraries, runtimes and kernels use other calls in each
+//! version, and a listentop that fails because of one would be of no use. What is refused has EPERM for an answer.
+//! Nothing here needs any of it.
 
 use std::collections::BTreeMap;
 
@@ -119,8 +119,8 @@ const BPF: [bpf_cmd; 13] = [
     bpf_cmd::BPF_LINK_DETACH,
 ];
 
-/// Families of sockets that are opened after the start: the kernel's own (netlink), and that of which a namespace is asked
-/// what it is (its cookie, names of its interfaces).
+/// Families of sockets that are opened after the start: the kernel's own (netlink), and that of which a namespace is
+/// asked what it is (its cookie, names of its interfaces).
 const SOCKETS: [libc::c_int; 2] = [libc::AF_NETLINK, libc::AF_UNIX];
 /// And to reach a collector.
 const SOCKETS_OUT: [libc::c_int; 2] = [libc::AF_INET, libc::AF_INET6];

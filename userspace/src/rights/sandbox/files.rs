@@ -12,8 +12,9 @@ use super::Allowed;
 /// The latest version whose rights we know. An older kernel restricts what it knows.
 const VERSION: ABI = ABI::V5;
 
-/// What is read after the start: the kernel's own files, names of network namespaces, time zones, the names of hosts and
-/// certificates of their authorities, and the libraries that look for these. No home, no /tmp, next to nothing of /var.
+/// What is read after the start: the kernel's own files, names of network namespaces, time zones, the names of hosts
+/// and certificates of their authorities, and the libraries that look for these. No home, no /tmp, next to nothing of
+/// /var.
 const READ: [&str; 11] = [
     "/proc",
     "/sys",

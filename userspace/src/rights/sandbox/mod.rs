@@ -63,9 +63,9 @@ impl Sandbox {
     }
 }
 
-/// Turns it on for the process, once everything is started that needs more. Files: for the calling thread, and for those
-/// that it starts from now on. Threads that look into other processes cannot be confined in this way: Landlock would
-/// keep them from that, too (landlock(7), ptrace restrictions).
+/// Turns it on for the process, once everything is started that needs more. Files: for the calling thread, and for
+/// those that it starts from now on. Threads that look into other processes cannot be confined in this way: Landlock
+/// would keep them from that, too (landlock(7), ptrace restrictions).
 ///
 /// `looks_into_others`: the calling thread has to, where /proc hides other users' processes.
 pub fn confine(allowed: &Allowed, looks_into_others: bool) -> &'static Sandbox {

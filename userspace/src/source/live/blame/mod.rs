@@ -407,8 +407,8 @@ impl Watching<'_> {
         self.blame.watch(subjects)
     }
 
-    /// Process ids, and numbers of the stacks that were seen in them since this was last called. A process' functions can
-    /// be named while it lives.
+    /// Process ids, and numbers of the stacks that were seen in them since this was last called. A process' functions
+    /// can be named while it lives.
     pub fn user_stacks(&mut self) -> Vec<(u32, u32)> {
         self.blame.user_stacks()
     }

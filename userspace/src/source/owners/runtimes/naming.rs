@@ -1,4 +1,5 @@
-//! A thread that looks up names. The files may be on a disk that does not answer, and finding owners must not wait then.
+//! A thread that looks up names. The files may be on a disk that does not answer, and finding owners must not wait
+//! then.
 
 use std::{collections::HashMap, sync::mpsc, thread, time::Duration};
 
@@ -20,8 +21,8 @@ pub(in crate::source::owners) struct Naming {
 }
 
 impl Naming {
-    /// Starts the thread, which ends with this. `None`: the files cannot be read in a safe way, or there is no thread to
-    /// be had; containers are known by their ids then.
+    /// Starts the thread, which ends with this. `None`: the files cannot be read in a safe way, or there is no thread
+    /// to be had; containers are known by their ids then.
     pub(in crate::source::owners) fn start() -> Option<Self> {
         let mut runtimes = of_host().ok()?;
         let (requests, wanted) = mpsc::channel::<Vec<Key>>();
