@@ -241,7 +241,9 @@ fn is_seated(thread: MapValue<WatchedThread>, listener: ListenerRef) -> bool {
 
 #[inline(always)]
 fn take_seat(thread: MapValue<WatchedThread>, listener: ListenerRef, queue: MapValue<QueueTime>) {
-    // Nobody else takes one meanwhile: who is late takes it at the next accept or visit.
+    field!(thread.pending).set(listener);
+    field!(thread.is_pending).set(1);
+    // Nobody else takes one meanwhile: who is late takes it when it leaves the CPU, or at the next accept or visit.
     if !claim(field!(thread.claims)) {
         lost(BlameLoss::Late);
         return;
@@ -249,6 +251,7 @@ fn take_seat(thread: MapValue<WatchedThread>, listener: ListenerRef, queue: MapV
     let index = field!(thread.seated).get();
     if index as usize >= SEATS {
         lost(BlameLoss::Seats);
+        field!(thread.is_pending).set(0);
     } else if let Some(share) = change(queue, 1) {
         let seat = field!(thread.seats).wrapping(index as usize);
         field!(seat.listener).set(listener);
@@ -256,6 +259,7 @@ fn take_seat(thread: MapValue<WatchedThread>, listener: ListenerRef, queue: MapV
         field!(seat.running_ns).set(0);
         // Last: the hooks look at seats that are taken.
         field!(thread.seated).set(index + 1);
+        field!(thread.is_pending).set(0);
     }
     release(field!(thread.claims));
 }
@@ -353,6 +357,14 @@ fn stack(ctx: &impl StackIdContext, flags: u64) -> i32 {
 pub(crate) fn leaves(ctx: &impl StackIdContext, preempted: bool, task: LiveTask) {
     let tid = task.tid();
     let Some(thread) = (if tid == 0 { None } else { WATCHED.value(&tid) }) else { return };
+    if field!(thread.is_pending).get() != 0 {
+        let listener = field!(thread.pending).get();
+        if let Some(queue) = watched(listener)
+            && !is_seated(thread, listener)
+        {
+            take_seat(thread, listener, queue);
+        }
+    }
     let state = task.state();
     let (doing, kernel, user) = if preempted || state == 0 {
         (RUNNABLE, NO_STACK, NO_STACK)

@@ -82,6 +82,10 @@ impl Source for Marked {
     fn name(&self) -> &str {
         self.source.name()
     }
+
+    fn blame(&mut self) -> Result<crate::source::live::blame::Watching<'_>, String> {
+        self.source.blame()
+    }
 }
 
 /// The source, with what a lab did in its samples; without a lab as it is.

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: tests without special rights as the current user, the others as root, and a summary.
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::io::{self, BufRead as _, BufReader, Write};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -98,24 +98,45 @@ fn unprivileged(built: &[Executable]) -> Outcome {
 
 /// Runs tests with these options of cargo; those that fail once more.
 fn cargo_test(options: &[&str], what: &str) -> Outcome {
-    let test = || {
-        let mut test = cargo::command("test");
-        test.arg("--no-fail-fast").args(options);
-        test
-    };
     process::announce(&format!("running {what}"));
-    let mut failed = Vec::new();
-    let look = |line: &str| failed.extend(failed_test(line).map(str::to_owned));
-    let first = outcome_of_lines(&mut test(), &mut std::io::stdout(), look);
+    let mut test = cargo::command("test");
+    test.arg("--no-fail-fast").args(options);
+    let mut failed = FailedTests::default();
+    let first = outcome_of_lines(test, &mut io::stdout(), |line| failed.look(line));
     // Without a name, something else than a test has failed.
-    if matches!(first, Outcome::Passed) || failed.is_empty() {
+    if matches!(first, Outcome::Passed) || failed.tests.is_empty() || !failed.unnamed.is_empty() {
         return first;
     }
-    // They run alone: most tests that need a second attempt have to do with time.
-    process::announce(&format!("running once more: {}", failed.join(", ")));
-    match outcome(test().args(["--", "--test-threads=1", "--exact"]).args(&failed)) {
-        Outcome::Passed => Outcome::Flaky(failed),
-        second => second,
+    for (target, name) in &failed.tests {
+        process::announce(&format!("running {name} once more"));
+        // It runs alone: most tests that need a second attempt have to do with time.
+        let second = outcome(cargo::command("test").args(target).args(["--", "--exact", name]));
+        if !matches!(second, Outcome::Passed) {
+            return second;
+        }
+    }
+    Outcome::Flaky(failed.tests.into_iter().map(|(_, name)| name).collect())
+}
+
+/// The tests that have failed, as cargo and the harness say it.
+#[derive(Default)]
+struct FailedTests {
+    /// Of the target that runs.
+    unnamed: Vec<String>,
+    /// The options with which cargo runs the target again, and the name of a test.
+    tests: Vec<(Vec<String>, String)>,
+}
+
+impl FailedTests {
+    fn look(&mut self, line: &str) {
+        if let Some(name) = failed_test(line) {
+            self.unnamed.push(name.to_owned());
+        }
+        let target = line.strip_prefix("error: test failed, to rerun pass `").and_then(|rest| rest.strip_suffix('`'));
+        if let Some(target) = target {
+            let target: Vec<String> = target.split_whitespace().map(str::to_owned).collect();
+            self.tests.extend(self.unnamed.drain(..).map(|name| (target.clone(), name)));
+        }
     }
 }
 
@@ -161,10 +182,13 @@ fn outcome(command: &mut Command) -> Outcome {
 }
 
 /// The outcome of a command whose output is both printed and looked at.
-fn outcome_of_lines(command: &mut Command, print: &mut impl Write, mut look: impl FnMut(&str)) -> Outcome {
-    let mut lines = || -> std::io::Result<Outcome> {
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+fn outcome_of_lines(mut command: Command, print: &mut impl Write, mut look: impl FnMut(&str)) -> Outcome {
+    let mut lines = || -> io::Result<Outcome> {
+        let (reader, writer) = io::pipe()?;
+        let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+        // Its ends of the pipe are closed with it, and those of the command here.
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut output = BufReader::new(reader);
         let mut line = Vec::new();
         while output.read_until(b'\n', &mut line)? > 0 {
             print.write_all(&line)?;
@@ -195,7 +219,7 @@ fn verdict(outcomes: &[(&str, Outcome)], ci: bool) -> Result<()> {
 mod tests {
     use std::process::Command;
 
-    use super::{Executable, Outcome, failed_test, other_test_targets, outcome_of_lines, verdict};
+    use super::{Executable, FailedTests, Outcome, other_test_targets, outcome_of_lines, verdict};
 
     #[test]
     fn skipped_is_a_failure_in_ci_only() {
@@ -219,16 +243,19 @@ mod tests {
 
     #[test]
     fn failed_tests_are_found_in_the_output() {
-        let (mut failed, mut printed) = (Vec::new(), Vec::new());
+        let mut failed = FailedTests::default();
+        let mut printed = Vec::new();
         let mut tests = Command::new("sh");
         tests.args([
             "-c",
-            "printf 'test a::b ... FAILED\ntest a::c ... ok\ntest says ok ... FAILED?\nno \\377\n'; exit 101",
+            "printf 'test a::b ... FAILED\ntest a::c ... ok\ntest says ok ... FAILED?\n'; \
+            printf 'error: test failed, to rerun pass `-p a --test b`\n' >&2; printf 'no \\377\n'; exit 101",
         ]);
-        let outcome =
-            outcome_of_lines(&mut tests, &mut printed, |line| failed.extend(failed_test(line).map(str::to_owned)));
+        let outcome = outcome_of_lines(tests, &mut printed, |line| failed.look(line));
         assert!(matches!(outcome, Outcome::Failed(_)), "{outcome}");
-        assert_eq!(failed, ["a::b"]);
+        let target = ["-p", "a", "--test", "b"].map(str::to_owned).to_vec();
+        assert_eq!(failed.tests, [(target, "a::b".to_owned())]);
+        assert!(failed.unnamed.is_empty());
         assert!(printed.starts_with(b"test a::b ... FAILED\n") && printed.ends_with(b"no \xff\n"));
     }
 

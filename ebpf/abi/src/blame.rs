@@ -98,6 +98,10 @@ pub struct WatchedThread {
     pub kernel_stack: i32,
     /// And the program's.
     pub user_stack: i32,
+    /// A listener that it has no seat of yet, because another CPU had the listener's record.
+    pub pending: ListenerRef,
+    /// 1 if there is one.
+    pub is_pending: u64,
     /// The listeners.
     pub seats: [Seat; SEATS],
 }
@@ -197,7 +201,7 @@ pub const BLAME_LOSSES: u32 = 8;
 
 const _: () = assert!(size_of::<QueueTime>() == 128);
 const _: () = assert!(size_of::<Seat>() == 24);
-const _: () = assert!(size_of::<WatchedThread>() == 32 + 24 * SEATS);
+const _: () = assert!(size_of::<WatchedThread>() == 48 + 24 * SEATS);
 const _: () = assert!(size_of::<ChargeKey>() == 32);
 const _: () = assert!(size_of::<Charge>() == 16);
 const _: () = assert!(size_of::<ThreadId>() == 16);

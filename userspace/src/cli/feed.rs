@@ -50,6 +50,11 @@ impl Feed {
         Ok(())
     }
 
+    /// From the next sample on so many connections of each listener are listed, in that sample in any case.
+    pub(super) fn list_connections(&mut self, per_listener: u32) {
+        self.source.list_connections(per_listener);
+    }
+
     /// What acceptors do, if the source was asked to watch them.
     #[cfg(feature = "blame")]
     pub(super) fn blame(&mut self) -> Result<crate::source::live::blame::Watching<'_>, String> {

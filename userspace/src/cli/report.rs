@@ -69,8 +69,7 @@ fn live(cli: &Cli, options: &Report) -> Result<u8, Failure> {
     source.list_connections(options.connections.unwrap_or(0));
     let mut feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
     let mut story = options.format.is_story.then(Story::default);
-    let duration = options.duration.unwrap_or(DURATION);
-    runtime.block_on(measure(&mut feed, duration, story.as_mut(), &mut lab))?;
+    runtime.block_on(measure(&mut feed, options, story.as_mut(), &mut lab))?;
     // From here on a signal ends the program as usual.
     signals::restore();
     let model = feed.model();
@@ -117,7 +116,7 @@ fn write(cli: &Cli, options: &Report, model: &Model, remarks: &[String], story: 
 /// Samples until the time is over, or a signal arrives. A lab gets what was measured so far when it asks.
 async fn measure(
     feed: &mut Feed,
-    duration: Duration,
+    options: &Report,
     mut story: Option<&mut Story>,
     lab: &mut Option<Lab>,
 ) -> anyhow::Result<()> {
@@ -126,7 +125,7 @@ async fn measure(
     // Scripts wait for this line before they start their load.
     say("measuring");
     let begin = Instant::now();
-    let end = begin + duration;
+    let end = begin + options.duration.unwrap_or(DURATION);
     let mut tick = tokio::time::interval_at(begin + SAMPLING, SAMPLING);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     if let Some(story) = &mut story {
@@ -146,6 +145,10 @@ async fn measure(
             () = tokio::time::sleep_until(end) => true,
             () = ending.came() => true,
         };
+        if over && let Some(per_listener) = options.connections {
+            // What is listed is of the end, also where lists are not made for every sample.
+            feed.list_connections(per_listener);
+        }
         feed.advance().context("reading the source failed")?;
         if let (Some(number), Some(lab)) = (asked, &*lab) {
             lab.report(number, &feed.model()).context("the lab takes no report")?;

@@ -46,6 +46,13 @@ pub fn connect(port: u16) -> Socket {
     connect_to(loopback(port))
 }
 
+/// As [`connect`]; `None` if it was refused or reset.
+pub fn try_connect(port: u16) -> Option<Socket> {
+    let address = loopback(port);
+    let socket = client(address);
+    socket.connect(&address.into()).ok().map(|()| socket)
+}
+
 /// An established connection to this address. Closing it resets it.
 pub fn connect_to(address: SocketAddr) -> Socket {
     let socket = client(address);

@@ -68,7 +68,8 @@ fn own(name: &str, label: &str) -> f64 {
     value(&scrape(""), &[&format!("listentop_otlp_{name}"), label]).unwrap_or_else(|| panic!("{name} is there"))
 }
 
-/// Whether a quantile is the report's, but for a part of it and for some time.
+/// Whether a quantile is the report's, but for a part of it and for some time: both have attached programs of their
+/// own, which see the same read some microseconds apart.
 fn assert_near(what: &str, seconds: f64, report_us: &Value, (part, time): (f64, f64)) {
     let report = report_us.as_f64().unwrap_or_else(|| panic!("{what}: {report_us}")) / 1e6;
     assert!((seconds - report).abs() <= report * part + time, "{what}: {seconds} s, and {report} s in the report");
@@ -92,7 +93,7 @@ fn agrees(_: &Lab) {
     let report = measuring.report();
     let listeners = report["listeners"].as_array().expect("a list");
     let reported = listeners.iter().find(|listener| listener["port"] == PORT).expect("it is seen");
-    for (collector, near) in collectors.iter().zip([(1.0, 131e-6), (0.15, 5e-6)]) {
+    for (collector, near) in collectors.iter().zip([(1.0, 131e-6), (0.15, 30e-6)]) {
         for (name, report, own) in [
             ("listentop.accepts", &reported["accepts"]["total"], served.connections),
             ("listentop.accept_queue.enqueued", &reported["accept_queue"]["enqueued"], served.connections),

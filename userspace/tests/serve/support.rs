@@ -98,7 +98,8 @@ pub(crate) fn serve(arguments: &str) -> Running {
 /// The same; the lines of stderr up to the one that begins so. It serves the listeners of the test's namespace alone:
 /// two tests run at a time.
 pub(crate) fn serve_until(arguments: &str, line: &str) -> (Running, Vec<String>) {
-    let mut command = listentop(&format!("serve --every 250ms --netns {} {arguments}", netns()));
+    let every = if arguments.contains("--every") { "" } else { "--every 250ms" };
+    let mut command = listentop(&format!("serve {every} --netns {} {arguments}", netns()));
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut running = Running::start(command);
     let mut stderr = BufReader::new(running.0.stderr.take().expect("piped"));

@@ -145,6 +145,13 @@ impl Blame {
             let without = "a thread is an acceptor from its first accept on, not while it waits for one";
             lacks.push(Lack { without, reason: error.to_string() });
         });
+        // `blame::accepts` has no thread at hand then.
+        if let Err(error) = machine.kernel.function("bpf_get_current_task_btf") {
+            lacks.push(Lack {
+                without: "a thread is an acceptor up to 0.3 s after its first accept",
+                reason: error.to_string(),
+            });
+        }
         let table = maps.listeners_descriptor()?;
         let refresh = iterator(ebpf, "blame_refresh", "bpf_map_elem", &machine.btf, Some(&table))?;
         Ok(Self::new(maps, visit.ok(), refresh, lacks))
