@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, Shutdown, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use listentop::source::{
@@ -347,14 +348,18 @@ fn connections_that_end_meanwhile(lab: &Lab) {
                 let clients: Vec<Socket> = (0..12).filter_map(|_| try_connect(PORT)).collect();
                 // The server may have closed it by now.
                 clients.iter().step_by(2).for_each(|client| _ = client.send(&[1; 40]));
-                // Half of them are gone before they are accepted.
+                // Some are gone before they are accepted, and those that are queued are seen.
+                sleep_ms(2);
                 drop(clients);
             }
         });
         scope.spawn(|| {
             listener.set_nonblocking(true).expect("a listener");
             while !ended.load(Ordering::Relaxed) {
+                // Not all at once: some are still queued, and some stay unread for a while.
+                thread::sleep(Duration::from_micros(200));
                 if let Some(server) = accept(&listener) {
+                    thread::sleep(Duration::from_micros(200));
                     server.set_nonblocking(true).expect("a connection");
                     let mut space = [std::mem::MaybeUninit::uninit(); 15];
                     let _ = server.recv(&mut space);
