@@ -28,7 +28,9 @@ const SLOWNESS: u32 = 10;
 
 /// Tests that run only with `--all`. The kernel makes no difference to them, or other tests show the same; and
 /// emulation is slow.
-const LEFT_OUT: [&str; 20] = [
+const LEFT_OUT: [&str; 21] = [
+    // They compare times to 2 points of a hundred, which an emulated machine does not keep.
+    "blame::",
     "characters::",
     "command_line::",
     "dashboard::",
