@@ -339,10 +339,11 @@ fn connections_that_end_meanwhile(lab: &Lab) {
     let mut source = LiveSource::start(&options()).expect("the probes can be attached").at_every_sample();
     source.list_connections(PER_LISTENER);
     let listener = listen(PORT, 64);
-    let (ended, netns) = (AtomicBool::new(false), lab.netns);
+    let (ended, no_clients, netns) = (AtomicBool::new(false), AtomicBool::new(false), lab.netns);
     thread::scope(|scope| {
         let ends = Ends(&ended);
         scope.spawn(|| {
+            let _gone = Ends(&no_clients);
             while !ended.load(Ordering::Relaxed) {
                 // The server may have closed one before connect(2) returns, which is its error then.
                 let clients: Vec<Socket> = (0..12).filter_map(|_| try_connect(PORT)).collect();
@@ -355,7 +356,8 @@ fn connections_that_end_meanwhile(lab: &Lab) {
         });
         scope.spawn(|| {
             listener.set_nonblocking(true).expect("a listener");
-            while !ended.load(Ordering::Relaxed) {
+            // Clients that connect to a full queue would wait for minutes.
+            while !no_clients.load(Ordering::Relaxed) {
                 // Not all at once: some are still queued, and some stay unread for a while.
                 thread::sleep(Duration::from_micros(200));
                 if let Some(server) = accept(&listener) {
