@@ -255,7 +255,7 @@ mod tests {
         assert!(matches!(outcome, Outcome::Failed(_)), "{outcome}");
         let target = ["-p", "a", "--test", "b"].map(str::to_owned).to_vec();
         assert_eq!(failed.tests, [(target, "a::b".to_owned())]);
-        assert!(failed.unnamed.is_empty());
+        assert_eq!(failed.unnamed, [""; 0]);
         assert!(printed.starts_with(b"test a::b ... FAILED\n") && printed.ends_with(b"no \xff\n"));
     }
 
