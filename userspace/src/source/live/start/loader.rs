@@ -1,11 +1,15 @@
 //! Getting the object into the kernel.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     programs::{Iter, ProgramError},
 };
+use aya_obj::generated::bpf_map_type;
 use listentop_abi::{
     blame,
     connection::{LISTED, PLACES},
@@ -96,7 +100,35 @@ pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> 
         .override_global("PACKETS_MASK", &packets, true)
         .override_global("SET_MASK", &set_mask, true);
     set_sizes(&mut loader, options, geometry);
-    loader.load(OBJECT).map_err(|error| refused(&error))
+    let limit = if options.blame { stack_limit() } else { 0 };
+    loader.load(&with_stacks_of(limit)).map_err(|error| refused(&error))
+}
+
+/// Frames of a stack in the probes' map of stacks.
+const STACK_DEPTH: u32 = 127;
+
+/// Frames of a stack that this kernel allows (`kernel.perf_event_max_stack`). It refuses a map of deeper ones.
+fn stack_limit() -> u32 {
+    let text = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(STACK_DEPTH)
+}
+
+/// The object, with a map of stacks of so many frames at most; 0: with an array in its place, which no loaded program
+/// uses. The loader makes all maps of an object, and has no option for the type and the size of a value.
+fn with_stacks_of(limit: u32) -> Vec<u8> {
+    let (stack_trace, array) = (bpf_map_type::BPF_MAP_TYPE_STACK_TRACE as u32, bpf_map_type::BPF_MAP_TYPE_ARRAY as u32);
+    let definition = |[kind, frames]: [u32; 2]| -> Vec<u8> {
+        [kind, 4, 8 * frames].into_iter().flat_map(u32::to_ne_bytes).collect()
+    };
+    let (from, to) = (
+        definition([stack_trace, STACK_DEPTH]),
+        definition(if limit == 0 { [array, 1] } else { [stack_trace, limit.min(STACK_DEPTH)] }),
+    );
+    let mut object = OBJECT.to_vec();
+    if let Some(place) = object.windows(from.len()).position(|window| window == from) {
+        object[place..place + to.len()].copy_from_slice(&to);
+    }
+    object
 }
 
 /// Processes that may hold a listener, on average.
@@ -193,9 +225,24 @@ fn iterator_refused(kind: &str, error: &ProgramError) -> StartError {
 
 #[cfg(test)]
 mod tests {
-    use aya_obj::{Object, generated::BPF_PSEUDO_CALL};
+    use aya_obj::{
+        Object,
+        generated::{BPF_PSEUDO_CALL, bpf_map_type},
+    };
 
-    use super::OBJECT;
+    use super::{OBJECT, STACK_DEPTH, with_stacks_of};
+
+    #[test]
+    fn the_map_of_stacks_is_one_that_the_kernel_takes() {
+        let (stack_trace, array) = (bpf_map_type::BPF_MAP_TYPE_STACK_TRACE, bpf_map_type::BPF_MAP_TYPE_ARRAY);
+        for (limit, kind, frames) in
+            [(0, array, 1), (64, stack_trace, 64), (127, stack_trace, STACK_DEPTH), (500, stack_trace, STACK_DEPTH)]
+        {
+            let object = Object::parse(&with_stacks_of(limit)).expect("the probes are an object");
+            let map = &object.maps["STACKS"];
+            assert_eq!((map.map_type(), map.key_size(), map.value_size()), (kind as u32, 4, 8 * frames), "{limit}");
+        }
+    }
 
     /// `BPF_JMP | BPF_CALL`.
     const CALL: u8 = 0x85;
