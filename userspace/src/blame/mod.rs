@@ -240,7 +240,7 @@ impl Listener {
         }
         self.states.add(doing, wait_ns);
         let remark = match doing {
-            Doing::Nobody => "no thread has accepted since the start, and none waits",
+            Doing::Nobody => "none has accepted since the start, none waits",
             _ => "the table of charges was full",
         };
         self.stacks.push(Charged { doing, acceptor: None, frames: vec![Frame::remark(remark)], wait_ns });
