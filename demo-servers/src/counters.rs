@@ -1,5 +1,6 @@
 //! Exact counters per thread, in memory that forked children share.
 
+use crate::server::shop;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Deserialize, Serialize};
@@ -208,6 +209,9 @@ pub struct Report {
     pub threads: Vec<ThreadReport>,
     /// Their sums.
     pub total: TotalReport,
+    /// What the orders of a shop took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shop: Option<shop::Report>,
 }
 
 /// The memory that forked children share.
@@ -317,6 +321,7 @@ impl Board {
             uptime_ms,
             threads,
             total: TotalReport { counts, closed, open, folded: allocator.folded_threads, cpu_us, switches },
+            shop: None,
         }
     }
 }

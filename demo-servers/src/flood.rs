@@ -44,7 +44,7 @@ pub struct Options {
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=20_000))]
     pub rate: u64,
     /// End after this time, at most 300s
-    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse, default_value = "10s")]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse, default_value = "300s")]
     pub duration: Duration,
     /// Seed of the senders' addresses
     #[arg(long, default_value_t = 1)]

@@ -96,7 +96,8 @@ fn start(kind: Kind, program: &std::path::Path) -> anyhow::Result<Child> {
     };
     // Its stdout is this program's stderr: on stdout are JSON lines only.
     let output = std::io::stderr().as_fd().try_clone_to_owned().context("dup")?;
-    command.stdin(Stdio::null()).stdout(Stdio::from(output));
+    // haproxy goes back to where it was started, which may be in the /tmp that is not there any more.
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::from(output));
     // SAFETY: the closure makes system calls only; it neither allocates nor takes a lock.
     unsafe { command.pre_exec(prepare) };
     command.spawn().with_context(|| format!("cannot run {}", program.display()))

@@ -17,6 +17,7 @@ const TESTS: &[Test] = &[
     Test { name: "a_report_for_people_ends_by_itself", run: a_report_for_people },
     Test { name: "signals_end_a_report_and_all_processes", run: signals_end_a_report },
     Test { name: "a_lesson_asks_acts_and_says_what_it_proved", run: a_lesson_from_question_to_outcome },
+    Test { name: "the_last_step_is_judged_while_it_runs", run: the_last_step_is_judged },
     Test { name: "the_menu_starts_a_lesson_and_leaves", run: the_menu },
     Test { name: "signals_restore_the_terminal", run: signals_restore_the_terminal },
     Test { name: "a_panic_restores_the_terminal", run: a_panic_restores_the_terminal },
@@ -174,6 +175,16 @@ fn a_lesson_from_question_to_outcome() {
     for part in ["as you predicted", "expected: ", "Little's law", "the belief that it breaks", "next lesson: "] {
         assert!(after.contains(part), "{part} is not in {after}");
     }
+    running.assert_nothing_left();
+}
+
+/// The only step of a lesson is its last one.
+fn the_last_step_is_judged() {
+    let (mut session, running) = dashboard("littles-law");
+    within(Duration::from_secs(14), "an expectation is judged", || session.shown().contains(['✓', '✗']));
+    assert!(!session.shown().contains("over: q"), "{}", session.shown());
+    session.type_text("q");
+    assert_eq!(session.end(), 0, "{}", session.shown());
     running.assert_nothing_left();
 }
 

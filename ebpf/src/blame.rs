@@ -1,23 +1,31 @@
 //! Charging the wait of a listener's connections to what its acceptors do: see `listentop_abi::blame`.
 //!
 //! Programs on all CPUs write a listener's record and a thread's, one at a time: each claims it first, by an atomic
-//! addition and a look at whether it was the only one (compare-and-swap does not exist before 5.12). Who cannot get a
-//! listener's record leaves a note, and who has it sums once more. A state whose change is charged late is charged to
-//! the next one: the sum stays right.
+//! addition and a look at whether it was the only one (compare-and-swap does not exist before 5.12). [`queue`] says
+//! what becomes of those that cannot get a listener's. A state whose change is charged late is charged to the next one:
+//! the sum stays right.
+
+mod queue;
+pub(crate) mod reads;
+mod seats;
 
 use aya_ebpf::programs::tracing::StackIdContext;
 use listentop_abi::{
     blame::{
-        ASLEEP, BEFORE, BlameLoss, Charge, ChargeKey, NO_STACK, QueueTime, RUNNABLE, RUNNING, SEATS, STATES, Seat,
-        ThreadId, ThreadName, UNKNOWN, WatchedThread,
+        ASLEEP, BlameLoss, Charge, ChargeKey, LEFT, MAX_STACKS, NO_STACK, NOTES, QueueTime, RUNNABLE, RUNNING, SEATS,
+        STATES, Seat, ThreadId, WatchedThread,
     },
     listener::ListenerRef,
 };
 
+pub(crate) use queue::{advance, watched};
+pub(crate) use seats::{accepts, visit};
+
 use crate::{
-    kernel::{LiveTask, MaybeGone},
-    maps::{self, ACCEPTORS, BLAME_LOST, BLANK_STACK, BLANK_THREAD, CHARGES, INFO, QUEUES, STACKS, WANTED, WATCHED},
-    stats,
+    blame_stacks::{self, When},
+    config,
+    kernel::LiveTask,
+    maps::{BLAME_LOST, CHARGES, MORE_STACKS, STACKS, WATCHED},
     values::{Lookup as _, MapValue, field},
 };
 
@@ -33,7 +41,7 @@ const NEW: u64 = 1;
 const DEAD: u32 = 0x80;
 
 #[inline(always)]
-fn lost(loss: BlameLoss) {
+pub(crate) fn lost(loss: BlameLoss) {
     if let Some(counter) = BLAME_LOST.value(loss as u32) {
         counter.add(1);
     }
@@ -42,80 +50,26 @@ fn lost(loss: BlameLoss) {
 #[inline(always)]
 fn claim(claims: MapValue<u64>) -> bool {
     for _ in 0..ATTEMPTS {
-        claims.add(1);
-        if claims.get() == 1 {
+        if try_claim(claims) {
             return true;
         }
-        release(claims);
     }
+    false
+}
+
+#[inline(always)]
+fn try_claim(claims: MapValue<u64>) -> bool {
+    claims.add(1);
+    if claims.get() == 1 {
+        return true;
+    }
+    release(claims);
     false
 }
 
 #[inline(always)]
 fn release(claims: MapValue<u64>) {
     claims.add(u64::MAX);
-}
-
-/// The record of a listener, if it is watched.
-#[inline(always)]
-pub(crate) fn watched(listener: ListenerRef) -> Option<MapValue<QueueTime>> {
-    let queue = QUEUES.value(listener.slot)?;
-    if field!(queue.watched).get() != 0 && field!(queue.listener).get() == listener { Some(queue) } else { None }
-}
-
-/// Sums the wait up to now, and reads the depth from here on. Returns the share of one acceptor; `None` if another CPU
-/// has the record.
-#[inline(always)]
-pub(crate) fn advance(queue: MapValue<QueueTime>) -> Option<u64> {
-    change(queue, 0)
-}
-
-/// The same, and `more` acceptors from here on (modulo 2^64).
-#[inline(always)]
-fn change(queue: MapValue<QueueTime>, more: u64) -> Option<u64> {
-    if !claim(field!(queue.claims)) {
-        field!(queue.missed).add(1);
-        return None;
-    }
-    let missed = field!(queue.missed).get();
-    sum(queue);
-    if field!(queue.missed).get() != missed {
-        sum(queue);
-    }
-    if more != 0 {
-        let acceptors = field!(queue.acceptors).get();
-        field!(queue.acceptors).set(acceptors.wrapping_add(more));
-    }
-    let share = field!(queue.share_ns).get();
-    release(field!(queue.claims));
-    Some(share)
-}
-
-#[inline(always)]
-fn sum(queue: MapValue<QueueTime>) {
-    let listener = field!(queue.listener).get();
-    let Some(info) = INFO.value(listener.slot) else { return };
-    let closed_ns = field!(info.closed_ns).get();
-    let now = stats::now();
-    let until = if closed_ns != 0 && closed_ns < now { closed_ns } else { now };
-    let since = field!(queue.until_ns).get();
-    if until > since {
-        if since != 0 {
-            let wait = u64::from(field!(queue.depth).get()) * (until - since);
-            field!(queue.total_ns).add_alone(wait);
-            let acceptors = field!(queue.acceptors).get();
-            if acceptors == 0 {
-                field!(queue.nobody_ns).add_alone(wait);
-            } else if wait != 0 {
-                let wait = wait + field!(queue.rest).get();
-                field!(queue.share_ns).add_alone(wait / acceptors);
-                field!(queue.rest).set(wait % acceptors);
-            }
-        }
-        field!(queue.until_ns).set(until);
-    }
-    let depth = if closed_ns != 0 { 0 } else { MaybeGone(field!(queue.socket).get()).accept_depth() };
-    field!(queue.depth).set(depth);
 }
 
 /// The depth of this listener's queue has changed.
@@ -126,166 +80,41 @@ pub(crate) fn depth_changed(listener: ListenerRef) {
     }
 }
 
-/// A thread accepts from the listener: it is one of its acceptors from here on.
-#[inline(always)]
-pub(crate) fn accepts(task: LiveTask, listener: ListenerRef) {
-    let Some(queue) = watched(listener) else { return };
-    let tid = task.tid();
-    let thread = match WATCHED.value(&tid) {
-        Some(thread) => thread,
-        None => match open(task, tid) {
-            Some(thread) => thread,
-            None => return,
-        },
-    };
-    if is_seated(thread, listener) {
-        return;
-    }
-    if field!(thread.state).get() == UNKNOWN {
-        field!(thread.state).set(RUNNING);
-    }
-    take_seat(thread, listener, queue);
-}
-
-/// A task is visited: user space knows of which listeners it is an acceptor.
-#[inline(always)]
-pub(crate) fn visit(task: LiveTask) {
-    let (_, visible) = task.ids();
-    let Some(wanted) = WANTED.value(&visible) else { return };
-    let tid = task.tid();
-    let (thread, new) = match WATCHED.value(&tid) {
-        Some(thread) => (thread, false),
-        None => match open(task, tid) {
-            Some(thread) => (thread, true),
-            None => return,
-        },
-    };
-    if new || field!(thread.state).get() == UNKNOWN {
-        let state = task.state();
-        let doing = if state != 0 {
-            note_kernel_stack(task, tid);
-            field!(thread.kernel_stack).set(BEFORE);
-            field!(thread.user_stack).set(BEFORE);
-            ASLEEP
-        } else if task.is_on_cpu() {
-            RUNNING
-        } else {
-            RUNNABLE
-        };
-        // What the scheduler has shown meanwhile is newer.
-        if field!(thread.state).get() == UNKNOWN {
-            field!(thread.state).set(doing);
-        }
-    }
-    let count = field!(wanted.count).get();
-    for index in 0..SEATS {
-        if index as u64 >= count {
-            break;
-        }
-        let listener = field!(wanted.listeners).wrapping(index).get();
-        if let Some(queue) = watched(listener)
-            && !is_seated(thread, listener)
-        {
-            take_seat(thread, listener, queue);
-        }
-    }
-}
-
-/// Notes the kernel stack of a thread that sleeps already.
-#[inline(always)]
-fn note_kernel_stack(task: LiveTask, tid: u32) {
-    let key = ThreadId { start_ns: task.start_ns(), tid: u64::from(tid) };
-    let Some(blank) = BLANK_STACK.get(0) else { return };
-    if maps::BEFORE.insert(&key, blank, 0).is_ok()
-        && let Some(stack) = maps::BEFORE.value(&key)
-    {
-        task.kernel_stack(field!(stack.frames));
-    }
-}
-
-/// A record for a thread.
-#[inline(always)]
-fn open(task: LiveTask, tid: u32) -> Option<MapValue<WatchedThread>> {
-    let blank = BLANK_THREAD.get(0)?;
-    if tid == 0 || WATCHED.insert(&tid, blank, NEW).is_err() {
-        lost(BlameLoss::Threads);
-        return None;
-    }
-    let thread = WATCHED.value(&tid)?;
-    let start_ns = task.start_ns();
-    field!(thread.kernel_stack).set(NO_STACK);
-    field!(thread.user_stack).set(NO_STACK);
-    field!(thread.start_ns).set(start_ns);
-    let (pid, visible) = task.ids();
-    let name = ThreadName { pid, tid: visible, initial_pid: task.process(), ended: 0, comm: task.name() };
-    if ACCEPTORS.insert(&ThreadId { start_ns, tid: u64::from(tid) }, &name, 0).is_err() {
-        lost(BlameLoss::Threads);
-    }
-    Some(thread)
-}
-
-#[inline(always)]
-fn is_seated(thread: MapValue<WatchedThread>, listener: ListenerRef) -> bool {
-    let seated = field!(thread.seated).get();
-    for index in 0..SEATS {
-        if index as u32 >= seated {
-            break;
-        }
-        let seat = field!(thread.seats).wrapping(index);
-        if field!(seat.listener).get() == listener {
-            return true;
-        }
-    }
-    false
-}
-
-#[inline(always)]
-fn take_seat(thread: MapValue<WatchedThread>, listener: ListenerRef, queue: MapValue<QueueTime>) {
-    field!(thread.pending).set(listener);
-    field!(thread.is_pending).set(1);
-    // Nobody else takes one meanwhile: who is late takes it when it leaves the CPU, or at the next accept or visit.
-    if !claim(field!(thread.claims)) {
-        lost(BlameLoss::Late);
-        return;
-    }
-    let index = field!(thread.seated).get();
-    if index as usize >= SEATS {
-        lost(BlameLoss::Seats);
-        field!(thread.is_pending).set(0);
-    } else if let Some(share) = change(queue, 1) {
-        let seat = field!(thread.seats).wrapping(index as usize);
-        field!(seat.listener).set(listener);
-        field!(seat.share_ns).set(share);
-        field!(seat.running_ns).set(0);
-        // Last: the hooks look at seats that are taken.
-        field!(thread.seated).set(index + 1);
-        field!(thread.is_pending).set(0);
-    }
-    release(field!(thread.claims));
-}
-
 /// A thread's listener at a place below [`SEATS`]: `None` behind the last one.
 #[inline(always)]
 fn seat_at(thread: MapValue<WatchedThread>, index: usize) -> Option<MapValue<Seat>> {
     if index as u32 >= field!(thread.seated).get() { None } else { Some(field!(thread.seats).wrapping(index)) }
 }
 
+#[inline(always)]
+fn id_of(thread: MapValue<WatchedThread>, tid: u32) -> ThreadId {
+    ThreadId { start_ns: field!(thread.start_ns).get(), tid: u64::from(tid) }
+}
+
 /// Charges what has accrued to the thread's state.
 #[inline(always)]
 fn charge(thread: MapValue<WatchedThread>, tid: u32) {
+    if !config::blames_readers() {
+        seats::redeem(thread);
+    }
     let state = field!(thread.state).get();
     for index in 0..SEATS {
         let Some(seat) = seat_at(thread, index) else { break };
         let Some(queue) = watched(field!(seat.listener).get()) else { continue };
-        let Some(share) = advance(queue) else {
-            lost(BlameLoss::Late);
-            continue;
+        let gained = if config::blames_readers() {
+            reads::gained(id_of(thread, tid), field!(seat.listener).get())
+        } else {
+            let Some(share) = advance(queue) else {
+                lost(BlameLoss::Late);
+                continue;
+            };
+            let gained = share.wrapping_sub(field!(seat.share_ns).get());
+            field!(seat.share_ns).set(share);
+            gained
         };
-        let gained = share.wrapping_sub(field!(seat.share_ns).get());
         if gained == 0 {
             continue;
         }
-        field!(seat.share_ns).set(share);
         if state == RUNNING {
             field!(seat.running_ns).add_alone(gained);
         } else {
@@ -305,19 +134,23 @@ fn add(
     tid: u32,
     seat: MapValue<Seat>,
     queue: MapValue<QueueTime>,
+    stack: (u32, i32, i32),
+    wait_ns: u64,
+) {
+    put(id_of(thread, tid), field!(seat.listener).get(), queue, stack, wait_ns);
+}
+
+#[inline(always)]
+fn put(
+    thread: ThreadId,
+    listener: ListenerRef,
+    queue: MapValue<QueueTime>,
     (state, kernel_stack, user_stack): (u32, i32, i32),
     wait_ns: u64,
 ) {
-    let listener = field!(seat.listener).get();
-    let key = ChargeKey {
-        slot: listener.slot,
-        generation: listener.generation,
-        start_ns: field!(thread.start_ns).get(),
-        tid,
-        state,
-        kernel_stack,
-        user_stack,
-    };
+    let (slot, generation) = (listener.slot, listener.generation);
+    let (start_ns, tid) = (thread.start_ns, thread.tid as u32);
+    let key = ChargeKey { slot, generation, start_ns, tid, state, kernel_stack, user_stack };
     let mut charge = CHARGES.value(&key);
     if charge.is_none() {
         let _ = CHARGES.insert(&key, &Charge { wait_ns: 0, count: 0 }, NEW);
@@ -332,15 +165,44 @@ fn add(
     field!(charge.count).add(1);
 }
 
+/// Charges those who left while another CPU had the listener's record, and gives their notes back.
+#[inline(always)]
+pub(crate) fn settle(listener: ListenerRef) {
+    let Some(queue) = watched(listener) else { return };
+    advance(queue);
+    if field!(queue.noted).get() == 0 || !try_claim(field!(queue.settles)) {
+        return;
+    }
+    for index in 0..NOTES {
+        let note = queue::note(queue, index as u32);
+        if field!(note.kind).get() != LEFT {
+            continue;
+        }
+        let gained = field!(note.last_share_ns).get().wrapping_sub(field!(note.share_ns).get());
+        if gained != 0 {
+            let thread = ThreadId { start_ns: field!(note.thread.start_ns).get(), tid: field!(note.thread.tid).get() };
+            put(thread, listener, queue, (RUNNING, NO_STACK, NO_STACK), gained);
+        }
+        queue::free(queue, note);
+    }
+    release(field!(queue.settles));
+}
+
 /// The stacks of the current thread: the kernel's part and the program's, or errors of the kernel's.
 #[inline(always)]
-fn stacks(ctx: &impl StackIdContext) -> (i32, i32) {
-    (stack(ctx, BY_HASH), stack(ctx, BY_HASH | USER_STACK))
+fn stacks(ctx: &impl StackIdContext, thread: MapValue<WatchedThread>, tid: u32, when: When) -> (i32, i32) {
+    let user = || stack(ctx, BY_HASH | USER_STACK);
+    (stack(ctx, BY_HASH), blame_stacks::user_stack(thread, tid, when, user))
 }
 
 #[inline(always)]
 fn stack(ctx: &impl StackIdContext, flags: u64) -> i32 {
-    match ctx.get_stackid(&STACKS, flags) {
+    let number = match ctx.get_stackid(&STACKS, flags) {
+        // -EEXIST: another stack has its place.
+        Err(-17) => ctx.get_stackid(&MORE_STACKS, flags).map(|number| number + i64::from(MAX_STACKS)),
+        number => number,
+    };
+    match number {
         Ok(number) => number as i32,
         Err(error) => {
             // -EFAULT: there is none, as in threads of the kernel.
@@ -357,21 +219,7 @@ fn stack(ctx: &impl StackIdContext, flags: u64) -> i32 {
 pub(crate) fn leaves(ctx: &impl StackIdContext, preempted: bool, task: LiveTask) {
     let tid = task.tid();
     let Some(thread) = (if tid == 0 { None } else { WATCHED.value(&tid) }) else { return };
-    if field!(thread.is_pending).get() != 0 {
-        let listener = field!(thread.pending).get();
-        if let Some(queue) = watched(listener)
-            && !is_seated(thread, listener)
-        {
-            take_seat(thread, listener, queue);
-        }
-    }
     let state = task.state();
-    let (doing, kernel, user) = if preempted || state == 0 {
-        (RUNNABLE, NO_STACK, NO_STACK)
-    } else {
-        let (kernel, user) = stacks(ctx);
-        (ASLEEP, kernel, user)
-    };
     let claimed = claim(field!(thread.claims));
     if claimed {
         // It has run until now, whatever was thought.
@@ -380,39 +228,23 @@ pub(crate) fn leaves(ctx: &impl StackIdContext, preempted: bool, task: LiveTask)
     } else {
         lost(BlameLoss::Late);
     }
-    field!(thread.kernel_stack).set(kernel);
-    field!(thread.user_stack).set(user);
-    field!(thread.state).set(doing);
+    // Behind the charging: the verifier follows whatever comes next once for each way through what comes before.
+    if preempted || state == 0 {
+        field!(thread.kernel_stack).set(NO_STACK);
+        field!(thread.user_stack).set(NO_STACK);
+        field!(thread.state).set(RUNNABLE);
+    } else {
+        let (kernel, user) = stacks(ctx, thread, tid, When::Sleep);
+        field!(thread.kernel_stack).set(kernel);
+        field!(thread.user_stack).set(user);
+        field!(thread.state).set(ASLEEP);
+    }
     if claimed {
         release(field!(thread.claims));
     }
     if state & DEAD != 0 {
-        ends(thread, tid);
+        seats::ends(thread, tid);
     }
-}
-
-/// The thread will never run again: it is no acceptor any more.
-#[inline(always)]
-fn ends(thread: MapValue<WatchedThread>, tid: u32) {
-    for index in 0..SEATS {
-        let Some(seat) = seat_at(thread, index) else { break };
-        let Some(queue) = watched(field!(seat.listener).get()) else { continue };
-        let gained = if let Some(share) = change(queue, u64::MAX) {
-            share.wrapping_sub(field!(seat.share_ns).get())
-        } else {
-            lost(BlameLoss::Late);
-            0
-        };
-        let running = field!(seat.running_ns).get() + gained;
-        if running != 0 {
-            add(thread, tid, seat, queue, (RUNNING, NO_STACK, NO_STACK), running);
-        }
-    }
-    let key = ThreadId { start_ns: field!(thread.start_ns).get(), tid: u64::from(tid) };
-    if let Some(name) = ACCEPTORS.value(&key) {
-        field!(name.ended).set(1);
-    }
-    let _ = WATCHED.remove(&tid);
 }
 
 /// A thread gets a CPU.
@@ -469,7 +301,7 @@ pub(crate) fn sampled(ctx: &impl StackIdContext, tid: u32) {
         }
         let (kernel, user) = match taken {
             Some(stacks) => stacks,
-            None => stacks(ctx),
+            None => stacks(ctx, thread, tid, When::Sample),
         };
         taken = Some((kernel, user));
         field!(seat.running_ns).set(0);

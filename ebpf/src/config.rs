@@ -14,7 +14,8 @@ static EMPTY: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static DEBUG: Global<u8> = Global::new(0);
 
-/// 0: payload that arrives is of no interest, though a hook on listeners shows it.
+/// Whether payload that arrives is of interest, where a hook on listeners shows it: 0 never, 1 always, otherwise as
+/// [`settings::ARRIVALS`] says.
 #[unsafe(no_mangle)]
 static ARRIVALS: Global<u8> = Global::new(1);
 
@@ -34,6 +35,10 @@ static PACKETS_MASK: Global<u32> = Global::new(0);
 /// Sets of connections, less one: a mask for the hash.
 #[unsafe(no_mangle)]
 static SET_MASK: Global<u32> = Global::new(0);
+
+/// 1: blame is for readers of connections; 0: for acceptors.
+#[unsafe(no_mangle)]
+static BLAME_READS: Global<u8> = Global::new(0);
 
 /// What user space changes while the probes run.
 #[repr(transparent)]
@@ -66,7 +71,17 @@ pub(crate) fn debug() -> bool {
 /// Whether payload that arrives is noted.
 #[inline(always)]
 pub(crate) fn arrivals() -> bool {
-    ARRIVALS.load() != 0
+    match ARRIVALS.load() {
+        0 => false,
+        1 => true,
+        _ => set() & settings::ARRIVALS != 0,
+    }
+}
+
+/// Whether readers are to be blamed, and not acceptors.
+#[inline(always)]
+pub(crate) fn blames_readers() -> bool {
+    BLAME_READS.load() != 0
 }
 
 /// The number of sets of connections, less one.

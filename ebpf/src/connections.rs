@@ -105,6 +105,18 @@ fn note_used(key: u64) {
     }
 }
 
+/// From here on no other connection can take the record's place over, until [`release`].
+#[inline(always)]
+pub(crate) fn hold(connection: MapValue<Connection>) {
+    field!(connection.claims).add(1);
+}
+
+/// Ends what [`hold`] began.
+#[inline(always)]
+pub(crate) fn release(connection: MapValue<Connection>) {
+    field!(connection.claims).add(-1);
+}
+
 /// The sets in use among the [`LISTED`] at a place of [`USED_SETS`].
 #[inline(always)]
 pub(crate) fn each_used(place: u32, mut with: impl FnMut(MapValue<Set>)) {

@@ -24,6 +24,7 @@
 
 mod account;
 mod blame;
+mod blame_stacks;
 mod config;
 mod connections;
 mod context;

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, StackTrace},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf, StackTrace},
 };
 use listentop_abi::{
     blame::{BLAME_LOSSES, BeforeStack, Charge, ChargeKey, QueueTime, ThreadId, ThreadName, Wanted, WatchedThread},
@@ -12,6 +12,8 @@ use listentop_abi::{
     listed::{Listing, Lists, PAGES as LIST_PAGES, Page},
     listener::{HandshakeCounters, ListenerCounters, ListenerDistributions, ListenerInfo, ListenerRef, Peaks},
     loss::LOSSES as LOSS_COUNTERS,
+    reading::{Reader, ReaderKey, Reading},
+    stack_copy::CopyingCpu,
     thread::{ThreadKey, ThreadRecord},
 };
 
@@ -200,9 +202,33 @@ pub(crate) static CHARGES: HashMap<ChargeKey, Charge> = HashMap::with_max_entrie
 #[map]
 pub(crate) static STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
 
+/// Those whose place there is taken. Size at load.
+#[map]
+pub(crate) static MORE_STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
+
+/// Copies of stacks, for user space. Size at load: no ring is smaller than a page.
+#[map]
+pub(crate) static COPIES: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// How to follow the stacks of a process, by its id in the initial PID namespace: user space finds out. Size at load.
+#[map]
+pub(crate) static FOLLOWING: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
+
+/// What each CPU has copied lately.
+#[map]
+pub(crate) static COPYING_CPU: PerCpuArray<CopyingCpu> = PerCpuArray::with_max_entries(1, 0);
+
 /// What blame could not do, by [`listentop_abi::blame::BlameLoss`].
 #[map]
 pub(crate) static BLAME_LOST: Array<u64> = Array::with_max_entries(BLAME_LOSSES, MMAPABLE);
+
+/// What waits for each reader. Size at load, as of the next.
+#[map]
+pub(crate) static READERS: HashMap<ReaderKey, Reader> = HashMap::with_max_entries(1, 0);
+
+/// Connections whose readers are watched, by `struct sock *`. Preallocated: no allocation in softirq.
+#[map]
+pub(crate) static READING: HashMap<u64, Reading> = HashMap::with_max_entries(1, 0);
 
 /// Key of [`HOLDERS`].
 #[repr(C)]

@@ -1,13 +1,15 @@
 //! Tests that only the machine can decide about. One that cannot run is *skipped* with the reason, and fails where CI
-//! is set. One that fails runs once more, because machines are shared and most of these tests have to do with time. If
-//! it passes then, it is *flaky*: [`conclude`] names it at the end.
+//! is set. One that fails runs once more, by itself, because machines are shared and most of these tests have to do
+//! with time. If it passes then, it is *flaky*: [`conclude`] names it at the end.
 //!
 //! For test targets with `harness = false`.
+
+pub mod pypi;
 
 use std::any::Any;
 use std::env;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread;
 
 pub use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -66,17 +68,33 @@ pub fn not_root() -> Option<String> {
 /// The reason why a test cannot run, as a panic.
 struct Skip(String);
 
+/// The reason why a test is not for this distribution, as a panic.
+struct NotPackaged(String);
+
 /// Ends a test that cannot run on this machine. The reason should name a remedy. To be called on the test's own thread.
 pub fn skip(reason: impl Into<String>) -> ! {
     std::panic::resume_unwind(Box::new(Skip(reason.into())))
 }
 
-/// Runs a test; once more if it fails.
+/// Ends a test of something of which this distribution has no package: the only skipped tests that CI does not count as
+/// failures. To be called on the test's own thread.
+pub fn not_packaged(reason: impl Into<String>) -> ! {
+    std::panic::resume_unwind(Box::new(NotPackaged(reason.into())))
+}
+
+/// Held by each test that runs for the first time. A second attempt takes it for itself: what failed because the tests
+/// beside it needed the CPUs must not meet them again.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Runs a test; once more, with no other test beside it, if it fails.
 ///
 /// # Errors
 /// It fails twice.
 pub fn twice(name: &str, test: impl Fn() -> Result<Completion, Failed>) -> Result<Completion, Failed> {
-    let first = test();
+    let first = {
+        let _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        test()
+    };
     let Err(failed) = first else { return first };
     let reason = failed.message().unwrap_or_default();
     if own_machine() {
@@ -85,6 +103,7 @@ pub fn twice(name: &str, test: impl Fn() -> Result<Completion, Failed>) -> Resul
     } else {
         println!("{name} failed, and runs once more: {reason}");
     }
+    let _by_itself = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
     let second = test();
     if second.is_ok() {
         FLAKY.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
@@ -101,9 +120,10 @@ pub fn alone(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result
     let test = test.map_err(|error| Failed::from(format!("no thread: {error}")))?;
     match test.join() {
         Ok(()) => Ok(Completion::Completed),
-        Err(panic) => match panic.downcast_ref::<Skip>() {
-            Some(Skip(reason)) => skipped(name, reason),
-            None => Err(Failed::from(text(&*panic))),
+        Err(panic) => match (panic.downcast_ref::<Skip>(), panic.downcast_ref::<NotPackaged>()) {
+            (Some(Skip(reason)), _) => skipped(name, reason),
+            (None, Some(NotPackaged(reason))) => outcome(reason, false),
+            (None, None) => Err(Failed::from(text(&*panic))),
         },
     }
 }
@@ -157,6 +177,10 @@ fn text(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::thread;
+    use std::time::Duration;
 
     use super::{Completion, FLAKY, Failed, alone, is_true, outcome, twice};
 
@@ -181,6 +205,31 @@ mod tests {
         assert_eq!(failed.message(), Some("a loud panic"));
     }
 
+    /// As many as `servers` runs at a time.
+    #[test]
+    fn a_second_attempt_has_no_test_beside_it() {
+        let (running, alone, attempts) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+        let both_began = Barrier::new(2);
+        let test = &|fails: bool| {
+            let first = attempts.fetch_add(1, Relaxed) < 2;
+            running.fetch_add(1, Relaxed);
+            if first {
+                both_began.wait();
+            }
+            thread::sleep(Duration::from_millis(if fails { 1 } else { 100 }));
+            if running.fetch_sub(1, Relaxed) == 1 && !first {
+                alone.fetch_add(1, Relaxed);
+            }
+            if fails && first { Err(Failed::from("it had company")) } else { Ok(Completion::Completed) }
+        };
+        thread::scope(|scope| {
+            for fails in [true, false] {
+                scope.spawn(move || assert!(twice("has company", || test(fails)).is_ok()));
+            }
+        });
+        assert_eq!((attempts.into_inner(), alone.into_inner()), (3, 1));
+    }
+
     #[test]
     fn what_fails_once_is_named_and_what_fails_twice_fails() {
         let attempts = Cell::new(0);
@@ -194,6 +243,6 @@ mod tests {
         assert_eq!(attempts.take(), 2);
         assert!(twice("never", || late(9)).is_err());
         assert_eq!(attempts.take(), 2);
-        assert_eq!(*FLAKY.lock().unwrap(), ["late"]);
+        assert!(FLAKY.lock().unwrap().iter().any(|name| name == "late"));
     }
 }

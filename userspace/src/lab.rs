@@ -17,7 +17,13 @@ use listentop_model::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{report, source::Source};
+use crate::{
+    report,
+    source::{
+        Source,
+        live::{Level, Levels},
+    },
+};
 
 /// A connection to the lab.
 #[derive(Debug)]
@@ -67,7 +73,8 @@ impl Source for Marked {
         // First those that are there: what is done during the reading belongs to the next one.
         let marks = self.marks.take();
         let mut sample = self.source.sample()?;
-        sample.marks = marks;
+        sample.marks.splice(..0, marks);
+        sample.marks.sort_by_key(|mark| mark.monotonic_ns);
         Ok(sample)
     }
 
@@ -81,6 +88,18 @@ impl Source for Marked {
 
     fn name(&self) -> &str {
         self.source.name()
+    }
+
+    fn blame_apart(&mut self) -> Result<crate::source::live::blame::Apart, String> {
+        self.source.blame_apart()
+    }
+
+    fn levels(&mut self) -> Option<Levels> {
+        self.source.levels()
+    }
+
+    fn set_level(&mut self, level: Level) -> Result<(), String> {
+        self.source.set_level(level)
     }
 
     fn blame(&mut self) -> Result<crate::source::live::blame::Watching<'_>, String> {

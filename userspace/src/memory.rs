@@ -34,13 +34,21 @@ unsafe impl GlobalAlloc for OrEnd {
 
 /// Has all threads share two of the C library's heaps, rather than have up to eight for each CPU. One thread makes the
 /// samples that another drops, so that each heap of its own keeps what was freed: with 10,000 used listeners, 40 MiB of
-/// 250. To be called before there are threads.
+/// 250. And has large blocks given back when they are freed: by itself the C library learns from each that such are
+/// wanted again, and keeps up to 64 MiB. To be called before there are threads.
 pub(crate) fn share_heaps() {
     #[cfg(target_env = "gnu")]
     {
         const HEAPS: libc::c_int = 2;
-        // SAFETY: takes numbers only (mallopt(3)), and no other thread allocates meanwhile.
-        unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
+        /// Larger than what each refresh allocates and frees.
+        const LARGE: libc::c_int = 1 << 20;
+        const KEPT: libc::c_int = 4 << 20;
+        for (option, value) in
+            [(libc::M_ARENA_MAX, HEAPS), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, KEPT)]
+        {
+            // SAFETY: takes numbers only (mallopt(3)), and no other thread allocates meanwhile.
+            unsafe { libc::mallopt(option, value) };
+        }
     }
 }
 

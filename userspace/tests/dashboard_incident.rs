@@ -1,10 +1,14 @@
 //! The incident: forty listeners, and one of them refuses clients because its only acceptor sleeps. Whoever looks must
 //! find the right listener without a key, and the cause with what to do by one.
 
-use std::{fs, path::Path, process::Command, sync::Arc};
+use std::{fs, net::IpAddr, path::Path, process::Command, sync::Arc};
 
 use listentop::dashboard::{Action, App, DashboardOptions, draw};
 use listentop_model::{
+    blame::{Blame, Blamed, BlamedStack, Doing, Frame},
+    connections::{
+        Actor, ClientState, Connection, ConnectionList, ConnectionLists, IN_ALL, Listing, PER_LISTENER, Precision,
+    },
     fixtures::{Scene, listener, process, thread, thread_state},
     model::Model,
     sample::Sample,
@@ -21,11 +25,17 @@ const BACKLOG: u32 = 128;
 /// Samples, a quarter of a second apart; the acceptor hangs from the 41st on.
 const TICKS: u64 = 96;
 const HANGS: u64 = 40;
+/// A healthy server's queue is this deep at most.
+const BLIP: u32 = 2;
 /// The same as a recording, for stills of every view.
 const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded/incident.rec");
 
 fn port(place: usize) -> u16 {
     23_000 + 25 * place as u16
+}
+
+fn ill_pid() -> u32 {
+    1_000 + ILL as u32
 }
 
 /// Threads of a server: one to four, and one of that which hangs.
@@ -53,7 +63,7 @@ fn incident() -> Vec<Sample> {
             if !hangs {
                 // Some are busier than others, each now and then; of several threads the first does most.
                 let load = 1 + (place as u64 * 7 + tick / 8) % 5;
-                server.enqueue(3 * load, 2);
+                server.enqueue(3 * load, BLIP);
                 for n in 0..threads(place) {
                     let share = load.div_ceil(1 + n as u64);
                     server.accept(n, share, 60 + 30 * load);
@@ -77,7 +87,67 @@ fn incident() -> Vec<Sample> {
         }
         scene.tick(250);
     }
-    scene.samples()
+    let mut samples = scene.samples();
+    list_and_blame(&mut samples);
+    samples
+}
+
+/// Adds who waits at the listener that hangs, and what its acceptor did meanwhile. Both go with its depth.
+fn list_and_blame(samples: &mut [Sample]) {
+    let mut waited_ns = 0;
+    let mut since_ns = None;
+    let mut came_ns = Vec::new();
+    for at in 1..samples.len() {
+        let (before_ns, now_ns) = (samples[at - 1].monotonic_ns, samples[at].monotonic_ns);
+        let sample = &mut samples[at];
+        sample.listing = Some(Listing { per_listener: PER_LISTENER, in_all: IN_ALL, unlisted: 0 });
+        let Some(ill) = sample.listeners.iter_mut().nth(ILL) else { continue };
+        let depth = ill.gauges.accept_depth as usize;
+        if depth <= BLIP as usize {
+            continue;
+        }
+        let since = *since_ns.get_or_insert(before_ns);
+        came_ns.resize(depth, u64::midpoint(before_ns, now_ns));
+        let waiting = came_ns.iter().zip(1..).take(PER_LISTENER as usize).map(|(came_ns, client)| Connection {
+            client: IpAddr::from([10, 1, 0, client]),
+            port: 40_000 + 7 * u16::from(client),
+            since_ns: Some(*came_ns),
+            precision: Precision::Measured,
+            accepted_ns: None,
+            state: ClientState::Open,
+            unread: 120,
+            reader: None,
+            holder: None,
+            half_open: None,
+        });
+        ill.connections = Some(ConnectionLists {
+            waiting: ConnectionList { connections: waiting.collect(), total: depth as u64 },
+            ..ConnectionLists::default()
+        });
+        waited_ns += depth as u64 * (now_ns - before_ns);
+        let stacks = vec![BlamedStack {
+            doing: Doing::Asleep,
+            thread: Some(Actor { pid: ill_pid(), tid: Some(ill_pid()), comm: "gunicorn".to_owned() }),
+            frames: asleep(),
+            wait_ns: waited_ns,
+        }];
+        let listeners = vec![Blamed { listener: ill.id, since_ns: since, until_ns: now_ns, stacks }];
+        sample.blame = Some(Arc::new(Blame { unavailable: None, remarks: Vec::new(), listeners }));
+    }
+}
+
+/// Where its acceptor sleeps, the innermost call first.
+fn asleep() -> Vec<Frame> {
+    let of = |module: Option<&str>, names: &[&str]| {
+        let frame = |name: &&str| Frame::named((*name).to_owned(), module.map(str::to_owned), module.is_none());
+        names.iter().map(frame).collect::<Vec<_>>()
+    };
+    [
+        of(None, &["schedule", "futex_wait_queue", "do_futex"]),
+        of(Some("libc.so.6"), &["__futex_abstimed_wait_common"]),
+        of(Some("python3.11"), &["PyThread_acquire_lock_timed", "_PyEval_EvalFrameDefault", "Py_RunMain"]),
+    ]
+    .concat()
 }
 
 /// The model after each sample.

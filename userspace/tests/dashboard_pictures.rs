@@ -62,7 +62,7 @@ fn shown() -> Shown {
     log.end();
     let moment = Moment { unix_ms: past.time(last), last_ms: past.time(last) };
     let model = Traveller::at(&past, last).model(&past).expect("it can be read");
-    Shown { model, past: Some(moment), events: Some(log.into()) }
+    Shown { model, past: Some(moment), events: Some(log.into()), levels: None, said: None }
 }
 
 /// Draws each, and hands it on with its name.

@@ -307,6 +307,28 @@ fn views() {
 }
 
 #[test]
+fn blame() {
+    let samples = fixtures::blamed();
+    assert_pictures("blame", &samples, &[Action::Show("blame")]);
+    let zoomed = [Action::Show("blame"), Action::Up, Action::Open, Action::FilterStart, Action::FilterInput('s')];
+    assert_pictures("blame_zoomed", &samples, &zoomed);
+}
+
+#[test]
+fn blame_in_ascii() {
+    let mut app = App::new(DashboardOptions { charset: Charset::Ascii, ..options(false) });
+    app.update(Action::Resize(120, 40));
+    show(&mut app, &fixtures::blamed());
+    app.update(Action::Show("blame"));
+    let picture = picture((120, 40), &app);
+    assert!(picture.is_ascii(), "{picture}");
+    // Without colours, too, the states differ.
+    for state in ["# running", "+ runnable", ": asleep", ". nobody"] {
+        assert!(picture.contains(state), "{state}: {picture}");
+    }
+}
+
+#[test]
 fn help() {
     assert_pictures("help", &patterns(), &[Action::Show("help")]);
 }
@@ -504,7 +526,7 @@ fn coverage_cost_and_pause_stand_in_every_view() {
         for actions in [vec![], vec![Action::Open], vec![Action::Show("help")], vec![Action::Show("coverage")]] {
             let actions = [actions, vec![Action::Pause]].concat();
             let text = picture(size, &app(size, &fixtures::overflow(), &actions));
-            for word in ["25 measured, 5 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
+            for word in ["26 measured, 5 sampled", "probes 0.36%", "20MiB", "PAUSED"] {
                 assert!(text.contains(word), "no {word:?} in:\n{text}");
             }
         }

@@ -160,3 +160,30 @@ fn options_of_a_still_need_one() {
     let output = output.expect("listentop runs");
     assert!(String::from_utf8_lossy(&output.stderr).contains("--still <NAME>") && output.status.code() == Some(2));
 }
+
+/// Of a recording that ends within a sample what is whole is shown, and a line says that more may have been written.
+#[test]
+fn a_recording_that_was_cut_off_is_said_to_be() {
+    let place = tempfile::tempdir().expect("a folder");
+    let cut = place.path().join("cut.rec");
+    let whole = fs::read(RECORDING).expect(RECORDING);
+    fs::write(&cut, &whole[..whole.len() - 100]).expect("a file");
+    let output = Command::new(env!("CARGO_BIN_EXE_listentop")).args(["report", "--from"]).arg(&cut).output();
+    let output = output.expect("listentop runs");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success() && said.lines().count() == 1, "{said}");
+    assert!(
+        said.contains("cut.rec ends within a sample (its last ") && said.contains("it was cut off there"),
+        "{said}"
+    );
+}
+
+/// What the manual says of `--view` is what there is.
+#[test]
+fn every_view_is_in_the_manual() {
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md")).expect("the manual");
+    let row = manual.lines().find(|line| line.starts_with("| `--view NAME`")).expect("a row of the option");
+    for view in listentop::dashboard::view_names() {
+        assert!(row.contains(&format!("`{view}`")), "{view} is not in: {row}");
+    }
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use test_harness::{Test, skip};
+use test_harness::{Test, pypi};
 
 /// A recording of a listener that refuses clients.
 const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded/overflow_format_1.rec");
@@ -39,28 +39,8 @@ fn rows(arguments: &[&str]) -> Vec<Value> {
 
 /// Python with DuckDB.
 fn python() -> PathBuf {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tables-venv");
-    let python = venv.join("bin/python");
-    let has_duckdb = || Command::new(&python).args(["-c", "import duckdb"]).output().is_ok_and(|o| o.status.success());
-    if has_duckdb() {
-        return python;
-    }
-    let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output();
-    match made {
-        Err(error) => skip(format!("there is no python3: {error}")),
-        Ok(output) if !output.status.success() => {
-            skip(format!("python3 -m venv fails (package python3-venv): {}", String::from_utf8_lossy(&output.stdout)))
-        }
-        Ok(_) => {}
-    }
-    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "duckdb"];
-    let installed = Command::new(&python).args(install).output().expect("it runs");
-    if !installed.status.success() {
-        let said = String::from_utf8_lossy(&installed.stderr).into_owned();
-        skip(format!("pip cannot install duckdb: {}", said.lines().last().unwrap_or_default()));
-    }
-    assert!(has_duckdb(), "it was installed");
-    python
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tables-venv");
+    pypi::environment(&directory, "duckdb", "duckdb").join("bin/python")
 }
 
 /// Runs a program in Python, which prints JSON.

@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Run the lesson's load against a real server that is installed: nginx, haproxy or redis
     #[arg(long, value_name = "KIND", value_parser = Kind::parse, conflicts_with_all = ["check", "spoil"])]
     server: Option<Kind>,
+    /// Start a program of the lesson with other options, such as 'load:default --pieces 3'
+    #[arg(long, value_name = "PROGRAM OPTIONS")]
+    with: Vec<String>,
     /// Do not ask for a prediction first
     #[arg(long)]
     no_quiz: bool,
@@ -84,6 +87,7 @@ impl Options {
         for (flag, value) in values {
             arguments.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
         }
+        arguments.extend(self.with.iter().flat_map(|change| ["--with".into(), change.into()]));
         arguments.extend(self.cookies.iter().map(|when| format!("--cookies={when}").into()));
         arguments.extend(self.rest.iter().cloned());
         arguments
@@ -150,7 +154,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     root::ensure_reachable("the demo")?;
     setup::run()?;
     let extra = lesson.map(|lesson| packages(lesson, options.server)).unwrap_or_default();
-    let binaries = cargo::build_release(cargo::Extent::Demo, &extra)?;
+    // The menu leads to all lessons.
+    let blames = lesson.is_none_or(Lesson::blames);
+    let extent = if blames { cargo::Extent::DemoWithBlame } else { cargo::Extent::Demo };
+    let binaries = cargo::build_release(extent, &extra)?;
     let mut lab = match root::command(&binaries.lab)? {
         Ok(lab) => lab,
         Err(reason) => bail!(root::unreachable("the demo", &reason)),

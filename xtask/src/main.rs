@@ -5,6 +5,7 @@ mod demo;
 mod fuzz;
 mod lint;
 mod mutants;
+mod sources;
 mod testing;
 
 use std::process::ExitCode;

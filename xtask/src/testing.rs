@@ -1,14 +1,19 @@
 //! `cargo xtask test`: tests without special rights as the current user, the others as root, and a summary.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write};
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use xtask_support::cargo::{self, Executable};
 use xtask_support::{process, root, setup};
+
+use crate::sources;
 
 /// Test targets that need root. `kernel` loads probes into the running kernel, `rights` starts the program with chosen
 /// capabilities, `servers` starts real servers, `serve` a real Prometheus, and the others make network namespaces.
@@ -56,22 +61,36 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::run()?;
     process::announce("building the tests (the first time takes a few minutes)");
-    let built = cargo::executables(cargo::command("test").arg("--no-run"), "the build of the tests")?;
-    let mut outcomes = vec![
-        ("unit and integration tests", unprivileged(&built)),
-        ("documentation tests", documentation_tests()),
-        ("protocols", cargo_test(&["--package", cargo::PROTOCOLS], "the protocols' tests")),
-    ];
+    let mut build = cargo::command("test");
+    let built = cargo::executables(build.args(cargo::ALL_FOR_HOST).arg("--no-run"), "the build of the tests")?;
+    let mut outcomes = vec![timed("unit and integration tests", || Ok(unprivileged(&built)))?];
+    // Without any, cargo would build the dependencies anew, with other features, to run nothing.
+    if has_documentation_tests(&cargo::root())? {
+        outcomes.push(timed("documentation tests", || Ok(documentation_tests()))?);
+    }
     for name in ROOT_TESTS {
         let target = built.iter().find(|built| built.kind == "test" && built.target == name);
         let target = target.with_context(|| format!("there is no test target `{name}`"))?;
-        outcomes.push((name, as_root(target)?));
+        outcomes.push(timed(name, || as_root(target))?);
     }
     println!("\nxtask test:");
-    for (name, outcome) in &outcomes {
-        println!("  {name}: {outcome}");
+    for Ran { name, outcome, took } in &outcomes {
+        println!("  {name}: {outcome} ({} s)", took.as_secs());
     }
     verdict(&outcomes, test_harness::ci())
+}
+
+/// What became of some tests.
+struct Ran<'a> {
+    name: &'a str,
+    outcome: Outcome,
+    took: Duration,
+}
+
+fn timed(name: &str, run: impl FnOnce() -> Result<Outcome>) -> Result<Ran<'_>> {
+    let since = Instant::now();
+    let outcome = run()?;
+    Ok(Ran { name, outcome, took: since.elapsed() })
 }
 
 /// Builds the unit tests for another architecture, and runs them in its emulator.
@@ -91,7 +110,8 @@ fn emulated(arch: &str) -> Result<()> {
 
 fn unprivileged(built: &[Executable]) -> Outcome {
     let targets = other_test_targets(built);
-    let mut options = vec!["--lib", "--bins"];
+    let mut options = cargo::ALL_FOR_HOST.to_vec();
+    options.extend(["--lib", "--bins"]);
     options.extend(targets.iter().flat_map(|name| ["--test", name]));
     cargo_test(&options, "the unit and integration tests")
 }
@@ -104,15 +124,22 @@ fn cargo_test(options: &[&str], what: &str) -> Outcome {
     let mut failed = FailedTests::default();
     let first = outcome_of_lines(test, &mut io::stdout(), |line| failed.look(line));
     // Without a name, something else than a test has failed.
-    if matches!(first, Outcome::Passed) || failed.tests.is_empty() || !failed.unnamed.is_empty() {
+    if matches!(first, Outcome::Passed) {
         return first;
+    }
+    if failed.tests.is_empty() || !failed.unnamed.is_empty() {
+        let names = failed.targets.join(", ");
+        return match first {
+            Outcome::Failed(how) if !names.is_empty() => Outcome::Failed(format!("{names}: {how}")),
+            other => other,
+        };
     }
     for (target, name) in &failed.tests {
         process::announce(&format!("running {name} once more"));
         // It runs alone: most tests that need a second attempt have to do with time.
         let second = outcome(cargo::command("test").args(target).args(["--", "--exact", name]));
-        if !matches!(second, Outcome::Passed) {
-            return second;
+        if let Outcome::Failed(how) = second {
+            return Outcome::Failed(format!("{name}, twice: {how}"));
         }
     }
     Outcome::Flaky(failed.tests.into_iter().map(|(_, name)| name).collect())
@@ -123,6 +150,8 @@ fn cargo_test(options: &[&str], what: &str) -> Outcome {
 struct FailedTests {
     /// Of the target that runs.
     unnamed: Vec<String>,
+    /// The targets with failures, as cargo names them.
+    targets: Vec<String>,
     /// The options with which cargo runs the target again, and the name of a test.
     tests: Vec<(Vec<String>, String)>,
 }
@@ -134,15 +163,29 @@ impl FailedTests {
         }
         let target = line.strip_prefix("error: test failed, to rerun pass `").and_then(|rest| rest.strip_suffix('`'));
         if let Some(target) = target {
-            let target: Vec<String> = target.split_whitespace().map(str::to_owned).collect();
+            self.targets.push(target.to_owned());
+            // With the package alone, cargo would choose other features for the dependencies, and build them anew.
+            let package = if target.starts_with("-p ") { 2 } else { 0 };
+            let words = target.split_whitespace().skip(package);
+            let target: Vec<String> = cargo::ALL_FOR_HOST.into_iter().chain(words).map(str::to_owned).collect();
             self.tests.extend(self.unnamed.drain(..).map(|name| (target.clone(), name)));
         }
     }
 }
 
+fn has_documentation_tests(root: &Path) -> Result<bool> {
+    for path in sources::rust_files(root)? {
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if sources::has_documentation_test(&text) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn documentation_tests() -> Outcome {
     process::announce("running the documentation tests");
-    outcome(cargo::command("test").args(["--no-fail-fast", "--doc"]))
+    outcome(cargo::command("test").args(cargo::ALL_FOR_HOST).args(["--no-fail-fast", "--doc"]))
 }
 
 /// The name of the test that a line of the harness says has failed.
@@ -202,13 +245,13 @@ fn outcome_of_lines(mut command: Command, print: &mut impl Write, mut look: impl
     outcome.unwrap_or_else(|error| Outcome::Failed(format!("cannot run the tests: {error}")))
 }
 
-fn verdict(outcomes: &[(&str, Outcome)], ci: bool) -> Result<()> {
+fn verdict(outcomes: &[Ran<'_>], ci: bool) -> Result<()> {
     let failed = |outcome: &Outcome| match outcome {
         Outcome::Passed | Outcome::Flaky(_) => false,
         Outcome::Failed(_) => true,
         Outcome::Skipped(_) => ci,
     };
-    let names: Vec<&str> = outcomes.iter().filter(|(_, outcome)| failed(outcome)).map(|(name, _)| *name).collect();
+    let names: Vec<&str> = outcomes.iter().filter(|ran| failed(&ran.outcome)).map(|ran| ran.name).collect();
     if !names.is_empty() {
         bail!("not passed: {}", names.join(", "));
     }
@@ -219,18 +262,22 @@ fn verdict(outcomes: &[(&str, Outcome)], ci: bool) -> Result<()> {
 mod tests {
     use std::process::Command;
 
-    use super::{Executable, FailedTests, Outcome, other_test_targets, outcome_of_lines, verdict};
+    use super::{Duration, Executable, FailedTests, Outcome, Ran, other_test_targets, outcome_of_lines, verdict};
+
+    fn ran(name: &str, outcome: Outcome) -> Ran<'_> {
+        Ran { name, outcome, took: Duration::from_secs(1) }
+    }
 
     #[test]
     fn skipped_is_a_failure_in_ci_only() {
-        let outcomes = [("unit", Outcome::Passed), ("kernel", Outcome::Skipped("no root".to_owned()))];
+        let outcomes = [ran("unit", Outcome::Passed), ran("kernel", Outcome::Skipped("no root".to_owned()))];
         assert!(verdict(&outcomes, false).is_ok());
         assert_eq!(verdict(&outcomes, true).unwrap_err().to_string(), "not passed: kernel");
     }
 
     #[test]
     fn failed_is_a_failure() {
-        let outcomes = [("unit", Outcome::Failed("exit status: 101".to_owned())), ("kernel", Outcome::Passed)];
+        let outcomes = [ran("unit", Outcome::Failed("exit status: 101".to_owned())), ran("kernel", Outcome::Passed)];
         assert_eq!(verdict(&outcomes, false).unwrap_err().to_string(), "not passed: unit");
     }
 
@@ -238,7 +285,7 @@ mod tests {
     fn a_second_attempt_is_named_and_no_failure() {
         let flaky = Outcome::Flaky(vec!["a::b".to_owned(), "c".to_owned()]);
         assert_eq!(flaky.to_string(), "passed, at the second attempt: a::b, c");
-        assert!(verdict(&[("unit", flaky)], true).is_ok());
+        assert!(verdict(&[ran("unit", flaky)], true).is_ok());
     }
 
     #[test]
@@ -253,7 +300,8 @@ mod tests {
         ]);
         let outcome = outcome_of_lines(tests, &mut printed, |line| failed.look(line));
         assert!(matches!(outcome, Outcome::Failed(_)), "{outcome}");
-        let target = ["-p", "a", "--test", "b"].map(str::to_owned).to_vec();
+        let target: Vec<String> =
+            super::cargo::ALL_FOR_HOST.into_iter().chain(["--test", "b"]).map(str::to_owned).collect();
         assert_eq!(failed.tests, [(target, "a::b".to_owned())]);
         assert_eq!(failed.unnamed, [""; 0]);
         assert!(printed.starts_with(b"test a::b ... FAILED\n") && printed.ends_with(b"no \xff\n"));

@@ -233,10 +233,10 @@ pub struct Client {
     pub p50_ms: Option<f64>,
     /// 99 of 100 at most.
     pub p99_ms: Option<f64>,
-    /// Connects whose SYN was sent again, which is after 1 s.
-    pub retried_1s: u64,
-    /// Those whose SYN was sent again twice, the second time after 3 s.
-    pub retried_3s: u64,
+    /// Connects whose SYN was sent again: the first time after 1 s.
+    pub syn_again: u64,
+    /// Those of them whose SYN was sent again twice or more: after 2 s, before Linux 6.5 after 3 s.
+    pub syn_twice: u64,
     /// Kinds of failures, with their numbers.
     pub failed: Vec<(String, u64)>,
     /// The last half minute, in half seconds, the latest last.

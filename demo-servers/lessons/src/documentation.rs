@@ -10,13 +10,20 @@ use std::{env, fs};
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/lab.md");
 const WIDTH: usize = 120;
 
+/// Lines break at spaces only: a mark of Markdown stays with its word.
+fn options<'a>() -> textwrap::Options<'a> {
+    textwrap::Options::new(WIDTH)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+}
+
 fn paragraph(text: &str) -> String {
-    format!("{}\n\n", textwrap::fill(text, WIDTH))
+    format!("{}\n\n", textwrap::fill(text, options()))
 }
 
 fn item(mark: &str, text: &str) -> String {
     let indent = " ".repeat(mark.len());
-    format!("{}\n", textwrap::fill(text, textwrap::Options::new(WIDTH).initial_indent(mark).subsequent_indent(&indent)))
+    format!("{}\n", textwrap::fill(text, options().initial_indent(mark).subsequent_indent(&indent)))
 }
 
 fn cell(text: &str) -> String {
@@ -36,28 +43,43 @@ fn command(program: Program) -> String {
     format!("{} {}", program.binary, program.options).trim_end().to_owned()
 }
 
+/// When it starts, if not at the beginning.
+fn from(lesson: &Lesson, step: usize) -> String {
+    if step > 0 { format!("starts in step {}", lesson.steps[step].name) } else { String::new() }
+}
+
+/// Options as they are passed: with the ports of servers that they name.
+fn filled(lesson: &Lesson, options: &str) -> String {
+    let fill = |options: String, server: &crate::Server| {
+        options.replace(&format!("{{port:{}}}", server.name), &server.port.to_string())
+    };
+    lesson.setup.servers.iter().fold(options.to_owned(), fill)
+}
+
+/// A line of a set-up, with what a shell would take for a comment.
+fn line(command: &str, note: &str) -> String {
+    let note = if note.is_empty() { String::new() } else { format!("  # {note}") };
+    format!("    {command}{note}\n")
+}
+
 fn set_up(lesson: &Lesson) -> String {
     let mut text = String::new();
     for (path, value) in lesson.setup.sysctls {
         let _ = writeln!(text, "    {} = {value}", path.replace('/', "."));
     }
     for server in lesson.setup.servers {
-        let step =
-            if server.step > 0 { format!(" [from '{}']", lesson.steps[server.step].name) } else { String::new() };
-        let _ = writeln!(
-            text,
-            "    {} --name {} --port {} {}{step}",
-            command(server.program),
-            server.name,
-            server.port,
-            server.options
-        );
+        let own = filled(lesson, server.options);
+        let options = format!("--name {} --port {} {own}", server.name, server.port);
+        let from = from(lesson, server.step);
+        text += &line(&format!("{} {}", command(server.program), options.trim_end()), &from);
     }
     for load in lesson.setup.loads {
         let port =
             lesson.setup.servers.iter().find(|server| server.name == load.server).map_or(0, |server| server.port);
-        let step = if load.step > 0 { format!(" [from '{}']", lesson.steps[load.step].name) } else { String::new() };
-        let _ = writeln!(text, "    {} --target 127.0.0.1:{port} {}{step}", command(load.program), load.options);
+        let name = if load.name == load.server { String::new() } else { format!("load {}", load.name) };
+        let notes: Vec<String> = [name, from(lesson, load.step)].into_iter().filter(|note| !note.is_empty()).collect();
+        let own = filled(lesson, load.options);
+        text += &line(&format!("{} --target 127.0.0.1:{port} {own}", command(load.program)), &notes.join(", "));
     }
     text
 }
@@ -80,7 +102,9 @@ fn lesson(lesson: &Lesson) -> String {
     text += "\n| expected | bounds | figure | why |\n|---|---|---|---|\n";
     for one in lesson.expectations {
         let bounds = format!("{} {}", one.bounds, one.unit);
-        let _ = writeln!(text, "| {} | {} | `{}` | {} |", cell(one.what), bounds.trim(), one.figure, cell(one.why));
+        let widened = one.widened.map(|by| format!(". Widened by `{by}`")).unwrap_or_default();
+        let why = cell(one.why);
+        let _ = writeln!(text, "| {} | {} | `{}` | {why}{widened} |", cell(one.what), bounds.trim(), one.figure);
     }
     text += "\n<details><summary>Answer</summary>\n\n";
     let right = lesson.prediction.right;
@@ -93,7 +117,7 @@ fn lesson(lesson: &Lesson) -> String {
     for next in lesson.try_next {
         text += &item("- ", next);
     }
-    let _ = writeln!(text, "\nCheck that it can fail: `--spoil` runs it with {}.\n", lesson.spoiler.what);
+    let _ = writeln!(text, "\nThe deliberate mistake (`--spoil`): {}.\n", lesson.spoiler.what);
     text
 }
 

@@ -6,15 +6,18 @@
 //! |---|---|
 //! | `listentop:SERVER` | the listener in listentop's JSON report (docs/schema.md). Of several shards: the group |
 //! | `listentop` | the report as a whole: `own_cost.lost_events` |
+//! | `blame:SERVER` | the listener in what `listentop blame` prints, if the lesson has it run |
+//! | `blame` | the same as a whole: `total_wait_us` |
 //! | `server:SERVER` | the counters that the server printed: `total.accepts` |
 //! | `load:LOAD` | the summary that the client printed: `connect_us.p99` |
 //! | `kernel` | a counter of the lab's namespace as nstat(8) names it: `TcpExtListenOverflows` |
 //! | `queue:SERVER` | the accept queue in /proc/net/tcp, read every 2 ms: `mean`, `max`, `samples`, `integral` |
 //! | `process:NAME` | processes of a server or load in /proc: `cpu_ms`, `threads`, `processes`, `rss_kib`, `switches` |
-//! | `run` | the run itself: `seconds`, `cpus` |
+//! | `run` | the run itself: `seconds`, `cpus`, and `late_us`: how late a thread that sleeps for 2 ms gets a CPU |
 //!
 //! The `shards[*]` of a group are the listeners themselves; `switches` has `voluntary` and `forced`;
-//! `integral` is depth × seconds.
+//! `integral` is depth × seconds. A listener of `blame` also has `functions`: each `name` without its path, with the
+//! `state`, and the `share` and `wait_us` of the stacks that it is in.
 //!
 //! A path consists of keys separated by dots. `[N]` behind a key picks an element, `[*]` all of them, `[word]` those
 //! whose `id`, `name`, `role` or `comm` is this word or begins with it and `-`, or whose `roles` contain it. An object
@@ -40,16 +43,27 @@ pub enum Expression {
 }
 
 impl Expression {
-    /// Whether it compares what listentop counts now with what somebody else does. While both go on, that is only true
-    /// of counts that were read at one moment.
+    /// Whether it compares what two of listentop, the programs and the kernel counted. While all go on, that is only
+    /// true of counts that were read at one moment.
     #[must_use]
     pub fn compares(&self) -> bool {
-        let (mut listentop, mut other) = (false, false);
+        let mut sources = Vec::new();
         self.figures(&mut |figure| {
-            listentop |= figure.step.is_none() && figure.source == Source::Listentop;
-            other |= figure.step.is_none() && matches!(figure.source, Source::Server | Source::Load | Source::Kernel);
+            let source = match figure.source {
+                Source::Process | Source::Run => return,
+                // Servers and loads print their counters when the same signal comes.
+                Source::Load => Source::Server,
+                other => other,
+            };
+            if figure.step.is_none() && !sources.contains(&source) {
+                sources.push(source);
+            }
         });
-        listentop && other
+        // The lab reads the queues all the time: they are as of now, beside all but what is known at the end only.
+        if !sources.contains(&Source::Blame) {
+            sources.retain(|source| *source != Source::Queue);
+        }
+        sources.len() > 1
     }
 }
 
@@ -92,6 +106,7 @@ pub struct Figure {
 #[expect(missing_docs, reason = "the module's documentation describes each")]
 pub enum Source {
     Listentop,
+    Blame,
     Server,
     Load,
     Kernel,
@@ -101,8 +116,9 @@ pub enum Source {
 }
 
 impl Source {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Listentop, "listentop"),
+        (Self::Blame, "blame"),
         (Self::Server, "server"),
         (Self::Load, "load"),
         (Self::Kernel, "kernel"),
@@ -253,7 +269,7 @@ impl<'a> Parser<'a> {
         let (source, _) = known.ok_or_else(|| Mistake(format!("'{source}' in '{word}' is no source")))?;
         let named = match source {
             Source::Kernel | Source::Run => name.is_none(),
-            Source::Listentop => true,
+            Source::Listentop | Source::Blame => true,
             _ => name.is_some(),
         };
         if !named {
@@ -413,7 +429,12 @@ mod tests {
             ("listentop:a:drops.total@x - kernel:TcpExtListenDrops@x", false),
             ("listentop:a:drops.total - listentop:b:drops.total", false),
             ("server:a:total.reads / load:a:requests", false),
+            ("load:a:established - kernel:TcpExtTCPFastOpenPassive", true),
+            ("listentop:a:wait_us.count / queue:a:integral", false),
             ("listentop:a:drops.total / run:seconds", false),
+            ("blame:a:total_wait_us - queue:a:integral", true),
+            ("blame:a:states.asleep.share - server:a:shop.asleep_us / server:a:shop.total_us", true),
+            ("blame:a:states.asleep.share / run:seconds", false),
         ] {
             assert_eq!(parse(text).unwrap().compares(), compares, "{text}");
         }

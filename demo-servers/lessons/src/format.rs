@@ -235,6 +235,9 @@ pub enum Act {
     AddAcceptor(&'static str),
     /// A load goes on at this share of its rate, in percent.
     Rate(&'static str, u32),
+    /// From here to the end of the last step `listentop blame` runs, for the figures of `blame`. The step begins when
+    /// it measures.
+    Blame,
     /// Sets a sysctl of the namespace: path below /proc/sys, value.
     Sysctl(&'static str, &'static str),
     /// Ends a server or load by SIGTERM. Its last line of counters stays available to the figures.
@@ -251,6 +254,7 @@ impl std::fmt::Display for Act {
             Self::Backlog(name, backlog) => write!(f, "backlog {backlog} {name}"),
             Self::AddAcceptor(name) => write!(f, "one more acceptor {name}"),
             Self::Rate(name, percent) => write!(f, "load {name} at {percent} %"),
+            Self::Blame => write!(f, "listentop blame"),
             Self::Sysctl(path, value) => write!(f, "{} = {value}", path.replace('/', ".")),
             Self::End(name) => write!(f, "end {name}"),
             Self::Kill(name) => write!(f, "kill {name}"),
@@ -273,7 +277,11 @@ pub struct Expectation {
     pub bounds: Bounds,
     /// The bounds in the short form, if they differ.
     pub short: Option<Bounds>,
-    /// Why these bounds, and what widens them on a slow or busy machine.
+    /// What widens the bounds where CPUs are busy: an expression of what the run itself measured, in the figure's unit,
+    /// such as how late a thread that is ready gets a CPU (`run:late_us`). It raises the upper bound; where there is
+    /// none, it lowers the lower one.
+    pub widened: Option<&'static str>,
+    /// Why these bounds.
     pub why: &'static str,
 }
 
@@ -296,6 +304,18 @@ impl Bounds {
     pub fn hold(self, value: f64) -> bool {
         let (low, high) = self.ends();
         low.is_none_or(|low| value >= low) && high.is_none_or(|high| value <= high)
+    }
+
+    /// The same, wider by this much: above, or below if there is no bound above. What must be exact stays so.
+    #[must_use]
+    pub fn widened(self, by: f64) -> Self {
+        let by = by.max(0.0);
+        match self {
+            Self::Exactly(value) => Self::Exactly(value),
+            Self::AtLeast(low) => Self::AtLeast(low - by),
+            Self::AtMost(high) => Self::AtMost(high + by),
+            Self::Between(low, high) => Self::Between(low, high + by),
+        }
     }
 
     /// Lower and upper bound.
@@ -348,6 +368,12 @@ impl Lesson {
     #[must_use]
     pub fn length_ms(&self, short: bool) -> u64 {
         self.steps.iter().map(|step| step.length(short)).sum()
+    }
+
+    /// Whether `listentop blame` is run.
+    #[must_use]
+    pub fn blames(&self) -> bool {
+        self.steps.iter().flat_map(|step| step.acts).any(|act| *act == Act::Blame)
     }
 
     /// The packages that build its programs, besides `demo-servers`.

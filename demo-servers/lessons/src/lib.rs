@@ -66,6 +66,7 @@ pub const ALL: &[&Lesson] = &[
     &between::retry_storm::LESSON,
     &measuring::closed_loop_lies::LESSON,
     &measuring::littles_law::LESSON,
+    &measuring::who_is_to_blame::LESSON,
 ];
 
 /// The lesson of this name.

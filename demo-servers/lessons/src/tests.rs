@@ -1,7 +1,7 @@
 //! Each lesson is whole and consistent.
 
 use crate::figure::{Figure, Source, parse};
-use crate::format::{Act, Change, Lesson};
+use crate::format::{Act, Bounds, Change, Lesson};
 use crate::{ALL, DEFAULT, find, list_json, list_text, next};
 use std::collections::HashSet;
 
@@ -86,7 +86,7 @@ fn steps_take_time_and_act_on_what_there_is() {
                     }
                     Act::Rate(name, _) => load(name),
                     Act::End(name) | Act::Kill(name) => server(name) || load(name),
-                    Act::Sysctl(..) => true,
+                    Act::Blame | Act::Sysctl(..) => true,
                 };
                 assert!(known, "{name}: {act:?}");
             }
@@ -109,7 +109,8 @@ fn figures_are_of_what_there_is() {
             parsed.figures(&mut |Figure { source, name, step, .. }| {
                 figures += 1;
                 let known = match (source, name) {
-                    (Source::Listentop | Source::Server | Source::Queue, Some(name)) => server(name),
+                    (Source::Blame, _) if !lesson.blames() => panic!("{context}: nobody is blamed"),
+                    (Source::Listentop | Source::Blame | Source::Server | Source::Queue, Some(name)) => server(name),
                     (Source::Load, Some(name)) => load(name),
                     (Source::Process, Some(name)) => server(name) || load(name),
                     _ => true,
@@ -122,6 +123,11 @@ fn figures_are_of_what_there_is() {
             for bounds in [expectation.bounds(false), expectation.bounds(true)] {
                 let (low, high) = bounds.ends();
                 assert!(low.zip(high).is_none_or(|(low, high)| low <= high), "{context}");
+            }
+            if let Some(widened) = expectation.widened {
+                parse(widened).unwrap_or_else(|mistake| panic!("{context}: {mistake}"));
+                let exact = [expectation.bounds(false), expectation.bounds(true)];
+                assert!(!exact.iter().any(|bounds| matches!(bounds, Bounds::Exactly(_))), "{context}: it is exact");
             }
             assert!(!expectation.what.is_empty() && !expectation.why.is_empty(), "{context}");
         }

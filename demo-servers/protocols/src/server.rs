@@ -133,6 +133,7 @@ impl Server {
                 uptime_ms: (now_ns() - self.started_ns) / 1_000_000,
                 threads: Vec::new(),
                 total: TotalReport { counts, closed, open, folded: 0, cpu_us, switches },
+                shop: None,
             },
             more: totals.more(),
         }

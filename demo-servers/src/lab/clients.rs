@@ -30,7 +30,7 @@ impl Clients {
             let mut client = read(load.name, port, summary);
             let course = self.0.entry(load.name).or_default();
             let answers = summary["responses"].as_u64().unwrap_or(0);
-            let trouble = client.retried_1s + client.failed.iter().map(|(_, count)| count).sum::<u64>();
+            let trouble = client.syn_again + client.failed.iter().map(|(_, count)| count).sum::<u64>();
             course.ticks.push(Tick {
                 answers: answers.saturating_sub(course.answers),
                 trouble: trouble.saturating_sub(course.trouble),
@@ -61,8 +61,8 @@ fn read(name: &str, port: u16, summary: &Value) -> Client {
         answers: number("/delay_us/count").max(number("/responses")).unwrap_or(0),
         p50_ms: milliseconds("/first_response_us/p50"),
         p99_ms: milliseconds("/first_response_us/p99"),
-        retried_1s: one + two + more,
-        retried_3s: two + more,
+        syn_again: one + two + more,
+        syn_twice: two + more,
         failed,
         ticks: Vec::new(),
     }
@@ -109,7 +109,7 @@ mod tests {
         assert!(clients.take(lesson, &Snapshot::default()).is_empty(), "no load has printed anything");
         clients.take(lesson, &moment(10, 3, 0, 4));
         let seen = clients.take(lesson, &moment(25, 5, 1, 9)).remove(0);
-        assert_eq!((seen.due, seen.served, seen.retried_1s, seen.retried_3s, seen.port), (100, 5, 6, 1, 7001));
+        assert_eq!((seen.due, seen.served, seen.syn_again, seen.syn_twice, seen.port), (100, 5, 6, 1, 7001));
         assert_eq!((seen.p50_ms, seen.p99_ms), (Some(1.5), None));
         assert_eq!(seen.failed, [("timeout".to_owned(), 3)]);
         let [first, second] = seen.ticks[..] else { panic!("{seen:?}") };

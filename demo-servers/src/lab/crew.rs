@@ -44,6 +44,8 @@ pub(super) enum Kind {
     Load,
     /// listentop, which runs in the foreground and in the namespaces of the lab's own process.
     Listentop,
+    /// `listentop blame` beside it, where a lesson wants it.
+    Blame,
 }
 
 /// An event that the lab waits for.
@@ -72,6 +74,8 @@ pub(super) struct Member {
     started: Instant,
     /// Last line of its stdout.
     pub(super) last_out: Option<String>,
+    /// All of its stdout, if it is [`Kind::Blame`]: its report has many lines.
+    pub(super) out: String,
     /// Number of lines on its stdout.
     pub(super) printed: u64,
     /// Last lines of its stderr.
@@ -101,6 +105,11 @@ impl Member {
             // It may have ended, but it is not reaped: no other process can have its id.
             let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
         }
+    }
+
+    /// Whether it has ended, and all that it printed was read.
+    pub(super) fn is_over(&self) -> bool {
+        self.status.is_some() && self.readers.iter().all(std::thread::JoinHandle::is_finished)
     }
 
     /// How it ended, for a message.
@@ -187,7 +196,7 @@ impl Crew {
         command.env(NAME_VARIABLE, name.strip_prefix(LOAD).unwrap_or(name));
         let death_signal = match kind {
             // Unlike SIGKILL, this lets it restore the terminal.
-            Kind::Listentop => Signal::SIGTERM,
+            Kind::Listentop | Kind::Blame => Signal::SIGTERM,
             Kind::Server | Kind::Load => Signal::SIGKILL,
         };
         command.stderr(Stdio::piped());
@@ -227,6 +236,7 @@ impl Crew {
             status: None,
             started: Instant::now(),
             last_out: None,
+            out: String::new(),
             printed: 0,
             errors: VecDeque::new(),
             ending: false,
@@ -264,6 +274,10 @@ impl Crew {
                 let member = &mut self.members[*number];
                 member.last_out = Some(line.clone());
                 member.printed += 1;
+                if member.kind == Kind::Blame {
+                    member.out.push_str(line);
+                    member.out.push('\n');
+                }
             }
             Event::Err(number, line) => {
                 let member = &mut self.members[*number];
@@ -292,7 +306,9 @@ impl Crew {
                 && let Ok(Some(status)) = member.child.try_wait()
             {
                 member.status = Some(status);
-                if !(member.ending || member.kind == Kind::Load && status.success()) {
+                // What it says, if it fails, is the reason why its figures are unknown.
+                let may_end = member.kind == Kind::Blame || member.kind == Kind::Load && status.success();
+                if !(member.ending || may_end) {
                     unexpected.push(number);
                 }
             }

@@ -94,10 +94,12 @@ impl Run<'_> {
         }
         let mut snapshot = Snapshot {
             seconds: self.began.elapsed().as_secs_f64(),
+            blame: self.blame.clone(),
             report: self.crew.report.as_ref().map(|(_, report)| report.clone()),
             processes: self.now.processes.clone(),
             kernel: self.kernel.clone(),
             queues: self.sampler.queues().unwrap_or_default(),
+            late_us: self.sampler.late(),
             ..Snapshot::default()
         };
         for member in &self.crew.members {
@@ -109,7 +111,7 @@ impl Run<'_> {
                     let name = member.name.strip_prefix(LOAD).unwrap_or(&member.name);
                     snapshot.loads.insert(name.to_owned(), printed)
                 }
-                Kind::Listentop => None,
+                Kind::Listentop | Kind::Blame => None,
             };
         }
         snapshot

@@ -77,6 +77,10 @@ pub struct Options {
     /// place for it. It counts in its own way, so what the lesson expects of its counters is unknown
     #[arg(long, value_name = "KIND", value_parser = Kind::parse, conflicts_with_all = ["check", "spoil"])]
     pub server: Option<Kind>,
+    /// Start a program of the lesson with other options, such as 'load:default --pieces 3' or 'server:old --backlog 4':
+    /// they take the place of the lesson's own of the same name. May be given several times
+    #[arg(long, value_name = "PROGRAM OPTIONS")]
+    pub with: Vec<String>,
     /// Do not ask for a prediction first
     #[arg(long)]
     pub no_quiz: bool,

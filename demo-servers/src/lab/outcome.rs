@@ -19,8 +19,13 @@ pub(super) struct Verdict {
     pub(super) low: Option<f64>,
     /// Upper bound, included.
     pub(super) high: Option<f64>,
+    /// By how much one of them is wider than the lesson says, because CPUs were busy.
+    pub(super) widened: f64,
     /// The value; `None` if it is unknown.
     pub(super) value: Option<f64>,
+    /// The value with what the servers had counted before listentop reported, if that is another one: the load went on
+    /// meanwhile, and the value at the moment of the report lies between the two.
+    pub(super) before: Option<f64>,
     /// Why it is unknown.
     pub(super) unknown: Option<String>,
     /// Whether it is within its bounds; an unknown value is not.
@@ -40,20 +45,39 @@ fn verdict(
     now: &Snapshot,
     short: bool,
 ) -> Verdict {
-    let value = parse(expectation.figure).map_err(|mistake| mistake.to_string()).and_then(|expression| {
-        expression.value(&mut |figure| {
-            let at = match &figure.step {
-                None => now,
-                Some(step) => {
-                    let over = steps.iter().find(|(name, _)| name == step);
-                    &over.ok_or_else(|| format!("step {step} is not over"))?.1
-                }
-            };
-            at.values(lesson, figure)
+    let value_at = |expression: &str, now: &Snapshot| {
+        parse(expression).map_err(|mistake| mistake.to_string()).and_then(|expression| {
+            expression.value(&mut |figure| {
+                let at = match &figure.step {
+                    None => now,
+                    Some(step) => {
+                        let over = steps.iter().find(|(name, _)| name == step);
+                        &over.ok_or_else(|| format!("step {step} is not over"))?.1
+                    }
+                };
+                at.values(lesson, figure)
+            })
         })
-    });
-    let bounds = expectation.bounds(short);
+    };
+    let value_of = |expression: &str| value_at(expression, now);
+    let widened = expectation.widened.map_or(Ok(0.0), value_of);
+    // A bound that is unknown holds for nothing.
+    let value = widened.as_ref().map_err(Clone::clone).and_then(|_| value_of(expectation.figure));
+    let widened = widened.unwrap_or(0.0).max(0.0);
+    let bounds = expectation.bounds(short).widened(widened);
     let (low, high) = bounds.ends();
+    let ok = |value: f64, before: Option<f64>| {
+        // Somewhere between the two is a value within the bounds.
+        let (least, most) = before.map_or((value, value), |before| (value.min(before), value.max(before)));
+        low.is_none_or(|low| most >= low) && high.is_none_or(|high| least <= high)
+    };
+    let compares = parse(expectation.figure).is_ok_and(|expression| expression.compares());
+    let before = (compares && !now.servers_before.is_empty()).then(|| {
+        let before = Snapshot { servers: now.servers_before.clone(), ..now.clone() };
+        value_at(expectation.figure, &before).ok()
+    });
+    let differs = |before: &f64| value.as_ref().is_ok_and(|value| value.to_bits() != before.to_bits());
+    let before = before.flatten().filter(differs);
     Verdict {
         id: expectation.id,
         what: expectation.what,
@@ -61,11 +85,31 @@ fn verdict(
         unit: expectation.unit,
         low,
         high,
+        widened,
         value: value.as_ref().ok().copied(),
-        ok: value.as_ref().is_ok_and(|value| bounds.hold(*value)),
+        before,
+        ok: value.as_ref().is_ok_and(|value| ok(*value, before)),
         unknown: value.err(),
         why: expectation.why,
     }
+}
+
+/// A wait for a CPU that one thread in a hundred has on a machine with CPUs to spare, or with a busy loop beside the
+/// lab, is shorter than this: a time slice of 3 ms for each of a few threads.
+const LATE_US: u64 = 20_000;
+/// Likewise the delay of one in ten connections of a load, behind what it was meant to do.
+const DELAYED_US: u64 = 10_000;
+
+/// Why the machine could not offer the load as it was meant: its threads were ready, and got no CPU for a long time.
+/// `None`: it could.
+pub(super) fn busy(end: &Snapshot) -> Option<String> {
+    let delay = |load: &Value| load.pointer("/start_delay_us/p90").and_then(Value::as_u64);
+    let delays = end.loads.iter().filter_map(|(name, load)| Some((delay(load)?, name)));
+    if let Some((delay, name)) = delays.max().filter(|(delay, _)| *delay > DELAYED_US) {
+        return Some(format!("one in ten connections of load {name} began {} ms late or later", delay / 1000));
+    }
+    let late = end.late_us.p99.filter(|late| *late > LATE_US)?;
+    Some(format!("one in a hundred threads that were ready waited {} ms or longer for a CPU", late / 1000))
 }
 
 /// A number that listentop and a program both counted.
@@ -247,6 +291,8 @@ fn of_queue(lesson: &Lesson, server: &'static str, port: u16, end: &Snapshot) ->
 mod tests {
     use super::super::sampler::Queue;
     use super::*;
+    use crate::stress::summary::Distribution;
+    use lessons::Bounds;
     use serde_json::json;
 
     #[test]
@@ -265,6 +311,67 @@ mod tests {
             let total = total("a", "reads", seen, before, after, missed);
             assert_eq!(total.ok(), ok, "{total:?}");
         }
+    }
+
+    #[test]
+    fn a_load_that_is_late_makes_the_machine_busy() {
+        let load = |us: u64| [("slow".to_owned(), json!({"start_delay_us": {"p90": us}}))].into();
+        let late = |us| Distribution { p99: Some(us), ..Distribution::default() };
+        let end = |loads, late_us| Snapshot { loads, late_us, ..Snapshot::default() };
+        assert_eq!(busy(&end(load(DELAYED_US), late(LATE_US))), None);
+        assert_eq!(busy(&Snapshot::default()), None);
+        assert!(busy(&end(load(DELAYED_US + 1000), late(0))).unwrap().contains("load slow began 11 ms late"));
+        assert!(busy(&end(load(0), late(LATE_US + 1000))).unwrap().contains("waited 21 ms"));
+    }
+
+    #[test]
+    fn bounds_are_widened_by_what_the_run_measured() {
+        let lesson = lessons::find("handshake").unwrap();
+        let expectation = |bounds, widened| Expectation {
+            id: "x",
+            what: "x",
+            figure: "run:seconds",
+            unit: "ms",
+            bounds,
+            short: None,
+            widened,
+            why: "x",
+        };
+        let now = Snapshot {
+            seconds: 12.0,
+            late_us: Distribution { p99: Some(3_000), ..Distribution::default() },
+            ..Snapshot::default()
+        };
+        let judged = |bounds, widened| verdict(lesson, &expectation(bounds, widened), &[], &now, false);
+        let late = Some("run:late_us.p99 / 1000");
+        assert!(!judged(Bounds::AtMost(10.0), None).ok);
+        let wide = judged(Bounds::AtMost(10.0), late);
+        assert!(wide.ok && wide.high == Some(13.0) && (wide.widened - 3.0).abs() < 1e-9, "{wide:?}");
+        assert!(!judged(Bounds::AtMost(8.0), late).ok);
+        assert!(judged(Bounds::AtLeast(14.0), late).ok && !judged(Bounds::AtLeast(16.0), late).ok);
+        // What is not measured widens nothing, and its bounds are unknown.
+        let unknown = judged(Bounds::AtMost(100.0), Some("run:late_us.p90"));
+        assert!(!unknown.ok && unknown.value.is_none(), "{unknown:?}");
+    }
+
+    #[test]
+    fn counts_that_went_on_are_equal_somewhere_between() {
+        let lesson = lessons::find("thundering-herd").unwrap();
+        let expectation = lesson.expectations.iter().find(|one| one.figure.contains("would_block - ")).unwrap();
+        let counted = |count: u64| [("all_wake".to_owned(), json!({"total": {"would_block": count}}))].into();
+        let judged = |seen: u64, before: u64, after: u64| {
+            let listener = json!({"id": 1, "port": 7001, "accepts": {"would_block": seen}});
+            let report = Some(json!({ "listeners": [listener] }));
+            let now =
+                Snapshot { report, servers: counted(after), servers_before: counted(before), ..Snapshot::default() };
+            verdict(lesson, expectation, &[], &now, false)
+        };
+        let between = judged(1_000, 940, 1_090);
+        assert_eq!((between.ok, between.value, between.before), (true, Some(-90.0), Some(60.0)));
+        let over = judged(1_000, 1_000, 1_000);
+        assert_eq!((over.ok, over.value, over.before), (true, Some(0.0), None));
+        // Beyond both, something was counted wrong.
+        assert!(!judged(1_000, 1_001, 1_090).ok && !judged(1_000, 900, 999).ok);
     }
 
     fn law(wait_us: u64, count: u64, queue: Queue, oldest: u64) -> Little {

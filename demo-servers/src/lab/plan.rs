@@ -88,6 +88,28 @@ impl Plan {
         Self { lesson, sysctls: sysctls(lesson, options, change), servers: servers.collect(), loads: loads.collect() }
     }
 
+    /// The same with other options for one program: `load:NAME --option value` or `server:NAME …`.
+    ///
+    /// # Errors
+    /// The lesson has no such program. The message is one line.
+    pub fn with_options(mut self, change: &str) -> Result<Self, String> {
+        let mut words = change.split_whitespace();
+        let program = words.next().unwrap_or_default();
+        let servers = self.servers.iter_mut().map(|one| (format!("server:{}", one.name), &mut one.arguments));
+        let loads = self.loads.iter_mut().map(|one| (format!("load:{}", one.name), &mut one.arguments));
+        let mut all: Vec<_> = servers.chain(loads).collect();
+        let Some((_, arguments)) = all.iter_mut().find(|(name, _)| name == program) else {
+            let known: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(format!("--with '{program}': lesson '{}' has {}", self.lesson.name, known.join(", ")));
+        };
+        let words: Vec<String> = words.map(str::to_owned).collect();
+        for option in words.iter().filter(|word| word.starts_with("--")) {
+            remove(arguments, option);
+        }
+        arguments.extend(words);
+        Ok(self)
+    }
+
     /// The same with a real server in the place of the lesson's own.
     ///
     /// # Errors
@@ -112,6 +134,14 @@ impl Plan {
             }
         }
         Ok(self)
+    }
+}
+
+/// Removes an option with its values: what follows up to the next option.
+fn remove(arguments: &mut Vec<String>, option: &str) {
+    if let Some(at) = arguments.iter().position(|argument| argument == option) {
+        let values = arguments[at + 1..].iter().take_while(|argument| !argument.starts_with("--")).count();
+        arguments.drain(at..=at + values);
     }
 }
 
@@ -220,12 +250,33 @@ mod tests {
         assert_eq!(value(&plan("overflow", "--abort-on-overflow"), ABORT), "1");
     }
 
+    fn flood_lesson_ms() -> u64 {
+        lessons::find("syn-flood").unwrap().length_ms(false)
+    }
+
     #[test]
     fn a_load_to_the_end_goes_on_where_somebody_watches() {
         let length = |options| plan("patterns", options).loads[0].length_ms;
         assert_eq!((length(""), length("--check"), length("--check --short")), (None, Some(10_000), Some(4_000)));
         assert_eq!(length("--load-for 3s"), Some(3_000));
         assert_eq!(plan("overflow", "").loads[0].length_ms, Some(12_000));
+        // Without `--for` each program goes on for as long as it may: a flood must end some day.
+        let flood =
+            plan("syn-flood", "").loads.into_iter().find(|load| load.program == lessons::format::FLOOD).unwrap();
+        assert_eq!(flood.length_ms, None);
+        let options: crate::flood::Options = parse(line("flood", &flood.arguments)).ok().unwrap();
+        assert!(options.duration.as_millis() as u64 >= 10 * flood_lesson_ms(), "{options:?}");
+    }
+
+    #[test]
+    fn other_options_take_the_place_of_the_lessons_own() {
+        let plan = |change| plan("nagle", "").with_options(change);
+        let load = |plan: &Plan| plan.loads[0].arguments.join(" ");
+        let own = load(&self::plan("nagle", ""));
+        assert_eq!(load(&plan("load:default --pieces 3").unwrap()), own.replace(" --pieces 2", "") + " --pieces 3");
+        assert_eq!(load(&plan("load:default --nodelay").unwrap()), own + " --nodelay");
+        let error = plan("default --pieces 3").unwrap_err();
+        assert!(error.contains("load:default") && error.lines().count() == 1, "{error}");
     }
 
     #[test]

@@ -16,14 +16,16 @@ use lab_control::{Expected, Mark, Order, State, ToLab};
 use lessons::Act;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How often the state is judged anew where somebody watches.
 const REFRESH: Duration = Duration::from_millis(500);
-/// How long programs may take to print their counters, and listentop to send its report.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
+/// How long programs may take to print their counters, and listentop to send its report. That is a moment, but on a
+/// machine with a load average of 38 on two CPUs five seconds were not enough.
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
 /// Once all loads have ended, the last step of a check ends after this time: the servers have closed what they served.
 const SETTLE: Duration = Duration::from_millis(500);
 /// How long a check waits for its loads at most, when the last step is over.
@@ -101,6 +103,8 @@ pub(super) struct Run<'a> {
     pub(super) taken: Snapshot,
     pub(super) state: State,
     pub(super) acts: Vec<Acted>,
+    /// What `listentop blame` printed, or why it printed nothing; `None` before its end.
+    pub(super) blame: Option<Result<Value, String>>,
     /// Orders that are not answered yet, by their numbers.
     pub(super) orders: BTreeMap<u64, Pending>,
     /// The next step must begin.
@@ -147,6 +151,7 @@ impl<'a> Run<'a> {
             taken: Snapshot::default(),
             state,
             acts: Vec::new(),
+            blame: None,
             orders: BTreeMap::new(),
             skip: false,
             leave: None,
@@ -260,6 +265,9 @@ impl<'a> Run<'a> {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(true);
             }
+            if last {
+                self.end_blame()?;
+            }
             if let Some(snapshot) = self.take()? {
                 self.steps.push((step.name, snapshot));
             }
@@ -311,6 +319,7 @@ impl<'a> Run<'a> {
             Act::Backlog(name, backlog) => lab_control::Act::Backlog { server: server(name), backlog },
             Act::AddAcceptor(name) => lab_control::Act::AddAcceptor { server: server(name) },
             Act::Rate(name, percent) => lab_control::Act::Rate { load: server(name), percent },
+            Act::Blame => return self.start_blame(),
             Act::Sysctl(path, value) => {
                 self.sampler.set(path, value)?;
                 // Its name is enough: /proc/sys has each once in a lesson.
@@ -432,12 +441,13 @@ impl<'a> Run<'a> {
     fn until(&mut self, end: Option<Instant>, settle: bool) -> Result<(), Stop> {
         self.skip = false;
         let mut settled: Option<Instant> = None;
+        // It is due whatever comes in between.
+        let mut refresh = self.watched().then(|| Instant::now() + REFRESH);
         loop {
             let now = Instant::now();
             if end.into_iter().chain(settled).any(|end| now >= end) || self.skip {
                 return Ok(());
             }
-            let refresh = self.watched().then(|| now + REFRESH);
             let progress = self.progress.as_ref().and_then(Progress::next);
             // SIGCHLD comes as an event, so only a check for settling needs a tick.
             let tick = settle.then(|| now + Duration::from_millis(100));
@@ -451,6 +461,7 @@ impl<'a> Run<'a> {
             }
             if refresh.is_some_and(|due| Instant::now() >= due) {
                 self.refresh(end);
+                refresh = Some(Instant::now() + REFRESH);
             }
             if settle && settled.is_none() && self.loads_are_over() {
                 settled = Some(Instant::now() + SETTLE);
@@ -536,7 +547,7 @@ fn expected(verdict: &Verdict) -> Expected {
     Expected {
         what: verdict.what.to_owned(),
         bounds: super::check::bounds(verdict),
-        value: verdict.value.map(|value| super::check::number(value, verdict.unit)),
+        value: super::check::value(verdict),
         holds: verdict.value.map(|_| verdict.ok),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::counters::{depths, of_namespace};
 use super::namespace::Namespace;
+use crate::stress::summary::{Distribution, Latencies};
 use anyhow::{Context, anyhow};
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
@@ -36,6 +37,8 @@ pub(super) struct Queue {
 struct Shared {
     queues: BTreeMap<u16, Queue>,
     seconds: f64,
+    /// How much longer than asked for a thread sleeps that wants to wake at any moment: see [`Shared::overslept`].
+    late: Latencies,
     /// Why reading failed.
     failure: Option<String>,
 }
@@ -53,6 +56,19 @@ impl Shared {
             queue.max = queue.max.max(*depth);
             queue.samples += 1;
             queue.busy += u64::from(*depth > 0);
+        }
+    }
+
+    /// This thread slept so much longer than asked for: the timer's slack, and the wait for a CPU. In a long wait it
+    /// misses the moments at which it would have woken too, and who becomes ready then waits for the rest of it: so
+    /// each of these counts, with what was left. Otherwise a wait of 80 ms, in which many connections come, would
+    /// weigh no more than one of 20 µs.
+    fn overslept(&mut self, late: Duration) {
+        let mut left = late;
+        loop {
+            self.late.record(left.as_nanos() as u64);
+            let Some(rest) = left.checked_sub(EVERY).filter(|rest| !rest.is_zero()) else { return };
+            left = rest;
         }
     }
 }
@@ -92,7 +108,9 @@ impl Sampler {
                     }
                     Err(error) => lock(&inside).failure = Some(format!("/proc/net/tcp: {error}")),
                 }
-                std::thread::sleep(EVERY.mul_f64(0.5 + random.f64()));
+                let (asked, before) = (EVERY.mul_f64(0.5 + random.f64()), Instant::now());
+                std::thread::sleep(asked);
+                lock(&inside).overslept(before.elapsed().saturating_sub(asked));
             }
         };
         let thread = std::thread::Builder::new().name("queues".to_owned()).spawn(read).context("no thread")?;
@@ -118,6 +136,12 @@ impl Sampler {
             queue.mean = if shared.seconds > 0.0 { queue.integral / shared.seconds } else { 0.0 };
         }
         Ok(queues)
+    }
+
+    /// How late a thread that becomes ready at any moment gets a CPU, since the measuring began. Servers and clients
+    /// that sleep and wake up do not get one sooner.
+    pub(super) fn late(&self) -> Distribution {
+        lock(&self.shared).late.summary()
     }
 
     /// The kernel's counters of the namespace.
@@ -178,5 +202,20 @@ mod tests {
         assert!((shared.queues[&a].integral - 2.0).abs() < 1e-9, "{shared:?}");
         assert!((shared.queues[&b].integral - 5.0).abs() < 1e-9, "{shared:?}");
         assert_eq!((shared.queues[&a].max, shared.queues[&b].max, shared.queues[&b].last), (4, 6, 0));
+    }
+
+    #[test]
+    fn a_long_wait_counts_as_often_as_somebody_could_become_ready_in_it() {
+        let mut shared = Shared::default();
+        for _ in 0..961 {
+            shared.overslept(Duration::from_micros(50));
+        }
+        assert_eq!((shared.late.summary().count, shared.late.summary().p99), (961, Some(50)));
+        // 80 ms of two seconds: one in 25 becomes ready in it, and waits for 40 ms on average.
+        shared.overslept(Duration::from_millis(80));
+        let late = shared.late.summary();
+        assert_eq!((late.count, late.p50, late.p90), (1001, Some(50), Some(50)));
+        assert!((55_000..=65_000).contains(&late.p99.unwrap()), "{late:?}");
+        assert!((80_000..=81_000).contains(&late.max.unwrap()), "{late:?}");
     }
 }

@@ -2,10 +2,11 @@
 
 use super::counters::Processes;
 use super::sampler::Queue;
+use crate::stress::summary::Distribution;
 use lessons::Lesson;
 use lessons::figure::{Figure, Key, Pick, Source};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All figures at one moment.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +15,8 @@ pub(super) struct Snapshot {
     pub(super) seconds: f64,
     /// listentop's report.
     pub(super) report: Option<Value>,
+    /// What `listentop blame` printed, or why it printed nothing; `None` before its end.
+    pub(super) blame: Option<Result<Value, String>>,
     /// What each server printed last.
     pub(super) servers: BTreeMap<String, Value>,
     /// What each server had printed before listentop's report was made.
@@ -26,6 +29,8 @@ pub(super) struct Snapshot {
     pub(super) queues: BTreeMap<u16, Queue>,
     /// The processes of servers and loads by name.
     pub(super) processes: BTreeMap<String, Processes>,
+    /// How late the lab's own thread, which sleeps for 2 ms again and again, got a CPU.
+    pub(super) late_us: Distribution,
 }
 
 impl Snapshot {
@@ -38,6 +43,7 @@ impl Snapshot {
         let missing = |what: &str| format!("{what} of {name}");
         let root = match figure.source {
             Source::Listentop => self.of_listentop(lesson, figure.name.as_deref())?,
+            Source::Blame => self.of_blame(lesson, figure.name.as_deref())?,
             Source::Server => self.servers.get(name).cloned().ok_or_else(|| missing("no counters"))?,
             Source::Load => self.loads.get(name).cloned().ok_or_else(|| missing("no summary"))?,
             Source::Kernel => json!(self.kernel),
@@ -48,7 +54,7 @@ impl Snapshot {
             Source::Process => json!(self.processes.get(name).ok_or_else(|| missing("no process"))?),
             Source::Run => {
                 let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-                json!({ "seconds": self.seconds, "cpus": cpus })
+                json!({ "seconds": self.seconds, "cpus": cpus, "late_us": self.late_us })
             }
         };
         let mut values = vec![&root];
@@ -68,6 +74,19 @@ impl Snapshot {
             Some(name) => self.of_server(lesson, name),
             None => self.report.clone().ok_or_else(|| "no report of listentop".to_owned()),
         }
+    }
+
+    /// What was blamed as a whole, or for a server's listener.
+    fn of_blame(&self, lesson: &Lesson, name: Option<&str>) -> Result<Value, String> {
+        let blame = self.blame.as_ref().ok_or("the last step is not over")?.as_ref().map_err(Clone::clone)?;
+        let Some(name) = name else { return Ok(blame.clone()) };
+        let port = lesson.setup.servers.iter().find(|server| server.name == name).map(|server| server.port);
+        let its = |listener: &&Value| port.is_some_and(|port| listener["port"] == port);
+        let found: Vec<&Value> = blame["listeners"].as_array().into_iter().flatten().filter(its).collect();
+        let [one] = found[..] else { return Err(format!("blame has {} listeners of {name}", found.len())) };
+        let mut one = one.clone();
+        one["functions"] = functions(&one["stacks"]);
+        Ok(one)
     }
 
     /// A server's listener in the report, or its group.
@@ -105,6 +124,26 @@ impl Snapshot {
             }
         }
     }
+}
+
+/// Each function of stacks, by state: its name without the path, and what the stacks that it is in are charged with.
+fn functions(stacks: &Value) -> Value {
+    let mut all: BTreeMap<(&str, &str), (f64, u64)> = BTreeMap::new();
+    for stack in stacks.as_array().into_iter().flatten() {
+        let names = stack["frames"].as_array().into_iter().flatten().filter_map(|frame| frame["function"].as_str());
+        // One that calls itself is charged once.
+        let names: BTreeSet<&str> = names.map(|name| name.rsplit("::").next().unwrap_or(name)).collect();
+        for name in names {
+            let (share, wait_us) = all.entry((name, stack["state"].as_str().unwrap_or_default())).or_default();
+            *share += stack["share"].as_f64().unwrap_or_default();
+            *wait_us += stack["wait_us"].as_u64().unwrap_or_default();
+        }
+    }
+    all.into_iter()
+        .map(|((name, state), (share, wait_us))| {
+            json!({ "name": name, "state": state, "share": share, "wait_us": wait_us })
+        })
+        .collect()
 }
 
 /// The values behind a key.
@@ -169,6 +208,15 @@ mod tests {
                 "groups": [{"id": "tcp/x:7005", "shards": [7, 8], "accept_queue": {"depth": 7}}],
                 "own_cost": {"lost_events": 2},
             })),
+            blame: Some(Ok(json!({ "total_wait_us": 20, "listeners": [{
+                "port": 7001, "total_wait_us": 20, "states": {"asleep": {"wait_us": 15, "share": 0.75}},
+                "stacks": [
+                    {"state": "asleep", "wait_us": 10, "share": 0.5,
+                     "frames": [{"function": "lock"}, {"function": "shop::reserve"}, {"function": "shop::reserve"}]},
+                    {"state": "asleep", "wait_us": 5, "share": 0.25, "frames": [{"function": "shop::reserve"}]},
+                    {"state": "running", "wait_us": 5, "share": 0.25, "frames": [{"function": null}]},
+                ],
+            }]}))),
             servers: [("sharded".to_owned(), json!({"total": {"accepts": 9}}))].into(),
             kernel: [("TcpExtListenDrops".to_owned(), 3)].into(),
             queues: [(7001, Queue { mean: 1.5, ..Queue::default() })].into(),
@@ -198,6 +246,10 @@ mod tests {
             ("server:sharded:total.accepts", 9.0),
             ("kernel:TcpExtListenDrops", 3.0),
             ("queue:single_thread:mean", 1.5),
+            ("blame:total_wait_us", 20.0),
+            ("blame:single_thread:states.asleep.share", 0.75),
+            ("sum(blame:single_thread:functions[reserve].wait_us)", 15.0),
+            ("sum(blame:single_thread:functions[elsewhere].wait_us)", 0.0),
             ("run:seconds", 4.0),
         ] {
             assert_eq!(value(&snapshot, text), Ok(expected), "{text}");
@@ -216,8 +268,14 @@ mod tests {
             "kernel:TcpExtNothing",
             "queue:sharded:mean",
             "process:sharded:cpu_ms",
+            "blame:sharded:total_wait_us",
         ] {
             assert!(value(&snapshot, text).is_err(), "{text}");
+        }
+        let early = Snapshot { blame: None, ..snapshot.clone() };
+        let refused = Snapshot { blame: Some(Err("so".to_owned())), ..snapshot };
+        for blamed in [early, refused] {
+            assert!(value(&blamed, "blame:total_wait_us").is_err());
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Acceptor {
     listener: Arc<OwnedFd>,
     exclusive: bool,
     call: Call,
+    /// In a stall the thread hangs, instead of watching its other descriptors only.
+    hangs: bool,
     /// The listener is not watched until this time (CLOCK_MONOTONIC, nanoseconds).
     paused_until: Option<u64>,
 }
@@ -59,7 +61,13 @@ impl Acceptor {
             AcceptCall::IoUringMultishot => ring(true)?,
         };
         let listener = Arc::clone(listener);
-        Ok(Self { service: Arc::clone(service), slot, listener, exclusive, call, paused_until: None })
+        Ok(Self { service: Arc::clone(service), slot, listener, exclusive, call, hangs: false, paused_until: None })
+    }
+
+    /// Hangs in a stall, as in a blocking call. For a thread that does nothing but accept: one that serves connections
+    /// goes on with these, and only leaves the listener out of its epoll.
+    pub(crate) fn hanging_in_stalls(self) -> Self {
+        Self { hangs: true, ..self }
     }
 
     /// Begins to watch the listener.
@@ -123,7 +131,13 @@ impl Acceptor {
                     return Ok(());
                 }
                 if let Some(until) = self.service.stalled_until() {
-                    return self.pause(epoll, until);
+                    if !self.hangs {
+                        return self.pause(epoll, until);
+                    }
+                    self.service.hang();
+                    if self.service.stopping() {
+                        return Ok(());
+                    }
                 }
                 match self.try_accept()? {
                     Some(result) => result,

@@ -12,6 +12,7 @@ mod patterns;
 mod queue;
 mod ring;
 pub mod service;
+pub mod shop;
 pub mod work;
 
 use crate::sys::{block, limit_open_files, now_ns, print_json, set_thread_name};
@@ -76,6 +77,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut running = Running::default();
     let started = patterns::start(&service, &listeners, &mut running).and_then(|()| {
         running.threads.extend(neighbours::hogs(&service)?);
+        running.threads.extend(shop::inventory(&service)?);
         Ok(())
     });
     if let Err(error) = started {
@@ -153,5 +155,6 @@ fn print_report(service: &Service, children: &Children) -> anyhow::Result<()> {
     let uptime = u64::try_from(service.uptime().as_millis()).unwrap_or(u64::MAX);
     let mut report = service.board.report(&service.options.pattern.name(), uptime);
     report.total.cpu_us += children.cpu_us();
+    report.shop = service.shop().map(shop::Shop::report);
     print_json(&report)
 }

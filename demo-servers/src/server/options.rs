@@ -1,5 +1,6 @@
 //! Command line of `demo-server`.
 
+use super::shop::Costs;
 use super::work::{Slow, Spread};
 use crate::cli::usage;
 use crate::duration;
@@ -171,6 +172,11 @@ pub struct Options {
     /// One request in N blocks its thread for so many milliseconds more
     #[arg(long, value_name = "N:MILLISECONDS", value_parser = Slow::parse)]
     pub slow_request: Option<Slow>,
+    /// Each request is an order of a shop: it computes for PRICE milliseconds (price_order), waits for a lock that
+    /// another thread holds for STOCK milliseconds again and again (reserve_stock), and sleeps for JOURNAL milliseconds
+    /// (write_journal)
+    #[arg(long, value_name = "PRICE:STOCK:JOURNAL", value_parser = Costs::parse)]
+    pub shop: Option<Costs>,
     /// Size of the receive buffer (SO_RCVBUF); the kernel doubles it. Default: the kernel adapts it
     #[arg(long, value_name = "BYTES", value_parser = buffer)]
     pub receive_buffer: Option<usize>,
@@ -223,7 +229,8 @@ impl Options {
     /// # Errors
     /// One line naming the options.
     pub fn check(&self) -> anyhow::Result<()> {
-        use Pattern::{MultiAcceptor, Sharded};
+        use Pattern::{MultiAcceptor, Prefork, ProcessPerConnection, Sharded};
+        let processes = self.processes || matches!(self.pattern, Prefork | ProcessPerConnection);
         let ring = matches!(self.accept_call, AcceptCall::IoUring | AcceptCall::IoUringMultishot);
         for (given, option, allowed) in [
             (self.processes, "--processes", self.pattern == MultiAcceptor),
@@ -231,9 +238,15 @@ impl Options {
             (!self.dead_shard.is_empty(), "--dead-shard", self.pattern == Sharded),
             (ring, "--accept-call io_uring", !self.pattern.accept_blocks()),
             (self.v6_only, "--v6-only", self.address.is_ipv6()),
+            // They would have a lock each.
+            (self.shop.is_some(), "--shop", !processes),
         ] {
             if given && !allowed {
-                let what = if option == "--v6-only" { "an IPv4 address".to_owned() } else { self.pattern.name() };
+                let what = match option {
+                    "--v6-only" => "an IPv4 address".to_owned(),
+                    "--shop" => "processes".to_owned(),
+                    _ => self.pattern.name(),
+                };
                 return Err(usage(format!("{option} has no meaning for {what}")));
             }
         }
@@ -299,6 +312,9 @@ mod tests {
             "--pattern single_thread --receive-buffer 0",
             "--pattern single_thread --pin -1",
             "--pattern single_thread --hogs 65",
+            "--pattern single_thread --shop 5:40",
+            "--pattern prefork --shop 5:40:10",
+            "--pattern multi_acceptor --processes --shop 5:40:10",
         ] {
             let error = options(bad).expect_err(bad);
             assert_eq!(error.lines().count(), 1, "{error}");

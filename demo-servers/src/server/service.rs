@@ -2,6 +2,7 @@
 
 use super::neighbours;
 use super::options::Options;
+use super::shop::Shop;
 use super::work::Spread;
 use crate::counters::{Board, Role, Slot};
 use crate::sys::{now_ns, set_thread_name, thread_cpu_ns};
@@ -28,6 +29,7 @@ pub struct Service {
     pub board: Board,
     /// Becomes readable, and stays so, when the server ends. Children inherit it.
     stop: EventFd,
+    shop: Option<Shop>,
     started_ns: u64,
     failure: Mutex<Option<anyhow::Error>>,
 }
@@ -41,7 +43,8 @@ impl Service {
         let board = Board::new().context("cannot map memory for the counters")?;
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let stop = EventFd::from_value_and_flags(0, flags).context("cannot create an eventfd")?;
-        Ok(Self { options, board, stop, started_ns: now_ns(), failure: Mutex::new(None) })
+        let shop = options.shop.map(Shop::new).transpose().context("cannot create an eventfd")?;
+        Ok(Self { options, board, stop, shop, started_ns: now_ns(), failure: Mutex::new(None) })
     }
 
     /// Makes all threads and children end.
@@ -108,6 +111,13 @@ impl Service {
         )
     }
 
+    /// Does nothing until the stall is over or the server ends, as a thread in a blocking call.
+    pub fn hang(&self) {
+        while let Some(until) = self.stalled_until().filter(|_| !self.stopping()) {
+            std::thread::sleep(Duration::from_nanos(until.saturating_sub(now_ns())).min(RELEASE_CHECK));
+        }
+    }
+
     /// Sleeps for `duration`, or until the server ends.
     pub fn sleep(&self, duration: Duration) {
         if !duration.is_zero() {
@@ -130,9 +140,17 @@ impl Service {
         }
     }
 
-    /// Does the work of one request: CPU time, then blocking time.
+    /// The shop whose orders the requests are, if they are.
+    pub(super) fn shop(&self) -> Option<&Shop> {
+        self.shop.as_ref()
+    }
+
+    /// Does the work of one request: that of an order, CPU time, then blocking time.
     pub fn work(&self) {
         let options = &self.options;
+        if let Some(shop) = &self.shop {
+            shop.order();
+        }
         // All threads share this counter: it is left alone where all requests are equal.
         let unequal = options.work != Spread::Fixed || options.slow_request.is_some();
         let number = if unequal { self.board.shared().worked.fetch_add(1, Relaxed) + 1 } else { 0 };

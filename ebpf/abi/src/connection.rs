@@ -24,7 +24,7 @@ pub struct Connection {
     pub accepted_ns: u64,
     /// Sequence number after the last payload byte that was read.
     pub consumed: u32,
-    /// [`STATE_READ`] | [`STATE_BASELINE`] | [`STATE_WALKED`] | [`STATE_SPILLED`].
+    /// [`STATE_READ`] | [`STATE_BASELINE`] | [`STATE_WALKED`] | [`STATE_SPILLED`] | [`STATE_PRESUMED`].
     pub state: u32,
     /// Index + 1 of the record of the thread that read last, to try first at the next read; 0: none.
     pub reader: u32,
@@ -86,6 +86,9 @@ pub const STATE_BASELINE: u32 = 2;
 pub const STATE_WALKED: u32 = 4;
 /// It is in the table for those that found their set full.
 pub const STATE_SPILLED: u32 = 8;
+/// It was found accepted when accepts began to be measured again: it counts as accepted, by no thread. If its accept
+/// returns only then, the thread gets it.
+pub const STATE_PRESUMED: u32 = 16;
 
 /// Bit of a [`Connection::holder`]: a process holds it that holds the listener too, or descends from one that does.
 pub const HELD_BY_KIN: u32 = 1;

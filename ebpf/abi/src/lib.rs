@@ -12,6 +12,8 @@ pub mod limits;
 pub mod listed;
 pub mod listener;
 pub mod loss;
+pub mod reading;
 pub mod settings;
+pub mod stack_copy;
 pub mod syscall;
 pub mod thread;

@@ -16,8 +16,12 @@ pub const WAITING: usize = 0;
 /// Place in [`Lists`]: accepted connections with unread bytes.
 pub const UNREAD: usize = 1;
 
-/// Index + 1 of a listener's page of each sort; 0: none. User space clears it before connections are listed.
-pub type Lists = [u32; 2];
+/// Place in [`Lists`]: half-open connections, on the SYN queue.
+pub const HALF_OPEN: usize = 2;
+
+/// Index + 1 of a listener's page of each sort; 0: none. User space clears it before connections are listed. The last
+/// place is free: values of an array begin at multiples of eight bytes.
+pub type Lists = [u32; 4];
 
 /// What holds for all lists.
 #[repr(C)]
@@ -44,7 +48,8 @@ pub struct Listing {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
-    /// Since when it waits to be accepted, or its oldest unread byte to be read, CLOCK_MONOTONIC; 0 if that is unknown.
+    /// Since when it waits to be accepted, or its oldest unread byte to be read, or its SYN-ACK to be answered,
+    /// CLOCK_MONOTONIC; 0 if that is unknown.
     pub since_ns: u64,
     /// When it was accepted; 0 while it waits for that.
     pub accepted_ns: u64,
@@ -62,16 +67,21 @@ pub struct Listed {
     pub reader: u32,
     /// The connection's state, as in `sk_state`.
     pub state: u32,
-    /// [`SINCE_ESTIMATED`] | [`SINCE_AT_LEAST`].
+    /// [`SINCE_ESTIMATED`] | [`SINCE_AT_LEAST`] | [`ACKED`] | [`ACKED_UNKNOWN`].
     pub flags: u32,
-    /// Fills the word.
-    pub reserved: u32,
+    /// Of a half-open one: SYN-ACKs that were sent again.
+    pub resent: u32,
 }
 
 /// [`Listed::since_ns`] is an estimate: no probe saw it enqueued.
 pub const SINCE_ESTIMATED: u32 = 1;
 /// It may wait for longer: it was open at the start, or its bytes were not announced.
 pub const SINCE_AT_LEAST: u32 = 2;
+
+/// Of a half-open one: its final ACK has come, and found no room, or no data came with it.
+pub const ACKED: u32 = 4;
+/// Of a half-open one: this kernel does not show that.
+pub const ACKED_UNKNOWN: u32 = 8;
 
 /// The connections of one listener that wait longest.
 #[repr(C)]
@@ -81,13 +91,13 @@ pub struct Page {
     pub slot: u32,
     /// The slot's generation.
     pub generation: u32,
-    /// [`WAITING`] or [`UNREAD`].
+    /// [`WAITING`], [`UNREAD`] or [`HALF_OPEN`].
     pub sort: u32,
     /// Entries in use.
     pub count: u32,
-    /// Connections of the sort, listed or not: the depth of the queue, or those with unread bytes.
+    /// Connections of the sort, listed or not: the depth of the queue, or those with unread bytes, or half-open ones.
     pub total: u32,
-    /// Of unread ones: the entry that is to be displaced next.
+    /// Of unread and half-open ones: the entry that is to be displaced next.
     pub youngest: u32,
     /// Its `since_ns`.
     pub youngest_ns: u64,

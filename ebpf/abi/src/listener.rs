@@ -31,10 +31,12 @@ pub struct ListenerInfo {
     /// Inode number of the socket, as in `socket:[N]` under /proc/PID/fd.
     pub inode: u64,
     /// Since when the oldest byte waits that an accepted connection has not read, at the last walk over the
-    /// connections; 0 if none waits. User space clears it before each walk, as the next.
+    /// connections; 0 if none waits. User space clears it before each walk, as the next two.
     pub unread_ns: u64,
     /// Bytes that count as waiting and do not, at that walk: the sockets have passed them without a counted read.
     pub passed_bytes: u64,
+    /// Bytes that wait on accepted connections, at that walk.
+    pub accepted_unread: u64,
     /// Where the takeover of its accept queue goes on: a request's address, 0 at the beginning, with [`FOUND`] and
     /// [`AGAIN`]; [`WALKED`] when it has found nothing new.
     pub cursor: u64,
@@ -252,7 +254,7 @@ pub struct Work {
 }
 
 const _: () = assert!(size_of::<ListenerRef>() == 8);
-const _: () = assert!(size_of::<ListenerInfo>() == 168);
+const _: () = assert!(size_of::<ListenerInfo>() == 176);
 const _: () = assert!(core::mem::offset_of!(ListenerInfo, address).is_multiple_of(8), "the probes write it in words");
 const _: () = assert!(size_of::<Peaks>() == 8);
 const _: () = assert!(size_of::<Work>() == 64);

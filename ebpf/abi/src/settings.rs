@@ -11,3 +11,5 @@ pub const URING_ACCEPTS: u64 = 4;
 pub const URING_SPLICES: u64 = 8;
 /// A hook shows each SYN that finds the SYN queue full: one that it does not show found room.
 pub const FLOODS: u64 = 16;
+/// Payload that arrives is noted, where a hook on listeners shows it and the level may change.
+pub const ARRIVALS: u64 = 32;

@@ -1,6 +1,9 @@
 //! A thread accepts, or tries to.
 
-use listentop_abi::listener::{FLAG_MPTCP, ListenerRef};
+use listentop_abi::{
+    connection::STATE_PRESUMED,
+    listener::{FLAG_MPTCP, ListenerRef},
+};
 
 use crate::{
     account::{self, Account},
@@ -49,11 +52,20 @@ pub(crate) fn accepted_before(child: MaybeGone) {
 #[inline(always)]
 fn note(child: MaybeGone, at_once: bool) -> bool {
     let Some(connection) = record::of(child) else { return false };
+    let listener = field!(connection.listener).get();
     if field!(connection.accepted_ns).get() != 0 {
-        return false;
+        let state = field!(connection.state).get();
+        if state & STATE_PRESUMED == 0 || !at_once {
+            return false;
+        }
+        // Its accept was under way when it was counted for no thread. Now it is known which: one less of those, modulo
+        // 2^64.
+        field!(connection.state).set(state & !STATE_PRESUMED);
+        if let Some(stats) = stats::of(listener) {
+            field!(stats.untracked.accepts).add(u64::MAX);
+        }
     }
     let now = stats::now();
-    let listener = field!(connection.listener).get();
     field!(connection.accepted_ns).set(now);
     let enqueued_ns = field!(connection.enqueued_ns).get();
     if enqueued_ns != 0

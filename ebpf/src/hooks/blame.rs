@@ -5,11 +5,13 @@ use aya_ebpf::programs::{BtfTracePointContext, FEntryContext, FExitContext, Perf
 use core::ffi::c_void;
 use listentop_abi::{connection::Connection, listener::ListenerRef};
 
-use super::{iterators::MapElement, sockets::listener_behind};
+use super::{
+    functions::ACCEPT_RESULT, iterators::MapElement, reading, sockets::listener_behind, uring::result as uring_result,
+};
 use crate::{
-    blame,
-    context::{Arguments as _, programs, syscall_result},
-    kernel::{self, LISTEN, LiveTask},
+    blame, config,
+    context::{Arguments as _, argument, programs, syscall_result},
+    kernel::{self, LISTEN, LiveTask, MaybeGone},
     maps::listener_at,
     record,
     values::{MapValue, field},
@@ -51,7 +53,10 @@ fn blame_queued_by_function(ctx: &FEntryContext) {
 /// inet_csk_accept(sk, …) returns, with a connection or without.
 #[inline(always)]
 fn blame_accepted(ctx: &FExitContext) {
-    if let Some(listener) = listener_at(ctx.socket(0).key()) {
+    if config::blames_readers() {
+        let child = argument(ctx, ACCEPT_RESULT.load());
+        reading::used(MaybeGone::of(child as *const u8));
+    } else if let Some(listener) = listener_at(ctx.socket(0).key()) {
         accepts(listener);
     }
 }
@@ -60,6 +65,10 @@ fn blame_accepted(ctx: &FExitContext) {
 #[inline(always)]
 fn blame_exit_accept(ctx: &TracePointContext) {
     let ret = syscall_result(ctx);
+    if config::blames_readers() {
+        used(ret);
+        return;
+    }
     let connection = if ret < 0 { None } else { accepted(ret as u32) };
     // A failed one's listener follows from its arguments, which programs can read since 5.15.
     let listener = connection.or_else(|| listener_behind(kernel::current_socket(kernel::current_argument()? as u32)?));
@@ -82,10 +91,35 @@ fn accepted(fd: u32) -> Option<ListenerRef> {
     record::of(socket.first_subflow()).map(of)
 }
 
+/// An accept returned this descriptor, or failed.
+#[inline(always)]
+fn used(descriptor: i64) {
+    if descriptor >= 0
+        && let Some(socket) = kernel::current_socket(descriptor as u32)
+    {
+        reading::used(socket);
+    }
+}
+
 /// io_uring_complete(ctx, req, …), in the thread in whose context the request completes.
 #[inline(always)]
 fn blame_uring(ctx: &BtfTracePointContext) {
     let request: u64 = ctx.arg(1);
+    if config::blames_readers() {
+        let result = i64::from(uring_result(ctx));
+        match kernel::opcode(request) {
+            // One of a multishot accept's, or of something else.
+            None if result >= 0 => {
+                if let Some(socket) = kernel::current_socket(result as u32) {
+                    reading::perhaps_accepted(socket);
+                }
+            }
+            // Into a fixed file none returns a descriptor: a read shows it.
+            Some(opcode) if kernel::is_accept(opcode) && !kernel::accepts_into_fixed_file(request) => used(result),
+            _ => {}
+        }
+        return;
+    }
     if kernel::opcode(request).is_some_and(kernel::is_accept)
         && let Some(listener) = kernel::request_socket(request).and_then(listener_behind)
     {
@@ -98,11 +132,8 @@ fn accepts(listener: ListenerRef) {
     if blame::watched(listener).is_none() {
         return;
     }
-    blame::depth_changed(listener);
-    // On older kernels user space finds the thread in the table of threads.
-    if let Some(task) = kernel::current_live_task() {
-        blame::accepts(task, listener);
-    }
+    blame::settle(listener);
+    blame::accepts(listener);
 }
 
 /// sched_switch(preempt, prev, next), with the state of `prev` since 5.18. `prev` is the current thread still.
@@ -129,7 +160,7 @@ fn blame_sample(ctx: &PerfEventContext) {
 #[unsafe(link_section = "iter/bpf_map_elem")]
 pub(crate) extern "C" fn blame_refresh(ctx: &MapElement) -> i32 {
     if let Some((_, listener)) = ctx.get() {
-        blame::depth_changed(listener);
+        blame::settle(listener);
     }
     0
 }

@@ -25,13 +25,13 @@ use crate::{
 static LISTEN_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Position of what `inet_csk_accept` returns: (sk, flags, err, kern) up to 6.9, (sk, arg) since.
 #[unsafe(no_mangle)]
-static ACCEPT_RESULT: Global<u32> = Global::new(u32::MAX);
+pub(super) static ACCEPT_RESULT: Global<u32> = Global::new(u32::MAX);
 /// Positions in `tcp_recvmsg`: (sk, msg, len, nonblock, flags, addr_len) in 5.10, later without nonblock, then without
 /// addr_len.
 #[unsafe(no_mangle)]
-static RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
+pub(super) static RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
-static RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
+pub(super) static RECEIVE_RESULT: Global<u32> = Global::new(u32::MAX);
 /// The same in `mptcp_recvmsg`.
 #[unsafe(no_mangle)]
 static MPTCP_RECEIVE_FLAGS: Global<u32> = Global::new(u32::MAX);

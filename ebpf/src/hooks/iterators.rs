@@ -17,8 +17,8 @@ use crate::{
     config, connections,
     events::listening,
     kernel::{
-        CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone, Position,
-        Request,
+        CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone, NEW_SYN_RECV,
+        Position, Request,
     },
     maps::{INFO, SPILLED},
     origin::{self, Origin},
@@ -62,6 +62,16 @@ pub(crate) struct TcpSocket {
 }
 
 impl TcpSocket {
+    /// The request that the iterator is at, as an address.
+    #[inline(always)]
+    pub(super) fn request(&self) -> Option<Request> {
+        if self.socket.is_null() {
+            return None;
+        }
+        let raw = MaybeGone::of(self.socket);
+        (raw.state() == NEW_SYN_RECV).then_some(Request(raw.0))
+    }
+
     /// The full socket that the iterator is at, if it is one.
     #[inline(always)]
     pub(super) fn get(&self) -> Option<LiveSocket> {
@@ -169,8 +179,8 @@ pub(crate) extern "C" fn unread_spilled(ctx: &Element<u64>) -> i32 {
     0
 }
 
-/// Notes with its listener since when the connection's oldest unread byte waits, and how many bytes seem to wait that
-/// its socket has passed.
+/// Notes with its listener since when the connection's oldest unread byte waits, how many do, and how many seem to wait
+/// that its socket has passed.
 ///
 /// The record alone is read if all was read. Otherwise the socket is asked: something in the kernel may have taken the
 /// bytes (sockmap, zero-copy receive), an urgent byte is passed over, and a disconnected socket holds nothing.
@@ -201,6 +211,7 @@ fn note_unread(socket: MaybeGone, connection: MapValue<Connection>) {
         field!(connection.checked).set(consumed);
     }
     if waiting {
+        field!(info.accepted_unread).add_alone(u64::from(arrived.wrapping_sub(position)));
         // What came unannounced was there when the connection was accepted.
         let since = record::first_unread(connection, position).max(accepted_ns);
         let oldest = field!(info.unread_ns).get();

@@ -1,21 +1,21 @@
-//! Iterators that list connections on request: those on accept queues, and those whose bytes nobody reads, the longest
-//! waiting of each listener. Nothing runs while nobody asks.
+//! Iterators that list connections on request: those on accept queues, those whose bytes nobody reads, and those on SYN
+//! queues, the longest waiting of each listener. Nothing runs while nobody asks.
 
 use listentop_abi::{
     connection::{Connection, PLACES, STATE_BASELINE, STATE_WALKED},
     listed::{
-        ENTRIES, LIST_ENDED, LIST_STRETCH, Listed, PAGES as LIST_PAGES, Page, SINCE_AT_LEAST, SINCE_ESTIMATED, UNREAD,
-        WAITING,
+        ACKED, ACKED_UNKNOWN, ENTRIES, HALF_OPEN, LIST_ENDED, LIST_STRETCH, Listed, PAGES as LIST_PAGES, Page,
+        SINCE_AT_LEAST, SINCE_ESTIMATED, UNREAD, WAITING,
     },
     listener::ListenerRef,
 };
 
-use super::iterators::{Element, MapElement, reader_of};
+use super::iterators::{Element, MapElement, TcpSocket, reader_of};
 use crate::{
     connections,
     kernel::{LISTEN, MaybeGone, Request},
-    maps::{CONNECTIONS, INFO, LISTING, LISTS, PAGES, SPILLED},
-    record,
+    maps::{self, CONNECTIONS, INFO, LISTING, LISTS, PAGES, SPILLED},
+    record, stats,
     values::{Lookup as _, MapValue, field},
 };
 
@@ -188,6 +188,31 @@ fn list_unread_one(socket: MaybeGone, connection: MapValue<Connection>) {
     let before = field!(connection.state).get() & STATE_BASELINE != 0 && first_ns <= accepted_ns;
     field!(entry.flags).set(if before || first_ns == 0 { SINCE_AT_LEAST } else { 0 });
     note_youngest(page);
+}
+
+/// Visits the sockets of one namespace, and lists the requests of its SYN queues. No list of the kernel leads from a
+/// listener to them.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub(crate) extern "C" fn list_half_open(ctx: &TcpSocket) -> i32 {
+    let Some(request) = ctx.request() else { return 0 };
+    let Some(listener) = maps::listener_at(request.listener()) else { return 0 };
+    let Some(page) = page_of(listener, HALF_OPEN) else { return 0 };
+    field!(page.total).set(field!(page.total).get() + 1);
+    let (synack_ns, now) = (request.synack_ns(), stats::now());
+    let since_ns = if synack_ns == 0 { now } else { synack_ns };
+    let Some(entry) = displaced(page, since_ns) else { return 0 };
+    Client::of(MaybeGone(request.0)).write(entry);
+    field!(entry.since_ns).set(since_ns);
+    field!(entry.resent).set(request.resent());
+    let acked = match request.acked() {
+        None => ACKED_UNKNOWN,
+        Some(true) => ACKED,
+        Some(false) => 0,
+    };
+    field!(entry.flags).set(acked | if synack_ns == 0 { SINCE_AT_LEAST } else { 0 });
+    note_youngest(page);
+    0
 }
 
 /// The entry for a connection that waits since then: a free one, or that of the one that waits for the shortest time.

@@ -7,6 +7,8 @@ mod handshake;
 mod holders;
 mod iterators;
 mod lists;
+mod reading;
+mod resume;
 mod sockets;
 mod syscalls;
 mod uring;

@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// `MSG_PEEK`: the bytes stay in the queue.
-const MSG_PEEK: i32 = 2;
+pub(super) const MSG_PEEK: i32 = 2;
 /// `MSG_ERRQUEUE`: what is returned was never in the queue.
-const MSG_ERRQUEUE: i32 = 0x2000;
+pub(super) const MSG_ERRQUEUE: i32 = 0x2000;
 
 programs! {
     btf_tracepoint("inet_sock_set_state") state(BtfTracePointContext);

@@ -22,7 +22,7 @@ programs! {
 #[inline(always)]
 fn uring_complete(ctx: &BtfTracePointContext) {
     let request: u64 = ctx.arg(1);
-    let result: i32 = if URING_CQE.load() == 1 { ctx.completion(2).result() } else { ctx.arg(3) };
+    let result = result(ctx);
     match kernel::opcode(request) {
         // One of a multishot accept's: without its request nothing leads to the listener.
         None if result >= 0 && config::uring_accepts() => {
@@ -36,6 +36,12 @@ fn uring_complete(ctx: &BtfTracePointContext) {
         }
         _ => {}
     }
+}
+
+/// What the request returns.
+#[inline(always)]
+pub(super) fn result(ctx: &BtfTracePointContext) -> i32 {
+    if URING_CQE.load() == 1 { ctx.completion(2).result() } else { ctx.arg(3) }
 }
 
 /// An accept completes, with a connection or without. Into a fixed file it returns no descriptor: then the first read

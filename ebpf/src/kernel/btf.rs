@@ -69,6 +69,11 @@ from_btf! {
     /// Byte and bit of `num_timeout`.
     REQUEST_TIMEOUTS_BYTE;
     REQUEST_TIMEOUTS_BIT;
+    /// `num_retrans`; 0 where that is not known.
+    REQUEST_RESENT;
+    /// Byte and bit of `acked`; the byte is 0 where that is not known.
+    REQUEST_ACKED_BYTE;
+    REQUEST_ACKED_BIT;
     /// `sk_reuseport_cb`, and in that the sockets that listen.
     SOCK_REUSEPORT_CB;
     REUSEPORT_SOCKS;
@@ -120,6 +125,13 @@ from_btf! {
     /// The register that holds its second argument, and the one that holds its number.
     REGS_ARG1;
     REGS_CALL;
+    /// Bytes of the registers that a program has (the beginning of `pt_regs`), and where its stack pointer is among
+    /// them; 0 where no stack can be copied.
+    REGS_SIZE;
+    REGS_SP;
+    /// `stack`, and where on a kernel stack the registers are.
+    TASK_STACK;
+    STACK_REGS;
     /// The number of listen(2).
     CALL_LISTEN;
     CQE_RES;

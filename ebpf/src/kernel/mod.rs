@@ -52,6 +52,8 @@ pub(crate) const LAST_ACK: i32 = 9;
 pub(crate) const LISTEN: i32 = 10;
 /// `TCP_CLOSING`.
 pub(crate) const CLOSING: i32 = 11;
+/// `TCP_NEW_SYN_RECV`: a request.
+pub(crate) const NEW_SYN_RECV: i32 = 12;
 /// `AF_INET`.
 pub(crate) const AF_INET: u16 = 2;
 /// `AF_INET6`.

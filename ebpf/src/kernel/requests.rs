@@ -31,6 +31,28 @@ impl Request {
         u32::from(byte) >> btf::REQUEST_TIMEOUTS_BIT.load()
     }
 
+    /// How often its SYN-ACK was sent again.
+    #[inline(always)]
+    pub(crate) fn resent(self) -> u32 {
+        if btf::REQUEST_RESENT.load() == 0 { 0 } else { probe::<u8>(self.0, &btf::REQUEST_RESENT).map_or(0, u32::from) }
+    }
+
+    /// Whether its final ACK has come, and it stayed a request; `None` where this kernel does not show that.
+    #[inline(always)]
+    pub(crate) fn acked(self) -> Option<bool> {
+        if btf::REQUEST_ACKED_BYTE.load() == 0 {
+            return None;
+        }
+        let byte = probe::<u8>(self.0, &btf::REQUEST_ACKED_BYTE)?;
+        Some((byte >> btf::REQUEST_ACKED_BIT.load()) & 1 == 1)
+    }
+
+    /// When its first SYN-ACK was sent (CLOCK_MONOTONIC); 0 if that has yet to happen.
+    #[inline(always)]
+    pub(crate) fn synack_ns(self) -> u64 {
+        probe::<u64>(self.0, &btf::REQUEST_SNT_SYNACK).map_or(0, |us| us * 1000)
+    }
+
     /// Its child, once the handshake is complete.
     #[inline(always)]
     pub(crate) fn child(self) -> MaybeGone {

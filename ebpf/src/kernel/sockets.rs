@@ -190,6 +190,12 @@ impl LiveTcp {
         if copied == expected { copied } else { Position::within(copied, self.payload_end()) }
     }
 
+    /// Whether it has payload that was not read.
+    #[inline(always)]
+    pub(crate) fn has_unread(self) -> bool {
+        let end = self.payload_end();
+        Position::within(self.copied_seq(), end) != end
+    }
     /// Sequence number after the last payload byte that arrived in order: `rcv_nxt` without the FIN, which takes a
     /// number too.
     #[inline(always)]
@@ -442,6 +448,12 @@ impl MaybeGone {
         }
         let fin = (probe::<u64>(self.0, &btf::SOCK_FLAGS)? >> btf::FLAG_DONE.load()) as u32 & 1;
         Some(Position { copied, end: next.wrapping_sub(fin), identity })
+    }
+
+    /// Whether it has payload that was not read; `false` if it is gone.
+    #[inline(always)]
+    pub(crate) fn has_unread(self) -> bool {
+        self.position().is_some_and(|position| Position::within(position.copied, position.end) != position.end)
     }
 
     /// Whether the byte at this position is urgent and will not be read with the others.

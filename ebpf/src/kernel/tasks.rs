@@ -6,7 +6,7 @@ use aya_ebpf::{
     Global,
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
-        generated::{bpf_get_current_comm, bpf_get_task_stack, bpf_task_pt_regs},
+        generated::{bpf_get_current_comm, bpf_get_task_stack, bpf_probe_read_kernel, bpf_task_pt_regs},
     },
 };
 
@@ -119,9 +119,11 @@ impl LiveTask {
         self.read(&btf::TASK_STATE)
     }
 
+    /// Whether it runs. An int, and a byte in 7.3, of which the verifier does not let a program load more: the first
+    /// byte says it either way.
     #[inline(always)]
     pub(crate) fn is_on_cpu(self) -> bool {
-        self.read::<u32>(&btf::TASK_ON_CPU) != 0
+        self.read::<u8>(&btf::TASK_ON_CPU) != 0
     }
 
     /// Process and thread id in listentop's PID namespace; 0 where it is not visible.
@@ -155,12 +157,6 @@ impl LiveTask {
             bpf_get_task_stack(self.0.cast_mut().cast(), frames.pointer().cast(), size_of::<[u64; N]>() as u32, 0);
         }
     }
-}
-
-/// The current thread; `None` where a program may not load from it.
-#[inline(always)]
-pub(crate) fn current_live_task() -> Option<LiveTask> {
-    if btf::HAS_TASK_BTF.load() == 0 { None } else { Some(LiveTask(live_task())) }
 }
 
 /// The current thread's command name, NUL-padded, as two words of memory.
@@ -240,6 +236,34 @@ fn current_registers() -> Option<u64> {
     // SAFETY: the current thread, with the type that the helper takes.
     let regs = unsafe { bpf_task_pt_regs(live_task().cast_mut().cast()) };
     Some(regs as u64)
+}
+
+/// Whether the registers and the stack of a program can be copied.
+#[inline(always)]
+pub(crate) fn shows_registers() -> bool {
+    btf::REGS_SIZE.load() != 0
+}
+
+/// Address of the registers with which the current thread left its program. Before 5.15 they are looked for where they
+/// are on kernels with stacks of the usual size; of others user space sees that they are no program's.
+#[inline(always)]
+pub(crate) fn user_registers() -> Option<u64> {
+    current_registers().or_else(|| {
+        let stack = probe::<u64>(current_task(), &btf::TASK_STACK)?;
+        Some(stack + u64::from(btf::STACK_REGS.load()))
+    })
+}
+
+/// Copies them. Returns the stack pointer.
+#[inline(always)]
+pub(crate) fn copy_registers<const N: usize>(registers: u64, to: MapValue<[u64; N]>) -> Option<u64> {
+    let size = btf::REGS_SIZE.load();
+    if size as usize > size_of::<[u64; N]>() {
+        return None;
+    }
+    // SAFETY: the size is within the buffer, and the helper fails on an address that cannot be read.
+    let failed = unsafe { bpf_probe_read_kernel(to.pointer().cast(), size, registers as *const _) };
+    if failed != 0 { None } else { probe(registers, &btf::REGS_SP) }
 }
 
 /// First argument of the system call whose registers (`struct pt_regs *`) these are.

@@ -171,6 +171,12 @@ impl Types {
         if at == end { Ok(()) } else { Err(BtfError::Malformed("the last type is cut off")) }
     }
 
+    /// How many types there are, with the one of number 0, which is void.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> u32 {
+        self.offsets.len() as u32
+    }
+
     pub(crate) fn families(&self) -> &Families {
         &self.families
     }

@@ -7,6 +7,7 @@
 //! all queries of a start, take some 10 ms.
 
 mod enumerations;
+mod excerpt;
 #[cfg(feature = "exercise")]
 pub mod exercise;
 mod functions;

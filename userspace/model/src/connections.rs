@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{model::Model, names::names};
 
-/// The most connections that are listed of a listener: of those that wait to be accepted, and of those with unread
-/// bytes.
+/// The most connections that are listed of a listener: of those that wait to be accepted, of those with unread bytes,
+/// and of those that are half open.
 pub const PER_LISTENER: u32 = 16;
-/// The most that are listed of all listeners, of each of the two.
+/// The most that are listed of all listeners, of each of the three.
 pub const IN_ALL: u32 = 256;
 
 names! {
@@ -48,15 +48,28 @@ pub struct Actor {
     pub comm: String,
 }
 
-/// One connection that waits: to be accepted, or for its bytes to be read.
+/// What is known of a connection whose handshake is not complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HalfOpen {
+    /// SYN-ACKs that were sent again.
+    pub resent: u32,
+    /// Whether the final ACK has come: the accept queue had no room then or, with TCP_DEFER_ACCEPT, no data came with
+    /// it. `None` if the source does not show that.
+    pub acked: Option<bool>,
+    /// Microseconds until the kernel's timer expires, which sends the SYN-ACK again or gives up; `None` if the source
+    /// does not show that.
+    pub timer_us: Option<u64>,
+}
+
+/// One connection that waits: to be accepted, for its bytes to be read, or for the end of its handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
     /// The client's address; one that is mapped into IPv6 as IPv4.
     pub client: IpAddr,
     /// The client's port.
     pub port: u16,
-    /// Since when it waits to be accepted, or its oldest unread byte to be read (CLOCK_MONOTONIC, nanoseconds); `None`
-    /// if that is unknown.
+    /// Since when it waits to be accepted, or its oldest unread byte to be read, or its SYN-ACK to be answered
+    /// (CLOCK_MONOTONIC, nanoseconds); `None` if that is unknown.
     pub since_ns: Option<u64>,
     /// How well that is known.
     pub precision: Precision,
@@ -73,6 +86,9 @@ pub struct Connection {
     /// The process that holds it; `None` while it waits to be accepted, and if it is not known (yet).
     #[serde(default)]
     pub holder: Option<Actor>,
+    /// What is known of its handshake; `None` if that is complete.
+    #[serde(default)]
+    pub half_open: Option<HalfOpen>,
 }
 
 impl Connection {
@@ -130,6 +146,9 @@ pub struct ConnectionLists {
     pub waiting: ConnectionList,
     /// Accepted, with bytes that nobody has read.
     pub unread: ConnectionList,
+    /// On its SYN queue: the SYN-ACK was sent, the handshake is not complete.
+    #[serde(default)]
+    pub half_open: ConnectionList,
 }
 
 impl ConnectionLists {
@@ -140,6 +159,7 @@ impl ConnectionLists {
             let mut all = all.unwrap_or_default();
             all.waiting.merge(&lists.waiting);
             all.unread.merge(&lists.unread);
+            all.half_open.merge(&lists.half_open);
             Some(all)
         })
     }
@@ -158,10 +178,15 @@ pub struct Listing {
 
 /// Keeps of each sort the [`IN_ALL`] connections that wait longest.
 pub fn keep_longest<'a>(lists: impl Iterator<Item = &'a mut ConnectionLists>) {
-    let (mut waiting, mut unread): (Vec<_>, Vec<_>) =
-        lists.map(|lists| (&mut lists.waiting, &mut lists.unread)).unzip();
-    keep_longest_of(&mut waiting, IN_ALL as usize);
-    keep_longest_of(&mut unread, IN_ALL as usize);
+    let (mut waiting, mut unread, mut half_open) = (Vec::new(), Vec::new(), Vec::new());
+    for lists in lists {
+        waiting.push(&mut lists.waiting);
+        unread.push(&mut lists.unread);
+        half_open.push(&mut lists.half_open);
+    }
+    for mut sort in [waiting, unread, half_open] {
+        keep_longest_of(&mut sort, IN_ALL as usize);
+    }
 }
 
 fn keep_longest_of(lists: &mut [&mut ConnectionList], most: usize) {
@@ -194,6 +219,7 @@ mod tests {
             unread: 0,
             reader: None,
             holder: None,
+            half_open: None,
         }
     }
 
@@ -230,11 +256,18 @@ mod tests {
 
     #[test]
     fn shards_are_merged() {
-        let one = ConnectionLists { waiting: list(&[(1, Some(10))], 4), unread: list(&[], 0) };
-        let other = ConnectionLists { waiting: list(&[(2, Some(5))], 1), unread: list(&[(3, Some(1))], 2) };
+        let half_open = |ports: &[(u16, Option<u64>)]| list(ports, 3);
+        let one =
+            ConnectionLists { waiting: list(&[(1, Some(10))], 4), unread: list(&[], 0), half_open: half_open(&[]) };
+        let other = ConnectionLists {
+            waiting: list(&[(2, Some(5))], 1),
+            unread: list(&[(3, Some(1))], 2),
+            half_open: half_open(&[(4, Some(2))]),
+        };
         let all = ConnectionLists::merged([&one, &other].into_iter()).expect("some");
         assert_eq!((ports(&all.waiting), all.waiting.cut()), (vec![2, 1], 3));
         assert_eq!((ports(&all.unread), all.unread.cut()), (vec![3], 1));
+        assert_eq!((ports(&all.half_open), all.half_open.total), (vec![4], 6));
         assert_eq!(ConnectionLists::merged([].into_iter()), None);
     }
 }

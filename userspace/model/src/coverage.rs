@@ -15,6 +15,10 @@ pub struct Coverage {
     pub via: String,
     /// Why it is less than `measured`, and what would help; empty if it is measured.
     pub reason: String,
+    /// Since when that is so, by the clock of the samples; `None`: since the start. What was measured before, or not,
+    /// says nothing about the time since: counts of a measure that came back begin anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ns: Option<u64>,
 }
 
 names! {
@@ -84,6 +88,8 @@ names! {
         WaitingConnections = "waiting_connections",
         /// Connections with unread bytes, one by one.
         UnreadConnections = "unread_connections",
+        /// Half-open connections, one by one.
+        HalfOpenConnections = "half_open_connections",
         /// Writes and bytes written.
         Writes = "writes",
         /// Which process holds a listener.

@@ -40,6 +40,9 @@ names! {
 pub struct Event {
     /// When, in milliseconds since the epoch.
     pub unix_ms: u64,
+    /// When that was known: a beginning is known when the finding holds, an end when the finding has been gone for long
+    /// enough.
+    pub known_ms: u64,
     /// What.
     pub happening: Happening,
     /// The id of the listener; `None` if it concerns all of them, or none is known.
@@ -65,6 +68,8 @@ pub struct Episode {
     pub follows_from: Option<&'static str>,
     /// What came of it so far.
     pub totals: Totals,
+    /// How often it came: it may have been gone for less than [`HOLD_MS`] between two times.
+    pub times: u64,
 }
 
 /// What happened to a listener during an episode.
@@ -96,6 +101,8 @@ pub struct Episodes {
     begun: bool,
     /// The time of the last mark.
     marked_ns: u64,
+    /// The time of the last model.
+    last_ms: u64,
     /// The listeners of the last model, and whether a finding holds there: those that did not change are not looked at.
     last: Vec<(Arc<ListenerModel>, bool)>,
 }
@@ -115,8 +122,8 @@ impl Seen {
 }
 
 impl Episodes {
-    /// What has happened since the last model, in the order of time. Listeners that were there at the first model have
-    /// not opened; findings that hold then have begun.
+    /// What has happened since the last model, in the order in which it was known, and of that in the order of time.
+    /// Listeners that were there at the first model have not opened; findings that hold then have begun.
     pub fn push(&mut self, model: &Model) -> Vec<Event> {
         let now_ms = now_ms(model);
         let mut events = Vec::new();
@@ -144,6 +151,7 @@ impl Episodes {
         for mark in model.marks.iter().filter(|mark| mark.monotonic_ns > self.marked_ns) {
             events.push(Event {
                 unix_ms: model.interval.start_unix_ms + (mark.at * 1e3).round() as u64,
+                known_ms: now_ms,
                 happening: Happening::Marked,
                 listener: model.marked(mark).map(|listener| listener.id),
                 finding: None,
@@ -152,6 +160,7 @@ impl Episodes {
         }
         self.marked_ns = model.marks.last().map_or(self.marked_ns, |last| last.monotonic_ns);
         self.begun = true;
+        self.last_ms = now_ms;
         events.sort_by_key(|event| event.unix_ms);
         events
     }
@@ -161,6 +170,8 @@ impl Episodes {
         let mut events = Vec::new();
         let last_ms = self.open.values().map(|open| open.last_ms).max().unwrap_or(0);
         self.end(last_ms, 1, &mut events);
+        // That is known now.
+        events.iter_mut().for_each(|event| event.known_ms = event.known_ms.max(self.last_ms));
         events.sort_by_key(|event| event.unix_ms);
         events
     }
@@ -173,8 +184,14 @@ impl Episodes {
     fn look(&mut self, listener: &ListenerModel, now_ms: u64, events: &mut Vec<Event>) {
         let seen = Seen::of(listener);
         let before = self.listeners.insert(listener.id, seen);
-        let event =
-            |happening| Event { unix_ms: now_ms, happening, listener: Some(listener.id), finding: None, mark: None };
+        let event = |happening| Event {
+            unix_ms: now_ms,
+            known_ms: now_ms,
+            happening,
+            listener: Some(listener.id),
+            finding: None,
+            mark: None,
+        };
         // One that opens and closes between two models did both.
         if before.is_none_or(|before| before.closed && !listener.closed) && self.begun {
             events.push(event(Happening::Opened));
@@ -189,7 +206,7 @@ impl Episodes {
     }
 
     fn hold(&mut self, of: &ListenerModel, finding: &Finding, before: Seen, now_ms: u64, events: &mut Vec<Event>) {
-        let mut begun = false;
+        let (mut begun, before_ms) = (false, self.last_ms);
         let open = self.open.entry((of.id, finding.id)).or_insert_with(|| {
             begun = true;
             Open {
@@ -200,11 +217,14 @@ impl Episodes {
                     summary: String::new(),
                     follows_from: finding.follows_from,
                     totals: Totals::default(),
+                    times: 1,
                 },
                 before: (before.refused, before.accepted),
                 last_ms: now_ms,
             }
         });
+        // It was not there in the model before.
+        open.episode.times += u64::from(!begun && open.last_ms < before_ms);
         open.last_ms = now_ms;
         let worse = finding.severity > open.episode.severity;
         let episode = &mut open.episode;
@@ -220,7 +240,7 @@ impl Episodes {
             let happening = if begun { Happening::Began } else { Happening::Worsened };
             let unix_ms = if begun { episode.since_unix_ms.min(now_ms) } else { now_ms };
             let finding = Some(episode.clone());
-            events.push(Event { unix_ms, happening, listener: Some(of.id), finding, mark: None });
+            events.push(Event { unix_ms, known_ms: now_ms, happening, listener: Some(of.id), finding, mark: None });
         }
     }
 
@@ -232,7 +252,14 @@ impl Episodes {
             if ended {
                 let finding = Some(open.episode.clone());
                 let (unix_ms, listener) = (open.last_ms, Some(*listener));
-                events.push(Event { unix_ms, happening: Happening::Ended, listener, finding, mark: None });
+                events.push(Event {
+                    unix_ms,
+                    known_ms: now_ms,
+                    happening: Happening::Ended,
+                    listener,
+                    finding,
+                    mark: None,
+                });
             }
             !ended
         });
@@ -323,12 +350,17 @@ mod tests {
         for second in [11, 12, 13, 14] {
             assert_eq!(episodes.push(&one(false, second)), []);
         }
+        assert!(episodes.open().all(|(_, episode)| episode.times == 1));
         assert_eq!(episodes.push(&one(true, 14)), [], "it is back");
+        assert!(episodes.open().all(|(_, episode)| episode.times == 2));
+        assert_eq!(episodes.push(&one(true, 14)), []);
         assert_eq!(episodes.push(&one(false, 18)), []);
         let ended = episodes.push(&one(false, 19));
         assert_eq!(ended.len(), began);
         assert!(ended.iter().all(|event| event.happening == Happening::Ended));
         assert!(ended.iter().all(|event| event.unix_ms == now_ms(&one(true, 14))));
+        assert!(ended.iter().all(|event| event.known_ms == now_ms(&one(true, 19))), "it is known later");
+        assert!(ended.iter().all(|event| event.finding.as_ref().is_some_and(|episode| episode.times == 2)));
         assert_eq!(episodes.open().count(), 0);
     }
 

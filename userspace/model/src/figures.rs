@@ -58,6 +58,11 @@ impl Records<'_> {
         }
     }
 
+    /// Unread bytes of accepted connections, when the connections were walked over.
+    fn accepted_unread_bytes(&self) -> u64 {
+        if self.queued_bytes() == 0 { 0 } else { self.info.accepted_unread }
+    }
+
     /// Connections that were accepted, or open at the start, and are not destroyed.
     fn open(&self) -> u64 {
         let begun = self.work.accepts + self.counters.inherited_open;
@@ -206,6 +211,11 @@ figures! {
         "age of the oldest byte that arrived and was not read yet, over its accepted connections, from the later of arrival and accept; 0 if none waits. If a read left a part of five and more arrivals, an upper bound",
         k => Some(k.oldest_unread_us()) }
 
+    gauge { accepted_unread_bytes: Option<u64>, "reads.accepted_unread_bytes", OldestUnread, Bytes, Add,
+        "if unavailable, and in recordings of earlier versions",
+        "those of `queued_bytes` that wait on its accepted connections; the rest came on connections that wait to be accepted. Counted when the connections were last walked over, so it may be a moment older",
+        k => Some(k.accepted_unread_bytes()) }
+
     counter { writes, "writes.count", Writes, Calls, "if unavailable", "successful writes", k => k.work.writes }
     counter { write_bytes, "writes.bytes", Writes, Bytes, "if unavailable", "bytes that the kernel took",
         k => k.work.write_bytes }
@@ -333,6 +343,7 @@ mod tests {
             oldest_ns: 9_000,
             unread_ns: 5_000,
             passed_bytes: 50,
+            accepted_unread: 61,
             ..ListenerInfo::default()
         };
         // Their names, as the records themselves write them.
@@ -379,6 +390,7 @@ mod tests {
             open: Some(work.accepts + counters.inherited_open - counters.accepted_unknown - counters.closed),
             queued_bytes: Some(counters.arrived_bytes - work.read_bytes - counters.otherwise_consumed_bytes - 50),
             oldest_unread_us: Some(2_003),
+            accepted_unread_bytes: Some(info.accepted_unread),
         };
         assert_eq!(gauges, expected);
         let none =
@@ -402,9 +414,10 @@ mod tests {
         let (info, counters, handshakes, work, _) = numbered();
         let unread = records(&info, &counters, &handshakes, &work).unread_bytes();
         for (passed_bytes, queued, oldest) in [(unread - 1, 1, 2_003), (unread, 0, 0), (unread + 1, 0, 0)] {
-            let info = ListenerInfo { passed_bytes, ..info };
+            let info = ListenerInfo { passed_bytes, accepted_unread: 77, ..info };
             let records = records(&info, &counters, &handshakes, &work);
             assert_eq!((records.queued_bytes(), records.oldest_unread_us()), (queued, oldest));
+            assert_eq!(records.accepted_unread_bytes(), if queued == 0 { 0 } else { 77 });
         }
         let queued_only = ListenerInfo { unread_ns: 0, ..info };
         let records = records(&queued_only, &counters, &handshakes, &work);

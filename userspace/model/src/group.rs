@@ -244,6 +244,8 @@ fn sum(shards: &[&ListenerModel]) -> ListenerModel {
         process: shards.iter().find_map(|shard| shard.process.clone()),
         holders,
         waiters: waiters(shards),
+        // Each shard has its own.
+        likely_acceptors: None,
         descriptors: shards.iter().filter_map(|shard| shard.descriptors).max_by(Descriptors::by_use),
         somaxconn: first.somaxconn,
         limit_set_by: first.limit_set_by.filter(|by| shards.iter().all(|shard| shard.limit_set_by == Some(*by))),

@@ -1,6 +1,7 @@
 //! The model of listentop: pure functions from samples to what views show. It uses no aya, tokio or ratatui, and does
 //! no input or output.
 
+pub mod blame;
 pub mod catalogue;
 pub mod connections;
 pub mod coverage;
@@ -13,6 +14,7 @@ pub mod fixtures;
 pub mod group;
 pub mod histogram;
 pub mod history;
+pub mod likely;
 pub mod model;
 pub mod patterns;
 pub mod sample;

@@ -3,13 +3,15 @@
 //! Two spans stand side by side. *Interval* figures cover everything since the first sample (what a report prints);
 //! *recent* figures cover the last few samples (what a dashboard shows as "now"). Depths are at the last sample.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 pub use crate::patterns::PatternName;
-pub use crate::sample::{Descriptors, LimitSetBy, ThreadState, WaitKind, Waiter};
+pub use crate::sample::{Descriptors, LikelyAcceptor, LikelyBy, LimitSetBy, ThreadState, WaitKind, Waiter};
 use crate::{
+    blame::Blame,
     connections::{ConnectionLists, Listing},
-    coverage::Coverage,
+    coverage::{Coverage, Measure},
+    episodes::now_ms,
     history::{History, ThreadHistory, Timeline},
     names::names,
     sample::{Device, Host, Losses, NamespaceId, Process, Protocol, Summed, ThreadKey},
@@ -46,6 +48,8 @@ pub struct Model {
     pub monotonic_ns: u64,
     /// The last sample lists connections, and how many at most; `None`: nobody asked for that.
     pub listing: Option<Listing>,
+    /// What acceptors did while connections waited, as of the last sample; `None`: nobody asked for that.
+    pub blame: Option<Arc<Blame>>,
     /// What was done on purpose within the interval, oldest first; of many, the last [`MARKS`].
     pub marks: Vec<Mark>,
 }
@@ -69,6 +73,20 @@ pub struct Mark {
 }
 
 impl Model {
+    /// For how long a measure has been measured in the interval, in seconds: since its level came, or since the start.
+    #[must_use]
+    pub fn seconds_of(&self, measure: Measure) -> f64 {
+        let since = self.coverage.iter().find(|coverage| coverage.measure == measure).and_then(|c| c.since_ns);
+        let measured = since.map_or(f64::INFINITY, |since| self.monotonic_ns.saturating_sub(since) as f64 / 1e9);
+        measured.min(self.interval.seconds)
+    }
+
+    /// The wall clock at a time of the samples' clock, in milliseconds since the epoch.
+    #[must_use]
+    pub fn unix_ms_at(&self, monotonic_ns: u64) -> u64 {
+        now_ms(self).saturating_sub(self.monotonic_ns.saturating_sub(monotonic_ns) / 1_000_000)
+    }
+
     /// The listener that a mark is about: the first that is open, of several on its port.
     #[must_use]
     pub fn marked(&self, mark: &Mark) -> Option<&ListenerModel> {
@@ -164,6 +182,8 @@ pub struct ListenerModel {
     pub closed_us: Option<u64>,
     /// The threads that wait for its connections; `None` if that is not known.
     pub waiters: Option<Vec<Waiter>>,
+    /// Who probably should accept, while connections wait and nobody was seen accepting in the interval; else `None`.
+    pub likely_acceptors: Option<Vec<LikelyAcceptor>>,
     /// The descriptors of the accepting process that is nearest to its limit.
     pub descriptors: Option<Descriptors>,
     /// net.core.somaxconn of its namespace.

@@ -4,19 +4,21 @@
 //! are `None` where this machine cannot measure them. Gauges are values at [`Sample::monotonic_ns`]. A recording is a
 //! sequence of these.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    blame::Blame,
     connections::{ConnectionLists, Listing},
     coverage::Coverage,
     names::names,
-    shared::Shared,
+    shared::{Shared, shared_option},
 };
 pub use crate::{
     device::Device,
     figures::{Counts, Distributions, GaugeSample},
+    likely::{LikelyAcceptor, LikelyBy},
     summed::{Summed, ThreadKey},
 };
 
@@ -44,10 +46,21 @@ pub struct Sample {
     /// Connections were listed one by one, and how many at most; `None`: nobody asked for that.
     #[serde(default)]
     pub listing: Option<Listing>,
+    /// What acceptors did while connections waited; `None`: nobody asked for that.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "shared_option::serialize",
+        deserialize_with = "shared_option::deserialize"
+    )]
+    pub blame: Option<Arc<Blame>>,
     /// What was done on purpose since the previous sample to what is measured, in the order of time: what a lab does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<MarkSample>,
 }
+
+/// How the mark of another level of measuring begins; the level's name follows.
+pub const LEVEL_MARK: &str = "measure ";
 
 /// Something that was done on purpose, at its moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,6 +291,10 @@ pub struct Waiter {
     /// It was asleep there when last looked at. Otherwise it was doing something else just then: its epoll still polls
     /// the listener, or it waited there a moment ago.
     pub waits: bool,
+    /// What it waits by holds the listener, or did when last looked at: its program asks for connections. `None` if
+    /// that is not known.
+    #[serde(default)]
+    pub polls: Option<bool>,
 }
 
 /// The descriptors of an accepting process.
@@ -292,6 +309,12 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
+    /// Of two, the one with more of its limit in use.
+    #[must_use]
+    pub fn max_by_use(self, other: Self) -> Self {
+        if self.by_use(&other).is_lt() { other } else { self }
+    }
+
     /// Orders by how much of the limit is in use.
     #[must_use]
     pub fn by_use(&self, other: &Self) -> std::cmp::Ordering {
@@ -371,6 +394,9 @@ pub struct ListenerSample {
     /// The threads that wait for its connections, by process and thread; `None` if that is not known (yet).
     #[serde(default)]
     pub waiters: Option<Vec<Waiter>>,
+    /// Who probably should accept; read only while connections wait and nobody was seen accepting.
+    #[serde(default)]
+    pub likely_acceptors: Option<Vec<LikelyAcceptor>>,
     /// The descriptors of its accepting process.
     #[serde(default)]
     pub descriptors: Option<Descriptors>,

@@ -161,6 +161,29 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {
     }
 }
 
+/// Serde's two halves for something shared that may be missing: it is written as if it were not shared.
+pub mod shared_option {
+    use super::{Arc, Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<T: Serialize, S: Serializer>(item: &Option<Arc<T>>, serializer: S) -> Result<S::Ok, S::Error> {
+        item.as_deref().serialize(serializer)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The deserializer's.
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Arc<T>>, D::Error> {
+        Option::<T>::deserialize(deserializer).map(|item| item.map(Arc::new))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

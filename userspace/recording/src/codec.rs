@@ -7,12 +7,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use ciborium::Value;
 use listentop_model::{
+    blame::Blame,
     connections::Listing,
     coverage::Coverage,
     sample::{Cost, Host, ListenerSample, Losses, MarkSample, NamespaceSample, Sample},
-    shared::Shared,
+    shared::{Shared, shared_option},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::Error as _};
 
 use crate::{
     frame::{self, FrameError, Header, Kind, Stamp},
@@ -38,28 +39,63 @@ struct Rest {
     namespaces: Vec<NamespaceSample>,
     #[serde(default)]
     listing: Option<Listing>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "shared_option::serialize",
+        deserialize_with = "shared_option::deserialize"
+    )]
+    blame: Option<Arc<Blame>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     marks: Vec<MarkSample>,
 }
 
 impl Rest {
     fn of(sample: &Sample) -> Self {
-        let Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, marks, listeners: _ } =
-            sample.clone();
-        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, marks }
+        let Sample {
+            monotonic_ns,
+            unix_ms,
+            host,
+            coverage,
+            cost,
+            losses,
+            namespaces,
+            listing,
+            blame,
+            marks,
+            listeners: _,
+        } = sample.clone();
+        Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, blame, marks }
     }
 
     fn with(self, listeners: Shared<ListenerSample>) -> Sample {
-        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, marks } = self;
-        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, listing, marks }
+        let Self { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listing, blame, marks } = self;
+        Sample { monotonic_ns, unix_ms, host, coverage, cost, losses, namespaces, listeners, listing, blame, marks }
     }
 }
 
 /// A whole sample.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Whole {
     sample: Value,
     listeners: Vec<Value>,
+}
+
+/// The same to be written. A listener becomes a value when its turn comes and is dropped behind it: a value
+/// has every name as a text of its own, so those of ten thousand listeners at once would take much memory.
+#[derive(Serialize)]
+struct WholeOf<'a> {
+    sample: &'a Value,
+    listeners: Vec<ByValue<'a>>,
+}
+
+/// Written as the value that it becomes: changes are to the places in it.
+struct ByValue<'a>(&'a ListenerSample);
+
+impl Serialize for ByValue<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Value::serialized(self.0).map_err(S::Error::custom)?.serialize(serializer)
+    }
 }
 
 /// What changed since the sample before.
@@ -134,8 +170,8 @@ impl Encoder {
             self.since_key = (frames + 1, size + frame.len());
             frame
         } else {
-            let listeners = sample.listeners.iter().map(value).collect::<Result<_, _>>()?;
-            let frame = frame::frame(Kind::Key, stamp, &Whole { sample: rest.clone(), listeners })?;
+            let listeners = sample.listeners.iter().map(ByValue).collect();
+            let frame = frame::frame(Kind::Key, stamp, &WholeOf { sample: &rest, listeners })?;
             self.since_key = (1, 0);
             self.key_size = frame.len();
             frame
@@ -175,7 +211,10 @@ fn change(
 
 /// Where each of the new listeners was.
 fn places(old: &Shared<ListenerSample>, new: &Shared<ListenerSample>) -> Vec<Option<usize>> {
-    let same_place = |at: usize| old.get(at).is_some_and(|before| is_same(before, &new[at]));
+    let same_place = |at: usize| {
+        let (before, now) = (&old.handles()[at], &new.handles()[at]);
+        Arc::ptr_eq(before, now) || is_same(before, now)
+    };
     if old.len() == new.len() && (0..new.len()).all(same_place) {
         return (0..new.len()).map(Some).collect();
     }
@@ -300,4 +339,27 @@ fn arrange(before: &[Known], order: &[(i64, u64)], new: Vec<Value>) -> Result<Ve
         }
     }
     Ok(listeners)
+}
+
+#[cfg(test)]
+mod tests {
+    use listentop_model::fixtures;
+
+    use super::*;
+
+    /// A reader of any version sees no difference.
+    #[test]
+    fn listeners_are_written_one_by_one_as_all_at_once_would_be() {
+        let sample = fixtures::quiet().pop().expect("there is one");
+        let rest = value(&Rest::of(&sample)).expect("it has a value");
+        let values: Vec<Value> = sample.listeners.iter().map(|l| value(l).expect("it has a value")).collect();
+        assert!(values.len() > 1);
+        let name = |name: &str| Value::from(name);
+        let at_once = Value::Map(vec![(name("sample"), rest.clone()), (name("listeners"), Value::Array(values))]);
+        let listeners = sample.listeners.iter().map(ByValue).collect();
+        let (mut expected, mut written) = (Vec::new(), Vec::new());
+        ciborium::into_writer(&at_once, &mut expected).expect("written");
+        ciborium::into_writer(&WholeOf { sample: &rest, listeners }, &mut written).expect("written");
+        assert_eq!(written, expected);
+    }
 }

@@ -69,6 +69,18 @@ impl Damage {
     pub fn is_none(&self) -> bool {
         self.bytes == 0 && self.samples == 0 && self.files.is_empty()
     }
+
+    /// That the recording ends within a sample, if it does: who reads it should know that more may have been written.
+    #[must_use]
+    pub fn cut_off(&self) -> Option<String> {
+        (self.unfinished > 0).then(|| {
+            format!(
+                "ends within a sample (its last {} bytes): it was cut off there, its recorder was killed, or it is being \
+                 written",
+                self.unfinished
+            )
+        })
+    }
 }
 
 impl fmt::Display for Damage {

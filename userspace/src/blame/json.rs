@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blamed, Doing, Frame, Listener, States, share};
+use super::{Blamed, Doing, Frame, Listener, Of, States, sampling_error, share};
 use crate::{report::json::SCHEMA, source::live::blame::Acceptor};
 
 macro_rules! parts {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $field:ident: $type:ty,)* })*) => {
         $(
             $(#[$doc])*
             #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
             #[expect(missing_docs, reason = "docs/schema.md describes each field, for those who read the JSON too")]
-            pub struct $name { $(pub $field: $type,)* }
+            pub struct $name { $($(#[$of])* pub $field: $type,)* }
         )*
     };
 }
@@ -22,7 +22,7 @@ parts! {
     /// A whole report.
     Report {
         schema: u32, interval_us: u64, total_wait_us: u64, states: BTreeMap<String, Share>, listeners: Vec<Entry>, lost: Lost,
-        unavailable: Vec<String>, unsampled_us: u64,
+        unavailable: Vec<String>, unsampled_us: u64, #[serde(default = "accepts")] of: String,
     }
     /// A part of the wait.
     Share { wait_us: u64, share: f64, }
@@ -32,15 +32,23 @@ parts! {
         stacks: Vec<StackEntry>,
     }
     /// An acceptor.
-    Thread { pid: u32, tid: u32, comm: String, ended: bool, wait_us: u64, share: f64, states: BTreeMap<String, Share>, }
+    Thread {
+        pid: u32, tid: u32, comm: String, ended: bool, wait_us: u64, share: f64, states: BTreeMap<String, Share>,
+        inferred: Option<String>,
+    }
     /// A stack.
-    StackEntry { state: String, thread: Option<ThreadRef>, wait_us: u64, share: f64, frames: Vec<FrameEntry>, }
+    StackEntry { state: String, thread: Option<ThreadRef>, wait_us: u64, share: f64, #[serde(default)] unwound: bool, #[serde(default)] sampled_us: u64, #[serde(default)] error_us: u64, frames: Vec<FrameEntry>, }
     /// Whose it is.
     ThreadRef { pid: u32, tid: u32, comm: String, }
     /// A frame; the innermost is the first.
-    FrameEntry { function: Option<String>, address: Option<String>, module: Option<String>, kernel: bool, remark: Option<String>, }
+    FrameEntry { function: Option<String>, address: Option<String>, module: Option<String>, kernel: bool, remark: Option<String>, #[serde(default)] unnamed: Option<String>, }
     /// What could not be done.
-    Lost { stacks: u64, charges: u64, threads: u64, seats: u64, late: u64, }
+    Lost { stacks: u64, charges: u64, threads: u64, seats: u64, late: u64, #[serde(default)] copies: u64, #[serde(default)] connections: u64, }
+}
+
+/// What waited, in reports that do not say it.
+fn accepts() -> String {
+    Of::Accepts.name().to_owned()
 }
 
 /// The report, indented.
@@ -67,9 +75,12 @@ pub(super) fn report(blamed: &Blamed) -> Report {
             threads: losses.threads,
             seats: losses.seats,
             late: losses.late,
+            copies: losses.copies,
+            connections: losses.connections,
         },
         unavailable: blamed.lacks.iter().map(ToString::to_string).collect(),
         unsampled_us: blamed.unsampled_ns / 1_000,
+        of: blamed.of.name().to_owned(),
     }
 }
 
@@ -96,6 +107,7 @@ fn listener(listener: &Listener) -> Entry {
         wait_us: of.total() / 1_000,
         share: rounded(share(of.total(), whole)),
         states: states(of, whole),
+        inferred: listener.inferred.get(&acceptor.tid).map(|inference| inference.text().to_owned()),
     };
     let named = |acceptor: &Acceptor| ThreadRef { pid: acceptor.pid, tid: acceptor.tid, comm: acceptor.comm.clone() };
     Entry {
@@ -113,6 +125,9 @@ fn listener(listener: &Listener) -> Entry {
                 thread: charged.acceptor.as_ref().map(named),
                 wait_us: charged.wait_ns / 1_000,
                 share: rounded(share(charged.wait_ns, whole)),
+                unwound: charged.unwound,
+                sampled_us: charged.sampled_ns / 1_000,
+                error_us: sampling_error(charged.variance) / 1_000,
                 frames: charged.frames.iter().map(frame).collect(),
             })
             .collect(),
@@ -127,5 +142,6 @@ fn frame(frame: &Frame) -> FrameEntry {
         module: frame.module.clone(),
         kernel: frame.kernel,
         remark: if frame.is_remark { text() } else { None },
+        unnamed: frame.why.clone(),
     }
 }

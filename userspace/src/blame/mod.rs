@@ -1,8 +1,12 @@
 //! Queue-wait blame, as people and programs read it: the charges with the names of functions.
 
+mod acceptors;
 mod folded;
 mod frames;
 pub mod json;
+mod live;
+mod perf_map;
+mod remarks;
 mod svg;
 mod symbols;
 mod table;
@@ -13,76 +17,84 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use listentop_model::{model::Model, words::listener_endpoint};
+pub use listentop_model::blame::{Doing, States};
+use listentop_model::{blame::share, model::Model, words::listener_endpoint};
 
 #[cfg(test)]
 use crate::source::live::blame::Waited;
-use crate::source::live::blame::{Acceptor, Charge, Lack, Losses, Measured, Stack, State};
+use crate::source::live::blame::{Acceptor, Callers, Charge, Lack, Losses, Measured, Stack, State};
 
+pub use acceptors::{Acceptors, Inference};
 pub use folded::folded;
 pub use frames::{Frame, Names};
 pub use json::json;
+pub use live::Blamer;
 pub use svg::svg;
 pub use symbols::Symbols;
 pub use table::table;
 pub use versus::versus;
 
-/// What was done while connections waited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Doing {
-    /// An acceptor was on a CPU.
-    Running,
-    /// It waited for a CPU.
-    Runnable,
-    /// It slept.
-    Asleep,
-    /// There was no acceptor.
-    Nobody,
+/// What waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Of {
+    /// Connections, to be accepted.
+    #[default]
+    Accepts,
+    /// Bytes of connections, to be read.
+    Reads,
 }
 
-impl Doing {
-    /// All, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Running, Self::Runnable, Self::Asleep, Self::Nobody];
-
+impl Of {
     /// Its name, in every output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Running => "running",
-            Self::Runnable => "runnable",
-            Self::Asleep => "asleep",
-            Self::Nobody => "nobody",
+            Self::Accepts => "accepts",
+            Self::Reads => "reads",
         }
     }
 
-    fn of(state: State) -> Self {
-        match state {
-            State::Running => Self::Running,
-            State::Runnable => Self::Runnable,
-            State::Asleep => Self::Asleep,
+    /// That it waited, as the beginning of a sentence.
+    fn waited(self) -> &'static str {
+        match self {
+            Self::Accepts => "Connections waited",
+            Self::Reads => "Bytes waited to be read for",
+        }
+    }
+
+    /// That it did not.
+    fn none_waited(self) -> &'static str {
+        match self {
+            Self::Accepts => "No connection waited",
+            Self::Reads => "No bytes waited to be read",
+        }
+    }
+
+    /// Those who are charged.
+    fn who(self) -> &'static str {
+        match self {
+            Self::Accepts => "acceptors",
+            Self::Reads => "readers",
+        }
+    }
+
+    /// Why there is nobody.
+    fn nobody(self) -> &'static str {
+        match self {
+            Self::Accepts => "none has accepted since the start, none waits",
+            Self::Reads => {
+                "no thread has read from the connection since it was accepted, or the one that did has ended"
+            }
         }
     }
 }
 
-/// Waiting by what was done meanwhile, in nanoseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct States([u64; 4]);
-
-impl States {
-    /// What was waited while this was done.
-    #[must_use]
-    pub fn wait_ns(&self, doing: Doing) -> u64 {
-        self.0[doing as usize]
-    }
-
-    fn add(&mut self, doing: Doing, wait_ns: u64) {
-        self.0[doing as usize] += wait_ns;
-    }
-
-    /// All of it.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+/// What a thread in this state does.
+fn doing(state: State) -> Doing {
+    match state {
+        State::Running => Doing::Running,
+        State::Runnable => Doing::Runnable,
+        State::Asleep => Doing::Asleep,
     }
 }
 
@@ -97,6 +109,20 @@ pub struct Charged {
     pub frames: Vec<Frame>,
     /// How much, in nanoseconds.
     pub wait_ns: u64,
+    /// Of that, what is there because of stacks of the same thread that were copied: not this one's, but as many were
+    /// like it.
+    pub sampled_ns: u64,
+    /// The variance of `wait_ns` where stacks were drawn at random, in square nanoseconds; 0 if it is exact.
+    pub variance: f64,
+    /// Its callers were found by unwinding, not by frame pointers.
+    pub unwound: bool,
+}
+
+/// The sampling error that belongs to a variance in square nanoseconds: of 100 times, the truth is not farther away 95
+/// times. In nanoseconds.
+#[must_use]
+pub fn sampling_error(variance: f64) -> u64 {
+    (1.96 * variance.max(0.0).sqrt()) as u64
 }
 
 /// A listener that connections waited for.
@@ -116,6 +142,8 @@ pub struct Listener {
     pub threads: Vec<(Acceptor, States)>,
     /// By stack, likewise.
     pub stacks: Vec<Charged>,
+    /// Threads, by id, that have neither accepted nor waited, and why they count as acceptors.
+    pub inferred: BTreeMap<u32, Inference>,
 }
 
 /// All of it.
@@ -135,6 +163,8 @@ pub struct Blamed {
     pub lacks: Vec<Lack>,
     /// Of the time on a CPU, what has no sample.
     pub unsampled_ns: u64,
+    /// What waited.
+    pub of: Of,
 }
 
 impl Blamed {
@@ -143,6 +173,7 @@ impl Blamed {
     pub fn new(measured: Measured, model: &Model, names: &Names) -> Self {
         let mut charges: BTreeMap<u64, Vec<Charge>> = BTreeMap::new();
         let mut unsampled_ns = 0;
+        let of = if measured.of_reads { Of::Reads } else { Of::Accepts };
         for charge in measured.charges {
             if charge.state == State::Running && charge.user == Stack::None && charge.kernel == Stack::None {
                 unsampled_ns += charge.wait_ns;
@@ -160,13 +191,14 @@ impl Blamed {
                 states: States::default(),
                 threads: Vec::new(),
                 stacks: Vec::new(),
+                inferred: BTreeMap::new(),
             };
             for charge in charges.remove(&waited.listener).unwrap_or_default() {
                 listener.charge(&charge, names);
             }
             let untold = [Doing::Running, Doing::Runnable, Doing::Asleep].into_iter().zip(waited.untold_ns);
             for (doing, wait_ns) in untold.chain([(Doing::Nobody, waited.nobody_ns)]) {
-                listener.charge_without_thread(doing, wait_ns);
+                listener.charge_without_thread(doing, wait_ns, of);
             }
             listener.threads.sort_by_key(|(acceptor, states)| (u64::MAX - states.total(), acceptor.initial_tid));
             listener.stacks.sort_by_key(|charged| u64::MAX - charged.wait_ns);
@@ -185,6 +217,7 @@ impl Blamed {
             losses: measured.losses,
             lacks: measured.lacks,
             unsampled_ns,
+            of,
         }
     }
 
@@ -192,25 +225,14 @@ impl Blamed {
     /// of it means that the program has no frame pointers.
     #[must_use]
     pub fn short_stacks(&self) -> Option<f64> {
-        let of_programs = || {
-            let stacks = self.listeners.iter().flat_map(|listener| &listener.stacks);
-            stacks.filter_map(|charged| {
-                let frames = charged.frames.iter().filter(|frame| !frame.kernel && !frame.is_remark).count();
-                (frames > 0).then_some((frames, charged.wait_ns))
-            })
-        };
-        let all: u64 = of_programs().map(|(_, wait_ns)| wait_ns).sum();
-        let short: u64 = of_programs().filter(|(frames, _)| *frames <= SHORT).map(|(_, wait_ns)| wait_ns).sum();
-        (all > 0).then(|| short as f64 / all as f64)
+        let stacks = self.listeners.iter().flat_map(|listener| &listener.stacks).filter(|charged| !charged.unwound);
+        remarks::short_stacks(stacks.map(|charged| (&charged.frames[..], charged.wait_ns)))
     }
 }
 
-/// Frames that a stack has if it could not be followed.
-const SHORT: usize = 2;
-
 impl Listener {
     fn charge(&mut self, charge: &Charge, names: &Names) {
-        let doing = Doing::of(charge.state);
+        let doing = doing(charge.state);
         self.states.add(doing, charge.wait_ns);
         let position = self.threads.iter().position(|(acceptor, _)| *acceptor == charge.acceptor);
         let position = position.unwrap_or_else(|| {
@@ -219,37 +241,62 @@ impl Listener {
         });
         self.threads[position].1.add(doing, charge.wait_ns);
         let frames = names.frames(charge);
+        let sampled_ns = if charge.callers == Callers::Sampled { charge.wait_ns } else { 0 };
+        let unwound = charge.callers != Callers::FramePointers;
         // Different addresses of the same functions are one stack to a reader.
         let same = |charged: &&mut Charged| {
             charged.doing == doing && charged.acceptor.as_ref() == Some(&charge.acceptor) && charged.frames == frames
         };
         match self.stacks.iter_mut().find(same) {
-            Some(charged) => charged.wait_ns += charge.wait_ns,
+            Some(charged) => {
+                charged.wait_ns += charge.wait_ns;
+                charged.sampled_ns += sampled_ns;
+                charged.variance += charge.variance;
+                charged.unwound |= unwound;
+            }
             None => self.stacks.push(Charged {
                 doing,
                 acceptor: Some(charge.acceptor.clone()),
                 frames,
                 wait_ns: charge.wait_ns,
+                sampled_ns,
+                variance: charge.variance,
+                unwound,
             }),
         }
     }
 
-    fn charge_without_thread(&mut self, doing: Doing, wait_ns: u64) {
+    /// Says in addition why it is not known who accepted before.
+    fn explain_nobody(&mut self, reason: &str, of: Of) {
+        for charged in self.stacks.iter_mut().filter(|charged| charged.doing == Doing::Nobody) {
+            charged.frames = vec![Frame::remark(&format!("{}: {reason}", of.nobody()))];
+        }
+    }
+
+    fn charge_without_thread(&mut self, doing: Doing, wait_ns: u64, of: Of) {
         if wait_ns == 0 {
             return;
         }
         self.states.add(doing, wait_ns);
-        let remark = match doing {
-            Doing::Nobody => "none has accepted since the start, none waits",
-            _ => "the table of charges was full",
-        };
-        self.stacks.push(Charged { doing, acceptor: None, frames: vec![Frame::remark(remark)], wait_ns });
+        let frames = vec![Frame::remark(without_thread(of, doing))];
+        self.stacks.push(Charged {
+            doing,
+            acceptor: None,
+            frames,
+            wait_ns,
+            sampled_ns: 0,
+            variance: 0.0,
+            unwound: false,
+        });
     }
 }
 
-/// A part of the whole; 0 of nothing.
-fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+/// Why no thread is charged.
+fn without_thread(of: Of, doing: Doing) -> &'static str {
+    match doing {
+        Doing::Nobody => of.nobody(),
+        _ => "the table of charges was full",
+    }
 }
 
 /// An acceptor's name, with its id.

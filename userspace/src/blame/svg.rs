@@ -71,7 +71,8 @@ impl Image {
     fn head(&mut self, blamed: &Blamed, height: f64) {
         let width = WIDTH + 2.0 * MARGIN;
         let title = format!(
-            "Connections waited {} in {}",
+            "{} {} in {}",
+            blamed.of.waited(),
             precise_duration(blamed.total_ns / 1_000),
             precise_duration(blamed.elapsed_ns / 1_000)
         );

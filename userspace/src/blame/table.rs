@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use listentop_model::words::{fit, plural, precise_duration, wrap};
+use listentop_model::words::{fit, plural, precise_duration, width, wrap};
 
-use super::{Blamed, Charged, Doing, Listener, States, frames::way, share, thread_name};
+use super::{Blamed, Charged, Doing, Listener, Of, States, frames::way, sampling_error, share, thread_name};
 
 /// Stacks of a listener that are shown: those that have this share at least.
 const LEAST: f64 = 0.005;
@@ -12,10 +12,10 @@ const LEAST: f64 = 0.005;
 const MOST_ROWS: usize = 20;
 /// Stacks that are printed with all their frames.
 const MOST_STACKS: usize = 5;
-/// Columns before the way to the function.
-const BEFORE: usize = 46;
-/// Of more samples' waiting than this it is said that programs have no frame pointers.
-const MANY_SHORT: f64 = 0.5;
+/// Sampling errors from this share of the wait on are shown: a twentieth of a point is 0.0 or 0.1 on the screen.
+const LEAST_ERROR: f64 = 0.000_5;
+/// Columns of a thread: the longest name that Linux allows, and an id of seven digits.
+const MOST_OF_THREAD: usize = 25;
 
 /// The table, so many columns wide.
 #[must_use]
@@ -23,12 +23,14 @@ pub fn table(blamed: &Blamed, columns: usize) -> String {
     let mut text = String::new();
     let interval = precise_duration(blamed.elapsed_ns / 1_000);
     if blamed.total_ns == 0 {
-        let _ = writeln!(text, "No connection waited in {interval}: nobody is to blame.");
+        let _ = writeln!(text, "{} in {interval}: nobody is to blame.", blamed.of.none_waited());
     } else {
         let _ = writeln!(
             text,
-            "Connections waited {} in {interval}. What their acceptors did meanwhile:",
-            precise_duration(blamed.total_ns / 1_000)
+            "{} {} in {interval}. What their {} did meanwhile:",
+            blamed.of.waited(),
+            precise_duration(blamed.total_ns / 1_000),
+            blamed.of.who()
         );
         let _ = writeln!(text, "{}", states(&blamed.states, blamed.total_ns));
     }
@@ -56,20 +58,25 @@ fn one(text: &mut String, listener: &Listener, columns: usize) {
         precise_duration(listener.total_ns / 1_000),
         states(&listener.states, listener.total_ns)
     );
-    let _ = writeln!(text, "\n  {:>7}  {:>8}  {:<8}  {:<16} WHERE", "SHARE", "WAIT", "STATE", "THREAD");
     let rows = by_way(&listener.stacks);
     let told = |row: &&Row<'_>| share(row.wait_ns, listener.total_ns) >= LEAST;
     let shown: Vec<&Row<'_>> = rows.iter().filter(told).take(MOST_ROWS).collect();
+    let names = shown.iter().map(|row| width(&thread_name(row.most.acceptor.as_ref())));
+    let of_thread = names.max().unwrap_or(0).clamp("THREAD".len(), MOST_OF_THREAD);
+    let errors = if has_errors(&rows, listener.total_ns) { format!("  {:>5}", "±") } else { String::new() };
+    let _ =
+        writeln!(text, "\n  {:>7}{errors}  {:>8}  {:<8}  {:<of_thread$}  WHERE", "SHARE", "WAIT", "STATE", "THREAD");
     for shown in &shown {
-        let _ = writeln!(text, "{}", row(shown, listener.total_ns, columns));
+        let _ = writeln!(text, "{}", row(shown, listener.total_ns, !errors.is_empty(), of_thread, columns));
     }
     let rest = rows.len() - shown.len();
     if rest > 0 {
         let rest_ns: u64 = listener.total_ns.saturating_sub(shown.iter().map(|row| row.wait_ns).sum());
         let part = percent(share(rest_ns, listener.total_ns));
+        let blank = " ".repeat(width(&errors));
         let _ = writeln!(
             text,
-            "  {part:>7}  {:>8}  in {}",
+            "  {part:>7}{blank}  {:>8}  in {}",
             precise_duration(rest_ns / 1_000),
             plural(rest as u64, "other place")
         );
@@ -85,7 +92,21 @@ struct Row<'a> {
     most: &'a Charged,
     /// What all are charged with.
     wait_ns: u64,
+    /// The sum of their variances. They are not independent, which makes it too large rather than too small.
+    variance: f64,
     way: String,
+}
+
+impl Row<'_> {
+    /// The sampling error of its share, if there is one to speak of.
+    fn error(&self, whole: u64) -> Option<f64> {
+        let error = share(sampling_error(self.variance), whole);
+        (error >= LEAST_ERROR).then_some(error)
+    }
+}
+
+fn has_errors(rows: &[Row<'_>], whole: u64) -> bool {
+    rows.iter().any(|row| row.error(whole).is_some())
 }
 
 /// The rows, of which the most blamed is the first. So are the stacks.
@@ -97,23 +118,28 @@ fn by_way(stacks: &[Charged]) -> Vec<Row<'_>> {
             row.most.doing == charged.doing && row.most.acceptor == charged.acceptor && row.way == way
         };
         match rows.iter_mut().find(same) {
-            Some(row) => row.wait_ns += charged.wait_ns,
-            None => rows.push(Row { most: charged, wait_ns: charged.wait_ns, way }),
+            Some(row) => {
+                row.wait_ns += charged.wait_ns;
+                row.variance += charged.variance;
+            }
+            None => rows.push(Row { most: charged, wait_ns: charged.wait_ns, variance: charged.variance, way }),
         }
     }
     rows.sort_by_key(|row| u64::MAX - row.wait_ns);
     rows
 }
 
-fn row(row: &Row<'_>, whole: u64, columns: usize) -> String {
+fn row(row: &Row<'_>, whole: u64, with_error: bool, of_thread: usize, columns: usize) -> String {
+    let error = row.error(whole).map(|error| format!("{:.1}", error * 100.0)).unwrap_or_default();
+    let error = if with_error { format!("  {error:>5}") } else { String::new() };
     let line = format!(
-        "  {:>7}  {:>8}  {:<8}  {:<16} ",
+        "  {:>7}{error}  {:>8}  {:<8}  {:<of_thread$}  ",
         percent(share(row.wait_ns, whole)),
         precise_duration(row.wait_ns / 1_000),
         row.most.doing.name(),
-        fit(&thread_name(row.most.acceptor.as_ref()), 16),
+        fit(&thread_name(row.most.acceptor.as_ref()), of_thread),
     );
-    format!("{line}{}", fit(&row.way, columns.saturating_sub(BEFORE).max(20))).trim_end().to_owned()
+    format!("{line}{}", fit(&row.way, columns.saturating_sub(width(&line)).max(20))).trim_end().to_owned()
 }
 
 fn stack(text: &mut String, charged: &Charged, whole: u64) {
@@ -134,28 +160,39 @@ fn stack(text: &mut String, charged: &Charged, whole: u64) {
     }
 }
 
+/// Which acceptors were inferred.
+fn inferred(blamed: &Blamed) -> impl Iterator<Item = String> {
+    blamed.listeners.iter().filter(|listener| listener.total_ns > 0).flat_map(|listener| {
+        listener.threads.iter().filter_map(|(acceptor, _)| {
+            let inference = listener.inferred.get(&acceptor.tid)?;
+            let thread = thread_name(Some(acceptor));
+            let (endpoint, why) = (&listener.endpoint, inference.text());
+            Some(match blamed.of {
+                Of::Accepts => format!(
+                    "{thread} has neither accepted from {endpoint} since the start nor waited: that it should is \
+                     inferred ({why})"
+                ),
+                Of::Reads => format!(
+                    "{thread} has not read from connections of {endpoint} since the start: that it should is inferred \
+                     ({why})"
+                ),
+            })
+        })
+    })
+}
+
 /// What is missing, and why.
 fn remarks(text: &mut String, blamed: &Blamed, columns: usize) {
-    let mut remarks: Vec<String> = blamed.lacks.iter().map(ToString::to_string).collect();
-    if blamed.short_stacks().is_some_and(|part| part > MANY_SHORT) {
+    let sampled: u64 = blamed.listeners.iter().flat_map(|it| &it.stacks).map(|charged| charged.sampled_ns).sum();
+    let sampled = share(sampled, blamed.total_ns);
+    let mut remarks: Vec<String> = inferred(blamed).collect();
+    let has_errors = |listener: &Listener| has_errors(&by_way(&listener.stacks), listener.total_ns);
+    if blamed.listeners.iter().any(has_errors) {
         remarks.push(
-            "most stacks of programs end after two frames: a program or library was built without frame pointers \
-             (-fno-omit-frame-pointer keeps them)"
-                .to_owned(),
+            "± is the sampling error in points: 95 times of 100 the share is no farther from the truth".to_owned(),
         );
     }
-    let losses = blamed.losses;
-    for (count, noun, then) in [
-        (losses.stacks, "stack", "found no room; their state is known"),
-        (losses.charges, "charge", "found no room; their state is known"),
-        (losses.threads, "thread", "found no room and is charged with nothing"),
-        (losses.seats, "seat", "of threads that accept from too many listeners was left out"),
-        (losses.late, "change", "of state was charged late, to the next state"),
-    ] {
-        if count > 0 {
-            remarks.push(format!("{} {then}", plural(count, noun)));
-        }
-    }
+    remarks.extend(super::remarks::remarks(&blamed.lacks, &blamed.losses, blamed.short_stacks(), sampled));
     if !remarks.is_empty() {
         text.push('\n');
     }

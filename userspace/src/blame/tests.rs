@@ -35,7 +35,10 @@ fn blamed() -> Blamed {
         state,
         kernel,
         user,
+        callers: Callers::FramePointers,
+        cut: None,
         wait_ns: ms * 1_000_000,
+        variance: 0.0,
     };
     let known = |addresses: &[u64]| Stack::Known(addresses.to_vec());
     let charges = vec![
@@ -80,9 +83,12 @@ fn the_frame_that_tells_most_is_the_programs_own() {
         state: State::Asleep,
         kernel: Stack::Known(vec![SCHEDULE]),
         user: Stack::Known(vec![FSYNC, HANDLE]),
+        callers: Callers::FramePointers,
+        cut: None,
         wait_ns: 1,
+        variance: 0.0,
     });
-    assert_eq!(frames::telling(&frames), Some(2));
+    assert_eq!(listentop_model::blame::telling(&frames), Some(2));
     assert_eq!(frames::way(&frames), "fsync \u{2190} handle");
     assert_eq!(frames::way(&frames[..2]), "fsync");
     assert_eq!(frames::way(&frames[..1]), "schedule");
@@ -100,7 +106,10 @@ fn a_stack_that_cannot_be_followed_ends_there() {
         state: State::Running,
         kernel: Stack::Missing,
         user: Stack::Known(vec![HANDLE, 7, FSYNC]),
+        callers: Callers::FramePointers,
+        cut: None,
         wait_ns: 1,
+        variance: 0.0,
     };
     assert_eq!(names.frames(&charge).len(), 1);
 }
@@ -112,6 +121,23 @@ fn the_table_has_the_guilty_function_first() {
     assert!(first.contains("60.0 %") && first.contains("asleep") && first.contains("fsync \u{2190} handle"), "{table}");
     assert!(table.starts_with("Connections waited 10.0s in 5.00s."), "{table}");
     assert!(table.lines().all(|line| listentop_model::words::width(line) <= 100), "{table}");
+}
+
+#[test]
+fn a_share_that_is_sampled_has_its_error_beside_it() {
+    let exact = table(&blamed(), 100);
+    assert!(!exact.contains('±'), "{exact}");
+    let mut blamed = blamed();
+    let asleep = blamed.listeners[0].stacks.iter_mut().find(|charged| charged.doing == Doing::Asleep);
+    // A standard deviation of 0.2 of 10 seconds.
+    asleep.expect("one").variance = 200_000_000.0_f64.powi(2);
+    let table = table(&blamed, 100);
+    let row = table.lines().find(|line| line.contains("60.0 %") && line.contains('\u{2190}')).expect("a row");
+    assert!(row.starts_with("   60.0 %    3.9     6.00s  asleep"), "{table}");
+    assert!(table.contains("95 times of 100"), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&json(&blamed).expect("text")).expect("JSON");
+    let errors = json["listeners"][0]["stacks"].as_array().expect("a list").iter().map(|stack| &stack["error_us"]);
+    assert_eq!(errors.filter(|error| **error == 392_000).count(), 1, "{json}");
 }
 
 #[test]
@@ -171,4 +197,18 @@ fn programs_without_frame_pointers_are_noticed() {
     }
     assert_eq!(blamed.short_stacks(), Some(0.0));
     assert!(!table(&blamed, 100).contains("without frame"));
+}
+
+#[test]
+fn threads_are_shown_with_their_ids() {
+    let mut blamed = blamed();
+    for stack in &mut blamed.listeners[0].stacks {
+        if let Some(acceptor) = &mut stack.acceptor {
+            (acceptor.comm, acceptor.tid) = ("a-longest-name".to_owned(), 4_194_303);
+        }
+    }
+    let table = table(&blamed, 80);
+    assert!(table.contains("a-longest-name (4194303)  fsync"), "{table}");
+    let mut rows = table.lines().skip_while(|line| !line.contains("SHARE")).take_while(|line| !line.is_empty());
+    assert!(rows.all(|line| listentop_model::words::width(line) <= 80), "{table}");
 }

@@ -24,7 +24,8 @@ pub fn versus(blamed: &Blamed, before: &Report, columns: usize) -> String {
     let interval = |report: &Report| precise_duration(report.interval_us);
     let _ = writeln!(
         text,
-        "Connections waited {} in {} before, {} in {} now.\n",
+        "{} {} in {} before, {} in {} now.\n",
+        blamed.of.waited(),
         total(before),
         interval(before),
         total(&now),
@@ -82,5 +83,6 @@ fn frame(entry: &FrameEntry) -> Frame {
         named: entry.function.is_some(),
         is_remark: entry.remark.is_some(),
         is_code: true,
+        why: entry.unnamed.clone(),
     }
 }

@@ -14,18 +14,18 @@ pub(super) use with_symbols::run;
 
 #[cfg(feature = "blame")]
 mod with_symbols {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::time::Duration;
 
     use anyhow::Context as _;
-    use listentop_model::model::{ListenerModel, Model};
     use tokio::time::{Instant, MissedTickBehavior};
 
     use crate::{
-        blame::{self, Blamed, Symbols, json::Report},
+        blame::{self, Acceptors, Blamed, Of, Symbols, json::Report},
         cli::{
             Failure, NOTHING_PASSED, OK,
             feed::Feed,
-            options::{Blame, BlameFormat, Cli},
+            filter::Filter,
+            options::{self, Blame, BlameFormat, Cli},
             print,
             progress::Progress,
             report::{left, width},
@@ -36,7 +36,13 @@ mod with_symbols {
         output,
         rights::sandbox::Allowed,
         say::{charset, say},
-        source::live::blame::{Measured, Stack, Subject},
+        source::{
+            Probes,
+            live::{
+                Level,
+                blame::{Measured, Stack},
+            },
+        },
     };
 
     /// How long is measured, unless it is said.
@@ -57,29 +63,49 @@ mod with_symbols {
         }
         let named = cli.filter.check().map_err(Failure::Usage)?;
         // Before the time is spent.
-        let against = options.against.as_deref().map(earlier).transpose()?;
-        if against.is_some() && options.format != BlameFormat::Text {
+        if options.against.is_some() && options.format != BlameFormat::Text {
             return Err(Failure::Usage("--against is for --format text".to_owned()));
+        }
+        let against = options.against.as_deref().map(earlier).transpose()?;
+        let of = match options.of {
+            options::Of::Accepts => Of::Accepts,
+            options::Of::Reads => Of::Reads,
+        };
+        if let Some(before) = &against {
+            is_like(before, of)?;
         }
         let runtime = runtime()?;
         let mut probing = cli.probing.options();
         probing.live.blame = true;
+        if of == Of::Reads && probing.live.level != Level::All {
+            return Err(Failure::Usage("--of reads takes --measure all".to_owned()));
+        }
+        probing.live.blame_reads = of == Of::Reads;
+        match probing.probes {
+            // Depths alone blame nobody: what probes lack is all that there is to say.
+            Probes::Auto => probing.probes = Probes::Best,
+            Probes::SockDiag => {
+                return Err(Failure::Usage("blame takes probes: leave --probes sock_diag out".to_owned()));
+            }
+            Probes::Best | Probes::Fentry | Probes::Tracepoint => {}
+        }
         // While it has the rights to read the files of other processes.
         let mut symbols = Symbols::start().context("no thread can be started")?;
-        // Clocks are attached to threads as they are found.
-        let allowed = Allowed { attaches: true, ..Allowed::default() };
-        let source = start_with(&probing, cli.probing.no_sandbox, &allowed)?.source;
+        let source = start_with(&probing, cli.probing.no_sandbox, &Allowed::default())?.source;
         let mut feed = Feed::start(source, cli.filter.clone()).context("reading the source failed")?;
         feed.blame().map_err(|reason| Failure::Impossible(format!("nobody can be blamed here: {reason}")))?;
         let duration = options.duration.unwrap_or(DURATION);
-        let measured = runtime.block_on(measure(&mut feed, duration, &mut symbols))?;
+        let mut acceptors = Acceptors::new(of);
+        let measured = measure(&mut feed, &cli.filter, duration, &mut symbols, &mut acceptors);
+        let measured = runtime.block_on(measured)?;
         // From here on a signal ends the program as usual.
         signals::restore();
         let model = feed.model();
         for remark in cli.filter.remarks(&model, &named) {
             say(format_args!("listentop: {remark}"));
         }
-        let blamed = Blamed::new(measured, &model, &symbols.names());
+        let mut blamed = Blamed::new(measured, &model, &symbols.names());
+        acceptors.note(&mut blamed, &model);
         let columns = usize::from(width(WIDTH));
         let text = match (&against, options.format) {
             (Some(before), _) => blame::versus(&blamed, before, columns),
@@ -95,34 +121,55 @@ mod with_symbols {
 
     /// The JSON of an earlier run.
     fn earlier(path: &std::path::Path) -> Result<Report, Failure> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let report = serde_json::from_str(&text);
+        let text = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let report = serde_json::from_slice(&text);
         report.map_err(|error| {
             Failure::Usage(format!("{} is not what 'blame --format json' prints: {error}", path.display()))
         })
     }
 
+    /// Compares like with like.
+    fn is_like(before: &Report, of: Of) -> Result<(), Failure> {
+        if before.of == of.name() {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!("the earlier run was of {}: compare with --of {}", before.of, before.of)))
+    }
+
     /// Watches until the time is over, or a signal arrives.
-    async fn measure(feed: &mut Feed, duration: Duration, symbols: &mut Symbols) -> anyhow::Result<Measured> {
+    async fn measure(
+        feed: &mut Feed,
+        filter: &Filter,
+        duration: Duration,
+        symbols: &mut Symbols,
+        acceptors: &mut Acceptors,
+    ) -> anyhow::Result<Measured> {
         let mut ending = Ending::expect()?;
+        let mut over = false;
         let mut progress = Progress::start();
         // Who waits for the listeners is found in the background.
         let patience = Instant::now() + PATIENCE;
-        while Instant::now() < patience && !feed.model().listeners.iter().all(|it| it.closed || it.waiters.is_some()) {
+        while !over
+            && Instant::now() < patience
+            && !feed.model().listeners.iter().all(|it| it.closed || it.waiters.is_some())
+        {
             tokio::select! {
                 () = tokio::time::sleep(EVERY / 4) => {}
-                () = ending.came() => break,
+                () = ending.came() => over = true,
             }
             feed.advance().context("reading the source failed")?;
         }
-        watch(feed)?;
+        watch(feed, acceptors)?;
+        if filter.passed_nothing(&feed.model()) {
+            say(format_args!("listentop: no listener passes the filter so far: {filter}"));
+        }
         // Scripts wait for this line before they start their load.
         say("measuring");
         let end = Instant::now() + duration;
         let mut tick = tokio::time::interval_at(Instant::now() + EVERY, EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let over = tokio::select! {
+        while !over {
+            over = tokio::select! {
                 _ = tick.tick() => false,
                 () = tokio::time::sleep_until(end) => true,
                 () = ending.came() => true,
@@ -131,7 +178,7 @@ mod with_symbols {
                 break;
             }
             feed.advance().context("reading the source failed")?;
-            watch(feed)?;
+            watch(feed, acceptors)?;
             name(feed, symbols);
             progress.show(|| format!("{} left", left(end)));
         }
@@ -150,34 +197,11 @@ mod with_symbols {
     }
 
     /// Watches the listeners that pass the filters, and their acceptors.
-    fn watch(feed: &mut Feed) -> anyhow::Result<()> {
-        let subjects = subjects(&feed.model());
+    fn watch(feed: &mut Feed, acceptors: &mut Acceptors) -> anyhow::Result<()> {
+        let subjects = acceptors.subjects(&feed.model(), None);
         let mut blame = feed.blame().map_err(anyhow::Error::msg)?;
+        blame.only(&acceptors.only());
         blame.watch(&subjects).context("the acceptors cannot be watched")
-    }
-
-    fn subjects(model: &Model) -> Vec<Subject> {
-        let open = model.listeners.iter().filter(|listener| !listener.closed);
-        open.map(|listener| Subject { listener: listener.id, threads: acceptors(listener) }).collect()
-    }
-
-    /// The threads that accepted from a listener, or wait for its connections.
-    fn acceptors(listener: &ListenerModel) -> Vec<(u32, u64)> {
-        let accepted = listener.threads.iter().filter(|thread| thread.accepts > 0 && !thread.ended);
-        let mut threads: BTreeMap<u32, u64> = accepted.map(|thread| (thread.tid, thread.start_ns)).collect();
-        for waiter in listener.waiters.iter().flatten() {
-            let tid = if waiter.tid == 0 { only_thread(waiter.pid) } else { Some(waiter.tid) };
-            if let Some(tid) = tid {
-                threads.entry(tid).or_insert(0);
-            }
-        }
-        threads.into_iter().collect()
-    }
-
-    /// The only thread of a process that polls a listener, though none of its threads was seen waiting.
-    fn only_thread(pid: u32) -> Option<u32> {
-        let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-        (threads.next().is_some() && threads.next().is_none()).then_some(pid)
     }
 
     /// Has the functions named that were seen since the last time, while their processes live.

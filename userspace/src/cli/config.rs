@@ -32,6 +32,9 @@ pub(super) struct Config {
     pub(super) mouse: Option<bool>,
     /// As `--units`.
     pub(super) units: Option<super::options::UnitsChoice>,
+    /// As `--blame-on`.
+    #[serde(rename = "blame-on")]
+    pub(super) blame_on: Option<super::options::BlameOn>,
     /// Which columns are shown.
     columns: ColumnNames,
     /// Keys by action.

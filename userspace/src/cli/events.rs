@@ -151,7 +151,8 @@ pub(super) fn sentence(event: &Event, model: &Model) -> String {
         }
         None => event.listener.map_or_else(|| "all listeners".to_owned(), |id| format!("listener {id}")),
     };
-    let time = utc(event.unix_ms);
+    // In the order in which it is known; what was done on purpose is known at once.
+    let time = utc(if event.mark.is_some() { event.unix_ms } else { event.known_ms });
     if let Some(mark) = &event.mark {
         return format!("{time} mark {place}: {mark}");
     }
@@ -167,10 +168,18 @@ pub(super) fn sentence(event: &Event, model: &Model) -> String {
             let refused =
                 refused.map_or_else(String::new, |refused| format!(", {} refused", plural(refused, "attempt")));
             let deepest = format!(", accept queue up to {}", finding.totals.deepest);
-            format!("{time} ended {severity} {id} {place}: after {}{refused}{deepest}", duration(length))
+            let times = if finding.times > 1 { format!(", {} times", finding.times) } else { String::new() };
+            let until = utc(event.unix_ms);
+            format!(
+                "{time} ended {severity} {id} {place}: until {until}, after {}{times}{refused}{deepest}",
+                duration(length)
+            )
         }
         Happening::Worsened => format!("{time} worse {severity} {id} {place}: {}", finding.summary),
-        _ => format!("{time} began {severity} {id} {place}: {}", finding.summary),
+        _ => {
+            let since = utc(event.unix_ms);
+            format!("{time} began {severity} {id} {place} since {since}: {}", finding.summary)
+        }
     }
 }
 
@@ -178,6 +187,7 @@ pub(super) fn sentence(event: &Event, model: &Model) -> String {
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
+    known: String,
     event: Happening,
     listener: Option<Place<'a>>,
     finding: Option<Finding<'a>>,
@@ -207,6 +217,7 @@ struct Finding<'a> {
     refused: Option<u64>,
     accepted: Option<u64>,
     deepest: u32,
+    times: u64,
 }
 
 impl<'a> Line<'a> {
@@ -231,17 +242,56 @@ impl<'a> Line<'a> {
             refused: finding.totals.refused,
             accepted: finding.totals.accepted,
             deepest: finding.totals.deepest,
+            times: finding.times,
         });
         let mark = event.mark.as_deref();
-        Self { time: utc(event.unix_ms), event: event.happening, listener, finding, mark }
+        Self { time: utc(event.unix_ms), known: utc(event.known_ms), event: event.happening, listener, finding, mark }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use listentop_model::{fixtures, tracker::Tracker};
+    use listentop_model::{fixtures, sample::MarkSample, tracker::Tracker};
 
     use super::*;
+
+    /// Each line begins with a time that is not before that of the line above it, though a finding may have begun, or
+    /// ended, before something that was printed already.
+    #[test]
+    fn lines_are_in_the_order_of_their_times() {
+        let mut samples = fixtures::overflow();
+        let last = samples[samples.len() - 1].clone();
+        samples.extend((1..20).map(|second| {
+            let mut next = last.clone();
+            (next.monotonic_ns, next.unix_ms) =
+                (next.monotonic_ns + second * 1_000_000_000, next.unix_ms + second * 1_000);
+            // Something is printed while what ends is not known to have ended.
+            let mark = MarkSample { monotonic_ns: next.monotonic_ns, what: "here".to_owned(), netns: 1, port: None };
+            next.marks = vec![mark];
+            for listener in &mut next.listeners {
+                listener.gauges.accept_depth = 0;
+                listener.gauges.oldest_waiting_us = Some(0);
+            }
+            next
+        }));
+        let mut tracker = Tracker::new(&samples[0]);
+        let mut episodes = Episodes::default();
+        let mut lines: Vec<String> = Vec::new();
+        let mut were: Vec<u64> = Vec::new();
+        let mut say = |events: Vec<Event>, model: &Model| {
+            were.extend(events.iter().map(|event| event.unix_ms));
+            lines.extend(events.iter().map(|event| sentence(event, model)));
+        };
+        say(episodes.push(tracker.model()), tracker.model());
+        for sample in &samples[1..] {
+            tracker.push(sample);
+            say(episodes.push(tracker.model()), tracker.model());
+        }
+        say(episodes.finish(), tracker.model());
+        let times: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert!(times.len() > 3 && times.is_sorted(), "{lines:#?}");
+        assert!(!were.is_sorted(), "otherwise this shows nothing");
+    }
 
     #[test]
     fn an_event_is_a_line_as_text_and_as_json() {
@@ -259,8 +309,9 @@ mod tests {
         let began = overflow.expect("it overflows").clone();
         let text = sentence(&began, model);
         let start =
-            format!("{} began critical accept_queue_overflow 0.0.0.0:8080 demo-server[2201]", utc(began.unix_ms));
+            format!("{} began critical accept_queue_overflow 0.0.0.0:8080 demo-server[2201]", utc(began.known_ms));
         assert!(text.starts_with(&start), "{text}");
+        assert!(text.contains(&format!(" since {}: ", utc(began.unix_ms))), "{text}");
         let json = serde_json::to_value(Line::of(&began, listener(&began, model))).expect("JSON");
         assert_eq!((&json["event"], &json["listener"]["port"]), (&"finding_began".into(), &8080.into()), "{json:#}");
         assert_eq!(json["finding"]["id"], "accept_queue_overflow");
@@ -268,12 +319,14 @@ mod tests {
             let mut finding = finding;
             finding.totals.refused = Some(1_234);
             finding.totals.deepest = 129;
+            finding.times = 6;
             finding
         });
         let ended =
             Event { happening: Happening::Ended, unix_ms: began.unix_ms + 2_500, finding: totals, ..began.clone() };
         let text = sentence(&ended, model);
-        assert!(text.ends_with(": after 2.5s, 1,234 attempts refused, accept queue up to 129"), "{text}");
+        assert!(text.ends_with(", after 2.5s, 6 times, 1,234 attempts refused, accept queue up to 129"), "{text}");
+        assert!(text.contains(&format!(": until {}, after", utc(ended.unix_ms))), "{text}");
         let opened = Event { happening: Happening::Opened, finding: None, ..began };
         assert!(sentence(&opened, model).contains(" opened 0.0.0.0:8080 "), "{}", sentence(&opened, model));
         let gone = Event { listener: Some(1), ..opened };

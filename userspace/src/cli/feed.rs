@@ -17,7 +17,7 @@ use tokio::{
     },
 };
 
-use super::filter::Filter;
+use super::{blaming::Blaming, filter::Filter};
 use crate::{
     dashboard::{Control, Moment, Remembered, SPAN_MS, Shown, Travel},
     past::{Memory, Past as _, Traveller, Turn},
@@ -29,10 +29,14 @@ pub(super) struct Feed {
     source: Box<dyn Source>,
     tracker: Tracker,
     filter: Filter,
+    /// What acceptors do, while somebody asks; of the dashboard only.
+    blaming: Blaming,
     /// What was measured lately; of the dashboard only.
     memory: Memory,
     /// Where in it the user is, and how often places had changed by then.
     traveller: Option<(Traveller, u64)>,
+    /// What came of changing the level, to be said.
+    said: Option<String>,
 }
 
 impl Feed {
@@ -41,7 +45,13 @@ impl Feed {
         let sample = source.sample()?;
         let mut memory = Memory::default();
         memory.push(&sample);
-        Ok(Self { source, tracker: Tracker::new(&sample), filter, memory, traveller: None })
+        let blaming = Blaming::none();
+        Ok(Self { source, tracker: Tracker::new(&sample), filter, blaming, memory, traveller: None, said: None })
+    }
+
+    /// The same, with what acceptors do while somebody asks.
+    pub(super) fn with_blaming(self, blaming: Blaming) -> Self {
+        Self { blaming, ..self }
     }
 
     /// Takes another sample.
@@ -86,7 +96,7 @@ impl Feed {
             let mut due = Instant::now() + interval;
             loop {
                 // What is shown of the past stays until the user goes on.
-                if self.traveller.is_none() && models.send(Some(Arc::new(self.model()).into())).is_err() {
+                if self.traveller.is_none() && models.send(Some(self.shown())).is_err() {
                     return Ok(());
                 }
                 // Wait until the next sample is due, unless a control comes first.
@@ -118,6 +128,18 @@ impl Feed {
                                 due = Instant::now();
                             }
                         }
+                        Control::Blame(wanted) => {
+                            self.blaming.want(wanted);
+                            due = Instant::now();
+                        }
+                        Control::SetLevel(level) => {
+                            self.said = Some(match self.source.set_level(level) {
+                                Ok(()) => format!("measured from now on: {}", level.name()),
+                                Err(why) => why,
+                            });
+                            // The sample after a change is the baseline of what it brings.
+                            due = Instant::now();
+                        }
                         Control::Remember(answer) => {
                             // Whoever asked may have left.
                             let _ = answer.send(self.remembered());
@@ -133,12 +155,19 @@ impl Feed {
                 }
                 // After a pause (a suspended process) it continues from now; it does not catch up.
                 due = (due + interval).max(Instant::now());
-                let sample = self.source.sample()?;
+                let mut sample = self.source.sample()?;
+                self.blaming.add_to(&mut sample, self.tracker.model(), &self.filter);
                 self.memory.push(&sample);
                 self.tracker.push(&sample);
             }
         };
         thread::Builder::new().name("source".to_owned()).spawn(run).context("cannot start a thread for the source")
+    }
+
+    /// The present, as the dashboard takes it.
+    fn shown(&mut self) -> Shown {
+        let (levels, said) = (self.source.levels(), self.said.take());
+        Shown { levels, said, ..Arc::new(self.model()).into() }
     }
 
     /// The last minutes until what is shown.
@@ -155,7 +184,7 @@ impl Feed {
             Travel::At(moment) => Turn::At(moment),
             Travel::Now => {
                 self.traveller = None;
-                return Some(Arc::new(self.model()).into());
+                return Some(self.shown());
             }
             // The present cannot be stopped: the dashboard holds back what comes.
             Travel::Pause(_) => return None,
@@ -177,7 +206,13 @@ impl Feed {
         let mut model = Model::clone(&*traveller.model(&self.memory)?);
         self.filter.apply(&mut model);
         let now_ms = now_ms(self.tracker.model());
-        Some(Shown { model: Arc::new(model), past: Some(Moment { unix_ms, last_ms: now_ms }), events: None })
+        Some(Shown {
+            model: Arc::new(model),
+            past: Some(Moment { unix_ms, last_ms: now_ms }),
+            events: None,
+            levels: self.source.levels(),
+            said: None,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod blame;
+mod blaming;
 mod chronicle;
 mod completions;
 mod config;
@@ -187,16 +188,27 @@ fn start(probing: &Probing, allowed: &Allowed) -> Result<Started, Failure> {
 
 /// As [`start`], with options that the command has changed.
 fn start_with(options: &source::Options, no_sandbox: bool, allowed: &Allowed) -> Result<Started, Failure> {
+    start_and(options, no_sandbox, allowed, |_| ()).map(|(started, ())| started)
+}
+
+/// As [`start_with`]; `then` starts what needs the privileges, too, and keeps some.
+fn start_and<T>(
+    options: &source::Options,
+    no_sandbox: bool,
+    allowed: &Allowed,
+    then: impl FnOnce(&mut dyn source::Source) -> T,
+) -> Result<(Started, T), Failure> {
     limits::raise();
-    let started = source::start(options)?;
+    let mut started = source::start(options)?;
     if let Some(notice) = &started.notice {
         say(format_args!("listentop: {}", errors::one_line(notice)));
     }
-    let kept = rights::drop_after_attach().map_err(anyhow::Error::new)?;
+    let with = then(&mut *started.source);
+    let kept = rights::drop_after_attach(allowed.changes_level).map_err(anyhow::Error::new)?;
     if !no_sandbox {
         sandbox::confine(allowed, kept.contains(&Capability::CAP_SYS_PTRACE));
     }
-    Ok(started)
+    Ok((started, with))
 }
 
 /// Prints help and version as clap does, but a mistake in one line.

@@ -1,14 +1,16 @@
 //! The options of the command line.
 
+mod dashboard;
+mod probing;
+mod serving;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use listentop_abi::limits;
 use listentop_model::model::Severity;
-use serde::Deserialize;
 
 use super::{
     completions,
@@ -19,12 +21,11 @@ use super::{
     still::Still,
     values,
 };
-#[cfg(feature = "otlp")]
-use crate::serve::otlp::{Histograms, Protocol, Settings};
-use crate::{
-    export, report,
-    source::{self, live},
-};
+use crate::{export, report};
+
+pub(super) use dashboard::{BlameOn, ThemeChoice, Top, UnitsChoice};
+pub(super) use probing::Probing;
+pub(super) use serving::Serve;
 
 /// top(1) for listening sockets: how servers drain the kernel's SYN, accept and receive queues, and what overflows.
 #[derive(Debug, Parser)]
@@ -116,86 +117,6 @@ pub(super) enum Command {
     Man(man::Options),
 }
 
-/// Options of the dashboard. They are set in the configuration file, too.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct Top {
-    /// Time between two refreshes (500ms, 1s) [default: 250ms]; the keys + and - change it
-    #[arg(long, value_name = "TIME", value_parser = values::refresh)]
-    pub(super) refresh: Option<Duration>,
-    /// Colours: for a dark or a light background, the 16 of the terminal, or none [default: auto, which asks the
-    /// terminal for its background]
-    #[arg(long, value_enum)]
-    pub(super) theme: Option<ThemeChoice>,
-    /// Ring the terminal's bell when clients of one more listener are refused or wait too long
-    #[arg(long)]
-    pub(super) bell: bool,
-    /// Leave the mouse to the terminal
-    #[arg(long)]
-    pub(super) no_mouse: bool,
-    /// Sizes in KiB (1024 bytes) or kB (1000 bytes) [default: iec]
-    #[arg(long, value_enum)]
-    pub(super) units: Option<UnitsChoice>,
-    /// Configuration file [default: listentop/config.toml in $XDG_CONFIG_HOME or ~/.config; under sudo, of who called
-    /// it]
-    #[arg(long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
-}
-
-/// A choice of colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum ThemeChoice {
-    /// As the terminal's background is
-    Auto,
-    /// For a dark background
-    Dark,
-    /// For a light background
-    Light,
-    /// The sixteen colours of the terminal's own palette
-    #[serde(rename = "16")]
-    #[value(name = "16")]
-    Sixteen,
-    /// No colours
-    None,
-}
-
-/// A choice of units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum UnitsChoice {
-    /// KiB, MiB: by 1024
-    Iec,
-    /// kB, MB: by 1000
-    Si,
-}
-
-impl Top {
-    /// The first of the options that was given, if any was.
-    fn given(&self) -> Option<&'static str> {
-        let given = [
-            (self.refresh.is_some(), "--refresh"),
-            (self.theme.is_some(), "--theme"),
-            (self.bell, "--bell"),
-            (self.no_mouse, "--no-mouse"),
-            (self.units.is_some(), "--units"),
-            (self.config.is_some(), "--config"),
-        ];
-        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
-    }
-
-    /// These, and `other` where these are not given.
-    fn or(self, other: Self) -> Self {
-        Self {
-            refresh: self.refresh.or(other.refresh),
-            theme: self.theme.or(other.theme),
-            bell: self.bell || other.bell,
-            no_mouse: self.no_mouse || other.no_mouse,
-            units: self.units.or(other.units),
-            config: self.config.or(other.config),
-        }
-    }
-}
-
 /// Options of the report.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Report {
@@ -208,8 +129,8 @@ pub(super) struct Report {
     pub(super) from: Option<PathBuf>,
     #[command(flatten)]
     pub(super) part: Part,
-    /// List so many connections of each listener at the end: those that wait longest to be accepted, and those whose
-    /// bytes wait longest to be read, with their clients' addresses (1 to 16)
+    /// List so many connections of each listener at the end: those that wait longest to be accepted, those whose bytes
+    /// wait longest to be read, and the oldest half-open ones, with their clients' addresses (1 to 16 of each)
     #[arg(long, value_name = "N", value_parser = values::listed())]
     pub(super) connections: Option<u32>,
     /// Output format
@@ -224,12 +145,24 @@ pub(super) struct Blame {
     /// How long to measure (10s, 500ms, 2m) [default: 10s]
     #[arg(long = "for", value_name = "TIME", value_parser = values::duration)]
     pub(super) duration: Option<Duration>,
+    /// Whose waiting: that of connections to be accepted, or of bytes to be read
+    #[arg(long, value_enum, default_value_t = Of::Accepts)]
+    pub(super) of: Of,
     /// Output format
     #[arg(long, value_enum, default_value_t = BlameFormat::Text)]
     pub(super) format: BlameFormat,
     /// Compare with an earlier run, which '--format json' printed into this file
     #[arg(long, value_name = "FILE")]
     pub(super) against: Option<PathBuf>,
+}
+
+/// What waits, for blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Of {
+    /// Connections in the accept queue: charged to the threads that accept
+    Accepts,
+    /// Connections with unread bytes: charged to the threads that read them
+    Reads,
 }
 
 /// The formats of blame.
@@ -282,8 +215,8 @@ pub(super) struct Record {
     /// Keep five minutes before and after each finding that is so bad, when the ring goes round
     #[arg(long, value_name = "SEVERITY", value_enum)]
     pub(super) freeze_on: Option<FreezeOn>,
-    /// Record so many connections of each listener, too: those that wait longest to be accepted, and those whose bytes
-    /// wait longest to be read, with their clients' addresses (1 to 16)
+    /// Record so many connections of each listener, too: those that wait longest to be accepted, those whose bytes wait
+    /// longest to be read, and the oldest half-open ones, with their clients' addresses (1 to 16 of each)
     #[arg(long, value_name = "N", value_parser = values::listed())]
     pub(super) connections: Option<u32>,
 }
@@ -354,89 +287,6 @@ pub(super) enum Lines {
     Json,
 }
 
-/// Options of the exporter.
-#[derive(Debug, Clone, Args)]
-#[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "this build only says what it lacks"))]
-pub(super) struct Serve {
-    /// Where to listen; ':9753' is every address
-    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9753")]
-    pub(super) address: String,
-    /// The path of the figures
-    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
-    pub(super) path: String,
-    /// TLS, and users with their passwords: a web configuration as the exporters of Prometheus have it
-    #[arg(long = "web.config.file", value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
-    /// The most series of listeners in a scrape. Those of the listeners that opened last are left out, and counted
-    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = values::series)]
-    pub(super) max_series: u32,
-    /// Time between two samples
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::refresh)]
-    pub(super) every: Duration,
-    #[cfg(feature = "otlp")]
-    #[command(flatten)]
-    pub(super) otlp: Otlp,
-}
-
-/// Options of pushing.
-#[cfg(feature = "otlp")]
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "OTLP")]
-pub(super) struct Otlp {
-    /// Push the same figures to this collector [default: that of the environment, or http://localhost:4318]
-    #[arg(long = "otlp", value_name = "URL", num_args = 0..=1, default_missing_value = "")]
-    url: Option<String>,
-    /// How to speak to it [default: grpc at port 4317, http/protobuf at others]
-    #[arg(long = "otlp-protocol", value_name = "PROTOCOL", requires = "url", value_parser = otlp_protocol())]
-    protocol: Option<Protocol>,
-    /// Time between two pushes [default: 15s]
-    #[arg(long = "otlp-interval", value_name = "TIME", requires = "url", value_parser = values::interval)]
-    interval: Option<Duration>,
-    /// Headers of the requests, such as a password: a line 'NAME: VALUE' each
-    #[arg(long = "otlp-headers-file", value_name = "FILE", requires = "url")]
-    headers: Option<PathBuf>,
-    /// The authorities that may have signed the collector's certificate [default: those of the machine]
-    #[arg(long = "otlp-ca-file", value_name = "FILE", requires = "url")]
-    authorities: Option<PathBuf>,
-    /// Distributions with bounds that every backend knows, or with the probes' own resolution [default: explicit]
-    #[arg(long = "otlp-histograms", value_name = "KIND", requires = "url", value_parser = otlp_histograms())]
-    histograms: Option<Histograms>,
-}
-
-#[cfg(feature = "otlp")]
-impl Otlp {
-    /// How to push, if that is asked for.
-    pub(super) fn settings(&self) -> Option<Settings> {
-        let url = self.url.as_ref()?;
-        Some(Settings {
-            url: Some(url.clone()).filter(|url| !url.is_empty()),
-            protocol: self.protocol,
-            interval: self.interval,
-            headers: self.headers.clone(),
-            authorities: self.authorities.clone(),
-            histograms: self.histograms,
-        })
-    }
-}
-
-/// The protocols of OTLP.
-#[cfg(feature = "otlp")]
-fn otlp_protocol() -> impl TypedValueParser<Value = Protocol> {
-    let names = Protocol::ALL.map(|protocol| PossibleValue::new(protocol.name()));
-    PossibleValuesParser::new(names).map(
-        |name| {
-            if name == Protocol::Grpc.name() { Protocol::Grpc } else { Protocol::Http }
-        },
-    )
-}
-
-/// The kinds of distributions.
-#[cfg(feature = "otlp")]
-fn otlp_histograms() -> impl TypedValueParser<Value = Histograms> {
-    PossibleValuesParser::new(["explicit", "exponential"])
-        .map(|name| if name == "explicit" { Histograms::Explicit } else { Histograms::Exponential })
-}
-
 /// Options of the doctor.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Doctor {
@@ -499,174 +349,5 @@ impl Cli {
     }
 }
 
-/// How the probes are set up.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Probes")]
-pub(super) struct Probing {
-    /// Largest number of listeners to track [default: twice as many as are found, at least 1024]
-    #[arg(long, global = true, value_name = "N", value_parser = values::listeners)]
-    max_listeners: Option<u32>,
-    /// Number of connections to track at the same time, at least. Further ones are counted, and tracked from their
-    /// accept on if there is room then
-    #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_CONNECTIONS, value_parser = values::connections)]
-    max_connections: u32,
-    /// Largest number of threads to track. The work of further ones is counted for the listener only
-    #[arg(long, global = true, value_name = "N", default_value_t = limits::DEFAULT_THREADS, value_parser = values::threads)]
-    max_threads: u32,
-    /// Let the kernel time every run of the probes, not only some: exact, but slows each run slightly
-    #[arg(long, global = true)]
-    probe_stats: bool,
-    /// Print the probes' log on stderr: listeners that open and close, and what is lost. With the dashboard, redirect
-    /// stderr to a file
-    #[arg(long, global = true)]
-    pub(super) log_probes: bool,
-    /// Method of measuring. One that is named but cannot run here is an error (exit status 3)
-    #[arg(long, global = true, value_enum, default_value_t = Probes::Auto)]
-    probes: Probes,
-    /// How much to measure, and to pay for. What is left out is unavailable, as 'coverage' says
-    #[arg(long, global = true, value_enum, default_value_t = Extent::All)]
-    measure: Extent,
-    /// Run without the sandbox, which refuses system calls and files that are not needed once measuring has begun
-    #[arg(long, global = true)]
-    pub(super) no_sandbox: bool,
-    /// Attach programs that return at once to the same hooks: the least that any probe costs
-    #[arg(long, global = true, hide = true)]
-    empty_programs: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Probes {
-    /// The best method that runs here
-    Auto,
-    /// Functions (fentry, fexit): Linux 5.10 and later, where the kernel allows them
-    Fentry,
-    /// BTF and system call tracepoints: Linux 6.3 and later
-    Tracepoint,
-    /// Without probes and privileges: only depths and drops, sampled from the kernel's list of sockets
-    #[value(name = "sock_diag")]
-    SockDiag,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Extent {
-    /// Queues, handshakes and refused attempts: no system call, no read and no write is traced
-    Queues,
-    /// Accepts, waits and threads as well
-    Accepts,
-    /// Reads and writes as well: residency, answers, what waits unread
-    All,
-}
-
-impl Probing {
-    pub(super) fn options(&self) -> source::Options {
-        let probes = match self.probes {
-            Probes::Auto => source::Probes::Auto,
-            Probes::Fentry => source::Probes::Fentry,
-            Probes::Tracepoint => source::Probes::Tracepoint,
-            Probes::SockDiag => source::Probes::SockDiag,
-        };
-        let live = live::Options {
-            max_listeners: self.max_listeners,
-            max_connections: self.max_connections,
-            max_threads: self.max_threads,
-            max_dropped_clients: limits::DROPPED_CLIENTS,
-            probe_stats: self.probe_stats,
-            empty: self.empty_programs,
-            log_probes: self.log_probes,
-            // The chosen source sets it.
-            kind: None,
-            level: match self.measure {
-                Extent::Queues => live::Level::Queues,
-                Extent::Accepts => live::Level::Accepts,
-                Extent::All => live::Level::All,
-            },
-            blame: false,
-            refuse: Vec::new(),
-        };
-        source::Options { probes, live }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_definition_is_consistent() {
-        use clap::CommandFactory as _;
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn filters_work_before_and_behind_the_command() {
-        for line in ["listentop --port 80 report", "listentop report --port 80"] {
-            let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
-            assert_eq!(cli.filter.port, [80]);
-        }
-    }
-
-    #[test]
-    fn a_refresh_works_before_and_behind_the_command() {
-        for (line, milliseconds) in [
-            ("listentop", 0),
-            ("listentop top", 0),
-            ("listentop --refresh 2s", 2_000),
-            ("listentop --refresh 2s top", 2_000),
-            ("listentop top --refresh 2s", 2_000),
-            ("listentop --refresh 1s top --refresh 2s", 2_000),
-        ] {
-            let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
-            let refresh = cli.top().refresh.unwrap_or_default();
-            assert_eq!((refresh, cli.misplaced()), (Duration::from_millis(milliseconds), None), "{line}");
-        }
-    }
-
-    #[test]
-    fn an_option_that_is_not_for_the_command_is_not_ignored() {
-        for (line, says) in [
-            ("listentop --refresh 2s report", "--refresh is not for 'report'"),
-            ("listentop --refresh 2s doctor", "--refresh is not for 'doctor'"),
-            ("listentop --theme light report", "--theme is not for 'report'"),
-            ("listentop --bell report", "--bell is not for 'report'"),
-            ("listentop --no-mouse doctor", "--no-mouse is not for 'doctor'"),
-            ("listentop --units si report", "--units is not for 'report'"),
-            ("listentop --config x doctor", "--config is not for 'doctor'"),
-            ("listentop --port 80 doctor", "--port 80 is not for 'doctor'"),
-            ("listentop doctor --comm nginx", "--comm nginx is not for 'doctor'"),
-            ("listentop record x --port 80", "--port 80 is not for 'record'"),
-            ("listentop --refresh 1s events", "--refresh is not for 'events'"),
-            ("listentop --refresh 2s serve", "--refresh is not for 'serve'"),
-        ] {
-            let cli = Cli::try_parse_from(line.split(' ')).expect("valid");
-            assert_eq!(cli.misplaced().as_deref(), Some(says));
-        }
-        assert!(Cli::try_parse_from(["listentop", "report", "--refresh", "2s"]).is_err());
-    }
-
-    #[test]
-    fn a_wrong_number_is_answered_with_what_is_expected() {
-        for (argument, says) in [
-            ("--port=x", "a port is expected, a whole number from 1 to 65535"),
-            ("--port=70000", "a whole number from 1 to 65535"),
-            ("--port=0", "a whole number from 1 to 65535"),
-            ("--pid=nginx", "a process id is expected, a whole number from 1 to 4194304"),
-            ("--max-listeners=many", "a number of listeners is expected, a whole number from 1 to 1048576"),
-            ("--max-connections=0", "a number of connections is expected, a whole number from 1 to 8388608"),
-            ("--max-threads=-1", "a number of threads is expected, a whole number from 1 to 1048576"),
-        ] {
-            let error = Cli::try_parse_from(["listentop", argument]).expect_err(argument).to_string();
-            assert!(error.contains(says), "{argument}: {error}");
-        }
-    }
-
-    #[test]
-    fn the_report_has_the_formats_of_the_registry() {
-        for format in report::FORMATS {
-            let cli = Cli::try_parse_from(["listentop", "report", "--format", format.name]).expect("valid");
-            let Some(Command::Report(options)) = cli.command else { panic!("another command") };
-            assert_eq!(options.format.name, format.name);
-        }
-        let error = Cli::try_parse_from(["listentop", "report", "--format", "xml"]).expect_err("no such format");
-        assert!(error.to_string().contains("[possible values: table, json, html"), "{error}");
-    }
-}
+mod tests;

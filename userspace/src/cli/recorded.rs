@@ -85,6 +85,9 @@ impl Recorded {
         if !recording.damage().is_none() {
             say(format_args!("listentop: {}: {}", path.display(), recording.damage()));
         }
+        if let Some(cut_off) = recording.damage().cut_off() {
+            say(format_args!("listentop: {} {cut_off}", path.display()));
+        }
         Ok(Self { recording, path: path.to_owned() })
     }
 

@@ -176,8 +176,8 @@ impl Player {
     fn obey(&mut self, control: Control) {
         match control {
             Control::SetInterval(every) => self.every = every,
-            // It holds those that were listed when it was recorded.
-            Control::ListConnections(_) => {}
+            // It holds what was asked for and measured when it was recorded.
+            Control::ListConnections(_) | Control::Blame(_) | Control::SetLevel(_) => {}
             Control::Remember(answer) => {
                 let until = self.past.time(self.traveller.place());
                 // Whoever asked may have left.
@@ -213,7 +213,7 @@ impl Player {
         self.filter.apply(&mut model);
         let last = self.past.places().end.saturating_sub(1);
         let moment = Moment { unix_ms: self.past.time(self.traveller.place()), last_ms: self.past.time(last) };
-        Some(Shown { model: Arc::new(model), past: Some(moment), events: None })
+        Some(Shown { past: Some(moment), ..Arc::new(model).into() })
     }
 }
 

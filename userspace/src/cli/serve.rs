@@ -37,7 +37,9 @@ pub(super) fn run(cli: &Cli, options: &Serve) -> Result<u8, Failure> {
         #[cfg(feature = "otlp")]
         otlp: options.otlp.settings(),
     })
-    .map_err(anyhow::Error::new)?;
+    .map_err(|error| {
+        if error.is_usage() { Failure::Usage(error.to_string()) } else { anyhow::Error::new(error).into() }
+    })?;
     let runtime = runtime()?;
     #[cfg(feature = "otlp")]
     let connects = options.otlp.settings().is_some();

@@ -8,10 +8,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     Failure, OK,
+    blaming::Blaming,
     config::Config,
     feed::Feed,
-    options::{Cli, ThemeChoice, Top, UnitsChoice},
-    runtime, start,
+    options::{BlameOn, Cli, ThemeChoice, Top, UnitsChoice},
+    runtime, start_and,
 };
 use crate::{
     dashboard::{self, DashboardOptions, Ended, Palette, Theme},
@@ -35,11 +36,22 @@ pub(super) fn run(cli: &Cli) -> Result<u8, Failure> {
     let runtime = runtime()?;
     let lab = Lab::of_environment()?;
     // An evidence bundle goes into the current directory.
-    let allowed = Allowed { writes: vec![".".into()], ..Allowed::default() };
-    let started = start(&cli.probing, &allowed)?;
+    let blame_on = blame_on(&cli.top())?;
+    let mut probing = cli.probing.options();
+    probing.live.blame_later = blame_on != BlameOn::Never && cfg!(feature = "blame");
+    probing.live.adjustable = true;
+    let allowed = Allowed {
+        writes: vec![".".into()],
+        attaches: probing.live.blame_later,
+        changes_level: true,
+        ..Allowed::default()
+    };
+    let (started, blaming) =
+        start_and(&probing, cli.probing.no_sandbox, &allowed, |source| Blaming::start(source, blame_on))?;
     let name = started.source.name().to_owned();
     let feed = Feed::start(lab::marked(started.source, lab.as_ref().map(Lab::marks)), cli.filter.clone())
-        .context("reading the source failed")?;
+        .context("reading the source failed")?
+        .with_blaming(blaming);
     let options = DashboardOptions {
         host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
         source: name,
@@ -75,6 +87,12 @@ pub(super) fn left(ended: Ended) -> Option<u8> {
         Ended::Signal(number) => Some(128_u8.saturating_add(number.unsigned_abs().try_into().unwrap_or(u8::MAX))),
         Ended::SourceEnded => None,
     }
+}
+
+/// When acceptors are watched, by the command line and the configuration file.
+fn blame_on(top: &Top) -> Result<BlameOn, Failure> {
+    let config = Config::read(top.config.as_deref()).map_err(Failure::Usage)?;
+    Ok(top.blame_on.or(config.blame_on).unwrap_or(BlameOn::Open))
 }
 
 /// What the dashboard is drawn on.

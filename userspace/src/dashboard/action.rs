@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{caption::LabKey, column::Column};
-use crate::past::Turn;
+use crate::{past::Turn, source::live::Level};
 
 /// What the user or the terminal requests. Every key becomes one of these. Apart from them, only a new model changes
 /// the state.
@@ -107,6 +107,18 @@ pub enum Action {
     Copy,
     /// Write an evidence bundle.
     Bundle,
+    /// Begin anew to charge what acceptors do.
+    Anew,
+    /// From the frame that takes the whole width to the one that called it.
+    ZoomOut,
+    /// The frame at the left.
+    FrameBefore,
+    /// The frame at the right.
+    FrameAfter,
+    /// Measure more: the next level.
+    MeasureMore,
+    /// Measure less: the level below.
+    MeasureLess,
     /// Ask the lab for something.
     Lab(LabKey),
     /// One sample earlier.
@@ -208,6 +220,8 @@ pub enum Effect {
     Suspend,
     /// Sample at this interval from now on, and draw.
     SetInterval(Duration),
+    /// Measure so much from now on, and draw.
+    SetLevel(Level),
     /// Write an evidence bundle, and draw.
     Bundle,
     /// Ask the lab for something.

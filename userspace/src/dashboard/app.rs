@@ -9,7 +9,7 @@ use listentop_model::{model::Model, words};
 use crate::lab::Dashboard;
 
 use super::{
-    DashboardOptions, Shown,
+    BlameWanted, DashboardOptions, Shown,
     action::{Action, Effect, Travel},
     caption::{self, LabKey},
     keymap::{self, Binding, Scope},
@@ -94,6 +94,13 @@ impl App {
         shown.is_some_and(|declaration| declaration.lists_connections)
     }
 
+    /// Whose acceptors what is shown needs watched.
+    #[must_use]
+    pub fn wants_blame(&self) -> BlameWanted {
+        let shown = self.stack.iter().rev().find(|&&at| !views::ALL[at].over);
+        shown.map(|&at| self.views[at].blames()).unwrap_or_default()
+    }
+
     /// What is to be written to the terminal besides frames, such as the bell; once.
     pub fn take_outbox(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.state.outbox)
@@ -101,13 +108,22 @@ impl App {
 
     /// Takes a model of now or of the past.
     pub fn show_moment(&mut self, shown: Shown) -> Effect {
+        let Shown { levels, said, .. } = &shown;
+        let is_news = said.is_some() || self.state.levels != *levels;
+        self.state.levels.clone_from(levels);
+        if let Some(said) = said {
+            self.say(words::clean(said));
+        }
         match shown.past {
             Some(moment) => {
                 self.state.set_past(shown.model, moment, shown.events);
                 self.arrange();
                 Effect::Redraw
             }
-            None => self.set_model(shown.model),
+            None => match self.set_model(shown.model) {
+                Effect::None if is_news => Effect::Redraw,
+                effect => effect,
+            },
         }
     }
 
@@ -126,6 +142,12 @@ impl App {
             Some(act) => lab.act(act),
             None => self.say("that key has no more to give here".to_owned()),
         }
+    }
+
+    /// Whether there is something to show.
+    #[must_use]
+    pub(super) fn has_model(&self) -> bool {
+        self.state.model.is_some()
     }
 
     /// Takes a message of the lab.
@@ -171,6 +193,10 @@ impl App {
                 });
             }
             Action::Bundle => return Effect::Bundle,
+            Action::MeasureMore | Action::MeasureLess => {
+                let next = self.state.next_level(action == Action::MeasureMore);
+                return next.map_or(Effect::Redraw, |level| self.state.ask_level(level));
+            }
             Action::Lab(key) => return Effect::Lab(key),
             Action::Copy => {
                 let text = self.view().copies(&self.state);
@@ -220,8 +246,13 @@ impl App {
         match outcome {
             Outcome::Unchanged => Effect::None,
             Outcome::Changed => Effect::Redraw,
+            Outcome::Back => match self.back() {
+                Outcome::Changed => Effect::Redraw,
+                _ => Effect::None,
+            },
             Outcome::Show(name) => self.show(name),
             Outcome::Travel(travel) => self.state.travel(travel),
+            Outcome::Level(level) => self.state.ask_level(level),
         }
     }
 

@@ -3,10 +3,8 @@
 //! The caption is the last part of the header. What it shows comes from the lab (docs/lab-control.md), and what its
 //! keys request goes there.
 
-use std::fmt::Write as _;
-
 use crossterm::event::{KeyCode, KeyEvent};
-use lab_control::{Act, Expected, State as Lesson, Tick};
+use lab_control::{Act, Client, Expected, State as Lesson, Tick};
 use listentop_model::words;
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
@@ -57,10 +55,11 @@ const WIDE: u16 = 130;
 /// The shares of the lesson's load, in percent, that two keys go through.
 const RATES: [u32; 10] = [10, 25, 50, 75, 100, 125, 150, 200, 300, 500];
 
-/// Rows of a terminal from which on several expectations are shown.
+/// Rows of a terminal from which on there is room for several expectations, and for the clients over time.
 const TALL: u16 = 36;
-/// How many then.
-const SEVERAL: usize = 4;
+/// Rows that expectations take: on a terminal that is not tall enough for two for one long sentence or two short ones.
+const FEW_ROWS: usize = 2;
+const MANY_ROWS: usize = 4;
 
 /// What a key means in a lab, apart from its meaning elsewhere.
 pub(super) fn action(event: KeyEvent) -> Option<Action> {
@@ -101,23 +100,7 @@ fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
     let port = state.selected_item().map(|item| item.figures().port);
     let of_port = lesson.clients.iter().rev().find(|client| Some(client.port) == port);
     let Some(client) = of_port.or(lesson.clients.first()) else { return Vec::new() };
-    let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| words::duration((ms * 1000.0) as u64));
-    let of = format!("{} of {} served", words::grouped(client.served), words::grouped(client.due));
-    // Subscribers are served as long as they stay.
-    let of = if client.served == 0 && client.answers > 0 {
-        format!("{} connected, {} answers", words::grouped(client.due), words::grouped(client.answers))
-    } else {
-        of
-    };
-    let mut line = format!("clients: {of}, first answer p50 {} p99 {}", time(client.p50_ms), time(client.p99_ms));
-    // A String takes all.
-    if client.retried_1s > 0 {
-        let _ = write!(line, ", retried {} (1 s) {} (3 s)", client.retried_1s, client.retried_3s);
-    }
-    for (kind, count) in &client.failed {
-        let _ = write!(line, ", {kind} {count}");
-    }
-    let mut lines = vec![words::fit(&words::clean(&line), room)];
+    let mut lines = vec![of_client(client, room)];
     if state.size.1 >= TALL {
         let row = |label: &str, of: fn(&Tick) -> u64, unit: &str| {
             let values: Vec<u64> = client.ticks.iter().map(of).collect();
@@ -128,6 +111,36 @@ fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
         lines.push(row("accept queue", |tick| tick.depth, " connections"));
     }
     lines
+}
+
+/// What the clients of one load got, in a line. Where that has no room, the line says less, but cuts nothing.
+fn of_client(client: &Client, room: usize) -> String {
+    let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| words::duration((ms * 1000.0) as u64));
+    let (due, served) = (words::grouped(client.due), words::grouped(client.served));
+    // Subscribers are served as long as they stay.
+    let [of, brief] = if client.served == 0 && client.answers > 0 {
+        let of = format!("{due} connected, {} answers", words::grouped(client.answers));
+        [of.clone(), of]
+    } else {
+        [format!("{served} of {due} served"), format!("{served}/{due} served")]
+    };
+    let times = format!("p50 {} p99 {}", time(client.p50_ms), time(client.p99_ms));
+    let again = (client.syn_again > 0).then(|| format!(", SYN again {}", words::grouped(client.syn_again)));
+    let again = again.unwrap_or_default();
+    let twice = if again.is_empty() { String::new() } else { format!(", twice {}", words::grouped(client.syn_twice)) };
+    let failed: Vec<String> =
+        client.failed.iter().map(|(kind, count)| format!(", {kind} {}", words::grouped(*count))).collect();
+    let failed = failed.concat();
+    let lines = [
+        format!("clients: {of}, first answer {times}{again}{twice}{failed}"),
+        format!("clients: {of}, answer {times}{again}{twice}{failed}"),
+        format!("{brief}, answer {times}{again}{twice}{failed}"),
+        format!("{of}, answer {times}{again}{failed}"),
+        format!("{of}{again}{failed}"),
+    ];
+    let lines = lines.map(|line| words::clean(&line));
+    let fits = lines.iter().find(|line| words::width(line) <= room).unwrap_or(&lines[lines.len() - 1]);
+    words::fit(fits, room)
 }
 
 /// A bar for each value.
@@ -156,19 +169,8 @@ fn lines(lesson: &Lesson, state: &State) -> Vec<Line> {
     let mut lines = vec![Line { mark: "", text: head(lesson, room + 2), style: state.theme.title() }];
     let watch = words::wrap(&words::clean(&lesson.watch), room);
     lines.extend(watch.into_iter().take(3).map(|text| Line { mark: "", text, style: state.theme.strong() }));
-    let most = if rows < TALL { 1 } else { SEVERAL };
-    lines.extend(shown(&lesson.expected, most).into_iter().map(|expected| {
-        let (mark, style) = match expected.holds {
-            Some(true) => ("✓", state.theme.flow()),
-            Some(false) => ("✗", state.theme.warning()),
-            None => ("?", state.theme.label()),
-        };
-        let value = expected.value.as_deref().unwrap_or("not known yet");
-        // Bounds and value stay whole.
-        let value = format!(": {} | now {value}", words::clean(&expected.bounds));
-        let what = words::fit(&words::clean(&expected.what), room.saturating_sub(words::width(&value)));
-        Line { mark, text: what + &value, style }
-    }));
+    let most = if rows < TALL { FEW_ROWS } else { MANY_ROWS };
+    lines.extend(expectations(&lesson.expected, state, room, most));
     let of_clients = clients(lesson, state, room + 2);
     lines.extend(of_clients.into_iter().map(|text| Line { mark: "", text, style: Style::new() }));
     lines
@@ -178,6 +180,8 @@ fn lines(lesson: &Lesson, state: &State) -> Vec<Line> {
 fn head(lesson: &Lesson, room: usize) -> String {
     let left = match lesson.left {
         Some(seconds) => format!("{seconds} s left"),
+        // The load waits until this dashboard measures.
+        None if lesson.number == 0 => "begins soon".to_owned(),
         None => "over: q shows the outcome".to_owned(),
     };
     let load = if lesson.rate == 100 { String::new() } else { format!("  load {} %", lesson.rate) };
@@ -192,16 +196,43 @@ fn head(lesson: &Lesson, room: usize) -> String {
     format!("{name}{}{score}", " ".repeat(gap))
 }
 
-/// The expectations that say most: those that do not hold, then those that are not known, then the others.
-fn shown(expected: &[Expected], most: usize) -> Vec<&Expected> {
+/// The expectations that say most: those that do not hold, then those that are not known, then the others. As many as
+/// have room in this many rows, each whole. All rows are taken, so that nothing below jumps.
+fn expectations(expected: &[Expected], state: &State, room: usize, rows: usize) -> Vec<Line> {
+    if expected.is_empty() {
+        return Vec::new();
+    }
     let mut shown: Vec<&Expected> = expected.iter().collect();
     shown.sort_by_key(|expected| match expected.holds {
         Some(false) => 0,
         None => 1,
         Some(true) => 2,
     });
-    shown.truncate(most);
-    shown
+    let rows = rows.min(expected.len().max(FEW_ROWS));
+    let mut lines = Vec::new();
+    for expected in shown {
+        let (mark, style) = match expected.holds {
+            Some(true) => ("✓", state.theme.flow()),
+            Some(false) => ("✗", state.theme.warning()),
+            None => ("?", state.theme.label()),
+        };
+        let value = expected.value.as_ref().map_or_else(|| "not known yet".to_owned(), |value| format!("now {value}"));
+        // Bounds and value stay whole.
+        let value = format!(": {} | {value}", words::clean(&expected.bounds));
+        let what = words::clean(&expected.what);
+        let mut texts = words::wrap(&format!("{what}{value}"), room);
+        if texts.len() > rows {
+            let left = (rows * room).saturating_sub(words::width(&value) + room / 2);
+            texts = words::wrap(&(words::fit(&what, left) + &value), room);
+            texts.truncate(rows);
+        }
+        if lines.len() + texts.len() <= rows {
+            let marks = std::iter::once(mark).chain(std::iter::repeat(" "));
+            lines.extend(marks.zip(texts).map(|(mark, text)| Line { mark, text, style }));
+        }
+    }
+    lines.resize_with(rows, || Line { mark: "", text: String::new(), style: Style::new() });
+    lines
 }
 
 /// Draws it into the last rows of the header.
@@ -279,8 +310,8 @@ mod tests {
                 served: 301,
                 p50_ms: Some(180.0),
                 p99_ms: Some(3200.0),
-                retried_1s: 41,
-                retried_3s: 12,
+                syn_again: 41,
+                syn_twice: 12,
                 failed: vec![("timeout".to_owned(), 9)],
                 ticks: vec![Tick { answers: 25, trouble: 0, depth: 3 }, Tick { answers: 25, trouble: 16, depth: 9 }],
                 ..Client::default()
@@ -315,23 +346,76 @@ mod tests {
             "stays full at 9",
             "nobody sees it.",
             "✗ the share of retries: at least 10 % | now 8",
-            "clients: 301 of 480 served, first answer p50 180ms p99 3.2s, retried 41",
+            "? the finding: 1 | not known yet",
+            "301/480 served, answer p50 180ms p99 3.2s, SYN again 41, twice 12, timeout 9",
             "F2stall",
             "F12repeat",
         ] {
             assert!(small.contains(part), "{part} is not in\n{small}");
         }
-        assert!(!small.contains("the largest depth"), "there is room for one:\n{small}");
+        assert!(!small.contains("the largest depth"), "there is room for two:\n{small}");
         let large = picture(&app((120, 40)));
         for part in [
             "✓ the largest depth",
-            "? the finding: 1 | now not known yet",
-            " 41 (1 s) 12 (3 s), timeout 9",
+            "? the finding: 1 | not known yet",
+            "SYN again 41, twice 12, timeout 9",
             "retries, failures     █ at most 16 in half a second",
             "accept queue         ▃█ at most 9 connections",
         ] {
             assert!(large.contains(part), "{part} is not in\n{large}");
         }
+    }
+
+    #[test]
+    fn nothing_is_cut_that_another_row_or_fewer_words_can_say() {
+        let mut app = app((80, 24));
+        let long = "half of the connections wait this long in the queue: 9 places, 20 ms each";
+        let bounds = "120 to 260 ms, 75.7 ms more for busy CPUs";
+        let height_of = |app: &App| height(&app.state);
+        let before = height_of(&app);
+        app.set_lesson(Lesson {
+            expected: vec![expected("another", "1", Some(true)), expected(long, bounds, Some(false))],
+            ..lesson()
+        });
+        let small = picture(&app);
+        assert!(
+            small.contains("✗ half of the connections")
+                && small.contains("   120 to 260 ms, 75.7 ms more for busy CPUs | now 8"),
+            "{small}"
+        );
+        assert!(!small.contains("another"), "{small}");
+        assert_eq!(height_of(&app), before, "nothing jumps");
+        let longest = long.repeat(3);
+        app.set_lesson(Lesson {
+            expected: vec![expected(&longest, bounds, None), expected("b", "1", None)],
+            ..lesson()
+        });
+        let small = picture(&app);
+        assert!(small.contains("…: 120 to 260") && small.contains("more for busy CPUs | not known yet"), "{small}");
+        assert_eq!(height_of(&app), before, "nothing jumps");
+
+        let many =
+            Client { due: 1_815, served: 1_430, syn_again: 1_448, syn_twice: 1_329, ..lesson().clients[0].clone() };
+        assert_eq!(
+            of_client(&many, 104),
+            "clients: 1,430 of 1,815 served, first answer p50 180ms p99 3.2s, SYN again 1,448, twice 1,329, timeout 9"
+        );
+        assert_eq!(
+            of_client(&many, 78),
+            "1,430 of 1,815 served, answer p50 180ms p99 3.2s, SYN again 1,448, timeout 9"
+        );
+        assert_eq!(of_client(&many, 60), "1,430 of 1,815 served, SYN again 1,448, timeout 9");
+        let calm = Client { syn_again: 0, failed: Vec::new(), ..many };
+        assert_eq!(of_client(&calm, 78), "clients: 1,430 of 1,815 served, first answer p50 180ms p99 3.2s");
+    }
+
+    #[test]
+    fn a_lesson_that_has_not_begun_is_not_over() {
+        let mut app = app((80, 24));
+        app.set_lesson(Lesson { number: 0, left: None, step: String::new(), ..lesson() });
+        assert!(picture(&app).contains("begins soon"), "{}", picture(&app));
+        app.set_lesson(Lesson { left: None, ..lesson() });
+        assert!(picture(&app).contains("over: q shows the outcome"), "{}", picture(&app));
     }
 
     #[test]

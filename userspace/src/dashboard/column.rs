@@ -6,8 +6,11 @@ use std::cmp::Ordering;
 use listentop_model::{
     coverage::{Measure, Status},
     histogram::Histogram,
-    model::{Distributions, Drops, ListenerModel, Model},
-    words,
+    model::{Distributions, Drops, Finding, ListenerModel, Model, Severity},
+    words::{
+        self,
+        verdict::{self, Standing},
+    },
 };
 
 use super::group::Item;
@@ -73,6 +76,7 @@ const NAME: Spec = Spec { right: false, order: Some(Order::Ascending), ..NUMBER 
 #[derive(Debug, Clone, Copy)]
 pub struct Cell<'a> {
     item: Item<'a>,
+    model: &'a Model,
     /// How well the column's measure is covered.
     status: Status,
 }
@@ -123,8 +127,8 @@ columns! {
         name: "findings", width: 2, max: 2, order: Some(Order::Descending),
         help: "The worst finding about the listener: ! critical, * warning, i worth knowing.",
         normal: "None. A warning that comes and goes deserves a look; a critical one costs clients now.",
-        key: |item, _| Key::Number(item.figures().findings.iter().map(|f| f.severity as u8 + 1).max().unwrap_or(0).into()),
-        text: |cell| cell.figures().findings.iter().map(|f| f.severity).max().map_or("", words::severity_mark).to_owned(),
+        key: |item, _| Key::Standing(standing(item)),
+        text: |cell| worst(cell.figures()).map_or("", words::severity_mark).to_owned(),
         ..NAME
     };
     /// Address and port.
@@ -324,11 +328,14 @@ columns! {
     /// Worst finding, in words.
     Finding: Spec {
         label: "FINDING", name: "finding", width: 12, max: 110, order: None,
-        help: "What is wrong: the name of the finding, then what was seen. The advice is in the listener view.",
+        help: "What is wrong: the name of the finding, then what was seen; without a name, what the figures show before a finding \
+               holds. The advice is in the listener view.",
         normal: "None.",
         key: |_, order| Key::Number(order as f64),
         text: |cell| {
-            cell.figures().findings.first().map_or(String::new(), |f| format!("{}: {}", f.id.replace('_', " "), f.summary))
+            let found = |f: &Finding| format!("{}: {}", f.id.replace('_', " "), f.summary);
+            let unfound = verdict::unfound(cell.model, cell.figures());
+            unfound.map(|(_, text)| text).or_else(|| cell.figures().findings.first().map(found)).unwrap_or_default()
         },
         ..NAME
     };
@@ -375,8 +382,24 @@ impl Column {
     #[must_use]
     pub fn text(self, item: Item<'_>, model: &Model) -> String {
         let status = self.spec().measure.map_or(Status::Measured, |measure| words::status(model, measure));
-        (self.spec().text)(&Cell { item, status })
+        (self.spec().text)(&Cell { item, model, status })
     }
+}
+
+/// How a row stands, as the verdict and the report see it: of a group, its worst shard that is open.
+fn standing(item: Item<'_>) -> Standing {
+    match item {
+        Item::One(listener) => Standing::of(listener),
+        Item::Group(group, model) => {
+            let open = group.members(model).filter(|shard| !shard.closed);
+            open.map(Standing::of).max().unwrap_or_else(|| Standing::of(item.figures()))
+        }
+    }
+}
+
+/// The worst of what is or was wrong.
+fn worst(figures: &ListenerModel) -> Option<Severity> {
+    figures.findings.iter().map(|finding| finding.severity).max().max(Standing::of(figures).severity)
 }
 
 fn accept_wait(d: &Distributions) -> Option<&Histogram> {
@@ -419,6 +442,8 @@ pub enum Key<'a> {
     Number(f64),
     /// A text.
     Text(&'a str),
+    /// How bad it is: what holds now before what has passed.
+    Standing(Standing),
 }
 
 impl Key<'_> {
@@ -430,6 +455,16 @@ impl Key<'_> {
         Self::number(quantile(item, pick, q).map(|us| us as f64))
     }
 
+    /// Keys of one sort stand together; a column has one sort.
+    const fn sort(&self) -> u8 {
+        match self {
+            Self::Number(_) => 0,
+            Self::Text(_) => 1,
+            Self::Standing(_) => 2,
+            Self::Unknown => 3,
+        }
+    }
+
     /// The order of two keys.
     #[must_use]
     pub fn compare(a: &Self, b: &Self, descending: bool) -> Ordering {
@@ -439,8 +474,8 @@ impl Key<'_> {
             (_, Self::Unknown) => return Ordering::Less,
             (Self::Number(a), Self::Number(b)) => a.total_cmp(b),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
-            (Self::Number(_), Self::Text(_)) => Ordering::Less,
-            (Self::Text(_), Self::Number(_)) => Ordering::Greater,
+            (Self::Standing(a), Self::Standing(b)) => a.cmp(b),
+            (a, b) => a.sort().cmp(&b.sort()),
         };
         if descending { order.reverse() } else { order }
     }

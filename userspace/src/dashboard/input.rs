@@ -2,16 +2,19 @@
 //!
 //! Not by `crossterm::event::EventStream`: when the terminal goes away, its reader spins for ever on the thread that
 //! polls it, and the loop could not even handle a signal. Here crossterm reads only what poll(2) reports.
+//!
+//! What was typed before the dashboard took the terminal is read, too. The terminal has made a line feed of each Enter
+//! then, which would be Ctrl-J.
 
 use std::{
     fs::File,
     io::{self, IsTerminal, PipeReader, PipeWriter},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     thread,
     time::Duration,
 };
 
-use crossterm::event::{self, Event};
+use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -35,10 +38,11 @@ impl Input {
     /// There is no terminal to read from, or no thread can be started.
     pub(super) fn start() -> io::Result<Self> {
         let terminal = terminal()?;
+        let early = waiting(&terminal);
         let (stopped, stop) = io::pipe()?;
         let (sender, events) = mpsc::unbounded_channel();
         thread::Builder::new().name("keys".to_owned()).spawn(move || {
-            if let Err(error) = read(&terminal, &stopped, &sender) {
+            if let Err(error) = read(&terminal, early, &stopped, &sender) {
                 // Nobody listens once the dashboard has ended.
                 let _ = sender.send(Err(error));
             }
@@ -66,8 +70,29 @@ fn terminal() -> io::Result<OwnedFd> {
     }
 }
 
-/// Reads until the other side stops, or the terminal goes away.
-fn read(terminal: &OwnedFd, stopped: &PipeReader, sender: &mpsc::UnboundedSender<io::Result<Event>>) -> io::Result<()> {
+/// Bytes that wait to be read.
+fn waiting(terminal: &OwnedFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: it writes one number, which outlives the call.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// What was typed, as if the terminal had been ours: see the module.
+fn as_typed(event: Event) -> Event {
+    if event == Event::Key(KeyEvent::new(KeyCode::Char('j'), KeyModifiers::CONTROL)) {
+        return Event::Key(KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE));
+    }
+    event
+}
+
+/// Reads until the other side stops, or the terminal goes away. `early` bytes were typed before it was ours.
+fn read(
+    terminal: &OwnedFd,
+    mut early: usize,
+    stopped: &PipeReader,
+    sender: &mpsc::UnboundedSender<io::Result<Event>>,
+) -> io::Result<()> {
     loop {
         let mut fds =
             [PollFd::new(terminal.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
@@ -80,7 +105,11 @@ fn read(terminal: &OwnedFd, stopped: &PipeReader, sender: &mpsc::UnboundedSender
             return Ok(());
         }
         while event::poll(GLANCE)? {
-            if sender.send(Ok(event::read()?)).is_err() {
+            let event = event::read()?;
+            // A key has a byte at least.
+            let event = if early > 0 { as_typed(event) } else { event };
+            early = early.saturating_sub(1);
+            if sender.send(Ok(event)).is_err() {
                 return Ok(());
             }
         }

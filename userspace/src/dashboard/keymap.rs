@@ -111,6 +111,8 @@ const FIRST: &[Binding] = &[
     bind(&[char('p')], Action::Pause, "pause", "freeze what is shown, or continue; measuring continues anyway"),
     bind(&[char('+'), char('=')], Action::Faster, "", "refresh more often"),
     bind(&[char('-')], Action::Slower, "", "refresh less often"),
+    bind(&[char('U')], Action::MeasureMore, "", "measure more: the next level; what it brings begins then"),
+    bind(&[char('D')], Action::MeasureLess, "", "measure less, for less cost: the level below"),
 ];
 
 /// They hold in every view, after the keys that open a view.

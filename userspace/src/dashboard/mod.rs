@@ -34,6 +34,8 @@ use std::{sync::Arc, time::Duration};
 
 use listentop_model::{model::Model, words::Charset};
 
+use crate::source::live::Levels;
+
 pub(crate) use self::terminal::give_back_at_once;
 pub use self::{
     action::{Action, Effect, Travel},
@@ -46,7 +48,7 @@ pub use self::{
     keymap::{Key, Remapped},
     layout::Columns,
     log::Log,
-    run::{Control, Ended, run, run_in_lab},
+    run::{BlameWanted, Control, Ended, run, run_in_lab},
     still::still,
     terminal::usable,
     theme::{Palette, Theme},
@@ -61,11 +63,15 @@ pub struct Shown {
     pub past: Option<Moment>,
     /// What happened in the recording that it is of.
     pub events: Option<Arc<Log>>,
+    /// How much is measured, and which levels there are; `None` if that cannot change.
+    pub levels: Option<Levels>,
+    /// To be said at the bottom.
+    pub said: Option<String>,
 }
 
 impl From<Arc<Model>> for Shown {
     fn from(model: Arc<Model>) -> Self {
-        Self { model, past: None, events: None }
+        Self { model, past: None, events: None, levels: None, said: None }
     }
 }
 

@@ -370,7 +370,8 @@ mod tests {
                     2 => drops.accept_queue_full_on_syn = Some(1),
                     _ => drops.unexplained = Some(1),
                 }
-                listener.recent_drops = drops;
+                // What was refused a moment ago is wrong now.
+                listener.drops = drops;
             }
             Column::Reads => listener.rate.reads = rate,
             Column::ResidencyP99 => {
@@ -423,6 +424,35 @@ mod tests {
         }
         let sortable: Vec<Column> = Column::ALL.into_iter().filter(|column| column.sortable()).collect();
         assert_eq!(ORDERS.map(|(column, _)| column).to_vec(), sortable);
+    }
+
+    /// What has passed was critical; what holds is a warning. The verdict names the one that holds, and it comes first.
+    #[test]
+    fn the_first_row_is_the_one_that_the_verdict_names() {
+        let samples = fixtures::many(3);
+        let mut tracker = Tracker::new(&samples[0]);
+        samples[1..].iter().for_each(|sample| tracker.push(sample));
+        let mut model = tracker.model().clone();
+        let mut overflow = Tracker::new(&fixtures::overflow()[0]);
+        fixtures::overflow()[1..].iter().for_each(|sample| overflow.push(sample));
+        let finding = overflow.model().listeners[0].findings[0].clone();
+        let passed =
+            Finding { severity: Severity::Critical, until_unix_ms: Some(finding.since_unix_ms + 1), ..finding.clone() };
+        let holds = |severity| Finding { severity, until_unix_ms: None, ..finding.clone() };
+        for (findings, first) in [
+            ([vec![passed.clone()], vec![], vec![holds(Severity::Warning)]], 2),
+            ([vec![passed.clone()], vec![holds(Severity::Critical)], vec![holds(Severity::Warning)]], 1),
+        ] {
+            for (listener, findings) in model.listeners.iter_mut().zip(findings) {
+                listener.findings = findings;
+            }
+            let sort = Sort { column: Column::Severity, descending: true };
+            let query = RowQuery { sort, filter: &Filter::default(), unfolded: &HashSet::new(), closed: false };
+            let rows = Rows::new(&model, &query).rows;
+            assert_eq!(rows[0], Row::Listener(first));
+            let named = listentop_model::words::verdict::of(&model).listener;
+            assert_eq!(named, Some(model.listeners[first].id));
+        }
     }
 
     #[test]

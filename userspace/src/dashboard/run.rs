@@ -1,6 +1,11 @@
 //! The loop: models and keys in, frames out.
 
-use std::{io, sync::mpsc::Sender, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::mpsc::Sender,
+    time::{Duration, Instant},
+};
 
 use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEventKind};
 use tokio::{
@@ -9,12 +14,15 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use crate::lab::{Dashboard, Lab};
+use crate::{
+    lab::{Dashboard, Lab},
+    source::live::Level,
+};
 
 use super::{
     App, DashboardOptions, Shown,
     action::{Action, Effect, Travel},
-    background::{Background, QUESTION, Taken},
+    background::{Background, QUESTION},
     bundle::{Bundles, Remembered},
     frame,
     input::Input,
@@ -32,12 +40,25 @@ const TERMINAL_CHECK: Duration = Duration::from_secs(1);
 pub enum Control {
     /// Send a model this often from now on.
     SetInterval(Duration),
+    /// Measure so much from now on.
+    SetLevel(Level),
     /// Show another moment.
     Travel(Travel),
     /// List the connections that wait longest from now on, or do not any more.
     ListConnections(bool),
+    /// Watch what these listeners' acceptors do from now on.
+    Blame(BlameWanted),
     /// Tell what the last minutes until the shown moment were.
     Remember(Sender<Remembered>),
+}
+
+/// Whose acceptors are to be watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlameWanted {
+    /// The listeners, by their ids; none: nobody is watched.
+    pub listeners: Vec<u64>,
+    /// It begins anew when this changes.
+    pub anew: u64,
 }
 
 /// Why the dashboard ended. The terminal is as it was before in every case.
@@ -175,7 +196,8 @@ async fn show<M: Into<Shown> + Clone>(
     let mut check = tokio::time::interval(TERMINAL_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-    let mut background = Background::new(options.ask_background);
+    let background = Background::new(options.ask_background);
+    let mut keys = Keys { background, early: Vec::new(), rest: VecDeque::new() };
     if options.ask_background {
         screen::send(QUESTION);
     }
@@ -189,6 +211,7 @@ async fn show<M: Into<Shown> + Clone>(
     let mut bundles = Bundles::new();
     let mut effect = Effect::Redraw;
     let mut listing = false;
+    let mut blaming = BlameWanted::default();
     // Something changed that could not be drawn.
     let mut stale = false;
     loop {
@@ -203,7 +226,13 @@ async fn show<M: Into<Shown> + Clone>(
             listing = !listing;
             let _ = controls.send(Control::ListConnections(listing));
         }
+        let wanted = app.wants_blame();
+        if blaming != wanted {
+            blaming = wanted;
+            let _ = controls.send(Control::Blame(blaming.clone()));
+        }
         stale = take_effect(effect, &mut app, (controls, &mut bundles), guard, stale)?;
+        let held_until = keys.background.deadline();
         let turn = tokio::select! {
             changed = models.changed() => match changed {
                 Ok(()) => {
@@ -211,14 +240,26 @@ async fn show<M: Into<Shown> + Clone>(
                     if let Some(Shown { model, past: None, .. }) = &shown {
                         lab.sampled(model);
                     }
-                    Turn::Continue(shown.map_or(Effect::None, |shown| app.show_moment(shown)))
+                    let is_one = shown.is_some();
+                    let effect = shown.map_or(Effect::None, |shown| app.show_moment(shown));
+                    Turn::Continue(if is_one { keys.catch_up(&mut app, effect) } else { effect })
                 }
                 Err(_) => Turn::End(Ended::SourceEnded),
             },
             event = input.next() => match event {
-                Some(event) => Turn::Continue(on_events(&mut app, event?, &mut input, &mut background)),
+                Some(event) => Turn::Continue(keys.on_events(&mut app, event?, &mut input)),
                 None => Turn::End(Ended::TerminalLost),
             },
+            () = tokio::time::sleep_until(held_until.unwrap_or_else(Instant::now).into()), if held_until.is_some() => {
+                // On a busy machine the rest may have come, and wait to be looked at.
+                if let Some(event) = input.ready() {
+                    Turn::Continue(keys.on_events(&mut app, event, &mut input))
+                } else {
+                    let released = keys.background.release();
+                    Turn::Continue(keys.act(&mut app, released))
+                }
+            }
+            () = std::future::ready(()), if !keys.rest.is_empty() => Turn::Continue(keys.act(&mut app, Vec::new())),
             said = bundles.next() => {
                 app.say(said);
                 Turn::Continue(Effect::Redraw)
@@ -256,6 +297,9 @@ fn take_effect(
         Effect::Travel(travel) => {
             let _ = controls.send(Control::Travel(travel));
         }
+        Effect::SetLevel(level) => {
+            let _ = controls.send(Control::SetLevel(level));
+        }
         Effect::SetInterval(interval) => {
             // The receiver is gone only if the source is, and then the sender of models is dropped too.
             let _ = controls.send(Control::SetInterval(interval));
@@ -290,30 +334,76 @@ fn on_signal(heard: &Heard, app: &mut App, guard: &mut Guard) -> io::Result<Turn
     })
 }
 
-/// Handles keys and clicks: `first`, and those that arrived while a frame was drawn, such as a key held down.
-fn on_events(app: &mut App, first: Event, input: &mut Input, background: &mut Background) -> Effect {
-    let mut event = Some(first);
-    let mut effect = Effect::None;
-    while let Some(next) = event {
-        match background.take(&next) {
-            Taken::Other => {}
-            taken => {
-                if taken == Taken::End(Some(true)) {
-                    app.set_palette(Palette::Light);
-                    effect = Effect::Redraw;
-                }
-                event = input.ready();
+/// Keys, and what stands between them and what they do.
+struct Keys {
+    background: Background,
+    /// Keys that came before there was anything to show, and did nothing then.
+    early: Vec<Event>,
+    /// Keys behind one that has something done outside first.
+    rest: VecDeque<Event>,
+}
+
+/// Keys that are kept until there is something to show.
+const EARLY: usize = 64;
+
+impl Keys {
+    /// Handles keys and clicks: `first`, and those that arrived while a frame was drawn, such as a key held down.
+    fn on_events(&mut self, app: &mut App, first: Event, input: &mut Input) -> Effect {
+        let mut event = Some(first);
+        let mut effect = Effect::None;
+        while let Some(next) = event {
+            let taken = self.background.take(next);
+            if taken.light == Some(true) {
+                app.set_palette(Palette::Light);
+                effect = Effect::Redraw;
+            }
+            match self.act(app, taken.events) {
+                Effect::None => {}
+                Effect::Redraw => effect = Effect::Redraw,
+                other => return other,
+            }
+            event = input.ready();
+        }
+        effect
+    }
+
+    /// There is something to show: does what was asked for before.
+    fn catch_up(&mut self, app: &mut App, effect: Effect) -> Effect {
+        let early = std::mem::take(&mut self.early);
+        match self.act(app, early) {
+            Effect::None => effect,
+            other => other,
+        }
+    }
+
+    /// Does what these events ask for.
+    fn act(&mut self, app: &mut App, events: Vec<Event>) -> Effect {
+        let mut effect = Effect::None;
+        self.rest.extend(events);
+        while let Some(event) = self.rest.pop_front() {
+            // In their order: what follows a key that has to wait waits, too. But nobody has to wait for the end.
+            let action = action(app, &event);
+            if !self.early.is_empty() && action != Some(Action::Quit) {
+                self.keep(event);
                 continue;
             }
+            let Some(action) = action else { continue };
+            match app.update(action) {
+                Effect::None if !app.has_model() => self.keep(event),
+                Effect::None => {}
+                Effect::Redraw => effect = Effect::Redraw,
+                other => return other,
+            }
         }
-        match action(app, &next).map_or(Effect::None, |action| app.update(action)) {
-            Effect::None => {}
-            Effect::Redraw => effect = Effect::Redraw,
-            other => return other,
-        }
-        event = input.ready();
+        effect
     }
-    effect
+
+    fn keep(&mut self, event: Event) {
+        // A click points at what was drawn then.
+        if self.early.len() < EARLY && matches!(event, Event::Key(_)) {
+            self.early.push(event);
+        }
+    }
 }
 
 /// What an event of the terminal means.

@@ -27,9 +27,13 @@ use super::{
     rows::{Row, RowId, RowQuery, Rows, Sort},
     theme::Theme,
 };
+use crate::source::live::{Level, Levels};
 
 /// The refresh intervals that one key press goes through.
 const INTERVALS_MS: [u64; 7] = [100, 250, 500, 1_000, 2_000, 5_000, 10_000];
+
+/// Where the level cannot change.
+const FIXED_LEVEL: &str = "how much is measured cannot change here: it takes probes, and no recording";
 
 /// Rows that can be compared.
 pub(super) const MARKED: usize = 8;
@@ -77,6 +81,8 @@ pub(super) struct State {
     pub(super) hits: RefCell<Hits>,
     /// How the lab's lesson stands, if this is a lab.
     pub(super) lesson: Option<lab_control::State>,
+    /// How much is measured, and which levels there are; `None` if that cannot change.
+    pub(super) levels: Option<Levels>,
     /// Said at the bottom until the next key.
     pub(super) message: Option<String>,
     /// What is to be written to the terminal besides frames.
@@ -115,6 +121,7 @@ impl State {
             on_verdict: false,
             hits: RefCell::default(),
             lesson: None,
+            levels: None,
             message: None,
             outbox: Vec::new(),
             alarmed: 0,
@@ -130,6 +137,35 @@ impl State {
     /// Whether a lab's lesson is about this finding.
     pub(super) fn expects(&self, finding: &Finding) -> bool {
         self.lesson.as_ref().is_some_and(|lesson| lesson.findings.iter().any(|id| id == finding.id))
+    }
+
+    /// The level above, or below; `None` if there is none, which is said.
+    pub(super) fn next_level(&mut self, more: bool) -> Option<Level> {
+        let Some(levels) = &self.levels else {
+            self.message = Some(FIXED_LEVEL.to_owned());
+            return None;
+        };
+        let at = Level::ALL.iter().position(|level| *level == levels.level)?;
+        let next = if more { Level::ALL.get(at + 1) } else { at.checked_sub(1).map(|at| &Level::ALL[at]) };
+        if next.is_none() {
+            let end = if more { "everything is measured already" } else { "less cannot be measured" };
+            self.message = Some(format!("{end}: {}", levels.level.name()));
+        }
+        next.copied()
+    }
+
+    /// Asks for a level, unless it is known that it cannot be had: then that is said, with what would help.
+    pub(super) fn ask_level(&mut self, level: Level) -> Effect {
+        let said = match &self.levels {
+            None => FIXED_LEVEL.to_owned(),
+            Some(levels) if levels.level == level => format!("that is measured: {}", level.name()),
+            Some(levels) => match levels.refusal(level) {
+                Some(why) => words::clean(why),
+                None => return Effect::SetLevel(level),
+            },
+        };
+        self.message = Some(said);
+        Effect::Redraw
     }
 
     /// Asks for another moment.

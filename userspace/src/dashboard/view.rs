@@ -6,10 +6,12 @@ use listentop_model::model::Model;
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{
+    BlameWanted,
     action::{Action, Travel},
     keymap::{Binding, Scope},
     state::State,
 };
+use crate::source::live::Level;
 
 /// What fills the screen between header and footer.
 pub(super) trait View: Debug {
@@ -25,6 +27,11 @@ pub(super) trait View: Debug {
 
     /// Handles an action.
     fn update(&mut self, action: Action, state: &mut State) -> Outcome;
+
+    /// Whose acceptors are to be watched while it is on the screen.
+    fn blames(&self) -> BlameWanted {
+        BlameWanted::default()
+    }
 
     /// What the key that copies takes from it; `None`: what the selected row says.
     fn copies(&self, _state: &State) -> Option<String> {
@@ -42,10 +49,14 @@ pub(super) enum Outcome {
     Unchanged,
     /// The screen changed.
     Changed,
+    /// The view before it is on the screen again.
+    Back,
     /// The view of this name opens.
     Show(&'static str),
     /// Another moment is to be shown.
     Travel(Travel),
+    /// So much is to be measured.
+    Level(Level),
 }
 
 impl Outcome {

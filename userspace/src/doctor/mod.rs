@@ -152,5 +152,6 @@ fn entry(entry: &Coverage) -> CoverageEntry {
         status: entry.status,
         via: some(&entry.via),
         reason: some(&entry.reason),
+        since: None,
     }
 }

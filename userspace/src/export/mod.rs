@@ -203,10 +203,10 @@ pub fn columns() -> Vec<Column> {
 
 /// A listener's row.
 #[must_use]
-pub fn row(place: &Place, listener: &ListenerModel, seconds: f64) -> Vec<Cell> {
+pub fn row(place: &Place, listener: &ListenerModel, model: &Model) -> Vec<Cell> {
     let mut cells: Vec<Cell> = IDENTITY.iter().map(|(_, _, read)| read(place, listener)).collect();
     for figure in FIGURES {
-        let value = figure.value(listener, seconds);
+        let value = figure.value(listener, model.seconds_of(figure.measure));
         if figure.kind == FigureKind::Distribution {
             let is_time = figure.unit == Unit::Microseconds;
             let part = |(_, read): &Part| match value {
@@ -267,7 +267,7 @@ impl Exporter {
             let is_known =
                 if listener.closed { !self.closed.insert(listener.id) } else { self.closed.remove(&listener.id) };
             if !(listener.closed && is_known) {
-                self.table.row(row(place, listener, model.interval.seconds))?;
+                self.table.row(row(place, listener, model))?;
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::{
     cell::OnceCell,
     collections::{HashMap, VecDeque},
     ops::Range,
+    sync::Arc,
 };
 
 use listentop_model::sample::Sample;
@@ -111,6 +112,9 @@ fn merge(sample: &mut Sample, earlier: &Sample) {
         places.get_or_init(index).get(&id).copied()
     };
     for at in 0..sample.listeners.len() {
+        if is_shared(sample, earlier, at) {
+            continue;
+        }
         let id = sample.listeners[at].id;
         let same = earlier.listeners.get(at).is_some_and(|before| before.id == id);
         let Some(before) = (if same { Some(at) } else { place_of(id) }) else { continue };
@@ -121,12 +125,22 @@ fn merge(sample: &mut Sample, earlier: &Sample) {
             sample.listeners[at].gauges = gauges;
         }
     }
-    for closed in earlier.listeners.handles().iter().filter(|listener| listener.closed) {
+    for at in 0..earlier.listeners.len() {
+        if is_shared(sample, earlier, at) || !earlier.listeners[at].closed {
+            continue;
+        }
+        let closed = &earlier.listeners.handles()[at];
         let is_there = sample.listeners.iter().any(|now| now.id == closed.id && now.opened_ns == closed.opened_ns);
         if !is_there {
             sample.listeners.push(closed.clone());
         }
     }
+}
+
+/// Whether both have the same object at a place: then nothing about it changed, and it need not be looked at.
+fn is_shared(sample: &Sample, earlier: &Sample, at: usize) -> bool {
+    let (now, before) = (sample.listeners.handles().get(at), earlier.listeners.handles().get(at));
+    now.zip(before).is_some_and(|(now, before)| Arc::ptr_eq(now, before))
 }
 
 /// What was measured lately.

@@ -3,7 +3,7 @@
 use listentop_model::{
     figures::{FIGURES, Figure, Unit, Value},
     histogram::Histogram,
-    model::{LimitSetBy, ListenerModel},
+    model::{LimitSetBy, ListenerModel, Model},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
@@ -13,10 +13,11 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 pub struct Figures(Vec<(&'static Figure, Json)>, Limit);
 
 impl Figures {
-    /// Reads them. `seconds` is the length of the interval.
+    /// Reads them, of a listener of this model.
     #[must_use]
-    pub fn of(listener: &ListenerModel, seconds: f64) -> Self {
-        let json = |figure: &'static Figure| (figure, Json::of(figure.value(listener, seconds), figure.unit));
+    pub fn of(listener: &ListenerModel, model: &Model) -> Self {
+        let value = |figure: &'static Figure| figure.value(listener, model.seconds_of(figure.measure));
+        let json = |figure: &'static Figure| (figure, Json::of(value(figure), figure.unit));
         Self(FIGURES.iter().map(json).collect(), Limit::of(listener))
     }
 }

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use listentop_model::{
+    blame::{Blamed, BlamedStack, Doing, Frame, share},
     connections::{Actor, ClientState, Connection, ConnectionList, ConnectionLists, Listing, Precision},
     coverage::{Measure, Status},
     figures::Counts,
     model::{
         self, Finding, GroupModel, ListenerModel, Model, NamespaceModel, PatternName, Role, Severity, ThreadModel,
     },
-    sample::{Descriptors, Host, Process, Protocol, WaitKind, Waiter},
+    sample::{Descriptors, Host, LikelyAcceptor, LikelyBy, Process, Protocol, WaitKind, Waiter},
     words::{self, utc},
 };
 use serde::{Serialize, Serializer};
@@ -52,7 +53,8 @@ parts! {
     /// What counts and distributions cover.
     Interval { start: String, seconds: f64, }
     /// One measure's coverage.
-    CoverageEntry { measure: &'static str, status: Status, via: Option<String>, reason: Option<String>, }
+    CoverageEntry { measure: &'static str, status: Status, via: Option<String>, reason: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")] since: Option<String>, }
     /// What listentop cost.
     OwnCost {
         probe_runs: Option<u64>, probe_ns: Option<u64>, cpu_seconds: f64, rss_bytes: u64, lost_events: u64, missed_runs: u64,
@@ -72,10 +74,20 @@ parts! {
         id: u64, netns: u32, net_cookie: Option<u64>, netns_name: Option<String>, protocol: Protocol, address: IpAddr,
         port: u16, device: Option<String>, v6only: bool, group: Option<String>, process: Option<Process>, holders: Option<u32>,
         opened_in_interval: bool, closed: bool, #[serde(flatten)] figures: Figures, waiters: Option<Vec<WaiterEntry>>,
+        likely_acceptors: Option<Vec<LikelyAcceptorEntry>>,
         descriptors: Option<Descriptors>, connections_waiting: Option<Vec<WaitingConnection>>,
         connections_waiting_cut: Option<u64>, connections_unread: Option<Vec<UnreadConnection>>,
-        connections_unread_cut: Option<u64>, threads: Vec<Thread>, pattern: Pattern, findings: Vec<FindingEntry>,
+        connections_unread_cut: Option<u64>, connections_half_open: Option<Vec<HalfOpenConnection>>,
+        connections_half_open_cut: Option<u64>, blame: Option<BlameEntry>, threads: Vec<Thread>, pattern: Pattern,
+        findings: Vec<FindingEntry>,
     }
+    /// What its acceptors did while connections waited.
+    BlameEntry {
+        watched_us: u64, total_wait_us: u64, running_us: u64, runnable_us: u64, asleep_us: u64, nobody_us: u64,
+        summary: Option<String>, stacks: Vec<BlameStack>,
+    }
+    /// What one of them did, and where.
+    BlameStack { state: Doing, thread: Option<Actor>, wait_us: u64, share: f64, frames: Vec<String>, }
     /// A connection that waits to be accepted.
     WaitingConnection {
         client_address: IpAddr, client_port: u16, waiting_us: Option<u64>, precision: Precision,
@@ -86,6 +98,11 @@ parts! {
         client_address: IpAddr, client_port: u16, unread_us: Option<u64>, precision: Precision,
         client_state: ClientState, unread_bytes: u64, open_us: Option<u64>, reader: Option<Actor>,
         holder: Option<Actor>,
+    }
+    /// A connection whose handshake is not complete.
+    HalfOpenConnection {
+        client_address: IpAddr, client_port: u16, age_us: Option<u64>, precision: Precision,
+        synacks_sent_again: Option<u32>, final_ack_came: Option<bool>, timer_us: Option<u64>,
     }
     /// The shards at one address.
     Group {
@@ -101,8 +118,10 @@ parts! {
     }
     /// A thread that waits for its connections.
     WaiterEntry {
-        pid: u32, tid: Option<u32>, comm: String, how: WaitKind, exclusive: Option<bool>, edge: Option<bool>, waits: bool,
+        pid: u32, tid: Option<u32>, comm: String, how: WaitKind, exclusive: Option<bool>, edge: Option<bool>, waits: bool, polls: Option<bool>,
     }
+    /// A thread that probably should accept.
+    LikelyAcceptorEntry { pid: u32, tid: u32, comm: String, by: LikelyBy, state: Option<State>, }
     /// What a thread does.
     State { letter: char, wchan: Option<String>, syscall: Option<String>, kernel_stack: Vec<String>, }
     /// What the threads of a sum were.
@@ -148,6 +167,7 @@ pub fn json(model: &Model) -> Report {
                 status: c.status,
                 via: some(&c.via),
                 reason: some(&c.reason),
+                since: c.since_ns.map(|since| utc(model.unix_ms_at(since))),
             })
             .collect(),
         own_cost: OwnCost {
@@ -191,6 +211,7 @@ fn listener(l: &ListenerModel, model: &Model) -> Listener {
     let interval = &model.interval;
     let (waiting, waiting_cut) = connections(l, model, Measure::WaitingConnections);
     let (unread, unread_cut) = connections(l, model, Measure::UnreadConnections);
+    let (half_open, half_open_cut) = connections(l, model, Measure::HalfOpenConnections);
     Listener {
         id: l.id,
         netns: l.netns,
@@ -206,16 +227,47 @@ fn listener(l: &ListenerModel, model: &Model) -> Listener {
         holders: (!l.holders.is_empty()).then_some(l.holders.len() as u32),
         opened_in_interval: l.opened_in_interval,
         closed: l.closed,
-        figures: Figures::of(l, interval.seconds),
+        figures: Figures::of(l, model),
         waiters: l.waiters.as_ref().map(|waiters| waiters.iter().map(waiter).collect()),
+        likely_acceptors: l.likely_acceptors.as_ref().map(|likely| likely.iter().map(likely_acceptor).collect()),
         descriptors: l.descriptors,
         connections_waiting: waiting.map(|list| list.iter().map(|c| waiting_connection(c, model)).collect()),
         connections_waiting_cut: waiting_cut,
         connections_unread: unread.map(|list| list.iter().map(|c| unread_connection(c, model)).collect()),
         connections_unread_cut: unread_cut,
+        connections_half_open: half_open.map(|list| list.iter().map(|c| half_open_connection(c, model)).collect()),
+        connections_half_open_cut: half_open_cut,
+        blame: model.blame.as_ref().and_then(|blame| blame.of(&[l.id])).map(|blamed| blame(&blamed)),
         threads: l.threads.iter().map(|t| thread(t, &l.total, interval)).collect(),
         pattern: pattern(&l.pattern),
         findings: l.findings.iter().map(finding).collect(),
+    }
+}
+
+/// The stacks, the most blamed first.
+fn blame(blamed: &Blamed) -> BlameEntry {
+    let (total_ns, states) = (blamed.total_ns(), blamed.states());
+    let us = |doing| states.wait_ns(doing) / 1_000;
+    let frame = |frame: &Frame| if frame.kernel { format!("{}_[k]", frame.label()) } else { frame.label() };
+    let stack = |stack: &BlamedStack| BlameStack {
+        state: stack.doing,
+        thread: stack.thread.clone(),
+        wait_us: stack.wait_ns / 1_000,
+        // Six digits are enough.
+        share: (share(stack.wait_ns, total_ns) * 1e6).round() / 1e6,
+        frames: stack.frames.iter().map(frame).collect(),
+    };
+    let mut stacks: Vec<&BlamedStack> = blamed.stacks.iter().collect();
+    stacks.sort_by_key(|stack| u64::MAX - stack.wait_ns);
+    BlameEntry {
+        watched_us: blamed.elapsed_ns() / 1_000,
+        total_wait_us: total_ns / 1_000,
+        running_us: us(Doing::Running),
+        runnable_us: us(Doing::Runnable),
+        asleep_us: us(Doing::Asleep),
+        nobody_us: us(Doing::Nobody),
+        summary: blamed.sentence(),
+        stacks: stacks.into_iter().map(stack).collect(),
     }
 }
 
@@ -225,7 +277,11 @@ fn connections<'a>(l: &'a ListenerModel, model: &Model, measure: Measure) -> (Op
         return (None, None);
     }
     let of = |lists: &'a ConnectionLists| -> &'a ConnectionList {
-        if measure == Measure::WaitingConnections { &lists.waiting } else { &lists.unread }
+        match measure {
+            Measure::WaitingConnections => &lists.waiting,
+            Measure::UnreadConnections => &lists.unread,
+            _ => &lists.half_open,
+        }
     };
     let list = l.connections.as_ref().map(of);
     (Some(list.map_or(&[], |list| &list.connections)), Some(list.map_or(0, ConnectionList::cut)))
@@ -239,6 +295,18 @@ fn waiting_connection(c: &Connection, model: &Model) -> WaitingConnection {
         precision: c.precision,
         client_state: c.state,
         unread_bytes: c.unread,
+    }
+}
+
+fn half_open_connection(c: &Connection, model: &Model) -> HalfOpenConnection {
+    HalfOpenConnection {
+        client_address: c.client,
+        client_port: c.port,
+        age_us: c.waits_us(model),
+        precision: c.precision,
+        synacks_sent_again: c.half_open.map(|half_open| half_open.resent),
+        final_ack_came: c.half_open.and_then(|half_open| half_open.acked),
+        timer_us: c.half_open.and_then(|half_open| half_open.timer_us),
     }
 }
 
@@ -268,7 +336,7 @@ fn group(g: &GroupModel, model: &Model) -> Group {
         port: g.id.port,
         device: g.id.device.map(|device| device.name().to_owned()),
         shards: g.shards.clone(),
-        figures: Figures::of(&full, model.interval.seconds),
+        figures: Figures::of(&full, model),
         pattern: pattern(&full.pattern),
         findings: full.findings.iter().map(finding).collect(),
     }
@@ -321,7 +389,13 @@ fn waiter(w: &Waiter) -> WaiterEntry {
         exclusive: w.exclusive,
         edge: w.edge,
         waits: w.waits,
+        polls: w.polls,
     }
+}
+
+fn likely_acceptor(one: &LikelyAcceptor) -> LikelyAcceptorEntry {
+    let LikelyAcceptor { pid, tid, comm, by, state: does } = one.clone();
+    LikelyAcceptorEntry { pid, tid, comm, by, state: does.map(state) }
 }
 
 fn state(state: model::ThreadState) -> State {

@@ -244,7 +244,8 @@ fn overview(model: &Model, rows: &[Row<'_>]) -> Vec<Column> {
     let time = |value: Option<u64>, measure| marked(value.map(duration), of(measure));
     let quantile = |h: &Option<Histogram>, p, m| time(h.as_ref().and_then(|h| h.quantile_us(p)), m);
     let per_second = |value: Option<u64>, measure| {
-        let value = value.filter(|_| model.interval.seconds > 0.0).map(|n| rate(n as f64 / model.interval.seconds));
+        let value =
+            value.filter(|_| model.seconds_of(measure) > 0.0).map(|n| rate(n as f64 / model.seconds_of(measure)));
         marked(value, of(measure))
     };
     use Measure as M;
@@ -334,6 +335,10 @@ fn block(model: &Model, row: &Row<'_>, width: usize) -> Vec<String> {
         }
     }
     let mut lines = vec![title];
+    if let Some((severity, text)) = verdict::unfound_line(model, l).filter(|_| !is_group) {
+        let text = format!("{}: {text}", severity.name().to_uppercase());
+        lines.extend(indent(&text, "  ", "    ", width));
+    }
     // A group's findings are in the blocks of its shards.
     let findings = if is_group { &[][..] } else { &l.findings };
     for (at, finding) in findings.iter().enumerate() {
@@ -392,8 +397,9 @@ fn clients_gone(model: &Model, l: &ListenerModel) -> Option<String> {
 fn oldest_unread(model: &Model, l: &ListenerModel) -> Option<String> {
     let age = l.now.oldest_unread_us.filter(|age| *age > 0)?;
     let of = |text, measure| marked(Some(text), status(model, measure));
-    let queued = marked(l.now.queued_bytes.map(bytes), status(model, Measure::QueuedBytes));
-    Some(format!("unread {queued}, the oldest for {}", of(duration(age), Measure::OldestUnread)))
+    let (unread, measure) = listentop_model::words::unread(&l.now);
+    let unread = marked(unread.map(bytes), status(model, measure));
+    Some(format!("unread {unread}, the oldest for {}", of(duration(age), Measure::OldestUnread)))
 }
 
 fn drops(model: &Model, l: &ListenerModel) -> String {

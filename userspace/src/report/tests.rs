@@ -1,6 +1,12 @@
 use std::collections::BTreeSet;
 
-use listentop_model::{figures::FIGURES, fixtures, model::Model, sample::Sample, tracker::Tracker};
+use listentop_model::{
+    figures::FIGURES,
+    fixtures,
+    model::Model,
+    sample::{LikelyAcceptor, LikelyBy, Sample},
+    tracker::Tracker,
+};
 use serde_json::Value;
 
 use super::*;
@@ -173,6 +179,12 @@ fn connections_are_listed_where_they_were_asked_for() {
         "reader": {"pid": 900, "tid": 907, "comm": "web"}, "holder": {"pid": 900, "tid": null, "comm": "web"},
     });
     assert_eq!(listener["connections_unread"][1], unread);
+    let half_open = serde_json::json!({
+        "client_address": "10.2.0.2", "client_port": 20_002, "age_us": 1_400_000, "precision": "at_least",
+        "synacks_sent_again": 0, "final_ack_came": true, "timer_us": 600_000,
+    });
+    assert_eq!(listener["connections_half_open"][1], half_open);
+    assert_eq!(listener["connections_half_open_cut"], 12);
     assert_eq!(value["listing"], serde_json::json!({"per_listener": 16, "in_all": 256, "unlisted": 2}));
 
     let mut model = model(&fixtures::connections());
@@ -194,6 +206,8 @@ fn the_table_lists_connections_below_their_listener() {
         "  6 of 129 waiting to be accepted, the longest first:",
         "    10.1.0.7:41002 ~9.3s",
         "    192.168.100.200:60999 4.1s; 120B unread; its client has closed",
+        "  2 of 14 half open, their handshakes not complete, the longest first:",
+        "    10.2.0.1:20001 7.2s; its SYN-ACK was sent again 3 times",
         "  3 waiting to be read, the longest first:",
         "    10.1.0.4:40002 310ms; 88B unread; accepted 1.0s ago; last read by web[900], thread 907; held by web[900]",
     ] {
@@ -296,6 +310,8 @@ fn documented() -> BTreeSet<String> {
         "listeners.findings",
         "listeners.connections_waiting",
         "listeners.connections_unread",
+        "listeners.blame.stacks",
+        "listeners.connections_half_open",
     ];
     documented.extend(lists.map(str::to_owned));
     documented
@@ -311,6 +327,8 @@ fn the_documentation_has_every_field_and_no_other() {
         fixtures::distinct(),
         fixtures::per_connection(),
         fixtures::connections(),
+        fixtures::blamed(),
+        late(),
     ];
     for samples in machines {
         fields(&value(&samples), "", &mut fields_of_reports);
@@ -400,6 +418,28 @@ fn the_worst_comes_first_and_coverage_last() {
     }
 }
 
+/// Clients wait, and no finding holds yet: the verdict and the block say so by the figures, and nothing denies it.
+#[test]
+fn where_no_finding_holds_the_figures_speak() {
+    let mut machine = model(&fixtures::quiet());
+    let now = &mut machine.listeners[0].now;
+    (now.accept_depth, now.oldest_waiting_us) = (288, Some(5_800_000));
+    let text = table(&machine, &[], 200);
+    let lines: Vec<&str> = text.lines().collect();
+    let says =
+        "1 of 3 listeners keeps clients waiting: 0.0.0.0:22 sshd[801], 288 connections wait, the oldest for 5.8 s.";
+    assert_eq!(lines[0], says);
+    let line = "  CRITICAL: 288 connections wait, the oldest for 5.8 s. No finding says why yet.";
+    assert!(lines.contains(&line), "{text}");
+    let head = lines.iter().position(|line| line.starts_with("LISTENER")).unwrap();
+    assert!(lines[head + 1].starts_with("0.0.0.0:22"), "it is the worst: {text}");
+    let listener = &mut machine.listeners[1];
+    listener.recent_drops.total = Some(7);
+    listener.recent_drops.unexplained = Some(7);
+    let text = table(&machine, &[], 200);
+    assert!(text.contains("WARNING: 7 attempts were refused in the last 1.0 s, why is not known."), "{text}");
+}
+
 #[test]
 fn no_line_is_too_long_and_nothing_breaks_the_terminal() {
     let mut samples = fixtures::overflow();
@@ -470,4 +510,35 @@ fn listeners_that_opened_or_closed_say_so() {
     assert_eq!(says(text(true, false)), [true, false, true, false]);
     assert_eq!(says(text(false, true)), [true, false, false, true]);
     assert_eq!(says(text(true, true)), [true, true, true, true]);
+}
+
+/// Two samples of a listener at which connections wait, with a thread that probably should accept.
+fn late() -> Vec<Sample> {
+    let mut listener = fixtures::listener(1, 4_026_531_840, "0.0.0.0:80", 16);
+    listener.gauges.accept_depth = 3;
+    listener.likely_acceptors = Some(vec![LikelyAcceptor {
+        pid: 7,
+        tid: 9,
+        comm: "worker".to_owned(),
+        by: LikelyBy::NotParked,
+        state: Some(fixtures::thread_state('S', "hrtimer_nanosleep", "clock_nanosleep")),
+    }]);
+    let mut scene = fixtures::Scene::new(vec![listener]);
+    scene.tick(1_000);
+    scene.tick(1_000);
+    scene.samples()
+}
+
+#[test]
+fn who_probably_should_accept_is_marked_with_the_reason() {
+    let likely = value(&late())["listeners"][0]["likely_acceptors"].clone();
+    let stack = likely[0]["state"]["kernel_stack"].clone();
+    let expected = serde_json::json!([{
+        "pid": 7, "tid": 9, "comm": "worker", "by": "not_parked",
+        "state": {
+            "letter": "S", "wchan": "hrtimer_nanosleep", "syscall": "clock_nanosleep", "kernel_stack": stack,
+        },
+    }]);
+    assert_eq!(likely, expected);
+    assert_eq!(value(&fixtures::overflow())["listeners"][0]["likely_acceptors"], Value::Null, "an acceptor was seen");
 }

@@ -97,14 +97,22 @@ pub(crate) fn remedy_for_probes() -> String {
 /// tries what sampling still needs: CAP_BPF for every bpf(2) call before Linux 5.19 where
 /// kernel.unprivileged_bpf_disabled is set, CAP_SYS_PTRACE where /proc hides other users' processes (`hidepid`).
 ///
+/// Where the level of measuring may change (`changes_level`), one thread keeps what attaching takes, if CAP_SYS_ADMIN
+/// does not stand for it anyway.
+///
 /// Returns those that the thread keeps.
 ///
 /// # Errors
 /// If the kernel refuses to take them, or no thread can be started. Nothing else was given up then.
-pub fn drop_after_attach() -> Result<Vec<Capability>, RightsError> {
+pub fn drop_after_attach(changes_level: bool) -> Result<Vec<Capability>, RightsError> {
     let held = held();
     let needed = trial::needed_to_sample(held)?;
-    let kept: Vec<Capability> = KEEPER.into_iter().filter(|kept| held.contains(kept)).collect();
+    let mut kept: Vec<Capability> = KEEPER.into_iter().filter(|kept| held.contains(kept)).collect();
+    if changes_level && !held.contains(&Capability::CAP_SYS_ADMIN) {
+        // perf_event_open(2) asks for the one always, bpf(2) for the other where it did in the trial.
+        let bpf = needed.contains(&Capability::CAP_BPF).then_some(Capability::CAP_BPF);
+        kept.extend(bpf.into_iter().chain([Capability::CAP_PERFMON]).filter(|kept| held.contains(kept)));
+    }
     if !kept.is_empty() {
         keeper::start(kept)?;
     }
@@ -127,6 +135,19 @@ const SYMBOLS: [Capability; 4] =
 #[cfg(feature = "blame")]
 pub(crate) fn restrict_to_symbols() -> Result<(), RightsError> {
     thread::restrict(&SYMBOLS)
+}
+
+/// Leaves the calling thread, which attaches blame's programs later, with what that needs: the rights of the probes,
+/// and those for the ids of system call tracepoints.
+#[cfg(feature = "blame")]
+pub(crate) fn restrict_to_blame() -> Result<(), RightsError> {
+    let mut needed = vec![Capability::CAP_DAC_READ_SEARCH];
+    needed.extend(PROBES);
+    if PROBES.iter().any(|probes| !held().contains(probes)) {
+        // It stands for them.
+        needed.push(Capability::CAP_SYS_ADMIN);
+    }
+    thread::restrict(&needed)
 }
 
 /// Leaves the calling thread, which reads files of container runtimes, with what that needs.

@@ -55,14 +55,14 @@ impl EncodeLabelSet for Labels {
 /// How long a listener is exported after it closed, in seconds: so its last counts are scraped.
 const AFTER_CLOSE: f64 = 30.0;
 
-/// The listeners that are exported, each with its labels, the oldest first: no two have the same.
+/// The listeners that are exported, each with its labels, always in the same order: no two have the same labels.
 pub(super) fn listeners(model: &Model) -> Vec<(Labels, &ListenerModel)> {
     let gone = |listener: &ListenerModel| {
         let closed = listener.closed_us.map_or(model.interval.seconds, |us| us as f64 / 1e6);
         listener.closed && model.interval.seconds - closed > AFTER_CLOSE
     };
     let mut listeners: Vec<&ListenerModel> = model.listeners.iter().filter(|listener| !gone(listener)).collect();
-    // The cookie of a socket is higher than that of one before.
+    // Mostly the order in which they opened. Not always: each CPU gives its own range of cookies.
     listeners.sort_by_key(|listener| listener.id);
     let mut alone: HashMap<Labels, usize> = HashMap::new();
     for listener in listeners.iter().filter(|listener| !listener.closed) {
@@ -76,9 +76,9 @@ pub(super) fn listeners(model: &Model) -> Vec<(Labels, &ListenerModel)> {
         let shared = listener.group.is_some() || alone.get(&labels).is_some_and(|count| *count > 1);
         let labels = if shared { labels.with("shard", Some(&listener.id.to_string())) } else { labels };
         match places.get(&labels) {
-            // Its address was taken over: an open one, or else the later one.
-            Some(place) if listener.closed && !named[*place].1.closed => {}
-            Some(place) => named[*place].1 = listener,
+            // Its address was taken over.
+            Some(place) if is_later(listener, named[*place].1) => named[*place].1 = listener,
+            Some(_) => {}
             None => {
                 places.insert(labels.clone(), named.len());
                 named.push((labels, listener));
@@ -86,4 +86,12 @@ pub(super) fn listeners(model: &Model) -> Vec<(Labels, &ListenerModel)> {
         }
     }
     named
+}
+
+/// Whether a listener had the address after the other: it is open, or it closed later. Both may have closed between two
+/// samples; then the one that opened later, as far as that is known.
+fn is_later(one: &ListenerModel, other: &ListenerModel) -> bool {
+    let order =
+        |listener: &ListenerModel| (!listener.closed, listener.closed_us, listener.opened_in_interval, listener.id);
+    order(one) > order(other)
 }

@@ -54,9 +54,12 @@ pub struct Options {
 /// Why it cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address is no address, or has no answer.
+    /// The address is none.
+    #[error("--web.listen-address {0}: ADDRESS:PORT is expected, such as 127.0.0.1:9753 or :9753")]
+    Address(String),
+    /// The name of an address cannot be looked up.
     #[error("--web.listen-address {0}: {1}")]
-    Address(String, String),
+    Lookup(String, String),
     /// The address is taken, or not ours.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, #[source] io::Error),
@@ -79,6 +82,19 @@ pub enum ServeError {
     /// The web server.
     #[error("the web server failed: {0}")]
     Web(#[source] io::Error),
+}
+
+impl ServeError {
+    /// Whether the command line is at fault, whatever the machine is like.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Address(_) | Self::Path(_) => true,
+            #[cfg(feature = "otlp")]
+            Self::Otlp(error) => matches!(error, otlp::OtlpError::Url(..)),
+            _ => false,
+        }
+    }
 }
 
 /// A socket that listens, before anything is measured: a mistake shows at once.
@@ -233,13 +249,13 @@ fn where_to_push(settings: &otlp::Settings) -> Result<otlp::Config, ServeError> 
 
 /// An address as the exporters write it: `:9753` is every address.
 fn resolve(text: &str) -> Result<SocketAddr, ServeError> {
-    let refused = |why: String| ServeError::Address(text.to_owned(), why);
+    let refused = |why: String| ServeError::Lookup(text.to_owned(), why);
     let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
     if let Ok(address) = full.parse() {
         return Ok(address);
     }
     if !full.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
-        return Err(refused("ADDRESS:PORT is expected, such as 127.0.0.1:9753 or :9753".to_owned()));
+        return Err(ServeError::Address(text.to_owned()));
     }
     let mut found = full.to_socket_addrs().map_err(|error| refused(error.to_string()))?;
     found.next().ok_or_else(|| refused("it has no address".to_owned()))

@@ -172,9 +172,33 @@ fn an_address_that_is_taken_over_has_one_series() {
     assert!(accepts.iter().all(|(name, _)| !name.contains("shard=")), "{accepts:?}");
     // Two that are open are told apart.
     model.listeners[0].closed = false;
-    let found = series(&written(page(model, MANY), Format::Text));
+    let found = series(&written(page(model.clone(), MANY), Format::Text));
     let shard = format!("shard=\"{}\"", later.id);
     assert!(found.keys().any(|name| name.starts_with("listentop_accepts_total{") && name.contains(&shard)));
+}
+
+/// Once the later one has closed as well, its series goes on: the earlier one's must not come back with other counts.
+#[test]
+fn an_address_that_was_taken_over_goes_on_with_the_later_one() {
+    let mut model = model(&fixtures::overflow());
+    model.interval.seconds = 100.0;
+    model.listeners = model.listeners.iter().take(1).cloned().collect::<Vec<_>>().into();
+    let first = &mut model.listeners[0];
+    (first.closed, first.closed_us, first.total.accepts) = (true, Some(98_000_000), Some(8));
+    // A CPU has cookies of its own, so a later socket's may be lower.
+    for other in [first.id + 1_000, first.id - 1] {
+        for (closed, closed_us) in [(false, None), (true, Some(99_000_000)), (true, Some(98_000_000))] {
+            let mut model = model.clone();
+            let mut later = model.listeners[0].clone();
+            (later.id, later.closed, later.closed_us, later.opened_in_interval) = (other, closed, closed_us, true);
+            later.total.accepts = Some(1);
+            model.listeners[0].opened_in_interval = false;
+            model.listeners.push(later);
+            let found = series(&written(page(model, MANY), Format::Text));
+            let accepts = found.iter().filter(|(name, _)| name.starts_with("listentop_accepts_total{"));
+            assert_eq!(accepts.map(|(_, value)| *value as u64).collect::<Vec<_>>(), [1], "{other} {closed_us:?}");
+        }
+    }
 }
 
 #[test]

@@ -22,17 +22,19 @@ pub struct Entry {
     pub reasons: Vec<Reason>,
     /// Whether it is available at all.
     pub available: bool,
+    /// Since when it is as it is, by the monotonic clock; `None`: since the start.
+    pub since_ns: Option<u64>,
 }
 
 impl Entry {
     /// A measure that is available. Without reasons it is measured, otherwise sampled.
     pub(crate) fn available(measure: Measure, via: impl Into<String>, reasons: Vec<Reason>) -> Self {
-        Self { measure, via: via.into(), reasons, available: true }
+        Self { measure, via: via.into(), reasons, available: true, since_ns: None }
     }
 
     /// A measure that is unavailable.
     pub(crate) fn unavailable(measure: Measure, reasons: Vec<Reason>) -> Self {
-        Self { measure, via: String::new(), reasons, available: false }
+        Self { measure, via: String::new(), reasons, available: false, since_ns: None }
     }
 
     /// Its status, which follows from the rest.
@@ -68,7 +70,8 @@ impl Entry {
     #[must_use]
     pub fn in_words(&self) -> Coverage {
         let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
-        Coverage { measure: self.measure, status: self.status(), via: self.via.clone(), reason: reasons.join("; ") }
+        let (measure, status, via, since_ns) = (self.measure, self.status(), self.via.clone(), self.since_ns);
+        Coverage { measure, status, via, reason: reasons.join("; "), since_ns }
     }
 }
 

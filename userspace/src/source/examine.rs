@@ -41,7 +41,7 @@ pub fn examine(options: &Options) -> Examination {
         Probes::SockDiag => return without_probes(None, Vec::new()),
         Probes::Fentry => Some(Kind::Fentry),
         Probes::Tracepoint => Some(Kind::Tracepoint),
-        Probes::Auto => options.live.kind,
+        Probes::Auto | Probes::Best => options.live.kind,
     };
     let mut trials = Vec::new();
     let outcome = LiveSource::try_start(&live::Options { kind, ..options.live.clone() }, &mut trials);

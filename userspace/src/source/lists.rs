@@ -20,10 +20,16 @@ pub(super) fn holder(scan: &Scan, inode: u64) -> Option<Actor> {
 /// Adds lists to the samples of their listeners, by cookie; of all of them the longest waiting connections stay. What
 /// waits for a listener of which none is listed is counted.
 pub(super) fn add_to_samples(mut lists: HashMap<u64, ConnectionLists>, samples: &mut Shared<ListenerSample>) {
-    for sample in samples.iter().filter(|sample| sample.gauges.accept_depth > 0 && !sample.closed) {
-        let waiting = &mut lists.entry(sample.id).or_default().waiting;
-        if waiting.total == 0 {
-            waiting.total = sample.gauges.accept_depth.into();
+    for sample in samples.iter().filter(|sample| !sample.closed) {
+        let depths = (sample.gauges.accept_depth, sample.gauges.syn_depth.unwrap_or(0));
+        if depths == (0, 0) {
+            continue;
+        }
+        let found = lists.entry(sample.id).or_default();
+        for (list, depth) in [(&mut found.waiting, depths.0), (&mut found.half_open, depths.1)] {
+            if list.total == 0 {
+                list.total = depth.into();
+            }
         }
     }
     keep_longest(lists.values_mut());

@@ -103,7 +103,7 @@ pub(super) fn is_start(ticks: u64, ns: u64) -> bool {
 const NS_PER_TICK: u64 = 10_000_000;
 
 /// The kernel's CLOCK_MONOTONIC in nanoseconds: the clock of `bpf_ktime_get_ns`, which no time namespace changes.
-pub(super) fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
         .saturating_add_signed(offsets().monotonic.saturating_neg())

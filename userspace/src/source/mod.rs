@@ -3,6 +3,7 @@
 pub mod coverage;
 mod devices;
 mod examine;
+mod heap;
 mod lists;
 pub mod live;
 mod machine;
@@ -24,6 +25,8 @@ use live::{Kind, LiveSource};
 use sock_diag::SockDiagSource;
 
 pub use examine::{Examination, Origin, examine};
+#[cfg(feature = "blame")]
+pub(crate) use machine::monotonic_ns;
 pub(crate) use namespaces::is_shown as namespace_is_shown;
 pub(crate) use proc::{process_of, start_ticks};
 
@@ -43,6 +46,27 @@ pub trait Source: Send {
 
     /// What it is, in a word or two, as status lines show it.
     fn name(&self) -> &str;
+
+    /// What it takes to watch acceptors later, if [`live::Options::blame_later`] asked for that; once.
+    ///
+    /// # Errors
+    /// Why that is not possible here.
+    fn blame_apart(&mut self) -> Result<live::blame::Apart, String> {
+        Err("it takes probes".to_owned())
+    }
+
+    /// How much it measures, and which levels there are; `None` if that cannot change.
+    fn levels(&mut self) -> Option<live::Levels> {
+        None
+    }
+
+    /// Measures so much from the next sample on.
+    ///
+    /// # Errors
+    /// Why not, and what would help.
+    fn set_level(&mut self, _level: live::Level) -> Result<(), String> {
+        Err("it takes probes, in the dashboard".to_owned())
+    }
 
     /// What acceptors do while connections wait, if [`live::Options::blame`] asked for that.
     ///
@@ -68,6 +92,8 @@ pub enum Probes {
     /// The best that runs here.
     #[default]
     Auto,
+    /// The best probes that run here, or an error.
+    Best,
     /// Probes on functions, or an error.
     Fentry,
     /// Probes on tracepoints, or an error.
@@ -125,6 +151,7 @@ pub fn start(options: &Options) -> Result<Started, StartError> {
             let source = SockDiagSource::start(WithoutProbes::NotRequested)?;
             Ok(Started { source: Box::new(source), notice: None })
         }
+        Probes::Best => Ok(Started { source: Box::new(LiveSource::start(&options.live)?), notice: None }),
         Probes::Fentry => live(options, Kind::Fentry),
         Probes::Tracepoint => live(options, Kind::Tracepoint),
         Probes::Auto => LiveSource::start(&options.live)

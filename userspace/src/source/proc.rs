@@ -33,6 +33,8 @@ pub(super) struct Stat<'a> {
     pub comm: &'a str,
     /// State, as a letter.
     pub state: char,
+    /// Its parent's process id; 0 if our PID namespace does not show it.
+    pub parent: u32,
     /// Threads of its process.
     pub threads: u32,
     /// Start time in clock ticks since boot, by the clock of the reader's time namespace.
@@ -40,14 +42,15 @@ pub(super) struct Stat<'a> {
 }
 
 impl<'a> Stat<'a> {
-    /// Reads the text of a file (fields 2, 3, 20 and 22). The name may hold anything, so it ends at the last ')'.
+    /// Reads the text of a file (fields 2, 3, 4, 20 and 22). The name may hold anything, so it ends at the last ')'.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let (open, close) = (text.find('(')?, text.rfind(')')?);
         let mut fields = text.get(close + 1..)?.split_ascii_whitespace();
         Some(Self {
             comm: text.get(open + 1..close)?,
             state: fields.next()?.chars().next()?,
-            threads: fields.nth(16)?.parse().ok()?,
+            parent: fields.next()?.parse().ok()?,
+            threads: fields.nth(15)?.parse().ok()?,
             start_ticks: fields.nth(1)?.parse().ok()?,
         })
     }
@@ -120,8 +123,8 @@ mod tests {
 
     #[test]
     fn names_with_blanks_and_brackets_are_whole() {
-        let stat = "12 (a ) (b) S 1 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 6 0 777 0 0";
-        let expected = Stat { comm: "a ) (b", state: 'S', threads: 6, start_ticks: 777 };
+        let stat = "12 (a ) (b) S 5 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0 6 0 777 0 0";
+        let expected = Stat { comm: "a ) (b", state: 'S', parent: 5, threads: 6, start_ticks: 777 };
         assert_eq!(Stat::parse(stat), Some(expected));
         assert_eq!(Stat::parse("12 (a"), None);
         assert_eq!(Stat::parse("12 (a) S 1"), None);

@@ -38,7 +38,7 @@ use nix::{
 };
 
 pub use lab::Lab;
-pub use test_harness::skip;
+pub use test_harness::{not_packaged, skip};
 pub use watch::Watch;
 
 /// One test of the probes.

@@ -17,7 +17,7 @@ use nix::{
 };
 use socket2::Socket;
 
-use crate::sockets;
+use crate::{sockets, wait_until};
 
 /// A child process. Dropping it kills it.
 pub struct Forked {
@@ -202,4 +202,12 @@ pub fn receive_descriptor(through: BorrowedFd<'_>) -> OwnedFd {
         }
     }
     panic!("a message without a descriptor");
+}
+
+/// Stops a process, and waits until it is stopped. Until then it may still be woken for a connection that it never
+/// accepts, or accept one.
+pub fn stop(pid: u32) {
+    kill(Pid::from_raw(pid as i32), Signal::SIGSTOP).expect("it lives");
+    let stat = format!("/proc/{pid}/stat");
+    wait_until("it is stopped", || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
 }

@@ -10,7 +10,7 @@ use std::{
 
 use listentop::source::{
     Source as _,
-    live::{LiveSource, Options, StartError},
+    live::{Level, LiveSource, Options, StartError},
 };
 use listentop_model::{
     coverage::{Measure, Status},
@@ -143,6 +143,22 @@ impl Watch {
     /// From the next sample on, so many connections of each listener are listed.
     pub fn list_connections(&mut self, per_listener: u32) {
         self.source.as_mut().expect("until it is dropped").list_connections(per_listener);
+    }
+
+    /// Measures so much from now on, and takes the sample that what comes back begins with. The options must allow it.
+    pub fn set_level(&mut self, level: Level) {
+        self.source().set_level(level).expect("the level can be changed");
+        self.sample();
+    }
+
+    /// The probes.
+    pub fn source(&mut self) -> &mut LiveSource {
+        self.source.as_mut().expect("until it is dropped")
+    }
+
+    /// The last sample.
+    pub fn last(&self) -> &Sample {
+        &self.last
     }
 
     /// Takes another sample.

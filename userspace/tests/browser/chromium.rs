@@ -11,6 +11,7 @@ use std::{
     },
     path::Path,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use nix::unistd::pipe;
@@ -21,6 +22,8 @@ use test_harness::skip;
 /// Where the browser reads messages, and where it writes them.
 const READS: i32 = 3;
 const WRITES: i32 = 4;
+/// How long the page has for what a click does: a busy machine is slow.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A page in a browser of its own.
 pub(crate) struct Page {
@@ -124,15 +127,32 @@ impl Page {
         answer["result"]["value"].clone()
     }
 
-    /// Clicks on the middle of the element that a selector finds first, as a mouse does.
+    /// Clicks on the middle of the element that a selector finds first, as a mouse does, once it stands still: a link
+    /// scrolls the page a moment after it was clicked.
     pub(crate) fn click(&mut self, selector: &str) {
         let place = self.value(&format!(
-            "(() => {{ const e = document.querySelector({selector:?}); e.scrollIntoView({{ block: 'center' }}); \
-             const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
+            "(async () => {{ const e = document.querySelector({selector:?}); let last, same = 0; \
+             while (same < 3) {{ e.scrollIntoView({{ block: 'center' }}); \
+             await new Promise((done) => setTimeout(done, 20)); const r = e.getBoundingClientRect(); \
+             const now = [r.x + r.width / 2, r.y + r.height / 2]; \
+             same = last && now[0] === last[0] && now[1] === last[1] ? same + 1 : 0; last = now; }} return last; }})()"
         ));
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
             self.call("Input.dispatchMouseEvent", &event);
+        }
+    }
+
+    /// Checks that an expression has a value within some seconds: what a click does may come a moment later.
+    pub(crate) fn becomes(&mut self, expression: &str, wanted: impl Into<Value>, why: &str) {
+        let (wanted, since) = (wanted.into(), Instant::now());
+        loop {
+            let value = self.value(expression);
+            if value == wanted {
+                return;
+            }
+            assert!(since.elapsed() < PATIENCE, "{why}: {expression} is {value}, not {wanted}");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -107,37 +107,38 @@ fn clicked() {
     let (_place, file) = page();
     let mut page = Page::open(&file, SIZES[0]);
     page.prefer("light");
-    let background = "getComputedStyle(document.body).backgroundColor";
-    let light = page.value(background);
+    let is_light = "getComputedStyle(document.body).backgroundColor === 'rgb(255, 255, 255)'";
+    page.becomes(is_light, true, "as the user prefers");
     page.click("#theme");
-    assert_ne!(page.value(background), light, "it is dark now");
+    page.becomes(is_light, false, "it is dark now");
     page.click("#theme");
-    assert_eq!(page.value(background), light);
+    page.becomes(is_light, true, "and light again");
 
     let open = "document.querySelector('details.listener').open";
-    assert_eq!(page.value(open), true, "something is wrong with it");
+    page.becomes(open, true, "something is wrong with it");
     page.click("#all");
-    assert_eq!(page.value(open), false);
+    page.becomes(open, false, "all are closed");
     page.click("td a[href^='#l']");
-    assert_eq!(page.value(open), true, "the link of the table opens it");
+    page.becomes(open, true, "the link of the table opens it");
     page.click("details.listener > summary b");
-    assert_eq!(page.value(open), false);
+    page.becomes(open, false, "its name closes it");
     page.click(".finding a");
-    assert_eq!(page.value(open), true, "so does that of a finding");
+    page.becomes(open, true, "the link of a finding opens it");
     let figures = "document.querySelector('details.listener details').open";
-    assert_eq!(page.value(figures), false);
+    page.becomes(figures, false, "they are not asked for yet");
     page.click("details.listener details > summary");
-    assert_eq!(page.value(figures), true);
+    page.becomes(figures, true, "they are now");
 
     let shown = "[...document.querySelectorAll('[data-words]')].filter((e) => !e.hidden).length";
     let all = page.value(shown);
     assert!(all.as_u64() >= Some(5), "{all}");
     page.click("#filter");
+    page.becomes("document.activeElement.id", "filter", "it takes what is typed");
     page.type_text("no-such-thing");
-    assert_eq!(page.value(shown), 0);
+    page.becomes(shown, 0, "nothing has that");
     page.value("document.getElementById('filter').select()");
     page.type_text("CRITICAL 127.0.0.1");
-    assert_eq!(page.value(shown), all, "every word fits, in any case");
+    page.becomes(shown, all, "every word fits, in any case");
     assert_eq!(page.events("Runtime.exceptionThrown"), Vec::<&Value>::new());
 }
 

@@ -1,5 +1,6 @@
 //! The dashboard in a pseudo-terminal: keys, resizing, every way to end it, and the terminal's modes afterwards.
 
+mod first_moments;
 mod keys;
 mod replay;
 mod session;
@@ -29,7 +30,9 @@ fn child() {
         for sample in &samples[1..] {
             tracker.push(sample);
         }
-        let (models, receiver) = watch::channel(Some(Arc::new(tracker.model().clone())));
+        let model = Some(Arc::new(tracker.model().clone()));
+        let has_none = matches!(mode.as_str(), "late" | "never");
+        let (models, receiver) = watch::channel(if has_none { None } else { model.clone() });
         let (controls, _controlled) = mpsc::unbounded_channel();
         match mode.as_str() {
             "panic" => {
@@ -49,6 +52,18 @@ fn child() {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     drop(models);
                 });
+            }
+            "late" => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(700)).await;
+                    models.send_replace(model);
+                    std::future::pending::<()>().await;
+                });
+            }
+            "slow" => {
+                // As long as probes take.
+                std::thread::sleep(Duration::from_millis(700));
+                std::mem::forget(models);
             }
             _ => std::mem::forget(models),
         }

@@ -7,7 +7,8 @@ use std::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
     },
-    process::{Child, Stdio},
+    path::Path,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -26,6 +27,8 @@ use test_support::{
     command::listentop,
     environment::patience,
     lab::PORT,
+    process::{Gate, fork},
+    sleep_ms,
     sockets::{accept, attempt, connect, give_up_refused, listen, receive, send_all},
 };
 
@@ -34,7 +37,10 @@ const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts];
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "dashboard::quit_by_key", needs: NEEDS, run: quit_by_key },
     Test { name: "dashboard::ended_by_signals", needs: NEEDS, run: ended_by_signals },
+    Test { name: "dashboard::level_by_key", needs: NEEDS, run: level_by_key },
     Test { name: "dashboard::log_of_the_probes", needs: NEEDS, run: log_of_the_probes },
+    Test { name: "dashboard::blame_while_its_view_is_open", needs: NEEDS, run: blame_while_open },
+    Test { name: "dashboard::blame_while_a_critical_finding_lasts", needs: NEEDS, run: blame_by_itself },
 ];
 
 const ENTER_ALTERNATE: &str = "\x1b[?1049h";
@@ -68,11 +74,15 @@ impl Session {
 
     /// The same with more arguments, and with stderr in a file.
     fn start_with(netns: u32, arguments: &str, errors: Option<File>) -> Self {
+        let command = listentop(&format!("--netns {netns} --refresh 100ms {arguments}"));
+        Self::spawn(command, errors)
+    }
+
+    fn spawn(mut command: Command, errors: Option<File>) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("a pseudo-terminal");
         let before = modes(&slave);
         let end = || slave.try_clone().expect("a descriptor");
-        let mut command = listentop(&format!("--netns {netns} --refresh 100ms {arguments}"));
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR").stdin(end()).stdout(end());
         command.stderr(errors.map_or_else(|| Stdio::from(end()), Stdio::from));
         let raw = master.as_raw_fd();
@@ -122,6 +132,23 @@ impl Session {
         // SAFETY: the size outlives the call, which reads it.
         let result = unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
         assert_eq!(result, 0, "TIOCSWINSZ: {}", std::io::Error::last_os_error());
+    }
+
+    /// Has all drawn anew, again and again, until a text is on the screen: of a change only the cells that differ are
+    /// drawn.
+    fn redraw_until(&mut self, text: &str) {
+        let start = Instant::now();
+        for columns in [120, 121].into_iter().cycle() {
+            self.resize(columns, 40);
+            let drawn = Instant::now();
+            while drawn.elapsed() < Duration::from_millis(500) {
+                self.read(Duration::from_millis(50));
+            }
+            if self.output.contains(text) {
+                return;
+            }
+            assert!(start.elapsed() < patience(), "no {text:?} in:\n{}", self.output);
+        }
     }
 
     /// Checks that the dashboard ends with this code and restores the terminal.
@@ -184,6 +211,29 @@ fn quit_by_key(lab: &Lab) {
     drop(waiting);
 }
 
+/// Keys and the menu change how much is measured, inside the sandbox and without capabilities; the screen says so.
+fn level_by_key(lab: &Lab) {
+    let listener = listen(PORT, 16);
+    let mut session = shown(Session::start_with(lab.netns, "--measure queues", None));
+    for (key, said) in [("D", ": queues"), ("U", ": accepts"), ("U", ": all"), ("D", ": accepts")] {
+        session.send(key);
+        // Of the last line only the cells that differ are drawn: its end does.
+        session.wait_for(said);
+        drop((connect(PORT), accept(&listener)));
+    }
+    // The menu: one up is the lowest level.
+    session.send("M");
+    session.redraw_until("(measured now)");
+    session.send("k\r");
+    session.wait_for(": queues");
+    session.send("M4");
+    session.redraw_until("measure accepts");
+    session.send("c");
+    session.redraw_until("not measured since");
+    session.send("q");
+    session.assert_end(0);
+}
+
 fn ended_by_signals(lab: &Lab) {
     let _listener = listen(PORT, 3);
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
@@ -217,4 +267,124 @@ fn log_of_the_probes(lab: &Lab) {
     errors.rewind().expect("a file");
     errors.read_to_string(&mut text).expect("text");
     assert!(text.contains("probe: listening: ") && text.contains("probe: listens no more: "), "{text}");
+}
+
+/// Descriptors of BPF programs and links, and of performance events, that a process has open.
+fn hooks(pid: u32) -> usize {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
+    let links = links.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let is_hook = |link: &Path| {
+        let link = link.to_string_lossy();
+        ["bpf-prog", "bpf_link", "bpf-link", "perf_event"].iter().any(|kind| link.contains(kind))
+    };
+    links.filter(|link| is_hook(link)).count()
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < patience(), "not {what}");
+        sleep_ms(50);
+    }
+}
+
+/// The report in the only evidence bundle below a folder, once it is written.
+fn report_in(folder: &Path) -> Option<serde_json::Value> {
+    let bundle = std::fs::read_dir(folder).expect("a folder").flatten().next()?;
+    serde_json::from_slice(&std::fs::read(bundle.path().join("report.json")).ok()?).ok()
+}
+
+#[inline(never)]
+fn sleeps_in_a_function() {
+    loop {
+        sleep_ms(20);
+        std::hint::black_box(());
+    }
+}
+
+/// A server whose only thread accepts one connection, and then sleeps in a function of its own for ever.
+fn sleeper() -> test_support::process::Forked {
+    let ready = Gate::new();
+    let server = fork(|| {
+        let listener = listen(PORT, 16);
+        ready.open(1);
+        let _accepted = accept(&listener);
+        sleeps_in_a_function();
+    });
+    ready.pass();
+    server
+}
+
+/// The view names the function in which the acceptor sleeps, with its share. Nothing is attached before it opens, nor
+/// when it has closed.
+fn blame_while_open(lab: &Lab) {
+    let server = sleeper();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = listentop(&format!("--netns {} --refresh 100ms", lab.netns));
+    command.current_dir(folder.path());
+    let mut session = shown(Session::spawn(command, None));
+    let pid = session.child.id();
+    let before = hooks(pid);
+    // It is seen accepting the first: nobody is blamed where no thread was.
+    let _clients: Vec<_> = (0..4).map(|_| connect(PORT)).collect();
+    sleep_ms(500);
+    session.send("8");
+    session.redraw_until("sleeps_in_a_function");
+    assert!(hooks(pid) > before + 4, "{} after {before}", hooks(pid));
+    // Begun anew: what is charged from here on is three connections' waiting.
+    session.send("a");
+    let begin = Instant::now();
+    sleep_ms(1_500);
+    session.send("w");
+    let mut report = None;
+    until("written", || {
+        session.read(Duration::from_millis(10));
+        report = report_in(folder.path());
+        report.is_some()
+    });
+    let most = begin.elapsed().as_micros() as f64;
+    let blame = &report.expect("it is written")["listeners"][0]["blame"];
+    let number = |name: &str| blame[name].as_f64().unwrap_or_else(|| panic!("{name}: {blame:#}"));
+    let (watched, total) = (number("watched_us"), number("total_wait_us"));
+    assert!((1e6..=most).contains(&watched), "{watched} µs of {most}");
+    assert!((total / watched - 3.0).abs() < 0.1, "three connections wait: {total} in {watched} µs");
+    assert!(number("asleep_us") / total > 0.9, "{blame:#}");
+    assert!(blame["summary"].as_str().is_some_and(|text| text.contains("slept in")), "{blame:#}");
+    let top = &blame["stacks"][0];
+    let frames: Vec<&str> = top["frames"].as_array().expect("a list").iter().filter_map(|it| it.as_str()).collect();
+    assert!(frames.iter().any(|frame| frame.ends_with("sleeps_in_a_function")), "{frames:?}");
+    assert!(top["share"].as_f64().is_some_and(|share| share > 0.8), "{top:#}");
+    // Back: all is detached.
+    session.send("\x1b");
+    until("detached", || {
+        session.read(Duration::from_millis(10));
+        hooks(pid) == before
+    });
+    // And once more.
+    session.send("8");
+    session.redraw_until("sleeps_in_a_function");
+    session.send("q");
+    session.assert_end(0);
+    drop(server);
+}
+
+/// With `--blame-on critical` the finding says what the acceptor does, and nothing is attached once it has passed.
+fn blame_by_itself(lab: &Lab) {
+    let server = sleeper();
+    let mut session = shown(Session::start_with(lab.netns, "--blame-on critical", None));
+    let pid = session.child.id();
+    sleep_ms(500);
+    let before = hooks(pid);
+    session.send("\r");
+    session.wait_for("ACCEPTORS");
+    let clients: Vec<_> = (0..4).map(|_| connect(PORT)).collect();
+    session.redraw_until("slept in");
+    assert!(hooks(pid) > before + 4, "{} after {before}", hooks(pid));
+    drop((server, clients));
+    until("detached", || {
+        session.read(Duration::from_millis(10));
+        hooks(pid) == before
+    });
+    session.send("q");
+    session.assert_end(0);
 }

@@ -5,6 +5,7 @@ pub(crate) mod acceptor_imbalance;
 pub(crate) mod dead_on_accept;
 pub(crate) mod descriptors_low;
 pub(crate) mod hung_reader;
+pub(crate) mod late;
 pub(crate) mod refused_attempts;
 
 use listentop_model::{
@@ -23,10 +24,9 @@ use socket2::Socket;
 use test_support::{
     Lab, Test, Watch,
     lab::PORT,
-    process::{Forked, Gate, fork},
+    process::{Forked, Gate, fork, stop},
     sleep_ms,
     sockets::{accept, attempt_with_late_ack, connect, listen, receive, send_all, wait_queued},
-    wait_until,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -124,10 +124,7 @@ fn stopped(lab: &Lab) {
     let listener = listen(PORT, 64);
     let server = fork(|| serve(&listener));
     watch.during(request);
-    send(Signal::SIGSTOP, &server);
-    // Until the signal arrives it accepts.
-    let stat = format!("/proc/{}/stat", server.pid());
-    wait_until("it is stopped", || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
+    stop(server.pid());
     let clients: Vec<Socket> = (0..4).map(|_| connect(PORT)).collect();
     watch.during(|| sleep_ms(2_500));
     let seen = watch.listener(PORT);

@@ -1,7 +1,10 @@
-//! Connections one by one: which wait longest to be accepted and to be read, with their clients.
+//! Connections one by one: which wait longest to be accepted, to be read and for the end of their handshakes, with
+//! their clients.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Shutdown, SocketAddr},
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -23,12 +26,16 @@ use test_support::{
     environment::{options, slowness},
     lab::{PORT, any6, has_ipv6, loopback, loopback6},
     skip, sleep_ms,
-    sockets::{accept, connect, connect_to, listen, listen_on, receive, send_all, try_connect, wait_queued},
+    sockets::{
+        accept, attempt_with_late_ack, attempt_without_hearing, connect, connect_to, listen, listen_on, receive,
+        send_all, try_connect, wait_queued,
+    },
     spans::When,
     tid,
 };
 
 const WAITING: &[Measure] = &[Measure::WaitingConnections];
+const HALF_OPEN: &[Measure] = &[Measure::HalfOpenConnections];
 const UNREAD: &[Measure] = &[Measure::WaitingConnections, Measure::UnreadConnections];
 
 pub(crate) const TESTS: &[Test] = &[
@@ -41,6 +48,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "lists::other_namespaces", needs: WAITING, run: other_namespaces },
     Test { name: "lists::the_oldest_unread_bytes", needs: UNREAD, run: the_oldest_unread_bytes },
     Test { name: "lists::the_longest_unread_stay", needs: UNREAD, run: the_longest_unread_stay },
+    Test { name: "lists::half_open_as_ss_has_them", needs: HALF_OPEN, run: half_open_as_ss },
+    Test { name: "lists::half_open_in_other_namespaces", needs: HALF_OPEN, run: half_open_elsewhere },
+    Test { name: "lists::half_open_that_are_cut_are_counted", needs: HALF_OPEN, run: half_open_cut },
     Test { name: "lists::many_listeners", needs: WAITING, run: many_listeners },
     Test { name: "lists::in_reports_and_recordings", needs: UNREAD, run: in_reports_and_recordings },
     Test { name: "lists::connections_that_end_meanwhile", needs: UNREAD, run: connections_that_end_meanwhile },
@@ -306,6 +316,137 @@ fn the_longest_unread_stay(lab: &Lab) {
     let found = lists(&watch).unread;
     assert_eq!(clients(&found), pairs[40..56].iter().map(|(client, _)| end(client)).collect::<Vec<_>>());
     assert_eq!(found.total, 50);
+}
+
+/// Request sockets as the kernel's table has them: the client's port, by the listener's.
+fn requests(port: u16) -> Vec<u16> {
+    let table = std::fs::read_to_string("/proc/thread-self/net/tcp").expect("its namespace's table");
+    let end = |end: &str| u16::from_str_radix(end.rsplit(':').next()?, 16).ok();
+    let request = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, client) = (end(words.next()?)?, end(words.next()?)?);
+        (words.next()? == "03" && local == port).then_some(client)
+    };
+    let mut ports: Vec<u16> = table.lines().filter_map(request).collect();
+    ports.sort_unstable();
+    ports
+}
+
+/// How often each SYN-ACK was sent again, by the client's port, as `ss` has it; `None` where there is no `ss`.
+fn resent_by_ss(port: u16) -> Option<BTreeMap<u16, u32>> {
+    let filter = format!("( sport = :{port} )");
+    let output = Command::new("ss").args(["-tanoH", "state", "syn-recv", &filter]).output().ok()?;
+    let text = String::from_utf8(output.stdout).expect("text");
+    let request = |line: &str| {
+        // 0 0 127.0.0.1:7000 127.0.0.1:40000 timer:(on,800ms,1)
+        let client = line.split_whitespace().nth(3)?.rsplit(':').next()?.parse().ok()?;
+        let resent = line.split("timer:(on,").nth(1)?.split([',', ')']).nth(1)?.parse().ok()?;
+        Some((client, resent))
+    };
+    Some(text.lines().filter_map(request).collect())
+}
+
+/// Three whose final ACKs find the accept queue full, and two whose clients hear nothing.
+fn half_open_as_ss(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    watch.list_connections(PER_LISTENER);
+    let (full, deaf) = (listen(PORT, 4), listen(PORT + 1, 16));
+    watch.sample();
+    assert_eq!(watch.listener(PORT).connections, None);
+    let (since, late) = When::doing(|| -> Vec<Socket> { (0..3).map(|_| attempt_with_late_ack(PORT)).collect() });
+    let waiting: Vec<Socket> = (0..5).map(|_| connect(PORT)).collect();
+    let clients: Vec<Socket> = (0..2).map(|_| attempt_without_hearing(PORT + 1)).collect();
+    let found = |watch: &Watch, port: u16| watch.listener(port).connections.clone().unwrap_or_default().half_open;
+    let mut said = [false; 2];
+    // Their final ACKs come after 200 ms, and the SYN-ACKs are sent again after a second.
+    watch.sample_until("the final ACKs have come, and each SYN-ACK was sent again", |watch| {
+        for port in [PORT, PORT + 1] {
+            let list = found(watch, port);
+            let mut ports: Vec<u16> = list.connections.iter().map(|connection| connection.port).collect();
+            ports.sort_unstable();
+            assert_eq!((ports, list.total, list.cut()), (requests(port), list.connections.len() as u64, 0), "{port}");
+        }
+        let all = [PORT, PORT + 1].map(|port| found(watch, port).connections);
+        let acked = all.each_ref().map(|list| list.iter().all(|c| c.half_open.is_some_and(|h| h.acked == Some(true))));
+        let resent = all.iter().flatten().all(|c| c.half_open.is_some_and(|half_open| half_open.resent > 0));
+        // Before the final ACK has come, and after.
+        said[0] |= !acked[0];
+        said[1] |= acked[0];
+        acked == [true, false] && resent
+    });
+    assert_eq!(said, [true; 2]);
+    let list = found(&watch, PORT);
+    assert_eq!(list.connections.len(), 3);
+    for connection in &list.connections {
+        assert_eq!((connection.precision, connection.client), (Precision::Measured, IpAddr::from([127, 0, 0, 1])));
+        assert_since(connection, since);
+    }
+    for port in [PORT, PORT + 1] {
+        let Some(by_ss) = resent_by_ss(port) else { continue };
+        watch.sample();
+        let after = resent_by_ss(port).expect("ss is there");
+        let listed = found(&watch, port).connections;
+        assert_eq!(listed.len(), by_ss.len(), "{by_ss:?}");
+        for connection in listed {
+            let resent = connection.half_open.expect("it is half open").resent;
+            let (before, after) = (by_ss[&connection.port], after[&connection.port]);
+            assert!((before..=after).contains(&resent), "{resent} of {}, by ss {before} to {after}", connection.port);
+        }
+    }
+    // Where there is room they leave the list.
+    let accepted: Vec<Socket> = (0..5).map(|_| accept(&full).expect("a connection")).collect();
+    watch.sample_until("the clients have repeated their final ACKs", |watch| {
+        found(watch, PORT).connections.is_empty() && requests(PORT).is_empty()
+    });
+    drop((accepted, late, waiting, clients, deaf));
+}
+
+fn half_open_elsewhere(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    watch.list_connections(PER_LISTENER);
+    Lab::beside(|beside| {
+        let listener = listen(PORT, 16);
+        let clients: Vec<Socket> = (0..2).map(|_| attempt_without_hearing(PORT)).collect();
+        let mut ports: Vec<u16> = clients.iter().map(|client| end(client).port()).collect();
+        ports.sort_unstable();
+        assert_eq!(requests(PORT), ports, "the test's own load");
+        watch.sample_until("the namespace is found", |watch| {
+            let there = watch.model().listeners.iter().find(|l| l.netns == beside.netns && l.port == PORT);
+            let list = there.and_then(|l| l.connections.clone()).unwrap_or_default().half_open;
+            let mut listed: Vec<u16> = list.connections.iter().map(|connection| connection.port).collect();
+            listed.sort_unstable();
+            assert!(listed.is_empty() || listed == ports, "{listed:?}");
+            // They are counted in any case.
+            assert_eq!(list.total, 2);
+            listed == ports
+        });
+        drop((listener, clients));
+    });
+}
+
+fn half_open_cut(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 64);
+    let clients: Vec<Socket> = (0..20)
+        .map(|_| {
+            let client = attempt_without_hearing(PORT);
+            sleep_ms(2);
+            client
+        })
+        .collect();
+    assert_eq!(requests(PORT).len(), 20, "the test's own load");
+    for wanted in [1, 5, PER_LISTENER] {
+        watch.list_connections(wanted);
+        watch.sample();
+        let list = lists(&watch).half_open;
+        let oldest: Vec<SocketAddr> = clients.iter().take(wanted as usize).map(end).collect();
+        let listed: Vec<SocketAddr> = self::clients(&list);
+        assert_eq!((listed, list.total), (oldest, 20), "the {wanted} oldest");
+    }
+    watch.list_connections(0);
+    watch.sample();
+    assert_eq!(watch.listener(PORT).connections, None);
+    drop((clients, listener));
 }
 
 /// Of more listeners than there are lists, what is not listed is counted; of all connections, the oldest stay.

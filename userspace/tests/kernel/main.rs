@@ -9,6 +9,11 @@ mod backends;
 mod before_start;
 #[cfg(feature = "blame")]
 mod blame;
+mod blame_programs;
+#[cfg(feature = "blame")]
+mod blame_reads;
+#[cfg(feature = "blame")]
+mod blame_stacks;
 mod burst;
 mod calls;
 mod clients;
@@ -20,6 +25,7 @@ mod failures;
 mod findings;
 mod handshake;
 mod identity;
+mod level_changes;
 mod levels;
 mod lifecycle;
 mod lists;
@@ -87,8 +93,10 @@ fn main() -> ExitCode {
         findings::dead_on_accept::TESTS,
         findings::descriptors_low::TESTS,
         findings::hung_reader::TESTS,
+        findings::late::TESTS,
         findings::refused_attempts::TESTS,
         refused::TESTS,
+        level_changes::TESTS,
         levels::TESTS,
         scale::TESTS,
         command_line::TESTS,
@@ -96,12 +104,21 @@ fn main() -> ExitCode {
         probe_log::TESTS,
         #[cfg(feature = "blame")]
         blame::TESTS,
+        #[cfg(feature = "blame")]
+        blame_stacks::TESTS,
+        blame_programs::TESTS,
+        #[cfg(feature = "blame")]
+        blame_reads::TESTS,
         dashboard::TESTS,
     ];
     // Tests that change the machine, or need a kernel whose hooks are all known, are listed in our virtual machines
     // only (`cargo xtask kernels`). Tests of probes on functions are not listed where CI is set: there a skipped
     // test fails, and the machine may refuse such probes.
-    let own: &[_] = if test_harness::own_machine() { &[refused::OF_FUNCTIONS, machine::TESTS] } else { &[] };
+    let own: &[_] = if test_harness::own_machine() {
+        &[refused::OF_FUNCTIONS, machine::TESTS, blame_programs::OTHERS]
+    } else {
+        &[]
+    };
     let of_functions: &[_] =
         if test_harness::own_machine() || !test_harness::ci() { &[handshake::TESTS, backends::TESTS] } else { &[] };
     let elsewhere = own.iter().chain(of_functions);

@@ -6,6 +6,8 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use listentop_model::coverage::Measure;
@@ -16,6 +18,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+use socket2::Socket;
 use test_support::{
     Lab, Test,
     command::listentop,
@@ -194,7 +197,24 @@ fn full_disk(_: &Lab) {
 fn size(_: &Lab) {
     let place = Place::new("size");
     let file = place.path("one.rec");
-    let output = run(&format!("record {file} --every 50ms --for 120s --max-size 64K"));
+    // A sample in which nothing has changed takes next to nothing.
+    let listeners: Vec<Socket> = (0..30).map(|n| listen(PORT + n, 16)).collect();
+    let done = AtomicBool::new(false);
+    let output = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for (listener, port) in listeners.iter().zip(PORT..) {
+                    let client = connect(port);
+                    drop(accept(listener).expect("a connection"));
+                    drop(client);
+                }
+                sleep_ms(20);
+            }
+        });
+        let output = run(&format!("record {file} --every 50ms --for 120s --max-size 64K"));
+        done.store(true, Ordering::Relaxed);
+        output
+    });
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     assert!(stderr.contains("it is as large as --max-size allows"), "{stderr}");

@@ -87,10 +87,21 @@ fn from_the_accept(lab: &Lab) {
     send_all(&client, &[1; 100]);
     sleep_ms(50);
     assert_unread(&mut watch, (100, 0));
+    assert_eq!(watch.listener(PORT).now.accepted_unread_bytes, Some(0));
     let (accepted, server) = When::doing(|| accept(&listener).expect("a connection"));
     sleep_ms(20);
     assert_oldest(&mut watch, accepted);
-    assert_eq!(receive(&server, 200), 100);
+    assert_eq!(watch.listener(PORT).now.accepted_unread_bytes, Some(100));
+    // Another one waits: its bytes are none of those that the program could read.
+    let next = connect(PORT);
+    send_all(&next, &[1; 70]);
+    assert_eq!(receive(&server, 40), 40);
+    assert_oldest(&mut watch, accepted);
+    let now = watch.listener(PORT).now;
+    assert_eq!((now.accept_depth, now.queued_bytes, now.accepted_unread_bytes), (1, Some(130), Some(60)));
+    let second = accept(&listener).expect("a connection");
+    assert_eq!(receive(&second, 200), 70);
+    assert_eq!(receive(&server, 200), 60);
     assert_unread(&mut watch, (0, 0));
 }
 
@@ -109,6 +120,8 @@ fn of_any_connection(lab: &Lab) {
     assert_unread(&mut watch, (0, 0));
     // All at once: the first is the oldest, until it is read.
     let sent: Vec<When> = pairs.iter().map(|(client, _)| When::doing(|| send_all(client, b"x")).0).collect();
+    assert_oldest(&mut watch, sent[0]);
+    assert_eq!(watch.listener(PORT).now.accepted_unread_bytes, Some(CONNECTIONS as u64));
     for ((_, server), sent) in pairs.iter().zip(sent) {
         assert_oldest(&mut watch, sent);
         assert_eq!(receive(server, 10), 1);

@@ -6,16 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caps::Capability::{CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_SYS_PTRACE};
+use caps::Capability::{CAP_BPF, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SYSLOG};
 
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
 use crate::{
     Test,
+    screen::Screen,
     support::{
-        ALL, Elsewhere, Measuring, Named, Program, coverage, enter_namespaces, listener, mask, namespace, netns,
-        sleep_ms, threads,
+        ALL, Elsewhere, Measuring, Named, Program, Thread, coverage, enter_namespaces, listener, mask, namespace,
+        netns, sleep_ms, threads,
     },
 };
 
@@ -25,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "dropping::without_probes", run: without_probes },
     Test { name: "dropping::where_proc_hides_processes", run: hidden_processes },
     Test { name: "dropping::under_the_dashboard", run: under_the_dashboard },
+    Test { name: "dropping::what_changing_the_level_keeps", run: changing_the_level },
 ];
 
 /// Time in which listentop must find a new listener and its owner. It searches for owners twice a second.
@@ -54,6 +56,8 @@ fn assert_dropped(pid: u32, bounding: Option<u64>, sampling: u64) {
         let allowed = match thread.name.as_str() {
             "owners" | "waiters" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE]),
             "names" => mask(&[CAP_DAC_READ_SEARCH]),
+            "blame" => mask(&[CAP_BPF, CAP_PERFMON, CAP_DAC_READ_SEARCH]),
+            "symbols" | "unwinder" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SYSLOG]),
             "rights" => mask(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN]),
             _ => sampling,
         };
@@ -122,13 +126,27 @@ fn hidden_processes() {
     }
 }
 
-/// The dashboard has separate threads for sampling and drawing.
+/// The dashboard has separate threads for sampling and drawing. Unless it never blames, two more keep what that takes.
+/// No other may attach probes: a second filter of system calls is on it.
 fn under_the_dashboard() {
+    let number = |thread: &Thread| thread.field("Seccomp_filters").parse::<i64>().expect("a number");
+    let own = number(&threads(std::process::id())[0]);
+    let later = |threads: &[Thread]| {
+        let filters = |name: &str| threads.iter().find(|it| it.name == name).map(|it| number(it) - own);
+        ["listentop", "source", "rights", "blame", "symbols"].map(filters)
+    };
+    let with_blame = dashboard("top", later);
+    assert_eq!(with_blame, [Some(2), Some(2), Some(2), Some(1), Some(1)]);
+    assert_eq!(dashboard("top --blame-on never", later), [Some(1), Some(1), Some(1), None, None]);
+}
+
+/// Starts the dashboard, checks its threads, and looks at them.
+fn dashboard<T>(arguments: &str, look: impl FnOnce(&[Thread]) -> T) -> T {
     let terminal =
         nix::pty::openpty(Some(&nix::pty::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }), None);
     let terminal = terminal.expect("a pseudo-terminal");
     let program = Program::copy("dashboard");
-    let mut command = program.as_root("top");
+    let mut command = program.as_root(arguments);
     command.stdin(terminal.slave.try_clone().expect("open"));
     command.stdout(Stdio::from(terminal.slave));
     let mut child = command.spawn().expect("it starts");
@@ -144,8 +162,34 @@ fn under_the_dashboard() {
         sleep_ms(20);
     }
     assert_dropped(child.id(), Some(0), 0);
+    let seen = look(&threads(child.id()));
     child.kill().expect("it runs");
     child.wait().expect("it ends");
     // The result is EIO, because the other side is closed.
     let _ = reader.join().expect("the reader does not fail");
+    seen
+}
+
+/// Without CAP_SYS_ADMIN one thread of the dashboard keeps CAP_PERFMON for raising the level. A report keeps nothing
+/// for that.
+fn changing_the_level() {
+    const RIGHTS: &[&str] = &["bpf", "perfmon", "dac_read_search"];
+    let program = Program::copy("level");
+    let kept = |pid: u32| {
+        let threads = threads(pid);
+        let rights = threads.iter().find(|thread| thread.name == "rights").expect("it is there").set("CapPrm");
+        for thread in threads.iter().filter(|thread| thread.name != "rights") {
+            let most = mask(&[CAP_DAC_READ_SEARCH]);
+            assert_eq!(thread.set("CapPrm") & !most, 0, "{thread:?}");
+        }
+        rights
+    };
+    let measuring = Measuring::spawn(program.with(RIGHTS, "report --for 1h --format json"));
+    assert_eq!(kept(measuring.pid()), mask(&[CAP_DAC_READ_SEARCH]));
+    drop(measuring);
+
+    let mut screen = Screen::of(program.with(RIGHTS, "top --measure queues --blame-on never"));
+    screen.until("queues");
+    screen.until("quit");
+    assert_eq!(kept(screen.pid()), mask(&[CAP_DAC_READ_SEARCH, CAP_PERFMON]));
 }

@@ -9,7 +9,9 @@ mod dropping;
 mod granting;
 mod image;
 mod intruders;
+mod levels;
 mod sandbox;
+mod screen;
 mod support;
 mod unit;
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
             dropping::TESTS,
             granting::TESTS,
             intruders::TESTS,
+            levels::TESTS,
             sandbox::TESTS,
             doctor::TESTS,
             unit::TESTS,

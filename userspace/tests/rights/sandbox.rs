@@ -23,6 +23,7 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "sandbox::refuses_what_nothing_needs", run: refuses },
     Test { name: "sandbox::allows_what_was_asked_for", run: allows },
+    Test { name: "sandbox::a_level_may_change_and_no_more", run: changes_level },
     Test { name: "sandbox::says_where_there_is_no_landlock", run: without_landlock },
     Test { name: "sandbox::is_on_in_every_thread_of_every_command", run: every_command },
     Test { name: "sandbox::doctor_says_what_is_on", run: doctor },
@@ -153,14 +154,81 @@ fn allows() {
     let (inside, outside): (PathBuf, PathBuf) = (at(&inside), at(&outside));
     let confined = elsewhere(|| {
         let reads = vec![readable.path().to_owned()];
-        confine(&Allowed { reads, writes, connects: true, attaches: true }, false);
+        // Only a thread that was there before may attach probes.
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let before = std::thread::spawn(move || {
+            gone.recv().expect("it is told");
+            succeeds(&ATTEMPTS[..6], Path::new("/nowhere")).join(", ")
+        });
+        confine(&Allowed { reads, writes, connects: true, attaches: true, ..Allowed::default() }, false);
         let files = |at: &Path| succeeds(&ATTEMPTS[6..], at).join(", ");
-        format!("{}; {}; {}", succeeds(&ATTEMPTS, &inside).join(", "), files(readable.path()), files(&outside))
+        go.send(()).expect("it waits");
+        let before = before.join().expect("it does not fail");
+        let here = succeeds(&ATTEMPTS, &inside).join(", ");
+        format!("{here}; {}; {}; before: {before}", files(readable.path()), files(&outside))
     });
     assert_eq!(
         confined,
-        "listen, speak to daemons, load a program into the kernel, read files, write files, rename files, delete files; read files; "
+        "listen, speak to daemons, read files, write files, rename files, delete files; read files; ; \
+         before: listen, speak to daemons, load a program into the kernel"
     );
+}
+
+/// Whether the filter lets a call through: what it refuses has EPERM for an answer.
+fn passes(result: libc::c_long) -> io::Result<()> {
+    match answer(result) {
+        Err(error) if error.raw_os_error() != Some(libc::EPERM) => Ok(()),
+        answered => answered,
+    }
+}
+
+/// bpf(2), with an attribute whose first words are these.
+fn bpf(command: libc::c_long, words: [u64; 2]) -> io::Result<()> {
+    let mut attributes = [0_u64; 16];
+    attributes[..2].copy_from_slice(&words);
+    // SAFETY: the attribute outlives the call.
+    passes(unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(&attributes)) })
+}
+
+/// perf_event_open(2) of a tracepoint that there is not.
+fn perf_event(process: i32, cpu: i32, group: i32, flags: u64) -> io::Result<()> {
+    // type (tracepoint), size, config.
+    let mut attributes = [0_u64; 16];
+    (attributes[0], attributes[1]) = (2 | 128 << 32, u64::MAX);
+    // SAFETY: as above.
+    passes(unsafe { libc::syscall(libc::SYS_perf_event_open, attributes.as_ptr(), process, cpu, group, flags) })
+}
+
+/// What changing the level takes.
+const TO_CHANGE: [Attempt; 2] = [
+    // No program has the descriptor.
+    ("attach what is loaded", |_| bpf(17, [0, u64::from(u32::MAX)])),
+    ("count a tracepoint for a program", |_| perf_event(-1, 0, -1, 8)),
+];
+
+/// What is near to it.
+const NEAR: [Attempt; 7] = [
+    ("load a program", |_| load_program()),
+    ("make a map", |_| bpf(0, [2 | 4 << 32, 4 | 1 << 32])),
+    ("attach anywhere", |_| bpf(28, [u64::MAX, u64::MAX])),
+    ("watch a process", |_| perf_event(1, -1, -1, 8)),
+    ("watch itself", |_| perf_event(0, -1, -1, 8)),
+    ("watch another CPU", |_| perf_event(-1, 1, -1, 8)),
+    ("watch in a group", |_| perf_event(-1, 0, 0, 8)),
+];
+
+fn changes_level() {
+    let everything = [names(&TO_CHANGE), names(&NEAR)].join(", ");
+    let tried = |allowed: Option<Allowed>| {
+        elsewhere(|| {
+            allowed.iter().for_each(|allowed| _ = confine(allowed, false));
+            [succeeds(&TO_CHANGE, Path::new("/")), succeeds(&NEAR, Path::new("/"))].concat().join(", ")
+        })
+    };
+    // A filter of the tests' own surroundings must not be what refuses.
+    assert_eq!(tried(None), everything);
+    assert_eq!(tried(Some(Allowed::default())), "");
+    assert_eq!(tried(Some(Allowed { changes_level: true, ..Allowed::default() })), names(&TO_CHANGE));
 }
 
 /// As on Linux 5.10: the call does not exist.

@@ -66,6 +66,40 @@ fn metrics(query: &str) -> Vec<&str> {
     words.filter(|word| word.starts_with("listentop_")).collect()
 }
 
+/// The first series of a result as the manual has it: its labels besides those of the scrape, and its value.
+fn shown(results: &[Value]) -> String {
+    let port = PORT.to_string();
+    let of_server = |result: &&Value| result["metric"]["port"] == port.as_str();
+    let first = results.iter().find(of_server).unwrap_or(&results[0]);
+    let labels = first["metric"].as_object().expect("labels").iter();
+    let labels = labels.filter(|(name, _)| !["__name__", "instance", "job"].contains(&name.as_str()));
+    let labels: Vec<String> = labels.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("?"))).collect();
+    let value = first["value"][1].as_str().expect("a value");
+    let value = value.parse::<f64>().map_or(value.to_owned(), |value| format!("{}", (value * 1e6).round() / 1e6));
+    let more = if results.len() > 1 { format!(" (and {} more)", results.len() - 1) } else { String::new() };
+    format!("{}{value}{more}", if labels.is_empty() { String::new() } else { format!("{{{}}} ", labels.join(", ")) })
+}
+
+/// The table of what the dashboard's queries return: the manual has a row for each. `UPDATE_DOCS=1` writes it anew,
+/// with the values of this run.
+fn manual(rows: &[(String, String)]) {
+    const BEGIN: &str = "| panel | query | returns |\n|---|---|---|\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/production.md");
+    let text = std::fs::read_to_string(path).expect("the manual");
+    let (before, rest) = text.split_once(BEGIN).expect("a table of queries");
+    let end = rest.find("\n\n").map_or(rest.len(), |end| end + 1);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let lines: Vec<String> = rows.iter().map(|(row, shown)| format!("{row} {shown} |\n")).collect();
+        std::fs::write(path, [before, BEGIN, &lines.concat(), &rest[end..]].concat()).expect("the manual");
+        return;
+    }
+    let table: Vec<&str> = rest[..end].lines().collect();
+    assert_eq!(table.len(), rows.len(), "rows of the table of queries in production.md: UPDATE_DOCS=1 writes it");
+    for ((row, _), there) in rows.iter().zip(table) {
+        assert!(there.starts_with(row.as_str()), "production.md has {there}, not {row}: UPDATE_DOCS=1 writes it anew");
+    }
+}
+
 fn queries(_: &Lab) {
     installed("prometheus");
     let listener = listen(PORT, 16);
@@ -93,14 +127,19 @@ fn queries(_: &Lab) {
     let text = std::fs::read_to_string(deploy("prometheus/listentop.rules.yml")).expect("the rules");
     let all = dashboard();
     assert!(all.len() >= 20, "{}", all.len());
+    let mut rows = Vec::new();
     for (title, query) in &all {
-        let found = [&native, &classic].map(|prometheus| !prometheus.query(query).is_empty());
+        let results = [&native, &classic].map(|prometheus| prometheus.query(query));
+        let found = [0, 1].map(|at| !results[at].is_empty());
+        let shown = results.iter().find(|results| !results.is_empty()).map_or_else(String::new, |found| shown(found));
+        rows.push((format!("| {title} | `{}` |", query.replace('|', "\\|")), shown));
         // Native and classic histograms have queries of their own, and probes may not see all causes.
         let native_only = query.contains("histogram_quantile") && !query.contains("_bucket");
         let classic_only = query.contains("_bucket");
         let expected = [!classic_only, !native_only];
         assert_eq!(found, expected, "{title}: {query}");
     }
+    manual(&rows);
     // No rule waits for a metric that does not exist.
     let names: Vec<Value> = classic.query("count by (__name__) ({__name__=~\"listentop_.*\"})");
     let names: Vec<&str> = names.iter().filter_map(|found| found["metric"]["__name__"].as_str()).collect();

@@ -1,6 +1,7 @@
 //! `listentop serve` against the real thing: Debian's Prometheus scrapes it, and what its queries return is compared
 //! with listentop's own report and with what the test's own servers counted. A collector made from OpenTelemetry's
-//! messages gets the same. And against clients and collectors that misbehave.
+//! messages gets the same, directly and through a collector that people use. And against clients and collectors that
+//! misbehave.
 //!
 //! Each test runs in a network namespace of its own, as root. The tests of rules and dashboards need promtool.
 
@@ -12,6 +13,8 @@ mod misbehaving;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod prometheus;
+#[cfg(feature = "otlp")]
+mod relayed;
 mod support;
 
 use std::process::ExitCode;
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let tests = [prometheus::TESTS, guarded::TESTS, misbehaving::TESTS, deployed::TESTS];
     #[cfg(feature = "otlp")]
-    let tests = tests.into_iter().chain([otlp::TESTS]);
+    let tests = tests.into_iter().chain([otlp::TESTS, relayed::TESTS]);
     let trials = tests.into_iter().flatten().map(test_support::Test::trial).collect();
     test_harness::conclude(&arguments, trials)
 }

@@ -144,11 +144,12 @@ fn mistakes(_: &Lab) {
     let exporter = serve("");
     for (arguments, status, says) in [
         ("serve", 1, "cannot listen on 127.0.0.1:9753: Address already in use"),
-        ("serve --web.listen-address 9753", 1, "ADDRESS:PORT is expected"),
+        ("serve --web.listen-address 9753", 2, "ADDRESS:PORT is expected"),
         ("serve --web.listen-address 192.0.2.1:1", 1, "cannot listen on 192.0.2.1:1"),
-        ("serve --web.telemetry-path metrics", 1, "it must begin with '/'"),
+        ("serve --web.listen-address no-such-host.invalid:80", 1, "no-such-host.invalid:80: "),
+        ("serve --web.telemetry-path metrics", 2, "it must begin with '/'"),
         ("serve --web.config.file /nonexistent", 1, "No such file"),
-        ("serve --otlp 127.0.0.1:4317", 1, "http://HOST:PORT or https://HOST:PORT is expected"),
+        ("serve --otlp 127.0.0.1:4317", 2, "http://HOST:PORT or https://HOST:PORT is expected"),
         ("serve --otlp http://a:1 --otlp-protocol http/json", 2, "http/protobuf"),
         ("serve --otlp-interval 1s", 2, "--otlp"),
         ("serve --otlp http://a:1 --otlp-headers-file /nonexistent", 1, "No such file"),

@@ -1,12 +1,12 @@
 //! gunicorn: pre-forked Python processes, one that is replaced after so many requests, and a handler that is slow.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use listentop_model::coverage::Measure;
 use test_support::{Lab, Test, lab::PORT, sleep_ms};
 
 use crate::support::{
-    exchange::http_once,
+    exchange::{Client, http_get, http_once},
     load::{Arrivals, Load},
     report::{Fault, Watching, number},
     server::{Folder, Server, User, installed, own_pid},
@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "gunicorn::four_processes", needs: NEEDS, run: four },
     Test { name: "gunicorn::replaced_after_forty_requests", needs: NEEDS, run: replaced },
     Test { name: "gunicorn::slow_handler", needs: QUEUES, run: slow },
+    Test { name: "gunicorn::all_in_a_handler_before_the_start", needs: QUEUES, run: all_in_a_handler },
 ];
 
 fn start(folder: &Folder, workers: usize, options: &[&str]) -> Server {
@@ -91,4 +92,30 @@ fn slow(lab: &Lab) {
     assert!(number(seen, "writes.count") > 20, "the test's own load: it answers all the time");
     let fault = Fault { root: "busy_acceptor", severity: &["warning", "critical"], follows: &["slow_accept"] };
     report.has_fault(PORT, &fault);
+}
+
+fn hanging_page(client: &mut Client) -> io::Result<()> {
+    http_get(client, "/hang").map(drop)
+}
+
+/// Both processes are in a handler that does not return when listentop comes. The master holds the socket, and does not
+/// accept.
+fn all_in_a_handler(lab: &Lab) {
+    let _machine = side_by_side();
+    let folder = Folder::new();
+    let server = start(&folder, 2, &[]);
+    let clients = Arrivals::begin(PORT, 10, hanging_page);
+    sleep_ms(2000);
+    let watching = Watching::start(lab);
+    sleep_ms(3500);
+    let report = watching.report_now();
+    drop(clients);
+    let fault = Fault { root: "hung_acceptor", severity: &["critical"], follows: &["slow_accept"] };
+    let finding = report.has_fault(PORT, &fault);
+    let mut workers: Vec<(u32, u32)> = server.workers().into_iter().map(|pid| (pid, pid)).collect();
+    workers.sort_unstable();
+    assert_eq!(report.likely_acceptors(PORT), workers);
+    let text = finding.to_string();
+    assert!(text.contains("One of 2 threads probably should accept them: 2 asleep"), "{text}");
+    assert!(text.contains(&format!("strace -p {} -p {},", workers[0].0, workers[1].0)), "{text}");
 }

@@ -12,18 +12,21 @@ use nix::sys::signal::Signal;
 use test_support::{Lab, Test, lab::PORT, sleep_ms, wait_until};
 
 use crate::support::{
-    exchange::http,
-    load::{Load, PAUSE_MS, Tally},
-    report::{Report, Watching},
+    exchange::{Client, http},
+    load::{Load, PAUSE_MS, Tally, idle},
+    report::{Fault, Report, Watching, number},
     server::{Folder, Server, User, installed, listening, signal},
     side_by_side,
 };
 
 const NEEDS: &[Measure] = &[Measure::Accepts, Measure::Reads, Measure::Writes];
+const QUEUES: &[Measure] = &[Measure::Accepts, Measure::OldestWaiting];
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "haproxy::four_threads", needs: NEEDS, run: four_threads },
     Test { name: "haproxy::a_socket_for_each_thread", needs: NEEDS, run: socket_for_each },
+    Test { name: "haproxy::at_its_maxconn", needs: QUEUES, run: at_its_maxconn },
+    Test { name: "haproxy::at_its_maxconn_before_the_start", needs: QUEUES, run: at_its_maxconn_before },
     Test { name: "haproxy::replaced_by_its_master", needs: NEEDS, run: replaced_by_master },
     Test { name: "haproxy::replaced_with_a_new_socket", needs: NEEDS, run: replaced_with_new_socket },
 ];
@@ -94,6 +97,47 @@ fn socket_for_each(lab: &Lab) {
     let (report, _server) = serve(lab, "shards by-thread", 4);
     assert_eq!(report.listeners(PORT).len(), 4);
     report.has_pattern(PORT, &["sharded"]);
+}
+
+/// It has as many clients as it may have, and takes its socket out of its epoll: it neither hangs nor is busy.
+fn at_its_maxconn(lab: &Lab) {
+    full(|clients| {
+        let watching = Watching::start(lab);
+        let clients = clients();
+        sleep_ms(4500);
+        (watching.report_now(), clients)
+    });
+}
+
+/// The same, but listentop comes later, and has seen no accept.
+fn at_its_maxconn_before(lab: &Lab) {
+    full(|clients| {
+        let clients = clients();
+        sleep_ms(1500);
+        let watching = Watching::start(lab);
+        sleep_ms(3500);
+        (watching.report_now(), clients)
+    });
+}
+
+/// A process that serves ten connections at most, and what is reported of twenty clients.
+fn full(watch: impl FnOnce(fn() -> Vec<Client>) -> (Report, Vec<Client>)) {
+    let _machine = side_by_side();
+    let program = program();
+    let folder = Folder::new();
+    let text = format!(
+        "global\n nbthread 1\n maxconn 10\n\
+         defaults\n mode http\n timeout client 60s\n timeout http-request 60s\n timeout connect 1s\n timeout server 1s\n\
+         frontend front\n bind 127.0.0.1:{PORT}\n http-request return status 200 content-type text/plain string ok\n"
+    );
+    let configuration = folder.write("configuration", &text);
+    let server = Server::start(&folder, User::Root, &program, &["-db", "-f", &configuration]);
+    server.listens(PORT, 1);
+    let (report, _clients) = watch(|| idle(PORT, 20));
+    assert_eq!(number(report.listener(PORT), "accept_queue.depth"), 10, "the test's own load");
+    let follows = &["slow_accept", "accept_queue_overflow"];
+    let finding = report.has_fault(PORT, &Fault { root: "acceptor_paused", severity: &["critical"], follows });
+    assert!(finding["advice"].as_str().expect("text").contains("maxconn"), "{finding:#}");
 }
 
 /// Checks what was seen of a process of one thread that another replaced: neither pattern of several at a time.

@@ -7,6 +7,7 @@
 //! that measure the machine's CPUs.
 
 mod apache;
+mod blame;
 mod gunicorn;
 mod haproxy;
 mod memcached;
@@ -47,6 +48,12 @@ fn main() -> ExitCode {
         node::TESTS,
         node_exporter::TESTS,
         threading::TESTS,
+        blame::redis::TESTS,
+        blame::node::TESTS,
+        blame::python::TESTS,
+        blame::php_fpm::TESTS,
+        blame::nginx::TESTS,
+        blame::postgresql::TESTS,
     ];
     let trials = servers.into_iter().flatten().map(test_support::Test::trial).collect();
     test_harness::conclude(&arguments, trials)

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use listentop_model::coverage::Measure;
 use nix::sys::signal::Signal;
-use test_support::{Lab, Test, lab::PORT, process, sleep_ms, wait_until};
+use test_support::{Lab, Test, lab::PORT, process, process::stop, sleep_ms, wait_until};
 
 use crate::support::{
     alone,
     exchange::{http, http_once, page},
     flood::flood,
-    load::{Arrivals, Load, PAUSE_MS, Tally, idle},
+    load::{Arrivals, Load, PAUSE_MS, Persistent, Tally, idle},
     report::{Fault, Report, Watching, number},
     server::{Folder, Server, User, installed, own_pid, signal},
     side_by_side,
@@ -18,6 +18,7 @@ use crate::support::{
 
 const NEEDS: &[Measure] = &[Measure::Accepts, Measure::Reads, Measure::Writes];
 const QUEUES: &[Measure] = &[Measure::Accepts, Measure::OldestWaiting];
+const UNREAD: &[Measure] = &[Measure::Accepts, Measure::Reads, Measure::OldestUnread];
 const DROPS: &[Measure] = &[Measure::Accepts, Measure::Drops, Measure::DropCause];
 
 pub(crate) const TESTS: &[Test] = &[
@@ -27,6 +28,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "nginx::a_socket_for_each_of_thirty_two_workers", needs: NEEDS, run: sockets_for_each },
     Test { name: "nginx::reload", needs: NEEDS, run: reload },
     Test { name: "nginx::stopped", needs: QUEUES, run: stopped },
+    Test { name: "nginx::stopped_before_the_start", needs: QUEUES, run: stopped_before },
+    Test { name: "nginx::one_of_four_workers_stopped", needs: UNREAD, run: one_worker_stopped },
     Test { name: "nginx::one_of_four_shards_stopped", needs: QUEUES, run: one_shard_stopped },
     Test { name: "nginx::out_of_descriptors", needs: QUEUES, run: out_of_descriptors },
     Test { name: "nginx::without_a_cpu", needs: QUEUES, run: without_a_cpu },
@@ -208,7 +211,7 @@ fn stopped(lab: &Lab) {
     let clients = Arrivals::begin(PORT, 20, http_once);
     clients.are_answered(20);
     let worker = nginx.server.workers()[0];
-    signal(worker, Signal::SIGSTOP);
+    stop(worker);
     sleep_ms(3500);
     let report = watching.report_now();
     signal(worker, Signal::SIGCONT);
@@ -220,6 +223,54 @@ fn stopped(lab: &Lab) {
     assert!(text.to_lowercase().contains("stopped"), "the thread's state is named: {text}");
 }
 
+/// The same, but listentop comes later: it has seen nobody accept. The master holds the socket, and does not accept.
+fn stopped_before(lab: &Lab) {
+    let _machine = side_by_side();
+    let nginx = Nginx::start(&Setup { workers: 1, listen: "", main: "" });
+    let clients = Arrivals::begin(PORT, 20, http_once);
+    clients.are_answered(20);
+    let worker = nginx.server.workers()[0];
+    stop(worker);
+    sleep_ms(1500);
+    let watching = Watching::start(lab);
+    sleep_ms(3500);
+    let report = watching.report_now();
+    signal(worker, Signal::SIGCONT);
+    let fault = Fault { root: "hung_acceptor", severity: &["critical"], follows: &["slow_accept"] };
+    let finding = report.has_fault(PORT, &fault);
+    assert_eq!(report.likely_acceptors(PORT), [(worker, worker)]);
+    let advice = finding["advice"].as_str().expect("a text");
+    assert!(advice.contains("probably should accept") && advice.contains(&format!("kill -CONT {worker}.")), "{advice}");
+    let summary = finding["summary"].as_str().expect("a text");
+    assert!(summary.contains("is stopped by a signal"), "{summary}");
+}
+
+/// One of four workers on one socket is stopped. Its clients wait, those of the others are served.
+fn one_worker_stopped(lab: &Lab) {
+    let _machine = side_by_side();
+    let nginx = Nginx::start(&Setup { workers: 4, listen: "", main: "" });
+    let watching = Watching::start(lab);
+    let _its = Persistent::connect(PORT, 12, http);
+    let busiest = nginx.connections_of().into_iter().max_by_key(|(_, connections)| *connections);
+    let (worker, connections) = busiest.expect("workers");
+    assert!(connections > 0, "the test's own load");
+    stop(worker);
+    // The others serve these.
+    let _others = Persistent::connect(PORT, 12, http);
+    sleep_ms(3500);
+    let report = watching.report_now();
+    signal(worker, Signal::SIGCONT);
+    let fault = Fault { root: "hung_reader", severity: &["warning", "critical"], follows: &["slow_reader"] };
+    let finding = report.has_fault(PORT, &fault);
+    let summary = finding["summary"].as_str().expect("text");
+    let named = format!("nginx (thread {worker}) is stopped by a signal");
+    assert!(summary.starts_with("1 of ") && summary.contains(&named), "{summary}");
+    assert!(finding["advice"].as_str().expect("text").contains(&format!("kill -CONT {worker}")), "{finding:#}");
+    // What its clients sent, and nothing else.
+    let request = report.sum(PORT, "reads.accepted_unread_bytes") / connections;
+    assert!((10..200).contains(&request), "{request} bytes for each of its {connections} connections");
+}
+
 /// One of four workers, each with a socket of its own, is stopped while clients come.
 fn one_shard_stopped(lab: &Lab) {
     let _machine = side_by_side();
@@ -228,7 +279,7 @@ fn one_shard_stopped(lab: &Lab) {
     let clients = Arrivals::begin(PORT, 60, http_once);
     clients.are_answered(120);
     let worker = nginx.server.workers()[2];
-    signal(worker, Signal::SIGSTOP);
+    stop(worker);
     sleep_ms(3500);
     let report = watching.report_now();
     signal(worker, Signal::SIGCONT);

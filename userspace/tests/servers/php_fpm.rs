@@ -17,6 +17,7 @@ const DROPS: &[Measure] = &[Measure::Accepts, Measure::Drops, Measure::OldestWai
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "php_fpm::thirty_processes", needs: NEEDS, run: thirty },
     Test { name: "php_fpm::more_requests_than_it_can_serve", needs: DROPS, run: overload },
+    Test { name: "php_fpm::all_busy_before_the_start", needs: DROPS, run: all_busy },
     Test { name: "php_fpm::more_requests_than_fit_into_its_queue", needs: DROPS, run: short_queue },
 ];
 
@@ -77,6 +78,27 @@ fn overload(lab: &Lab) {
 /// Two processes serve forty requests a second, and sixty come. Those who are admitted wait for 0.4 s.
 fn short_queue(lab: &Lab) {
     overloaded(lab, 50, &Fault { root: "accept_queue_overflow", severity: &["critical"], follows: REFUSED });
+}
+
+/// Both processes sleep in a script already when listentop comes, longer than it stays. The master holds the socket,
+/// and does not accept.
+fn all_busy(lab: &Lab) {
+    let _machine = side_by_side();
+    let folder = Folder::new();
+    let server = start(&folder, 2, 511, 30_000);
+    let clients = Arrivals::begin(PORT, 10, fastcgi);
+    sleep_ms(1500);
+    let watching = Watching::start(lab);
+    sleep_ms(3500);
+    let report = watching.report_now();
+    drop(clients);
+    let follows = &["slow_accept", "slow_reader", "hung_reader"];
+    let finding = report.has_fault(PORT, &Fault { root: "hung_acceptor", severity: &["critical"], follows });
+    let mut workers: Vec<(u32, u32)> = server.workers().into_iter().map(|pid| (pid, pid)).collect();
+    workers.sort_unstable();
+    assert_eq!(report.likely_acceptors(PORT), workers);
+    let text = finding.to_string();
+    assert!(text.contains("One of 2 threads probably should accept them: 2 asleep"), "{text}");
 }
 
 fn overloaded(lab: &Lab, pause_ms: u32, fault: &Fault) {

@@ -58,24 +58,30 @@ fn sessions(folder: &Folder) -> u64 {
     rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
-fn in_turn(lab: &Lab) {
-    let _machine = side_by_side();
+/// Starts it with a new database cluster, for so many sessions at a time.
+pub(crate) fn start(folder: &Folder, sessions: u32) -> Server {
     let programs = programs();
-    let folder = Folder::new();
-    let data = initialize(&programs, &folder);
+    let data = initialize(&programs, folder);
     let settings = [
         format!("port={PORT}"),
         "listen_addresses=127.0.0.1".to_owned(),
         format!("unix_socket_directories={}", folder.path("")),
         "fsync=off".to_owned(),
         "autovacuum=off".to_owned(),
-        "max_connections=20".to_owned(),
+        format!("max_connections={sessions}"),
     ];
     let mut arguments = vec!["-D", &data];
     arguments.extend(settings.iter().flat_map(|setting| ["-c", setting]));
-    let server = Server::start(&folder, User::Nobody, &programs.join("postgres"), &arguments);
+    let server = Server::start(folder, User::Nobody, &programs.join("postgres"), &arguments);
     server.listens(PORT, 1);
     wait_until("it takes sessions", || server.output().contains("ready to accept connections"));
+    server
+}
+
+fn in_turn(lab: &Lab) {
+    let _machine = side_by_side();
+    let folder = Folder::new();
+    let server = start(&folder, 20);
     let before = sessions(&folder);
     let watching = Watching::start(lab);
     let tally = Load { port: PORT, connections: 300, at_once: 2, requests: 1, exchange: postgresql }.run();

@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "redis::one_thread", needs: NEEDS, run: one_thread },
     Test { name: "redis::four_io_threads", needs: NEEDS, run: four_io_threads },
     Test { name: "redis::hangs_with_persistent_clients", needs: QUEUES, run: hangs },
+    Test { name: "redis::hangs_before_the_start", needs: QUEUES, run: hangs_before },
     Test { name: "redis::stalls_and_goes_on", needs: QUEUES, run: stalls },
     Test { name: "redis::killed_while_clients_wait", needs: QUEUES, run: killed },
     Test { name: "redis::burst", needs: DROPS, run: burst },
@@ -156,6 +157,25 @@ fn hangs(lab: &Lab) {
     assert!((3_000_000..=5_000_000).contains(&oldest), "{oldest} us");
     report
         .has_fault(PORT, &Fault { root: "hung_reader", severity: &["warning", "critical"], follows: &["slow_reader"] });
+}
+
+/// It sleeps already when listentop comes. Of its threads all others are parked.
+fn hangs_before(lab: &Lab) {
+    let _machine = side_by_side();
+    let redis = Redis::start(&[]);
+    redis.sleep(Duration::from_secs(12));
+    let clients = Arrivals::begin(PORT, 10, redis_ping);
+    sleep_ms(1500);
+    let watching = Watching::start(lab);
+    sleep_ms(3500);
+    let report = watching.report_now();
+    drop(clients);
+    let pid = redis.server.pid();
+    let fault = Fault { root: "hung_acceptor", severity: &["critical"], follows: &["slow_accept"] };
+    let finding = report.has_fault(PORT, &fault);
+    assert_eq!(report.likely_acceptors(PORT), [(pid, pid)]);
+    let text = finding.to_string();
+    assert!(text.contains("nanosleep") && text.contains(&format!("strace -p {pid},")), "{text}");
 }
 
 /// It does nothing for two seconds, and then goes on while others come: that is not forgotten.

@@ -80,14 +80,14 @@ fn coverage(report: &Value, measure: Measure) -> (String, bool, String) {
 /// Checks that the coverage of every measure is that of the source without probes, with the reason.
 fn assert_sampled(report: &Value, remedy: &str) {
     use Measure::{
-        AcceptQueueDepth, Descriptors, DropCause, Drops, Owners, SynQueueDepth, UnreadConnections, Waiters,
-        WaitingConnections,
+        AcceptQueueDepth, Descriptors, DropCause, Drops, HalfOpenConnections, Owners, SynQueueDepth, UnreadConnections,
+        Waiters, WaitingConnections,
     };
     for measure in Measure::ALL {
         let (status, via, reason) = coverage(report, *measure);
         match measure {
             AcceptQueueDepth | SynQueueDepth | Drops | DropCause | Waiters | Descriptors | WaitingConnections
-            | UnreadConnections => {
+            | UnreadConnections | HalfOpenConnections => {
                 assert_eq!((status.as_str(), via), ("sampled", true), "{measure}");
                 assert!(!reason.is_empty(), "{measure}");
             }

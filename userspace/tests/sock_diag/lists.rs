@@ -12,7 +12,9 @@ use test_support::{
     Lab,
     lab::{any6, has_ipv6, loopback, loopback6},
     now_ns, skip, sleep_ms,
-    sockets::{accept, connect, connect_to, cookie, listen, listen_on, receive, send_all, wait_queued},
+    sockets::{
+        accept, attempt_without_hearing, connect, connect_to, cookie, listen, listen_on, receive, send_all, wait_queued,
+    },
 };
 
 use crate::{Run, Test, Watch};
@@ -21,6 +23,7 @@ const PORT: u16 = 7301;
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "lists::who_waits_and_who_does_not_read", run: Run::InLab(who_waits) },
+    Test { name: "lists::half_open_without_probes", run: Run::InLab(half_open) },
     Test { name: "lists::both_families", run: Run::InLab(both_families) },
     Test { name: "lists::what_is_cut_is_counted", run: Run::InLab(what_is_cut) },
 ];
@@ -89,6 +92,40 @@ fn who_waits(_: &Lab) {
     watch.source.list_connections(0);
     watch.sample();
     assert_eq!((watch.model().listing, lists(&watch, &listener)), (None, ConnectionLists::default()));
+}
+
+/// Clients, how often their SYN-ACKs were sent again and their timers are known; ages from the first look on.
+fn half_open(_: &Lab) {
+    let listener = listen(PORT, 16);
+    let mut watch = watch(PER_LISTENER);
+    watch.sample();
+    let clients: Vec<Socket> = (0..3).map(|_| attempt_without_hearing(PORT)).collect();
+    watch.sample();
+    let list = lists(&watch, &listener).half_open;
+    let mut listed = self::clients(&list);
+    listed.sort_unstable();
+    let mut expected: Vec<SocketAddr> = clients.iter().map(end).collect();
+    expected.sort_unstable();
+    assert_eq!((listed, list.total), (expected, 3));
+    for connection in &list.connections {
+        let half_open = connection.half_open.expect("it is half open");
+        assert_eq!((half_open.acked, connection.precision), (None, Precision::AtLeast));
+        // The first timer runs for a second.
+        assert!(half_open.timer_us.is_some_and(|us| us <= 1_000_000), "{half_open:?}");
+    }
+    watch.sample_until("each SYN-ACK was sent again", |watch| {
+        let list = lists(watch, &listener).half_open.connections;
+        list.len() == 3
+            && list.iter().all(|connection| connection.half_open.is_some_and(|half_open| half_open.resent > 0))
+    });
+    let age = lists(&watch, &listener).half_open.connections[0].waits_us(watch.model()).expect("a bound");
+    assert!(age > 500_000, "{age}: since the first look");
+    let entry = watch.model().coverage.iter().find(|entry| entry.measure == Measure::HalfOpenConnections);
+    assert!(
+        entry.is_some_and(|entry| entry.status == Status::Sampled && entry.reason.contains("unknown")),
+        "{entry:?}"
+    );
+    drop(clients);
 }
 
 fn both_families(_: &Lab) {

@@ -31,10 +31,11 @@ const TRACED_CALL: &str = "/sys/kernel/tracing/events/syscalls/sys_exit_splice/e
 pub(crate) fn attach(tool: Tool, programs: &Programs) -> Result<Option<Attached>> {
     let attached = match tool {
         Tool::Nothing => return Ok(None),
-        Tool::Listentop => listentop(&programs.listentop, &[]),
-        Tool::Level(level) => listentop(&programs.listentop, &["--measure", level.name()]),
+        Tool::Listentop => listentop(&programs.listentop, "report", &[]),
+        Tool::Level(level) => listentop(&programs.listentop, "report", &["--measure", level.name()]),
+        Tool::Blame => listentop(&programs.listentop, "blame", &[]),
         // It picks the same hooks as listentop.
-        Tool::Empty => listentop(&programs.listentop, &["--empty-programs"]),
+        Tool::Empty => listentop(&programs.listentop, "report", &["--empty-programs"]),
         Tool::TracedCalls => Attached::traced_calls(),
         Tool::Bpftrace => bpftrace(),
         Tool::Ss => ss(),
@@ -101,10 +102,10 @@ impl Attached {
     }
 }
 
-fn listentop(listentop: &Path, options: &[&str]) -> Result<Attached> {
+fn listentop(listentop: &Path, subcommand: &str, options: &[&str]) -> Result<Attached> {
     let mut command = children::bound_to_us(listentop);
     // The bench interrupts it long before.
-    command.args(["report", "--format", "json", "--for", "5m"]);
+    command.args([subcommand, "--format", "json", "--for", "5m"]);
     command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = command.spawn().context("cannot run setpriv (of util-linux)")?;

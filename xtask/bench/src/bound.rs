@@ -21,6 +21,8 @@ enum Unit {
     Percent,
     /// Held in bytes.
     Mebibytes,
+    /// Whole things.
+    Number,
 }
 
 /// A bound of the design.
@@ -75,6 +77,11 @@ impl Bound {
         Self::new(what, bytes as f64, Unit::Mebibytes, measured)
     }
 
+    /// A number of things.
+    pub(crate) fn at_most_number(what: &str, number: usize, measured: Option<Uncertain>) -> Self {
+        Self::new(what, number as f64, Unit::Number, measured)
+    }
+
     /// A bound that cannot be measured on this machine.
     pub(crate) fn skipped(what: &str, reason: &str) -> Self {
         Self { skipped: Some(reason.to_owned()), ..Self::new(what, 0.0, Unit::Nanoseconds, None) }
@@ -97,7 +104,9 @@ impl Bound {
             // Rounded as shown: the error is larger than the digits left out.
             Unit::Ratio => ((self.limit * 1e3).round() - (value * 1e3).round()) / 1e3,
             Unit::Latencies => ((value * 1e3).round() - (self.limit * 1e3).round()) / 1e3,
-            Unit::Nanoseconds | Unit::Milliseconds | Unit::Percent | Unit::Mebibytes => value - self.limit,
+            Unit::Nanoseconds | Unit::Milliseconds | Unit::Percent | Unit::Mebibytes | Unit::Number => {
+                value - self.limit
+            }
         })
     }
 
@@ -120,6 +129,7 @@ impl Bound {
             // 1.5 %.
             Unit::Percent => format!("≤ {} %", (self.limit * 1e3).round() / 10.0),
             Unit::Mebibytes => format!("≤ {:.0} MiB", self.limit / MEBIBYTE),
+            Unit::Number => format!("≤ {:.0}", self.limit),
         }
     }
 
@@ -131,6 +141,7 @@ impl Bound {
             Unit::Milliseconds => format!("{:.0} ms", value * 1e3),
             Unit::Percent => format!("{:.1} %", value * 100.0),
             Unit::Mebibytes => format!("{:.0} MiB", value / MEBIBYTE),
+            Unit::Number => format!("{value:.0}"),
         }
     }
 
@@ -142,6 +153,12 @@ impl Bound {
         }
         let verdict = match (self.is_met(), &self.remark) {
             (Some(true), _) => MET.to_owned(),
+            (Some(false), _) if !self.is_missed_for_sure() => {
+                let error = self.measured.map_or(0.0, |measured| measured.error);
+                let by_its_error = self.missed_by().is_none_or(|by| by <= ERRORS * error);
+                let why = if by_its_error { "within two errors" } else { "equal runs differ as much" };
+                format!("cannot be told: {why}")
+            }
             (Some(false), None) => "**missed**".to_owned(),
             (Some(false), Some(remark)) => format!("**missed**; {remark}"),
             (None, _) => String::new(),
@@ -183,8 +200,11 @@ pub(crate) fn lost<'a>(bounds: &'a [Bound], committed: &str) -> Vec<&'a Bound> {
 
 /// The closing line: how many bounds are met and missed, and which of the missed ones are met on the committed page.
 pub(crate) fn verdict(bounds: &[Bound], lost: &[&Bound], document: &str) -> String {
-    let count = |met: bool| bounds.iter().filter(|bound| bound.is_met() == Some(met)).count();
-    let unknown = bounds.len() - count(true) - count(false);
+    let met = bounds.iter().filter(|bound| bound.is_met() == Some(true)).count();
+    let missed = bounds.iter().filter(|bound| bound.is_missed_for_sure()).count();
+    let untold = bounds.iter().filter(|bound| bound.is_met() == Some(false)).count() - missed;
+    let untold = if untold > 0 { format!(", {untold} within their errors") } else { String::new() };
+    let unknown = bounds.iter().filter(|bound| bound.is_met().is_none()).count();
     let unknown = if unknown > 0 { format!(", {unknown} not measured") } else { String::new() };
     let of_those = match lost {
         [] => "no bound that was met there is missed for sure".to_owned(),
@@ -193,7 +213,7 @@ pub(crate) fn verdict(bounds: &[Bound], lost: &[&Bound], document: &str) -> Stri
             format!("met there but MISSED now: {}", lost.join("; "))
         }
     };
-    format!("{} bounds met, {} missed{unknown}; compared with {document}: {of_those}", count(true), count(false))
+    format!("{met} bounds met, {missed} missed{untold}{unknown}; compared with {document}: {of_those}")
 }
 
 #[cfg(test)]
@@ -245,6 +265,16 @@ mod tests {
         assert_eq!(names(&bounds(of(0.961, 0.004), of(85.0, 2.0))), ["the same"]);
         assert_eq!(names(&bounds(of(0.985, 0.004), of(155.0, 2.0))), ["probe time"]);
         assert_eq!(names(&bounds(None, None)), [""; 0], "not measured is not missed");
+    }
+
+    #[test]
+    fn a_row_tells_what_is_sure() {
+        let last = |bound: Bound| bound.row().split(" | ").last().unwrap_or_default().trim_end_matches(" |").to_owned();
+        assert_eq!(last(Bound::at_most_ratio("p99", 1.1, of(1.05, 0.2))), "met");
+        assert_eq!(last(Bound::at_most_ratio("p99", 1.1, of(1.4, 0.2))), "cannot be told: within two errors");
+        assert_eq!(last(Bound::at_most_ratio("p99", 1.1, of(1.4, 0.1))), "**missed**");
+        let as_unequal_as_equal_runs = Bound::at_most_ratio("p99", 1.1, of(1.4, 0.1)).with_limit_error(0.3);
+        assert_eq!(last(as_unequal_as_equal_runs), "cannot be told: equal runs differ as much");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::background::Background;
+use crate::blame::LOADS;
 use crate::bound::Bound;
 use crate::dashboard::Taken;
 use crate::figures::Uncertain;
@@ -36,6 +37,8 @@ const START: Duration = Duration::from_millis(500);
 const DASHBOARDS: [(usize, f64, u64); 2] = [(1_000, 0.02, 64 << 20), (10_000, 0.1, 256 << 20)];
 /// A recorder with 1,000 listeners: share of a core, resident memory, bytes on the disk per hour.
 const RECORD: (f64, u64, u64) = (0.015, 40 << 20, 20 << 20);
+/// Blame added to listentop: throughput of a server under full load, and its own share of a core.
+const BLAME: (f64, f64) = (0.97, 0.03);
 /// An exporter with 1,000 listeners: time of a scrape, share of a core.
 const SERVE: (Duration, f64) = (Duration::from_millis(100), 0.01);
 
@@ -100,7 +103,26 @@ pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
         bounds.push(Bound::at_most_bytes(&what, resident, most(&|taken| taken.resident as f64)));
     }
     bounds.extend(background(results));
+    bounds.extend(blame(results));
     bounds
+}
+
+/// The bounds of blame.
+fn blame(results: &Results) -> Vec<Bound> {
+    let of = |load| results.blames.iter().find(|blame| blame.load == load);
+    let exact = |value| Uncertain { value, error: 0.0 };
+    let ratios = LOADS.map(|load| {
+        let ratio = of(load).map(|blame| Uncertain { value: blame.comparison.ratio, error: blame.comparison.error });
+        Bound::at_least(&format!("{}, blame added to listentop: with : without", load.name()), BLAME.0, ratio)
+    });
+    let shares = LOADS.map(|load| {
+        let what = format!("its own CPU time, {}", load.name());
+        Bound::at_most_of_a_core(&what, BLAME.1, of(load).map(|blame| exact(blame.share)))
+    });
+    let off = results.blames.iter().map(|blame| blame.off).max();
+    let off = off.map(|off| exact(off as f64));
+    let off = Bound::at_most_number("its programs while listentop runs without it", 0, off);
+    ratios.into_iter().chain(shares).chain([off]).collect()
 }
 
 /// The bounds of clients' latencies.
@@ -115,11 +137,14 @@ fn latencies(results: &Results) -> impl Iterator<Item = Bound> {
         if let Some(reason) = &results.web_skipped {
             return Bound::skipped(&what, reason);
         }
-        let of = |measured: &&Latencies| (measured.part - part).abs() < 1e-9 && measured.tool == tool;
-        let points = results.latencies.iter().find(of).map(|measured| &measured.points);
-        let comparison = points.and_then(|points| points.iter().find(|(of, _)| *of == point));
-        let ratio = comparison.map(|(_, of)| Uncertain { value: of.ratio, error: of.error });
-        Bound::at_most_ratio(&what, limit, ratio)
+        let ratio = |tool| {
+            let of = |measured: &&Latencies| (measured.part - part).abs() < 1e-9 && measured.tool == tool;
+            let (_, comparison) = results.latencies.iter().find(of)?.points.iter().find(|(of, _)| *of == point)?;
+            Some(Uncertain { value: comparison.ratio, error: comparison.error })
+        };
+        // Nothing against nothing: how far equal runs are from each other.
+        let equal = ratio(Tool::Nothing).map_or(0.0, |of| of.error.max((of.value - 1.0).abs()));
+        Bound::at_most_ratio(&what, limit, ratio(tool)).with_limit_error(equal)
     })
 }
 

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::load::Load;
 use listentop_guest::counted::{Attached, Counted, Hooks, Work};
 use listentop_guest::plan::{Event, Plan, Run};
+use listentop_kernels::architecture::Architecture;
 use listentop_kernels::guest;
 use listentop_kernels::machine::{self, Clock, End, Machine};
 use xtask_support::cargo::{self, Executable};
@@ -48,7 +49,7 @@ impl Error for Heavier {}
 /// When something is missing or fails. [`Heavier`] when the probes execute more instructions than in the committed
 /// table.
 pub(crate) fn run(write: bool) -> Result<()> {
-    machine::ensure_available()?;
+    machine::ensure_runs_own(Architecture::X86)?;
     let (release, counted) = count()?;
     let rows = rows(&counted)?;
     let table = table(&rows);
@@ -79,6 +80,7 @@ fn count() -> Result<(String, Vec<Counted>)> {
     let file_system = logs.join("instructions.cpio");
     guest::write_file_system(&file_system, &files, &image, plan())?;
     let machine = Machine {
+        architecture: Architecture::X86,
         kernel: image.kernel.clone(),
         file_system: file_system.clone(),
         cpus: "1".to_owned(),
@@ -230,7 +232,7 @@ fn page(release: &str, table: &str) -> String {
          {table}\n\
          *Its own* is what listentop executes beyond programs that return at once on the same hooks. Unrelated changes move it by a third for\n\
          connections and by a fiftieth for requests. listentop's process is stopped during the runs. Without `--write` the command compares: it exits\n\
-         with status 3 when a request takes {tolerance:.0} % more instructions than are written here. `.ci/run` does that.\n",
+         with status 3 when a request takes {tolerance:.0} % more instructions than are written here. `.ci/run --all` does that.\n",
         tolerance = TOLERANCE * 100.0
     )
 }

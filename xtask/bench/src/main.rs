@@ -2,6 +2,7 @@
 
 mod attached;
 mod background;
+mod blame;
 mod bound;
 mod budget;
 mod dashboard;

@@ -13,7 +13,7 @@ pub(crate) const SETTLING: Duration = Duration::from_millis(100);
 /// The command line.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Run fewer rounds: seven minutes instead of twenty-two, but less certain figures
+    /// Run fewer rounds: eight minutes instead of twenty-four, but less certain figures
     #[arg(long)]
     pub(crate) quick: bool,
     /// Write the figures to docs/benchmarks.md too
@@ -34,9 +34,12 @@ pub(crate) struct Options {
     /// Only measure a recorder and an exporter with many listeners
     #[arg(long, conflicts_with_all = ["write", "million", "dashboard", "load", "latency"])]
     pub(crate) background: bool,
+    /// Only measure what `listentop blame` costs a server under full load
+    #[arg(long, conflicts_with_all = ["write", "million", "dashboard", "load", "latency", "background"])]
+    pub(crate) blame: bool,
     /// Only count the instructions that an emulated machine executes, by functions too; --write writes them to
     /// docs/instructions.md
-    #[arg(long, conflicts_with_all = ["quick", "million", "dashboard", "load", "latency", "background"])]
+    #[arg(long, conflicts_with_all = ["quick", "million", "dashboard", "load", "latency", "background", "blame"])]
     pub(crate) instructions: bool,
 }
 
@@ -50,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) latencies: usize,
     /// Length of a run of these.
     pub(crate) requests: Duration,
+    /// Runs with blame under each load.
+    pub(crate) blames: usize,
     /// How often the programs are timed, each time for one run.
     pub(crate) timings: usize,
     /// How long each dashboard is watched.
@@ -73,12 +78,14 @@ impl Options {
     pub(crate) fn plan(&self) -> Plan {
         // Many short runs rather than few long ones: the machine's other work drifts, and a comparison should see one
         // state of it.
-        let (rounds, latencies, timings, watching) = if self.quick { (6, 1, 5, 5) } else { (32, 4, 15, 15) };
+        let (rounds, latencies, blames, timings, watching) =
+            if self.quick { (6, 1, 4, 5, 5) } else { (32, 4, 14, 15, 15) };
         Plan {
             rounds,
             length: Duration::from_millis(250),
             latencies,
             requests: Duration::from_secs(1),
+            blames,
             timings,
             watching: Duration::from_secs(watching),
         }
@@ -93,6 +100,7 @@ impl Options {
             (self.dashboard, "--dashboard"),
             (self.latency, "--latency"),
             (self.background, "--background"),
+            (self.blame, "--blame"),
         ];
         let load = self.load.map(|load| ["--load", load.option()]);
         flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).chain(load.into_iter().flatten()).collect()

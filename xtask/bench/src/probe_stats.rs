@@ -79,6 +79,16 @@ fn of_programs(pid: u32) -> Result<Vec<(u64, ProbeTime)>> {
     Ok(programs)
 }
 
+/// The names of the programs that the process has open: their first 15 bytes.
+///
+/// # Errors
+/// When the process is gone or its files cannot be read.
+pub(crate) fn names(pid: u32) -> Result<Vec<String>> {
+    let ids: Vec<u64> = of_programs(pid)?.into_iter().map(|(id, _)| id).collect();
+    let loaded = aya::programs::loaded_programs().flatten().filter(|program| ids.contains(&u64::from(program.id())));
+    Ok(loaded.map(|program| program.name_as_str().unwrap_or("?").to_owned()).collect())
+}
+
 /// What the programs of a process took while a load ran.
 pub(crate) struct Spent {
     /// Together.

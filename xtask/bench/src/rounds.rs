@@ -52,7 +52,7 @@ fn is_always_there(tool: Tool, load: Load) -> bool {
     match tool {
         Tool::Nothing | Tool::Listentop | Tool::Empty => true,
         Tool::Level(_) => load != Load::Connect,
-        Tool::TracedCalls | Tool::Bpftrace | Tool::Ss => false,
+        Tool::Blame | Tool::TracedCalls | Tool::Bpftrace | Tool::Ss => false,
     }
 }
 

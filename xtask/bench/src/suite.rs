@@ -13,7 +13,7 @@ use crate::load::{Load, Server};
 use crate::options::{Options, Plan};
 use crate::programs::Programs;
 use crate::report::{self, Results};
-use crate::{background, bound, budget, first_frame, latency, machine, million, namespace, rounds, web};
+use crate::{background, blame, bound, budget, first_frame, latency, machine, million, namespace, rounds, web};
 
 /// The document with the committed figures.
 const DOCUMENT: &str = "docs/benchmarks.md";
@@ -51,6 +51,10 @@ pub(crate) fn run(options: &Options, programs: &Programs) -> Result<()> {
         print!("{}", background::section(&background::measure(programs)?));
         return Ok(());
     }
+    if options.blame {
+        print!("{}", blame::section(&blame::measure(&plan, programs)?));
+        return Ok(());
+    }
     if options.dashboard {
         print!("{}", report::dashboards(&dashboards(programs, plan.watching)?)?);
         return Ok(());
@@ -63,6 +67,7 @@ pub(crate) fn run(options: &Options, programs: &Programs) -> Result<()> {
         costs: Vec::new(),
         latencies: Vec::new(),
         background: None,
+        blames: Vec::new(),
         starts: Vec::new(),
         first_frames: Vec::new(),
         dashboards: Vec::new(),
@@ -82,6 +87,7 @@ pub(crate) fn run(options: &Options, programs: &Programs) -> Result<()> {
             rounds::measure(load, &plan, programs, &mut results)?;
         }
     }
+    results.blames = blame::measure(&plan, programs)?;
     let bpftrace = results.bpftrace_skipped.is_none();
     results.latencies = latencies(&plan, programs, results.web_skipped.as_deref(), bpftrace)?;
     conclude(&results, options.write)

@@ -28,6 +28,8 @@ pub(crate) enum Tool {
     Listentop,
     /// listentop at a lower level.
     Level(Level),
+    /// `listentop blame`: all that listentop has, and more.
+    Blame,
     /// Empty programs on listentop's hooks.
     Empty,
     /// No program, but one traced system call: that alone costs time, with any tool.
@@ -46,6 +48,7 @@ impl Tool {
             Self::Listentop => "listentop",
             Self::Level(Level::Accepts) => "listentop, `--measure accepts`",
             Self::Level(Level::Queues) => "listentop, `--measure queues`",
+            Self::Blame => "`listentop blame`",
             Self::Empty => "empty programs",
             Self::TracedCalls => "a system call traced, no program",
             Self::Bpftrace => "bpftrace, accept wait",

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use listentop_guest::plan::{Event, Plan, Run};
+use listentop_kernels::architecture::Architecture;
 use listentop_kernels::guest::{INIT, write_file_system};
-use listentop_kernels::machine::{Clock, End, Machine, ensure_available};
+use listentop_kernels::machine::{Clock, End, Machine, ensure_runs_own};
 use xtask_support::{cargo, process};
 
 use crate::about::NAME;
@@ -37,7 +38,7 @@ const TOOLS: [&str; 12] = [
 /// Where the package is in the machine.
 const PACKAGE: &str = "/package.deb";
 
-/// A machine that runs longer is stopped: emulated, the steps take two minutes.
+/// A machine that runs longer is stopped.
 const LIMIT: Duration = Duration::from_mins(15);
 
 /// A step: its name, what it runs, its possible exit codes, and what it must print.
@@ -83,7 +84,7 @@ pub(crate) fn run(kernels: &[String], package: &Path, release: &Release) -> Resu
     if kernels.is_empty() {
         return Ok(());
     }
-    ensure_available()?;
+    ensure_runs_own(Architecture::X86)?;
     let dir = cargo::root().join("target/kernels");
     let logs = dir.join("logs");
     fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
@@ -91,12 +92,13 @@ pub(crate) fn run(kernels: &[String], package: &Path, release: &Release) -> Resu
     let files: Vec<(&str, &Path)> = files.iter().map(|(name, path)| (&**name, &**path)).collect();
     for series in kernels {
         let (kernel, image) = listentop_kernels::obtain(series, &dir)?;
-        process::announce(&format!("installing the package on Linux {} (two or three minutes)", kernel.release));
+        process::announce(&format!("installing the package on Linux {} (some minutes)", kernel.release));
         let file_system = logs.join("package.cpio");
         let steps = steps(&release.version);
         let plan = Plan { runs: steps.iter().map(planned).collect(), ..Plan::default() };
         write_file_system(&file_system, &files, &image, plan)?;
         let machine = Machine {
+            architecture: Architecture::X86,
             kernel: image.kernel.clone(),
             file_system: file_system.clone(),
             cpus: "2".to_owned(),

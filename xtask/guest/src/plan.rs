@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 /// The path of the plan in the machine.
 pub const PLAN_FILE: &str = "/plan.json";
 
-/// The machine's serial port for events: one per line, in JSON. The first port is the kernel's console.
+/// The machine's serial port for events: one per line, in JSON. Another port is the kernel's console.
+#[cfg(not(target_arch = "aarch64"))]
 pub const EVENTS_PORT: &str = "/dev/ttyS1";
+/// The machine's serial port for events: one per line, in JSON. The console is a port of another kind (`ttyAMA0`).
+#[cfg(target_arch = "aarch64")]
+pub const EVENTS_PORT: &str = "/dev/ttyS0";
 
 /// Everything that one boot does.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::architecture::Architecture;
 use crate::packages::{self, Package};
 use xtask_support::process;
 
@@ -24,6 +25,7 @@ const FRESH: Duration = Duration::from_hours(24);
 /// apt with directories of our own.
 pub(crate) struct Apt {
     dir: PathBuf,
+    architecture: Architecture,
 }
 
 impl Apt {
@@ -31,7 +33,7 @@ impl Apt {
     ///
     /// # Errors
     /// When apt or Debian's keys are missing, or no Debian mirror is known; the message says what to do.
-    pub(crate) fn new(dir: &Path, mirror: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(dir: &Path, architecture: Architecture, mirror: Option<&str>) -> Result<Self> {
         ensure!(
             process::find("apt-get").is_some() && process::find("dpkg-deb").is_some(),
             "the kernels are Debian's packages, and this machine has no apt to fetch them: run this on Debian, or in a Debian \
@@ -48,12 +50,13 @@ impl Apt {
         for sub in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(dir.join(sub)).with_context(|| format!("cannot create {}", dir.join(sub).display()))?;
         }
-        let apt = Self { dir: dir.to_owned() };
+        let apt = Self { dir: dir.to_owned(), architecture };
+        let debian = architecture.debian();
         let source =
-            |suite: &&str| format!("deb [arch=amd64 signed-by={KEYRING} target=Packages] {mirror} {suite} main\n");
+            |suite: &&str| format!("deb [arch={debian} signed-by={KEYRING} target=Packages] {mirror} {suite} main\n");
         apt.write("sources.list", &SUITES.iter().map(source).collect::<String>())?;
         let path = |name: &str| dir.join(name).display().to_string();
-        apt.write("apt.conf", &configuration(path))?;
+        apt.write("apt.conf", &configuration(debian, path))?;
         Ok(apt)
     }
 
@@ -120,7 +123,8 @@ impl Apt {
             &format!("downloading {}", package.name),
         )?;
         // apt escapes the colon of an epoch.
-        let file = format!("{}_{}_amd64.deb", package.name, package.version.replace(':', "%3a"));
+        let file =
+            format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), self.architecture.debian());
         let path = dir.join(file);
         ensure!(path.is_file(), "apt downloaded {} under another name than {}", package.name, path.display());
         Ok(path)
@@ -128,10 +132,10 @@ impl Apt {
 }
 
 /// The settings that keep apt in its directory. apt reads them after the machine's own, which configure the network.
-fn configuration(path: impl Fn(&str) -> String) -> String {
+fn configuration(architecture: &str, path: impl Fn(&str) -> String) -> String {
     format!(
         "Dir::Etc::sourcelist \"{}\";\nDir::Etc::sourceparts \"-\";\nDir::State::lists \"{}\";\nDir::Cache \"{}\";\n\
-         Acquire::Languages \"none\";\nAPT::Architecture \"amd64\";\nAPT::Sandbox::User \"root\";\n\
+         Acquire::Languages \"none\";\nAPT::Architecture \"{architecture}\";\nAPT::Sandbox::User \"root\";\n\
          #clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n",
         path("sources.list"),
         path("lists"),
@@ -170,7 +174,7 @@ mod tests {
 
     #[test]
     fn apt_stays_in_its_directory() {
-        let configuration = configuration(|name| format!("/w/{name}"));
+        let configuration = configuration("amd64", |name| format!("/w/{name}"));
         for line in
             ["Dir::State::lists \"/w/lists\";", "Dir::Etc::sourceparts \"-\";", "#clear APT::Update::Post-Invoke;"]
         {

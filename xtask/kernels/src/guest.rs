@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::architecture::Architecture;
 use crate::archive::Archive;
 use crate::image::Image;
 use listentop_guest::plan::{PLAN_FILE, Plan};
@@ -35,15 +36,16 @@ impl Programs {
     ///
     /// # Errors
     /// When the target is missing and cannot be added, or the build fails.
-    pub fn build() -> Result<Self> {
-        setup::run_static()?;
-        process::announce(
-            "building listentop and its kernel tests as static programs (the first time takes a few minutes)",
-        );
-        let mut tests = cargo::static_command("test");
+    pub fn build(architecture: Architecture) -> Result<Self> {
+        setup::run_static_for(architecture.name())?;
+        process::announce(&format!(
+            "building listentop and its kernel tests for {architecture} as static programs (the first time takes a few minutes)"
+        ));
+        let mut tests = cargo::static_command_for("test", architecture.name());
         tests.args(["--no-run", "--package", "listentop", "--test", "kernel", "--test", "sock_diag"]);
+        tests.args(features(architecture));
         let mut built = cargo::executables(&mut tests, "the static build of the kernel tests")?;
-        let mut init = cargo::static_command("build");
+        let mut init = cargo::static_command_for("build", architecture.name());
         init.args(["--package", "listentop-guest", "--bin", "vm-init"]);
         built.extend(cargo::executables(&mut init, "the static build of the virtual machines' init")?);
         let program = |kind: &str, name: &str| {
@@ -68,6 +70,13 @@ impl Programs {
             (SOCK_DIAG_TESTS, &self.sock_diag_tests),
         ]
     }
+}
+
+/// What listentop has in the machine. Everything where it is this machine's own architecture: packages are built with
+/// the same. For another one nothing else is built, and exporters, tables and pictures, which no kernel test looks at,
+/// are half of the build.
+fn features(architecture: Architecture) -> &'static [&'static str] {
+    if std::env::consts::ARCH == architecture.name() { &[] } else { &["--no-default-features", "--features", "blame"] }
 }
 
 /// Writes the machine's only file system: the programs and other files with their paths in it, among them the init; the

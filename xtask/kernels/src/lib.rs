@@ -1,6 +1,7 @@
 //! `cargo xtask kernels`: the kernel tests on Debian's kernels from 5.10 to 7.x, each in a virtual machine of its own.
 
 mod apt;
+pub mod architecture;
 mod archive;
 mod boot;
 mod expected;
@@ -23,6 +24,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 
 use apt::Apt;
+use architecture::Architecture;
 use boot::{Boot, Booted, Kind};
 use expected::{Entry, Expected};
 use guest::Programs;
@@ -40,8 +42,8 @@ const MANY_CPUS: &str = "6.18";
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask kernels", max_term_width = 120)]
 struct Options {
-    /// Kernels, such as 6.12 or 6.1.0-50: the newest that Debian has of each; 6.12-rt: a real-time one
-    /// [default: 5.10 6.1 6.12 6.12-rt 6.18 7]
+    /// Kernels, such as 6.12 or 6.1.0-50: the newest that Debian has of each; 6.12-rt: a real-time one; 6.12-arm64: one
+    /// for Arm [default: 5.10 6.1 6.12 6.12-rt 6.18 7]
     versions: Vec<String>,
     /// Write the results to xtask/kernels.toml and docs/kernels.md, instead of comparing them
     #[arg(long, conflicts_with = "test")]
@@ -86,12 +88,18 @@ pub fn main() -> ExitCode {
 /// When something is missing, a test fails, or a kernel differs from the table.
 fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
-    machine::ensure_available()?;
+    let architectures = architectures(&series(options));
+    for &architecture in &architectures {
+        machine::ensure_available(architecture)?;
+    }
     let root = cargo::root();
     let mut expected = Expected::read(&root)?;
     let dir = root.join("target/kernels");
     let boots = boots(options, &dir)?;
-    let programs = Programs::build()?;
+    let programs: Vec<(Architecture, Programs)> = architectures
+        .into_iter()
+        .map(|architecture| Ok((architecture, Programs::build(architecture)?)))
+        .collect::<Result<_>>()?;
     let booted = run_all(&boots, &programs, &expected, options, &dir)?;
 
     let mut found = Expected { measures: measures(&booted), runs: Vec::new() };
@@ -139,25 +147,52 @@ pub fn obtain(series: &str, dir: &Path) -> Result<(Kernel, Image)> {
 }
 
 fn obtain_all(series: &[&str], dir: &Path, mirror: Option<&str>) -> Result<Vec<(Kernel, Image)>> {
-    let apt = Apt::new(&dir.join("apt"), mirror)?;
-    let packages = apt.kernel_packages()?;
     // Find all before the first download.
-    let kernels: Vec<Kernel> = series
-        .iter()
-        .map(|series| packages::newest(&packages, series).with_context(|| format!("Debian has no kernel {series} now")))
-        .collect::<Result<_>>()?;
+    let mut sources = Vec::new();
+    let mut kernels = Vec::new();
+    for architecture in architectures(series) {
+        let place = match architecture {
+            Architecture::X86 => dir.join("apt"),
+            Architecture::Arm => dir.join("apt-arm64"),
+        };
+        let apt = Apt::new(&place, architecture, mirror)?;
+        sources.push((architecture, apt.kernel_packages()?, apt));
+    }
+    for series in series {
+        let architecture = packages::architecture_of(series);
+        let source = sources.iter().find(|(other, ..)| *other == architecture);
+        let (_, packages, apt) = source.context("a kernel without a source")?;
+        let kernel = packages::newest(packages, series);
+        kernels.push((kernel.with_context(|| format!("Debian has no kernel {series} now"))?, apt));
+    }
     let images = dir.join("images");
-    kernels.into_iter().map(|kernel| image::obtain(&apt, &kernel, &images).map(|image| (kernel, image))).collect()
+    kernels.into_iter().map(|(kernel, apt)| image::obtain(apt, &kernel, &images).map(|image| (kernel, image))).collect()
+}
+
+/// What was asked for.
+fn series(options: &Options) -> Vec<&str> {
+    match &options.versions[..] {
+        [] => SERIES.to_vec(),
+        versions => versions.iter().map(String::as_str).collect(),
+    }
+}
+
+/// The architectures of some series, each once.
+fn architectures(series: &[&str]) -> Vec<Architecture> {
+    let mut found: Vec<Architecture> = Vec::new();
+    for series in series {
+        let architecture = packages::architecture_of(series);
+        if !found.contains(&architecture) {
+            found.push(architecture);
+        }
+    }
+    found
 }
 
 /// Finds the kernels, downloads missing ones, and returns all boots.
 fn boots(options: &Options, dir: &Path) -> Result<Vec<Boot>> {
-    let series: Vec<&str> = match &options.versions[..] {
-        [] => SERIES.to_vec(),
-        versions => versions.iter().map(String::as_str).collect(),
-    };
     let mut boots = Vec::new();
-    for (kernel, image) in obtain_all(&series, dir, options.mirror.as_deref())? {
+    for (kernel, image) in obtain_all(&series(options), dir, options.mirror.as_deref())? {
         let many = kernel.series == MANY_CPUS;
         let boot = |kind| Boot { kernel: kernel.clone(), image: image.clone(), kind };
         boots.push(boot(if kernel.is_real_time() { Kind::RealTime } else { Kind::Usual }));
@@ -171,7 +206,7 @@ fn boots(options: &Options, dir: &Path) -> Result<Vec<Boot>> {
 /// Runs all machines, some at a time. Those with most tests are first, so that no long one is left over at the end.
 fn run_all(
     boots: &[Boot],
-    programs: &Programs,
+    programs: &[(Architecture, Programs)],
     expected: &Expected,
     options: &Options,
     dir: &Path,
@@ -196,7 +231,11 @@ fn run_all(
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
                     let Some(next) = next else { return };
-                    let booted = boots[next].run(programs, expected, options, &logs);
+                    let architecture = boots[next].kernel.architecture();
+                    let programs = programs.iter().find(|(other, _)| *other == architecture);
+                    let booted = programs
+                        .context("there are no programs for this architecture")
+                        .and_then(|(_, programs)| boots[next].run(programs, expected, options, &logs));
                     done.lock().unwrap_or_else(PoisonError::into_inner)[next] = Some(booted);
                 }
             });
@@ -276,6 +315,14 @@ mod tests {
     use super::expected::{Entry, Expected};
     use super::outcome::Outcome;
     use super::{Booted, Options, differences, summary};
+
+    #[test]
+    fn programs_are_built_once_for_each_architecture() {
+        use super::{Architecture, architectures, series};
+        assert_eq!(architectures(&series(&options("kernels"))), [Architecture::X86]);
+        let both = options("kernels 6.12 6.12-arm64 6.1-arm64");
+        assert_eq!(architectures(&series(&both)), [Architecture::X86, Architecture::Arm]);
+    }
 
     fn options(given: &str) -> Options {
         Options::parse_from(given.split(' '))

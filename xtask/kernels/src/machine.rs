@@ -13,10 +13,9 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
+use crate::architecture::Architecture;
 use listentop_guest::plan::Event;
 use xtask_support::process;
-
-const QEMU: &str = "qemu-system-x86_64";
 
 /// A machine that runs longer is stopped.
 pub const LIMIT: Duration = Duration::from_mins(50);
@@ -28,15 +27,13 @@ pub const LIMIT: Duration = Duration::from_mins(50);
 /// - Preemption is voluntary: a fully preemptible kernel would preempt probes, which take 20 times as long here, and
 ///   then skip others.
 /// - Detaching probes waits for the kernel's grace periods: expedited ones are shorter.
-const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 mitigations=off tsc=reliable random.trust_cpu=on no_timer_check \
-     preempt=voluntary rcupdate.rcu_expedited=1";
-
-/// All features of the emulator, because new kernels need many, except CMPXCHG16B. After that instruction qemu 7.2
-/// leaves wrong flags (trap, direction), and an interrupt at that moment crashes the kernel.
-const PROCESSOR: &str = "max,cx16=off";
+const KERNEL_OPTIONS: &str = "panic=-1 oops=panic loglevel=5 mitigations=off random.trust_cpu=on preempt=voluntary \
+     rcupdate.rcu_expedited=1";
 
 /// A machine to boot.
 pub struct Machine {
+    /// What it runs.
+    pub architecture: Architecture,
     /// The kernel's file.
     pub kernel: PathBuf,
     /// The file system's archive.
@@ -70,21 +67,30 @@ pub enum End {
     Broken(String),
 }
 
-/// Checks that qemu is there, and fits.
+/// Checks that qemu is there.
 ///
 /// # Errors
 /// When it is not; the message has the remedy.
-pub fn ensure_available() -> Result<()> {
+pub fn ensure_available(architecture: Architecture) -> Result<()> {
+    let (qemu, package) = (architecture.emulator(), architecture.package());
     ensure!(
-        std::env::consts::ARCH == "x86_64",
-        "the virtual machines run x86_64 programs, but this machine builds {} ones",
-        std::env::consts::ARCH
-    );
-    ensure!(
-        process::find(QEMU).is_some(),
-        "there is no {QEMU} to boot the kernels in: `apt-get install --no-install-recommends qemu-system-x86` installs it"
+        process::find(qemu).is_some(),
+        "there is no {qemu} to boot the kernels in: `apt-get install --no-install-recommends {package}` installs it"
     );
     Ok(())
+}
+
+/// The same for a machine with programs that are built for this machine's own architecture.
+///
+/// # Errors
+/// Likewise, and when that is another architecture.
+pub fn ensure_runs_own(architecture: Architecture) -> Result<()> {
+    ensure!(
+        std::env::consts::ARCH == architecture.name(),
+        "the virtual machine runs {architecture} programs, but this machine builds {} ones",
+        std::env::consts::ARCH
+    );
+    ensure_available(architecture)
 }
 
 /// The emulator; it ends when this is dropped.
@@ -104,7 +110,8 @@ impl Machine {
     /// # Errors
     /// When qemu cannot be started.
     pub fn run(&self, mut report: impl FnMut(Event)) -> Result<End> {
-        let mut emulator = Emulator(self.command().spawn().with_context(|| format!("cannot run {QEMU}"))?);
+        let qemu = self.architecture.emulator();
+        let mut emulator = Emulator(self.command().spawn().with_context(|| format!("cannot run {qemu}"))?);
         let events = emulator.0.stdout.take().context("qemu has no stdout")?;
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -132,7 +139,7 @@ impl Machine {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let status = emulator.0.wait().with_context(|| format!("cannot wait for {QEMU}"))?;
+        let status = emulator.0.wait().with_context(|| format!("cannot wait for {qemu}"))?;
         let console = fs::read(&self.console).unwrap_or_default();
         Ok(match complaint(&String::from_utf8_lossy(&console)) {
             Some(complaint) => End::Broken(complaint),
@@ -143,11 +150,13 @@ impl Machine {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(QEMU);
+        let architecture = self.architecture;
+        let mut command = Command::new(architecture.emulator());
         command
-            .args(["-accel", "tcg,thread=single", "-cpu", PROCESSOR, "-m", "2048", "-smp", &self.cpus])
+            .args(architecture.machine())
+            .args(["-accel", "tcg,thread=single", "-m", "2048", "-smp", &self.cpus])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-            .args(["-append", KERNEL_OPTIONS])
+            .args(["-append", &format!("{} {KERNEL_OPTIONS}", architecture.kernel_options())])
             .args(match self.clock {
                 Clock::Time => &[][..],
                 Clock::Instructions => {
@@ -160,7 +169,7 @@ impl Machine {
             .arg(&self.file_system)
             .arg("-serial")
             .arg(format!("file:{}", self.console.display()))
-            .args(["-serial", "stdio"])
+            .args(architecture.events())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::architecture::Architecture;
+
 /// A kernel that Debian has, as packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// The series that was asked for, such as `6.12`, `7` or `6.12-rt`.
+    /// The series that was asked for, such as `6.12`, `7`, `6.12-rt` or `6.12-arm64`.
     pub series: String,
-    /// `uname -r` without the flavour, such as `6.12.107+deb13`; with `-rt` for a real-time kernel.
+    /// `uname -r` without the flavour, such as `6.12.107+deb13`; with `-rt` for a real-time kernel, and with `-arm64`.
     pub release: String,
     /// The packages with image and modules: one up to 6.18, two after that.
     pub packages: Vec<Package>,
@@ -18,6 +20,12 @@ impl Kernel {
     #[must_use]
     pub fn is_real_time(&self) -> bool {
         self.series.ends_with(REAL_TIME_MARK)
+    }
+
+    /// What it runs on.
+    #[must_use]
+    pub fn architecture(&self) -> Architecture {
+        architecture_of(&self.series)
     }
 }
 
@@ -36,6 +44,10 @@ const USUAL: &str = "-cloud-amd64";
 const REAL_TIME: &str = "-rt-amd64";
 /// What is behind a series or a release to name a real-time kernel.
 const REAL_TIME_MARK: &str = "-rt";
+/// The usual flavour for Arm.
+const ARM: &str = "-cloud-arm64";
+/// What is behind a series or a release to name a kernel for Arm.
+const ARM_MARK: &str = "-arm64";
 /// Up to 6.18 this package has image and modules. Later it only depends on the other two.
 const WHOLE: &str = "linux-image-";
 const IMAGE: &str = "linux-binary-";
@@ -48,7 +60,7 @@ pub fn parse_index(index: &str) -> BTreeMap<String, Package> {
     for stanza in index.split("\n\n") {
         let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let Some(name) = field("Package:") else { continue };
-        if release(name, USUAL).or_else(|| release(name, REAL_TIME)).is_none() {
+        if [USUAL, REAL_TIME, ARM].iter().all(|flavour| release(name, flavour).is_none()) {
             continue;
         }
         if let Some(version) = field("Version:") {
@@ -68,8 +80,14 @@ fn release<'a>(package: &'a str, flavour: &str) -> Option<&'a str> {
 /// The newest kernel whose version begins with `series`, number by number: `6.1` is not `6.12`.
 #[must_use]
 pub fn newest(packages: &BTreeMap<String, Package>, series: &str) -> Option<Kernel> {
-    let (flavour, mark) = if series.ends_with(REAL_TIME_MARK) { (REAL_TIME, REAL_TIME_MARK) } else { (USUAL, "") };
-    let wanted = numbers(series);
+    let (version, flavour, mark) = if let Some(version) = series.strip_suffix(REAL_TIME_MARK) {
+        (version, REAL_TIME, REAL_TIME_MARK)
+    } else if let Some(version) = series.strip_suffix(ARM_MARK) {
+        (version, ARM, ARM_MARK)
+    } else {
+        (series, USUAL, "")
+    };
+    let wanted = numbers(version);
     let releases = packages.keys().filter_map(|name| release(name, flavour));
     let mut releases: Vec<&str> = releases.filter(|release| numbers(release).starts_with(&wanted)).collect();
     releases.sort_by_key(|release| numbers(release));
@@ -86,6 +104,12 @@ pub fn newest(packages: &BTreeMap<String, Package>, series: &str) -> Option<Kern
     })
 }
 
+/// What the kernels of a series run on.
+#[must_use]
+pub fn architecture_of(series: &str) -> Architecture {
+    if series.ends_with(ARM_MARK) { Architecture::Arm } else { Architecture::X86 }
+}
+
 /// All numbers of a version: `6.12.107+deb13` is 6, 12, 107, 13.
 fn numbers(version: &str) -> Vec<u64> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
@@ -93,7 +117,7 @@ fn numbers(version: &str) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{newest, parse_index};
+    use super::{Architecture, architecture_of, newest, parse_index};
 
     const INDEX: &str = "\
 Package: linux-image-6.1.0-47-cloud-amd64
@@ -118,6 +142,9 @@ Package: linux-image-6.12.107+deb13-amd64
 Version: 6.12.107-1
 
 Package: linux-image-6.12.117+deb13-rt-amd64
+Version: 6.12.117-1
+
+Package: linux-image-6.12.117+deb13-cloud-arm64
 Version: 6.12.117-1
 
 Package: linux-image-cloud-amd64
@@ -157,6 +184,15 @@ Version: 7.3.1-1~bpo13+1
     }
 
     #[test]
+    fn a_kernel_for_arm_is_a_series_of_its_own() {
+        let packages = vec!["linux-image-6.12.117+deb13-cloud-arm64=6.12.117-1".to_owned()];
+        assert_eq!(found("6.12-arm64"), Some(("6.12.117+deb13-arm64".to_owned(), packages)));
+        assert_eq!(found("6.1-arm64"), None);
+        assert_eq!(architecture_of("6.12-arm64"), Architecture::Arm);
+        assert_eq!(architecture_of("6.12"), Architecture::X86);
+    }
+
+    #[test]
     fn image_and_modules_apart_are_taken_together() {
         let (release, packages) = found("7").unwrap();
         assert_eq!(release, "7.2.12+deb13", "7.3.1 has no image");
@@ -166,7 +202,7 @@ Version: 7.3.1-1~bpo13+1
 
     #[test]
     fn other_packages_and_debug_symbols_are_ignored() {
-        assert_eq!(parse_index(INDEX).len(), 9);
+        assert_eq!(parse_index(INDEX).len(), 10);
         assert_eq!(found("9"), None);
         assert_eq!(found("6.2"), None);
     }

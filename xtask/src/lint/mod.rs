@@ -26,24 +26,17 @@ pub(crate) fn run() -> Result<()> {
     check("fmt", &mut || process::run(cargo::command("fmt").args(["--all", "--check"]), "fmt"));
     check("comments", &mut || comments(&root));
     check("clippy", &mut || {
-        process::run(cargo::command("clippy").args(["--all-targets", "--", "-D", "warnings"]), "clippy")
-    });
-    check("clippy for the protocols", &mut || {
         let mut clippy = cargo::command("clippy");
-        clippy.args(["--package", cargo::PROTOCOLS, "--all-targets", "--", "-D", "warnings"]);
-        process::run(&mut clippy, "clippy for the protocols")
+        clippy.args(cargo::ALL_FOR_HOST).args(["--all-targets", "--", "-D", "warnings"]);
+        process::run(&mut clippy, "clippy")
     });
     check("clippy for the BPF target", &mut || {
         process::run(&mut clippy_for_probes(&root), "clippy for the BPF target")
     });
     check("docs", &mut || {
         let mut docs = cargo::command("doc");
-        process::run(docs.env("RUSTDOCFLAGS", "-D warnings").args(["--no-deps", "--quiet"]), "docs")
-    });
-    check("docs of the protocols", &mut || {
-        let mut docs = cargo::command("doc");
-        docs.env("RUSTDOCFLAGS", "-D warnings").args(["--no-deps", "--quiet", "--package", cargo::PROTOCOLS]);
-        process::run(&mut docs, "docs of the protocols")
+        docs.env("RUSTDOCFLAGS", "-D warnings").args(cargo::ALL_FOR_HOST).args(["--no-deps", "--quiet"]);
+        process::run(&mut docs, "docs")
     });
     check("dependencies", &mut || dependencies(&root));
     if !failed.is_empty() {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::sources;
+
 /// The widest comment, as `max_width` in rustfmt.toml.
 pub(crate) const COLUMNS: usize = 120;
 
@@ -28,34 +30,13 @@ impl fmt::Display for Place {
 /// # Errors
 /// When a file cannot be read.
 pub(crate) fn wide_comments(root: &Path) -> Result<Vec<Place>> {
-    let mut files = Vec::new();
-    rust_files(root, &mut files)?;
-    files.sort_unstable();
     let mut places = Vec::new();
-    for path in files {
+    for path in sources::rust_files(root)? {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let file = path.strip_prefix(root).unwrap_or(&path);
         places.extend(wide_lines(&text).map(|(line, columns)| Place { file: file.to_owned(), line, columns }));
     }
     Ok(places)
-}
-
-/// Leaves out what cargo builds, and hidden directories.
-fn rust_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let context = || format!("cannot read {}", directory.display());
-    for entry in fs::read_dir(directory).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let hidden = name.to_string_lossy().starts_with('.') || name == "target";
-        if entry.file_type().with_context(context)?.is_dir() {
-            if !hidden {
-                rust_files(&path, files)?;
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 /// Numbers and widths of lines that hold only a comment and are too wide. A single long word, such as an address,

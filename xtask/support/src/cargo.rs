@@ -11,8 +11,12 @@ use serde_json::Value;
 
 use crate::{process, toolchain};
 
-/// The package of the protocols' servers and clients, which no other build includes.
+/// The package of the protocols' servers and clients, which a build for users includes only where a lesson needs it.
 pub const PROTOCOLS: &str = "demo-protocols";
+
+/// Selects all packages but the probes, which are for the BPF target only. Checks and tests select nothing less: cargo
+/// chooses the features of dependencies for the packages of one command together, and builds anew what differs.
+pub const ALL_FOR_HOST: [&str; 3] = ["--workspace", "--exclude", "listentop-ebpf"];
 
 /// A file that only the checkout's directory has.
 const MARK: &str = "rust-toolchain.toml";
@@ -72,15 +76,20 @@ pub enum Extent {
     Whole,
     /// What the demo shows. The first time that is a good part faster; what was built whole before stays whole.
     Demo,
+    /// The same, with `listentop blame`.
+    DemoWithBlame,
 }
 
 /// A crate that a whole build has, and that the demo does without, as its file in the target directory begins.
 const LARGE: &str = "libparquet-";
 
-/// Whether the large crate was built already: then a whole build costs nothing more.
-fn is_built() -> bool {
+/// What `listentop blame` needs, which the first demo does without: the feature, and its crate.
+const BLAME: (&str, &str) = ("listentop/blame", "libblazesym-");
+
+/// Whether a crate was built already: then a build with it costs nothing more.
+fn is_built(file: &str) -> bool {
     let built = root().join("target/release/deps").read_dir();
-    built.is_ok_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().starts_with(LARGE)))
+    built.is_ok_and(|files| files.flatten().any(|found| found.file_name().to_string_lossy().starts_with(file)))
 }
 
 /// Builds everything that users run, in release, and the programs of `extra` packages, and returns the paths. All are
@@ -93,8 +102,11 @@ pub fn build_release(extent: Extent, extra: &[&str]) -> Result<Binaries> {
     let mut cargo = command("build");
     cargo.args(["--release", "--bins", "--package", "listentop", "--package", "demo-servers"]);
     cargo.args(extra.iter().flat_map(|package| ["--package", package]));
-    if extent == Extent::Demo && !is_built() {
+    if extent != Extent::Whole && !is_built(LARGE) {
         cargo.arg("--no-default-features");
+        if extent == Extent::DemoWithBlame || is_built(BLAME.1) {
+            cargo.args(["--features", BLAME.0]);
+        }
     }
     let built = executables(&mut cargo, "the build")?;
     let binary = |name: &str| {

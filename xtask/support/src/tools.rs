@@ -21,7 +21,7 @@ pub struct Tool {
 /// Fuzzes the BTF reader.
 pub const FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2", takes: "a minute" };
 /// Checks dependencies.
-pub const DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", takes: "two to five minutes" };
+pub const DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", takes: "one to three minutes" };
 /// Mutates the code.
 pub const MUTANTS: Tool = Tool { name: "cargo-mutants", version: "27.1.0", takes: "one to three minutes" };
 
@@ -42,7 +42,8 @@ impl Tool {
         let build = tools.join("build").join(name);
         let mut install = Command::new(cargo::program());
         toolchain::forget_outer_build(&mut install);
-        install.current_dir(root).args(["install", name, "--locked", "--force", "--quiet", "--version"]);
+        // Without optimizations, which take longer than they save: each runs for seconds, or waits for cargo.
+        install.current_dir(root).args(["install", name, "--debug", "--locked", "--force", "--quiet", "--version"]);
         install.arg(format!("={version}")).arg("--root").arg(&tools).arg("--target-dir").arg(&build);
         // Otherwise cargo advises to add the directory to PATH, which nothing here needs.
         install.env("PATH", crate::setup::path_with(&tools.join("bin"))?);

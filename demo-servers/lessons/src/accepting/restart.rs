@@ -69,6 +69,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "connections",
             bounds: Bounds::Exactly(20.0),
             short: None,
+            widened: None,
             why: "20 clients connect, and nobody accepts",
         },
         Expectation {
@@ -78,6 +79,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "clients",
             bounds: Bounds::Exactly(20.0),
             short: None,
+            widened: None,
             why: "closing a listener resets each connection that nobody has accepted",
         },
         Expectation {
@@ -87,7 +89,8 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "connections",
             bounds: Bounds::Exactly(20.0),
             short: None,
-            why: "the same, seen from the server's kernel",
+            widened: None,
+            why: "these 20 clients, seen from the server's kernel",
         },
         Expectation {
             id: "served",
@@ -96,15 +99,17 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "clients",
             bounds: Bounds::Exactly(20.0),
             short: None,
+            widened: None,
             why: "the queue moves to the other listener of the group, where a thread accepts",
         },
         Expectation {
             id: "moved",
-            what: "connections that the new process accepted though they came to the old one",
+            what: "connections that the new process accepted although they came to the old one",
             figure: "server:new_migrates:total.accepts",
             unit: "connections",
             bounds: Bounds::Exactly(20.0),
             short: None,
+            widened: None,
             why: "no client connected after the new one listened",
         },
     ],
@@ -115,11 +120,12 @@ pub(crate) const LESSON: Lesson = Lesson {
         "Since Linux 5.14 tcp_migrate_req=1 moves queued connections and requests to another socket of the group instead.",
         "Passing the listening descriptor on (systemd socket activation, nginx's reload) avoids the question: the socket \
          is never closed.",
-        "Stop accepting is not stop listening: between the two every client is lost that finished its handshake.",
+        "A server that stops accepting before it stops listening loses every client that finishes its handshake in \
+         between.",
     ],
     try_next: &[
         "The finding connections_lost_on_close names the closed listener.",
-        "Try a restart of your own server with `cargo xtask demo restart --headless` as a model.",
+        "Restart a server of your own under load while `sudo listentop` watches it: does the finding come?",
     ],
     spoiler: Spoiler {
         what: "tcp_migrate_req is 1 from the start",

@@ -14,8 +14,8 @@ pub(crate) const LESSON: Lesson = Lesson {
     question: "Thousands of SYNs come from addresses that never answer. What do real clients notice, and what do SYN cookies \
                change?",
     prediction: Prediction {
-        ask: "1,000 SYNs per second that nobody follows up, a backlog of 64, and 40 real clients per second. What happens to \
-              the real ones without and with cookies?",
+        ask: "1,000 SYNs per second come from addresses that do not answer the SYN-ACK, and 40 real clients per \
+              second. The backlog is 64. What happens to the real clients without SYN cookies, and with them?",
         answers: &[
             "They get through either way: the accept queue is empty",
             "Without cookies most are refused, because the SYN queue is full. With cookies all get through",
@@ -73,42 +73,48 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "%",
             bounds: Bounds::AtMost(60.0),
             short: None,
-            why: "one place in the queue is free only when a request is given up. Those at the very beginning get through",
+            widened: None,
+            why: "when the queue is full, a place becomes free only when a request is given up. Clients at the very \
+                  beginning get through",
         },
         Expectation {
             id: "full",
-            what: "SYNs that were dropped because the SYN queue was full",
-            figure: "kernel:TcpExtTCPReqQFullDrop@off",
-            unit: "SYNs",
-            bounds: Bounds::AtLeast(3_000.0),
-            short: Some(Bounds::AtLeast(800.0)),
-            why: "nearly all of 1,000 per second; a busy machine sends fewer",
+            what: "SYNs that were dropped because the SYN queue was full, of those that the flood sent",
+            figure: "100 * kernel:TcpExtTCPReqQFullDrop@off / load:flood:sent@off",
+            unit: "%",
+            bounds: Bounds::AtLeast(80.0),
+            short: None,
+            widened: None,
+            why: "nearly all: a place is free only when a request is given up",
         },
         Expectation {
             id: "no-cookies",
-            what: "cookies sent without cookies",
+            what: "cookies sent while tcp_syncookies was 0",
             figure: "kernel:TcpExtSyncookiesSent@off",
             unit: "cookies",
             bounds: Bounds::Exactly(0.0),
             short: None,
+            widened: None,
             why: "they are off",
         },
         Expectation {
             id: "with",
-            what: "share of real clients that connect with cookies",
+            what: "share of real clients that connect while tcp_syncookies is 1",
             figure: "100 * load:with:established / load:with:due",
             unit: "%",
             bounds: Bounds::AtLeast(98.0),
             short: None,
+            widened: None,
             why: "a cookie needs no place in the queue. One client may still be on its way",
         },
         Expectation {
             id: "cookies",
-            what: "cookies sent while the queue was full",
-            figure: "kernel:TcpExtSyncookiesSent@on",
-            unit: "cookies",
-            bounds: Bounds::AtLeast(3_000.0),
-            short: Some(Bounds::AtLeast(800.0)),
+            what: "cookies sent in step on, of the SYNs that the flood sent in it",
+            figure: "100 * kernel:TcpExtSyncookiesSent@on / (load:flood:sent@on - load:flood:sent@off)",
+            unit: "%",
+            bounds: Bounds::AtLeast(80.0),
+            short: None,
+            widened: None,
             why: "one for each SYN that finds it full",
         },
         Expectation {
@@ -118,26 +124,31 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "cookies",
             bounds: Bounds::Between(-1.0, 1.0),
             short: None,
+            widened: None,
             why: "with 2 every real client is let in by its cookie. One may connect while the kernel's counters are read",
         },
         Expectation {
             id: "young",
-            what: "requests that came to the SYN queue when every SYN gets a cookie: those that are not a retry's",
+            what: "young requests in the SYN queue while every SYN gets a cookie",
             figure: "listentop:flooded:syn_queue.young@always",
             unit: "requests",
             bounds: Bounds::AtMost(5.0),
             short: None,
-            why: "nothing is queued for a SYN any more; the last that were are older",
+            widened: None,
+            why: "young are those whose SYN-ACK was not sent again yet. Nothing is queued for a SYN any more, and what \
+                  is left from before is older",
         },
     ],
     belief: "A flood fills the accept queue, so a larger backlog helps.",
     mechanism: &[
-        "A SYN makes a request socket in the SYN queue; its limit is the backlog, too. It stays until the final ACK, or until \
-         the SYN-ACK was sent tcp_synack_retries times: a minute by default.",
-        "With tcp_syncookies=1 a SYN that finds the queue full is answered with a SYN-ACK whose sequence number is a keyed hash \
-         of the addresses, ports and time. Only who received it can return it. With 2 every SYN is.",
-        "A cookie has room for eight sizes of segments; window scaling and selective ACK need the client's timestamps. And it \
-         does not help a full accept queue.",
+        "A SYN makes a request socket in the SYN queue; its limit is the backlog, too. It stays until the final ACK, \
+         or until the SYN-ACK was sent again tcp_synack_retries times in vain: about a minute by default, some 3 s \
+         here.",
+        "With tcp_syncookies=1 a SYN that finds the queue full is answered with a SYN-ACK whose sequence number is a \
+         keyed hash of the addresses, ports and time. Only who received it can return it. With 2 every SYN is answered \
+         so.",
+        "A cookie has room for four sizes of segments only; window scaling and selective ACK need the client's \
+         timestamps. And it does not help a full accept queue.",
     ],
     try_next: &[
         "Cookies on and off by key, while the flood goes on.",

@@ -9,27 +9,28 @@ pub(crate) const LESSON: Lesson = Lesson {
     name: "retry-storm",
     part: Part::InBetween,
     title: "clients that try again, and a server that stays down",
-    question: "A server stops for two seconds and goes on. It can do twice what is asked of it. Why do its clients still \
+    question: "A server stops for two seconds and goes on. It can do more than twice what is asked of it. Why do its clients still \
                get nothing?",
     prediction: Prediction {
-        ask: "25 requests per second come, and the server does 50. It stops for two seconds. Clients give up after \
-              500 ms. One group goes away, one tries again up to three times at once. When are both served again?",
+        ask: "20 requests per second come, and the server does 50. It stops for two seconds. Clients give up after 500 \
+              ms. One group goes away, the other one tries again at once, up to three times. When are both served \
+              again?",
         answers: &[
-            "Both within a few seconds: there is capacity for twice the load",
+            "Both within a few seconds: there is capacity for more than twice the load",
             "Those who go away within a few seconds; those who try again, not as long as they do so",
             "Those who try again are served first",
         ],
         right: 1,
         because: "What has queued in two seconds is older than 500 ms when its turn comes: the server works for clients \
-                  who have gone. Four attempts for each request make 100 per second, and the server does 50: the queue \
+                  who have gone. Four attempts for each request make 80 per second, and the server does 50: the queue \
                   never gets short enough.",
     },
     setup: Setup {
         sysctls: &[],
         servers: &[Server::demo("gives_up", 7001, SERVER), Server::demo("retries", 7002, SERVER)],
         loads: &[
-            Load::stress("gives_up", "--rate 25 --timeout-ms 500 --connect-timeout-ms 500").for_steps(3),
-            Load::stress("retries", "--rate 25 --timeout-ms 500 --connect-timeout-ms 500 --retries 3").for_steps(3),
+            Load::stress("gives_up", "--rate 20 --timeout-ms 500 --connect-timeout-ms 500").for_steps(3),
+            Load::stress("retries", "--rate 20 --timeout-ms 500 --connect-timeout-ms 500 --retries 3").for_steps(3),
         ],
     },
     steps: &[
@@ -37,14 +38,14 @@ pub(crate) const LESSON: Lesson = Lesson {
             name: "calm",
             length_ms: 3_000,
             short_ms: 1_000,
-            watch: "Half of the capacity is used. Nobody waits.",
+            watch: "Less than half of the capacity is used. Nobody waits.",
             acts: &[],
         },
         Step {
             name: "stopped",
             length_ms: 2_000,
             short_ms: 2_000,
-            watch: "Both servers accept nothing. Connections queue; their clients give up after 500 ms, and half of them \
+            watch: "Both servers accept nothing. Connections queue; their clients give up after 500 ms. Those of retries \
                     come back at once.",
             acts: &[Act::Stall("gives_up"), Act::Stall("retries")],
         },
@@ -65,15 +66,17 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "%",
             bounds: Bounds::AtLeast(45.0),
             short: Some(Bounds::AtLeast(25.0)),
+            widened: None,
             why: "all but those of the stop and of the seconds in which the old queue is worked off",
         },
         Expectation {
             id: "stays-down",
-            what: "requests that are answered with retries, in units of those without",
+            what: "requests that are answered with retries, in units of those that are without",
             figure: "load:retries:completed / load:gives_up:completed",
             unit: "times",
             bounds: Bounds::AtMost(0.8),
             short: Some(Bounds::AtMost(0.9)),
+            widened: None,
             why: "only those before the stop, and a few lucky ones",
         },
         Expectation {
@@ -83,6 +86,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "%",
             bounds: Bounds::AtLeast(55.0),
             short: None,
+            widened: None,
             why: "who has waited longer than 500 ms has gone",
         },
         Expectation {
@@ -92,6 +96,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "requests",
             bounds: Bounds::AtLeast(1.8),
             short: Some(Bounds::AtLeast(1.4)),
+            widened: None,
             why: "it does the work of attempts whose clients have gone, and each attempt counts. If the request is an \
                   order, it is ordered again: retries need idempotent requests",
         },
@@ -102,6 +107,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "attempts",
             bounds: Bounds::AtLeast(1.8),
             short: Some(Bounds::AtLeast(1.6)),
+            widened: None,
             why: "up to four each, from the stop on",
         },
     ],
@@ -115,9 +121,9 @@ pub(crate) const LESSON: Lesson = Lesson {
          look whether the client is still there before they work. Pauses alone only move the attempts.",
     ],
     try_next: &[
-        "Let the clients wait (`--retry-after-ms 2000 --backoff`): it does not recover either. Four attempts per request \
-         are 100 per second, whenever they come.",
-        "A short queue (`--backlog 8`): who is refused costs nothing, and nearly all are served.",
+        "Let the clients wait (`--with 'load:retries --retry-after-ms 2000 --backoff'`): it does not recover either. Four attempts per request \
+         are 80 per second, whenever they come.",
+        "A short queue (`--with 'server:retries --backlog 8'`): who is refused costs nothing, and nearly all are served.",
     ],
     spoiler: Spoiler {
         what: "clients that never try again",

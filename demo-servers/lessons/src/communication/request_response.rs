@@ -9,16 +9,16 @@ pub(crate) const LESSON: Lesson = Lesson {
     question: "A client sends 400 requests per second. It may open a connection for each, or keep one open for twenty of \
                them. What does the server notice?",
     prediction: Prediction {
-        ask: "The same 400 requests per second, once on 400 new connections, once on 20. How much CPU time does a \
-              request cost the server's process without keep-alive?",
+        ask: "The same 400 requests per second come on 400 new connections per second, or on 20. How much CPU time \
+              does a request cost the server's process without keep-alive?",
         answers: &[
             "The same: a connection costs the kernel, not the server",
             "Noticeably more: each request also needs an accept, a registration and a close",
             "Less: short connections keep the queues short",
         ],
         right: 1,
-        because: "An accept, an epoll_ctl and a close come on top of one read and one write. The handshake and the end \
-                  of a connection are four more segments each, and every connection passes the accept queue.",
+        because: "An accept, an epoll_ctl and a close come on top of one read and one write. The handshake takes three \
+                  segments and the end of a connection three or four, and every connection passes the accept queue.",
     },
     setup: Setup {
         sysctls: &[],
@@ -35,8 +35,8 @@ pub(crate) const LESSON: Lesson = Lesson {
         name: "load",
         length_ms: 8_000,
         short_ms: 4_000,
-        watch: "Both answer 400 requests per second. fresh accepts 400 connections per second, kept 20. Compare their CPU, \
-                and where a request may have to wait.",
+        watch: "Both answer 400 requests per second. fresh accepts 400 connections per second, kept 20. Compare their \
+                CPU (Enter, Tab: threads), and where a request may have to wait.",
         acts: &[],
     }],
     expectations: &[
@@ -47,6 +47,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "requests",
             bounds: Bounds::Between(18.0, 20.0),
             short: None,
+            widened: None,
             why: "20 each, and fewer of those that the end cuts off",
         },
         Expectation {
@@ -56,6 +57,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "requests",
             bounds: Bounds::Between(0.95, 1.0),
             short: None,
+            widened: None,
             why: "one each",
         },
         Expectation {
@@ -66,16 +68,18 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "times",
             bounds: Bounds::AtLeast(1.3),
             short: None,
+            widened: None,
             why: "accept, registration and close beside read and write. What softirqs do for the handshake is charged to \
                   whoever runs then, so it is not all in here",
         },
         Expectation {
             id: "counts",
-            what: "bytes that listentop saw fresh read beyond the server's own count",
+            what: "bytes that listentop saw fresh read, less the server's own count",
             figure: "listentop:fresh:reads.bytes - server:fresh:total.read_bytes",
             unit: "bytes",
             bounds: Bounds::Between(-12_800.0, 0.0),
             short: None,
+            widened: None,
             why: "both count every read. The last requests may be read after listentop's end",
         },
     ],

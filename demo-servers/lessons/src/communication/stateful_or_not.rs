@@ -18,8 +18,8 @@ pub(crate) const LESSON: Lesson = Lesson {
               How many of them find their session?",
         answers: &["All: the kernel sends a client to the same shard", "One in four", "Half of them"],
         right: 1,
-        because: "The hash that chooses the shard contains the client's port, and each connection has a new one. So the \
-                  shard is as good as drawn: one in four is the last one.",
+        because: "The hash that chooses the shard contains the client's port, and each connection has a new one. So \
+                  the shard is as good as drawn by lot: one time in four it is that of the last visit.",
     },
     setup: Setup {
         sysctls: &[],
@@ -45,7 +45,9 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "%",
             bounds: Bounds::Between(65.0, 85.0),
             short: Some(Bounds::Between(60.0, 90.0)),
-            why: "three of four shards are another one. The share of some hundred random choices scatters by 2 to 3 %",
+            widened: None,
+            why: "three of the four shards are not the one of the last visit. The share of some hundred random choices \
+                  scatters by 2 to 3 %",
         },
         Expectation {
             id: "kept",
@@ -54,6 +56,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "visits",
             bounds: Bounds::Exactly(0.0),
             short: None,
+            widened: None,
             why: "any shard finds it",
         },
         Expectation {
@@ -63,6 +66,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "times",
             bounds: Bounds::AtMost(1.5),
             short: None,
+            widened: None,
             why: "the hash spreads the load well, and that is just why it does not keep users together",
         },
     ],
@@ -75,7 +79,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         "State in one process is also lost when this process ends, and when a shard is added or removed many users move.",
     ],
     try_next: &[
-        "Two shards (`--shards 2`): every other visit is lost.",
+        "Two shards (`--with 'server:stateful --shards 2'`): every other visit is lost.",
         "`cargo xtask demo cold-shard`: what else the hash does not know.",
     ],
     spoiler: Spoiler {

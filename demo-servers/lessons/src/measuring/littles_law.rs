@@ -16,8 +16,9 @@ pub(crate) const LESSON: Lesson = Lesson {
     question: "The queue holds 3 connections on average and 80 arrive per second. How long does one wait? And how much \
                longer at a little more load?",
     prediction: Prediction {
-        ask: "A server takes 10 ms per connection. Clients arrive at random, 40 per second: each waits some 13 ms in the \
-              queue. How long does it wait at 85 per second, a bit more than twice the load?",
+        ask: "A server takes 10 ms per connection, which stays in the queue meanwhile. Clients arrive at random, 40 \
+              per second: each is in the queue for some 13 ms, 3 of them before its turn. How long does it wait at 85 \
+              per second, a bit more than twice the load?",
         answers: &[
             "About twice as long",
             "About three times as long",
@@ -57,6 +58,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "",
             bounds: NEAR,
             short: None,
+            widened: None,
             why: WHY_NEAR,
         },
         Expectation {
@@ -67,6 +69,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "",
             bounds: NEAR,
             short: None,
+            widened: None,
             why: WHY_NEAR,
         },
         Expectation {
@@ -77,6 +80,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "",
             bounds: NEAR,
             short: None,
+            widened: None,
             why: WHY_NEAR,
         },
         Expectation {
@@ -86,15 +90,17 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "times",
             bounds: Bounds::AtLeast(1.8),
             short: Some(Bounds::AtLeast(1.3)),
+            widened: None,
             why: "about 3 in the long run; how the random arrivals fall widens it, and more so in a short time",
         },
     ],
     belief: "Twice the load means twice the wait.",
     mechanism: &[
         "Little's law: mean number in a system = rate of arrivals × mean time in it. It needs no assumption about \
-         distributions, only that what comes in goes out.",
-        "For random arrivals and equal work the wait before service is use ÷ (2 × (1 − use)) services: 0.3 at 40 %, 1.2 at \
-         70 %, 2.8 at 85 %.",
+         distributions, only that what comes in goes out. So where the queue holds 3 connections on average and 80 \
+         arrive per second, one waits for 3 ÷ 80 s, some 37 ms.",
+        "For random arrivals and equal work the wait before service is use ÷ (2 × (1 − use)) services: 0.3 at 40 %, \
+         1.2 at 70 %, 2.8 at 85 %. A service is 10 ms here and is spent in the queue, too: 13, 22 and 38 ms.",
         "Two of the three can be had easily; the third follows, and a tool that shows all three can be checked.",
     ],
     try_next: &[

@@ -2,3 +2,4 @@
 
 pub(crate) mod closed_loop_lies;
 pub(crate) mod littles_law;
+pub(crate) mod who_is_to_blame;

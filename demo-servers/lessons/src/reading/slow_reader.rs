@@ -55,6 +55,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "ms",
             bounds: Bounds::AtLeast(150.0),
             short: None,
+            widened: None,
             why: "61 reads of 16 KiB with a pause of 5 ms before each take 300 ms, and for most of that time the window \
                   is closed. The client's kernel counts it (tcpi_rwnd_limited)",
         },
@@ -65,6 +66,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "times",
             bounds: Bounds::AtLeast(5.0),
             short: None,
+            widened: None,
             why: "the pauses are all of it: reading a megabyte takes a few milliseconds",
         },
         Expectation {
@@ -74,24 +76,27 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "times",
             bounds: Bounds::AtLeast(5.0),
             short: None,
+            widened: None,
             why: "some times per request of slow",
         },
         Expectation {
             id: "waits-unread",
-            what: "time that bytes wait for a read of slow (p90)",
+            what: "residency (p90) at slow: the time that bytes wait for a read",
             figure: "listentop:slow:reads.residency_us.p90 / 1000",
             unit: "ms",
             bounds: Bounds::AtLeast(15.0),
             short: None,
+            widened: None,
             why: "the kernel doubles the buffer, so it holds some eight reads, and each waits for those before it",
         },
         Expectation {
             id: "nothing-lost",
-            what: "bytes that slow read beyond what its clients sent",
+            what: "bytes that slow read, less those that its clients sent",
             figure: "server:slow:total.read_bytes - load:slow:sent_bytes",
             unit: "bytes",
             bounds: Bounds::Between(-4_000_000.0, 0.0),
             short: None,
+            widened: None,
             why: "no byte twice. What is in the buffers when the clients end is sent and not read",
         },
     ],
@@ -105,7 +110,8 @@ pub(crate) const LESSON: Lesson = Lesson {
          Only a program that reads at once and queues in memory breaks it.",
     ],
     try_next: &[
-        "`ss -tmi` in the lab's namespace shows the window: `rwnd_limited`, `Recv-Q` and `Send-Q`.",
+        "`sudo nsenter -n -t \"$(pgrep -x slow)\" ss -tmi`, in another terminal while it runs: Recv-Q and Send-Q are \
+         the bytes that wait on either side, and `rwnd_limited` is how long a window held a sender up.",
         "`cargo xtask demo slow-client`: the same in the other direction.",
     ],
     spoiler: Spoiler {

@@ -33,8 +33,8 @@ pub(crate) const LESSON: Lesson = Lesson {
         name: "load",
         length_ms: 12_000,
         short_ms: 6_000,
-        watch: "The same load for both. starved: long accept wait, and in its threads the time in the run queue (ready, \
-                but without a CPU). alone: microseconds.",
+        watch: "The same load for both. starved: long accept wait, and in its threads (Enter, Tab) the time in the run \
+                queue: ready, but without a CPU. alone: microseconds.",
         acts: &[],
     }],
     expectations: &[
@@ -45,6 +45,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "ms",
             bounds: Bounds::AtLeast(20.0),
             short: None,
+            widened: None,
             why: "the two that compute get nearly all of the CPU, in slices of milliseconds",
         },
         Expectation {
@@ -54,20 +55,22 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "times",
             bounds: Bounds::AtLeast(5.0),
             short: None,
+            widened: None,
             why: "the other one is woken and runs. On a busy machine it waits for a CPU too, by a fair share",
         },
         Expectation {
             id: "says-so",
-            what: "findings that name the cause: cpu_starved_acceptor",
+            what: "listentop names the cause: cpu_starved_acceptor",
             figure: "count(listentop:starved:findings[cpu_starved_acceptor])",
-            unit: "findings",
+            unit: "",
             bounds: Bounds::Exactly(1.0),
             short: None,
+            widened: None,
             why: "the kernel keeps the time that each thread was ready to run but did not (schedstat)",
         },
         Expectation {
             id: "served-nearly-nothing",
-            what: "share of its time that the accepting thread had a CPU",
+            what: "of the time in which starved's thread was ready to run, the share in which it ran",
             figure: "100 * max(listentop:starved:threads[single].on_cpu_us) \
                      / (max(listentop:starved:threads[single].on_cpu_us) \
                      + max(listentop:starved:threads[single].run_queue_us) \
@@ -75,7 +78,8 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "%",
             bounds: Bounds::AtMost(40.0),
             short: None,
-            why: "of the time in which it wanted to run; the rest it stood in the run queue",
+            widened: None,
+            why: "during the rest of it the thread stood in the run queue, without a CPU",
         },
     ],
     belief: "A server with low CPU usage has nothing to do, so the network must be slow.",
@@ -88,7 +92,7 @@ pub(crate) const LESSON: Lesson = Lesson {
     ],
     try_next: &[
         "Select starved and press Enter: the thread's time on a CPU, in the run queue and asleep.",
-        "Run it by hand with `--hogs 0`: the low priority alone harms nobody.",
+        "Without the two that compute (`--with 'server:starved --hogs 0'`): the low priority alone harms nobody.",
     ],
     spoiler: Spoiler {
         what: "no busy threads beside the server",

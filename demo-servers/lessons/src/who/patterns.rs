@@ -14,8 +14,8 @@ pub(crate) const LESSON: Lesson = Lesson {
     question: "Five servers do the same work for the same clients. They differ only in who accepts and who reads. \
                Which one keeps connections waiting, and where?",
     prediction: Prediction {
-        ask: "Each server gets 120 connections per second with four requests of 1.5 ms. Which one makes connections \
-              wait longest in the accept queue?",
+        ask: "Each server gets 120 connections per second with four requests of some 1.5 ms each. Which one makes \
+              connections wait longest in the accept queue?",
         answers: &[
             "single_thread: one thread accepts, reads and writes",
             "acceptor_readers: one thread accepts, four read",
@@ -32,24 +32,24 @@ pub(crate) const LESSON: Lesson = Lesson {
             Server::demo(
                 "single_thread",
                 7001,
-                "--pattern single_thread --threads 4 --backlog 128 --cpu-us 100 --block-us 1300",
+                "--pattern single_thread --threads 4 --backlog 1024 --cpu-us 100 --block-us 1300",
             ),
             Server::demo(
                 "acceptor_readers",
                 7002,
-                "--pattern acceptor_readers --threads 4 --backlog 128 --cpu-us 100 --block-us 1300",
+                "--pattern acceptor_readers --threads 4 --backlog 1024 --cpu-us 100 --block-us 1300",
             ),
             Server::demo(
                 "message_balancing",
                 7003,
-                "--pattern message_balancing --threads 4 --backlog 128 --cpu-us 100 --block-us 1300",
+                "--pattern message_balancing --threads 4 --backlog 1024 --cpu-us 100 --block-us 1300",
             ),
             Server::demo(
                 "multi_acceptor",
                 7004,
-                "--pattern multi_acceptor --threads 4 --backlog 128 --cpu-us 100 --block-us 1300",
+                "--pattern multi_acceptor --threads 4 --backlog 1024 --cpu-us 100 --block-us 1300",
             ),
-            Server::demo("sharded", 7005, "--pattern sharded --threads 4 --backlog 128 --cpu-us 100 --block-us 1300"),
+            Server::demo("sharded", 7005, "--pattern sharded --threads 4 --backlog 1024 --cpu-us 100 --block-us 1300"),
         ],
         loads: &[
             Load::stress("single_thread", LOAD),
@@ -63,8 +63,8 @@ pub(crate) const LESSON: Lesson = Lesson {
         name: "load",
         length_ms: 10_000,
         short_ms: 4_000,
-        watch: "The same connections at the same times for all. single_thread: long accept wait. acceptor_readers: \
-                accepts at once. sharded: one shard busy, another idle.",
+        watch: "The same connections for all, at the same times. single_thread: long accept wait. acceptor_readers: \
+                next to none. sharded: one shard busy, one idle.",
         acts: &[],
     }],
     expectations: &[
@@ -75,18 +75,20 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "times",
             bounds: Bounds::AtLeast(3.0),
             short: None,
+            widened: None,
             why: "a busy thread comes back after some requests of 1.5 ms, an idle one within some tens of \
                   microseconds. On a busy machine the idle one must wait for a CPU too",
         },
         Expectation {
             id: "balanced-reads",
-            what: "time that requests wait for a read (p90) at single_thread, in units of message_balancing's",
+            what: "residency (p90) at single_thread, in units of message_balancing's",
             figure: "listentop:single_thread:reads.residency_us.p90 / listentop:message_balancing:reads.residency_us.p90",
             unit: "times",
             bounds: Bounds::AtLeast(3.0),
             short: None,
-            why: "one thread of message_balancing does nothing but accept and read. Its requests wait inside the \
-                  server, where the kernel does not see them",
+            widened: None,
+            why: "residency is the time that a request waits for a read. One thread of message_balancing does nothing \
+                  but accept and read: its requests wait inside the server, where the kernel does not see them",
         },
         Expectation {
             id: "names",
@@ -99,6 +101,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "of 5",
             bounds: Bounds::Exactly(5.0),
             short: None,
+            widened: None,
             why: "listentop sees which threads accept, read and write",
         },
         Expectation {
@@ -108,7 +111,9 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "%",
             bounds: Bounds::AtLeast(26.0),
             short: None,
-            why: "the kernel wakes the thread that waits longest or last; it does not count. 25 % each would be even",
+            widened: None,
+            why: "25 % each would be even. The kernel wakes a thread by its place in the queue of those that wait, and \
+                  does not count who had how many",
         },
         Expectation {
             id: "nothing-refused",
@@ -119,7 +124,8 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "attempts",
             bounds: Bounds::Exactly(0.0),
             short: None,
-            why: "a backlog of 128 holds a second's connections",
+            widened: None,
+            why: "a backlog of 1024 holds the connections of eight seconds",
         },
     ],
     belief: "The pattern of a server is a matter of taste: the same work takes the same time.",

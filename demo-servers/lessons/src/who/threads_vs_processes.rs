@@ -16,7 +16,7 @@ pub(crate) const LESSON: Lesson = Lesson {
         ask: "Each process may have 48 open files. 120 clients connect and stay. How many connections does the server \
               with four threads hold, how many the one with four processes?",
         answers: &[
-            "Both some 40: the limit is the user's",
+            "Both some 40: the limit counts for all processes of a user together",
             "Both 120: a connection is no file",
             "Four threads some 40, four processes all 120",
         ],
@@ -47,8 +47,8 @@ pub(crate) const LESSON: Lesson = Lesson {
             name: "equal",
             length_ms: 5_000,
             short_ms: 3_000,
-            watch: "Short connections. Accept wait, reads and shares of the acceptors look the same: threads and \
-                    processes are the same to the scheduler and to accept.",
+            watch: "Short connections. Accept wait, reads and shares of the acceptors (Enter, Tab) look the same: \
+                    threads and processes are the same to the scheduler and to accept.",
             acts: &[],
         },
         Step {
@@ -69,6 +69,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "times",
             bounds: Bounds::Between(0.2, 5.0),
             short: None,
+            widened: None,
             why: "the same path in the kernel. Both are some tens of microseconds, which a busy machine scatters",
         },
         Expectation {
@@ -78,6 +79,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "connections",
             bounds: Bounds::Between(30.0, 44.0),
             short: None,
+            widened: None,
             why: "48 descriptors, less those of the server itself: stdin, stdout, stderr, the listener, an epoll \
                   instance per thread",
         },
@@ -88,6 +90,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "connections",
             bounds: Bounds::Exactly(120.0),
             short: None,
+            widened: None,
             why: "each process has 48 descriptors of its own",
         },
         Expectation {
@@ -97,15 +100,17 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "connections",
             bounds: Bounds::Between(76.0, 90.0),
             short: None,
+            widened: None,
             why: "120 less those that are held: the kernel accepted them, the process cannot",
         },
         Expectation {
             id: "says-so",
-            what: "findings that name the cause: accept_errors",
+            what: "listentop names the cause: accept_errors",
             figure: "count(listentop:threads:findings[accept_errors])",
-            unit: "findings",
+            unit: "",
             bounds: Bounds::Exactly(1.0),
             short: None,
+            widened: None,
             why: "accept returns EMFILE again and again",
         },
     ],

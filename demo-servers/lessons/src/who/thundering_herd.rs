@@ -14,7 +14,7 @@ pub(crate) const LESSON: Lesson = Lesson {
                what do the others do with it?",
     prediction: Prediction {
         ask: "Three servers have eight acceptors each: epoll, epoll with EPOLLEXCLUSIVE, and a blocking accept call in \
-              eight processes. In which of them does each connection wake more than one or two?",
+              eight processes. In which of them does each connection wake more than one or two acceptors?",
         answers: &[
             "In none: Linux solved the thundering herd long ago",
             "Only with epoll without EPOLLEXCLUSIVE",
@@ -38,21 +38,22 @@ pub(crate) const LESSON: Lesson = Lesson {
         name: "load",
         length_ms: 10_000,
         short_ms: 4_000,
-        watch: "The same 200 connections a second for all. all_wake: accepts that find nothing (would block) and a \
-                thread list in which everybody works a little. The others: one acceptor per connection.",
+        watch: "The same 200 connections a second for all. all_wake (Enter): accepts that find nothing (EAGAIN), and \
+                every thread works a little. The others: one acceptor per connection.",
         acts: &[],
     }],
     expectations: &[
         Expectation {
             id: "herd",
-            what: "times that a thread of all_wake goes to sleep per connection, in units of exclusive's",
+            what: "how often a thread of all_wake goes to sleep per connection, in units of exclusive's",
             figure: "server:all_wake:total.switches / server:all_wake:total.accepts \
                      / (server:exclusive:total.switches / server:exclusive:total.accepts)",
             unit: "times",
             bounds: Bounds::AtLeast(1.5),
             short: None,
-            why: "eight threads wake instead of one. On busy CPUs some wake so late that the queue is empty again: then \
-                  epoll_wait does not even return",
+            widened: None,
+            why: "who wakes goes to sleep again, and eight threads wake instead of one. On busy CPUs some wake so late \
+                  that the queue is empty again: then epoll_wait does not even return",
         },
         Expectation {
             id: "in-vain",
@@ -61,16 +62,18 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "calls",
             bounds: Bounds::Between(1.0, 7.0),
             short: None,
+            widened: None,
             why: "each thread that sees the listener readable calls accept, and only one gets the connection. Seven would \
                   be all others; a busy machine wakes fewer in time",
         },
         Expectation {
             id: "says-so",
-            what: "findings that name it: would_block_storm",
+            what: "listentop names it: would_block_storm",
             figure: "count(listentop:all_wake:findings[would_block_storm])",
-            unit: "findings",
+            unit: "",
             bounds: Bounds::Exactly(1.0),
             short: None,
+            widened: None,
             why: "at least two calls in vain per accept, and 100 per second",
         },
         Expectation {
@@ -80,16 +83,18 @@ pub(crate) const LESSON: Lesson = Lesson {
             unit: "calls",
             bounds: Bounds::Exactly(0.0),
             short: None,
+            widened: None,
             why: "accept waits in an exclusive queue: the kernel wakes the first process in it, and gives it the \
                   connection",
         },
         Expectation {
             id: "counts",
-            what: "accept calls in vain that listentop counts beyond the server's own count",
+            what: "accept calls of all_wake that found nothing: listentop's count beyond the server's own",
             figure: "listentop:all_wake:accepts.would_block - server:all_wake:total.would_block",
             unit: "calls",
             bounds: Bounds::Exactly(0.0),
             short: None,
+            widened: None,
             why: "both see every call",
         },
     ],

@@ -32,7 +32,7 @@ fn accept(
     inboxes: &[Arc<Inbox>],
 ) -> anyhow::Result<()> {
     let epoll = event_loop::new_epoll(service)?;
-    let mut acceptor = Acceptor::new(service, slot, listener, false)?;
+    let mut acceptor = Acceptor::new(service, slot, listener, false)?.hanging_in_stalls();
     let mut next = 0;
     let mut hand_over = |client: Client| {
         inboxes[next].push(client);

@@ -1,6 +1,6 @@
 //! Each query, on types made for it.
 
-use crate::{BtfError, Function, KernelBtf, Member, Parameter, Pointee, Symbol, Value};
+use crate::{BtfError, Function, KernelBtf, Member, Parameter, Pointee, Symbol, Value, layout::Kind};
 
 use super::synthetic::{ARRAY, Builder, CONST, ENUM, ENUM64, FLAG, FUNC, FWD, INT, SIGNED, STRUCT, TYPEDEF, UNION};
 
@@ -160,5 +160,31 @@ fn a_tracepoint_passes_what_follows_its_context() {
     assert_eq!(btf.tracepoint("two").expect("there").parameters[1].value, Value::Integer { bytes: 4, signed: true });
     for name in ["no_pointer", "none"] {
         assert!(matches!(btf.tracepoint_arguments(name), Err(BtfError::Missing(_))), "{name}");
+    }
+}
+
+#[test]
+fn an_excerpt_has_the_wanted_names_at_their_numbers_and_no_others() {
+    let mut btf = Builder::new();
+    let int = btf.int("int", 4, SIGNED);
+    let wanted = btf.function("wanted", int, &[("x", int)]);
+    btf.function("other", 0, &[]);
+    // Of the same name, but neither a function nor a typedef.
+    btf.structure("btf_trace_it", STRUCT, 8, &[("wanted", int, 0)]);
+    let typedef = btf.add("btf_trace_it", TYPEDEF, 0, int, &[]);
+    let again = btf.function("wanted", 0, &[]);
+    btf.function("last", 0, &[]);
+    let whole = parsed(&btf);
+    let names: [&[u8]; 3] = [b"wanted", b"btf_trace_it", b"int"];
+    let excerpt = KernelBtf::parse(whole.excerpt(names)).expect("valid");
+    assert_eq!(excerpt.types.count(), again + 1);
+    assert!(whole.types.count() > excerpt.types.count());
+    for id in 1..excerpt.types.count() {
+        let of = |btf: &KernelBtf| btf.types.header(id).map(|it| (it.kind, btf.types.name(it.name))).expect("there");
+        if [wanted, typedef, again].contains(&id) {
+            assert_eq!(of(&excerpt), of(&whole), "{id}");
+        } else {
+            assert_eq!(of(&excerpt), (Kind::Forward, String::new()), "{id}");
+        }
     }
 }

@@ -162,6 +162,9 @@ macro_rules! counters {
             /// Their names, in the order of their declaration.
             pub const NAMES: [&str; Self::N] = [$(stringify!($id),)*];
 
+            /// The measures that they belong to, likewise.
+            pub(crate) const MEASURES: [Measure; Self::N] = [$(Measure::$measure,)*];
+
             /// Reads them from what the probes keep, those whose measure is `available`.
             pub fn read(records: &Records<'_>, available: impl Fn(Measure) -> bool) -> Self {
                 Self {
@@ -204,8 +207,7 @@ macro_rules! counters {
 
         impl Rates {
             /// How many there are.
-            #[cfg(any(test, feature = "fixtures"))]
-            const N: usize = Counts::N + 1;
+            pub(crate) const N: usize = Counts::N + 1;
 
             /// The growth since `before`, per second; likewise of refused attempts, of which `drops` are the counts now
             /// and before.
@@ -222,7 +224,6 @@ macro_rules! counters {
             }
 
             /// All of them, to be changed.
-            #[cfg(any(test, feature = "fixtures"))]
             pub fn values_mut(&mut self) -> [&mut Option<f64>; Self::N] {
                 [$(&mut self.$id,)* &mut self.drops]
             }
@@ -402,6 +403,9 @@ macro_rules! distributions {
         impl Distributions {
             /// How many there are.
             pub const N: usize = [$($path,)*].len();
+
+            /// The measures that they belong to, in the order of their declaration.
+            pub(crate) const MEASURES: [Measure; Self::N] = [$(Measure::$measure,)*];
 
             /// Those that the probes keep, in the order of their declaration: those whose measure is `available`.
             pub fn read(histograms: [Histogram; Self::N], available: impl Fn(Measure) -> bool) -> Self {

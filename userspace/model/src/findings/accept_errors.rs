@@ -9,7 +9,7 @@ pub(super) const KIND: FindingKind = FindingKind {
               queued, so the backlog looks like the culprit and is not, and the thread looks stuck and is not. It takes the \
               place of `hung_acceptor` and `busy_acceptor`.",
     when: "An accept failed in the interval. EAGAIN, EINTR, ECONNABORTED and EINVAL are no failures. It holds for {HOLD_US} after \
-           the last failure, and until an accept succeeds.",
+           the last failure, and while connections wait and none is accepted. It ended with the last failure.",
     severity: "critical if accepts fail and none succeeds, else warning",
     follows_from: &[],
     thresholds: &[],
@@ -20,7 +20,8 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let failed = l.total.accept_failed.filter(|n| *n > 0)?;
     let accepts = l.total.accepts.unwrap_or(0);
-    let fails = input.activity.fails(input.now_us());
+    let waits = l.now.accept_depth > 0;
+    let fails = input.activity.fails(waits, input.now_us());
     let (emfile, enfile, nomem) = (
         l.total.accept_failed_emfile.unwrap_or(0),
         l.total.accept_failed_enfile.unwrap_or(0),
@@ -45,18 +46,26 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
         "compare /proc/{pid}/limits with the number of entries in /proc/{pid}/fd, then raise LimitNOFILE or find the leak"
     );
     let descriptors = input.descriptors_in_words();
+    let (has, stays) = match (fails, waits) {
+        (true, true) => ("has", " The connection stays in the queue, so a loop that retries at once burns a CPU."),
+        (true, false) => ("has", " Nothing waits at the moment."),
+        (false, true) => ("had", ""),
+        (false, false) => ("had", " Nothing waits now: it will come back with as many clients."),
+    };
     let advice = match known.iter().max_by_key(|(n, _)| *n) {
-        Some((_, "EMFILE")) => format!("The process has no file descriptor left (EMFILE{descriptors}): {limit}."),
+        Some((_, "EMFILE")) => format!("The process {has} no file descriptor left (EMFILE{descriptors}): {limit}."),
         Some((_, "ENFILE")) => {
-            "The whole machine has no file descriptor left (ENFILE): compare /proc/sys/fs/file-nr with \
-                                fs.file-max, and find the process that holds most."
-                .to_owned()
+            format!(
+                "The whole machine {has} no file descriptor left (ENFILE): compare /proc/sys/fs/file-nr with fs.file-max, and \
+                 find the process that holds most."
+            )
         }
-        Some(_) => "The kernel has no memory for connections (ENOMEM, ENOBUFS): look at the cgroup's memory limit, \
-                    net.ipv4.tcp_mem and dmesg."
-            .to_owned(),
+        Some(_) => format!(
+            "The kernel {has} no memory for connections (ENOMEM, ENOBUFS): look at the cgroup's memory limit, net.ipv4.tcp_mem \
+             and dmesg."
+        ),
         None => format!(
-            "Most often the process has no file descriptor left (EMFILE{descriptors}): {limit}. ENFILE means that the whole machine has \
+            "Most often the process {has} no file descriptor left (EMFILE{descriptors}): {limit}. ENFILE means that the whole machine has \
              none left (fs.file-max), ENOMEM and ENOBUFS that it is out of memory."
         ),
     };
@@ -71,9 +80,10 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
             if critical { Severity::Critical } else { Severity::Warning },
             format!("{} failed{causes}, {} succeeded.", plural(failed, "accept"), grouped(accepts)),
             evidence,
-            format!("{advice} The connection stays in the queue, so a loop that retries at once burns a CPU. The backlog is not at fault."),
+            format!("{advice}{stays} The backlog is not at fault."),
         )
-        .holding(fails),
+        .holding(fails)
+        .over(input.activity.failed_us()),
     )
 }
 
@@ -83,6 +93,7 @@ mod tests {
         super::support::{CRITICAL, Case, NONE, WARNING, severities},
         *,
     };
+    use crate::sample::Descriptors;
 
     /// So many accepts have failed, the last one so many seconds ago; so many succeed per second.
     fn failing(case: &mut Case, (failed, ago, accepting): (u64, u64, f64)) {
@@ -114,10 +125,46 @@ mod tests {
             case.observe(9);
             case.observe(0);
         });
+        assert!(!case.find(&KIND).unwrap().holds, "nothing waits");
+        case.listener.now.accept_depth = 1;
         assert!(case.find(&KIND).unwrap().holds, "none was tried since");
         case.listener.total.accepts = Some(1);
         case.observe(0);
         assert!(!case.find(&KIND).unwrap().holds);
+    }
+
+    /// What is said when it has passed is in the past tense, with the time and the descriptors of the failure.
+    #[test]
+    fn what_has_passed_is_told_so() {
+        let mut case = Case::with(|case| {
+            case.listener.total.accept_failed = Some(9);
+            case.listener.total.accept_failed_emfile = Some(9);
+            case.listener.descriptors = Some(Descriptors { pid: 1, open: 60, soft_limit: 60 });
+            case.listener.now.accept_depth = 4;
+            case.observe(9);
+            case.listener.descriptors = Some(Descriptors { pid: 1, open: 22, soft_limit: 60 });
+            case.observe(0);
+        });
+        let found = case.find(&KIND).unwrap();
+        assert!(found.advice.starts_with("The process has no file descriptor left (EMFILE: 60 of 60 open): "));
+        assert!(found.holds && found.over_us.is_none() && found.advice.contains("The connection stays in the queue"));
+        case.listener.now.accept_depth = 0;
+        let found = case.find(&KIND).unwrap();
+        assert_eq!((found.holds, found.severity), (false, Severity::Warning));
+        assert_eq!(found.over_us, Some(case.input().now_us() - 9_000_000));
+        assert!(found.advice.starts_with("The process had no file descriptor left (EMFILE: 60 of 60 open): "));
+        assert!(found.advice.contains("Nothing waits now") && !found.advice.contains("stays"), "{}", found.advice);
+    }
+
+    #[test]
+    fn descriptors_that_were_not_seen_at_their_limit_are_not_told() {
+        let case = Case::with(|case| {
+            case.listener.total.accept_failed = Some(9);
+            case.listener.total.accept_failed_emfile = Some(9);
+            case.listener.descriptors = Some(Descriptors { pid: 1, open: 22, soft_limit: 60 });
+            case.observe(1);
+        });
+        assert!(case.find(&KIND).unwrap().advice.contains("(EMFILE: the limit is 60)"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::HOLD_US;
 use crate::{
     model::{Counts, ListenerModel, ThreadModel},
-    sample::ThreadKey,
+    sample::{Descriptors, ThreadKey},
 };
 
 /// How far back the work of a thread is known, in microseconds. Its CPU time is read once a second.
@@ -26,7 +26,21 @@ pub(crate) struct Activity {
     failed_us: Option<u64>,
     /// Accepts that had succeeded when one last failed.
     accepts_at_failure: Option<u64>,
+    /// While accepts failed last, when they were nearest to their limit.
+    descriptors: Option<Descriptors>,
     threads: Vec<Thread>,
+    /// The living threads that read in the interval, by key.
+    readers: Vec<Reader>,
+}
+
+/// A thread that has read, as it was when it was last seen doing so.
+#[derive(Debug, Clone)]
+struct Reader {
+    key: ThreadKey,
+    reads: u64,
+    read_us: u64,
+    /// Time on a CPU or waiting for one, as far as it is known.
+    running_us: Option<u64>,
 }
 
 /// An acceptor over the last seconds.
@@ -83,10 +97,20 @@ pub(crate) fn acceptors(l: &ListenerModel) -> impl Iterator<Item = &ThreadModel>
     l.threads.iter().filter(|t| !t.ended && t.summed.is_none() && t.accepts + t.would_block > 0)
 }
 
+/// Time on a CPU or waiting for one.
+fn running_us(t: &ThreadModel) -> Option<u64> {
+    Some(t.on_cpu_us? + t.run_queue_us.unwrap_or(0))
+}
+
 impl Activity {
     /// Takes a listener as it is now.
     pub(crate) fn observe(&mut self, l: &ListenerModel, now_us: u64) {
         self.count(&l.total, now_us);
+        // They are looked at a little later than the failure is known.
+        if let Some(now) = l.descriptors.filter(|_| self.fails(false, now_us)) {
+            self.descriptors = Some(self.descriptors.map_or(now, |most| most.max_by_use(now)));
+        }
+        self.note_readers(l, now_us);
         let acceptors: Vec<&ThreadModel> = acceptors(l).take(THREADS).collect();
         self.threads.retain(|thread| acceptors.iter().any(|t| t.key == thread.key));
         for t in acceptors {
@@ -117,6 +141,42 @@ impl Activity {
         })
     }
 
+    /// Notes which threads have read since the last look.
+    fn note_readers(&mut self, l: &ListenerModel, now_us: u64) {
+        let mut living: Vec<&ThreadModel> =
+            l.threads.iter().filter(|t| !t.ended && t.summed.is_none() && t.reads > 0).collect();
+        living.sort_unstable_by_key(|t| t.key);
+        let known = std::mem::take(&mut self.readers);
+        let mut known = known.into_iter().peekable();
+        self.readers.reserve_exact(living.len());
+        for t in living {
+            while known.next_if(|reader| reader.key < t.key).is_some() {}
+            let before = known.next_if(|reader| reader.key == t.key && reader.reads == t.reads);
+            self.readers.push(before.unwrap_or_else(|| Reader {
+                key: t.key,
+                reads: t.reads,
+                read_us: now_us,
+                running_us: running_us(t),
+            }));
+        }
+    }
+
+    /// For how long this thread has read nothing, at least; `None` if it was never seen reading.
+    pub(crate) fn reader_without_read_us(&self, t: &ThreadModel, now_us: u64) -> Option<u64> {
+        Some(now_us.saturating_sub(self.reader(t)?.read_us))
+    }
+
+    /// The share of the time since its last read that the thread ran or waited for a CPU; `None` if that is not known.
+    pub(crate) fn running_since_read(&self, t: &ThreadModel, now_us: u64) -> Option<f64> {
+        let reader = self.reader(t)?;
+        let ran = running_us(t)?.saturating_sub(reader.running_us?);
+        Some(ran as f64 / now_us.saturating_sub(reader.read_us).max(1) as f64)
+    }
+
+    fn reader(&self, t: &ThreadModel) -> Option<&Reader> {
+        self.readers.binary_search_by_key(&t.key, |reader| reader.key).ok().map(|at| &self.readers[at])
+    }
+
     fn count(&mut self, total: &Counts, now_us: u64) {
         self.begun_us.get_or_insert(now_us);
         if total.accepts > self.accepts.or(Some(0)) {
@@ -126,6 +186,9 @@ impl Activity {
             self.read_us = Some(now_us);
         }
         if total.accept_failed > self.failures.or(Some(0)) {
+            if !self.fails(true, now_us) {
+                self.descriptors = None;
+            }
             self.failed_us = Some(now_us);
             self.accepts_at_failure = total.accepts;
         }
@@ -142,10 +205,21 @@ impl Activity {
         now_us.saturating_sub(self.read_us.or(self.begun_us).unwrap_or(0))
     }
 
-    /// Whether accepts fail: one did a moment ago, or none has succeeded since. A server may wait before it tries
-    /// again.
-    pub(crate) fn fails(&self, now_us: u64) -> bool {
-        self.failed_us.is_some_and(|at| now_us.saturating_sub(at) <= HOLD_US || self.accepts == self.accepts_at_failure)
+    /// Whether accepts fail: one did a moment ago, or none has succeeded since and some connection `waits`. A server
+    /// may wait before it tries again.
+    pub(crate) fn fails(&self, waits: bool, now_us: u64) -> bool {
+        let lately = |at: u64| now_us.saturating_sub(at) <= HOLD_US;
+        self.failed_us.is_some_and(|at| lately(at) || waits && self.accepts == self.accepts_at_failure)
+    }
+
+    /// When an accept last failed, at the latest.
+    pub(crate) fn failed_us(&self) -> Option<u64> {
+        self.failed_us
+    }
+
+    /// The descriptors of the accepting process when accepts failed last: as near to its limit as it was seen.
+    pub(crate) fn descriptors_at_failure(&self) -> Option<Descriptors> {
+        self.descriptors
     }
 }
 
@@ -166,14 +240,65 @@ mod tests {
         };
         let mut activity = Activity::default();
         activity.count(&counts(0, 0, 0), 0);
-        assert_eq!((activity.without_accept_us(5 * S), activity.fails(5 * S)), (5 * S, false));
+        assert_eq!((activity.without_accept_us(5 * S), activity.fails(true, 5 * S)), (5 * S, false));
         activity.count(&counts(3, 1, 0), 2 * S);
         activity.count(&counts(3, 2, 0), 3 * S);
         assert_eq!((activity.without_accept_us(5 * S), activity.without_read_us(5 * S)), (3 * S, 2 * S));
         activity.count(&counts(3, 2, 1), 4 * S);
-        assert!(activity.fails(4 * S) && activity.fails(100 * S), "none has succeeded since");
+        assert!(activity.fails(false, 4 * S) && activity.fails(true, 100 * S), "none has succeeded since");
+        assert_eq!([activity.fails(false, 9 * S), activity.fails(false, 10 * S)], [true, false], "nothing waits");
+        assert_eq!(activity.failed_us(), Some(4 * S));
         activity.count(&counts(4, 2, 1), 5 * S);
-        assert_eq!((activity.fails(9 * S), activity.fails(10 * S)), (true, false));
+        assert_eq!((activity.fails(true, 9 * S), activity.fails(true, 10 * S)), (true, false));
+    }
+
+    #[test]
+    fn descriptors_are_those_of_the_failure() {
+        let mut l = Case::new().listener;
+        let mut activity = Activity::default();
+        let mut at = |second: u64, failed, open| {
+            l.total.accept_failed = Some(failed);
+            l.descriptors = Some(Descriptors { pid: 1, open, soft_limit: 60 });
+            activity.observe(&l, second * S);
+            activity.descriptors_at_failure().map(|descriptors| descriptors.open)
+        };
+        assert_eq!(at(1, 0, 30), None, "none has failed");
+        let open = [(2, 1, 22), (3, 1, 60), (4, 2, 50), (20, 2, 10), (21, 3, 40)].map(|(s, n, open)| at(s, n, open));
+        assert_eq!(
+            open,
+            [Some(22), Some(60), Some(60), Some(60), Some(60)],
+            "none has succeeded since: it is one failure"
+        );
+        l.total.accepts = Some(9);
+        activity.observe(&l, 22 * S);
+        l.total.accept_failed = Some(4);
+        l.descriptors = Some(Descriptors { pid: 1, open: 55, soft_limit: 60 });
+        activity.observe(&l, 40 * S);
+        assert_eq!(activity.descriptors_at_failure().map(|descriptors| descriptors.open), Some(55), "another failure");
+    }
+
+    #[test]
+    fn each_reader_has_a_last_read_of_its_own() {
+        let mut l = Case::new().listener;
+        let mut activity = Activity::default();
+        let ran = |thread: &mut ThreadModel, us: u64| (thread.on_cpu_us, thread.run_queue_us) = (Some(us), Some(us));
+        l.threads[0].reads = 3;
+        l.threads[2].reads = 1;
+        l.threads.iter_mut().for_each(|t| ran(t, 0));
+        activity.observe(&l, S);
+        l.threads[2].reads = 2;
+        ran(&mut l.threads[0], S / 2);
+        activity.observe(&l, 3 * S);
+        let quiet: Vec<_> = l.threads.iter().map(|t| activity.reader_without_read_us(t, 5 * S)).collect();
+        assert_eq!(quiet, [Some(4 * S), None, Some(2 * S), None]);
+        let running: Vec<_> = l.threads.iter().map(|t| activity.running_since_read(t, 5 * S)).collect();
+        assert_eq!(running, [Some(0.25), None, Some(0.0), None]);
+        l.threads[0].on_cpu_us = None;
+        assert_eq!(activity.running_since_read(&l.threads[0], 5 * S), None);
+        l.threads[0].ended = true;
+        activity.observe(&l, 6 * S);
+        assert_eq!(activity.reader_without_read_us(&l.threads[0], 6 * S), None);
+        assert_eq!(activity.reader_without_read_us(&l.threads[2], 6 * S), Some(3 * S));
     }
 
     #[test]

@@ -11,7 +11,9 @@ pub(super) const KIND: FindingKind = FindingKind {
     meaning: "The thread that accepts works on, but too much for it comes: it is overloaded, or a slow call blocks its event loop \
               again and again. It is not stuck.",
     when: "The oldest connection has waited longer than {HUNG_US}, and not less than the recent span, no accept failed, and an acceptor accepted, read or wrote in \
-           the recent span, or used {BUSY_CPU} of a CPU since (by its state, or {CPU_TELLS_US} after the last accept).",
+           the recent span, or used {BUSY_CPU} of a CPU since (by its state, or {CPU_TELLS_US} after the last accept). Of a thread whose state \
+           cannot be read it counts, too, that it waits for a CPU as in `cpu_starved_acceptor`. What came while nobody accepted \
+           waits for that reason.",
     severity: "critical",
     follows_from: &["cpu_starved_acceptor", "acceptor_imbalance", "shard_imbalance"],
     thresholds: stall::THRESHOLDS,
@@ -21,6 +23,10 @@ pub(super) const KIND: FindingKind = FindingKind {
 fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let stall = input.stalled(Why::Busy)?;
+    // What came while nobody accepted waits for that reason, also when the acceptor works again.
+    if input.memory.held_since(super::STANDSTILLS, input.now_us() as i64 - stall.oldest_us as i64) {
+        return None;
+    }
     let busiest =
         input.acceptors().find(|t| input.works_since(t, stall.oldest_us)).or_else(|| input.acceptors().next());
     let [now, then] = stall::waiting(l.now.accept_depth, stall.oldest_us);

@@ -9,7 +9,14 @@ pub(super) const KIND: FindingKind = FindingKind {
               client the server fails although it may be restarting only.",
     when: "Connections left the accept queue without being accepted, because the listener closed or stopped listening.",
     severity: "warning",
-    follows_from: &["accept_errors", "acceptor_gone", "dead_shard", "hung_acceptor", "busy_acceptor"],
+    follows_from: &[
+        "accept_errors",
+        "acceptor_gone",
+        "dead_shard",
+        "acceptor_paused",
+        "hung_acceptor",
+        "busy_acceptor",
+    ],
     thresholds: &[],
     find,
 };

@@ -1,6 +1,6 @@
 //! A thread that accepts waits for a CPU.
 
-use super::{FindingInput, FindingKind, Found, duration, ms, percent, plural, stall};
+use super::{FindingInput, FindingKind, Found, activity::Lately, duration, ms, percent, plural, stall};
 use crate::{
     catalogue::thresholds,
     model::{Severity, ThreadModel},
@@ -40,6 +40,10 @@ struct Times {
 }
 
 impl Times {
+    fn of(lately: Lately) -> Option<Self> {
+        Some(Self { span: lately.span_us, queue: lately.run_queue_us?, cpu: lately.on_cpu_us? })
+    }
+
     fn share(self) -> f64 {
         self.queue as f64 / self.span.max(1) as f64
     }
@@ -49,6 +53,11 @@ impl Times {
     }
 }
 
+/// Whether a thread that did this lately waited for a CPU too long.
+pub(super) fn is_starved(lately: Lately) -> bool {
+    Times::of(lately).and_then(Times::starved).is_some()
+}
+
 fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     // Shares are of the group. Its other shards have as many acceptors as this one, or so.
@@ -56,10 +65,7 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let acceptors = l.threads.iter().filter(|t| t.accepts > 0 && !t.ended).count() as u64 * shards;
     let is_main = |t: &ThreadModel| t.accept_share.is_some_and(|share| patterns::is_main_acceptor(share, acceptors));
     let main = || l.threads.iter().filter(|t| !t.ended && is_main(t));
-    let recent = |t: &ThreadModel| {
-        let lately = input.lately(t)?;
-        Some(Times { span: lately.span_us, queue: lately.run_queue_us?, cpu: lately.on_cpu_us? })
-    };
+    let recent = |t: &ThreadModel| Times::of(input.lately(t)?);
     let interval = |t: &ThreadModel| {
         let (cpu, queue, blocked) = (t.on_cpu_us?, t.run_queue_us?, t.blocked_us(&input.interval)?);
         Some(Times { span: cpu + queue + blocked, queue, cpu })

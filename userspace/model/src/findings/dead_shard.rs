@@ -1,6 +1,6 @@
 //! One shard of a group does not accept while the others do.
 
-use super::{FindingInput, FindingKind, Found, agree, ms, plural, stall};
+use super::{FindingInput, FindingKind, Found, agree, likely::Likely, ms, plural, stall};
 use crate::model::Severity;
 
 pub(super) const KIND: FindingKind = FindingKind {
@@ -24,15 +24,31 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let (oldest, rate) = (l.now.oldest_waiting_us.unwrap_or(0), group.accepts_per_second);
     let (shards, connections) = (plural(others, "other shard"), plural(waiting, "connection"));
     let thread = input.acceptors().next();
-    let state = thread.and_then(|t| Some(format!(" {} is {}.", stall::name(t), stall::whereabouts(t)?)));
-    let state = state.unwrap_or_default();
+    let likely = Likely::of(input);
+    let [state, was] = match (thread.and_then(stall::whereabouts), thread, &likely) {
+        (Some(place), Some(t), _) => ["is", "was"].map(|verb| format!(" {} {verb} {place}.", stall::name(t))),
+        (_, _, Some(likely)) => likely.state(),
+        _ => [String::new(), String::new()],
+    };
     let advice = format!(
         "Find out where its thread is stuck. {} The kernel assigns clients to shards by hash and never moves them: this shard's \
          clients get no service until its thread accepts again or its listener closes. With net.ipv4.tcp_migrate_req=1 a \
          closing listener's waiting connections move to another shard. More shards or a larger backlog do not help these \
          clients.",
-        thread.map_or_else(|| stall::look_at_owner(l), stall::look)
+        match (thread, &likely) {
+            (Some(t), _) => stall::look(t),
+            (None, Some(likely)) => likely.look(),
+            (None, None) => stall::look_at_owner(l),
+        }
     );
+    let mut evidence = vec![
+        ("shards", group.count as f64),
+        ("group_accepts_per_second", rate),
+        ("depth", f64::from(l.now.accept_depth)),
+        ("oldest_waiting_ms", ms(oldest)),
+        ("refused", refused as f64),
+    ];
+    evidence.extend(likely.as_ref().map(Likely::evidence));
     Some(
         Found::new(
             &KIND,
@@ -42,13 +58,7 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
                 agree(others, "accepts", "accept"),
                 agree(waiting, "waits", "wait"),
             ),
-            vec![
-                ("shards", group.count as f64),
-                ("group_accepts_per_second", rate),
-                ("depth", f64::from(l.now.accept_depth)),
-                ("oldest_waiting_ms", ms(oldest)),
-                ("refused", refused as f64),
-            ],
+            evidence,
             advice.clone(),
         )
         .lasting(oldest)
@@ -56,8 +66,7 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
             oldest as f64,
             format!(
                 "This shard accepted nothing, while {shards} accepted {rate:.0} connections per second. {connections} waited in its \
-                 queue.{}",
-                state.replace(" is ", " was ")
+                 queue.{was}"
             ),
             advice,
         ),

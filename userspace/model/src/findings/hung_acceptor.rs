@@ -1,8 +1,11 @@
 //! Connections wait and nobody accepts.
 
 use super::{
-    FindingInput, FindingKind, Found, duration, ms,
+    FindingInput, FindingKind, Found, duration,
+    likely::Likely,
+    ms,
     stall::{self, Why},
+    taken,
 };
 use crate::model::Severity;
 
@@ -11,7 +14,8 @@ pub(super) const KIND: FindingKind = FindingKind {
     meaning: "The accepting thread hangs: every server pauses, but not for this long with work waiting. A thread that goes on \
               working is busy (`busy_acceptor`).",
     when: "The oldest connection has waited longer than {HUNG_US}, nothing was accepted in the recent span, no accept failed, \
-           and no acceptor read, wrote or used a CPU meanwhile.",
+           and no acceptor read, wrote or used a CPU meanwhile. Where several accept, all are known and each is in the work of a \
+           client (asleep elsewhere than in accept, epoll, io_uring or a futex, or running), it says that all are taken.",
     severity: "critical",
     follows_from: &[],
     thresholds: &[],
@@ -21,51 +25,67 @@ pub(super) const KIND: FindingKind = FindingKind {
 fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let hung = input.stalled(Why::Stuck)?;
-    // These report it, and say more.
-    if input.is_dead_shard() || input.beside("cpu_starved_acceptor") {
-        return None;
+    // A critical finding gives way to nothing less, nor to anything that may end before it does: clients wait
+    // meanwhile.
+    if input.is_dead_shard() {
+        return None; // `dead_shard` reports it for as long, and compares it with the rest of the group
     }
     let quiet = input.quiet_us();
     let (thread, ended) =
         (input.acceptors().next(), l.threads.iter().find(|t| t.ended && t.accepts > 0 && t.summed.is_none()));
-    let does = thread.and_then(stall::whereabouts).map(|place| (place, thread));
-    let state = match (thread, &does) {
-        (Some(t), Some((place, _))) => format!(" {} is {place}.", stall::name(t)),
-        _ => String::new(),
+    let taken = taken::all(input);
+    // Nobody was seen accepting: who should can be inferred.
+    let likely = Likely::of(input);
+    let [state, was] = match (&taken, thread, &likely) {
+        (Some(taken), ..) => [&taken.now, &taken.then].map(|text| format!(" {text}")),
+        (None, Some(t), _) => ["is", "was"].map(|verb| {
+            stall::whereabouts(t).map_or(String::new(), |place| format!(" {} {verb} {place}.", stall::name(t)))
+        }),
+        (None, None, Some(likely)) => likely.state(),
+        (None, None, None) => [String::new(), String::new()],
     };
-    let advice = match (thread, ended) {
-        (Some(t), _) => format!(
+    let advice = match (&taken, thread, ended) {
+        (Some(taken), ..) => taken.advice.clone(),
+        (None, Some(t), _) => format!(
             "{} accepted before, and does nothing now. {} Usual causes are a lock, a blocking call or a stopped process.",
             stall::name(t),
             stall::look(t)
         ),
-        (None, Some(t)) => {
+        (None, None, Some(t)) => {
             format!("{}, which accepted before, has ended: find out why (logs, core dumps).", stall::name(t))
         }
-        (None, None) => format!(
-            "No thread was seen accepting in the interval. {} Usual causes are a lock, a blocking call or a stopped process.",
-            stall::look_at_owner(l)
+        (None, None, None) => likely.as_ref().map_or_else(
+            || {
+                format!(
+                    "No thread was seen accepting in the interval. {} Usual causes are a lock, a blocking call or a stopped \
+                     process.",
+                    stall::look_at_owner(l)
+                )
+            },
+            Likely::advice,
         ),
     };
     let [now, then] = stall::waiting(l.now.accept_depth, hung.oldest_us);
+    let mut evidence = vec![
+        ("oldest_waiting_ms", ms(hung.oldest_us)),
+        ("without_accept_ms", ms(quiet)),
+        ("depth", f64::from(l.now.accept_depth)),
+        ("limit", f64::from(l.now.limit)),
+    ];
+    evidence.extend(likely.as_ref().map(Likely::evidence));
     Some(
         Found::new(
             &KIND,
             Severity::Critical,
             format!("Nothing was accepted for {}, while {now}.{state}", duration(quiet)),
-            vec![
-                ("oldest_waiting_ms", ms(hung.oldest_us)),
-                ("without_accept_ms", ms(quiet)),
-                ("depth", f64::from(l.now.accept_depth)),
-                ("limit", f64::from(l.now.limit)),
-            ],
+            evidence,
             format!("{advice} A larger backlog changes nothing."),
         )
         .lasting(hung.oldest_us)
         .remembered(
             hung.oldest_us as f64,
-            format!("Nothing was accepted for {}, while {then}.{}", duration(quiet), state.replace(" is ", " was ")),
-            match thread {
+            format!("Nothing was accepted for {}, while {then}.{was}", duration(quiet)),
+            match thread.filter(|_| taken.is_none()) {
                 Some(t) => format!(
                     "What {} did at that time its log shows, or a tracer that runs when it happens again: perf trace -p {}. A larger \
                      backlog changes nothing.",

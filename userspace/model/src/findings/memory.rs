@@ -63,6 +63,11 @@ impl Memory {
         self.entries.iter().any(|entry| entry.id == id && lately(entry))
     }
 
+    /// Whether one of these findings held at this time or later.
+    pub(super) fn held_since(&self, ids: &[&str], since_us: i64) -> bool {
+        self.entries.iter().any(|entry| ids.contains(&entry.id) && entry.until_us >= since_us)
+    }
+
     /// Whether it will change with time alone: a severity is held, or something will be forgotten.
     pub(crate) fn is_settling(&self) -> bool {
         self.entries.iter().any(|entry| entry.settling)
@@ -150,6 +155,9 @@ impl Entry {
                 };
                 self.latest = Some(Worst { found, weight, since_us: self.since_us, until_us: now });
             }
+        }
+        if let Some(over) = found.over_us {
+            self.until_us = self.since_us.max(over as i64);
         }
         self.holds = found.holds;
         found.severity = self.hold(found.severity, now_us);
@@ -250,6 +258,19 @@ mod tests {
         assert_eq!(past.found.evidence, [("weight", 9.0)]);
         let hours = one(memory.update(vec![], 9_000 * S));
         assert_eq!((hours.found.severity, hours.until_us), (Severity::Warning, Some(2_000_000)));
+    }
+
+    #[test]
+    fn it_ended_when_it_says_so() {
+        let mut memory = Memory::default();
+        memory.update(vec![found(Severity::Critical, 1.0)], 2 * S);
+        memory.update(vec![found(Severity::Critical, 1.0)], 7 * S);
+        let over = |at| found(Severity::Critical, 1.0).holding(false).over(Some(at));
+        let past = one(memory.update(vec![over(3 * S)], 8 * S));
+        assert_eq!((past.since_us, past.until_us), (2_000_000, Some(3_000_000)));
+        let never = one(memory.update(vec![over(S)], 9 * S));
+        assert_eq!(never.until_us, Some(2_000_000), "not before it began");
+        assert_eq!(found(Severity::Critical, 1.0).over(Some(S)).over_us, None, "it holds");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod accept_errors;
 mod accept_queue_overflow;
 mod acceptor_gone;
 mod acceptor_imbalance;
+mod acceptor_paused;
 mod activity;
 mod backlog_small;
 mod busy_acceptor;
@@ -19,6 +20,7 @@ mod dead_shard;
 mod descriptors_low;
 mod hung_acceptor;
 mod hung_reader;
+mod likely;
 mod memory;
 mod refused_otherwise;
 mod refused_unexplained;
@@ -28,17 +30,21 @@ mod slow_reader;
 mod stall;
 mod syn_backlog_reserve;
 mod syn_queue_overflow;
+mod taken;
 mod would_block_storm;
 
 pub(crate) use self::{
     activity::Activity,
     causes::merge,
+    hung_reader::MANY_UNREAD,
     memory::{Memory, NOTHING},
 };
 use crate::{
+    blame::Blamed,
     catalogue::{Threshold, thresholds},
     history::Timeline,
     model::{Finding, GroupModel, Interval, ListenerModel, NamespaceModel, Severity},
+    sample::Descriptors,
     words::prose::{agree, duration, grouped, percent, plural},
 };
 
@@ -49,6 +55,7 @@ pub const ALL: &[&FindingKind] = &[
     &cpu_starved_acceptor::KIND,
     &acceptor_gone::KIND,
     &dead_shard::KIND,
+    &acceptor_paused::KIND,
     &hung_acceptor::KIND,
     &acceptor_imbalance::KIND,
     &shard_imbalance::KIND,
@@ -100,6 +107,8 @@ pub(crate) struct FindingInput<'a> {
     pub(crate) timeline: &'a Timeline,
     /// When it last did what.
     pub(crate) activity: &'a Activity,
+    /// What its acceptors did while its connections waited, if somebody asks.
+    pub(crate) blamed: Option<&'a Blamed>,
     /// What was found before.
     pub(crate) memory: &'a Memory,
     /// What was found now, of the kinds that come before in [`ALL`].
@@ -118,6 +127,8 @@ pub(crate) struct Found {
     pub(crate) holds: bool,
     /// For how long it has held at least, in microseconds.
     pub(crate) for_us: u64,
+    /// When it last held, if it does not and that is known: in microseconds of the interval.
+    pub(crate) over_us: Option<u64>,
     /// What will be said of it when it has passed; `None`: nothing.
     pub(crate) past: Option<Past>,
 }
@@ -141,12 +152,26 @@ impl Found {
         advice: impl Into<String>,
     ) -> Self {
         let advice = advice.into();
-        Self { id: kind.id, severity, summary, evidence, advice, holds: true, for_us: 0, past: None }
+        Self { id: kind.id, severity, summary, evidence, advice, holds: true, for_us: 0, over_us: None, past: None }
+    }
+
+    /// Adds what acceptors did while connections waited.
+    fn explain(&mut self, blamed: Option<&Blamed>) {
+        let Some(sentence) = blamed.and_then(Blamed::sentence) else { return };
+        self.summary = format!("{} {sentence}", self.summary);
+        if let Some(past) = &mut self.past {
+            past.summary = format!("{} {sentence}", past.summary);
+        }
     }
 
     /// It may no longer hold.
     fn holding(self, holds: bool) -> Self {
         Self { holds, ..self }
+    }
+
+    /// It last held at this time, if it does not hold now.
+    fn over(self, over_us: Option<u64>) -> Self {
+        Self { over_us: over_us.filter(|_| !self.holds), ..self }
     }
 
     /// It has held for so long.
@@ -171,14 +196,39 @@ thresholds! {
     HOLD_US: u64 = 5_000_000, Micros;
 }
 
+/// For longer than this nobody should wait, whatever the findings say.
+pub(crate) const TOO_LONG_US: u64 = HUNG_US;
+
 /// The bounds that several findings share.
 pub const SHARED: &[Threshold] = THRESHOLDS;
 
 /// Findings that say why a queue is not emptied: then it is full for that reason, not because of a burst.
-const NO_BURST: &[&str] = &["accept_errors", "acceptor_gone", "dead_shard", "hung_acceptor", "busy_acceptor"];
+const NO_BURST: &[&str] =
+    &["accept_errors", "acceptor_gone", "dead_shard", "acceptor_paused", "hung_acceptor", "busy_acceptor"];
 
-/// Names of a stall in which nobody works. One stall has one of them.
-const STANDSTILLS: &[&str] = &["acceptor_gone", "dead_shard", "hung_acceptor"];
+/// Findings about connections that wait to be accepted: what acceptors did meanwhile explains them.
+const ABOUT_WAITING: &[&str] = &[
+    "cpu_starved_acceptor",
+    "acceptor_gone",
+    "dead_shard",
+    "acceptor_paused",
+    "hung_acceptor",
+    "busy_acceptor",
+    "backlog_small",
+    "accept_queue_overflow",
+    "slow_accept",
+];
+
+/// Whether this finding is about connections that wait to be accepted.
+#[must_use]
+pub fn is_about_waiting(id: &str) -> bool {
+    ABOUT_WAITING.contains(&id)
+}
+
+/// Names of a stall in which nobody accepts. One stall has one of them.
+const STANDSTILLS: &[&str] = &["acceptor_gone", "dead_shard", "acceptor_paused", "hung_acceptor"];
+/// What a stall may have been called until it was known that it is one of them.
+const STALLS: &[&str] = &["acceptor_gone", "dead_shard", "acceptor_paused", "hung_acceptor", "busy_acceptor"];
 
 impl FindingInput<'_> {
     /// The length of the interval, in microseconds.
@@ -196,10 +246,18 @@ impl FindingInput<'_> {
         self.found.iter().any(|found| ids.contains(&found.id)) || ids.iter().any(|id| self.memory.knows(id))
     }
 
-    /// The descriptors of the accepting process, to be put behind an error: `: 40 of 40 open`.
+    /// The descriptors of the accepting process when accepts failed, to be put behind an error: `: 40 of 40 open`. If
+    /// they were not seen at their limit: `: of 40`.
     fn descriptors_in_words(&self) -> String {
-        let open = self.listener.descriptors.as_ref();
-        open.map_or(String::new(), |open| format!(": {} of {} open", grouped(open.open), grouped(open.soft_limit)))
+        let seen = self.activity.descriptors_at_failure();
+        let words = |seen: Descriptors| {
+            if seen.open >= seen.soft_limit {
+                format!(": {} of {} open", grouped(seen.open), grouped(seen.soft_limit))
+            } else {
+                format!(": the limit is {}", grouped(seen.soft_limit))
+            }
+        };
+        seen.map_or(String::new(), words)
     }
 
     /// Attempts that the full accept queue refused in the interval, and in the recent span.
@@ -219,10 +277,14 @@ pub(crate) fn find(input: &FindingInput<'_>, memory: &mut Memory) -> Vec<Finding
             found.push(new.holding_if(!input.listener.closed));
         }
     }
+    // Causes come first: what was done meanwhile is said once.
+    if let Some(cause) = found.iter_mut().find(|found| found.holds && is_about_waiting(found.id)) {
+        cause.explain(input.blamed);
+    }
     let now_us = input.now_us();
     // Who waits, and which threads have ended, is known a moment later than that nobody accepts.
     if let Some(stall) = input.stall().filter(|stall| stall.why != stall::Why::Busy) {
-        memory.correct(STANDSTILLS, &found, now_us as i64 - stall.oldest_us as i64);
+        memory.correct(STALLS, &found, now_us as i64 - stall.oldest_us as i64);
     }
     causes::arrange(memory.update(found, now_us), now_us, input.interval.start_unix_ms)
 }

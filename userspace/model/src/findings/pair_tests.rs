@@ -5,9 +5,9 @@ use super::{
     support::{Case, durations},
 };
 use crate::{
-    fixtures::waiter,
+    fixtures::{thread_state, waiter},
     model::{Finding, Role},
-    sample::{Descriptors, WaitKind},
+    sample::{Descriptors, WaitKind, Waiter},
 };
 
 /// Makes this finding appear in a case, whatever else is there.
@@ -35,6 +35,12 @@ fn make(case: &mut Case, id: &str) {
         "dead_shard" => {
             waits(l);
             case.shard();
+        }
+        "acceptor_paused" => {
+            waits(l);
+            l.threads[0].accepts = l.threads[0].accepts.max(9);
+            l.threads[0].state = Some(thread_state('S', "ep_poll", "epoll_wait"));
+            l.waiters = Some(Vec::new());
         }
         "hung_acceptor" => waits(l),
         "acceptor_imbalance" => {
@@ -164,6 +170,34 @@ fn what_has_no_common_cause_stands_side_by_side() {
     let found = found(&["would_block_storm", "slow_reader", "connections_lost_on_close"]);
     let ids: Vec<_> = found.iter().map(|finding| (finding.id, finding.follows_from)).collect();
     assert_eq!(ids, [("would_block_storm", None), ("connections_lost_on_close", None), ("slow_reader", None)]);
+}
+
+/// A stall has one name, and what is known of it later counts.
+#[test]
+fn a_stall_that_gets_another_name_leaves_no_trace_of_the_first() {
+    let mut memory = Memory::default();
+    let mut case = Case::new();
+    let at = |case: &mut Case, memory: &mut Memory, seconds: f64, oldest_us: u64| {
+        case.interval.seconds = seconds;
+        case.listener.now.oldest_waiting_us = Some(oldest_us);
+        find(&case.input(), memory).into_iter().map(|f| (f.id, f.until_unix_ms.is_some())).collect::<Vec<_>>()
+    };
+    make(&mut case, "busy_acceptor");
+    assert_eq!(at(&mut case, &mut memory, 10.0, 1_500_000), [("busy_acceptor", false)]);
+    case.listener.threads[0].reads_per_second = 0.0;
+    assert_eq!(at(&mut case, &mut memory, 12.0, 3_500_000), [("hung_acceptor", false)]);
+    make(&mut case, "acceptor_paused");
+    assert_eq!(at(&mut case, &mut memory, 12.5, 4_000_000), [("hung_acceptor", false)], "nobody knows how it waited");
+    let left = Waiter { waits: false, polls: Some(false), ..waiter(1, WaitKind::Epoll) };
+    case.listener.waiters = Some(vec![left]);
+    assert_eq!(at(&mut case, &mut memory, 13.0, 4_500_000), [("acceptor_paused", false)]);
+    // It works again, on those that came meanwhile.
+    make(&mut case, "busy_acceptor");
+    case.listener.waiters = None;
+    case.listener.threads[0].state = None;
+    assert_eq!(at(&mut case, &mut memory, 14.0, 1_100_000), [("acceptor_paused", true)]);
+    let later = at(&mut case, &mut memory, 20.0, 1_100_000);
+    assert_eq!(later, [("busy_acceptor", false), ("acceptor_paused", true)], "these came later");
 }
 
 /// What passed long ago explains nothing that goes on now.

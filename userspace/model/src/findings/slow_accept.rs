@@ -20,6 +20,7 @@ pub(super) const KIND: FindingKind = FindingKind {
         "accept_errors",
         "acceptor_gone",
         "dead_shard",
+        "acceptor_paused",
         "hung_acceptor",
         "busy_acceptor",
         "cpu_starved_acceptor",

@@ -15,13 +15,14 @@ pub(super) const KIND: FindingKind = FindingKind {
     meaning: "Requests have arrived on accepted connections, but the program starts on them late. What waited before the accept is \
               the accept queue's (`slow_accept`).",
     when: "p99 of residency is {SLOW_US} or more, of at least {MIN_VALUES} values: in the recent span, or else over the interval. It \
-           holds now if the recent reads took what had waited so long.",
+           holds now if the recent reads took what had waited so long, and began when the longest of them came.",
     severity: "warning from {VERY_SLOW_US} on, else info",
     follows_from: &[
         "hung_reader",
         "accept_errors",
         "cpu_starved_acceptor",
         "dead_shard",
+        "acceptor_paused",
         "hung_acceptor",
         "busy_acceptor",
     ],
@@ -64,7 +65,9 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
         evidence,
         advice.clone(),
     );
-    Some(found.holding(holds).remembered(p99 as f64, were, advice))
+    // It began when what waited longest came, not when it was read.
+    let began_us = recent.filter(|_| holds).and_then(Histogram::max_us).unwrap_or(0);
+    Some(found.holding(holds).lasting(began_us).remembered(p99 as f64, were, advice))
 }
 
 #[cfg(test)]
@@ -105,6 +108,19 @@ mod tests {
         assert_eq!(holds(&[(200_000, 1)]), (true, true));
         assert_eq!(holds(&[]), (false, false));
         assert_eq!(holds(&[(200, 30)]), (false, false));
+    }
+
+    #[test]
+    fn it_began_when_the_longest_waiting_byte_came() {
+        let lasted = |recent: &[(u64, u64)], all: &[(u64, u64)]| {
+            let mut case = Case::new();
+            case.listener.recent_distributions.residency = durations(recent);
+            case.listener.distributions.residency = durations(all);
+            case.find(&KIND).unwrap().for_us
+        };
+        let five = lasted(&[(200, 30), (5_000_000, 1)], &[]);
+        assert!((4_500_000..=5_500_000).contains(&five), "{five}");
+        assert_eq!(lasted(&[(200, 1)], &[(200_000, 30)]), 0, "it has passed");
     }
 
     #[test]

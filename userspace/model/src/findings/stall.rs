@@ -3,11 +3,11 @@
 use super::{
     FindingInput, HUNG_US,
     activity::{self, Lately},
-    duration, percent, plural,
+    cpu_starved_acceptor, duration, percent, plural,
 };
 use crate::{
     catalogue::thresholds,
-    model::{ListenerModel, ThreadModel},
+    model::{ListenerModel, ThreadModel, ThreadState},
     words::prose::grouped,
 };
 
@@ -31,6 +31,8 @@ pub(super) enum Why {
     Busy,
     /// Nobody accepts, nor waits to.
     Gone,
+    /// The threads that accept wait for something else: the program has stopped asking.
+    Paused,
     /// The threads that accept do nothing.
     Stuck,
 }
@@ -53,8 +55,10 @@ impl<'a> FindingInput<'a> {
         if works && oldest_us < self.recent_us() {
             return None; // it may have worked before the oldest one came
         }
-        let why = if self.activity.fails(self.now_us()) {
+        let why = if self.activity.fails(true, self.now_us()) {
             Why::Failing
+        } else if self.is_paused(oldest_us) {
+            Why::Paused
         } else if works {
             Why::Busy
         } else if self.nobody_waits() {
@@ -117,8 +121,11 @@ impl<'a> FindingInput<'a> {
         let counted = [thread.accepts_per_second, thread.reads_per_second, self.writes_per_second(thread, oldest_us)];
         let runs = match &thread.state {
             Some(state) => state.letter == 'R',
+            // One that waits for a CPU has work.
             None => {
-                self.quiet_us() >= CPU_TELLS_US && self.cpu_since_quiet(thread).is_some_and(|share| share >= BUSY_CPU)
+                self.lately(thread).is_some_and(cpu_starved_acceptor::is_starved)
+                    || self.quiet_us() >= CPU_TELLS_US
+                        && self.cpu_since_quiet(thread).is_some_and(|share| share >= BUSY_CPU)
             }
         };
         counted.into_iter().any(|rate| rate > 0.0) || runs
@@ -154,7 +161,11 @@ pub(super) fn name(thread: &ThreadModel) -> String {
 
 /// Where a thread is, as far as it can be read: `asleep in futex_wait_queue (system call futex)`.
 pub(super) fn whereabouts(thread: &ThreadModel) -> Option<String> {
-    let state = thread.state.as_ref()?;
+    thread.state.as_ref().map(place)
+}
+
+/// A thread's state in the same words.
+pub(super) fn place(state: &ThreadState) -> String {
     let doing = match state.letter {
         'R' => "running or ready to run",
         'S' => "asleep",
@@ -167,17 +178,21 @@ pub(super) fn whereabouts(thread: &ThreadModel) -> Option<String> {
     };
     let wchan = state.wchan.as_ref().map_or(String::new(), |wchan| format!(" in {wchan}"));
     let syscall = state.syscall.as_ref().map_or(String::new(), |syscall| format!(", system call {syscall}"));
-    Some(format!("{doing} (state {}){wchan}{syscall}", state.letter))
+    format!("{doing} (state {}){wchan}{syscall}", state.letter)
 }
 
 /// A line to copy that shows what the thread does, or wakes it.
 pub(super) fn look(thread: &ThreadModel) -> String {
-    let (pid, tid) = (thread.pid, thread.tid);
-    let stack = match thread.state.as_ref().map(|state| &state.kernel_stack[..]) {
+    look_at(thread.pid, thread.tid, thread.state.as_ref())
+}
+
+/// The same, of any thread.
+pub(super) fn look_at(pid: u32, tid: u32, state: Option<&ThreadState>) -> String {
+    let stack = match state.map(|state| &state.kernel_stack[..]) {
         Some([]) | None => String::new(),
         Some(stack) => format!(" Its kernel stack: {}.", stack.join(" < ")),
     };
-    match thread.state.as_ref().map(|state| state.letter) {
+    match state.map(|state| state.letter) {
         Some('T') => format!("Let it go on: kill -CONT {pid}.{stack}"),
         Some('t') => format!("Let the debugger go on, or find it: grep TracerPid /proc/{pid}/status.{stack}"),
         _ => format!("Look: strace -p {tid}, or gdb -p {pid} -batch -ex 'thread apply all backtrace'.{stack}"),

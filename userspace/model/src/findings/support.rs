@@ -122,6 +122,7 @@ impl Case {
             interval: self.interval,
             timeline: &self.timeline,
             activity: &self.activity,
+            blamed: None,
             memory: &self.memory,
             found: &self.found,
         }

@@ -107,7 +107,10 @@ pub(crate) fn recognise(work: &Work) -> Pattern {
         };
         return unknown(vec![seen]);
     }
-    ALL.iter().find_map(|kind| (kind.fits)(work)).unwrap_or_else(|| unknown(work.describe()))
+    ALL.iter()
+        .find_map(|kind| (kind.fits)(work))
+        .or_else(|| multi_acceptor::others_wait(work))
+        .unwrap_or_else(|| unknown(work.describe()))
 }
 
 fn unknown(evidence: Vec<String>) -> Pattern {

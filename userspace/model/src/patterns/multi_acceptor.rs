@@ -1,7 +1,9 @@
 //! `multi_acceptor`: several threads or processes accept from the same socket.
 
+use std::collections::BTreeSet;
+
 use super::{
-    FITS, PatternKind, PatternName, Work, found, percent, succession,
+    FITS, PatternKind, PatternName, Work, found, percent, plural, succession,
     work::{Worker, crowd, share},
 };
 use crate::{
@@ -18,7 +20,8 @@ thresholds! {
 
 pub(super) const KIND: PatternKind = PatternKind {
     name: PatternName::MultiAcceptor,
-    seen: "at least two acceptors on one socket, threads or processes",
+    seen: "at least two acceptors on one socket, threads or processes; or one took nearly all connections, and others wait for \
+           them, too",
     programs: "nginx workers, prefork",
     fits,
 };
@@ -29,7 +32,8 @@ const LISTED: usize = 8;
 fn fits(work: &Work<'_>) -> Option<Pattern> {
     let acceptors: Vec<_> = work.acceptors().collect();
     if acceptors.len() < 2 {
-        return None;
+        // Of one process it may be a pool around one acceptor.
+        return others_wait(work).filter(|_| of_several_processes(work));
     }
     let one_process = acceptors.iter().all(|w| w.key.pid == acceptors[0].key.pid);
     let who = crowd(&acceptors, Role::Acceptor, None);
@@ -44,6 +48,31 @@ fn fits(work: &Work<'_>) -> Option<Pattern> {
     evidence.extend(moved(&acceptors, work).filter(|_| one_process));
     let accepted = share(acceptors.iter().map(|w| w.accepts).sum(), work.accepts);
     found(KIND.name, accepted, evidence)
+}
+
+/// Whether those that wait for connections are of several processes.
+fn of_several_processes(work: &Work<'_>) -> bool {
+    work.waiting.iter().any(|(pid, _)| *pid != work.waiting[0].0)
+}
+
+/// One thread accepts nearly all, but others wait for connections, too: the kernel wakes the same one first.
+pub(super) fn others_wait(work: &Work<'_>) -> Option<Pattern> {
+    let first = work.workers.first().filter(|first| first.summed.is_none() && first.accepts > 0)?;
+    let others = work.waiting.iter().filter(|(_, tid)| *tid != first.tid);
+    let tids: BTreeSet<u32> = others.map(|(_, tid)| *tid).collect();
+    if tids.is_empty() {
+        return None;
+    }
+    let n = tids.len() as u64 + 1;
+    let own = work.waiting.iter().find(|(_, tid)| *tid == first.tid).map_or(first.key.pid, |(pid, _)| *pid);
+    let processes: BTreeSet<u32> = work.waiting.iter().map(|(pid, _)| *pid).chain([own]).collect();
+    let who = if processes.len() as u64 == n { plural(n, "process") } else { plural(n, "thread") };
+    let by_them = work.workers.iter().filter(|w| w.tid == first.tid || tids.contains(&w.tid)).map(|w| w.accepts);
+    let evidence = vec![
+        format!("{who} wait for the connections of the same socket"),
+        format!("one took {} of {} accepts", percent(share(first.accepts, work.accepts)), grouped(work.accepts)),
+    ];
+    found(KIND.name, share(by_them.sum(), work.accepts), evidence)
 }
 
 /// Whether connections move between the accepting threads, as in a runtime that runs tasks on whichever thread is free.
@@ -66,8 +95,12 @@ fn moved(acceptors: &[&Worker<'_>], work: &Work<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::support::{name, of},
+        super::support::{name, of, of_listener},
         *,
+    };
+    use crate::{
+        fixtures,
+        sample::{WaitKind, Waiter},
     };
 
     fn accepting(threads: &[(u32, u32)], accepts: &[u64]) -> Pattern {
@@ -81,6 +114,38 @@ mod tests {
         assert_eq!(threads, "3 threads of one process accept from the same socket");
         assert_eq!(who([(1, 1), (2, 2), (3, 3)]), "3 processes accept from the same socket");
         assert_eq!(who([(1, 1), (2, 2), (1, 3)]), "3 threads of 2 processes accept from the same socket");
+    }
+
+    /// These threads accept so many, and all of them that are named wait: process, thread, whether it waits now.
+    fn waited_for(accepts: &[u64], waiting: &[(u32, u32, bool)]) -> Pattern {
+        let threads = [(1, 1), (2, 2), (3, 3)];
+        let wait = |l: &mut crate::sample::ListenerSample| {
+            let waiter =
+                |&(pid, tid, waits): &(u32, u32, bool)| Waiter { tid, waits, ..fixtures::waiter(pid, WaitKind::Epoll) };
+            l.waiters = Some(waiting.iter().map(waiter).collect());
+        };
+        of_listener(&threads, wait, |l| accepts.iter().enumerate().for_each(|(t, n)| l.accept(t, *n, 50)))
+    }
+
+    #[test]
+    fn processes_that_wait_are_acceptors_even_if_one_takes_nearly_all() {
+        let one = waited_for(&[38, 1, 1], &[(1, 1, true), (2, 2, true), (3, 3, true), (4, 4, true)]);
+        assert_eq!(name(&one), "multi_acceptor");
+        assert_eq!(
+            one.evidence,
+            ["4 processes wait for the connections of the same socket", "one took 95% of 40 accepts"]
+        );
+        assert_eq!(name(&waited_for(&[40], &[(2, 2, true), (3, 3, true)])), "multi_acceptor", "it is busy itself");
+        assert_eq!(name(&waited_for(&[36, 0, 4], &[(1, 1, true), (2, 2, true)])), "multi_acceptor");
+        assert_eq!(name(&waited_for(&[35, 0, 5], &[(1, 1, true), (2, 2, true)])), "multi_acceptor", "both in earnest");
+    }
+
+    #[test]
+    fn one_that_waits_alone_is_no_crowd() {
+        let none = name(&waited_for(&[40], &[(1, 1, true)]));
+        assert_ne!(none, "multi_acceptor");
+        let inherited = name(&waited_for(&[40], &[(1, 1, true), (2, 2, false), (3, 3, false), (4, 0, true)]));
+        assert_eq!(inherited, none, "children that inherited the epoll wait for nothing");
     }
 
     #[test]

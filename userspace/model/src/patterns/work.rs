@@ -85,6 +85,9 @@ pub(crate) struct Work<'a> {
     pub(super) accepts_measured: bool,
     pub(super) reads_measured: bool,
     pub(super) writes_measured: bool,
+    /// The threads that wait for connections of the one listener: process, thread. Empty if that is not known, or
+    /// there are several listeners.
+    pub(super) waiting: Vec<(u32, u32)>,
 }
 
 /// One listener of a group.
@@ -100,12 +103,15 @@ impl<'a> Work<'a> {
         let mut workers: Vec<Worker<'a>> = Vec::new();
         let mut index: HashMap<ThreadKey, usize> = HashMap::new();
         let mut shards = Vec::new();
+        let mut waiting = Vec::new();
         let (mut accepts_measured, mut reads_measured, mut writes_measured) = (true, true, true);
         for (shard, listener) in listeners.into_iter().enumerate() {
             accepts_measured &= listener.total.accepts.is_some();
             reads_measured &= listener.total.reads.is_some();
             writes_measured &= listener.total.writes.is_some();
             let accepts = listener.threads.iter().map(|t| t.accepts).sum();
+            let waiters = listener.waiters.iter().flatten().filter(|waiter| waiter.waits && waiter.tid != 0);
+            waiting.extend(waiters.map(|waiter| (waiter.pid, waiter.tid)));
             shards.push(Shard { accepts, closed: listener.closed });
             for thread in &listener.threads {
                 if let Some(summed) = thread.summed.as_deref() {
@@ -123,6 +129,9 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        if shards.len() > 1 {
+            waiting.clear();
+        }
         note_alone(&mut workers);
         let mut workers = succession::merged(workers);
         workers.sort_by_key(|w| (std::cmp::Reverse(w.accepts), w.key.tid));
@@ -137,6 +146,7 @@ impl<'a> Work<'a> {
             accepts_measured,
             reads_measured,
             writes_measured,
+            waiting,
         }
     }
 

@@ -38,6 +38,16 @@ impl Counter {
         self.last = self.last.map(|_| 0);
     }
 
+    /// Nothing is known of it. The next reading is its baseline.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What it has grown by so far counts no more.
+    pub(crate) fn begin_anew(&mut self) {
+        self.sum = self.sum.map(|_| 0);
+    }
+
     /// The last reading; 0 if there was none.
     pub(crate) fn last(&self) -> u64 {
         self.last.unwrap_or(0)
@@ -56,24 +66,39 @@ impl Counter {
 
 /// All counters of a listener, in the order of [`Counts::values`].
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Counters([Counter; Counts::N]);
+pub(crate) struct Counters {
+    all: [Counter; Counts::N],
+    /// They were forgotten: none of these begins at zero.
+    forgotten: [bool; Counts::N],
+}
 
 impl Counters {
     /// Takes readings in; true if any grew.
     pub(crate) fn read(&mut self, counts: &Counts, from_zero: bool) -> bool {
         let mut grown = false;
-        for (counter, now) in self.0.iter_mut().zip(counts.values()) {
-            grown |= counter.read(now, from_zero) > 0;
+        for ((counter, now), forgotten) in self.all.iter_mut().zip(counts.values()).zip(self.forgotten) {
+            grown |= counter.read(now, from_zero && !forgotten) > 0;
         }
         grown
     }
 
     pub(crate) fn restart(&mut self) {
-        self.0.iter_mut().for_each(Counter::restart);
+        self.all.iter_mut().for_each(Counter::restart);
+        self.forgotten = Default::default();
+    }
+
+    /// Forgets these.
+    pub(crate) fn forget(&mut self, which: [bool; Counts::N]) {
+        for ((counter, forgotten), which) in self.all.iter_mut().zip(&mut self.forgotten).zip(which) {
+            if which {
+                counter.forget();
+                *forgotten = true;
+            }
+        }
     }
 
     pub(crate) fn sums(&self) -> Counts {
-        Counts::from_values(self.0.map(|counter| counter.sum))
+        Counts::from_values(self.all.map(|counter| counter.sum))
     }
 }
 

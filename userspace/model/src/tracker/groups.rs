@@ -103,6 +103,7 @@ fn judge_group(model: &mut Model, states: &mut [Listener], members: &Members) {
 /// Looks for findings at a listener; `group` is the place of its group.
 fn judge_findings(model: &mut Model, state: &mut Listener, at: usize, group: Option<usize>) {
     let listener = &model.listeners[at];
+    let blamed = model.blame.as_ref().and_then(|blame| blame.of(&[listener.id]));
     let namespace = model.namespaces.binary_search_by_key(&listener.namespace(), |n| n.id).ok();
     state.activity.observe(listener, (model.interval.seconds * 1e6).round() as u64);
     let input = FindingInput {
@@ -113,6 +114,7 @@ fn judge_findings(model: &mut Model, state: &mut Listener, at: usize, group: Opt
         interval: model.interval,
         timeline: &model.timeline,
         activity: &state.activity,
+        blamed: blamed.as_ref(),
         memory: &findings::NOTHING,
         found: &[],
     };

@@ -8,11 +8,13 @@ use super::{
     limit::Limit,
     recent::{Recent, for_each},
     threads::Threads,
+    turn::Turn,
 };
 use crate::{
     findings::{Activity, Memory},
     histogram::Histogram,
     history::{History, HistoryPoint, Timeline, Waits},
+    likely,
     model::{Counts, Distributions, Drops, Gauges, GroupId, ListenerModel, Pattern, PatternName, Rates},
     sample::ListenerSample,
 };
@@ -49,6 +51,10 @@ pub(crate) struct Listener {
     point: Point,
     limit: Limit,
     bursts: Bursts,
+    /// Distributions that were forgotten: none of them begins at zero.
+    forgotten: [bool; Distributions::N],
+    /// The step that ended with the last turn, and the counters that it concerned: over it they were not measured.
+    turned: Option<(u64, [bool; Counts::N])>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -81,6 +87,8 @@ impl Listener {
             point: Point::default(),
             limit: Limit::default(),
             bursts: Bursts::default(),
+            forgotten: [false; Distributions::N],
+            turned: None,
         };
         let mut model = new_model(sample, from_zero);
         state.take_counts(&mut model, sample, clock);
@@ -118,9 +126,53 @@ impl Listener {
         self.threads.restart();
         self.last.each_mut().into_iter().flatten().for_each(|last| last.buckets.clear());
         self.from_zero = true;
+        self.forgotten = Default::default();
         self.ended = false;
         model.history.resume();
         model.opened_in_interval = true;
+    }
+
+    /// Measures come or go with the next sample: what was counted of them is forgotten.
+    pub(crate) fn turn(&mut self, model: &mut ListenerModel, turn: &Turn, clock: &Clock) {
+        let (counts, distributions) = (turn.counts(), turn.distributions());
+        self.counters.forget(counts);
+        self.recent.forget(counts, distributions);
+        model.total = self.counters.sums();
+        let own = self.last.each_mut().into_iter().zip(&mut self.forgotten);
+        let models = model.distributions.each_mut().into_iter().zip(model.recent_distributions.each_mut());
+        for (((last, forgotten), (interval, recent)), _) in
+            own.zip(models).zip(distributions).filter(|(_, concerned)| *concerned)
+        {
+            (*last, *interval, *recent, *forgotten) = (None, None, None, true);
+        }
+        self.threads.turn(turn);
+        // What happened when is not known over the gap.
+        self.activity = Activity::default();
+        self.turned = Some((clock.step(), counts));
+        self.dirty = true;
+    }
+
+    /// Whether a turn came with the last sample.
+    pub(crate) fn has_turned(&self, clock: &Clock) -> bool {
+        self.turned.is_some_and(|(step, _)| step == clock.step())
+    }
+
+    /// The rates of what was measured all the time.
+    fn rates(&self, model: &ListenerModel, clock: &Clock) -> Rates {
+        let mut rates = self.recent.rates(&model.total, &model.drops, clock.recent_seconds());
+        if let Some((step, counts)) = self.turned.filter(|(step, _)| *step >= clock.first_recent()) {
+            debug_assert!(step <= clock.step(), "a turn comes with a sample");
+            for (rate, _) in rates.values_mut().into_iter().zip(counts).filter(|(_, concerned)| *concerned) {
+                *rate = None;
+            }
+        }
+        rates
+    }
+
+    /// Whether a counter was measured over the whole step at hand.
+    fn is_whole(&self, name: &str, clock: &Clock) -> bool {
+        let concerned = |counts: [bool; Counts::N]| Counts::NAMES.iter().zip(counts).any(|(of, is)| is && *of == name);
+        !self.turned.is_some_and(|(step, counts)| step == clock.step() && concerned(counts))
     }
 
     fn take_state(&mut self, model: &mut ListenerModel, sample: &ListenerSample, clock: &Clock) {
@@ -157,6 +209,10 @@ impl Listener {
             || model.somaxconn != sample.somaxconn;
         if model.waiters != sample.waiters {
             model.waiters.clone_from(&sample.waiters);
+        }
+        let likely = likely::acceptors(&model.threads, sample);
+        if model.likely_acceptors != likely {
+            (self.dirty, model.likely_acceptors) = (true, likely);
         }
         model.descriptors = sample.descriptors;
         model.backlog_wanted = sample.backlog_wanted;
@@ -200,7 +256,7 @@ impl Listener {
             let gained = match last {
                 Some(last) if last == now => continue,
                 Some(last) => now.since(last),
-                None => self.from_zero.then(|| now.clone()),
+                None => (self.from_zero && !self.forgotten[i]).then(|| now.clone()),
             };
             match last {
                 Some(last) => last.buckets.clone_from(&now.buckets),
@@ -223,6 +279,11 @@ impl Listener {
         self.dirty || open || self.findings.is_settling()
     }
 
+    /// Something is known of it that its sample does not have.
+    pub(crate) fn note_news(&mut self) {
+        self.dirty = true;
+    }
+
     /// Patterns and findings are up to date.
     pub(crate) fn judged(&mut self) {
         self.dirty = false;
@@ -234,8 +295,9 @@ impl Listener {
         self.dirty |= !idle;
         self.recent.expire(clock.first_recent(), &mut model.recent_distributions);
         // The first span turns unknown rates into zeros, also for an idle listener.
-        if !idle || clock.recent_steps() == 1 || model.rate.accepts.is_none() {
-            model.rate = self.recent.rates(&model.total, &model.drops, clock.recent_seconds());
+        if !idle || clock.recent_steps() == 1 || model.rate.accepts.is_none() || self.turned.is_some() {
+            model.rate = self.rates(model, clock);
+            self.turned = self.turned.filter(|(step, _)| *step >= clock.first_recent());
             model.recent_drops = self.recent.drops(&model.drops);
             for (recent, interval) in model.recent_distributions.each_mut().into_iter().zip(model.distributions.each())
             {
@@ -282,8 +344,8 @@ impl Listener {
                 accept_peak: self.peak,
                 syn_depth: model.now.syn_depth,
                 drops,
-                accepts: rate(model.total.accepts, self.point.accepts),
-                reads: rate(model.total.reads, self.point.reads),
+                accepts: rate(model.total.accepts, self.point.accepts).filter(|_| self.is_whole("accepts", clock)),
+                reads: rate(model.total.reads, self.point.reads).filter(|_| self.is_whole("reads", clock)),
                 waits: self.waits(clock),
             };
             model.history.push(clock.step(), point);
@@ -324,6 +386,7 @@ impl Listener {
             waits: Waits::default(),
         };
         self.threads.rest(clock)
+            && self.turned.is_none()
             && model.rate == self.recent.rates(&model.total, &model.drops, clock.recent_seconds())
             && model.recent_drops == self.recent.drops(&model.drops)
             && self.drops.is_steady()
@@ -369,6 +432,7 @@ fn new_model(sample: &ListenerSample, opened_in_interval: bool) -> ListenerModel
         process: sample.process.clone(),
         holders: sample.holders.clone(),
         waiters: None,
+        likely_acceptors: None,
         descriptors: None,
         somaxconn: None,
         limit_set_by: None,

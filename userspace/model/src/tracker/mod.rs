@@ -10,6 +10,7 @@ mod listener;
 mod namespaces;
 mod recent;
 mod threads;
+mod turn;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -19,7 +20,7 @@ use std::{
 pub(crate) use clock::Clock;
 pub(crate) use counters::{Counter, growth};
 
-use self::{groups::Groups, listener::Listener, namespaces::Namespaces};
+use self::{groups::Groups, listener::Listener, namespaces::Namespaces, turn::Turn};
 use crate::{
     history::Timeline,
     model::{CostModel, Interval, ListenerModel, MARKS, Mark, Model},
@@ -79,6 +80,7 @@ impl Tracker {
                 timeline: Timeline::default(),
                 monotonic_ns: first.monotonic_ns,
                 listing: first.listing,
+                blame: None,
                 marks: Vec::new(),
             },
             clock: Clock::new(first.monotonic_ns),
@@ -93,6 +95,7 @@ impl Tracker {
             namespaces: Namespaces::default(),
         };
         tracker.take(first);
+        tracker.take_blame(first);
         tracker.judge();
         tracker
     }
@@ -108,14 +111,24 @@ impl Tracker {
         if self.model.host != sample.host {
             self.model.host = sample.host.clone();
         }
+        let mut turn = None;
         if self.model.coverage != sample.coverage {
+            turn = Turn::between(&self.model.coverage, &sample.coverage);
             self.model.coverage.clone_from(&sample.coverage);
         }
         self.model.losses = sample.losses.clone();
         (self.model.monotonic_ns, self.model.listing) = (sample.monotonic_ns, sample.listing);
         self.model.timeline.advance(self.clock.step(), self.clock.seconds());
         self.mark(&sample.marks);
+        if let Some(turn) = &turn {
+            self.turn(turn);
+        }
+        let known = self.listeners.len();
         self.take(sample);
+        self.take_blame(sample);
+        if let Some(turn) = turn {
+            self.turn_new(&turn, sample, known);
+        }
         let Model { listeners: models, timeline, .. } = &mut self.model;
         for at in live(&self.slots) {
             self.listeners[at].finish_step(&mut models[at], &self.clock, timeline, step_ns);
@@ -127,6 +140,48 @@ impl Tracker {
     #[must_use]
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Takes in what acceptors did. What is found at their listeners names it.
+    fn take_blame(&mut self, sample: &Sample) {
+        if self.model.blame == sample.blame {
+            return;
+        }
+        let blamed = [&self.model.blame, &sample.blame].into_iter().flatten().flat_map(|blame| &blame.listeners);
+        for at in blamed.filter_map(|blamed| self.index.get(&blamed.listener)) {
+            self.slots[*at].is_idle = false;
+            self.listeners[*at].note_news();
+        }
+        self.model.blame.clone_from(&sample.blame);
+    }
+
+    /// Measures come or go with the sample that is taken in next.
+    fn turn(&mut self, turn: &Turn) {
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if !self.model.listeners[at].closed {
+                slot.is_idle = false;
+                self.listeners[at].turn(&mut self.model.listeners[at], turn, &self.clock);
+            }
+        }
+    }
+
+    /// The listeners that such a sample has for the first time: what they had counted by then was partly unseen.
+    fn turn_new(&mut self, turn: &Turn, sample: &Sample, known: usize) {
+        if self.listeners.len() == known {
+            return;
+        }
+        let before: HashSet<u64> = self
+            .listeners
+            .iter()
+            .zip(&self.model.listeners)
+            .filter(|(l, _)| l.has_turned(&self.clock))
+            .map(|(_, m)| m.id)
+            .collect();
+        for listener in sample.listeners.iter().filter(|listener| !before.contains(&listener.id)) {
+            let Some(at) = self.index.get(&listener.id).copied() else { continue };
+            self.listeners[at].turn(&mut self.model.listeners[at], turn, &self.clock);
+            self.listeners[at].read(&mut self.model.listeners[at], listener, &self.clock, self.serial);
+        }
     }
 
     /// Takes in what was done within the interval.

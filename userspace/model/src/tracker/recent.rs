@@ -45,6 +45,19 @@ impl Recent {
         }
     }
 
+    /// Forgets these counters and distributions.
+    pub(crate) fn forget(&mut self, counts: [bool; Counts::N], distributions: [bool; Distributions::N]) {
+        for step in &mut self.steps {
+            for (before, _) in step.counts_before.values_mut().into_iter().zip(counts).filter(|(_, which)| *which) {
+                *before = None;
+            }
+            let added = step.added.as_mut().map(|added| added.each_mut());
+            for (added, _) in added.into_iter().flatten().zip(distributions).filter(|(_, which)| *which) {
+                *added = None;
+            }
+        }
+    }
+
     /// What this step added to the distributions, if it is the last one in which something changed.
     pub(crate) fn added(&self, number: u64) -> Option<&Distributions> {
         self.steps.back().filter(|step| step.number == number)?.added.as_deref()

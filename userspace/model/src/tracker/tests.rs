@@ -7,6 +7,7 @@ use crate::{
 };
 
 mod course;
+mod level;
 mod sharing;
 
 const NS: u32 = 4_026_531_840;

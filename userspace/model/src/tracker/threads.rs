@@ -13,8 +13,9 @@ use std::{
 };
 
 use self::{recent::Recent, sum::Sum};
-use super::{Clock, Counter, permute};
+use super::{Clock, Counter, permute, turn::Turn};
 use crate::{
+    coverage::Measure,
     history::ThreadHistory,
     model::{Accepting, Role, ThreadModel},
     sample::{ThreadKey, ThreadSample},
@@ -35,6 +36,20 @@ const READ_BYTES: usize = 4;
 const FIRST_READS: usize = 5;
 const WRITES: usize = 6;
 const WRITE_BYTES: usize = 7;
+
+/// The measures that they belong to.
+const MEASURES: [Measure; WORK] = {
+    let mut measures = [Measure::Accepts; WORK];
+    measures[WOULD_BLOCK] = Measure::WouldBlock;
+    (measures[READS], measures[READ_BYTES], measures[FIRST_READS]) = (Measure::Reads, Measure::Reads, Measure::Reads);
+    (measures[WRITES], measures[WRITE_BYTES]) = (Measure::Writes, Measure::Writes);
+    measures
+};
+
+/// Has these counters begin anew.
+fn begin_anew(work: &mut [Counter; WORK], which: [bool; WORK]) {
+    work.iter_mut().zip(which).filter(|(_, which)| *which).for_each(|(counter, _)| counter.begin_anew());
+}
 
 /// Bookkeeping of one thread.
 #[derive(Debug, Clone)]
@@ -69,6 +84,8 @@ pub(crate) struct Threads {
     index: HashMap<ThreadKey, usize>,
     former: HashMap<ThreadKey, Former>,
     sum: Option<Sum>,
+    /// Counters that begin anew with the next sample.
+    turning: [bool; WORK],
 }
 
 impl Threads {
@@ -111,6 +128,7 @@ impl Threads {
         } else if self.states.len() > threads.len() + ENDED_KEPT {
             self.forget(models, clock, serial);
         }
+        self.turned(models);
         past::note(&mut self.states, models, alone, clock);
         self.former.retain(|_, former| former.seen == serial);
         if !models.is_sorted_by_key(order) {
@@ -194,6 +212,32 @@ impl Threads {
     pub(crate) fn rest(&self, clock: &Clock) -> bool {
         self.states.iter().all(|state| state.recent.is_empty() && state.first_seen_ns < clock.elapsed_ns())
             && self.sum.as_ref().is_none_or(Sum::rests)
+    }
+
+    /// Measures come or go with the next sample: with it, what was counted of them begins anew.
+    pub(crate) fn turn(&mut self, turn: &Turn) {
+        self.turning = MEASURES.map(|measure| turn.has(measure));
+    }
+
+    /// Such a sample was taken in.
+    fn turned(&mut self, models: &mut [ThreadModel]) {
+        let which = std::mem::take(&mut self.turning);
+        if which == [false; WORK] {
+            return;
+        }
+        for (state, model) in self.states.iter_mut().zip(models) {
+            begin_anew(&mut state.work, which);
+            show(&state.work, model);
+            roles(model);
+            (model.accepts_per_second, model.reads_per_second) = (0.0, 0.0);
+            (state.recent, state.noted) = (Recent::default(), None);
+            if which[ACCEPTS] {
+                model.accepting = None;
+            }
+        }
+        if let Some(sum) = &mut self.sum {
+            sum.turned(which);
+        }
     }
 
     /// Its listener was reset: earlier threads start from zero.

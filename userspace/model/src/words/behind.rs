@@ -75,7 +75,11 @@ fn one(waiter: &Waiter) -> String {
     let set: Vec<&str> = flags.into_iter().filter(|(flag, _)| *flag == Some(true)).map(|(_, name)| name).collect();
     let how =
         if set.is_empty() { waiter.how.to_string() } else { format!("{} with {}", waiter.how, set.join(" and ")) };
-    let busy = if waiter.waits { "" } else { ", busy now" };
+    let busy = match (waiter.waits, waiter.polls) {
+        (true, _) => "",
+        (false, Some(false)) => " a moment ago",
+        (false, _) => ", busy now",
+    };
     format!("{}[{id}] by {how}{busy}", clean(&waiter.comm))
 }
 
@@ -146,6 +150,7 @@ mod tests {
             exclusive: Some(exclusive),
             edge: Some(exclusive),
             waits,
+            polls: Some(true),
         };
         listener.waiters = Some(vec![waiter(8, true, true), waiter(0, false, false)]);
         let told = "1 thread waits for its connections: srv[8] by epoll with EPOLLEXCLUSIVE and EPOLLET, \

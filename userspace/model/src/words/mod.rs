@@ -8,6 +8,7 @@ pub mod behind;
 pub mod charset;
 pub mod connections;
 pub mod dates;
+pub mod functions;
 pub mod losses;
 pub mod names;
 pub mod numbers;
@@ -24,7 +25,7 @@ pub use self::{
     },
     numbers::{
         NOTHING, SAMPLED, UNAVAILABLE, Units, bytes, clock, duration, interval, marked, percent, precise_duration,
-        rate, short, short_bytes, status, whole_percent, write_sizes_in,
+        rate, short, short_bytes, status, unread, whole_percent, write_sizes_in,
     },
     prose::{agree, finding_time, grouped, plural},
     text::{clean, clean_json, fit, fit_middle, width, wrap},

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{
     coverage::{Measure, Status},
-    model::Model,
+    model::{Gauges, Model},
 };
 
 /// Stands for a value that cannot be measured on this machine.
@@ -191,6 +191,16 @@ pub fn whole_percent(share: f64) -> String {
 pub fn interval(duration: std::time::Duration) -> String {
     let ms = duration.as_millis();
     if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+}
+
+/// Unread bytes, with the measure that they are of: those of accepted connections, or where these are not told apart,
+/// those of connections that wait to be accepted, too.
+#[must_use]
+pub fn unread(now: &Gauges) -> (Option<u64>, Measure) {
+    match now.accepted_unread_bytes {
+        Some(bytes) => (Some(bytes), Measure::OldestUnread),
+        None => (now.queued_bytes, Measure::QueuedBytes),
+    }
 }
 
 #[cfg(test)]
@@ -411,5 +421,16 @@ mod tests {
         model.coverage.retain(|coverage| coverage.measure != Measure::Accepts);
         assert_eq!(status(&model, Measure::Accepts), Status::Unavailable);
         assert_eq!(status(&model, Measure::Reads), Status::Measured);
+    }
+
+    #[test]
+    fn unread_bytes_are_those_of_accepted_connections_where_they_are_known() {
+        let now = |accepted_unread_bytes| Gauges {
+            queued_bytes: Some(270),
+            accepted_unread_bytes,
+            ..crate::fixtures::distinct_model().listeners[0].now
+        };
+        assert_eq!(unread(&now(Some(0))), (Some(0), Measure::OldestUnread));
+        assert_eq!(unread(&now(None)), (Some(270), Measure::QueuedBytes));
     }
 }

@@ -1,5 +1,7 @@
 //! Numbers in sentences: whole words, plurals, units apart from their number.
 
+use std::{cmp::Reverse, collections::BTreeMap};
+
 use super::utc;
 use crate::model::Finding;
 
@@ -69,6 +71,15 @@ pub fn finding_time(finding: &Finding) -> String {
         Some(until) if until == since => format!(", at {since} UTC"),
         Some(until) => format!(", {since} to {until} UTC"),
     }
+}
+
+/// How often each of these comes: the most common one first, and of equal ones in their own order.
+pub(crate) fn counted<T: Ord>(all: impl IntoIterator<Item = T>) -> Vec<(T, u64)> {
+    let mut counts: BTreeMap<T, u64> = BTreeMap::new();
+    all.into_iter().for_each(|one| *counts.entry(one).or_default() += 1);
+    let mut counts: Vec<(T, u64)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| Reverse(*count));
+    counts
 }
 
 #[cfg(test)]

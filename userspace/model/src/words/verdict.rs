@@ -1,77 +1,28 @@
 //! The verdict: in one sentence, what is wrong on this machine, where, and why. The dashboard's header, the reports and
 //! what follows from them share it.
+//!
+//! It rests on findings, and on the figures that stand beside it: it never denies what one of those shows.
 
+mod cause;
+mod likely;
+mod standing;
+
+pub use self::{
+    cause::{cause, command, doing, line_to_copy, root},
+    standing::{Harm, Standing, unfound, unfound_line},
+};
 use super::{
     dates::utc,
-    names::{listener_endpoint, numbered_endpoint, process},
-    numbers::status,
-    prose::{agree, grouped, plural},
-    text::clean,
+    names::{numbered_endpoint, process},
+    numbers::{SAMPLED, bytes, marked, status},
+    prose::{agree, duration, grouped, plural},
 };
 use crate::{
+    catalogue::Quantity,
     coverage::{Measure, Status},
-    model::{Finding, ListenerModel, Model, Role, Severity, ThreadModel},
-    sample::ThreadState,
+    findings::TOO_LONG_US,
+    model::{ListenerModel, Model, Severity},
 };
-
-/// What a listener's clients suffer now, the worst last.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Harm {
-    /// Nothing that holds now is worse than worth knowing.
-    #[default]
-    None,
-    /// There is a warning.
-    Warned,
-    /// Clients wait too long.
-    Waiting,
-    /// Clients are refused.
-    Refused,
-}
-
-/// How a listener stands: what the verdict counts and compares. It costs little to make, and little to keep.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Standing {
-    /// What its clients suffer.
-    pub harm: Harm,
-    /// The worst finding that holds.
-    pub severity: Option<Severity>,
-    /// Of two that suffer the same, the one with more refused and waiting clients is worse.
-    weight: u64,
-    /// Until when its clients suffered last, in milliseconds of Unix time; 0 if they do now, or did not.
-    passed_ms: u64,
-}
-
-/// Findings that report refused clients.
-const REFUSING: [&str; 5] =
-    ["accept_queue_overflow", "syn_queue_overflow", "syn_backlog_reserve", "refused_otherwise", "refused_unexplained"];
-
-impl Standing {
-    /// How `listener` stands.
-    #[must_use]
-    pub fn of(listener: &ListenerModel) -> Self {
-        let holding = || listener.findings.iter().filter(|finding| finding.until_unix_ms.is_none());
-        let harm = holding().map(|finding| match finding.severity {
-            Severity::Critical if REFUSING.contains(&finding.id) => Harm::Refused,
-            Severity::Critical => Harm::Waiting,
-            Severity::Warning => Harm::Warned,
-            Severity::Info => Harm::None,
-        });
-        let weight = match holding().next() {
-            Some(_) => listener.recent_drops.total.unwrap_or(0) + u64::from(listener.now.accept_depth),
-            None => 0,
-        };
-        let harm = harm.max().unwrap_or_default();
-        let passed = listener.findings.iter().filter(|finding| finding.severity == Severity::Critical);
-        let passed_ms =
-            if harm < Harm::Waiting { passed.filter_map(|finding| finding.until_unix_ms).max() } else { None };
-        Self {
-            harm,
-            severity: holding().map(|finding| finding.severity).max(),
-            weight,
-            passed_ms: passed_ms.unwrap_or(0),
-        }
-    }
-}
 
 /// What is wrong on a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,11 +39,7 @@ impl Verdict {
     /// How bad it is; `None` if nothing is wrong.
     #[must_use]
     pub const fn severity(&self) -> Option<Severity> {
-        match self.harm {
-            Harm::None => None,
-            Harm::Warned => Some(Severity::Warning),
-            Harm::Waiting | Harm::Refused => Some(Severity::Critical),
-        }
+        self.harm.severity()
     }
 }
 
@@ -109,14 +56,14 @@ pub fn of(model: &Model) -> Verdict {
 pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -> Verdict {
     let (mut total, mut refused, mut waiting, mut warned) = (0, 0, 0, 0);
     let mut worst: Option<(usize, Standing)> = None;
-    let mut last: Option<(usize, u64)> = None;
+    let mut quiet = Quiet::default();
     for (at, standing) in standings.enumerate().filter_map(|(at, standing)| Some((at, standing?))) {
         total += 1;
-        if standing.passed_ms > last.map_or(0, |(_, until)| until) {
-            last = Some((at, standing.passed_ms));
-        }
         match standing.harm {
-            Harm::None => continue,
+            Harm::None => {
+                quiet.add(at, standing);
+                continue;
+            }
             Harm::Warned => warned += 1,
             Harm::Waiting => waiting += 1,
             Harm::Refused => refused += 1,
@@ -126,10 +73,8 @@ pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -
         }
     }
     let Some((listener, standing)) = worst.and_then(|(at, standing)| Some((model.listeners.get(at)?, standing))) else {
-        let last = last.and_then(|(at, until)| Some((model.listeners.get(at)?, until)));
-        let text =
-            nothing(total, model) + &last.map_or(String::new(), |(listener, until)| passed(model, listener, until));
-        return Verdict { text, listener: last.map(|(listener, _)| listener.id), ..Verdict::default() };
+        let (text, listener) = quiet.say(total, model);
+        return Verdict { text, listener: listener.map(|listener| listener.id), ..Verdict::default() };
     };
     let (count, verb, others) = match standing.harm {
         Harm::Refused => (refused, agree(refused, "refuses clients", "refuse clients"), waiting),
@@ -141,148 +86,134 @@ pub fn judge(model: &Model, standings: impl Iterator<Item = Option<Standing>>) -
         more => format!(", {} {} them waiting", grouped(more), agree(more, "keeps", "keep")),
     };
     let which = if count + waiting.min(refused) > 1 { "the worst is " } else { "" };
+    // What the findings say is the cause of what they report, not of more than that.
+    let figures = unfound(model, listener);
+    let cause = if figures.is_some() && standing::found(listener) < Harm::Waiting { None } else { cause(listener) };
+    let reasons = [figures.map(|(_, text)| text), cause].into_iter().flatten();
+    let reasons = reasons.fold(String::new(), |reasons, reason| reasons + ", " + &reason);
     let text = format!(
-        "{} of {} {verb}{others}: {which}{} {}{}",
+        "{} of {} {verb}{others}: {which}{}{reasons}",
         grouped(count),
         plural(total, "listener"),
-        numbered_endpoint(model, listener),
-        process(listener),
-        cause(listener).map_or(String::new(), |cause| format!(", {cause}")),
+        place(model, listener),
     );
     Verdict { harm: standing.harm, listener: Some(listener.id), text }
 }
 
-/// That nothing is wrong, as far as that can be told here: what is not measured may be wrong.
-fn nothing(listeners: u64, model: &Model) -> String {
-    let known = |measures: &[Measure]| measures.iter().any(|measure| status(model, *measure) != Status::Unavailable);
-    let (refusals, waits) = (known(&[Measure::Drops]), known(&[Measure::AcceptWait, Measure::OldestWaiting]));
-    let who =
-        if listeners == 1 { "The listener".to_owned() } else { format!("None of {} listeners", grouped(listeners)) };
-    match (listeners, refusals, waits) {
-        (0, ..) => "No listener is open".to_owned(),
-        (1, true, true) => format!("{who} refuses no client and keeps none waiting"),
-        (1, true, false) => format!("{who} refuses no client; whether it keeps them waiting cannot be measured here"),
-        (_, true, true) => format!("{who} refuses clients or keeps them waiting"),
-        (_, true, false) => format!("{who} refuses clients; whether they wait cannot be measured here"),
-        (_, false, _) => "Whether clients are refused cannot be measured here".to_owned(),
+/// What is to be said if no listener's clients suffer: of each sort the listener with most of it.
+#[derive(Debug, Default)]
+struct Quiet {
+    unaged: Most<u32>,
+    unread_us: Most<u64>,
+    unread_bytes: Most<u64>,
+    passed_ms: Most<u64>,
+    refused: Most<u64>,
+}
+
+/// The largest value, and the place of its listener. 0 is none.
+#[derive(Debug, Default)]
+struct Most<T>(Option<(usize, T)>);
+
+impl<T: Default + PartialOrd + Copy> Most<T> {
+    fn add(&mut self, at: usize, value: T) {
+        if value > self.0.map_or(T::default(), |(_, most)| most) {
+            self.0 = Some((at, value));
+        }
     }
+
+    fn get<'a>(&self, model: &'a Model) -> Option<(&'a ListenerModel, T)> {
+        let (at, value) = self.0?;
+        Some((model.listeners.get(at)?, value))
+    }
+}
+
+impl Quiet {
+    fn add(&mut self, at: usize, standing: Standing) {
+        let note = standing.note;
+        self.unaged.add(at, note.unaged);
+        self.unread_us.add(at, note.unread_us);
+        self.unread_bytes.add(at, note.unread_bytes);
+        self.passed_ms.add(at, standing.passed_ms);
+        self.refused.add(at, note.refused);
+    }
+
+    /// That nothing is wrong, as far as that can be told here: what is not measured may be wrong. And the listener that
+    /// is named first.
+    fn say<'a>(&self, total: u64, model: &'a Model) -> (String, Option<&'a ListenerModel>) {
+        let known =
+            |measures: &[Measure]| measures.iter().any(|measure| status(model, *measure) != Status::Unavailable);
+        let (refusals, waits) = (known(&[Measure::Drops]), known(&[Measure::AcceptWait, Measure::OldestWaiting]));
+        let unaged = self.unaged.get(model);
+        let unread = self.unread_us.get(model).map(|(listener, us)| {
+            let age = marked(Some(duration(us)), status(model, Measure::OldestUnread));
+            (listener, format!("unread bytes have waited for {age} at {}", place(model, listener)))
+        });
+        let unread = unread.or_else(|| {
+            let (listener, size) = self.unread_bytes.get(model)?;
+            let size = marked(Some(bytes(size)), status(model, Measure::QueuedBytes));
+            Some((listener, format!("{size} wait unread at {}, for how long is not known", place(model, listener))))
+        });
+        let who = if total == 1 { "The listener".to_owned() } else { format!("None of {} listeners", grouped(total)) };
+        let too_long = Quantity::Micros(TOO_LONG_US);
+        // Unread bytes wait, too, but not for that.
+        let to_be = if unread.is_some() { " to be accepted" } else { "" };
+        let claim = match (total, refusals, waits && unaged.is_none()) {
+            (0, ..) => "No listener is open".to_owned(),
+            (1, true, true) => format!("{who} refuses no client and keeps none waiting over {too_long}{to_be}"),
+            (1, true, false) => format!("{who} refuses no client"),
+            (_, true, true) => format!("{who} refuses clients or keeps them waiting over {too_long}{to_be}"),
+            (_, true, false) => format!("{who} refuses clients"),
+            (_, false, _) => "Whether clients are refused cannot be measured here".to_owned(),
+        };
+        let waiting = unaged.map(|(listener, depth)| {
+            let wait = agree(depth.into(), "waits", "wait");
+            let connections = plural(depth.into(), "connection");
+            (listener, format!("{connections} {wait} at {}, for how long is not known", place(model, listener)))
+        });
+        let blind = (total > 0 && refusals && !waits && waiting.is_none()).then(|| {
+            let them = if total == 1 { "it keeps them waiting" } else { "they wait" };
+            format!("whether {them} cannot be measured here")
+        });
+        let named = waiting.as_ref().or(unread.as_ref()).map(|(listener, _)| *listener);
+        let notes = [waiting.map(|(_, text)| text), blind, unread.map(|(_, text)| text)];
+        let text = notes.into_iter().flatten().fold(claim, |text, note| format!("{text}; {note}"));
+        match (self.passed_ms.get(model), self.refused.get(model)) {
+            (Some((listener, until)), _) => (text + &passed(model, listener, until), named.or(Some(listener))),
+            (None, Some((listener, n))) => {
+                let mark =
+                    if status(model, Measure::Drops) == Status::Sampled { SAMPLED.to_string() } else { String::new() };
+                let n = plural(n, "attempt");
+                let text = format!("{text} (earlier {} refused {mark}{n})", place(model, listener));
+                (text, named.or(Some(listener)))
+            }
+            (None, None) => (text, named),
+        }
+    }
+}
+
+/// A listener with its process.
+fn place(model: &Model, listener: &ListenerModel) -> String {
+    format!("{} {}", numbered_endpoint(model, listener), process(listener))
 }
 
 /// The last listener whose clients suffered, as the end of a sentence.
 fn passed(model: &Model, listener: &ListenerModel, until_ms: u64) -> String {
     let time = utc(until_ms);
     let time = time.get(11..19).unwrap_or(&time);
-    format!(" (until {time} UTC {} {} did)", numbered_endpoint(model, listener), process(listener))
-}
-
-/// The finding that explains the others: the first root cause that holds.
-#[must_use]
-pub fn root(findings: &[Finding]) -> Option<&Finding> {
-    let holding = || findings.iter().filter(|finding| finding.until_unix_ms.is_none());
-    holding().find(|finding| finding.follows_from.is_none()).or_else(|| holding().next())
-}
-
-/// Why the clients of a listener suffer, as the end of a sentence about it: `its only acceptor sleeps in
-/// futex_wait_queue`.
-#[must_use]
-pub fn cause(listener: &ListenerModel) -> Option<String> {
-    let finding = root(&listener.findings)?;
-    let brief = brief(finding.id);
-    Some(match finding.id {
-        "hung_acceptor" | "dead_shard" => acceptor(listener).unwrap_or(brief),
-        _ => brief,
-    })
-}
-
-/// A finding in a few words.
-fn brief(id: &str) -> String {
-    let words = match id {
-        "accept_errors" => "its accepts fail",
-        "cpu_starved_acceptor" => "its acceptor gets no CPU",
-        "acceptor_gone" => "no thread accepts from it",
-        "dead_shard" => "this shard accepts nothing while others do",
-        "hung_acceptor" => "its acceptor does nothing",
-        "acceptor_imbalance" => "one of its acceptors gets most of the connections",
-        "shard_imbalance" => "one of its shards gets most of the connections",
-        "busy_acceptor" => "its acceptor is busy with other work",
-        "hung_reader" => "nobody reads what its clients sent",
-        "backlog_small" => "its backlog is too small for bursts",
-        "accept_queue_overflow" => "its accept queue is full",
-        "syn_queue_overflow" => "its SYN queue is full",
-        "syn_backlog_reserve" => "tcp_max_syn_backlog is nearly used up",
-        "refused_otherwise" => "the host has no way or no memory for them",
-        "refused_unexplained" => "the kernel does not say why",
-        "connections_lost_on_close" => "it closed while clients waited",
-        "slow_accept" => "it accepts slowly",
-        "dead_on_accept" => "clients give up before they are accepted",
-        "slow_reader" => "it reads requests late",
-        "descriptors_low" => "its process has few descriptors left",
-        "would_block_storm" => "its acceptors wake up for nothing",
-        other => return other.replace('_', " "),
-    };
-    words.to_owned()
-}
-
-/// What the thread that should accept does.
-fn acceptor(listener: &ListenerModel) -> Option<String> {
-    let mut acceptors =
-        listener.threads.iter().filter(|thread| !thread.ended && thread.roles.contains(&Role::Acceptor));
-    let (thread, others) = (acceptors.next()?, acceptors.next().is_some());
-    let state = thread.state.as_ref()?;
-    let whose = if others { "" } else { "only " };
-    Some(format!("its {whose}acceptor{} {}", named(thread, listener), doing(state)))
-}
-
-/// The thread's name, unless it is the listener's process that is named anyway.
-fn named(thread: &ThreadModel, listener: &ListenerModel) -> String {
-    let is_named = listener.process.as_ref().is_some_and(|p| p.pid == thread.tid && p.comm == thread.comm);
-    if is_named { String::new() } else { format!(" {}[{}]", clean(&thread.comm), thread.tid) }
-}
-
-/// What a thread does, as the verb of a sentence: `sleeps in futex_wait_queue`.
-#[must_use]
-pub fn doing(state: &ThreadState) -> String {
-    let verb = match state.letter {
-        'R' => "runs",
-        'S' => "sleeps",
-        'D' => "sleeps and cannot be interrupted",
-        'T' => "is stopped by a signal",
-        't' => "is stopped by a debugger",
-        'Z' | 'X' => "has ended",
-        'I' => "is idle",
-        _ => "does nothing",
-    };
-    let place = state.wchan.as_ref().or(state.syscall.as_ref()).map(|place| format!(" in {}", clean(place)));
-    format!("{verb}{}", place.unwrap_or_default())
-}
-
-/// Programs whose call an advice names.
-const COMMANDS: [&str; 6] = ["strace ", "gdb ", "kill ", "grep ", "perf ", "sysctl "];
-
-/// The command that an advice names first: `strace -p 7`.
-#[must_use]
-pub fn command(advice: &str) -> Option<&str> {
-    let begins = |at: &usize| COMMANDS.iter().any(|command| advice[*at..].starts_with(command));
-    let starts = advice.match_indices([' ', ':']).map(|(at, _)| at + 1).chain([0]);
-    let start = starts.filter(|at| advice.is_char_boundary(*at)).filter(begins).min()?;
-    let rest = &advice[start..];
-    let ends = [", ", ". ", "; ", " (", " < "].into_iter().filter_map(|end| rest.find(end));
-    Some(rest[..ends.min().unwrap_or(rest.len())].trim_end_matches('.'))
-}
-
-/// A line that is worth copying: the command that shows the cause, or else what was found.
-#[must_use]
-pub fn line_to_copy(listener: &ListenerModel) -> String {
-    let about = || format!("{} {}", listener_endpoint(listener), process(listener));
-    let Some(finding) = root(&listener.findings).or(listener.findings.first()) else { return about() };
-    let command = command(&finding.advice).map(clean);
-    command.unwrap_or_else(|| format!("{}: {}", about(), clean(&finding.summary)))
+    format!(" (until {time} UTC {} did)", place(model, listener))
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixtures, sample::Sample, tracker::Tracker};
+    use crate::{
+        fixtures,
+        model::{Drops, Finding},
+        sample::Sample,
+        tracker::Tracker,
+    };
 
     fn model(samples: &[Sample]) -> Model {
         let mut tracker = Tracker::new(&samples[0]);
@@ -293,7 +224,7 @@ mod tests {
     #[test]
     fn a_quiet_machine_has_nothing_to_say_about() {
         let verdict = of(&model(&fixtures::quiet()));
-        assert_eq!(verdict.text, "None of 3 listeners refuses clients or keeps them waiting");
+        assert_eq!(verdict.text, "None of 3 listeners refuses clients or keeps them waiting over 1 s");
         assert_eq!((verdict.severity(), verdict.listener), (None, None));
         let mut blind = model(&fixtures::quiet());
         let mut hide = |measures: &[Measure]| {
@@ -322,7 +253,8 @@ mod tests {
         let mut waiting = ill.clone();
         waiting.id += 1;
         waiting.port = 9;
-        waiting.findings.retain(|finding| !REFUSING.contains(&finding.id));
+        waiting.recent_drops = Drops::default();
+        waiting.findings.retain(|finding| !standing::REFUSING.contains(&finding.id));
         waiting.findings.push(Finding {
             id: "hung_acceptor",
             severity: Severity::Critical,
@@ -350,83 +282,93 @@ mod tests {
     #[test]
     fn what_has_passed_or_closed_does_not_count() {
         let mut machine = model(&fixtures::overflow());
-        machine.listeners[0].findings.iter_mut().for_each(|finding| finding.until_unix_ms = Some(1));
-        let verdict = of(&machine);
-        let did = "(until 00:00:00 UTC 0.0.0.0:8080 demo-server[2201] did)";
-        assert_eq!(verdict.text, format!("The listener refuses no client and keeps none waiting {did}"));
-        assert_eq!((verdict.severity(), verdict.listener), (None, Some(machine.listeners[0].id)));
-        let mut machine = model(&fixtures::overflow());
-        machine.listeners[0].closed = true;
-        assert_eq!(of(&machine).text, "No listener is open");
-    }
-
-    #[test]
-    fn the_thread_that_should_accept_is_named_with_what_it_does() {
-        let mut machine = model(&fixtures::overflow());
         let listener = &mut machine.listeners[0];
-        let finding = Finding { id: "hung_acceptor", follows_from: None, ..listener.findings[0].clone() };
-        listener.findings.insert(0, finding);
-        assert_eq!(cause(listener).as_deref(), Some("its acceptor does nothing"));
-        listener.threads[0].state = Some(ThreadState {
-            letter: 'S',
-            wchan: Some("futex_wait_queue".to_owned()),
-            syscall: Some("futex".to_owned()),
-            kernel_stack: Vec::new(),
-        });
-        assert_eq!(cause(listener).as_deref(), Some("its only acceptor sleeps in futex_wait_queue"));
-        listener.threads[0].tid = 2_202;
-        let sleeps = "its only acceptor demo-server[2202] sleeps in futex_wait_queue";
-        assert_eq!(cause(listener).as_deref(), Some(sleeps));
-        let other = listener.threads[0].clone();
-        listener.threads.push(other);
-        assert_eq!(cause(listener).as_deref(), Some(&*sleeps.replace("only ", "")));
+        listener.findings.iter_mut().for_each(|finding| finding.until_unix_ms = Some(1));
+        (listener.recent_drops, listener.now.accept_depth, listener.now.oldest_waiting_us) =
+            (Drops::default(), 0, Some(0));
+        let said = |machine: &Model| of(machine).text;
+        let none = "The listener refuses no client and keeps none waiting over 1 s";
+        let did = format!("{none} (until 00:00:00 UTC 0.0.0.0:8080 demo-server[2201] did)");
+        assert_eq!(said(&machine), did);
+        assert_eq!((of(&machine).severity(), of(&machine).listener), (None, Some(machine.listeners[0].id)));
+        // It is not forgotten when its severity has fallen.
+        machine.listeners[0].findings.iter_mut().for_each(|finding| finding.severity = Severity::Warning);
+        assert_eq!(said(&machine), did);
+        machine.listeners[0].findings.clear();
+        machine.listeners[0].drops = Drops { total: Some(1), ..Drops::default() };
+        assert_eq!(said(&machine), format!("{none} (earlier 0.0.0.0:8080 demo-server[2201] refused 1 attempt)"));
+        machine.listeners[0].closed = true;
+        assert_eq!(said(&machine), "No listener is open");
     }
 
+    /// Somebody waits, and no finding holds (yet).
     #[test]
-    fn every_finding_has_a_few_words() {
-        for kind in crate::findings::ALL {
-            let words = brief(kind.id);
-            assert_ne!(words, kind.id.replace('_', " "), "{} has none of its own", kind.id);
-            assert!(words.len() <= 52 && !words.ends_with('.'), "{words}");
-        }
-    }
-
-    #[test]
-    fn commands_are_found_in_advice() {
-        for (advice, copied) in [
-            ("Look: strace -p 7, or gdb -p 7 -batch -ex 'bt'. More.", Some("strace -p 7")),
-            ("Let it go on: kill -CONT 7.", Some("kill -CONT 7")),
+    fn where_no_finding_holds_the_figures_speak() {
+        let mut machine = model(&fixtures::quiet());
+        let place = "0.0.0.0:22 sshd[801]";
+        let mut said = |change: fn(&mut ListenerModel)| {
+            let listener = &mut machine.listeners[0];
+            (listener.now.accept_depth, listener.now.oldest_waiting_us) = (0, Some(0));
+            (listener.now.oldest_unread_us, listener.now.queued_bytes) = (Some(0), Some(0));
+            listener.recent_drops = Drops::default();
+            change(listener);
+            let verdict = of(&machine);
+            assert_eq!(verdict.listener, Some(machine.listeners[0].id));
+            (verdict.harm, verdict.text)
+        };
+        let none = "None of 3 listeners refuses clients or keeps them waiting over 1 s";
+        for (change, harm, text) in [
             (
-                "Let the debugger go on, or find it: grep TracerPid /proc/7/status.",
-                Some("grep TracerPid /proc/7/status"),
+                (|l| (l.now.accept_depth, l.now.oldest_waiting_us) = (288, Some(5_800_000))) as fn(&mut ListenerModel),
+                Harm::Waiting,
+                format!("1 of 3 listeners keeps clients waiting: {place}, 288 connections wait, the oldest for 5.8 s"),
             ),
-            ("strace -f -p 3300", Some("strace -f -p 3300")),
-            ("Make the program accept sooner.", None),
-            ("", None),
+            (
+                |l| l.recent_drops = Drops { total: Some(1), other: Some(1), ..Drops::default() },
+                Harm::Refused,
+                format!("1 of 3 listeners refuses clients: {place}, 1 attempt was refused in the last 1.0 s"),
+            ),
+            (
+                |l| l.recent_drops = Drops { total: Some(2), unexplained: Some(2), ..Drops::default() },
+                Harm::Warned,
+                format!(
+                    "1 of 3 listeners needs a look: {place}, 2 attempts were refused in the last 1.0 s, why is not known"
+                ),
+            ),
+            (
+                |l| (l.now.accept_depth, l.now.oldest_waiting_us) = (l.now.limit, None),
+                Harm::Warned,
+                format!("1 of 3 listeners needs a look: {place}, its accept queue is full: 129 connections of 129"),
+            ),
+            (
+                |l| (l.now.accept_depth, l.now.oldest_waiting_us) = (1, None),
+                Harm::None,
+                format!(
+                    "None of 3 listeners refuses clients; 1 connection waits at {place}, for how long is not known"
+                ),
+            ),
+            (
+                |l| l.now.oldest_unread_us = Some(12_000_000),
+                Harm::None,
+                format!("{none} to be accepted; unread bytes have waited for 12.0 s at {place}"),
+            ),
+            (
+                |l| (l.now.oldest_unread_us, l.now.queued_bytes) = (None, Some(1 << 20)),
+                Harm::None,
+                format!("{none} to be accepted; 1.0MiB wait unread at {place}, for how long is not known"),
+            ),
         ] {
-            assert_eq!(command(advice), copied, "{advice}");
+            assert_eq!(said(change), (harm, text));
         }
-        let mut listener = model(&fixtures::overflow()).listeners[0].clone();
-        listener.findings[0].advice = "Do not wait.".to_owned();
-        let line = line_to_copy(&listener);
-        assert!(line.starts_with("0.0.0.0:8080 demo-server[2201]: "), "{line}");
-        listener.findings[0].advice = "Look: strace -p 7.".to_owned();
-        assert_eq!(line_to_copy(&listener), "strace -p 7");
-        listener.findings.clear();
-        assert_eq!(line_to_copy(&listener), "0.0.0.0:8080 demo-server[2201]");
-    }
-
-    #[test]
-    fn threads_do_something() {
-        for (letter, place, words) in [
-            ('S', Some("pipe_read"), "sleeps in pipe_read"),
-            ('T', None, "is stopped by a signal"),
-            ('R', None, "runs"),
-            ('?', None, "does nothing"),
-        ] {
-            let state =
-                ThreadState { letter, wchan: place.map(str::to_owned), syscall: None, kernel_stack: Vec::new() };
-            assert_eq!(doing(&state), words);
-        }
+        // A critical finding is the cause of what it reports.
+        let finding = model(&fixtures::overflow()).listeners[0].findings[0].clone();
+        let refuses = machine.listeners[0].clone();
+        machine.listeners[0] = ListenerModel {
+            findings: vec![Finding { id: "accept_errors", follows_from: None, until_unix_ms: None, ..finding }],
+            recent_drops: Drops { total: Some(3), ..Drops::default() },
+            ..refuses
+        };
+        let text = of(&machine).text;
+        assert!(text.ends_with("3 attempts were refused in the last 1.0 s, its accepts fail"), "{text}");
     }
 }

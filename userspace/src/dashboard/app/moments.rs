@@ -28,7 +28,7 @@ fn model(samples: usize) -> Arc<Model> {
 
 fn past(samples: usize) -> Shown {
     let unix_ms = fixtures::overflow()[samples - 1].unix_ms;
-    Shown { model: model(samples), past: Some(Moment { unix_ms, last_ms: unix_ms + 61_000 }), events: None }
+    Shown { model: model(samples), past: Some(Moment { unix_ms, last_ms: unix_ms + 61_000 }), ..model(samples).into() }
 }
 
 /// What the first line of the screen says.

@@ -37,6 +37,7 @@ static MODELS: LazyLock<Vec<Arc<Model>>> = LazyLock::new(|| {
         every(&fixtures::quiet()),
         every(&fixtures::overflow()),
         every(&fixtures::connections()),
+        every(&fixtures::blamed()),
         every(&fixtures::dead_shard()),
         every(&fixtures::many(60)),
         every(&fixtures::unavailable()),

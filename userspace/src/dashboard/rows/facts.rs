@@ -40,6 +40,7 @@ enum SortKey {
     Unknown,
     Number(f64),
     Text(Box<str>),
+    Standing,
 }
 
 impl SortKey {
@@ -48,6 +49,7 @@ impl SortKey {
             Key::Unknown => Self::Unknown,
             Key::Number(number) => Self::Number(number),
             Key::Text(text) => Self::Text(text.into()),
+            Key::Standing(_) => Self::Standing,
         }
     }
 }
@@ -128,6 +130,7 @@ impl Facts {
             SortKey::Unknown => Key::Unknown,
             SortKey::Number(number) => Key::Number(*number),
             SortKey::Text(text) => Key::Text(text),
+            SortKey::Standing => Key::Standing(self.standing),
         }
     }
 
@@ -158,6 +161,10 @@ fn text(listener: &ListenerModel) -> String {
         let ids = [&process.service, &process.container, &process.container_outer, &process.pod];
         ids.into_iter().flatten().for_each(|name| add(name));
         add(&words::container_in_full(listener));
+    }
+    // How bad it is now, by its figures.
+    if let Some(severity) = Standing::of(listener).severity {
+        add(severity.name());
     }
     for finding in &listener.findings {
         add(&finding.id.replace('_', " "));

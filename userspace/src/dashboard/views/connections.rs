@@ -1,5 +1,5 @@
-//! Connections one by one: those that wait longest to be accepted, and those whose bytes wait longest to be read. They
-//! are listed while this view is on the screen.
+//! Connections one by one: those that wait longest to be accepted, those whose bytes wait longest to be read, and those
+//! whose handshakes take longest. They are listed while this view is on the screen.
 
 mod line;
 
@@ -9,7 +9,7 @@ use crossterm::event::KeyCode;
 use listentop_model::{
     coverage::{Measure, Status},
     model::Model,
-    words,
+    words::{self, connections::Sort},
 };
 use ratatui::{
     buffer::Buffer,
@@ -37,7 +37,7 @@ pub(super) static VIEW: Declaration = Declaration {
         &[char('7')],
         Action::Show("connections"),
         "",
-        "connections one by one: those that wait longest to be accepted or to be read, with their clients",
+        "connections one by one: those that wait longest to be accepted or read, and half-open ones, with their clients",
     )),
     over: false,
     scopes: &[&KEYS, &FILTER_KEYS],
@@ -53,7 +53,12 @@ static KEYS: Scope =
 const BINDINGS: &[Binding] = &[
     bind(&[Plain(KeyCode::Esc), Plain(KeyCode::Backspace)], Action::Back, "back", "back"),
     bind(&[Plain(KeyCode::Enter)], Action::Open, "open", "open the listener that the connection came through"),
-    bind(&[Plain(KeyCode::Tab)], Action::NextSection, "kind", "all; those to be accepted; those to be read"),
+    bind(
+        &[Plain(KeyCode::Tab)],
+        Action::NextSection,
+        "kind",
+        "all; those to be accepted; those to be read; half-open ones",
+    ),
     bind(&[Plain(KeyCode::BackTab)], Action::PreviousSection, "", "the same backwards"),
     bind(&[char('>'), char('.')], Action::SortNext, "", "sort by the next column"),
     bind(&[char('<'), char(',')], Action::SortPrevious, "", "sort by the column before"),
@@ -62,7 +67,7 @@ const BINDINGS: &[Binding] = &[
         &[char('/')],
         Action::FilterStart,
         "filter",
-        "filter as you type: client, listener, process, accept or read, closed or reset. Operators as in the overview",
+        "filter as you type: client, listener, process, accept, read or ack, closed or reset. Operators as in the overview",
     ),
     bind(&[char('x')], Action::FilterClear, "", "clear the filter"),
     bind(&[Plain(KeyCode::Up), char('k')], Action::Up, "", "one line up"),
@@ -72,15 +77,6 @@ const BINDINGS: &[Binding] = &[
     bind(&[Plain(KeyCode::Home), char('g')], Action::First, "", "first line"),
     bind(&[Plain(KeyCode::End), char('G')], Action::Last, "", "last line"),
 ];
-
-/// What a connection waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Sort {
-    /// To be accepted.
-    Waiting,
-    /// To be read.
-    Unread,
-}
 
 /// Which connection: its listener, what it waits for, its client.
 type Id = (u64, Sort, IpAddr, u16);
@@ -148,11 +144,10 @@ impl Connections {
     }
 
     fn show_only(&mut self, forwards: bool) {
-        self.only = match (self.only, forwards) {
-            (None, true) | (Some(Sort::Unread), false) => Some(Sort::Waiting),
-            (Some(Sort::Waiting), true) | (None, false) => Some(Sort::Unread),
-            _ => None,
-        };
+        // All stand before the first sort and behind the last.
+        let at = self.only.map_or(0, |only| 1 + Sort::ALL.iter().position(|sort| *sort == only).unwrap_or(0));
+        let step = if forwards { 1 } else { Sort::ALL.len() };
+        self.only = ((at + step) % (Sort::ALL.len() + 1)).checked_sub(1).map(|at| Sort::ALL[at]);
     }
 }
 
@@ -248,7 +243,7 @@ impl Connections {
     fn title(&self, model: &Model) -> String {
         let count = |sort: Sort| {
             let lists = || model.listeners.iter().filter_map(|listener| listener.connections.as_ref());
-            let lists = lists().map(|lists| line::of_sort(lists, sort));
+            let lists = lists().map(|lists| sort.of(lists));
             lists.fold((0, 0), |(listed, total), list| (listed + list.connections.len() as u64, total + list.total))
         };
         let part = |sort, what: &str, beyond: u64| {
@@ -258,20 +253,22 @@ impl Connections {
             format!("{of}{} {what}", words::grouped(total))
         };
         let unlisted = model.listing.map_or(0, |listing| listing.unlisted);
+        let of_sort = |sort| match sort {
+            Sort::Waiting => part(sort, "to be accepted", 0),
+            Sort::Unread => part(sort, "to be read", unlisted),
+            Sort::HalfOpen => part(sort, "half open", 0),
+        };
         let shown = match self.only {
             _ if model.listing.is_none() => String::new(),
-            Some(Sort::Waiting) => part(Sort::Waiting, "to be accepted", 0),
-            Some(Sort::Unread) => part(Sort::Unread, "to be read", unlisted),
-            None => {
-                format!("{}, {}", part(Sort::Waiting, "to be accepted", 0), part(Sort::Unread, "to be read", unlisted))
-            }
+            Some(only) => format!(": {}", of_sort(only)),
+            None => format!(": {}", Sort::ALL.map(of_sort).join(", ")),
         };
         let filter = match (self.typing, self.filter.typed()) {
             (true, typed) => format!(" · filter: {typed}▏"),
             (false, "") => String::new(),
             (false, typed) => format!(" · filter: {typed} (x clears)"),
         };
-        format!("Connections: {shown}{filter}")
+        format!("Connections{shown}{filter}")
     }
 
     /// Why none is shown.
@@ -281,9 +278,15 @@ impl Connections {
             let entry = model.coverage.iter().find(|entry| entry.measure == measure);
             entry.map_or_else(|| "not in what was recorded".to_owned(), |entry| words::clean(&entry.reason))
         };
-        let waiting = unavailable(Measure::WaitingConnections);
-        let unread = unavailable(Measure::UnreadConnections);
-        if waiting && unread {
+        let of_sort = |sort| match sort {
+            Sort::Waiting => (Measure::WaitingConnections, "Accept queues are"),
+            Sort::Unread => (Measure::UnreadConnections, "Unread bytes are"),
+            Sort::HalfOpen => (Measure::HalfOpenConnections, "Half-open connections are"),
+        };
+        let sought: Vec<_> = Sort::ALL.into_iter().filter(|sort| self.only.is_none_or(|only| only == *sort)).collect();
+        let unknown: Vec<_> =
+            sought.iter().map(|sort| of_sort(*sort)).filter(|(measure, _)| unavailable(*measure)).collect();
+        if Sort::ALL.into_iter().all(|sort| unavailable(of_sort(sort).0)) {
             return format!("Connections cannot be listed here: {}.", why(Measure::WaitingConnections));
         }
         if model.listing.is_none() {
@@ -303,13 +306,13 @@ impl Connections {
             _ if !self.filter.is_empty() => "No connection passes the filter.".to_owned(),
             Some(Sort::Waiting) => "No connection waits to be accepted.".to_owned(),
             Some(Sort::Unread) => "No accepted connection has unread bytes.".to_owned(),
-            None => "No connection waits, neither to be accepted nor to be read.".to_owned(),
+            Some(Sort::HalfOpen) => "No connection is half open.".to_owned(),
+            None => "No connection waits, neither to be accepted nor to be read, and none is half open.".to_owned(),
         };
-        match (waiting, unread) {
-            (_, true) => format!("{waits} Unread bytes are not known here: {}.", why(Measure::UnreadConnections)),
-            (true, _) => format!("{waits} Accept queues are not known here: {}.", why(Measure::WaitingConnections)),
-            _ => waits,
-        }
+        // What is not known is not denied.
+        let waits = if sought.len() == unknown.len() { String::new() } else { waits + " " };
+        let unknown = unknown.iter().map(|(measure, what)| format!("{what} not known here: {}.", why(*measure)));
+        format!("{waits}{}", unknown.collect::<Vec<_>>().join(" ")).trim_end().to_owned()
     }
 
     fn draw_heads(&self, buf: &mut Buffer, list: Rect, columns: &[(u16, u16)], state: &State) {

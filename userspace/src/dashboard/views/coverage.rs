@@ -119,7 +119,13 @@ fn measures(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
             Some(before) => format!("as for {}", before.measure),
             None => coverage.reason.clone(),
         };
-        let texts = [(&coverage.via, Style::new()), (&reason, theme.strong())];
+        let since = coverage.since_ns.map(|since| {
+            let time = &words::utc(model.unix_ms_at(since))[11..19];
+            let what = if coverage.status == Status::Unavailable { "not measured" } else { "measured" };
+            format!("{what} since {time} UTC: the level changed")
+        });
+        let since = since.unwrap_or_default();
+        let texts = [(&coverage.via, Style::new()), (&reason, theme.strong()), (&since, theme.strong())];
         let mut texts = texts.into_iter().filter(|(text, _)| !text.is_empty()).flat_map(|(text, style)| {
             words::wrap(&words::clean(text), room).into_iter().map(move |line| (line, style))
         });

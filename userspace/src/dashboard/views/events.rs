@@ -6,7 +6,11 @@ use listentop_model::{
     model::{Model, Severity},
     words,
 };
-use ratatui::{buffer::Buffer, layout::Rect, style::Style};
+use ratatui::{
+    buffer::Buffer,
+    layout::{Constraint, Layout, Rect},
+    style::Style,
+};
 
 use super::findings::LIST;
 use crate::dashboard::{
@@ -104,7 +108,7 @@ impl View for Events {
             Action::PickLine(at) if at == self.at => return self.open_chosen(state),
             Action::PickLine(at) => self.choose(at, state),
             movement => {
-                let page = usize::from(state.body().height).saturating_sub(2);
+                let page = usize::from(parts(state.body())[0].height).saturating_sub(2);
                 self.choose(movement.travel(self.at, page, last(state)), state);
             }
         }
@@ -119,6 +123,7 @@ impl View for Events {
 
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, _: Option<&Model>) {
         let theme = state.theme;
+        let [area, below] = parts(area);
         text::rule(buf, area, &title(state), theme);
         let rows = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
         if state.log.len() == 0 {
@@ -147,10 +152,28 @@ impl View for Events {
             if at == self.at {
                 text::put(buf, line.x, y, 1, "›", theme.strong());
                 theme.select(buf, line);
+                draw_chosen(buf, below, entry, theme);
             }
             state.hits.borrow_mut().add(line, Action::PickLine(at));
         }
         text::scrollbar(buf, rows, state.log.len() + usize::from(mark.is_some()), first, theme);
+    }
+}
+
+/// Rows about the chosen event, below the list.
+const BELOW: u16 = 4;
+
+/// The list with its title, and the chosen event.
+fn parts(body: Rect) -> [Rect; 2] {
+    Layout::vertical([Constraint::Min(0), Constraint::Length(BELOW)]).areas(body)
+}
+
+/// The chosen event in full: its line may be cut.
+fn draw_chosen(buf: &mut Buffer, area: Rect, entry: &Entry, theme: Theme) {
+    text::rule(buf, area, &format!("{} {}", clock(entry.event.unix_ms), entry.name), theme);
+    let room = usize::from(area.width).saturating_sub(3);
+    for (y, line) in (area.y + 1..area.bottom()).zip(words::wrap(&what(&entry.event), room)) {
+        text::left(buf, area.x + 1, y, area.width.saturating_sub(2), &line, Style::new());
     }
 }
 

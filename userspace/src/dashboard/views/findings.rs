@@ -5,7 +5,10 @@ use std::cmp::Reverse;
 use crossterm::event::KeyCode;
 use listentop_model::{
     model::{Finding, ListenerModel, Model, depth},
-    words::{self, verdict},
+    words::{
+        self,
+        verdict::{self, Harm},
+    },
 };
 use ratatui::{
     buffer::Buffer,
@@ -142,8 +145,17 @@ impl View for Findings {
         text::rule(buf, list, &format!("Findings: {}", words::grouped(self.places.len() as u64)), theme);
         let rows = Rect { y: list.y + 1, height: list.height.saturating_sub(1), ..list };
         if self.places.is_empty() {
-            let nothing = "No findings: no measure shows clients that wait or are refused.";
-            return text::left(buf, rows.x + 1, rows.y + 1, rows.width - 1, nothing, theme.strong());
+            let nothing = if state.verdict.harm > Harm::None {
+                // The figures show more than the findings so far.
+                format!("No finding holds. The figures show: {}.", state.verdict.text)
+            } else {
+                "No findings: no measure shows clients that wait too long or are refused.".to_owned()
+            };
+            let room = usize::from(rows.width).saturating_sub(2);
+            for (y, line) in (rows.y + 1..rows.bottom()).zip(words::wrap(&nothing, room)) {
+                text::left(buf, rows.x + 1, y, rows.width - 1, &line, theme.strong());
+            }
+            return;
         }
         let visible = usize::from(rows.height);
         let first = (self.at + 1).saturating_sub(visible);
@@ -272,6 +284,36 @@ mod tests {
         // Back in the list.
         app.update(Action::Back);
         assert!(picture(&app).contains("[Findings]"));
+    }
+
+    /// Clients wait, and no finding holds yet: no view denies it.
+    #[test]
+    fn what_the_figures_show_without_a_finding_is_everywhere() {
+        let mut machine = model(&fixtures::quiet());
+        let now = &mut machine.listeners[1].now;
+        (now.accept_depth, now.oldest_waiting_us) = (288, Some(5_800_000));
+        let mut app = App::new(DashboardOptions::default());
+        app.update(Action::Resize(200, 60));
+        app.set_model(Arc::new(machine));
+        let shown = |app: &mut App, view| {
+            app.update(Action::Show(view));
+            picture(app)
+        };
+        let says = "288 connections wait, the oldest for 5.8 s";
+        let overview = shown(&mut app, "overview");
+        assert!(overview.contains("1 of 3 listeners keeps clients waiting: "), "{overview}");
+        // The verdict, the row, which is the first, and the facts below it.
+        assert_eq!(overview.matches(says).count(), 3, "{overview}");
+        let row = overview.lines().skip_while(|line| !line.contains("LISTENER")).nth(1).unwrap_or_default();
+        assert!(row.contains("! ") && row.contains(says), "{row}");
+        let findings = shown(&mut app, "findings");
+        assert!(findings.contains("No finding holds. The figures show: 1 of 3"), "{findings}");
+        assert!(shown(&mut app, "listener").matches(says).count() >= 2);
+        app.update(Action::Show("overview"));
+        app.update(Action::FilterStart);
+        "critical".chars().for_each(|c| _ = app.update(Action::FilterInput(c)));
+        let filtered = picture(&app);
+        assert!(filtered.contains("1 of 3 listeners ") && filtered.contains(says), "{filtered}");
     }
 
     #[test]

@@ -344,6 +344,9 @@ fn title(listener: &ListenerModel, state: &State, width: u16) -> String {
     words::fit_middle(&endpoint, room(rest)) + rest
 }
 
+/// How the view of blame is named among the tabs.
+const BLAME: &str = " Blame (8) ";
+
 fn draw_tabs(
     buf: &mut Buffer,
     parts: &Parts,
@@ -375,6 +378,13 @@ fn draw_tabs(
         spans.push(Span::styled(" ", theme.label()));
     }
     spans.push(Span::styled("(Tab) ", theme.label()));
+    // It has a screen of its own, and costs something while it is open.
+    let x = area.x + 1 + spans.iter().map(|span| Span::width(span) as u16).sum::<u16>();
+    let blame = Rect { x, y: area.y, width: BLAME.len() as u16, height: 1 };
+    if blame.right() < area.right() {
+        hits.borrow_mut().add(blame, Action::Show("blame"));
+        spans.push(Span::styled(BLAME, theme.strong()));
+    }
     text::line(buf, Rect { x: area.x + 1, width: area.width - 1, ..area }, Line::from(spans));
 }
 

@@ -1,5 +1,6 @@
 //! The views, one per file. A new one is a file here, and its two lines below.
 
+mod blame;
 mod compare;
 mod connections;
 mod coverage;
@@ -8,6 +9,7 @@ mod explain;
 mod findings;
 mod help;
 mod listener;
+mod measure;
 mod overview;
 
 use super::view::Declaration;
@@ -20,7 +22,9 @@ pub(super) static ALL: &[&Declaration] = &[
     &events::VIEW,
     &findings::VIEW,
     &connections::VIEW,
+    &blame::VIEW,
     &explain::VIEW,
     &coverage::VIEW,
+    &measure::VIEW,
     &help::VIEW,
 ];

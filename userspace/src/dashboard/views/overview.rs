@@ -89,14 +89,21 @@ fn columns() -> Entries {
 /// Rows of column heads.
 const HEADS: u16 = 2;
 
-/// Rows about the selected listener: more where there is room.
-const fn details(height: u16) -> u16 {
-    if height < 30 { 4 } else { 7 }
+/// The most rows about the selected listener: two findings with their advice.
+const MOST_DETAILS: u16 = 22;
+
+/// Rows about the selected listener: more where there is room, and what `rows` listeners leave free. Not as many as
+/// they need: nothing jumps when another one is selected, or something is found.
+fn details(height: u16, rows: usize) -> u16 {
+    let least = if height < 30 { 4 } else { 7 };
+    // Without any, why that is so takes some.
+    let taken = HEADS.saturating_add(u16::try_from(rows.max(3)).unwrap_or(u16::MAX));
+    height.saturating_sub(taken).min(MOST_DETAILS).max(least)
 }
 
-/// How many rows of listeners a body of this height shows.
-fn visible_rows(height: u16) -> usize {
-    height.saturating_sub(HEADS + details(height)).into()
+/// How many rows of listeners a body of this height shows, of so many.
+fn visible_rows(height: u16, rows: usize) -> usize {
+    height.saturating_sub(HEADS + details(height, rows)).into()
 }
 
 /// The overview: which row is the first on the screen, and the menu that is open.
@@ -122,7 +129,7 @@ impl Overview {
 impl View for Overview {
     /// Scrolls as little as possible, so that the cursor is on the screen.
     fn arrange(&mut self, state: &State) {
-        let visible = visible_rows(state.body().height).max(1);
+        let visible = visible_rows(state.body().height, state.rows.rows.len()).max(1);
         let furthest = (state.last_row() + 1).saturating_sub(visible);
         self.offset = self.offset.min(furthest).clamp((state.cursor + 1).saturating_sub(visible), state.cursor);
     }
@@ -181,7 +188,7 @@ impl View for Overview {
             }
             Action::ToggleClosed => state.toggle_closed(),
             movement => {
-                let page = visible_rows(state.body().height);
+                let page = visible_rows(state.body().height, state.rows.rows.len());
                 let to = movement.travel(state.cursor, page, state.last_row());
                 if to != state.cursor {
                     state.select(to);
@@ -225,7 +232,7 @@ fn places(area: Rect, state: &State, model: &Model) -> Vec<Place> {
 
 fn draw(buf: &mut Buffer, area: Rect, offset: usize, state: &State, model: &Model) {
     let places = places(area, state, model);
-    let details = details(area.height);
+    let details = details(area.height, state.rows.rows.len());
     let rows = Rect { y: area.y + HEADS, height: area.height - HEADS - details, ..area };
     for place in &places {
         let figures = Rect { x: place.x, width: place.width, height: HEADS + rows.height, ..area };
@@ -333,14 +340,19 @@ mod tests {
 
     #[test]
     fn details_leave_room_for_rows() {
-        assert_eq!([18, 20, 29, 30, 56].map(visible_rows), [12, 14, 23, 21, 47]);
-        assert_eq!(visible_rows(5), 0);
+        let of = |rows| [18, 20, 29, 30, 56].map(|height| visible_rows(height, rows));
+        assert_eq!(of(1_000), [12, 14, 23, 21, 47]);
+        assert_eq!(visible_rows(5, 1_000), 0);
+        // What a few rows leave free is theirs, up to a point. Each has its row still.
+        assert_eq!(of(4), [4, 4, 5, 6, 32]);
+        assert_eq!([18, 30, 56].map(|height| details(height, 4)), [12, 22, 22]);
+        assert!((0..60).all(|rows| of(rows).iter().zip(of(1_000)).all(|(here, most)| *here >= rows.min(most))));
     }
 
     #[test]
     fn a_thousand_rows_scroll_and_the_cursor_stays_in_sight() {
         let (mut overview, mut state) = many(1_000);
-        let visible = visible_rows(state.body().height);
+        let visible = visible_rows(state.body().height, 1_000);
         assert_eq!(visible, 12);
         let mut press = |actions: &[Action]| {
             for &action in actions {
@@ -364,7 +376,7 @@ mod tests {
         assert_eq!(overview.offset, 88);
         state.size = (80, 60);
         overview.arrange(&state);
-        assert_eq!(overview.offset, 100 - visible_rows(state.body().height));
+        assert_eq!(overview.offset, 100 - visible_rows(state.body().height, 100));
         state.size = (80, 200);
         overview.arrange(&state);
         assert_eq!((overview.offset, state.cursor), (0, 99));

@@ -247,7 +247,8 @@ impl Words<'_> {
         let (now, rate) = (&self.listener.now, &self.listener.rate);
         let p99 = self.listener.recent_distributions.residency.as_ref().and_then(|h| h.quantile_us(0.99));
         let residency = self.marked(p99.map(words::duration), Measure::Residency);
-        let unread = self.marked(now.queued_bytes.map(words::short_bytes), Measure::QueuedBytes);
+        let (unread, measure) = words::unread(now);
+        let unread = self.marked(unread.map(words::short_bytes), measure);
         Stage {
             title: "RECEIVE QUEUES",
             lines: [

@@ -70,6 +70,10 @@ fn machine(buf: &mut Buffer, area: Rect, state: &State, shown: &str) {
     for (name, tab) in tabs {
         let width = tab.len() as u16 + 2;
         let room = area.right().saturating_sub(x);
+        // Where even that does not help, the last ones have their keys only.
+        if usize::from(room) + usize::from(shared) < right_width + usize::from(width) {
+            break;
+        }
         if name == shown {
             text::put(buf, x, area.y, room, &format!("[{tab}]"), theme.badge());
         } else {
@@ -97,7 +101,8 @@ fn clock(state: &State, whence: bool) -> Vec<Span<'static>> {
     if let Some(moment) = &state.moment {
         return past(moment, state, whence);
     }
-    let source = if whence { words::fit(&words::clean(&state.options.source), 24) + " " } else { String::new() };
+    let source = state.levels.as_ref().map_or(state.options.source.as_str(), |levels| levels.name);
+    let source = if whence { words::fit(&words::clean(source), 24) + " " } else { String::new() };
     if state.paused {
         return vec![Span::styled(" PAUSED (p) ", state.theme.badge()), Span::raw(format!(" {time} "))];
     }
@@ -114,7 +119,9 @@ fn past(moment: &Moment, state: &State, wide: bool) -> Vec<Span<'static>> {
     }
     let word = if state.paused { "PAUSED" } else { "replay" };
     let badge = Span::styled(format!(" {word} {time} UTC "), state.theme.badge());
-    let rest = if wide { format!(" -{left} {} ", words::interval(state.refresh)) } else { " ".to_owned() };
+    // At the end nothing is left, as in a still of the last moment.
+    let left = if left == words::clock(0.0) { String::new() } else { format!(" -{left}") };
+    let rest = if wide { format!("{left} {} ", words::interval(state.refresh)) } else { " ".to_owned() };
     vec![badge, Span::raw(rest)]
 }
 
@@ -141,7 +148,7 @@ fn draw_verdict(buf: &mut Buffer, area: Rect, state: &State) {
         None => (" ", theme.label()),
     };
     let key = if verdict.listener.is_some() { " (v)" } else { "" };
-    let expected = if is_expected(state) { ", as the lesson expects" } else { "" };
+    let expected = if is_expected(state) { ", as expected" } else { "" };
     let mut lines = words::wrap(&format!("{}{expected}{key}", verdict.text), usize::from(area.width).saturating_sub(4));
     if lines.len() > usize::from(area.height) {
         let rest = lines.split_off(usize::from(area.height).saturating_sub(1)).join(" ");
@@ -202,7 +209,8 @@ fn counts(buf: &mut Buffer, area: Rect, state: &State, model: &Model) {
     let sort = state.sort.column.spec().name;
     let arrow = if state.sort.descending { "▼" } else { "▲" };
     spans.push(Span::raw(format!(" · by {sort} {arrow}")));
-    if !state.options.filters.is_empty() {
+    // The lab's own filter is its namespace, and the caption below says that this is a lab.
+    if !state.options.filters.is_empty() && state.lesson.is_none() {
         spans.push(Span::raw(format!(" · only {}", words::clean(&state.options.filters))));
     }
     text::line(buf, area, Line::from(spans));

@@ -1,6 +1,6 @@
 //! Text put at a place, within a width.
 
-use listentop_model::words;
+use listentop_model::words::{self, Charset};
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -57,9 +57,11 @@ pub(in crate::dashboard) fn scrollbar(buf: &mut Buffer, area: Rect, length: usiz
     }
     let thumb = (height * height / length).clamp(1, height);
     let top = (scroll * (height - thumb)).div_ceil((length - height).max(1)).min(height - thumb);
+    // Behind a figure, what stands for these in ASCII would look like another digit or a unit: `60I`.
+    let [on, off] = if theme.charset() == Charset::Ascii { ["#", ":"] } else { ["┃", "│"] };
     for row in 0..height {
-        let symbol = if (top..top + thumb).contains(&row) { "┃" } else { "│" };
-        let style = if symbol == "┃" { Style::new() } else { theme.label() };
+        let is_thumb = (top..top + thumb).contains(&row);
+        let (symbol, style) = if is_thumb { (on, Style::new()) } else { (off, theme.label()) };
         put(buf, area.right() - 1, area.y + row as u16, 1, symbol, style);
     }
 }
@@ -133,6 +135,17 @@ mod tests {
     use ratatui::style::Modifier;
 
     use super::*;
+    use crate::dashboard::theme::Palette;
+
+    #[test]
+    fn in_ascii_a_scroll_bar_does_not_look_like_a_digit() {
+        for (charset, expected) in [(Charset::Unicode, "┃│"), (Charset::Ascii, "#:")] {
+            let mut buf = Buffer::empty(Rect::new(0, 0, 3, 2));
+            scrollbar(&mut buf, Rect::new(0, 0, 3, 2), 4, 0, Theme::new(Palette::Dark).with_charset(charset));
+            let shown: String = (0..2).map(|y| buf[(2, y)].symbol()).collect();
+            assert_eq!(shown, expected);
+        }
+    }
 
     #[test]
     fn words_are_marked_where_they_stand() {

@@ -14,7 +14,7 @@ use listentop_model::{
 
 use super::{
     chart::{self, Chart},
-    escape, finding, words, worst,
+    escape, finding, unfound, words, worst,
 };
 use crate::report::Story;
 use crate::report::story::Step;
@@ -51,6 +51,7 @@ pub(super) fn section(model: &Model, l: &ListenerModel, story: Option<&Story>) -
         marks.join(" "),
     );
     text.push_str(&pipeline(model, l));
+    text.push_str(&unfound(model, l, false));
     for (at, one) in l.findings.iter().enumerate() {
         text.push_str(&finding(model, l, one, depth(&l.findings, at), false));
     }
@@ -76,9 +77,11 @@ fn pipeline(model: &Model, l: &ListenerModel) -> String {
     let p99 =
         |h: &Option<listentop_model::histogram::Histogram>| h.as_ref().and_then(|h| h.quantile_us(0.99)).map(duration);
     let per_second = |value: Option<u64>, measure| {
-        let value = value.filter(|_| model.interval.seconds > 0.0).map(|n| rate(n as f64 / model.interval.seconds));
+        let value =
+            value.filter(|_| model.seconds_of(measure) > 0.0).map(|n| rate(n as f64 / model.seconds_of(measure)));
         of(value, measure)
     };
+    let (unread, unread_measure) = listentop_model::words::unread(&l.now);
     let acceptors = l.threads.iter().filter(|thread| thread.accepts > 0).map(ThreadModel::threads).sum::<u64>();
     let readers = l.threads.iter().filter(|thread| thread.reads > 0).map(ThreadModel::threads).sum::<u64>();
     let stages = [
@@ -115,7 +118,7 @@ fn pipeline(model: &Model, l: &ListenerModel) -> String {
             "RECEIVE QUEUES",
             vec![
                 format!("{} open", count(l.now.open, M::OpenConnections)),
-                format!("{} unread", of(l.now.queued_bytes.map(bytes), M::QueuedBytes)),
+                format!("{} unread", of(unread.map(bytes), unread_measure)),
                 format!("residency p99 {}", of(p99(&l.distributions.residency), M::Residency)),
             ],
         ),
@@ -197,14 +200,16 @@ fn distributions(l: &ListenerModel) -> String {
 fn connections(model: &Model, l: &ListenerModel) -> String {
     let Some(lists) = &l.connections else { return String::new() };
     let mut text = String::new();
-    for (list, what) in [(&lists.waiting, "to be accepted"), (&lists.unread, "to be read")] {
+    for sort in one_by_one::Sort::ALL {
+        let list = sort.of(lists);
         if list.total == 0 {
             continue;
         }
         let _ = writeln!(
             text,
-            "<h3>Connections waiting {what}: {}</h3><div class=\"scroll\"><table><thead><tr><th>waits</th>\
+            "<h3>Connections {}: {}</h3><div class=\"scroll\"><table><thead><tr><th>waits</th>\
              <th class=\"text\">client</th><th class=\"text\">what is known</th></tr></thead><tbody>",
+            sort.what(),
             one_by_one::listed(list)
         );
         for connection in &list.connections {
@@ -270,7 +275,7 @@ fn threads(l: &ListenerModel) -> String {
 fn figures(model: &Model, l: &ListenerModel) -> String {
     let mut text = String::from("<details><summary>Every figure</summary><div class=\"scroll\"><table><tbody>\n");
     for figure in FIGURES {
-        let value = match figure.value(l, model.interval.seconds) {
+        let value = match figure.value(l, model.seconds_of(figure.measure)) {
             Value::Distribution(_) => continue,
             Value::Unknown => None,
             Value::Number(number) if figure.unit == Unit::Microseconds => Some(duration(number)),

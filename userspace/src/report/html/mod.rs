@@ -11,7 +11,8 @@ use listentop_model::{
     model::{Finding, ListenerModel, Model, Severity, depth},
     words::{
         bytes, clean, container_in_full, duration, finding_time, grouped, losses, marked, netns, numbered_endpoint,
-        percent, plural, process, service, short, status, utc, verdict,
+        percent, plural, process, service, short, status, utc,
+        verdict::{self, Standing},
     },
 };
 
@@ -66,9 +67,27 @@ pub fn html(model: &Model, page: &Page<'_>) -> String {
     )
 }
 
-/// How bad the worst finding of a listener is: one that holds counts more than one that has passed.
+/// How bad the worst finding of a listener is: one that holds, or what its figures show, counts more than one that has
+/// passed.
 fn worst(listener: &ListenerModel) -> Option<(bool, Severity)> {
-    listener.findings.iter().map(|finding| (finding.until_unix_ms.is_none(), finding.severity)).max()
+    let found = listener.findings.iter().map(|finding| (finding.until_unix_ms.is_none(), finding.severity)).max();
+    found.max(Standing::of(listener).severity.map(|severity| (true, severity)))
+}
+
+/// What the figures of a listener show that no finding says; `linked` to it.
+fn unfound(model: &Model, listener: &ListenerModel, linked: bool) -> String {
+    let Some((severity, text)) = verdict::unfound_line(model, listener) else { return String::new() };
+    let place = if linked { link(model, listener) } else { String::new() };
+    format!(
+        "<div class=\"finding {severity}\" data-words=\"{}\"><b>{severity}</b>{place}<p>{}</p></div>\n",
+        words(model, listener),
+        escape(&text)
+    )
+}
+
+fn link(model: &Model, listener: &ListenerModel) -> String {
+    let name = format!("{} {}", numbered_endpoint(model, listener), process(listener));
+    format!(" · <a href=\"#l{}\">{}</a>", listener.id, escape(&name))
 }
 
 fn head(model: &Model) -> String {
@@ -124,6 +143,9 @@ fn findings(model: &Model, listeners: &[&ListenerModel]) -> String {
     let mut text = String::from("<h2 id=\"findings\">Findings</h2>");
     let mut any = false;
     for listener in listeners {
+        let shown = unfound(model, listener, true);
+        any |= !shown.is_empty();
+        text.push_str(&shown);
         for (at, finding) in listener.findings.iter().enumerate() {
             any = true;
             text.push_str(&self::finding(model, listener, finding, depth(&listener.findings, at), true));
@@ -137,12 +159,7 @@ fn findings(model: &Model, listeners: &[&ListenerModel]) -> String {
 
 /// A finding with its evidence; `linked` to its listener.
 fn finding(model: &Model, listener: &ListenerModel, finding: &Finding, depth: usize, linked: bool) -> String {
-    let place = if linked {
-        let name = format!("{} {}", numbered_endpoint(model, listener), process(listener));
-        format!(" · <a href=\"#l{}\">{}</a>", listener.id, escape(&name))
-    } else {
-        String::new()
-    };
+    let place = if linked { link(model, listener) } else { String::new() };
     let evidence: Vec<String> =
         finding.evidence.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
     let advice = match finding.follows_from {
@@ -237,7 +254,8 @@ fn overview(model: &Model, listeners: &[&ListenerModel]) -> String {
     for l in listeners {
         let wait = |p| l.distributions.accept_wait.as_ref().and_then(|h| h.quantile_us(p)).map(duration);
         let residency = l.distributions.residency.as_ref().and_then(|h| h.quantile_us(0.99)).map(duration);
-        let finding = l.findings.first();
+        let finding = l.findings.first().map(|finding| (finding.severity, finding.id.to_owned()));
+        let finding = verdict::unfound(model, l).or(finding);
         let _ = writeln!(
             text,
             "<tr data-words=\"{}\"><td class=\"text\"><a href=\"#l{}\">{}</a></td><td class=\"text\">{}</td><td class=\"text\">{}</td><td>{}</td><td>{}</td>\
@@ -256,8 +274,8 @@ fn overview(model: &Model, listeners: &[&ListenerModel]) -> String {
             known(l.drops.total.map(short), M::Drops),
             known(l.total.reads.map(short), M::Reads),
             known(residency, M::Residency),
-            finding.map_or("", |finding| finding.severity.name()),
-            finding.map_or("", |finding| finding.id),
+            finding.as_ref().map_or("", |(severity, _)| severity.name()),
+            escape(finding.as_ref().map_or("", |(_, what)| what)),
         );
     }
     text.push_str("</tbody></table></div>");

@@ -68,6 +68,28 @@ fn every_machine_is_a_page() {
     }
 }
 
+/// Clients wait, and no finding holds yet.
+#[test]
+fn where_no_finding_holds_the_figures_speak() {
+    let mut samples = fixtures::quiet();
+    // Without accepts nothing says why.
+    samples.iter_mut().for_each(|sample| sample.listeners[0].counts.accepts = None);
+    let last = samples.last_mut().unwrap();
+    let gauges = &mut last.listeners[0].gauges;
+    (gauges.accept_depth, gauges.oldest_waiting_us) = (288, Some(1_000_001));
+    let page = page(&samples);
+    assert_nested(&page);
+    assert!(page.contains("class=\"verdict critical\""), "{page}");
+    let says =
+        "1 of 3 listeners keeps clients waiting: 0.0.0.0:22 sshd[801], 288 connections wait, the oldest for 1.0 s<";
+    assert!(page.contains(says), "{page}");
+    // In the list of findings, in the overview, and at the listener, which is open.
+    let line = "288 connections wait, the oldest for 1.0 s. No finding says why yet.";
+    assert_eq!(page.matches(line).count(), 2, "{page}");
+    assert!(page.contains("<td class=\"text critical\">288 connections wait, the oldest for 1.0 s</td>"), "{page}");
+    assert!(!page.contains("<p>None.</p>"), "{page}");
+}
+
 #[test]
 fn shards_are_told_apart() {
     let page = page(&fixtures::dead_shard());

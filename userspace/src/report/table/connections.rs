@@ -7,13 +7,15 @@ use listentop_model::{
 
 use super::indent;
 
-/// Its connections one by one, where they were asked for: those that wait to be accepted, and to be read.
+/// Its connections one by one, where they were asked for: those that wait to be accepted, to be read, and for the
+/// end of their handshakes.
 pub(super) fn lines(model: &Model, l: &ListenerModel, width: usize) -> Vec<String> {
     let Some(lists) = &l.connections else { return Vec::new() };
     let mut lines = Vec::new();
-    for (list, what) in [(&lists.waiting, "to be accepted"), (&lists.unread, "to be read")] {
+    for sort in words::Sort::ALL {
+        let list = sort.of(lists);
         if list.total > 0 {
-            lines.push(format!("  {} waiting {what}, the longest first:", words::listed(list)));
+            lines.push(format!("  {} {}, the longest first:", words::listed(list), sort.what()));
         }
         for connection in &list.connections {
             let mut facts = vec![words::waits(connection, model)];

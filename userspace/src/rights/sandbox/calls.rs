@@ -14,6 +14,7 @@ use seccompiler::{
 };
 
 use super::Allowed;
+use crate::source::live::bpf;
 
 /// Whose calls are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +120,24 @@ const BPF: [bpf_cmd; 13] = [
     bpf_cmd::BPF_LINK_DETACH,
 ];
 
+/// And by the thread that attaches probes later: they are loaded with their maps and types, and linked to their hooks.
+const BPF_TO_ATTACH: [bpf_cmd; 7] = [
+    bpf_cmd::BPF_MAP_CREATE,
+    bpf_cmd::BPF_MAP_FREEZE,
+    bpf_cmd::BPF_PROG_LOAD,
+    bpf_cmd::BPF_BTF_LOAD,
+    bpf_cmd::BPF_RAW_TRACEPOINT_OPEN,
+    bpf_cmd::BPF_LINK_CREATE,
+    bpf_cmd::BPF_PROG_BIND_MAP,
+];
+
+/// What attaching programs takes that are loaded: no program can be loaded by it, and no map made.
+const ATTACH: bpf_cmd = bpf_cmd::BPF_RAW_TRACEPOINT_OPEN;
+
+/// Arguments of perf_event_open(2), from the second on, that count a tracepoint for a program: any process, the first
+/// CPU, no group, closed in other programs. Which event it is, the filter cannot see.
+const COUNT_ALL: [(u8, i32); 4] = [(1, -1), (2, 0), (3, -1), (4, bpf::CLOEXEC as i32)];
+
 /// Families of sockets that are opened after the start: the kernel's own (netlink), and that of which a namespace is
 /// asked what it is (its cookie, names of its interfaces).
 const SOCKETS: [libc::c_int; 2] = [libc::AF_NETLINK, libc::AF_UNIX];
@@ -155,9 +174,17 @@ fn other_than(values: impl IntoIterator<Item = u64>) -> Result<Vec<SeccompRule>,
 
 fn program(allowed: &Allowed) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    if !allowed.attaches {
-        rules.insert(libc::SYS_bpf, other_than(BPF.map(|command| command as u64))?);
-        rules.insert(libc::SYS_perf_event_open, Vec::new());
+    if allowed.attaches {
+        rules.insert(libc::SYS_bpf, other_than(BPF.iter().chain(&BPF_TO_ATTACH).map(|command| *command as u64))?);
+    } else {
+        let attach = allowed.changes_level.then_some(ATTACH);
+        rules.insert(libc::SYS_bpf, other_than(BPF.into_iter().chain(attach).map(|command| command as u64))?);
+        let mut events = Vec::new();
+        for (argument, allowed) in COUNT_ALL.into_iter().filter(|_| allowed.changes_level) {
+            let other = SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, u64::from(allowed as u32))?;
+            events.push(SeccompRule::new(vec![other])?);
+        }
+        rules.insert(libc::SYS_perf_event_open, events);
     }
     let out = if allowed.connects { &SOCKETS_OUT[..] } else { &[] };
     let mut sockets = other_than(SOCKETS.iter().chain(out).map(|family| *family as u64))?;

@@ -21,8 +21,10 @@ pub struct Allowed {
     pub writes: Vec<PathBuf>,
     /// It opens connections, and asks for names of hosts.
     pub connects: bool,
-    /// It may attach probes later.
+    /// A thread that was started before may attach probes later. The calling thread may not, nor those that it starts.
     pub attaches: bool,
+    /// It may attach those that are loaded already: the level of measuring may change.
+    pub changes_level: bool,
 }
 
 /// Its parts, by name: system calls, files.
@@ -75,6 +77,17 @@ pub fn confine(allowed: &Allowed, looks_into_others: bool) -> &'static Sandbox {
         } else {
             files::confine(allowed)
         },
-        calls: calls::refuse(allowed, calls::Threads::All),
+        calls: confine_calls(allowed),
     })
+}
+
+fn confine_calls(allowed: &Allowed) -> Result<(), String> {
+    calls::refuse(allowed, calls::Threads::All)?;
+    if !allowed.attaches {
+        return Ok(());
+    }
+    let strict = Allowed { attaches: false, ..allowed.clone() };
+    // The one that has most rights otherwise.
+    super::privileged(|| calls::refuse(&strict, calls::Threads::This))?;
+    calls::refuse(&strict, calls::Threads::This)
 }

@@ -1,6 +1,6 @@
 //! Where to push, and how: options of the command line, and the variables that OpenTelemetry has for them.
 
-use std::{fmt, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, fs, net::Ipv6Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper::{
     Uri,
@@ -190,6 +190,15 @@ impl Target {
 fn address(url: &str, protocol: Option<Protocol>, is_whole: bool) -> Result<(Uri, Protocol), &'static str> {
     const FORM: &str = "http://HOST:PORT or https://HOST:PORT is expected";
     const METRICS: &str = "v1/metrics";
+    // Without them nobody can tell the port from the address.
+    const BRACKETS: &str = "an IPv6 address stands in brackets: http://[ADDRESS]:PORT";
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = after_scheme.split(['/', '?']).next().unwrap_or_default();
+    if host.parse::<Ipv6Addr>().is_ok()
+        || host.rsplit_once(':').is_some_and(|(host, _)| host.parse::<Ipv6Addr>().is_ok())
+    {
+        return Err(BRACKETS);
+    }
     let uri: Uri = url.parse().map_err(|_| FORM)?;
     let mut parts = uri.into_parts();
     let scheme = parts.scheme.as_ref().map_or("", |scheme| scheme.as_str());

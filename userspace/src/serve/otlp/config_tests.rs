@@ -98,6 +98,8 @@ fn mistakes_are_a_line() {
         ("c:4317", &[][..], "http://HOST:PORT"),
         ("ftp://c:1", &[], "http://HOST:PORT"),
         ("http://", &[], "http://HOST:PORT"),
+        ("http://fd00::1:4317", &[], "http://[ADDRESS]:PORT"),
+        ("https://::1/v1/metrics", &[], "http://[ADDRESS]:PORT"),
         ("", &[], "http://HOST:PORT"),
         ("http://me:secret@c:4317", &[], "passwords go into headers"),
         ("http://c:4317/path", &[], "gRPC has no path"),

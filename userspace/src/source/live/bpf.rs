@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info, perf_event_attr, perf_event_sample_format, perf_type_id};
 
 /// `BPF_TRACE_ITER`, the attach type of every iterator.
 const TRACE_ITER: u32 = 28;
@@ -91,6 +91,57 @@ pub(crate) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Attaches a program to the function or the BTF tracepoint that it was loaded for.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(crate) fn attach_by_type(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr).map(owned)
+}
+
+/// `PERF_EVENT_IOC_ENABLE` and `PERF_EVENT_IOC_SET_BPF` (linux/perf_event.h).
+const ENABLE: libc::Ioctl = 0x2400;
+const SET_BPF: libc::Ioctl = 0x4004_2408;
+/// `PERF_FLAG_FD_CLOEXEC`.
+pub(crate) const CLOEXEC: libc::c_ulong = 8;
+
+/// Counts a tracepoint, by its number in tracefs: on one CPU, which is enough for a program to run on all of them.
+///
+/// # Errors
+/// What perf_event_open(2) says.
+pub(crate) fn count_tracepoint(number: u64) -> io::Result<OwnedFd> {
+    // SAFETY: integers and unions of them, for which all-zero is valid.
+    let mut attr: perf_event_attr = unsafe { mem::zeroed() };
+    attr.size = size_of::<perf_event_attr>() as u32;
+    attr.type_ = perf_type_id::PERF_TYPE_TRACEPOINT as u32;
+    attr.config = number;
+    attr.sample_type = perf_event_sample_format::PERF_SAMPLE_RAW as u64;
+    attr.__bindgen_anon_1.sample_period = 1;
+    attr.__bindgen_anon_2.wakeup_events = 1;
+    let (any_process, first_cpu, no_group) = (-1, 0, -1);
+    // SAFETY: `attr` is whole, initialised, and outlives the call.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, any_process, first_cpu, no_group, CLOEXEC) };
+    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(owned(fd)) }
+}
+
+/// Attaches a program to a tracepoint of a system call.
+///
+/// # Errors
+/// What perf_event_open(2) or ioctl(2) says.
+pub(crate) fn attach_tracepoint(program: BorrowedFd<'_>, number: u64) -> io::Result<OwnedFd> {
+    let event = count_tracepoint(number)?;
+    for (request, argument) in [(SET_BPF, program.as_raw_fd()), (ENABLE, 0)] {
+        // SAFETY: both take a number; the descriptors are open.
+        if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(event)
 }
 
 /// Makes the kernel count the time of every program for as long as the descriptor lives (kernel 5.8 and later).

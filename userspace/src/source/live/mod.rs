@@ -1,14 +1,16 @@
 //! The live source: probes in the running kernel.
 
+mod adjust;
 mod attach;
 pub mod blame;
-mod bpf;
+pub(crate) mod bpf;
 mod error;
 mod options;
 mod read;
 mod source;
 mod start;
 
+pub use adjust::Levels;
 pub use attach::{
     Trial,
     events::{self, Event, Kind, Level, Target},

@@ -25,8 +25,14 @@ pub struct Options {
     pub kind: Option<Kind>,
     /// How much is measured: hooks of higher levels are not attached.
     pub level: Level,
+    /// The level may change while it runs: the programs of all levels are loaded.
+    pub adjustable: bool,
     /// Whether acceptors are to be watched, for queue-wait blame.
     pub blame: bool,
+    /// Whether they may have to be watched later ([`crate::source::Source::blame_apart`]).
+    pub blame_later: bool,
+    /// Whether it is readers of connections that are watched then, and not acceptors.
+    pub blame_reads: bool,
     /// Hooks (`fexit/inet_csk_accept`) that count as refused by the kernel, to see what is lost with them.
     pub refuse: Vec<String>,
 }
@@ -43,7 +49,10 @@ impl Default for Options {
             log_probes: false,
             kind: None,
             level: Level::All,
+            adjustable: false,
             blame: false,
+            blame_later: false,
+            blame_reads: false,
             refuse: Vec::new(),
         }
     }

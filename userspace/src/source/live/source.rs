@@ -15,13 +15,15 @@ use listentop_model::{
 };
 
 use super::{
+    Level,
+    adjust::{Adjusting, Levels},
     attach::{
         Attached, Trial,
         coverage::{self, Circumstances},
         events::{Event, Method, Target},
         silence,
     },
-    blame::{Blame, Refused, Watching},
+    blame::{Apart, Blame, Refused, Watching},
     bpf,
     read::{
         cost::ProbeCost,
@@ -38,6 +40,7 @@ use crate::source::{
     Source,
     coverage::{Entry, in_words},
     devices::Devices,
+    heap::Heap,
     machine, namespaces, owners,
     uninhabited::Uninhabited,
     waiting,
@@ -61,6 +64,7 @@ pub struct LiveSource {
     pub(super) sight: owners::Sight,
     pub(super) waiting: waiting::Watch,
     pub(super) host: Host,
+    pub(super) heap: Heap,
     pub(super) entries: Vec<Entry>,
     /// What they depend on in addition to the hooks.
     pub(super) circumstances: Circumstances,
@@ -78,6 +82,10 @@ pub struct LiveSource {
     pub(super) name: &'static str,
     /// What acceptors do while connections wait, if that is wanted, or why that cannot be known.
     pub(super) blame: Option<Result<Blame, Refused>>,
+    /// What attaching blame later takes.
+    pub(super) apart: Option<Apart>,
+    /// What it takes to change the level; `None` where it stays.
+    pub(super) adjusting: Option<Adjusting>,
     /// Prints for as long as this lives.
     pub(super) _log: Option<Log>,
 }
@@ -129,7 +137,10 @@ impl LiveSource {
         self.sight.hidden = scan.hidden;
         let mut listeners = self.listeners.sample(monotonic_ns, &self.threads, &self.coverage, &self.devices)?;
         let listing = match &mut self.lists {
-            Some(lists) => lists.read(&self.listeners, &self.threads, self.owners.current(), &mut listeners)?,
+            Some(lists) => {
+                let around = (self.owners.current(), &self.files);
+                lists.read(&self.listeners, &self.threads, around, &mut listeners)?
+            }
             None => None,
         };
         self.note_vacated(&mut namespaces, &names);
@@ -145,7 +156,8 @@ impl LiveSource {
             namespaces,
             listeners,
             listing,
-            marks: Vec::new(),
+            blame: None,
+            marks: self.adjusting.as_mut().map(Adjusting::take_marks).unwrap_or_default(),
         })
     }
 
@@ -198,6 +210,12 @@ impl LiveSource {
         self.attached.has(target)
     }
 
+    /// How many links to hooks there are, where the level may change.
+    #[must_use]
+    pub fn links(&self) -> Option<usize> {
+        self.adjusting.as_ref().map(Adjusting::links)
+    }
+
     /// Whether something brings an event: its own method, or another event's.
     #[must_use]
     pub fn brings(&self, event: Event) -> bool {
@@ -221,14 +239,19 @@ impl LiveSource {
         let silent = silence::note(&mut self.attached, self.listeners.evidence(), missed_runs);
         if silent {
             self.entries = coverage::of(&self.attached, &self.circumstances);
+            for entry in &mut self.entries {
+                entry.since_ns = self.adjusting.as_ref().and_then(|adjusting| adjusting.since(entry.measure));
+            }
             self.listeners.set_parts(self.attached.parts());
         }
         let owners = coverage::note_sight(&mut self.entries, self.sight);
         let forgotten = self.listeners.clients() > self.clients_remembered;
         let every = self.listeners.walk.as_ref().and_then(Walk::every);
         let listed = self.lists.as_ref().and_then(Lists::every);
+        let half_open = self.lists.as_ref().and_then(Lists::half_open_every);
         let walks = coverage::note_walks(&mut self.entries, Measure::OldestUnread, every)
-            | coverage::note_walks(&mut self.entries, Measure::UnreadConnections, listed);
+            | coverage::note_walks(&mut self.entries, Measure::UnreadConnections, listed)
+            | coverage::note_walks(&mut self.entries, Measure::HalfOpenConnections, half_open);
         if silent | owners | walks | (forgotten && coverage::note_forgotten_clients(&mut self.entries)) {
             self.coverage = in_words(&self.entries);
         }
@@ -257,7 +280,7 @@ impl LiveSource {
             probe_runs: timed.map(|(runs, _)| runs),
             probe_ns: timed.map(|(_, ns)| ns),
             cpu_ns: machine::cpu_ns(),
-            rss_bytes: machine::resident_bytes(),
+            rss_bytes: self.heap.resident(),
         };
         (missed, cost)
     }
@@ -280,6 +303,18 @@ impl Source for LiveSource {
 
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn blame_apart(&mut self) -> Result<Apart, String> {
+        self.apart.take().ok_or_else(|| "it was not asked for".to_owned())
+    }
+
+    fn levels(&mut self) -> Option<Levels> {
+        self.find_levels()
+    }
+
+    fn set_level(&mut self, level: Level) -> Result<(), String> {
+        Self::set_level(self, level)
     }
 
     fn blame(&mut self) -> Result<Watching<'_>, String> {

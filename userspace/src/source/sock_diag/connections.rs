@@ -1,12 +1,12 @@
-//! Connections one by one: those that no process has yet wait on an accept queue, others may have unread bytes. The
-//! kernel lists neither since when, nor through which listener they came.
+//! Connections one by one: those that no process has yet wait on an accept queue, others may have unread bytes, and
+//! request sockets are half open. The kernel lists neither since when, nor through which listener they came.
 
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
 };
 
-use listentop_model::connections::{ClientState, Connection, ConnectionLists, Precision};
+use listentop_model::connections::{ClientState, Connection, ConnectionLists, HalfOpen, Precision};
 
 use super::{netlink::Entry, requests::ByAddress};
 use crate::source::{lists::holder, owners::Scan};
@@ -60,6 +60,33 @@ pub(super) fn assign<'a>(
     found
 }
 
+/// Adds the half-open connections. `seen`: when each was seen first, by its cookie; those that are gone are forgotten.
+pub(super) fn add_half_open<'a>(
+    requests: &[Entry],
+    listeners: impl Iterator<Item = &'a Entry>,
+    now_ns: u64,
+    seen: &mut HashMap<u64, u64>,
+    found: &mut HashMap<u64, ConnectionLists>,
+) {
+    let listeners = ByAddress::of(listeners);
+    let before = std::mem::take(seen);
+    for entry in requests {
+        let since_ns = before.get(&entry.cookie).copied().unwrap_or(now_ns);
+        seen.insert(entry.cookie, since_ns);
+        let Some(peer) = &entry.peer else { continue };
+        let Some([first, ..]) = listeners.through(entry) else { continue };
+        let list = &mut found.entry(first.cookie).or_default().half_open;
+        let half_open = HalfOpen {
+            resent: entry.retransmits.into(),
+            acked: None,
+            timer_us: entry.timer.map(|left| left.as_micros() as u64),
+        };
+        let connection = connection(entry, peer, 0, now_ns);
+        list.connections.push(Connection { since_ns: Some(since_ns), half_open: Some(half_open), ..connection });
+    }
+    found.values_mut().for_each(|lists| lists.half_open.sort());
+}
+
 /// Bytes that were not read. The FIN takes a number, too, until it is read.
 fn unread(entry: &Entry, peer: &Peer) -> u64 {
     u64::from(entry.depth).saturating_sub(u64::from(peer.state == CLOSE_WAIT))
@@ -79,6 +106,7 @@ fn connection(entry: &Entry, peer: &Peer, unread: u64, now_ns: u64) -> Connectio
         unread,
         reader: None,
         holder: None,
+        half_open: None,
     }
 }
 
@@ -117,6 +145,31 @@ mod tests {
         assert_eq!((lists.waiting.total, lists.waiting.cut()), (3, 1));
         let unread: Vec<_> = lists.unread.connections.iter().map(read).collect();
         assert_eq!((unread, lists.unread.cut()), (vec![(3, Some(60), ClientState::Open, 5)], 0));
+    }
+
+    #[test]
+    fn a_half_open_connection_is_as_old_as_it_is_known_to_be() {
+        let listeners = [entry(1, "10.0.0.1", 80)];
+        let request = |cookie, client| Entry {
+            cookie,
+            retransmits: 2,
+            timer: Some(std::time::Duration::from_millis(400)),
+            ..with(0, client, 3, 0, None)
+        };
+        let mut seen = HashMap::new();
+        let mut ages = |requests: &[Entry], now_ns| {
+            let mut found = HashMap::new();
+            add_half_open(requests, listeners.iter(), now_ns, &mut seen, &mut found);
+            let list = found.remove(&1).unwrap_or_default().half_open;
+            assert_eq!(list.total, list.connections.len() as u64);
+            list.connections.into_iter().map(|c| (c.port, c.since_ns, c.half_open)).collect::<Vec<_>>()
+        };
+        let known = Some(HalfOpen { resent: 2, acked: None, timer_us: Some(400_000) });
+        let (one, other) = (request(8, "10.0.0.9:1"), request(9, "10.0.0.9:2"));
+        assert_eq!(ages(std::slice::from_ref(&one), 5), [(1, Some(5), known)]);
+        assert_eq!(ages(&[other, one.clone()], 9), [(1, Some(5), known), (2, Some(9), known)]);
+        assert_eq!(ages(&[], 11), []);
+        assert_eq!(ages(&[one], 12), [(1, Some(12), known)], "it is another one");
     }
 
     #[test]

@@ -57,6 +57,13 @@ fn one(measure: Measure, circumstances: &Circumstances) -> Entry {
             let via = "sock_diag: connections by local address, idiag_rqueue, tcp_info";
             sampled(via, vec![read, Reason::Limit(ages), Reason::WithoutProbes(without_probes.clone())])
         }
+        Measure::HalfOpenConnections => {
+            let less = "their ages are unavailable: a lower bound is when they were seen first. Whether a final ACK came is \
+                        unknown";
+            let read = Reason::ReadEvery(*lists_every, ", while asked for");
+            let via = "sock_diag: request sockets by local address";
+            sampled(via, vec![read, Reason::Limit(less), Reason::WithoutProbes(without_probes.clone())])
+        }
         Measure::Drops => {
             let bound = if *no_counters {
                 "an upper bound: a refused final ACK counts twice, and no namespace's counters can be read"

@@ -63,6 +63,8 @@ impl TrackedListener {
             // Without probes no thread is known.
             awaited: Vec::new(),
             urgent: queued,
+            // Without probes it is not seen whether somebody accepts.
+            orphaned: false,
         }
     }
 
@@ -99,6 +101,8 @@ pub(super) struct NetnsSockets {
     vacated: bool,
     /// Its listeners have been read before: one that turns up now has opened since.
     begun: bool,
+    /// When each half-open connection that is listed was seen first, by its cookie.
+    half_open_since: HashMap<u64, u64>,
 }
 
 impl NetnsSockets {
@@ -114,6 +118,7 @@ impl NetnsSockets {
             vacant: None,
             vacated: false,
             begun: false,
+            half_open_since: HashMap::new(),
         }
     }
 
@@ -243,8 +248,16 @@ impl NetnsSockets {
         // While others come and go, one may be listed twice.
         let mut seen = HashSet::with_capacity(found.len());
         found.retain(|entry| seen.insert(entry.cookie));
-        let listeners = self.listeners.iter().map(|known| &known.entry);
-        Ok(connections::assign(&found, listeners, (scan, now_ns), inodes))
+        let mut requests = Vec::new();
+        for family in self.families() {
+            self.diag.dump(Wanted::Requests, family, |entry| requests.push(entry))?;
+        }
+        seen.clear();
+        requests.retain(|entry| seen.insert(entry.cookie));
+        let listeners = || self.listeners.iter().map(|known| &known.entry);
+        let mut lists = connections::assign(&found, listeners(), (scan, now_ns), inodes);
+        connections::add_half_open(&requests, listeners(), now_ns, &mut self.half_open_since, &mut lists);
+        Ok(lists)
     }
 
     /// The families that its listeners have. Each costs a walk over all connections.
@@ -423,6 +436,8 @@ impl TrackedListener {
             },
             threads: Vec::new(),
             waiters: self.surroundings.waiters.clone(),
+            // Whether somebody accepts is not seen without probes.
+            likely_acceptors: None,
             descriptors: self.surroundings.descriptors,
             somaxconn,
             backlog_wanted: None,

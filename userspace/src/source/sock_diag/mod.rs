@@ -27,6 +27,7 @@ use crate::errors::Shortage;
 use super::{
     Source,
     coverage::{Entry, WithoutProbes, in_words},
+    heap::Heap,
     lists::add_to_samples,
     machine, namespaces, owners,
     pace::Pace,
@@ -82,6 +83,7 @@ pub struct SockDiagSource {
     /// Number of the scan that owners and namespaces were taken from last.
     scanned: u64,
     host: Host,
+    heap: Heap,
     circumstances: Circumstances,
     /// Those that `entries` were made for.
     covered: Circumstances,
@@ -132,6 +134,7 @@ impl SockDiagSource {
             limits_due: now,
             scanned: 0,
             host: machine::host(),
+            heap: Heap::new(),
             coverage: in_words(&entries),
             entries,
             covered: circumstances.clone(),
@@ -227,6 +230,7 @@ impl SockDiagSource {
         for lists in self.lists.values_mut() {
             lists.waiting.connections.truncate(self.listed as usize);
             lists.unread.connections.truncate(self.listed as usize);
+            lists.half_open.connections.truncate(self.listed as usize);
         }
         self.lists_pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));
         Ok(())
@@ -299,16 +303,12 @@ impl Source for SockDiagSource {
             unix_ms: machine::unix_ms(),
             host: self.host.clone(),
             coverage: self.coverage.clone(),
-            cost: Cost {
-                probe_runs: None,
-                probe_ns: None,
-                cpu_ns: machine::cpu_ns(),
-                rss_bytes: machine::resident_bytes(),
-            },
+            cost: Cost { probe_runs: None, probe_ns: None, cpu_ns: machine::cpu_ns(), rss_bytes: self.heap.resident() },
             losses: Losses::default(),
             namespaces: self.counters.clone(),
             listeners,
             listing,
+            blame: None,
             marks: Vec::new(),
         })
     }

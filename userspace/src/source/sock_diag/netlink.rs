@@ -14,7 +14,9 @@ use netlink_packet_core::{
 };
 use netlink_packet_sock_diag::{
     SOCK_DIAG_BY_FAMILY,
-    constants::{INET_DIAG_INFO, INET_DIAG_SKMEMINFO, INET_DIAG_SKV6ONLY, TCP_CLOSE_WAIT, TCP_ESTABLISHED},
+    constants::{
+        INET_DIAG_INFO, INET_DIAG_SKMEMINFO, INET_DIAG_SKV6ONLY, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_SYN_RECV,
+    },
     inet::{
         ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags, Timer,
         nlas::{MemInfo, Nla},
@@ -81,7 +83,9 @@ pub(super) struct Entry {
     pub(super) drops: Option<u32>,
     /// How often the SYN-ACK of a request socket was sent again.
     pub(super) retransmits: u8,
-    /// Of a connection; `None` for others.
+    /// Time until its timer expires, if one runs.
+    pub(super) timer: Option<Duration>,
+    /// Of a connection, also of one that is half open; `None` for others.
     pub(super) peer: Option<Peer>,
 }
 
@@ -258,7 +262,11 @@ fn entry(payload: &[u8]) -> io::Result<Entry> {
             Some(Timer::Retransmit(_, times)) => times,
             _ => 0,
         },
-        peer: matches!(header.state, TCP_ESTABLISHED | TCP_CLOSE_WAIT).then_some(Peer {
+        timer: match header.timer {
+            Some(Timer::Retransmit(left, _)) => Some(left),
+            _ => None,
+        },
+        peer: matches!(header.state, TCP_ESTABLISHED | TCP_CLOSE_WAIT | TCP_SYN_RECV).then_some(Peer {
             address: header.socket_id.destination_address,
             port: header.socket_id.destination_port,
             state: header.state,
@@ -359,9 +367,24 @@ mod tests {
             v6only: false,
             drops: Some(5),
             retransmits: 0,
+            timer: None,
             peer: None,
         };
         assert_eq!(entries, [expected]);
+    }
+
+    #[test]
+    fn a_request_is_read_with_its_client_and_its_timer() {
+        let mut bytes = listener();
+        // Its state, its timer, how often the SYN-ACK was sent again, its client, and when the timer expires.
+        (bytes[1], bytes[2], bytes[3]) = (TCP_SYN_RECV, 1, 2);
+        bytes[6..8].copy_from_slice(&4711_u16.to_be_bytes());
+        bytes[24..40].copy_from_slice(&std::net::Ipv6Addr::LOCALHOST.octets());
+        bytes[52..56].copy_from_slice(&3_500_u32.to_ne_bytes());
+        let (entries, ..) = read_all(&message(SOCK_DIAG_BY_FAMILY, 2, SEQUENCE, &bytes)).expect("complete");
+        let peer = entries[0].peer.expect("a client");
+        assert_eq!((peer.port, peer.address.is_loopback(), peer.quiet), (4711, true, None));
+        assert_eq!((entries[0].retransmits, entries[0].timer), (2, Some(Duration::from_millis(3_500))));
     }
 
     #[test]

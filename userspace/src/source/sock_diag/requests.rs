@@ -94,6 +94,7 @@ pub(super) mod tests {
             v6only: false,
             drops: None,
             retransmits: 0,
+            timer: None,
             peer: None,
         }
     }

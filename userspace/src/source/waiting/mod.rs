@@ -2,6 +2,7 @@
 //! left to accept into: read from /proc, on a thread of its own, because that may take long.
 
 mod calls;
+mod likely;
 mod polls;
 mod process;
 
@@ -11,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use listentop_model::sample::{Descriptors, ThreadState, Waiter};
+use listentop_model::sample::{Descriptors, LikelyAcceptor, ThreadState, Waiter};
 
 use super::machine;
 use crate::rights;
@@ -31,6 +32,8 @@ pub(super) struct Subject {
     pub awaited: Vec<(u32, u32, u64)>,
     /// Something about it is of interest now: it is new, connections wait, or accepts find nothing.
     pub urgent: bool,
+    /// Connections wait, accepts are seen, and nobody was seen accepting: who should is to be inferred.
+    pub orphaned: bool,
 }
 
 /// What was found out about a listener.
@@ -38,6 +41,8 @@ pub(super) struct Subject {
 pub(super) struct Surroundings {
     /// `None` if not every process that holds it could be looked at.
     pub waiters: Option<Vec<Waiter>>,
+    /// Who probably should accept, if that was asked and can be inferred.
+    pub likely_acceptors: Option<Vec<LikelyAcceptor>>,
     /// Of the accepting process that is nearest to its limit.
     pub descriptors: Option<Descriptors>,
 }
@@ -135,6 +140,19 @@ struct Worker {
     epolls: process::Cache,
 }
 
+/// What was found out about processes in one pass. A process may hold thousands of listeners.
+#[derive(Default)]
+struct Looks {
+    processes: HashMap<u32, Option<process::Look>>,
+    descriptors: HashMap<u32, Option<Descriptors>>,
+}
+
+impl Looks {
+    fn descriptors(&mut self, pid: u32) -> Option<Descriptors> {
+        *self.descriptors.entry(pid).or_insert_with(|| process::descriptors(pid))
+    }
+}
+
 #[derive(Default)]
 struct Remembered {
     looked_at: Option<Instant>,
@@ -150,10 +168,12 @@ impl Worker {
         self.listeners.retain(|id, _| ids.contains(id));
         self.epolls.expire(now);
         let inodes = by_process(subjects);
-        let mut looks = HashMap::new();
+        let mut looks = Looks::default();
         let mut due: Vec<&Subject> = subjects.iter().filter(|subject| self.is_due(subject, now)).collect();
         // What is of interest first; of these, and of the others, what was not looked at for longest.
-        due.sort_by_key(|subject| (!subject.urgent, self.listeners.get(&subject.id).and_then(|known| known.looked_at)));
+        due.sort_by_cached_key(|subject| {
+            (!subject.urgent, self.listeners.get(&subject.id).and_then(|known| known.looked_at))
+        });
         let in_time = || machine::thread_cpu().saturating_sub(cpu) <= LONGEST;
         for subject in due {
             if !in_time() {
@@ -182,21 +202,16 @@ impl Worker {
         subject.urgent || known.looked_at.is_none_or(|then| now.duration_since(then) >= pause)
     }
 
-    /// Looks at one listener. `looks`: the processes that were looked at in this pass.
-    fn look(
-        &mut self,
-        subject: &Subject,
-        inodes: &HashMap<u32, Vec<u64>>,
-        looks: &mut HashMap<u32, Option<process::Look>>,
-        now: Instant,
-    ) {
+    /// Looks at one listener. `looks`: what was found out in this pass.
+    fn look(&mut self, subject: &Subject, inodes: &HashMap<u32, Vec<u64>>, looks: &mut Looks, now: Instant) {
         let known = self.listeners.entry(subject.id).or_default();
         known.looked_at = Some(now);
         let mut complete = !subject.holders.is_empty() && subject.holders.len() <= MOST_PROCESSES;
         let mut waiters = Vec::new();
         for pid in subject.holders.iter().take(MOST_PROCESSES) {
             let Some(inodes) = inodes.get(pid) else { continue };
-            let look = looks.entry(*pid).or_insert_with(|| process::look(*pid, inodes, &mut self.epolls).ok());
+            let look =
+                looks.processes.entry(*pid).or_insert_with(|| process::look(*pid, inodes, &mut self.epolls).ok());
             let Some(look) = look else {
                 // A process that has ended holds nothing any more.
                 complete &= super::proc::start_ticks(*pid).is_none();
@@ -212,9 +227,12 @@ impl Worker {
         }
         processes.sort_unstable();
         processes.dedup();
-        let descriptors = processes.into_iter().take(MOST_PROCESSES).filter_map(process::descriptors);
+        let descriptors = processes.into_iter().take(MOST_PROCESSES).filter_map(|pid| looks.descriptors(pid));
+        let waiters = complete.then(|| known.remember(waiters, now));
+        let likely = subject.orphaned.then(|| likely::acceptors(&subject.holders, waiters.as_deref()));
         let found = Surroundings {
-            waiters: complete.then(|| known.remember(waiters, now)),
+            waiters,
+            likely_acceptors: likely.flatten(),
             descriptors: descriptors.max_by(Descriptors::by_use),
         };
         if *known.found != found {
@@ -229,11 +247,13 @@ impl Remembered {
         for waiter in waiters.iter().filter(|waiter| waiter.waits) {
             self.waited.insert((waiter.pid, waiter.tid), (waiter.clone(), now));
         }
+        let mut polled = HashSet::new();
         for (waiter, then) in self.waited.values_mut() {
             // An epoll that still polls the listener, without a thread that waits: it is that thread's.
             let of_it = |other: &Waiter| !other.waits && other.pid == waiter.pid && other.how == waiter.how;
             if waiters.iter().any(of_it) {
                 *then = now;
+                polled.insert((waiter.pid, waiter.tid));
             }
         }
         self.waited.retain(|(pid, tid), (_, then)| {
@@ -243,7 +263,11 @@ impl Remembered {
         waiters.retain(|waiter| waiter.waits || !known.contains(&waiter.pid));
         let waiting: HashSet<(u32, u32)> = waiters.iter().map(|waiter| (waiter.pid, waiter.tid)).collect();
         let earlier = self.waited.iter().filter(|(thread, _)| !waiting.contains(*thread));
-        waiters.extend(earlier.map(|(_, (waiter, _))| Waiter { waits: false, ..waiter.clone() }));
+        waiters.extend(earlier.map(|(thread, (waiter, _))| Waiter {
+            waits: false,
+            polls: Some(polled.contains(thread)),
+            ..waiter.clone()
+        }));
         waiters.sort_by_key(|waiter| (waiter.pid, waiter.tid, waiter.how));
         waiters.dedup_by_key(|waiter| (waiter.pid, waiter.tid, waiter.how));
         waiters
@@ -259,4 +283,34 @@ fn by_process(subjects: &[Subject]) -> HashMap<u32, Vec<u64>> {
         }
     }
     processes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use listentop_model::sample::WaitKind;
+
+    /// A thread that waited a moment ago is there still; whether its epoll polls the listener is told beside it.
+    #[test]
+    fn what_a_thread_that_waited_has_in_its_epoll() {
+        let pid = std::process::id();
+        let waiter = |tid, waits| Waiter {
+            pid,
+            tid,
+            comm: "srv".to_owned(),
+            how: WaitKind::Epoll,
+            exclusive: Some(false),
+            edge: Some(false),
+            waits,
+            polls: Some(true),
+        };
+        let mut known = Remembered::default();
+        let mut look = |waiters: Vec<Waiter>| {
+            let found = known.remember(waiters, Instant::now());
+            found.iter().map(|waiter| (waiter.tid, waiter.waits, waiter.polls)).collect::<Vec<_>>()
+        };
+        assert_eq!(look(vec![waiter(pid, true)]), [(pid, true, Some(true))]);
+        assert_eq!(look(vec![waiter(0, false)]), [(pid, false, Some(true))], "it is elsewhere");
+        assert_eq!(look(Vec::new()), [(pid, false, Some(false))], "the listener is in no epoll any more");
+    }
 }

@@ -161,6 +161,7 @@ impl Process<'_> {
             exclusive: flags.map(|flags| flags.0),
             edge: flags.map(|flags| flags.1),
             waits,
+            polls: Some(true),
         };
         self.found.waiters.push((inode, waiter));
     }
@@ -387,19 +388,35 @@ const MOST_FRAMES: usize = 24;
 
 /// What a thread does; `None` if it is not the thread that started then, or may not be seen.
 pub(super) fn state(pid: u32, tid: u32, start_ns: u64) -> Option<ThreadState> {
-    let directory = format!("/proc/{pid}/task/{tid}");
-    let line = text(&format!("{directory}/stat")).ok()?;
+    let line = text(&format!("/proc/{pid}/task/{tid}/stat")).ok()?;
     let stat = Stat::parse(&line).filter(|stat| machine::is_start(stat.start_ticks, start_ns))?;
+    Some(state_of(pid, tid, stat.state))
+}
+
+/// What a thread does whose state in /proc/PID/stat is this letter.
+pub(super) fn state_of(pid: u32, tid: u32, letter: char) -> ThreadState {
+    let directory = format!("/proc/{pid}/task/{tid}");
     let wchan = text(&format!("{directory}/wchan")).ok().filter(|wchan| !wchan.is_empty() && wchan != "0");
     let syscall = text(&format!("{directory}/syscall")).ok();
     // Reading this takes CAP_SYS_ADMIN.
     let stack = rights::privileged(|| text(&format!("{directory}/stack"))).unwrap_or_default();
-    Some(ThreadState {
-        letter: stat.state,
+    ThreadState {
+        letter,
         wchan,
         syscall: syscall.as_deref().and_then(Call::parse).map(|call| call.name()),
         kernel_stack: frames(&stack),
-    })
+    }
+}
+
+/// Whether a thread waits on a futex: for work, a lock, or for ever. False if that may not be read.
+pub(super) fn is_parked(pid: u32, tid: u32) -> bool {
+    let directory = format!("/proc/{pid}/task/{tid}");
+    let call = text(&format!("{directory}/syscall")).ok();
+    if call.as_deref().and_then(Call::parse).is_some_and(|call| call.name().starts_with("futex")) {
+        return true;
+    }
+    // A call that was begun again has another number.
+    text(&format!("{directory}/wchan")).is_ok_and(|wchan| wchan.starts_with("futex"))
 }
 
 /// Names of the functions in /proc/PID/stack: lines such as `[<0>] ep_poll+0x2f/0x310`.

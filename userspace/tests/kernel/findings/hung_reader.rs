@@ -14,10 +14,10 @@ use socket2::Socket;
 use test_support::{
     Lab, Test, Watch,
     lab::PORT,
-    process::{Forked, Gate, fork, server},
+    process::{Forked, Gate, fork, server, stop},
     sleep_ms,
     sockets::{accept, connect, listen, receive, send_all},
-    tid, wait_until,
+    tid,
 };
 
 use super::{figure, find, first, ids, send, until_open};
@@ -118,9 +118,7 @@ fn stopped(lab: &Lab, program: fn(&Socket)) {
     let mut watch = Watch::start(lab);
     let child = server(PORT, 16, |listener| program(&listener));
     let clients = persistent_clients(&mut watch);
-    send(Signal::SIGSTOP, &child);
-    let stat = format!("/proc/{}/stat", child.pid());
-    wait_until("it is stopped", || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
+    stop(child.pid());
     ask(&clients);
     let place = format!("(thread {}) is stopped by a signal (state T)", child.pid());
     let found = until_named(&mut watch, CLIENTS, &place);

@@ -88,6 +88,12 @@ impl Report {
         threads
     }
 
+    /// Process and thread of those who probably should accept from the only listener on a port.
+    pub(crate) fn likely_acceptors(&self, port: u16) -> Vec<(u32, u32)> {
+        let likely = self.listener(port)["likely_acceptors"].as_array().expect("a list");
+        likely.iter().map(|one| (number(one, "pid") as u32, number(one, "tid") as u32)).collect()
+    }
+
     /// How many connections a process accepted from the listeners on a port.
     pub(crate) fn accepts_of(&self, port: u16, pid: u32) -> u64 {
         self.threads(port).into_iter().filter(|t| t["pid"] == pid).map(|thread| number(thread, "accepts")).sum()

@@ -99,15 +99,26 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a program in the calling thread's network namespace.
     pub(crate) fn start<A: AsRef<OsStr>>(folder: &Folder, user: User, program: &Path, arguments: &[A]) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let log = PathBuf::from(folder.path(&format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed))));
-        let mut command = Command::new("unshare");
-        // When the first process of a process namespace ends, the kernel ends all others, whatever they have become.
-        command.args(["--pid", "--fork", "--kill-child=SIGKILL", "--"]);
+        let mut command = unshare(&[]);
         if user == User::Nobody {
             let id = NOBODY.to_string();
             command.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--pdeathsig", "keep"]);
         }
+        Self::spawn(folder, command, program, arguments)
+    }
+
+    /// The same, as in a container: /tmp is the folder, and the current one. Processes of several namespaces have the
+    /// same ids, by which files in /tmp are named.
+    pub(crate) fn start_contained<A: AsRef<OsStr>>(folder: &Folder, program: &Path, arguments: &[A]) -> Self {
+        let mut command = unshare(&["--mount"]);
+        command.args(["sh", "-c", "mount --bind . /tmp && cd /tmp && exec \"$@\"", "sh"]);
+        Self::spawn(folder, command, program, arguments)
+    }
+
+    /// Starts a program through the end of a command.
+    fn spawn<A: AsRef<OsStr>>(folder: &Folder, mut command: Command, program: &Path, arguments: &[A]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let log = PathBuf::from(folder.path(&format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed))));
         command.arg(program).args(arguments).current_dir(folder.path("")).stdin(Stdio::null());
         command.stdout(File::create(&log).expect("the folder is ours"));
         command.stderr(File::options().append(true).open(&log).expect("the folder is ours"));
@@ -118,7 +129,7 @@ impl Server {
         let name = program.file_name().expect("a program").to_string_lossy().into_owned();
         wait_until(&format!("{name} has started"), || {
             server.first = children(server.outside.id()).first().copied().unwrap_or(0);
-            server.first != 0 && started(server.first)
+            server.first != 0 && started(server.first, &name)
         });
         server
     }
@@ -177,6 +188,14 @@ impl Drop for Server {
     }
 }
 
+/// The beginning of a command that runs in a process namespace, and in namespaces by these options.
+fn unshare(options: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    // When the first process of a process namespace ends, the kernel ends all others, whatever they have become.
+    command.args(["--pid", "--fork", "--kill-child=SIGKILL"]).args(options).arg("--");
+    command
+}
+
 /// Sends a signal, if the process is still there.
 pub(crate) fn signal(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid as i32), signal);
@@ -225,9 +244,10 @@ fn children(pid: u32) -> Vec<u32> {
     pids
 }
 
-/// Whether a process runs its server already, and no longer the programs that start it.
-fn started(pid: u32) -> bool {
-    !matches!(comm(pid).as_str(), "" | "unshare" | "setpriv")
+/// Whether a process runs its server already, and no longer the programs that start it. A server may be a shell, too.
+fn started(pid: u32, name: &str) -> bool {
+    let comm = comm(pid);
+    comm == name || !matches!(comm.as_str(), "" | "unshare" | "setpriv" | "sh" | "mount")
 }
 
 fn alive(pid: u32) -> bool {

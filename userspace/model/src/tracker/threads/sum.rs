@@ -96,6 +96,12 @@ impl Sum {
         Some(row)
     }
 
+    /// Measures came or went with the last sample: these counters begin anew.
+    pub(super) fn turned(&mut self, which: [bool; WORK]) {
+        super::begin_anew(&mut self.work, which);
+        self.recent = Recent::default();
+    }
+
     pub(super) fn rests(&self) -> bool {
         self.recent.is_empty()
     }

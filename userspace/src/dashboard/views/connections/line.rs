@@ -3,13 +3,13 @@
 use std::cmp::{Ordering, Reverse};
 
 use listentop_model::{
-    connections::{ClientState, Connection, ConnectionList, ConnectionLists},
+    connections::{ClientState, Connection},
     model::{ListenerModel, Model},
-    words::{self, connections},
+    words::{self, connections, connections::Sort},
 };
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
-use super::{Id, Sort};
+use super::Id;
 use crate::dashboard::{filter::Filter, theme::Theme, widgets::text};
 
 /// A column: its head, what the help says of it, and where its text stands.
@@ -33,11 +33,11 @@ fn by_waiting(one: &Shown<'_>, other: &Shown<'_>) -> Ordering {
 }
 
 /// The columns, from the left.
-pub(super) const COLUMNS: [Column; 8] = [
+pub(super) const COLUMNS: [Column; 9] = [
     Column {
         name: "WAITS",
-        help: "For how long it waits: to be accepted, or its oldest unread byte to be read. ~ is an estimate, ≥ a \
-               lower bound.",
+        help: "For how long it waits: to be accepted, or its oldest unread byte to be read; of a half-open one, how long \
+               ago its SYN-ACK was sent first. ~ is an estimate, ≥ a lower bound.",
         right: true,
         width: 8,
         text: |shown| connections::waits(shown.connection, shown.model),
@@ -45,11 +45,18 @@ pub(super) const COLUMNS: [Column; 8] = [
     },
     Column {
         name: "FOR",
-        help: "What it waits for: accept (it is on the accept queue), or read (a process has it, and bytes in it that \
-               it has not read).",
+        help: "What it waits for: accept (it is on the accept queue), read (a process has it, and bytes in it that it has \
+               not read), or ack (it is half open, on the SYN queue: the final ACK of its handshake has not been taken).",
         right: false,
         width: 6,
-        text: |shown| if shown.sort == Sort::Waiting { "accept" } else { "read" }.to_owned(),
+        text: |shown| {
+            match shown.sort {
+                Sort::Waiting => "accept",
+                Sort::Unread => "read",
+                Sort::HalfOpen => "ack",
+            }
+            .to_owned()
+        },
         order: |one, other| one.sort.cmp(&other.sort),
     },
     Column {
@@ -74,19 +81,51 @@ pub(super) const COLUMNS: [Column; 8] = [
     Column {
         name: "IS",
         help: "How its client stands: open; closed (it has sent its FIN, and nothing more); reset (the connection has \
-               ended).",
+               ended). Half open: syn (its SYN came), acked (its final ACK came, too, but the accept queue was full or, \
+               with TCP_DEFER_ACCEPT, it brought no data).",
         right: false,
         width: 6,
-        text: |shown| shown.connection.state.name().to_owned(),
-        order: |one, other| Reverse(one.connection.state as u8).cmp(&Reverse(other.connection.state as u8)),
+        text: |shown| {
+            match shown.connection.half_open.map(|half_open| half_open.acked) {
+                None => shown.connection.state.name(),
+                Some(Some(true)) => "acked",
+                Some(_) => "syn",
+            }
+            .to_owned()
+        },
+        order: |one, other| {
+            let key = |shown: &Shown<'_>| {
+                let acked = shown.connection.half_open.and_then(|half_open| half_open.acked);
+                (Reverse(shown.connection.state as u8), Reverse(acked))
+            };
+            key(one).cmp(&key(other))
+        },
     },
     Column {
         name: "UNREAD",
         help: "Bytes of payload that arrived and were not read.",
         right: true,
         width: 8,
-        text: |shown| words::bytes(shown.connection.unread),
+        text: |shown| match shown.sort {
+            Sort::HalfOpen => words::NOTHING.to_owned(),
+            _ => words::bytes(shown.connection.unread),
+        },
         order: |one, other| other.connection.unread.cmp(&one.connection.unread),
+    },
+    Column {
+        name: "AGAIN",
+        help: "Of a half-open one: how often its SYN-ACK was sent again, because the final ACK did not come, or the client \
+               sent its SYN again. Shown where there is one.",
+        right: true,
+        width: 6,
+        text: |shown| {
+            let half_open = shown.connection.half_open.as_ref();
+            half_open.map_or_else(|| words::NOTHING.to_owned(), |half_open| words::short(half_open.resent.into()))
+        },
+        order: |one, other| {
+            let key = |shown: &Shown<'_>| Reverse(shown.connection.half_open.map(|half_open| half_open.resent));
+            key(one).cmp(&key(other))
+        },
     },
     Column {
         name: "READ BY",
@@ -113,8 +152,10 @@ pub(super) const COLUMNS: [Column; 8] = [
 /// Places of [`COLUMNS`] that are as wide as they need: the client, the listener, who reads.
 const CLIENT: usize = 2;
 const LISTENER: usize = 3;
-const BY: usize = 6;
-const OPEN: usize = 7;
+/// Shown only where a connection is half open.
+const AGAIN: usize = 6;
+const BY: usize = 7;
+const OPEN: usize = 8;
 
 /// Where a connection is in the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,21 +179,13 @@ pub(super) struct Shown<'a> {
 impl Place {
     pub(super) fn of<'a>(&self, model: &'a Model) -> Option<Shown<'a>> {
         let listener = model.listeners.get(self.listener)?;
-        let connection = of_sort(listener.connections.as_ref()?, self.sort).connections.get(self.at)?;
+        let connection = self.sort.of(listener.connections.as_ref()?).connections.get(self.at)?;
         Some(Shown { model, listener, connection, sort: self.sort, place: *self })
     }
 
     pub(super) fn id(&self, model: &Model) -> Option<Id> {
         let shown = self.of(model)?;
         Some((shown.listener.id, self.sort, shown.connection.client, shown.connection.port))
-    }
-}
-
-/// The list of a sort.
-pub(super) const fn of_sort(lists: &ConnectionLists, sort: Sort) -> &ConnectionList {
-    match sort {
-        Sort::Waiting => &lists.waiting,
-        Sort::Unread => &lists.unread,
     }
 }
 
@@ -168,8 +201,8 @@ pub(super) struct Sought<'a> {
 pub(super) fn in_order(model: &Model, sought: &Sought<'_>) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     for (at, lists) in model.listeners.iter().enumerate().filter_map(|(at, l)| Some((at, l.connections.as_ref()?))) {
-        for sort in [Sort::Waiting, Sort::Unread].into_iter().filter(|sort| sought.only.is_none_or(|o| o == *sort)) {
-            let count = of_sort(lists, sort).connections.len();
+        for sort in Sort::ALL.into_iter().filter(|sort| sought.only.is_none_or(|o| o == *sort)) {
+            let count = sort.of(lists).connections.len();
             places.extend((0..count).map(|place| Place { listener: at, sort, at: place }));
         }
     }
@@ -197,7 +230,11 @@ pub(super) fn column_places(model: &Model, places: &[Place], area: Rect) -> Vec<
     // The cursor at the left, the scroll bar at the right; a space between columns.
     let room = area.width.saturating_sub(3);
     let mut widths: Vec<u16> = COLUMNS.iter().map(|column| column.width).collect();
-    let fixed: u16 = widths[..OPEN].iter().sum::<u16>() + BY as u16;
+    if !places.iter().any(|place| place.sort == Sort::HalfOpen) {
+        widths[AGAIN] = 0;
+    }
+    let gaps = widths[..OPEN].iter().enumerate().filter(|(at, width)| **width > 0 || *at != AGAIN).count() - 1;
+    let fixed: u16 = widths[..OPEN].iter().sum::<u16>() + gaps as u16;
     widths[OPEN] = 0;
     let flexible = room.saturating_sub(fixed);
     // Addresses first; both ends of one stay. Who reads has at least some columns.
@@ -245,9 +282,12 @@ pub(super) fn draw_line(
 /// The connection in a sentence.
 pub(super) fn sentence(place: &Place, model: &Model) -> Option<String> {
     let shown = place.of(model)?;
-    Some(connections::sentence(shown.connection, shown.sort == Sort::Waiting, model, shown.listener))
+    Some(connections::sentence(shown.connection, shown.sort, model, shown.listener))
 }
 
 fn by(shown: &Shown<'_>) -> String {
+    if shown.sort == Sort::HalfOpen {
+        return words::NOTHING.to_owned();
+    }
     connections::read_by(shown.connection, shown.listener)
 }

@@ -22,7 +22,7 @@ fn opened(model: Model, size: (u16, u16)) -> App {
 
 /// The clients on the screen, from the top: their ports, which differ.
 fn ports(app: &App) -> Vec<u16> {
-    const ALL: [u16; 9] = [41_002, 50_123, 60_999, 51_515, 41_004, 33_001, 40_001, 40_002, 40_003];
+    const ALL: [u16; 11] = [41_002, 50_123, 60_999, 51_515, 41_004, 33_001, 40_001, 40_002, 40_003, 20_001, 20_002];
     let text = picture(app);
     // Below the list stands the sentence about the chosen one.
     let lines = text.lines().skip_while(|line| !line.contains("CLIENT")).take_while(|line| !line.starts_with("──"));
@@ -32,10 +32,10 @@ fn ports(app: &App) -> Vec<u16> {
 #[test]
 fn the_longest_waiting_come_first_whatever_they_wait_for() {
     let mut app = opened(model(&fixtures::connections()), (120, 40));
-    let by_age = [41_002, 40_001, 50_123, 60_999, 51_515, 41_004, 40_002, 40_003, 33_001];
+    let by_age = [41_002, 20_001, 40_001, 50_123, 60_999, 51_515, 41_004, 20_002, 40_002, 40_003, 33_001];
     assert_eq!(ports(&app), by_age, "{}", picture(&app));
     let text = picture(&app);
-    assert!(text.contains("Connections: 6 of 129 to be accepted, 3 of 5 to be read"), "{text}");
+    assert!(text.contains("Connections: 6 of 129 to be accepted, 3 of 5 to be read, 2 of 14 half open"), "{text}");
     for part in ["~9.3s", "≥6.5s", "n/a", "reset", "closed", "web[900/907]", "web[900]", "517B"] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -46,8 +46,17 @@ fn the_longest_waiting_come_first_whatever_they_wait_for() {
     assert!(picture(&app).contains("Connections: 6 of 129 to be accepted ─"), "{}", picture(&app));
     app.update(Action::NextSection);
     assert_eq!(ports(&app), [40_003, 40_002, 40_001]);
+    assert!(!picture(&app).contains("AGAIN"), "none is half open");
     app.update(Action::NextSection);
-    assert_eq!(ports(&app).len(), 9);
+    assert_eq!(ports(&app), [20_002, 20_001]);
+    let text = picture(&app);
+    assert!(text.contains("Connections: 2 of 14 half open ─") && text.contains("AGAIN"), "{text}");
+    assert!(text.contains(" acked ") && text.contains(" syn "), "{text}");
+    app.update(Action::PreviousSection);
+    assert_eq!(ports(&app).len(), 3);
+    app.update(Action::NextSection);
+    app.update(Action::NextSection);
+    assert_eq!(ports(&app).len(), 11);
 }
 
 #[test]
@@ -58,16 +67,17 @@ fn every_column_sorts() {
         app.update(Action::SortNext);
         orders.push(ports(&app));
     }
-    let client = [40_001, 40_002, 40_003, 41_002, 41_004, 33_001, 50_123, 60_999, 51_515];
-    let waiting = [41_002, 50_123, 60_999, 51_515, 41_004, 33_001, 40_001, 40_002, 40_003];
+    let client = [40_001, 40_002, 40_003, 41_002, 41_004, 33_001, 50_123, 20_001, 20_002, 60_999, 51_515];
+    let waiting = [41_002, 50_123, 60_999, 51_515, 41_004, 33_001, 40_001, 40_002, 40_003, 20_001, 20_002];
     assert_eq!((&orders[1][..], &orders[2][..]), (&waiting[..], &client[..]));
     assert_eq!(orders[4][..2], [50_123, 60_999], "who is gone");
     assert_eq!(orders[5][..3], [40_001, 41_004, 60_999], "most bytes");
-    assert_eq!(orders[7][..2], [40_001, 40_002], "open for longest");
+    assert_eq!(orders[6][..2], [20_001, 20_002], "most SYN-ACKs");
+    assert_eq!(orders[8][..2], [40_001, 40_002], "open for longest");
     app.update(Action::SortNext);
     assert_eq!(ports(&app), orders[0], "round");
     app.update(Action::SortPrevious);
-    assert_eq!(ports(&app), orders[7]);
+    assert_eq!(ports(&app), orders[8]);
     // By mouse: the head of the bytes.
     let text = picture(&app);
     let (y, line) = text.lines().enumerate().find(|(_, line)| line.contains("CLIENT")).expect(&text);
@@ -75,7 +85,7 @@ fn every_column_sorts() {
     app.update(Action::Click(x as u16, y as u16));
     assert_eq!(ports(&app), orders[5]);
     app.update(Action::Click(x as u16, y as u16));
-    assert_eq!(ports(&app)[6..], [60_999, 41_004, 40_001], "{}", picture(&app));
+    assert_eq!(ports(&app)[8..], [60_999, 41_004, 40_001], "{}", picture(&app));
 }
 
 #[test]
@@ -90,7 +100,7 @@ fn what_is_typed_filters() {
     app.update(Action::FilterAccept);
     assert!(picture(&app).contains("filter: reset OR web[900/ (x clears)"), "{}", picture(&app));
     app.update(Action::FilterClear);
-    assert_eq!(ports(&app).len(), 9);
+    assert_eq!(ports(&app).len(), 11);
     app.update(Action::FilterStart);
     for c in "10.1.0.8z".chars() {
         app.update(Action::FilterInput(c));
@@ -104,9 +114,7 @@ fn what_is_typed_filters() {
 fn the_chosen_connection_stays_is_said_and_copied() {
     let machine = model(&fixtures::connections());
     let mut app = opened(machine.clone(), (160, 40));
-    app.update(Action::Down);
-    app.update(Action::Down);
-    app.update(Action::Down);
+    (0..4).for_each(|_| _ = app.update(Action::Down));
     assert!(picture(&app).contains("192.168.100.200:60999 waits for 4.1s to be accepted by"), "{}", picture(&app));
     assert!(picture(&app).contains("its client has closed."), "{}", picture(&app));
     // Those before it are accepted.
@@ -159,14 +167,15 @@ fn where_nothing_is_listed_it_says_why() {
     let mut asked = model(&fixtures::connections());
     asked.listeners.iter_mut().for_each(|listener| listener.connections = None);
     let text = nothing(asked.clone(), DashboardOptions::default());
-    assert!(text.contains("No connection waits, neither to be accepted nor to be read."), "{text}");
+    let none = "No connection waits, neither to be accepted nor to be read, and none is half open.";
+    assert!(text.contains(none), "{text}");
     for entry in asked.coverage.iter_mut().filter(|entry| entry.measure.name() == "unread_connections") {
         (entry.status, entry.reason) = (Status::Unavailable, "left out; --measure all has it".to_owned());
     }
     let text = nothing(asked, DashboardOptions::default());
     assert!(text.contains("Unread bytes are not known here: left out; --measure all has it."), "{text}");
     let mut blind = unasked;
-    let listed = ["waiting_connections", "unread_connections"];
+    let listed = ["waiting_connections", "unread_connections", "half_open_connections"];
     for entry in blind.coverage.iter_mut().filter(|entry| listed.contains(&entry.measure.name())) {
         (entry.status, entry.reason) = (Status::Unavailable, "connections cannot be listed: EPERM".to_owned());
     }
@@ -187,8 +196,8 @@ fn widening_removes_nothing_and_ports_are_never_cut() {
     let mut before = 0;
     for columns in 80..=200 {
         let (heads, whole) = shown(columns);
-        assert!(heads >= before && heads >= 7 && whole, "{columns}: {heads}, {whole}");
+        assert!(heads >= before && heads >= 8 && whole, "{columns}: {heads}, {whole}");
         before = heads;
     }
-    assert_eq!(before, 8);
+    assert_eq!(before, 9);
 }

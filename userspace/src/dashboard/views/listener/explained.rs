@@ -47,8 +47,8 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
     ("reads/s, read", "Successful reads per second, and the bytes that they took per second."),
     (
         "SYNs, by SYN queue",
-        "SYNs refused: new connections refused at their SYN: the accept queue or the SYN queue was full. The client tries again after 1 s, 3 s, 7 s. \
-         In brackets: per second, in the recent span.",
+        "SYNs refused: new connections refused at their SYN: the accept queue or the SYN queue was full. The client tries again a second \
+         later, and again, with longer and longer pauses. In brackets: per second, in the recent span.",
     ),
     (
         "final ACKs refused",
@@ -118,4 +118,5 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
         "In graphs over time: something was done on purpose at this moment, such as by a lab. Below stands what. The events have all of \
          it; the trend of the overview has it underlined.",
     ),
+    ("Blame", "Opens the view of what acceptors do while connections wait: it is watched while that is open."),
 ];

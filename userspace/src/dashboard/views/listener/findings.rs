@@ -22,15 +22,29 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, state: &State) -> Vec<
             lines.push(Line::styled(format!("{indent}{line}"), style));
         }
     };
-    if listener.findings.is_empty() {
-        lines.push(Line::raw("No findings: no measure shows clients that wait or are refused."));
+    match state.model.as_ref().and_then(|model| verdict::unfound_line(model, listener)) {
+        Some((severity, text)) => {
+            let text = format!("{} {}: {text}", words::severity_mark(severity), severity.name());
+            paragraph(&mut lines, "", &text, theme.severity(severity));
+        }
+        None if listener.findings.is_empty() => {
+            lines.push(Line::raw("No findings: no measure shows clients that wait too long or are refused."));
+        }
+        None => {}
     }
+    let blamed = state.model.as_ref().and_then(|model| model.blame.as_ref()?.of(&[listener.id])?.sentence());
+    let blamed = blamed.map(|did| words::clean(&did));
     for (at, finding) in listener.findings.iter().enumerate() {
         let margin = "    ".repeat(depth(&listener.findings, at));
         let inner = format!("{margin}  ");
         let (mark, when) = (words::severity_mark(finding.severity), words::finding_time(finding));
         let summary = words::clean(&finding.summary);
         let expected = if state.expects(finding) { EXPECTED } else { "" };
+        // The line to copy stands before what acceptors did, so that it is seen on a small screen.
+        let (summary, did) = match blamed.as_deref().filter(|_| finding.follows_from.is_none()) {
+            Some(did) => summary.strip_suffix(did).map_or((&*summary, None), |summary| (summary.trim_end(), Some(did))),
+            None => (&*summary, None),
+        };
         let head = format!("{mark} {}{expected}{when} {}: {summary}", finding.severity.name(), finding.id);
         paragraph(&mut lines, &margin, &head, theme.severity(finding.severity));
         // What follows from something else has its advice there.
@@ -41,6 +55,7 @@ pub(super) fn lines(listener: &ListenerModel, width: u16, state: &State) -> Vec<
                     Span::styled(words::clean(command), theme.strong()),
                 ]));
             }
+            did.into_iter().for_each(|did| paragraph(&mut lines, &inner, did, theme.severity(finding.severity)));
             paragraph(&mut lines, &inner, &words::clean(&finding.advice), Style::new());
         }
         let evidence = evidence(finding);

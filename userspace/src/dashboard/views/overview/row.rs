@@ -1,6 +1,9 @@
 //! One row of the overview.
 
-use listentop_model::{model::Model, words};
+use listentop_model::{
+    model::Model,
+    words::{self, verdict::Standing},
+};
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use super::place_text;
@@ -106,12 +109,13 @@ fn prefix(row: Row, state: &State) -> String {
 fn style(column: Column, words: &str, item: Item<'_>, state: &State) -> Style {
     let figures = item.figures();
     match column {
-        Column::Severity | Column::Finding => match figures.findings.iter().map(|f| f.severity).max() {
-            Some(severity) if figures.findings.iter().any(|f| f.until_unix_ms.is_none()) => {
-                state.theme.severity(severity)
+        // What has passed is dim.
+        Column::Severity | Column::Finding => match Standing::of(figures).severity {
+            Some(holds) => {
+                let worst = figures.findings.iter().map(|finding| finding.severity).max();
+                state.theme.severity(worst.map_or(holds, |worst| worst.max(holds)))
             }
-            // It has passed.
-            _ => state.theme.label(),
+            None => state.theme.label(),
         },
         Column::Drops if figures.rate.drops.is_some_and(|r| r > 0.0) => state.theme.critical(),
         _ if is_idle(words) => state.theme.label(),

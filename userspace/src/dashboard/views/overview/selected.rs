@@ -1,7 +1,7 @@
 //! The selected row in words, below the table.
 
 use listentop_model::{
-    coverage::{Measure, Status},
+    coverage::Status,
     model::{ListenerModel, Model, depth},
     words::{self, verdict},
 };
@@ -34,7 +34,7 @@ pub(super) fn draw(buf: &mut Buffer, area: Rect, places: &[Place], state: &State
     let found = rows - facts - usize::from(copy.is_some());
     let mut lines: Vec<Line<'_>> = broken(&missing(item, places, theme, model), area.width);
     lines.truncate(facts);
-    let findings = findings(figures, (area.width, found), state);
+    let findings = findings(model, figures, (area.width, found), state);
     lines.extend(findings.into_iter().take(found).map(|(words, style)| Line::styled(format!(" {words}"), style)));
     if let Some(command) = copy {
         let key = Span::styled(" y copies: ", theme.label());
@@ -92,19 +92,29 @@ fn missing(item: Item<'_>, places: &[Place], theme: Theme, model: &Model) -> Vec
     let mut spans: Vec<Span<'static>> = missing
         .flat_map(|column| text::fact(column.spec().name, column.text(item, model), theme.strong(), theme))
         .collect();
-    let status = words::status(model, Measure::QueuedBytes);
+    let (unread, measure) = words::unread(&item.figures().now);
+    let status = words::status(model, measure);
     if status != Status::Unavailable {
-        let unread = words::marked(item.figures().now.queued_bytes.map(words::bytes), status);
+        let unread = words::marked(unread.map(words::bytes), status);
         spans.extend(text::fact("unread", unread, theme.strong(), theme));
     }
     spans
 }
 
 /// The findings, in `rows` rows of this width: with their advice where there is room.
-fn findings(figures: &ListenerModel, (width, rows): (u16, usize), state: &State) -> Vec<(String, Style)> {
+fn findings(
+    model: &Model,
+    figures: &ListenerModel,
+    (width, rows): (u16, usize),
+    state: &State,
+) -> Vec<(String, Style)> {
     let theme = state.theme;
     let width = usize::from(width).saturating_sub(2);
     let mut lines: Vec<(String, Style)> = Vec::new();
+    if let Some((severity, text)) = verdict::unfound_line(model, figures) {
+        let text = format!("{} {}: {text}", words::severity_mark(severity), severity.name());
+        lines.extend(words::wrap(&text, width).into_iter().map(|line| (line, theme.severity(severity))));
+    }
     for (at, finding) in figures.findings.iter().enumerate() {
         let (mark, when) = (words::severity_mark(finding.severity), words::finding_time(finding));
         let style = if finding.until_unix_ms.is_some() { theme.label() } else { theme.severity(finding.severity) };

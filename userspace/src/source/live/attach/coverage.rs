@@ -27,6 +27,8 @@ pub(crate) struct Circumstances {
     pub not_walked: Option<Reason>,
     /// Why connections cannot be listed one by one.
     pub not_listed: Option<Reason>,
+    /// Why half-open connections cannot be, though others can.
+    pub no_half_open: Option<Reason>,
 }
 
 /// Coverage of every measure.
@@ -65,8 +67,13 @@ fn unavailable(measure: Measure, attached: &Attached, circumstances: &Circumstan
     if measure == Measure::OldestUnread && level.is_none() {
         reasons.extend(circumstances.not_walked.clone());
     }
-    if matches!(measure, Measure::WaitingConnections | Measure::UnreadConnections) && level.is_none() {
+    let one_by_one =
+        matches!(measure, Measure::WaitingConnections | Measure::UnreadConnections | Measure::HalfOpenConnections);
+    if one_by_one && level.is_none() {
         reasons.extend(circumstances.not_listed.clone());
+    }
+    if measure == Measure::HalfOpenConnections && circumstances.not_listed.is_none() {
+        reasons.extend(circumstances.no_half_open.clone());
     }
     reasons
 }
@@ -132,7 +139,7 @@ fn of_machine(measure: Measure, attached: &Attached, circumstances: &Circumstanc
             Some(Reason::HiddenAddresses)
         }
         Measure::ProbeTime if circumstances.timing == Timing::Windows => Some(Reason::TimedInWindows),
-        Measure::AcceptQueueDepth => circumstances.unseen.clone(),
+        Measure::AcceptQueueDepth | Measure::HalfOpenConnections => circumstances.unseen.clone(),
         Measure::Waiters | Measure::Descriptors => Some(Reason::Limit(NOW_AND_THEN)),
         Measure::QueuedBytes if circumstances.not_walked.is_some() => {
             Some(Reason::Limit("bytes that the kernel takes by itself (sockmap, zero-copy receive) count as waiting"))
@@ -187,6 +194,7 @@ fn via(measure: Measure, attached: &Attached) -> String {
         Measure::UnreadConnections => {
             format!("iter/bpf_map_elem: connections, while asked for; {} less copied_seq", hooks(&[Event::Arrived]))
         }
+        Measure::HalfOpenConnections => "iter/tcp: request sockets, while asked for".to_owned(),
         Measure::Writes => hooks(&[Event::Written]),
         Measure::Owners => "/proc/PID/fd".to_owned(),
         Measure::Waiters => WAITERS_VIA.to_owned(),

@@ -7,7 +7,7 @@ use listentop_model::coverage::Measure;
 use Target::{Entry, Exit, Syscall, Tracepoint};
 
 /// Where a program attaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
     /// A BTF tracepoint with at least this many arguments.
     Tracepoint(&'static str, u32),
@@ -212,6 +212,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// From the lowest to the highest.
+    pub const ALL: [Self; 3] = [Self::Queues, Self::Accepts, Self::All];
+
     /// As the option `--measure` names it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -3,7 +3,11 @@
 pub(crate) mod coverage;
 pub(crate) mod declaration;
 pub mod events;
+mod fitting;
+pub(crate) mod levels;
+pub(crate) mod links;
 pub(crate) mod offsets;
+pub(crate) mod preload;
 pub(crate) mod programs;
 pub(crate) mod refusal;
 pub(crate) mod signatures;
@@ -57,6 +61,18 @@ pub(crate) struct Outcome {
 pub(crate) struct Attached {
     pub outcomes: Vec<Outcome>,
     pub trials: Vec<Trial>,
+    /// What is loaded of every event, where the level may change; empty where it stays.
+    ready: Vec<Ready>,
+}
+
+/// What is loaded of an event. Its hooks come and go with the level.
+#[derive(Debug)]
+struct Ready {
+    event: Event,
+    /// Which of its methods; `None` if none could be loaded, or another event's hooks bring this one.
+    method: Option<usize>,
+    /// Why none could be loaded.
+    failure: Option<Failure>,
 }
 
 impl Attached {
@@ -111,9 +127,9 @@ impl Attached {
         self.hooks().any(|hook| hook.target == target)
     }
 
-    /// Whether a function provides some event. Programs on functions can be preempted.
-    pub(crate) fn uses_functions(&self) -> bool {
-        self.hooks().any(|hook| hook.target.is_function())
+    /// Whether a function provides some event, or would at another level. Programs on functions can be preempted.
+    pub(crate) fn may_use_functions(&self) -> bool {
+        self.hooks().chain(self.missing()).any(|hook| hook.target.is_function())
     }
 
     /// Why the last attempt to attach something there failed; `None` if it did not, or if there was none.
@@ -137,7 +153,9 @@ impl Attached {
         let accepts = if by_tracepoints(Event::Accepted) { settings::URING_ACCEPTS } else { 0 };
         let splices = if by_tracepoints(Event::Spliced) { settings::URING_SPLICES } else { 0 };
         let floods = if self.has(events::FLOOD) { settings::FLOODS } else { 0 };
-        accepts | splices | floods
+        let is_seen = self.outcome(Event::Arrived).is_some_and(|outcome| outcome.failure.is_none());
+        let arrivals = if is_seen { settings::ARRIVALS } else { 0 };
+        accepts | splices | floods | arrivals
     }
 }
 
@@ -149,6 +167,8 @@ pub(crate) trait Programs {
     fn attach(&mut self, hook: &Hook) -> Result<(), Refusal>;
     /// Unloads a hook's program, which detaches it, if it is loaded.
     fn unload(&mut self, hook: &Hook);
+    /// Detaches a hook's program, which stays loaded. Only where the level may change.
+    fn detach(&mut self, hook: &Hook);
     /// Whether a hook's program is loaded.
     fn is_loaded(&self, hook: &Hook) -> bool;
     /// Whether this kernel does not have the target.
@@ -164,6 +184,15 @@ pub(crate) struct Wanted<'a> {
     pub refuse: &'a [String],
     /// How much is measured: events of higher levels are left alone.
     pub level: Level,
+    /// The level may change: events of higher levels are loaded all the same, and not attached.
+    pub adjustable: bool,
+}
+
+impl Wanted<'_> {
+    /// Whether an event's programs are loaded.
+    fn loads(&self, definition: &Definition) -> bool {
+        definition.level <= self.level || self.adjustable
+    }
 }
 
 /// Loads and attaches what brings the events. What fails is left out.
@@ -175,11 +204,24 @@ pub(crate) fn attach(programs: &mut impl Programs, wanted: Wanted<'_>) -> Result
     // All is loaded before anything is attached, which takes far less time: the events are to begin at one moment.
     let mut loaded = attacher.load_all();
     let mut outcomes = Vec::new();
+    let mut ready = Vec::new();
     for definition in EVENTS {
         let position = loaded.iter().position(|loaded| loaded.definition.event == definition.event);
-        let outcome = match position {
-            Some(position) => attacher.bring(loaded.swap_remove(position)),
-            None => Outcome { definition, method: None, hooks: Vec::new(), failure: None },
+        let loaded = position.map(|position| loaded.swap_remove(position));
+        let outcome = if definition.level > wanted.level {
+            let method = loaded.as_ref().and_then(|loaded| loaded.method);
+            let failure = loaded.map(|loaded| loaded.failure).filter(|_| method.is_none());
+            ready.push(Ready { event: definition.event, method, failure });
+            levels::left_out(definition)
+        } else {
+            let outcome = match loaded {
+                Some(loaded) => attacher.bring(loaded),
+                None => Outcome { definition, method: None, hooks: Vec::new(), failure: None },
+            };
+            let place = |method: &'static Method| definition.methods.iter().position(|one| std::ptr::eq(one, method));
+            let (method, failure) = (outcome.method.and_then(place), outcome.failure.clone());
+            ready.push(Ready { event: definition.event, method, failure });
+            outcome
         };
         if let Some(failure) = outcome.failure.clone().filter(|_| definition.essential) {
             let error = StartError::Refused { event: definition.event, failure };
@@ -187,7 +229,10 @@ pub(crate) fn attach(programs: &mut impl Programs, wanted: Wanted<'_>) -> Result
         }
         outcomes.push(outcome);
     }
-    Ok(Attached { outcomes, trials: attacher.trials })
+    if !wanted.adjustable {
+        ready.clear();
+    }
+    Ok(Attached { outcomes, trials: attacher.trials, ready })
 }
 
 /// An event, and how far the search for its method has come.
@@ -211,9 +256,7 @@ impl<P: Programs> Attacher<'_, P> {
     fn load_all(&mut self) -> Vec<Loaded> {
         let mut loaded: Vec<Loaded> = Vec::new();
         for definition in EVENTS.iter().rev() {
-            if definition.level > self.wanted.level {
-                let failure = Failure { level: Some(definition.level), ..Failure::default() };
-                loaded.push(Loaded { definition, method: None, failure });
+            if !self.wanted.loads(definition) {
                 continue;
             }
             let methods = loaded.iter().filter_map(|other| Some(&other.definition.methods[other.method?]));
@@ -246,21 +289,32 @@ impl<P: Programs> Attacher<'_, P> {
 
     /// Loads the first of the methods from `from` on that the kernel takes, and returns which.
     fn load(&mut self, definition: &'static Definition, from: usize, failure: &mut Failure) -> Option<usize> {
+        let (mut loaded, mut refused) = (None, Vec::new());
         for (index, method) in definition.methods.iter().enumerate().skip(from) {
             if !method.is_allowed(self.wanted.kind) {
                 continue;
             }
             match self.load_method(definition, index) {
-                Ok(()) => return Some(index),
-                Err(refusal) => failure.add(refusal),
+                Ok(()) => {
+                    loaded = Some(index);
+                    break;
+                }
+                Err(refusal) => {
+                    failure.add(refusal);
+                    refused.push(method);
+                }
             }
         }
-        None
+        // Only now: the kernel took long to verify what a later method uses, too.
+        let used = loaded.map_or(&[] as &[Hook], |index| definition.methods[index].hooks);
+        let unused = |hook: &&Hook| used.iter().all(|used| used.program != hook.program);
+        refused.into_iter().flat_map(|method| method.hooks).filter(unused).for_each(|hook| self.programs.unload(hook));
+        loaded
     }
 
     fn load_method(&mut self, definition: &'static Definition, index: usize) -> Result<(), (Target, Refusal)> {
         let hooks = definition.methods[index].hooks;
-        for (at, hook) in hooks.iter().enumerate() {
+        for hook in hooks {
             if self.is_spare(hook) {
                 continue;
             }
@@ -268,7 +322,6 @@ impl<P: Programs> Attacher<'_, P> {
             self.note(definition, index, hook, Err(refusal.clone()));
             if hook.loss().is_none() {
                 // Without this hook the method does not work.
-                hooks[..at].iter().for_each(|hook| self.programs.unload(hook));
                 return Err((hook.target, refusal));
             }
         }

@@ -75,6 +75,8 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("FILE_FLAGS", "file", "f_flags"),
     ("REGS_ARG0", "pt_regs", ARGUMENT_REGISTER),
     ("REGS_CALL", "pt_regs", CALL_REGISTER),
+    ("REGS_SP", "pt_regs", "sp"),
+    ("TASK_STACK", "task_struct", "stack"),
     ("NET_SOMAXCONN", "net", "core.sysctl_somaxconn"),
     ("SKB_HEAD", "sk_buff", "head"),
     ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header"),
@@ -99,6 +101,14 @@ const SECOND_ARGUMENT: (&str, u32) = ("regs", 8);
 /// The member that holds the number of the call.
 #[cfg(target_arch = "aarch64")]
 const CALL_REGISTER: &str = "syscallno";
+/// Bytes of `pt_regs` that are a program's registers: `user_regs_struct` without the segments, `user_pt_regs`.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const PROGRAM_REGISTERS: usize = 21 * 8;
+#[cfg(target_arch = "aarch64")]
+pub(crate) const PROGRAM_REGISTERS: usize = 34 * 8;
+/// Bytes of a kernel stack (`THREAD_SIZE`), unless the kernel has KASAN or pages of 64 KiB.
+const KERNEL_STACK: u32 = 16_384;
+
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("define here which register keeps a system call's first argument on this architecture");
 
@@ -138,6 +148,10 @@ pub(crate) const OPTIONAL: &[&str] = &[
     "REQUEST_LISTED",
     "REQUEST_TIMEOUTS_BYTE",
     "REQUEST_TIMEOUTS_BIT",
+    // Without these less is known of half-open connections.
+    "REQUEST_RESENT",
+    "REQUEST_ACKED_BYTE",
+    "REQUEST_ACKED_BIT",
     // Without these, requests of a shard that closes count as given up also where another shard takes them.
     "SOCK_REUSEPORT_CB",
     "REUSEPORT_SOCKS",
@@ -145,6 +159,11 @@ pub(crate) const OPTIONAL: &[&str] = &[
     "TASK_STATE",
     "TASK_ON_CPU",
     "TASK_COMM",
+    // Without these no stack is copied ([`OF_COPIES`]).
+    "REGS_SP",
+    "REGS_SIZE",
+    "TASK_STACK",
+    "STACK_REGS",
     // Packets are dropped with a reason since 5.17; functions need none.
     "REASON_LISTEN_OVERFLOW",
     "REASON_NO_SOCKET",
@@ -152,6 +171,9 @@ pub(crate) const OPTIONAL: &[&str] = &[
 
 /// The globals without which it is not known what a thread does.
 pub(crate) const OF_THREADS: &[&str] = &["TASK_STATE", "TASK_ON_CPU", "TASK_COMM"];
+
+/// The globals without which no stack can be copied.
+pub(crate) const OF_COPIES: &[&str] = &["REGS_SP", "REGS_SIZE", "TASK_STACK", "STACK_REGS"];
 
 /// The globals without which MPTCP is unknown.
 pub(crate) const MPTCP: &[&str] = &["TCP_IS_MPTCP", "TCP_ULP_DATA", "SUBFLOW_CONN", "MPTCP_FIRST"];
@@ -214,12 +236,25 @@ pub(crate) fn resolve(btf: &KernelBtf) -> Offsets {
     let (register, within) = SECOND_ARGUMENT;
     put("REGS_ARG1", btf.member("pt_regs", register).map(|member| member.byte() + within));
     put("CALL_LISTEN", Ok(libc::SYS_listen as u32));
+    // A ring is behind a spinlock, which may sleep where the kernel is real-time; the scheduler's hooks must not.
+    let registers = if is_real_time(btf) {
+        Err(BtfError::Missing(Symbol::Member("pt_regs.sp (not looked for on a real-time kernel)".to_owned())))
+    } else {
+        btf.member("pt_regs", "sp").map(|_| PROGRAM_REGISTERS as u32)
+    };
+    put("REGS_SIZE", registers);
+    // The registers are at the end of it.
+    put("STACK_REGS", btf.size("pt_regs").map(|size| KERNEL_STACK.saturating_sub(size)));
     let bit = |path| btf.member("sock_common", path);
     put("SOCK_REUSEPORT_BYTE", bit("skc_reuseport").map(listentop_btf::Member::byte));
     put("SOCK_REUSEPORT_BIT", bit("skc_reuseport").map(listentop_btf::Member::bit));
     let timeouts = || btf.member("request_sock", "num_timeout");
     put("REQUEST_TIMEOUTS_BYTE", timeouts().map(listentop_btf::Member::byte));
     put("REQUEST_TIMEOUTS_BIT", timeouts().map(listentop_btf::Member::bit));
+    put("REQUEST_RESENT", btf.member("request_sock", "num_retrans").map(listentop_btf::Member::byte));
+    let acked = || btf.member("inet_request_sock", "acked");
+    put("REQUEST_ACKED_BYTE", acked().map(listentop_btf::Member::byte));
+    put("REQUEST_ACKED_BIT", acked().map(listentop_btf::Member::bit));
     put("SOCK_V6ONLY_BYTE", bit("skc_ipv6only").map(listentop_btf::Member::byte));
     put("SOCK_V6ONLY_BIT", bit("skc_ipv6only").map(listentop_btf::Member::bit));
     let locks = || btf.member("sock", "sk_userlocks");

@@ -1,17 +1,17 @@
 //! The probes' programs in the running kernel.
 
-use aya::{
-    Btf, Ebpf,
-    programs::{BtfTracePoint, FEntry, FExit, Program, TracePoint},
-};
-use listentop_abi::syscall;
-use listentop_btf::{BtfError, KernelBtf, Symbol, Value};
+use std::os::fd::AsFd as _;
+
+use aya::{Btf, Ebpf, programs::Program};
+use listentop_btf::KernelBtf;
 
 use super::{
     Programs,
-    events::{Hook, Target, URING_COMPLETE},
+    events::{Hook, Target},
+    fitting::{fits, lacks, load},
+    links::Links,
+    preload::Refused,
     refusal::Refusal,
-    signatures,
     tracefs::{self, TracefsError},
 };
 
@@ -22,58 +22,34 @@ pub(crate) struct KernelPrograms<'a> {
     kernel: &'a KernelBtf,
     /// Whether this thread finds system call tracepoints.
     tracefs: Result<(), TracefsError>,
+    /// Links that come and go; `None` where they stay for as long as their programs.
+    links: Option<&'a mut Links>,
+    /// What was refused when programs were loaded side by side.
+    refused: Refused,
 }
 
 impl<'a> KernelPrograms<'a> {
     /// Makes tracefs available to the calling thread. If tracefs is not mounted, the thread must have a private mount
     /// namespace.
     pub(crate) fn new(ebpf: &'a mut Ebpf, btf: &'a Btf, kernel: &'a KernelBtf) -> Self {
-        Self { ebpf, btf, kernel, tracefs: tracefs::available_to_this_thread() }
+        Self { ebpf, btf, kernel, tracefs: tracefs::available_to_this_thread(), links: None, refused: Refused::new() }
     }
 
-    /// The module that has a function which is not in the kernel itself. Every kernel that listentop supports knows
-    /// IPv6.
-    fn module_of(&self, function: &str) -> Option<&'static str> {
-        let lacks = |name| matches!(self.kernel.function(name), Err(BtfError::Missing(Symbol::Function(_))));
-        (function.contains("v6") && lacks(function) && lacks("tcp_v6_rcv")).then_some("ipv6")
+    /// These hooks were tried already.
+    pub(crate) fn without(self, refused: Refused) -> Self {
+        Self { refused, ..self }
     }
 
-    /// Whether the function passes what the program takes.
-    fn check_function(&self, function: &'static str) -> Result<(), Refusal> {
-        match self.module_of(function) {
-            Some(module) => Err(Refusal::InModule { function, module }),
-            None => signatures::check(self.kernel, function),
-        }
+    /// What it attaches can be detached again, if there are `links`.
+    pub(crate) fn with_links(self, links: Option<&'a mut Links>) -> Self {
+        Self { links, ..self }
     }
 
-    /// Whether the tracepoint passes what the program takes.
-    fn check_tracepoint(&self, name: &'static str, needed: u32) -> Result<(), Refusal> {
-        let signature = self.kernel.tracepoint(name)?;
-        let present = signature.parameters.len() as u32;
-        if present < needed {
-            return Err(Refusal::TooFewArguments { tracepoint: name, present, needed });
-        }
-        if name == URING_COMPLETE && !matches!(signature.parameters[1].value, Value::Pointer(_)) {
-            // Since 5.18.
-            return Err(Refusal::NoRequest(name));
-        }
-        if name == "kfree_skb" {
-            // Since 6.15. Before, a refused final ACK is dropped like one that is ignored on purpose.
-            self.kernel.enumerator("SKB_DROP_REASON_TCP_LISTEN_OVERFLOW")?;
-        }
-        Ok(())
-    }
-
-    /// Whether the end of a system call passes what the program takes.
-    fn check_syscall(&self, program: &str) -> Result<(), Refusal> {
+    /// Finds a system call's tracepoint, which cannot be looked for later.
+    fn find(&mut self, name: &'static str) -> Result<(), Refusal> {
         self.tracefs?;
-        let result = self.kernel.member("syscall_trace_exit", "ret")?.byte();
-        if result as usize != syscall::RESULT {
-            return Err(Refusal::ResultMoved(result));
-        }
-        if program == "exit_accept_without_connection" {
-            // A failed call's listener follows from its arguments alone, which programs can read since 5.15.
-            self.kernel.function("bpf_task_pt_regs")?;
+        if let Some(links) = &mut self.links {
+            links.note_number(name, tracefs::number(name)?);
         }
         Ok(())
     }
@@ -84,27 +60,28 @@ impl Programs for KernelPrograms<'_> {
         if self.is_loaded(hook) {
             // It serves another target too.
             return match hook.target {
-                Target::Syscall(_) => Ok(self.tracefs?),
+                Target::Syscall(name) => self.find(name),
                 _ => Ok(()),
             };
         }
-        match hook.target {
-            Target::Tracepoint(name, arguments) => self.check_tracepoint(name, arguments)?,
-            Target::Syscall(_) => self.check_syscall(hook.program)?,
-            Target::Entry(name) | Target::Exit(name) => self.check_function(name)?,
+        if let Some(refusal) = self.refused.get(&(hook.program, hook.target)) {
+            return Err(refusal.clone());
         }
-        let btf = self.btf;
+        if let Target::Syscall(name) = hook.target {
+            self.tracefs?;
+            fits(self.kernel, hook)?;
+            self.find(name)?;
+        } else {
+            fits(self.kernel, hook)?;
+        }
         let program = self.ebpf.program_mut(hook.program).ok_or_else(|| Refusal::no_program(hook.program))?;
-        match hook.target {
-            Target::Tracepoint(name, _) => <&mut BtfTracePoint>::try_from(program)?.load(name, btf)?,
-            Target::Syscall(_) => <&mut TracePoint>::try_from(program)?.load()?,
-            Target::Entry(name) => <&mut FEntry>::try_from(program)?.load(name, btf)?,
-            Target::Exit(name) => <&mut FExit>::try_from(program)?.load(name, btf)?,
-        }
-        Ok(())
+        load(program, hook, self.btf)
     }
 
     fn attach(&mut self, hook: &Hook) -> Result<(), Refusal> {
+        if let Some(links) = &mut self.links {
+            return attach_to(self.ebpf, links, hook);
+        }
         let missing = || Refusal::no_program(hook.program);
         let attached = match (self.ebpf.program_mut(hook.program).ok_or_else(missing)?, hook.target) {
             (Program::BtfTracePoint(program), _) => program.attach().map(drop),
@@ -117,6 +94,9 @@ impl Programs for KernelPrograms<'_> {
     }
 
     fn unload(&mut self, hook: &Hook) {
+        if let Some(links) = &mut self.links {
+            links.detach_all(hook.program);
+        }
         // A program that is not loaded has nothing to unload. It may have served another target that failed before.
         let _ = match self.ebpf.program_mut(hook.program) {
             Some(Program::BtfTracePoint(program)) => program.unload(),
@@ -127,17 +107,59 @@ impl Programs for KernelPrograms<'_> {
         };
     }
 
+    fn detach(&mut self, hook: &Hook) {
+        if let Some(links) = &mut self.links {
+            links.detach(hook);
+        }
+    }
+
     fn is_loaded(&self, hook: &Hook) -> bool {
-        self.ebpf.program(hook.program).is_some_and(|program| program.fd().is_ok())
+        is_loaded(self.ebpf, hook)
     }
 
     fn lacks(&self, target: Target) -> bool {
-        let found = match target {
-            Target::Entry(name) | Target::Exit(name) if self.module_of(name).is_some() => return false,
-            Target::Entry(name) | Target::Exit(name) => self.kernel.function(name),
-            Target::Tracepoint(name, _) => self.kernel.tracepoint(name),
-            Target::Syscall(_) => return false,
-        };
-        matches!(found, Err(BtfError::Missing(Symbol::Function(_) | Symbol::Tracepoint(_))))
+        lacks(self.kernel, target)
     }
+}
+
+/// The same after the start: programs that are loaded come and go, and nothing is loaded any more.
+pub(crate) struct LoadedPrograms<'a> {
+    pub(crate) ebpf: &'a Ebpf,
+    pub(crate) links: &'a mut Links,
+}
+
+impl Programs for LoadedPrograms<'_> {
+    fn load(&mut self, hook: &Hook) -> Result<(), Refusal> {
+        if self.is_loaded(hook) { Ok(()) } else { Err(Refusal::NotPermitted("it is not loaded".to_owned())) }
+    }
+
+    fn attach(&mut self, hook: &Hook) -> Result<(), Refusal> {
+        attach_to(self.ebpf, self.links, hook)
+    }
+
+    fn unload(&mut self, hook: &Hook) {
+        self.links.detach_all(hook.program);
+    }
+
+    fn detach(&mut self, hook: &Hook) {
+        self.links.detach(hook);
+    }
+
+    fn is_loaded(&self, hook: &Hook) -> bool {
+        is_loaded(self.ebpf, hook)
+    }
+
+    /// What the kernel lacks was not loaded.
+    fn lacks(&self, _: Target) -> bool {
+        false
+    }
+}
+
+fn is_loaded(ebpf: &Ebpf, hook: &Hook) -> bool {
+    ebpf.program(hook.program).is_some_and(|program| program.fd().is_ok())
+}
+
+fn attach_to(ebpf: &Ebpf, links: &mut Links, hook: &Hook) -> Result<(), Refusal> {
+    let program = ebpf.program(hook.program).ok_or_else(|| Refusal::no_program(hook.program))?;
+    links.attach(hook, program.fd()?.as_fd())
 }

@@ -176,6 +176,11 @@ impl Failure {
     pub(crate) fn wanted(&self) -> Vec<Capability> {
         self.refusals.iter().flat_map(|(_, refusal)| refusal.wanted()).copied().collect()
     }
+
+    /// The refusal that goes away with a right or a mount; `None` if there is none. It says what to do.
+    pub(crate) fn remediable(&self) -> Option<&Refusal> {
+        self.refusals.iter().map(|(_, refusal)| refusal).find(|refusal| !refusal.wanted().is_empty())
+    }
 }
 
 impl fmt::Display for Failure {
@@ -228,12 +233,13 @@ mod tests {
     #[test]
     fn a_failure_names_each_hook_once() {
         let mut failure = Failure::default();
-        assert_eq!(failure.to_string(), "no hook brings it");
+        assert_eq!((failure.to_string().as_str(), failure.remediable()), ("no hook brings it", None));
         failure.add((Target::Exit("f"), Refusal::OnPurpose));
         failure.add((Target::Exit("f"), Refusal::OnPurpose));
         failure.add((Target::Syscall("s"), Refusal::Tracefs(TracefsError::Hidden)));
         assert!(failure.to_string().starts_with("fexit/f: refused on purpose; tracepoint/syscalls/s: tracefs"));
         assert_eq!(failure.wanted(), [Capability::CAP_DAC_READ_SEARCH]);
+        assert_eq!(failure.remediable(), Some(&Refusal::Tracefs(TracefsError::Hidden)), "not the one that is first");
         let by_kind = Failure { kind: Some(Kind::Tracepoint), ..Failure::default() };
         assert_eq!(by_kind.to_string(), "tracepoint probes do not see it");
         let by_level = Failure { level: Some(Level::Accepts), ..Failure::default() };

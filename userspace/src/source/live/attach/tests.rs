@@ -34,6 +34,8 @@ struct FakeKernel {
     refused: Vec<(Target, Refusal, Option<Stage>)>,
     loaded: BTreeSet<&'static str>,
     attached: BTreeSet<(&'static str, String)>,
+    /// Every program that it took, each time.
+    verified: Vec<&'static str>,
 }
 
 impl FakeKernel {
@@ -52,7 +54,9 @@ impl FakeKernel {
 impl Programs for FakeKernel {
     fn load(&mut self, hook: &Hook) -> Result<(), Refusal> {
         self.outcome(hook.target, Stage::Load)?;
-        self.loaded.insert(hook.program);
+        if self.loaded.insert(hook.program) {
+            self.verified.push(hook.program);
+        }
         Ok(())
     }
 
@@ -67,6 +71,11 @@ impl Programs for FakeKernel {
     fn unload(&mut self, hook: &Hook) {
         self.loaded.remove(hook.program);
         self.attached.retain(|(program, _)| *program != hook.program);
+    }
+
+    fn detach(&mut self, hook: &Hook) {
+        let attached = self.attached.remove(&(hook.program, hook.target.to_string()));
+        assert!(attached, "{} was not attached to {}", hook.program, hook.target);
     }
 
     fn is_loaded(&self, hook: &Hook) -> bool {
@@ -101,11 +110,33 @@ fn absent(target: Target) -> Refusal {
 }
 
 fn circumstances() -> Circumstances {
-    Circumstances { timing: Timing::All, addresses_known: true, unseen: None, not_walked: None, not_listed: None }
+    Circumstances {
+        timing: Timing::All,
+        addresses_known: true,
+        unseen: None,
+        not_walked: None,
+        not_listed: None,
+        no_half_open: None,
+    }
 }
 
 fn attached(kernel: &mut FakeKernel, kind: Option<Kind>) -> Result<Attached, (StartError, Vec<Trial>)> {
-    attach(kernel, Wanted { kind, refuse: &[], level: Level::All })
+    attach(kernel, Wanted { kind, refuse: &[], level: Level::All, adjustable: false })
+}
+
+/// To verify a program takes a kernel long. What several methods use stays loaded from one to the next, and what is not
+/// used in the end does not.
+#[test]
+fn no_program_is_verified_twice_and_none_stays_in_vain() {
+    let functions = every_target().into_iter().filter(|target| target.is_function());
+    let refused: Vec<_> = functions.map(|target| (target, Refusal::NotPermitted("EPERM".to_owned()), None)).collect();
+    let mut kernel = FakeKernel::without(&refused);
+    let attached = attached(&mut kernel, None).expect("tracepoints suffice");
+    let used: BTreeSet<_> = attached.hooks().map(|hook| hook.program).collect();
+    assert_eq!(kernel.loaded, used);
+    assert!(kernel.verified.contains(&"exit_accept_without_connection"), "a method of two was tried in vain");
+    let once: BTreeSet<_> = kernel.verified.iter().copied().collect();
+    assert_eq!(once.len(), kernel.verified.len(), "{:?}", kernel.verified);
 }
 
 fn covered(attached: &Attached) -> Vec<Entry> {
@@ -256,7 +287,8 @@ fn a_level_attaches_what_it_has_and_names_the_level_that_has_the_rest() {
     for (kind, level) in KINDS.iter().flat_map(|kind| [Level::Queues, Level::Accepts, Level::All].map(|l| (*kind, l))) {
         let what = format!("{kind:?}, {level:?}");
         let mut kernel = FakeKernel::default();
-        let attached = attach(&mut kernel, Wanted { kind, refuse: &[], level }).expect("it takes everything");
+        let attached =
+            attach(&mut kernel, Wanted { kind, refuse: &[], level, adjustable: false }).expect("it takes everything");
         let entries = covered(&attached);
         assert_sound(&attached, &entries, &kernel, &what);
         let whole = covered(&self::attached(&mut FakeKernel::default(), kind).expect("it takes everything"));
@@ -282,6 +314,67 @@ fn a_level_attaches_what_it_has_and_names_the_level_that_has_the_rest() {
     }
 }
 
+/// Every way from level to level, there and back.
+#[test]
+fn a_change_of_level_attaches_what_a_start_at_it_does() {
+    let at = |kind, level| {
+        let mut kernel = FakeKernel::default();
+        let wanted = Wanted { kind, refuse: &[], level, adjustable: false };
+        let attached = attach(&mut kernel, wanted).expect("it takes everything");
+        (kernel.attached, covered(&attached), attached.parts())
+    };
+    for (kind, start) in KINDS.iter().flat_map(|kind| Level::ALL.map(|level| (*kind, level))) {
+        let mut kernel = FakeKernel::default();
+        let wanted = Wanted { kind, refuse: &[], level: start, adjustable: true };
+        let mut attached = attach(&mut kernel, wanted).expect("it takes everything");
+        let loaded = kernel.loaded.clone();
+        let mut before = start;
+        for level in Level::ALL.into_iter().chain([Level::Queues, Level::All, Level::Accepts, Level::Queues, start]) {
+            let what = format!("{kind:?}: from {before:?} to {level:?}");
+            assert_eq!(attached.brings_nothing((before, level)).is_none(), level > before, "{what}");
+            if level > before {
+                attached.raise(&mut kernel, level).expect("it takes everything");
+            } else {
+                attached.lower(&mut kernel, level);
+            }
+            let (hooks, entries, parts) = at(kind, level);
+            assert_eq!(kernel.attached, hooks, "{what}");
+            assert_eq!(covered(&attached), entries, "{what}");
+            assert_eq!(attached.parts(), parts, "{what}");
+            assert_eq!(kernel.loaded, loaded, "{what}: nothing is loaded or unloaded");
+            before = level;
+        }
+    }
+}
+
+/// What is refused for want of a right leaves all as it was; for another reason, its event is missing, as at a start.
+#[test]
+fn a_level_that_is_refused() {
+    for target in every_target() {
+        for (refusal, no_right) in
+            [(Refusal::NotPermitted("EPERM".to_owned()), true), (Refusal::Failed("no".to_owned()), false)]
+        {
+            let mut kernel = FakeKernel::default();
+            let wanted = Wanted { kind: None, refuse: &[], level: Level::Queues, adjustable: true };
+            let mut attached = attach(&mut kernel, wanted).expect("it takes everything");
+            let (hooks, entries) = (kernel.attached.clone(), covered(&attached));
+            let needs = attached.missing().any(|hook| hook.target == target && hook.loss().is_none());
+            kernel.refused = vec![(target, refusal.clone(), Some(Stage::Attach))];
+            let raised = attached.raise(&mut kernel, Level::All);
+            if needs && no_right {
+                assert_eq!(raised, Err(refusal), "{target}");
+                assert_eq!((kernel.attached.clone(), covered(&attached)), (hooks, entries), "{target}");
+                kernel.refused.clear();
+                attached.raise(&mut kernel, Level::All).expect("with the right it can be had");
+                assert!(is_brought(&attached, Event::Read) && is_brought(&attached, Event::Accepted), "{target}");
+            } else {
+                assert_eq!(raised, Ok(()), "{target}");
+                assert_sound(&attached, &covered(&attached), &kernel, &format!("without {target}"));
+            }
+        }
+    }
+}
+
 /// What each level promises.
 #[test]
 fn queues_trace_no_system_call_and_accepts_no_read() {
@@ -290,7 +383,7 @@ fn queues_trace_no_system_call_and_accepts_no_read() {
     for (level, never) in [(Level::Queues, [calls.as_slice(), &reads].concat()), (Level::Accepts, reads.to_vec())] {
         for kind in KINDS {
             let mut kernel = FakeKernel::default();
-            attach(&mut kernel, Wanted { kind, refuse: &[], level }).expect("it takes everything");
+            attach(&mut kernel, Wanted { kind, refuse: &[], level, adjustable: false }).expect("it takes everything");
             for (program, target) in &kernel.attached {
                 assert!(!never.iter().any(|part| target.contains(part)), "{level:?}, {kind:?}: {program} on {target}");
             }
@@ -466,7 +559,7 @@ fn a_method_that_fails_half_way_leaves_nothing() {
 #[test]
 fn what_the_options_refuse_is_refused() {
     let refuse = ["tp_btf/sock_send_length".to_owned()];
-    let wanted = Wanted { kind: Some(Kind::Tracepoint), refuse: &refuse, level: Level::All };
+    let wanted = Wanted { kind: Some(Kind::Tracepoint), refuse: &refuse, level: Level::All, adjustable: false };
     let attached = attach(&mut FakeKernel::default(), wanted).expect("nothing essential");
     let target = Target::Tracepoint("sock_send_length", 3);
     assert_eq!(attached.refusal(target), Some(&Refusal::OnPurpose));
@@ -481,7 +574,7 @@ fn reasons_of_the_machine_are_added() {
     let unseen = Some(Reason::UnseenNamespaces(vec![caps::Capability::CAP_SYS_ADMIN]));
     let not_walked = Some(Reason::NotWalked("EINVAL".to_owned()));
     let timing = Timing::None("EPERM".to_owned());
-    let poor = Circumstances { timing, addresses_known: false, unseen, not_walked, not_listed: None };
+    let poor = Circumstances { timing, addresses_known: false, unseen, not_walked, ..circumstances() };
     let mut entries = coverage::of(&attached, &poor);
     assert_eq!(entry(&entries, Measure::Drops).reasons, [Reason::HiddenAddresses]);
     assert_eq!(entry(&entries, Measure::ProbeTime).status(), Status::Unavailable);
@@ -493,10 +586,15 @@ fn reasons_of_the_machine_are_added() {
     assert_eq!(entry(&entries, Measure::WaitingConnections).status(), Status::Measured);
     let not_listed = Some(Reason::NotListed("EINVAL".to_owned()));
     let unlisted = coverage::of(&attached, &Circumstances { not_listed, ..circumstances() });
-    for measure in [Measure::UnreadConnections, Measure::WaitingConnections] {
+    for measure in [Measure::UnreadConnections, Measure::WaitingConnections, Measure::HalfOpenConnections] {
         assert_eq!(entry(&unlisted, measure).in_words().reason, "connections cannot be listed: EINVAL");
     }
     assert_eq!(entry(&unlisted, Measure::OldestUnread).status(), Status::Measured);
+    let no_half_open = Some(Reason::NotListed("iter/tcp: EINVAL".to_owned()));
+    let some = coverage::of(&attached, &Circumstances { no_half_open, ..circumstances() });
+    let reason = entry(&some, Measure::HalfOpenConnections).in_words().reason;
+    assert_eq!(reason, "connections cannot be listed: iter/tcp: EINVAL");
+    assert_eq!(entry(&some, Measure::WaitingConnections).status(), Status::Measured);
     assert!(
         !coverage::note_walks(&mut entries, Measure::OldestUnread, Some(Duration::from_secs(1))),
         "it is unavailable anyway"

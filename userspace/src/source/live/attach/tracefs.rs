@@ -79,6 +79,15 @@ pub(crate) fn available_to_this_thread() -> Result<(), TracefsError> {
     }
 }
 
+/// The number of a system call's tracepoint, where tracefs is available to this thread.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn number(name: &str) -> Result<u64, TracefsError> {
+    let read = |root: &&str| fs::read_to_string(format!("{root}/events/syscalls/{name}/id")).ok()?.trim().parse().ok();
+    [TRACEFS, IN_DEBUGFS].iter().find_map(read).ok_or(TracefsError::NoSyscalls)
+}
+
 fn look() -> Found {
     let mut found = Found::Nothing;
     for root in [TRACEFS, IN_DEBUGFS] {

@@ -11,7 +11,11 @@ use aya::{
     util::online_cpus,
 };
 
-use super::{Blame, maps::Maps};
+use super::{
+    Blame, Walks,
+    copies::{Copies, Unwinder},
+    maps::Maps,
+};
 use crate::{
     errors, rights,
     source::live::{
@@ -53,11 +57,35 @@ const ACCEPTED: [&[Hook]; 2] = [
 /// A thread accepts through io_uring, where no function shows it.
 const URING: Hook = hook("blame_uring", Target::Tracepoint(URING_COMPLETE, 3));
 
+/// Payload comes for a connection: the first that works.
+const ARRIVED: [&[Hook]; 2] = [
+    &[hook("blame_arrived", Target::Tracepoint("sk_data_ready", 1))],
+    &[hook("blame_arrived_by_function", Target::Entry("sock_def_readable"))],
+];
+/// A thread reads: likewise.
+const READ: [&[Hook]; 2] = [
+    &[hook("blame_read", Target::Tracepoint("sock_recv_length", 3))],
+    &[hook("blame_read_by_function", Target::Exit("tcp_recvmsg"))],
+];
+/// It reads by splicing: likewise.
+const SPLICED: [&[Hook]; 2] = [
+    &[hook("blame_spliced", Target::Exit("tcp_splice_read"))],
+    &[hook("blame_exit_splice", Target::Syscall("sys_exit_splice"))],
+];
+/// A connection ends.
+const DESTROYED: [&[Hook]; 1] = [&[hook("blame_destroyed", Target::Tracepoint("tcp_destroy_sock", 1))]];
+
+/// Every hook.
+pub(in crate::source::live) fn all_hooks() -> impl Iterator<Item = &'static Hook> {
+    let ways = [&QUEUED, &ACCEPTED, &ARRIVED, &READ, &SPLICED].into_iter().flatten().chain(&DESTROYED);
+    ways.copied().flatten().chain(&STATES).chain(std::iter::once(&URING))
+}
+
 /// The program that samples.
 const SAMPLE: &str = "blame_sample";
 
 /// Every program that is attached, and has done its work in the end.
-pub(super) const PROGRAMS: [&str; 10] = [
+pub(super) const PROGRAMS: [&str; 20] = [
     SAMPLE,
     "blame_switch",
     "blame_wakeup",
@@ -68,6 +96,16 @@ pub(super) const PROGRAMS: [&str; 10] = [
     "blame_queued_by_function",
     "blame_visit",
     "blame_refresh",
+    "blame_arrived",
+    "blame_arrived_by_function",
+    "blame_read",
+    "blame_read_by_function",
+    "blame_spliced",
+    "blame_exit_splice",
+    "blame_destroyed",
+    "blame_take_over",
+    "blame_take_over_spilled",
+    "blame_look_again",
 ];
 
 /// Why nobody can be blamed here.
@@ -126,12 +164,13 @@ impl Blame {
         options: &Options,
         machine: &Machine,
         slots: u32,
+        unwinder: &Result<Unwinder, String>,
     ) -> Result<Self, Refused> {
         let resolved = offsets::resolve(&machine.kernel);
         if resolved.missing.iter().any(|(name, _)| offsets::OF_THREADS.contains(name)) {
             return Err(Refused::Types);
         }
-        let maps = Maps::take(ebpf, slots)?;
+        let mut maps = Maps::take(ebpf, slots)?;
         let mut lacks = thread::scope(|scope| {
             let thread = thread::Builder::new().spawn_scoped(scope, || attach(ebpf, options, machine));
             let thread = thread.map_err(|error| StartError::Io(NO_THREAD, error))?;
@@ -140,22 +179,50 @@ impl Blame {
         if let Err(reason) = sample(ebpf) {
             lacks.push(Lack { without: "which code a thread runs is not known", reason });
         }
-        let visit = iterator(ebpf, "blame_visit", "task", &machine.btf, None);
+        let copies = copies(&mut maps, &resolved, unwinder).map_err(|reason| {
+            lacks.push(Lack { without: "callers in programs without frame pointers are not known", reason });
+        });
+        let visit = iterator(ebpf, "blame_visit", &machine.btf, None);
         let visit = visit.map_err(|error| {
-            let without = "a thread is an acceptor from its first accept on, not while it waits for one";
+            let without = if options.blame_reads {
+                "a thread is charged from its first read on"
+            } else {
+                "a thread is an acceptor from its first accept on, not while it waits for one"
+            };
             lacks.push(Lack { without, reason: error.to_string() });
         });
-        // `blame::accepts` has no thread at hand then.
-        if let Err(error) = machine.kernel.function("bpf_get_current_task_btf") {
-            lacks.push(Lack {
-                without: "a thread is an acceptor up to 0.3 s after its first accept",
-                reason: error.to_string(),
-            });
-        }
-        let table = maps.listeners_descriptor()?;
-        let refresh = iterator(ebpf, "blame_refresh", "bpf_map_elem", &machine.btf, Some(&table))?;
-        Ok(Self::new(maps, visit.ok(), refresh, lacks))
+        let tables = maps.tables();
+        let mut over = |table, program| iterator(ebpf, program, &machine.btf, Some(table));
+        let walks = if options.blame_reads {
+            let [sets, spilled] = &tables.connections;
+            let take_over = vec![over(sets, "blame_take_over")?, over(spilled, "blame_take_over_spilled")?];
+            Walks { visit: visit.ok(), take_over, refresh: over(&tables.reading, "blame_look_again")? }
+        } else {
+            let refresh = over(&tables.listeners, "blame_refresh")?;
+            Walks { visit: visit.ok(), take_over: Vec::new(), refresh }
+        };
+        Ok(Self::new(maps, walks, copies.ok(), lacks, options.blame_reads))
     }
+}
+
+/// Starts the thread that unwinds. To be called before rights are given up.
+///
+/// # Errors
+/// Why it cannot be started.
+pub(in crate::source::live) fn start_unwinder() -> Result<Unwinder, String> {
+    Unwinder::start().map_err(|error| format!("no thread can be started: {error}"))
+}
+
+/// What has copied stacks unwound.
+fn copies(maps: &mut Maps, resolved: &offsets::Offsets, unwinder: &Result<Unwinder, String>) -> Result<Copies, String> {
+    if let Some((_, error)) = resolved.missing.iter().find(|(name, _)| offsets::OF_COPIES.contains(name)) {
+        return Err(error.to_string());
+    }
+    let (Some(ring), Some(following)) = (maps.copies.take(), maps.following.take()) else {
+        return Err("they are read already".to_owned());
+    };
+    let unwinder = unwinder.as_ref().map_err(Clone::clone)?;
+    Ok(Copies::new(ring, following, unwinder))
 }
 
 fn attach(ebpf: &mut Ebpf, options: &Options, machine: &Machine) -> Result<Vec<Lack>, Refused> {
@@ -165,7 +232,17 @@ fn attach(ebpf: &mut Ebpf, options: &Options, machine: &Machine) -> Result<Vec<L
         kind: options.kind,
     };
     let mut lacks = Vec::new();
-    attacher.first("connections that are enqueued cannot be seen", &QUEUED)?;
+    if options.blame_reads {
+        // Before what makes records of connections.
+        attacher.first("connections that end cannot be seen", &DESTROYED)?;
+        attacher.first("payload that comes cannot be seen", &ARRIVED)?;
+        attacher.first("reads cannot be seen", &READ)?;
+        if let Err(refused) = attacher.first("reads by splice(2) are seen late", &SPLICED) {
+            lacks.push(Lack { without: "reads by splice(2) are seen up to 0.3 s late", reason: refused.to_string() });
+        }
+    } else {
+        attacher.first("connections that are enqueued cannot be seen", &QUEUED)?;
+    }
     let accepted = attacher.first("accepts cannot be seen", &ACCEPTED)?;
     if accepted == 1
         && let Err((_, refusal)) = attacher.all(&[URING])

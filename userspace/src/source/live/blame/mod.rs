@@ -1,8 +1,20 @@
 //! Queue-wait blame: while connections wait in an accept queue, what do the threads do that should accept them?
 //! `listentop_abi::blame` says how the wait is divided; here it is read.
 
+mod apart;
 mod attach;
+#[cfg(feature = "blame")]
+mod copies;
+#[cfg(not(feature = "blame"))]
+#[path = "no_copies.rs"]
+mod copies;
 mod maps;
+mod parts;
+mod reads;
+mod sampling;
+mod sums;
+#[cfg(feature = "blame")]
+mod unwind;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,17 +30,27 @@ use aya::{
 use listentop_abi::{
     blame::{
         ASLEEP, BEFORE, BLAME_LOSSES, BlameLoss, ChargeKey, NO_STACK, QueueTime, RUNNABLE, RUNNING, SEATS, STATES,
-        Seat, ThreadId, Wanted, WatchedThread,
+        ThreadId, Wanted,
     },
     listener::ListenerRef,
+    stack_copy::{FIRST_COPY, NOT_COPIED},
 };
 
-pub(in crate::source::live) use attach::descriptors;
+pub use apart::{Apart, Watch};
 pub use attach::{Lack, Refused, SAMPLES_PER_SECOND};
+pub(in crate::source::live) use attach::{all_hooks, descriptors, start_unwinder};
 
 use super::bpf;
 use crate::source::machine;
+use copies::Copies;
 use maps::Maps;
+use parts::Part;
+pub use parts::{Callers, Cut};
+use reads::Reads;
+use sampling::Drawn;
+
+/// In the place of a thread's start: it is the only one that can be a reader.
+const ONLY: u64 = u64::MAX;
 
 /// What a thread did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,7 +108,7 @@ pub struct Acceptor {
 }
 
 /// A part of a listener's wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Charge {
     /// The listener's id.
     pub listener: u64,
@@ -98,8 +120,14 @@ pub struct Charge {
     pub kernel: Stack,
     /// Where in the program.
     pub user: Stack,
+    /// How its callers are known.
+    pub callers: Callers,
+    /// Why the callers in the program are not all known, if that is so.
+    pub cut: Option<Cut>,
     /// How much, in nanoseconds.
     pub wait_ns: u64,
+    /// The variance of `wait_ns` where stacks were drawn at random, in square nanoseconds; 0 if it is exact.
+    pub variance: f64,
 }
 
 /// A listener's wait.
@@ -128,10 +156,14 @@ pub struct Losses {
     pub seats: u64,
     /// Changes of state that were charged to the next state.
     pub late: u64,
+    /// Stacks that could not be copied or unwound, because too many were.
+    pub copies: u64,
+    /// Connections whose unread bytes were left out.
+    pub connections: u64,
 }
 
 /// All that was measured.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Measured {
     /// How long, in nanoseconds.
     pub elapsed_ns: u64,
@@ -143,14 +175,28 @@ pub struct Measured {
     pub losses: Losses,
     /// What could not be attached.
     pub lacks: Vec<Lack>,
+    /// Bytes waited to be read, not connections to be accepted.
+    pub of_reads: bool,
+}
+
+/// Programs that user space runs.
+struct Walks {
+    /// Over all threads.
+    visit: Option<OwnedFd>,
+    /// Over the connections that are there already.
+    take_over: Vec<OwnedFd>,
+    /// Over what is watched.
+    refresh: OwnedFd,
 }
 
 /// The hooks that watch acceptors. They go with the source.
 pub struct Blame {
     maps: Maps,
-    visit: Option<OwnedFd>,
-    refresh: OwnedFd,
+    walks: Walks,
+    copies: Option<Copies>,
     lacks: Vec<Lack>,
+    /// Of readers; `None`: acceptors are watched.
+    reads: Option<Reads>,
     began_ns: Option<u64>,
     listeners: BTreeMap<u64, ListenerRef>,
     /// Threads that the kernel was told of, by id and start, with the number of their listeners.
@@ -176,9 +222,10 @@ pub struct Subject {
 }
 
 impl Blame {
-    fn new(maps: Maps, visit: Option<OwnedFd>, refresh: OwnedFd, lacks: Vec<Lack>) -> Self {
+    fn new(maps: Maps, walks: Walks, copies: Option<Copies>, lacks: Vec<Lack>, reads: bool) -> Self {
         let (listeners, told, shown) = (BTreeMap::new(), HashMap::new(), HashSet::new());
-        Self { maps, visit, refresh, lacks, began_ns: None, listeners, told, shown }
+        let reads = reads.then(Reads::default);
+        Self { maps, walks, copies, lacks, reads, began_ns: None, listeners, told, shown }
     }
 
     /// Watches these listeners from now on, if they are not watched yet, with these acceptors.
@@ -197,7 +244,11 @@ impl Blame {
                 let listeners = wanted.entry(*tid).or_default();
                 if listeners.len() < SEATS && !listeners.contains(listener) {
                     listeners.push(*listener);
-                    told.entry(*tid).or_default().insert((*start, listener.slot));
+                    let told = told.entry(*tid).or_default();
+                    told.insert((*start, listener.slot));
+                    if self.reads.as_ref().is_some_and(|reads| reads.is_only(subject.listener, *tid)) {
+                        told.insert((ONLY, listener.slot));
+                    }
                 }
             }
         }
@@ -208,6 +259,9 @@ impl Blame {
             }
             let mut value = Wanted { count: listeners.len() as u64, ..Wanted::default() };
             value.listeners[..listeners.len()].copy_from_slice(listeners);
+            let is_only =
+                |listener: &ListenerRef| told.get(tid).is_some_and(|told| told.contains(&(ONLY, listener.slot)));
+            value.only = listeners.iter().rev().fold(0, |bits, listener| bits << 1 | u64::from(is_only(listener)));
             // A full table: the thread is an acceptor from its first accept on.
             news |= self.maps.wanted.insert(tid, &value, 0).is_ok();
         }
@@ -215,10 +269,30 @@ impl Blame {
             let _ = self.maps.wanted.remove(gone);
         }
         self.told = told;
-        if let Some(visit) = self.visit.as_ref().filter(|_| news) {
+        if let Some(visit) = self.walks.visit.as_ref().filter(|_| news) {
             bpf::run_iterator(visit.as_fd())?;
         }
-        bpf::run_iterator(self.refresh.as_fd())
+        if !new.is_empty() {
+            self.walks.take_over.iter().try_for_each(|walk| bpf::run_iterator(walk.as_fd()))?;
+        }
+        bpf::run_iterator(self.walks.refresh.as_fd())?;
+        if let Some(reads) = &mut self.reads {
+            reads.sum(&self.maps, &self.listeners, machine::monotonic_ns()).map_err(io::Error::other)?;
+        }
+        self.collect().map_err(io::Error::other)
+    }
+
+    /// Takes what was copied, and the charges for it that are complete.
+    fn collect(&mut self) -> Result<(), MapError> {
+        let Self { maps, copies: Some(copies), .. } = self else { return Ok(()) };
+        let pid = |thread| maps.acceptors.get(&thread, 0).ok().map(|name| name.pid);
+        copies.collect(pid, |number| maps.stack(number));
+        let mut current = HashSet::new();
+        for thread in &maps.watched {
+            let (tid, thread) = thread?;
+            current.insert((ThreadId { start_ns: thread.start_ns, tid: tid.into() }, thread.user_stack));
+        }
+        copies.take(&mut maps.charges, &current)
     }
 
     fn begin(&mut self, new: &HashSet<u64>) -> io::Result<()> {
@@ -239,6 +313,9 @@ impl Blame {
                 ..QueueTime::default()
             };
             self.maps.queues.set(slot, &queue, 0).map_err(io::Error::other)?;
+            if self.reads.is_some() {
+                reads::begin(&mut self.maps, listener).map_err(io::Error::other)?;
+            }
             self.listeners.insert(info.cookie, listener);
         }
         Ok(())
@@ -246,13 +323,15 @@ impl Blame {
 
     /// Process ids and user stacks that are new, so that functions can be named while the processes live.
     fn user_stacks(&mut self) -> Vec<(u32, u32)> {
-        let keys = self.maps.charges.keys().flatten().filter(|key| key.user_stack >= 0);
+        let keys = self.maps.charges.keys().flatten().filter(|key| (0..FIRST_COPY).contains(&key.user_stack));
         let threads: HashSet<(u64, u32, i32)> = keys.map(|key| (key.start_ns, key.tid, key.user_stack)).collect();
         let pid = |start_ns, tid| self.maps.acceptors.get(&ThreadId { start_ns, tid: u64::from(tid) }, 0).ok();
         let stacks =
             threads.into_iter().filter_map(|(start_ns, tid, stack)| Some((pid(start_ns, tid)?.pid, stack as u32)));
         let new: Vec<(u32, u32)> = stacks.filter(|(pid, _)| *pid != 0).collect();
-        new.into_iter().filter(|stack| self.shown.insert(*stack)).collect()
+        let new = new.into_iter().filter(|stack| self.shown.insert(*stack));
+        let unwound = self.copies.as_mut().map(Copies::new_stacks).unwrap_or_default();
+        new.chain(unwound).collect()
     }
 
     fn stack(&self, number: i32, thread: ThreadId) -> Stack {
@@ -262,13 +341,35 @@ impl Blame {
                 let frames = self.maps.before.get(&thread, 0).map(|stack| stack.frames.to_vec()).unwrap_or_default();
                 Stack::Before(frames.into_iter().take_while(|address| *address != 0).collect())
             }
-            0.. => match self.maps.stacks.get(&(number as u32), 0) {
-                Ok(stack) => Stack::Known(stack.frames().iter().map(|frame| frame.ip).collect()),
-                Err(_) => Stack::Lost,
+            0.. => match self.maps.stack(number) {
+                Some(addresses) => Stack::Known(parts::for_lookup(addresses)),
+                None => Stack::Lost,
             },
+            NOT_COPIED => Stack::Missing,
             _ if number == -libc::EFAULT => Stack::Missing,
             _ => Stack::Lost,
         }
+    }
+
+    /// The program's part of a stack.
+    fn user_stack(&self, part: &Part, thread: ThreadId) -> (Stack, Option<Cut>) {
+        let unwound = part.stack.and_then(|index| self.copies.as_ref()?.stack(index));
+        match unwound {
+            Some((addresses, cut)) => (Stack::Known(addresses), cut),
+            None => {
+                (self.stack(part.key.user_stack, thread), (part.key.user_stack == NOT_COPIED).then_some(Cut::NotCopied))
+            }
+        }
+    }
+
+    /// Divides what one thread is charged with among stacks.
+    fn divide(&self, acceptor: &Acceptor, charges: HashMap<ChargeKey, Drawn>) -> Vec<Part> {
+        let mut parts = match &self.copies {
+            Some(copies) => copies.divide(acceptor.initial_pid, charges),
+            None => charges.into_iter().map(|(key, drawn)| Part::whole(key, drawn)).collect(),
+        };
+        parts::estimate_running(&mut parts);
+        parts
     }
 
     fn acceptor(&self, thread: ThreadId) -> Acceptor {
@@ -288,13 +389,15 @@ impl Blame {
 
     fn losses(&self) -> Losses {
         let lost = |loss: BlameLoss| self.maps.lost.get(&(loss as u32), 0).unwrap_or_default();
-        const _: () = assert!((BlameLoss::Late as u32) < BLAME_LOSSES);
+        const _: () = assert!((BlameLoss::Copies as u32) < BLAME_LOSSES);
         Losses {
             stacks: lost(BlameLoss::Stacks),
             charges: lost(BlameLoss::Charges),
             threads: lost(BlameLoss::Threads),
             seats: lost(BlameLoss::Seats),
             late: lost(BlameLoss::Late),
+            copies: lost(BlameLoss::Copies) + self.copies.as_ref().map_or(0, Copies::dropped),
+            connections: lost(BlameLoss::Connections),
         }
     }
 
@@ -302,42 +405,66 @@ impl Blame {
     fn read(&self, end_ns: u64) -> Result<Measured, MapError> {
         let mut queues = HashMap::new();
         let mut measured = Measured { losses: self.losses(), lacks: self.lacks.clone(), ..Measured::default() };
+        measured.of_reads = self.reads.is_some();
         measured.elapsed_ns = self.began_ns.map_or(0, |began_ns| end_ns.saturating_sub(began_ns));
         for (id, listener) in &self.listeners {
-            let queue = finished(self.maps.queues.get(&listener.slot, 0)?, end_ns);
+            let queue = self.maps.queues.get(&listener.slot, 0)?;
+            let queue = match &self.reads {
+                Some(reads) => reads.finished(queue),
+                None => sums::finished(queue, end_ns),
+            };
             if queue.listener == *listener {
                 queues.insert(*listener, (*id, queue));
             }
         }
-        let mut charges: BTreeMap<(u64, Acceptor), HashMap<ChargeKey, u64>> = BTreeMap::new();
-        let mut add = |key: ChargeKey, wait_ns: u64| {
+        let mut charges: BTreeMap<(u64, Acceptor), HashMap<ChargeKey, Drawn>> = BTreeMap::new();
+        let mut add = |key: ChargeKey, drawn: Drawn| {
             let listener = ListenerRef { slot: key.slot, generation: key.generation };
-            if let Some((id, _)) = queues.get(&listener).filter(|_| wait_ns != 0) {
+            if let Some((id, _)) = queues.get(&listener).filter(|_| drawn.wait_ns != 0) {
                 let acceptor = self.acceptor(ThreadId { start_ns: key.start_ns, tid: key.tid.into() });
-                *charges.entry((*id, acceptor)).or_default().entry(key).or_default() += wait_ns;
+                charges.entry((*id, acceptor)).or_default().entry(key).or_default().add(drawn);
             }
         };
         for charge in &self.maps.charges {
             let (key, charge) = charge?;
-            add(key, charge.wait_ns);
+            add(key, Drawn::equal(charge.wait_ns, if key.user_stack >= FIRST_COPY { 1 } else { charge.count }));
         }
+        self.copies.iter().flat_map(Copies::taken).for_each(|(key, drawn)| add(key, drawn));
         for thread in &self.maps.watched {
             let (tid, thread) = thread?;
-            for seat in thread.seats.iter().take(thread.seated as usize) {
-                let Some((_, queue)) = queues.get(&seat.listener) else { continue };
-                open_charges(tid, &thread, seat, queue).into_iter().for_each(|(key, wait_ns)| add(key, wait_ns));
+            if self.reads.is_some() {
+                continue;
             }
+            let queue = |listener| queues.get(&listener).map(|(_, queue)| queue);
+            for seat in sums::seats(&thread, queue) {
+                let Some(queue) = queue(seat.listener) else { continue };
+                let charges = sums::open_charges(tid, &thread, &seat, queue);
+                charges.into_iter().for_each(|(key, wait_ns)| add(key, Drawn::one(wait_ns)));
+            }
+        }
+        for (_, queue) in queues.values() {
+            sums::last_charges(queue).for_each(|(key, wait_ns)| add(key, Drawn::one(wait_ns)));
+        }
+        let mut unread_by_nobody = HashMap::new();
+        if self.reads.is_some() {
+            let open = reads::open(&self.maps, end_ns)?;
+            open.charges.into_iter().for_each(|(key, wait_ns)| add(key, Drawn::one(wait_ns)));
+            unread_by_nobody = open.nobody;
         }
         for ((listener, acceptor), keys) in charges {
             let thread = ThreadId { start_ns: acceptor.start_ns, tid: acceptor.initial_tid.into() };
-            for (key, wait_ns) in keys {
+            for part in self.divide(&acceptor, keys) {
+                let (user, cut) = self.user_stack(&part, thread);
                 measured.charges.push(Charge {
                     listener,
                     acceptor: acceptor.clone(),
-                    state: State::of(key.state),
-                    kernel: self.stack(key.kernel_stack, thread),
-                    user: self.stack(key.user_stack, thread),
-                    wait_ns,
+                    state: State::of(part.key.state),
+                    kernel: self.stack(part.key.kernel_stack, thread),
+                    user,
+                    callers: part.callers,
+                    cut,
+                    wait_ns: part.wait_ns,
+                    variance: part.variance,
                 });
             }
         }
@@ -347,7 +474,7 @@ impl Blame {
             .map(|(listener, queue)| Waited {
                 listener,
                 total_ns: queue.total_ns,
-                nobody_ns: queue.nobody_ns,
+                nobody_ns: queue.nobody_ns + unread_by_nobody.get(&queue.listener).copied().unwrap_or(0),
                 untold_ns: [
                     queue.untold_ns[RUNNING as usize] + queue.untold_ns[0],
                     queue.untold_ns[RUNNABLE as usize],
@@ -360,37 +487,6 @@ impl Blame {
     }
 }
 
-/// The sums until `end_ns`, with what has accrued since they were last made.
-fn finished(mut queue: QueueTime, end_ns: u64) -> QueueTime {
-    let wait = u64::from(queue.depth) * end_ns.saturating_sub(queue.until_ns);
-    queue.total_ns += wait;
-    match (wait + queue.rest).checked_div(queue.acceptors) {
-        Some(share) => queue.share_ns += share,
-        None => queue.nobody_ns += wait,
-    }
-    queue
-}
-
-/// What a thread has not been charged yet: since its last change of state, and what it ran since its last sample.
-fn open_charges(tid: u32, thread: &WatchedThread, seat: &Seat, queue: &QueueTime) -> Vec<(ChargeKey, u64)> {
-    let key = |state, kernel_stack, user_stack| ChargeKey {
-        slot: seat.listener.slot,
-        generation: seat.listener.generation,
-        start_ns: thread.start_ns,
-        tid,
-        state,
-        kernel_stack,
-        user_stack,
-    };
-    let accrued = queue.share_ns.saturating_sub(seat.share_ns);
-    let open = match thread.state {
-        ASLEEP => key(ASLEEP, thread.kernel_stack, thread.user_stack),
-        RUNNABLE => key(RUNNABLE, NO_STACK, NO_STACK),
-        _ => key(RUNNING, NO_STACK, NO_STACK),
-    };
-    vec![(open, accrued), (key(RUNNING, NO_STACK, NO_STACK), seat.running_ns)]
-}
-
 /// The watch of a source.
 #[derive(Debug)]
 pub struct Watching<'a> {
@@ -399,6 +495,19 @@ pub struct Watching<'a> {
 }
 
 impl Watching<'_> {
+    /// What is charged: the waiting of bytes to be read, or of connections to be accepted.
+    #[must_use]
+    pub fn of_reads(&self) -> bool {
+        self.blame.reads.is_some()
+    }
+
+    /// Of these listeners no other thread can be a reader, from the next [`Self::watch`] on.
+    pub fn only(&mut self, threads: &[(u64, u32)]) {
+        if let Some(reads) = &mut self.blame.reads {
+            reads.only = threads.iter().copied().collect();
+        }
+    }
+
     /// Watches these listeners from now on, with these acceptors. To be called again and again, with all of them.
     ///
     /// # Errors
@@ -416,6 +525,9 @@ impl Watching<'_> {
     /// The addresses of a stack, the innermost first.
     #[must_use]
     pub fn addresses(&self, stack: u32) -> Vec<u64> {
+        if let Some(addresses) = self.blame.copies.as_ref().and_then(|copies| copies.of_number(stack)) {
+            return addresses;
+        }
         match self.blame.stack(stack as i32, ThreadId::default()) {
             Stack::Known(frames) => frames,
             _ => Vec::new(),
@@ -428,12 +540,22 @@ impl Watching<'_> {
         &self.blame.lacks
     }
 
+    /// Reads what was measured so far. It goes on meanwhile, so parts may differ from the sum by what is charged in
+    /// this moment: the next time has it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn so_far(&self) -> io::Result<Measured> {
+        bpf::run_iterator(self.blame.walks.refresh.as_fd())?;
+        self.blame.read(machine::monotonic_ns()).map_err(io::Error::other)
+    }
+
     /// Ends the watch, and reads what was measured.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn finish(self) -> io::Result<Measured> {
-        bpf::run_iterator(self.blame.refresh.as_fd())?;
+        bpf::run_iterator(self.blame.walks.refresh.as_fd())?;
         let end_ns = machine::monotonic_ns();
         for name in attach::PROGRAMS {
             let unloaded = match self.ebpf.program_mut(name) {
@@ -450,42 +572,16 @@ impl Watching<'_> {
                 Err(error) => return Err(io::Error::other(error)),
             }
         }
-        self.blame.read(end_ns).map_err(io::Error::other)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn queue() -> QueueTime {
-        QueueTime {
-            depth: 3,
-            until_ns: 1_000,
-            acceptors: 2,
-            share_ns: 500,
-            rest: 1,
-            total_ns: 1_001,
-            ..Default::default()
+        self.blame.collect().map_err(io::Error::other)?;
+        if let Some(copies) = &mut self.blame.copies {
+            copies.settle();
         }
-    }
-
-    #[test]
-    fn what_is_open_is_divided_among_the_acceptors() {
-        let done = finished(queue(), 1_101);
-        assert_eq!((done.total_ns, done.share_ns, done.nobody_ns), (1_001 + 303, 500 + 152, 0));
-        let done = finished(QueueTime { acceptors: 0, ..queue() }, 1_101);
-        assert_eq!((done.share_ns, done.nobody_ns), (500, 303));
-        assert_eq!(finished(queue(), 900).total_ns, 1_001, "it was summed later than that");
-    }
-
-    #[test]
-    fn a_thread_is_charged_what_it_does_and_what_it_ran() {
-        let thread = WatchedThread { state: ASLEEP, kernel_stack: 7, user_stack: 8, ..Default::default() };
-        let seat = Seat { share_ns: 400, running_ns: 30, ..Default::default() };
-        let charges = open_charges(5, &thread, &seat, &queue());
-        let of = |state| charges.iter().filter(|(key, _)| key.state == state).map(|(_, ns)| ns).sum::<u64>();
-        assert_eq!((of(ASLEEP), of(RUNNING)), (100, 30));
-        assert_eq!((charges[0].0.kernel_stack, charges[0].0.user_stack, charges[0].0.tid), (7, 8, 5));
+        let mut end_ns = end_ns;
+        if let Some(reads) = &mut self.blame.reads {
+            // Threads were charged until now.
+            end_ns = machine::monotonic_ns();
+            reads.sum(&self.blame.maps, &self.blame.listeners, end_ns).map_err(io::Error::other)?;
+        }
+        self.blame.read(end_ns).map_err(io::Error::other)
     }
 }

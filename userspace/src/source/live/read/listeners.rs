@@ -41,6 +41,8 @@ pub(crate) struct Listeners {
     tables: Tables,
     /// Over the connections, for what waits unread; `None` where the kernel does not allow that.
     pub(crate) walk: Option<Walk>,
+    /// Arrivals and reads are seen. Without them there is nothing to walk for.
+    sees_reads: bool,
     free: Queue<MapData, u32>,
     /// Parts of measures that are known.
     parts: Vec<Part>,
@@ -75,6 +77,7 @@ impl Listeners {
         Self {
             tables,
             walk,
+            sees_reads: true,
             free,
             parts,
             known,
@@ -150,6 +153,11 @@ impl Listeners {
     /// Other parts of measures are known from now on.
     pub(crate) fn set_parts(&mut self, parts: Vec<Part>) {
         self.parts = parts;
+    }
+
+    /// Whether arrivals and reads are seen from now on.
+    pub(crate) fn see_reads(&mut self, seen: bool) {
+        self.sees_reads = seen;
     }
 
     /// Whether a scan out of turn may find the owner of some listener.
@@ -249,7 +257,7 @@ impl Listeners {
                 now_ns,
                 &threads.of(slot),
                 (available, devices),
-                self.walk.as_mut(),
+                self.walk.as_mut().filter(|_| self.sees_reads),
             )?);
             let clients = known.last.as_ref().map_or(0, |(_, last)| last.counters.listener.clients);
             let evidence =

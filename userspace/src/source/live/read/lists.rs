@@ -1,10 +1,11 @@
 //! Connections one by one: those that wait longest of each listener, while somebody asks for them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
     ptr,
     time::{Duration, Instant},
 };
@@ -12,13 +13,14 @@ use std::{
 use listentop_abi::{
     connection::PLACES,
     listed::{
-        ENTRIES, LIST_ENDED, LIST_STRETCH, Listed, Listing as Table, Lists as Places, Page, SINCE_AT_LEAST,
-        SINCE_ESTIMATED, WAITING,
+        ACKED, ACKED_UNKNOWN, ENTRIES, HALF_OPEN, LIST_ENDED, LIST_STRETCH, Listed, Listing as Table, Lists as Places,
+        Page, SINCE_AT_LEAST, SINCE_ESTIMATED, UNREAD, WAITING,
     },
 };
 use listentop_model::{
     connections::{
-        Actor, ClientState, Connection, ConnectionList, ConnectionLists, IN_ALL, Listing, PER_LISTENER, Precision,
+        Actor, ClientState, Connection, ConnectionList, ConnectionLists, HalfOpen, IN_ALL, Listing, PER_LISTENER,
+        Precision,
     },
     sample::ListenerSample,
     shared::Shared,
@@ -28,7 +30,7 @@ use super::{listeners::Listeners, shared::SharedArray, threads::Threads};
 use crate::source::{
     lists::{add_to_samples, holder},
     live::bpf,
-    machine,
+    machine, namespaces,
     owners::Scan,
     pace::Pace,
 };
@@ -60,20 +62,45 @@ pub(crate) struct Lists {
     /// Over the sets of connections, and over those that found their set full, for unread bytes; `None` if those are
     /// not measured.
     unread: Option<[OwnedFd; 2]>,
+    /// They are measured at the level that holds now.
+    sees_reads: bool,
+    /// Over the sockets of a namespace, for SYN queues; `None` where the kernel does not take it.
+    half_open: Option<OwnedFd>,
     tables: ListTables,
     /// So many of each listener; 0: nobody asks.
     wanted: u32,
     pace: Pace,
+    /// The same for SYN queues.
+    half_open_pace: Pace,
     /// The last lists of unread bytes, by the listener's cookie, and how many connections were on none.
     last_unread: (HashMap<u64, ConnectionList>, u64),
+    /// The last lists of half-open connections, by the listener's cookie.
+    last_half_open: HashMap<u64, ConnectionList>,
     /// Inodes of the sockets that are listed, for the search for their holders.
     inodes: Vec<u64>,
 }
 
 impl Lists {
-    pub(crate) fn new(waiting: OwnedFd, unread: Option<[OwnedFd; 2]>, tables: ListTables) -> Self {
-        let pace = Pace::new(Instant::now(), THRIFT);
-        Self { waiting, unread, tables, wanted: 0, pace, last_unread: Default::default(), inodes: Vec::new() }
+    pub(crate) fn new(
+        waiting: OwnedFd,
+        unread: Option<[OwnedFd; 2]>,
+        half_open: Option<OwnedFd>,
+        tables: ListTables,
+    ) -> Self {
+        let pace = || Pace::new(Instant::now(), THRIFT);
+        Self {
+            waiting,
+            unread,
+            sees_reads: true,
+            half_open,
+            tables,
+            wanted: 0,
+            pace: pace(),
+            half_open_pace: pace(),
+            last_unread: Default::default(),
+            last_half_open: HashMap::new(),
+            inodes: Vec::new(),
+        }
     }
 
     /// From now on so many of each listener are listed; 0: none.
@@ -81,16 +108,26 @@ impl Lists {
         self.wanted = per_listener.min(PER_LISTENER);
         if self.wanted == 0 {
             self.last_unread = Default::default();
+            self.last_half_open.clear();
             self.inodes.clear();
         } else {
             // Whoever asks wants to see them at once.
             self.pace.be_due();
+            self.half_open_pace.be_due();
         }
+    }
+
+    /// Whether arrivals and reads are seen from now on.
+    pub(crate) fn see_reads(&mut self, seen: bool) {
+        self.sees_reads = seen;
+        self.last_unread = Default::default();
+        self.pace.be_due();
     }
 
     /// From now on all is read at every sample, regardless of the cost.
     pub(crate) fn be_lavish(&mut self) {
         self.pace.be_lavish();
+        self.half_open_pace.be_lavish();
     }
 
     /// Inodes of the sockets that are listed.
@@ -103,7 +140,13 @@ impl Lists {
         self.pace.every().filter(|_| self.wanted > 0)
     }
 
-    /// Lists the connections, and adds them to the samples of their listeners. `None` while nobody asks.
+    /// The same for SYN queues.
+    pub(crate) fn half_open_every(&self) -> Option<Duration> {
+        self.half_open_pace.every().filter(|_| self.wanted > 0)
+    }
+
+    /// Lists the connections, and adds them to the samples of their listeners. `None` while nobody asks. `files` lead
+    /// into namespaces, by inode.
     ///
     /// # Errors
     /// What bpf(2) or read(2) says.
@@ -111,7 +154,7 @@ impl Lists {
         &mut self,
         listeners: &Listeners,
         threads: &Threads,
-        scan: &Scan,
+        (scan, files): (&Scan, &HashMap<u32, PathBuf>),
         samples: &mut Shared<ListenerSample>,
     ) -> io::Result<Option<Listing>> {
         if self.wanted == 0 {
@@ -135,6 +178,10 @@ impl Lists {
         for (cookie, unread) in &self.last_unread.0 {
             lists.entry(*cookie).or_default().unread = unread.clone();
         }
+        self.read_half_open(listeners, (scan, files), samples);
+        for (cookie, half_open) in &self.last_half_open {
+            lists.entry(*cookie).or_default().half_open = half_open.clone();
+        }
         add_to_samples(lists, samples);
         Ok(Some(Listing { per_listener: self.wanted, in_all: IN_ALL, unlisted: self.last_unread.1 }))
     }
@@ -145,7 +192,7 @@ impl Lists {
         if !self.pace.is_due(begin) {
             return Ok(());
         }
-        let Some([sets, spilled]) = &self.unread else { return Ok(()) };
+        let Some([sets, spilled]) = self.unread.as_ref().filter(|_| self.sees_reads) else { return Ok(()) };
         bpf::run_iterator(spilled.as_fd())?;
         // Each pass lists one connection of each set: mostly there is no second.
         for pass in 0..PLACES as u32 {
@@ -160,7 +207,7 @@ impl Lists {
         let suspended_ns = machine::boottime_ns().saturating_sub(machine::monotonic_ns());
         self.inodes = self.pages().flat_map(|page| inodes(&page)).collect();
         let mut unread = HashMap::new();
-        for page in self.pages().filter(|page| page.sort != WAITING as u32) {
+        for page in self.pages().filter(|page| page.sort == UNREAD as u32) {
             let Some(info) = listeners.info(page.slot, page.generation) else { continue };
             let found = list(&page, |entry| {
                 let reader = threads.at(entry.reader, (page.slot, page.generation));
@@ -174,6 +221,43 @@ impl Lists {
         }
         self.last_unread = (unread, self.tables.listing.read(0).unread_without_page);
         Ok(())
+    }
+
+    /// Walks over the sockets of each namespace of which a listener has half-open connections, as often as that costs
+    /// little; otherwise the last lists stay.
+    fn read_half_open(
+        &mut self,
+        listeners: &Listeners,
+        (scan, files): (&Scan, &HashMap<u32, PathBuf>),
+        samples: &Shared<ListenerSample>,
+    ) {
+        let Some(sockets) = &self.half_open else { return };
+        let has_some = |sample: &&ListenerSample| !sample.closed && sample.gauges.syn_depth.unwrap_or(0) > 0;
+        let inhabited: BTreeSet<u32> = samples.iter().filter(has_some).map(|sample| sample.netns).collect();
+        if inhabited.is_empty() {
+            self.last_half_open.clear();
+            return;
+        }
+        let (begin, cpu) = (Instant::now(), machine::thread_cpu());
+        if !self.half_open_pace.is_due(begin) {
+            return;
+        }
+        for inode in inhabited {
+            let process = || Some(format!("/proc/{}/ns/net", scan.namespaces.get(&inode)?.first()?).into());
+            let Some(file) = files.get(&inode).cloned().or_else(process) else { continue };
+            // One that may not be entered, or is gone meanwhile, shows how many there are, and none of them. Whatever
+            // the file leads to by now: each request is found by its listener.
+            let _ = namespaces::inside(&file, || bpf::run_iterator(sockets.as_fd()));
+        }
+        self.half_open_pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));
+        self.last_half_open = self
+            .pages()
+            .filter(|page| page.sort == HALF_OPEN as u32)
+            .filter_map(|page| {
+                let info = listeners.info(page.slot, page.generation)?;
+                Some((info.cookie, list(&page, half_open)))
+            })
+            .collect();
     }
 
     /// The pages in use.
@@ -232,7 +316,18 @@ fn connection(entry: &Listed, reader: Option<Actor>, holder: Option<Actor>) -> C
         unread: entry.unread.into(),
         reader,
         holder,
+        half_open: None,
     }
+}
+
+/// One whose handshake is not complete.
+fn half_open(entry: &Listed) -> Connection {
+    let half_open = HalfOpen {
+        resent: entry.resent,
+        acked: (entry.flags & ACKED_UNKNOWN == 0).then_some(entry.flags & ACKED != 0),
+        timer_us: None,
+    };
+    Connection { half_open: Some(half_open), state: ClientState::Open, ..connection(entry, None, None) }
 }
 
 fn client(entry: &Listed) -> IpAddr {
@@ -270,5 +365,11 @@ mod tests {
         let read = connection(&entry, None, None);
         assert_eq!((read.client.to_string(), read.since_ns), ("10.0.0.2".to_owned(), None));
         assert_eq!((read.state, read.precision), (ClientState::Reset, Precision::AtLeast));
+        for (flags, acked) in [(0, Some(false)), (ACKED, Some(true)), (ACKED_UNKNOWN, None)] {
+            (entry.state, entry.flags, entry.resent) = (12, flags, 3);
+            let read = half_open(&entry);
+            assert_eq!(read.half_open, Some(HalfOpen { resent: 3, acked, timer_us: None }));
+            assert_eq!((read.state, read.precision), (ClientState::Open, Precision::Measured));
+        }
     }
 }

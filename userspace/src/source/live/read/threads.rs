@@ -35,8 +35,8 @@ pub(crate) struct Threads {
     free: Queue<MapData, u32>,
     /// By record.
     seen: Vec<Option<Box<Seen>>>,
-    /// By the listener's slot.
-    slots: HashMap<u32, Slot>,
+    /// By the listener's slot; `None` where no thread was seen.
+    slots: Vec<Option<Box<Slot>>>,
     /// What /proc says of each thread, however many listeners it works for.
     clocks: HashMap<Identity, Clock>,
     /// Number of the last refresh.
@@ -141,21 +141,20 @@ fn accepts(thread: &ThreadSample) -> bool {
 }
 
 impl Threads {
-    /// Threads in a table of `capacity` records, all of them free.
-    ///
-    /// # Errors
-    /// What bpf(2) says.
+    /// Threads in a table of `capacity` records, none of which is [free](Threads::free) yet.
     pub(crate) fn new(
         records: SharedArray<ThreadRecord>,
         capacity: u32,
         index: BpfHashMap<MapData, ThreadKey, u32>,
-        mut free: Queue<MapData, u32>,
-    ) -> Result<Self, MapError> {
-        for record in 0..capacity {
-            free.push(&record, 0)?;
-        }
+        free: Queue<MapData, u32>,
+    ) -> Self {
         let seen = std::iter::repeat_with(|| None).take(capacity as usize).collect();
-        Ok(Self { records, index, free, seen, slots: HashMap::new(), clocks: HashMap::new(), serial: 0 })
+        Self { records, index, free, seen, slots: Vec::new(), clocks: HashMap::new(), serial: 0 }
+    }
+
+    /// The queue of free records, to be filled at the start.
+    pub(crate) fn free(&mut self) -> &mut Queue<MapData, u32> {
+        &mut self.free
     }
 
     /// Reads the table, and frees the records of threads that have ended: nothing will add to them.
@@ -171,7 +170,7 @@ impl Threads {
                 continue;
             }
             let record = self.records.read(index);
-            let slot = self.slots.entry(record.key.slot).or_default();
+            let slot = slot_of(&mut self.slots, record.key.slot);
             let seen = seen.get_or_insert_with(|| {
                 slot.records.push(index);
                 Box::new(slot.revived(&record, now).unwrap_or_else(|| Seen::new(&record, now)))
@@ -204,7 +203,7 @@ impl Threads {
         for index in ended {
             if let Some(mut seen) = self.seen[index as usize].take() {
                 // Once more: it may have worked between the reading and its end.
-                let slot = self.slots.entry(seen.key.slot).or_default();
+                let slot = slot_of(&mut self.slots, seen.key.slot);
                 let record = self.records.read(index);
                 note_accepts(&mut seen.sample, &record);
                 charge(&mut seen.sample, &sum(&seen.earlier, &record.work), &mut slot.work);
@@ -221,7 +220,7 @@ impl Threads {
             let state = states.get(&(seen.sample.tid, seen.key.start_ns));
             if seen.sample.state.as_ref() != state {
                 seen.sample.state = state.cloned();
-                self.slots.entry(seen.key.slot).or_default().changed = self.serial;
+                slot_of(&mut self.slots, seen.key.slot).changed = self.serial;
             }
         }
     }
@@ -238,7 +237,7 @@ impl Threads {
 
     fn depart(&mut self, record: u32, mut seen: Seen) {
         seen.sample.state = None;
-        let slot = self.slots.entry(seen.key.slot).or_default();
+        let slot = slot_of(&mut self.slots, seen.key.slot);
         slot.records.retain(|of| *of != record);
         if slot.generation != seen.generation {
             slot.generation = seen.generation;
@@ -250,7 +249,7 @@ impl Threads {
 
     /// Those of the listener at this slot.
     pub(crate) fn of(&self, slot: u32) -> OfListener<'_> {
-        OfListener { threads: self, slot: self.slots.get(&slot) }
+        OfListener { threads: self, slot: self.slots.get(slot as usize).and_then(Option::as_deref) }
     }
 
     /// The thread that has the record before this index, if it works for the listener of this slot and generation.
@@ -264,7 +263,8 @@ impl Threads {
     /// # Errors
     /// What bpf(2) says.
     pub(crate) fn forget(&mut self, slot: u32) -> io::Result<()> {
-        let records = self.slots.remove(&slot).map_or_else(Vec::new, |slot| slot.records);
+        let forgotten = self.slots.get_mut(slot as usize).and_then(Option::take);
+        let records = forgotten.map_or_else(Vec::new, |slot| slot.records);
         for record in records {
             if let Some(seen) = self.seen[record as usize].take() {
                 self.release(seen.key, record)?;
@@ -272,6 +272,15 @@ impl Threads {
         }
         Ok(())
     }
+}
+
+/// The threads of the listener at this slot, of which some are known from now on.
+fn slot_of(slots: &mut Vec<Option<Box<Slot>>>, slot: u32) -> &mut Slot {
+    let slot = slot as usize;
+    if slot >= slots.len() {
+        slots.resize_with(slot + 1, || None);
+    }
+    slots[slot].get_or_insert_default()
 }
 
 impl Slot {

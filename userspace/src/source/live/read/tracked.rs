@@ -191,8 +191,10 @@ impl TrackedListener {
             readings.walked_ns = walk.settle(&tables.info)?;
             let found = tables.info.read(slot);
             (readings.info.unread_ns, readings.info.passed_bytes) = (found.unread_ns, found.passed_bytes);
+            readings.info.accepted_unread = found.accepted_unread;
         } else {
             (readings.info.unread_ns, readings.info.passed_bytes) = (0, 0);
+            readings.info.accepted_unread = 0;
         }
         if self.is_as_before(&readings, threads)
             && let Some((last, _)) = self.last.as_ref()
@@ -214,7 +216,7 @@ impl TrackedListener {
 
     /// What it takes to look at its surroundings; `None` before its first sample.
     pub(super) fn subject(&self, threads: &OfListener<'_>) -> Option<Subject> {
-        let (sample, _) = self.last.as_ref()?;
+        let (sample, readings) = self.last.as_ref()?;
         let would_block = threads.work().would_block;
         let storm = would_block.saturating_sub(self.would_block.replace(would_block)) >= STORM;
         let gauges = &sample.gauges;
@@ -228,6 +230,7 @@ impl TrackedListener {
             (false, true) => accepting.clone(),
             (false, false) => Vec::new(),
         };
+        let orphaned = queued && accepting.is_empty() && readings.available.has(Measure::Accepts);
         Some(Subject {
             id: sample.id,
             inode: self.inode,
@@ -235,6 +238,7 @@ impl TrackedListener {
             accepting,
             awaited,
             urgent: queued || storm,
+            orphaned,
         })
     }
 
@@ -298,6 +302,7 @@ impl TrackedListener {
             drops: drops(readings, self.drops.read(info.socket_drops)),
             threads: threads.samples(),
             waiters: self.surroundings.waiters.clone(),
+            likely_acceptors: self.surroundings.likely_acceptors.clone().filter(|_| info.depth > 0),
             descriptors: self.surroundings.descriptors,
             somaxconn: (info.somaxconn != 0).then_some(info.somaxconn),
             // A later listen(2) on the same socket is not seen; it may have changed the backlog.
@@ -321,7 +326,18 @@ impl TrackedListener {
         ] {
             *count = count.filter(|_| available.has_part(part));
         }
+        leave_to_the_next(&mut counts);
         counts
+    }
+}
+
+/// What lacked when accepts failed is counted apart from the failures, and read a moment later. What failed between is
+/// left to the next sample, so that no part is more than all.
+fn leave_to_the_next(counts: &mut Counts) {
+    let Some(mut left) = counts.accept_failed else { return };
+    for part in [&mut counts.accept_failed_emfile, &mut counts.accept_failed_enfile, &mut counts.accept_failed_nomem] {
+        *part = part.map(|part| part.min(left));
+        left -= part.unwrap_or(0);
     }
 }
 
@@ -365,7 +381,27 @@ fn address(info: &ListenerInfo) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::unseen;
+    use super::{Counts, leave_to_the_next, unseen};
+
+    #[test]
+    fn no_part_of_the_failed_accepts_is_more_than_all() {
+        for (failed, [emfile, nomem], expected) in [
+            (Some(123), [Some(124), Some(0)], [Some(123), Some(0)]),
+            (Some(9), [Some(4), Some(5)], [Some(4), Some(5)]),
+            (Some(9), [Some(4), Some(6)], [Some(4), Some(5)]),
+            (Some(9), [None, Some(10)], [None, Some(9)]),
+            (None, [Some(4), None], [Some(4), None]),
+        ] {
+            let mut counts = Counts {
+                accept_failed: failed,
+                accept_failed_emfile: emfile,
+                accept_failed_nomem: nomem,
+                ..Counts::default()
+            };
+            leave_to_the_next(&mut counts);
+            assert_eq!([counts.accept_failed_emfile, counts.accept_failed_nomem], expected, "{failed:?}");
+        }
+    }
 
     #[test]
     fn accepts_of_what_was_never_enqueued_are_unseen() {

@@ -56,9 +56,10 @@ impl Walk {
                 // SAFETY: inside the mapping; fields of a record of integers. Only the iterators below write them, and
                 // they do not run now.
                 unsafe {
-                    if (*record).unread_ns != 0 || (*record).passed_bytes != 0 {
+                    if (*record).unread_ns != 0 || (*record).passed_bytes != 0 || (*record).accepted_unread != 0 {
                         (&raw mut (*record).unread_ns).write_volatile(0);
                         (&raw mut (*record).passed_bytes).write_volatile(0);
+                        (&raw mut (*record).accepted_unread).write_volatile(0);
                     }
                 }
             }

@@ -13,6 +13,8 @@ use aya_obj::generated::bpf_map_type;
 use listentop_abi::{
     blame,
     connection::{LISTED, PLACES},
+    reading::MAX_READERS,
+    stack_copy,
 };
 use listentop_btf::KernelBtf;
 
@@ -77,10 +79,34 @@ impl KernelGlobals {
 
 /// Loads the object with what the kernel's types, the options and the machine say; programs come later.
 pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> Result<Ebpf, StartError> {
+    load_with(options, machine, geometry, |entries| entries)
+}
+
+/// Loads it once more beside the one that measures, for blame alone: all maps but blame's own have one entry. Those of
+/// the probes are to take the places of some.
+pub(in crate::source::live) fn load_apart(
+    options: &Options,
+    machine: &Machine,
+    geometry: Geometry,
+) -> Result<Ebpf, StartError> {
+    load_with(options, machine, geometry, |_| 1)
+}
+
+fn load_with(
+    options: &Options,
+    machine: &Machine,
+    geometry: Geometry,
+    entries: fn(u32) -> u32,
+) -> Result<Ebpf, StartError> {
     let globals = KernelGlobals::read(&machine.kernel)?;
     let pid_namespace = proc::our_pid_namespace();
     let (empty, debug) = (u8::from(options.empty), u8::from(options.log_probes));
-    let arrivals = u8::from(options.level == Level::All);
+    // As `ARRIVALS` in the probes says: while the level may change, a setting says it.
+    let arrivals = match options.level {
+        _ if options.adjustable => 2,
+        level => u8::from(level == Level::All),
+    };
+    let readers = u8::from(options.blame_reads);
     let set_mask = connection_sets(options.max_connections) - 1;
     let discarding = machine.ranges.map(|(begin, end)| [begin, end]);
     let packets = geometry.packets - 1;
@@ -94,12 +120,13 @@ pub(super) fn load(options: &Options, machine: &Machine, geometry: Geometry) -> 
         .override_global("EMPTY", &empty, true)
         .override_global("DEBUG", &debug, true)
         .override_global("ARRIVALS", &arrivals, true)
+        .override_global("BLAME_READS", &readers, true)
         .override_global("SHARD_MASK", &mask, true)
         .override_global("SHARD_SHIFT", &shift, true)
         .override_global("SLOTS", &slots, true)
         .override_global("PACKETS_MASK", &packets, true)
         .override_global("SET_MASK", &set_mask, true);
-    set_sizes(&mut loader, options, geometry);
+    set_sizes(&mut loader, options, geometry, entries);
     let limit = if options.blame { stack_limit() } else { 0 };
     loader.load(&with_stacks_of(limit)).map_err(|error| refused(&error))
 }
@@ -113,7 +140,7 @@ fn stack_limit() -> u32 {
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(STACK_DEPTH)
 }
 
-/// The object, with a map of stacks of so many frames at most; 0: with an array in its place, which no loaded program
+/// The object, with maps of stacks of so many frames at most; 0: with arrays in their place, which no loaded program
 /// uses. The loader makes all maps of an object, and has no option for the type and the size of a value.
 fn with_stacks_of(limit: u32) -> Vec<u8> {
     let (stack_trace, array) = (bpf_map_type::BPF_MAP_TYPE_STACK_TRACE as u32, bpf_map_type::BPF_MAP_TYPE_ARRAY as u32);
@@ -125,7 +152,7 @@ fn with_stacks_of(limit: u32) -> Vec<u8> {
         definition(if limit == 0 { [array, 1] } else { [stack_trace, limit.min(STACK_DEPTH)] }),
     );
     let mut object = OBJECT.to_vec();
-    if let Some(place) = object.windows(from.len()).position(|window| window == from) {
+    while let Some(place) = object.windows(from.len()).position(|window| window == from).filter(|_| from != to) {
         object[place..place + to.len()].copy_from_slice(&to);
     }
     object
@@ -134,29 +161,33 @@ fn with_stacks_of(limit: u32) -> Vec<u8> {
 /// Processes that may hold a listener, on average.
 const HOLDERS_PER_LISTENER: u32 = 8;
 
-/// Sets how many entries each map has.
-fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry) {
+/// Sets how many entries each map has; `entries` may change that of maps that are not blame's.
+fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry, entries: fn(u32) -> u32) {
     let slots = geometry.slots;
-    loader
-        .map_max_entries("LISTENERS", slots)
-        .map_max_entries("FREE_SLOTS", slots)
-        .map_max_entries("INFO", slots)
-        .map_max_entries("ADDRESSES", 2 * slots)
-        .map_max_entries("HOLDERS", HOLDERS_PER_LISTENER * slots)
-        .map_max_entries("COMPLETING", geometry.packets)
-        .map_max_entries("ATTEMPTS", geometry.packets)
-        .map_max_entries("COUNTERS", geometry.records())
-        .map_max_entries("HANDSHAKES", geometry.records())
-        .map_max_entries("DISTRIBUTIONS", geometry.records())
-        .map_max_entries("PEAKS", slots * geometry.cpus)
-        .map_max_entries("CONNECTIONS", connection_sets(options.max_connections))
-        .map_max_entries("USED_SETS", connection_sets(options.max_connections).div_ceil(LISTED as u32))
-        .map_max_entries("SPILLED", options.max_connections.div_ceil(4))
-        .map_max_entries("DROPPED", options.max_dropped_clients)
-        .map_max_entries("LISTS", slots)
-        .map_max_entries("THREADS", options.max_threads)
-        .map_max_entries("THREAD_INDEX", options.max_threads)
-        .map_max_entries("FREE_THREADS", options.max_threads);
+    let sets = connection_sets(options.max_connections);
+    for (name, size) in [
+        ("LISTENERS", slots),
+        ("FREE_SLOTS", slots),
+        ("INFO", slots),
+        ("ADDRESSES", 2 * slots),
+        ("HOLDERS", HOLDERS_PER_LISTENER * slots),
+        ("COMPLETING", geometry.packets),
+        ("ATTEMPTS", geometry.packets),
+        ("COUNTERS", geometry.records()),
+        ("HANDSHAKES", geometry.records()),
+        ("DISTRIBUTIONS", geometry.records()),
+        ("PEAKS", slots * geometry.cpus),
+        ("CONNECTIONS", sets),
+        ("USED_SETS", sets.div_ceil(LISTED as u32)),
+        ("SPILLED", options.max_connections.div_ceil(4)),
+        ("DROPPED", options.max_dropped_clients),
+        ("LISTS", slots),
+        ("THREADS", options.max_threads),
+        ("THREAD_INDEX", options.max_threads),
+        ("FREE_THREADS", options.max_threads),
+    ] {
+        loader.map_max_entries(name, entries(size));
+    }
     if options.blame {
         loader
             .map_max_entries("QUEUES", slots)
@@ -165,7 +196,13 @@ fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options, geometry: Geometry)
             .map_max_entries("ACCEPTORS", blame::MAX_THREADS)
             .map_max_entries("BEFORE", blame::MAX_THREADS)
             .map_max_entries("CHARGES", blame::MAX_CHARGES)
-            .map_max_entries("STACKS", blame::MAX_STACKS);
+            .map_max_entries("STACKS", blame::MAX_STACKS)
+            .map_max_entries("MORE_STACKS", blame::MORE_STACKS)
+            .map_max_entries("COPIES", stack_copy::RING)
+            .map_max_entries("FOLLOWING", stack_copy::MAX_PROCESSES);
+    }
+    if options.blame && options.blame_reads {
+        loader.map_max_entries("READERS", MAX_READERS).map_max_entries("READING", options.max_connections);
     }
 }
 
@@ -186,19 +223,60 @@ fn connection_sets(connections: u32) -> u32 {
     connections.div_ceil(PLACES as u32).next_power_of_two()
 }
 
+/// When an iterator is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// At every start.
+    Always,
+    /// Where arrivals and reads are seen, or may be later.
+    Reads,
+    /// Where the level may change.
+    Levels,
+    /// With blame.
+    Blame,
+}
+
+/// Every iterator: what it visits, as the kernel calls it, and when it is needed.
+pub(super) const ITERATORS: &[(&str, &str, Need)] = &[
+    ("find_connections", "tcp", Need::Always),
+    ("walk_queues", "bpf_map_elem", Need::Always),
+    ("unread", "bpf_map_elem", Need::Reads),
+    ("unread_spilled", "bpf_map_elem", Need::Reads),
+    ("list_waiting", "bpf_map_elem", Need::Always),
+    ("list_unread", "bpf_map_elem", Need::Reads),
+    ("list_unread_spilled", "bpf_map_elem", Need::Reads),
+    ("list_half_open", "tcp", Need::Always),
+    ("resume", "bpf_map_elem", Need::Levels),
+    ("resume_spilled", "bpf_map_elem", Need::Levels),
+    ("catch_up", "tcp", Need::Levels),
+    ("find_listeners", "tcp", Need::Always),
+    ("find_holders", "task_file", Need::Always),
+    ("find_strangers", "task_file", Need::Always),
+    ("let_go", "tcp", Need::Always),
+    ("poll", "bpf_map_elem", Need::Always),
+    ("blame_visit", "task", Need::Blame),
+    ("blame_refresh", "bpf_map_elem", Need::Blame),
+    ("blame_take_over", "bpf_map_elem", Need::Blame),
+    ("blame_take_over_spilled", "bpf_map_elem", Need::Blame),
+    ("blame_look_again", "bpf_map_elem", Need::Blame),
+];
+
 /// Loads and attaches an iterator, over the elements of `map` if it is one for maps.
 pub(in crate::source::live) fn iterator(
     ebpf: &mut Ebpf,
     name: &str,
-    kind: &str,
     btf: &Btf,
     map: Option<&OwnedFd>,
 ) -> Result<OwnedFd, StartError> {
+    let missing = || StartError::Object(format!("the object has no program {name}"));
+    let (_, kind, _) = ITERATORS.iter().find(|(iterator, ..)| *iterator == name).ok_or_else(missing)?;
     let refused = |error: ProgramError| iterator_refused(kind, &error);
-    let program =
-        ebpf.program_mut(name).ok_or_else(|| StartError::Object(format!("the object has no program {name}")))?;
-    let program: &mut Iter = program.try_into().map_err(refused)?;
-    program.load(kind, btf).map_err(refused)?;
+    let program: &mut Iter = ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(refused)?;
+    match program.load(kind, btf) {
+        // It was loaded beside others.
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+        Err(error) => return Err(refused(error)),
+    }
     let fd = program.fd().map_err(refused)?;
     bpf::attach_iterator(fd.as_fd(), map.map(AsFd::as_fd))
         .map_err(|error| StartError::Io("an iterator cannot be attached", error))
@@ -233,14 +311,16 @@ mod tests {
     use super::{OBJECT, STACK_DEPTH, with_stacks_of};
 
     #[test]
-    fn the_map_of_stacks_is_one_that_the_kernel_takes() {
+    fn the_maps_of_stacks_are_those_that_the_kernel_takes() {
         let (stack_trace, array) = (bpf_map_type::BPF_MAP_TYPE_STACK_TRACE, bpf_map_type::BPF_MAP_TYPE_ARRAY);
         for (limit, kind, frames) in
             [(0, array, 1), (64, stack_trace, 64), (127, stack_trace, STACK_DEPTH), (500, stack_trace, STACK_DEPTH)]
         {
             let object = Object::parse(&with_stacks_of(limit)).expect("the probes are an object");
-            let map = &object.maps["STACKS"];
-            assert_eq!((map.map_type(), map.key_size(), map.value_size()), (kind as u32, 4, 8 * frames), "{limit}");
+            for map in ["STACKS", "MORE_STACKS"].map(|name| &object.maps[name]) {
+                let found = (map.map_type(), map.key_size(), map.value_size());
+                assert_eq!(found, (kind as u32, 4, 8 * frames), "{limit}");
+            }
         }
     }
 

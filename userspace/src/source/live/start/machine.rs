@@ -1,14 +1,22 @@
 //! The properties of the machine to which the probes are adapted.
 
-use std::{collections::HashMap, path::PathBuf, thread};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    thread,
+};
 
-use aya::Btf;
+use aya::{Btf, Endianness};
 use listentop_abi::limits;
 use listentop_btf::KernelBtf;
 
-use super::kallsyms;
+use super::{kallsyms, loader::ITERATORS};
 use crate::source::live::{
-    attach::offsets,
+    attach::{
+        events::{self, Hook, Target},
+        offsets,
+    },
+    blame,
     error::{NO_THREAD, StartError},
 };
 use crate::source::namespaces;
@@ -54,6 +62,8 @@ impl Geometry {
 /// What this machine's kernel is like.
 pub(crate) struct Machine {
     pub(crate) kernel: KernelBtf,
+    /// The numbers of the types that programs are loaded for. The loader looks names up in a list of objects, one for
+    /// each type, and walks over it for each program: of the whole kernel's types it has those only that are needed.
     pub(crate) btf: Btf,
     /// Network namespaces by inode, with a file that leads into each.
     pub(crate) namespaces: HashMap<u32, PathBuf>,
@@ -62,6 +72,13 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Reads the kernel's types alone: of the rest nothing is known.
+    pub(crate) fn types() -> Result<Self, StartError> {
+        let kernel = KernelBtf::from_kernel()?;
+        let btf = names(&kernel)?;
+        Ok(Self { kernel, btf, namespaces: HashMap::new(), ranges: kallsyms::Ranges::default() })
+    }
+
     /// Reads all of it.
     pub(crate) fn read() -> Result<Self, StartError> {
         thread::scope(|scope| {
@@ -69,10 +86,23 @@ impl Machine {
             let ranges = thread::Builder::new().spawn_scoped(scope, kallsyms::discarding);
             let ranges = ranges.map_err(|error| StartError::Io(NO_THREAD, error))?;
             let kernel = KernelBtf::from_kernel()?;
-            let btf = Btf::from_sys_fs().map_err(|error| StartError::object(&error))?;
+            let btf = names(&kernel)?;
             let namespaces = namespaces::all();
             // If the thread failed, the ranges are unknown.
             Ok(Self { kernel, btf, namespaces, ranges: ranges.join().unwrap_or_default() })
         })
     }
+}
+
+/// The kernel's types with those names only that some program is loaded for.
+fn names(kernel: &KernelBtf) -> Result<Btf, StartError> {
+    let of_hook = |hook: &Hook| match hook.target {
+        Target::Tracepoint(name, _) => Some(format!("btf_trace_{name}")),
+        Target::Entry(name) | Target::Exit(name) => Some(name.to_owned()),
+        Target::Syscall(_) => None,
+    };
+    let hooks = events::all_hooks().chain(blame::all_hooks()).filter_map(of_hook);
+    let iterators = ITERATORS.iter().map(|(_, visits, _)| format!("bpf_iter_{visits}"));
+    let wanted: HashSet<String> = hooks.chain(iterators).collect();
+    Btf::parse(&kernel.excerpt(wanted), Endianness::default()).map_err(|error| StartError::object(&error))
 }

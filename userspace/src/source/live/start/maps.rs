@@ -21,7 +21,7 @@ use crate::source::live::{
 };
 
 /// The descriptor of a map.
-pub(super) fn descriptor<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, StartError> {
+pub(in crate::source::live) fn descriptor<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, StartError> {
     match ebpf.map(name) {
         Some(Map::Array(data) | Map::HashMap(data) | Map::Queue(data)) => Ok(data.fd().as_fd()),
         _ => Err(StartError::no_map(name)),
@@ -70,25 +70,26 @@ fn taken(ebpf: &mut Ebpf, name: &str) -> Result<Map, StartError> {
     ebpf.take_map(name).ok_or_else(|| StartError::no_map(name))
 }
 
-/// The queue of free slots, with all of them in it.
-pub(super) fn free_slots(ebpf: &mut Ebpf, geometry: Geometry) -> Result<Queue<MapData, u32>, StartError> {
-    let mut free = Queue::<MapData, u32>::try_from(taken(ebpf, "FREE_SLOTS")?).map_err(refused)?;
-    for slot in 0..geometry.slots {
-        free.push(&slot, 0).map_err(refused)?;
-    }
-    Ok(free)
+/// The queue of free slots, with none in it yet.
+pub(super) fn free_slots(ebpf: &mut Ebpf) -> Result<Queue<MapData, u32>, StartError> {
+    taken(ebpf, "FREE_SLOTS")?.try_into().map_err(refused)
 }
 
-/// The table of threads.
+/// Puts so many places into a queue of free ones.
+pub(super) fn fill(free: &mut Queue<MapData, u32>, places: u32) -> Result<(), StartError> {
+    (0..places).try_for_each(|place| free.push(&place, 0)).map_err(refused)
+}
+
+/// The table of threads, of which no record is free yet.
 pub(super) fn threads(ebpf: &mut Ebpf, options: &Options) -> Result<Threads, StartError> {
     let records = shared(ebpf, "THREADS", options.max_threads)?;
     let index = taken(ebpf, "THREAD_INDEX")?.try_into().map_err(refused)?;
     let free = taken(ebpf, "FREE_THREADS")?.try_into().map_err(refused)?;
-    Threads::new(records, options.max_threads, index, free).map_err(refused)
+    Ok(Threads::new(records, options.max_threads, index, free))
 }
 
 /// Sets what the probes are to do ([`listentop_abi::settings`]).
-pub(super) fn change_settings(ebpf: &mut Ebpf, value: u64) -> Result<(), StartError> {
+pub(in crate::source::live) fn change_settings(ebpf: &mut Ebpf, value: u64) -> Result<(), StartError> {
     let map = ebpf.map_mut(".bss").ok_or_else(|| StartError::no_map(".bss"))?;
     let map = aya::maps::Array::<_, u64>::try_from(map);
     map.and_then(|mut map| map.set(0, &value, 0)).map_err(refused)

@@ -3,34 +3,41 @@
 pub(crate) mod kallsyms;
 pub(in crate::source::live) mod loader;
 pub(crate) mod machine;
-mod maps;
-mod takeover;
+pub(in crate::source::live) mod maps;
+pub(in crate::source::live) mod takeover;
 
 use std::{os::fd::OwnedFd, thread, time::Duration};
 
-use aya::Ebpf;
+use aya::{
+    Ebpf,
+    maps::{MapData, Queue},
+};
 use listentop_abi::{limits, loss::Loss, settings};
 use nix::sys::resource::{Resource, getrlimit};
 
-use loader::{iterator, load};
+use loader::{ITERATORS, Need, iterator, load};
 use machine::{Geometry, Machine};
 use takeover::Takeover;
 
 use super::{
     Level, LiveSource, Options, Trial,
+    adjust::{Adjusting, Resume},
     attach::{
         self, Attached, Wanted,
         coverage::{self, Circumstances},
+        links::Links,
+        preload::{Refused, preload},
         programs::KernelPrograms,
     },
-    blame::{self, Blame},
-    read::{cost::ProbeCost, listeners::Listeners, lists::Lists, log::Log, unread::Walk},
+    blame::{self, Apart, Blame},
+    read::{cost::ProbeCost, listeners::Listeners, lists::Lists, log::Log, threads::Threads, unread::Walk},
 };
 use crate::source::live::error::{NO_THREAD, StartError};
 use crate::{
     errors::Shortage,
     source::{
-        coverage::Reason, devices::Devices, machine as host, namespaces, owners, uninhabited::Uninhabited, waiting,
+        coverage::Reason, devices::Devices, heap::Heap, machine as host, namespaces, owners, uninhabited::Uninhabited,
+        waiting,
     },
 };
 
@@ -76,32 +83,40 @@ impl LiveSource {
     ) -> Result<Self, StartError> {
         let geometry = Geometry::new(slots, &machine.kernel);
         let mut ebpf = load(options, machine, geometry)?;
+        let apart = options.blame_later.then(|| Apart::of(&ebpf, options, geometry)).transpose()?;
         let tables = maps::tables(&ebpf, geometry)?;
         if !options.blame {
             Blame::discard(&mut ebpf);
         }
         let losses = maps::losses(&ebpf)?;
         let log = options.log_probes.then(|| start_log(&mut ebpf)).transpose()?;
-        let free = maps::free_slots(&mut ebpf, geometry)?;
-        let threads = maps::threads(&mut ebpf, options)?;
+        let (free, threads, refused) = prepare(&mut ebpf, options, machine, geometry)?;
 
         let table = maps::descriptor(&ebpf, "LISTENERS")?.try_clone_to_owned();
         let table = table.map_err(|error| StartError::Io("a map cannot be opened", error))?;
-        let poll = iterator(&mut ebpf, "poll", "bpf_map_elem", &machine.btf, Some(&table))?;
+        let poll = iterator(&mut ebpf, "poll", &machine.btf, Some(&table))?;
         // What waits unread is of the highest level.
-        let walk = (options.level == Level::All).then(|| walk(&mut ebpf, machine)).transpose();
-        let lists = lists(&mut ebpf, options, machine, &table, geometry);
+        let reads = options.adjustable || options.level == Level::All;
+        let walk = reads.then(|| walk(&mut ebpf, machine)).transpose();
+        let half_open = iterator(&mut ebpf, "list_half_open", &machine.btf, None);
+        let no_half_open = half_open.as_ref().err().map(|error| Reason::NotListed(error.to_string()));
+        let lists = lists(&mut ebpf, reads, machine, (&table, half_open.ok()), geometry);
+        let resume = options.adjustable.then(|| Resume::load(&mut ebpf, machine));
         let takeover = Takeover::load(&mut ebpf, &machine.btf, &table)?;
 
-        let attached = attach_hooks(&mut ebpf, options, machine, trials)?;
+        let mut links = options.adjustable.then(Links::default);
+        let attached = attach_hooks(&mut ebpf, options, machine, (links.as_mut(), refused), trials)?;
         let unseen = namespaces::unseen();
-        let settings = settings_for(&attached, geometry);
+        // Where the level may change, no program may count on being alone that would not be at every level.
+        let exclusive = geometry.exclusive && !attached.may_use_functions();
+        let settings = settings_for(&attached, exclusive);
         maps::change_settings(&mut ebpf, settings)?;
         // Programs that return at once take nothing over.
         let visited: Vec<_> = if options.empty { Vec::new() } else { machine.namespaces.values().collect() };
         let unfinished_queues = takeover.run(&mut ebpf, &visited, settings, &tables.info, geometry)?;
 
-        let blame = options.blame.then(|| Blame::attach(&mut ebpf, options, machine, geometry.slots));
+        let blame =
+            options.blame.then(|| Blame::attach(&mut ebpf, options, machine, geometry.slots, &blame::start_unwinder()));
         let probe_cost = ProbeCost::start(options.probe_stats)
             .map_err(|error| StartError::Io("the probes cannot be timed", error))?;
         let circumstances = Circumstances {
@@ -110,13 +125,21 @@ impl LiveSource {
             unseen,
             not_walked: walk.as_ref().err().map(|error| Reason::NotWalked(error.to_string())),
             not_listed: lists.as_ref().err().map(|error| Reason::NotListed(error.to_string())),
+            no_half_open,
         };
         let entries = coverage::of(&attached, &circumstances);
+        let mut listeners = Listeners::new(tables, walk.ok().flatten(), free, attached.parts());
+        let mut lists = lists.ok();
+        listeners.see_reads(options.level == Level::All);
+        lists.iter_mut().for_each(|lists| lists.see_reads(options.level == Level::All));
+        let adjusting =
+            links.zip(resume).map(|(links, resume)| Adjusting::new(options.level, links, resume, exclusive));
         let mut source = Self {
             poll,
             losses,
-            listeners: Listeners::new(tables, walk.ok().flatten(), free, attached.parts()),
-            lists: lists.ok(),
+            listeners,
+            lists,
+            adjusting,
             threads,
             uninhabited: Uninhabited::default(),
             devices: Devices::default(),
@@ -125,6 +148,7 @@ impl LiveSource {
             sight: owners::Sight::of_machine(),
             waiting: waiting::Watch::start().map_err(|error| StartError::Io(NO_THREAD, error))?,
             host: host::host(),
+            heap: Heap::new(),
             coverage: crate::source::coverage::in_words(&entries),
             entries,
             circumstances,
@@ -134,6 +158,7 @@ impl LiveSource {
             clients_remembered: options.max_dropped_clients.saturating_sub(limits::READY_PLACES * geometry.cpus).into(),
             programs: loaded_programs(&ebpf),
             blame,
+            apart,
             name: name(options.level),
             ebpf,
             _log: log,
@@ -146,7 +171,7 @@ impl LiveSource {
 }
 
 /// The source's name. A level below the highest is part of it: what is missing is missing on purpose.
-fn name(level: Level) -> &'static str {
+pub(super) fn name(level: Level) -> &'static str {
     match level {
         Level::All => "live",
         Level::Accepts => "live, accepts",
@@ -159,7 +184,7 @@ fn walk(ebpf: &mut Ebpf, machine: &Machine) -> Result<Walk, StartError> {
     let mut over = |map, program| {
         let map = maps::descriptor(ebpf, map)?.try_clone_to_owned();
         let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
-        iterator(ebpf, program, "bpf_map_elem", &machine.btf, Some(&map))
+        iterator(ebpf, program, &machine.btf, Some(&map))
     };
     Ok(Walk::new([over("USED_SETS", "unread")?, over("SPILLED", "unread_spilled")?]))
 }
@@ -167,33 +192,35 @@ fn walk(ebpf: &mut Ebpf, machine: &Machine) -> Result<Walk, StartError> {
 /// What lists connections one by one. All else works without it.
 fn lists(
     ebpf: &mut Ebpf,
-    options: &Options,
+    reads: bool,
     machine: &Machine,
-    table: &OwnedFd,
+    (table, half_open): (&OwnedFd, Option<OwnedFd>),
     geometry: Geometry,
 ) -> Result<Lists, StartError> {
-    let waiting = iterator(ebpf, "list_waiting", "bpf_map_elem", &machine.btf, Some(table))?;
+    let waiting = iterator(ebpf, "list_waiting", &machine.btf, Some(table))?;
     let mut over = |map, program| {
         let map = maps::descriptor(ebpf, map)?.try_clone_to_owned();
         let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
-        iterator(ebpf, program, "bpf_map_elem", &machine.btf, Some(&map))
+        iterator(ebpf, program, &machine.btf, Some(&map))
     };
-    let unread = match options.level {
-        Level::All => Some([over("CONNECTIONS", "list_unread")?, over("SPILLED", "list_unread_spilled")?]),
-        // Neither arrivals nor reads are seen.
-        Level::Accepts | Level::Queues => None,
-    };
-    Ok(Lists::new(waiting, unread, maps::lists(ebpf, geometry)?))
+    // Below the highest level neither arrivals nor reads are seen.
+    let unread =
+        if reads { Some([over("CONNECTIONS", "list_unread")?, over("SPILLED", "list_unread_spilled")?]) } else { None };
+    Ok(Lists::new(waiting, unread, half_open, maps::lists(ebpf, geometry)?))
 }
 
 /// Descriptors that the probes take: one per map, program and hook, and a few for what is read at the start. More than
 /// they take on any kernel.
 pub(crate) const DESCRIPTORS: u64 = 128;
 
+/// Those that it takes in addition to change the level: iterators and their programs.
+const OF_LEVELS: u64 = 8;
+
 /// Checks that there are enough. The hooks that come after the last one would be refused otherwise, as if this kernel
 /// did not have them.
 fn check_descriptors(options: &Options) -> Result<(), StartError> {
-    let needed = if options.blame { DESCRIPTORS + blame::descriptors() } else { DESCRIPTORS };
+    let of_levels = if options.adjustable { OF_LEVELS } else { 0 };
+    let needed = DESCRIPTORS + of_levels + if options.blame { blame::descriptors() } else { 0 };
     let short = |text| StartError::Short(Shortage::Descriptors, text);
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
     // Reading the directory takes one itself.
@@ -212,15 +239,58 @@ fn start_log(ebpf: &mut Ebpf) -> Result<Log, StartError> {
     Log::start(ebpf, losses)
 }
 
-/// Attaches the hooks on a separate thread, because that may need a private mount namespace.
+/// What of the probes is wanted.
+fn wanted(options: &Options) -> Wanted<'_> {
+    let Options { kind, refuse, level, adjustable, .. } = options;
+    Wanted { kind: *kind, refuse, level: *level, adjustable: *adjustable }
+}
+
+/// Has the kernel verify the programs, which takes most of the start, and meanwhile fills the queues of free places,
+/// with a call for each. Returns these, and what was refused.
+fn prepare(
+    ebpf: &mut Ebpf,
+    options: &Options,
+    machine: &Machine,
+    geometry: Geometry,
+) -> Result<(Queue<MapData, u32>, Threads, Refused), StartError> {
+    let mut free = maps::free_slots(ebpf)?;
+    let mut threads = maps::threads(ebpf, options)?;
+    let needed = |need| match need {
+        Need::Always => true,
+        // What waits unread is of the highest level.
+        Need::Reads => options.adjustable || options.level == Level::All,
+        Need::Levels => options.adjustable,
+        Need::Blame => false,
+    };
+    let iterators = ITERATORS.iter().filter(|(.., need)| needed(*need)).map(|(program, visits, _)| (*program, *visits));
+    thread::scope(|scope| {
+        let fill = move || -> Result<_, StartError> {
+            maps::fill(&mut free, geometry.slots)?;
+            maps::fill(threads.free(), options.max_threads)?;
+            Ok((free, threads))
+        };
+        let filling = thread::Builder::new().spawn_scoped(scope, fill);
+        let filling = filling.map_err(|error| StartError::Io(NO_THREAD, error))?;
+        let refused = preload(ebpf, (&machine.btf, &machine.kernel), wanted(options), iterators);
+        let filled =
+            filling.join().map_err(|_| StartError::Object("the thread that fills tables failed".to_owned()))?;
+        filled.map(|(free, threads)| (free, threads, refused))
+    })
+}
+
+/// Attaches the hooks on a separate thread, because that may need a private mount namespace. `refused`: the kernel did
+/// that already.
 fn attach_hooks(
     ebpf: &mut Ebpf,
     options: &Options,
     machine: &Machine,
+    (links, refused): (Option<&mut Links>, Refused),
     trials: &mut Vec<Trial>,
 ) -> Result<Attached, StartError> {
-    let wanted = Wanted { kind: options.kind, refuse: &options.refuse, level: options.level };
-    let attach = || attach::attach(&mut KernelPrograms::new(ebpf, &machine.btf, &machine.kernel), wanted);
+    let attach = || {
+        let programs = KernelPrograms::new(ebpf, &machine.btf, &machine.kernel);
+        attach::attach(&mut programs.with_links(links).without(refused), wanted(options))
+    };
     let attached = thread::scope(|scope| {
         let thread = thread::Builder::new().spawn_scoped(scope, attach);
         let thread = thread.map_err(|error| StartError::Io(NO_THREAD, error))?;
@@ -240,8 +310,7 @@ fn attach_hooks(
 
 /// What the probes are to do. Before this is set, and where another program may interrupt them, they add to counters
 /// atomically.
-fn settings_for(attached: &Attached, geometry: Geometry) -> u64 {
-    let exclusive = geometry.exclusive && !attached.uses_functions();
+pub(super) fn settings_for(attached: &Attached, exclusive: bool) -> u64 {
     attached.settings() | if exclusive { settings::EXCLUSIVE } else { 0 }
 }
 

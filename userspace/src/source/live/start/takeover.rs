@@ -45,9 +45,9 @@ impl Takeover {
     /// Loads them. `table`: the map of listeners.
     pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, table: &OwnedFd) -> Result<Self, StartError> {
         Ok(Self {
-            listening: iterator(ebpf, "find_listeners", "tcp", btf, None)?,
-            walk: iterator(ebpf, "walk_queues", "bpf_map_elem", btf, Some(table))?,
-            connected: iterator(ebpf, "find_connections", "tcp", btf, None)?,
+            listening: iterator(ebpf, "find_listeners", btf, None)?,
+            walk: iterator(ebpf, "walk_queues", btf, Some(table))?,
+            connected: iterator(ebpf, "find_connections", btf, None)?,
             holders: Holders::load(ebpf, btf).ok(),
         })
     }
@@ -87,9 +87,9 @@ impl Takeover {
 impl Holders {
     fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, StartError> {
         Ok(Self {
-            find: iterator(ebpf, "find_holders", "task_file", btf, None)?,
-            strangers: iterator(ebpf, "find_strangers", "task_file", btf, None)?,
-            let_go: iterator(ebpf, "let_go", "tcp", btf, None)?,
+            find: iterator(ebpf, "find_holders", btf, None)?,
+            strangers: iterator(ebpf, "find_strangers", btf, None)?,
+            let_go: iterator(ebpf, "let_go", btf, None)?,
         })
     }
 
@@ -103,7 +103,7 @@ impl Holders {
 }
 
 /// Runs an iterator over the sockets of each namespace.
-fn visit(sockets: &OwnedFd, namespaces: &[&PathBuf]) {
+pub(in crate::source::live) fn visit(sockets: &OwnedFd, namespaces: &[&PathBuf]) {
     for namespace in namespaces {
         // One that has gone meanwhile has nothing to take over. Coverage names those that may not be entered.
         let _ = namespaces::inside(namespace, || bpf::run_iterator(sockets.as_fd()));
