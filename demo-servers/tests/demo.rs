@@ -18,6 +18,7 @@ const TESTS: &[Test] = &[
     Test { name: "signals_end_a_report_and_all_processes", run: signals_end_a_report },
     Test { name: "a_lesson_asks_acts_and_says_what_it_proved", run: a_lesson_from_question_to_outcome },
     Test { name: "the_last_step_is_judged_while_it_runs", run: the_last_step_is_judged },
+    Test { name: "an_early_end_compares_what_belongs_together", run: an_early_end },
     Test { name: "the_menu_starts_a_lesson_and_leaves", run: the_menu },
     Test { name: "signals_restore_the_terminal", run: signals_restore_the_terminal },
     Test { name: "a_panic_restores_the_terminal", run: a_panic_restores_the_terminal },
@@ -186,6 +187,24 @@ fn the_last_step_is_judged() {
     session.type_text("q");
     assert_eq!(session.end(), 0, "{}", session.shown());
     running.assert_nothing_left();
+}
+
+/// The load goes on when somebody ends the lesson in its midst: listentop's last report is not of the moment at which the
+/// servers printed last.
+fn an_early_end() {
+    for by_key in [true, false] {
+        let (mut session, running) = dashboard("patterns");
+        std::thread::sleep(Duration::from_secs(4));
+        if by_key {
+            session.type_text("q");
+            assert_eq!(session.end(), 0, "{}", session.shown());
+        } else {
+            session.signal(Signal::SIGTERM);
+            assert_eq!(session.end(), 143, "{}", session.shown());
+        }
+        let after = assert_restored(&session, &running);
+        assert!(after.contains(" of 20 numbers agree: ") && !after.contains("NOT EXPLAINED"), "{after}");
+    }
 }
 
 fn the_menu() {

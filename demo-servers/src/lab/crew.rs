@@ -21,9 +21,6 @@ use std::time::{Duration, Instant};
 /// Time that processes may take to end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// After this time a program handles signals.
-const READY: Duration = Duration::from_secs(1);
-
 /// Number of events that may wait for the lab. Whoever sends more waits.
 const ROOM: usize = 1024;
 /// The longest line that a program may print. A server's counters have a row for each of its threads.
@@ -57,6 +54,8 @@ pub(super) enum Event {
     Err(usize, String),
     /// A signal for the lab.
     Signal(Signal),
+    /// Processes have ended and are reaped: the numbers of those that ended unexpectedly; a load may end by itself.
+    Ended(Vec<usize>),
     /// From a connection to the control socket, with its number.
     Control(usize, Incoming),
 }
@@ -71,7 +70,6 @@ pub(super) struct Member {
     child: Child,
     /// Its exit status, once it has been reaped.
     pub(super) status: Option<ExitStatus>,
-    started: Instant,
     /// Last line of its stdout.
     pub(super) last_out: Option<String>,
     /// All of its stdout, if it is [`Kind::Blame`]: its report has many lines.
@@ -86,11 +84,10 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Sends it a signal that does not end it. Returns false if it has ended.
+    /// Sends it a signal that it handles. Returns false if it has ended, or does not handle it yet: before its first
+    /// lines of code the signal would end it.
     pub(super) fn ask(&self, signal: Signal) -> bool {
-        // Before its first lines of code the signal would end it.
-        let ready = self.printed > 0 || self.started.elapsed() >= READY;
-        ready && self.status.is_none() && kill(Pid::from_raw(self.child.id() as i32), signal).is_ok()
+        self.status.is_none() && handles(self.pid(), signal) && kill(Pid::from_raw(self.pid() as i32), signal).is_ok()
     }
 
     /// Its process.
@@ -234,7 +231,6 @@ impl Crew {
             kind,
             child,
             status: None,
-            started: Instant::now(),
             last_out: None,
             out: String::new(),
             printed: 0,
@@ -263,9 +259,11 @@ impl Crew {
         std::thread::Builder::new().spawn(read).context("cannot start a thread for what processes print")
     }
 
-    /// The next event, if one comes in time. Keeps what processes print.
+    /// The next event, if one comes in time. Keeps what processes print, and reaps those that have ended: whoever looks
+    /// at an event finds the members as they are after it.
     pub(super) fn next(&mut self, timeout: Duration) -> Option<Event> {
         let event = match self.events.recv_timeout(timeout) {
+            Ok(Event::Signal(Signal::SIGCHLD)) => Event::Ended(self.reap()),
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
         };
@@ -293,13 +291,13 @@ impl Crew {
             Event::Control(_, Incoming::Message(ToLab::Report { number, report })) => {
                 self.report = Some((*number, report.clone()));
             }
-            Event::Signal(_) | Event::Control(..) => {}
+            Event::Signal(_) | Event::Ended(_) | Event::Control(..) => {}
         }
         Some(event)
     }
 
     /// Reaps processes that have ended. Returns the numbers of those that ended unexpectedly; a load may end by itself.
-    pub(super) fn reap(&mut self) -> Vec<usize> {
+    fn reap(&mut self) -> Vec<usize> {
         let mut unexpected = Vec::new();
         for (number, member) in self.members.iter_mut().enumerate() {
             if member.status.is_none()
@@ -370,6 +368,14 @@ impl Crew {
     }
 }
 
+/// Whether a process blocks or catches this signal, by /proc/PID/status. A blocked one waits for a signalfd.
+fn handles(pid: u32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = |line: &str| u64::from_str_radix(line.split_once(':')?.1.trim(), 16).ok();
+    let masks = status.lines().filter(|line| line.starts_with("SigBlk:") || line.starts_with("SigCgt:"));
+    masks.filter_map(mask).any(|mask| mask >> (signal as i32 - 1) & 1 == 1)
+}
+
 impl Member {
     fn kill(&mut self) {
         if self.status.is_none() {
@@ -387,5 +393,53 @@ impl Drop for Crew {
         for member in &mut self.members {
             member.kill();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(crew: &mut Crew, script: &str) -> usize {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        crew.start(Kind::Load, "load on test", command, None).unwrap()
+    }
+
+    /// Waits for events until `done`.
+    fn until(crew: &mut Crew, done: impl Fn(&Member) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done(&crew.members[0]) {
+            assert!(Instant::now() < deadline, "{:?}", crew.members[0]);
+            crew.next(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn who_looks_at_an_end_finds_it_reaped() {
+        let mut crew = Crew::new();
+        let number = load(&mut crew, "echo '{}'");
+        until(&mut crew, |load| load.printed == 1 && load.readers.iter().all(std::thread::JoinHandle::is_finished));
+        // What it printed last was read, and its end is not known yet. It may be asked once more, and will not answer.
+        assert!(crew.members[number].status.is_none());
+        // Its stdout closes a moment before it can be reaped.
+        while !std::fs::read_to_string(format!("/proc/{}/stat", crew.members[number].pid())).unwrap().contains(") Z ") {
+        }
+        crew.sender().send(Event::Signal(Signal::SIGCHLD)).unwrap();
+        let event = crew.next(Duration::from_secs(20)).unwrap();
+        assert!(matches!(&event, Event::Ended(unexpected) if unexpected.is_empty()), "{event:?}");
+        assert!(crew.members[number].status.is_some_and(|status| status.success()));
+    }
+
+    #[test]
+    fn only_who_handles_a_signal_is_asked() {
+        let mut crew = Crew::new();
+        let asked = load(&mut crew, "trap 'echo asked' USR1; echo ready; while :; do sleep 0.01; done");
+        let deaf = load(&mut crew, "exec sleep 60");
+        assert!(!crew.members[deaf].ask(Signal::SIGUSR1), "it would end");
+        until(&mut crew, |load| load.printed == 1);
+        assert!(crew.members[asked].ask(Signal::SIGUSR1));
+        until(&mut crew, |load| load.last_out.as_deref() == Some("asked"));
+        assert!(crew.reap().is_empty(), "nobody has ended");
     }
 }

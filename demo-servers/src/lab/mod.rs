@@ -290,6 +290,10 @@ fn show(
     if let Err(Stop::Failed(error)) = ended {
         return Err(error);
     }
+    let finished = run.steps.len() == lesson.steps.len();
+    if !(finished || options.headless || matches!(ended, Err(Stop::Left(_)))) {
+        run.take_last();
+    }
     let proof = prove(&mut run, chosen, attempt);
 
     // The load ends before the servers: otherwise its connections would fail.

@@ -17,7 +17,7 @@ use lessons::Act;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,8 @@ pub(super) struct Run<'a> {
     pub(super) now: Snapshot,
     /// What was known when everybody was last asked at one moment.
     pub(super) taken: Snapshot,
+    /// What the servers had printed at the last refreshments, with the time; the oldest first.
+    pub(super) printed: VecDeque<(Instant, BTreeMap<String, Value>)>,
     pub(super) state: State,
     pub(super) acts: Vec<Acted>,
     /// What `listentop blame` printed, or why it printed nothing; `None` before its end.
@@ -149,6 +151,7 @@ impl<'a> Run<'a> {
             steps: Vec::new(),
             now: Snapshot::default(),
             taken: Snapshot::default(),
+            printed: VecDeque::new(),
             state,
             acts: Vec::new(),
             blame: None,
@@ -217,6 +220,9 @@ impl<'a> Run<'a> {
         }
         self.began = Instant::now();
         self.sampler.begin();
+        if self.watched() {
+            self.note_first()?;
+        }
         // A report ends by itself. This deadline ends one that does not.
         let deadline = match (self.options.headless, self.options.duration) {
             (true, _) => Some(self.began + length + ATTACH),
@@ -382,8 +388,7 @@ impl<'a> Run<'a> {
             };
             let is_done = done(self.crew, &event);
             match event {
-                Event::Signal(Signal::SIGCHLD) => {
-                    let ended = self.crew.reap();
+                Event::Ended(ended) => {
                     let other = ended.iter().find(|&&number| self.crew.members[number].kind != Kind::Listentop);
                     if let Some(&number) = other {
                         return Err(self.crew.unexpected(number).into());
@@ -449,7 +454,7 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
             let progress = self.progress.as_ref().and_then(Progress::next);
-            // SIGCHLD comes as an event, so only a check for settling needs a tick.
+            // The end of a process comes as an event, so only a check for settling needs a tick.
             let tick = settle.then(|| now + Duration::from_millis(100));
             let next = end.into_iter().chain(settled).chain(refresh).chain(progress).chain(tick).min();
             let next = next.unwrap_or(now + Duration::from_secs(3600));
@@ -477,6 +482,7 @@ impl<'a> Run<'a> {
     /// Judges anew, tells whoever watches, and asks for the next figures.
     fn refresh(&mut self, end: Option<Instant>) {
         self.now = self.gather();
+        self.note_printed();
         self.state.clients = self.clients.take(self.plan.lesson, &self.now);
         self.state.left = end.map(|end| end.saturating_duration_since(Instant::now()).as_secs());
         self.tell();

@@ -23,7 +23,8 @@ pub(in crate::cli) struct Serve {
     /// TLS, and users with their passwords: a web configuration as the exporters of Prometheus have it
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub(in crate::cli) config: Option<PathBuf>,
-    /// The most series of listeners in a scrape. Those of the listeners that opened last are left out, and counted
+    /// The most series of listeners in a scrape. Listeners with the highest socket cookies, mostly those that
+    /// opened last, are left out, and counted
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = values::series)]
     pub(in crate::cli) max_series: u32,
     /// Time between two samples
