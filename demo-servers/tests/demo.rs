@@ -189,8 +189,8 @@ fn the_last_step_is_judged() {
     running.assert_nothing_left();
 }
 
-/// The load goes on when somebody ends the lesson in its midst: listentop's last report is not of the moment at which the
-/// servers printed last.
+/// The load goes on when somebody ends the lesson in its midst: listentop's last report is not of the moment at which
+/// the servers printed last.
 fn an_early_end() {
     for by_key in [true, false] {
         let (mut session, running) = dashboard("patterns");

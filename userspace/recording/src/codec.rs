@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::Error
 use crate::{
     frame::{self, FrameError, Header, Kind, Stamp},
     patch,
+    tape::{At, NoTape, Tape},
 };
 
 /// Frames after which a whole sample comes again, at the earliest: damage costs no more than that.
@@ -131,7 +132,9 @@ fn content<T: DeserializeOwned>(value: &Value) -> Result<T, FrameError> {
 #[derive(Debug, Default)]
 pub struct Encoder {
     /// The last sample: what the next changes are to.
-    before: Option<(Value, Shared<ListenerSample>)>,
+    before: Option<(Tape, Shared<ListenerSample>)>,
+    /// A listener before and now, for one after the other.
+    tapes: [Tape; 2],
     serial: u64,
     /// Frames since the last whole sample, and their size.
     since_key: (u64, usize),
@@ -162,16 +165,19 @@ impl Encoder {
     /// The sample is too large.
     pub fn encode(&mut self, sample: &Sample) -> Result<Vec<u8>, FrameError> {
         let stamp = Stamp { serial: self.serial, unix_ms: sample.unix_ms, monotonic_ns: sample.monotonic_ns };
-        let rest = value(&Rest::of(sample))?;
+        let mut rest = Tape::default();
+        rest.record(&Rest::of(sample))?;
         let (frames, size) = self.since_key;
         let due = frames >= KEY_AT_LATEST || frames >= KEY_AFTER && size >= self.key_size;
         let frame = if let Some((old, listeners)) = self.before.take().filter(|_| !due) {
-            let frame = frame::frame(Kind::Delta, stamp, &change(&old, &rest, &listeners, &sample.listeners)?)?;
+            let rests = [old.whole(), rest.whole()];
+            let change = change(rests, &listeners, &sample.listeners, &mut self.tapes)?;
+            let frame = frame::frame(Kind::Delta, stamp, &change)?;
             self.since_key = (frames + 1, size + frame.len());
             frame
         } else {
             let listeners = sample.listeners.iter().map(ByValue).collect();
-            let frame = frame::frame(Kind::Key, stamp, &WholeOf { sample: &rest, listeners })?;
+            let frame = frame::frame(Kind::Key, stamp, &WholeOf { sample: &rest.whole().value(), listeners })?;
             self.since_key = (1, 0);
             self.key_size = frame.len();
             frame
@@ -182,12 +188,18 @@ impl Encoder {
     }
 }
 
-/// What makes the new listeners of the old ones.
+impl From<NoTape> for FrameError {
+    fn from(error: NoTape) -> Self {
+        Self::Content(error.to_string())
+    }
+}
+
+/// What makes the new sample of the old one: the rests of both, and the listeners.
 fn change(
-    old_rest: &Value,
-    rest: &Value,
+    [old_rest, rest]: [At<'_>; 2],
     old: &Shared<ListenerSample>,
     new: &Shared<ListenerSample>,
+    [tape_before, tape_now]: &mut [Tape; 2],
 ) -> Result<Change, FrameError> {
     let sample = patch::diff(old_rest, rest).unwrap_or_else(|| Value::Map(Vec::new()));
     let mut change = Change { sample, order: None, changed: Vec::new(), new: Vec::new() };
@@ -200,7 +212,9 @@ fn change(
         if Arc::ptr_eq(before, listener) || before == listener {
             continue;
         }
-        if let Some(patch) = patch::diff(&value(&**before)?, &value(&**listener)?) {
+        tape_before.record(&**before)?;
+        tape_now.record(&**listener)?;
+        if let Some(patch) = patch::diff(tape_before.whole(), tape_now.whole()) {
             change.changed.push((at as u64, patch));
         }
     }
@@ -346,6 +360,77 @@ mod tests {
     use listentop_model::fixtures;
 
     use super::*;
+
+    /// All kinds of parts that serde knows.
+    #[derive(Serialize)]
+    struct Parts {
+        natural: u64,
+        signed: (i8, i64),
+        float: f32,
+        letter: char,
+        text: String,
+        some: Option<bool>,
+        none: Option<bool>,
+        unit: (),
+        address: std::net::IpAddr,
+        unit_variant: Variants,
+        variants: Vec<Variants>,
+        map: std::collections::BTreeMap<u16, Vec<u8>>,
+        empty: Vec<u8>,
+        last: &'static str,
+    }
+
+    #[derive(Serialize)]
+    enum Variants {
+        Unit,
+        One(u8),
+        Two(u8, Option<String>),
+        Named { one: u8, two: Vec<i16> },
+    }
+
+    #[test]
+    fn a_tape_is_the_same_value() {
+        let parts = Parts {
+            natural: u64::MAX,
+            signed: (-1, i64::MIN),
+            float: 0.1,
+            letter: 'ß',
+            text: "ünd".to_owned(),
+            some: Some(true),
+            none: None,
+            unit: (),
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            unit_variant: Variants::Unit,
+            variants: vec![
+                Variants::One(1),
+                Variants::Two(2, Some("text".to_owned())),
+                Variants::Named { one: 1, two: vec![-2, 2] },
+            ],
+            map: [(1, vec![1, 2]), (2, vec![])].into(),
+            empty: Vec::new(),
+            last: "last",
+        };
+        let mut tape = Tape::default();
+        tape.record(&parts).expect("it has a tape");
+        assert_eq!(tape.whole().value(), value(&parts).expect("it has a value"));
+        // A tape that is used again has nothing of before.
+        let fixtures = [
+            fixtures::quiet(),
+            fixtures::distinct(),
+            fixtures::unavailable(),
+            fixtures::per_connection(),
+            fixtures::connections(),
+            fixtures::blamed(),
+        ];
+        for sample in fixtures.into_iter().flatten() {
+            tape.record(&Rest::of(&sample)).expect("it has a tape");
+            assert_eq!(tape.whole().value(), value(&Rest::of(&sample)).expect("it has a value"));
+            for listener in &sample.listeners {
+                tape.record(listener).expect("it has a tape");
+                assert_eq!(tape.whole().value(), value(listener).expect("it has a value"));
+            }
+        }
+    }
 
     /// A reader of any version sees no difference.
     #[test]

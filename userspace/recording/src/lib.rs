@@ -13,6 +13,7 @@ mod patch;
 mod reader;
 mod segments;
 mod start;
+mod tape;
 mod writer;
 
 pub use codec::{Decoder, Encoder};

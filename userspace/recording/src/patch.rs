@@ -13,6 +13,8 @@
 
 use ciborium::Value;
 
+use crate::tape::{At, Items, Kind};
+
 /// In the patch of a list: how long it is now, if it became shorter.
 const LENGTH: i64 = -1;
 
@@ -23,21 +25,21 @@ pub(crate) struct Misfit;
 
 /// What makes `new` of `old`; `None` if they are equal.
 #[must_use]
-pub(crate) fn diff(old: &Value, new: &Value) -> Option<Value> {
-    match (old, new) {
-        _ if old == new => None,
-        (Value::Integer(before), Value::Integer(now)) => {
-            let grown = i128::from(*now) - i128::from(*before);
-            Some(grown.try_into().map_or_else(|_| replacement(new), Value::Integer))
+pub(crate) fn diff(old: At<'_>, new: At<'_>) -> Option<Value> {
+    match (old.kind(), new.kind()) {
+        (Kind::Integer(before), Kind::Integer(now)) => {
+            let grown = now - before;
+            (grown != 0).then(|| grown.try_into().map_or_else(|_| replacement(new), Value::Integer))
         }
-        (Value::Map(before), Value::Map(now)) if same_names(before, now) => {
-            let pairs = before.iter().zip(now).enumerate();
-            let changed = pairs.filter_map(|(at, (before, now))| Some((number(at), diff(&before.1, &now.1)?)));
-            Some(Value::Map(changed.collect()))
-        }
-        (Value::Array(before), Value::Array(now)) => Some(diff_of_lists(before, now)),
+        (Kind::Map(before), Kind::Map(now)) if same_names(&before, &now) => some_entries(diff_of_maps(before, now)),
+        (Kind::List(before), Kind::List(now)) => some_entries(diff_of_lists(before, now)),
+        _ if old.is(new) => None,
         _ => Some(replacement(new)),
     }
+}
+
+fn some_entries(entries: Vec<(Value, Value)>) -> Option<Value> {
+    (!entries.is_empty()).then_some(Value::Map(entries))
 }
 
 /// A place or length as a value.
@@ -45,24 +47,32 @@ fn number(place: usize) -> Value {
     Value::from(place as u64)
 }
 
-fn replacement(new: &Value) -> Value {
-    Value::Array(vec![new.clone()])
+fn replacement(new: At<'_>) -> Value {
+    Value::Array(vec![new.value()])
 }
 
-fn same_names(before: &[(Value, Value)], now: &[(Value, Value)]) -> bool {
-    before.len() == now.len() && before.iter().zip(now).all(|(before, now)| before.0 == now.0)
+fn same_names(before: &Items<'_>, now: &Items<'_>) -> bool {
+    let mut names = before.clone().step_by(2).zip(now.clone().step_by(2));
+    before.left() == now.left() && names.all(|(before, now)| before.is(now))
 }
 
-fn diff_of_lists(before: &[Value], now: &[Value]) -> Value {
+fn diff_of_maps(before: Items<'_>, now: Items<'_>) -> Vec<(Value, Value)> {
+    let pairs = before.skip(1).step_by(2).zip(now.skip(1).step_by(2)).enumerate();
+    pairs.filter_map(|(at, (before, now))| Some((number(at), diff(before, now)?))).collect()
+}
+
+fn diff_of_lists(mut before: Items<'_>, now: Items<'_>) -> Vec<(Value, Value)> {
     let mut entries = Vec::new();
-    if now.len() < before.len() {
-        entries.push((Value::from(LENGTH), number(now.len())));
+    if now.left() < before.left() {
+        entries.push((Value::from(LENGTH), number(now.left())));
     }
-    let changed = before.iter().zip(now).enumerate();
-    entries.extend(changed.filter_map(|(at, (before, now))| Some((number(at), diff(before, now)?))));
-    let added = now.iter().enumerate().skip(before.len());
-    entries.extend(added.map(|(at, item)| (number(at), replacement(item))));
-    Value::Map(entries)
+    for (at, now) in now.enumerate() {
+        match before.next() {
+            Some(before) => entries.extend(diff(before, now).map(|patch| (number(at), patch))),
+            None => entries.push((number(at), replacement(now))),
+        }
+    }
+    entries
 }
 
 /// Makes the new value of the old one. After an error the value is of no use.
@@ -122,6 +132,49 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tape::Tape;
+
+    fn diff(old: &Value, new: &Value) -> Option<Value> {
+        let tape = |value| {
+            let mut tape = Tape::default();
+            tape.record(value).expect("it has a tape");
+            tape
+        };
+        super::diff(tape(old).whole(), tape(new).whole())
+    }
+
+    /// The same by the values themselves: what earlier versions wrote.
+    fn diff_of_values(old: &Value, new: &Value) -> Option<Value> {
+        let replacement = || Value::Array(vec![new.clone()]);
+        match (old, new) {
+            _ if old == new => None,
+            (Value::Integer(before), Value::Integer(now)) => {
+                let grown = i128::from(*now) - i128::from(*before);
+                Some(grown.try_into().map_or_else(|_| replacement(), Value::Integer))
+            }
+            (Value::Map(before), Value::Map(now))
+                if before.len() == now.len() && before.iter().zip(now).all(|(before, now)| before.0 == now.0) =>
+            {
+                let pairs = before.iter().zip(now).enumerate();
+                let changed =
+                    pairs.filter_map(|(at, (before, now))| Some((number(at), diff_of_values(&before.1, &now.1)?)));
+                Some(Value::Map(changed.collect()))
+            }
+            (Value::Array(before), Value::Array(now)) => {
+                let mut entries = Vec::new();
+                if now.len() < before.len() {
+                    entries.push((Value::from(LENGTH), number(now.len())));
+                }
+                let changed = before.iter().zip(now).enumerate();
+                entries
+                    .extend(changed.filter_map(|(at, (before, now))| Some((number(at), diff_of_values(before, now)?))));
+                let added = now.iter().enumerate().skip(before.len());
+                entries.extend(added.map(|(at, item)| (number(at), Value::Array(vec![item.clone()]))));
+                Some(Value::Map(entries))
+            }
+            _ => Some(replacement()),
+        }
+    }
 
     fn value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -148,6 +201,7 @@ mod tests {
             match diff(&old, &new) {
                 None => prop_assert_eq!(&old, &new),
                 Some(patch) => {
+                    prop_assert_eq!(Some(patch.clone()), diff_of_values(&old, &new));
                     prop_assert_ne!(&old, &new);
                     apply(&mut changed, patch).expect("it fits");
                     prop_assert_eq!(&changed, &new);
