@@ -1,8 +1,8 @@
 //! A value as serde describes it, laid out flat.
 //!
-//! What changed is found between two such values, of which only the little that changed becomes a [`Value`]. A `Value`
-//! has an allocation of its own for each name, list and pair: making two of each used listener, a second at a time, took
-//! a third of the dashboard's CPU time. A tape is used again for the next value, and then allocates nothing.
+//! What changed is found between two such values, and only the little that changed becomes a [`Value`]. A `Value` has
+//! an allocation of its own for each name, list and pair: making two of each used listener, a second at a time, took a
+//! third of the dashboard's CPU time. A tape is used again for the next value, and then allocates nothing.
 
 use std::fmt;
 
