@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{SigHandler, Signal, kill, signal},
     unistd::Pid,
 };
 use serde_json::Value;
@@ -20,13 +20,21 @@ use crate::{environment, wait_until};
 /// An unprivileged user and group.
 pub const NOBODY: u32 = 65534;
 
-/// The program with these arguments, separated by blanks, and the probes that all tests use.
+/// The program with these arguments, separated by blanks, and the probes that all tests use. A hangup ends it, also
+/// where the tests run under nohup(1).
 pub fn listentop(arguments: &str) -> Command {
     let mut command = Command::new(environment::program());
     if let Some(probes) = environment::probes().filter(|_| !arguments.contains("--probes")) {
         command.args(["--probes", &probes]);
     }
     command.args(arguments.split_whitespace()).stdin(Stdio::null());
+    let heed = || {
+        // SAFETY: no code of ours runs upon the signal.
+        unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+        Ok(())
+    };
+    // SAFETY: one system call between fork and exec.
+    unsafe { command.pre_exec(heed) };
     command
 }
 
