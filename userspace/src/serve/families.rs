@@ -92,7 +92,7 @@ fn listeners<'a>(page: &'a Page, all: &mut Vec<Family<'a>>) {
     let findings = rows().flat_map(|row| &row.findings).chain(&page.of_groups);
     all.push(Family::gauge(
         "finding",
-        "1 while a finding holds. The ones with root_cause=\"true\" explain the others of their listener.",
+        "1 while a finding holds, and 5 s longer. The ones with root_cause=\"true\" explain the others of their listener.",
         findings.map(|labels| (Cow::Borrowed(labels), 1.0)),
     ));
     let coverage = |entry: &Coverage| {

@@ -7,6 +7,7 @@ use std::{
 
 use listentop_model::{
     coverage::Coverage,
+    episodes::{self, HOLD_MS},
     figures::{Kind, Value},
     model::{Finding, ListenerModel},
     sample::Losses,
@@ -99,7 +100,7 @@ pub(super) struct Floors(Mutex<HashMap<u64, Vec<u64>>>);
 impl Floors {
     /// The page of a model: the oldest listeners, as many as `most` series allow.
     pub(super) fn page(&self, latest: Arc<Latest>, most: usize) -> Page {
-        let peaks = latest.peaks();
+        let (peaks, now_ms) = (latest.peaks(), episodes::now_ms(&latest.model));
         let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let listeners = labels::listeners(&latest.model);
         floors.retain(|id, _| listeners.binary_search_by_key(id, |(_, listener)| listener.id).is_ok());
@@ -114,7 +115,7 @@ impl Floors {
                     *count = *floor;
                 }
             }
-            let row = row(labels, listener, values);
+            let row = row(labels, listener, values, now_ms);
             let of_row = row.series();
             if series + of_row > most {
                 cut = (cut.0 + 1, cut.1 + of_row);
@@ -129,14 +130,14 @@ impl Floors {
     }
 }
 
-fn row(labels: Labels, listener: &ListenerModel, values: Vec<Option<Exportable>>) -> Row {
+fn row(labels: Labels, listener: &ListenerModel, values: Vec<Option<Exportable>>, now_ms: u64) -> Row {
     let process = listener.process.as_ref().map(|process| process.comm.as_str());
     let info = labels
         .clone()
         .with("protocol", Some(listener.protocol.name()))
         .with("process", process)
         .with("pattern", Some(listener.pattern.name.name()));
-    let findings = listener.findings.iter().filter_map(|found| finding(&labels, found)).collect();
+    let findings = listener.findings.iter().filter_map(|found| finding(&labels, found, now_ms)).collect();
     let descriptors = listener.descriptors.map(|descriptors| (descriptors.open, descriptors.soft_limit));
     Row {
         #[cfg(feature = "otlp")]
@@ -151,10 +152,11 @@ fn row(labels: Labels, listener: &ListenerModel, values: Vec<Option<Exportable>>
     }
 }
 
-/// The labels of a finding that holds.
-fn finding(labels: &Labels, found: &Finding) -> Option<Labels> {
+/// The labels of a finding that holds, or held until a moment ago: one that goes away and is back within [`HOLD_MS`] has
+/// not ended, and a gap would begin an alert's wait anew.
+fn finding(labels: &Labels, found: &Finding, now_ms: u64) -> Option<Labels> {
     let root = if found.follows_from.is_none() { "true" } else { "false" };
-    found.until_unix_ms.is_none().then(|| {
+    found.until_unix_ms.is_none_or(|until| now_ms.saturating_sub(until) <= HOLD_MS).then(|| {
         labels
             .clone()
             .with("finding", Some(found.id))
@@ -166,11 +168,11 @@ fn finding(labels: &Labels, found: &Finding) -> Option<Labels> {
 /// Findings of groups, by the labels of their first shard without `shard`.
 fn of_groups(latest: &Latest) -> Vec<Labels> {
     let model = &latest.model;
-    let mut found = Vec::new();
+    let (mut found, now_ms) = (Vec::new(), episodes::now_ms(model));
     for group in &model.groups {
         let full = group.full(model);
         let labels = Labels::of(&full);
-        found.extend(full.findings.iter().filter_map(|of_group| finding(&labels, of_group)));
+        found.extend(full.findings.iter().filter_map(|of_group| finding(&labels, of_group, now_ms)));
     }
     found
 }

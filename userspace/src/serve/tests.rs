@@ -6,6 +6,7 @@ use std::{
 };
 
 use listentop_model::{
+    episodes::{self, HOLD_MS},
     figures::Value,
     fixtures,
     model::{Model, Severity},
@@ -231,10 +232,13 @@ fn findings_that_hold_are_there_with_their_severity() {
     assert!(critical > 0, "{:?}", model.listeners[0].findings);
     let found = labels(&model);
     assert!(found.iter().any(|name| name.contains("severity=\"critical\",root_cause=\"true\"")), "{found:?}");
-    for finding in &mut model.listeners[0].findings {
-        finding.until_unix_ms = Some(1);
-    }
-    assert!(labels(&model).len() < found.len(), "what has passed is not there");
+    let now = episodes::now_ms(&model);
+    let mut until = |ms| {
+        model.listeners[0].findings.iter_mut().for_each(|finding| finding.until_unix_ms = Some(ms));
+        labels(&model)
+    };
+    assert_eq!(until(now - HOLD_MS), found, "a moment ago is now: it may be back in a moment");
+    assert!(until(now - HOLD_MS - 1).len() < found.len(), "what has passed is not there");
 }
 
 #[test]

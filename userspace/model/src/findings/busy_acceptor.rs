@@ -1,7 +1,7 @@
 //! Connections wait long because the threads that accept have other work.
 
 use super::{
-    FindingInput, FindingKind, Found, ms,
+    FindingInput, FindingKind, Found, duration, ms,
     stall::{self, Why},
 };
 use crate::model::Severity;
@@ -12,8 +12,9 @@ pub(super) const KIND: FindingKind = FindingKind {
               again and again. It is not stuck.",
     when: "The oldest connection has waited longer than {HUNG_US}, and not less than the recent span, no accept failed, and an acceptor accepted, read or wrote in \
            the recent span, or used {BUSY_CPU} of a CPU since (by its state, or {CPU_TELLS_US} after the last accept). Of a thread whose state \
-           cannot be read it counts, too, that it waits for a CPU as in `cpu_starved_acceptor`. What came while nobody accepted \
-           waits for that reason.",
+           cannot be read it counts, too, that it waits for a CPU as in `cpu_starved_acceptor`. It may pause: for {HOLD_US} after it \
+           was at work it is busy, unless it was stopped. What came while nobody accepted waits for that reason, also while it is \
+           accepted one after the other.",
     severity: "critical",
     follows_from: &["cpu_starved_acceptor", "acceptor_imbalance", "shard_imbalance"],
     thresholds: stall::THRESHOLDS,
@@ -23,14 +24,24 @@ pub(super) const KIND: FindingKind = FindingKind {
 fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let stall = input.stalled(Why::Busy)?;
-    // What came while nobody accepted waits for that reason, also when the acceptor works again.
-    if input.memory.held_since(super::STANDSTILLS, input.now_us() as i64 - stall.oldest_us as i64) {
+    // What came while nobody accepted waits for that reason, also while the acceptor takes one after the other again. If
+    // it stops again meanwhile, or does something else, it is busy.
+    let began_us = input.now_us() as i64 - stall.oldest_us as i64;
+    if stall.at_work
+        && l.rate.accepts > Some(0.0)
+        && input.memory.held_since(super::STANDSTILLS, began_us)
+        && !input.memory.held_since(&[KIND.id], began_us)
+    {
         return None;
     }
     let busiest =
         input.acceptors().find(|t| input.works_since(t, stall.oldest_us)).or_else(|| input.acceptors().next());
     let [now, then] = stall::waiting(l.now.accept_depth, stall.oldest_us);
-    let (doing, did) = if let Some(t) = busiest {
+    let paused_us = input.without_work_us().filter(|_| !stall.at_work);
+    let (doing, did) = if let (Some(t), Some(ago)) = (busiest, paused_us) {
+        let (name, ago) = (stall::name(t), duration(ago));
+        (format!(" {name} pauses: it was last at work {ago} ago."), format!(" {name} worked now and then."))
+    } else if let Some(t) = busiest {
         let (name, work) = (stall::name(t), input.work(t));
         (format!(" {name} goes on working: {work}."), format!(" {name} went on working: {work}."))
     } else {
@@ -79,11 +90,12 @@ fn capital(text: &str) -> String {
 mod tests {
     use super::{
         super::{
-            hung_acceptor,
+            Memory, find as find_all, hung_acceptor,
             support::{CRITICAL, Case, NONE, severities},
         },
         *,
     };
+    use crate::fixtures;
 
     /// Thread 1 accepts for the listener, at which a connection waits; per second it accepts and reads so often.
     fn works(case: &mut Case, (oldest_us, accepts, reads): (u64, f64, f64)) {
@@ -150,6 +162,56 @@ mod tests {
         };
         let cases = [(3, 2, 0.049), (3, 2, 0.05), (2, 2, 0.5), (3, 3, 0.5)];
         assert_eq!(severities(&KIND, share, cases), [NONE, CRITICAL, NONE, NONE]);
+    }
+
+    /// The acceptor worked in the stall, and pauses; the recent span is 3 s.
+    fn pauses(seen_seconds_ago: f64, state: Option<&str>) -> Case {
+        let mut case = Case::with(|case| works(case, (9_000_000, 0.0, 0.5)));
+        let (mut memory, now) = (Memory::default(), case.interval.seconds);
+        case.interval.recent_seconds = 3.0;
+        find_all(&case.input(), &mut memory);
+        case.memory = memory;
+        case.listener.threads[0].reads_per_second = 0.0;
+        case.listener.threads[0].state =
+            state.map(|letter| fixtures::thread_state(letter.chars().next().unwrap(), "", ""));
+        case.interval.seconds = now + seen_seconds_ago;
+        case
+    }
+
+    #[test]
+    fn a_pause_is_not_the_end_of_its_work() {
+        let found = |seconds, state| {
+            let case = pauses(seconds, state);
+            [&KIND, &hung_acceptor::KIND].map(|kind| case.find(kind).is_some())
+        };
+        assert_eq!(found(1.0, None), [true, false]);
+        assert_eq!(found(2.0, Some("S")), [true, false], "five seconds after it worked, at most");
+        assert_eq!(found(2.1, Some("S")), [false, true]);
+        assert_eq!(found(1.0, Some("T")), [false, true], "a stopped thread does not go on by itself");
+        let summary = pauses(1.0, None).find(&KIND).unwrap().summary;
+        assert!(summary.ends_with("works. srv (thread 1) pauses: it was last at work 4.0 s ago."), "{summary}");
+    }
+
+    #[test]
+    fn work_before_the_oldest_came_is_not_the_stalls() {
+        let mut case = pauses(1.0, None);
+        case.listener.now.oldest_waiting_us = Some(3_900_000);
+        assert!(case.find(&KIND).is_none() && case.find(&hung_acceptor::KIND).is_some());
+    }
+
+    /// While it takes what came in a standstill, that is over; if it does other work instead, it is busy.
+    #[test]
+    fn a_standstill_ends_with_accepts() {
+        let after = |accepts, reads, ids: &[&str]| {
+            let mut case = Case::with(|case| works(case, (9_000_000, 0.0, 0.0)));
+            ids.iter().for_each(|id| case.held(id));
+            works(&mut case, (9_000_000, accepts, reads));
+            case.find(&KIND).is_some()
+        };
+        assert!(!after(2.0, 2.0, &["hung_acceptor"]));
+        assert!(after(0.0, 2.0, &["hung_acceptor"]), "it reads, and accepts nothing");
+        assert!(after(2.0, 2.0, &["hung_acceptor", "busy_acceptor"]), "it accepts now and then");
+        assert!(after(2.0, 2.0, &[]));
     }
 
     #[test]

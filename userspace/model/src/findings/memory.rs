@@ -7,10 +7,12 @@ use crate::model::Severity;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
     entries: Vec<Entry>,
+    /// When an acceptor was last seen at work while connections waited for too long.
+    worked_us: Option<u64>,
 }
 
 /// Nothing was found before.
-pub(crate) static NOTHING: Memory = Memory { entries: Vec::new() };
+pub(crate) static NOTHING: Memory = Memory { entries: Vec::new(), worked_us: None };
 
 /// A finding with its times, in microseconds of the interval.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +68,16 @@ impl Memory {
     /// Whether one of these findings held at this time or later.
     pub(super) fn held_since(&self, ids: &[&str], since_us: i64) -> bool {
         self.entries.iter().any(|entry| ids.contains(&entry.id) && entry.until_us >= since_us)
+    }
+
+    /// An acceptor is at work while connections wait for too long.
+    pub(super) fn note_work(&mut self, now_us: u64) {
+        self.worked_us = Some(now_us);
+    }
+
+    /// How long ago that was noted last; `None` if it never was.
+    pub(super) fn seen_at_work_us_ago(&self, now_us: u64) -> Option<u64> {
+        Some(now_us.saturating_sub(self.worked_us?))
     }
 
     /// Whether it will change with time alone: a severity is held, or something will be forgotten.

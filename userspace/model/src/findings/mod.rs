@@ -282,8 +282,12 @@ pub(crate) fn find(input: &FindingInput<'_>, memory: &mut Memory) -> Vec<Finding
         cause.explain(input.blamed);
     }
     let now_us = input.now_us();
+    let stall = FindingInput { memory, ..*input }.stall();
+    if stall.is_some_and(|stall| stall.at_work) {
+        memory.note_work(now_us);
+    }
     // Who waits, and which threads have ended, is known a moment later than that nobody accepts.
-    if let Some(stall) = input.stall().filter(|stall| stall.why != stall::Why::Busy) {
+    if let Some(stall) = stall.filter(|stall| stall.why != stall::Why::Busy) {
         memory.correct(STALLS, &found, now_us as i64 - stall.oldest_us as i64);
     }
     causes::arrange(memory.update(found, now_us), now_us, input.interval.start_unix_ms)

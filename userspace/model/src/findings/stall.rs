@@ -1,7 +1,7 @@
 //! Connections that wait too long, and why nobody takes them.
 
 use super::{
-    FindingInput, HUNG_US,
+    FindingInput, HOLD_US, HUNG_US,
     activity::{self, Lately},
     cpu_starved_acceptor, duration, percent, plural,
 };
@@ -43,6 +43,8 @@ pub(super) struct Stall {
     /// How long the oldest has waited.
     pub(super) oldest_us: u64,
     pub(super) why: Why,
+    /// Whether an acceptor was at work in the recent span. One that is busy may pause for a moment.
+    pub(super) at_work: bool,
 }
 
 impl<'a> FindingInput<'a> {
@@ -51,22 +53,35 @@ impl<'a> FindingInput<'a> {
         let l = self.listener;
         let oldest_us = l.now.oldest_waiting_us.filter(|us| *us > HUNG_US && !l.closed)?;
         let accepts = l.rate.accepts?;
-        let works = accepts > 0.0 || self.acceptors().any(|thread| self.works_since(thread, oldest_us));
-        if works && oldest_us < self.recent_us() {
+        let at_work = accepts > 0.0 || self.acceptors().any(|thread| self.works_since(thread, oldest_us));
+        if at_work && oldest_us < self.recent_us() {
             return None; // it may have worked before the oldest one came
         }
         let why = if self.activity.fails(true, self.now_us()) {
             Why::Failing
         } else if self.is_paused(oldest_us) {
             Why::Paused
-        } else if works {
+        } else if at_work || self.worked_lately(oldest_us) {
             Why::Busy
         } else if self.nobody_waits() {
             Why::Gone
         } else {
             Why::Stuck
         };
-        Some(Stall { oldest_us, why })
+        Some(Stall { oldest_us, why, at_work })
+    }
+
+    /// Whether an acceptor was at work a moment ago, in this stall, and may be again in a moment: what comes and goes
+    /// keeps its name. One that a signal or a debugger has stopped does not go on.
+    fn worked_lately(&self, oldest_us: u64) -> bool {
+        let goes_on = |t: &ThreadModel| !t.state.as_ref().is_some_and(|state| matches!(state.letter, 'T' | 't'));
+        self.without_work_us().is_some_and(|ago| ago <= HOLD_US.min(oldest_us)) && self.acceptors().any(goes_on)
+    }
+
+    /// How long ago an acceptor was last at work while connections waited too long, at most; `None` if it never was.
+    pub(super) fn without_work_us(&self) -> Option<u64> {
+        // When it was last seen at work, that was in the recent span.
+        Some(self.memory.seen_at_work_us_ago(self.now_us())? + self.recent_us())
     }
 
     /// A stall for this reason.

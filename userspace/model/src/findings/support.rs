@@ -23,7 +23,7 @@ pub(super) struct Case {
     pub(super) interval: Interval,
     timeline: Timeline,
     activity: Activity,
-    memory: Memory,
+    pub(super) memory: Memory,
     found: Vec<Found>,
 }
 
@@ -106,6 +106,14 @@ impl Case {
     pub(super) fn remember(&mut self, id: &str) {
         let kind = ALL.iter().find(|kind| kind.id == id).expect("a finding");
         self.found.push(Found::new(kind, Severity::Warning, String::new(), Vec::new(), ""));
+    }
+
+    /// This finding held until now.
+    pub(super) fn held(&mut self, id: &str) {
+        let kind = ALL.iter().find(|kind| kind.id == id).expect("a finding");
+        let found = Found::new(kind, Severity::Critical, String::new(), Vec::new(), "");
+        self.memory
+            .update(vec![found.remembered(1.0, String::new(), "")], (self.interval.seconds * 1e6).round() as u64);
     }
 
     /// The finding, if this is one.
