@@ -5,7 +5,7 @@ use demo_test_support::program;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use test_harness::{Arguments, Trial, alone, not_root, skip, skipped, twice};
+use test_harness::{Arguments, Beside, Trial, alone, not_root, skip, skipped, twice};
 
 /// Lessons at a time. Each has a namespace of its own, and sleeps most of the time.
 const AT_A_TIME: usize = 3;
@@ -19,9 +19,9 @@ fn main() -> ExitCode {
         let hindrance = hindrance.clone();
         Trial::ignorable_test(name.clone(), move || match hindrance {
             Some(reason) => skipped(lesson.name, &reason),
-            None => {
-                twice(&name, || alone(lesson.name, move || if spoil { it_fails(lesson) } else { it_holds(lesson) }))
-            }
+            None => twice(&name, Beside::Others, || {
+                alone(lesson.name, move || if spoil { it_fails(lesson) } else { it_holds(lesson) })
+            }),
         })
     };
     let trials = lessons::ALL.iter().flat_map(|lesson| [trial(lesson, false), trial(lesson, true)]).collect();

@@ -8,6 +8,8 @@ pub mod pypi;
 
 use std::any::Any;
 use std::env;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread;
@@ -33,7 +35,7 @@ pub fn run(topics: &[&'static [Test]], hindrance: impl FnOnce() -> Option<String
         let hindrance = hindrance.clone();
         Trial::ignorable_test(test.name, move || match hindrance {
             Some(reason) => skipped(test.name, &reason),
-            None => twice(test.name, || alone(test.name, test.run)),
+            None => twice(test.name, Beside::Others, || alone(test.name, test.run)),
         })
     };
     let trials = topics.iter().copied().flatten().map(trial).collect();
@@ -43,10 +45,10 @@ pub fn run(topics: &[&'static [Test]], hindrance: impl FnOnce() -> Option<String
 /// Tests that failed and passed at the second attempt.
 static FLAKY: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Runs trials, and names those that needed a second attempt.
+/// Runs trials, or the part of them that is this process's, and names those that needed a second attempt.
 #[must_use]
 pub fn conclude(arguments: &Arguments, trials: Vec<Trial>) -> ExitCode {
-    let conclusion = libtest_mimic::run(arguments, trials);
+    let conclusion = libtest_mimic::run(arguments, Part::of_this_process().choose(trials));
     let flaky = FLAKY.lock().unwrap_or_else(PoisonError::into_inner);
     if !flaky.is_empty() && !own_machine() {
         println!("flaky, passed at the second attempt: {}\n", flaky.join(", "));
@@ -82,19 +84,82 @@ pub fn not_packaged(reason: impl Into<String>) -> ! {
     std::panic::resume_unwind(Box::new(NotPackaged(reason.into())))
 }
 
-/// Held by each test that runs for the first time. A second attempt takes it for itself: what failed because the tests
-/// beside it needed the CPUs must not meet them again.
+/// What may run beside a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// Other tests, as many as the harness runs at a time.
+    Others,
+    /// Nothing: it looks at the whole machine, or compares times that a busy CPU lengthens.
+    Nothing,
+}
+
+/// Held by each test that runs beside others for the first time. A second attempt takes it for itself: what failed
+/// because the tests beside it needed the CPUs must not meet them again.
 static MACHINE: RwLock<()> = RwLock::new(());
+
+/// The variable with the file that stands for the machine where several processes run tests at a time: [`MACHINE`] is
+/// known to one process alone.
+pub const LOCK: &str = "LISTENTOP_TEST_LOCK";
+
+/// The variable that says which part of the tests a process runs: `2/3`, the second of three.
+pub const PART: &str = "LISTENTOP_TEST_PART";
+
+/// The locked file of [`LOCK`]: the kernel releases it when it is closed, also if this process is killed.
+fn locked(beside: Beside) -> Option<File> {
+    let path = PathBuf::from(env::var_os(LOCK)?);
+    let open = |path: &Path| File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    // Whoever comes later waits here for one who waits to be alone: the lock itself lets others share it first.
+    let turn = open(&path.with_extension("turn"));
+    let file = open(&path);
+    let locked = turn.lock().and_then(|()| if beside == Beside::Others { file.lock_shared() } else { file.lock() });
+    locked.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Some(file)
+}
+
+/// Runs something with nothing beside it but what it allows, in this process and in those that share the file.
+fn having<T>(beside: Beside, run: impl FnOnce() -> T) -> T {
+    let _of_all = locked(beside);
+    let (_beside_others, _by_itself);
+    if beside == Beside::Others {
+        _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    } else {
+        _by_itself = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    }
+    run()
+}
+
+/// Every so many-th of some tests, from one of the first on: neighbours take similarly long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    /// From 0 on.
+    at: usize,
+    of: usize,
+}
+
+impl Part {
+    /// The one that [`PART`] names; all tests if it is not set.
+    fn of_this_process() -> Self {
+        let given = env::var(PART).unwrap_or_else(|_| "1/1".to_owned());
+        Self::parse(&given).unwrap_or_else(|| panic!("{PART}={given}: must be like 1/2"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, of) = text.split_once('/')?;
+        let (number, of) = (number.parse::<usize>().ok()?, of.parse().ok()?);
+        (1..=of).contains(&number).then(|| Self { at: number - 1, of })
+    }
+
+    fn choose<T>(self, all: Vec<T>) -> Vec<T> {
+        all.into_iter().skip(self.at).step_by(self.of).collect()
+    }
+}
 
 /// Runs a test; once more, with no other test beside it, if it fails.
 ///
 /// # Errors
 /// It fails twice.
-pub fn twice(name: &str, test: impl Fn() -> Result<Completion, Failed>) -> Result<Completion, Failed> {
-    let first = {
-        let _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-        test()
-    };
+pub fn twice(name: &str, beside: Beside, test: impl Fn() -> Result<Completion, Failed>) -> Result<Completion, Failed> {
+    let first = having(beside, &test);
     let Err(failed) = first else { return first };
     let reason = failed.message().unwrap_or_default();
     if own_machine() {
@@ -103,8 +168,7 @@ pub fn twice(name: &str, test: impl Fn() -> Result<Completion, Failed>) -> Resul
     } else {
         println!("{name} failed, and runs once more: {reason}");
     }
-    let _by_itself = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-    let second = test();
+    let second = having(Beside::Nothing, test);
     if second.is_ok() {
         FLAKY.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
     }
@@ -182,7 +246,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use super::{Completion, FLAKY, Failed, alone, is_true, outcome, twice};
+    use super::{Beside, Completion, FLAKY, Failed, Part, alone, is_true, outcome, twice};
 
     #[test]
     fn values_of_ci() {
@@ -224,10 +288,37 @@ mod tests {
         };
         thread::scope(|scope| {
             for fails in [true, false] {
-                scope.spawn(move || assert!(twice("has company", || test(fails)).is_ok()));
+                scope.spawn(move || assert!(twice("has company", Beside::Others, || test(fails)).is_ok()));
             }
         });
         assert_eq!((attempts.into_inner(), alone.into_inner()), (3, 1));
+    }
+
+    #[test]
+    fn parts_are_all_tests_once() {
+        let of = |part| Part::parse(part).map(|part| part.choose(vec![1, 2, 3, 4, 5]));
+        assert_eq!(
+            [of("1/2"), of("2/2"), of("1/1")],
+            [Some(vec![1, 3, 5]), Some(vec![2, 4]), Some(vec![1, 2, 3, 4, 5])]
+        );
+        assert_eq!([of("0/2"), of("3/2"), of("1"), of("1/0"), of("a/b")], [const { None }; 5]);
+    }
+
+    #[test]
+    fn what_runs_by_itself_has_nothing_beside_it() {
+        let (running, most) = (AtomicU32::new(0), AtomicU32::new(0));
+        let test = || {
+            most.fetch_max(running.fetch_add(1, Relaxed) + 1, Relaxed);
+            thread::sleep(Duration::from_millis(20));
+            running.fetch_sub(1, Relaxed);
+            Ok(Completion::Completed)
+        };
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| assert!(twice("by itself", Beside::Nothing, test).is_ok()));
+            }
+        });
+        assert_eq!(most.into_inner(), 1);
     }
 
     #[test]
@@ -237,11 +328,11 @@ mod tests {
             attempts.set(attempts.get() + 1);
             if attempts.get() < needed { Err(Failed::from("too early")) } else { Ok(Completion::Completed) }
         };
-        assert!(twice("once", || late(1)).is_ok());
+        assert!(twice("once", Beside::Others, || late(1)).is_ok());
         assert_eq!(attempts.take(), 1);
-        assert!(twice("late", || late(2)).is_ok());
+        assert!(twice("late", Beside::Nothing, || late(2)).is_ok());
         assert_eq!(attempts.take(), 2);
-        assert!(twice("never", || late(9)).is_err());
+        assert!(twice("never", Beside::Others, || late(9)).is_err());
         assert_eq!(attempts.take(), 2);
         assert!(FLAKY.lock().unwrap().iter().any(|name| name == "late"));
     }

@@ -5,10 +5,12 @@ use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write};
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use test_harness::{LOCK, PART};
 
 use xtask_support::cargo::{self, Executable};
 use xtask_support::{process, root, setup};
@@ -20,6 +22,11 @@ use crate::sources;
 /// `lessons`, `demo`, `servers` and `serve` load probes too.
 const ROOT_TESTS: [&str; 11] =
     ["kernel", "servers", "serve", "sock_diag", "lab", "lessons", "demo", "netns", "wire", "real", "rights"];
+
+/// Targets whose tests run in so many processes at a time: they mostly wait, and each test has a network namespace of
+/// its own. They fork, so threads of one process would hand their sockets to each other's children. Tests that need the
+/// machine for themselves lock a file.
+const IN_PARTS: [(&str, usize); 1] = [("kernel", 3)];
 
 /// The packages that everything is computed in. What asks the kernel is left out: the emulator is none.
 const PURE: [&str; 4] = ["listentop-abi", "listentop-btf", "listentop-model", "listentop-recording"];
@@ -71,7 +78,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for name in ROOT_TESTS {
         let target = built.iter().find(|built| built.kind == "test" && built.target == name);
         let target = target.with_context(|| format!("there is no test target `{name}`"))?;
-        outcomes.push(timed(name, || as_root(target))?);
+        let parts = IN_PARTS.iter().find(|(in_parts, _)| *in_parts == name).map_or(1, |(_, parts)| *parts);
+        outcomes.push(timed(name, || as_root(target, parts))?);
     }
     println!("\nxtask test:");
     for Ran { name, outcome, took } in &outcomes {
@@ -201,19 +209,44 @@ fn other_test_targets(built: &[Executable]) -> Vec<&str> {
     names
 }
 
-fn as_root(target: &Executable) -> Result<Outcome> {
+fn as_root(target: &Executable, parts: usize) -> Result<Outcome> {
     let name = &target.target;
     process::announce(&format!("running the tests `{name}` as root"));
-    let mut command = match root::command(&target.path)? {
-        Ok(command) => command,
-        Err(reason) => {
-            let skipped = Outcome::Skipped(format!("they need root, but {reason}"));
-            process::announce(&format!("tests `{name}` {skipped}"));
-            return Ok(skipped);
+    // sudo would drop variables that are set for it: env(1) sets them behind it.
+    let env = process::find("env").context("there is no env(1)")?;
+    let mut commands = Vec::new();
+    for part in 1..=parts {
+        let mut command = match root::command(if parts > 1 { &env } else { &target.path })? {
+            Ok(command) => command,
+            Err(reason) => {
+                let skipped = Outcome::Skipped(format!("they need root, but {reason}"));
+                process::announce(&format!("tests `{name}` {skipped}"));
+                return Ok(skipped);
+            }
+        };
+        // cargo runs tests in this directory too.
+        command.current_dir(&target.package_dir);
+        if parts > 1 {
+            command.arg(format!("{PART}={part}/{parts}"));
+            command.arg(format!("{LOCK}={}", cargo::root().join("target/tests.lock").display())).arg(&target.path);
         }
-    };
-    // cargo runs tests in this directory too.
-    Ok(outcome(command.current_dir(&target.package_dir)))
+        commands.push(command);
+    }
+    Ok(match &mut commands[..] {
+        [command] => outcome(command),
+        _ => at_a_time(commands),
+    })
+}
+
+/// The outcome of commands that run at a time. Each prints whole lines.
+fn at_a_time(commands: Vec<Command>) -> Outcome {
+    let run = |command| outcome_of_lines(command, &mut io::stdout(), |_| ());
+    let outcomes: Vec<Outcome> = thread::scope(|scope| {
+        let running: Vec<_> = commands.into_iter().map(|command| scope.spawn(|| run(command))).collect();
+        let panicked = |_| Outcome::Failed("a thread of xtask panicked".to_owned());
+        running.into_iter().map(|running| running.join().unwrap_or_else(panicked)).collect()
+    });
+    outcomes.into_iter().find(|outcome| matches!(outcome, Outcome::Failed(_))).unwrap_or(Outcome::Passed)
 }
 
 fn outcome(command: &mut Command) -> Outcome {
@@ -234,6 +267,7 @@ fn outcome_of_lines(mut command: Command, print: &mut impl Write, mut look: impl
         let mut output = BufReader::new(reader);
         let mut line = Vec::new();
         while output.read_until(b'\n', &mut line)? > 0 {
+            // In one write, so that lines of two commands do not mix.
             print.write_all(&line)?;
             look(String::from_utf8_lossy(&line).trim_end());
             line.clear();
@@ -262,7 +296,9 @@ fn verdict(outcomes: &[Ran<'_>], ci: bool) -> Result<()> {
 mod tests {
     use std::process::Command;
 
-    use super::{Duration, Executable, FailedTests, Outcome, Ran, other_test_targets, outcome_of_lines, verdict};
+    use super::{
+        Duration, Executable, FailedTests, Outcome, Ran, at_a_time, other_test_targets, outcome_of_lines, verdict,
+    };
 
     fn ran(name: &str, outcome: Outcome) -> Ran<'_> {
         Ran { name, outcome, took: Duration::from_secs(1) }
@@ -305,6 +341,20 @@ mod tests {
         assert_eq!(failed.tests, [(target, "a::b".to_owned())]);
         assert_eq!(failed.unnamed, [""; 0]);
         assert!(printed.starts_with(b"test a::b ... FAILED\n") && printed.ends_with(b"no \xff\n"));
+    }
+
+    #[test]
+    fn one_failure_of_several_at_a_time_is_a_failure() {
+        let exits = |codes: &[u8]| {
+            let command = |code: &u8| {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("exit {code}")]);
+                command
+            };
+            at_a_time(codes.iter().map(command).collect())
+        };
+        assert!(matches!(exits(&[0, 0]), Outcome::Passed));
+        assert!(matches!(exits(&[0, 3, 0]), Outcome::Failed(_)));
     }
 
     #[test]

@@ -38,7 +38,7 @@ use nix::{
 };
 
 pub use lab::Lab;
-pub use test_harness::{not_packaged, skip};
+pub use test_harness::{Beside, not_packaged, skip};
 pub use watch::Watch;
 
 /// One test of the probes.
@@ -55,9 +55,14 @@ impl Test {
     /// The test for the harness: run in a namespace of its own, or skipped with the reason. Where CI is set a skipped
     /// test fails.
     pub fn trial(&'static self) -> Trial {
+        self.trial_beside(Beside::Others)
+    }
+
+    /// The same, with what may run beside it.
+    pub fn trial_beside(&'static self, beside: Beside) -> Trial {
         Trial::ignorable_test(self.name, move || match self.hindrance() {
             Some(reason) => test_harness::skipped(self.name, &reason),
-            None => test_harness::twice(self.name, || self.run_in_lab()),
+            None => test_harness::twice(self.name, beside, || self.run_in_lab()),
         })
     }
 

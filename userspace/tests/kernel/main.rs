@@ -47,7 +47,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 use listentop::source::live::{Kind, events::EVENTS};
-use test_support::{self as support, environment};
+use test_support::{self as support, Beside, environment};
 
 /// Whether a test is about what the default options see by tracepoints though there are functions for it: half of the
 /// measures that it needs, or more, are of such events.
@@ -59,6 +59,33 @@ fn shows_what_differs(test: &support::Test) -> bool {
     let differing: Vec<_> = by_choice.flat_map(|definition| definition.carries).collect();
     let needed = test.needs.iter().filter(|measure| differing.contains(measure)).count();
     needed > 0 && needed * 2 >= test.needs.len()
+}
+
+/// Tests with nothing beside them, by the beginnings of their names: they look for what is left behind anywhere, or at
+/// sums over all namespaces, need the whole machine's memory or CPUs, or compare times that a busy CPU lengthens.
+const BY_THEMSELVES: [&str; 17] = [
+    "backends::",
+    "before_start::",
+    "blame",
+    "burst::",
+    "command_line::few_descriptors_are_enough",
+    "command_line::nothing_stays_attached",
+    "exact_counts::over",
+    "failures::",
+    "identity::",
+    "level_changes::",
+    "machine::",
+    "refused::",
+    "scale::",
+    "sight::",
+    "tables_full::",
+    "times::",
+    "handshake::",
+];
+
+fn beside(test: &support::Test) -> Beside {
+    let by_itself = BY_THEMSELVES.iter().any(|beginning| test.name.starts_with(beginning));
+    if by_itself { Beside::Nothing } else { Beside::Others }
 }
 
 fn main() -> ExitCode {
@@ -123,7 +150,9 @@ fn main() -> ExitCode {
         if test_harness::own_machine() || !test_harness::ci() { &[handshake::TESTS, backends::TESTS] } else { &[] };
     let elsewhere = own.iter().chain(of_functions);
     let tests = topics.iter().chain(elsewhere).copied().flatten();
-    let chosen = tests.filter(|test| !environment::only_different() || shows_what_differs(test));
-    let trials = chosen.map(support::Test::trial).collect();
+    let mut chosen: Vec<_> = tests.filter(|test| !environment::only_different() || shows_what_differs(test)).collect();
+    // Last, so that nothing waits for them in between.
+    chosen.sort_by_key(|test| beside(test) == Beside::Nothing);
+    let trials = chosen.into_iter().map(|test| test.trial_beside(beside(test))).collect();
     test_harness::conclude(&arguments, trials)
 }

@@ -51,8 +51,13 @@ fn main() -> ExitCode {
     ]
     .into_iter()
     .flatten();
-    let trials =
-        tests.map(|test| Trial::ignorable_test(test.name, || test_harness::twice(test.name, || test.run()))).collect();
+    let trials = tests
+        .map(|test| {
+            Trial::ignorable_test(test.name, || {
+                test_harness::twice(test.name, test_harness::Beside::Others, || test.run())
+            })
+        })
+        .collect();
     test_harness::conclude(&arguments, trials)
 }
 
