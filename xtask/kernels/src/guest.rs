@@ -11,6 +11,7 @@ use crate::architecture::Architecture;
 use crate::archive::Archive;
 use crate::image::Image;
 use listentop_guest::plan::{PLAN_FILE, Plan};
+use xtask_support::toolchain::Toolchain;
 use xtask_support::{cargo, process, setup};
 
 /// The program that the kernel starts.
@@ -48,9 +49,10 @@ impl Programs {
         let mut init = cargo::static_command_for("build", architecture.name());
         init.args(["--package", "listentop-guest", "--bin", "vm-init"]);
         built.extend(cargo::executables(&mut init, "the static build of the virtual machines' init")?);
+        let compiler = Toolchain::of(&cargo::rustc(), &cargo::root()).context("cannot ask the compiler")?;
         let program = |kind: &str, name: &str| {
             let found = built.iter().find(|built| built.kind == kind && built.target == name);
-            found.map(|built| built.path.clone()).with_context(|| format!("the build made no {name}"))
+            without_debug_information(&found.with_context(|| format!("the build made no {name}"))?.path, &compiler)
         };
         Ok(Self {
             init: program("bin", "vm-init")?,
@@ -70,6 +72,15 @@ impl Programs {
             (SOCK_DIAG_TESTS, &self.sock_diag_tests),
         ]
     }
+}
+
+/// A copy of the program that is a third as large: a machine unpacks it into its memory before it starts. Names of
+/// functions stay, which some tests look for.
+fn without_debug_information(program: &Path, compiler: &Toolchain) -> Result<PathBuf> {
+    let mut objcopy = compiler.objcopy().context("the compiler has no objcopy")?;
+    let copy = program.with_extension("without-debug");
+    process::run(objcopy.arg("--strip-debug").arg(program).arg(&copy), "removing debug information")?;
+    Ok(copy)
 }
 
 /// What listentop has in the machine. Everything where it is this machine's own architecture: packages are built with
