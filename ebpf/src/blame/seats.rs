@@ -102,9 +102,9 @@ pub(crate) fn visit(task: LiveTask) {
             field!(thread.state).set(doing);
         }
     }
-    let count = field!(wanted.count).get();
     for index in 0..SEATS {
-        if index as u64 >= count {
+        // Read each time: of a bound that is in a register, old verifiers do not know that the loop ends there.
+        if index as u64 >= field!(wanted.count).get() {
             break;
         }
         let listener = field!(wanted.listeners).wrapping(index).get();
@@ -163,9 +163,9 @@ fn is_seated(thread: MapValue<WatchedThread>, listener: ListenerRef) -> bool {
 
 #[inline(always)]
 fn has_seat(thread: MapValue<WatchedThread>, listener: ListenerRef) -> bool {
-    let seated = field!(thread.seated).get();
     for index in 0..SEATS {
-        if index as u32 >= seated {
+        // Read each time, as above.
+        if index as u32 >= field!(thread.seated).get() {
             break;
         }
         let seat = field!(thread.seats).wrapping(index);
