@@ -11,17 +11,17 @@ use std::{
 /// Of a longer file the beginning is read, in bytes: that is a million functions.
 const LONGEST: u64 = 128 << 20;
 
-/// The names of a process' code at these addresses.
-pub(super) fn names(pid: u32, addresses: Vec<u64>) -> HashMap<u64, String> {
+/// The names of a process' code at these addresses; `None` if it has no such file.
+pub(super) fn names(pid: u32, addresses: Vec<u64>) -> Option<HashMap<u64, String>> {
     if addresses.is_empty() {
-        return HashMap::new();
+        return None;
     }
     let path = format!("/proc/{pid}/root/tmp/perf-{}.map", own_id(pid));
     // The process may have put anything there: a pipe must not hold this up.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path);
     match file.and_then(|file| Ok((file.metadata()?.is_file(), file))) {
-        Ok((true, file)) => named(BufReader::new(file.take(LONGEST)), addresses),
-        _ => HashMap::new(),
+        Ok((true, file)) => Some(named(BufReader::new(file.take(LONGEST)), addresses)),
+        _ => None,
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_process_without_a_map_has_no_names() {
-        assert!(names(std::process::id(), vec![1]).is_empty());
+        assert_eq!(names(std::process::id(), vec![1]), None);
         assert_eq!(own_id(std::process::id()), std::process::id());
     }
 }

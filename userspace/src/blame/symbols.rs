@@ -146,6 +146,8 @@ impl Worker {
         for map_files in [true, false] {
             let mut process = Process::new(Pid::from(pid));
             process.map_files = map_files;
+            // They are read below, as far as code lies in no file. With them the rest would have no names.
+            process.perf_map = false;
             let symbols = self.symbolizer.symbolize(&Source::Process(process), Input::AbsAddr(addresses));
             let Ok(symbols) = symbols else { continue };
             for (address, symbol) in addresses.iter().zip(symbols) {
@@ -161,7 +163,9 @@ impl Worker {
         }
         let modules = Modules::of(pid);
         let without_file = addresses.iter().copied().filter(|address| modules.is_without_file(*address));
-        for (address, name) in perf_map::names(pid, without_file.collect()) {
+        let perf_map = perf_map::names(pid, without_file.collect());
+        let has_perf_map = perf_map.is_some();
+        for (address, name) in perf_map.into_iter().flatten() {
             named.insert(address, vec![Frame::named(plain(&name), None, false)]);
         }
         for address in addresses {
@@ -169,7 +173,7 @@ impl Worker {
             let is_code = modules.is_code(*address);
             let named = named.remove(address).filter(|_| is_code);
             let frames = named.unwrap_or_else(|| {
-                let why = modules.why(*address, reasons.get(address).copied());
+                let why = modules.why(*address, reasons.get(address).copied(), has_perf_map);
                 vec![Frame { is_code, why: Some(why.to_owned()), ..Frame::unnamed(*address, None, false) }]
             });
             let frames = frames.into_iter().map(|frame| Frame { module: module.clone().or(frame.module), ..frame });
@@ -246,10 +250,12 @@ impl Modules {
     }
 
     /// Why nothing there has a name.
-    fn why(&self, address: u64, reason: Option<Reason>) -> &'static str {
+    fn why(&self, address: u64, reason: Option<Reason>, has_perf_map: bool) -> &'static str {
         match (self.mapping(address), reason) {
             _ if self.0.is_empty() => "its process has ended",
             (None, _) => "nothing is mapped there",
+            // It was compiled later, or the map is older.
+            (Some(mapping), _) if !mapping.is_of_file && has_perf_map => "its perf map does not have it",
             (Some(mapping), _) if !mapping.is_of_file => "there is no perf map",
             (_, Some(Reason::MissingSyms | Reason::UnknownAddr)) => "stripped",
             (Some(mapping), _) if mapping.is_gone => "its file is gone",
@@ -313,14 +319,15 @@ mod tests {
             "3000-4000 r-xp 0 08:01 7 /tmp/a (deleted)",
         ];
         let modules = Modules(maps.into_iter().filter_map(Modules::line).collect());
-        let why = |address, reason| modules.why(address, reason);
+        let why = |address, reason| modules.why(address, reason, false);
         assert_eq!(why(0x1800, Some(Reason::UnknownAddr)), "there is no perf map");
+        assert_eq!(modules.why(0x1800, None, true), "its perf map does not have it");
         assert_eq!(why(0x2800, Some(Reason::MissingSyms)), "stripped");
         assert_eq!(why(0x3800, Some(Reason::MissingSyms)), "stripped", "the link of map_files is the file still");
         assert_eq!(why(0x3800, Some(Reason::IgnoredError)), "its file is gone");
         assert_eq!(why(0x2800, None), "its file cannot be read");
         assert_eq!(why(0x8800, None), "nothing is mapped there");
-        assert_eq!(Modules(Vec::new()).why(0x1800, None), "its process has ended");
+        assert_eq!(Modules(Vec::new()).why(0x1800, None, true), "its process has ended");
     }
 
     #[test]

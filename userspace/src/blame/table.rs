@@ -34,10 +34,11 @@ pub fn table(blamed: &Blamed, columns: usize) -> String {
         );
         let _ = writeln!(text, "{}", states(&blamed.states, blamed.total_ns));
     }
+    let mut with_errors = false;
     for listener in blamed.listeners.iter().filter(|listener| listener.total_ns > 0) {
-        one(&mut text, listener, columns);
+        with_errors |= one(&mut text, listener, columns);
     }
-    remarks(&mut text, blamed, columns);
+    remarks(&mut text, blamed, with_errors, columns);
     text
 }
 
@@ -50,7 +51,8 @@ fn states(states: &States, whole: u64) -> String {
     Doing::ALL.map(of).join(", ")
 }
 
-fn one(text: &mut String, listener: &Listener, columns: usize) {
+/// A listener's table; true if it states sampling errors.
+fn one(text: &mut String, listener: &Listener, columns: usize) -> bool {
     let _ = writeln!(
         text,
         "\n{} waited {}: {}",
@@ -63,11 +65,13 @@ fn one(text: &mut String, listener: &Listener, columns: usize) {
     let shown: Vec<&Row<'_>> = rows.iter().filter(told).take(MOST_ROWS).collect();
     let names = shown.iter().map(|row| width(&thread_name(row.most.acceptor.as_ref())));
     let of_thread = names.max().unwrap_or(0).clamp("THREAD".len(), MOST_OF_THREAD);
-    let errors = if has_errors(&rows, listener.total_ns) { format!("  {:>5}", "±") } else { String::new() };
+    // Of what is not shown nobody needs the error.
+    let with_errors = shown.iter().any(|row| row.error(listener.total_ns).is_some());
+    let errors = if with_errors { format!("  {:>5}", "±") } else { String::new() };
     let _ =
         writeln!(text, "\n  {:>7}{errors}  {:>8}  {:<8}  {:<of_thread$}  WHERE", "SHARE", "WAIT", "STATE", "THREAD");
     for shown in &shown {
-        let _ = writeln!(text, "{}", row(shown, listener.total_ns, !errors.is_empty(), of_thread, columns));
+        let _ = writeln!(text, "{}", row(shown, listener.total_ns, with_errors, of_thread, columns));
     }
     let rest = rows.len() - shown.len();
     if rest > 0 {
@@ -84,6 +88,7 @@ fn one(text: &mut String, listener: &Listener, columns: usize) {
     for row in shown.iter().filter(|row| row.most.frames.len() > 1).take(MOST_STACKS) {
         stack(text, row.most, listener.total_ns);
     }
+    with_errors
 }
 
 /// Stacks of one thread in one state that lead to the same function.
@@ -103,10 +108,6 @@ impl Row<'_> {
         let error = share(sampling_error(self.variance), whole);
         (error >= LEAST_ERROR).then_some(error)
     }
-}
-
-fn has_errors(rows: &[Row<'_>], whole: u64) -> bool {
-    rows.iter().any(|row| row.error(whole).is_some())
 }
 
 /// The rows, of which the most blamed is the first. So are the stacks.
@@ -182,12 +183,11 @@ fn inferred(blamed: &Blamed) -> impl Iterator<Item = String> {
 }
 
 /// What is missing, and why.
-fn remarks(text: &mut String, blamed: &Blamed, columns: usize) {
+fn remarks(text: &mut String, blamed: &Blamed, with_errors: bool, columns: usize) {
     let sampled: u64 = blamed.listeners.iter().flat_map(|it| &it.stacks).map(|charged| charged.sampled_ns).sum();
     let sampled = share(sampled, blamed.total_ns);
     let mut remarks: Vec<String> = inferred(blamed).collect();
-    let has_errors = |listener: &Listener| has_errors(&by_way(&listener.stacks), listener.total_ns);
-    if blamed.listeners.iter().any(has_errors) {
+    if with_errors {
         remarks.push(
             "± is the sampling error in points: 95 times of 100 the share is no farther from the truth".to_owned(),
         );

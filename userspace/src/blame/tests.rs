@@ -141,6 +141,21 @@ fn a_share_that_is_sampled_has_its_error_beside_it() {
 }
 
 #[test]
+fn a_row_that_is_not_shown_has_no_column_for_its_error() {
+    let mut blamed = blamed();
+    let listener = &mut blamed.listeners[0];
+    let hidden = Charged {
+        wait_ns: 1,
+        variance: 200_000_000.0_f64.powi(2),
+        frames: vec![Frame::remark("elsewhere")],
+        ..listener.stacks[0].clone()
+    };
+    listener.stacks.push(hidden);
+    let table = table(&blamed, 100);
+    assert!(!table.contains('±') && table.contains("in 1 other place"), "{table}");
+}
+
+#[test]
 fn without_waiting_nobody_is_to_blame() {
     let measured = Measured { elapsed_ns: 1_000_000_000, ..Measured::default() };
     let blamed = Blamed::new(measured, &model(), &Names::default());

@@ -95,6 +95,15 @@ fn listeners<'a>(page: &'a Page, all: &mut Vec<Family<'a>>) {
         "1 while a finding holds, and 5 s longer. The ones with root_cause=\"true\" explain the others of their listener.",
         findings.map(|labels| (Cow::Borrowed(labels), 1.0)),
     ));
+    let held = rows().flat_map(|row| &row.held).chain(&page.held_by_groups);
+    all.push(
+        Family::gauge(
+            "finding_last_held_timestamp",
+            "When a finding last held, in seconds since the epoch: of one that came and went between two scrapes, too.",
+            held.map(|(labels, ms)| (Cow::Borrowed(labels), *ms as f64 / 1e3)),
+        )
+        .in_unit(Unit::Seconds),
+    );
     let coverage = |entry: &Coverage| {
         let labels = Labels::default();
         labels.with("measure", Some(entry.measure.name())).with("status", Some(entry.status.name()))

@@ -57,6 +57,8 @@ pub(super) struct Row {
     pub(super) info: Labels,
     /// What is wrong with it now: each with its labels.
     pub(super) findings: Vec<Labels>,
+    /// When each finding last held, in milliseconds since the epoch: a scrape may come after it.
+    pub(super) held: Vec<(Labels, u64)>,
     /// Those of the accepting process that is nearest to its limit: open ones, and the limit.
     pub(super) descriptors: Option<(u64, u64)>,
 }
@@ -65,7 +67,7 @@ impl Row {
     fn series(&self) -> usize {
         let figures: usize = self.values.iter().flatten().map(Exportable::series).sum();
         let descriptors = self.descriptors.map_or(0, |_| 2);
-        figures + descriptors + self.findings.len() + 1
+        figures + descriptors + self.findings.len() + self.held.len() + 1
     }
 }
 
@@ -76,6 +78,8 @@ pub(super) struct Page {
     pub(super) rows: Vec<Row>,
     /// Findings of groups.
     pub(super) of_groups: Vec<Labels>,
+    /// When each of them last held.
+    pub(super) held_by_groups: Vec<(Labels, u64)>,
     /// Series of all rows.
     pub(super) series: usize,
     /// Listeners that are left out, and their series.
@@ -125,8 +129,8 @@ impl Floors {
             }
         }
         drop(floors);
-        let of_groups = of_groups(&latest);
-        Page { latest, rows, of_groups, series, cut }
+        let (of_groups, held_by_groups) = of_groups(&latest);
+        Page { latest, rows, of_groups, held_by_groups, series, cut }
     }
 }
 
@@ -138,6 +142,7 @@ fn row(labels: Labels, listener: &ListenerModel, values: Vec<Option<Exportable>>
         .with("process", process)
         .with("pattern", Some(listener.pattern.name.name()));
     let findings = listener.findings.iter().filter_map(|found| finding(&labels, found, now_ms)).collect();
+    let held = listener.findings.iter().map(|found| last_held(&labels, found, now_ms)).collect();
     let descriptors = listener.descriptors.map(|descriptors| (descriptors.open, descriptors.soft_limit));
     Row {
         #[cfg(feature = "otlp")]
@@ -148,12 +153,13 @@ fn row(labels: Labels, listener: &ListenerModel, values: Vec<Option<Exportable>>
         values,
         info,
         findings,
+        held,
         descriptors,
     }
 }
 
-/// The labels of a finding that holds, or held until a moment ago: one that goes away and is back within [`HOLD_MS`] has
-/// not ended, and a gap would begin an alert's wait anew.
+/// The labels of a finding that holds, or held until a moment ago: one that goes away and is back within [`HOLD_MS`]
+/// has not ended, and a gap would begin an alert's wait anew.
 fn finding(labels: &Labels, found: &Finding, now_ms: u64) -> Option<Labels> {
     let root = if found.follows_from.is_none() { "true" } else { "false" };
     found.until_unix_ms.is_none_or(|until| now_ms.saturating_sub(until) <= HOLD_MS).then(|| {
@@ -165,16 +171,23 @@ fn finding(labels: &Labels, found: &Finding, now_ms: u64) -> Option<Labels> {
     })
 }
 
+/// Which finding, and when it last held.
+fn last_held(labels: &Labels, found: &Finding, now_ms: u64) -> (Labels, u64) {
+    (labels.clone().with("finding", Some(found.id)), found.until_unix_ms.unwrap_or(now_ms))
+}
+
 /// Findings of groups, by the labels of their first shard without `shard`.
-fn of_groups(latest: &Latest) -> Vec<Labels> {
-    let model = &latest.model;
-    let (mut found, now_ms) = (Vec::new(), episodes::now_ms(model));
+/// And when each last held.
+fn of_groups(latest: &Latest) -> (Vec<Labels>, Vec<(Labels, u64)>) {
+    let (model, now_ms) = (&latest.model, episodes::now_ms(&latest.model));
+    let (mut holding, mut held) = (Vec::new(), Vec::new());
     for group in &model.groups {
         let full = group.full(model);
         let labels = Labels::of(&full);
-        found.extend(full.findings.iter().filter_map(|of_group| finding(&labels, of_group, now_ms)));
+        holding.extend(full.findings.iter().filter_map(|found| finding(&labels, found, now_ms)));
+        held.extend(full.findings.iter().map(|found| last_held(&labels, found, now_ms)));
     }
-    found
+    (holding, held)
 }
 
 /// The values of every metric, in their order.

@@ -242,6 +242,22 @@ fn findings_that_hold_are_there_with_their_severity() {
 }
 
 #[test]
+fn a_finding_that_came_and_went_between_two_scrapes_has_left_its_time() {
+    let mut model = model(&fixtures::overflow());
+    let times = |model: &Model| {
+        let found = series(&written(page(model.clone(), MANY), Format::Text));
+        let of_findings = |name: &str| name.starts_with("listentop_finding_last_held_timestamp_seconds{");
+        found.into_iter().filter(|(name, _)| of_findings(name)).map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    let count = model.listeners.iter().map(|listener| listener.findings.len()).sum::<usize>();
+    assert!(count > 0);
+    let now = episodes::now_ms(&model);
+    assert_eq!(times(&model), vec![now as f64 / 1e3; count], "they hold");
+    model.listeners[0].findings.iter_mut().for_each(|finding| finding.until_unix_ms = Some(now - 60_500));
+    assert!(times(&model).contains(&((now - 60_500) as f64 / 1e3)));
+}
+
+#[test]
 fn a_counter_never_goes_back() {
     let floors = Floors::default();
     let mut model = model(&fixtures::overflow());

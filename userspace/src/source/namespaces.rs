@@ -1,7 +1,7 @@
 //! Network namespaces: their names, their counters, and how to get into one.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io,
     os::{
@@ -13,6 +13,7 @@ use std::{
     },
     path::{Path, PathBuf},
     thread,
+    time::{Duration, Instant},
 };
 
 use caps::Capability;
@@ -42,6 +43,49 @@ pub(super) fn names() -> HashMap<u32, String> {
         names.insert(inode, "host".to_owned());
     }
     names
+}
+
+/// Names, as they were a moment ago: reading them asks the kernel for each, and another thread for a right.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    known: HashMap<u32, String>,
+    /// Inodes that were asked for last: some have no name.
+    asked: HashSet<u32>,
+    read: Option<Instant>,
+    always: bool,
+}
+
+/// How old a name may be.
+const NAMES_AGE: Duration = Duration::from_secs(2);
+
+impl Names {
+    /// Reads them at every call from now on.
+    pub(super) fn be_lavish(&mut self) {
+        self.always = true;
+    }
+
+    /// Reads them again if they are old.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        let is_old = |read: Instant| now.saturating_duration_since(read) >= NAMES_AGE;
+        if self.always || self.read.is_none_or(is_old) {
+            (self.known, self.read) = (names(), Some(now));
+        }
+    }
+
+    /// The names by inode, as they are known.
+    pub(super) fn known(&self) -> &HashMap<u32, String> {
+        &self.known
+    }
+
+    /// The names by inode, read again for one of these that was not asked for yet.
+    pub(super) fn of(&mut self, inodes: impl Iterator<Item = u32>, now: Instant) -> &HashMap<u32, String> {
+        let asked: HashSet<u32> = inodes.collect();
+        if asked.iter().any(|inode| !self.asked.contains(inode) && !self.known.contains_key(inode)) {
+            (self.known, self.read) = (names(), Some(now));
+        }
+        self.asked = asked;
+        &self.known
+    }
 }
 
 /// Magic number of the file system that namespaces are files of (`NSFS_MAGIC`, include/uapi/linux/magic.h).
@@ -283,6 +327,26 @@ mod tests {
         assert_eq!((counters.listen_drops, counters.req_q_full_drop), (12, 2));
         assert_eq!(parse("TcpExt: A\nTcpExt: 1\n"), None);
         assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn names_are_read_when_they_are_old_or_one_is_new() {
+        let begin = Instant::now();
+        let mut names = Names::default();
+        let after = |ms| begin + Duration::from_millis(ms);
+        let read = |names: &mut Names, ms, inodes: &[u32]| {
+            names.refresh(after(ms));
+            names.of(inodes.iter().copied(), after(ms));
+            names.read == Some(after(ms))
+        };
+        // No namespace has these inodes.
+        assert!(read(&mut names, 0, &[1]), "the first time");
+        assert!(!read(&mut names, 1_000, &[1]), "it has no name, and was asked for");
+        assert!(read(&mut names, 1_500, &[1, 2]), "2 is new");
+        assert!(!read(&mut names, 3_400, &[1, 2]));
+        assert!(read(&mut names, 3_500, &[]), "they are old");
+        names.be_lavish();
+        assert!(read(&mut names, 3_501, &[]));
     }
 
     #[test]

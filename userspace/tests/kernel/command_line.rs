@@ -23,7 +23,8 @@ use test_support::{
     Lab, Test,
     command::{Measuring, ProgramCopy, listentop},
     lab::PORT,
-    process, sleep_ms,
+    process::{self, stay_on_one_cpu},
+    skip, sleep_ms,
     sockets::{accept, connect, listen, readable, receive, send_all},
     tid, wait_until,
 };
@@ -45,6 +46,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "command_line::nohup_is_heeded", needs: NEEDS, run: ignored_hangup },
     Test { name: "command_line::a_report_that_nobody_reads_ends_by_signal", needs: &[], run: unread_report },
     Test { name: "command_line::a_table_that_is_too_small", needs: NEEDS, run: small_tables },
+    Test { name: "command_line::confined_to_one_cpu", needs: &[], run: one_cpu },
     Test { name: "command_line::few_descriptors_are_enough", needs: &[], run: descriptors },
     Test { name: "command_line::nothing_stays_attached", needs: &[], run: nothing_stays },
 ];
@@ -82,6 +84,24 @@ fn mistakes(_: &Lab) {
         let line = assert_refused(&run(arguments), 2);
         assert!(line.contains(named), "{arguments}: {line}");
     }
+}
+
+/// Confined to one CPU (taskset, CPUAffinity=, a cpuset) it says how many the machine has: findings divide by them.
+fn one_cpu(_: &Lab) {
+    let text = fs::read_to_string("/sys/devices/system/cpu/online").expect("sysfs");
+    let of_range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        last.parse::<u64>().expect("a number") - first.parse::<u64>().expect("a number") + 1
+    };
+    let online: u64 = text.trim().split(',').map(of_range).sum();
+    if online == 1 {
+        skip("this machine has one CPU only");
+    }
+    // Programs that this thread starts inherit it.
+    stay_on_one_cpu();
+    let output = run("report --for 200ms --format json");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["host"]["cpus"], online);
 }
 
 /// Runs it as an unprivileged user, with these arguments.

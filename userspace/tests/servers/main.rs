@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         threading::TESTS,
         blame::redis::TESTS,
         blame::node::TESTS,
+        blame::java::TESTS,
         blame::python::TESTS,
         blame::php_fpm::TESTS,
         blame::nginx::TESTS,

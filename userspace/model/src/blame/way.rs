@@ -23,6 +23,11 @@ impl Frame {
         self.named && !self.kernel && self.function.starts_with("Builtins_")
     }
 
+    /// Code that was made at run time, and has no name.
+    fn is_nameless_code(&self) -> bool {
+        !self.named && !self.kernel && self.module.as_deref() == Some("[anonymous memory]")
+    }
+
     /// Whether it belongs to the C library, the loader, the allocator or the kernel's scheduler: it does what another
     /// frame asked for.
     fn is_plumbing(&self) -> bool {
@@ -49,10 +54,18 @@ pub fn telling(frames: &[Frame]) -> Option<usize> {
     let of = |wanted: &dyn Fn(&Frame) -> bool| frames.iter().position(wanted);
     of(&|frame| frame.script().is_some())
         .or_else(|| called_by(frames, of(&|frame| frame.is_javascript())?))
+        .or_else(|| nameless_java(frames).map(|java| called_by(frames, java).unwrap_or(java)))
         .or_else(|| of(&|frame| !frame.is_remark && frame.named && !frame.is_plumbing()))
         .or_else(|| of(&|frame| frame.named && !frame.kernel))
         .or_else(|| of(&|frame| frame.named && !scheduler(frame)))
         .or(if frames.is_empty() { None } else { Some(0) })
+}
+
+/// The innermost method of Java whose name only a perf map would have. Its virtual machine enters such code in a function
+/// of its own.
+fn nameless_java(frames: &[Frame]) -> Option<usize> {
+    let entered = frames.iter().rposition(|frame| frame.named && frame.function.starts_with("JavaCalls::"))?;
+    frames[..entered].iter().position(Frame::is_nameless_code)
 }
 
 /// The function of a runtime that its script has called, of which this is the innermost frame.
@@ -73,8 +86,14 @@ pub fn way(frames: &[Frame]) -> String {
     let mut labels: Vec<String> = interruption(frames).into_iter().map(|said| format!("[{said}]")).collect();
     let is_script = frames[telling].script().is_some();
     // Of a runtime that has no name for its script: this frame is the script's.
-    let is_nameless = !is_script && frames[telling + 1..].iter().any(Frame::is_javascript);
-    if is_script || is_nameless {
+    let nameless = if is_script {
+        None
+    } else if frames[telling + 1..].iter().any(Frame::is_javascript) {
+        Some("[JavaScript]")
+    } else {
+        nameless_java(frames).filter(|java| *java >= telling).map(|_| "[Java]")
+    };
+    if is_script || nameless.is_some() {
         // What it called tells more, and the call of the system that was made; not what is between.
         labels.extend((innermost.named && innermost.is_plumbing() && first < telling).then(|| innermost.short_label()));
         labels.extend(called_by(frames, telling).filter(|_| is_script).map(|called| frames[called].short_label()));
@@ -85,12 +104,16 @@ pub fn way(frames: &[Frame]) -> String {
         labels.push(innermost.short_label());
     }
     let callers = frames[telling..].iter().filter(|frame| frame.named && (!is_script || frame.script().is_some()));
-    for label in callers.take(if is_nameless { 1 } else { CALLERS }).map(Frame::short_label) {
+    let most = match nameless {
+        None => CALLERS,
+        Some(_) => usize::from(frames[telling].named),
+    };
+    for label in callers.take(most).map(Frame::short_label) {
         if labels.last() != Some(&label) {
             labels.push(label);
         }
     }
-    labels.extend(is_nameless.then(|| "[JavaScript]".to_owned()));
+    labels.extend(nameless.map(str::to_owned));
     labels.join(" \u{2190} ")
 }
 
@@ -128,6 +151,15 @@ mod tests {
     fn the_way_is_what_a_programmer_would_say() {
         let json = ("v8::internal::JsonParser<unsigned char>::ParseJsonValue()", "node");
         let script = |name| (name, "[anonymous memory]");
+        let java = |method| {
+            [
+                script(method),
+                script("Interpreter"),
+                script("StubRoutines (1)"),
+                ("JavaCalls::call_helper(JavaValue*, methodHandle const&)", "libjvm.so"),
+                ("start_thread", "libc.so.6"),
+            ]
+        };
         let jitted = [
             ("__GI___memmove", "libc.so.6"),
             json,
@@ -168,6 +200,15 @@ mod tests {
                 ],
                 "pthread_cond_signal \u{2190} v8::internal::Builtin_JsonParse \u{2190} [JavaScript]",
             ),
+            (&java("?"), "[Java]"),
+            (&[&[("__ieee754_fmod", "libm.so.6")], &java("?")[..]].concat(), "__ieee754_fmod \u{2190} [Java]"),
+            (
+                &[&[("__GI___poll", "libc.so.6"), ("NET_Poll", "libnet.so")], &java("void shop.Orders.load(int)")[..]]
+                    .concat(),
+                "poll \u{2190} NET_Poll \u{2190} Orders.load",
+            ),
+            (&[&[("?", "[anonymous memory]")], &java("void shop.Orders.load(int)")[..]].concat(), "Orders.load"),
+            (&[("?", "[anonymous memory]"), ("main", "luajit")], "unnamed in [anonymous memory] \u{2190} main"),
             (&[("Builtins_ArrayMap", "node"), ("main", "node")], "Builtins_ArrayMap \u{2190} main"),
             (&[("?", "postgres"), ("ServerLoop", "postgres")], "unnamed in postgres \u{2190} ServerLoop"),
             (

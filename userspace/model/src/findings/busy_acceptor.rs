@@ -24,8 +24,8 @@ pub(super) const KIND: FindingKind = FindingKind {
 fn find(input: &FindingInput<'_>) -> Option<Found> {
     let l = input.listener;
     let stall = input.stalled(Why::Busy)?;
-    // What came while nobody accepted waits for that reason, also while the acceptor takes one after the other again. If
-    // it stops again meanwhile, or does something else, it is busy.
+    // What came while nobody accepted waits for that reason, also while it is accepted one after the other. An acceptor
+    // that stops again meanwhile, or does something else, is busy.
     let began_us = input.now_us() as i64 - stall.oldest_us as i64;
     if stall.at_work
         && l.rate.accepts > Some(0.0)

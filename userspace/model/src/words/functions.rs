@@ -7,9 +7,13 @@ const LONG: usize = 32;
 
 /// A function of a program whose language has a runtime that compiles or interprets it, from its name in a perf map:
 /// `JS:~load /srv/shop/orders.js:9:14` of V8 is `load (orders.js:9)`, `py::load:/srv/shop/orders.py` of CPython is
-/// `load (orders.py)`. `None` for all others, those of the runtimes among them.
+/// `load (orders.py)`, `void shop.Orders.load(int)` of Java's is `Orders.load`. `None` for all others, those of the
+/// runtimes among them.
 #[must_use]
 pub fn of_script(function: &str) -> Option<String> {
+    if let Some(method) = of_java(function) {
+        return Some(method);
+    }
     if let Some(python) = function.strip_prefix("py::") {
         let (name, file) = python.split_once(':')?;
         return Some(format!("{name} ({})", file_name(file)));
@@ -31,6 +35,23 @@ pub fn of_script(function: &str) -> Option<String> {
     Some(format!("{name} ({})", file_name(place)))
 }
 
+/// A method of Java, as the virtual machine writes it, or an agent: `Lshop/Orders;::load`.
+fn of_java(function: &str) -> Option<String> {
+    let (class, method) = if let Some((class, method)) = function.split_once(";::") {
+        (class.strip_prefix('L')?, method.split('(').next().unwrap_or(method))
+    } else {
+        let (before, parameters) = function.split_once('(')?;
+        if before.contains("::") || !parameters.ends_with(')') {
+            return None; // C++
+        }
+        before.rsplit_once(' ')?.1.rsplit_once('.')?
+    };
+    // A class that is made at run time has an address behind its name, a class of others their names before it.
+    let class = class.split_once("/0x").map_or(class, |(class, _)| class);
+    let class = class.rsplit(['.', '/']).next().unwrap_or(class);
+    (!class.is_empty() && !method.is_empty()).then(|| format!("{class}.{method}"))
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -42,7 +63,12 @@ fn file_name(path: &str) -> &str {
 /// Whether a function of a runtime only leads from one function of the program to the next.
 #[must_use]
 pub fn is_interpreter(function: &str) -> bool {
-    const BEGINNINGS: [&str; 14] = [
+    const BEGINNINGS: [&str; 18] = [
+        // Java's virtual machine.
+        "I2C/C2I",
+        "Interpreter",
+        "JavaCalls::",
+        "StubRoutines",
         // V8.
         "Builtins_",
         "v8::internal::Builtin_Impl",
@@ -146,6 +172,16 @@ mod tests {
             ("Script:~ /srv/shop/orders.js:1:1", Some("anonymous (orders.js:1)")),
             ("py::Handler.do_GET:/srv/shop/orders.py", Some("Handler.do_GET (orders.py)")),
             ("py::<module>:/srv/shop/orders.py", Some("<module> (orders.py)")),
+            ("void shop.Orders.load(java.lang.String, int)", Some("Orders.load")),
+            ("void Orders.<init>()", Some("Orders.<init>")),
+            ("void shop.Orders$$Lambda$12/0x00000008.handle(Exchange)", Some("Orders$$Lambda$12.handle")),
+            ("Lshop/Orders;::load", Some("Orders.load")),
+            ("Lshop/Orders;::load(I)V", Some("Orders.load")),
+            ("Interpreter", None),
+            ("StubRoutines (1)", None),
+            ("void shop::Orders::load(int)", None),
+            ("load(int) [clone .isra.0]", None),
+            ("operator()(int)", None),
             ("Builtin:JsonParse", None),
             ("BytecodeHandler:LdaZero", None),
             ("v8::internal::Builtin_JsonParse(int, unsigned long*)", None),

@@ -60,6 +60,7 @@ pub struct LiveSource {
     pub(super) devices: Devices,
     /// A file that leads into each namespace, by inode.
     pub(super) files: HashMap<u32, PathBuf>,
+    pub(super) names: namespaces::Names,
     pub(super) owners: owners::Watch,
     pub(super) sight: owners::Sight,
     pub(super) waiting: waiting::Watch,
@@ -108,7 +109,7 @@ impl LiveSource {
             };
             self.owners.latest(wanted, listeners.has_ownerless())
         };
-        let names = namespaces::names();
+        self.names.refresh(Instant::now());
         bpf::run_iterator(self.poll.as_fd())?;
         let monotonic_ns = machine::monotonic_ns();
         self.listeners.discover();
@@ -123,7 +124,8 @@ impl LiveSource {
                 file: self.files.get(&id.inode).cloned(),
             })
             .collect();
-        let mut namespaces = namespaces::sample(&wanted, &scan.namespaces, &names);
+        let names = self.names.of(wanted.iter().map(|wanted| wanted.id.inode), Instant::now());
+        let mut namespaces = namespaces::sample(&wanted, &scan.namespaces, names);
         if self.devices.look_up(self.listeners.nameless(), scan) {
             self.listeners.have_names();
         }
@@ -143,7 +145,7 @@ impl LiveSource {
             }
             None => None,
         };
-        self.note_vacated(&mut namespaces, &names);
+        self.note_vacated(&mut namespaces);
         self.listeners.recycle(&mut self.threads)?;
         self.note_losses(missed_runs);
         Ok(Sample {
@@ -163,7 +165,8 @@ impl LiveSource {
 
     /// The last listener of some namespaces has closed: their counters are read once more, for what comes after. The
     /// namespace may be gone with it.
-    fn note_vacated(&mut self, namespaces: &mut [NamespaceSample], names: &HashMap<u32, String>) {
+    fn note_vacated(&mut self, namespaces: &mut [NamespaceSample]) {
+        let names = self.names.known();
         let scan = self.owners.current();
         let vacated: Vec<NamespaceId> =
             self.listeners.namespaces().filter(|(_, inhabitants)| !inhabitants.open).map(|(id, _)| id).collect();
@@ -195,6 +198,7 @@ impl LiveSource {
             lists.be_lavish();
         }
         self.owners.be_lavish();
+        self.names.be_lavish();
         self
     }
 

@@ -2,6 +2,7 @@
 //! in the first lines, the shares are what the fault dictates, and the charges add up to what the clients waited by
 //! their own clocks.
 
+pub(crate) mod java;
 pub(crate) mod nginx;
 pub(crate) mod node;
 pub(crate) mod php_fpm;

@@ -142,6 +142,7 @@ impl LiveSource {
             adjusting,
             threads,
             uninhabited: Uninhabited::default(),
+            names: namespaces::Names::default(),
             devices: Devices::default(),
             files: machine.namespaces.clone(),
             owners: owners::Watch::start().map_err(|error| StartError::Io(NO_THREAD, error))?,
