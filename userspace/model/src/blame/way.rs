@@ -61,8 +61,8 @@ pub fn telling(frames: &[Frame]) -> Option<usize> {
         .or(if frames.is_empty() { None } else { Some(0) })
 }
 
-/// The innermost method of Java whose name only a perf map would have. Its virtual machine enters such code in a function
-/// of its own.
+/// The innermost method of Java whose name only a perf map would have. Its virtual machine enters such code in a
+/// function of its own.
 fn nameless_java(frames: &[Frame]) -> Option<usize> {
     let entered = frames.iter().rposition(|frame| frame.named && frame.function.starts_with("JavaCalls::"))?;
     frames[..entered].iter().position(Frame::is_nameless_code)
