@@ -12,8 +12,8 @@ pub(super) const KIND: FindingKind = FindingKind {
               again and again. It is not stuck.",
     when: "The oldest connection has waited longer than {HUNG_US}, and not less than the recent span, no accept failed, and an acceptor accepted, read or wrote in \
            the recent span, or used {BUSY_CPU} of a CPU since (by its state, or {CPU_TELLS_US} after the last accept). Of a thread whose state \
-           cannot be read it counts, too, that it waits for a CPU as in `cpu_starved_acceptor`. It may pause: for {HOLD_US} after it \
-           was at work it is busy, unless it was stopped. What came while nobody accepted waits for that reason, also while it is \
+           cannot be read it counts, too, that it waits for a CPU as in `cpu_starved_acceptor`. It may pause: when it \
+           worked after a connection had waited for {HUNG_US}, it is busy for {HOLD_US} more, unless it was stopped. What came while nobody accepted waits for that reason, also while it is \
            accepted one after the other.",
     severity: "critical",
     follows_from: &["cpu_starved_acceptor", "acceptor_imbalance", "shard_imbalance"],
@@ -190,6 +190,18 @@ mod tests {
         assert_eq!(found(1.0, Some("T")), [false, true], "a stopped thread does not go on by itself");
         let summary = pauses(1.0, None).find(&KIND).unwrap().summary;
         assert!(summary.ends_with("works. srv (thread 1) pauses: it was last at work 4.0 s ago."), "{summary}");
+    }
+
+    /// At the edge of the recent span its last work may be as old as the oldest connection.
+    #[test]
+    fn work_with_which_the_stall_began_is_no_reason_to_wait() {
+        for (oldest_us, waits) in [(3_900_000, false), (4_000_000, true)] {
+            let mut case = Case::with(|case| works(case, (oldest_us, 0.0, 0.5)));
+            case.interval.recent_seconds = 3.0;
+            let mut memory = Memory::default();
+            find_all(&case.input(), &mut memory);
+            assert_eq!(memory.seen_at_work_us_ago(case.input().now_us()).is_some(), waits, "{oldest_us}");
+        }
     }
 
     #[test]

@@ -283,7 +283,8 @@ pub(crate) fn find(input: &FindingInput<'_>, memory: &mut Memory) -> Vec<Finding
     }
     let now_us = input.now_us();
     let stall = FindingInput { memory, ..*input }.stall();
-    if stall.is_some_and(|stall| stall.at_work) {
+    // What it did when the stall began, it did before it.
+    if stall.is_some_and(|stall| stall.at_work && stall.oldest_us >= input.recent_us() + HUNG_US) {
         memory.note_work(now_us);
     }
     // Who waits, and which threads have ended, is known a moment later than that nobody accepts.

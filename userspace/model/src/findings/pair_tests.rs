@@ -183,15 +183,15 @@ fn a_stall_that_gets_another_name_leaves_no_trace_of_the_first() {
         find(&case.input(), memory).into_iter().map(|f| (f.id, f.until_unix_ms.is_some())).collect::<Vec<_>>()
     };
     make(&mut case, "busy_acceptor");
-    assert_eq!(at(&mut case, &mut memory, 10.0, 1_500_000), [("busy_acceptor", false)]);
+    assert_eq!(at(&mut case, &mut memory, 10.0, 9_500_000), [("busy_acceptor", false)]);
     case.listener.threads[0].reads_per_second = 0.0;
-    assert_eq!(at(&mut case, &mut memory, 12.0, 3_500_000), [("busy_acceptor", false)], "it may pause");
-    assert_eq!(at(&mut case, &mut memory, 16.5, 8_000_000), [("hung_acceptor", false)]);
+    assert_eq!(at(&mut case, &mut memory, 12.0, 11_500_000), [("busy_acceptor", false)], "it may pause");
+    assert_eq!(at(&mut case, &mut memory, 16.5, 16_000_000), [("hung_acceptor", false)]);
     make(&mut case, "acceptor_paused");
-    assert_eq!(at(&mut case, &mut memory, 17.0, 8_500_000), [("hung_acceptor", false)], "nobody knows how it waited");
+    assert_eq!(at(&mut case, &mut memory, 17.0, 16_500_000), [("hung_acceptor", false)], "nobody knows how it waited");
     let left = Waiter { waits: false, polls: Some(false), ..waiter(1, WaitKind::Epoll) };
     case.listener.waiters = Some(vec![left]);
-    assert_eq!(at(&mut case, &mut memory, 17.5, 9_000_000), [("acceptor_paused", false)]);
+    assert_eq!(at(&mut case, &mut memory, 17.5, 17_000_000), [("acceptor_paused", false)]);
     // It works again, on those that came meanwhile.
     make(&mut case, "busy_acceptor");
     case.listener.waiters = None;

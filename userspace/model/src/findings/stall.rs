@@ -106,7 +106,7 @@ impl<'a> FindingInput<'a> {
     }
 
     /// The length of the recent span, in microseconds.
-    fn recent_us(&self) -> u64 {
+    pub(super) fn recent_us(&self) -> u64 {
         (self.interval.recent_seconds * 1e6).round() as u64
     }
 
