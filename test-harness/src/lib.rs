@@ -97,8 +97,8 @@ pub enum Beside {
 /// because the tests beside it needed the CPUs must not meet them again.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// The variable with the file that stands for the machine where several processes run tests at a time: [`MACHINE`] is
-/// known to one process alone.
+/// The variable with the file that stands for the machine where several processes run tests at a time: whoever runs by
+/// itself locks it.
 pub const LOCK: &str = "LISTENTOP_TEST_LOCK";
 
 /// The variable that says which part of the tests a process runs: `2/3`, the second of three.

@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     thread::{self, JoinHandle},
@@ -15,7 +18,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{environment, wait_until};
+use crate::{environment, lab::PORT, wait_until};
 
 /// An unprivileged user and group.
 pub const NOBODY: u32 = 65534;
@@ -28,6 +31,13 @@ pub fn listentop(arguments: &str) -> Command {
         command.args(["--probes", &probes]);
     }
     command.args(arguments.split_whitespace()).stdin(Stdio::null());
+    // Tests that run at the same time have listeners on the same port, in namespaces of their own.
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    let of_port = words.windows(2).any(|pair| pair[0] == "--port" && pair[1] == PORT.to_string());
+    if of_port && !words.contains(&"--netns") {
+        let own = fs::metadata("/proc/thread-self/ns/net").expect("this thread is in one").ino();
+        command.args(["--netns", &own.to_string()]);
+    }
     let heed = || {
         // SAFETY: no code of ours runs upon the signal.
         unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;

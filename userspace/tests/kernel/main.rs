@@ -63,7 +63,7 @@ fn shows_what_differs(test: &support::Test) -> bool {
 
 /// Tests with nothing beside them, by the beginnings of their names: they look for what is left behind anywhere, or at
 /// sums over all namespaces, need the whole machine's memory or CPUs, or compare times that a busy CPU lengthens.
-const BY_THEMSELVES: [&str; 17] = [
+const BY_THEMSELVES: [&str; 18] = [
     "backends::",
     "before_start::",
     "blame",
@@ -74,6 +74,7 @@ const BY_THEMSELVES: [&str; 17] = [
     "failures::",
     "identity::",
     "level_changes::",
+    "lists::many_listeners",
     "machine::",
     "refused::",
     "scale::",

@@ -132,7 +132,7 @@ mod tests {
     use std::path::Path;
     use std::process::{Command, Stdio};
 
-    use super::{Guarded, bound_to_us, wait_for_line};
+    use super::{Guarded, bound_to_us, wait_for_line, wait_until};
 
     #[test]
     fn the_wanted_line_is_found_and_others_are_named() {
@@ -157,7 +157,16 @@ mod tests {
         // A shell starts background jobs with SIGINT ignored, and their children inherit that.
         let mut sleep = Command::new("env");
         sleep.args(["--default-signal=INT", "sleep", "60"]);
-        let mut guarded = Guarded::new(sleep.spawn().unwrap());
+        let child = sleep.spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut guarded = Guarded::new(child);
+        // env(1) changes that a moment after it was spawned.
+        let heeds_interrupts = || {
+            let status = std::fs::read_to_string(&status)?;
+            let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+            Ok(u64::from_str_radix(ignored.trim(), 16)? & 0b10 == 0)
+        };
+        assert!(wait_until(heeds_interrupts).unwrap());
         guarded.interrupt().unwrap();
         assert!(!guarded.wait().unwrap().success());
     }
