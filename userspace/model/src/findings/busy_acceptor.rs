@@ -40,7 +40,7 @@ fn find(input: &FindingInput<'_>) -> Option<Found> {
     let paused_us = input.without_work_us().filter(|_| !stall.at_work);
     let (doing, did) = if let (Some(t), Some(ago)) = (busiest, paused_us) {
         let (name, ago) = (stall::name(t), duration(ago));
-        (format!(" {name} pauses: it was last at work {ago} ago."), format!(" {name} worked now and then."))
+        (format!(" {name} pauses: it was at work in the last {ago}."), format!(" {name} worked now and then."))
     } else if let Some(t) = busiest {
         let (name, work) = (stall::name(t), input.work(t));
         (format!(" {name} goes on working: {work}."), format!(" {name} went on working: {work}."))
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(found(2.1, Some("S")), [false, true]);
         assert_eq!(found(1.0, Some("T")), [false, true], "a stopped thread does not go on by itself");
         let summary = pauses(1.0, None).find(&KIND).unwrap().summary;
-        assert!(summary.ends_with("works. srv (thread 1) pauses: it was last at work 4.0 s ago."), "{summary}");
+        assert!(summary.ends_with("works. srv (thread 1) pauses: it was at work in the last 4.0 s."), "{summary}");
     }
 
     /// At the edge of the recent span its last work may be as old as the oldest connection.
