@@ -21,7 +21,7 @@ use test_support::{
     sleep_ms,
     sockets::{accept, connect, listen, wait_queued},
     spans::When,
-    tid,
+    tid, wait_until,
 };
 
 const NEEDS: &[Measure] = &[Measure::Enqueued, Measure::Accepts];
@@ -419,6 +419,7 @@ fn come_and_go(_: &Lab) {
     let listener = listen(PORT, 1024);
     let clients: Vec<Socket> = (0..THREADS * ROUNDS + 3).map(|_| connect(PORT)).collect();
     let measuring = start();
+    let before = threads_of_this_process();
     for _ in 0..ROUNDS {
         let barrier = std::sync::Barrier::new(THREADS);
         thread::scope(|scope| {
@@ -432,12 +433,26 @@ fn come_and_go(_: &Lab) {
             }
         });
     }
+    // A thread that has been joined runs on for a moment in the kernel.
+    wait_until("they have ended", || threads_of_this_process() == before);
+    sleep_ms(100);
     let (_, report) = end(measuring);
     assert_adds_up(&report);
     let threads: Vec<&Value> = list(&report["listeners"][0]["threads"]).collect();
-    assert_eq!(threads.len(), THREADS * ROUNDS);
-    assert!(threads.iter().all(|thread| thread["ended"] == true));
+    // A virtual CPU that is stopped while it has the listener's record keeps others from it. Of those that get no note
+    // either, each is counted.
+    let late = report["lost"]["late"].as_u64().expect("a number") as usize;
+    let all = THREADS * ROUNDS;
+    assert!(threads.len() <= all && threads.len() + late >= all, "{} of {all}, {late} late", threads.len());
+    assert!(threads.len() > all / 2, "{} of {all}: the test's own load did not come about", threads.len());
+    let living: Vec<_> = threads.iter().filter(|thread| thread["ended"] != true).collect();
+    assert!(living.is_empty(), "{} have not ended, {late} late: {living:?}", living.len());
     drop(clients);
+}
+
+/// How many threads this process has.
+fn threads_of_this_process() -> usize {
+    std::fs::read_dir("/proc/self/task").expect("a directory").count()
 }
 
 /// Processes that share a listener: each is charged with its part.

@@ -315,8 +315,10 @@ fn under_traffic(lab: &Lab) {
     });
     let end = Instant::now() + environment::patience();
     watch.sample();
-    while watch.listener(PORT).now.open != Some(0) {
-        assert!(Instant::now() < end, "connections that are gone stay open: {:?}", watch.listener(PORT).now);
+    // The kernel may have skipped the program that sees one end.
+    while watch.listener(PORT).now.open.is_none_or(|open| open > watch.hidden()) {
+        let (now, hidden) = (&watch.listener(PORT).now, watch.hidden());
+        assert!(Instant::now() < end, "connections that are gone stay open ({hidden} events were hidden): {now:?}");
         sleep_ms(5);
         watch.sample();
     }

@@ -145,7 +145,7 @@ fn is_judged(watch: &Watch, begun_ns: u64) -> bool {
 }
 
 /// The same acceptors take the same shares, but the busiest has time left. On a slow machine it gets its CPU late, so
-/// connections may wait for it.
+/// connections may wait for it, and come at once afterwards.
 fn at_ease(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, BACKLOG);
@@ -153,7 +153,8 @@ fn at_ease(lab: &Lab) {
     let begun_ns = watch.sampled_ns();
     under_load(&mut watch, "it accepts for a time", |watch| {
         let found = ids(watch.listener(PORT));
-        assert!(found.iter().all(|id| *id == "slow_accept"), "{:#?}", watch.listener(PORT).findings);
+        let of_late_cpus = ["slow_accept", "backlog_small", "cpu_starved_acceptor"];
+        assert!(found.iter().all(|id| of_late_cpus.contains(id)), "{:#?}", watch.listener(PORT).findings);
         is_judged(watch, begun_ns)
     });
     let of = |child: &Forked| watch.listener(PORT).threads.iter().find(|t| t.tid == child.pid()).map(|t| t.accepts);
