@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use listentop_abi::{connection::Connection, listener::ListenerRef};
 
 use super::{
-    functions::ACCEPT_RESULT, iterators::MapElement, reading, sockets::listener_behind, uring::result as uring_result,
+    functions::ACCEPT_RESULT, iterators::walk, reading, sockets::listener_behind, uring::result as uring_result,
 };
 use crate::{
     blame, config,
@@ -155,14 +155,16 @@ fn blame_sample(ctx: &PerfEventContext) {
     blame::sampled(ctx, aya_ebpf::helpers::bpf_get_current_pid_tgid() as u32);
 }
 
-/// Walks the listeners: reads each one's depth anew, in case a change of it was not seen.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn blame_refresh(ctx: &MapElement) -> i32 {
-    if let Some((_, listener)) = ctx.get() {
+walk! {
+    /// Walks the listeners: reads each one's depth anew, in case a change of it was not seen.
+    blame_refresh, blame_refresh_one: u64 => look_at_queue
+}
+
+#[inline(always)]
+fn look_at_queue(key: u64) {
+    if let Some(listener) = listener_at(key) {
         blame::settle(listener);
     }
-    0
 }
 
 /// Context of iter/task.

@@ -20,7 +20,7 @@ use crate::{
         CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, LiveSocket, MaybeGone, NEW_SYN_RECV,
         Position, Request,
     },
-    maps::{INFO, SPILLED},
+    maps::{self, INFO, SPILLED},
     origin::{self, Origin},
     record, stats,
     values::{Lookup as _, MapValue, Plain, field},
@@ -32,26 +32,64 @@ const CLOSING_NS: u64 = 1_000_000_000;
 
 /// Context of iter/bpf_map_elem.
 #[repr(C)]
-pub(crate) struct MapElement {
+pub(crate) struct Element<K> {
     meta: *const c_void,
     map: *const c_void,
-    key: *mut u64,
-    value: *mut ListenerRef,
+    key: *mut K,
+    value: *mut c_void,
 }
 
-impl MapElement {
-    /// The socket and its records' place; `None` after the last element.
+impl<K: Plain> Element<K> {
+    /// Its key; `None` after the last element.
     #[inline(always)]
-    pub(super) fn get(&self) -> Option<(MaybeGone, ListenerRef)> {
-        if self.key.is_null() || self.value.is_null() {
+    pub(super) fn key(&self) -> Option<K> {
+        if self.key.is_null() {
             return None;
         }
-        // SAFETY: the iterator passes pointers into the map's element, which stays as that of a lookup does. Both parts
-        // are aligned to 8 bytes.
-        let (key, value) = unsafe { (MapValue::new(self.key), MapValue::new(self.value)) };
-        Some((MaybeGone(key.get()), value.get()))
+        // SAFETY: the iterator passes a pointer to the element's key, which stays as what a lookup finds, and is
+        // aligned.
+        Some(unsafe { MapValue::new(self.key) }.get())
     }
 }
+
+/// Context of a raw tracepoint's program, in a test run: the number that user space passes, which is a key of a map.
+#[repr(C)]
+pub(crate) struct TestRun {
+    key: u64,
+}
+
+impl TestRun {
+    #[inline(always)]
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
+}
+
+/// A walk over the elements of a map, by two programs that do the same for an element: an iterator, which one call runs
+/// for all of them; and one that a test run runs for one, because there are kernels that refuse iterators through which
+/// a program could write to the values.
+macro_rules! walk {
+    ($(#[$doc:meta])* $iterator:ident, $one:ident: $key:ty => $visit:path) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "iter/bpf_map_elem")]
+        pub(crate) extern "C" fn $iterator(ctx: &$crate::hooks::iterators::Element<$key>) -> i32 {
+            if let Some(key) = ctx.key() {
+                $visit(key);
+            }
+            0
+        }
+
+        #[doc = concat!("[`", stringify!($iterator), "`] for one element.")]
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "raw_tp/test_run")]
+        pub(crate) extern "C" fn $one(ctx: &$crate::hooks::iterators::TestRun) -> i32 {
+            $visit(ctx.key() as $key);
+            0
+        }
+    };
+}
+pub(super) use walk;
 
 /// Context of iter/tcp.
 #[repr(C)]
@@ -80,12 +118,17 @@ impl TcpSocket {
     }
 }
 
-/// Walks [`LISTENERS`] and refreshes each listener's gauges: one pass covers every namespace, and no socket is locked.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
-    let Some((raw, listener)) = ctx.get() else { return 0 };
-    let Some(info) = INFO.value(listener.slot) else { return 0 };
+walk! {
+    /// Walks [`LISTENERS`](crate::maps) and refreshes each listener's gauges: one pass covers every namespace, and no
+    /// socket is locked.
+    poll, poll_one: u64 => refresh
+}
+
+#[inline(always)]
+fn refresh(key: u64) {
+    let raw = MaybeGone(key);
+    let Some(listener) = maps::listener_at(key) else { return };
+    let Some(info) = INFO.value(listener.slot) else { return };
     // The socket may have closed, and its memory may be another's by now: the cookie shows that.
     let cookie = field!(info.cookie).get();
     if raw.state() != LISTEN || (cookie & NO_COOKIE == 0 && raw.cookie() != cookie) {
@@ -95,11 +138,11 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
         if now.saturating_sub(last_seen) > CLOSING_NS {
             listening::forget(raw.0, info, now);
         }
-        return 0;
+        return;
     }
     if !raw.has_listened() {
         // listen(2) is under way, and may fail.
-        return 0;
+        return;
     }
     if field!(info.port).get() == 0 || field!(info.inode).get() == 0 {
         listening::identify(raw, info);
@@ -129,35 +172,16 @@ pub(crate) extern "C" fn poll(ctx: &MapElement) -> i32 {
     // A listener may be bound to another one at any time.
     field!(info.device).set(raw.device());
     field!(info.polled_ns).set(stats::now());
-    0
 }
 
-/// Context of iter/bpf_map_elem on a map with keys of another type.
-#[repr(C)]
-pub(crate) struct Element<K> {
-    meta: *const c_void,
-    map: *const c_void,
-    key: *mut K,
-    value: *mut c_void,
+walk! {
+    /// Walks over the sets of connections in use, for bytes that wait unread: some of
+    /// [`USED_SETS`](crate::maps) at a time.
+    unread, unread_one: u32 => unread_in_sets
 }
 
-impl<K: Plain> Element<K> {
-    /// Its key; `None` after the last element.
-    #[inline(always)]
-    pub(super) fn key(&self) -> Option<K> {
-        if self.key.is_null() {
-            return None;
-        }
-        // SAFETY: as for `MapElement`: the iterator passes a pointer to the element's key, which is aligned.
-        Some(unsafe { MapValue::new(self.key) }.get())
-    }
-}
-
-/// Walks over the sets of connections in use, for bytes that wait unread: some of [`USED_SETS`] at a time.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn unread(ctx: &Element<u32>) -> i32 {
-    let Some(place) = ctx.key() else { return 0 };
+#[inline(always)]
+fn unread_in_sets(place: u32) {
     connections::each_used(place, |set| {
         for place in 0..PLACES {
             if let Some((key, connection)) = connections::at(set, place) {
@@ -165,18 +189,18 @@ pub(crate) extern "C" fn unread(ctx: &Element<u32>) -> i32 {
             }
         }
     });
-    0
 }
 
-/// The same for [`SPILLED`].
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn unread_spilled(ctx: &Element<u64>) -> i32 {
-    let Some(key) = ctx.key() else { return 0 };
+walk! {
+    /// The same for [`SPILLED`].
+    unread_spilled, unread_spilled_one: u64 => unread_in_spilled
+}
+
+#[inline(always)]
+fn unread_in_spilled(key: u64) {
     if let Some(connection) = SPILLED.value(&key) {
         note_unread(MaybeGone(key), connection);
     }
-    0
 }
 
 /// Notes with its listener since when the connection's oldest unread byte waits, how many do, and how many seem to wait
@@ -238,21 +262,25 @@ pub(super) fn reader_of(socket: MaybeGone, connection: MapValue<Connection>, con
     if reader != arrived && socket.is_urgent(reader) { reader.wrapping_add(1) } else { reader }
 }
 
-/// Walks [`LISTENERS`] at start and takes over the connections that wait on their accept queues. Each pass covers a
-/// stretch of each queue, because the verifier follows every turn of a loop. [`ListenerInfo::cursor`] says where the
-/// next pass goes on.
-///
-/// A request that leaves the queue meanwhile may be used again at once, at the end of the same queue; then the walk
-/// misses what was in between. So it repeats each queue until it finds nothing new.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn walk_queues(ctx: &MapElement) -> i32 {
-    let Some((raw, listener)) = ctx.get() else { return 0 };
-    let Some(info) = INFO.value(listener.slot) else { return 0 };
+walk! {
+    /// Walks [`LISTENERS`](crate::maps) at start and takes over the connections that wait on their accept queues. Each
+    /// pass covers a stretch of each queue, because the verifier follows every turn of a loop.
+    /// [`cursor`](listentop_abi::listener::ListenerInfo::cursor) says where the next pass goes on.
+    ///
+    /// A request that leaves the queue meanwhile may be used again at once, at the end of the same queue; then the walk
+    /// misses what was in between. So it repeats each queue until it finds nothing new.
+    walk_queues, walk_queues_one: u64 => walk_queue
+}
+
+#[inline(always)]
+fn walk_queue(key: u64) {
+    let raw = MaybeGone(key);
+    let Some(listener) = maps::listener_at(key) else { return };
+    let Some(info) = INFO.value(listener.slot) else { return };
     let cursor = field!(info.cursor).get();
     if cursor == WALKED || raw.state() != LISTEN {
         field!(info.cursor).set(WALKED);
-        return 0;
+        return;
     }
     let mut round = cursor & (FOUND | AGAIN);
     let mut request = Request(cursor & !(FOUND | AGAIN));
@@ -263,7 +291,7 @@ pub(crate) extern "C" fn walk_queues(ctx: &MapElement) -> i32 {
     for _ in 0..QUEUE_STRETCH {
         if request.is_null() {
             field!(info.cursor).set(if round & FOUND == 0 { WALKED } else { AGAIN });
-            return 0;
+            return;
         }
         let child = request.child();
         if child.0 != 0 && child.is_locked() {
@@ -283,7 +311,6 @@ pub(crate) extern "C" fn walk_queues(ctx: &MapElement) -> i32 {
         request = request.next();
     }
     field!(info.cursor).set(request.0 | round);
-    0
 }
 
 /// Visits the TCP sockets of one namespace at start, for its listeners.

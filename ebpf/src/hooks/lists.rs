@@ -10,7 +10,7 @@ use listentop_abi::{
     listener::ListenerRef,
 };
 
-use super::iterators::{Element, MapElement, TcpSocket, reader_of};
+use super::iterators::{TcpSocket, reader_of, walk};
 use crate::{
     connections,
     kernel::{LISTEN, MaybeGone, Request},
@@ -19,19 +19,23 @@ use crate::{
     values::{Lookup as _, MapValue, field},
 };
 
-/// Lists the first connections of each accept queue, which have waited longest: a stretch of each queue per pass.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn list_waiting(ctx: &MapElement) -> i32 {
-    let Some((raw, listener)) = ctx.get() else { return 0 };
+walk! {
+    /// Lists the first connections of each accept queue, which have waited longest: a stretch of each queue per pass.
+    list_waiting, list_waiting_one: u64 => list_queue
+}
+
+#[inline(always)]
+fn list_queue(key: u64) {
+    let raw = MaybeGone(key);
+    let Some(listener) = maps::listener_at(key) else { return };
     let head = raw.accept_head();
     if head.is_null() || raw.state() != LISTEN {
-        return 0;
+        return;
     }
-    let Some(page) = page_of(listener, WAITING) else { return 0 };
+    let Some(page) = page_of(listener, WAITING) else { return };
     let cursor = field!(page.cursor).get();
     if cursor == LIST_ENDED {
-        return 0;
+        return;
     }
     let mut request = Request(cursor);
     if cursor == 0 {
@@ -42,14 +46,13 @@ pub(crate) extern "C" fn list_waiting(ctx: &MapElement) -> i32 {
         // One that has left the queue since may be another listener's by now, and lead along its queue.
         if request.is_null() || request.listener() != raw.0 || is_full(page) {
             field!(page.cursor).set(LIST_ENDED);
-            return 0;
+            return;
         }
         let next = request.next();
-        list_waiting_one(page, request);
+        list_request(page, request);
         request = next;
     }
     field!(page.cursor).set(if request.is_null() { LIST_ENDED } else { request.0 });
-    0
 }
 
 #[inline(always)]
@@ -60,7 +63,7 @@ fn is_full(page: MapValue<Page>) -> bool {
 
 /// Lists one that waits, unless it leaves the queue at this moment.
 #[inline(always)]
-fn list_waiting_one(page: MapValue<Page>, request: Request) {
+fn list_request(page: MapValue<Page>, request: Request) {
     let child = request.child();
     if child.0 == 0 {
         return;
@@ -92,14 +95,17 @@ fn list_waiting_one(page: MapValue<Page>, request: Request) {
     field!(entry.flags).set(flags);
 }
 
-/// Lists accepted connections with unread bytes: walks over all sets, one at a time, and lists one connection of each;
-/// the next pass lists the next. (With a loop the verifier would follow all of this for each place of a set, at every
-/// start.)
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn list_unread(ctx: &Element<u32>) -> i32 {
-    let Some(set) = ctx.key().and_then(|index| CONNECTIONS.value(index)) else { return 0 };
-    let Some(listing) = LISTING.value(0) else { return 0 };
+walk! {
+    /// Lists accepted connections with unread bytes: walks over all sets, one at a time, and lists one connection of
+    /// each; the next pass lists the next. (With a loop the verifier would follow all of this for each place of a set,
+    /// at every start.)
+    list_unread, list_unread_one: u32 => list_set
+}
+
+#[inline(always)]
+fn list_set(index: u32) {
+    let Some(set) = CONNECTIONS.value(index) else { return };
+    let Some(listing) = LISTING.value(0) else { return };
     field!(listing.seen).set(0);
     field!(listing.chosen).set(PLACES as u32);
     for place in 0..PLACES {
@@ -120,9 +126,8 @@ pub(crate) extern "C" fn list_unread(ctx: &Element<u32>) -> i32 {
     if place < PLACES
         && let Some((key, connection)) = connections::at(set, place)
     {
-        list_unread_one(MaybeGone(key), connection);
+        list_connection(MaybeGone(key), connection);
     }
-    0
 }
 
 /// Whether it is accepted, and bytes seem to wait in it.
@@ -133,20 +138,21 @@ fn has_unread(connection: MapValue<Connection>) -> bool {
         && field!(connection.arrived).get().wrapping_sub(field!(connection.consumed).get()) as i32 > 0
 }
 
-/// The same for [`SPILLED`].
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn list_unread_spilled(ctx: &Element<u64>) -> i32 {
-    let Some(key) = ctx.key() else { return 0 };
+walk! {
+    /// The same for [`SPILLED`].
+    list_unread_spilled, list_unread_spilled_one: u64 => list_spilled
+}
+
+#[inline(always)]
+fn list_spilled(key: u64) {
     if let Some(connection) = SPILLED.value(&key) {
-        list_unread_one(MaybeGone(key), connection);
+        list_connection(MaybeGone(key), connection);
     }
-    0
 }
 
 /// Lists a connection, if bytes wait that its process has not read, and if it has waited longer than those listed.
 #[inline(always)]
-fn list_unread_one(socket: MaybeGone, connection: MapValue<Connection>) {
+fn list_connection(socket: MaybeGone, connection: MapValue<Connection>) {
     if !has_unread(connection) {
         return;
     }

@@ -10,7 +10,7 @@ use listentop_abi::{
 
 use super::{
     functions::{RECEIVE_FLAGS, RECEIVE_RESULT},
-    iterators::Element,
+    iterators::walk,
     sockets::{MSG_ERRQUEUE, MSG_PEEK},
 };
 use crate::{
@@ -126,11 +126,13 @@ fn blame_destroyed(ctx: &BtfTracePointContext) {
     reads::ended(ctx.socket(0).key());
 }
 
-/// Walks over the sets of connections in use, for those that were accepted before the watch began: some at a time.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn blame_take_over(ctx: &Element<u32>) -> i32 {
-    let Some(place) = ctx.key() else { return 0 };
+walk! {
+    /// Walks over the sets of connections in use, for those that were accepted before the watch began: some at a time.
+    blame_take_over, blame_take_over_one: u32 => take_over_sets
+}
+
+#[inline(always)]
+fn take_over_sets(place: u32) {
     connections::each_used(place, |set| {
         for place in 0..PLACES {
             if let Some((key, connection)) = connections::at(set, place) {
@@ -138,18 +140,18 @@ pub(crate) extern "C" fn blame_take_over(ctx: &Element<u32>) -> i32 {
             }
         }
     });
-    0
 }
 
-/// The same for [`SPILLED`].
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn blame_take_over_spilled(ctx: &Element<u64>) -> i32 {
-    let Some(key) = ctx.key() else { return 0 };
+walk! {
+    /// The same for [`SPILLED`].
+    blame_take_over_spilled, blame_take_over_spilled_one: u64 => take_over_spilled
+}
+
+#[inline(always)]
+fn take_over_spilled(key: u64) {
     if let Some(connection) = SPILLED.value(&key) {
         take_over(MaybeGone(key), connection);
     }
-    0
 }
 
 #[inline(always)]
@@ -174,11 +176,13 @@ fn reader(connection: MapValue<Connection>) -> ThreadId {
     ThreadId { start_ns: field!(thread.key.start_ns).get(), tid: u64::from(field!(thread.key.tid).get()) }
 }
 
-/// Walks over the connections whose readers are watched: looks at each again, in case a change of it was not seen.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn blame_look_again(ctx: &Element<u64>) -> i32 {
-    let Some(key) = ctx.key() else { return 0 };
+walk! {
+    /// Walks over the connections whose readers are watched: looks at each again, in case a change of it was not seen.
+    blame_look_again, blame_look_again_one: u64 => look_again
+}
+
+#[inline(always)]
+fn look_again(key: u64) {
     let socket = MaybeGone(key);
     reads::look_again(
         key,
@@ -186,5 +190,4 @@ pub(crate) extern "C" fn blame_look_again(ctx: &Element<u64>) -> i32 {
             if socket.identity() == Some(identity) { Some(socket.has_unread()) } else { None }
         },
     );
-    0
 }

@@ -7,7 +7,7 @@
 
 use listentop_abi::connection::PLACES;
 
-use super::iterators::{Element, TcpSocket};
+use super::iterators::{TcpSocket, walk};
 use crate::{
     connections,
     kernel::MaybeGone,
@@ -16,11 +16,14 @@ use crate::{
     values::Lookup as _,
 };
 
-/// Walks over the sets of connections.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn resume(ctx: &Element<u32>) -> i32 {
-    let Some(set) = ctx.key().and_then(|index| CONNECTIONS.value(index)) else { return 0 };
+walk! {
+    /// Walks over the sets of connections.
+    resume, resume_one: u32 => resume_set
+}
+
+#[inline(always)]
+fn resume_set(index: u32) {
+    let Some(set) = CONNECTIONS.value(index) else { return };
     for place in 0..PLACES {
         if let Some((key, connection)) = connections::at(set, place) {
             connections::hold(connection);
@@ -28,18 +31,18 @@ pub(crate) extern "C" fn resume(ctx: &Element<u32>) -> i32 {
             connections::release(connection);
         }
     }
-    0
 }
 
-/// The same for [`SPILLED`].
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub(crate) extern "C" fn resume_spilled(ctx: &Element<u64>) -> i32 {
-    let Some(key) = ctx.key() else { return 0 };
+walk! {
+    /// The same for [`SPILLED`].
+    resume_spilled, resume_spilled_one: u64 => resume_one_spilled
+}
+
+#[inline(always)]
+fn resume_one_spilled(key: u64) {
     if let Some(connection) = SPILLED.value(&key) {
         record::resume(MaybeGone(key), connection);
     }
-    0
 }
 
 /// Visits the sockets of one namespace.

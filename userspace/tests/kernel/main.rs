@@ -42,6 +42,7 @@ mod sight;
 mod tables_full;
 mod times;
 mod unread;
+mod walks;
 
 use std::process::ExitCode;
 
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
         refused::TESTS,
         level_changes::TESTS,
         levels::TESTS,
+        walks::TESTS,
         scale::TESTS,
         command_line::TESTS,
         recordings::TESTS,

@@ -104,7 +104,7 @@ const REFUSED: &[libc::c_long] = &[
 ];
 
 /// What bpf(2) is called for after the start: maps are read and written, iterators run, programs' statistics read.
-const BPF: [bpf_cmd; 13] = [
+const BPF: [bpf_cmd; 14] = [
     bpf_cmd::BPF_MAP_LOOKUP_ELEM,
     bpf_cmd::BPF_MAP_UPDATE_ELEM,
     bpf_cmd::BPF_MAP_DELETE_ELEM,
@@ -117,6 +117,7 @@ const BPF: [bpf_cmd; 13] = [
     bpf_cmd::BPF_OBJ_GET_INFO_BY_FD,
     bpf_cmd::BPF_ENABLE_STATS,
     bpf_cmd::BPF_ITER_CREATE,
+    bpf_cmd::BPF_PROG_TEST_RUN,
     bpf_cmd::BPF_LINK_DETACH,
 ];
 

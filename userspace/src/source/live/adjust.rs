@@ -8,13 +8,7 @@
 //! 3. what happened in between is caught up with, socket by socket
 //! 4. coverage says since when each measure holds, and the next sample is the baseline of what came back
 
-use std::{
-    cmp::Ordering,
-    collections::HashMap,
-    io,
-    os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
-};
+use std::{cmp::Ordering, collections::HashMap, io, path::PathBuf};
 
 use caps::Capability;
 use listentop_model::{
@@ -31,9 +25,9 @@ use super::{
         programs::LoadedPrograms,
         refusal::Refusal,
     },
-    bpf,
     error::StartError,
-    start::{self, loader::iterator, machine::Machine, maps, takeover::visit},
+    start::{self, loader::visitor, maps, takeover::visit},
+    visitor::{Visitor, Visitors},
 };
 use crate::{
     rights,
@@ -61,21 +55,21 @@ impl Levels {
 
 /// The iterators that bring records up to date.
 pub(super) struct Resume {
-    sets: OwnedFd,
-    spilled: OwnedFd,
-    sockets: OwnedFd,
+    sets: Visitor,
+    spilled: Visitor,
+    sockets: Visitor,
 }
 
 impl Resume {
     /// Loads them, at the start: the right to do so is gone later.
-    pub(super) fn load(ebpf: &mut aya::Ebpf, machine: &Machine) -> Result<Self, StartError> {
+    pub(super) fn load(ebpf: &mut aya::Ebpf, visitors: Visitors<'_>) -> Result<Self, StartError> {
         let mut over = |map: &str, program| {
             let map = maps::descriptor(ebpf, map)?.try_clone_to_owned();
             let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
-            iterator(ebpf, program, &machine.btf, Some(&map))
+            visitor(ebpf, program, visitors, Some(&map))
         };
         let (sets, spilled) = (over("CONNECTIONS", "resume")?, over("SPILLED", "resume_spilled")?);
-        Ok(Self { sets, spilled, sockets: iterator(ebpf, "catch_up", &machine.btf, None)? })
+        Ok(Self { sets, spilled, sockets: visitor(ebpf, "catch_up", visitors, None)? })
     }
 }
 
@@ -205,8 +199,8 @@ impl LiveSource {
             return Err("the level of this source is that of its start".to_owned());
         };
         let failed = |error: io::Error| format!("connections cannot be brought up to date: {error}");
-        bpf::run_iterator(resume.sets.as_fd()).map_err(failed)?;
-        bpf::run_iterator(resume.spilled.as_fd()).map_err(failed)?;
+        resume.sets.run().map_err(failed)?;
+        resume.spilled.run().map_err(failed)?;
         let (ebpf, attached) = (&self.ebpf, &mut self.attached);
         let raised = rights::privileged(|| attached.raise(&mut LoadedPrograms { ebpf, links }, level));
         if let Err(Refusal::NotPermitted(error) | Refusal::Failed(error)) = &raised {

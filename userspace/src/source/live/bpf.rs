@@ -7,7 +7,9 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info, perf_event_attr, perf_event_sample_format, perf_type_id};
+use aya_obj::generated::{
+    bpf_attr, bpf_cmd, bpf_map_info, bpf_prog_info, perf_event_attr, perf_event_sample_format, perf_type_id,
+};
 
 /// `BPF_TRACE_ITER`, the attach type of every iterator.
 const TRACE_ITER: u32 = 28;
@@ -90,6 +92,85 @@ pub(crate) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Runs a raw tracepoint's program once, with one argument (Linux 5.10).
+///
+/// # Errors
+/// What bpf(2) says.
+pub(crate) fn test_run(program: BorrowedFd<'_>, argument: u64) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.test.prog_fd = program.as_raw_fd() as u32;
+    attr.test.ctx_in = &raw const argument as u64;
+    attr.test.ctx_size_in = size_of_val(&argument) as u32;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).map(drop)
+}
+
+/// What the kernel says of a map: its type, its sizes.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<bpf_map_info> {
+    // SAFETY: as for bpf_attr.
+    let mut info: bpf_map_info = unsafe { mem::zeroed() };
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = map.as_raw_fd() as u32;
+    attr.info.info = &raw mut info as u64;
+    attr.info.info_len = size_of::<bpf_map_info>() as u32;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
+}
+
+/// The keys of a hash map, in parts, each of whole buckets: none is there twice or left out because others come and go.
+pub(crate) struct KeyBatches<'a> {
+    map: BorrowedFd<'a>,
+    keys: Vec<u64>,
+    values: Vec<u8>,
+    /// Which bucket comes next, as the kernel notes it; `None` before the first call.
+    next_bucket: Option<u32>,
+    ended: bool,
+}
+
+impl<'a> KeyBatches<'a> {
+    /// Of a map with keys of 8 bytes, and values of so many.
+    pub(crate) fn new(map: BorrowedFd<'a>, at_a_time: usize, value_size: u32) -> Self {
+        let values = vec![0; at_a_time * value_size as usize];
+        Self { map, keys: vec![0; at_a_time], values, next_bucket: None, ended: false }
+    }
+
+    /// The next part; `None` after the last.
+    ///
+    /// # Errors
+    /// What bpf(2) says.
+    pub(crate) fn next(&mut self) -> io::Result<Option<&[u64]>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut bucket = self.next_bucket.unwrap_or_default();
+        let mut attr = zeroed_attr();
+        attr.batch.in_batch = self.next_bucket.as_ref().map_or(0, |from| std::ptr::from_ref(from) as u64);
+        attr.batch.out_batch = &raw mut bucket as u64;
+        attr.batch.keys = self.keys.as_mut_ptr() as u64;
+        attr.batch.values = self.values.as_mut_ptr() as u64;
+        attr.batch.count = self.keys.len() as u32;
+        attr.batch.map_fd = self.map.as_raw_fd() as u32;
+        match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.ended = true,
+            // One bucket has more than there is room for: it is tried again.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                let (keys, values) = (self.keys.len() * 2, self.values.len() * 2);
+                self.keys.resize(keys, 0);
+                self.values.resize(values, 0);
+                return Ok(Some(&[]));
+            }
+            Err(error) => return Err(error),
+        }
+        self.next_bucket = Some(bucket);
+        // SAFETY: this is the member that the call was made with; the kernel has written how many there are.
+        let count = unsafe { attr.batch.count } as usize;
+        Ok(Some(&self.keys[..count]))
     }
 }
 

@@ -68,6 +68,11 @@ impl StartError {
         Self::Object(format!("the object has no map {name}"))
     }
 
+    /// The object has no program of this name.
+    pub(crate) fn no_program(name: &str) -> Self {
+        Self::Object(format!("the object has no program {name}"))
+    }
+
     /// Something in the object is refused.
     pub(crate) fn object(error: &(dyn std::error::Error + 'static)) -> Self {
         let text = errors::chain(error);

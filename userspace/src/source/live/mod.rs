@@ -9,6 +9,7 @@ mod options;
 mod read;
 mod source;
 mod start;
+mod visitor;
 
 pub use adjust::Levels;
 pub use attach::{

@@ -1,12 +1,6 @@
 //! The live source: attached probes, and how they are read.
 
-use std::{
-    collections::HashMap,
-    io,
-    os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
-    time::Instant,
-};
+use std::{collections::HashMap, io, os::fd::AsFd as _, path::PathBuf, time::Instant};
 
 use aya::{Ebpf, programs::Program};
 use listentop_model::{
@@ -35,6 +29,7 @@ use super::{
         threads::Threads,
         unread::Walk,
     },
+    visitor::Visitor,
 };
 use crate::source::{
     Source,
@@ -50,7 +45,7 @@ use crate::source::{
 pub struct LiveSource {
     // Programs stay attached for as long as this lives.
     pub(super) ebpf: Ebpf,
-    pub(super) poll: OwnedFd,
+    pub(super) poll: Visitor,
     pub(super) losses: SharedArray<u64>,
     pub(super) listeners: Listeners,
     /// Connections one by one; `None` where the kernel does not allow that.
@@ -110,7 +105,7 @@ impl LiveSource {
             self.owners.latest(wanted, listeners.has_ownerless())
         };
         self.names.refresh(Instant::now());
-        bpf::run_iterator(self.poll.as_fd())?;
+        self.poll.run()?;
         let monotonic_ns = machine::monotonic_ns();
         self.listeners.discover();
         // Right behind the sockets' own drop counters: what is dropped in between looks unexplained for a moment.
@@ -262,7 +257,7 @@ impl LiveSource {
     }
 
     pub(super) fn run_poll(&self) -> io::Result<()> {
-        bpf::run_iterator(self.poll.as_fd())
+        self.poll.run()
     }
 
     fn losses(&self, missed_runs: u64) -> Losses {

@@ -29,6 +29,8 @@ pub(crate) struct Circumstances {
     pub not_listed: Option<Reason>,
     /// Why half-open connections cannot be, though others can.
     pub no_half_open: Option<Reason>,
+    /// Walks over maps are made of test runs, because the kernel refuses iterators over their elements.
+    pub walks_by_test_runs: bool,
 }
 
 /// Coverage of every measure.
@@ -45,7 +47,7 @@ fn one(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> 
     reasons.extend(incomplete(measure, attached));
     reasons.extend(without_hooks(measure, attached));
     reasons.extend(of_machine(measure, attached, circumstances));
-    Entry::available(measure, via(measure, attached), reasons)
+    Entry::available(measure, via(measure, attached, circumstances), reasons)
 }
 
 /// Why a measure is unavailable: no attached hook observes an event that carries it. Empty if it is available.
@@ -149,19 +151,20 @@ fn of_machine(measure: Measure, attached: &Attached, circumstances: &Circumstanc
 }
 
 /// Where a measure comes from.
-fn via(measure: Measure, attached: &Attached) -> String {
+fn via(measure: Measure, attached: &Attached, circumstances: &Circumstances) -> String {
+    let walk = if circumstances.walks_by_test_runs { "test runs over a map" } else { "iter/bpf_map_elem" };
     let hooks = |events: &[Event]| hooks(measure, events, attached);
     let sees_syns = attached.source(Event::Syn).is_some();
     match measure {
-        Measure::AcceptQueueDepth => "iter/bpf_map_elem: sk_ack_backlog".to_owned(),
+        Measure::AcceptQueueDepth => format!("{walk}: sk_ack_backlog"),
         Measure::AcceptQueuePeak => format!("{}: sk_ack_backlog at every enqueue", hooks(&[Event::Enqueued])),
         Measure::Enqueued => hooks(&[Event::Enqueued]),
         Measure::AcceptWait => format!("{} → {}", hooks(&[Event::Enqueued]), hooks(&[Event::Accepted])),
-        Measure::OldestWaiting => "iter/bpf_map_elem: head of the accept queue".to_owned(),
+        Measure::OldestWaiting => format!("{walk}: head of the accept queue"),
         Measure::SynQueueDepth if sees_syns => {
-            format!("iter/bpf_map_elem: qlen; peak: {} at every request", hooks(&[Event::Syn]))
+            format!("{walk}: qlen; peak: {} at every request", hooks(&[Event::Syn]))
         }
-        Measure::SynQueueDepth => format!("iter/bpf_map_elem, {}: qlen", hooks(&[Event::Enqueued])),
+        Measure::SynQueueDepth => format!("{walk}, {}: qlen", hooks(&[Event::Enqueued])),
         Measure::SynRequests => hooks(&[Event::Syn, Event::RequestGivenUp]),
         Measure::SynackRetransmits => hooks(&[Event::SynackRetransmitted]),
         Measure::CookiesSent => hooks(&[Event::Syn, Event::CookieValidated]),
@@ -188,11 +191,11 @@ fn via(measure: Measure, attached: &Attached) -> String {
         Measure::Residency => format!("{} → {}", hooks(&[Event::Arrived]), hooks(&[Event::Read, Event::Spliced])),
         Measure::QueuedBytes => format!("{} less copied_seq", hooks(&[Event::Arrived])),
         Measure::OldestUnread => {
-            format!("iter/bpf_map_elem: connections; {} less copied_seq", hooks(&[Event::Arrived]))
+            format!("{walk}: connections; {} less copied_seq", hooks(&[Event::Arrived]))
         }
-        Measure::WaitingConnections => "iter/bpf_map_elem: accept queues, while asked for".to_owned(),
+        Measure::WaitingConnections => format!("{walk}: accept queues, while asked for"),
         Measure::UnreadConnections => {
-            format!("iter/bpf_map_elem: connections, while asked for; {} less copied_seq", hooks(&[Event::Arrived]))
+            format!("{walk}: connections, while asked for; {} less copied_seq", hooks(&[Event::Arrived]))
         }
         Measure::HalfOpenConnections => "iter/tcp: request sockets, while asked for".to_owned(),
         Measure::Writes => hooks(&[Event::Written]),

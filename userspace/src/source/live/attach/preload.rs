@@ -11,10 +11,7 @@ use std::{
     thread,
 };
 
-use aya::{
-    Btf, Ebpf,
-    programs::{Iter, Program},
-};
+use aya::{Ebpf, programs::Program};
 use listentop_btf::KernelBtf;
 
 use super::{
@@ -23,6 +20,7 @@ use super::{
     fitting::{fits, lacks, load},
     refusal::{Failure, Refusal},
 };
+use crate::source::live::visitor::Visitors;
 
 /// Programs and targets that the kernel refused, and why.
 pub(crate) type Refused = HashMap<(&'static str, Target), Refusal>;
@@ -41,7 +39,7 @@ enum Task {
 /// Loads these iterators and what is wanted of the events. Returns what was refused of the events.
 pub(crate) fn preload(
     ebpf: &mut Ebpf,
-    (btf, kernel): (&Btf, &KernelBtf),
+    (visitors, kernel): (Visitors<'_>, &KernelBtf),
     wanted: Wanted<'_>,
     iterators: impl Iterator<Item = (&'static str, &'static str)>,
 ) -> Refused {
@@ -53,7 +51,7 @@ pub(crate) fn preload(
         events.map(Task::Event).chain(iterators.map(|(program, visits)| Task::Iterator(program, visits))).collect();
     let shared = Shared {
         programs: ebpf.programs_mut().map(|(name, program)| (name.to_owned(), Mutex::new(program))).collect(),
-        btf,
+        visitors,
         kernel,
         refused: Mutex::default(),
     };
@@ -77,7 +75,7 @@ pub(crate) fn preload(
 /// The object's programs, each for one thread at a time.
 struct Shared<'a> {
     programs: HashMap<String, Mutex<&'a mut Program>>,
-    btf: &'a Btf,
+    visitors: Visitors<'a>,
     kernel: &'a KernelBtf,
     refused: Mutex<Refused>,
 }
@@ -91,11 +89,11 @@ impl<'a> Shared<'a> {
                 attacher.load(definition, 0, &mut Failure::default());
             }
             Task::Iterator(program, visits) => {
-                let Some(mut program) = self.program(program) else { return };
-                if let Ok(program) = <&mut Iter>::try_from(&mut **program) {
-                    // What the kernel does not take is tried once more where that is reported.
-                    let _ = program.load(visits, self.btf);
-                }
+                // What the kernel does not take is tried once more where that is reported.
+                let _ = self.visitors.load((program, visits), |name, load| match self.program(name) {
+                    Some(mut program) => load(&mut program),
+                    None => Ok(()),
+                });
             }
         }
     }
@@ -111,7 +109,7 @@ impl Programs for &Shared<'_> {
         if program.fd().is_ok() {
             return Ok(());
         }
-        let outcome = fits(self.kernel, hook).and_then(|()| load(&mut program, hook, self.btf));
+        let outcome = fits(self.kernel, hook).and_then(|()| load(&mut program, hook, self.visitors.btf));
         if let Err(refusal) = &outcome {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             refused.insert((hook.program, hook.target), refusal.clone());

@@ -117,6 +117,7 @@ fn circumstances() -> Circumstances {
         not_walked: None,
         not_listed: None,
         no_half_open: None,
+        walks_by_test_runs: false,
     }
 }
 

@@ -29,7 +29,8 @@ use crate::{
             refusal::Refusal,
         },
         error::{NO_THREAD, StartError},
-        start::{loader::iterator, machine::Machine},
+        start::{loader::visitor, machine::Machine},
+        visitor::Visitors,
     },
 };
 
@@ -182,7 +183,8 @@ impl Blame {
         let copies = copies(&mut maps, &resolved, unwinder).map_err(|reason| {
             lacks.push(Lack { without: "callers in programs without frame pointers are not known", reason });
         });
-        let visit = iterator(ebpf, "blame_visit", &machine.btf, None);
+        let visitors = Visitors { btf: &machine.btf, refuse: &options.refuse };
+        let visit = visitor(ebpf, "blame_visit", visitors, None);
         let visit = visit.map_err(|error| {
             let without = if options.blame_reads {
                 "a thread is charged from its first read on"
@@ -192,7 +194,7 @@ impl Blame {
             lacks.push(Lack { without, reason: error.to_string() });
         });
         let tables = maps.tables();
-        let mut over = |table, program| iterator(ebpf, program, &machine.btf, Some(table));
+        let mut over = |table, program| visitor(ebpf, program, visitors, Some(table));
         let walks = if options.blame_reads {
             let [sets, spilled] = &tables.connections;
             let take_over = vec![over(sets, "blame_take_over")?, over(spilled, "blame_take_over_spilled")?];

@@ -19,7 +19,6 @@ mod unwind;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
-    os::fd::{AsFd as _, OwnedFd},
 };
 
 use aya::{
@@ -40,7 +39,7 @@ pub use apart::{Apart, Watch};
 pub use attach::{Lack, Refused, SAMPLES_PER_SECOND};
 pub(in crate::source::live) use attach::{all_hooks, descriptors, start_unwinder};
 
-use super::bpf;
+use super::visitor::{self, Visitor};
 use crate::source::machine;
 use copies::Copies;
 use maps::Maps;
@@ -182,11 +181,11 @@ pub struct Measured {
 /// Programs that user space runs.
 struct Walks {
     /// Over all threads.
-    visit: Option<OwnedFd>,
+    visit: Option<Visitor>,
     /// Over the connections that are there already.
-    take_over: Vec<OwnedFd>,
+    take_over: Vec<Visitor>,
     /// Over what is watched.
-    refresh: OwnedFd,
+    refresh: Visitor,
 }
 
 /// The hooks that watch acceptors. They go with the source.
@@ -270,12 +269,12 @@ impl Blame {
         }
         self.told = told;
         if let Some(visit) = self.walks.visit.as_ref().filter(|_| news) {
-            bpf::run_iterator(visit.as_fd())?;
+            visit.run()?;
         }
         if !new.is_empty() {
-            self.walks.take_over.iter().try_for_each(|walk| bpf::run_iterator(walk.as_fd()))?;
+            self.walks.take_over.iter().try_for_each(Visitor::run)?;
         }
-        bpf::run_iterator(self.walks.refresh.as_fd())?;
+        self.walks.refresh.run()?;
         if let Some(reads) = &mut self.reads {
             reads.sum(&self.maps, &self.listeners, machine::monotonic_ns()).map_err(io::Error::other)?;
         }
@@ -546,7 +545,7 @@ impl Watching<'_> {
     /// # Errors
     /// What the kernel says.
     pub fn so_far(&self) -> io::Result<Measured> {
-        bpf::run_iterator(self.blame.walks.refresh.as_fd())?;
+        self.blame.walks.refresh.run()?;
         self.blame.read(machine::monotonic_ns()).map_err(io::Error::other)
     }
 
@@ -555,7 +554,7 @@ impl Watching<'_> {
     /// # Errors
     /// What the kernel says.
     pub fn finish(self) -> io::Result<Measured> {
-        bpf::run_iterator(self.blame.walks.refresh.as_fd())?;
+        self.blame.walks.refresh.run()?;
         let end_ns = machine::monotonic_ns();
         for name in attach::PROGRAMS {
             let unloaded = match self.ebpf.program_mut(name) {
@@ -564,7 +563,10 @@ impl Watching<'_> {
                 Some(Program::FEntry(program)) => program.unload(),
                 Some(Program::FExit(program)) => program.unload(),
                 Some(Program::PerfEvent(program)) => program.unload(),
-                Some(Program::Iter(program)) => program.unload(),
+                Some(Program::Iter(_)) => {
+                    visitor::unload(self.ebpf, name);
+                    Ok(())
+                }
                 _ => Ok(()),
             };
             match unloaded {

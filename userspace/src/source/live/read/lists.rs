@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeSet, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     ptr,
     time::{Duration, Instant},
@@ -29,7 +28,7 @@ use listentop_model::{
 use super::{listeners::Listeners, shared::SharedArray, threads::Threads};
 use crate::source::{
     lists::{add_to_samples, holder},
-    live::bpf,
+    live::visitor::Visitor,
     machine, namespaces,
     owners::Scan,
     pace::Pace,
@@ -58,14 +57,14 @@ pub(crate) struct ListTables {
 /// Lists connections.
 pub(crate) struct Lists {
     /// Over the listeners, for their accept queues.
-    waiting: OwnedFd,
+    waiting: Visitor,
     /// Over the sets of connections, and over those that found their set full, for unread bytes; `None` if those are
     /// not measured.
-    unread: Option<[OwnedFd; 2]>,
+    unread: Option<[Visitor; 2]>,
     /// They are measured at the level that holds now.
     sees_reads: bool,
     /// Over the sockets of a namespace, for SYN queues; `None` where the kernel does not take it.
-    half_open: Option<OwnedFd>,
+    half_open: Option<Visitor>,
     tables: ListTables,
     /// So many of each listener; 0: nobody asks.
     wanted: u32,
@@ -82,9 +81,9 @@ pub(crate) struct Lists {
 
 impl Lists {
     pub(crate) fn new(
-        waiting: OwnedFd,
-        unread: Option<[OwnedFd; 2]>,
-        half_open: Option<OwnedFd>,
+        waiting: Visitor,
+        unread: Option<[Visitor; 2]>,
+        half_open: Option<Visitor>,
         tables: ListTables,
     ) -> Self {
         let pace = || Pace::new(Instant::now(), THRIFT);
@@ -164,7 +163,7 @@ impl Lists {
         self.clear();
         // Each pass over the listeners lists a stretch of each queue; the last finds that nothing is left.
         for _ in 0..=self.wanted.div_ceil(LIST_STRETCH) {
-            bpf::run_iterator(self.waiting.as_fd())?;
+            self.waiting.run()?;
             if self.pages().all(|page| page.cursor == LIST_ENDED) {
                 break;
             }
@@ -193,7 +192,7 @@ impl Lists {
             return Ok(());
         }
         let Some([sets, spilled]) = self.unread.as_ref().filter(|_| self.sees_reads) else { return Ok(()) };
-        bpf::run_iterator(spilled.as_fd())?;
+        spilled.run()?;
         // Each pass lists one connection of each set: mostly there is no second.
         for pass in 0..PLACES as u32 {
             let so_far = self.tables.listing.read(0);
@@ -201,7 +200,7 @@ impl Lists {
                 break;
             }
             self.tables.listing.write(0, Table { pass, ..so_far });
-            bpf::run_iterator(sets.as_fd())?;
+            sets.run()?;
         }
         self.pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));
         let suspended_ns = machine::boottime_ns().saturating_sub(machine::monotonic_ns());
@@ -247,7 +246,7 @@ impl Lists {
             let Some(file) = files.get(&inode).cloned().or_else(process) else { continue };
             // One that may not be entered, or is gone meanwhile, shows how many there are, and none of them. Whatever
             // the file leads to by now: each request is found by its listener.
-            let _ = namespaces::inside(&file, || bpf::run_iterator(sockets.as_fd()));
+            let _ = namespaces::inside(&file, || sockets.run());
         }
         self.half_open_pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));
         self.last_half_open = self

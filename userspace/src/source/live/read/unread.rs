@@ -2,14 +2,13 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, OwnedFd},
     time::{Duration, Instant},
 };
 
 use listentop_abi::listener::ListenerInfo;
 
 use super::shared::SharedArray;
-use crate::source::{live::bpf, machine, pace::Pace};
+use crate::source::{live::visitor::Visitor, machine, pace::Pace};
 
 /// A walk is repeated after this many times the CPU time that it took at the earliest: 1 % of a core at most.
 const THRIFT: u32 = 100;
@@ -17,7 +16,7 @@ const THRIFT: u32 = 100;
 /// The iterators over the connections, and when they ran.
 pub(crate) struct Walk {
     /// Over the sets of connections, and over those that found their set full.
-    iterators: [OwnedFd; 2],
+    iterators: [Visitor; 2],
     pace: Pace,
     /// It ran, or was postponed, since the last sample.
     settled: bool,
@@ -26,7 +25,7 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    pub(crate) fn new(iterators: [OwnedFd; 2]) -> Self {
+    pub(crate) fn new(iterators: [Visitor; 2]) -> Self {
         Self { iterators, pace: Pace::new(Instant::now(), THRIFT), settled: false, walked_ns: 0 }
     }
 
@@ -64,7 +63,7 @@ impl Walk {
                 }
             }
             for iterator in &self.iterators {
-                bpf::run_iterator(iterator.as_fd())?;
+                iterator.run()?;
             }
             self.walked_ns = machine::monotonic_ns();
             self.pace.has_read(begin, machine::thread_cpu().saturating_sub(cpu));

@@ -1,14 +1,8 @@
 //! Getting the object into the kernel.
 
-use std::{
-    fs,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::{fs, os::fd::OwnedFd};
 
-use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
-    programs::{Iter, ProgramError},
-};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use listentop_abi::{
     blame,
@@ -21,8 +15,7 @@ use listentop_btf::KernelBtf;
 use super::machine::{Geometry, Machine};
 use crate::source::live::error::StartError;
 use crate::{
-    errors::{self, Shortage},
-    say::say,
+    errors,
     source::{
         live::{
             Level, Options,
@@ -32,6 +25,7 @@ use crate::{
                 signatures,
             },
             bpf,
+            visitor::{MAP_ELEMENTS, Visitor, Visitors},
         },
         proc,
     },
@@ -239,76 +233,49 @@ pub(super) enum Need {
 /// Every iterator: what it visits, as the kernel calls it, and when it is needed.
 pub(super) const ITERATORS: &[(&str, &str, Need)] = &[
     ("find_connections", "tcp", Need::Always),
-    ("walk_queues", "bpf_map_elem", Need::Always),
-    ("unread", "bpf_map_elem", Need::Reads),
-    ("unread_spilled", "bpf_map_elem", Need::Reads),
-    ("list_waiting", "bpf_map_elem", Need::Always),
-    ("list_unread", "bpf_map_elem", Need::Reads),
-    ("list_unread_spilled", "bpf_map_elem", Need::Reads),
+    ("walk_queues", MAP_ELEMENTS, Need::Always),
+    ("unread", MAP_ELEMENTS, Need::Reads),
+    ("unread_spilled", MAP_ELEMENTS, Need::Reads),
+    ("list_waiting", MAP_ELEMENTS, Need::Always),
+    ("list_unread", MAP_ELEMENTS, Need::Reads),
+    ("list_unread_spilled", MAP_ELEMENTS, Need::Reads),
     ("list_half_open", "tcp", Need::Always),
-    ("resume", "bpf_map_elem", Need::Levels),
-    ("resume_spilled", "bpf_map_elem", Need::Levels),
+    ("resume", MAP_ELEMENTS, Need::Levels),
+    ("resume_spilled", MAP_ELEMENTS, Need::Levels),
     ("catch_up", "tcp", Need::Levels),
     ("find_listeners", "tcp", Need::Always),
     ("find_holders", "task_file", Need::Always),
     ("find_strangers", "task_file", Need::Always),
     ("let_go", "tcp", Need::Always),
-    ("poll", "bpf_map_elem", Need::Always),
+    ("poll", MAP_ELEMENTS, Need::Always),
     ("blame_visit", "task", Need::Blame),
-    ("blame_refresh", "bpf_map_elem", Need::Blame),
-    ("blame_take_over", "bpf_map_elem", Need::Blame),
-    ("blame_take_over_spilled", "bpf_map_elem", Need::Blame),
-    ("blame_look_again", "bpf_map_elem", Need::Blame),
+    ("blame_refresh", MAP_ELEMENTS, Need::Blame),
+    ("blame_take_over", MAP_ELEMENTS, Need::Blame),
+    ("blame_take_over_spilled", MAP_ELEMENTS, Need::Blame),
+    ("blame_look_again", MAP_ELEMENTS, Need::Blame),
 ];
 
 /// Loads and attaches an iterator, over the elements of `map` if it is one for maps.
-pub(in crate::source::live) fn iterator(
+pub(in crate::source::live) fn visitor(
     ebpf: &mut Ebpf,
     name: &str,
-    btf: &Btf,
+    visitors: Visitors<'_>,
     map: Option<&OwnedFd>,
-) -> Result<OwnedFd, StartError> {
-    let missing = || StartError::Object(format!("the object has no program {name}"));
-    let (_, kind, _) = ITERATORS.iter().find(|(iterator, ..)| *iterator == name).ok_or_else(missing)?;
-    let refused = |error: ProgramError| iterator_refused(kind, &error);
-    let program: &mut Iter = ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(refused)?;
-    match program.load(kind, btf) {
-        // It was loaded beside others.
-        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-        Err(error) => return Err(refused(error)),
-    }
-    let fd = program.fd().map_err(refused)?;
-    bpf::attach_iterator(fd.as_fd(), map.map(AsFd::as_fd))
-        .map_err(|error| StartError::Io("an iterator cannot be attached", error))
-}
-
-/// Why the kernel does not take an iterator. The verifier's log goes to the debug output only.
-fn iterator_refused(kind: &str, error: &ProgramError) -> StartError {
-    match error {
-        ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EPERM) => {
-            StartError::NotPermitted(format!("iter/{kind}: {io_error}"))
-        }
-        _ => {
-            if std::env::var_os("LISTENTOP_VERIFIER_LOG").is_some() {
-                say(error);
-            }
-            let text = format!("iter/{kind}: {}", error.to_string().lines().next().unwrap_or_default());
-            match Shortage::behind(error) {
-                Some(shortage) => StartError::Short(shortage, text),
-                None => StartError::Object(text),
-            }
-        }
-    }
+) -> Result<Visitor, StartError> {
+    let known = ITERATORS.iter().find(|(iterator, ..)| *iterator == name);
+    let (_, visits, _) = known.ok_or_else(|| StartError::no_program(name))?;
+    visitors.attach(ebpf, (name, visits), map)
 }
 
 #[cfg(test)]
 mod tests {
     use aya_obj::{
-        Object,
+        Object, ProgramSection,
         generated::{BPF_PSEUDO_CALL, bpf_map_type},
     };
 
-    use super::{OBJECT, STACK_DEPTH, with_stacks_of};
+    use super::{ITERATORS, MAP_ELEMENTS, OBJECT, STACK_DEPTH, with_stacks_of};
+    use crate::source::live::visitor;
 
     #[test]
     fn the_maps_of_stacks_are_those_that_the_kernel_takes() {
@@ -321,6 +288,17 @@ mod tests {
                 let found = (map.map_type(), map.key_size(), map.value_size());
                 assert_eq!(found, (kind as u32, 4, 8 * frames), "{limit}");
             }
+        }
+    }
+
+    #[test]
+    fn each_walk_over_a_map_has_a_program_for_one_element() {
+        let object = Object::parse(OBJECT).expect("the probes are an object");
+        let walks = || ITERATORS.iter().filter(|(_, visits, _)| *visits == MAP_ELEMENTS);
+        assert!(walks().count() > 8);
+        for (name, ..) in walks() {
+            let one = object.programs.get(&visitor::of_one(name)).map(|program| &program.section);
+            assert!(matches!(one, Some(ProgramSection::RawTracePoint)), "{name}: {one:?}");
         }
     }
 

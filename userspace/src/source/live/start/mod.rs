@@ -15,7 +15,7 @@ use aya::{
 use listentop_abi::{limits, loss::Loss, settings};
 use nix::sys::resource::{Resource, getrlimit};
 
-use loader::{ITERATORS, Need, iterator, load};
+use loader::{ITERATORS, Need, load, visitor};
 use machine::{Geometry, Machine};
 use takeover::Takeover;
 
@@ -31,6 +31,7 @@ use super::{
     },
     blame::{self, Apart, Blame},
     read::{cost::ProbeCost, listeners::Listeners, lists::Lists, log::Log, threads::Threads, unread::Walk},
+    visitor::{Visitor, Visitors},
 };
 use crate::source::live::error::{NO_THREAD, StartError};
 use crate::{
@@ -92,17 +93,18 @@ impl LiveSource {
         let log = options.log_probes.then(|| start_log(&mut ebpf)).transpose()?;
         let (free, threads, refused) = prepare(&mut ebpf, options, machine, geometry)?;
 
+        let visitors = Visitors { btf: &machine.btf, refuse: &options.refuse };
         let table = maps::descriptor(&ebpf, "LISTENERS")?.try_clone_to_owned();
         let table = table.map_err(|error| StartError::Io("a map cannot be opened", error))?;
-        let poll = iterator(&mut ebpf, "poll", &machine.btf, Some(&table))?;
+        let poll = visitor(&mut ebpf, "poll", visitors, Some(&table))?;
         // What waits unread is of the highest level.
         let reads = options.adjustable || options.level == Level::All;
-        let walk = reads.then(|| walk(&mut ebpf, machine)).transpose();
-        let half_open = iterator(&mut ebpf, "list_half_open", &machine.btf, None);
+        let walk = reads.then(|| walk(&mut ebpf, visitors)).transpose();
+        let half_open = visitor(&mut ebpf, "list_half_open", visitors, None);
         let no_half_open = half_open.as_ref().err().map(|error| Reason::NotListed(error.to_string()));
-        let lists = lists(&mut ebpf, reads, machine, (&table, half_open.ok()), geometry);
-        let resume = options.adjustable.then(|| Resume::load(&mut ebpf, machine));
-        let takeover = Takeover::load(&mut ebpf, &machine.btf, &table)?;
+        let lists = lists(&mut ebpf, reads, visitors, (&table, half_open.ok()), geometry);
+        let resume = options.adjustable.then(|| Resume::load(&mut ebpf, visitors));
+        let takeover = Takeover::load(&mut ebpf, visitors, &table)?;
 
         let mut links = options.adjustable.then(Links::default);
         let attached = attach_hooks(&mut ebpf, options, machine, (links.as_mut(), refused), trials)?;
@@ -126,6 +128,7 @@ impl LiveSource {
             not_walked: walk.as_ref().err().map(|error| Reason::NotWalked(error.to_string())),
             not_listed: lists.as_ref().err().map(|error| Reason::NotListed(error.to_string())),
             no_half_open,
+            walks_by_test_runs: poll.is_by_test_runs(),
         };
         let entries = coverage::of(&attached, &circumstances);
         let mut listeners = Listeners::new(tables, walk.ok().flatten(), free, attached.parts());
@@ -181,11 +184,11 @@ pub(super) fn name(level: Level) -> &'static str {
 }
 
 /// The iterators over the connections. All else works without them.
-fn walk(ebpf: &mut Ebpf, machine: &Machine) -> Result<Walk, StartError> {
+fn walk(ebpf: &mut Ebpf, visitors: Visitors<'_>) -> Result<Walk, StartError> {
     let mut over = |map, program| {
         let map = maps::descriptor(ebpf, map)?.try_clone_to_owned();
         let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
-        iterator(ebpf, program, &machine.btf, Some(&map))
+        visitor(ebpf, program, visitors, Some(&map))
     };
     Ok(Walk::new([over("USED_SETS", "unread")?, over("SPILLED", "unread_spilled")?]))
 }
@@ -194,15 +197,15 @@ fn walk(ebpf: &mut Ebpf, machine: &Machine) -> Result<Walk, StartError> {
 fn lists(
     ebpf: &mut Ebpf,
     reads: bool,
-    machine: &Machine,
-    (table, half_open): (&OwnedFd, Option<OwnedFd>),
+    visitors: Visitors<'_>,
+    (table, half_open): (&OwnedFd, Option<Visitor>),
     geometry: Geometry,
 ) -> Result<Lists, StartError> {
-    let waiting = iterator(ebpf, "list_waiting", &machine.btf, Some(table))?;
+    let waiting = visitor(ebpf, "list_waiting", visitors, Some(table))?;
     let mut over = |map, program| {
         let map = maps::descriptor(ebpf, map)?.try_clone_to_owned();
         let map = map.map_err(|error| StartError::Io("a map cannot be opened", error))?;
-        iterator(ebpf, program, &machine.btf, Some(&map))
+        visitor(ebpf, program, visitors, Some(&map))
     };
     // Below the highest level neither arrivals nor reads are seen.
     let unread =
@@ -263,6 +266,7 @@ fn prepare(
         Need::Levels => options.adjustable,
         Need::Blame => false,
     };
+    let visitors = Visitors { btf: &machine.btf, refuse: &options.refuse };
     let iterators = ITERATORS.iter().filter(|(.., need)| needed(*need)).map(|(program, visits, _)| (*program, *visits));
     thread::scope(|scope| {
         let fill = move || -> Result<_, StartError> {
@@ -272,7 +276,7 @@ fn prepare(
         };
         let filling = thread::Builder::new().spawn_scoped(scope, fill);
         let filling = filling.map_err(|error| StartError::Io(NO_THREAD, error))?;
-        let refused = preload(ebpf, (&machine.btf, &machine.kernel), wanted(options), iterators);
+        let refused = preload(ebpf, (visitors, &machine.kernel), wanted(options), iterators);
         let filled =
             filling.join().map_err(|_| StartError::Object("the thread that fills tables failed".to_owned()))?;
         filled.map(|(free, threads)| (free, threads, refused))

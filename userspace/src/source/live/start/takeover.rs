@@ -1,22 +1,21 @@
 //! Taking over what exists already: listeners, connections that wait, connections that are open.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
-};
+use std::{io, os::fd::OwnedFd, path::PathBuf};
 
-use aya::{Btf, Ebpf, programs::Program};
+use aya::Ebpf;
 use listentop_abi::{
     limits,
     listener::{ListenerInfo, WALKED},
     settings,
 };
 
-use super::{loader::iterator, machine::Geometry, maps::change_settings};
+use super::{loader::visitor, machine::Geometry, maps::change_settings};
 use crate::source::live::error::StartError;
 use crate::source::{
-    live::{bpf, read::shared::SharedArray},
+    live::{
+        read::shared::SharedArray,
+        visitor::{self, Visitor, Visitors},
+    },
     namespaces,
 };
 
@@ -27,28 +26,28 @@ const PROGRAMS: [&str; 6] =
 /// The iterators that find what exists. They are loaded before anything is attached, so that the time between attaching
 /// and their work is short.
 pub(super) struct Takeover {
-    listening: OwnedFd,
-    walk: OwnedFd,
-    connected: OwnedFd,
+    listening: Visitor,
+    walk: Visitor,
+    connected: Visitor,
     /// `None` where the kernel does not take one of them: then nobody knows who holds a connection.
     holders: Option<Holders>,
 }
 
 /// The iterators that find out who holds what.
 struct Holders {
-    find: OwnedFd,
-    strangers: OwnedFd,
-    let_go: OwnedFd,
+    find: Visitor,
+    strangers: Visitor,
+    let_go: Visitor,
 }
 
 impl Takeover {
     /// Loads them. `table`: the map of listeners.
-    pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, table: &OwnedFd) -> Result<Self, StartError> {
+    pub(super) fn load(ebpf: &mut Ebpf, visitors: Visitors<'_>, table: &OwnedFd) -> Result<Self, StartError> {
         Ok(Self {
-            listening: iterator(ebpf, "find_listeners", btf, None)?,
-            walk: iterator(ebpf, "walk_queues", btf, Some(table))?,
-            connected: iterator(ebpf, "find_connections", btf, None)?,
-            holders: Holders::load(ebpf, btf).ok(),
+            listening: visitor(ebpf, "find_listeners", visitors, None)?,
+            walk: visitor(ebpf, "walk_queues", visitors, Some(table))?,
+            connected: visitor(ebpf, "find_connections", visitors, None)?,
+            holders: Holders::load(ebpf, visitors).ok(),
         })
     }
 
@@ -75,51 +74,49 @@ impl Takeover {
         }
         drop(self);
         for name in PROGRAMS {
-            if let Some(Program::Iter(program)) = ebpf.program_mut(name) {
-                // Their work is done. Only programs that still work should stay in the kernel.
-                let _ = program.unload();
-            }
+            // Their work is done. Only programs that still work should stay in the kernel.
+            visitor::unload(ebpf, name);
         }
         Ok(unfinished_queues)
     }
 }
 
 impl Holders {
-    fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, StartError> {
+    fn load(ebpf: &mut Ebpf, visitors: Visitors<'_>) -> Result<Self, StartError> {
         Ok(Self {
-            find: iterator(ebpf, "find_holders", btf, None)?,
-            strangers: iterator(ebpf, "find_strangers", btf, None)?,
-            let_go: iterator(ebpf, "let_go", btf, None)?,
+            find: visitor(ebpf, "find_holders", visitors, None)?,
+            strangers: visitor(ebpf, "find_strangers", visitors, None)?,
+            let_go: visitor(ebpf, "let_go", visitors, None)?,
         })
     }
 
     /// Takes connections away from listeners that only strangers hold. If that fails they stay where their addresses
     /// say.
     fn run(&self, namespaces: &[&PathBuf]) {
-        if bpf::run_iterator(self.find.as_fd()).is_ok() && bpf::run_iterator(self.strangers.as_fd()).is_ok() {
+        if self.find.run().is_ok() && self.strangers.run().is_ok() {
             visit(&self.let_go, namespaces);
         }
     }
 }
 
 /// Runs an iterator over the sockets of each namespace.
-pub(in crate::source::live) fn visit(sockets: &OwnedFd, namespaces: &[&PathBuf]) {
+pub(in crate::source::live) fn visit(sockets: &Visitor, namespaces: &[&PathBuf]) {
     for namespace in namespaces {
         // One that has gone meanwhile has nothing to take over. Coverage names those that may not be entered.
-        let _ = namespaces::inside(namespace, || bpf::run_iterator(sockets.as_fd()));
+        let _ = namespaces::inside(namespace, || sockets.run());
     }
 }
 
 /// Takes over the connections that wait already, stretch by stretch until every queue is done. Returns how many queues
 /// are not, after as many passes as are reasonable. The connections behind count when they are accepted, without a
 /// wait.
-fn take_over_queues(walk: &OwnedFd, info: &SharedArray<ListenerInfo>, geometry: Geometry) -> io::Result<u64> {
+fn take_over_queues(walk: &Visitor, info: &SharedArray<ListenerInfo>, geometry: Geometry) -> io::Result<u64> {
     let unfinished = |slot: &u32| {
         let info = info.read(*slot);
         info.cookie != 0 && info.closed_ns == 0 && info.opened_ns == 0 && info.cursor != WALKED
     };
     for _ in 0..limits::QUEUE_PASSES {
-        bpf::run_iterator(walk.as_fd())?;
+        walk.run()?;
         if !(0..geometry.slots).any(|slot| unfinished(&slot)) {
             return Ok(0);
         }
