@@ -18,9 +18,14 @@ pub(crate) const OTHERS: &[Test] = &[
     Test { name: "blame_programs::others_of_reads", needs: &[], run: others_of_reads },
 ];
 
-/// The hooks that come first. Where they are refused, others show the same.
-const FIRST: [&str; 4] =
-    ["tp_btf/sk_data_ready", "tp_btf/sock_recv_length", "fexit/inet_csk_accept", "fexit/tcp_splice_read"];
+/// The hooks and iterators that come first. Where they are refused, others show the same.
+const FIRST: [&str; 5] = [
+    "tp_btf/sk_data_ready",
+    "tp_btf/sock_recv_length",
+    "fexit/inet_csk_accept",
+    "fexit/tcp_splice_read",
+    "iter/bpf_map_elem",
+];
 
 /// Attaches blame, beside no more other probes than a start takes, and checks that only this is missing.
 fn assert_lacks(blame_reads: bool, refused: &[&str], missing: &[&str]) {

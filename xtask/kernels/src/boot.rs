@@ -65,8 +65,9 @@ const OF_NO_BACKEND: [&str; 4] =
     ["backends::", "failures::btf_that_cannot_be_read", "failures::fallback_without_btf", "refused::"];
 
 /// Tests of what iterators and /proc show, whatever the probes: what was there before the start, and whose a listener
-/// is, and where. The oldest kernel is enough, with its first source: `cargo xtask test` runs them on the running one.
-const OF_SURROUNDINGS: [&str; 3] = ["before_start::", "identity::", "sight::"];
+/// is, and where; and of what takes the iterators' place. The oldest kernel is enough, with its first source: `cargo
+/// xtask test` runs them on the running one.
+const OF_SURROUNDINGS: [&str; 4] = ["before_start::", "identity::", "sight::", "walks::"];
 
 /// The kernel that runs them.
 const OLDEST: &str = "5.10";
