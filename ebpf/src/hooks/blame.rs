@@ -161,7 +161,7 @@ walk! {
 }
 
 #[inline(always)]
-fn look_at_queue(key: u64) {
+fn look_at_queue<const ONE: bool>(key: u64) {
     if let Some(listener) = listener_at(key) {
         blame::settle(listener);
     }

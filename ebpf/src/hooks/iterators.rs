@@ -68,14 +68,17 @@ impl TestRun {
 /// A walk over the elements of a map, by two programs that do the same for an element: an iterator, which one call runs
 /// for all of them; and one that a test run runs for one, because there are kernels that refuse iterators through which
 /// a program could write to the values.
+///
+/// `$visit` has a constant as a parameter of its type, so that each program has closures of its own, which the compiler
+/// inlines: one that two programs share would be a function in `.text`.
 macro_rules! walk {
-    ($(#[$doc:meta])* $iterator:ident, $one:ident: $key:ty => $visit:path) => {
+    ($(#[$doc:meta])* $iterator:ident, $one:ident: $key:ty => $visit:ident) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "iter/bpf_map_elem")]
         pub(crate) extern "C" fn $iterator(ctx: &$crate::hooks::iterators::Element<$key>) -> i32 {
             if let Some(key) = ctx.key() {
-                $visit(key);
+                $visit::<false>(key);
             }
             0
         }
@@ -84,7 +87,7 @@ macro_rules! walk {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "raw_tp/test_run")]
         pub(crate) extern "C" fn $one(ctx: &$crate::hooks::iterators::TestRun) -> i32 {
-            $visit(ctx.key() as $key);
+            $visit::<true>(ctx.key() as $key);
             0
         }
     };
@@ -125,7 +128,7 @@ walk! {
 }
 
 #[inline(always)]
-fn refresh(key: u64) {
+fn refresh<const ONE: bool>(key: u64) {
     let raw = MaybeGone(key);
     let Some(listener) = maps::listener_at(key) else { return };
     let Some(info) = INFO.value(listener.slot) else { return };
@@ -181,7 +184,7 @@ walk! {
 }
 
 #[inline(always)]
-fn unread_in_sets(place: u32) {
+fn unread_in_sets<const ONE: bool>(place: u32) {
     connections::each_used(place, |set| {
         for place in 0..PLACES {
             if let Some((key, connection)) = connections::at(set, place) {
@@ -197,7 +200,7 @@ walk! {
 }
 
 #[inline(always)]
-fn unread_in_spilled(key: u64) {
+fn unread_in_spilled<const ONE: bool>(key: u64) {
     if let Some(connection) = SPILLED.value(&key) {
         note_unread(MaybeGone(key), connection);
     }
@@ -273,7 +276,7 @@ walk! {
 }
 
 #[inline(always)]
-fn walk_queue(key: u64) {
+fn walk_queue<const ONE: bool>(key: u64) {
     let raw = MaybeGone(key);
     let Some(listener) = maps::listener_at(key) else { return };
     let Some(info) = INFO.value(listener.slot) else { return };

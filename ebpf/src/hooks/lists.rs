@@ -25,7 +25,7 @@ walk! {
 }
 
 #[inline(always)]
-fn list_queue(key: u64) {
+fn list_queue<const ONE: bool>(key: u64) {
     let raw = MaybeGone(key);
     let Some(listener) = maps::listener_at(key) else { return };
     let head = raw.accept_head();
@@ -103,7 +103,7 @@ walk! {
 }
 
 #[inline(always)]
-fn list_set(index: u32) {
+fn list_set<const ONE: bool>(index: u32) {
     let Some(set) = CONNECTIONS.value(index) else { return };
     let Some(listing) = LISTING.value(0) else { return };
     field!(listing.seen).set(0);
@@ -144,7 +144,7 @@ walk! {
 }
 
 #[inline(always)]
-fn list_spilled(key: u64) {
+fn list_spilled<const ONE: bool>(key: u64) {
     if let Some(connection) = SPILLED.value(&key) {
         list_connection(MaybeGone(key), connection);
     }

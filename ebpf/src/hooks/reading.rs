@@ -132,7 +132,7 @@ walk! {
 }
 
 #[inline(always)]
-fn take_over_sets(place: u32) {
+fn take_over_sets<const ONE: bool>(place: u32) {
     connections::each_used(place, |set| {
         for place in 0..PLACES {
             if let Some((key, connection)) = connections::at(set, place) {
@@ -148,7 +148,7 @@ walk! {
 }
 
 #[inline(always)]
-fn take_over_spilled(key: u64) {
+fn take_over_spilled<const ONE: bool>(key: u64) {
     if let Some(connection) = SPILLED.value(&key) {
         take_over(MaybeGone(key), connection);
     }
@@ -182,7 +182,7 @@ walk! {
 }
 
 #[inline(always)]
-fn look_again(key: u64) {
+fn look_again<const ONE: bool>(key: u64) {
     let socket = MaybeGone(key);
     reads::look_again(
         key,

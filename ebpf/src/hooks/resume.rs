@@ -22,7 +22,7 @@ walk! {
 }
 
 #[inline(always)]
-fn resume_set(index: u32) {
+fn resume_set<const ONE: bool>(index: u32) {
     let Some(set) = CONNECTIONS.value(index) else { return };
     for place in 0..PLACES {
         if let Some((key, connection)) = connections::at(set, place) {
@@ -39,7 +39,7 @@ walk! {
 }
 
 #[inline(always)]
-fn resume_one_spilled(key: u64) {
+fn resume_one_spilled<const ONE: bool>(key: u64) {
     if let Some(connection) = SPILLED.value(&key) {
         record::resume(MaybeGone(key), connection);
     }

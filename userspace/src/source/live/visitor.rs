@@ -17,6 +17,9 @@ pub(super) const MAP_ELEMENTS: &str = "bpf_map_elem";
 /// Elements that are read with one call, where user space has to read them: few calls, and little memory.
 const AT_A_TIME: usize = 1024;
 
+/// The outcome of loading a program.
+type Loaded = Result<(), ProgramError>;
+
 /// A program that visits things, ready to run.
 #[derive(Debug)]
 pub(crate) struct Visitor(Way);
@@ -64,8 +67,8 @@ impl Visitors<'_> {
     pub(super) fn load(
         self,
         (name, visits): (&str, &str),
-        mut with: impl FnMut(&str, &mut dyn FnMut(&mut Program) -> Result<(), ProgramError>) -> Result<(), ProgramError>,
-    ) -> Result<(), ProgramError> {
+        mut with: impl FnMut(&str, &mut dyn FnMut(&mut Program) -> Loaded) -> Loaded,
+    ) -> Loaded {
         let is_refused = self.refuse.iter().any(|refused| *refused == format!("iter/{visits}"));
         let refused = if is_refused {
             let io_error = io::Error::from_raw_os_error(libc::EPERM);
