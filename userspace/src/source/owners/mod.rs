@@ -110,14 +110,20 @@ pub(super) struct Watch {
     requests: Option<mpsc::Sender<Wanted>>,
     results: mpsc::Receiver<(Scan, Duration)>,
     latest: Scan,
+    /// The sockets that it was to find.
+    sought: HashSet<u64>,
     busy: bool,
-    due: Instant,
+    /// When the next is due if other sockets are to be found, and when it is in any case.
+    due: [Instant; 2],
+    every: Duration,
     /// A scan is due after the shortest time, regardless of its cost.
     lavish: bool,
 }
 
 /// Shortest time between two scans.
 const SHORTEST: Duration = Duration::from_secs(2);
+/// Longest time, while scans find the same: a process may get another name, and a socket may pass to another one.
+const LONGEST: Duration = Duration::from_secs(10);
 /// A scan is repeated after this many times its CPU time at the earliest: 2 % of a core at most. On a busy machine,
 /// where owners matter most, it takes much longer than that.
 const THRIFT: u32 = 50;
@@ -147,22 +153,37 @@ impl Watch {
                 }
             }
         })?;
-        let due = Instant::now();
-        Ok(Self { requests: Some(requests), results, latest: Scan::default(), busy: false, due, lavish: false })
+        Ok(Self {
+            requests: Some(requests),
+            results,
+            latest: Scan::default(),
+            sought: HashSet::new(),
+            busy: false,
+            due: [Instant::now(); 2],
+            every: SHORTEST,
+            lavish: false,
+        })
     }
 
     /// From now on scans are due soon after one another.
     pub(super) fn be_lavish(&mut self) {
         self.lavish = true;
-        self.due = Instant::now();
+        self.due = [Instant::now(); 2];
     }
 
     /// The latest scan; asks for another when one is due. `wanted`: inodes of the sockets that listen now.
     pub(super) fn latest(&mut self, wanted: impl Fn() -> HashSet<u64>, unknown: bool) -> &Scan {
         self.collect(Duration::ZERO);
-        let now = Instant::now();
-        if !self.busy && (now >= self.due || (unknown && now + SHORTEST >= self.due + IMPATIENT)) {
-            self.request(wanted(), unknown);
+        let (now, [soon, at_last]) = (Instant::now(), self.due);
+        if !self.busy {
+            if now >= at_last || (unknown && now + SHORTEST >= soon + IMPATIENT) {
+                self.request(wanted(), unknown);
+            } else if now >= soon {
+                let wanted = wanted();
+                if !wanted.is_subset(&self.sought) {
+                    self.request(wanted, unknown);
+                }
+            }
         }
         &self.latest
     }
@@ -179,23 +200,32 @@ impl Watch {
     }
 
     fn request(&mut self, sockets: HashSet<u64>, thorough: bool) {
+        self.sought.clone_from(&sockets);
         let wanted = Wanted { sockets, thorough };
         self.busy = self.requests.as_ref().is_some_and(|requests| requests.send(wanted).is_ok());
     }
 
     fn collect(&mut self, patience: Duration) {
         if let Ok((scan, took)) = self.results.recv_timeout(patience) {
+            self.every = if scan.is_like(&self.latest) { (self.every * 2).min(LONGEST) } else { SHORTEST };
             self.latest = Scan { number: self.latest.number + 1, ..scan };
             self.busy = false;
-            let thrift = if self.lavish { 0 } else { THRIFT };
-            self.due = Instant::now() + SHORTEST.max(took * thrift);
+            let now = Instant::now();
+            self.due = if self.lavish {
+                [now + SHORTEST; 2]
+            } else {
+                [SHORTEST, self.every].map(|every| now + every.max(took * THRIFT))
+            };
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::{
+        collections::HashMap,
+        os::{fd::AsRawFd as _, unix::net::UnixDatagram},
+    };
 
     use super::*;
 
@@ -212,6 +242,43 @@ mod tests {
         assert_eq!(owner.process.as_ref().map(|process| process.pid), Some(own));
         assert!(owner.take_changed());
         owner.suppose(|| panic!("it has one"));
+    }
+
+    #[test]
+    fn scans_become_rarer_while_they_find_the_same() {
+        let (socket, other) = UnixDatagram::pair().expect("sockets can be made");
+        let inode = |socket: &UnixDatagram| {
+            let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
+            is_socket(std::fs::read_link(path).expect("open").to_str().expect("text")).expect("a socket")
+        };
+        let (first, second) = (HashSet::from([inode(&socket)]), HashSet::from([inode(&socket), inode(&other)]));
+        let mut watch = Watch::start().expect("a thread can be started");
+        let patience = Duration::from_secs(10);
+        let same = Scan { number: 1, ..scan::scan(&first, false) };
+        watch.first(first.clone(), patience);
+        assert!(watch.latest.holders.contains_key(&inode(&socket)) && watch.every == SHORTEST);
+        // Other processes come and go meanwhile: whatever was found, it is as before.
+        let ((sender, results), (requests, asked)) = (mpsc::channel(), mpsc::channel());
+        (watch.results, watch.requests) = (results, Some(requests));
+        for every in [4, 8, 10, 10] {
+            watch.latest = same.clone();
+            sender.send((same.clone(), Duration::ZERO)).expect("it is heard");
+            watch.collect(patience);
+            assert_eq!(watch.every, Duration::from_secs(every));
+        }
+        let is_asked = |watch: &mut Watch, wanted: &HashSet<u64>, unknown| {
+            let _ = watch.latest(|| wanted.clone(), unknown);
+            watch.busy = false;
+            asked.try_recv().is_ok()
+        };
+        watch.due[0] = Instant::now();
+        assert!(!is_asked(&mut watch, &first, false), "nothing is new");
+        assert!(is_asked(&mut watch, &second, false), "a socket is");
+        watch.due[0] = Instant::now() + Duration::from_millis(1_500);
+        assert!(!is_asked(&mut watch, &first, false) && is_asked(&mut watch, &first, true), "an owner is unknown");
+        sender.send((Scan { hidden: same.hidden + 1, ..same.clone() }, Duration::ZERO)).expect("it is heard");
+        watch.collect(patience);
+        assert_eq!(watch.every, SHORTEST, "something has changed");
     }
 
     #[test]

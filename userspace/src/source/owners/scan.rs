@@ -86,6 +86,12 @@ fn oldest_first(holders: &mut [u32], mut start: impl FnMut(u32) -> Option<u64>) 
 }
 
 impl Scan {
+    /// Whether another scan has found the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (&self.holders, &self.processes, &self.namespaces) == (&other.holders, &other.processes, &other.namespaces)
+            && (&self.keys, self.hidden) == (&other.keys, other.hidden)
+    }
+
     fn hold(&mut self, wanted: &HashSet<u64>, inode: u64, pid: u32) {
         if wanted.contains(&inode) {
             let holders = self.holders.entry(inode).or_default();
