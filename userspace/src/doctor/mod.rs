@@ -98,7 +98,7 @@ impl Diagnosis {
     #[must_use]
     pub fn make(options: &Options) -> Self {
         let examination = source::examine(options);
-        let machine = facts::all(&examination.trials);
+        let machine = facts::all(&examination);
         Self::of(&examination, machine, rights::has)
     }
 

@@ -45,7 +45,7 @@ fn machine(btf: &str) -> Vec<Fact> {
 #[test]
 fn complete_partial_impossible() {
     let of = |origin, coverage| {
-        let found = Examination { origin, refusal: None, trials: Vec::new(), coverage };
+        let found = Examination { origin, refusal: None, trials: Vec::new(), coverage, walks_by_test_runs: None };
         Diagnosis::of(&found, machine("valid"), |_| true).verdict
     };
     assert_eq!(of(Origin::Probes, covered(&[])), Verdict::Complete);
@@ -82,7 +82,7 @@ fn advice_is_in_order_of_benefit_and_names_what_is_missing() {
         (Measure::ProbeTime, Status::Unavailable, Reason::NotTimed("an error".to_owned())),
     ]);
     let trials = vec![trial(FUNCTION, not_permitted(), SYN), trial(TRACEPOINT, Ok(()), &[])];
-    let found = Examination { origin: Origin::Probes, refusal: None, trials, coverage };
+    let found = Examination { origin: Origin::Probes, refusal: None, trials, coverage, walks_by_test_runs: None };
     let has = |held| !matches!(held, Capability::CAP_SYS_PTRACE | Capability::CAP_SYS_ADMIN | Capability::CAP_SYSLOG);
     let advice = Diagnosis::of(&found, machine("valid"), has).advice;
     let heads: Vec<_> = advice.iter().map(|advice| (advice.action.as_str(), advice.measures.as_slice())).collect();
@@ -99,7 +99,13 @@ fn a_newer_kernel_is_advised_where_this_one_lacks_a_hook() {
     let advised = |refusal: Refusal| {
         let failure = Failure { refusals: vec![(FUNCTION, refusal)], ..Failure::default() };
         let coverage = covered(&[(Measure::SynRequests, Status::Unavailable, Reason::NotAttached(None, failure))]);
-        let found = Examination { origin: Origin::Probes, refusal: None, trials: Vec::new(), coverage };
+        let found = Examination {
+            origin: Origin::Probes,
+            refusal: None,
+            trials: Vec::new(),
+            coverage,
+            walks_by_test_runs: None,
+        };
         let advice = Diagnosis::of(&found, machine("valid"), |_| true).advice;
         let newer = advice.iter().find(|advice| advice.action.starts_with("boot a newer kernel"));
         newer.map(|advice| advice.measures.clone())
@@ -122,7 +128,8 @@ fn what_is_left_out_on_purpose_is_no_fault() {
         (Measure::Reads, Status::Unavailable, Reason::LeftOut(Level::All)),
     ]);
     assert_eq!(Verdict::of(Origin::Probes, &coverage), Verdict::Complete);
-    let found = Examination { origin: Origin::Probes, refusal: None, trials: Vec::new(), coverage };
+    let found =
+        Examination { origin: Origin::Probes, refusal: None, trials: Vec::new(), coverage, walks_by_test_runs: None };
     let advice = Diagnosis::of(&found, machine("valid"), |_| true).advice;
     assert_eq!(advice.len(), 1, "{advice:?}");
     assert!(advice[0].action.starts_with("measure more (--measure accepts, --measure all)"), "{advice:?}");
@@ -134,7 +141,13 @@ fn what_is_left_out_on_purpose_is_no_fault() {
 #[test]
 fn without_anything_it_still_says_what_it_can() {
     let refusal = Some("nothing of it can be read".to_owned());
-    let found = Examination { origin: Origin::Nothing, refusal, trials: Vec::new(), coverage: Vec::new() };
+    let found = Examination {
+        origin: Origin::Nothing,
+        refusal,
+        trials: Vec::new(),
+        coverage: Vec::new(),
+        walks_by_test_runs: None,
+    };
     let diagnosis = Diagnosis::of(&found, machine("none"), |_| false);
     let text = table(&diagnosis, 80);
     for words in ["impossible", "nothing of it can be read", "CONFIG_DEBUG_INFO_BTF", "CAP_BPF and CAP_PERFMON"] {
@@ -150,8 +163,9 @@ fn lines_fit_the_terminal() {
     let coverage = covered(&[(Measure::SynRequests, Status::Unavailable, Reason::NotAttached(None, failure))]);
     let target = Target::Exit("a_function_with_a_name_that_is_longer_than_any_column");
     let trials = vec![trial(target, Err(failed()), SYN)];
-    let found = Examination { origin: Origin::Probes, refusal: Some(long.clone()), trials, coverage };
-    let diagnosis = Diagnosis::of(&found, facts::all(&found.trials), |_| true);
+    let found =
+        Examination { origin: Origin::Probes, refusal: Some(long.clone()), trials, coverage, walks_by_test_runs: None };
+    let diagnosis = Diagnosis::of(&found, facts::all(&found), |_| true);
     for columns in [60, 80, 110] {
         let text = table(&diagnosis, columns);
         let longest = text.lines().max_by_key(|line| line.chars().count()).expect("lines");

@@ -31,6 +31,9 @@ pub struct Examination {
     pub trials: Vec<Trial>,
     /// Every measure; none if there is no source.
     pub coverage: Vec<Entry>,
+    /// Whether walks over the probes' tables are made of test runs, because the kernel refuses iterators over their
+    /// elements; `None`: no probes run.
+    pub walks_by_test_runs: Option<bool>,
 }
 
 /// Starts the source that [`super::start`] would, with the same options, and ends it at once: no program stays
@@ -50,7 +53,8 @@ pub fn examine(options: &Options) -> Examination {
             // Owners are known with the first sample. If it cannot be read, coverage is no worse.
             let _ = source.sample();
             let coverage = source.entries().to_vec();
-            Examination { origin: Origin::Probes, refusal: None, trials, coverage }
+            let walks_by_test_runs = Some(source.walks_by_test_runs());
+            Examination { origin: Origin::Probes, refusal: None, trials, coverage, walks_by_test_runs }
         }
         Err(error) => without_probes(Some(error), trials),
     }
@@ -64,11 +68,12 @@ fn without_probes(error: Option<StartError>, trials: Vec<Trial>) -> Examination 
         Ok(mut source) => {
             let _ = source.sample();
             let coverage = source.entries().to_vec();
-            Examination { origin: Origin::SockDiag, refusal, trials, coverage }
+            Examination { origin: Origin::SockDiag, refusal, trials, coverage, walks_by_test_runs: None }
         }
         Err(error) => {
             let refusal = refusal.map_or_else(|| error.to_string(), |refusal| format!("{refusal}; {error}"));
-            Examination { origin: Origin::Nothing, refusal: Some(refusal), trials, coverage: Vec::new() }
+            let (origin, coverage) = (Origin::Nothing, Vec::new());
+            Examination { origin, refusal: Some(refusal), trials, coverage, walks_by_test_runs: None }
         }
     }
 }

@@ -78,6 +78,11 @@ fn with_all_rights() {
     for hook in list(&diagnosis, "hooks") {
         assert_eq!(hook["attached"] == false, hook["reason"].is_string(), "{hook}");
     }
+    // And the fact about iterators with where the depth comes from.
+    let walks = fact(&diagnosis, "map iterators");
+    let depth = list(&diagnosis, "coverage").iter().find(|entry| entry["measure"] == "accept_queue_depth");
+    let by_test_runs = depth.and_then(|entry| entry["via"].as_str()).expect("measured").starts_with("test runs");
+    assert_eq!(walks["value"], if by_test_runs { "refused" } else { "work" }, "{walks}");
     // The dashboard would say the same.
     let (_, stdout, _) = finished(program.as_root("report --for 200ms --format json"));
     let report: Value = serde_json::from_str(&stdout).expect("JSON");

@@ -233,6 +233,13 @@ impl LiveSource {
         &self.entries
     }
 
+    /// Whether walks over the probes' tables are made of test runs, because the kernel refuses iterators over their
+    /// elements.
+    #[must_use]
+    pub fn walks_by_test_runs(&self) -> bool {
+        self.poll.is_by_test_runs()
+    }
+
     /// Notes what coverage has lost since the last sample.
     fn note_losses(&mut self, missed_runs: u64) {
         let silent = silence::note(&mut self.attached, self.listeners.evidence(), missed_runs);
