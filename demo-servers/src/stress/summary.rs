@@ -32,7 +32,15 @@ impl Latencies {
     #[must_use]
     pub fn summary(&self) -> Distribution {
         let at = |quantile| (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) / 1000);
-        Distribution { count: self.0.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+        Distribution {
+            count: self.0.len(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p95: at(0.95),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: at(1.0),
+        }
     }
 }
 
@@ -43,6 +51,7 @@ pub struct Distribution {
     pub count: u64,
     pub p50: Option<u64>,
     pub p90: Option<u64>,
+    pub p95: Option<u64>,
     pub p99: Option<u64>,
     pub p999: Option<u64>,
     pub max: Option<u64>,
