@@ -63,8 +63,8 @@ fn shows_what_differs(test: &support::Test) -> bool {
 }
 
 /// Tests with nothing beside them, by the beginnings of their names: they look for what is left behind anywhere, or at
-/// sums over all namespaces, need the whole machine's memory or CPUs, have small tables, which others' connections would
-/// fill, or compare times that a busy CPU lengthens.
+/// sums over all namespaces, need the whole machine's memory or CPUs, have small tables, which connections of others
+/// would fill, or compare times that a busy CPU lengthens.
 const BY_THEMSELVES: [&str; 22] = [
     "backends::",
     "before_start::",
