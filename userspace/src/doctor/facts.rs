@@ -144,8 +144,8 @@ fn map_iterators(walks_by_test_runs: Option<bool>) -> Fact {
     match walks_by_test_runs {
         Some(false) => fact(NAME, "work"),
         Some(true) => fact(NAME, "refused").but(
-            "a security policy refuses iterators over the elements of maps: EPERM; test runs take their place, with \
-             the same figures and a little more CPU time",
+            "a security policy refuses iterators over the elements of maps (EPERM); listentop runs a program for each \
+             element instead: the figures are the same, at a little more CPU time",
         ),
         None => unknown(NAME, "not tried"),
     }
