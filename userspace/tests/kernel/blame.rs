@@ -14,6 +14,7 @@ use socket2::Socket;
 use test_support::{
     Lab, Test,
     command::Measuring,
+    environment::slowness,
     lab::PORT,
     now_ns,
     process::{Gate, fork, stop, wait_for_ever},
@@ -354,7 +355,8 @@ fn four_acceptors(_: &Lab) {
             scope.spawn(move || {
                 barrier.wait();
                 let connection = accept(shard);
-                sleep_ms(500);
+                // The slower a machine is, the more they differ in when they begin.
+                sleep_ms(500 * u64::from(slowness()));
                 barrier.wait();
                 drop(connection);
             });
