@@ -113,11 +113,15 @@ pub(crate) fn test_run(program: BorrowedFd<'_>, argument: u64) -> io::Result<()>
 /// What bpf(2) says.
 pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<bpf_map_info> {
     // SAFETY: as for bpf_attr.
-    let mut info: bpf_map_info = unsafe { mem::zeroed() };
+    object_info(map, unsafe { mem::zeroed() })
+}
+
+/// What the kernel says of a map or a program: fills in the structure for it, which consists of integers.
+fn object_info<T>(object: BorrowedFd<'_>, mut info: T) -> io::Result<T> {
     let mut attr = zeroed_attr();
-    attr.info.bpf_fd = map.as_raw_fd() as u32;
+    attr.info.bpf_fd = object.as_raw_fd() as u32;
     attr.info.info = &raw mut info as u64;
-    attr.info.info_len = size_of::<bpf_map_info>() as u32;
+    attr.info.info_len = size_of::<T>() as u32;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(info)
 }
@@ -252,11 +256,6 @@ pub(crate) struct ProgramRuns {
 /// What bpf(2) says.
 pub(crate) fn program_runs(program: BorrowedFd<'_>) -> io::Result<ProgramRuns> {
     // SAFETY: as for bpf_attr.
-    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
-    let mut attr = zeroed_attr();
-    attr.info.bpf_fd = program.as_raw_fd() as u32;
-    attr.info.info = &raw mut info as u64;
-    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let info: bpf_prog_info = object_info(program, unsafe { mem::zeroed() })?;
     Ok(ProgramRuns { runs: info.run_cnt, ns: info.run_time_ns, missed: info.recursion_misses })
 }

@@ -29,7 +29,38 @@ enum Way {
     /// The kernel walks, and runs the program of this link.
     Iterator(OwnedFd),
     /// User space walks over the keys of the map, and has the program run for each.
-    TestRuns { program: OwnedFd, map: OwnedFd },
+    TestRuns { program: OwnedFd, map: OwnedFd, keys: Keys },
+}
+
+/// The keys of a map.
+#[derive(Debug, Clone, Copy)]
+enum Keys {
+    /// An array: the numbers below this.
+    Below(u32),
+    /// A hash table, whose values have so many bytes.
+    Hashed(u32),
+}
+
+impl Keys {
+    fn of(map: BorrowedFd<'_>) -> io::Result<Self> {
+        let info = bpf::map_info(map)?;
+        let is_array = info.type_ == bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+        Ok(if is_array { Self::Below(info.max_entries) } else { Self::Hashed(info.value_size) })
+    }
+
+    /// Does something with each. What comes or goes meanwhile may be left out.
+    fn each(self, map: BorrowedFd<'_>, mut each: impl FnMut(u64) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Self::Below(end) => (0..end).try_for_each(|index| each(index.into())),
+            Self::Hashed(value_size) => {
+                let mut batches = bpf::KeyBatches::new(map, AT_A_TIME, value_size);
+                while let Some(keys) = batches.next()? {
+                    keys.iter().try_for_each(|key| each(*key))?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Visitor {
@@ -40,7 +71,7 @@ impl Visitor {
     pub(crate) fn run(&self) -> io::Result<()> {
         match &self.0 {
             Way::Iterator(link) => bpf::run_iterator(link.as_fd()),
-            Way::TestRuns { program, map } => for_each_key(map.as_fd(), |key| bpf::test_run(program.as_fd(), key)),
+            Way::TestRuns { program, map, keys } => keys.each(map.as_fd(), |key| bpf::test_run(program.as_fd(), key)),
         }
     }
 
@@ -112,7 +143,8 @@ impl Visitors<'_> {
         let program = |name: &str| ebpf.program(name).ok_or(ProgramError::NotLoaded).and_then(Program::fd);
         if let (Ok(program), Some(map)) = (program(&of_one(name)), map) {
             let program = program.as_fd().try_clone_to_owned().map_err(io)?;
-            return Ok(Visitor(Way::TestRuns { program, map: map.try_clone().map_err(io)? }));
+            let keys = Keys::of(map.as_fd()).map_err(io)?;
+            return Ok(Visitor(Way::TestRuns { program, map: map.try_clone().map_err(io)?, keys }));
         }
         let program = program(name).map_err(refused)?;
         let link = bpf::attach_iterator(program.as_fd(), map.map(OwnedFd::as_fd)).map_err(io)?;
@@ -158,17 +190,4 @@ fn refused(visits: &str, error: &ProgramError) -> StartError {
             }
         }
     }
-}
-
-/// Does something with each key of a map. What comes or goes meanwhile may be left out.
-fn for_each_key(map: BorrowedFd<'_>, mut each: impl FnMut(u64) -> io::Result<()>) -> io::Result<()> {
-    let info = bpf::map_info(map)?;
-    if info.type_ == bpf_map_type::BPF_MAP_TYPE_ARRAY as u32 {
-        return (0..info.max_entries).try_for_each(|index| each(index.into()));
-    }
-    let mut batches = bpf::KeyBatches::new(map, AT_A_TIME, info.value_size);
-    while let Some(keys) = batches.next()? {
-        keys.iter().try_for_each(|key| each(*key))?;
-    }
-    Ok(())
 }
