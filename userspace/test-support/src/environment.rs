@@ -30,10 +30,11 @@ pub fn patience() -> Duration {
     Duration::from_secs(10) * slowness()
 }
 
-/// Where cargo built listentop. Only a test target can know it.
+/// Where cargo built listentop, where the test target knows it.
 static BUILT_PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Sets the program that [`program`] returns. Each test target calls it first, with `env!("CARGO_BIN_EXE_listentop")`.
+/// Sets the program that [`program`] returns. A test target of the package `listentop` calls it first, with
+/// `env!("CARGO_BIN_EXE_listentop")`, so that its tests never run an older one.
 pub fn set_built_program(path: &str) {
     BUILT_PROGRAM.get_or_init(|| path.into());
 }
@@ -41,10 +42,18 @@ pub fn set_built_program(path: &str) {
 /// The program under test: LISTENTOP_TEST_PROGRAM, or else the one that cargo built.
 ///
 /// # Panics
-/// If neither is known.
+/// If there is none.
 pub fn program() -> PathBuf {
-    let built = || BUILT_PROGRAM.get().expect("the test target calls set_built_program").clone();
+    let built = || BUILT_PROGRAM.get_or_init(beside_the_tests).clone();
     env::var_os("LISTENTOP_TEST_PROGRAM").map_or_else(built, PathBuf::from)
+}
+
+/// The program that the workspace builds: cargo puts tests into a directory `deps` beside it.
+fn beside_the_tests() -> PathBuf {
+    let tests = env::current_exe().expect("the path of the running tests");
+    let built = tests.ancestors().nth(2).expect("tests are in the target directory").join("listentop");
+    assert!(built.is_file(), "{} is not there: `cargo xtask test` builds it", built.display());
+    built
 }
 
 /// The value of `--probes` that all tests use: LISTENTOP_TEST_PROBES.

@@ -43,9 +43,11 @@ impl Programs {
             "building listentop and its kernel tests for {architecture} as static programs (the first time takes a few minutes)"
         ));
         let mut tests = cargo::static_command_for("test", architecture.name());
-        tests.args(["--no-run", "--package", "listentop", "--test", "kernel", "--test", "sock_diag"]);
-        tests.args(features(architecture));
+        tests.args(["--no-run", "--package", "kernel-tests"]).args(features(architecture));
         let mut built = cargo::executables(&mut tests, "the static build of the kernel tests")?;
+        let mut listentop = cargo::static_command_for("build", architecture.name());
+        listentop.args(["--package", "listentop", "--bin", "listentop"]).args(features(architecture));
+        built.extend(cargo::executables(&mut listentop, "the static build of listentop")?);
         let mut init = cargo::static_command_for("build", architecture.name());
         init.args(["--package", "listentop-guest", "--bin", "vm-init"]);
         built.extend(cargo::executables(&mut init, "the static build of the virtual machines' init")?);

@@ -20,7 +20,7 @@ use listentop_model::{
     sample::Sample,
     tracker::Tracker,
 };
-use test_support::{Lab, environment, sleep_ms, wait_until};
+use test_support::{Lab, sleep_ms, wait_until};
 
 /// One test.
 struct Test {
@@ -36,7 +36,6 @@ enum Run {
 }
 
 fn main() -> ExitCode {
-    environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     let mut arguments = Arguments::from_args();
     // Some compare times.
     arguments.test_threads.get_or_insert(1);

@@ -96,7 +96,6 @@ fn beside(test: &support::Test) -> Beside {
 }
 
 fn main() -> ExitCode {
-    environment::set_built_program(env!("CARGO_BIN_EXE_listentop"));
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(1);
     let topics = [
