@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ const ROOT_TESTS: [&str; 11] =
 
 /// Targets whose tests run in so many processes at a time: they mostly wait, and each test has a network namespace of
 /// its own. They fork, so threads of one process would hand their sockets to each other's children. Tests that need the
-/// machine for themselves lock a file.
-const IN_PARTS: [(&str, usize); 1] = [("kernel", 3)];
+/// machine for themselves lock a file, and so do second attempts.
+const IN_PARTS: [(&str, usize); 4] = [("kernel", 3), ("lab", 2), ("demo", 2), ("rights", 2)];
 
 /// The packages that everything is computed in. What asks the kernel is left out: the emulator is none.
 const PURE: [&str; 4] = ["listentop-abi", "listentop-btf", "listentop-model", "listentop-recording"];
@@ -70,7 +71,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     process::announce("building the tests (the first time takes a few minutes)");
     let mut build = cargo::command("test");
     let built = cargo::executables(build.args(cargo::ALL_FOR_HOST).arg("--no-run"), "the build of the tests")?;
-    let mut outcomes = vec![timed("unit and integration tests", || Ok(unprivileged(&built)))?];
+    process::announce("running the unit and integration tests");
+    let unit = || Ok(unprivileged(without_root(&built), io::stdout()));
+    let mut outcomes = vec![timed("unit and integration tests", unit)?];
     // Without any, cargo would build the dependencies anew, with other features, to run nothing.
     if has_documentation_tests(&cargo::root())? {
         outcomes.push(timed("documentation tests", || Ok(documentation_tests()))?);
@@ -116,68 +119,71 @@ fn emulated(arch: &str) -> Result<()> {
     process::run(test.env(format!("CARGO_TARGET_{target}_RUNNER"), emulator), &format!("the unit tests for {arch}"))
 }
 
-fn unprivileged(built: &[Executable]) -> Outcome {
-    let targets = other_test_targets(built);
-    let mut options = cargo::ALL_FOR_HOST.to_vec();
-    options.extend(["--lib", "--bins"]);
-    options.extend(targets.iter().flat_map(|name| ["--test", name]));
-    cargo_test(&options, "the unit and integration tests")
+/// Runs tests that need no root, as many targets at a time as there are CPUs: most of them wait. Tests that fail run
+/// once more, by themselves.
+fn unprivileged(targets: Vec<&Executable>, mut print: impl Write + Send) -> Outcome {
+    let shared = Mutex::new(&mut print);
+    let waiting = Mutex::new(targets);
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                // A statement of its own: it gives the list back before the tests run.
+                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                while let Some(target) = next() {
+                    let mut tests = FailedTests::default();
+                    // The lines of one target together: tests of another run at the same time.
+                    let mut printed = format!("\n     Running {}\n", target.path.display()).into_bytes();
+                    let outcome = outcome_of_lines(as_cargo_does(target), &mut printed, |line| tests.look(line));
+                    // Where nothing can be printed, the outcome is what counts.
+                    let _ = shared.lock().unwrap_or_else(PoisonError::into_inner).write_all(&printed);
+                    if let Outcome::Failed(how) = outcome {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push((target, tests, how));
+                    }
+                }
+            });
+        }
+    });
+    once_more(failed.into_inner().unwrap_or_else(PoisonError::into_inner), &mut print)
 }
 
-/// Runs tests with these options of cargo; those that fail once more.
-fn cargo_test(options: &[&str], what: &str) -> Outcome {
-    process::announce(&format!("running {what}"));
-    let mut test = cargo::command("test");
-    test.arg("--no-fail-fast").args(options);
-    let mut failed = FailedTests::default();
-    let first = outcome_of_lines(test, &mut io::stdout(), |line| failed.look(line));
-    // Without a name, something else than a test has failed.
-    if matches!(first, Outcome::Passed) {
-        return first;
-    }
-    if failed.tests.is_empty() || !failed.unnamed.is_empty() {
-        let names = failed.targets.join(", ");
-        return match first {
-            Outcome::Failed(how) if !names.is_empty() => Outcome::Failed(format!("{names}: {how}")),
-            other => other,
-        };
-    }
-    for (target, name) in &failed.tests {
-        process::announce(&format!("running {name} once more"));
-        // It runs alone: most tests that need a second attempt have to do with time.
-        let second = outcome(cargo::command("test").args(target).args(["--", "--exact", name]));
-        if let Outcome::Failed(how) = second {
-            return Outcome::Failed(format!("{name}, twice: {how}"));
+/// The tests of a target, in the directory and with the variables that `cargo test` gives them.
+fn as_cargo_does(target: &Executable) -> Command {
+    let mut tests = Command::new(&target.path);
+    tests.current_dir(&target.package_dir).env("CARGO_MANIFEST_DIR", &target.package_dir);
+    // insta would ask cargo for it.
+    tests.env("CARGO", cargo::program()).env("INSTA_WORKSPACE_ROOT", cargo::root());
+    tests
+}
+
+/// Runs the tests that have failed once more.
+fn once_more(failed: Vec<(&Executable, FailedTests, String)>, print: &mut impl Write) -> Outcome {
+    let mut passed = Vec::new();
+    for (target, FailedTests(names), how) in failed {
+        // Without a name, something else than a test has failed.
+        if names.is_empty() {
+            return Outcome::Failed(format!("{}: {how}", target.target));
+        }
+        for name in names {
+            process::announce(&format!("running {name} once more"));
+            let mut second = as_cargo_does(target);
+            second.args(["--exact", &name]);
+            if let Outcome::Failed(how) = outcome_of_lines(second, print, |_| ()) {
+                return Outcome::Failed(format!("{name}, twice: {how}"));
+            }
+            passed.push(name);
         }
     }
-    Outcome::Flaky(failed.tests.into_iter().map(|(_, name)| name).collect())
+    if passed.is_empty() { Outcome::Passed } else { Outcome::Flaky(passed) }
 }
 
-/// The tests that have failed, as cargo and the harness say it.
+/// The tests of a target that have failed, as the harness says it.
 #[derive(Default)]
-struct FailedTests {
-    /// Of the target that runs.
-    unnamed: Vec<String>,
-    /// The targets with failures, as cargo names them.
-    targets: Vec<String>,
-    /// The options with which cargo runs the target again, and the name of a test.
-    tests: Vec<(Vec<String>, String)>,
-}
+struct FailedTests(Vec<String>);
 
 impl FailedTests {
     fn look(&mut self, line: &str) {
-        if let Some(name) = failed_test(line) {
-            self.unnamed.push(name.to_owned());
-        }
-        let target = line.strip_prefix("error: test failed, to rerun pass `").and_then(|rest| rest.strip_suffix('`'));
-        if let Some(target) = target {
-            self.targets.push(target.to_owned());
-            // With the package alone, cargo would choose other features for the dependencies, and build them anew.
-            let package = if target.starts_with("-p ") { 2 } else { 0 };
-            let words = target.split_whitespace().skip(package);
-            let target: Vec<String> = cargo::ALL_FOR_HOST.into_iter().chain(words).map(str::to_owned).collect();
-            self.tests.extend(self.unnamed.drain(..).map(|name| (target.clone(), name)));
-        }
+        self.0.extend(failed_test(line).map(str::to_owned));
     }
 }
 
@@ -201,12 +207,9 @@ fn failed_test(line: &str) -> Option<&str> {
     line.strip_prefix("test ")?.strip_suffix("... FAILED").map(str::trim)
 }
 
-fn other_test_targets(built: &[Executable]) -> Vec<&str> {
-    let targets = built.iter().filter(|built| built.kind == "test" && !ROOT_TESTS.contains(&built.target.as_str()));
-    let mut names: Vec<&str> = targets.map(|built| built.target.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+fn without_root(built: &[Executable]) -> Vec<&Executable> {
+    let needs_root = |built: &Executable| built.kind == "test" && ROOT_TESTS.contains(&built.target.as_str());
+    built.iter().filter(|built| built.is_test && !needs_root(built)).collect()
 }
 
 fn as_root(target: &Executable, parts: usize) -> Result<Outcome> {
@@ -294,11 +297,10 @@ fn verdict(outcomes: &[Ran<'_>], ci: bool) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::process::Command;
 
-    use super::{
-        Duration, Executable, FailedTests, Outcome, Ran, at_a_time, other_test_targets, outcome_of_lines, verdict,
-    };
+    use super::{Duration, Executable, Outcome, Ran, at_a_time, unprivileged, verdict, without_root};
 
     fn ran(name: &str, outcome: Outcome) -> Ran<'_> {
         Ran { name, outcome, took: Duration::from_secs(1) }
@@ -324,23 +326,40 @@ mod tests {
         assert!(verdict(&[ran("unit", flaky)], true).is_ok());
     }
 
+    /// A target whose tests are this script.
+    fn script(path: &Path, text: &str) -> Executable {
+        // Another process writes it: no child of another thread inherits a file that is open for writing, which the
+        // kernel would not execute.
+        let mut write = Command::new("sh");
+        write.args(["-c", r#"printf '#!/bin/sh\n%s\n' "$1" >"$2" && chmod 755 "$2""#, "sh", text]).arg(path);
+        assert!(write.status().unwrap().success());
+        let package_dir = path.parent().unwrap().to_owned();
+        Executable {
+            target: "screens".to_owned(),
+            kind: "lib".to_owned(),
+            is_test: true,
+            package_dir,
+            path: path.to_owned(),
+        }
+    }
+
     #[test]
-    fn failed_tests_are_found_in_the_output() {
-        let mut failed = FailedTests::default();
+    fn what_fails_once_runs_once_more_and_what_fails_twice_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        // Its second call has arguments.
+        let says = "printf 'test a::b ... FAILED\\ntest a::c ... ok\\ntest says ok ... FAILED?\\n'";
+        let once =
+            script(&folder.path().join("once"), &format!("[ \"$*\" = '--exact a::b' ] || {{ {says}; exit 101; }}"));
+        let twice = script(&folder.path().join("twice"), &format!("{says}; exit 101"));
+        let crash = script(&folder.path().join("crash"), "printf 'no \\377\\n'; kill -9 $$");
+        let right = script(&folder.path().join("right"), "[ \"$CARGO_MANIFEST_DIR\" = \"$PWD\" ]");
         let mut printed = Vec::new();
-        let mut tests = Command::new("sh");
-        tests.args([
-            "-c",
-            "printf 'test a::b ... FAILED\ntest a::c ... ok\ntest says ok ... FAILED?\n'; \
-            printf 'error: test failed, to rerun pass `-p a --test b`\n' >&2; printf 'no \\377\n'; exit 101",
-        ]);
-        let outcome = outcome_of_lines(tests, &mut printed, |line| failed.look(line));
-        assert!(matches!(outcome, Outcome::Failed(_)), "{outcome}");
-        let target: Vec<String> =
-            super::cargo::ALL_FOR_HOST.into_iter().chain(["--test", "b"]).map(str::to_owned).collect();
-        assert_eq!(failed.tests, [(target, "a::b".to_owned())]);
-        assert_eq!(failed.unnamed, [""; 0]);
-        assert!(printed.starts_with(b"test a::b ... FAILED\n") && printed.ends_with(b"no \xff\n"));
+        let mut run = |targets: &[&Executable]| unprivileged(targets.to_vec(), &mut printed).to_string();
+        assert_eq!(run(&[&right, &right, &right]), "passed");
+        assert_eq!(run(&[&right, &once, &right]), "passed, at the second attempt: a::b");
+        assert_eq!(run(&[&once, &twice]), "FAILED: a::b, twice: exit status: 101");
+        assert_eq!(run(&[&crash, &right]), "FAILED: screens: signal: 9 (SIGKILL)");
+        assert!(printed.ends_with(b"/right\n") || printed.ends_with(b"/crash\nno \xff\n"));
     }
 
     #[test]
@@ -359,19 +378,22 @@ mod tests {
 
     #[test]
     fn tests_that_need_root_are_left_to_root() {
-        let target = |name: &str, kind: &str| Executable {
+        let target = |name: &str, kind: &str, is_test| Executable {
             target: name.to_owned(),
             kind: kind.to_owned(),
+            is_test,
             package_dir: "/w".into(),
             path: format!("/t/{name}").into(),
         };
         let built = [
-            target("kernel", "test"),
-            target("lab", "test"),
-            target("screens", "test"),
-            target("lab", "bin"),
-            target("cli", "test"),
+            target("kernel", "test", true),
+            target("lab", "test", true),
+            target("screens", "test", true),
+            target("lab", "bin", false),
+            target("lab", "bin", true),
+            target("model", "lib", true),
         ];
-        assert_eq!(other_test_targets(&built), ["cli", "screens"]);
+        let chosen: Vec<_> = without_root(&built).into_iter().map(|it| (&*it.target, &*it.kind)).collect();
+        assert_eq!(chosen, [("screens", "test"), ("lab", "bin"), ("model", "lib")]);
     }
 }

@@ -194,12 +194,14 @@ pub fn build_static(arch: &str) -> Result<PathBuf> {
 }
 
 /// An executable that cargo has built.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executable {
     /// The target's name in its package.
     pub target: String,
     /// `bin`, `test`, `lib`, …
     pub kind: String,
+    /// Whether it runs tests: of a `bin` cargo builds the program and its unit tests.
+    pub is_test: bool,
     /// The directory of the package's manifest.
     pub package_dir: PathBuf,
     /// The file.
@@ -234,6 +236,7 @@ fn parse_executables(messages: &str) -> Result<Vec<Executable>> {
         let executable = Executable {
             target: target.to_owned(),
             kind: kind.to_owned(),
+            is_test: message["profile"]["test"] == true,
             package_dir: package_dir.to_owned(),
             path: path.into(),
         };
@@ -258,12 +261,13 @@ mod tests {
     fn executables_are_read_from_cargos_messages() {
         let messages = r#"
 {"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml","target":{"kind":["lib"],"name":"a"},"executable":null}
-{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml","target":{"kind":["test"],"name":"kernel"},"executable":"/w/t/kernel-1"}
+{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml","target":{"kind":["test"],"name":"kernel"},"profile":{"test":true},"executable":"/w/t/kernel-1"}
 not a message
 {"reason":"build-finished","success":true}"#;
         let expected = Executable {
             target: "kernel".to_owned(),
             kind: "test".to_owned(),
+            is_test: true,
             package_dir: "/w/a".into(),
             path: "/w/t/kernel-1".into(),
         };
