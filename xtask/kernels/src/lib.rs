@@ -203,7 +203,7 @@ fn boots(options: &Options, dir: &Path) -> Result<Vec<Boot>> {
     Ok(boots)
 }
 
-/// Runs all machines, some at a time. Those with most tests are first, so that no long one is left over at the end.
+/// Runs all machines, some at a time. Those that take longest are first, so that no long one is left over at the end.
 fn run_all(
     boots: &[Boot],
     programs: &[(Architecture, Programs)],
@@ -222,7 +222,7 @@ fn run_all(
         logs.display()
     ));
     let mut shortest_first: Vec<usize> = (0..boots.len()).collect();
-    shortest_first.sort_by_key(|&at| boots[at].tests(expected));
+    shortest_first.sort_by_key(|&at| boots[at].duration(expected));
     let waiting: Mutex<Vec<usize>> = Mutex::new(shortest_first);
     let done: Mutex<Vec<Option<Result<Booted>>>> = Mutex::new(boots.iter().map(|_| None).collect());
     thread::scope(|scope| {
