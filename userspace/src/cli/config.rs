@@ -196,13 +196,10 @@ mod tests {
     use crate::dashboard::Action;
 
     fn parse(text: &str) -> Result<Config, String> {
-        let directory = std::env::temp_dir().join(format!("listentop-config-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let path = directory.join(format!("{:x}.toml", text.len() * 31 + text.bytes().map(usize::from).sum::<usize>()));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
         std::fs::write(&path, text).unwrap();
-        let config = Config::read(Some(&path)).map_err(|error| error.replace(&path.display().to_string(), "FILE"));
-        std::fs::remove_file(&path).unwrap();
-        config
+        Config::read(Some(&path)).map_err(|error| error.replace(&path.display().to_string(), "FILE"))
     }
 
     #[test]
