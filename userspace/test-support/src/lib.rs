@@ -1,8 +1,8 @@
 //! What listentop's own tests share: when a test can run, and a network namespace for each test. Sockets and processes
 //! whose every system call is known. The program under test, and listentop's view of everything.
 //!
-//! For the package `kernel-tests`, which `cargo xtask kernels` runs in virtual machines, as static binaries, and for test
-//! targets of the package `listentop`. Those call [`environment::set_built_program`] first.
+//! For the package `kernel-tests`, which `cargo xtask kernels` runs as static binaries in virtual machines, and for
+//! test targets of the package `listentop`. Those call [`environment::set_built_program`] first.
 
 #![expect(clippy::must_use_candidate, reason = "most helpers act, and not every test needs what they return")]
 #![expect(clippy::missing_panics_doc, reason = "a helper that does not get what it needs fails its test by a panic")]
