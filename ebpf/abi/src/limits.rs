@@ -20,3 +20,6 @@ pub const QUEUE_STRETCH: u32 = 16;
 /// Passes over an accept queue at the start: enough for 65,536 connections, twice, because the last round must find
 /// nothing new. Connections beyond are counted when they are accepted, without an accept wait.
 pub const QUEUE_PASSES: u32 = 2 * 65_536 / QUEUE_STRETCH;
+/// Listeners that one test run polls, where user space walks over them: most of a run's cost is the system call. The
+/// verifier follows each of them, for 4 ms.
+pub const POLLED_AT_ONCE: usize = 4;

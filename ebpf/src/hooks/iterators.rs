@@ -4,11 +4,11 @@
 //! The kernel passes a pointer to such a context, valid and unchanged while the program runs: hence the references. The
 //! bench's empty programs do not concern them, because no event runs them.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr};
 
 use listentop_abi::{
     connection::{Connection, PLACES, SHARD_UNKNOWN, STATE_BASELINE, STATE_SPILLED, STATE_WALKED},
-    limits::QUEUE_STRETCH,
+    limits::{POLLED_AT_ONCE, QUEUE_STRETCH},
     listener::{AGAIN, FOUND, ListenerRef, NO_COOKIE, WALKED},
     loss::Loss,
 };
@@ -52,27 +52,46 @@ impl<K: Plain> Element<K> {
     }
 }
 
-/// Context of a raw tracepoint's program, in a test run: the number that user space passes, which is a key of a map.
+/// Context of a raw tracepoint's program, in a test run: the numbers that user space passes, which are keys of a map.
 #[repr(C)]
-pub(crate) struct TestRun {
-    key: u64,
+pub(crate) struct TestRun<const N: usize> {
+    keys: [u64; N],
 }
 
-impl TestRun {
+impl<const N: usize> TestRun<N> {
+    /// Does something with each key. Where there may be several, the first 0 ends them: no key is 0 there.
     #[inline(always)]
-    pub(super) fn key(&self) -> u64 {
-        self.key
+    pub(super) fn each(&self, visit: impl Fn(u64)) {
+        if N == 1 {
+            return visit(self.keys[0]);
+        }
+        // The verifier lets no program read its context at a place that a loop counts, so the keys are copied to the
+        // stack. The compiler would leave a copy out that is not volatile.
+        let mut keys = [0; N];
+        for (key, passed) in keys.iter_mut().zip(&self.keys) {
+            // SAFETY: a reference to an aligned number.
+            *key = unsafe { ptr::read_volatile(passed) };
+        }
+        for key in keys {
+            if key == 0 {
+                return;
+            }
+            visit(key);
+        }
     }
 }
 
 /// A walk over the elements of a map, by two programs that do the same for an element: an iterator, which one call runs
-/// for all of them; and one that a test run runs for one, because there are kernels that refuse iterators through which
-/// a program could write to the values.
+/// for all of them; and one that a test run runs for one, or for a few (`by $few`), because there are kernels that
+/// refuse iterators through which a program could write to the values.
 ///
 /// `$visit` has a constant as a parameter of its type, so that each program has closures of its own, which the compiler
 /// inlines: one that two programs share would be a function in `.text`.
 macro_rules! walk {
     ($(#[$doc:meta])* $iterator:ident, $one:ident: $key:ty => $visit:ident) => {
+        $crate::hooks::iterators::walk! { $(#[$doc])* $iterator, $one by 1; $key => $visit }
+    };
+    ($(#[$doc:meta])* $iterator:ident, $one:ident by $few:expr; $key:ty => $visit:ident) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "iter/bpf_map_elem")]
@@ -83,11 +102,11 @@ macro_rules! walk {
             0
         }
 
-        #[doc = concat!("[`", stringify!($iterator), "`] for one element.")]
+        #[doc = concat!("[`", stringify!($iterator), "`] for the elements that a test run passes.")]
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "raw_tp/test_run")]
-        pub(crate) extern "C" fn $one(ctx: &$crate::hooks::iterators::TestRun) -> i32 {
-            $visit::<true>(ctx.key() as $key);
+        pub(crate) extern "C" fn $one(ctx: &$crate::hooks::iterators::TestRun<{ $few }>) -> i32 {
+            ctx.each(|key| $visit::<true>(key as $key));
             0
         }
     };
@@ -124,7 +143,7 @@ impl TcpSocket {
 walk! {
     /// Walks [`LISTENERS`](crate::maps) and refreshes each listener's gauges: one pass covers every namespace, and no
     /// socket is locked.
-    poll, poll_one: u64 => refresh
+    poll, poll_one by POLLED_AT_ONCE; u64 => refresh
 }
 
 #[inline(always)]

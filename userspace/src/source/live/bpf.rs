@@ -95,15 +95,15 @@ pub(crate) fn run_iterator(link: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Runs a raw tracepoint's program once, with one argument (Linux 5.10).
+/// Runs a raw tracepoint's program once, with these arguments, of which it may have 12 (Linux 5.10).
 ///
 /// # Errors
 /// What bpf(2) says.
-pub(crate) fn test_run(program: BorrowedFd<'_>, argument: u64) -> io::Result<()> {
+pub(crate) fn test_run(program: BorrowedFd<'_>, arguments: &[u64]) -> io::Result<()> {
     let mut attr = zeroed_attr();
     attr.test.prog_fd = program.as_raw_fd() as u32;
-    attr.test.ctx_in = &raw const argument as u64;
-    attr.test.ctx_size_in = size_of_val(&argument) as u32;
+    attr.test.ctx_in = arguments.as_ptr() as u64;
+    attr.test.ctx_size_in = size_of_val(arguments) as u32;
     bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).map(drop)
 }
 

@@ -28,8 +28,8 @@ pub(crate) struct Visitor(Way);
 enum Way {
     /// The kernel walks, and runs the program of this link.
     Iterator(OwnedFd),
-    /// User space walks over the keys of the map, and has the program run for each.
-    TestRuns { program: OwnedFd, map: OwnedFd, keys: Keys },
+    /// User space walks over the keys of the map, and has the program run for so many at once.
+    TestRuns { program: OwnedFd, map: OwnedFd, keys: Keys, at_once: usize },
 }
 
 /// The keys of a map.
@@ -48,19 +48,36 @@ impl Keys {
         Ok(if is_array { Self::Below(info.max_entries) } else { Self::Hashed(info.value_size) })
     }
 
-    /// Does something with each. What comes or goes meanwhile may be left out.
-    fn each(self, map: BorrowedFd<'_>, mut each: impl FnMut(u64) -> io::Result<()>) -> io::Result<()> {
+    /// Does something with all of them, so many at once. What comes or goes meanwhile may be left out.
+    fn each(
+        self,
+        map: BorrowedFd<'_>,
+        at_once: usize,
+        mut each: impl FnMut(&[u64]) -> io::Result<()>,
+    ) -> io::Result<()> {
         match self {
-            Self::Below(end) => (0..end).try_for_each(|index| each(index.into())),
+            Self::Below(end) => (0..end).try_for_each(|index| each(&[index.into()])),
             Self::Hashed(value_size) => {
                 let mut batches = bpf::KeyBatches::new(map, AT_A_TIME, value_size);
                 while let Some(keys) = batches.next()? {
-                    keys.iter().try_for_each(|key| each(*key))?;
+                    in_runs(keys, at_once, &mut each)?;
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// Does something with so many keys at once. 0, which is the key of nothing, fills the last run up.
+fn in_runs(keys: &[u64], at_once: usize, mut each: impl FnMut(&[u64]) -> io::Result<()>) -> io::Result<()> {
+    let (whole, rest) = keys.split_at(keys.len() / at_once * at_once);
+    whole.chunks(at_once).try_for_each(&mut each)?;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let mut last = rest.to_vec();
+    last.resize(at_once, 0);
+    each(&last)
 }
 
 impl Visitor {
@@ -71,8 +88,18 @@ impl Visitor {
     pub(crate) fn run(&self) -> io::Result<()> {
         match &self.0 {
             Way::Iterator(link) => bpf::run_iterator(link.as_fd()),
-            Way::TestRuns { program, map, keys } => keys.each(map.as_fd(), |key| bpf::test_run(program.as_fd(), key)),
+            Way::TestRuns { program, map, keys, at_once } => {
+                keys.each(map.as_fd(), *at_once, |keys| bpf::test_run(program.as_fd(), keys))
+            }
         }
+    }
+
+    /// Where user space walks over a hash table, the program takes so many keys at once.
+    pub(super) fn by(mut self, keys: usize) -> Self {
+        if let Way::TestRuns { at_once, .. } = &mut self.0 {
+            *at_once = keys;
+        }
+        self
     }
 
     /// Whether user space walks, because the kernel refuses to.
@@ -144,7 +171,7 @@ impl Visitors<'_> {
         if let (Ok(program), Some(map)) = (program(&of_one(name)), map) {
             let program = program.as_fd().try_clone_to_owned().map_err(io)?;
             let keys = Keys::of(map.as_fd()).map_err(io)?;
-            return Ok(Visitor(Way::TestRuns { program, map: map.try_clone().map_err(io)?, keys }));
+            return Ok(Visitor(Way::TestRuns { program, map: map.try_clone().map_err(io)?, keys, at_once: 1 }));
         }
         let program = program(name).map_err(refused)?;
         let link = bpf::attach_iterator(program.as_fd(), map.map(OwnedFd::as_fd)).map_err(io)?;
@@ -164,7 +191,7 @@ pub(super) fn unload(ebpf: &mut aya::Ebpf, name: &str) {
     }
 }
 
-/// The program that does the same as an iterator, for one element.
+/// The program that does the same as an iterator, for the elements that it is told.
 pub(super) fn of_one(name: &str) -> String {
     format!("{name}_one")
 }
@@ -189,5 +216,27 @@ fn refused(visits: &str, error: &ProgramError) -> StartError {
                 None => StartError::Object(text),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_runs;
+
+    #[test]
+    fn each_key_is_in_one_run_and_every_run_is_full() {
+        let runs = |keys: &[u64], at_once| {
+            let mut runs = Vec::new();
+            in_runs(keys, at_once, |run| {
+                runs.push(run.to_vec());
+                Ok(())
+            })
+            .expect("nothing fails");
+            runs
+        };
+        assert_eq!(runs(&[7, 8, 9], 1), [[7], [8], [9]]);
+        assert_eq!(runs(&[5, 6, 7, 8], 2), [[5, 6], [7, 8]]);
+        assert_eq!(runs(&[5, 6, 7], 2), [[5, 6], [7, 0]]);
+        assert_eq!(runs(&[], 2), [] as [Vec<u64>; 0]);
     }
 }

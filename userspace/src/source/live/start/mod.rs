@@ -96,7 +96,7 @@ impl LiveSource {
         let visitors = Visitors { btf: &machine.btf, refuse: &options.refuse };
         let table = maps::descriptor(&ebpf, "LISTENERS")?.try_clone_to_owned();
         let table = table.map_err(|error| StartError::Io("a map cannot be opened", error))?;
-        let poll = visitor(&mut ebpf, "poll", visitors, Some(&table))?;
+        let poll = visitor(&mut ebpf, "poll", visitors, Some(&table))?.by(limits::POLLED_AT_ONCE);
         // What waits unread is of the highest level.
         let reads = options.adjustable || options.level == Level::All;
         let walk = reads.then(|| walk(&mut ebpf, visitors)).transpose();
