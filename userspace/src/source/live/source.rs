@@ -126,7 +126,7 @@ impl LiveSource {
         }
         self.threads.refresh(Instant::now())?;
         let (listeners, threads) = (&self.listeners, &self.threads);
-        if self.waiting.update(|| listeners.subjects(threads)) {
+        if self.waiting.update(|| listeners.are_of_interest(threads), || listeners.subjects(threads)) {
             self.threads.describe(&self.waiting.known().states);
             self.listeners.assign_surroundings(self.waiting.known());
         }

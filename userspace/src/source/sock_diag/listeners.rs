@@ -52,9 +52,13 @@ pub(super) struct TrackedListener {
 }
 
 impl TrackedListener {
+    /// Whether its surroundings are to be looked at soon: it may be new, or connections wait.
+    pub(super) fn is_of_interest(&self) -> bool {
+        self.surroundings.waiters.is_none() || self.entry.depth > 0
+    }
+
     /// What it takes to look at its surroundings.
     pub(super) fn subject(&self) -> Subject {
-        let queued = self.entry.depth > 0;
         Subject {
             id: self.entry.cookie,
             inode: self.inode(),
@@ -62,7 +66,7 @@ impl TrackedListener {
             accepting: Vec::new(),
             // Without probes no thread is known.
             awaited: Vec::new(),
-            urgent: queued,
+            urgent: self.entry.depth > 0,
             // Without probes it is not seen whether somebody accepts.
             orphaned: false,
         }

@@ -196,7 +196,8 @@ impl SockDiagSource {
     fn take_surroundings(&mut self) {
         let namespaces = &self.namespaces;
         let listeners = || namespaces.by_inode.values().flat_map(|sockets| &sockets.listeners);
-        if self.waiting.update(|| listeners().map(listeners::TrackedListener::subject).collect()) {
+        let are_of_interest = || listeners().any(listeners::TrackedListener::is_of_interest);
+        if self.waiting.update(are_of_interest, || listeners().map(listeners::TrackedListener::subject).collect()) {
             for known in self.namespaces.by_inode.values_mut().flat_map(|sockets| &mut sockets.listeners) {
                 known.surround(self.waiting.known());
             }

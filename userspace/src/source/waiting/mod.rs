@@ -60,10 +60,14 @@ pub(super) struct Known {
 const MOST_PROCESSES: usize = 256;
 /// Threads per listener whose state is read.
 const MOST_STATES: usize = 64;
-/// A listener in which nothing is of interest is looked at again after so long.
-const CALM: Duration = Duration::from_secs(10);
+/// A listener in which nothing is of interest is looked at again after so long: a little less than 10 s, because the
+/// next pass may come 2 s later.
+const CALM: Duration = Duration::from_millis(9_900);
+/// While nothing is of interest at any listener, a pass is made after so long: a little less than 2 s, because the next
+/// sample may come a second later.
+const QUIET: Duration = Duration::from_millis(1_900);
 /// One of which it is not known who waits, after so long: its owner may have been found meanwhile.
-const UNKNOWN: Duration = Duration::from_secs(2);
+const UNKNOWN: Duration = QUIET;
 /// A thread that waited counts as one that will wait again, for so long.
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// A pass ends after this much CPU time; the next one goes on with the others.
@@ -80,6 +84,8 @@ pub(super) struct Watch {
     known: Known,
     busy: bool,
     due: Instant,
+    /// When the next pass is due even if nothing is of interest.
+    due_at_last: Instant,
     /// Counts the passes.
     number: u64,
 }
@@ -104,14 +110,23 @@ impl Watch {
                 }
             }
         })?;
-        let (known, due) = (Known::default(), Instant::now());
-        Ok(Self { requests: Some(requests), results, known, busy: false, due, number: 0 })
+        let (known, now) = (Known::default(), Instant::now());
+        Ok(Self { requests: Some(requests), results, known, busy: false, due: now, due_at_last: now, number: 0 })
     }
 
     /// Takes in what was found, and asks for another pass when one is due. Returns whether something was.
-    pub(super) fn update(&mut self, subjects: impl FnOnce() -> Vec<Subject>) -> bool {
-        let found = self.collect(Duration::ZERO);
-        if !self.busy && Instant::now() >= self.due {
+    ///
+    /// `is_of_interest`: whether a pass is to come as early as it may, because of some listener.
+    pub(super) fn update(
+        &mut self,
+        is_of_interest: impl FnOnce() -> bool,
+        subjects: impl FnOnce() -> Vec<Subject>,
+    ) -> bool {
+        let (found, now) = (self.collect(Duration::ZERO), Instant::now());
+        // States of threads are not kept for longer than something waits for them.
+        let hurries = || !self.known.states.is_empty() || is_of_interest();
+        if !self.busy && now >= self.due && (now >= self.due_at_last || hurries()) {
+            self.due_at_last = now + QUIET;
             let subjects = subjects();
             self.busy = self.requests.as_ref().is_some_and(|requests| requests.send(subjects).is_ok());
         }
@@ -182,7 +197,7 @@ impl Worker {
             self.look(subject, &inodes, &mut looks, now);
         }
         let mut states = HashMap::new();
-        for subject in subjects.iter().filter(|_| in_time()) {
+        for subject in subjects.iter().filter(|subject| !subject.awaited.is_empty() && in_time()) {
             for &(pid, tid, start_ns) in subject.awaited.iter().take(MOST_STATES) {
                 states.extend(process::state(pid, tid, start_ns).map(|state| ((tid, start_ns), state)));
             }
@@ -289,6 +304,29 @@ fn by_process(subjects: &[Subject]) -> HashMap<u32, Vec<u64>> {
 mod tests {
     use super::*;
     use listentop_model::sample::WaitKind;
+
+    #[test]
+    fn passes_are_rare_while_nothing_is_of_interest() {
+        let mut watch = Watch::start().expect("a thread can be started");
+        let (requests, asked) = mpsc::channel();
+        watch.requests = Some(requests);
+        let is_asked = |watch: &mut Watch, is_of_interest| {
+            watch.update(|| is_of_interest, Vec::new);
+            watch.busy = false;
+            asked.try_recv().is_ok()
+        };
+        assert!(is_asked(&mut watch, false), "it is the first");
+        assert!(!is_asked(&mut watch, false), "nothing is of interest");
+        assert!(is_asked(&mut watch, true));
+        let state = ThreadState { letter: 'S', wchan: None, syscall: None, kernel_stack: Vec::new() };
+        watch.known.states.insert((1, 1), state);
+        assert!(is_asked(&mut watch, false), "nothing waits for the thread any more");
+        watch.known.states.clear();
+        watch.due_at_last = Instant::now();
+        assert!(is_asked(&mut watch, false), "it was quiet for long");
+        watch.due = Instant::now() + SHORTEST;
+        assert!(!is_asked(&mut watch, true), "there was a pass a moment ago");
+    }
 
     /// A thread that waited a moment ago is there still; whether its epoll polls the listener is told beside it.
     #[test]

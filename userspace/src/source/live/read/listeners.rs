@@ -121,7 +121,7 @@ impl Listeners {
 
     /// Those that listen now, or have closed since the last sample.
     fn open(&self) -> impl Iterator<Item = &TrackedListener> {
-        self.known.iter().flatten().map(Box::as_ref).filter(|known| !known.reported_closed)
+        self.open_slots().map(|(_, known)| known)
     }
 
     /// What is known of the listener of this slot, if it is that of this generation.
@@ -220,11 +220,20 @@ impl Listeners {
         }
     }
 
+    /// Whether the surroundings of some listener are to be looked at soon.
+    pub(crate) fn are_of_interest(&self, threads: &Threads) -> bool {
+        self.open_slots().any(|(slot, known)| known.is_of_interest(&threads.of(slot)))
+    }
+
     /// The listeners whose surroundings are to be looked at.
     pub(crate) fn subjects(&self, threads: &Threads) -> Vec<waiting::Subject> {
+        self.open_slots().filter_map(|(slot, known)| known.subject(&threads.of(slot))).collect()
+    }
+
+    /// The same as [`open`](Self::open), each with its slot.
+    fn open_slots(&self) -> impl Iterator<Item = (u32, &TrackedListener)> {
         let known = (0..).zip(&self.known).filter_map(|(slot, known)| Some((slot, known.as_deref()?)));
-        let open = known.filter(|(_, known)| !known.reported_closed);
-        open.filter_map(|(slot, known)| known.subject(&threads.of(slot))).collect()
+        known.filter(|(_, known)| !known.reported_closed)
     }
 
     /// Samples every listener that is open or has closed since the last time. A listener without changes is shared with

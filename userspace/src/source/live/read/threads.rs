@@ -39,6 +39,8 @@ pub(crate) struct Threads {
     slots: Vec<Option<Box<Slot>>>,
     /// What /proc says of each thread, however many listeners it works for.
     clocks: HashMap<Identity, Clock>,
+    /// What some of them do was told last.
+    described: bool,
     /// Number of the last refresh.
     serial: u64,
 }
@@ -149,7 +151,7 @@ impl Threads {
         free: Queue<MapData, u32>,
     ) -> Self {
         let seen = std::iter::repeat_with(|| None).take(capacity as usize).collect();
-        Self { records, index, free, seen, slots: Vec::new(), clocks: HashMap::new(), serial: 0 }
+        Self { records, index, free, seen, slots: Vec::new(), clocks: HashMap::new(), described: false, serial: 0 }
     }
 
     /// The queue of free records, to be filled at the start.
@@ -216,6 +218,10 @@ impl Threads {
 
     /// Takes in what threads do, by thread id and start; those that are missing are not known.
     pub(crate) fn describe(&mut self, states: &HashMap<Identity, ThreadState>) {
+        // Mostly nothing waits for any thread.
+        if !std::mem::replace(&mut self.described, !states.is_empty()) && states.is_empty() {
+            return;
+        }
         for seen in self.seen.iter_mut().flatten() {
             let state = states.get(&(seen.sample.tid, seen.key.start_ns));
             if seen.sample.state.as_ref() != state {

@@ -47,6 +47,8 @@ pub(super) struct TrackedListener {
     pub(super) cookie: Option<u64>,
     /// Who waits for it, and the descriptors of its process.
     pub(super) surroundings: Arc<Surroundings>,
+    /// A look at its surroundings was asked for.
+    looked_at: Cell<bool>,
     /// Accepts that found nothing, when it was last looked at.
     would_block: Cell<u64>,
     drops: Unwrapped,
@@ -157,6 +159,7 @@ impl TrackedListener {
             owner: Owner::default(),
             cookie: None,
             surroundings: Arc::default(),
+            looked_at: Cell::new(false),
             would_block: Cell::new(0),
             drops: Unwrapped { last: info.first_drops, total: 0 },
             expected_unknown,
@@ -214,18 +217,31 @@ impl TrackedListener {
         Ok(sample)
     }
 
+    /// Whether its surroundings are to be looked at soon: it is new, something waits, or accepts find nothing.
+    pub(super) fn is_of_interest(&self, threads: &OfListener<'_>) -> bool {
+        let Some((sample, _)) = self.last.as_ref() else { return false };
+        let is_new = !self.looked_at.get();
+        is_new
+            || sample.gauges.accept_depth > 0
+            || has_unread(&sample.gauges)
+            || self.storms(threads.work().would_block)
+    }
+
+    /// Whether many accepts have found nothing since the last look.
+    fn storms(&self, would_block: u64) -> bool {
+        would_block.saturating_sub(self.would_block.get()) >= STORM
+    }
+
     /// What it takes to look at its surroundings; `None` before its first sample.
     pub(super) fn subject(&self, threads: &OfListener<'_>) -> Option<Subject> {
         let (sample, readings) = self.last.as_ref()?;
+        self.looked_at.set(true);
         let would_block = threads.work().would_block;
-        let storm = would_block.saturating_sub(self.would_block.replace(would_block)) >= STORM;
-        let gauges = &sample.gauges;
-        let queued = gauges.accept_depth > 0;
-        let unread = gauges
-            .oldest_unread_us
-            .map_or(gauges.queued_bytes.is_some_and(|bytes| bytes >= UNREAD_BYTES), |age| age >= UNREAD_US);
+        let storm = self.storms(would_block);
+        self.would_block.set(would_block);
+        let queued = sample.gauges.accept_depth > 0;
         let accepting = threads.acceptors();
-        let awaited = match (unread, queued) {
+        let awaited = match (has_unread(&sample.gauges), queued) {
             (true, _) => threads.workers(),
             (false, true) => accepting.clone(),
             (false, false) => Vec::new(),
@@ -329,6 +345,13 @@ impl TrackedListener {
         leave_to_the_next(&mut counts);
         counts
     }
+}
+
+/// Whether bytes have waited unread for so long, or are so many, that it is of interest what their readers do.
+fn has_unread(gauges: &GaugeSample) -> bool {
+    gauges
+        .oldest_unread_us
+        .map_or(gauges.queued_bytes.is_some_and(|bytes| bytes >= UNREAD_BYTES), |age| age >= UNREAD_US)
 }
 
 /// What lacked when accepts failed is counted apart from the failures, and read a moment later. What failed between is
