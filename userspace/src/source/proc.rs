@@ -1,6 +1,12 @@
 //! Reading /proc: files as text, and the fields that several parts need.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
+
+use nix::{dir::Dir, errno::Errno, fcntl::OFlag, sys::stat::Mode};
 
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u32 = 0xefff_fffc;
@@ -25,6 +31,37 @@ pub(super) fn tasks(pid: u32) -> impl Iterator<Item = u32> {
 pub(super) fn numbers(directory: impl AsRef<Path>) -> impl Iterator<Item = u32> {
     fs::read_dir(directory).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
+
+/// What each descriptor in a directory such as /proc/PID/fd leads to: `each` is told the descriptor and the first
+/// [`LONGEST_LINK`] bytes of its link. Returns how many descriptors there are.
+///
+/// # Errors
+/// If the directory cannot be read, or not its links, which take another right. All of them take the same one.
+pub(super) fn descriptors(directory: &str, mut each: impl FnMut(u32, &str)) -> io::Result<usize> {
+    let mut entries = Dir::open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    // Relative to the directory: walking the whole path for each of thousands would cost twice as much.
+    let directory = entries.as_fd().try_clone_to_owned()?;
+    let mut count = 0;
+    for entry in entries.iter().flatten() {
+        let Some(descriptor) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
+        count += 1;
+        let mut link = [0; LONGEST_LINK];
+        // SAFETY: the kernel writes no more than it is told that there is room for; the name is a string of C.
+        let length = unsafe {
+            libc::readlinkat(directory.as_raw_fd(), entry.file_name().as_ptr(), link.as_mut_ptr().cast(), link.len())
+        };
+        match usize::try_from(length) {
+            Ok(length) => str::from_utf8(&link[..length]).into_iter().for_each(|link| each(descriptor, link)),
+            Err(_) if Errno::last() == Errno::EACCES => return Err(Errno::EACCES.into()),
+            // It has been closed.
+            Err(_) => {}
+        }
+    }
+    Ok(count)
+}
+
+/// Of longer links the rest is left out: nothing that is looked for has one.
+const LONGEST_LINK: usize = 64;
 
 /// /proc/PID/stat, as far as it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +156,8 @@ fn mount_hides_processes(mounts: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashMap, os::unix::net::UnixDatagram};
+
     use super::*;
 
     #[test]
@@ -129,6 +168,21 @@ mod tests {
         assert_eq!(Stat::parse("12 (a"), None);
         assert_eq!(Stat::parse("12 (a) S 1"), None);
         assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn descriptors_are_told_with_where_they_lead() {
+        let (socket, file) =
+            (UnixDatagram::unbound().expect("a socket"), fs::File::open("/dev/null").expect("it opens"));
+        // Another test's thread opens and closes others meanwhile.
+        let mut found = HashMap::new();
+        let count = descriptors("/proc/self/fd", |fd, link| drop(found.insert(fd, link.to_owned()))).expect("our own");
+        let of = |fd: i32| found[&(fd as u32)].as_str();
+        assert!(count >= found.len() && found.len() >= 2);
+        assert!(of(socket.as_raw_fd()).starts_with("socket:["), "{found:?}");
+        assert_eq!(of(file.as_raw_fd()), "/dev/null");
+        let missing = descriptors("/proc/self/no", |_, _| panic!("there is none"));
+        assert_eq!(missing.map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
     }
 
     #[test]

@@ -2,12 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File},
     io,
 };
 
 use listentop_model::sample::Process;
-use nix::{errno::Errno, fcntl::readlinkat};
+use nix::errno::Errno;
 
 use super::{
     super::proc,
@@ -118,20 +117,8 @@ fn descriptors_of_process(pid: u32, mut each: impl FnMut(u64)) -> io::Result<()>
 }
 
 /// Each socket in a directory of descriptors. Returns the number of its entries.
-fn descriptors(path: &str, each: &mut impl FnMut(u64)) -> io::Result<usize> {
-    let (entries, directory) = (fs::read_dir(path)?, File::open(path)?);
-    let mut count = 0;
-    for entry in entries.flatten() {
-        count += 1;
-        // Relative to the directory: walking the whole path for each of thousands would cost twice as much.
-        match readlinkat(&directory, entry.file_name().as_os_str()) {
-            Ok(target) => target.to_str().and_then(is_socket).into_iter().for_each(&mut *each),
-            // The list may be read, but not its links, which take another right. All of them take the same one.
-            Err(Errno::EACCES) => return Err(Errno::EACCES.into()),
-            Err(_) => {}
-        }
-    }
-    Ok(count)
+fn descriptors(directory: &str, each: &mut impl FnMut(u64)) -> io::Result<usize> {
+    proc::descriptors(directory, |_, link| is_socket(link).into_iter().for_each(&mut *each))
 }
 
 /// Each socket in the tables of a process that few processes have: those of threads (CLONE_FILES, unshare), and those
@@ -165,10 +152,11 @@ fn has_own_table(pid: u32, tid: u32) -> bool {
 
 /// The descriptors of a process that are io_urings.
 fn rings(pid: u32) -> Vec<u32> {
-    let is_ring = |fd: &u32| {
-        fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|link| link.as_os_str() == "anon_inode:[io_uring]")
-    };
-    proc::numbers(format!("/proc/{pid}/fd")).filter(is_ring).collect()
+    let mut rings = Vec::new();
+    let note = |fd, link: &str| rings.extend((link == "anon_inode:[io_uring]").then_some(fd));
+    // Without the right to read the links the process' sockets could not be found either.
+    let _ = proc::descriptors(&format!("/proc/{pid}/fd"), note);
+    rings
 }
 
 /// The sockets in the file table of an io_uring, from its fdinfo: lines such as `    0: socket:[4711]` below
@@ -200,7 +188,7 @@ fn look_at(pid: u32) -> Option<(Process, Option<Key>)> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use std::{fs, os::fd::AsRawFd};
 
     use super::*;
 

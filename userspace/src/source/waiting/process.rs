@@ -216,7 +216,7 @@ impl Process<'_> {
             Some(Some(true) | None) => own,
             // Where files cannot be compared there is no other way to find it.
             Some(Some(false)) | None => {
-                proc::numbers(&directory).filter(is_epoll).find(|fd| is_target(tid, *fd, outer, polled) == Some(true))
+                epolls(&directory).into_iter().find(|fd| is_target(tid, *fd, outer, polled) == Some(true))
             }
         }
     }
@@ -272,11 +272,7 @@ impl Process<'_> {
         {
             return Ok(());
         }
-        for fd in proc::numbers(format!("/proc/{}/fd", self.pid)) {
-            let link = fs::read_link(format!("/proc/{}/fd/{fd}", self.pid));
-            if !link.is_ok_and(|link| link.as_os_str() == EPOLL) {
-                continue;
-            }
+        for fd in epolls(&format!("/proc/{}/fd", self.pid)) {
             for polled in self.epoll(self.pid, fd)? {
                 if !waited_for.contains(&polled.inode) {
                     let tid = if alone { self.pid } else { 0 };
@@ -313,6 +309,15 @@ fn is_old(_: &Call, _: Old) -> bool {
 
 /// Where the link of an epoll's descriptor leads.
 const EPOLL: &str = "anon_inode:[eventpoll]";
+
+/// The epolls in a directory of descriptors.
+fn epolls(directory: &str) -> Vec<u32> {
+    let mut epolls = Vec::new();
+    // The process may have ended.
+    let _ = proc::descriptors(directory, |fd, link| epolls.extend((link == EPOLL).then_some(fd)));
+    epolls
+}
+
 /// So deep the kernel lets epolls be in one another (EP_MAX_NESTS, fs/eventpoll.c).
 const MOST_NESTS: u32 = 4;
 /// `KCMP_EPOLL_TFD` (linux/kcmp.h).
