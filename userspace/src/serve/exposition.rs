@@ -71,21 +71,26 @@ impl Format {
     }
 }
 
-/// Writes a page.
+/// Writes a page, into this memory where it can.
 ///
 /// # Errors
 /// None in practice: it writes into memory.
-pub(super) fn write(page: Page, counters: Arc<Counters>, format: Format) -> Result<Vec<u8>, fmt::Error> {
+pub(super) fn write(
+    page: Page,
+    counters: Arc<Counters>,
+    format: Format,
+    mut memory: Vec<u8>,
+) -> Result<Vec<u8>, fmt::Error> {
+    memory.clear();
+    let mut text = String::from_utf8(memory).unwrap_or_default();
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape { page, counters }));
     match format {
         Format::Text => {
-            let mut text = String::new();
             prometheus_text::encode(&mut text, &registry)?;
             Ok(text.into_bytes())
         }
         Format::OpenMetrics => {
-            let mut text = String::new();
             text::encode(&mut text, &registry)?;
             Ok(text.into_bytes())
         }

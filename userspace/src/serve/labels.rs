@@ -47,8 +47,7 @@ impl Labels {
 
 impl EncodeLabelSet for Labels {
     fn encode(&self, encoder: &mut LabelSetEncoder) -> Result<(), std::fmt::Error> {
-        let pairs: Vec<(&str, &str)> = self.0.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        pairs.encode(encoder)
+        self.0.encode(encoder)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
@@ -31,34 +31,23 @@ pub(super) struct Latest {
     pub(super) samples: u64,
     /// When it was taken.
     pub(super) at: Instant,
-    /// Time between two samples.
-    pub(super) every: Duration,
-    peaks: Arc<Mutex<Peaks>>,
+    /// Peaks of the last 30 to 60 seconds, by listener.
+    pub(super) peaks: HashMap<u64, PeaksOf>,
 }
 
 impl Latest {
-    /// Peaks of the last 30 to 60 seconds, by listener.
-    pub(super) fn peaks(&self) -> HashMap<u64, [Option<u64>; GaugeSample::PEAKS]> {
-        self.peaks.lock().unwrap_or_else(PoisonError::into_inner).all()
-    }
-
     /// A model, as if it had just been measured.
     #[cfg(test)]
     pub(super) fn of(model: Model) -> Arc<Self> {
-        let at = Instant::now();
-        Arc::new(Self { model, samples: 2, at, every: SPAN, peaks: Arc::new(Mutex::new(Peaks::new(at))) })
-    }
-
-    /// Whether the next sample is overdue.
-    pub(super) fn is_stale(&self) -> bool {
-        self.at.elapsed() > self.every * 5 + Duration::from_secs(5)
+        Arc::new(Self { model, samples: 2, at: Instant::now(), peaks: HashMap::new() })
     }
 }
 
 /// How long peaks are collected until the next collection begins.
 const SPAN: Duration = Duration::from_secs(30);
 
-type PeaksOf = [Option<u64>; GaugeSample::PEAKS];
+/// The largest values of a listener.
+pub(super) type PeaksOf = [Option<u64>; GaugeSample::PEAKS];
 
 /// The largest values of two spans of time: the one that runs, and the one before.
 #[derive(Debug)]
@@ -100,23 +89,99 @@ impl Peaks {
     }
 }
 
+/// What the samples so far amount to. A model is copied when somebody asks for it, not for each of the many samples
+/// between two scrapes: a copy costs something for every listener, and as long as it is held, so does each change.
+struct Figures {
+    tracker: Tracker,
+    samples: u64,
+    at: Instant,
+    peaks: Peaks,
+    keep: Keep,
+    /// The copy, if somebody has asked since the last sample.
+    latest: Option<Arc<Latest>>,
+}
+
+impl Figures {
+    fn new(first: &Sample, keep: Keep) -> Self {
+        let at = Instant::now();
+        Self { tracker: Tracker::new(first), samples: 1, at, peaks: Peaks::new(at), keep, latest: None }
+    }
+
+    fn take(&mut self, sample: &Sample) {
+        self.latest = None;
+        self.tracker.push(sample);
+        (self.samples, self.at) = (self.samples + 1, Instant::now());
+        self.peaks.take(sample, self.at);
+    }
+
+    fn latest(&mut self) -> Arc<Latest> {
+        let Self { tracker, samples, at, peaks, keep, latest } = self;
+        let describe = || {
+            let mut model = tracker.model().clone();
+            keep(&mut model);
+            Arc::new(Latest { model, samples: *samples, at: *at, peaks: peaks.all() })
+        };
+        latest.get_or_insert_with(describe).clone()
+    }
+}
+
+/// How far the thread is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    /// Samples so far.
+    pub(super) samples: u64,
+    /// When the last one was taken.
+    pub(super) at: Instant,
+    every: Duration,
+}
+
+impl Progress {
+    /// Whether the next sample is overdue.
+    pub(super) fn is_stale(&self) -> bool {
+        self.at.elapsed() > self.every * 5 + Duration::from_secs(5)
+    }
+}
+
+/// What is measured, for whoever asks.
+#[derive(Clone)]
+pub(super) struct Reader {
+    figures: Arc<Mutex<Figures>>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Reader {
+    /// How far the thread is. This never waits.
+    pub(super) fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// The last model. While a sample is taken in, this waits for it.
+    pub(super) fn latest(&self) -> Arc<Latest> {
+        lock(&self.figures).latest()
+    }
+}
+
+fn lock(figures: &Mutex<Figures>) -> MutexGuard<'_, Figures> {
+    figures.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The thread, while it runs.
 pub(super) struct Measuring {
-    latest: watch::Receiver<Arc<Latest>>,
+    reader: Reader,
     stop: mpsc::Sender<()>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Measuring {
-    /// The last model, whenever it is asked for.
-    pub(super) fn latest(&self) -> watch::Receiver<Arc<Latest>> {
-        self.latest.clone()
+    /// What is measured, whenever it is asked for.
+    pub(super) fn reader(&self) -> Reader {
+        self.reader.clone()
     }
 
     /// Waits until the thread ends, which it does if the source fails.
     pub(super) async fn ended(&self) {
-        let mut latest = self.latest.clone();
-        while latest.changed().await.is_ok() {}
+        let mut progress = self.reader.progress.clone();
+        while progress.changed().await.is_ok() {}
     }
 
     /// Ends the thread, after the sample that it is taking.
@@ -147,19 +212,15 @@ pub(super) fn start(
     to_the_end: bool,
 ) -> Result<Measuring, ServeError> {
     let first = source.sample().map_err(ServeError::Source)?;
-    let mut tracker = Tracker::new(&first);
-    let peaks = Arc::new(Mutex::new(Peaks::new(Instant::now())));
-    let collected = peaks.clone();
-    let describe = move |tracker: &Tracker, samples| {
-        let mut model = tracker.model().clone();
-        keep(&mut model);
-        Arc::new(Latest { model, samples, at: Instant::now(), every, peaks: peaks.clone() })
-    };
-    let (sender, latest) = watch::channel(describe(&tracker, 1));
+    let figures = Figures::new(&first, keep);
+    let progress = move |figures: &Figures| Progress { samples: figures.samples, at: figures.at, every };
+    let (sender, progresses) = watch::channel(progress(&figures));
+    let figures = Arc::new(Mutex::new(figures));
+    let reader = Reader { figures: figures.clone(), progress: progresses };
     let (stop, stopped) = mpsc::channel();
     let run = move || {
         let mut due = Instant::now() + every;
-        for samples in 2.. {
+        loop {
             let stopped = stopped.recv_timeout(due.saturating_duration_since(Instant::now()));
             let is_last = stopped != Err(RecvTimeoutError::Timeout);
             if is_last && !to_the_end {
@@ -168,16 +229,18 @@ pub(super) fn start(
             // After a pause (a suspended process) it continues from now; it does not catch up.
             due = (due + every).max(Instant::now());
             let sample = source.sample()?;
-            tracker.push(&sample);
-            collected.lock().unwrap_or_else(PoisonError::into_inner).take(&sample, Instant::now());
-            if sender.send(describe(&tracker, samples)).is_err() || is_last {
+            let mut figures = lock(&figures);
+            figures.take(&sample);
+            let progress = progress(&figures);
+            drop(figures);
+            if sender.send(progress).is_err() || is_last {
                 break;
             }
         }
         Ok(())
     };
     let thread = thread::Builder::new().name("source".to_owned()).spawn(run).map_err(ServeError::Thread)?;
-    Ok(Measuring { latest, stop, thread: Some(thread) })
+    Ok(Measuring { reader, stop, thread: Some(thread) })
 }
 
 #[cfg(test)]
@@ -185,6 +248,20 @@ mod tests {
     use listentop_model::fixtures;
 
     use super::*;
+
+    #[test]
+    fn a_model_is_copied_when_it_is_asked_for_and_let_go_with_the_next_sample() {
+        let samples = fixtures::overflow();
+        let mut figures = Figures::new(&samples[0], Box::new(|_| {}));
+        let is_shared = |figures: &Figures| Arc::strong_count(&figures.tracker.model().listeners.handles()[0]) > 1;
+        for (number, sample) in (2..).zip(&samples[1..4]) {
+            figures.take(sample);
+            assert!(!is_shared(&figures), "nobody asked after sample {number}");
+            let latest = figures.latest();
+            assert_eq!((latest.samples, &latest.model), (number, figures.tracker.model()));
+            assert!(Arc::ptr_eq(&latest, &figures.latest()) && is_shared(&figures));
+        }
+    }
 
     #[test]
     fn a_peak_is_there_for_a_span_and_then_goes() {

@@ -205,14 +205,14 @@ impl Measured {
         #[cfg(feature = "otlp")]
         let pusher = bound.otlp.map(|config| {
             let from = otlp::From {
-                latest: measuring.latest(),
+                reader: measuring.reader(),
                 floors: floors.clone(),
                 counters: counters.clone(),
                 max_series: bound.options.max_series as usize,
             };
             otlp::Pusher::start(config, from)
         });
-        let site = web::Site::new(&bound.options, bound.guard, measuring.latest(), counters, floors);
+        let site = web::Site::new(&bound.options, bound.guard, measuring.reader(), counters, floors);
         tokio::select! {
             () = web::serve(listener, Arc::new(site)) => {}
             () = stop => {}

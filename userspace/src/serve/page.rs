@@ -104,13 +104,13 @@ pub(super) struct Floors(Mutex<HashMap<u64, Vec<u64>>>);
 impl Floors {
     /// The page of a model: the oldest listeners, as many as `most` series allow.
     pub(super) fn page(&self, latest: Arc<Latest>, most: usize) -> Page {
-        let (peaks, now_ms) = (latest.peaks(), episodes::now_ms(&latest.model));
+        let now_ms = episodes::now_ms(&latest.model);
         let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let listeners = labels::listeners(&latest.model);
         floors.retain(|id, _| listeners.binary_search_by_key(id, |(_, listener)| listener.id).is_ok());
         let (mut rows, mut series, mut cut) = (Vec::with_capacity(listeners.len()), 0, (0, 0));
         for (labels, listener) in listeners {
-            let peaks = peaks.get(&listener.id).copied().unwrap_or_default();
+            let peaks = latest.peaks.get(&listener.id).copied().unwrap_or_default();
             let mut values = values(listener, latest.model.interval.seconds, &peaks);
             let floor = floors.entry(listener.id).or_insert_with(|| vec![0; METRICS.len()]);
             for (value, floor) in values.iter_mut().zip(floor) {

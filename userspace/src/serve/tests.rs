@@ -30,7 +30,7 @@ fn page(model: Model, most: usize) -> Page {
 }
 
 fn written(page: Page, format: Format) -> String {
-    let bytes = exposition::write(page, Arc::new(Counters::default()), format).expect("it can be written");
+    let bytes = exposition::write(page, Arc::new(Counters::default()), format, Vec::new()).expect("it can be written");
     String::from_utf8(bytes).expect("text")
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     say::say,
-    serve::{families, measuring::Latest, own::Counters, page::Floors},
+    serve::{families, measuring::Reader, own::Counters, page::Floors},
 };
 
 /// How long the last push may take. Whoever ends a service waits longer.
@@ -23,7 +23,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 /// What a push is written from.
 pub(in crate::serve) struct From {
-    pub(in crate::serve) latest: watch::Receiver<Arc<Latest>>,
+    pub(in crate::serve) reader: Reader,
     pub(in crate::serve) floors: Arc<Floors>,
     pub(in crate::serve) counters: Arc<Counters>,
     pub(in crate::serve) max_series: usize,
@@ -66,8 +66,7 @@ async fn run(config: Config, from: From, mut stopped: oneshot::Receiver<()>) {
         };
         let source = from.clone();
         let written = spawn_blocking(move || {
-            let latest = source.latest.borrow().clone();
-            let page = source.floors.page(latest, source.max_series);
+            let page = source.floors.page(source.reader.latest(), source.max_series);
             let batches = writer.write(&page, &families::of(&page, &source.counters));
             (writer, batches)
         });
