@@ -126,6 +126,25 @@ fn object_info<T>(object: BorrowedFd<'_>, mut info: T) -> io::Result<T> {
     Ok(info)
 }
 
+/// All elements of an array of words.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(crate) fn words(map: BorrowedFd<'_>, count: u32) -> io::Result<Vec<u64>> {
+    let (mut keys, mut words, mut next) = (vec![0_u32; count as usize], vec![0_u64; count as usize], 0_u32);
+    let mut attr = zeroed_attr();
+    attr.batch.out_batch = &raw mut next as u64;
+    attr.batch.keys = keys.as_mut_ptr() as u64;
+    attr.batch.values = words.as_mut_ptr() as u64;
+    attr.batch.count = count;
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        // That there are no more.
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(words),
+    }
+}
+
 /// The keys of a hash map, in parts, each of whole buckets: none is there twice or left out because others come and go.
 pub(crate) struct KeyBatches<'a> {
     map: BorrowedFd<'a>,

@@ -37,6 +37,9 @@ enum Way {
 enum Keys {
     /// An array: the numbers below this.
     Below(u32),
+    /// An array of so many words: the numbers of those that are not 0. At the others there is nothing to visit, and
+    /// mostly they are many.
+    Words(u32),
     /// A hash table, whose values have so many bytes.
     Hashed(u32),
 }
@@ -45,7 +48,12 @@ impl Keys {
     fn of(map: BorrowedFd<'_>) -> io::Result<Self> {
         let info = bpf::map_info(map)?;
         let is_array = info.type_ == bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
-        Ok(if is_array { Self::Below(info.max_entries) } else { Self::Hashed(info.value_size) })
+        let is_of_words = info.value_size as usize == size_of::<u64>();
+        Ok(match (is_array, is_of_words) {
+            (true, true) => Self::Words(info.max_entries),
+            (true, false) => Self::Below(info.max_entries),
+            (false, _) => Self::Hashed(info.value_size),
+        })
     }
 
     /// Does something with all of them, so many at once. What comes or goes meanwhile may be left out.
@@ -57,6 +65,10 @@ impl Keys {
     ) -> io::Result<()> {
         match self {
             Self::Below(end) => (0..end).try_for_each(|index| each(&[index.into()])),
+            Self::Words(count) => {
+                let words = bpf::words(map, count)?;
+                (0..).zip(words).filter(|(_, word)| *word != 0).try_for_each(|(index, _)| each(&[index]))
+            }
             Self::Hashed(value_size) => {
                 let mut batches = bpf::KeyBatches::new(map, AT_A_TIME, value_size);
                 while let Some(keys) = batches.next()? {
