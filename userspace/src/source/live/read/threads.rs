@@ -56,6 +56,8 @@ struct Seen {
     /// What an earlier record of it had counted, if it was taken for ended.
     earlier: Work,
     worked_at: Instant,
+    /// Number of the last refresh in which it was told what /proc says.
+    told: u64,
 }
 
 /// The threads of one listener.
@@ -83,6 +85,8 @@ struct Clock {
     read_at: Instant,
     /// Number of the last refresh in which it had a record.
     wanted: u64,
+    /// Number of the last refresh in which /proc said something else about it.
+    changed: u64,
 }
 
 /// The threads of one listener, as the last refresh found them.
@@ -188,10 +192,14 @@ impl Threads {
                 let clock = self.clocks.entry((record.tid, record.key.start_ns));
                 let clock = clock.or_insert_with(|| Clock::new(&seen.sample, now));
                 clock.wanted = self.serial;
-                clock.refresh(now);
+                clock.refresh(now, self.serial);
                 unseen = clock.unseen;
-                if clock.update(&mut seen.sample) {
-                    slot.changed = self.serial;
+                // A thread may work for thousands of listeners: they are told only what is new.
+                if seen.told < clock.changed {
+                    seen.told = self.serial;
+                    if clock.update(&mut seen.sample) {
+                        slot.changed = self.serial;
+                    }
                 }
             }
             // The record of one that cannot be looked up is freed when it was idle for long. That does not mean that it
@@ -328,7 +336,7 @@ impl Seen {
             ..ThreadSample::default()
         };
         let (key, generation) = (record.key, record.generation);
-        Self { key, generation, sample, earlier: Work::default(), worked_at: now }
+        Self { key, generation, sample, earlier: Work::default(), worked_at: now, told: 0 }
     }
 }
 
@@ -342,16 +350,20 @@ impl Clock {
             comm: thread.comm.clone(),
             ..ThreadSample::default()
         };
-        Self { observed, unseen: false, read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now), wanted: 0 }
+        Self { observed, unseen: false, read_at: now.checked_sub(TIMES_EVERY).unwrap_or(now), wanted: 0, changed: 0 }
     }
 
-    /// Reads /proc again if it is time.
-    fn refresh(&mut self, now: Instant) {
+    /// Reads /proc again if it is time, in the refresh of this number.
+    fn refresh(&mut self, now: Instant, serial: u64) {
         if now.duration_since(self.read_at) >= TIMES_EVERY {
             self.read_at = now;
+            let before = self.observed.clone();
             let sighting = read_times(&mut self.observed);
             self.observed.ended = sighting == Sighting::Ended;
             self.unseen = sighting == Sighting::Unseen;
+            if self.observed != before || self.changed == 0 {
+                self.changed = serial;
+            }
         }
     }
 
