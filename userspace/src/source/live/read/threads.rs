@@ -540,6 +540,20 @@ mod tests {
     }
 
     #[test]
+    fn what_proc_says_of_a_thread_is_new_once() {
+        // There is no such thread, so it has ended.
+        let (thread, now) = (ThreadSample { pid: 1 << 30, tid: 1 << 30, ..ThreadSample::default() }, Instant::now());
+        let mut clock = Clock::new(&thread, now);
+        clock.refresh(now, 7);
+        assert_eq!((clock.changed, clock.observed.ended), (7, true));
+        clock.refresh(now + TIMES_EVERY, 8);
+        assert_eq!(clock.changed, 7, "it says the same");
+        clock.observed.ended = false;
+        clock.refresh(now + TIMES_EVERY * 2, 9);
+        assert_eq!(clock.changed, 9);
+    }
+
+    #[test]
     fn another_thread_with_the_same_id_is_not_the_same() {
         let text = proc::text("/proc/self/stat").expect("we run");
         let stat = Stat::parse(&text).expect("the kernel's format");
