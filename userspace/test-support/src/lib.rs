@@ -10,6 +10,7 @@
 pub mod command;
 pub mod drops;
 pub mod environment;
+pub mod kernel_readers;
 pub mod lab;
 pub mod process;
 pub mod ring;

@@ -14,8 +14,8 @@ use crate::packages::Kernel;
 use xtask_support::process;
 
 /// Modules that the tests need and Debian does not build in: sock_diag for TCP, pairs of network devices, delay and
-/// loss on them.
-const MODULES: [&str; 4] = ["tcp_diag", "mptcp_diag", "veth", "sch_netem"];
+/// loss on them, TLS with its cipher.
+const MODULES: [&str; 8] = ["tcp_diag", "mptcp_diag", "veth", "sch_netem", "tls", "gcm", "ctr", "ghash_generic"];
 
 /// A kernel that can be booted.
 #[derive(Debug, Clone)]

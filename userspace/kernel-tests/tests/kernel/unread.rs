@@ -9,6 +9,7 @@ use socket2::Socket;
 use test_support::{
     Lab, Test, Watch,
     environment::options,
+    kernel_readers,
     lab::PORT,
     now_ns, sleep_ms,
     sockets::{accept, connect, listen, receive, send_all},
@@ -28,6 +29,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "unread::an_urgent_byte", needs: NEEDS, run: urgent_byte },
     Test { name: "unread::an_urgent_byte_in_line", needs: NEEDS, run: urgent_byte_in_line },
     Test { name: "unread::taken_by_the_kernel", needs: NEEDS, run: taken_by_the_kernel },
+    Test { name: "unread::taken_by_zero_copy", needs: NEEDS, run: taken_by_zero_copy },
+    Test { name: "unread::taken_by_tls", needs: NEEDS, run: taken_by_tls },
     Test { name: "unread::of_a_disconnected_socket", needs: NEEDS, run: disconnected },
     Test { name: "unread::a_disconnected_socket_that_writes", needs: NEEDS, run: disconnected_writes },
 ];
@@ -232,6 +235,59 @@ fn taken_by_the_kernel(lab: &Lab) {
     assert_unread(&mut watch, (0, 0));
     let (sent, ()) = When::doing(|| send_all(&other, &[2; 100]));
     send_all(&client, &[1; 10_000]);
+    sleep_ms(20);
+    assert_oldest(&mut watch, sent);
+    assert_eq!(watch.listener(PORT).now.queued_bytes, Some(100));
+    let total = watch.listener(PORT).total;
+    assert_eq!((total.reads, total.read_bytes), (Some(0), Some(0)));
+}
+
+/// No read(2) ever comes: the program maps the pages that arrived into its memory (TCP_ZEROCOPY_RECEIVE). None waits
+/// after that; before it they do.
+fn taken_by_zero_copy(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let ((client, server), (other, _waiting)) = (pair(&listener), pair(&listener));
+    let mut window = kernel_readers::Window::new(&server);
+    for _ in 0..5 {
+        let (sent, ()) = When::doing(|| kernel_readers::send_pages(&client));
+        sleep_ms(5);
+        assert_oldest(&mut watch, sent);
+        assert_eq!(watch.listener(PORT).now.queued_bytes, Some(kernel_readers::Window::LENGTH as u64));
+        assert_eq!(window.map(), kernel_readers::Window::LENGTH);
+        watch.sample();
+        sleep_ms(5);
+        assert_unread(&mut watch, (0, 0));
+    }
+    let (sent, ()) = When::doing(|| send_all(&other, &[2; 100]));
+    kernel_readers::send_pages(&client);
+    assert_eq!(window.map(), kernel_readers::Window::LENGTH);
+    sleep_ms(20);
+    watch.sample();
+    assert_oldest(&mut watch, sent);
+    assert_eq!(watch.listener(PORT).now.queued_bytes, Some(100));
+    let total = watch.listener(PORT).total;
+    assert_eq!((total.reads, total.read_bytes), (Some(0), Some(0)));
+}
+
+/// The kernel decrypts (kTLS): what the program reads then is no read of the connection. What came waits no longer.
+fn taken_by_tls(lab: &Lab) {
+    let mut watch = Watch::start(lab);
+    let listener = listen(PORT, 16);
+    let ((client, server), (other, _waiting)) = (pair(&listener), pair(&listener));
+    kernel_readers::encrypt(&client, kernel_readers::Direction::Send);
+    kernel_readers::encrypt(&server, kernel_readers::Direction::Receive);
+    for _ in 0..5 {
+        send_all(&client, &[3; 1000]);
+        assert_eq!(receive(&server, 2000), 1000);
+        watch.sample();
+        sleep_ms(5);
+        assert_unread(&mut watch, (0, 0));
+    }
+    let (sent, ()) = When::doing(|| send_all(&other, &[2; 100]));
+    send_all(&client, &[3; 1000]);
+    assert_eq!(receive(&server, 2000), 1000);
+    watch.sample();
     sleep_ms(20);
     assert_oldest(&mut watch, sent);
     assert_eq!(watch.listener(PORT).now.queued_bytes, Some(100));
