@@ -5,7 +5,7 @@
 //! holds its files and goes with it.
 
 use crate::server::Ready;
-use crate::sys::{block, now_ns, print_json, set_thread_name};
+use crate::sys::{block, handles, now_ns, print_json, set_thread_name};
 use anyhow::{Context, bail};
 use clap::Parser;
 use lessons::real::Kind;
@@ -141,10 +141,15 @@ fn listens(port: u16) -> anyhow::Result<bool> {
     }))
 }
 
-/// Ends the server by SIGTERM, or else by SIGKILL.
+/// Ends the server by SIGTERM, or else by SIGKILL. The first process of a PID namespace does not get a signal that it
+/// does not handle: haproxy leaves SIGTERM to the kernel, which would end it at once anywhere else.
 fn end(server: &mut Child) {
     // Not reaped yet: no other process can have its id.
-    let _ = kill(Pid::from_raw(server.id() as i32), Signal::SIGTERM);
+    if handles(server.id(), Signal::SIGTERM) {
+        let _ = kill(Pid::from_raw(server.id() as i32), Signal::SIGTERM);
+    } else {
+        let _ = server.kill();
+    }
     let deadline = now_ns() + PATIENCE.as_nanos() as u64;
     while now_ns() < deadline {
         if !matches!(server.try_wait(), Ok(None)) {

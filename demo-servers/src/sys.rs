@@ -31,6 +31,14 @@ fn nanoseconds(clock: ClockId) -> u64 {
     })
 }
 
+/// Whether a process blocks or catches this signal, by /proc/PID/status. A blocked one waits for a signalfd.
+pub(crate) fn handles(pid: u32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = |line: &str| u64::from_str_radix(line.split_once(':')?.1.trim(), 16).ok();
+    let masks = status.lines().filter(|line| line.starts_with("SigBlk:") || line.starts_with("SigCgt:"));
+    masks.filter_map(mask).any(|mask| mask >> (signal as i32 - 1) & 1 == 1)
+}
+
 /// Names the calling thread, so that listentop and top show its role. The kernel keeps 15 bytes.
 pub fn set_thread_name(name: &str) {
     let bytes: Vec<u8> = name.bytes().filter(|&byte| byte != 0).take(15).collect();

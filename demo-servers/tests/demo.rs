@@ -20,6 +20,7 @@ const TESTS: &[Test] = &[
     Test { name: "the_last_step_is_judged_while_it_runs", run: the_last_step_is_judged },
     Test { name: "an_early_end_compares_what_belongs_together", run: an_early_end },
     Test { name: "the_menu_starts_a_lesson_and_leaves", run: the_menu },
+    Test { name: "an_outcome_outlives_the_menu", run: an_outcome_outlives_the_menu },
     Test { name: "signals_restore_the_terminal", run: signals_restore_the_terminal },
     Test { name: "a_panic_restores_the_terminal", run: a_panic_restores_the_terminal },
 ];
@@ -222,6 +223,30 @@ fn the_menu() {
     session.type_text("q");
     assert_eq!(session.end(), 0, "{}", session.shown());
     eventually("the terminal is as before", || session.echoes());
+}
+
+/// Who leaves for the menu finds on the terminal what was proved until then, and in the file what was predicted.
+fn an_outcome_outlives_the_menu() {
+    let file = std::env::temp_dir().join(format!("listentop-outcome-{}", std::process::id()));
+    let options = format!("overflow --predict 2 --outcome {}", file.display());
+    let mut session = Session::start_asking(&options, &listentop());
+    session.wait_for("repeat");
+    let running = Running::wait(session.lab());
+    within(Duration::from_secs(30), "an expectation is judged", || session.shown().contains(['✓', '✗']));
+    session.type_text(F10);
+    session.wait_for("lessons on this machine");
+    running.assert_nothing_left();
+    session.type_text("q");
+    assert_eq!(session.end(), 0, "{}", session.shown());
+    let shown = session.shown();
+    for part in ["as you predicted", "expected: ", "the belief that it breaks"] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    let outcome: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((outcome["lesson"].as_str(), outcome["prediction"]["chosen"].as_u64()), (Some("overflow"), Some(1)));
+    assert_eq!(outcome["finished"].as_bool(), Some(false));
+    assert!(outcome["totals"].as_array().is_some_and(|totals| !totals.is_empty()), "{outcome}");
 }
 
 fn signals_restore_the_terminal() {

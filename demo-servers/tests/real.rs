@@ -11,7 +11,11 @@ use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 use test_harness::{Test, skip};
+
+/// After this time `real-server` kills.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const TESTS: &[Test] = &[
     Test { name: "every_real_server_serves_and_ends", run: every_real_server_serves_and_ends },
@@ -62,13 +66,16 @@ fn every_real_server_serves_and_ends() {
     for kind in Kind::ALL {
         let (mut child, mut stdout, ready) = started(kind);
         TcpStream::connect((ready.address, ready.port)).unwrap();
+        let mut asked = Instant::now();
         for signal in [Signal::SIGUSR1, Signal::SIGTERM] {
+            asked = Instant::now();
             kill(Pid::from_raw(child.id() as i32), signal).unwrap();
             let mut line = String::new();
             stdout.read_line(&mut line).unwrap();
             assert!(line.contains(kind.name()), "{line}");
         }
         assert!(child.wait().unwrap().success(), "{kind:?}");
+        assert!(asked.elapsed() < PATIENCE, "{kind:?} was killed because it did not end");
         assert!(!alive(ready.pid), "{kind:?}");
         assert!(!std::path::Path::new("/tmp/configuration").exists(), "its files are its own");
     }

@@ -38,6 +38,12 @@ pub(crate) struct Options {
     /// Do not ask for a prediction first
     #[arg(long)]
     no_quiz: bool,
+    /// Predict this answer of the lesson's question, by its number, instead of being asked
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["no_quiz", "headless", "list"])]
+    predict: Option<usize>,
+    /// Write the outcome to this file at the end, as JSON
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["headless", "list"])]
+    outcome: Option<OsString>,
     /// Show no dashboard: run for a limited time and print the report on stdout
     #[arg(long)]
     headless: bool,
@@ -82,6 +88,8 @@ impl Options {
             ("--for", self.duration.as_ref().map(OsString::from)),
             ("--load-for", self.load_for.as_ref().map(OsString::from)),
             ("--seed", self.seed.map(|seed| seed.to_string().into())),
+            ("--predict", self.predict.map(|number| number.to_string().into())),
+            ("--outcome", self.outcome.clone()),
             ("--server", self.server.map(|kind| kind.name().into())),
         ];
         for (flag, value) in values {
@@ -113,6 +121,14 @@ fn check(options: &Options) -> Result<Option<&'static Lesson>> {
     };
     if let (Some(lesson), Some(kind)) = (lesson, options.server) {
         real::find(lesson, kind).map_err(usage)?;
+    }
+    match (lesson, options.predict) {
+        (None, Some(_)) => return Err(usage("--predict is for one lesson: name it".to_owned())),
+        (Some(lesson), Some(number)) => drop(lesson.answer(number).map_err(usage)?),
+        _ => {}
+    }
+    if let Some(lesson) = lesson {
+        options.with.iter().try_for_each(|change| lesson.has_program(change)).map_err(usage)?;
     }
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if !(options.headless || options.check || on_terminal) {
@@ -196,6 +212,8 @@ mod tests {
             .split(' ')
             .collect();
         assert_eq!(options(given).arguments(), passed);
+        let given = "demo overflow --check --predict 2 --outcome file";
+        assert_eq!(options(given).arguments(), given.split(' ').skip(1).collect::<Vec<_>>());
         let given = "demo overflow --check --short --spoil --no-quiz";
         assert_eq!(options(given).arguments(), given.split(' ').skip(1).collect::<Vec<_>>());
     }
@@ -209,6 +227,11 @@ mod tests {
         assert!(error.to_string().starts_with("unknown lesson 'nosuch': the lessons are "), "{error}");
         assert!(check(&options("demo overflow --format json")).unwrap_err().is::<Usage>());
         assert!(check(&options("demo course --check")).unwrap_err().is::<Usage>());
+        for wrong in ["overflow --check --predict 9", "course --predict 1", "overflow --check --with server:nobody"] {
+            let error = check(&options(&format!("demo {wrong}"))).expect_err(wrong);
+            assert!(error.is::<Usage>() && error.to_string().lines().count() == 1, "{error}");
+        }
+        assert!(check(&options("demo overflow --check --predict 1 --with load:slow_acceptor")).is_ok());
     }
 
     #[test]

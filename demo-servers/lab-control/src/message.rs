@@ -244,10 +244,29 @@ pub struct Client {
 }
 
 /// One moment of a load and of its server's queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tick {
+    /// CLOCK_MONOTONIC of the moment, in nanoseconds.
+    #[serde(default)]
+    pub monotonic_ns: u64,
     /// Answers since the last one.
     pub answers: u64,
+    /// Milliseconds that half of these took at most, each from when it was meant to be asked for; `None`: nothing was
+    /// answered.
+    #[serde(default)]
+    pub p50_ms: Option<f64>,
+    /// 99 of 100 at most.
+    #[serde(default)]
+    pub p99_ms: Option<f64>,
+    /// Connects since the last one whose SYN was sent again for the first time.
+    #[serde(default)]
+    pub syn_again: u64,
+    /// And for the second time.
+    #[serde(default)]
+    pub syn_twice: u64,
+    /// Kinds of failures since the last one, with their numbers.
+    #[serde(default)]
+    pub failed: Vec<(String, u64)>,
     /// Retries and failures since the last one.
     pub trouble: u64,
     /// Depth of the accept queue now.

@@ -364,6 +364,33 @@ pub enum Change {
 }
 
 impl Lesson {
+    /// Whether `--with` names one of its programs by its first word: `server:NAME` or `load:NAME`.
+    ///
+    /// # Errors
+    /// It does not. The line lists those that there are.
+    pub fn has_program(&self, change: &str) -> Result<(), String> {
+        let servers = self.setup.servers.iter().map(|server| format!("server:{}", server.name));
+        let known: Vec<String> =
+            servers.chain(self.setup.loads.iter().map(|load| format!("load:{}", load.name))).collect();
+        let program = change.split_whitespace().next().unwrap_or_default();
+        if known.iter().any(|name| name == program) {
+            return Ok(());
+        }
+        Err(format!("--with '{program}': lesson '{}' has {}", self.name, known.join(", ")))
+    }
+
+    /// The answer of a number, from 1: its place, from 0.
+    ///
+    /// # Errors
+    /// There is none. The line says which there are.
+    pub fn answer(&self, number: usize) -> Result<usize, String> {
+        let answers = self.prediction.answers.len();
+        if (1..=answers).contains(&number) {
+            return Ok(number - 1);
+        }
+        Err(format!("--predict {number}: lesson '{}' has the answers 1 to {answers}", self.name))
+    }
+
     /// The length of a run in milliseconds.
     #[must_use]
     pub fn length_ms(&self, short: bool) -> u64 {

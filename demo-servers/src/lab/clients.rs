@@ -15,14 +15,15 @@ pub(super) struct Clients(BTreeMap<&'static str, Course>);
 
 #[derive(Debug, Default)]
 struct Course {
+    /// What it was at the last moment.
+    last: Client,
     answers: u64,
-    trouble: u64,
     ticks: Vec<Tick>,
 }
 
 impl Clients {
     /// Takes the figures of a moment. Loads without a summary are left out.
-    pub(super) fn take(&mut self, lesson: &Lesson, now: &Snapshot) -> Vec<Client> {
+    pub(super) fn take(&mut self, lesson: &Lesson, now: &Snapshot, monotonic_ns: u64) -> Vec<Client> {
         let mut clients = Vec::new();
         for load in lesson.setup.loads {
             let Some(summary) = now.loads.get(load.name) else { continue };
@@ -30,13 +31,27 @@ impl Clients {
             let mut client = read(load.name, port, summary);
             let course = self.0.entry(load.name).or_default();
             let answers = summary["responses"].as_u64().unwrap_or(0);
-            let trouble = client.syn_again + client.failed.iter().map(|(_, count)| count).sum::<u64>();
+            let failed = more(&client.failed, &course.last.failed);
+            let syn_again = client.syn_again.saturating_sub(course.last.syn_again);
+            // A load that has ended says the same for ever.
+            let is_new = answers > course.answers;
+            let recent = |quantile: &str| {
+                let micros = summary["recent_answers_us"][quantile].as_u64().filter(|_| is_new);
+                micros.map(|micros| micros as f64 / 1000.0)
+            };
             course.ticks.push(Tick {
+                monotonic_ns,
                 answers: answers.saturating_sub(course.answers),
-                trouble: trouble.saturating_sub(course.trouble),
+                p50_ms: recent("p50"),
+                p99_ms: recent("p99"),
+                syn_again,
+                syn_twice: client.syn_twice.saturating_sub(course.last.syn_twice),
+                trouble: syn_again + failed.iter().map(|(_, count)| count).sum::<u64>(),
+                failed,
                 depth: now.queues.get(&port).map_or(0, |queue| queue.last),
             });
-            (course.answers, course.trouble) = (answers, trouble);
+            course.answers = answers;
+            course.last = client.clone();
             let spare = course.ticks.len().saturating_sub(KEPT);
             course.ticks.drain(..spare);
             client.ticks.clone_from(&course.ticks);
@@ -44,6 +59,13 @@ impl Clients {
         }
         clients
     }
+}
+
+/// What was added to each kind.
+fn more(now: &[(String, u64)], before: &[(String, u64)]) -> Vec<(String, u64)> {
+    let before = |kind: &str| before.iter().find(|(known, _)| known == kind).map_or(0, |(_, count)| *count);
+    let added = now.iter().map(|(kind, count)| (kind.clone(), count.saturating_sub(before(kind))));
+    added.filter(|(_, count)| *count > 0).collect()
 }
 
 fn read(name: &str, port: u16, summary: &Value) -> Client {
@@ -94,6 +116,7 @@ mod tests {
             "syn_retries": {"one": retries, "two": 1, "three_or_more": 0},
             "failures": {"connect": {"timeout": timeouts, "reset": 0}, "response": {"timeout": 2}},
             "first_response_us": {"p50": 1500, "p99": null},
+            "recent_answers_us": {"p50": 1000 * answers, "p99": null},
         });
         Snapshot {
             loads: [("slow_acceptor".to_owned(), summary)].into(),
@@ -106,18 +129,23 @@ mod tests {
     fn a_tick_is_what_was_added_since_the_last_one() {
         let lesson = lessons::find("overflow").unwrap();
         let mut clients = Clients::default();
-        assert!(clients.take(lesson, &Snapshot::default()).is_empty(), "no load has printed anything");
-        clients.take(lesson, &moment(10, 3, 0, 4));
-        let seen = clients.take(lesson, &moment(25, 5, 1, 9)).remove(0);
+        assert!(clients.take(lesson, &Snapshot::default(), 1).is_empty(), "no load has printed anything");
+        clients.take(lesson, &moment(10, 3, 0, 4), 2);
+        let seen = clients.take(lesson, &moment(25, 5, 1, 9), 3).remove(0);
         assert_eq!((seen.due, seen.served, seen.syn_again, seen.syn_twice, seen.port), (100, 5, 6, 1, 7001));
         assert_eq!((seen.p50_ms, seen.p99_ms), (Some(1.5), None));
         assert_eq!(seen.failed, [("timeout".to_owned(), 3)]);
-        let [first, second] = seen.ticks[..] else { panic!("{seen:?}") };
+        let [first, second] = &seen.ticks[..] else { panic!("{seen:?}") };
         assert_eq!((first.answers, first.trouble, first.depth), (10, 6, 4));
         assert_eq!((second.answers, second.trouble, second.depth), (15, 3, 9));
+        assert_eq!((second.monotonic_ns, second.p50_ms, second.p99_ms), (3, Some(25.0), None));
+        assert_eq!((first.syn_again, first.syn_twice), (4, 1));
+        assert_eq!((second.syn_again, second.syn_twice), (2, 0), "what came after the first");
+        assert_eq!(first.failed, [("timeout".to_owned(), 2)]);
+        assert_eq!(second.failed, [("timeout".to_owned(), 1)], "of a connect; the answers' are as they were");
         for _ in 0..200 {
-            clients.take(lesson, &moment(25, 5, 1, 9));
+            clients.take(lesson, &moment(25, 5, 1, 9), 4);
         }
-        assert_eq!(clients.take(lesson, &moment(25, 5, 1, 9))[0].ticks.len(), KEPT);
+        assert_eq!(clients.take(lesson, &moment(25, 5, 1, 9), 4)[0].ticks.len(), KEPT);
     }
 }

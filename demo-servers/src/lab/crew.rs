@@ -4,7 +4,7 @@ use super::hub::Incoming;
 use super::namespace::Namespace;
 use super::progress;
 use super::terminal::Terminal;
-use crate::sys::say;
+use crate::sys::{handles, say};
 use anyhow::{Context, anyhow};
 use lab_control::{NAME_VARIABLE, ToLab, take_line};
 use nix::sched::{CloneFlags, setns};
@@ -366,14 +366,6 @@ impl Crew {
         let member = &self.members[number];
         anyhow!("{} ended unexpectedly ({})", member.name, member.describe_end())
     }
-}
-
-/// Whether a process blocks or catches this signal, by /proc/PID/status. A blocked one waits for a signalfd.
-fn handles(pid: u32, signal: Signal) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mask = |line: &str| u64::from_str_radix(line.split_once(':')?.1.trim(), 16).ok();
-    let masks = status.lines().filter(|line| line.starts_with("SigBlk:") || line.starts_with("SigCgt:"));
-    masks.filter_map(mask).any(|mask| mask >> (signal as i32 - 1) & 1 == 1)
 }
 
 impl Member {

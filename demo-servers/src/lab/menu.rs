@@ -184,7 +184,9 @@ impl Menu {
         self.height = usize::from(area.height.saturating_sub(BELOW + 1)).max(1);
         // The heading of the first lesson is seen with it.
         let top = if self.selected <= 1 { 0 } else { self.selected };
-        self.scroll = self.scroll.clamp((self.selected + 1).saturating_sub(self.height), top);
+        let least = (self.selected + 1).saturating_sub(self.height);
+        // A list of one row shows the lesson, not the heading.
+        self.scroll = self.scroll.clamp(least, top.max(least));
         let (bold, dim) = (Style::new().add_modifier(Modifier::BOLD), Style::new().add_modifier(Modifier::DIM));
         let title = format!(" The course: {} lessons on this machine's own kernel", lessons::ALL.len());
         put(buf, area, 0, 0, &title, bold);
@@ -226,7 +228,7 @@ impl Menu {
         for (y, line) in (top + 1..area.height.saturating_sub(1)).zip(listentop_model::words::wrap(&text, room)) {
             put(buf, area, 1, y, &line, style);
         }
-        let keys = "Enter start   ↑↓ select   PgUp PgDn page   q leave   (mouse: click, click again)";
+        let keys = "Enter start   ↑↓ select   PgUp PgDn page   q leave   (or click, click again)";
         put(buf, area, 0, area.height.saturating_sub(1), &format!(" {keys}"), dim);
     }
 }
@@ -302,9 +304,10 @@ mod tests {
 
     #[test]
     fn no_size_makes_it_panic() {
-        for (columns, rows) in [(1, 1), (5, 3), (20, 7), (300, 100)] {
-            let mut menu = Menu::new(lessons::ALL.last().copied());
-            picture(&mut menu, columns, rows);
+        for (columns, rows) in [(1, 1), (5, 3), (20, 7), (80, 8), (80, 9), (300, 100)] {
+            for lesson in lessons::ALL {
+                picture(&mut Menu::new(Some(lesson)), columns, rows);
+            }
         }
     }
 }

@@ -31,6 +31,7 @@ use lab_control::VARIABLE;
 use lessons::Lesson;
 use lessons::format::Program;
 use namespace::Namespace;
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use options::{Format, Options};
@@ -38,7 +39,9 @@ use plan::Plan;
 use quiz::Answer;
 use run::{Leave, Run, Stop};
 use sampler::Sampler;
-use std::io::{IsTerminal, Write};
+use std::fs::File;
+use std::io::{IsTerminal, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -119,38 +122,42 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if watched && !on_terminal {
         return Err(usage("the dashboard needs a terminal: use --check or --headless for a report"));
     }
+    let predicted = options.predict.map(|number| predicted(first, number)).transpose()?;
+    let outcome = options.outcome.as_deref().map(outcome_file).transpose()?;
     namespace::may_create()?;
     // The first demo opens at once. Until a lesson runs, signals end the process as usual.
     let asks = watched && !options.no_quiz;
-    let chosen = match first.filter(|_| asks && named.is_some()) {
+    let asks_first = asks && named.is_some() && predicted.is_none();
+    let chosen = match first.filter(|_| asks_first) {
         Some(lesson) => match quiz::ask(lesson, &mut || None)? {
             Answer::Given(chosen) => chosen,
             Answer::Signal(signal) => return Ok(exit_status(signal)),
         },
-        None => None,
+        None => predicted,
     };
     let mut crew = Crew::new();
     crew.quiet = options.check;
     follow_signals(crew.sender())?;
     let mut next = match first {
-        Some(lesson) => Next::Lesson(lesson, chosen, asks && named.is_some()),
+        Some(lesson) => Next::Lesson(lesson, Asked { chosen, has_read: asks_first }),
         None => Next::Menu(None),
     };
     let mut attempt = 0;
     loop {
         next = match next {
-            Next::Menu(selected) => from_menu(&mut crew, options, selected, asks)?,
-            Next::Lesson(lesson, chosen, has_read) => {
+            Next::Menu(selected) => from_menu(&mut crew, options, first, selected, asks)?,
+            Next::Lesson(lesson, asked) => {
+                let options = &for_lesson(options, first, lesson);
                 let plan = plan_of(lesson, options)?;
                 let programs = Programs::find(options, &plan)?;
                 crew.begin(watched.then(Terminal::save));
                 attempt += 1;
-                match show(&mut crew, options, &plan, &programs, chosen, has_read, attempt)? {
+                match show(&mut crew, options, &plan, &programs, asked, attempt, outcome.as_ref())? {
                     After::Busy(why) => {
                         say(format_args!("lab: {}: {why}: once more ({} of {ATTEMPTS})", lesson.name, attempt + 1));
-                        Next::Lesson(lesson, chosen, has_read)
+                        Next::Lesson(lesson, asked)
                     }
-                    After::Leave(Leave::Repeat) => Next::Lesson(lesson, chosen, has_read),
+                    After::Leave(Leave::Repeat) => Next::Lesson(lesson, asked),
                     After::Leave(Leave::Course) => Next::Menu(Some(lesson)),
                     After::End(code) if menu && code == ExitCode::SUCCESS => {
                         match quiz::go_on(&mut || signal_of(&mut crew))? {
@@ -167,6 +174,31 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The answer of this number, from 1, of the lesson that the command line names.
+fn predicted(lesson: Option<&Lesson>, number: usize) -> anyhow::Result<usize> {
+    let lesson = lesson.ok_or_else(|| usage("--predict is for one lesson: name it"))?;
+    lesson.answer(number).map_err(usage)
+}
+
+/// The file for the outcome. It is opened before anything starts, so that a lesson is not run in vain. root does not
+/// write through a symbolic link: it may be another user's.
+fn outcome_file(path: &Path) -> anyhow::Result<File> {
+    let flags = OFlag::O_NOFOLLOW.bits();
+    let opened = File::options().write(true).create(true).truncate(false).custom_flags(flags).open(path);
+    opened.with_context(|| format!("cannot write the outcome to {}", path.display()))
+}
+
+/// The command line as it is meant for a lesson: other programs' options and a real server belong to the lesson that it
+/// names, not to those that are chosen from the menu later.
+fn for_lesson(options: &Options, named: Option<&Lesson>, lesson: &Lesson) -> Options {
+    let mut options = options.clone();
+    if named.is_some_and(|named| named.name != lesson.name) {
+        options.with.clear();
+        options.server = None;
+    }
+    options
+}
+
 /// What a lesson starts, with a real server in the place of its own if the command line names one.
 fn plan_of(lesson: &'static Lesson, options: &Options) -> anyhow::Result<Plan> {
     let plan = Plan::new(lesson, options);
@@ -181,10 +213,19 @@ fn plan_of(lesson: &'static Lesson, options: &Options) -> anyhow::Result<Plan> {
 enum Next {
     /// Shows the menu, with this lesson selected.
     Menu(Option<&'static Lesson>),
-    /// Runs a lesson, for which this answer was predicted, if the learner was asked.
-    Lesson(&'static Lesson, Option<usize>, bool),
+    /// Runs a lesson.
+    Lesson(&'static Lesson, Asked),
     /// Ends.
     End(ExitCode),
+}
+
+/// What the learner saw and said before a lesson.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// The answer that was predicted, by its place.
+    chosen: Option<usize>,
+    /// The question was on the terminal: nobody needs time to read it.
+    has_read: bool,
 }
 
 /// What follows a lesson.
@@ -201,20 +242,22 @@ enum After {
 fn from_menu(
     crew: &mut Crew,
     options: &Options,
+    named: Option<&'static Lesson>,
     selected: Option<&'static Lesson>,
     asks: bool,
 ) -> anyhow::Result<Next> {
     let missing = |lesson: &Lesson| {
         let lesson = lessons::find(lesson.name).ok()?;
-        let found = plan_of(lesson, options).and_then(|plan| Programs::find(options, &plan));
+        let options = for_lesson(options, named, lesson);
+        let found = plan_of(lesson, &options).and_then(|plan| Programs::find(&options, &plan));
         found.err().map(|error| format!("{error:#}"))
     };
     Ok(match menu::choose(selected, &missing, &mut || signal_of(crew))? {
         menu::Chosen::Lesson(lesson) if asks => match quiz::ask(lesson, &mut || signal_of(crew))? {
-            Answer::Given(chosen) => Next::Lesson(lesson, chosen, true),
+            Answer::Given(chosen) => Next::Lesson(lesson, Asked { chosen, has_read: true }),
             Answer::Signal(signal) => Next::End(exit_status(signal)),
         },
-        menu::Chosen::Lesson(lesson) => Next::Lesson(lesson, None, false),
+        menu::Chosen::Lesson(lesson) => Next::Lesson(lesson, Asked { chosen: None, has_read: false }),
         menu::Chosen::Nothing => Next::End(ExitCode::SUCCESS),
         menu::Chosen::Signal(signal) => Next::End(exit_status(signal)),
     })
@@ -264,9 +307,9 @@ fn show(
     options: &Options,
     plan: &Plan,
     programs: &Programs,
-    chosen: Option<usize>,
-    has_read: bool,
+    asked: Asked,
     attempt: u32,
+    outcome: Option<&File>,
 ) -> anyhow::Result<After> {
     let lesson = plan.lesson;
     let namespace = Namespace::create(&plan.sysctls)?;
@@ -282,7 +325,7 @@ fn show(
     let mut run = Run::new(options, plan, programs, crew, &namespace, &sampler, &mut hub);
     let began = Instant::now();
     let ended = run.start_first_servers().and_then(|()| {
-        if !(options.headless || options.check || has_read) {
+        if !(options.headless || options.check || asked.has_read) {
             run.wait(began + READING, &mut |_, _| false)?;
         }
         run.measure()
@@ -291,17 +334,32 @@ fn show(
         return Err(error);
     }
     let finished = run.steps.len() == lesson.steps.len();
-    if !(finished || options.headless || matches!(ended, Err(Stop::Left(_)))) {
+    if !(finished || options.headless) {
         run.take_last();
     }
-    let proof = prove(&mut run, chosen, attempt);
+    let proof = prove(&mut run, asked.chosen, attempt);
 
     // The load ends before the servers: otherwise its connections would fail.
     crew.end(Kind::Listentop, PATIENCE);
     crew.end(Kind::Blame, PATIENCE);
     crew.end(Kind::Load, PATIENCE);
     crew.end(Kind::Server, PATIENCE);
+    if let Some(file) = outcome {
+        write_outcome(file, &proof, options)?;
+    }
+    let is_known = !proof.verdicts.iter().all(|verdict| verdict.value.is_none());
     if let Err(Stop::Left(leave)) = ended {
+        if is_known {
+            say(format_args!("\n{}", proof.text().trim_end()));
+        }
+        // Who has seen the lesson to its end reads what it proved before the menu covers it.
+        if finished && matches!(leave, Leave::Course) {
+            return Ok(match quiz::go_on(&mut || signal_of(crew))? {
+                Answer::Given(true) => After::Leave(leave),
+                Answer::Given(false) => After::End(ExitCode::SUCCESS),
+                Answer::Signal(signal) => After::End(exit_status(signal)),
+            });
+        }
         return Ok(After::Leave(leave));
     }
     say_of_listentop(crew, options, matches!(ended, Err(Stop::ListentopEnded)));
@@ -314,7 +372,7 @@ fn show(
         return print_proof(options, &proof, &ended).map(After::End);
     }
     say(results::describe(crew).trim_end());
-    if !options.headless && !proof.verdicts.iter().all(|verdict| verdict.value.is_none()) {
+    if !options.headless && is_known {
         say(format_args!("\n{}", proof.text().trim_end()));
     }
     Ok(After::End(match ended {
@@ -343,6 +401,17 @@ fn prove(run: &mut Run, chosen: Option<usize>, attempt: u32) -> Proof {
         acts: run.acts.clone(),
         seconds: end.seconds,
     }
+}
+
+/// Writes what was proved, in the place of what the file has: the last attempt counts.
+fn write_outcome(mut file: &File, proof: &Proof, options: &Options) -> anyhow::Result<()> {
+    let text = format!("{:#}\n", proof.json(options));
+    let mut write = || {
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())
+    };
+    write().context("cannot write the outcome")
 }
 
 /// Prints what a check proved. Its exit status is 1 unless all is as expected.

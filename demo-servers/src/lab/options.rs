@@ -84,6 +84,13 @@ pub struct Options {
     /// Do not ask for a prediction first
     #[arg(long)]
     pub no_quiz: bool,
+    /// Predict this answer of the lesson's question, by its number: nobody is asked, and the outcome says what became of
+    /// it
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["no_quiz", "headless", "list"])]
+    pub predict: Option<usize>,
+    /// Write the outcome to this file at the end, as JSON: prediction, expectations, totals, Little's law
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["headless", "list"])]
+    pub outcome: Option<PathBuf>,
     /// Without the dashboard: measure for the time of --for, then print listentop's report on stdout
     #[arg(long)]
     pub headless: bool,
@@ -166,6 +173,10 @@ mod tests {
             "--short",
             "--check --headless",
             "--check --for 5s",
+            "overflow --predict 1 --no-quiz",
+            "overflow --predict one",
+            "overflow --predict 1 --headless",
+            "overflow --outcome file --headless",
         ] {
             let error = options(bad).expect_err(bad);
             assert_eq!(error.lines().count(), 1, "{error}");

@@ -93,15 +93,13 @@ impl Plan {
     /// # Errors
     /// The lesson has no such program. The message is one line.
     pub fn with_options(mut self, change: &str) -> Result<Self, String> {
+        self.lesson.has_program(change)?;
         let mut words = change.split_whitespace();
         let program = words.next().unwrap_or_default();
         let servers = self.servers.iter_mut().map(|one| (format!("server:{}", one.name), &mut one.arguments));
         let loads = self.loads.iter_mut().map(|one| (format!("load:{}", one.name), &mut one.arguments));
         let mut all: Vec<_> = servers.chain(loads).collect();
-        let Some((_, arguments)) = all.iter_mut().find(|(name, _)| name == program) else {
-            let known: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
-            return Err(format!("--with '{program}': lesson '{}' has {}", self.lesson.name, known.join(", ")));
-        };
+        let Some((_, arguments)) = all.iter_mut().find(|(name, _)| name == program) else { return Ok(self) };
         let words: Vec<String> = words.map(str::to_owned).collect();
         for option in words.iter().filter(|word| word.starts_with("--")) {
             remove(arguments, option);

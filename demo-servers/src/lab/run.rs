@@ -483,7 +483,7 @@ impl<'a> Run<'a> {
     fn refresh(&mut self, end: Option<Instant>) {
         self.now = self.gather();
         self.note_printed();
-        self.state.clients = self.clients.take(self.plan.lesson, &self.now);
+        self.state.clients = self.clients.take(self.plan.lesson, &self.now, monotonic_ns());
         self.state.left = end.map(|end| end.saturating_duration_since(Instant::now()).as_secs());
         self.tell();
         for member in &self.crew.members {

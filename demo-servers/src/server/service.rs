@@ -10,6 +10,7 @@ use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,11 @@ use std::time::Duration;
 /// How often a stalled thread checks whether it was released. Seldom: one that wakes up often is often found waiting
 /// for a CPU on a busy machine, and then it seems to work.
 const RELEASE_CHECK: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// When the calling thread was started by [`Service::spawn`]; 0: it was there from the beginning.
+    static STARTED_NS: Cell<u64> = const { Cell::new(0) };
+}
 
 /// One running server.
 #[derive(Debug)]
@@ -82,12 +88,15 @@ impl Service {
 
     /// Stops accepting from now for `length`.
     pub fn stall_now(&self, length: Duration) {
-        let until = now_ns() + u64::try_from(length.as_nanos()).unwrap_or(u64::MAX / 2);
+        let now = now_ns();
+        let until = now + u64::try_from(length.as_nanos()).unwrap_or(u64::MAX / 2);
+        self.board.shared().stalled_since_ns.store(now, Relaxed);
         self.board.shared().stalled_until_ns.fetch_max(until, Relaxed);
     }
 
-    /// Stops accepting until [`Self::release`].
+    /// Stops all who accept now until [`Self::release`]. An acceptor that is added later accepts.
     pub fn stall(&self) {
+        self.board.shared().stalled_since_ns.store(now_ns(), Relaxed);
         self.board.shared().stalled_until_ns.store(u64::MAX, Relaxed);
     }
 
@@ -96,19 +105,19 @@ impl Service {
         self.board.shared().stalled_until_ns.store(0, Relaxed);
     }
 
-    /// The time (CLOCK_MONOTONIC, nanoseconds) until which nothing is accepted; `None` outside of stalls. A stall
-    /// without an end is looked at again soon, because nothing wakes a thread when it is released.
+    /// The time (CLOCK_MONOTONIC, nanoseconds) until which the calling thread accepts nothing; `None` outside of stalls.
+    /// A stall without an end is looked at again soon, because nothing wakes a thread when it is released.
     pub fn stalled_until(&self) -> Option<u64> {
         let now = now_ns();
         let scheduled = self.options.stall.iter().filter_map(|stall| {
             let from = self.started_ns + stall.start.as_nanos() as u64;
             (from <= now).then(|| from + stall.length.as_nanos() as u64)
         });
-        scheduled.chain([self.board.shared().stalled_until_ns.load(Relaxed)]).filter(|&until| until > now).max().map(
-            |until| {
-                if until == u64::MAX { now + RELEASE_CHECK.as_nanos() as u64 } else { until }
-            },
-        )
+        let shared = self.board.shared();
+        let is_new = STARTED_NS.get() > shared.stalled_since_ns.load(Relaxed);
+        let ordered = (!is_new).then(|| shared.stalled_until_ns.load(Relaxed));
+        let until = scheduled.chain(ordered).filter(|&until| until > now).max()?;
+        Some(if until == u64::MAX { now + RELEASE_CHECK.as_nanos() as u64 } else { until })
     }
 
     /// Does nothing until the stall is over or the server ends, as a thread in a blocking call.
@@ -202,6 +211,7 @@ impl Service {
         let name = role.thread_name(number);
         let service = Arc::clone(self);
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            STARTED_NS.set(now_ns());
             slot.adopt();
             set_thread_name(&name);
             let guard = StopOnPanic(&service);

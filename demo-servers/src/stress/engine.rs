@@ -36,6 +36,9 @@ pub(super) struct Recorded {
     pub(super) response: Latencies,
     pub(super) first_response: Latencies,
     pub(super) pool_wait: Latencies,
+    /// Since the results were given last: each answer from when it was meant to be asked for, the first of a connection
+    /// from the intended start.
+    pub(super) answers: Latencies,
     /// Since the last line of progress.
     pub(super) recent_connect: Latencies,
     pub(super) recent_response: Latencies,
@@ -164,6 +167,8 @@ impl<'a> Engine<'a> {
         summary.connect_us = self.recorded.connect.summary();
         summary.response_us = self.recorded.response.summary();
         summary.first_response_us = self.recorded.first_response.summary();
+        summary.recent_answers_us = self.recorded.answers.summary();
+        self.recorded.answers.clear();
         summary.pool = self.options.pool.map(|size| self.waiting.summary(size, &self.recorded.pool_wait));
         summary
     }

@@ -97,7 +97,11 @@ impl Engine<'_> {
             self.recorded.response.record(took);
             self.recorded.recent_response.record(took);
             if std::mem::take(&mut connection.first_response) {
-                self.recorded.first_response.record(now - connection.intended_ns);
+                let took = now - connection.intended_ns;
+                self.recorded.first_response.record(took);
+                self.recorded.answers.record(took);
+            } else {
+                self.recorded.answers.record(took);
             }
         }
         if self.options.pool.is_some() {

@@ -216,6 +216,10 @@ pub struct Summary {
     pub response_us: Distribution,
     /// Time from the intended start until the first response is complete: what a user waits, failed attempts included.
     pub first_response_us: Distribution,
+    /// The answers since the results were printed last: the first of a connection from its intended start, others from
+    /// their intended request.
+    #[serde(default)]
+    pub recent_answers_us: Distribution,
     /// Attempts after a failed one (--retries); they count in `started` too.
     #[serde(default)]
     pub retries: u64,

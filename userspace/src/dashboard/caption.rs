@@ -49,6 +49,9 @@ const KEYS: [(u8, LabKey, &str, &str); 10] = [
     (12, LabKey::Repeat, "repeat", "repeat"),
 ];
 
+/// The key that opens the view of the clients; it stands before their line.
+const CLIENTS: &str = "C";
+
 /// Columns from which on there is room for words.
 const WIDE: u16 = 130;
 
@@ -94,28 +97,93 @@ pub(super) fn act(key: LabKey, state: &State) -> Option<Act> {
     })
 }
 
-/// What the clients of the selected server got, or of the first one: one line; where there is room, the last half
-/// minute over the depth of the server's queue, on one time axis.
-fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
+/// The loads of the selected server, or of the first one that has any.
+pub(super) fn loads<'a>(lesson: &'a Lesson, state: &State) -> Vec<&'a Client> {
     let port = state.selected_item().map(|item| item.figures().port);
-    let of_port = lesson.clients.iter().rev().find(|client| Some(client.port) == port);
-    let Some(client) = of_port.or(lesson.clients.first()) else { return Vec::new() };
-    let mut lines = vec![of_client(client, room)];
-    if state.size.1 >= TALL {
+    let of = |port| lesson.clients.iter().filter(|client| client.port == port).collect::<Vec<_>>();
+    let clients = port.map(of).unwrap_or_default();
+    if clients.is_empty() { lesson.clients.first().map(|first| of(first.port)).unwrap_or_default() } else { clients }
+}
+
+/// What the clients of the selected server got: one line for all of its loads; where there is room, one for each, and
+/// the last half minute over the depth of the server's queue, on one time axis.
+fn clients(lesson: &Lesson, state: &State, room: usize) -> Vec<String> {
+    let clients = loads(lesson, state);
+    let tall = state.size.1 >= TALL;
+    let mut lines = match &clients[..] {
+        [] => return Vec::new(),
+        [client] => vec![of_client(None, client, room)],
+        several if tall => several.iter().map(|client| of_client(Some(&client.name), client, room)).collect(),
+        several => vec![of_several(several, room)],
+    };
+    if tall {
         let row = |label: &str, of: fn(&Tick) -> u64, unit: &str| {
-            let values: Vec<u64> = client.ticks.iter().map(of).collect();
+            let values = together(&clients, of);
             let most = values.iter().copied().max().unwrap_or(0);
             format!("{label:<20} {} at most {most}{unit}", bars(&values, most))
         };
         lines.push(row("retries, failures", |tick| tick.trouble, " in half a second"));
-        lines.push(row("accept queue", |tick| tick.depth, " connections"));
+        let depths: Vec<u64> = clients[0].ticks.iter().map(|tick| tick.depth).collect();
+        let most = depths.iter().copied().max().unwrap_or(0);
+        lines.push(format!("{:<20} {} at most {most} connections", "accept queue", bars(&depths, most)));
     }
     lines
 }
 
-/// What the clients of one load got, in a line. Where that has no room, the line says less, but cuts nothing.
-fn of_client(client: &Client, room: usize) -> String {
-    let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| words::duration((ms * 1000.0) as u64));
+/// The sums over loads at each moment. Those that began later have fewer moments.
+fn together(clients: &[&Client], of: fn(&Tick) -> u64) -> Vec<u64> {
+    let moments = clients.iter().map(|client| client.ticks.len()).max().unwrap_or(0);
+    let mut sums = vec![0; moments];
+    for client in clients {
+        for (sum, tick) in sums.iter_mut().rev().zip(client.ticks.iter().rev()) {
+            *sum += of(tick);
+        }
+    }
+    sums
+}
+
+/// What the clients of several loads got, in one line.
+fn of_several(clients: &[&Client], room: usize) -> String {
+    let joined = |of: &dyn Fn(&Client) -> String| {
+        let parts: Vec<String> = clients.iter().map(|client| of(client)).collect();
+        words::clean(&parts.join("; "))
+    };
+    let served = |client: &Client| {
+        if client.served == 0 && client.answers > 0 {
+            format!("{} answers", words::grouped(client.answers))
+        } else {
+            format!("{}/{} served", words::grouped(client.served), words::grouped(client.due))
+        }
+    };
+    let lines = [
+        joined(&|client| {
+            let (p50, p99) = (time(client.p50_ms), time(client.p99_ms));
+            format!("{}: {}, answer p50 {p50} p99 {p99}{}", client.name, served(client), failed(client))
+        }),
+        joined(&|client| format!("{}: {}, p50 {}{}", client.name, served(client), time(client.p50_ms), failed(client))),
+        joined(&|client| format!("{}: {}, p50 {}", client.name, served(client), time(client.p50_ms))),
+        joined(&|client| format!("{}: {}", client.name, served(client))),
+    ];
+    let fits = lines.iter().find(|line| words::width(line) <= room).unwrap_or(&lines[lines.len() - 1]);
+    words::fit(fits, room)
+}
+
+fn time(ms: Option<f64>) -> String {
+    ms.map_or_else(|| "-".to_owned(), |ms| words::duration((ms * 1000.0) as u64))
+}
+
+fn failed(client: &Client) -> String {
+    let kinds = client.failed.iter().map(|(kind, count)| format!(", {kind} {}", words::grouped(*count)));
+    kinds.collect()
+}
+
+/// What the clients of one load got, in a line. Where that has no room, the line says less, but cuts nothing. It names
+/// the load if there are others.
+fn of_client(name: Option<&str>, client: &Client, room: usize) -> String {
+    let (long, short) = name.map_or(("clients: ".to_owned(), String::new()), |name| {
+        let named = format!("{name}: ");
+        (named.clone(), named)
+    });
     let (due, served) = (words::grouped(client.due), words::grouped(client.served));
     // Subscribers are served as long as they stay.
     let [of, brief] = if client.served == 0 && client.answers > 0 {
@@ -128,15 +196,13 @@ fn of_client(client: &Client, room: usize) -> String {
     let again = (client.syn_again > 0).then(|| format!(", SYN again {}", words::grouped(client.syn_again)));
     let again = again.unwrap_or_default();
     let twice = if again.is_empty() { String::new() } else { format!(", twice {}", words::grouped(client.syn_twice)) };
-    let failed: Vec<String> =
-        client.failed.iter().map(|(kind, count)| format!(", {kind} {}", words::grouped(*count))).collect();
-    let failed = failed.concat();
+    let failed = failed(client);
     let lines = [
-        format!("clients: {of}, first answer {times}{again}{twice}{failed}"),
-        format!("clients: {of}, answer {times}{again}{twice}{failed}"),
-        format!("{brief}, answer {times}{again}{twice}{failed}"),
-        format!("{of}, answer {times}{again}{failed}"),
-        format!("{of}{again}{failed}"),
+        format!("{long}{of}, first answer {times}{again}{twice}{failed}"),
+        format!("{long}{of}, answer {times}{again}{twice}{failed}"),
+        format!("{short}{brief}, answer {times}{again}{twice}{failed}"),
+        format!("{short}{of}, answer {times}{again}{failed}"),
+        format!("{short}{of}{again}{failed}"),
     ];
     let lines = lines.map(|line| words::clean(&line));
     let fits = lines.iter().find(|line| words::width(line) <= room).unwrap_or(&lines[lines.len() - 1]);
@@ -171,8 +237,9 @@ fn lines(lesson: &Lesson, state: &State) -> Vec<Line> {
     lines.extend(watch.into_iter().take(3).map(|text| Line { mark: "", text, style: state.theme.strong() }));
     let most = if rows < TALL { FEW_ROWS } else { MANY_ROWS };
     lines.extend(expectations(&lesson.expected, state, room, most));
-    let of_clients = clients(lesson, state, room + 2);
-    lines.extend(of_clients.into_iter().map(|text| Line { mark: "", text, style: Style::new() }));
+    let marks = std::iter::once(CLIENTS).chain(std::iter::repeat(" "));
+    let of_clients = marks.zip(clients(lesson, state, room));
+    lines.extend(of_clients.map(|(mark, text)| Line { mark, text, style: Style::new() }));
     lines
 }
 
@@ -244,7 +311,11 @@ pub(super) fn draw(buf: &mut Buffer, header: Rect, state: &State) {
         if y + 1 >= header.bottom() {
             break;
         }
-        text::put(buf, header.x + 1, y, 1, line.mark, line.style);
+        let style = if line.mark == CLIENTS { state.theme.strong() } else { line.style };
+        text::put(buf, header.x + 1, y, 1, line.mark, style);
+        if line.mark == CLIENTS {
+            state.hits.borrow_mut().add(Rect { y, height: 1, ..header }, Action::Show("clients"));
+        }
         let indent = if line.mark.is_empty() { 1 } else { 3 };
         text::put(buf, header.x + indent, y, header.width.saturating_sub(indent + 1), &line.text, line.style);
         y += 1;
@@ -313,7 +384,10 @@ mod tests {
                 syn_again: 41,
                 syn_twice: 12,
                 failed: vec![("timeout".to_owned(), 9)],
-                ticks: vec![Tick { answers: 25, trouble: 0, depth: 3 }, Tick { answers: 25, trouble: 16, depth: 9 }],
+                ticks: vec![
+                    Tick { answers: 25, depth: 3, ..Tick::default() },
+                    Tick { answers: 25, trouble: 16, depth: 9, ..Tick::default() },
+                ],
                 ..Client::default()
             }],
             rate: 100,
@@ -397,16 +471,43 @@ mod tests {
         let many =
             Client { due: 1_815, served: 1_430, syn_again: 1_448, syn_twice: 1_329, ..lesson().clients[0].clone() };
         assert_eq!(
-            of_client(&many, 104),
+            of_client(None, &many, 104),
             "clients: 1,430 of 1,815 served, first answer p50 180ms p99 3.2s, SYN again 1,448, twice 1,329, timeout 9"
         );
         assert_eq!(
-            of_client(&many, 78),
+            of_client(None, &many, 78),
             "1,430 of 1,815 served, answer p50 180ms p99 3.2s, SYN again 1,448, timeout 9"
         );
-        assert_eq!(of_client(&many, 60), "1,430 of 1,815 served, SYN again 1,448, timeout 9");
+        assert_eq!(of_client(None, &many, 60), "1,430 of 1,815 served, SYN again 1,448, timeout 9");
         let calm = Client { syn_again: 0, failed: Vec::new(), ..many };
-        assert_eq!(of_client(&calm, 78), "clients: 1,430 of 1,815 served, first answer p50 180ms p99 3.2s");
+        assert_eq!(of_client(None, &calm, 78), "clients: 1,430 of 1,815 served, first answer p50 180ms p99 3.2s");
+    }
+
+    #[test]
+    fn each_load_of_a_server_is_named() {
+        let one = lesson().clients.remove(0);
+        let old = Client { name: "old_clients".to_owned(), due: 10, served: 0, answers: 4_321, ..one.clone() };
+        let old = Client { p50_ms: Some(1.2), p99_ms: Some(3.0), syn_again: 0, failed: Vec::new(), ..old };
+        let new = Client { name: "new_clients".to_owned(), ticks: one.ticks[1..].to_vec(), ..one };
+        let elsewhere = Client { name: "elsewhere".to_owned(), port: 9, ..new.clone() };
+        let with = |size| {
+            let mut app = app(size);
+            let clients = vec![old.clone(), new.clone(), elsewhere.clone()];
+            app.set_lesson(Lesson { clients, ..lesson() });
+            picture(&app)
+        };
+        let small = with((80, 24));
+        assert!(small.contains("C old_clients: 4,321 answers; new_clients: 301/480 served"), "{small}");
+        let large = with((120, 40));
+        for part in [
+            "old_clients: 10 connected, 4,321 answers, first answer p50 1.2ms p99 3.0ms",
+            "new_clients: 301 of 480 served, first answer p50 180ms p99 3.2s, SYN again 41, twice 12, timeout 9",
+            "retries, failures     █ at most 32 in half a second",
+            "accept queue         ▃█ at most 9 connections",
+        ] {
+            assert!(large.contains(part), "{part} is not in\n{large}");
+        }
+        assert!(!(small + &large).contains("elsewhere"));
     }
 
     #[test]

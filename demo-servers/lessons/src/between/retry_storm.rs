@@ -118,11 +118,13 @@ pub(crate) const LESSON: Lesson = Lesson {
         "An overload that feeds itself is called metastable: its cause is gone, but the retries keep the queue so long \
          that every request times out, which makes the retries.",
         "What helps: fewer retries than requests (a retry budget), a short queue that refuses early, and servers that \
-         look whether the client is still there before they work. Pauses alone only move the attempts.",
+         look whether the client is still there before they work. Pauses help if they are long enough to bring the \
+         attempts per second below what the server can do, and random, so that clients do not come back all at once.",
     ],
     try_next: &[
-        "Let the clients wait (`--with 'load:retries --retry-after-ms 2000 --backoff'`): it does not recover either. Four attempts per request \
-         are 80 per second, whenever they come.",
+        "Let the clients wait longer before each attempt (`--with 'load:retries --retry-after-ms 2000 --backoff'`): it \
+         recovers. Those who gave up during the stop come back over some 14 seconds, and the server has capacity to spare \
+         for them.",
         "A short queue (`--with 'server:retries --backlog 8'`): who is refused costs nothing, and nearly all are served.",
     ],
     spoiler: Spoiler {

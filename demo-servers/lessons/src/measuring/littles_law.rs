@@ -12,7 +12,7 @@ const WHY_NEAR: &str = "waits are known to 1/16; depths are read every 2 ms, lat
 pub(crate) const LESSON: Lesson = Lesson {
     name: "littles-law",
     part: Part::Measuring,
-    title: "depth = rate × wait, and why 90 % use is not 90 % fine",
+    title: "depth = rate × wait, and why 85 % use is not 85 % fine",
     question: "The queue holds 3 connections on average and 80 arrive per second. How long does one wait? And how much \
                longer at a little more load?",
     prediction: Prediction {
@@ -104,7 +104,8 @@ pub(crate) const LESSON: Lesson = Lesson {
         "Two of the three can be had easily; the third follows, and a tool that shows all three can be checked.",
     ],
     try_next: &[
-        "Turn the load up to 110 %: at_85 is at 94 per second then. Watch how long it takes until the depth is steady.",
+        "Let more clients come (`--with 'load:at_85 --rate 94'`): by the formula above, 7.8 services before one's own \
+         instead of 2.8. Watch how long it takes until the depth is steady.",
         "Every lesson prints the law for its servers at its end.",
     ],
     spoiler: Spoiler {

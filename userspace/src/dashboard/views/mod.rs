@@ -1,6 +1,7 @@
 //! The views, one per file. A new one is a file here, and its two lines below.
 
 mod blame;
+mod clients;
 mod compare;
 mod connections;
 mod coverage;
@@ -23,6 +24,7 @@ pub(super) static ALL: &[&Declaration] = &[
     &findings::VIEW,
     &connections::VIEW,
     &blame::VIEW,
+    &clients::VIEW,
     &explain::VIEW,
     &coverage::VIEW,
     &measure::VIEW,
