@@ -106,6 +106,11 @@ fn lesson(lesson: &Lesson) -> String {
         let why = cell(one.why);
         let _ = writeln!(text, "| {} | {} | `{}` | {why}{widened} |", cell(one.what), bounds.trim(), one.figure);
     }
+    let findings: Vec<String> = lesson.expected_findings().iter().map(|id| format!("`{id}`")).collect();
+    if !findings.is_empty() {
+        text += "\n";
+        text += &paragraph(&format!("Findings of listentop that it brings about: {}.", findings.join(", ")));
+    }
     text += "\n<details><summary>Answer</summary>\n\n";
     let right = lesson.prediction.right;
     text += &paragraph(&format!("Answer {}. {}", right + 1, lesson.prediction.because));

@@ -65,6 +65,9 @@ pub struct Lesson {
     pub steps: &'static [Step],
     /// The figures that prove the answer.
     pub expectations: &'static [Expectation],
+    /// Findings that listentop reports because of what the lesson does, besides those that an expectation names: they are
+    /// marked as expected. In order.
+    pub findings: &'static [&'static str],
     /// The belief that the lesson breaks, as somebody who holds it would say it.
     pub belief: &'static str,
     /// What the kernel does and why: a sentence or a few per entry.
@@ -395,6 +398,19 @@ impl Lesson {
     #[must_use]
     pub fn length_ms(&self, short: bool) -> u64 {
         self.steps.iter().map(|step| step.length(short)).sum()
+    }
+
+    /// The ids of all findings that are expected, in order.
+    #[must_use]
+    pub fn expected_findings(&self) -> Vec<&'static str> {
+        let mut found = self.findings.to_vec();
+        for expectation in self.expectations {
+            let named = expectation.figure.split("findings[").skip(1).filter_map(|rest| rest.split_once(']'));
+            found.extend(named.map(|(id, _)| id));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// Whether `listentop blame` is run.

@@ -21,6 +21,22 @@ fn sentences(lesson: &Lesson) -> Vec<&'static str> {
 }
 
 #[test]
+fn expected_findings_exist() {
+    let catalogue = include_str!("../../../docs/patterns-and-findings.md");
+    for lesson in ALL {
+        assert!(lesson.findings.is_sorted(), "{}: {:?} is not in order", lesson.name, lesson.findings);
+        for id in lesson.expected_findings() {
+            assert!(catalogue.contains(&format!("| `{id}` |")), "{}: {id} is no finding", lesson.name);
+        }
+    }
+    let twice = |lesson: &&&Lesson| {
+        let named = |id: &&&str| lesson.expectations.iter().any(|one| one.figure.contains(&format!("findings[{id}]")));
+        lesson.findings.iter().any(|id| named(&id))
+    };
+    assert_eq!(ALL.iter().find(twice).map(|lesson| lesson.name), None, "a finding is named twice");
+}
+
+#[test]
 fn names_and_texts_are_in_form() {
     let names: HashSet<_> = ALL.iter().map(|lesson| lesson.name).collect();
     assert_eq!(names.len(), ALL.len(), "two lessons have the same name");

@@ -1,7 +1,7 @@
 //! What is printed at the end of a lesson: prediction and outcome, expectations, totals, Little's law.
 
 use super::options::Options;
-use super::outcome::{DEVIATION, Little, Total, Verdict, Why};
+use super::outcome::{DEVIATION, Found, Little, Total, Verdict, Why};
 use super::run::Acted;
 use lessons::Lesson;
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ pub(super) struct Proof {
     pub(super) verdicts: Vec<Verdict>,
     pub(super) totals: Vec<Total>,
     pub(super) little: Vec<Little>,
+    pub(super) findings: Vec<Found>,
     pub(super) acts: Vec<Acted>,
     pub(super) seconds: f64,
     /// Why the machine could not offer the load as it was meant; `None`: it could.
@@ -73,6 +74,7 @@ impl Proof {
             "expectations": self.verdicts,
             "totals": self.totals,
             "littles_law": self.little,
+            "findings": self.findings,
             "acts": self.acts,
             "belief": lesson.belief,
             "mechanism": lesson.mechanism,
@@ -89,6 +91,7 @@ impl Proof {
         text += &self.expectations();
         text += &self.compared();
         text += &self.law();
+        text += &self.found();
         for Acted { seconds, what, .. } in self.acts.iter().filter(|act| !act.by_lesson) {
             let _ = writeln!(text, "at {seconds:.0} s: {what}");
         }
@@ -165,6 +168,19 @@ impl Proof {
             text += &filled("  ", &line);
         }
         text + "\n"
+    }
+
+    /// What listentop said of the servers.
+    fn found(&self) -> String {
+        if self.findings.is_empty() {
+            return String::new();
+        }
+        let mut text = String::from("findings of listentop:\n");
+        for Found { server, id, severity, expected } in &self.findings {
+            let mark = if *expected { ", expected" } else { "" };
+            text += &filled("  ", &format!("{server}: {} ({severity}{mark})", id.replace('_', " ")));
+        }
+        text
     }
 
     fn law(&self) -> String {
@@ -280,6 +296,12 @@ mod tests {
                 deviation,
                 not_checked: None,
             }],
+            findings: vec![Found {
+                server: "slow_acceptor",
+                id: "accept_queue_overflow".to_owned(),
+                severity: "critical".to_owned(),
+                expected: true,
+            }],
             acts: Vec::new(),
             seconds: 5.0,
             busy: None,
@@ -336,6 +358,7 @@ mod tests {
             "<- your prediction",
             "NOT EXPLAINED",
             "+20.0 %: FAIL",
+            "  slow_acceptor: accept queue overflow (critical, expected)\n",
             "0 of 1 hold",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");

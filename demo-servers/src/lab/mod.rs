@@ -342,6 +342,8 @@ fn show(
     // The load ends before the servers: otherwise its connections would fail.
     crew.end(Kind::Listentop, PATIENCE);
     crew.end(Kind::Blame, PATIENCE);
+    // Nobody answers any more: a program that has just started and introduces itself would wait for that.
+    drop(hub);
     crew.end(Kind::Load, PATIENCE);
     crew.end(Kind::Server, PATIENCE);
     if let Some(file) = outcome {
@@ -396,6 +398,7 @@ fn prove(run: &mut Run, chosen: Option<usize>, attempt: u32) -> Proof {
         verdicts: run.verdicts(end),
         totals: outcome::totals(lesson, end),
         little: outcome::little(lesson, end),
+        findings: outcome::found(lesson, end),
         busy: outcome::busy(end),
         attempt,
         acts: run.acts.clone(),

@@ -112,6 +112,43 @@ pub(super) fn busy(end: &Snapshot) -> Option<String> {
     Some(format!("one in a hundred threads that were ready waited {} ms or longer for a CPU", late / 1000))
 }
 
+/// A finding that listentop reports at the end.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Found {
+    /// The server; of those that have a port in turn, the first.
+    pub(super) server: &'static str,
+    /// Which finding it is.
+    pub(super) id: String,
+    /// How severe it is, in listentop's words.
+    pub(super) severity: String,
+    /// It comes from what the lesson does.
+    pub(super) expected: bool,
+}
+
+/// The findings of the lesson's servers, each once for a server.
+pub(super) fn found(lesson: &Lesson, end: &Snapshot) -> Vec<Found> {
+    let expected = lesson.expected_findings();
+    let mut all: Vec<Found> = Vec::new();
+    let report = end.report.as_ref();
+    let listeners = ["listeners", "groups"].into_iter().filter_map(|kind| report?.get(kind)?.as_array()).flatten();
+    for listener in listeners {
+        let port = listener["port"].as_u64();
+        let Some(server) = lesson.setup.servers.iter().find(|server| Some(u64::from(server.port)) == port) else {
+            continue;
+        };
+        for finding in listener["findings"].as_array().into_iter().flatten() {
+            let text = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+            let (id, severity) = (text("id"), text("severity"));
+            if all.iter().any(|one| one.server == server.name && one.id == id) {
+                continue;
+            }
+            let expected = expected.contains(&id.as_str());
+            all.push(Found { server: server.name, id, severity, expected });
+        }
+    }
+    all
+}
+
 /// A number that listentop and a program both counted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Total {
@@ -311,6 +348,22 @@ mod tests {
             let total = total("a", "reads", seen, before, after, missed);
             assert_eq!(total.ok(), ok, "{total:?}");
         }
+    }
+
+    #[test]
+    fn a_finding_is_expected_or_it_is_not() {
+        let lesson = lessons::find("overflow").unwrap();
+        let (port, expected) = (lesson.setup.servers[0].port, lesson.expected_findings());
+        let finding = |id: &str| json!({"id": id, "severity": "warning"});
+        let findings = json!([finding(expected[0]), finding("unheard_of")]);
+        let report = json!({
+            "listeners": [{"port": port, "findings": findings}, {"port": 9, "findings": findings}],
+            "groups": [{"port": port, "findings": findings}],
+        });
+        let found = found(lesson, &Snapshot { report: Some(report), ..Snapshot::default() });
+        let short: Vec<_> = found.iter().map(|one| (one.server, one.id.as_str(), one.expected)).collect();
+        let server = lesson.setup.servers[0].name;
+        assert_eq!(short, [(server, expected[0], true), (server, "unheard_of", false)]);
     }
 
     #[test]

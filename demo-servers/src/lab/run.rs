@@ -134,7 +134,7 @@ impl<'a> Run<'a> {
         let state = State {
             lesson: lesson.name.to_owned(),
             steps: lesson.steps.len(),
-            findings: findings(lesson),
+            findings: lesson.expected_findings().into_iter().map(str::to_owned).collect(),
             rate: 100,
             cookies: cookies.and_then(|(_, value)| value.parse().ok()).unwrap_or(0),
             ..State::default()
@@ -530,18 +530,6 @@ impl<'a> Run<'a> {
 fn monotonic_ns() -> u64 {
     // This clock is there, and an hour of it fits.
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_nanos() as u64)
-}
-
-/// The findings that the lesson's figures are about.
-fn findings(lesson: &lessons::Lesson) -> Vec<String> {
-    let mut found = Vec::new();
-    for expectation in lesson.expectations {
-        let named = expectation.figure.split("findings[").skip(1).filter_map(|rest| rest.split_once(']'));
-        found.extend(named.map(|(id, _)| id.to_owned()));
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
 }
 
 /// Whether two counts are compared that must be of one moment.

@@ -101,6 +101,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "it reads the option from the socket",
         },
     ],
+    findings: &[],
     belief: "A connection that the client has established is in the accept queue.",
     mechanism: &[
         "With TCP_DEFER_ACCEPT the final ACK without data is dropped (TCPDeferAcceptDrop) and the request is marked as \

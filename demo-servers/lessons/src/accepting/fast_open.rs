@@ -97,6 +97,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "nobody is lost. A client or two may be under way at the end",
         },
     ],
+    findings: &[],
     belief: "No data can flow before the three-way handshake is over.",
     mechanism: &[
         "A client that has the server's cookie puts it into the SYN, together with data. The server's kernel checks the cookie, \

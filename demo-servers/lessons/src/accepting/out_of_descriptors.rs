@@ -103,6 +103,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "accepts fail, and the process has no descriptor left",
         },
     ],
+    findings: &[],
     belief: "A server that runs out of something says so to its clients.",
     mechanism: &[
         "accept(2) needs a descriptor before it takes a connection off the queue. Without one it returns EMFILE (the \

@@ -111,6 +111,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "up to four each, from the stop on",
         },
     ],
+    findings: &[],
     belief: "Trying again makes a service more reliable.",
     mechanism: &[
         "A client that gives up closes its connection, but the connection stays in the accept queue with its request, \

@@ -121,6 +121,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "each client names the last message that it has, or stays connected",
         },
     ],
+    findings: &[],
     belief: "Polling is simple and nearly as good; push is for experts.",
     mechanism: &[
         "Short polling trades delay against requests: half the interval late, and most answers may be empty.",

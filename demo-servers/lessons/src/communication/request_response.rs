@@ -83,6 +83,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "both count every read. The last requests may be read after listentop's end",
         },
     ],
+    findings: &[],
     belief: "Opening a connection is cheap on a local network.",
     mechanism: &[
         "A new connection costs a round trip before the first byte, a request socket, a full socket, a place in the \

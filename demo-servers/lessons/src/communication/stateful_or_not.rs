@@ -70,6 +70,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "the hash spreads the load well, and that is just why it does not keep users together",
         },
     ],
+    findings: &[],
     belief: "With SO_REUSEPORT a client always gets the same worker.",
     mechanism: &[
         "The kernel chooses a listener of the group by a hash of both addresses and both ports. All segments of one \

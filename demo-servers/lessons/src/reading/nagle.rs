@@ -95,6 +95,7 @@ pub(crate) const LESSON: Lesson = Lesson {
                   once",
         },
     ],
+    findings: &[],
     belief: "TCP sends what a program writes.",
     mechanism: &[
         "Nagle's algorithm: a segment that is not full waits while sent data is unacknowledged. It made telnet cheap. \

@@ -100,6 +100,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "no byte twice. What is in the buffers when the clients end is sent and not read",
         },
     ],
+    findings: &[],
     belief: "If a server is slow to read, its memory fills up with what it has not read.",
     mechanism: &[
         "Bytes that arrive go into the connection's receive queue (sk_receive_queue) until the program reads them. Its \

@@ -89,6 +89,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "the same clients at the same times; a few may be under way at the end",
         },
     ],
+    findings: &[],
     belief: "Four threads are four threads: it does not matter how the work is given to them.",
     mechanism: &[
         "A connection that belongs to one thread waits for this thread, whatever the others do. The kernel does not move it.",

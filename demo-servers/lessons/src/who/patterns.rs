@@ -128,6 +128,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "a backlog of 1024 holds the connections of eight seconds",
         },
     ],
+    findings: &[],
     belief: "The pattern of a server is a matter of taste: the same work takes the same time.",
     mechanism: &[
         "A connection waits in the accept queue until a thread calls accept(2). How long that takes depends on what \

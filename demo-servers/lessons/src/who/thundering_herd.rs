@@ -98,6 +98,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "both see every call",
         },
     ],
+    findings: &[],
     belief: "Several acceptors share the work, so more of them are always better.",
     mechanism: &[
         "A connection that is put on the accept queue wakes the wait queue of the listener. Who waits there exclusively \

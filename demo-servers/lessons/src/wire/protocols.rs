@@ -113,6 +113,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "both count every read. The last requests may be read after listentop's end",
         },
     ],
+    findings: &[],
     belief: "The protocol's overhead is its headers, and binary protocols have none.",
     mechanism: &[
         "The kernel sees bytes, reads and writes. What a read brings may be half a request or five frames: each protocol \

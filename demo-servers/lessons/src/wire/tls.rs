@@ -158,6 +158,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "those that the end of the load cuts off in the middle of a handshake",
         },
     ],
+    findings: &[],
     belief: "TLS is expensive because encryption is expensive.",
     mechanism: &[
         "Encrypting a stream costs next to nothing on a CPU with AES instructions. The handshake is what costs: public \
