@@ -97,7 +97,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "the sysctl is about final ACKs only",
         },
     ],
-    findings: &[],
+    findings: &["accept_queue_overflow", "slow_accept", "syn_queue_overflow"],
     belief: "tcp_abort_on_overflow makes a full server refuse clients quickly.",
     mechanism: &[
         "A SYN that finds the accept queue full is always dropped without an answer: the client's kernel tries again \

@@ -121,7 +121,14 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "129 × 10 ms are 1.3 s, and the server sleeps that often",
         },
     ],
-    findings: &[],
+    findings: &[
+        "accept_queue_overflow",
+        "backlog_small",
+        "busy_acceptor",
+        "refused_unexplained",
+        "slow_accept",
+        "syn_queue_overflow",
+    ],
     belief: "Refused connections mean that the backlog is too small.",
     mechanism: &[
         "A queue evens out what comes unevenly. It adds no capacity: what comes in must go out at the same rate in the \

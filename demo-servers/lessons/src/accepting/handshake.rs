@@ -114,7 +114,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "the first client connects at the beginning of the sleep",
         },
     ],
-    findings: &[],
+    findings: &["hung_acceptor", "slow_accept"],
     belief: "A client that is connected has reached the server program.",
     mechanism: &[
         "For a SYN the server's kernel makes a request socket and answers with a SYN-ACK, also while the program \

@@ -111,7 +111,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "attempts were refused because the accept queue was full",
         },
     ],
-    findings: &[],
+    findings: &["slow_accept", "syn_queue_overflow"],
     belief: "A server with idle CPUs has no trouble with its load.",
     mechanism: &[
         "The kernel finishes the handshake alone and puts the connection on the accept queue. accept(2) takes it off. \

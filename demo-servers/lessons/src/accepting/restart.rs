@@ -113,7 +113,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "no client connected after the new one listened",
         },
     ],
-    findings: &[],
+    findings: &["connections_lost_on_close", "hung_acceptor", "slow_accept"],
     belief: "With SO_REUSEPORT a restart loses no connection.",
     mechanism: &[
         "Each listening socket has its own accept queue, also in a group of SO_REUSEPORT. Closing it resets what is in \

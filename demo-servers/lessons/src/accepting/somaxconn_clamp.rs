@@ -107,7 +107,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "bursts of 100 fit into 1025 places, with those that come back",
         },
     ],
-    findings: &[],
+    findings: &["accept_queue_overflow", "slow_accept", "syn_queue_overflow"],
     belief: "listen(fd, 1024) gives a backlog of 1024.",
     mechanism: &[
         "listen(2) silently takes min(backlog, net.core.somaxconn) of the socket's network namespace. It was 128 before \

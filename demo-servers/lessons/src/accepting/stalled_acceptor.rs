@@ -128,7 +128,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "connections wait, and the only thread that accepts does not come",
         },
     ],
-    findings: &[],
+    findings: &["slow_accept"],
     belief: "If the server answers somebody, it is up.",
     mechanism: &[
         "Accepting and reading are separate waits. A thread that does not call accept(2) leaves the accept queue as it \

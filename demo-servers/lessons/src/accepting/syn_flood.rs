@@ -139,7 +139,7 @@ pub(crate) const LESSON: Lesson = Lesson {
                   is left from before is older",
         },
     ],
-    findings: &[],
+    findings: &["syn_queue_overflow"],
     belief: "A flood fills the accept queue, so a larger backlog helps.",
     mechanism: &[
         "A SYN makes a request socket in the SYN queue; its limit is the backlog, too. It stays until the final ACK, \

@@ -104,7 +104,7 @@ pub(crate) const LESSON: Lesson = Lesson {
                   that are read in the end",
         },
     ],
-    findings: &[],
+    findings: &["slow_reader"],
     belief: "A larger pool is faster, or at least it does no harm.",
     mechanism: &[
         "A pool is a queue with a bound: requests wait in the application for a connection. Little's law gives its size: \

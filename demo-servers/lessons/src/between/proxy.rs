@@ -116,7 +116,14 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "its backlog holds all of them. Those of direct wait for a second and try again",
         },
     ],
-    findings: &[],
+    findings: &[
+        "accept_queue_overflow",
+        "backlog_small",
+        "refused_unexplained",
+        "slow_accept",
+        "slow_reader",
+        "syn_queue_overflow",
+    ],
     belief: "A proxy protects the server behind it.",
     mechanism: &[
         "A proxy ends one TCP connection and begins another one. The kernel of the proxy completes the handshake with the \

@@ -111,7 +111,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "up to four each, from the stop on",
         },
     ],
-    findings: &[],
+    findings: &["acceptor_paused", "busy_acceptor", "dead_on_accept", "slow_accept"],
     belief: "Trying again makes a service more reliable.",
     mechanism: &[
         "A client that gives up closes its connection, but the connection stays in the accept queue with its request, \

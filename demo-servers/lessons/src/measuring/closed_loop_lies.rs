@@ -110,7 +110,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "open is busy all the time, and at the end it still serves what is left over. closed is busy too, but when its users get a CPU late it gets fewer requests",
         },
     ],
-    findings: &[],
+    findings: &["busy_acceptor", "slow_accept"],
     belief: "A load test at full load shows what users feel at full load.",
     mechanism: &[
         "In a closed loop the server sets the pace: whoever waits sends nothing. Real users do not know of each other; they arrive, \

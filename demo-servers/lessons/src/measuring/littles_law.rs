@@ -94,7 +94,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "about 3 in the long run; how the random arrivals fall widens it, and more so in a short time",
         },
     ],
-    findings: &[],
+    findings: &["slow_accept"],
     belief: "Twice the load means twice the wait.",
     mechanism: &[
         "Little's law: mean number in a system = rate of arrivals × mean time in it. It needs no assumption about \

@@ -145,7 +145,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "depth × time is the wait. Depths are read every 2 ms, later on a busy machine",
         },
     ],
-    findings: &[],
+    findings: &["cpu_starved_acceptor", "slow_accept", "slow_reader"],
     belief: "The function that takes the most CPU time is the one to make faster.",
     mechanism: &[
         "A connection waits in the accept queue, whatever the acceptor does. Blame takes each moment as often as connections \

@@ -110,7 +110,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "they are read at once",
         },
     ],
-    findings: &[],
+    findings: &["slow_accept", "slow_reader"],
     belief: "An empty accept queue means that the server keeps up.",
     mechanism: &[
         "The kernel has two queues in front of a program: connections that nobody has accepted, and bytes that nobody \

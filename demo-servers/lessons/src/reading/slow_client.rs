@@ -87,7 +87,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "they sleep: nothing looks busy",
         },
     ],
-    findings: &[],
+    findings: &["hung_reader", "slow_reader"],
     belief: "Writing a response is over when the write call returns, and slow clients only hurt themselves.",
     mechanism: &[
         "A write copies bytes into the send queue, which SO_SNDBUF and tcp_wmem bound. They stay there until the client \

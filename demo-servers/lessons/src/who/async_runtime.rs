@@ -112,7 +112,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "1 s ÷ 5 ms",
         },
     ],
-    findings: &[],
+    findings: &["slow_accept", "slow_reader"],
     belief: "An asynchronous server cannot be blocked.",
     mechanism: &[
         "tokio's thread waits in epoll_wait for what is ready, then reads and writes by ordinary calls. io_uring is told \

@@ -102,7 +102,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "six connections cannot be spread evenly over four shards: one has two at least, a third of the work",
         },
     ],
-    findings: &[],
+    findings: &["hung_acceptor", "slow_accept"],
     belief: "SO_REUSEPORT balances the load.",
     mechanism: &[
         "With SO_REUSEPORT each socket has its own SYN and accept queue. reuseport_select_sock picks one by a hash of the \

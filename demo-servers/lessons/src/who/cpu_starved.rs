@@ -82,7 +82,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "during the rest of it the thread stood in the run queue, without a CPU",
         },
     ],
-    findings: &[],
+    findings: &["busy_acceptor", "slow_accept", "slow_reader"],
     belief: "A server with low CPU usage has nothing to do, so the network must be slow.",
     mechanism: &[
         "A wake-up makes a thread ready; the scheduler decides when it runs. /proc/PID/task/TID/schedstat has both: time \

@@ -92,7 +92,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "its acceptor never works: its queue is empty while its clients wait for a reader",
         },
     ],
-    findings: &[],
+    findings: &["slow_accept", "slow_reader"],
     belief: "An event loop serves thousands of clients at once, so a slow request only delays itself.",
     mechanism: &[
         "An event loop is one thread: epoll_wait tells it what is ready, and it handles one thing after the other. A \

@@ -115,7 +115,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "each connection is first read by somebody who reads no other",
         },
     ],
-    findings: &[],
+    findings: &["hung_acceptor", "slow_accept"],
     belief: "A fixed number of processes protects the server, and silent clients cost nothing.",
     mechanism: &[
         "accept(2) returns a connection to one thread, and that thread decides who reads. Nothing in the kernel ties a \

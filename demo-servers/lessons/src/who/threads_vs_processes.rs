@@ -114,7 +114,7 @@ pub(crate) const LESSON: Lesson = Lesson {
             why: "accept returns EMFILE again and again",
         },
     ],
-    findings: &[],
+    findings: &["descriptors_low"],
     belief: "Threads are light, so a server with threads holds more connections.",
     mechanism: &[
         "Threads and processes are the same to the scheduler, to the wait queue of a listener and to accept(2). They \
