@@ -121,8 +121,11 @@ impl Run<'_> {
             }
         }
         if !ordered {
+            let runs = self.crew.members.iter().any(|member| member.kind == Kind::Load && member.status.is_none());
             return Err(match wanted {
                 Some(wanted) => format!("no load {wanted} runs"),
+                // `wire` starts them in a namespace of their own, which the control socket is not in.
+                None if runs => "the loads that run now are on hosts of their own, and take no orders".to_owned(),
                 None => "no load runs now".to_owned(),
             });
         }

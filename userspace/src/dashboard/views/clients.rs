@@ -1,5 +1,6 @@
 //! In a lab: what the clients of the selected server got, over the depth of its queue, on one time axis.
 
+use crossterm::event::KeyCode;
 use lab_control::{Client, Tick};
 use listentop_model::{
     model::{Mark, Model},
@@ -14,7 +15,7 @@ use ratatui::{
 use crate::dashboard::{
     action::Action,
     caption,
-    keymap::{self, Scope, bind, char},
+    keymap::{Binding, Key::Plain, Others, Scope, bind, char},
     state::State,
     theme::Theme,
     view::{Declaration, Outcome, View},
@@ -29,12 +30,20 @@ pub(super) static VIEW: Declaration = Declaration {
     tab: None,
     key: Some(bind(&[char('C')], Action::Show("clients"), "", "in a lab: what clients get, over the server's queue")),
     over: true,
-    scopes: &[&keymap::TEXT],
+    scopes: &[&KEYS],
     explained: ("In the view of a lab's clients", || EXPLAINED.to_vec()),
     lists_connections: false,
     needs_model: false,
     make: || Box::new(Clients),
 };
+
+static KEYS: Scope = Scope { title: "Keys in the view of clients", others: Others::AsEverywhere, bindings: BINDINGS };
+
+const BINDINGS: &[Binding] = &[
+    bind(&[Plain(KeyCode::Esc), Plain(KeyCode::Backspace)], Action::Back, "back", "back"),
+    bind(&[char('n')], Action::NextListener, "next", "the clients of the next server"),
+    bind(&[char('b')], Action::PreviousListener, "", "the clients of the server before"),
+];
 
 const EXPLAINED: &[(&str, &str)] = &[
     (
@@ -58,11 +67,16 @@ struct Clients;
 
 impl View for Clients {
     fn scope(&self, _: &State) -> &'static Scope {
-        &keymap::TEXT
+        &KEYS
     }
 
-    fn update(&mut self, _: Action, _: &mut State) -> Outcome {
-        Outcome::Unchanged
+    fn update(&mut self, action: Action, state: &mut State) -> Outcome {
+        match action {
+            Action::NextListener => state.select_neighbour(1),
+            Action::PreviousListener => state.select_neighbour(-1),
+            _ => return Outcome::Unchanged,
+        }
+        Outcome::Changed
     }
 
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, model: Option<&Model>) {
