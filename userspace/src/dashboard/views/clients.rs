@@ -52,7 +52,10 @@ const EXPLAINED: &[(&str, &str)] = &[
          one of a connection counts from the moment at which it was meant to start, so what a client waits for a connect \
          is a part of it.",
     ),
-    ("SYN sent again", "Connects whose SYN was not answered: the first time after 1 s, the second after 3 s."),
+    (
+        "SYN sent again",
+        "Connects whose SYN was not answered: it is sent again after 1 s, and then after 2 s, before Linux 6.5 after 3 s.",
+    ),
     ("failures", "Connections and requests that failed, by kind."),
 ];
 
@@ -198,7 +201,7 @@ fn details(loads: &[&Client]) -> Vec<Row> {
         vec![counted(format!("SYN sent again after 1 s: {}", words::grouped(again)), loads, &|tick| tick.syn_again)];
     let twice = sum(&|load| load.syn_twice);
     if twice > 0 {
-        let title = format!("and again, 3 s after the first: {}", words::grouped(twice));
+        let title = format!("SYN sent again twice, after 2 s, before Linux 6.5 after 3 s: {}", words::grouped(twice));
         rows.push(counted(title, loads, &|tick| tick.syn_twice));
     }
     let mut kinds: Vec<&str> = loads.iter().flat_map(|load| &load.failed).map(|(kind, _)| kind.as_str()).collect();
@@ -275,7 +278,7 @@ mod tests {
                 "Clients of port 8080",
                 "clients_here: answers in ms, p50 and p99 (▔): 3.0ms, 43ms",
                 "SYN sent again after 1 s: 14",
-                "and again, 3 s after the first: 7",
+                "SYN sent again twice, after 2 s, before Linux 6.5 after 3 s: 7",
                 "failures: reset: 5",
                 "failures: timeout: 9",
                 "accept queue depth of the server",
