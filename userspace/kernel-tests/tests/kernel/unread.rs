@@ -270,7 +270,8 @@ fn taken_by_zero_copy(lab: &Lab) {
     assert_eq!((total.reads, total.read_bytes), (Some(0), Some(0)));
 }
 
-/// The kernel decrypts (kTLS): what the program reads then is no read of the connection. What came waits no longer.
+/// The kernel decrypts (kTLS): the program gets fewer bytes than came, and the rest waits for nobody. Such a read has a
+/// function of its own, which is not hooked; the tracepoint is for all.
 fn taken_by_tls(lab: &Lab) {
     let mut watch = Watch::start(lab);
     let listener = listen(PORT, 16);
@@ -291,8 +292,9 @@ fn taken_by_tls(lab: &Lab) {
     sleep_ms(20);
     assert_oldest(&mut watch, sent);
     assert_eq!(watch.listener(PORT).now.queued_bytes, Some(100));
+    let expected = if watch.via(Measure::Reads).contains("sock_recv_length") { (6, 6000) } else { (0, 0) };
     let total = watch.listener(PORT).total;
-    assert_eq!((total.reads, total.read_bytes), (Some(0), Some(0)));
+    assert_eq!((total.reads, total.read_bytes), (Some(expected.0), Some(expected.1)));
 }
 
 /// connect(2) with AF_UNSPEC: the socket is no connection of the listener's any more.
