@@ -220,8 +220,8 @@ pub struct Report {
 pub struct Shared {
     /// Accepted connections that were closed.
     pub closed: AtomicU64,
-    /// Nothing is accepted until this time (CLOCK_MONOTONIC, nanoseconds), in addition to the scheduled stalls. It holds
-    /// for threads that started before [`Self::stalled_since_ns`].
+    /// Nothing is accepted until this time (CLOCK_MONOTONIC, nanoseconds), in addition to the scheduled stalls. It
+    /// holds for threads that started before [`Self::stalled_since_ns`].
     pub stalled_until_ns: AtomicU64,
     /// When that stall was ordered.
     pub stalled_since_ns: AtomicU64,

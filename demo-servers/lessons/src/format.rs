@@ -65,8 +65,8 @@ pub struct Lesson {
     pub steps: &'static [Step],
     /// The figures that prove the answer.
     pub expectations: &'static [Expectation],
-    /// Findings that listentop reports because of what the lesson does, besides those that an expectation names: they are
-    /// marked as expected. In order.
+    /// Findings that listentop reports because of what the lesson does, besides those that an expectation names: they
+    /// are marked as expected. In order.
     pub findings: &'static [&'static str],
     /// The belief that the lesson breaks, as somebody who holds it would say it.
     pub belief: &'static str,

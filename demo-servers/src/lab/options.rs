@@ -84,8 +84,8 @@ pub struct Options {
     /// Do not ask for a prediction first
     #[arg(long)]
     pub no_quiz: bool,
-    /// Predict this answer of the lesson's question, by its number: nobody is asked, and the outcome says what became of
-    /// it
+    /// Predict this answer of the lesson's question, by its number: nobody is asked, and the outcome says what became
+    /// of it
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["no_quiz", "headless", "list"])]
     pub predict: Option<usize>,
     /// Write the outcome to this file at the end, as JSON: prediction, expectations, totals, Little's law

@@ -105,8 +105,8 @@ impl Service {
         self.board.shared().stalled_until_ns.store(0, Relaxed);
     }
 
-    /// The time (CLOCK_MONOTONIC, nanoseconds) until which the calling thread accepts nothing; `None` outside of stalls.
-    /// A stall without an end is looked at again soon, because nothing wakes a thread when it is released.
+    /// The time (CLOCK_MONOTONIC, nanoseconds) until which the calling thread accepts nothing; `None` outside of
+    /// stalls. A stall without an end is looked at again soon, because nothing wakes a thread when it is released.
     pub fn stalled_until(&self) -> Option<u64> {
         let now = now_ns();
         let scheduled = self.options.stall.iter().filter_map(|stall| {

@@ -143,8 +143,8 @@ struct Row {
     style: fn(Theme, f64) -> Style,
 }
 
-/// What is drawn where there is room for so many graphs: answers of each load, what went wrong, and last the queue. With
-/// little room what went wrong is one graph, and the first loads are shown alone.
+/// What is drawn where there is room for so many graphs: answers of each load, what went wrong, and last the queue.
+/// With little room what went wrong is one graph, and the first loads are shown alone.
 fn rows(loads: &[&Client], room: usize) -> Vec<Row> {
     let details = details(loads);
     let wrong = if loads.len() + details.len() < room { details } else { vec![trouble(loads)] };
