@@ -11,7 +11,7 @@
 //! | `server:SERVER` | the counters that the server printed: `total.accepts` |
 //! | `load:LOAD` | the summary that the client printed: `connect_us.p99` |
 //! | `kernel` | a counter of the lab's namespace as nstat(8) names it: `TcpExtListenOverflows` |
-//! | `queue:SERVER` | the accept queue in /proc/net/tcp, read every 2 ms: `mean`, `max`, `samples`, `integral` |
+//! | `queue:SERVER` | the accept queue as sock_diag(7) has it, read every 2 ms: `mean`, `max`, `samples`, `integral` |
 //! | `process:NAME` | processes of a server or load in /proc: `cpu_ms`, `threads`, `processes`, `rss_kib`, `switches` |
 //! | `run` | the run itself: `seconds`, `cpus`, and `late_us`: how late a thread that sleeps for 2 ms gets a CPU |
 //!

@@ -1,9 +1,8 @@
-//! What the kernel itself counts of a lab: counters of its namespace, accept queues, its processes.
+//! What the kernel itself counts of a lab: counters of its namespace, its processes.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 
 /// The namespace's counters by the names that nstat(8) gives them, of the calling thread's namespace.
 ///
@@ -30,36 +29,6 @@ fn pairs(text: &str, counters: &mut BTreeMap<String, u64>) {
             }
         }
     }
-}
-
-/// How much of /proc/net/tcp is read at once. Listeners come first; a lab has at most some tens of them, of 150 bytes.
-const PAGE: usize = 16_384;
-/// The state of a listening socket in /proc/net/tcp.
-const LISTEN: &str = "0A";
-
-/// Depths of the accept queues in the calling thread's namespace, by port; shards of one port are added up.
-///
-/// # Errors
-/// /proc/net/tcp cannot be read.
-pub(super) fn depths() -> std::io::Result<BTreeMap<u16, u64>> {
-    let mut page = Vec::with_capacity(PAGE);
-    File::open("/proc/thread-self/net/tcp")?.take(PAGE as u64).read_to_end(&mut page)?;
-    Ok(depths_in(&String::from_utf8_lossy(&page)))
-}
-
-fn depths_in(text: &str) -> BTreeMap<u16, u64> {
-    let mut depths = BTreeMap::new();
-    for line in text.lines().skip(1) {
-        let fields: Vec<&str> = line.split_whitespace().take(5).collect();
-        let [_, local, _, LISTEN, queues] = fields[..] else { break };
-        let port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
-        // A listener's receive queue is its accept queue.
-        let depth = queues.split_once(':').and_then(|(_, depth)| u64::from_str_radix(depth, 16).ok());
-        if let (Some(port), Some(depth)) = (port, depth) {
-            *depths.entry(port).or_insert(0) += depth;
-        }
-    }
-    depths
 }
 
 /// What /proc says of a process and its descendants.
@@ -143,16 +112,6 @@ mod tests {
         let expected = [("TcpExtSyncookiesSent", 3), ("TcpExtListenDrops", 44), ("TcpOutRsts", 7)];
         assert_eq!(counters, expected.map(|(name, value)| (name.to_owned(), value)).into());
         assert!(of_namespace().unwrap().contains_key("TcpExtListenOverflows"));
-    }
-
-    #[test]
-    fn listeners_come_first_and_shards_are_added_up() {
-        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-            0: 0100007F:1B59 00000000:0000 0A 00000000:00000009 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n   \
-            1: 0100007F:1B5A 00000000:0000 0A 00000000:00000002 00:00000000 00000000     0        0 2 1 0 100 0 0 10 0\n   \
-            2: 0100007F:1B5A 00000000:0000 0A 00000000:00000003 00:00000000 00000000     0        0 3 1 0 100 0 0 10 0\n   \
-            3: 0100007F:1B5A 0100007F:9C40 01 00000000:00000040 00:00000000 00000000     0        0 4 1 0 20 0 0 10 -1\n";
-        assert_eq!(depths_in(text), [(7001, 9), (7002, 5)].into());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod check;
 mod clients;
 mod counters;
 mod crew;
+mod depths;
 mod hub;
 mod menu;
 mod moment;
@@ -180,12 +181,17 @@ fn predicted(lesson: Option<&Lesson>, number: usize) -> anyhow::Result<usize> {
     lesson.answer(number).map_err(usage)
 }
 
-/// The file for the outcome. It is opened before anything starts, so that a lesson is not run in vain. root does not
-/// write through a symbolic link: it may be another user's.
+/// The file for the outcome. It is opened before anything starts, so that a lesson is not run in vain, and is empty
+/// until its end: an older outcome is none of this run. root does not write through a symbolic link: it may be another
+/// user's.
 fn outcome_file(path: &Path) -> anyhow::Result<File> {
-    let flags = OFlag::O_NOFOLLOW.bits();
-    let opened = File::options().write(true).create(true).truncate(false).custom_flags(flags).open(path);
-    opened.with_context(|| format!("cannot write the outcome to {}", path.display()))
+    let open = || {
+        // A pipe that nobody reads would wait for somebody.
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        let file = File::options().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
+        if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("it is no regular file")) }
+    };
+    open().with_context(|| format!("cannot write the outcome to {}", path.display()))
 }
 
 /// The command line as it is meant for a lesson: other programs' options and a real server belong to the lesson that it

@@ -1,6 +1,7 @@
 //! A thread in the lab's namespace that reads the accept queues again and again, and the kernel's counters when asked.
 
-use super::counters::{depths, of_namespace};
+use super::counters::of_namespace;
+use super::depths::{Depths, Reader};
 use super::namespace::Namespace;
 use crate::stress::summary::{Distribution, Latencies};
 use anyhow::{Context, anyhow};
@@ -12,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Mean time between two readings of the accept queues. A reading takes some 20 µs. The times are random around it:
-/// what happens at regular times must not always fall between two readings.
+/// Mean time between two readings of the accept queues. The times are random around it: what happens at regular times
+/// must not always fall between two readings.
 const EVERY: Duration = Duration::from_millis(2);
 
 /// The depth of one accept queue over time.
@@ -44,7 +45,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn add(&mut self, depths: &BTreeMap<u16, u64>, elapsed: f64) {
+    fn add(&mut self, depths: &Depths, elapsed: f64) {
         self.seconds += elapsed;
         for queue in self.queues.values_mut() {
             queue.integral += queue.last as f64 * elapsed;
@@ -97,16 +98,17 @@ impl Sampler {
                 lock(&inside).failure = Some(format!("cannot enter the lab's namespace: {error}"));
                 return;
             }
+            let mut reader = Reader::open();
             let mut random = fastrand::Rng::with_seed(1);
             let mut last = Instant::now();
             while !stop.load(Ordering::Relaxed) {
-                match depths() {
+                match reader.read() {
                     Ok(depths) => {
                         let now = Instant::now();
                         lock(&inside).add(&depths, (now - last).as_secs_f64());
                         last = now;
                     }
-                    Err(error) => lock(&inside).failure = Some(format!("/proc/net/tcp: {error}")),
+                    Err(error) => lock(&inside).failure = Some(format!("the accept queues cannot be read: {error}")),
                 }
                 let (asked, before) = (EVERY.mul_f64(0.5 + random.f64()), Instant::now());
                 std::thread::sleep(asked);
