@@ -150,7 +150,7 @@ impl Proof {
         let line = if let Some(most) = later.iter().map(share).reduce(f64::max) {
             format!(
                 "{} of {all} numbers agree: {equal} are equal, {} lie between what the servers had counted before and after \
-                 listentop reported, because the load went on. These differ by {} % at most; --outcome FILE has each",
+                 listentop reported, because the load went on. These differ by {} % at most; with --outcome FILE each is written",
                 equal + later.len(),
                 later.len(),
                 plain(most)

@@ -98,13 +98,13 @@ impl Plan {
         let program = words.next().unwrap_or_default();
         let servers = self.servers.iter_mut().map(|one| (format!("server:{}", one.name), &mut one.arguments));
         let loads = self.loads.iter_mut().map(|one| (format!("load:{}", one.name), &mut one.arguments));
-        let mut all: Vec<_> = servers.chain(loads).collect();
-        let Some((_, arguments)) = all.iter_mut().find(|(name, _)| name == program) else { return Ok(self) };
         let words: Vec<String> = words.map(str::to_owned).collect();
-        for option in words.iter().filter(|word| word.starts_with("--")) {
-            remove(arguments, option);
+        for (_, arguments) in servers.chain(loads).filter(|(name, _)| name == program) {
+            for option in words.iter().filter(|word| word.starts_with("--")) {
+                remove(arguments, option);
+            }
+            arguments.extend(words.iter().cloned());
         }
-        arguments.extend(words);
         Ok(self)
     }
 

@@ -96,12 +96,11 @@ impl Engine<'_> {
             let took = now - connection.request_ns;
             self.recorded.response.record(took);
             self.recorded.recent_response.record(took);
-            if std::mem::take(&mut connection.first_response) {
-                let took = now - connection.intended_ns;
-                self.recorded.first_response.record(took);
-                self.recorded.answers.record(took);
-            } else {
-                self.recorded.answers.record(took);
+            let is_first = std::mem::take(&mut connection.first_response);
+            let waited = if is_first { now - connection.intended_ns } else { took };
+            self.recorded.answers.record(waited);
+            if is_first {
+                self.recorded.first_response.record(waited);
             }
         }
         if self.options.pool.is_some() {

@@ -219,6 +219,15 @@ fn urgent_byte_in_line(lab: &Lab) {
     assert_unread(&mut watch, (0, 0));
 }
 
+/// Whatever the kernel took of one connection, the 100 bytes of the other one wait since `sent`. The last argument is
+/// the number of reads of both, and their bytes.
+fn assert_the_other_waits(watch: &mut Watch, sent: When, (reads, bytes): (u64, u64)) {
+    assert_oldest(watch, sent);
+    assert_eq!(watch.listener(PORT).now.queued_bytes, Some(100));
+    let total = watch.listener(PORT).total;
+    assert_eq!((total.reads, total.read_bytes), (Some(reads), Some(bytes)));
+}
+
 /// No read(2) ever comes: a program in the kernel takes the bytes (sockmap). None waits, but those of another
 /// connection do.
 fn taken_by_the_kernel(lab: &Lab) {
@@ -236,10 +245,7 @@ fn taken_by_the_kernel(lab: &Lab) {
     let (sent, ()) = When::doing(|| send_all(&other, &[2; 100]));
     send_all(&client, &[1; 10_000]);
     sleep_ms(20);
-    assert_oldest(&mut watch, sent);
-    assert_eq!(watch.listener(PORT).now.queued_bytes, Some(100));
-    let total = watch.listener(PORT).total;
-    assert_eq!((total.reads, total.read_bytes), (Some(0), Some(0)));
+    assert_the_other_waits(&mut watch, sent, (0, 0));
 }
 
 /// No read(2) ever comes: the program maps the pages that arrived into its memory (TCP_ZEROCOPY_RECEIVE). None waits
@@ -264,10 +270,7 @@ fn taken_by_zero_copy(lab: &Lab) {
     assert_eq!(window.map(), kernel_readers::Window::LENGTH);
     sleep_ms(20);
     watch.sample();
-    assert_oldest(&mut watch, sent);
-    assert_eq!(watch.listener(PORT).now.queued_bytes, Some(100));
-    let total = watch.listener(PORT).total;
-    assert_eq!((total.reads, total.read_bytes), (Some(0), Some(0)));
+    assert_the_other_waits(&mut watch, sent, (0, 0));
 }
 
 /// The kernel decrypts (kTLS): the program gets fewer bytes than came, and the rest waits for nobody. Such a read has a
@@ -290,11 +293,8 @@ fn taken_by_tls(lab: &Lab) {
     assert_eq!(receive(&server, 2000), 1000);
     watch.sample();
     sleep_ms(20);
-    assert_oldest(&mut watch, sent);
-    assert_eq!(watch.listener(PORT).now.queued_bytes, Some(100));
-    let expected = if watch.via(Measure::Reads).contains("sock_recv_length") { (6, 6000) } else { (0, 0) };
-    let total = watch.listener(PORT).total;
-    assert_eq!((total.reads, total.read_bytes), (Some(expected.0), Some(expected.1)));
+    let reads = if watch.via(Measure::Reads).contains("sock_recv_length") { (6, 6000) } else { (0, 0) };
+    assert_the_other_waits(&mut watch, sent, reads);
 }
 
 /// connect(2) with AF_UNSPEC: the socket is no connection of the listener's any more.

@@ -14,7 +14,7 @@ use ratatui::{
 
 use crate::dashboard::{
     action::Action,
-    caption,
+    caption::clients::{loads, moments, sums},
     keymap::{Binding, Key::Plain, Others, Scope, bind, char},
     state::State,
     theme::Theme,
@@ -84,7 +84,7 @@ impl View for Clients {
 
     fn draw(&self, buf: &mut Buffer, area: Rect, state: &State, model: Option<&Model>) {
         let theme = state.theme;
-        let loads = state.lesson.as_ref().map(|lesson| caption::loads(lesson, state)).unwrap_or_default();
+        let loads = state.lesson.as_ref().map(|lesson| loads(lesson, state)).unwrap_or_default();
         let Some(first) = loads.first() else {
             let what = if state.lesson.is_some() {
                 "No client has begun yet."
@@ -173,14 +173,7 @@ fn answers(load: &Client) -> Row {
 
 /// A count per half second, of all loads together.
 fn counted(title: String, loads: &[&Client], of: &dyn Fn(&Tick) -> u64) -> Row {
-    let longest = loads.iter().map(|load| &load.ticks).max_by_key(|ticks| ticks.len());
-    let mut points: Vec<Point> = longest.into_iter().flatten().map(|tick| at(tick, 0)).collect();
-    for load in loads {
-        // A load that began later has fewer moments.
-        for (point, tick) in points.iter_mut().rev().zip(load.ticks.iter().rev()) {
-            point.value = point.value.map(|value| value + of(tick) as f64);
-        }
-    }
+    let points = moments(loads).iter().zip(sums(loads, of)).map(|(tick, sum)| at(tick, sum)).collect();
     Row { title, points, style: |theme, value| if value > 0.0 { theme.warning() } else { theme.label() } }
 }
 
@@ -217,23 +210,19 @@ fn details(loads: &[&Client]) -> Vec<Row> {
 
 /// The server's accept queue at the same moments.
 fn depth(loads: &[&Client]) -> Row {
-    let longest = loads.iter().map(|load| &load.ticks).max_by_key(|ticks| ticks.len());
     Row {
         title: "accept queue depth of the server".to_owned(),
-        points: longest.into_iter().flatten().map(|tick| at(tick, tick.depth)).collect(),
+        points: moments(loads).iter().map(|tick| at(tick, tick.depth)).collect(),
         style: |theme, _| theme.flow(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use lab_control::State as Lesson;
-    use listentop_model::{fixtures, tracker::Tracker};
 
     use super::*;
-    use crate::dashboard::{App, DashboardOptions, frame::picture};
+    use crate::dashboard::{App, DashboardOptions, caption::tests::app_of, frame::picture};
 
     fn load() -> Client {
         let tick = |number: u64, syn_again, failed: &[(&str, u64)]| Tick {
@@ -259,13 +248,7 @@ mod tests {
     }
 
     fn shown(size: (u16, u16), clients: Vec<Client>) -> String {
-        let samples = fixtures::overflow();
-        let mut tracker = Tracker::new(&samples[0]);
-        samples[1..].iter().for_each(|sample| tracker.push(sample));
-        let mut app = App::new(DashboardOptions::default());
-        app.update(Action::Resize(size.0, size.1));
-        app.set_model(Arc::new(tracker.model().clone()));
-        app.set_lesson(Lesson { clients, ..Lesson::default() });
+        let mut app = app_of(size, Lesson { clients, ..Lesson::default() });
         app.update(Action::Show("clients"));
         picture(&app)
     }
